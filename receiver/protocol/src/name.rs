@@ -1,0 +1,510 @@
+//! Names and identities.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest node name, in bytes (all of them ASCII).
+pub const NODE_NAME_BYTES_MAX: usize = 200;
+/// Longest label, in bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Longest trust domain, in bytes: the SPIFFE ID specification, section 2.1.
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
+/// The trust domain of a certificate authority that was given none.
+pub const DEFAULT_TRUST_DOMAIN: &str = "lizmon.internal";
+/// What the name of a summary starts with, and therefore no label may.
+pub const SUMMARY_PREFIX: &str = "summary:";
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not a node name.
+    #[error(
+        "`{0}` is not a node name: 1 to {NODE_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -, the first a letter or digit"
+    )]
+    Node(String),
+    /// Not a trust domain.
+    #[error(
+        "`{0}` is not a trust domain: lower-case letters, digits and - in parts joined by dots"
+    )]
+    TrustDomain(String),
+    /// Not a role.
+    #[error("`{0}` is not a role: node, reader, operator, receiver or ca")]
+    Role(String),
+    /// Not a SPIFFE ID of ours.
+    #[error("`{0}` is not an identity: spiffe://TRUST-DOMAIN/ROLE/NAME")]
+    SpiffeId(String),
+    /// An empty label.
+    #[error("a label has 1 to {LABEL_BYTES_MAX} bytes, this one has none")]
+    LabelEmpty,
+    /// A label that is too long.
+    #[error("a label has 1 to {LABEL_BYTES_MAX} bytes, this one has {0}")]
+    LabelTooLong(usize),
+    /// A label with a character nobody can see.
+    #[error("a label is printable text, this one has U+{0:04X}")]
+    LabelUnprintable(u32),
+    /// A label that looks like a summary's name.
+    #[error("a label does not start with `{SUMMARY_PREFIX}`")]
+    LabelReserved,
+}
+
+/// The name of a node, and of any other holder of a certificate. Compared exactly, byte for byte.
+///
+/// ```
+/// use lizmon_protocol::name::NodeName;
+/// assert!("web-1.example".parse::<NodeName>().is_ok());
+/// assert!("../web".parse::<NodeName>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(Box<str>);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bytes = text.as_bytes();
+        let allowed =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let good = (1..=NODE_NAME_BYTES_MAX).contains(&bytes.len())
+            && bytes[0].is_ascii_alphanumeric()
+            && bytes.iter().all(allowed);
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Node(excerpt(text)))
+        }
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0.into()
+    }
+}
+
+impl AsRef<str> for NodeName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of one measured thing on a host: `cpu`, `net:eth0:rx`, `disk:/`.
+///
+/// Borrowed from a request's body while it is handled, owned where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label<'a>(Cow<'a, str>);
+
+impl<'a> Label<'a> {
+    /// Takes text as a label, or says what is wrong with it.
+    ///
+    /// ```
+    /// use lizmon_protocol::name::Label;
+    /// assert_eq!(Label::new("disk:/").unwrap().as_str(), "disk:/");
+    /// assert!(Label::new("summary:x").is_err());
+    /// ```
+    pub fn new(text: impl Into<Cow<'a, str>>) -> Result<Self, NameError> {
+        let text = text.into();
+        if text.is_empty() {
+            return Err(NameError::LabelEmpty);
+        }
+        if text.len() > LABEL_BYTES_MAX {
+            return Err(NameError::LabelTooLong(text.len()));
+        }
+        if let Some(hidden) = text.chars().find(|c| !is_printable(*c)) {
+            return Err(NameError::LabelUnprintable(u32::from(hidden)));
+        }
+        if text.starts_with(SUMMARY_PREFIX) {
+            return Err(NameError::LabelReserved);
+        }
+        Ok(Self(text))
+    }
+
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same label, kept for longer than the text it was read from.
+    pub fn into_owned(self) -> Label<'static> {
+        Label(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+impl FromStr for Label<'static> {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Label::new(text.to_owned())
+    }
+}
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Neither a control character nor one that hides or reorders its neighbours on a screen. The joiners U+200C and
+/// U+200D stay: some scripts cannot be written without them.
+fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{e000}'..='\u{f8ff}'
+                | '\u{fdd0}'..='\u{fdef}'
+                | '\u{feff}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{fffe}'..='\u{ffff}'
+                | '\u{e0000}'..='\u{10ffff}'
+        )
+}
+
+/// The lower-case, dotted name below which all identities of one certificate authority live.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TrustDomain(Box<str>);
+
+impl TrustDomain {
+    /// The trust domain as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TrustDomain {
+    fn default() -> Self {
+        Self(DEFAULT_TRUST_DOMAIN.into())
+    }
+}
+
+impl FromStr for TrustDomain {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let part_is_good = |part: &str| {
+            (1..=63).contains(&part.len())
+                && !part.starts_with('-')
+                && !part.ends_with('-')
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        let good = text.len() <= TRUST_DOMAIN_BYTES_MAX && text.split('.').all(part_is_good);
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::TrustDomain(excerpt(text)))
+        }
+    }
+}
+
+impl TryFrom<String> for TrustDomain {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<TrustDomain> for String {
+    fn from(domain: TrustDomain) -> Self {
+        domain.0.into()
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the holder of a certificate may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Reports about itself.
+    Node,
+    /// Reads summaries.
+    Reader,
+    /// Reads, and changes what the receiver trusts.
+    Operator,
+    /// Takes samples: a server.
+    Receiver,
+    /// Enrols and renews: a server.
+    Ca,
+}
+
+impl Role {
+    /// Every role, in the order they are documented.
+    pub const ALL: [Self; 5] = [
+        Self::Node,
+        Self::Reader,
+        Self::Operator,
+        Self::Receiver,
+        Self::Ca,
+    ];
+
+    /// The role as it stands in a SPIFFE ID.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Reader => "reader",
+            Self::Operator => "operator",
+            Self::Receiver => "receiver",
+            Self::Ca => "ca",
+        }
+    }
+
+    /// Whether a certificate of this role may stand on the server's side of a TLS connection.
+    pub fn is_server(self) -> bool {
+        matches!(self, Self::Receiver | Self::Ca)
+    }
+}
+
+impl FromStr for Role {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| NameError::Role(excerpt(text)))
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who a certificate speaks for: `spiffe://TRUST-DOMAIN/ROLE/NAME`, and nothing else in the certificate says so.
+///
+/// ```
+/// use lizmon_protocol::name::{Role, SpiffeId};
+/// let id: SpiffeId = "spiffe://lizmon.internal/node/web1".parse().unwrap();
+/// assert_eq!((id.role, id.name.as_str()), (Role::Node, "web1"));
+/// assert_eq!(id.to_string(), "spiffe://lizmon.internal/node/web1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SpiffeId {
+    /// Below which authority.
+    pub trust_domain: TrustDomain,
+    /// As what.
+    pub role: Role,
+    /// Who.
+    pub name: NodeName,
+}
+
+impl FromStr for SpiffeId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parse = || {
+            let mut parts = text.strip_prefix("spiffe://")?.split('/');
+            let trust_domain = parts.next()?.parse().ok()?;
+            let role = parts.next()?.parse().ok()?;
+            let name = parts.next()?.parse().ok()?;
+            parts.next().is_none().then_some(Self {
+                trust_domain,
+                role,
+                name,
+            })
+        };
+        parse().ok_or_else(|| NameError::SpiffeId(excerpt(text)))
+    }
+}
+
+impl TryFrom<String> for SpiffeId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<SpiffeId> for String {
+    fn from(id: SpiffeId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "spiffe://{}/{}/{}",
+            self.trust_domain, self.role, self.name
+        )
+    }
+}
+
+/// Enough of a refused text to recognise it, safe to print on a terminal.
+fn excerpt(text: &str) -> String {
+    const CHARS_SHOWN: usize = 80;
+    let mut shown: String = text
+        .chars()
+        .take(CHARS_SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(CHARS_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_names() {
+        let long_enough = "a".repeat(NODE_NAME_BYTES_MAX);
+        let too_long = "a".repeat(NODE_NAME_BYTES_MAX + 1);
+        let cases = [
+            ("web1", true),
+            ("9", true),
+            ("A.b_c-D", true),
+            ("a..b", true),
+            (long_enough.as_str(), true),
+            (too_long.as_str(), false),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("-a", false),
+            ("_a", false),
+            ("a/b", false),
+            ("a b", false),
+            ("a\0", false),
+            ("a\n", false),
+            ("ä", false),
+            ("a%2e", false),
+        ];
+        for (text, good) in cases {
+            assert_eq!(text.parse::<NodeName>().is_ok(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        let long_enough = "é".repeat(LABEL_BYTES_MAX / 2);
+        let too_long = "a".repeat(LABEL_BYTES_MAX + 1);
+        let cases = [
+            ("cpu", true),
+            ("disk:/", true),
+            ("net:eth0:rx", true),
+            ("Temperatur außen", true),
+            ("👩\u{200d}🔧", true),
+            (long_enough.as_str(), true),
+            (too_long.as_str(), false),
+            ("", false),
+            ("a\nb", false),
+            ("a\u{7f}", false),
+            ("a\u{85}", false),
+            ("a\u{202e}b", false),
+            ("a\u{feff}", false),
+            ("summary:by-minute:cpu", false),
+            ("Summary:", true),
+        ];
+        for (text, good) in cases {
+            assert_eq!(Label::new(text).is_ok(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn trust_domains() {
+        let cases = [
+            ("lizmon.internal", true),
+            ("a", true),
+            ("xn--bcher-kva.example", true),
+            ("", false),
+            ("a..b", false),
+            (".a", false),
+            ("a.", false),
+            ("-a.b", false),
+            ("A.b", false),
+            ("a_b", false),
+            ("a/b", false),
+        ];
+        for (text, good) in cases {
+            assert_eq!(text.parse::<TrustDomain>().is_ok(), good, "{text:?}");
+        }
+        assert_eq!(TrustDomain::default(), "lizmon.internal".parse().unwrap());
+    }
+
+    #[test]
+    fn spiffe_ids() {
+        for role in Role::ALL {
+            let text = format!("spiffe://a.example/{role}/web1");
+            assert_eq!(text.parse::<SpiffeId>().unwrap().to_string(), text);
+        }
+        let refused = [
+            "spiffe://a.example/node/web1/",
+            "spiffe://a.example/node/web1/x",
+            "spiffe://a.example//web1",
+            "spiffe://a.example/node/",
+            "spiffe://a.example/node",
+            "spiffe://a.example/Node/web1",
+            "spiffe://a.example/root/web1",
+            "spiffe://A.example/node/web1",
+            "spiffe://a.example:443/node/web1",
+            "spiffe://u@a.example/node/web1",
+            "SPIFFE://a.example/node/web1",
+            "https://a.example/node/web1",
+            "spiffe://a.example/node/web1?x",
+            "spiffe://a.example/node/web1#x",
+            "spiffe://a.example/node/web%31",
+            "",
+        ];
+        for text in refused {
+            assert!(text.parse::<SpiffeId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn refused_text_is_shown_short_and_harmless() {
+        let error = format!("\u{1b}[31m{}", "x".repeat(500))
+            .parse::<NodeName>()
+            .unwrap_err()
+            .to_string();
+        assert!(!error.contains('\u{1b}') && error.len() < 300, "{error}");
+    }
+}
