@@ -1,2 +1,51 @@
-//! Placeholder.
-fn main() {}
+//! `lizctl`: mint the certificates of a fleet, ask its receiver, run it all on one machine.
+//!
+//! ```text
+//! cli (every flag) --> one file a family of verbs --> output (stdout) or a failure (stderr, exit code)
+//! ```
+//!
+//! Here the clock, the signals and the exit code are; the verbs are given what they need.
+
+mod cli;
+mod failure;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+
+use cli::{Cli, Command, Context};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.global.log_format);
+    let context = Context {
+        certs: cli.global.certs,
+        clock: epoch_now,
+    };
+    match run(cli.command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            failure::exit_code(&error)
+        }
+    }
+}
+
+/// One line a verb. A verb that speaks to a receiver builds its own tokio runtime.
+fn run(command: Command, _context: &Context) -> anyhow::Result<()> {
+    match command {}
+}
+
+/// The wall clock in seconds since 1970 UTC; 0 before it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "main is where time enters; everything below is given it"
+)]
+fn epoch_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

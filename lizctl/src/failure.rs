@@ -1,0 +1,49 @@
+//! What a failure means to the caller: the exit code.
+
+use std::process::ExitCode;
+
+/// Put into an error by `.context(Exit::…)`; an error without one ends with 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exit {
+    /// Flags that parse one by one but make no sense together or here.
+    #[error("wrong usage")]
+    Usage,
+    /// 401, 403, or a TLS alert for our certificate.
+    #[error("refused by the server")]
+    Refused,
+    /// No connection, or one that broke before an answer.
+    #[error("the server cannot be reached")]
+    Unreachable,
+}
+
+/// 1 unless the error says otherwise somewhere in its chain. clap itself ends with 2.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(match error.downcast_ref::<Exit>() {
+        None => 1,
+        Some(Exit::Usage) => 2,
+        Some(Exit::Refused) => 3,
+        Some(Exit::Unreachable) => 4,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_code_is_found_below_further_context() {
+        let plain = || anyhow!("boom");
+        let cases = [
+            (plain(), 1),
+            (plain().context(Exit::Usage), 2),
+            (plain().context(Exit::Refused).context("while asking"), 3),
+            (plain().context(Exit::Unreachable), 4),
+            (anyhow::Error::from(Exit::Unreachable), 4),
+        ];
+        for (error, code) in cases {
+            assert_eq!(exit_code(&error), ExitCode::from(code), "{error:#}");
+        }
+    }
+}
