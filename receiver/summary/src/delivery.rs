@@ -1,0 +1,219 @@
+//! Which numbers of a producer have arrived.
+
+/// The numbers received from one producer, which counts its records from 1.
+///
+/// Kept as inclusive ranges, sorted, with at least one missing number between neighbours. A number that follows the
+/// highest is taken at once; any other is looked up by halving. How many ranges there may be is the caller's to limit, by
+/// [`DeliverySet::would_need_new_range`].
+///
+/// ```
+/// use lizmon_summary::DeliverySet;
+/// let mut set = DeliverySet::new();
+/// assert!(set.insert(1) && set.insert(4) && !set.insert(1));
+/// assert_eq!(set.missing().collect::<Vec<_>>(), [(2, 3)]);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliverySet {
+    ranges: Vec<(u64, u64)>,
+    received: u64,
+}
+
+/// Ranges that no received numbers can have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImpossibleRanges;
+
+impl std::fmt::Display for ImpossibleRanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the ranges are not ascending, apart and from 1 up")
+    }
+}
+
+impl std::error::Error for ImpossibleRanges {}
+
+/// Where a number stands among the ranges.
+enum Place {
+    /// Inside one of them.
+    Inside,
+    /// Next to the end of the one before `at`, to the start of the one at `at`, to both or to none.
+    Outside {
+        at: usize,
+        joins_before: bool,
+        joins_after: bool,
+    },
+}
+
+impl DeliverySet {
+    /// Nothing has arrived.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A set as it was kept, with [`DeliverySet::ranges`].
+    pub fn from_ranges(
+        ranges: impl IntoIterator<Item = (u64, u64)>,
+    ) -> Result<Self, ImpossibleRanges> {
+        let mut set = Self::new();
+        for (from, to) in ranges {
+            let apart = set
+                .highest()
+                .is_none_or(|last| from > last.saturating_add(1));
+            if !apart || from == 0 || to < from {
+                return Err(ImpossibleRanges);
+            }
+            set.received += to - from + 1;
+            set.ranges.push((from, to));
+        }
+        Ok(set)
+    }
+
+    /// Takes a number; whether it is new. Nothing is numbered 0, so that is never new.
+    pub fn insert(&mut self, number: u64) -> bool {
+        let Place::Outside {
+            at,
+            joins_before,
+            joins_after,
+        } = self.place(number)
+        else {
+            return false;
+        };
+        if number == 0 {
+            return false;
+        }
+        match (joins_before, joins_after) {
+            (true, true) => {
+                let (_, to) = self.ranges.remove(at);
+                self.ranges[at - 1].1 = to;
+            }
+            (true, false) => self.ranges[at - 1].1 = number,
+            (false, true) => self.ranges[at].0 = number,
+            (false, false) => self.ranges.insert(at, (number, number)),
+        }
+        self.received += 1;
+        true
+    }
+
+    /// Whether this number has arrived.
+    pub fn contains(&self, number: u64) -> bool {
+        matches!(self.place(number), Place::Inside)
+    }
+
+    /// Whether taking this number would make one range more.
+    pub fn would_need_new_range(&self, number: u64) -> bool {
+        let place = self.place(number);
+        matches!(
+            place,
+            Place::Outside { joins_before: false, joins_after: false, .. } if number != 0
+        )
+    }
+
+    /// How many different numbers have arrived.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The highest number that has arrived.
+    pub fn highest(&self) -> Option<u64> {
+        self.ranges.last().map(|(_, to)| *to)
+    }
+
+    /// What has arrived: inclusive ranges, ascending, apart.
+    pub fn ranges(&self) -> &[(u64, u64)] {
+        &self.ranges
+    }
+
+    /// What has not arrived between 1 and the highest that has: inclusive ranges, ascending.
+    pub fn missing(&self) -> impl Iterator<Item = (u64, u64)> {
+        let ends_before = std::iter::once(0).chain(self.ranges.iter().map(|(_, to)| *to));
+        ends_before
+            .zip(&self.ranges)
+            .map(|(before, (from, _))| (before + 1, from - 1))
+            .filter(|(from, to)| from <= to)
+    }
+
+    fn place(&self, number: u64) -> Place {
+        let at = match self.ranges.last() {
+            Some((from, _)) if number >= *from => self.ranges.len(),
+            _ => self.ranges.partition_point(|(from, _)| *from <= number),
+        };
+        let before = at.checked_sub(1).map(|before| self.ranges[before].1);
+        if before.is_some_and(|to| number <= to) {
+            return Place::Inside;
+        }
+        Place::Outside {
+            at,
+            joins_before: before.is_some_and(|to| to + 1 == number),
+            joins_after: self
+                .ranges
+                .get(at)
+                .is_some_and(|(from, _)| number + 1 == *from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn joins_and_gaps() {
+        let mut set = DeliverySet::new();
+        for (number, new, ranges) in [
+            (5, true, vec![(5, 5)]),
+            (5, false, vec![(5, 5)]),
+            (7, true, vec![(5, 5), (7, 7)]),
+            (6, true, vec![(5, 7)]),
+            (1, true, vec![(1, 1), (5, 7)]),
+            (4, true, vec![(1, 1), (4, 7)]),
+            (2, true, vec![(1, 2), (4, 7)]),
+            (3, true, vec![(1, 7)]),
+            (0, false, vec![(1, 7)]),
+            (u64::MAX, true, vec![(1, 7), (u64::MAX, u64::MAX)]),
+            (u64::MAX, false, vec![(1, 7), (u64::MAX, u64::MAX)]),
+        ] {
+            assert_eq!(set.insert(number), new, "{number}");
+            assert_eq!(set.ranges(), ranges, "{number}");
+        }
+        assert_eq!(set.missing().collect::<Vec<_>>(), [(8, u64::MAX - 1)]);
+    }
+
+    #[test]
+    fn impossible_ranges_are_refused() {
+        for ranges in [
+            vec![(0, 3)],
+            vec![(3, 2)],
+            vec![(1, 3), (4, 5)],
+            vec![(1, 3), (2, 5)],
+            vec![(5, 6), (1, 2)],
+            vec![(1, u64::MAX), (1, 1)],
+        ] {
+            assert_eq!(DeliverySet::from_ranges(ranges), Err(ImpossibleRanges));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn is_a_set(numbers in prop::collection::vec(1_u64..60, 0..200)) {
+            let (mut set, mut model) = (DeliverySet::new(), BTreeSet::new());
+            for number in numbers {
+                let needs = set.would_need_new_range(number);
+                let ranges = set.ranges().len();
+                prop_assert_eq!(set.insert(number), model.insert(number));
+                prop_assert_eq!(set.ranges().len() > ranges, needs);
+                prop_assert_eq!(set.received(), model.len() as u64);
+                prop_assert_eq!(set.highest(), model.last().copied());
+            }
+            for number in 0..62 {
+                prop_assert_eq!(set.contains(number), model.contains(&number));
+            }
+            let missing: Vec<_> = set.missing().flat_map(|(from, to)| from..=to).collect();
+            let highest = model.last().copied().unwrap_or(0);
+            let expected: Vec<_> = (1..highest).filter(|n| !model.contains(n)).collect();
+            prop_assert_eq!(missing, expected);
+            prop_assert_eq!(DeliverySet::from_ranges(set.ranges().iter().copied()), Ok(set));
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! One label of one host: a ring of intervals per tier.
+//!
+//! Invariants:
+//! - a ring's intervals follow one another without a hole (empty ones stand between), at most `kept` of them, and neither
+//!   end is empty. So two rings that hold the same samples are equal, however they came to be.
+//! - an interval newer than all others pushes out those that fall behind it by `kept` or more; a sample older than that is
+//!   ignored in this tier. Its slot, interval modulo `kept`, is where a store may keep it: no two kept ones share one.
+
+use std::collections::VecDeque;
+
+use crate::aggregate::Aggregate;
+use crate::window::{Average, TIERS, Tier, Window};
+
+/// One interval of one tier, as it is kept outside.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Just before the first second that counts: epoch seconds, a multiple of the tier's width.
+    pub start: u64,
+    /// How many samples there were.
+    pub count: u64,
+    /// Their sum, added in order of arrival.
+    pub sum: f64,
+    /// The least of them.
+    pub min: f64,
+    /// The greatest of them.
+    pub max: f64,
+}
+
+/// A bucket no series can have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImpossibleBucket;
+
+impl std::fmt::Display for ImpossibleBucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no samples can have made this bucket")
+    }
+}
+
+impl std::error::Error for ImpossibleBucket {}
+
+/// The samples of one label of one host, summarized. Starts with no allocation at all and grows with what it holds.
+///
+/// ```
+/// use lizmon_summary::Series;
+/// let mut series = Series::new();
+/// series.apply(1_465_001_810, 4.98);
+/// let window = series.window(0, 1_465_001_814).unwrap();
+/// assert_eq!((window.start, window.averages[0].avg), (1_464_998_160, 4.98));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series {
+    rings: [Ring; TIERS.len()],
+}
+
+impl Series {
+    /// A series without a sample.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one sample, in every tier that still has a place for it.
+    pub fn apply(&mut self, epoch: u64, value: f64) {
+        for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
+            if let Some(interval) = tier.interval_of(epoch)
+                && let Some(aggregate) = ring.entry(interval, tier)
+            {
+                aggregate.add(value);
+                ring.dirty |= bit(interval, tier);
+            }
+        }
+    }
+
+    /// What is left in this tier's window at `now`; `None` when nothing is. Intervals that begin at or after `now` are in
+    /// it: their samples were accepted, and a reader after that must find them. No such tier has no window either.
+    pub fn window(&self, tier: usize, now: u64) -> Option<Window> {
+        let (ring, tier) = (self.rings.get(tier)?, TIERS.get(tier)?);
+        let start = tier.window_start(now);
+        let mut averages: Vec<_> = ring
+            .newest_first()
+            .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
+            .take_while(|(interval_start, _)| *interval_start >= start)
+            .filter(|(_, aggregate)| !aggregate.is_empty())
+            .take(tier.given_max)
+            .map(|(start, aggregate)| Average {
+                start,
+                end: start + tier.width_secs,
+                count: aggregate.count(),
+                avg: aggregate.avg(),
+                min: aggregate.min(),
+                max: aggregate.max(),
+            })
+            .collect();
+        averages.reverse();
+        (!averages.is_empty()).then_some(Window {
+            start,
+            end: now,
+            width_secs: tier.width_secs,
+            averages,
+        })
+    }
+
+    /// Whether nothing is left in any window: nobody will miss the series.
+    pub fn is_empty_at(&self, now: u64) -> bool {
+        self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
+            ring.newest()
+                .is_none_or(|newest| newest * tier.width_secs < tier.window_start(now))
+        })
+    }
+
+    /// The intervals that changed since [`Series::clear_dirty`]: index of the tier, slot, and what they hold now. A slot
+    /// is less than the tier's `kept`; what stood in it before is never needed again.
+    pub fn dirty(&self) -> impl Iterator<Item = (usize, usize, Bucket)> {
+        self.rings
+            .iter()
+            .zip(&TIERS)
+            .enumerate()
+            .filter(|(_, (ring, _))| ring.dirty != 0)
+            .flat_map(|(index, (ring, tier))| {
+                ring.dirty(tier)
+                    .map(move |(slot, bucket)| (index, slot, bucket))
+            })
+    }
+
+    /// Whether [`Series::dirty`] has anything to tell.
+    pub fn is_dirty(&self) -> bool {
+        self.rings.iter().any(|ring| ring.dirty != 0)
+    }
+
+    /// Forgets what changed: it has been kept.
+    pub fn clear_dirty(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.dirty = 0);
+    }
+
+    /// Puts a kept bucket back, in any order. One that a newer bucket has pushed out, or will, changes nothing.
+    pub fn restore(&mut self, tier: usize, bucket: Bucket) -> Result<(), ImpossibleBucket> {
+        let (ring, tier) = (
+            self.rings.get_mut(tier).ok_or(ImpossibleBucket)?,
+            TIERS.get(tier).ok_or(ImpossibleBucket)?,
+        );
+        let in_step = bucket.start.is_multiple_of(tier.width_secs)
+            && bucket.start <= u64::MAX - tier.width_secs;
+        let kept = Aggregate::from_parts(bucket.count, bucket.sum, bucket.min, bucket.max)
+            .filter(|_| in_step)
+            .ok_or(ImpossibleBucket)?;
+        if let Some(aggregate) = ring.entry(bucket.start / tier.width_secs, tier) {
+            *aggregate = kept;
+        }
+        Ok(())
+    }
+
+    /// How much memory the series takes, in bytes, itself included.
+    pub fn memory_bytes(&self) -> usize {
+        let cells: usize = self.rings.iter().map(|ring| ring.cells.capacity()).sum();
+        size_of::<Self>() + cells * size_of::<Aggregate>()
+    }
+}
+
+/// The intervals of one tier.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Ring {
+    /// Interval of the first cell, counted from 1970; of no meaning without cells.
+    oldest: u64,
+    cells: VecDeque<Aggregate>,
+    /// Bit `slot` is set where a cell has changed.
+    dirty: u64,
+}
+
+/// A ring's dirty slots fit its mask.
+const _: () = {
+    let mut index = 0;
+    while index < TIERS.len() {
+        assert!(TIERS[index].kept <= u64::BITS as usize);
+        index += 1;
+    }
+};
+
+impl Ring {
+    fn newest(&self) -> Option<u64> {
+        Some(self.oldest + (self.cells.len() as u64).checked_sub(1)?)
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = (u64, &Aggregate)> {
+        self.oldest_first().rev()
+    }
+
+    fn oldest_first(&self) -> impl DoubleEndedIterator<Item = (u64, &Aggregate)> {
+        let cells = self.cells.iter().enumerate();
+        cells.map(|(at, aggregate)| (self.oldest + at as u64, aggregate))
+    }
+
+    /// The cell of this interval, made if need be; `None` if it is older than what can be kept. The caller fills it.
+    /// Each loop runs `kept` times at most, and not at all in the usual case.
+    fn entry(&mut self, interval: u64, tier: &Tier) -> Option<&mut Aggregate> {
+        let kept = tier.kept as u64;
+        if self
+            .newest()
+            .is_some_and(|newest| interval + kept <= newest)
+        {
+            return None;
+        }
+        let pushed_out = |oldest| oldest + kept <= interval;
+        while let Some(front) = self.cells.front()
+            && (front.is_empty() || pushed_out(self.oldest))
+        {
+            self.dirty &= !bit(self.oldest, tier);
+            self.cells.pop_front();
+            self.oldest += 1;
+        }
+        if self.cells.is_empty() {
+            self.oldest = interval;
+        }
+        while interval < self.oldest {
+            self.make_room(tier);
+            self.cells.push_front(Aggregate::EMPTY);
+            self.oldest -= 1;
+        }
+        let at = (interval - self.oldest) as usize;
+        while at >= self.cells.len() {
+            self.make_room(tier);
+            self.cells.push_back(Aggregate::EMPTY);
+        }
+        self.cells.get_mut(at)
+    }
+
+    /// Doubles the room, but never past what can be kept: a full ring wastes nothing.
+    fn make_room(&mut self, tier: &Tier) {
+        let len = self.cells.len();
+        if len == self.cells.capacity() {
+            self.cells.reserve_exact(len.clamp(1, tier.kept - len));
+        }
+    }
+
+    fn dirty(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
+        self.oldest_first()
+            .filter(|(interval, _)| self.dirty & bit(*interval, tier) != 0)
+            .map(|(interval, aggregate)| {
+                let bucket = Bucket {
+                    start: interval * tier.width_secs,
+                    count: aggregate.count(),
+                    sum: aggregate.sum(),
+                    min: aggregate.min(),
+                    max: aggregate.max(),
+                };
+                (slot(interval, tier), bucket)
+            })
+    }
+}
+
+fn slot(interval: u64, tier: &Tier) -> usize {
+    (interval % tier.kept as u64) as usize
+}
+
+fn bit(interval: u64, tier: &Tier) -> u64 {
+    1 << slot(interval, tier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::AHEAD_SECS_MAX;
+
+    const NOW: u64 = 1_465_001_814;
+
+    #[test]
+    fn a_full_series_is_small_and_a_new_one_tiny() {
+        let mut series = Series::new();
+        assert!(series.memory_bytes() <= 128, "{}", series.memory_bytes());
+        series.apply(NOW, 1.0);
+        assert!(series.memory_bytes() <= 192, "{}", series.memory_bytes());
+        for epoch in NOW - 90_000..=NOW + AHEAD_SECS_MAX {
+            series.apply(epoch, 1.0);
+        }
+        let cells: usize = series.rings.iter().map(|ring| ring.cells.len()).sum();
+        assert_eq!(cells, 63 + 26);
+        assert_eq!(series.memory_bytes(), 2_588);
+    }
+
+    #[test]
+    fn accepted_samples_ahead_of_the_clock_are_listed() {
+        let on_the_minute = 1_465_001_760;
+        let mut series = Series::new();
+        for ahead in [0, 1, 60, 61, 120] {
+            series.apply(on_the_minute + ahead, 1.0);
+        }
+        let window = series.window(0, on_the_minute).expect("it has samples");
+        let counts: Vec<_> = window
+            .averages
+            .iter()
+            .map(|a| (a.start + 60 - on_the_minute, a.count))
+            .collect();
+        assert_eq!(counts, [(0, 1), (60, 2), (120, 2)]);
+        assert_eq!(window.end, on_the_minute);
+    }
+
+    #[test]
+    fn windows_empty_and_are_forgotten() {
+        let mut series = Series::new();
+        assert!(series.is_empty_at(NOW));
+        series.apply(NOW, 1.0);
+        for (later, by_minute, by_hour) in [
+            (0, true, true),
+            (3_605, true, true), // 1465005419, a second before the window starts at 1465001820
+            (3_606, false, true),
+            (86_400 + 185, false, true),
+            (86_400 + 186, false, false),
+        ] {
+            let now = NOW + later;
+            let left = [0, 1].map(|tier| series.window(tier, now).is_some());
+            let expected = [by_minute, by_hour];
+            assert_eq!(left, expected, "{later} s later");
+            assert_eq!(
+                series.is_empty_at(now),
+                !(by_minute || by_hour),
+                "{later} s later"
+            );
+        }
+    }
+
+    #[test]
+    fn a_gap_wipes_what_it_passes() {
+        let mut series = Series::new();
+        for epoch in [NOW - 3_600, NOW - 60, NOW, NOW + 3_600, NOW + 86_400] {
+            series.apply(epoch, 1.0);
+        }
+        let cells: Vec<_> = series.rings.iter().map(|ring| ring.cells.len()).collect();
+        assert_eq!(cells, [1, 26]);
+    }
+
+    #[test]
+    fn too_old_for_a_tier_changes_nothing_there() {
+        let mut series = Series::new();
+        series.apply(NOW, 1.0);
+        let before = series.rings[0].clone();
+        series.apply(NOW - 63 * 60, 1.0);
+        assert_eq!(series.rings[0], before);
+        assert_eq!(series.window(1, NOW).map(|w| w.averages.len()), Some(2));
+        series.apply(0, 1.0);
+        assert_eq!(series.window(1, NOW).map(|w| w.averages.len()), Some(2));
+    }
+
+    #[test]
+    fn only_what_changed_is_dirty() {
+        let mut series = Series::new();
+        assert!(!series.is_dirty());
+        series.apply(NOW, 2.0);
+        series.apply(NOW - 60, 1.0);
+        let told: Vec<_> = series
+            .dirty()
+            .map(|(t, s, b)| (t, s, b.start, b.count))
+            .collect();
+        let minute = NOW / 60;
+        assert_eq!(
+            told,
+            [
+                (0, ((minute - 1) % 63) as usize, (minute - 1) * 60, 1),
+                (0, (minute % 63) as usize, minute * 60, 1),
+                (1, (NOW / 3_600 % 26) as usize, NOW / 3_600 * 3_600, 2),
+            ]
+        );
+        series.clear_dirty();
+        assert_eq!(series.dirty().count(), 0);
+        series.apply(NOW, 2.0);
+        assert_eq!(series.dirty().count(), 2);
+    }
+
+    #[test]
+    fn impossible_buckets_are_refused() {
+        let good = Bucket {
+            start: 60,
+            count: 1,
+            sum: 1.0,
+            min: 1.0,
+            max: 1.0,
+        };
+        let mut series = Series::new();
+        assert_eq!(series.restore(0, good), Ok(()));
+        for (tier, bucket) in [
+            (1, good),
+            (2, good),
+            (0, Bucket { start: 61, ..good }),
+            (
+                0,
+                Bucket {
+                    start: u64::MAX / 60 * 60,
+                    ..good
+                },
+            ),
+            (0, Bucket { count: 0, ..good }),
+            (
+                0,
+                Bucket {
+                    sum: f64::NAN,
+                    ..good
+                },
+            ),
+        ] {
+            assert_eq!(
+                series.restore(tier, bucket),
+                Err(ImpossibleBucket),
+                "{bucket:?}"
+            );
+        }
+    }
+}
