@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The mutual-TLS front door, for the receiver and the issuing service.
+//!
+//! ```text
+//!  TCP ──> accept ──> TLS handshake ──> identity ──> Connection ──> every request's extensions
+//!            │             │                            │
+//!         limits        trust (watched)              recheck: still trusted, not ended, not revoked?
+//! ```
+//!
+//! A client certificate is asked for, not demanded; a bad one ends the handshake. What ends or is revoked while a
+//! connection is open is found by [`Connection::peer`], which every request asks again.
+//!
+//! This crate never answers HTTP and never signs anything but its own handshakes.
+
+pub mod accept;
+pub mod connection;
+pub mod identity;
+pub mod limits;
+pub mod stream;
+pub mod trust;
+
+use std::sync::Arc;
+
+/// Where the time comes from: epoch seconds, from the edge of the process or from a test.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

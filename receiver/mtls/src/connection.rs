@@ -1,0 +1,112 @@
+//! What is known of one connection, asked again by every request on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustls_pki_types::CertificateDer;
+
+use crate::identity::Identity;
+use crate::limits::Pace;
+use crate::trust::{Refusal, Trust};
+
+/// One accepted connection. Every request on it carries this in its extensions.
+#[derive(Debug)]
+pub struct Connection {
+    peer: Option<Peer>,
+}
+
+/// The certificate at the other end.
+#[derive(Debug)]
+struct Peer {
+    identity: Identity,
+    /// The last second the whole chain is good: epoch seconds.
+    not_after: u64,
+    chain: Vec<CertificateDer<'static>>,
+    pace: Arc<Pace>,
+    /// The generation of trust that last judged the chain, times four, plus the verdict.
+    judged: AtomicU64,
+}
+
+const TRUSTED: u64 = 1;
+const REVOKED: u64 = 2;
+const UNTRUSTED: u64 = 3;
+
+/// A peer that is trusted at this moment.
+#[derive(Debug, Clone, Copy)]
+pub struct TrustedPeer<'a> {
+    /// Who it is.
+    pub identity: &'a Identity,
+    /// How fast it may go on.
+    pub pace: &'a Pace,
+}
+
+impl Connection {
+    /// A connection without a client certificate.
+    pub(crate) fn anonymous() -> Self {
+        Self { peer: None }
+    }
+
+    /// A connection whose certificate `generation` has judged to be good; 0 if none has yet.
+    pub(crate) fn authenticated(
+        identity: Identity,
+        chain: Vec<CertificateDer<'static>>,
+        pace: Arc<Pace>,
+        generation: u64,
+    ) -> Self {
+        let of_chain = chain
+            .iter()
+            .filter_map(|der| crate::identity::not_after(der))
+            .min();
+        let not_after = of_chain.unwrap_or(0).min(identity.not_after);
+        let judged = AtomicU64::new(generation * 4 + TRUSTED);
+        Self {
+            peer: Some(Peer {
+                identity,
+                not_after,
+                chain,
+                pace,
+                judged,
+            }),
+        }
+    }
+
+    /// Who is at the other end, if a certificate was shown and is good at this moment by the trust of this moment.
+    ///
+    /// After a reload of trust the chain is verified once more, wholly; until the next one the verdict is kept.
+    pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, Refusal>> {
+        self.peer.as_ref().map(|peer| {
+            peer.judge(trust, now)?;
+            Ok(TrustedPeer {
+                identity: &peer.identity,
+                pace: &peer.pace,
+            })
+        })
+    }
+}
+
+impl Peer {
+    fn judge(&self, trust: &Trust, now: u64) -> Result<(), Refusal> {
+        if now > self.not_after {
+            return Err(Refusal::Expired);
+        }
+        let judged = self.judged.load(Ordering::Relaxed);
+        let verdict = if judged / 4 == trust.generation() {
+            judged % 4
+        } else {
+            let verdict = match trust.verify(&self.chain, now) {
+                Ok(()) => TRUSTED,
+                Err(Refusal::Revoked) => REVOKED,
+                Err(Refusal::Expired) => return Err(Refusal::Expired),
+                Err(Refusal::Untrusted) => UNTRUSTED,
+            };
+            self.judged
+                .store(trust.generation() * 4 + verdict, Ordering::Relaxed);
+            verdict
+        };
+        match verdict {
+            TRUSTED => Ok(()),
+            REVOKED => Err(Refusal::Revoked),
+            _ => Err(Refusal::Untrusted),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Who a certificate speaks for. Pure: DER in, identity out.
+//!
+//! The identity is the one URI name, role and name together; never the common name, never any other field.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use lizmon_protocol::name::{NameError, SpiffeId};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Everything later stages need to know of a peer's certificate.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it speaks for.
+    pub spiffe_id: SpiffeId,
+    /// Its serial number, as the DER writes it.
+    pub serial: Box<[u8]>,
+    /// The DER of its issuer's name.
+    pub issuer: Box<[u8]>,
+    /// SHA-256 of its DER: RFC 8705 section 3.1.
+    pub thumbprint: [u8; 32],
+    /// First second it is good: epoch seconds.
+    pub not_before: u64,
+    /// Last second it is good: epoch seconds.
+    pub not_after: u64,
+}
+
+/// Why a certificate speaks for nobody here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Not DER of a certificate.
+    #[error("not the DER of one certificate")]
+    NotACertificate,
+    /// No subject alternative name, or two of them, or one that cannot be read.
+    #[error("the certificate has no subject alternative name that can be read")]
+    NoAlternativeName,
+    /// None or several URI names.
+    #[error("the certificate has {0} URI names, an identity is exactly one")]
+    UriCount(usize),
+    /// A URI name that is no identity.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A validity before 1970.
+    #[error("the certificate's validity is before 1970")]
+    Validity,
+}
+
+impl Identity {
+    /// Reads the identity of one certificate.
+    pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| IdentityError::NotACertificate)?;
+        if !rest.is_empty() {
+            return Err(IdentityError::NotACertificate);
+        }
+        let names = certificate
+            .subject_alternative_name()
+            .ok()
+            .flatten()
+            .ok_or(IdentityError::NoAlternativeName)?;
+        let mut uris = names
+            .value
+            .general_names
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(*uri),
+                _ => None,
+            });
+        let (Some(uri), None) = (uris.next(), uris.next()) else {
+            let is_uri = |name: &&GeneralName<'_>| matches!(name, GeneralName::URI(_));
+            return Err(IdentityError::UriCount(
+                names.value.general_names.iter().filter(is_uri).count(),
+            ));
+        };
+        let epoch = |secs: i64| u64::try_from(secs).map_err(|_| IdentityError::Validity);
+        Ok(Self {
+            spiffe_id: uri.parse()?,
+            serial: certificate.raw_serial().into(),
+            issuer: certificate.issuer().as_raw().into(),
+            thumbprint: thumbprint(der),
+            not_before: epoch(certificate.validity().not_before.timestamp())?,
+            not_after: epoch(certificate.validity().not_after.timestamp())?,
+        })
+    }
+
+    /// The serial number in hexadecimal, as `lizctl list` shows it.
+    pub fn serial_hex(&self) -> String {
+        self.serial
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (serial {})", self.spiffe_id, self.serial_hex())
+    }
+}
+
+/// SHA-256 of a certificate's DER.
+pub fn thumbprint(der: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, der).as_ref());
+    bytes
+}
+
+/// The last second a certificate is good, without asking whom it speaks for.
+pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair, SanType};
+
+    fn certificate(names: Vec<SanType>, edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        edit(&mut params);
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .to_vec()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    const WEB1: &str = "spiffe://lizmon.internal/node/web1";
+
+    #[test]
+    fn the_uri_name_is_the_identity() {
+        let der = certificate(
+            vec![SanType::DnsName("db1".try_into().unwrap()), uri(WEB1)],
+            |params| params.distinguished_name.push(DnType::CommonName, "db1"),
+        );
+        let identity = Identity::from_der(&der).unwrap();
+        assert_eq!(identity.spiffe_id.to_string(), WEB1);
+        assert_eq!(identity.thumbprint, thumbprint(&der));
+    }
+
+    #[test]
+    fn hostile_certificates_speak_for_nobody() {
+        let two_extensions = |params: &mut CertificateParams| {
+            let content = vec![0x30, 0x06, 0x86, 0x04, b'h', b't', b't', b'p'];
+            params
+                .custom_extensions
+                .push(CustomExtension::from_oid_content(&[2, 5, 29, 17], content));
+        };
+        let nothing = |_: &mut CertificateParams| ();
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("no name", certificate(vec![], nothing)),
+            (
+                "no uri",
+                certificate(vec![SanType::DnsName("web1".try_into().unwrap())], nothing),
+            ),
+            (
+                "two uris",
+                certificate(
+                    vec![uri(WEB1), uri("spiffe://lizmon.internal/node/db1")],
+                    nothing,
+                ),
+            ),
+            (
+                "the same uri twice",
+                certificate(vec![uri(WEB1), uri(WEB1)], nothing),
+            ),
+            (
+                "two extensions",
+                certificate(vec![uri(WEB1)], two_extensions),
+            ),
+            (
+                "foreign scheme",
+                certificate(vec![uri("https://lizmon.internal/node/web1")], nothing),
+            ),
+            (
+                "unknown role",
+                certificate(vec![uri("spiffe://lizmon.internal/root/web1")], nothing),
+            ),
+            (
+                "a nul inside",
+                certificate(
+                    vec![uri("spiffe://lizmon.internal/node/web1\0.evil")],
+                    nothing,
+                ),
+            ),
+            (
+                "a path inside",
+                certificate(
+                    vec![uri("spiffe://lizmon.internal/node/../reader/x")],
+                    nothing,
+                ),
+            ),
+            (
+                "bytes behind",
+                [certificate(vec![uri(WEB1)], nothing), vec![0]].concat(),
+            ),
+            (
+                "half of it",
+                certificate(vec![uri(WEB1)], nothing)[..200].to_vec(),
+            ),
+            ("nothing", Vec::new()),
+        ];
+        for (story, der) in cases {
+            assert!(Identity::from_der(&der).is_err(), "{story}");
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_survived() {
+        let der = certificate(vec![uri(WEB1)], |_| ());
+        for at in 0..der.len() {
+            let _ = Identity::from_der(&der[..at]);
+            for bit in 0..8 {
+                let mut flipped = der.clone();
+                flipped[at] ^= 1 << bit;
+                if let Ok(identity) = Identity::from_der(&flipped) {
+                    assert_ne!(identity.thumbprint, thumbprint(&der));
+                }
+            }
+        }
+    }
+}
