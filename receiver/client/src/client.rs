@@ -1,0 +1,500 @@
+//! The requests.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::name::{NodeName, SpiffeId};
+use lizmon_protocol::problem::{Code, Problem};
+use lizmon_protocol::route;
+use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey, SampleSet};
+use lizmon_protocol::summary::{Hosts, Summaries};
+use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, Url};
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::credentials::{Credentials, CredentialsError, Fingerprint, Loaded};
+use crate::error::Error;
+use crate::token::{Freshness, KeptToken};
+
+/// A server that takes longer to accept a connection and shake hands is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request that takes longer has failed: the receiver's own bounds on head and body are 10 s and 30 s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Less than the receiver's bound on idle connections, so that we are the first to close.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// No answer is greater: 1,000 labels in two windows are a sixth of it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Batches from this size on are worth compressing.
+const COMPRESS_BYTES_MIN: usize = 4096;
+/// zstd's own default: more costs the monitored machine more than it saves.
+const COMPRESS_LEVEL: i32 = 3;
+
+/// Where a receiver is: `https://HOST:PORT`, below which the routes are.
+///
+/// ```
+/// use lizmon_client::BaseUrl;
+/// let url: BaseUrl = "https://localhost:8443/".parse().unwrap();
+/// assert_eq!(url.to_string(), "https://localhost:8443");
+/// assert!("http://localhost:8443".parse::<BaseUrl>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl(Arc<str>);
+
+/// Text that is not where a receiver can be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BaseUrlError {
+    /// Not a URL at all.
+    #[error("`{0}` is not a URL: it should look like https://localhost:8443")]
+    NotUrl(String),
+    /// Another scheme.
+    #[error("`{0}` does not start with https://: lizmon speaks nothing else")]
+    NotHttps(String),
+    /// More than scheme, host, port and path.
+    #[error("`{0}` has a user, a `?` or a `#` in it: it should look like https://localhost:8443")]
+    TooMuch(String),
+}
+
+impl FromStr for BaseUrl {
+    type Err = BaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, BaseUrlError> {
+        let shown = || text.escape_debug().to_string();
+        if !text.contains("://") {
+            return Err(BaseUrlError::NotUrl(shown()));
+        }
+        let url = Url::parse(text).map_err(|_| BaseUrlError::NotUrl(shown()))?;
+        if url.scheme() != "https" {
+            return Err(BaseUrlError::NotHttps(shown()));
+        }
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if plain {
+            Ok(Self(url.as_str().trim_end_matches('/').into()))
+        } else {
+            Err(BaseUrlError::TooMuch(shown()))
+        }
+    }
+}
+
+impl BaseUrl {
+    /// Without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One receiver, asked with one certificate.
+pub struct Client {
+    url: BaseUrl,
+    credentials: Credentials,
+    fingerprint: Fingerprint,
+    identity: SpiffeId,
+    not_after: u64,
+    http: reqwest::Client,
+    /// Locked while a new one is asked for, so that many requests ask once.
+    token: Mutex<Option<KeptToken>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("url", &self.url)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Reads and checks the credentials; nothing is sent yet.
+    pub fn new(url: BaseUrl, credentials: &Credentials, now: u64) -> Result<Self, Error> {
+        let fingerprint = credentials.fingerprint();
+        let loaded = credentials.load(now)?;
+        Ok(Self {
+            identity: loaded.identity.clone(),
+            not_after: loaded.not_after,
+            http: build_http(credentials, loaded)?,
+            token: Mutex::new(None),
+            credentials: credentials.clone(),
+            fingerprint,
+            url,
+        })
+    }
+
+    /// Which receiver.
+    pub fn url(&self) -> &BaseUrl {
+        &self.url
+    }
+
+    /// Who we are, by our certificate.
+    pub fn identity(&self) -> &SpiffeId {
+        &self.identity
+    }
+
+    /// The last second our certificate is good for.
+    pub fn certificate_end(&self) -> u64 {
+        self.not_after
+    }
+
+    /// Takes the files again if they changed: all of them, or none where one is no good. Then the connections and the
+    /// token go too, as both are bound to the certificate. Says whether anything was taken.
+    pub fn reload(&mut self, now: u64) -> Result<bool, CredentialsError> {
+        let fingerprint = self.credentials.fingerprint();
+        if fingerprint == self.fingerprint {
+            return Ok(false);
+        }
+        let loaded = self.credentials.load(now)?;
+        if loaded.identity != self.identity {
+            return Err(CredentialsError::IdentityChanged {
+                path: self.credentials.cert.clone(),
+                held: Box::new(self.identity.clone()),
+                found: Box::new(loaded.identity),
+            });
+        }
+        self.not_after = loaded.not_after;
+        self.http = build_http(&self.credentials, loaded)?;
+        self.token = Mutex::new(None);
+        self.fingerprint = fingerprint;
+        Ok(true)
+    }
+
+    /// Asks for a token; for all that our role may have where `scope` is `None`. It is not kept.
+    pub async fn token(&self, scope: Option<Scopes>) -> Result<TokenResponse, Error> {
+        let scope = scope.map(|scope| scope.to_string());
+        let mut form = vec![("grant_type", GRANT_CLIENT_CREDENTIALS)];
+        form.extend(scope.as_deref().map(|scope| ("scope", scope)));
+        let request = self.http.post(self.at(route::TOKEN)).form(&form);
+        let response = self.send(request).await?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(&response);
+        let body = self.read_body(response).await?;
+        if status == 200 {
+            return serde_json::from_slice(&body)
+                .map_err(|error| Error::malformed(&self.url, error));
+        }
+        match serde_json::from_slice::<TokenError>(&body) {
+            Ok(error) => Err(Error::NoToken {
+                url: self.url.clone(),
+                status,
+                error: Box::new(error),
+                retry_after,
+            }),
+            Err(_) => Err(self.refused(status, retry_after, &body)),
+        }
+    }
+
+    /// Sends the values of one second. With a key, sending them again counts them once.
+    pub async fn publish(
+        &self,
+        host: &NodeName,
+        epoch: Epoch,
+        values: &SampleSet<'_>,
+        key: Option<IdempotencyKey>,
+        now: u64,
+    ) -> Result<(), Error> {
+        let mut request = self
+            .http
+            .post(self.at(&route::sample(host, epoch)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.to_json(values)?);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", format!("\"{key}\""));
+        }
+        self.send_with_token(request, now).await?;
+        Ok(())
+    }
+
+    /// Sends many records at once; one that was known already counts as a duplicate and changes nothing.
+    pub async fn publish_batch(
+        &self,
+        host: &NodeName,
+        batch: &Batch<'_>,
+        now: u64,
+    ) -> Result<BatchAnswer, Error> {
+        let body = self.to_json(batch)?;
+        let mut request = self
+            .http
+            .post(self.at(&route::host(host)))
+            .header(CONTENT_TYPE, "application/json");
+        request = match compress(&body) {
+            Some(small) => request.header(CONTENT_ENCODING, "zstd").body(small),
+            None => request.body(body),
+        };
+        let answer = self.send_with_token(request, now).await?;
+        self.parse(&answer)
+    }
+
+    /// A host's summaries; with a filter, those whose name contains it, ASCII case folded.
+    pub async fn summaries(
+        &self,
+        host: &NodeName,
+        filter: Option<&str>,
+        now: u64,
+    ) -> Result<Summaries, Error> {
+        self.parse(&self.summaries_json(host, filter, now).await?)
+    }
+
+    /// The same, in the receiver's own words.
+    pub async fn summaries_json(
+        &self,
+        host: &NodeName,
+        filter: Option<&str>,
+        now: u64,
+    ) -> Result<Vec<u8>, Error> {
+        match filter {
+            None | Some("") => self.get(&route::host(host), now).await,
+            Some(filter @ ("." | "..")) => {
+                // In a URL's path these mean a place, however they are encoded: the sieve must be here.
+                let mut all: serde_json::Map<String, serde_json::Value> =
+                    self.parse(&self.get(&route::host(host), now).await?)?;
+                all.retain(|name, _| name.contains(filter));
+                self.to_json(&all)
+            }
+            Some(filter) => {
+                let path = format!("{}/{}", route::host(host), encode(filter));
+                self.get(&path, now).await
+            }
+        }
+    }
+
+    /// Every host that reports.
+    pub async fn hosts(&self, now: u64) -> Result<Hosts, Error> {
+        self.parse(&self.hosts_json(now).await?)
+    }
+
+    /// The same, in the receiver's own words.
+    pub async fn hosts_json(&self, now: u64) -> Result<Vec<u8>, Error> {
+        self.get(route::PERF, now).await
+    }
+
+    /// Which numbered records of a host have arrived.
+    pub async fn delivery(&self, host: &NodeName, now: u64) -> Result<Delivery, Error> {
+        self.parse(&self.get(&route::delivery(host), now).await?)
+    }
+
+    /// A GET changes nothing, so a token that turns out to have ended is replaced and the question asked once more.
+    async fn get(&self, path: &str, now: u64) -> Result<Vec<u8>, Error> {
+        let ask = || self.send_with_token(self.http.get(self.at(path)), now);
+        match ask().await {
+            Err(error) if matches!(error.code(), Some(Code::TokenInvalid | Code::TokenExpired)) => {
+                ask().await
+            }
+            result => result,
+        }
+    }
+
+    /// The body of a successful answer. A token that was refused is not kept.
+    async fn send_with_token(&self, request: RequestBuilder, now: u64) -> Result<Vec<u8>, Error> {
+        let token = self.kept_token(now).await?;
+        let response = self.send(request.bearer_auth(&token)).await?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(&response);
+        let body = self.read_body(response).await?;
+        match status {
+            200..300 => Ok(body),
+            401 => {
+                self.forget_token(&token).await;
+                Err(self.refused(status, retry_after, &body))
+            }
+            _ => Err(self.refused(status, retry_after, &body)),
+        }
+    }
+
+    /// The kept token, or a new one where it is near its end. While it lasts, it bridges a server that gives no new one.
+    async fn kept_token(&self, now: u64) -> Result<Arc<str>, Error> {
+        let mut kept = self.token.lock().await;
+        let freshness = kept.as_ref().map(|token| token.freshness(now));
+        if let (Some(token), Some(Freshness::Fresh)) = (kept.as_ref(), freshness) {
+            return Ok(token.text().clone());
+        }
+        match (self.token(None).await, kept.as_ref(), freshness) {
+            (Ok(response), ..) => {
+                let token = KeptToken::new(response, now);
+                let text = token.text().clone();
+                *kept = Some(token);
+                Ok(text)
+            }
+            (Err(error), Some(token), Some(Freshness::Aging)) if !error.is_refusal_of_us() => {
+                Ok(token.text().clone())
+            }
+            (Err(error), ..) => {
+                *kept = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Only if it is still the one: another request may have replaced it meanwhile.
+    async fn forget_token(&self, refused: &Arc<str>) {
+        let mut kept = self.token.lock().await;
+        if kept.as_ref().is_some_and(|token| token.text() == refused) {
+            *kept = None;
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request
+            .send()
+            .await
+            .map_err(|error| Error::from_transport(&self.url, error))
+    }
+
+    async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        let broken = |error| Error::from_transport(&self.url, error);
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Error::malformed(&self.url, AnswerTooLarge));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn refused(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        Error::Refused {
+            url: self.url.clone(),
+            status,
+            problem: serde_json::from_slice::<Problem>(body).ok().map(Box::new),
+            retry_after,
+        }
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|error| Error::malformed(&self.url, error))
+    }
+
+    /// Values and names of ours can all be written as JSON, so this fails only where memory ends.
+    fn to_json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|error| Error::malformed(&self.url, error))
+    }
+}
+
+/// An answer beyond [`ANSWER_BYTES_MAX`].
+#[derive(Debug, thiserror::Error)]
+#[error("the answer has more than {ANSWER_BYTES_MAX} bytes")]
+struct AnswerTooLarge;
+
+fn build_http(
+    credentials: &Credentials,
+    loaded: Loaded,
+) -> Result<reqwest::Client, CredentialsError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(loaded.tls)
+        .https_only(true)
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("lizmon/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(|error| CredentialsError::Tls {
+            path: credentials.cert.clone(),
+            source: rustls::Error::General(error.to_string()),
+        })
+}
+
+/// RFC 9110 section 10.2.3, in seconds; as a date, which receivers never send, it says nothing here.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The smaller form, where there is one.
+fn compress(body: &[u8]) -> Option<Vec<u8>> {
+    if body.len() < COMPRESS_BYTES_MIN {
+        return None;
+    }
+    zstd::bulk::compress(body, COMPRESS_LEVEL)
+        .ok()
+        .filter(|small| small.len() < body.len())
+}
+
+/// One path segment, whatever is in it: `/`, `%`, `?` and `#` too.
+fn encode(filter: &str) -> String {
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(filter, ENCODED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls() {
+        let cases = [
+            ("https://localhost:8443", Ok("https://localhost:8443")),
+            ("https://localhost:8443/", Ok("https://localhost:8443")),
+            ("HTTPS://LocalHost/", Ok("https://localhost")),
+            ("https://[::1]:8443", Ok("https://[::1]:8443")),
+            ("https://a.example/lizmon/", Ok("https://a.example/lizmon")),
+            ("localhost:8443", Err("is not a URL")),
+            ("localhost", Err("is not a URL")),
+            ("", Err("is not a URL")),
+            ("https://", Err("is not a URL")),
+            ("https://a b", Err("is not a URL")),
+            ("http://localhost:8443", Err("does not start with https")),
+            ("ftp://localhost", Err("does not start with https")),
+            ("https://u:p@localhost", Err("has a user")),
+            ("https://localhost/?x", Err("has a user")),
+            ("https://localhost/#x", Err("has a user")),
+        ];
+        for (text, expected) in cases {
+            match (text.parse::<BaseUrl>(), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{text}: {error}");
+                }
+                (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_stays_one_segment() {
+        let cases = [
+            ("cpu", "cpu"),
+            ("disk:/", "disk%3A%2F"),
+            ("a/../b", "a%2F..%2Fb"),
+            ("100% ?#", "100%25%20%3F%23"),
+            ("außen", "au%C3%9Fen"),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(encode(filter), expected);
+            let url = Url::parse(&format!("https://h/api/perf/web1/{expected}")).unwrap();
+            assert_eq!(url.path(), format!("/api/perf/web1/{expected}"));
+        }
+    }
+
+    #[test]
+    fn only_what_gets_smaller_is_compressed() {
+        let long = vec![b'a'; COMPRESS_BYTES_MIN];
+        let small = compress(&long).unwrap();
+        assert!(small.len() < 100);
+        assert_eq!(zstd::bulk::decompress(&small, long.len()).unwrap(), long);
+        assert!(compress(&long[1..]).is_none());
+    }
+}

@@ -1,0 +1,514 @@
+//! The certificate, key and CA of a client: read from files, checked, and read again when the files change.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lizmon_protocol::name::SpiffeId;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CipherSuite, ClientConfig, InconsistentKeys, RootCertStore};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+pub use crate::verify::IdentityError;
+use crate::verify::ServerRoleVerifier;
+
+/// Where a client's certificate, key and CA stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The client's certificate, followed by the issuing ones.
+    pub cert: PathBuf,
+    /// The private key to it.
+    pub key: PathBuf,
+    /// The certificates of the authorities we trust.
+    pub ca: PathBuf,
+}
+
+/// Why credentials cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file is not there, or not ours to read.
+    #[error("cannot read the {what} `{}`: check the path and who may read it", path.display())]
+    Unreadable {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("there is no {what} in `{}`: it should hold PEM text that starts with -----BEGIN", path.display())]
+    Absent {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("the {what} in `{}` is damaged: copy it again", path.display())]
+    Damaged {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where the PEM text is broken.
+        source: pem::Error,
+    },
+    /// The certificate does not say who it speaks for.
+    #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: IdentityError,
+    },
+    /// The certificate has ended.
+    #[error("the certificate `{}` has expired {} ago: issue a new one with lizctl", path.display(), Span(*secs))]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// How long ago it ended.
+        secs: u64,
+    },
+    /// The certificate is not good yet.
+    #[error("the certificate `{}` is good only in {}: check this machine's clock", path.display(), Span(*secs))]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// In how many seconds it begins.
+        secs: u64,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key `{}` does not belong to the certificate `{}`: give the two that were issued together", key.display(), cert.display())]
+    KeyMismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        cert: PathBuf,
+    },
+    /// The file changed hands while we ran.
+    #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]
+    IdentityChanged {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        held: Box<SpiffeId>,
+        /// Who the file says we are.
+        found: Box<SpiffeId>,
+    },
+    /// The TLS library refuses the files for a reason of its own.
+    #[error("`{}` cannot be used for TLS", path.display())]
+    Tls {
+        /// The file it is about.
+        path: PathBuf,
+        /// Its reason.
+        source: rustls::Error,
+    },
+}
+
+/// Credentials that have been read and checked.
+pub(crate) struct Loaded {
+    pub(crate) identity: SpiffeId,
+    /// The second after which the certificate is not good any more.
+    pub(crate) not_after: u64,
+    pub(crate) tls: ClientConfig,
+}
+
+/// What tells one version of the files from the next: changed contents under the same fingerprint would need a write
+/// of the same length in place within the clock's grain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fingerprint([Option<FileMark>; 3]);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileMark {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl Credentials {
+    /// Reads and checks everything, at `now` (epoch seconds). Nothing is half taken.
+    pub(crate) fn load(&self, now: u64) -> Result<Loaded, CredentialsError> {
+        let chain = read_certificates("certificate", &self.cert)?;
+        let (identity, not_after) = self.check_leaf(&chain[0], now)?;
+        let key: PrivateKeyDer<'static> = PrivateKeyDer::from_pem_slice(&read("key", &self.key)?)
+            .map_err(|source| match source {
+            pem::Error::NoItemsFound => CredentialsError::Absent {
+                what: "private key",
+                path: self.key.clone(),
+            },
+            source => CredentialsError::Damaged {
+                what: "private key",
+                path: self.key.clone(),
+                source,
+            },
+        })?;
+        let provider = Arc::new(provider());
+        let certified =
+            CertifiedKey::from_der(chain, key, &provider).map_err(|source| match source {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                    CredentialsError::KeyMismatch {
+                        key: self.key.clone(),
+                        cert: self.cert.clone(),
+                    }
+                }
+                source => CredentialsError::Tls {
+                    path: self.key.clone(),
+                    source,
+                },
+            })?;
+        let tls = self.configure(provider, Arc::new(SingleCertAndKey::from(certified)))?;
+        Ok(Loaded {
+            identity,
+            not_after,
+            tls,
+        })
+    }
+
+    /// What the files look like now. Take it before [`Self::load`]: a change in between then shows at the next look.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint([&self.cert, &self.key, &self.ca].map(|path| FileMark::of(path)))
+    }
+
+    fn check_leaf(
+        &self,
+        leaf: &CertificateDer<'_>,
+        now: u64,
+    ) -> Result<(SpiffeId, u64), CredentialsError> {
+        let path = || self.cert.clone();
+        let in_identity = |source| CredentialsError::Identity {
+            path: path(),
+            source,
+        };
+        let (_, leaf) =
+            X509Certificate::from_der(leaf).map_err(|_| in_identity(IdentityError::NotX509))?;
+        let identity = crate::verify::read_identity(&leaf).map_err(in_identity)?;
+        // X.509 can name seconds before 1970; for us those are long ago all the same.
+        let seconds = |time: x509_parser::time::ASN1Time| time.timestamp().try_into().unwrap_or(0);
+        let not_before: u64 = seconds(leaf.validity().not_before);
+        let not_after: u64 = seconds(leaf.validity().not_after);
+        if now > not_after {
+            let secs = now - not_after;
+            return Err(CredentialsError::Expired { path: path(), secs });
+        }
+        if now < not_before {
+            let secs = not_before - now;
+            return Err(CredentialsError::NotYetValid { path: path(), secs });
+        }
+        Ok((identity, not_after))
+    }
+
+    fn configure(
+        &self,
+        provider: Arc<CryptoProvider>,
+        resolver: Arc<dyn ResolvesClientCert>,
+    ) -> Result<ClientConfig, CredentialsError> {
+        let in_ca = |source| CredentialsError::Tls {
+            path: self.ca.clone(),
+            source,
+        };
+        let mut roots = RootCertStore::empty();
+        for root in read_certificates("CA certificate", &self.ca)? {
+            roots.add(root).map_err(in_ca)?;
+        }
+        let verifier = ServerRoleVerifier::new(roots, provider.clone())
+            .map_err(|error| in_ca(rustls::Error::General(error.to_string())))?;
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(in_ca)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(resolver);
+        // One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(tls)
+    }
+}
+
+/// aws-lc-rs with AES-128 first: the server goes by our order, and SHA-384 runs without hardware on most machines.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
+    std::fs::read(path).map_err(|source| CredentialsError::Unreadable {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// All certificates of a PEM file, at least one.
+fn read_certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&read(what, path)?)
+            .collect::<Result<_, _>>()
+            .map_err(|source| CredentialsError::Damaged {
+                what,
+                path: path.to_owned(),
+                source,
+            })?;
+    if certificates.is_empty() {
+        let path = path.to_owned();
+        return Err(CredentialsError::Absent { what, path });
+    }
+    Ok(certificates)
+}
+
+impl FileMark {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            len: metadata.len(),
+            inode,
+        })
+    }
+}
+
+/// A stretch of time for a person: its greatest unit is enough.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit) = match self.0 {
+            0..120 => (self.0, "second"),
+            120..7200 => (self.0 / 60, "minute"),
+            7200..172_800 => (self.0 / 3600, "hour"),
+            _ => (self.0 / 86_400, "day"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{count} {unit}{plural}")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A small authority for the tests of this crate.
+
+    use rcgen::{
+        BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+        Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    };
+
+    pub(crate) struct Pki {
+        pub(crate) certificate: Certificate,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    pub(crate) struct Leaf {
+        pub(crate) certificate: Certificate,
+        pub(crate) key: KeyPair,
+    }
+
+    impl Pki {
+        /// 2026-01-15, within what [`Self::issue`] issues: 2026 but for its last day.
+        pub(crate) const NOW: u64 = 1_768_435_200;
+
+        pub(crate) fn new(name: &str) -> Self {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            let certificate = params.self_signed(&key).unwrap();
+            let issuer = Issuer::new(params, key);
+            Self {
+                certificate,
+                issuer,
+            }
+        }
+
+        pub(crate) fn roots(&self) -> rustls::RootCertStore {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(self.certificate.der().clone()).unwrap();
+            roots
+        }
+
+        /// A certificate for localhost and these URIs, for both sides of a connection.
+        pub(crate) fn issue(&self, uris: &[&str]) -> Leaf {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            for uri in uris {
+                let uri = (*uri).try_into().unwrap();
+                params.subject_alt_names.push(SanType::URI(uri));
+            }
+            params.not_before = date_time_ymd(2026, 1, 1);
+            params.not_after = date_time_ymd(2026, 12, 31);
+            params.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ];
+            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            Leaf { certificate, key }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Leaf, Pki};
+    use super::*;
+
+    const NODE: &str = "spiffe://lizmon.internal/node/web1";
+
+    struct Files {
+        dir: tempfile::TempDir,
+        pki: Pki,
+        leaf: Leaf,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let pki = Pki::new("root");
+            let leaf = pki.issue(&[NODE]);
+            let files = Self {
+                dir: tempfile::tempdir().unwrap(),
+                pki,
+                leaf,
+            };
+            files.write("cert", &files.leaf.certificate.pem());
+            files.write("key", &files.leaf.key.serialize_pem());
+            files.write("ca", &files.pki.certificate.pem());
+            files
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.dir.path().join(name), text).unwrap();
+        }
+
+        fn credentials(&self) -> Credentials {
+            let at = |name| self.dir.path().join(name);
+            Credentials {
+                cert: at("cert"),
+                key: at("key"),
+                ca: at("ca"),
+            }
+        }
+
+        fn check(&self, now: u64, expected: Result<(), &[&str]>) {
+            let got = self.credentials().load(now);
+            match (got, expected) {
+                (Ok(_), Ok(())) => (),
+                (Err(error), Err(parts)) => {
+                    let text = error.to_string();
+                    for part in parts {
+                        assert!(text.contains(part), "{text}: should say {part:?}");
+                    }
+                }
+                (got, expected) => panic!("got {:?}, expected {expected:?}", got.err()),
+            }
+        }
+    }
+
+    #[test]
+    fn good_files_say_who_and_until_when() {
+        let files = Files::new();
+        let loaded = files.credentials().load(Pki::NOW).unwrap();
+        assert_eq!(loaded.identity.to_string(), NODE);
+        assert_eq!(loaded.not_after, 1_798_675_200);
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        let other = Pki::new("root").issue(&[NODE]);
+        let pem = other.certificate.pem();
+        let cases: &[(&str, Option<&str>, &[&str])] = &[
+            ("cert", None, &["cannot read the certificate", "cert`"]),
+            ("key", None, &["cannot read the key", "key`"]),
+            ("ca", None, &["cannot read the CA certificate", "ca`"]),
+            ("cert", Some(""), &["there is no certificate in", "cert`"]),
+            ("key", Some("x"), &["there is no private key in", "key`"]),
+            ("ca", Some("x"), &["there is no CA certificate in", "ca`"]),
+            ("cert", Some(&pem[..200]), &["is damaged", "cert`"]),
+            ("cert", Some(&pem), &["does not belong", "key`", "cert`"]),
+            (
+                "key",
+                Some(&other.key.serialize_pem()),
+                &["does not belong"],
+            ),
+        ];
+        for (name, text, parts) in cases {
+            let files = Files::new();
+            match text {
+                Some(text) => files.write(name, text),
+                None => std::fs::remove_file(files.dir.path().join(name)).unwrap(),
+            }
+            files.check(Pki::NOW, Err(parts));
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_house_is_refused() {
+        let files = Files::new();
+        let stranger = files.pki.issue(&[]);
+        files.write("cert", &stranger.certificate.pem());
+        files.write("key", &stranger.key.serialize_pem());
+        files.check(Pki::NOW, Err(&["is not one of lizmon's", "cert`"]));
+    }
+
+    #[test]
+    fn the_time_is_checked() {
+        const END: u64 = 1_798_675_200;
+        const BEGIN: u64 = 1_767_225_600;
+        let cases: &[(u64, Result<(), &[&str]>)] = &[
+            (BEGIN - 1, Err(&["only in 1 second", "clock"])),
+            (BEGIN, Ok(())),
+            (END, Ok(())),
+            (END + 1, Err(&["expired 1 second ago"])),
+            (END + 86_400 * 3, Err(&["expired 3 days ago", "cert`"])),
+        ];
+        let files = Files::new();
+        for (now, expected) in cases {
+            files.check(*now, *expected);
+        }
+    }
+
+    #[test]
+    fn a_changed_file_changes_the_fingerprint() {
+        let files = Files::new();
+        let credentials = files.credentials();
+        let before = credentials.fingerprint();
+        assert_eq!(before, credentials.fingerprint());
+        for name in ["cert", "key", "ca"] {
+            let before = credentials.fingerprint();
+            // A rename, as lizctl does it: another inode, whatever the clock says.
+            let fresh = files.dir.path().join("fresh");
+            std::fs::copy(files.dir.path().join(name), &fresh).unwrap();
+            std::fs::rename(fresh, files.dir.path().join(name)).unwrap();
+            assert_ne!(before, credentials.fingerprint(), "{name}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        let cases = [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (7200, "2 hours"),
+            (172_800, "2 days"),
+        ];
+        for (secs, expected) in cases {
+            assert_eq!(Span(secs).to_string(), expected);
+        }
+    }
+}

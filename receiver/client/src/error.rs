@@ -1,0 +1,371 @@
+//! What can come of a request.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use lizmon_protocol::problem::{Code, Problem};
+use lizmon_protocol::token::TokenError;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::client::BaseUrl;
+use crate::credentials::CredentialsError;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server understood, and will not.
+    #[error("{url} refused: {}", Refusal(*status, problem.as_deref()))]
+    Refused {
+        /// Which server.
+        url: BaseUrl,
+        /// The HTTP status.
+        status: u16,
+        /// What it said; nothing where it is no receiver of ours, or something stands before it.
+        problem: Option<Box<Problem>>,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The token endpoint gives us no token: RFC 6749 section 5.2.
+    #[error("{url} gives no token: {}: {}", error.error, error.error_description.as_deref().unwrap_or("no more is said"))]
+    NoToken {
+        /// Which server.
+        url: BaseUrl,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        error: Box<TokenError>,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The server refused our certificate by TLS alert. Under TLS 1.3 that shows with the first answer only.
+    #[error("{url} refused our certificate: {}", AlertText(*alert))]
+    CertificateRefused {
+        /// Which server.
+        url: BaseUrl,
+        /// The alert.
+        alert: AlertDescription,
+    },
+    /// The server's certificate is not one we trust.
+    #[error("{url} is not trusted: {}", TrustText(error))]
+    ServerNotTrusted {
+        /// Which server.
+        url: BaseUrl,
+        /// What is wrong with its certificate.
+        error: CertificateError,
+    },
+    /// There was no getting through.
+    #[error("{url} cannot be reached: {obstacle}")]
+    Unreachable {
+        /// Which server.
+        url: BaseUrl,
+        /// What stands in the way.
+        obstacle: Obstacle,
+        /// The same in the words of the layers below: for a log at debug level, it tells a user nothing more.
+        cause: Box<dyn StdError + Send + Sync>,
+    },
+    /// The answer is not what this route answers.
+    #[error("{url} answered what no receiver answers: is it one, and is its version right?")]
+    Malformed {
+        /// Which server.
+        url: BaseUrl,
+        /// What could not be read.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Our own files are no good.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// What stands between us and a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The host's name has no address.
+    Name,
+    /// Nobody listens, or nobody may.
+    Connect,
+    /// It took too long.
+    Timeout,
+    /// The other side speaks no TLS of ours.
+    Tls,
+    /// The connection ended in the middle.
+    Broken,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "its host name has no address: check the name",
+            Self::Connect => {
+                "nobody answers there: is the receiver running, and is the port right?"
+            }
+            Self::Timeout => "it took too long: is a firewall in the way?",
+            Self::Tls => {
+                "what answers there does not speak TLS 1.2 or 1.3 with us: is the port right?"
+            }
+            Self::Broken => "the connection ended in the middle: try again",
+        })
+    }
+}
+
+impl Error {
+    /// The receiver's own word for what went wrong.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { problem, .. } => problem.as_ref().map(|problem| problem.code),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about who we are, and asking again as the same will not help: HTTP 401 and 403, a token endpoint
+    /// that gives us none, a TLS alert.
+    pub fn is_refusal_of_us(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 401 | 403),
+            Self::NoToken { status, .. } => (400..500).contains(status) && *status != 429,
+            Self::CertificateRefused { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn malformed(
+        url: &BaseUrl,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Malformed {
+            url: url.clone(),
+            source: source.into(),
+        }
+    }
+
+    /// Finds out what a failed exchange failed by.
+    pub(crate) fn from_transport(url: &BaseUrl, error: reqwest::Error) -> Self {
+        let url = url.clone();
+        let error = error.without_url();
+        let obstacle = match find_in_chain::<rustls::Error>(&error) {
+            Some(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
+                let alert = *alert;
+                return Self::CertificateRefused { url, alert };
+            }
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                let error = error.clone();
+                return Self::ServerNotTrusted { url, error };
+            }
+            Some(_) => Obstacle::Tls,
+            None if error.is_timeout() => Obstacle::Timeout,
+            None if error.is_dns() || mentions_dns(&error) => Obstacle::Name,
+            None if error.is_connect() => Obstacle::Connect,
+            None => Obstacle::Broken,
+        };
+        Self::Unreachable {
+            url,
+            obstacle,
+            cause: Box::new(error),
+        }
+    }
+}
+
+/// The alerts by which a server refuses a client's certificate: RFC 8446 section 6.2.
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::NoCertificate
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+            | A::DecryptError
+            | A::CertificateRequired
+    )
+}
+
+/// An error of this type anywhere below: `io::Error` hides the one it wraps from its own `source`.
+fn find_in_chain<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// hyper's own resolver says what it is only by its text.
+fn mentions_dns(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.to_string().starts_with("dns error") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+struct Refusal<'p>(u16, Option<&'p Problem>);
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(status, problem) = *self;
+        let Some(problem) = problem else {
+            return write!(
+                f,
+                "HTTP {status}, and not in a receiver's words: is the URL right?"
+            );
+        };
+        f.write_str(&problem.title)?;
+        if let Some(detail) = &problem.detail {
+            write!(f, ": {detail}")?;
+        }
+        if let Some(error) = problem.errors.first() {
+            let label = error.label.as_deref().unwrap_or("the record");
+            write!(f, ": {}: {}", label.escape_debug(), error.reason)?;
+        }
+        write!(f, " (HTTP {status} {})", problem.code.as_str())
+    }
+}
+
+struct AlertText(AlertDescription);
+
+impl fmt::Display for AlertText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use AlertDescription as A;
+        match self.0 {
+            A::CertificateRevoked => f.write_str("it is revoked: have a new one issued"),
+            A::CertificateExpired => f.write_str("it has expired: have a new one issued"),
+            A::UnknownCA | A::DecryptError => {
+                f.write_str("it was issued by a CA that the server does not know")
+            }
+            A::CertificateRequired | A::NoCertificate => f.write_str("it wants one, and saw none"),
+            other => write!(f, "TLS alert {other:?}"),
+        }
+    }
+}
+
+struct TrustText<'e>(&'e CertificateError);
+
+impl fmt::Display for TrustText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                f.write_str("its certificate was not issued by the CA we were given: check --ca")
+            }
+            error @ (CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }) => {
+                write!(
+                    f,
+                    "{error}: issue it a certificate with that --san, or use a name it has"
+                )
+            }
+            CertificateError::Other(other) => write!(f, "its certificate: {}", other.0),
+            error => write!(f, "{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(chain: impl StdError + Send + Sync + 'static) -> Option<String> {
+        find_in_chain::<rustls::Error>(&chain).map(ToString::to_string)
+    }
+
+    #[test]
+    fn what_io_errors_wrap_is_found() {
+        let tls = || rustls::Error::AlertReceived(AlertDescription::CertificateRevoked);
+        let expected = Some(tls().to_string());
+        assert_eq!(text(tls()), expected);
+        assert_eq!(text(io::Error::other(tls())), expected);
+        assert_eq!(text(io::Error::other(io::Error::other(tls()))), expected);
+        assert_eq!(text(io::Error::other("something else")), None);
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do() {
+        let url = || "https://localhost:8443".parse::<BaseUrl>().unwrap();
+        let refused = |status, problem: Option<Problem>| Error::Refused {
+            url: url(),
+            status,
+            problem: problem.map(Box::new),
+            retry_after: None,
+        };
+        let unreachable = |obstacle| Error::Unreachable {
+            url: url(),
+            obstacle,
+            cause: "below".into(),
+        };
+        let wrong_host = Problem::new(Code::WrongHost).with_detail("web1 is not web2");
+        let cases = [
+            (
+                refused(403, Some(wrong_host)),
+                "refused: the token speaks for another host than the path names: web1 is not web2 (HTTP 403 wrong_host)",
+                true,
+            ),
+            (
+                refused(502, None),
+                "HTTP 502, and not in a receiver's words",
+                false,
+            ),
+            (refused(401, None), "HTTP 401", true),
+            (
+                refused(429, Some(Problem::new(Code::RateLimited))),
+                "rate_limited",
+                false,
+            ),
+            (
+                unreachable(Obstacle::Connect),
+                "is the receiver running",
+                false,
+            ),
+            (unreachable(Obstacle::Name), "check the name", false),
+            (
+                Error::CertificateRefused {
+                    url: url(),
+                    alert: AlertDescription::CertificateRevoked,
+                },
+                "it is revoked",
+                true,
+            ),
+            (
+                Error::ServerNotTrusted {
+                    url: url(),
+                    error: CertificateError::UnknownIssuer,
+                },
+                "check --ca",
+                false,
+            ),
+            (
+                Error::NoToken {
+                    url: url(),
+                    status: 401,
+                    error: Box::new(TokenError {
+                        error: "invalid_client".into(),
+                        error_description: Some("no certificate".into()),
+                    }),
+                    retry_after: None,
+                },
+                "gives no token: invalid_client: no certificate",
+                true,
+            ),
+        ];
+        for (error, part, about_us) in cases {
+            let text = error.to_string();
+            assert!(text.contains(part), "{text}: should say {part:?}");
+            assert!(text.starts_with("https://localhost:8443 "), "{text}");
+            assert_eq!(error.is_refusal_of_us(), about_us, "{text}");
+        }
+    }
+}

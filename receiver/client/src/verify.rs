@@ -1,0 +1,182 @@
+//! Which servers we speak to: those the CA vouches for under the host's name and in a server's role.
+
+use std::sync::Arc;
+
+use lizmon_protocol::name::{NameError, SpiffeId};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::VerifierBuilderError;
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Why the identity in a certificate cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// It cannot be read at all.
+    #[error("it is not an X.509 certificate")]
+    NotX509,
+    /// It bears no URI, or several.
+    #[error("it bears {0} URI names where lizmon's bear exactly one")]
+    UriCount(usize),
+    /// Its URI is no identity of ours.
+    #[error(transparent)]
+    Uri(#[from] NameError),
+    /// It was made for the other side of a connection.
+    #[error("it is {0}'s: a server's role is receiver or ca")]
+    NotServer(Box<SpiffeId>),
+}
+
+/// The one identity in a certificate: its only URI SAN.
+pub(crate) fn read_identity(certificate: &X509Certificate<'_>) -> Result<SpiffeId, IdentityError> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| IdentityError::NotX509)?;
+    let uris: Vec<&str> = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+        .collect();
+    match uris[..] {
+        [uri] => Ok(uri.parse()?),
+        _ => Err(IdentityError::UriCount(uris.len())),
+    }
+}
+
+/// rustls's own verification (chain, time, host name, serverAuth), and the role on top of it: a node's key that was
+/// stolen cannot pose as a receiver, whatever names its certificate might bear.
+#[derive(Debug)]
+pub(crate) struct ServerRoleVerifier {
+    web_pki: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerRoleVerifier {
+    pub(crate) fn new(
+        roots: RootCertStore,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let web_pki =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+        Ok(Self { web_pki })
+    }
+}
+
+impl ServerCertVerifier for ServerRoleVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.web_pki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        check_role(end_entity)
+            .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.web_pki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.web_pki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.web_pki.supported_verify_schemes()
+    }
+}
+
+fn check_role(end_entity: &[u8]) -> Result<(), IdentityError> {
+    let (_, certificate) =
+        X509Certificate::from_der(end_entity).map_err(|_| IdentityError::NotX509)?;
+    let id = read_identity(&certificate)?;
+    if id.role.is_server() {
+        Ok(())
+    } else {
+        Err(IdentityError::NotServer(Box::new(id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::testing::Pki;
+
+    #[test]
+    fn roles() {
+        let pki = Pki::new("root");
+        let cases: &[(&[&str], Result<(), &str>)] = &[
+            (&["spiffe://lizmon.internal/receiver/r1"], Ok(())),
+            (&["spiffe://lizmon.internal/ca/ca1"], Ok(())),
+            (&["spiffe://lizmon.internal/node/web1"], Err("NotServer")),
+            (&["spiffe://lizmon.internal/reader/r1"], Err("NotServer")),
+            (&[], Err("UriCount(0)")),
+            (
+                &[
+                    "spiffe://lizmon.internal/receiver/r1",
+                    "spiffe://lizmon.internal/node/web1",
+                ],
+                Err("UriCount(2)"),
+            ),
+            (&["https://localhost/"], Err("Uri(SpiffeId")),
+        ];
+        let roots = pki.roots();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = ServerRoleVerifier::new(roots, provider).unwrap();
+        let host = ServerName::try_from("localhost").unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
+        for (uris, expected) in cases {
+            let leaf = pki.issue(uris);
+            let got = verifier.verify_server_cert(leaf.certificate.der(), &[], &host, &[], now);
+            match (got, expected) {
+                (Ok(_), Ok(())) => (),
+                (Err(error), Err(part)) => {
+                    let text = format!("{error:?}");
+                    assert!(text.contains(part), "{uris:?}: {text}");
+                }
+                (got, expected) => panic!("{uris:?}: got {got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_does_not_stand_in_for_the_name_or_the_chain() {
+        let pki = Pki::new("root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
+        let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
+        let check = |roots: RootCertStore, host: &str, expected: &str| {
+            let verifier = ServerRoleVerifier::new(roots, provider.clone()).unwrap();
+            let host = ServerName::try_from(host.to_owned()).unwrap();
+            let error = verifier
+                .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
+                .unwrap_err();
+            assert!(format!("{error:?}").contains(expected), "{error:?}");
+        };
+        check(pki.roots(), "other.example", "NotValidForName");
+        check(Pki::new("other").roots(), "localhost", "UnknownIssuer");
+    }
+}
