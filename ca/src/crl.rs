@@ -1,0 +1,219 @@
+//! Certificate revocation lists: when one is signed again, and with what in it.
+//!
+//! The issuing CA's lives [`CRL_LIFETIME_SECS`] and is signed again past half its life. The root's runs to the
+//! issuing CA's end, so that its key may be away. `certs/crl.pem` is a copy of what the ledger holds: one current
+//! CRL per trusted CA, the root's first.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rcgen::{
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
+};
+
+use crate::error::Error;
+use crate::ledger::{CrlRow, RevokedRow};
+use crate::profile::{BACKDATE_SECS, DAY_SECS, Serial, Validity, date};
+use crate::signer::Signer;
+
+/// How long the issuing CA's CRL lives.
+pub const CRL_LIFETIME_SECS: u64 = 30 * DAY_SECS;
+/// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 wants it on one CRL past
+/// that end; a verifier with a slow clock wants a little more.
+const KEPT_PAST_END_SECS: u64 = 2 * DAY_SECS;
+
+/// Why a certificate is revoked, RFC 5280 section 5.3.1. The reasons that fit a leaf or an issuing CA of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reason {
+    /// Nobody said.
+    #[default]
+    Unspecified,
+    /// Someone else has the key.
+    KeyCompromise,
+    /// Another certificate took its place.
+    Superseded,
+    /// The host is gone.
+    CessationOfOperation,
+    /// It may no longer do this.
+    PrivilegeWithdrawn,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::Superseded,
+        Self::CessationOfOperation,
+        Self::PrivilegeWithdrawn,
+    ];
+
+    /// As it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "key-compromise",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessation-of-operation",
+            Self::PrivilegeWithdrawn => "privilege-withdrawn",
+        }
+    }
+
+    /// The number in the CRL.
+    pub(crate) fn code(self) -> u8 {
+        self.encoded() as u8
+    }
+
+    fn encoded(self) -> RevocationReason {
+        match self {
+            Self::Unspecified => RevocationReason::Unspecified,
+            Self::KeyCompromise => RevocationReason::KeyCompromise,
+            Self::Superseded => RevocationReason::Superseded,
+            Self::CessationOfOperation => RevocationReason::CessationOfOperation,
+            Self::PrivilegeWithdrawn => RevocationReason::PrivilegeWithdrawn,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Not one of [`Reason::ALL`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no such reason: unspecified, key-compromise, superseded, cessation-of-operation or privilege-withdrawn"
+)]
+pub struct UnknownReason;
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, UnknownReason> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or(UnknownReason)
+    }
+}
+
+/// Whether a CRL is past half its life, or there is none.
+pub(crate) fn is_due(current: Option<&CrlRow>, now: u64) -> bool {
+    current.is_none_or(|crl| {
+        let life = crl.next_update.saturating_sub(crl.this_update);
+        now.saturating_sub(crl.this_update) > life / 2
+    })
+}
+
+/// From when until when a CRL that is signed now is current; `None` once its CA has ended.
+pub(crate) fn validity(ca: Validity, lifetime_secs: u64, now: u64) -> Option<Validity> {
+    let validity = Validity {
+        not_before: now.saturating_sub(BACKDATE_SECS).max(ca.not_before),
+        not_after: now.saturating_add(lifetime_secs).min(ca.not_after),
+    };
+    (now < ca.not_after && validity.not_before < validity.not_after).then_some(validity)
+}
+
+/// Signs the CRL that follows `current`. It names what is `revoked`.
+pub(crate) fn sign(
+    signer: &Signer,
+    current: Option<&CrlRow>,
+    revoked: &[RevokedRow],
+    validity: Validity,
+) -> Result<CrlRow, Error> {
+    let number = current.map_or(1, |crl| crl.number + 1);
+    let params = CertificateRevocationListParams {
+        this_update: date(validity.not_before)?,
+        next_update: date(validity.not_after)?,
+        crl_number: SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.iter().map(named).collect::<Result<_, _>>()?,
+        // The identifier that stands in the CA's certificate, however that was derived.
+        key_identifier_method: KeyIdMethod::PreSpecified(signer.certificate().key_id.clone()),
+    };
+    let crl = signer.sign_crl(&params)?;
+    Ok(CrlRow {
+        issuer: signer.certificate().serial.clone(),
+        number,
+        this_update: validity.not_before,
+        next_update: validity.not_after,
+        pem: crl.pem()?,
+    })
+}
+
+/// Earliest end of a revoked certificate that still has to be named.
+pub(crate) fn named_from(now: u64) -> u64 {
+    now.saturating_sub(KEPT_PAST_END_SECS + CRL_LIFETIME_SECS)
+}
+
+fn named(row: &RevokedRow) -> Result<RevokedCertParams, Error> {
+    let reason = Reason::ALL
+        .into_iter()
+        .find(|reason| Some(reason.code()) == row.reason);
+    Ok(RevokedCertParams {
+        serial_number: SerialNumber::from_slice(row.serial.parse::<Serial>()?.as_bytes()),
+        revocation_time: date(row.revoked_at)?,
+        reason_code: reason.map(Reason::encoded),
+        invalidity_date: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn a_crl_is_due_past_half_its_life() {
+        let crl = |this_update, next_update| CrlRow {
+            issuer: String::new(),
+            number: 1,
+            this_update,
+            next_update,
+            pem: String::new(),
+        };
+        let cases = [
+            (None, true),
+            (Some(crl(NOW, NOW + 100)), false),
+            (Some(crl(NOW - 50, NOW + 50)), false),
+            (Some(crl(NOW - 51, NOW + 50)), true),
+            (Some(crl(NOW - 100, NOW - 1)), true),
+            // The clock was set back.
+            (Some(crl(NOW + 10, NOW + 100)), false),
+        ];
+        for (current, due) in cases {
+            assert_eq!(is_due(current.as_ref(), NOW), due, "{current:?}");
+        }
+    }
+
+    #[test]
+    fn a_crl_stays_within_its_ca() {
+        let ca = Validity {
+            not_before: NOW - 100,
+            not_after: NOW + 1000,
+        };
+        let cases = [
+            (NOW, Some((NOW - 100, NOW + 500))),
+            (NOW + 400, Some((NOW + 100, NOW + 900))),
+            (NOW + 900, Some((NOW + 600, NOW + 1000))),
+            (NOW + 999, Some((NOW + 699, NOW + 1000))),
+            (NOW + 1000, None),
+            (NOW + 5000, None),
+        ];
+        for (now, expected) in cases {
+            let got = validity(ca, 500, now).map(|v| (v.not_before, v.not_after));
+            assert_eq!(got, expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_read_as_they_are_written() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(reason));
+        }
+        assert_eq!("certificate-hold".parse::<Reason>(), Err(UnknownReason));
+    }
+}

@@ -1,0 +1,235 @@
+//! Files that are written whole or not at all, and keys that only their owner can read.
+//!
+//! A file is written beside its place under a random name that did not exist (`O_CREAT|O_EXCL`, which follows no
+//! symbolic link), synced, renamed into its place, and the folder synced. A rename replaces a symbolic link in the
+//! way, never what it points to. Where a folder is a symbolic link, nothing is written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone, whatever the umask: 0600.
+    Secret,
+    /// Everyone, less what the umask takes away: 0644.
+    Public,
+}
+
+impl Access {
+    #[cfg(unix)]
+    fn mode(self) -> u32 {
+        match self {
+            Self::Secret => 0o600,
+            Self::Public => 0o644,
+        }
+    }
+}
+
+/// Writes `bytes` to `path`, replacing what was there in one step.
+pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
+    let (folder, file_name) = match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
+        _ => return Err(Error::NotAFolder(path.to_owned())),
+    };
+    let mut suffix = [0; 8];
+    aws_lc_rs::rand::fill(&mut suffix).map_err(|_| Error::Random)?;
+    let temporary = folder.join(format!(".{file_name}.{}.tmp", hex::encode(suffix)));
+    let written = write_new(&temporary, bytes, access)
+        .and_then(|()| fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(folder));
+    written.map_err(|source| {
+        // Best effort: after a successful rename the name is gone already.
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path)(source)
+    })
+}
+
+/// Creates an empty secret file and fails if anything is there, a dangling link included: the claim on a folder.
+pub fn claim(path: &Path) -> std::io::Result<()> {
+    write_new(path, &[], Access::Secret)
+}
+
+/// Makes a folder for its owner alone, or takes the one that is there as it is. A symbolic link is refused.
+pub fn folder(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Ok(()) => restrict_folder(path).map_err(Error::io("create", path)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            match fs::symlink_metadata(path) {
+                Ok(found) if found.is_dir() => Ok(()),
+                _ => Err(Error::NotAFolder(path.to_owned())),
+            }
+        }
+        Err(source) => Err(Error::io("create", path)(source)),
+    }
+}
+
+/// Makes the folder the user named, with what leads to it. Here a symbolic link is the user's own choice.
+pub(crate) fn certs_folder(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    folder(path)
+}
+
+/// The bytes of a file, `None` if there is none.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io("read", path)(source)),
+    }
+}
+
+/// The bytes of a file that has to be there.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    read_if_there(path)?.ok_or_else(|| Error::FileMissing(path.to_owned()))
+}
+
+/// Whether anything has this name, a dangling link included.
+pub(crate) fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Who runs this program, for the ledger: what the system says, and the name the session goes by.
+pub(crate) fn operator() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME", "USERNAME"]
+        .into_iter()
+        .find_map(|variable| std::env::var(variable).ok())
+        .unwrap_or_else(|| "unnamed".to_owned());
+    #[cfg(unix)]
+    let name = format!("{name} (uid {})", rustix::process::getuid().as_raw());
+    name
+}
+
+/// Files that disappear again unless `keep` is called: a failed `init` leaves nothing behind.
+#[derive(Debug, Default)]
+pub(crate) struct Scaffold(Vec<PathBuf>);
+
+impl Scaffold {
+    pub(crate) fn add(&mut self, path: PathBuf) {
+        self.0.push(path);
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Scaffold {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // Best effort: the failure that brought us here is what the user hears of.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8], access: Access) -> std::io::Result<()> {
+    let mut file = create_new(path, access)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn create_new(path: &Path, access: Access) -> std::io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(access.mode())
+        .open(path)?;
+    if access == Access::Secret {
+        // A umask can only take bits away; this gives the owner's back.
+        file.set_permissions(fs::Permissions::from_mode(access.mode()))?;
+    }
+    Ok(file)
+}
+
+/// Elsewhere a file has the access of its folder.
+#[cfg(not(unix))]
+fn create_new(path: &Path, _access: Access) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(unix)]
+fn restrict_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict_folder(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_its_target_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for (name, target) in [("live", "victim"), ("dangling", "nowhere")] {
+            let link = dir.path().join(name);
+            symlink(target, &link).unwrap();
+            write(&link, b"new", Access::Secret).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_file(), "{name}");
+            assert_eq!(mode(&link), 0o600, "{name}");
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(!dir.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_claim_and_a_folder_refuse_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        symlink("nowhere", &link).unwrap();
+        assert!(claim(&link).is_err());
+        assert!(folder(&link).is_err());
+        let file = dir.path().join("file");
+        claim(&file).unwrap();
+        assert!(claim(&file).is_err());
+        assert!(folder(&file).is_err());
+        let real = dir.path().join("real");
+        folder(&real).unwrap();
+        folder(&real).unwrap();
+        assert_eq!(mode(&real), 0o700);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_write_that_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("place");
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("in-the-way"), "").unwrap();
+        write(&place, b"x", Access::Secret).unwrap_err();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+}

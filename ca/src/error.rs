@@ -1,0 +1,161 @@
+//! What can go wrong, and what to do about it.
+
+use std::path::PathBuf;
+
+use lizmon_protocol::name::Role;
+
+use crate::key::KeyError;
+
+/// Why the certificate authority did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `init` where a CA is complete.
+    #[error(
+        "a CA is in {} already: nothing was changed; use it, or choose another folder",
+        .0.display()
+    )]
+    AlreadyThere(PathBuf),
+    /// `init` where some files of a CA are.
+    #[error(
+        "{} is there already but {} is not, half of a CA: nothing was changed; move it away, or choose another folder",
+        .present.display(), .missing.display()
+    )]
+    HalfThere {
+        /// A file that is in the way.
+        present: PathBuf,
+        /// A file that a whole CA would have.
+        missing: PathBuf,
+    },
+    /// `open` where no CA is.
+    #[error("no CA in {}: make one with `lizctl init-ca`", .0.display())]
+    NotThere(PathBuf),
+    /// `open` where a file of the CA is missing.
+    #[error("{} is missing: put it back", .0.display())]
+    FileMissing(PathBuf),
+    /// A file of the CA that does not hold what it should.
+    #[error("{} is no file of this CA: {why}", .path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected of it.
+        why: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A symbolic link where a folder or file of ours belongs.
+    #[error("{} is a symbolic link or no folder: move it away", .0.display())]
+    NotAFolder(PathBuf),
+    /// SQLite refused.
+    #[error("the ledger {} cannot be used", .path.display())]
+    Ledger {
+        /// The ledger.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The ledger of a later version.
+    #[error(
+        "the ledger {} has schema {found}, this program knows {known}: use a newer one", .path.display()
+    )]
+    LedgerTooNew {
+        /// The ledger.
+        path: PathBuf,
+        /// Its schema version.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// Signing or encoding failed.
+    #[error("cannot sign")]
+    Sign(#[from] rcgen::Error),
+    /// The system's random generator or key generator failed.
+    #[error("cannot make a key: the system's random generator failed")]
+    Random,
+    /// A signing request or key that is not taken.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A name that differs from an issued one only by case.
+    #[error(
+        "{role} `{name}` differs only by case from `{taken}`, which was issued: choose another name"
+    )]
+    CaseTwin {
+        /// As what.
+        role: Role,
+        /// The name asked for.
+        name: String,
+        /// The name there is.
+        taken: String,
+    },
+    /// One name twice in one list.
+    #[error("`{0}` is named twice: name each once")]
+    NamedTwice(String),
+    /// A key file beside which the certificate of another key would come to lie.
+    #[error("{} is another key than the request's: move it away first", .0.display())]
+    KeyInTheWay(PathBuf),
+    /// A server without a name that its clients could check.
+    #[error("a {0} needs at least one DNS name or IP address: say which with --san")]
+    SanMissing(Role),
+    /// A client with a DNS name.
+    #[error("a {0} gets no DNS name or IP address: leave --san out")]
+    SanUnwanted(Role),
+    /// More names than anyone needs.
+    #[error("{0} DNS names and IP addresses are too many: at most {max}", max = crate::profile::SANS_MAX)]
+    SansTooMany(usize),
+    /// Not a DNS name, not an IP address.
+    #[error("`{0}` is neither a DNS name nor an IP address")]
+    San(String),
+    /// A lifetime of nothing, or past every calendar.
+    #[error("a lifetime of {0} s cannot be: give at least a minute and at most 100 years")]
+    Lifetime(u64),
+    /// The issuing CA has ended.
+    #[error(
+        "the CA `{subject}` ended at {not_after}: make a new one before anything can be issued"
+    )]
+    IssuerEnded {
+        /// Its common name.
+        subject: String,
+        /// When, RFC 3339.
+        not_after: String,
+    },
+    /// The clock is before the issuing CA's start.
+    #[error("the CA `{subject}` starts at {not_before}, later than now: set the clock")]
+    IssuerNotStarted {
+        /// Its common name.
+        subject: String,
+        /// When, RFC 3339.
+        not_before: String,
+    },
+    /// A time that no certificate can hold.
+    #[error("{0} s since 1970 is no time that a certificate can hold: set the clock")]
+    Clock(u64),
+    /// No such certificate.
+    #[error("no certificate with serial {0} was issued here")]
+    UnknownSerial(String),
+    /// The root's key is needed and not there.
+    #[error("the root's key {} is away: bring it back for this", .0.display())]
+    RootKeyAway(PathBuf),
+}
+
+impl Error {
+    /// For `map_err` after an I/O call.
+    pub(crate) fn io(
+        action: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! `ledger.db`: every certificate ever signed here, and the CRLs with their numbers.
+//!
+//! SQLite in WAL mode, so several processes may hold it open. Whoever signs or writes certificate files holds its
+//! write lock (an immediate transaction) meanwhile; others wait up to [`BUSY_TIMEOUT`]. A certificate is committed
+//! here before its file is written: a crash can leave an entry without a file, never a file without an entry.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lizmon_protocol::name::{NodeName, Role};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior};
+
+use crate::error::Error;
+use crate::profile::Profile;
+
+/// How long a process waits for another that signs.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `application_id` of the file, "LIZL": `file(1)` and we can tell it from other SQLite files.
+const APPLICATION_ID: i32 = 0x4c49_5a4c;
+
+/// What turns schema n into n + 1, from an empty file on. Never edited, only appended to.
+///
+/// Times are epoch seconds. `state` has no CHECK and CRL entries are kept as they were signed, so that later
+/// versions may add states and tables without rewriting a row.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE certificate (
+        serial TEXT PRIMARY KEY,            -- lower-case hex
+        profile TEXT NOT NULL,              -- root, issuing or a role
+        name TEXT NOT NULL,                 -- a CA's common name
+        issuer TEXT NOT NULL,               -- serial of the signer; a root's own
+        key_sha256 TEXT NOT NULL,           -- of the subject public key info
+        not_before INTEGER NOT NULL,
+        not_after INTEGER NOT NULL,
+        issued_at INTEGER NOT NULL,
+        issued_by TEXT NOT NULL,            -- who asked
+        state TEXT NOT NULL,                -- valid, revoked
+        revoked_at INTEGER,
+        revoked_reason INTEGER,             -- RFC 5280 section 5.3.1
+        pem TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX certificate_name ON certificate (profile, name COLLATE NOCASE);
+    CREATE INDEX certificate_end ON certificate (not_after);
+    CREATE INDEX certificate_revoked ON certificate (issuer) WHERE state = 'revoked';
+    CREATE TABLE crl (
+        issuer TEXT PRIMARY KEY,            -- serial of the CA that signs it
+        number INTEGER NOT NULL,            -- only rises
+        this_update INTEGER NOT NULL,
+        next_update INTEGER NOT NULL,
+        pem TEXT NOT NULL
+    ) STRICT;
+"];
+
+/// Whether a certificate still counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As issued.
+    Valid,
+    /// On the CRL until it ends.
+    Revoked,
+}
+
+impl State {
+    /// As it stands in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// One certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Lower-case hex.
+    pub serial: String,
+    /// Which template.
+    pub profile: Profile,
+    /// The holder's name, or a CA's common name.
+    pub name: String,
+    /// Serial of the signer.
+    pub issuer: String,
+    /// SHA-256 of the subject public key info, lower-case hex.
+    pub key_sha256: String,
+    /// Epoch seconds.
+    pub not_before: u64,
+    /// Epoch seconds.
+    pub not_after: u64,
+    /// Epoch seconds.
+    pub issued_at: u64,
+    /// Who asked.
+    pub issued_by: String,
+    /// Whether it still counts.
+    pub state: State,
+    /// Epoch seconds, if it was revoked.
+    pub revoked_at: Option<u64>,
+    /// The certificate.
+    pub pem: String,
+}
+
+/// The newest CRL of one CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CrlRow {
+    pub(crate) issuer: String,
+    pub(crate) number: u64,
+    pub(crate) this_update: u64,
+    pub(crate) next_update: u64,
+    pub(crate) pem: String,
+}
+
+/// One revoked certificate, as a CRL names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RevokedRow {
+    pub(crate) serial: String,
+    pub(crate) revoked_at: u64,
+    pub(crate) reason: Option<u8>,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl Ledger {
+    /// Opens an existing file and brings its schema up to date.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Ledger {
+            path: path.to_owned(),
+            source,
+        };
+        // NO_MUTEX: the mutex is ours. NOFOLLOW concerns every part of the path, so links before it are resolved first.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(resolve(path)?, flags).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
+        let ledger = Self {
+            path: path.to_owned(),
+            connection: Mutex::new(connection),
+        };
+        ledger.migrate()?;
+        Ok(ledger)
+    }
+
+    /// Runs `work` with the write lock held, and commits if it succeeds.
+    pub(crate) fn exclusive<T>(
+        &self,
+        work: impl FnOnce(&Book<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| self.failed(source))?;
+        let book = Book {
+            ledger: self,
+            transaction,
+        };
+        let done = work(&book)?;
+        book.transaction
+            .commit()
+            .map_err(|source| self.failed(source))?;
+        Ok(done)
+    }
+
+    fn migrate(&self) -> Result<(), Error> {
+        self.exclusive(|book| {
+            let found: u32 =
+                book.run(|t| t.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+            let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+            if found > known {
+                return Err(Error::LedgerTooNew {
+                    path: self.path.clone(),
+                    found,
+                    known,
+                });
+            }
+            for step in &MIGRATIONS[found as usize..] {
+                book.run(|t| t.execute_batch(step))?;
+            }
+            if found < known {
+                book.run(|t| t.pragma_update(None, "application_id", APPLICATION_ID))?;
+                book.run(|t| t.pragma_update(None, "user_version", known))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::Ledger {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// The ledger with its write lock held.
+pub(crate) struct Book<'a> {
+    ledger: &'a Ledger,
+    transaction: Transaction<'a>,
+}
+
+impl Book<'_> {
+    /// Another spelling of this name that was issued in this role.
+    pub(crate) fn case_twin(&self, role: Role, name: &NodeName) -> Result<Option<String>, Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT name FROM certificate
+                 WHERE profile = ?1 AND name = ?2 COLLATE NOCASE AND name <> ?2 COLLATE BINARY LIMIT 1",
+            )?
+            .query_row((role.as_str(), name.as_str()), |row| row.get(0))
+            .optional()
+        })
+    }
+
+    /// Adds a certificate.
+    pub(crate) fn add(&self, entry: &Entry) -> Result<(), Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "INSERT INTO certificate (serial, profile, name, issuer, key_sha256, not_before, not_after,
+                                          issued_at, issued_by, state, pem)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(rusqlite::params![
+                entry.serial,
+                entry.profile.as_str(),
+                entry.name,
+                entry.issuer,
+                entry.key_sha256,
+                sql(entry.not_before),
+                sql(entry.not_after),
+                sql(entry.issued_at),
+                entry.issued_by,
+                entry.state.as_str(),
+                entry.pem,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// One certificate.
+    pub(crate) fn find(&self, serial: &str) -> Result<Option<Entry>, Error> {
+        Ok(self
+            .entries_where("serial = ?1", [serial.to_owned()])?
+            .into_iter()
+            .next())
+    }
+
+    /// Every certificate, in the order they were issued.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
+        self.entries_where("TRUE", [])
+    }
+
+    fn entries_where<const N: usize>(
+        &self,
+        condition: &'static str,
+        values: [String; N],
+    ) -> Result<Vec<Entry>, Error> {
+        self.run(|t| {
+            t.prepare_cached(&format!(
+                "SELECT serial, profile, name, issuer, key_sha256, not_before, not_after, issued_at, issued_by,
+                        state, revoked_at, pem
+                 FROM certificate WHERE {condition} ORDER BY issued_at, rowid"
+            ))?
+            .query_map(rusqlite::params_from_iter(values), read_entry)?
+            .collect()
+        })
+    }
+
+    /// Marks a certificate revoked; false if it was already.
+    pub(crate) fn revoke(&self, serial: &str, reason: u8, now: u64) -> Result<bool, Error> {
+        let changed = self.run(|t| {
+            t.execute(
+                "UPDATE certificate SET state = 'revoked', revoked_at = ?2, revoked_reason = ?3
+                 WHERE serial = ?1 AND state <> 'revoked'",
+                (serial, sql(now), reason),
+            )
+        })?;
+        Ok(changed == 1)
+    }
+
+    /// What a CA's CRL names: revoked, and not ended before `ended_before`.
+    pub(crate) fn revoked(
+        &self,
+        issuer: &str,
+        ended_before: u64,
+    ) -> Result<Vec<RevokedRow>, Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT serial, revoked_at, revoked_reason FROM certificate
+                 WHERE issuer = ?1 AND state = 'revoked' AND not_after >= ?2 ORDER BY revoked_at, serial",
+            )?
+            .query_map((issuer, sql(ended_before)), |row| {
+                Ok(RevokedRow {
+                    serial: row.get(0)?,
+                    revoked_at: seconds(row, 1)?,
+                    reason: row.get(2)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// The newest CRL of each CA, the first CA's first.
+    pub(crate) fn crls(&self) -> Result<Vec<CrlRow>, Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT issuer, number, this_update, next_update, pem FROM crl ORDER BY rowid",
+            )?
+            .query_map([], |row| {
+                Ok(CrlRow {
+                    issuer: row.get(0)?,
+                    number: seconds(row, 1)?,
+                    this_update: seconds(row, 2)?,
+                    next_update: seconds(row, 3)?,
+                    pem: row.get(4)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Keeps a new CRL in place of the CA's last one.
+    pub(crate) fn put_crl(&self, row: &CrlRow) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "INSERT INTO crl (issuer, number, this_update, next_update, pem) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (issuer) DO UPDATE SET number = excluded.number, this_update = excluded.this_update,
+                     next_update = excluded.next_update, pem = excluded.pem",
+                (
+                    &row.issuer,
+                    sql(row.number),
+                    sql(row.this_update),
+                    sql(row.next_update),
+                    &row.pem,
+                ),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn run<T>(
+        &self,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        query(&self.transaction).map_err(|source| self.ledger.failed(source))
+    }
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::NotAFolder(path.to_owned()));
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let folder = std::fs::canonicalize(folder).map_err(Error::io("read", folder))?;
+    Ok(folder.join(name))
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // A certificate that left must be in the ledger after a power cut too.
+    connection.pragma_update(None, "synchronous", "FULL")
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        serial: row.get(0)?,
+        profile: row.get(1)?,
+        name: row.get(2)?,
+        issuer: row.get(3)?,
+        key_sha256: row.get(4)?,
+        not_before: seconds(row, 5)?,
+        not_after: seconds(row, 6)?,
+        issued_at: seconds(row, 7)?,
+        issued_by: row.get(8)?,
+        state: row.get(9)?,
+        revoked_at: row.get::<_, Option<i64>>(10)?.map(i64::unsigned_abs),
+        pem: row.get(11)?,
+    })
+}
+
+impl FromSql for Profile {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
+    }
+}
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        [Self::Valid, Self::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(FromSqlError::InvalidType)
+    }
+}
+
+fn seconds(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get(column).map(i64::unsigned_abs)
+}
+
+/// SQLite's integers are signed. What is past them was refused long before.
+fn sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

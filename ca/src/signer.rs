@@ -1,0 +1,164 @@
+//! A CA's certificate, checked, and the key that goes with it.
+
+use std::path::Path;
+
+use lizmon_protocol::name::TrustDomain;
+use rcgen::{
+    Certificate, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
+    Issuer, KeyPair, PublicKeyData,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+
+use crate::error::Error;
+use crate::profile::Validity;
+
+/// A CA's certificate. Its signature and its place in the chain were checked.
+#[derive(Debug, Clone)]
+pub(crate) struct CaCertificate {
+    /// Lower-case hex.
+    pub(crate) serial: String,
+    pub(crate) common_name: String,
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) validity: Validity,
+    pub(crate) key_id: Vec<u8>,
+    pub(crate) der: CertificateDer<'static>,
+}
+
+impl CaCertificate {
+    /// Reads the first certificate of a PEM file that must be a CA of ours, signed by `parent` or by itself.
+    pub(crate) fn from_pem(path: &Path, pem: &[u8], parent: Option<&Self>) -> Result<Self, Error> {
+        let bad = |why| Error::BadFile {
+            path: path.to_owned(),
+            why,
+        };
+        let der = CertificateDer::from_pem_slice(pem).map_err(|_| bad("not a PEM certificate"))?;
+        Self::from_der(der, parent).map_err(bad)
+    }
+
+    fn from_der(der: CertificateDer<'static>, parent: Option<&Self>) -> Result<Self, &'static str> {
+        let certificate = parse(&der)?;
+        let parent_der = parent.map_or(&der, |parent| &parent.der);
+        let parent_certificate = parse(parent_der)?;
+        if certificate.issuer() != parent_certificate.subject() {
+            return Err("another CA's name is in it");
+        }
+        certificate
+            .verify_signature(Some(parent_certificate.public_key()))
+            .map_err(|_| "it is not signed by the CA's root")?;
+        let is_ca = matches!(certificate.basic_constraints(), Ok(Some(found)) if found.value.ca);
+        let may_sign = matches!(certificate.key_usage(), Ok(Some(found))
+            if found.value.key_cert_sign() && found.value.crl_sign());
+        if !is_ca || !may_sign {
+            return Err("the certificate is no CA's");
+        }
+        Ok(Self {
+            serial: hex::encode(strip_sign(certificate.raw_serial())),
+            common_name: common_name(&certificate).ok_or("it has no common name")?,
+            trust_domain: trust_domain(&certificate).ok_or("it names no trust domain")?,
+            validity: validity(&certificate),
+            key_id: key_id(&certificate).ok_or("it has no subject key identifier")?,
+            der: der.clone(),
+        })
+    }
+}
+
+/// A CA that can sign.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    certificate: CaCertificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Signer {
+    /// Reads the key from PEM and makes sure that it is the certificate's.
+    pub(crate) fn new(
+        certificate: CaCertificate,
+        path: &Path,
+        key_pem: &[u8],
+    ) -> Result<Self, Error> {
+        let bad = |why| Error::BadFile {
+            path: path.to_owned(),
+            why,
+        };
+        let der =
+            PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| bad("not a PEM private key"))?;
+        let key = KeyPair::try_from(&der).map_err(|_| bad("not a private key we can use"))?;
+        let parsed = parse(&certificate.der).map_err(bad)?;
+        if key.subject_public_key_info() != parsed.public_key().raw {
+            return Err(bad("the key of another certificate"));
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate.der, key)?;
+        Ok(Self {
+            certificate,
+            issuer,
+        })
+    }
+
+    pub(crate) fn certificate(&self) -> &CaCertificate {
+        &self.certificate
+    }
+
+    pub(crate) fn sign_certificate(
+        &self,
+        params: &CertificateParams,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, Error> {
+        Ok(params.signed_by(key, &self.issuer)?)
+    }
+
+    pub(crate) fn sign_crl(
+        &self,
+        params: &CertificateRevocationListParams,
+    ) -> Result<CertificateRevocationList, Error> {
+        Ok(params.signed_by(&self.issuer)?)
+    }
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, &'static str> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err("not a certificate"),
+    }
+}
+
+/// DER puts a zero byte before a positive number whose first bit is set.
+pub(crate) fn strip_sign(serial: &[u8]) -> &[u8] {
+    match serial {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    }
+}
+
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    Validity {
+        not_before: seconds(certificate.validity().not_before),
+        not_after: seconds(certificate.validity().not_after),
+    }
+}
+
+pub(crate) fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+fn trust_domain(certificate: &X509Certificate<'_>) -> Option<TrustDomain> {
+    let sans = certificate.subject_alternative_name().ok()??;
+    sans.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix("spiffe://")?.parse().ok(),
+        _ => None,
+    })
+}
+
+fn key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    certificate
+        .iter_extensions()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        })
+}
