@@ -1,2 +1,129 @@
-//! Placeholder.
-fn main() {}
+//! `liz-monitor`: samples this machine every second and publishes over mutual TLS.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use lizmon_monitor::{Agent, Config, Edges, Flags};
+use lizmon_protocol::sample::ProducerId;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Samples this machine every second and publishes to one or more receivers over mutual TLS.
+///
+/// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept and delivered then.
+/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=debug shows every publish.
+#[derive(Debug, Parser)]
+#[command(name = "liz-monitor", version)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    /// How log lines look
+    #[arg(
+        long,
+        env = "LIZMON_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    match run(cli.flags.into()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("liz-monitor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread: a sample a second needs no more, and each costs memory.
+fn run(config: Config) -> anyhow::Result<()> {
+    let edges = Edges {
+        clock: Arc::new(since_1970),
+        chance: Arc::new(fastrand::f64),
+        producer: ProducerId::new(uuid::Uuid::new_v4()),
+    };
+    let host = config.host.clone();
+    let agent = Agent::new(config, edges)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(async {
+        let shutdown = stop_signal()?;
+        agent.run(|| say_ready(&host), shutdown).await;
+        info!("stopped");
+        Ok(())
+    })
+}
+
+fn say_ready(host: impl std::fmt::Display) {
+    info!("READY: watching {host}");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!("systemd cannot be told that we are ready: {error}");
+    }
+}
+
+#[cfg(unix)]
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let cannot = "cannot listen for signals";
+    let mut terminate = signal(SignalKind::terminate()).context(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).context(cannot)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without Ctrl-C there is no other way to stop but to be ended.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time enters the program here and is passed down"
+)]
+fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::token::TokenError;
-use rustls::{AlertDescription, CertificateError};
+pub use rustls::{AlertDescription, CertificateError};
 
 use crate::client::BaseUrl;
 use crate::credentials::CredentialsError;

@@ -1,0 +1,288 @@
+//! Flags and environment, turned into what the agent is given.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::TypedValueParser;
+use lizmon_client::client::BaseUrlError;
+use lizmon_client::{BaseUrl, Credentials};
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::route;
+
+use crate::sample::Metric;
+use crate::spool;
+
+/// The longest interval: beyond an hour, a window by minute would be nothing but gaps.
+const INTERVAL_SECS_MAX: i64 = 3600;
+
+/// The flags of `liz-monitor`. Each has an environment twin; what is typed wins.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// The name of this host: the one in its certificate
+    #[arg(long, env = "LIZMON_THIS_HOST", value_name = "NAME")]
+    pub this_host: NodeName,
+    /// Where to publish, each receiver at its own pace: https://HOST:8443/api/perf [several, joined by commas in the environment]
+    #[arg(
+        long,
+        env = "LIZMON_PUBLISH",
+        value_name = "URL",
+        required = true,
+        num_args = 1..,
+        value_delimiter = ','
+    )]
+    pub publish: Vec<PublishUrl>,
+    /// This host's certificate, followed by the issuing one (PEM)
+    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
+    pub cert: PathBuf,
+    /// The private key to it (PEM)
+    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
+    pub key: PathBuf,
+    /// The root certificate that the receivers' certificates must lead to (PEM)
+    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Seconds from one sample to the next
+    #[arg(
+        long,
+        env = "LIZMON_INTERVAL",
+        value_name = "SECONDS",
+        default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=INTERVAL_SECS_MAX).try_map(NonZeroU32::try_from)
+    )]
+    pub interval: NonZeroU32,
+    /// What to measure
+    #[arg(
+        long,
+        env = "LIZMON_COLLECT",
+        value_name = "METRIC",
+        default_value = "cpu,mem",
+        value_delimiter = ','
+    )]
+    pub collect: Vec<Metric>,
+}
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name of this host.
+    pub host: NodeName,
+    /// Where to publish.
+    pub publish: Vec<PublishUrl>,
+    /// Who we are, and whom we trust.
+    pub credentials: Credentials,
+    /// Seconds from one sample to the next.
+    pub interval: NonZeroU32,
+    /// What to measure.
+    pub collect: Vec<Metric>,
+    /// How many records wait for a destination at most.
+    pub spool_records_max: usize,
+}
+
+impl From<Flags> for Config {
+    /// What is given twice is taken once.
+    fn from(mut flags: Flags) -> Self {
+        let mut collect = Vec::new();
+        for metric in flags.collect {
+            if !collect.contains(&metric) {
+                collect.push(metric);
+            }
+        }
+        let mut publish: Vec<PublishUrl> = Vec::new();
+        for url in flags.publish.drain(..) {
+            if !publish.contains(&url) {
+                publish.push(url);
+            }
+        }
+        Self {
+            host: flags.this_host,
+            publish,
+            credentials: Credentials {
+                cert: flags.cert,
+                key: flags.key,
+                ca: flags.ca,
+            },
+            interval: flags.interval,
+            collect,
+            spool_records_max: spool::RECORDS_MAX,
+        }
+    }
+}
+
+/// `https://HOST:PORT/api/perf`: a receiver, as the first lizmon's users name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishUrl {
+    base: BaseUrl,
+}
+
+/// Text that does not name a receiver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishUrlError {
+    /// No https URL.
+    #[error("{error}: type {suggestion}")]
+    Url {
+        /// What is wrong with it.
+        error: BaseUrlError,
+        /// What was probably meant.
+        suggestion: String,
+    },
+    /// Not the route.
+    #[error("it does not end in {}: type {suggestion}", route::PERF)]
+    Route {
+        /// What was probably meant.
+        suggestion: String,
+    },
+}
+
+impl PublishUrl {
+    /// The receiver at this place.
+    pub fn new(base: BaseUrl) -> Self {
+        Self { base }
+    }
+
+    /// Where the receiver is.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+}
+
+impl FromStr for PublishUrl {
+    type Err = PublishUrlError;
+
+    fn from_str(text: &str) -> Result<Self, PublishUrlError> {
+        let bare = text.trim_end_matches('/');
+        let (base, has_route) = match bare.strip_suffix(route::PERF) {
+            Some(base) => (base, true),
+            None => (bare, false),
+        };
+        let suggest = |base: &str| {
+            let place = base.split("://").last().unwrap_or(base);
+            let place = place.split(['/', '?', '#']).next().unwrap_or(place);
+            let place = if place.is_empty() { "HOST:8443" } else { place };
+            format!("https://{}{}", place.escape_debug(), route::PERF)
+        };
+        match base.parse() {
+            Ok(base) if has_route => Ok(Self { base }),
+            Ok(_) => Err(PublishUrlError::Route {
+                suggestion: suggest(base),
+            }),
+            Err(error) => Err(PublishUrlError::Url {
+                error,
+                suggestion: suggest(base),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PublishUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.base, route::PERF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn publish_urls() {
+        let cases = [
+            ("https://r1:8443/api/perf", Ok("https://r1:8443/api/perf")),
+            ("https://r1:8443/api/perf/", Ok("https://r1:8443/api/perf")),
+            (
+                "https://[::1]:8443/api/perf",
+                Ok("https://[::1]:8443/api/perf"),
+            ),
+            ("https://r1:8443", Err("type https://r1:8443/api/perf")),
+            ("https://r1:8443/", Err("type https://r1:8443/api/perf")),
+            (
+                "https://r1:8443/api/perf/web1",
+                Err("type https://r1:8443/api/perf"),
+            ),
+            (
+                "http://r1:8443/api/perf",
+                Err("type https://r1:8443/api/perf"),
+            ),
+            ("r1:8443", Err("type https://r1:8443/api/perf")),
+            ("r1", Err("type https://r1/api/perf")),
+            ("", Err("type https://HOST:8443/api/perf")),
+            ("/api/perf", Err("type https://HOST:8443/api/perf")),
+            (
+                "https://r1:8443/?x/api/perf",
+                Err("type https://r1:8443/api/perf"),
+            ),
+        ];
+        for (text, expected) in cases {
+            match (text.parse::<PublishUrl>(), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url.to_string(), expected),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().ends_with(part), "{text}: {error}");
+                }
+                (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn parse(more: &[&str]) -> Result<Config, String> {
+        let needed = [
+            "m",
+            "--this-host",
+            "web1",
+            "--cert",
+            "c",
+            "--key",
+            "k",
+            "--ca",
+            "a",
+        ];
+        Program::try_parse_from(needed.iter().chain(more))
+            .map(|program| program.flags.into())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn several_receivers_each_once() {
+        let [one, two] = ["https://a:1/api/perf", "https://b:2/api/perf"];
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&["--publish", one], &[one]),
+            (&["--publish", one, two], &[one, two]),
+            (&["--publish", one, "--publish", two], &[one, two]),
+            (&["--publish", one, two, one], &[one, two]),
+        ];
+        for (flags, expected) in cases {
+            let config = parse(flags).unwrap();
+            let urls: Vec<_> = config.publish.iter().map(ToString::to_string).collect();
+            assert_eq!(urls, expected);
+            assert_eq!(config.collect, [Metric::Cpu, Metric::Mem]);
+            assert_eq!(config.interval.get(), 1);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let url = "https://a:1/api/perf";
+        let cases: [(&[&str], &str); 5] = [
+            (&[], "--publish"),
+            (&["--publish", "https://a:1"], "type https://a:1/api/perf"),
+            (
+                &["--publish", url, "--interval", "0"],
+                "0 is not in 1..=3600",
+            ),
+            (&["--publish", url, "--interval", "3601"], "not in 1..=3600"),
+            (&["--publish", url, "--collect", "gpu"], "gpu"),
+        ];
+        for (flags, part) in cases {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(part), "{flags:?}: {error}");
+        }
+    }
+}
