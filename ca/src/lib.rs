@@ -15,6 +15,8 @@
 //! | [`ledger`] | the SQLite file, its schema and its lock |
 //! | [`layout`] | which file lies where |
 //! | [`disk`] | files that are written whole or not at all, keys that only their owner can read |
+//! | [`inspect`] | what a certificate, key, CRL or request says, as a plain struct |
+//! | [`verify`] | the judgement of a receiver on a certificate file |
 //!
 //! A signing request's subject, names and extensions are never read into a certificate. A certificate never
 //! outlives its issuer. No certificate leaves before the ledger knows it.
@@ -40,10 +42,12 @@ pub mod crl;
 pub mod disk;
 pub mod error;
 mod founding;
+pub mod inspect;
 pub mod key;
 pub mod layout;
 pub mod ledger;
 pub mod profile;
 mod signer;
+pub mod verify;
 
 pub use error::Error;

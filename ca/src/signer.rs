@@ -141,9 +141,14 @@ pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Validity {
     }
 }
 
-pub(crate) fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
+fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
     let name = certificate.subject().iter_common_name().next()?;
     name.as_str().ok().map(str::to_owned)
+}
+
+/// The trust domain that a CA's certificate names.
+pub(crate) fn trust_domain_of(der: &CertificateDer<'_>) -> Option<TrustDomain> {
+    parse(der).ok().as_ref().and_then(trust_domain)
 }
 
 fn trust_domain(certificate: &X509Certificate<'_>) -> Option<TrustDomain> {
