@@ -1,1 +1,35 @@
-//! Placeholder.
+//! The receiver: takes samples from machines that prove who they are, makes them durable, and answers summaries.
+//!
+//! ```text
+//!  mTLS ──> router ──> token ──> authorize ──> ingest ──> journal ──> 204
+//!           problem                 │                        │
+//!                                 Permit              summarize ──> store
+//!                                                            │
+//!  mTLS <── router <──────────────────── query <─────────────┘
+//! ```
+//!
+//! What holds, and where:
+//!
+//! - A handler needs a [`authorize::Permit`], and only `authorize` makes one.
+//! - Nothing is answered before it is durable: [`journal`] alone answers a POST.
+//! - The numbers change in [`summarize`] alone, and only by what stands in the journal, in its order.
+//! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
+//! - Nothing outside [`store`] and [`config`] knows which store it is.
+
+pub mod config;
+pub mod problem;
+pub mod router;
+pub mod token;
+
+pub mod authorize;
+pub mod ingest;
+pub mod journal;
+pub mod query;
+pub mod store;
+pub mod summarize;
+
+mod serve;
+
+pub use config::Config;
+pub use lizmon_mtls::Clock;
+pub use serve::{Receiver, StartError};

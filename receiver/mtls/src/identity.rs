@@ -3,6 +3,7 @@
 //! The identity is the one URI name, role and name together; never the common name, never any other field.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use lizmon_protocol::name::{NameError, SpiffeId};
@@ -103,6 +104,27 @@ pub fn thumbprint(der: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, der).as_ref());
     bytes
+}
+
+/// The first name or address a server with this certificate can be reached by, as it stands in a URL.
+pub fn first_server_name(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+                _ => Some(format!(
+                    "[{}]",
+                    IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?)
+                )),
+            },
+            _ => None,
+        })
 }
 
 /// The last second a certificate is good, without asking whom it speaks for.

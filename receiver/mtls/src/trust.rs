@@ -146,6 +146,7 @@ impl CrlStatus {
 pub struct Trust {
     generation: u64,
     own: Identity,
+    server_name: Option<String>,
     server_config: Arc<ServerConfig>,
     verifier: Arc<DomainVerifier>,
     crls: Vec<CrlStatus>,
@@ -179,6 +180,9 @@ impl Trust {
                 role: own.spiffe_id.role,
             });
         }
+        let server_name = chain
+            .first()
+            .and_then(|der| crate::identity::first_server_name(der));
         let (crls, statuses) = revocation_lists(&files.crl)?;
         let mut roots = RootCertStore::empty();
         for root in certificates(&files.ca)? {
@@ -223,6 +227,7 @@ impl Trust {
         Ok(Self {
             generation,
             own,
+            server_name,
             server_config: Arc::new(server_config),
             verifier,
             crls: statuses,
@@ -237,6 +242,11 @@ impl Trust {
     /// Who we are.
     pub fn own(&self) -> &Identity {
         &self.own
+    }
+
+    /// The first DNS name or address of our certificate, as it stands in a URL.
+    pub fn server_name(&self) -> Option<String> {
+        self.server_name.clone()
     }
 
     /// The revocation lists in force.

@@ -1,0 +1,184 @@
+//! Flags and environment, turned once into what the parts are given.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use lizmon_mtls::limits::{self, Limits};
+use lizmon_mtls::trust::TrustFiles;
+
+use crate::ingest::BODY_TIMEOUT;
+use crate::journal::GATHER_WINDOW;
+
+/// How long a token lives if `--token-ttl` does not say.
+pub const TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
+/// How long a token key signs if `--token-key-days` does not say.
+pub const TOKEN_KEY_DAYS: u32 = 30;
+/// How long past its end a revocation list is put up with.
+pub const CRL_GRACE: Duration = Duration::from_secs(72 * 3600);
+
+/// Where the receiver listens, what it shows, whom it trusts, where it keeps things.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// Address and port to listen on
+    #[arg(
+        long,
+        env = "LIZMON_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8443"
+    )]
+    pub listen: SocketAddr,
+    /// The receiver's certificate chain, from `lizctl issue-receiver` (PEM)
+    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
+    pub cert: PathBuf,
+    /// The key of that certificate (PKCS#8 PEM)
+    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
+    pub key: PathBuf,
+    /// The root certificate that clients' certificates must lead to (PEM)
+    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Current revocation lists of root and issuing CA (PEM), as in certs/crl.pem
+    #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
+    pub crl: PathBuf,
+    /// Folder for everything that must survive; locked by one process
+    #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// How long a token lives
+    #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
+    pub token_ttl: Duration,
+    /// How many days a key signs tokens before the next takes over
+    #[arg(long, env = "LIZMON_TOKEN_KEY_DAYS", value_name = "DAYS", default_value_t = TOKEN_KEY_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub token_key_days: u32,
+    /// The tokens' issuer [default: https://FIRST-SAN:PORT]
+    #[arg(long, env = "LIZMON_ISSUER", value_name = "URL", value_parser = https_url)]
+    pub issuer: Option<String>,
+    /// The tokens' audience [default: https://FIRST-SAN:PORT]
+    #[arg(long, env = "LIZMON_AUDIENCE", value_name = "URL", value_parser = https_url)]
+    pub audience: Option<String>,
+    /// How long past its end a revocation list is put up with before all but health is refused
+    #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
+    pub crl_grace: Duration,
+    /// Longest wait for company before one sync serves many requests; a lone request never waits
+    #[arg(long, env = "LIZMON_GATHER_WINDOW", value_name = "TIME", default_value = "2ms", value_parser = humantime::parse_duration)]
+    pub gather_window: Duration,
+    /// Longest TLS handshake
+    #[arg(long, env = "LIZMON_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
+    pub handshake_timeout: Duration,
+    /// Longest wait for the head of a connection's first request
+    #[arg(long, env = "LIZMON_FIRST_REQUEST_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
+    pub first_request_timeout: Duration,
+    /// Longest wait for a request's body
+    #[arg(long, env = "LIZMON_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
+    pub body_timeout: Duration,
+    /// Longest time a connection may be without a request
+    #[arg(long, env = "LIZMON_IDLE_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = positive_duration)]
+    pub idle_timeout: Duration,
+    /// Most connections of one address
+    #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
+    pub connections_per_address: usize,
+    /// Most requests of one certificate in a second
+    #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
+    pub requests_per_second: NonZeroU32,
+}
+
+/// What a receiver is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What to show and whom to trust.
+    pub trust: TrustFiles,
+    /// Folder for everything that must survive.
+    pub data: PathBuf,
+    /// How long a token lives.
+    pub token_ttl: Duration,
+    /// How long a key signs tokens.
+    pub token_key_life: Duration,
+    /// The tokens' issuer; `None` for the receiver's own name and port.
+    pub issuer: Option<String>,
+    /// The tokens' audience; `None` for the receiver's own name and port.
+    pub audience: Option<String>,
+    /// How long past its end a revocation list is put up with.
+    pub crl_grace: Duration,
+    /// Longest wait for company before a sync.
+    pub gather_window: Duration,
+    /// Longest wait for a request's body.
+    pub body_timeout: Duration,
+    /// The front door's limits.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A configuration with every default.
+    pub fn new(trust: TrustFiles, data: PathBuf) -> Self {
+        Self {
+            trust,
+            data,
+            token_ttl: TOKEN_TTL,
+            token_key_life: days(TOKEN_KEY_DAYS),
+            issuer: None,
+            audience: None,
+            crl_grace: CRL_GRACE,
+            gather_window: GATHER_WINDOW,
+            body_timeout: BODY_TIMEOUT,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl From<Flags> for Config {
+    fn from(flags: Flags) -> Self {
+        Self {
+            trust: TrustFiles {
+                cert: flags.cert,
+                key: flags.key,
+                ca: flags.ca,
+                crl: flags.crl,
+            },
+            data: flags.data,
+            token_ttl: flags.token_ttl,
+            token_key_life: days(flags.token_key_days),
+            issuer: flags.issuer,
+            audience: flags.audience,
+            crl_grace: flags.crl_grace,
+            gather_window: flags.gather_window,
+            body_timeout: flags.body_timeout,
+            limits: Limits {
+                handshake_timeout: flags.handshake_timeout,
+                first_request_timeout: flags.first_request_timeout,
+                idle_timeout: flags.idle_timeout,
+                connections_per_address_max: flags.connections_per_address,
+                requests_per_second_max: flags.requests_per_second,
+            },
+        }
+    }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 30s or 5m"))?;
+    if duration.is_zero() {
+        Err("must be more than nothing".to_owned())
+    } else {
+        Ok(duration)
+    }
+}
+
+/// RFC 8414 section 2: an issuer is an https URL without query or fragment.
+fn https_url(text: &str) -> Result<String, String> {
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|error| format!("not a URL: {error}"))?;
+    if uri.scheme_str() != Some("https")
+        || uri.authority().is_none()
+        || uri.query().is_some()
+        || text.contains('#')
+    {
+        return Err("must be https://HOST[:PORT][/PATH] without query or fragment".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}

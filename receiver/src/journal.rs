@@ -1,0 +1,299 @@
+//! Group commit: one thread takes everything that waits, makes it durable with one sync, counts it, answers everyone.
+//!
+//! This is the one place where a POST is answered with success, and it is behind the sync. It is also the one place
+//! that judges what depends on what was taken before: known numbers, a host's labels, a producer's ranges.
+//!
+//! ```text
+//!  requests ──> queue (bounded) ──> admit ──> append + sync ──> apply ──> answers
+//!                                     │            │
+//!                                  refused      failed: 503 to all of the group, nothing counted
+//! ```
+
+mod admit;
+
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use lizmon_mtls::Clock;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::sample::BatchAnswer;
+use tokio::sync::oneshot;
+
+use crate::problem::Rejection;
+use crate::store::record::{Group, Submission};
+use crate::store::{Store, StoreError};
+use crate::summarize::Summarizer;
+
+pub use admit::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
+
+/// Longest wait for company if `--gather-window` does not say.
+pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
+/// How many requests may wait for the journal. What waits is bounded in bytes as well, by `ingest`.
+const QUEUE_MAX: usize = 16_384;
+/// How many requests one sync serves at most.
+const GROUP_REQUESTS_MAX: usize = 4_096;
+/// How many bytes one group has at most, but for the last request in it.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// How many requests a group must have had for the next one to wait for company.
+const COMPANY: usize = 3;
+/// How often the thread looks whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How old a change may become before it is committed: what a restart has to replay.
+const COMMIT_AFTER_SECS: u64 = 20;
+/// A change is also committed when so many groups came after it.
+const COMMIT_AFTER_GROUPS: u64 = 20_000;
+/// How often one shard is swept of what has ended: all of them in about ten minutes.
+const SWEEP_EVERY_SECS: u64 = 10;
+
+/// A request that waits to be made durable.
+struct Waiting {
+    submission: Submission,
+    /// When the request was judged: epoch seconds.
+    now: u64,
+    reply: oneshot::Sender<Result<BatchAnswer, Rejection>>,
+}
+
+/// Where requests hand in what they want to be durable. Cheap to clone; the journal ends when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    queue: SyncSender<Waiting>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Starts the journal's thread. It ends, with everything committed, when the last [`Journal`] is dropped.
+    pub fn start(
+        store: Box<dyn Store>,
+        summarizer: Summarizer,
+        gather_window: Duration,
+        clock: Clock,
+    ) -> std::io::Result<(Self, JoinHandle<Result<(), StoreError>>)> {
+        let (queue, waiting) = sync_channel(QUEUE_MAX);
+        let upkeep = Upkeep {
+            committed_at: clock(),
+            committed_position: summarizer.position(),
+            swept_at: clock(),
+        };
+        let writer = Writer {
+            store,
+            summarizer,
+            waiting,
+            gather_window,
+            clock,
+            company: 0,
+            upkeep,
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run())?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
+    pub async fn submit(&self, submission: Submission, now: u64) -> Result<BatchAnswer, Rejection> {
+        let (reply, answered) = oneshot::channel();
+        match self.queue.try_send(Waiting {
+            submission,
+            now,
+            reply,
+        }) {
+            Ok(()) => answered
+                .await
+                .unwrap_or_else(|_| Err(Code::StoreUnavailable.into())),
+            Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
+            Err(TrySendError::Disconnected(_)) => Err(Code::StoreUnavailable.into()),
+        }
+    }
+}
+
+struct Writer {
+    store: Box<dyn Store>,
+    summarizer: Summarizer,
+    waiting: Receiver<Waiting>,
+    gather_window: Duration,
+    clock: Clock,
+    /// How many requests the last group had, if this one came right behind it.
+    company: usize,
+    upkeep: Upkeep,
+}
+
+/// When things were last done.
+struct Upkeep {
+    committed_at: u64,
+    committed_position: u64,
+    swept_at: u64,
+}
+
+impl Writer {
+    fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            match self.next() {
+                Ok(first) => {
+                    let group = self.gather(first);
+                    self.company = group.len();
+                    self.process(group);
+                }
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.upkeep();
+        }
+        while self
+            .summarizer
+            .commit_oldest(&mut *self.store, u64::MAX, (self.clock)())?
+        {}
+        Ok(())
+    }
+
+    /// The next request. When none follows the last group within the gather window, the company is gone, and whoever
+    /// comes then does not wait for it.
+    fn next(&mut self) -> Result<Waiting, RecvTimeoutError> {
+        if self.company > 0 {
+            match self.waiting.recv_timeout(self.gather_window) {
+                Err(RecvTimeoutError::Timeout) => self.company = 0,
+                other => return other,
+            }
+        }
+        self.waiting.recv_timeout(TICK)
+    }
+
+    /// Everything that waits already; and where many come one by one, those of the next moment, so that one sync serves
+    /// them. A lone request never waits.
+    fn gather(&self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = first.submission.as_bytes().len();
+        let mut group = vec![first];
+        let mut may_wait = self.company >= COMPANY && !self.gather_window.is_zero();
+        while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
+            match self.waiting.try_recv() {
+                Ok(next) => {
+                    bytes += next.submission.as_bytes().len();
+                    group.push(next);
+                }
+                Err(TryRecvError::Empty) if may_wait => {
+                    std::thread::sleep(self.gather_window);
+                    may_wait = false;
+                }
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    fn process(&mut self, waiting: Vec<Waiting>) {
+        let summaries = self.summarizer.summaries();
+        let mut admission = admit::Admission::new(&summaries);
+        let mut group = Group::default();
+        let mut admitted = Vec::with_capacity(waiting.len());
+        for request in waiting {
+            match admission.admit(&request.submission, request.now) {
+                Ok(novelty) => {
+                    if novelty == admit::Novelty::New {
+                        group.push(&request.submission);
+                    }
+                    admitted.push((request, novelty));
+                }
+                Err(rejection) => answer(request, Err(rejection)),
+            }
+        }
+        let position = if group.is_empty() {
+            Ok(self.summarizer.position())
+        } else {
+            self.store.append(&group.seal())
+        };
+        match position {
+            Ok(position) => {
+                for (request, novelty) in admitted {
+                    let counted = self.count(position, &request.submission, novelty);
+                    answer(request, counted);
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    requests = admitted.len(),
+                    "nothing can be stored"
+                );
+                for (request, _) in admitted {
+                    answer(request, Err(Code::StoreUnavailable.into()));
+                }
+            }
+        }
+    }
+
+    fn count(
+        &mut self,
+        position: u64,
+        submission: &Submission,
+        novelty: admit::Novelty,
+    ) -> Result<BatchAnswer, Rejection> {
+        let view = submission
+            .read()
+            .map_err(|_| Rejection::from(Code::InternalError))?;
+        if novelty == admit::Novelty::New {
+            return Ok(self.summarizer.apply(position, &view));
+        }
+        self.summarizer.note_duplicates(&view);
+        Ok(BatchAnswer {
+            accepted: 0,
+            duplicate: view.len() as u64,
+        })
+    }
+
+    /// Commits what has become old, a shard at a time, so that nobody waits long behind it.
+    fn upkeep(&mut self) {
+        let now = (self.clock)();
+        let position = self.summarizer.position();
+        let Upkeep {
+            committed_at,
+            committed_position,
+            swept_at,
+        } = self.upkeep;
+        if now.saturating_sub(committed_at) >= COMMIT_AFTER_SECS
+            || position - committed_position >= COMMIT_AFTER_GROUPS
+        {
+            // Everything that had changed by then is committed before the next round begins.
+            match self
+                .summarizer
+                .commit_oldest(&mut *self.store, committed_position + 1, now)
+            {
+                Ok(true) => (),
+                Ok(false) => {
+                    self.upkeep.committed_at = now;
+                    self.upkeep.committed_position = position;
+                }
+                Err(error) => self.upkeep_failed(&error, now),
+            }
+        }
+        if now.saturating_sub(swept_at) >= SWEEP_EVERY_SECS {
+            self.upkeep.swept_at = now;
+            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
+                self.upkeep_failed(&error, now);
+            }
+        }
+    }
+
+    /// Nothing is lost: what was not committed is in the journal. Tried again after a while.
+    fn upkeep_failed(&mut self, error: &StoreError, now: u64) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "summaries cannot be committed"
+        );
+        self.upkeep.committed_at = now;
+        self.upkeep.swept_at = now;
+    }
+}
+
+/// Answers a request, if it still waits.
+fn answer(request: Waiting, result: Result<BatchAnswer, Rejection>) {
+    let _gone_meanwhile = request.reply.send(result);
+}

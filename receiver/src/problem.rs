@@ -1,0 +1,143 @@
+//! A [`Problem`] as an HTTP answer, and what is wrong turned into one.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use lizmon_mtls::trust::Refusal;
+use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
+use lizmon_protocol::sample::BodyError;
+use lizmon_protocol::token::Scope;
+
+/// Seconds after which it is worth to try again, where nothing says better.
+const RETRY_AFTER_SECS: u64 = 1;
+/// The same while an operator has to do something first.
+const RETRY_AFTER_OPERATOR_SECS: u64 = 60;
+
+/// An answer that says what is wrong.
+#[derive(Debug)]
+pub struct Rejection {
+    problem: Problem,
+    headers: HeaderMap,
+}
+
+impl Rejection {
+    /// Says what happened this time.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.problem = self.problem.with_detail(detail);
+        self
+    }
+
+    /// Names the bad values, and the receiver's clock to compare one's own with.
+    pub fn with_errors(mut self, errors: Vec<ValueError>, now: u64) -> Self {
+        self.problem.errors = errors;
+        self.problem.now = Some(now);
+        self
+    }
+
+    /// A method a route does not have; `allow` lists those it has.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let mut rejection = Self::from(Code::MethodNotAllowed);
+        rejection
+            .headers
+            .insert(ALLOW, HeaderValue::from_static(allow));
+        rejection
+    }
+
+    /// A token without the scope that a route asks for: RFC 6750 section 3.1.
+    pub fn insufficient_scope(scope: Scope) -> Self {
+        let mut rejection = Self::from(Code::InsufficientScope);
+        let scope = scope.as_str();
+        rejection.challenge(&format!(
+            r#"Bearer realm="lizmon", error="insufficient_scope", scope="{scope}""#
+        ));
+        rejection.with_detail(format!("this needs the scope {scope}"))
+    }
+
+    /// Too many requests; the next one may come after `wait`.
+    pub fn rate_limited(wait: std::time::Duration) -> Self {
+        let mut rejection = Self::from(Code::RateLimited);
+        let secs = wait.as_secs_f64().ceil().max(1.0);
+        rejection.retry_after(secs as u64);
+        rejection
+    }
+
+    /// What was refused.
+    pub fn code(&self) -> Code {
+        self.problem.code
+    }
+
+    fn challenge(&mut self, challenge: &str) {
+        if let Ok(value) = HeaderValue::from_str(challenge) {
+            self.headers.insert(WWW_AUTHENTICATE, value);
+        }
+    }
+
+    fn retry_after(&mut self, secs: u64) {
+        self.headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+    }
+}
+
+impl From<Code> for Rejection {
+    fn from(code: Code) -> Self {
+        let mut rejection = Self {
+            problem: Problem::new(code),
+            headers: HeaderMap::new(),
+        };
+        match code {
+            Code::TokenMissing => rejection.challenge(r#"Bearer realm="lizmon""#),
+            _ if code.status() == 401 => {
+                let description = code.title();
+                rejection.challenge(&format!(
+                    r#"Bearer realm="lizmon", error="invalid_token", error_description="{description}""#
+                ));
+            }
+            Code::CrlExpired => rejection.retry_after(RETRY_AFTER_OPERATOR_SECS),
+            _ if matches!(code.status(), 429 | 503) => rejection.retry_after(RETRY_AFTER_SECS),
+            _ => (),
+        }
+        rejection
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Expired => Code::CertificateExpired.into(),
+            Refusal::Revoked => Code::CertificateRevoked.into(),
+            Refusal::Untrusted => {
+                Self::from(Code::CertificateRevoked).with_detail(refusal.to_string())
+            }
+        }
+    }
+}
+
+impl Rejection {
+    /// A body that cannot be taken.
+    pub fn of_body(error: BodyError, now: u64) -> Self {
+        match error {
+            BodyError::Malformed(detail) => Self::from(Code::MalformedJson).with_detail(detail),
+            BodyError::TooManyRecords => {
+                Self::from(Code::TooManyRecords).with_detail(error.to_string())
+            }
+            BodyError::Values(errors) => Self::from(Code::InvalidValues).with_errors(errors, now),
+        }
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        tracing::debug!(
+            code = self.problem.code.as_str(),
+            detail = self.problem.detail,
+            "refused"
+        );
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let mut response = (status, self.headers, body).into_response();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response
+    }
+}

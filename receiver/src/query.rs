@@ -1,0 +1,112 @@
+//! Answers for readers, straight from memory. A lock is held for one host or one shard at a time.
+
+use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
+use lizmon_protocol::name::SUMMARY_PREFIX;
+use lizmon_protocol::summary::{self, Hosts, Summary};
+use lizmon_summary::{Series, TIERS, Tier, Window};
+
+use crate::authorize::{ListHosts, Permit, ReadHost};
+use crate::summarize::Summaries;
+
+/// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters. `None` if nothing at all
+/// is known of the host in any window.
+pub fn summaries(
+    permit: &Permit<ReadHost>,
+    numbers: &Summaries,
+    filter: &str,
+    now: u64,
+) -> Option<summary::Summaries> {
+    let name = permit.host()?.as_str();
+    let hosts = numbers.shard_with(name);
+    let series = &hosts.get(name)?.series;
+    if series.values().all(|series| series.is_empty_at(now)) {
+        return None;
+    }
+    let filter = filter.to_ascii_lowercase();
+    let mut found = summary::Summaries::new();
+    for (label, series) in series {
+        for (tier, at) in TIERS.iter().zip(0..) {
+            let name = summary_name(tier, label);
+            if name.to_ascii_lowercase().contains(&filter) {
+                found.extend(window(series, at, now).map(|summary| (name, summary)));
+            }
+        }
+    }
+    Some(found)
+}
+
+/// Every host with samples in a window, by name.
+pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Hosts {
+    let mut list = Vec::new();
+    for hosts in numbers.shards() {
+        for (name, host) in hosts.iter() {
+            let live = host
+                .series
+                .iter()
+                .filter(|(_, series)| !series.is_empty_at(now));
+            let labels: Vec<String> = live.map(|(label, _)| label.to_string()).collect();
+            if !labels.is_empty() {
+                list.push(summary::Host {
+                    name: name.to_string(),
+                    last_epoch: host.last_epoch,
+                    labels,
+                    certificate_end: host.certificate_end,
+                });
+            }
+        }
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    Hosts { hosts: list }
+}
+
+/// What has arrived from a host, by producer. `None` if nothing is known of the host.
+pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delivery> {
+    let name = permit.host()?.as_str();
+    let hosts = numbers.shard_with(name);
+    let mut producers: Vec<_> = hosts
+        .get(name)?
+        .producers
+        .iter()
+        .map(|(id, producer)| ProducerDelivery {
+            producer: *id,
+            received: producer.set.received(),
+            duplicate: producer.duplicate,
+            missing: producer.set.missing().collect(),
+            dropped: Vec::new(),
+        })
+        .collect();
+    producers.sort_by_key(|producer| producer.producer);
+    Some(Delivery { producers })
+}
+
+fn summary_name(tier: &Tier, label: &str) -> String {
+    format!("{SUMMARY_PREFIX}{}:{label}", tier.name)
+}
+
+fn window(series: &Series, tier: usize, now: u64) -> Option<Summary> {
+    let Window {
+        start,
+        end,
+        width_secs,
+        averages,
+    } = series.window(tier, now)?;
+    let averages: Vec<_> = averages
+        .into_iter()
+        .map(|average| summary::Average {
+            start_sec: average.start,
+            end_sec: average.end,
+            interval_size_sec: width_secs,
+            num_samples: average.count,
+            avg: average.avg,
+            min: average.min,
+            max: average.max,
+        })
+        .collect();
+    Some(Summary {
+        start,
+        end,
+        timeslice_size_sec: width_secs,
+        average_count: averages.len(),
+        averages,
+    })
+}

@@ -1,0 +1,300 @@
+//! Routes and the order of checks. Every handler that touches a host holds a `Permit`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, get, post};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
+use lizmon_mtls::Clock;
+use lizmon_mtls::connection::{Connection, TrustedPeer};
+use lizmon_mtls::trust::TrustReader;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::route::{self, parse_epoch};
+use lizmon_protocol::token::Claims;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::authorize::Caller;
+use crate::ingest::{self, BodyReader};
+use crate::journal::Journal;
+use crate::problem::Rejection;
+use crate::query;
+use crate::summarize::Summaries;
+use crate::token::{TokenError, Tokens};
+
+mod oauth;
+
+/// What the handlers work with.
+pub struct App {
+    /// Whom we trust at this moment.
+    pub trust: TrustReader,
+    /// Mints and verifies.
+    pub tokens: Tokens,
+    /// Reads bodies.
+    pub bodies: BodyReader,
+    /// Makes durable.
+    pub journal: Journal,
+    /// The numbers.
+    pub summaries: Arc<Summaries>,
+    /// How long past its end a revocation list is put up with: seconds.
+    pub crl_grace: u64,
+    /// The time.
+    pub clock: Clock,
+}
+
+type Shared = State<Arc<App>>;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(route::TOKEN, only("POST", post(oauth::token)))
+        .route(route::METADATA, only("GET, HEAD", get(oauth::metadata)))
+        .route(route::JWKS, only("GET, HEAD", get(oauth::key_set)))
+        .route(route::PERF, only("GET, HEAD", get(list_hosts)))
+        .route(&format!("{}/{{*rest}}", route::PERF), any(host))
+        .route(
+            &format!("{}/{{host}}", route::DELIVERY),
+            only("GET, HEAD", get(delivery)),
+        )
+        .route(route::HEALTHZ, only("GET, HEAD", get(health)))
+        .route(route::READYZ, only("GET, HEAD", get(health)))
+        .fallback(|| async { Rejection::from(Code::NotFound) })
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a request panicked; the others go on");
+            Rejection::from(Code::InternalError).into_response()
+        }))
+        .with_state(app)
+}
+
+/// The route's methods, and an answer for all others that names them.
+fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    methods.fallback(move || async move { Rejection::method_not_allowed(allow) })
+}
+
+/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
+async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
+    let (head, body) = request.into_parts();
+    match head.method {
+        Method::GET | Method::HEAD => read_host(&app, &head),
+        Method::POST => ingest(&app, &head, body).await,
+        _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
+    }
+}
+
+fn read_host(app: &App, head: &request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let (host, label) = host_and_rest(head);
+    let caller = Authenticated::check(app, head, now)?;
+    let permit = caller.caller()?.read_host(&host)?;
+    let filter = label.unwrap_or_default();
+    let found = query::summaries(&permit, &app.summaries, &filter, now).ok_or(Code::UnknownHost)?;
+    Ok(json(&found))
+}
+
+async fn ingest(app: &App, head: &request::Parts, body: Body) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let (host, epoch) = host_and_rest(head);
+    let permit = Authenticated::check(app, head, now)?
+        .caller()?
+        .ingest(&host)?;
+    let Some(epoch) = epoch else {
+        let body = app.bodies.read(&head.headers, body).await?;
+        let submission = ingest::batch(permit, &body, now)?;
+        return Ok(json(&app.journal.submit(submission, now).await?));
+    };
+    let epoch = parse_epoch(&epoch)
+        .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
+    let body = app.bodies.read(&head.headers, body).await?;
+    let submission = ingest::single(permit, epoch, &head.headers, &body, now)?;
+    app.journal.submit(submission, now).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let permit = Authenticated::check(&app, &head, now)?
+        .caller()?
+        .list_hosts()?;
+    Ok(json(&query::hosts(&permit, &app.summaries, now)))
+}
+
+async fn delivery(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let host = head
+        .uri
+        .path()
+        .rsplit('/')
+        .next()
+        .map(decode)
+        .unwrap_or_default();
+    let permit = Authenticated::check(&app, &head, now)?
+        .caller()?
+        .read_host(&host)?;
+    let found = query::delivery(&permit, &app.summaries).ok_or(Code::UnknownHost)?;
+    Ok(json(&found))
+}
+
+/// What a probe gets: fine, fine but soon not any more, or what is wrong.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+async fn health(State(app): Shared) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    check_crls(&app, now)?;
+    let trust = app.trust.current();
+    let old = trust.crls().iter().filter(|crl| crl.is_past_half(now));
+    let warnings = old
+        .map(|crl| {
+            format!(
+                "the revocation list of {} is past half its life",
+                crl.issuer
+            )
+        })
+        .collect();
+    Ok(json(&Health {
+        status: "ok",
+        warnings,
+    }))
+}
+
+/// Past its end and the grace after it, a revocation list says nothing any more: nobody is let in.
+fn check_crls(app: &App, now: u64) -> Result<(), Rejection> {
+    let trust = app.trust.current();
+    match trust
+        .crls()
+        .iter()
+        .find(|crl| now > crl.next_update.saturating_add(app.crl_grace))
+    {
+        Some(crl) => {
+            let detail = format!(
+                "the revocation list of {} ended at {}",
+                crl.issuer, crl.next_update
+            );
+            Err(Rejection::from(Code::CrlExpired).with_detail(detail))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A request whose certificate and token have been looked at.
+struct Authenticated<'a> {
+    connection: &'a Connection,
+    claims: Arc<Claims>,
+    app: &'a App,
+    now: u64,
+}
+
+impl<'a> Authenticated<'a> {
+    /// In this order: the revocation lists, the certificate if there is one, the certificate's pace, the token.
+    fn check(app: &'a App, head: &'a request::Parts, now: u64) -> Result<Self, Rejection> {
+        check_crls(app, now)?;
+        let connection = connection_of(head)?;
+        peer_of(app, connection, now)?;
+        let token = bearer_token(&head.headers)?;
+        let claims = app.tokens.verify(token, now).map_err(|error| match error {
+            TokenError::Expired => Rejection::from(Code::TokenExpired),
+            TokenError::Invalid(why) => Rejection::from(Code::TokenInvalid).with_detail(why),
+        })?;
+        Ok(Self {
+            connection,
+            claims,
+            app,
+            now,
+        })
+    }
+
+    /// The caller, if the token belongs to the connection's certificate.
+    fn caller(&self) -> Result<Caller<'_>, Rejection> {
+        let trust = self.app.trust.current();
+        let peer = self
+            .connection
+            .peer(&trust, self.now)
+            .ok_or(Code::CertificateMismatch)??;
+        Caller::new(peer.identity, &self.claims)
+    }
+}
+
+fn connection_of(head: &request::Parts) -> Result<&Connection, Rejection> {
+    let connection = head
+        .extensions
+        .get::<Arc<Connection>>()
+        .ok_or(Code::InternalError)?;
+    Ok(connection)
+}
+
+/// The certificate's holder, if one was shown; an error if it is not good any more, or sends too much.
+fn peer_of<'a>(
+    app: &App,
+    connection: &'a Connection,
+    now: u64,
+) -> Result<Option<TrustedPeer<'a>>, Rejection> {
+    let trust = app.trust.current();
+    let Some(peer) = connection.peer(&trust, now) else {
+        return Ok(None);
+    };
+    let peer = peer?;
+    peer.pace.take().map_err(Rejection::rate_limited)?;
+    Ok(Some(peer))
+}
+
+/// RFC 6750 section 2.1: the header, and no other place.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Code::TokenMissing)?;
+    if values.next().is_some() {
+        return Err(Rejection::from(Code::TokenInvalid)
+            .with_detail("the Authorization header stands twice"));
+    }
+    let not_text =
+        || Rejection::from(Code::TokenInvalid).with_detail("the Authorization header is not text");
+    let text = value.to_str().map_err(|_| not_text())?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(token.trim_matches(' '))
+        }
+        _ => Err(Rejection::from(Code::TokenMissing)
+            .with_detail("the Authorization header is not `Bearer TOKEN`")),
+    }
+}
+
+/// The path's host, and what stands behind it, both decoded.
+fn host_and_rest(head: &request::Parts) -> (String, Option<String>) {
+    let rest = head
+        .uri
+        .path()
+        .strip_prefix(route::PERF)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or_default();
+    match rest.split_once('/') {
+        Some((host, rest)) => (decode(host), Some(decode(rest))),
+        None => (decode(rest), None),
+    }
+}
+
+/// Undoes percent-encoding. What is not UTF-8 then matches no name: U+FFFD is in none.
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => {
+            let headers = [
+                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            ];
+            (headers, Bytes::from(body)).into_response()
+        }
+        Err(_) => Rejection::from(Code::InternalError).into_response(),
+    }
+}

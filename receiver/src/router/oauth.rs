@@ -1,0 +1,265 @@
+//! The token endpoint (RFC 6749 sections 4.4 and 5, RFC 8705 section 2.1) and what describes it (RFC 8414, RFC 7517).
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::name::Role;
+use lizmon_protocol::route;
+use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError, TokenResponse};
+use serde_json::json;
+
+use super::{App, Shared, check_crls, connection_of, json, peer_of};
+use crate::problem::Rejection;
+
+/// What a form may not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    InvalidRequest,
+    InvalidClient,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+    InvalidScope,
+    /// RFC 8707 section 2.
+    InvalidTarget,
+}
+
+impl Refused {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+        }
+    }
+
+    fn because(self, description: impl Into<String>) -> Refusal {
+        Refusal {
+            error: self,
+            description: description.into(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    error: Refused,
+    description: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.error {
+            Refused::InvalidClient => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let error = TokenError {
+            error: self.error.as_str().to_owned(),
+            error_description: Some(self.description),
+        };
+        tracing::debug!(
+            error = error.error,
+            description = error.error_description,
+            "no token"
+        );
+        uncached(status, &error)
+    }
+}
+
+/// `POST /oauth2/token`
+pub(super) async fn token(State(app): Shared, request: Request<Body>) -> Response {
+    match answer(&app, request).await {
+        Ok(token) => uncached(StatusCode::OK, &token),
+        Err(refused) => refused,
+    }
+}
+
+async fn answer(app: &App, request: Request<Body>) -> Result<TokenResponse, Response> {
+    let now = (app.clock)();
+    let (head, body) = request.into_parts();
+    check_crls(app, now).map_err(IntoResponse::into_response)?;
+    let connection = connection_of(&head).map_err(IntoResponse::into_response)?;
+    let peer = peer_of(app, connection, now).map_err(as_token_error)?;
+    let peer = peer.ok_or_else(|| {
+        Refused::InvalidClient
+            .because("show a client certificate in the TLS handshake")
+            .into_response()
+    })?;
+    let body = app
+        .bodies
+        .read(&head.headers, body)
+        .await
+        .map_err(IntoResponse::into_response)?;
+    let form = Form::parse(&head.headers, body.bytes()).map_err(IntoResponse::into_response)?;
+    let scope = form
+        .grant(peer.identity, app.tokens.audience())
+        .map_err(IntoResponse::into_response)?;
+    let minted = app
+        .tokens
+        .mint(peer.identity, scope, now)
+        .map_err(|error| {
+            tracing::error!(%error, "no token can be minted");
+            Rejection::from(lizmon_protocol::problem::Code::InternalError).into_response()
+        })?;
+    Ok(TokenResponse {
+        access_token: minted.token,
+        token_type: "Bearer".to_owned(),
+        expires_in: minted.expires_in,
+        scope,
+    })
+}
+
+/// A certificate that is not good any more is a failed client authentication; the rest stays what it is.
+fn as_token_error(rejection: Rejection) -> Response {
+    match rejection.code().status() {
+        401 => Refused::InvalidClient
+            .because(rejection.code().title())
+            .into_response(),
+        _ => rejection.into_response(),
+    }
+}
+
+/// The request's parameters: RFC 6749 section 4.4.2.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Form {
+    grant_type: Option<String>,
+    client_id: Option<String>,
+    scope: Option<String>,
+    resource: Option<String>,
+}
+
+impl Form {
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Err(Refused::InvalidRequest
+                .because("the body must be application/x-www-form-urlencoded"));
+        }
+        // RFC 6749 section 2.3: one way of authentication, and ours is the certificate.
+        if headers.contains_key(AUTHORIZATION) {
+            return Err(Refused::InvalidRequest
+                .because("the certificate authenticates: send no Authorization header"));
+        }
+        let mut form = Self::default();
+        for (name, value) in form_urlencoded::parse(body) {
+            let field = match &*name {
+                "grant_type" => &mut form.grant_type,
+                "client_id" => &mut form.client_id,
+                "scope" => &mut form.scope,
+                "resource" => &mut form.resource,
+                "client_secret" | "client_assertion" | "client_assertion_type" => {
+                    return Err(Refused::InvalidRequest
+                        .because(format!("the certificate authenticates: send no {name}")));
+                }
+                // RFC 6749 section 3.2: unrecognized parameters are ignored.
+                _ => continue,
+            };
+            if field.replace(value.into_owned()).is_some() {
+                return Err(Refused::InvalidRequest.because(format!("{name} stands twice")));
+            }
+        }
+        // RFC 6749 section 3.2: a parameter without a value is one that was not sent.
+        for field in [
+            &mut form.grant_type,
+            &mut form.client_id,
+            &mut form.scope,
+            &mut form.resource,
+        ] {
+            if field.as_deref() == Some("") {
+                *field = None;
+            }
+        }
+        Ok(form)
+    }
+
+    /// What the holder of this certificate gets. Pure.
+    fn grant(&self, holder: &Identity, audience: &str) -> Result<Scopes, Refusal> {
+        let id = &holder.spiffe_id;
+        match self.grant_type.as_deref() {
+            None => return Err(Refused::InvalidRequest.because("grant_type is missing")),
+            Some(GRANT_CLIENT_CREDENTIALS) => (),
+            Some(_) => {
+                return Err(
+                    Refused::UnsupportedGrantType.because("grant_type must be client_credentials")
+                );
+            }
+        }
+        if self
+            .client_id
+            .as_ref()
+            .is_some_and(|client_id| *client_id != id.to_string())
+        {
+            return Err(Refused::InvalidClient
+                .because(format!("client_id is not the certificate's identity {id}")));
+        }
+        let allowed = Scopes::of(id.role);
+        if allowed.is_empty() {
+            let roles = [Role::Node, Role::Reader, Role::Operator]
+                .map(Role::as_str)
+                .join(", ");
+            return Err(Refused::UnauthorizedClient
+                .because(format!("the role {} gets no token: {roles} do", id.role)));
+        }
+        if self
+            .resource
+            .as_deref()
+            .is_some_and(|resource| resource != audience)
+        {
+            return Err(
+                Refused::InvalidTarget.because(format!("tokens of this server are for {audience}"))
+            );
+        }
+        let Some(asked) = &self.scope else {
+            return Ok(allowed);
+        };
+        match asked.parse::<Scopes>() {
+            Ok(asked) if allowed.contains_all(asked) => Ok(asked),
+            _ => {
+                Err(Refused::InvalidScope
+                    .because(format!("the role {} may have: {allowed}", id.role)))
+            }
+        }
+    }
+}
+
+/// An answer that nobody may keep: RFC 6749 section 5.1.
+fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut response = json(body);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// `GET /.well-known/oauth-authorization-server`
+pub(super) async fn metadata(State(app): Shared) -> Response {
+    let issuer = app.tokens.issuer();
+    json(&json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}{}", route::TOKEN),
+        "jwks_uri": format!("{issuer}{}", route::JWKS),
+        "response_types_supported": [],
+        "grant_types_supported": [GRANT_CLIENT_CREDENTIALS],
+        "token_endpoint_auth_methods_supported": ["tls_client_auth"],
+        "tls_client_certificate_bound_access_tokens": true,
+        "scopes_supported": Scope::ALL.map(Scope::as_str),
+    }))
+}
+
+/// `GET /.well-known/jwks.json`
+pub(super) async fn key_set(State(app): Shared) -> Response {
+    json(&app.tokens.key_set())
+}

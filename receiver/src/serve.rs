@@ -1,0 +1,221 @@
+//! A receiver from its start to its end.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum_server::Handle;
+use lizmon_mtls::Clock;
+use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::trust::{TrustError, TrustReader, TrustWriter};
+
+use crate::config::Config;
+use crate::ingest::BodyReader;
+use crate::journal::Journal;
+use crate::router::{self, App};
+use crate::store::embedded::EmbeddedStore;
+use crate::store::{Store, StoreError};
+use crate::summarize::Summarizer;
+use crate::token::{KeyError, Tokens};
+
+/// How often the files of trust are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether token keys are due.
+const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// How long requests that have begun may take to finish once the receiver is told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// HTTP/2 streams of one connection at a time.
+const HTTP2_STREAMS_MAX: u32 = 128;
+/// Largest request head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Why a receiver does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Certificate, key, roots or revocation lists.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The data folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A certificate without a name that clients could connect to.
+    #[error(
+        "{cert}: the certificate has no DNS name or address: issue one with `lizctl issue-receiver NAME --san NAME-OR-ADDRESS`"
+    )]
+    NoServerName {
+        /// Which file.
+        cert: String,
+    },
+    /// The socket or a thread.
+    #[error("the receiver cannot listen")]
+    Listen(#[from] io::Error),
+}
+
+/// A receiver that has everything it needs, and listens.
+pub struct Receiver {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+    door: FrontDoor,
+    trust: TrustWriter,
+    journal: JoinHandle<Result<(), StoreError>>,
+    first_request_timeout: Duration,
+    idle_timeout: Duration,
+    clock: Clock,
+}
+
+impl Receiver {
+    /// Opens the store, brings the numbers up to date with the journal, and loads what is shown and trusted. When this
+    /// returns, the receiver is ready: connections wait in the listener until [`Receiver::run`] takes them.
+    pub async fn start(
+        listener: TcpListener,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let address = listener.local_addr()?;
+        let (trust, reader) = TrustWriter::open(config.trust.clone(), clock.clone())?;
+        let no_name = || StartError::NoServerName {
+            cert: config.trust.cert.display().to_string(),
+        };
+        let own_name = reader.current().server_name().ok_or_else(no_name)?;
+        let own_url = format!("https://{own_name}:{}", address.port());
+        let (store, summarizer) = open_store(&config.data)?;
+        let now = clock();
+        let issuer = config.issuer.unwrap_or_else(|| own_url.clone());
+        let audience = config.audience.unwrap_or(own_url);
+        let tokens = Tokens::open(
+            &config.data,
+            issuer,
+            audience,
+            config.token_ttl,
+            config.token_key_life,
+            now,
+        )?;
+        let summaries = summarizer.summaries();
+        let (journal, thread) =
+            Journal::start(store, summarizer, config.gather_window, clock.clone())?;
+        let app = App {
+            trust: reader.clone(),
+            tokens,
+            bodies: BodyReader::new(config.body_timeout),
+            journal,
+            summaries,
+            crl_grace: config.crl_grace.as_secs(),
+            clock: clock.clone(),
+        };
+        warn_of_crls(&reader, clock());
+        Ok(Self {
+            listener,
+            address,
+            app: Arc::new(app),
+            first_request_timeout: config.limits.first_request_timeout,
+            idle_timeout: config.limits.idle_timeout,
+            door: FrontDoor::new(reader, config.limits),
+            trust,
+            journal: thread,
+            clock,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL its tokens are issued by, and for.
+    pub fn issuer(&self) -> &str {
+        self.app.tokens.issuer()
+    }
+
+    /// Serves until `shutdown`; then takes no more connections, finishes what has begun, and commits everything.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), StartError> {
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(self.listener)?
+            .acceptor(self.door)
+            .handle(handle.clone())
+            .first_request_timeout(self.first_request_timeout);
+        let http = server.http_builder();
+        // This also runs while a kept-alive connection idles, so it must not be shorter than that may.
+        http.http1()
+            .header_read_timeout(self.idle_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
+        http.http2()
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
+        let serving = server.serve(router::router(self.app.clone()).into_make_service());
+        let upkeep = upkeep(self.trust, self.app.clone(), self.clock);
+        let stopping = async {
+            shutdown.await;
+            tracing::info!("stopping: no new connections, finishing what has begun");
+            handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
+            std::future::pending::<()>().await;
+        };
+        let served = tokio::select! {
+            served = serving => served,
+            () = upkeep => Ok(()),
+            () = stopping => Ok(()),
+        };
+        drop(self.app);
+        // The journal's thread ends when the last request has dropped its handle on it.
+        let ended = tokio::task::spawn_blocking(|| self.journal.join())
+            .await
+            .map_err(io::Error::other)?;
+        ended.map_err(|_| io::Error::other("the journal's thread panicked"))??;
+        tracing::info!("stopped: everything is committed");
+        Ok(served?)
+    }
+}
+
+fn open_store(folder: &Path) -> Result<(Box<dyn Store>, Summarizer), StoreError> {
+    let mut store = Box::new(EmbeddedStore::open(folder)?);
+    let summarizer = Summarizer::open(&mut *store)?;
+    Ok((store, summarizer))
+}
+
+/// Reloads trust when its files change and rotates token keys when they are due, for ever.
+async fn upkeep(mut trust: TrustWriter, app: Arc<App>, clock: Clock) {
+    let mut reload = tokio::time::interval(RELOAD_EVERY);
+    let mut rotate = tokio::time::interval(ROTATE_EVERY);
+    loop {
+        tokio::select! {
+            _ = reload.tick() => match trust.reload_if_changed() {
+                None => (),
+                Some(Ok(trust)) => {
+                    tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
+                    warn_of_crls(&app.trust, clock());
+                }
+                Some(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "kept the certificates and revocation lists as they were");
+                }
+            },
+            _ = rotate.tick() => {
+                if let Err(error) = app.tokens.rotate(clock()) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
+                }
+                warn_of_crls(&app.trust, clock());
+            }
+        }
+    }
+}
+
+fn warn_of_crls(trust: &TrustReader, now: u64) {
+    for crl in trust
+        .current()
+        .crls()
+        .iter()
+        .filter(|crl| crl.is_past_half(now))
+    {
+        tracing::warn!(
+            issuer = crl.issuer,
+            next_update = crl.next_update,
+            "the revocation list is past half its life: any lizctl command on the CA's folder signs a new one"
+        );
+    }
+}

@@ -1,0 +1,437 @@
+//! The default store: SQLite in one file of the data folder, written ahead, synced at every commit.
+//!
+//! ```text
+//! meta(key, value)                                        version, number of shards
+//! journal(position, groups)                               what record.rs wrote
+//! shard(id, cursor)                                       what of the journal is in the tables below
+//! host(id, name, shard, last_epoch, certificate_end)
+//! series(id, host, label)
+//! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one at its slot
+//! producer(host, producer, duplicate, last_epoch, ranges)
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use lizmon_protocol::sample::ProducerId;
+use lizmon_summary::Bucket;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::{
+    HostState, KeptBucket, KeptProducer, Position, SHARDS, ShardChanges, State, Store, StoreError,
+    shard_of,
+};
+
+const VERSION: i64 = 1;
+const FILE: &str = "lizmon.db";
+const LOCK: &str = "lock";
+/// Statements kept prepared: all there are.
+const STATEMENTS: usize = 32;
+
+const SCHEMA: &str = "
+    CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL);
+    CREATE TABLE shard(id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL);
+    CREATE TABLE host(
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shard INTEGER NOT NULL,
+        last_epoch INTEGER NOT NULL, certificate_end INTEGER NOT NULL);
+    CREATE TABLE series(
+        id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE,
+        label TEXT NOT NULL, UNIQUE(host, label));
+    CREATE TABLE bucket(
+        series INTEGER NOT NULL REFERENCES series(id) ON DELETE CASCADE,
+        tier INTEGER NOT NULL, slot INTEGER NOT NULL, start INTEGER NOT NULL, stats BLOB NOT NULL,
+        PRIMARY KEY(series, tier, slot)) WITHOUT ROWID;
+    CREATE TABLE producer(
+        host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE, producer BLOB NOT NULL,
+        duplicate INTEGER NOT NULL, last_epoch INTEGER NOT NULL, ranges BLOB NOT NULL,
+        PRIMARY KEY(host, producer)) WITHOUT ROWID;
+";
+
+/// SQLite in a folder that is locked for as long as this lives.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    connection: Connection,
+    _lock: File,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `folder`, or makes a new one.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        make_folder(folder)?;
+        let lock = lock(folder)?;
+        let file = folder.join(FILE);
+        // Made before SQLite does: its journal files take over this one's mode.
+        private(&file, OpenOptions::new().create(true).append(true)).map_err(|source| {
+            StoreError::Folder {
+                file: file.clone(),
+                what: "cannot make the database",
+                source,
+            }
+        })?;
+        let mut connection = Connection::open(&file)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        migrate(&mut connection)?;
+        Ok(Self {
+            connection,
+            _lock: lock,
+        })
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn append(&mut self, group: &[u8]) -> Result<Position, StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO journal(groups) VALUES (?1)")?
+            .execute([group])?;
+        Ok(self.connection.last_insert_rowid() as u64)
+    }
+
+    fn read_after(
+        &mut self,
+        after: Position,
+        each: &mut dyn FnMut(Position, &[u8]),
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position, groups FROM journal WHERE position > ?1 ORDER BY position",
+        )?;
+        let mut rows = statement.query([after as i64])?;
+        while let Some(row) = rows.next()? {
+            let group = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            each(row.get::<_, i64>(0)? as u64, group);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<State, StoreError> {
+        let mut state = State {
+            cursors: vec![0; usize::from(SHARDS)],
+            hosts: Vec::new(),
+        };
+        let mut shards = self.connection.prepare("SELECT id, cursor FROM shard")?;
+        let mut rows = shards.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(cursor) = state.cursors.get_mut(row.get::<_, u16>(0)? as usize) {
+                *cursor = row.get::<_, i64>(1)? as u64;
+            }
+        }
+        let mut hosts = self
+            .connection
+            .prepare("SELECT id, name, last_epoch, certificate_end FROM host ORDER BY id")?;
+        let mut rows = hosts.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            state.hosts.push(HostState {
+                name: row.get(1)?,
+                last_epoch: row.get::<_, i64>(2)? as u64,
+                certificate_end: row.get::<_, i64>(3)? as u64,
+                buckets: self.buckets_of(id)?,
+                producers: self.producers_of(id)?,
+            });
+        }
+        Ok(state)
+    }
+
+    fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for host in &changes.hosts {
+            save_host(&transaction, host)?;
+        }
+        for (host, label) in &changes.ended_series {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM series WHERE label = ?2 AND host = (SELECT id FROM host WHERE name = ?1)",
+                )?
+                .execute(params![host, label])?;
+        }
+        for host in &changes.ended_hosts {
+            transaction
+                .prepare_cached("DELETE FROM host WHERE name = ?1")?
+                .execute([host])?;
+        }
+        transaction
+            .prepare_cached("INSERT INTO shard(id, cursor) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET cursor = excluded.cursor")?
+            .execute(params![changes.shard, changes.cursor as i64])?;
+        transaction
+            .prepare_cached("DELETE FROM journal WHERE position <= ?1")?
+            .execute([changes.drop_through as i64])?;
+        Ok(transaction.commit()?)
+    }
+}
+
+impl EmbeddedStore {
+    fn buckets_of(&self, host: i64) -> Result<Vec<KeptBucket>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT label, tier, slot, start, stats FROM series JOIN bucket ON series = id WHERE host = ?1",
+        )?;
+        let mut rows = statement.query([host])?;
+        let mut buckets = Vec::new();
+        while let Some(row) = rows.next()? {
+            let start = row.get::<_, i64>(3)? as u64;
+            let stats = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
+            match decode_bucket(start, stats) {
+                Some(bucket) => {
+                    buckets.push(KeptBucket {
+                        label: row.get(0)?,
+                        tier: usize::from(row.get::<_, u8>(1)?),
+                        slot: usize::from(row.get::<_, u16>(2)?),
+                        bucket,
+                    });
+                }
+                None => tracing::error!(
+                    host,
+                    start,
+                    "an interval in the store is damaged and left out"
+                ),
+            }
+        }
+        Ok(buckets)
+    }
+
+    fn producers_of(&self, host: i64) -> Result<Vec<KeptProducer>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT producer, duplicate, last_epoch, ranges FROM producer WHERE host = ?1",
+        )?;
+        let mut rows = statement.query([host])?;
+        let mut producers = Vec::new();
+        while let Some(row) = rows.next()? {
+            producers.push(KeptProducer {
+                producer: ProducerId::from_bytes(row.get(0)?),
+                duplicate: row.get::<_, i64>(1)? as u64,
+                last_epoch: row.get::<_, i64>(2)? as u64,
+                ranges: decode_ranges(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?),
+            });
+        }
+        Ok(producers)
+    }
+}
+
+fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), StoreError> {
+    let id: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO host(name, shard, last_epoch, certificate_end) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT(name) DO UPDATE SET last_epoch = excluded.last_epoch, certificate_end = excluded.certificate_end
+             RETURNING id",
+        )?
+        .query_row(
+            params![host.name, shard_of(&host.name), host.last_epoch as i64, host.certificate_end as i64],
+            |row| row.get(0),
+        )?;
+    let mut known: Option<(&str, i64)> = None;
+    for kept in &host.buckets {
+        // The intervals of one series stand together.
+        let series = match known {
+            Some((label, series)) if label == &*kept.label => series,
+            _ => series_id(transaction, id, &kept.label)?,
+        };
+        known = Some((&kept.label, series));
+        transaction
+            .prepare_cached(
+                "INSERT INTO bucket(series, tier, slot, start, stats) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT(series, tier, slot) DO UPDATE SET start = excluded.start, stats = excluded.stats",
+            )?
+            .execute(params![series, kept.tier as i64, kept.slot as i64, kept.bucket.start as i64, encode_bucket(&kept.bucket)])?;
+    }
+    transaction
+        .prepare_cached("DELETE FROM producer WHERE host = ?1")?
+        .execute([id])?;
+    for kept in &host.producers {
+        transaction
+            .prepare_cached(
+                "INSERT INTO producer(host, producer, duplicate, last_epoch, ranges) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                id,
+                kept.producer.as_bytes(),
+                kept.duplicate as i64,
+                kept.last_epoch as i64,
+                encode_ranges(&kept.ranges)
+            ])?;
+    }
+    Ok(())
+}
+
+fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, StoreError> {
+    let found = transaction
+        .prepare_cached("SELECT id FROM series WHERE host = ?1 AND label = ?2")?
+        .query_row(params![host, label], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    transaction
+        .prepare_cached("INSERT INTO series(host, label) VALUES (?1, ?2)")?
+        .execute(params![host, label])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+/// Count, sum, min and max, little-endian. Not as SQLite's REAL: that keeps -0.0 as 0.
+fn encode_bucket(bucket: &Bucket) -> [u8; 32] {
+    let mut stats = [0; 32];
+    stats[..8].copy_from_slice(&bucket.count.to_le_bytes());
+    stats[8..16].copy_from_slice(&bucket.sum.to_le_bytes());
+    stats[16..24].copy_from_slice(&bucket.min.to_le_bytes());
+    stats[24..].copy_from_slice(&bucket.max.to_le_bytes());
+    stats
+}
+
+fn decode_bucket(start: u64, stats: &[u8]) -> Option<Bucket> {
+    let (words, rest) = stats.as_chunks::<8>();
+    let [count, sum, min, max] = words.try_into().ok().filter(|_| rest.is_empty())?;
+    Some(Bucket {
+        start,
+        count: u64::from_le_bytes(count),
+        sum: f64::from_le_bytes(sum),
+        min: f64::from_le_bytes(min),
+        max: f64::from_le_bytes(max),
+    })
+}
+
+fn encode_ranges(ranges: &[(u64, u64)]) -> Vec<u8> {
+    ranges
+        .iter()
+        .flat_map(|(from, to)| [from.to_le_bytes(), to.to_le_bytes()])
+        .flatten()
+        .collect()
+}
+
+fn decode_ranges(bytes: &[u8]) -> Vec<(u64, u64)> {
+    let (pairs, _) = bytes.as_chunks::<16>();
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    pairs
+        .iter()
+        .map(|pair| (word(&pair[..8]), word(&pair[8..])))
+        .collect()
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let is_new = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+        row.get::<_, i64>(0)
+    })? == 0;
+    if is_new {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.execute(
+            "INSERT INTO meta VALUES ('version', ?1), ('shards', ?2)",
+            params![VERSION, SHARDS],
+        )?;
+        for shard in 0..SHARDS {
+            transaction.execute("INSERT INTO shard(id, cursor) VALUES (?1, 0)", [shard])?;
+        }
+    }
+    let found: i64 =
+        transaction.query_row("SELECT value FROM meta WHERE key = 'version'", [], |row| {
+            row.get(0)
+        })?;
+    if found != VERSION {
+        return Err(StoreError::Version {
+            found,
+            known: VERSION,
+        });
+    }
+    Ok(transaction.commit()?)
+}
+
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|source| StoreError::Folder {
+        file: folder.to_owned(),
+        what: "cannot make the data folder",
+        source,
+    })
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path: PathBuf = folder.join(LOCK);
+    let failed = |source| StoreError::Folder {
+        file: path.clone(),
+        what: "cannot lock the data folder",
+        source,
+    };
+    let file = private(&path, OpenOptions::new().create(true).append(true)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            folder: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Opens a file that, if it is made now, is its owner's alone.
+fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        super::super::contract::check(&mut || EmbeddedStore::open(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn one_process_has_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = EmbeddedStore::open(folder.path()).unwrap();
+        assert!(matches!(
+            EmbeddedStore::open(folder.path()),
+            Err(StoreError::Locked { .. })
+        ));
+    }
+
+    #[test]
+    fn a_store_of_another_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path()).unwrap();
+        store
+            .connection
+            .execute("UPDATE meta SET value = 99 WHERE key = 'version'", [])
+            .unwrap();
+        drop(store);
+        assert!(matches!(
+            EmbeddedStore::open(folder.path()),
+            Err(StoreError::Version { found: 99, .. })
+        ));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_files_are_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("data");
+        let mut store = EmbeddedStore::open(&folder).unwrap();
+        store.append(b"group").unwrap();
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(
+                entry.metadata().unwrap().permissions().mode() & 0o077,
+                0,
+                "{:?}",
+                entry.path()
+            );
+        }
+        assert_eq!(
+            std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Where the journal, the summaries and the delivery sets are kept. One trait; nobody outside knows which store it is.
+//!
+//! A store has two kinds of contents. The **journal**: groups of submissions, appended and made durable before anyone
+//! is answered. The **state**: what summarizing the journal up to a shard's cursor has come to. State and cursor change
+//! in one transaction; the journal after the cursor, applied to the state, gives the present numbers. So a crash at any
+//! moment loses nothing and counts nothing twice.
+
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
+#[cfg(test)]
+pub(crate) mod contract;
+
+use lizmon_protocol::sample::ProducerId;
+use lizmon_summary::Bucket;
+
+/// Into how many shards hosts are divided. Fixed when a store is made; a shard is what is committed at once.
+pub const SHARDS: u16 = 64;
+
+/// The place of a group in the journal: rising, beginning with 1.
+pub type Position = u64;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused: a full disk, a failed read or write.
+    #[error("the database cannot be used")]
+    Database(#[from] rusqlite::Error),
+    /// The folder or its lock cannot be used.
+    #[error("{file}: {what}", file = file.display())]
+    Folder {
+        /// Which file or folder.
+        file: std::path::PathBuf,
+        /// What was to be done with it.
+        what: &'static str,
+        /// Why it could not.
+        source: std::io::Error,
+    },
+    /// Another process has the folder.
+    #[error("{folder}: another receiver is using this folder; stop it, or give this one a --data of its own", folder = folder.display())]
+    Locked {
+        /// Which folder.
+        folder: std::path::PathBuf,
+    },
+    /// A store of another version.
+    #[error(
+        "the store has version {found}, this program reads {known}: use the program that wrote it"
+    )]
+    Version {
+        /// What the store says.
+        found: i64,
+        /// What this program reads.
+        known: i64,
+    },
+    /// A store that was told to fail, by a test.
+    #[error("the store was told to fail")]
+    Injected,
+}
+
+/// A journal and a state.
+pub trait Store: Send {
+    /// Appends a group that [`record::Group::seal`] made. It is durable when this returns; after an error it is not there.
+    fn append(&mut self, group: &[u8]) -> Result<Position, StoreError>;
+
+    /// Gives every group after `after`, in order.
+    fn read_after(
+        &mut self,
+        after: Position,
+        each: &mut dyn FnMut(Position, &[u8]),
+    ) -> Result<(), StoreError>;
+
+    /// Gives everything that was committed.
+    fn load(&mut self) -> Result<State, StoreError>;
+
+    /// Replaces what has changed in one shard since the last commit, and its cursor, and drops what of the journal no shard
+    /// needs any more: in one transaction.
+    fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError>;
+}
+
+/// Everything that was committed.
+#[derive(Debug, Default, PartialEq)]
+pub struct State {
+    /// For each shard, the last position whose effect is in the state.
+    pub cursors: Vec<Position>,
+    /// Every host.
+    pub hosts: Vec<HostState>,
+}
+
+/// What is kept of one host, or has changed of it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct HostState {
+    /// Its node name.
+    pub name: String,
+    /// The greatest epoch of its samples.
+    pub last_epoch: u64,
+    /// When the certificate it last reported with ends.
+    pub certificate_end: u64,
+    /// Intervals of its series.
+    pub buckets: Vec<KeptBucket>,
+    /// Who numbered its records.
+    pub producers: Vec<KeptProducer>,
+}
+
+/// One interval of one series of a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptBucket {
+    /// Which series.
+    pub label: Box<str>,
+    /// Which tier: an index into [`lizmon_summary::TIERS`].
+    pub tier: usize,
+    /// Its place in the tier's ring. A later interval at the same place replaces it.
+    pub slot: usize,
+    /// What it holds.
+    pub bucket: Bucket,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptProducer {
+    /// Who it is.
+    pub producer: ProducerId,
+    /// The numbers that have arrived, as inclusive ranges.
+    pub ranges: Vec<(u64, u64)>,
+    /// How many records came again.
+    pub duplicate: u64,
+    /// The greatest epoch of its records.
+    pub last_epoch: u64,
+}
+
+/// What has changed in one shard.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ShardChanges {
+    /// Which shard.
+    pub shard: u16,
+    /// The last position whose effect is in the state, with these changes.
+    pub cursor: Position,
+    /// The last position that, with these changes, no shard needs any more.
+    pub drop_through: Position,
+    /// For every changed host its new particulars, its changed intervals, and all its producers.
+    pub hosts: Vec<HostState>,
+    /// Series with nothing left in any window: host and label.
+    pub ended_series: Vec<(String, Box<str>)>,
+    /// Hosts of which nothing is left.
+    pub ended_hosts: Vec<String>,
+}
+
+/// Which shard keeps a host. FNV-1a over the name: fixed for ever, for it says where things are.
+pub fn shard_of(host: &str) -> u16 {
+    let hash = host.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash % u64::from(SHARDS)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_stays_in_its_shard() {
+        assert_eq!(["web1", "db1", "a"].map(shard_of), [0, 22, 12]);
+        let mut hosts = [0; SHARDS as usize];
+        for at in 0..64_000 {
+            hosts[usize::from(shard_of(&format!("node-{at}")))] += 1;
+        }
+        assert!(
+            hosts.iter().all(|count| (700..1300).contains(count)),
+            "{hosts:?}"
+        );
+    }
+}

@@ -1,0 +1,409 @@
+//! The journal's format, and this module its one owner.
+//!
+//! ```text
+//! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
+//! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | producer: 0 u8, or 1 u8 and 16 bytes
+//!             | records u32 | record…
+//! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
+//! value       label: length u8, bytes | f64
+//! ```
+//!
+//! All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and never a panic.
+
+use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::sample::{Epoch, ProducerId, SampleSet, Seq, Value};
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 5;
+
+/// Bytes that are not what this module wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a journal record of this version, or a damaged one")]
+pub struct Corrupt;
+
+/// Everything one request sent, encoded: what waits for the journal, what stands in it, and what is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    bytes: Vec<u8>,
+}
+
+impl Submission {
+    /// Begins a submission of a host's records.
+    pub fn new(host: &NodeName, certificate_end: u64, producer: Option<ProducerId>) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(&[0; 4]);
+        push_text(&mut bytes, host.as_str());
+        bytes.extend_from_slice(&certificate_end.to_le_bytes());
+        match producer {
+            None => bytes.push(0),
+            Some(producer) => {
+                bytes.push(1);
+                bytes.extend_from_slice(producer.as_bytes());
+            }
+        }
+        Self { bytes }
+    }
+
+    /// Adds the records, which ends the submission.
+    pub fn with_records<'a, I>(mut self, records: I) -> Self
+    where
+        I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
+    {
+        push_u32(&mut self.bytes, records.len());
+        for (seq, epoch, values) in records {
+            self.bytes
+                .extend_from_slice(&seq.map_or(0, Seq::get).to_le_bytes());
+            self.bytes.extend_from_slice(&epoch.secs().to_le_bytes());
+            let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
+            self.bytes.extend_from_slice(&count.to_le_bytes());
+            for (label, value) in values.iter().take(usize::from(count)) {
+                push_text(&mut self.bytes, label.as_str());
+                self.bytes.extend_from_slice(&value.get().to_le_bytes());
+            }
+        }
+        let length = u32::try_from(self.bytes.len() - 4).unwrap_or(u32::MAX);
+        self.bytes[..4].copy_from_slice(&length.to_le_bytes());
+        self
+    }
+
+    /// The submission as it stands in a group.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What was submitted.
+    pub fn read(&self) -> Result<SubmissionView<'_>, Corrupt> {
+        let (view, rest) = SubmissionView::read(&self.bytes)?;
+        if rest.is_empty() {
+            Ok(view)
+        } else {
+            Err(Corrupt)
+        }
+    }
+}
+
+/// Several submissions made durable together, in the order they are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    bytes: Vec<u8>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            bytes: vec![VERSION, 0, 0, 0, 0],
+        }
+    }
+}
+
+impl Group {
+    /// Adds a submission behind the others.
+    pub fn push(&mut self, submission: &Submission) {
+        self.bytes.extend_from_slice(submission.as_bytes());
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == HEAD_BYTES
+    }
+
+    /// The group as it is stored, with its checksum.
+    pub fn seal(mut self) -> Vec<u8> {
+        let checksum = crc32fast::hash(&self.bytes[HEAD_BYTES..]);
+        self.bytes[1..HEAD_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        self.bytes
+    }
+}
+
+/// Reads every submission of a stored group, or nothing of it.
+pub fn read_group(bytes: &[u8]) -> Result<Vec<SubmissionView<'_>>, Corrupt> {
+    let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES).ok_or(Corrupt)?;
+    if head[0] != VERSION || head[1..] != crc32fast::hash(rest).to_le_bytes() {
+        return Err(Corrupt);
+    }
+    let mut submissions = Vec::new();
+    while !rest.is_empty() {
+        let (submission, behind) = SubmissionView::read(rest)?;
+        submissions.push(submission);
+        rest = behind;
+    }
+    Ok(submissions)
+}
+
+/// A submission, read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct SubmissionView<'a> {
+    /// Whose records these are: a node name.
+    pub host: &'a str,
+    /// When the certificate they came with ends: epoch seconds.
+    pub certificate_end: u64,
+    /// Who numbered them.
+    pub producer: Option<ProducerId>,
+    count: usize,
+    records: Reader<'a>,
+}
+
+/// A record, read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Its number; none without a producer.
+    pub seq: Option<Seq>,
+    /// The second it was measured at.
+    pub epoch: u64,
+    count: usize,
+    values: Reader<'a>,
+}
+
+impl<'a> SubmissionView<'a> {
+    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+        let mut outer = Reader(bytes);
+        let length = outer.u32()? as usize;
+        let mut reader = Reader(outer.take(length)?);
+        let host = reader.text()?;
+        let certificate_end = reader.u64()?;
+        let producer = match reader.u8()? {
+            0 => None,
+            1 => Some(ProducerId::from_bytes(reader.array()?)),
+            _ => return Err(Corrupt),
+        };
+        let count = reader.u32()? as usize;
+        let view = Self {
+            host,
+            certificate_end,
+            producer,
+            count,
+            records: reader,
+        };
+        view.check()?;
+        Ok((view, outer.0))
+    }
+
+    /// Walks through everything once, so that the iterators need not fail.
+    fn check(&self) -> Result<(), Corrupt> {
+        host_of(self.host)?;
+        let mut reader = self.records;
+        for _ in 0..self.count {
+            let record = RecordView::read(&mut reader)?;
+            if record.seq.is_some() != self.producer.is_some() {
+                return Err(Corrupt);
+            }
+            let mut values = record.values;
+            for _ in 0..record.count {
+                let (label, value) = values.value()?;
+                Label::new(label).map_err(|_| Corrupt)?;
+                Value::new(value).ok_or(Corrupt)?;
+            }
+        }
+        if reader.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Corrupt)
+        }
+    }
+
+    /// The records, in the order they were sent.
+    pub fn records(&self) -> impl Iterator<Item = RecordView<'a>> + use<'a> {
+        let mut reader = self.records;
+        (0..self.count).map_while(move |_| RecordView::read(&mut reader).ok())
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl<'a> RecordView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Corrupt> {
+        let seq = match reader.u64()? {
+            0 => None,
+            number => Some(Seq::new(number).ok_or(Corrupt)?),
+        };
+        let epoch = reader.u64()?;
+        let count = usize::from(u16::from_le_bytes(reader.array()?));
+        let values = *reader;
+        for _ in 0..count {
+            reader.value()?;
+        }
+        Ok(Self {
+            seq,
+            epoch,
+            count,
+            values,
+        })
+    }
+
+    /// Label and value, in the order they were sent.
+    pub fn values(&self) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
+        let mut reader = self.values;
+        (0..self.count).map_while(move |_| reader.value().ok())
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+fn host_of(text: &str) -> Result<NodeName, Corrupt> {
+    text.parse().map_err(|_| Corrupt)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Corrupt)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        self.take(N)?.try_into().map_err(|_| Corrupt)
+    }
+
+    fn u8(&mut self) -> Result<u8, Corrupt> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, Corrupt> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Corrupt> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let length = usize::from(self.u8()?);
+        std::str::from_utf8(self.take(length)?).map_err(|_| Corrupt)
+    }
+
+    fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {
+        Ok((self.text()?, f64::from_le_bytes(self.array()?)))
+    }
+}
+
+/// Names and labels are at most 200 and 128 bytes by their types, so their length always fits.
+fn push_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(text.len() as u8);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn push_u32(bytes: &mut Vec<u8>, number: usize) {
+    bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lizmon_protocol::sample::parse_batch;
+    use proptest::prelude::*;
+
+    fn submission(host: &str) -> Submission {
+        let body = br#"{"producer":"1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b","records":[
+            {"seq":1,"epoch":1465001814,"values":{"cpu":4.98,"disk:/":-0.0}},{"seq":2,"epoch":1465001815,"values":{}}]}"#;
+        let batch = parse_batch(body).unwrap();
+        let records = batch
+            .records
+            .iter()
+            .map(|record| (Some(record.seq), record.epoch, &record.values));
+        Submission::new(&host.parse().unwrap(), 7, Some(batch.producer)).with_records(records)
+    }
+
+    fn group() -> Vec<u8> {
+        let mut group = Group::default();
+        assert!(group.is_empty());
+        group.push(&submission("web1"));
+        group.push(&submission("db1"));
+        group.seal()
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let bytes = group();
+        let submissions = read_group(&bytes).unwrap();
+        assert_eq!(
+            submissions.iter().map(|s| s.host).collect::<Vec<_>>(),
+            ["web1", "db1"]
+        );
+        let first = submissions[0];
+        assert_eq!(
+            (first.certificate_end, first.len(), first.producer.is_some()),
+            (7, 2, true)
+        );
+        let records: Vec<_> = first.records().collect();
+        assert_eq!(
+            (records[0].seq.unwrap().get(), records[0].epoch),
+            (1, 1_465_001_814)
+        );
+        let values: Vec<_> = records[0]
+            .values()
+            .map(|(label, value)| (label, value.to_bits()))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                ("cpu", 4.98_f64.to_bits()),
+                ("disk:/", (-0.0_f64).to_bits())
+            ]
+        );
+        assert!(records[1].is_empty());
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_found() {
+        let good = group();
+        for at in 0..good.len() {
+            assert!(read_group(&good[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = good.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(read_group(&flipped).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        assert!(
+            read_group(&[good, vec![0]].concat()).is_err(),
+            "bytes behind"
+        );
+    }
+
+    proptest! {
+        /// Bytes with a good checksum, whatever they say: read or refused, never a panic.
+        #[test]
+        fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 5..400)) {
+            bytes[0] = VERSION;
+            let checksum = crc32fast::hash(&bytes[HEAD_BYTES..]).to_le_bytes();
+            bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
+            if let Ok(submissions) = read_group(&bytes) {
+                for submission in submissions {
+                    prop_assert_eq!(submission.records().count(), submission.len());
+                }
+            }
+        }
+
+        /// The same with a real submission that was changed in one place.
+        #[test]
+        fn any_change_is_survived(at in 5_usize..200, to in any::<u8>()) {
+            let mut bytes = group();
+            let at = at % bytes.len();
+            bytes[at.max(HEAD_BYTES)] = to;
+            let checksum = crc32fast::hash(&bytes[HEAD_BYTES..]).to_le_bytes();
+            bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
+            if let Ok(submissions) = read_group(&bytes) {
+                prop_assert!(submissions.iter().all(|s| s.records().count() == s.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! The numbers, and the one way they change: `journal -> apply -> commit(what changed, cursor)`.
+//!
+//! [`Summaries`] is divided into shards, each behind a lock that is held for one submission or one answer. The
+//! [`Summarizer`] alone writes; it lives in the journal's thread. Readers read the same memory, so whoever is answered
+//! after a submission was applied sees it.
+//!
+//! What apply does depends on the journal alone, never on a clock: replaying the journal after a shard's cursor onto
+//! the shard's committed state gives the same numbers, to the bit. A number that a producer has used before changes
+//! nothing, in a replay as the first time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use lizmon_protocol::sample::{BatchAnswer, ProducerId};
+use lizmon_summary::{DeliverySet, Series, TIERS};
+
+use crate::store::record::{SubmissionView, read_group};
+use crate::store::{
+    HostState, KeptBucket, KeptProducer, Position, SHARDS, ShardChanges, State, Store, StoreError,
+    shard_of,
+};
+
+/// Everything known of one host.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Its series, by label.
+    pub series: BTreeMap<Box<str>, Series>,
+    /// Who numbered its records.
+    pub producers: HashMap<ProducerId, Producer>,
+    /// The greatest epoch of its samples.
+    pub last_epoch: u64,
+    /// When the certificate it last reported with ends.
+    pub certificate_end: u64,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Default)]
+pub struct Producer {
+    /// The numbers that have arrived.
+    pub set: DeliverySet,
+    /// How many records came again.
+    pub duplicate: u64,
+    /// The greatest epoch of its records: a day after it none of them could be accepted any more.
+    pub last_epoch: u64,
+}
+
+/// One shard's hosts.
+pub type Hosts = HashMap<Box<str>, Host>;
+
+/// The numbers of all hosts, shared by one writer and any number of readers.
+#[derive(Debug)]
+pub struct Summaries {
+    shards: Vec<RwLock<Hosts>>,
+}
+
+impl Summaries {
+    fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// The shard that keeps this host, for reading.
+    pub fn shard_with(&self, host: &str) -> RwLockReadGuard<'_, Hosts> {
+        self.read(usize::from(shard_of(host)))
+    }
+
+    /// Every shard in turn, for reading.
+    pub fn shards(&self) -> impl Iterator<Item = RwLockReadGuard<'_, Hosts>> {
+        (0..self.shards.len()).map(|at| self.read(at))
+    }
+
+    // A panic while a lock was held has been contained to its request; what it left are numbers, each whole in itself.
+    fn read(&self, at: usize) -> RwLockReadGuard<'_, Hosts> {
+        self.shards[at]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, at: usize) -> RwLockWriteGuard<'_, Hosts> {
+        self.shards[at]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of a shard has changed since it was last committed.
+#[derive(Debug, Default)]
+struct Unsaved {
+    /// The position of the first change; none if there is no change.
+    since: Option<Position>,
+    hosts: HashSet<Box<str>>,
+}
+
+/// The one writer of [`Summaries`].
+#[derive(Debug)]
+pub struct Summarizer {
+    summaries: Arc<Summaries>,
+    unsaved: Vec<Unsaved>,
+    /// The last position that was applied.
+    position: Position,
+    next_sweep: u16,
+}
+
+impl Summarizer {
+    /// The numbers as the store has them: its state, and the journal after it.
+    pub fn open(store: &mut dyn Store) -> Result<Self, StoreError> {
+        let State { cursors, hosts } = store.load()?;
+        let summaries = Arc::new(Summaries::new());
+        for kept in hosts {
+            let shard = usize::from(shard_of(&kept.name));
+            let (name, host) = restore(kept);
+            summaries.write(shard).insert(name, host);
+        }
+        let after = cursors.iter().copied().min().unwrap_or(0);
+        let position = cursors.iter().copied().max().unwrap_or(0);
+        let unsaved = (0..SHARDS).map(|_| Unsaved::default()).collect();
+        let mut summarizer = Self {
+            summaries,
+            unsaved,
+            position,
+            next_sweep: 0,
+        };
+        let mut damaged = 0_u64;
+        store.read_after(after, &mut |position, group| match read_group(group) {
+            Ok(submissions) => {
+                for submission in submissions {
+                    let cursor = cursors.get(usize::from(shard_of(submission.host)));
+                    if cursor.is_none_or(|cursor| position > *cursor) {
+                        summarizer.apply(position, &submission);
+                    }
+                }
+                summarizer.position = summarizer.position.max(position);
+            }
+            Err(_) => damaged += 1,
+        })?;
+        if damaged > 0 {
+            tracing::error!(
+                groups = damaged,
+                "damaged journal groups were left out: what was in them is lost"
+            );
+        }
+        Ok(summarizer)
+    }
+
+    /// The numbers, for readers.
+    pub fn summaries(&self) -> Arc<Summaries> {
+        self.summaries.clone()
+    }
+
+    /// Counts a submission that stands in the journal at `position`.
+    pub fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
+        let shard = usize::from(shard_of(submission.host));
+        let mut hosts = self.summaries.write(shard);
+        if !hosts.contains_key(submission.host) {
+            hosts.insert(submission.host.into(), Host::default());
+        }
+        let mut answer = BatchAnswer {
+            accepted: 0,
+            duplicate: 0,
+        };
+        if let Some(host) = hosts.get_mut(submission.host) {
+            host.certificate_end = submission.certificate_end;
+            answer = host.apply(submission);
+        }
+        drop(hosts);
+        self.position = self.position.max(position);
+        self.mark(shard, position, submission.host);
+        answer
+    }
+
+    /// Notes that records came again which stand in the journal already.
+    pub fn note_duplicates(&mut self, submission: &SubmissionView<'_>) {
+        let shard = usize::from(shard_of(submission.host));
+        let mut hosts = self.summaries.write(shard);
+        let producer = submission
+            .producer
+            .and_then(|producer| hosts.get_mut(submission.host)?.producers.get_mut(&producer));
+        if let Some(producer) = producer {
+            producer.duplicate += submission.len() as u64;
+        }
+        drop(hosts);
+        self.mark(shard, self.position + 1, submission.host);
+    }
+
+    fn mark(&mut self, shard: usize, position: Position, host: &str) {
+        let unsaved = &mut self.unsaved[shard];
+        unsaved.since.get_or_insert(position);
+        if !unsaved.hosts.contains(host) {
+            unsaved.hosts.insert(host.into());
+        }
+    }
+
+    /// Commits the shard whose first change is oldest, if it is older than `before`. Says whether there was one.
+    pub fn commit_oldest(
+        &mut self,
+        store: &mut dyn Store,
+        before: Position,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let oldest = (0..self.unsaved.len())
+            .filter_map(|shard| Some((self.unsaved[shard].since?, shard)))
+            .min()
+            .filter(|(since, _)| *since < before);
+        match oldest {
+            Some((_, shard)) => self.commit(store, shard, now).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Commits the next shard in turn, changed or not, so that what has ended leaves memory and store by itself.
+    pub fn sweep_next(&mut self, store: &mut dyn Store, now: u64) -> Result<(), StoreError> {
+        let shard = usize::from(self.next_sweep);
+        self.next_sweep = (self.next_sweep + 1) % SHARDS;
+        if self.summaries.read(shard).is_empty() {
+            return Ok(());
+        }
+        self.commit(store, shard, now)
+    }
+
+    /// The position the next group will come after.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    fn commit(&mut self, store: &mut dyn Store, shard: usize, now: u64) -> Result<(), StoreError> {
+        let changes = self.changes_of(shard, now);
+        let ends = changes.ended_hosts.len() + changes.ended_series.len();
+        if self.unsaved[shard].since.is_none() && changes.hosts.is_empty() && ends == 0 {
+            return Ok(());
+        }
+        store.commit(&changes)?;
+        let mut hosts = self.summaries.write(shard);
+        for changed in &changes.hosts {
+            for series in hosts
+                .get_mut(&*changed.name)
+                .into_iter()
+                .flat_map(|host| host.series.values_mut())
+            {
+                series.clear_dirty();
+            }
+        }
+        for (host, label) in &changes.ended_series {
+            if let Some(host) = hosts.get_mut(&**host) {
+                host.series.remove(label);
+            }
+        }
+        for host in &changes.ended_hosts {
+            hosts.remove(&**host);
+        }
+        for host in hosts.values_mut() {
+            host.producers.retain(|_, producer| !producer.is_over(now));
+        }
+        drop(hosts);
+        self.unsaved[shard] = Unsaved::default();
+        Ok(())
+    }
+
+    /// What a commit of this shard has to write. Changes nothing: the commit may fail.
+    fn changes_of(&self, shard: usize, now: u64) -> ShardChanges {
+        let hosts = self.summaries.read(shard);
+        let others = self
+            .unsaved
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != shard);
+        let needed = others.filter_map(|(_, unsaved)| unsaved.since).min();
+        let mut changes = ShardChanges {
+            shard: shard as u16,
+            cursor: self.position,
+            drop_through: needed
+                .map_or(self.position, |position| (position - 1).min(self.position)),
+            ..ShardChanges::default()
+        };
+        for (name, host) in hosts.iter() {
+            if host.is_over(now) {
+                changes.ended_hosts.push(name.to_string());
+                continue;
+            }
+            if self.unsaved[shard].hosts.contains(name)
+                || host
+                    .producers
+                    .values()
+                    .any(|producer| producer.is_over(now))
+            {
+                changes.hosts.push(host.changed(name, now));
+            }
+            let ended = host
+                .series
+                .iter()
+                .filter(|(_, series)| series.is_empty_at(now));
+            changes
+                .ended_series
+                .extend(ended.map(|(label, _)| (name.to_string(), label.clone())));
+        }
+        changes
+    }
+}
+
+impl Host {
+    fn apply(&mut self, submission: &SubmissionView<'_>) -> BatchAnswer {
+        let mut answer = BatchAnswer {
+            accepted: 0,
+            duplicate: 0,
+        };
+        for record in submission.records() {
+            if let (Some(id), Some(seq)) = (submission.producer, record.seq) {
+                let producer = self.producers.entry(id).or_default();
+                if !producer.set.insert(seq.get()) {
+                    producer.duplicate += 1;
+                    answer.duplicate += 1;
+                    continue;
+                }
+                producer.last_epoch = producer.last_epoch.max(record.epoch);
+            }
+            self.last_epoch = self.last_epoch.max(record.epoch);
+            for (label, value) in record.values() {
+                match self.series.get_mut(label) {
+                    Some(series) => series.apply(record.epoch, value),
+                    None => self
+                        .series
+                        .entry(label.into())
+                        .or_default()
+                        .apply(record.epoch, value),
+                }
+            }
+            answer.accepted += 1;
+        }
+        answer
+    }
+
+    /// Nothing left in any window, and nobody who could still send a record twice.
+    fn is_over(&self, now: u64) -> bool {
+        self.series.values().all(|series| series.is_empty_at(now))
+            && self
+                .producers
+                .values()
+                .all(|producer| producer.is_over(now))
+            && is_past_every_window(self.last_epoch, now)
+    }
+
+    fn changed(&self, name: &str, now: u64) -> HostState {
+        let buckets = self.series.iter().flat_map(|(label, series)| {
+            series.dirty().map(|(tier, slot, bucket)| KeptBucket {
+                label: label.clone(),
+                tier,
+                slot,
+                bucket,
+            })
+        });
+        let producers = self
+            .producers
+            .iter()
+            .filter(|(_, producer)| !producer.is_over(now));
+        HostState {
+            name: name.to_owned(),
+            last_epoch: self.last_epoch,
+            certificate_end: self.certificate_end,
+            buckets: buckets.collect(),
+            producers: producers.map(|(id, producer)| producer.kept(*id)).collect(),
+        }
+    }
+}
+
+impl Producer {
+    fn kept(&self, producer: ProducerId) -> KeptProducer {
+        KeptProducer {
+            producer,
+            ranges: self.set.ranges().to_vec(),
+            duplicate: self.duplicate,
+            last_epoch: self.last_epoch,
+        }
+    }
+
+    /// None of its records could be accepted any more, so none could count twice once they are forgotten.
+    fn is_over(&self, now: u64) -> bool {
+        is_past_every_window(self.last_epoch, now)
+    }
+}
+
+/// An epoch so old that no window holds it and no sample of it is accepted.
+fn is_past_every_window(epoch: u64, now: u64) -> bool {
+    TIERS.iter().all(|tier| epoch <= tier.window_start(now))
+}
+
+fn restore(kept: HostState) -> (Box<str>, Host) {
+    let mut host = Host {
+        last_epoch: kept.last_epoch,
+        certificate_end: kept.certificate_end,
+        ..Host::default()
+    };
+    for KeptBucket {
+        label,
+        tier,
+        bucket,
+        ..
+    } in kept.buckets
+    {
+        if host
+            .series
+            .entry(label)
+            .or_default()
+            .restore(tier, bucket)
+            .is_err()
+        {
+            tracing::error!(
+                host = kept.name,
+                "an interval in the store is impossible and left out"
+            );
+        }
+    }
+    for KeptProducer {
+        producer,
+        ranges,
+        duplicate,
+        last_epoch,
+    } in kept.producers
+    {
+        match DeliverySet::from_ranges(ranges) {
+            Ok(set) => {
+                host.producers.insert(
+                    producer,
+                    Producer {
+                        set,
+                        duplicate,
+                        last_epoch,
+                    },
+                );
+            }
+            Err(_) => {
+                tracing::error!(host = kept.name, %producer, "a delivery set in the store is impossible and left out")
+            }
+        }
+    }
+    (kept.name.into(), host)
+}

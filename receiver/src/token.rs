@@ -1,0 +1,664 @@
+//! Access tokens: minted, verified, remembered. Pure but for the key file; `now` is an argument.
+//!
+//! RFC 9068 tokens, signed with EdDSA (RFC 8037), bound to a certificate (RFC 8705 section 3). The library checks the
+//! signature; what a token must say is checked here, because the library lets pass what is missing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::token::{Claims, Confirmation, Scopes, TYPE};
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest token that is looked at, in bytes: three times what we mint for the longest names.
+const TOKEN_BYTES_MAX: usize = 4096;
+/// How many verified tokens are remembered: one each for the largest fleet.
+const REMEMBERED_MAX: usize = 131_072;
+/// Where the keys are kept, within the data folder.
+const KEYS_FILE: &str = "token-keys.json";
+
+/// Why a token is not good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token of ours.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// It was one, until now.
+    #[error("the token has expired")]
+    Expired,
+}
+
+/// Why token keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The key file cannot be read or written.
+    #[error("{file}: the token keys cannot be read or written", file = file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The key file holds something else.
+    #[error("{file}: not token keys; move the file away to start with a new key", file = file.display())]
+    Malformed {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The system's randomness failed.
+    #[error("no key could be generated")]
+    Generate,
+}
+
+/// A key as it is kept: `token-keys.json` in the data folder, mode 0600.
+#[derive(Clone, Serialize, Deserialize)]
+struct KeptKey {
+    created: u64,
+    pkcs8: String,
+}
+
+/// A key in use. The newest one signs, all of them verify.
+struct Key {
+    kid: String,
+    x: String,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    kept: KeptKey,
+}
+
+/// The keys tokens are signed with, oldest first.
+struct KeyRing {
+    keys: Vec<Key>,
+}
+
+impl Key {
+    fn generate(created: u64) -> Result<Self, KeyError> {
+        let document = Ed25519KeyPair::generate()
+            .and_then(|pair| pair.to_pkcs8().map_err(|_| aws_lc_rs::error::Unspecified));
+        let document = document.map_err(|_| KeyError::Generate)?;
+        let kept = KeptKey {
+            created,
+            pkcs8: URL_SAFE_NO_PAD.encode(document.as_ref()),
+        };
+        Self::from_kept(kept).ok_or(KeyError::Generate)
+    }
+
+    fn from_kept(kept: KeptKey) -> Option<Self> {
+        let der = URL_SAFE_NO_PAD.decode(&kept.pkcs8).ok()?;
+        let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
+        let public = pair.public_key().as_ref();
+        let x = URL_SAFE_NO_PAD.encode(public);
+        // RFC 7638 section 3: the key's own thumbprint is its name. RFC 8037 section 2 says which members count.
+        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()));
+        let encoding = EncodingKey::from_ed_der(&der);
+        Some(Self {
+            kid,
+            decoding: DecodingKey::from_ed_der(public),
+            x,
+            encoding,
+            kept,
+        })
+    }
+}
+
+impl KeyRing {
+    fn open(file: &Path) -> Result<Self, KeyError> {
+        let bytes = match std::fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { keys: Vec::new() });
+            }
+            Err(source) => {
+                return Err(KeyError::File {
+                    file: file.to_owned(),
+                    source,
+                });
+            }
+        };
+        let malformed = || KeyError::Malformed {
+            file: file.to_owned(),
+        };
+        let kept: Vec<KeptKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+        let keys: Option<Vec<Key>> = kept.into_iter().map(Key::from_kept).collect();
+        Ok(Self {
+            keys: keys.ok_or_else(malformed)?,
+        })
+    }
+
+    /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last token has ended.
+    /// `None` if it is so already.
+    fn rotated(
+        self: &KeyRing,
+        now: u64,
+        life: u64,
+        ttl: u64,
+    ) -> Result<Option<Vec<KeptKey>>, KeyError> {
+        let mut kept: Vec<KeptKey> = self.keys.iter().map(|key| key.kept.clone()).collect();
+        // Each key signed until the next was made: its last token ends `ttl` after that.
+        let ended = kept
+            .windows(2)
+            .take_while(|pair| pair[1].created.saturating_add(ttl) < now)
+            .count();
+        kept.drain(..ended);
+        let fresh = kept
+            .last()
+            .is_some_and(|key| now < key.created.saturating_add(life));
+        if !fresh {
+            kept.push(Key::generate(now)?.kept);
+        }
+        Ok((ended > 0 || !fresh).then_some(kept))
+    }
+
+    fn save(file: &Path, kept: &[KeptKey]) -> Result<(), KeyError> {
+        let write = || -> std::io::Result<()> {
+            let folder = file.parent().unwrap_or(Path::new("."));
+            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+            serde_json::to_writer(&mut temporary, kept)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(file)?;
+            std::fs::File::open(folder)?.sync_all()
+        };
+        write().map_err(|source| KeyError::File {
+            file: file.to_owned(),
+            source,
+        })
+    }
+}
+
+/// A minted token.
+pub struct Minted {
+    /// The token itself.
+    pub token: String,
+    /// For how many seconds it is good.
+    pub expires_in: u64,
+}
+
+/// Mints tokens and tells good ones from bad ones.
+pub struct Tokens {
+    issuer: String,
+    audience: String,
+    ttl: u64,
+    key_life: u64,
+    file: PathBuf,
+    ring: ArcSwap<KeyRing>,
+    remembered: Cache<Box<str>, Arc<Claims>>,
+}
+
+impl Tokens {
+    /// Opens the keys in the data folder, or makes the first one.
+    pub fn open(
+        data: &Path,
+        issuer: String,
+        audience: String,
+        ttl: Duration,
+        key_life: Duration,
+        now: u64,
+    ) -> Result<Self, KeyError> {
+        let file = data.join(KEYS_FILE);
+        let tokens = Self {
+            issuer,
+            audience,
+            ttl: ttl.as_secs().max(1),
+            key_life: key_life.as_secs(),
+            ring: ArcSwap::from_pointee(KeyRing::open(&file)?),
+            file,
+            remembered: Cache::new(REMEMBERED_MAX),
+        };
+        tokens.rotate(now)?;
+        Ok(tokens)
+    }
+
+    /// Makes a new signing key when the present one is old enough, and forgets those whose last token has ended. The
+    /// new key is on disk before it signs.
+    pub fn rotate(&self, now: u64) -> Result<(), KeyError> {
+        let Some(kept) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
+            return Ok(());
+        };
+        KeyRing::save(&self.file, &kept)?;
+        let keys = kept
+            .into_iter()
+            .map(Key::from_kept)
+            .collect::<Option<Vec<_>>>()
+            .ok_or(KeyError::Generate)?;
+        tracing::info!(
+            keys = keys.len(),
+            signing = keys.last().map(|key| key.kid.as_str()),
+            "token keys rotated"
+        );
+        self.ring.store(Arc::new(KeyRing { keys }));
+        Ok(())
+    }
+
+    /// Who mints: RFC 8414's issuer.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Who tokens are for.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// A token for the holder of this certificate, ending no later than the certificate does.
+    pub fn mint(&self, holder: &Identity, scope: Scopes, now: u64) -> Result<Minted, TokenError> {
+        let exp = (now + self.ttl).min(holder.not_after);
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: self.audience.clone(),
+            sub: holder.spiffe_id.name.clone(),
+            client_id: holder.spiffe_id.clone(),
+            scope,
+            iat: now,
+            nbf: now,
+            exp,
+            jti: Uuid::new_v4().to_string(),
+            cnf: Confirmation {
+                x5t_s256: URL_SAFE_NO_PAD.encode(holder.thumbprint),
+            },
+        };
+        let ring = self.ring.load();
+        let key = ring
+            .keys
+            .last()
+            .ok_or(TokenError::Invalid("there is no key to sign with"))?;
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(key.kid.clone());
+        let token = jsonwebtoken::encode(&header, &claims, &key.encoding)
+            .map_err(|_| TokenError::Invalid("the token cannot be signed"))?;
+        Ok(Minted {
+            token,
+            expires_in: exp.saturating_sub(now),
+        })
+    }
+
+    /// What a token says, if it is one of ours and good at `now`. The certificate it is bound to is not looked at here.
+    pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, TokenError> {
+        if let Some(claims) = self.remembered.get(token) {
+            if now < claims.exp {
+                return Ok(claims);
+            }
+            self.remembered.remove(token);
+            return Err(TokenError::Expired);
+        }
+        let claims = Arc::new(self.verify_anew(token, now)?);
+        self.remembered.insert(token.into(), claims.clone());
+        Ok(claims)
+    }
+
+    fn verify_anew(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Invalid("the token is too long"));
+        }
+        let header = jsonwebtoken::decode_header(token)
+            .map_err(|_| TokenError::Invalid("not a signed JWT of ours"))?;
+        if header.typ.as_deref() != Some(TYPE) {
+            return Err(TokenError::Invalid("the token's typ is not at+jwt"));
+        }
+        // RFC 7515 section 4.1.11: we understand no extension, so every critical one is unknown.
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid(
+                "the token has critical header parameters nobody here knows",
+            ));
+        }
+        let ring = self.ring.load();
+        let key = header
+            .kid
+            .as_deref()
+            .and_then(|kid| ring.keys.iter().find(|key| key.kid == kid));
+        let key = key.ok_or(TokenError::Invalid(
+            "the token is signed with a key that is not ours",
+        ))?;
+        let mut signature_alone = Validation::new(Algorithm::EdDSA);
+        signature_alone.required_spec_claims.clear();
+        signature_alone.validate_exp = false;
+        signature_alone.validate_aud = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &signature_alone)
+            .map_err(|_| TokenError::Invalid("the token's signature or claims are not ours"))?
+            .claims;
+        self.check(&claims, now)?;
+        Ok(claims)
+    }
+
+    fn check(&self, claims: &Claims, now: u64) -> Result<(), TokenError> {
+        if claims.iss != self.issuer {
+            return Err(TokenError::Invalid("the token is from another issuer"));
+        }
+        if claims.aud != self.audience {
+            return Err(TokenError::Invalid("the token is for another audience"));
+        }
+        if claims.sub != claims.client_id.name {
+            return Err(TokenError::Invalid("the token's sub and client_id differ"));
+        }
+        if claims.iat > now || claims.nbf > now || claims.exp < claims.iat {
+            return Err(TokenError::Invalid("the token is not valid yet"));
+        }
+        if now >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        Ok(())
+    }
+
+    /// The public keys: RFC 7517 section 5, RFC 8037 section 2.
+    pub fn key_set(&self) -> serde_json::Value {
+        let ring = self.ring.load();
+        let keys: Vec<_> = ring
+            .keys
+            .iter()
+            .map(|key| {
+                serde_json::json!({
+                    "kty": "OKP", "crv": "Ed25519", "x": key.x, "kid": key.kid, "use": "sig", "alg": "EdDSA",
+                })
+            })
+            .collect();
+        serde_json::json!({ "keys": keys })
+    }
+}
+
+/// Whether the claims are bound to the certificate with this SHA-256.
+pub fn is_bound_to(claims: &Claims, thumbprint: &[u8; 32]) -> bool {
+    let mut decoded = [0_u8; 33];
+    matches!(
+        URL_SAFE_NO_PAD.decode_slice(&claims.cnf.x5t_s256, &mut decoded),
+        Ok(32)
+    ) && decoded[..32] == thumbprint[..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: u64 = 1_465_001_814;
+    const TTL: u64 = 300;
+
+    fn identity(name: &str) -> Identity {
+        Identity {
+            spiffe_id: format!("spiffe://lizmon.internal/node/{name}")
+                .parse()
+                .unwrap(),
+            serial: Box::new([1]),
+            issuer: Box::new([]),
+            thumbprint: [7; 32],
+            not_before: NOW - 60,
+            not_after: NOW + 3600,
+        }
+    }
+
+    fn tokens(data: &Path) -> Tokens {
+        let url = "https://localhost:8443".to_owned();
+        let life = Duration::from_secs(30 * 86_400);
+        Tokens::open(data, url.clone(), url, Duration::from_secs(TTL), life, NOW).unwrap()
+    }
+
+    fn scope() -> Scopes {
+        "metrics:write".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_minted_is_verified_until_it_ends() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = tokens(data.path());
+        let minted = tokens.mint(&identity("web1"), scope(), NOW).unwrap();
+        assert_eq!(minted.expires_in, TTL);
+        for _first_anew_then_remembered in 0..2 {
+            let claims = tokens.verify(&minted.token, NOW + TTL - 1).unwrap();
+            assert_eq!(claims.sub.as_str(), "web1");
+            assert!(is_bound_to(&claims, &[7; 32]) && !is_bound_to(&claims, &[8; 32]));
+        }
+        assert_eq!(
+            tokens.verify(&minted.token, NOW + TTL),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            tokens.verify(&minted.token, NOW + TTL),
+            Err(TokenError::Expired)
+        );
+    }
+
+    #[test]
+    fn a_token_never_outlives_its_certificate() {
+        let data = tempfile::tempdir().unwrap();
+        let holder = Identity {
+            not_after: NOW + 10,
+            ..identity("web1")
+        };
+        let minted = tokens(data.path()).mint(&holder, scope(), NOW).unwrap();
+        assert_eq!(minted.expires_in, 10);
+    }
+
+    #[test]
+    fn keys_survive_a_restart_and_rotate_on_time() {
+        let data = tempfile::tempdir().unwrap();
+        let old = tokens(data.path())
+            .mint(&identity("web1"), scope(), NOW)
+            .unwrap()
+            .token;
+        let tokens = tokens(data.path());
+        assert!(tokens.verify(&old, NOW + 1).is_ok());
+        let later = NOW + 30 * 86_400;
+        tokens.rotate(later - 1).unwrap();
+        assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 1);
+        tokens.rotate(later).unwrap();
+        assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 2);
+        let holder = Identity {
+            not_after: later + 3600,
+            ..identity("web1")
+        };
+        let new = tokens.mint(&holder, scope(), later).unwrap().token;
+        assert!(tokens.verify(&new, later).is_ok());
+        tokens.rotate(later + TTL).unwrap();
+        assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 2);
+        tokens.rotate(later + TTL + 1).unwrap();
+        assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_key_file_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let data = tempfile::tempdir().unwrap();
+        tokens(data.path());
+        let mode = std::fs::metadata(data.path().join(KEYS_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Signs any header and claims with the real key: what an insider with the key file could make.
+    fn forge(
+        tokens: &Tokens,
+        edit_header: impl FnOnce(&mut Value),
+        edit_claims: impl FnOnce(&mut Value),
+    ) -> String {
+        let ring = tokens.ring.load();
+        let key = ring.keys.last().unwrap();
+        let mut header = json!({"typ": "at+jwt", "alg": "EdDSA", "kid": key.kid});
+        edit_header(&mut header);
+        let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+        let payload = URL_SAFE_NO_PAD
+            .decode(good.split('.').nth(1).unwrap())
+            .unwrap();
+        let mut claims: Value = serde_json::from_slice(&payload).unwrap();
+        edit_claims(&mut claims);
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(&header), part(&claims));
+        let pair =
+            Ed25519KeyPair::from_pkcs8(&URL_SAFE_NO_PAD.decode(&key.kept.pkcs8).unwrap()).unwrap();
+        format!(
+            "{message}.{}",
+            URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()))
+        )
+    }
+
+    #[test]
+    fn claims_of_another_shape_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = tokens(data.path());
+        assert!(
+            tokens.verify(&forge(&tokens, |_| (), |_| ()), NOW).is_ok(),
+            "the forge itself works"
+        );
+        let set = |claim: &'static str, value: Value| (claim, value);
+        let cases = [
+            set("iss", json!("https://evil.example")),
+            set("iss", json!(["https://localhost:8443"])),
+            set("iss", json!("https://localhost:8443/")),
+            set("aud", json!(["https://localhost:8443"])),
+            set("aud", json!("https://other.example")),
+            set("sub", json!("db1")),
+            set("sub", json!("")),
+            set("client_id", json!("spiffe://lizmon.internal/node/db1")),
+            set("scope", json!("root")),
+            set("scope", json!(["metrics:write"])),
+            set("iat", json!(NOW + 1)),
+            set("nbf", json!(NOW + 1)),
+            set("exp", json!("never")),
+            set("exp", json!(-1)),
+            set("exp", json!(1.5)),
+            set("jti", json!(7)),
+            set("cnf", json!({})),
+            set("cnf", json!({"x5t#S256": "x", "jwk": {}})),
+        ];
+        for (claim, value) in cases {
+            let shown = format!("{claim} = {value}");
+            let token = forge(&tokens, |_| (), |claims| claims[claim] = value);
+            assert!(
+                matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+                "{shown}"
+            );
+        }
+        for claim in [
+            "iss",
+            "aud",
+            "sub",
+            "client_id",
+            "scope",
+            "iat",
+            "nbf",
+            "exp",
+            "jti",
+            "cnf",
+        ] {
+            let token = forge(
+                &tokens,
+                |_| (),
+                |claims| {
+                    claims.as_object_mut().unwrap().remove(claim);
+                },
+            );
+            assert!(
+                matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+                "without {claim}"
+            );
+        }
+        let ended = forge(
+            &tokens,
+            |_| (),
+            |claims| {
+                claims["iat"] = json!(NOW - 9);
+                claims["nbf"] = json!(NOW - 9);
+                claims["exp"] = json!(NOW - 1);
+            },
+        );
+        assert_eq!(tokens.verify(&ended, NOW), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn headers_of_another_shape_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = tokens(data.path());
+        let cases = [
+            ("typ", json!("JWT")),
+            ("typ", json!(null)),
+            ("typ", json!("AT+JWT")),
+            ("crit", json!(["exp"])),
+            ("crit", json!([])),
+            ("alg", json!("none")),
+            ("alg", json!("HS256")),
+            ("alg", json!("ES256")),
+            ("kid", json!("another")),
+            ("kid", json!(null)),
+            ("kid", json!("../../etc/passwd")),
+        ];
+        for (member, value) in cases {
+            let shown = format!("{member} = {value}");
+            let token = forge(&tokens, |header| header[member] = value, |_| ());
+            assert!(tokens.verify(&token, NOW).is_err(), "{shown}");
+        }
+    }
+
+    #[test]
+    fn keys_in_a_header_are_never_followed() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = tokens(data.path());
+        let other_data = tempfile::tempdir().unwrap();
+        let attacker = super::tests::tokens(other_data.path());
+        let attackers_jwk = attacker.key_set()["keys"][0].clone();
+        let our_kid = tokens.key_set()["keys"][0]["kid"].clone();
+        for (member, value) in [
+            ("jwk", attackers_jwk),
+            ("jku", json!("https://127.0.0.1:1/jwks.json")),
+            ("x5u", json!("https://127.0.0.1:1/cert.pem")),
+            ("x5c", json!(["AAAA"])),
+        ] {
+            for kid in [our_kid.clone(), json!("attacker")] {
+                let token = forge(
+                    &attacker,
+                    |header| {
+                        header[member] = value.clone();
+                        header["kid"] = kid;
+                    },
+                    |_| (),
+                );
+                assert!(
+                    matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+                    "{member}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn broken_tokens_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let tokens = tokens(data.path());
+        let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+        let parts: Vec<&str> = good.split('.').collect();
+        let mut cases = vec![
+            String::new(),
+            ".".into(),
+            "..".into(),
+            "a.b.c".into(),
+            format!("{good}."),
+            format!("{good}="),
+            format!("{}.{}", parts[0], parts[1]),
+            format!("{}.{}.", parts[0], parts[1]),
+            format!("{}.{}.{}", parts[0], parts[1], "A".repeat(86)),
+            "x".repeat(TOKEN_BYTES_MAX + 1),
+        ];
+        for at in (0..good.len()).step_by(7) {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            cases.push(String::from_utf8(bytes).unwrap());
+        }
+        for token in cases {
+            assert!(tokens.verify(&token, NOW).is_err(), "{token}");
+        }
+        assert!(
+            tokens.remembered.is_empty(),
+            "only good tokens are remembered"
+        );
+    }
+}
