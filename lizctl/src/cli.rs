@@ -3,8 +3,13 @@
 //! Every flag has an environment twin `LIZMON_…`; what is typed wins.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lizmon_ca::key::KeyAlg;
+use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
+use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -67,4 +72,217 @@ pub(crate) enum LogFormat {
 
 /// The verbs: a variant here, its arguments below, a line in `main.rs`, a function in its family's file.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    /// Make a CA: root, issuing CA, revocation lists, ledger
+    #[command(after_help = "Example: lizctl init-ca --trust-domain metrics.example")]
+    InitCa(InitCa),
+    /// Issue certificates for hosts that report about themselves
+    #[command(
+        after_help = "Examples:\n  lizctl issue-node web1 web2\n  lizctl issue-node --from hosts.txt --days 30\n  \
+                      lizctl issue-node web1 --csr web1.csr"
+    )]
+    IssueNode(IssueNode),
+    /// Issue the certificate of a receiver, a server
+    #[command(
+        after_help = "Example: lizctl issue-receiver metrics --san metrics.example --san 10.0.0.5"
+    )]
+    IssueReceiver(IssueReceiver),
+    /// Issue the certificate of someone who reads summaries
+    #[command(after_help = "Example: lizctl issue-reader alice")]
+    IssueReader(IssueOne),
+    /// Issue the certificate of someone who reads, and changes what receivers trust
+    #[command(after_help = "Example: lizctl issue-operator alice --hours 12")]
+    IssueOperator(IssueOne),
+    /// List every certificate that was issued
+    #[command(after_help = "Examples:\n  lizctl list\n  lizctl list --expiring 7d --json")]
+    List(List),
+    /// Show what a certificate, key, revocation list or signing request says
+    #[command(after_help = "Example: lizctl inspect certs/nodes/web1.crt")]
+    Inspect(OneFile),
+    /// Judge a certificate file as a receiver would, by root.crt and crl.pem of --certs
+    #[command(after_help = "Example: lizctl verify certs/nodes/web1.crt")]
+    Verify(OneFile),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitCa {
+    /// Below which all identities live: spiffe://DOMAIN/ROLE/NAME
+    #[arg(long, env = "LIZMON_TRUST_DOMAIN", value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
+    pub(crate) trust_domain: TrustDomain,
+    /// How long the root lives
+    #[arg(long, env = "LIZMON_ROOT_DAYS", value_name = "DAYS", default_value = "3650", value_parser = days())]
+    pub(crate) root_days: u32,
+    /// How long the issuing CA lives; never longer than the root
+    #[arg(long, env = "LIZMON_ISSUING_DAYS", value_name = "DAYS", default_value = "365", value_parser = days())]
+    pub(crate) issuing_days: u32,
+    /// Kind of the CA's keys: p256 or ed25519
+    #[arg(
+        long,
+        env = "LIZMON_KEY_ALG",
+        value_name = "ALG",
+        default_value = "p256"
+    )]
+    pub(crate) key_alg: KeyAlg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueNode {
+    /// Names of hosts
+    #[arg(value_name = "NAME", required_unless_present = "from")]
+    pub(crate) names: Vec<NodeName>,
+    /// A file with one name a line, # starts a comment; - is stdin
+    #[arg(long, env = "LIZMON_FROM", value_name = "FILE", conflicts_with = "csr")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) leaf: Leaf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueReceiver {
+    /// Its name in the fleet
+    pub(crate) name: NodeName,
+    /// A DNS name or IP address under which clients reach it
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_delimiter = ',')]
+    pub(crate) sans: Vec<San>,
+    #[command(flatten)]
+    pub(crate) leaf: Leaf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueOne {
+    /// Whose it is
+    pub(crate) name: NodeName,
+    #[command(flatten)]
+    pub(crate) leaf: Leaf,
+}
+
+/// What every kind of leaf may be given.
+#[derive(Debug, Args)]
+pub(crate) struct Leaf {
+    /// How long it lives [default: 90 days]
+    #[arg(long, env = "LIZMON_DAYS", value_name = "N", value_parser = days(), conflicts_with = "hours")]
+    days: Option<u32>,
+    /// How long it lives, in hours
+    #[arg(long, env = "LIZMON_HOURS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX * 24))]
+    hours: Option<u32>,
+    /// A signing request (PEM or DER) whose key is certified; no key is made
+    #[arg(
+        long,
+        env = "LIZMON_CSR",
+        value_name = "FILE",
+        conflicts_with = "key_alg"
+    )]
+    pub(crate) csr: Option<PathBuf>,
+    /// Kind of key: p256 or ed25519 [default: p256]
+    #[arg(long, env = "LIZMON_KEY_ALG", value_name = "ALG")]
+    pub(crate) key_alg: Option<KeyAlg>,
+}
+
+impl Leaf {
+    pub(crate) fn lifetime(&self) -> Duration {
+        let secs = match (self.days, self.hours) {
+            (Some(days), _) => u64::from(days) * DAY_SECS,
+            (None, Some(hours)) => u64::from(hours) * 3600,
+            (None, None) => LEAF_LIFETIME_SECS,
+        };
+        Duration::from_secs(secs)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only holders whose newest certificate ends within this time, or has ended
+    #[arg(long, env = "LIZMON_EXPIRING", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) expiring: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneFile {
+    /// PEM or DER
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Json {
+    /// Print JSON for programs
+    #[arg(long = "json", env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) on: bool,
+}
+
+const DAYS_MAX: i64 = 36_500;
+
+fn days() -> impl clap::builder::TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=DAYS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_of_every_verb_has_its_environment_twin() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long() else {
+                    continue;
+                };
+                let twin = format!("LIZMON_{}", long.replace('-', "_").to_uppercase());
+                let found = argument.get_env().map(|name| name.to_string_lossy());
+                assert_eq!(
+                    found.as_deref(),
+                    Some(&*twin),
+                    "{} --{long}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2() {
+        let cases: &[&[&str]] = &[
+            &[],
+            &["issue"],
+            &["issue-node"],
+            &["issue-node", "../x"],
+            &["issue-node", "a/b"],
+            &["issue-node", ".."],
+            &["issue-node", ""],
+            &["issue-node", "web1", "--days", "0"],
+            &["issue-node", "web1", "--days", "1", "--hours", "1"],
+            &["issue-node", "web1", "--hours", "-1"],
+            &["issue-node", "--csr", "x.csr", "--from", "names"],
+            &["issue-node", "web1", "--csr", "x.csr", "--key-alg", "p256"],
+            &["issue-receiver", "metrics"],
+            &["issue-receiver", "metrics", "--san", "a b"],
+            &["issue-reader", "a", "b"],
+            &["issue-reader", "alice", "--san", "a.example"],
+            &["init-ca", "--trust-domain", "Metrics.Example"],
+            &["init-ca", "--root-days", "0"],
+            &["init-ca", "--key-alg", "rsa"],
+            &["list", "--expiring", "soon"],
+            &["inspect"],
+        ];
+        for arguments in cases {
+            let line = ["lizctl"].iter().chain(*arguments);
+            let error = Cli::try_parse_from(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_folder_is_named_before_or_after_the_verb() {
+        for line in ["lizctl --certs x list", "lizctl list --certs x"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.certs, PathBuf::from("x"), "{line}");
+        }
+    }
+}

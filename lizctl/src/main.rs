@@ -8,6 +8,8 @@
 
 mod cli;
 mod failure;
+mod inventory;
+mod issue;
 mod logging;
 mod output;
 
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
     };
     match run(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
+        // `lizctl list | head` got what it wanted.
+        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
             failure::exit_code(&error)
@@ -35,8 +39,17 @@ fn main() -> ExitCode {
 }
 
 /// One line a verb. A verb that speaks to a receiver builds its own tokio runtime.
-fn run(command: Command, _context: &Context) -> anyhow::Result<()> {
-    match command {}
+fn run(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::InitCa(args) => issue::init_ca(&args, context),
+        Command::IssueNode(args) => issue::nodes(args, context),
+        Command::IssueReceiver(args) => issue::receiver(args, context),
+        Command::IssueReader(args) => issue::reader(args, context),
+        Command::IssueOperator(args) => issue::operator(args, context),
+        Command::List(args) => inventory::list(&args, context),
+        Command::Inspect(args) => inventory::inspect(&args),
+        Command::Verify(args) => inventory::verify(&args, context),
+    }
 }
 
 /// The wall clock in seconds since 1970 UTC; 0 before it.

@@ -1,8 +1,60 @@
 //! The only place that writes to stdout, and the one line on stderr that a failure gets.
 
+use std::io::{ErrorKind, Write, stdout};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// stdout that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout")]
+struct StdoutError(#[from] std::io::Error);
+
 /// `lizctl: what failed: because of what`, on one line whatever the causes say.
 pub(crate) fn complain(error: &anyhow::Error) {
     let text = format!("{error:#}");
     let line: Vec<&str> = text.lines().map(str::trim).collect();
     eprintln!("lizctl: {}", line.join(" "));
+}
+
+/// Whether the failure is only that nobody reads our stdout any more.
+pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StdoutError(source)) if source.kind() == ErrorKind::BrokenPipe)
+}
+
+/// A line of the answer.
+pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    Ok(writeln!(stdout(), "{text}").map_err(StdoutError)?)
+}
+
+/// The answer for a program: one JSON value.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// The answer as columns without lines between them, fit for `grep` and `awk`.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> anyhow::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table.add_rows(rows);
+    for row in table.lines() {
+        line(row.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A sign of life or advice, on stderr.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
+/// Epoch seconds as RFC 3339 UTC.
+pub(crate) fn date(epoch: u64) -> String {
+    i64::try_from(epoch)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|date| date.format(&Rfc3339).ok())
+        .unwrap_or_else(|| epoch.to_string())
 }

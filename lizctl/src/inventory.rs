@@ -1,0 +1,287 @@
+//! `list`, `inspect` and `verify`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lizmon_ca::authority::Authority;
+use lizmon_ca::inspect::{self, Item, Revoked};
+use lizmon_ca::layout::CaFiles;
+use lizmon_ca::ledger::{Entry, State};
+use lizmon_ca::profile::Profile;
+use lizmon_ca::verify::{self, Trusted};
+use serde::Serialize;
+
+use crate::cli::{Context, List, OneFile};
+use crate::output;
+
+/// `lizctl list`.
+pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
+    let now = (context.clock)();
+    let authority = Authority::open(&context.certs, now)?;
+    let mut entries = authority.entries()?;
+    if let Some(within) = args.expiring {
+        entries = expiring(entries, within, now);
+    }
+    if args.json.on {
+        let domain = authority.trust_domain();
+        let certificates: Vec<Listed<'_>> = entries
+            .iter()
+            .map(|entry| Listed::new(entry, domain, now))
+            .collect();
+        return output::json(&serde_json::json!({ "certificates": certificates }));
+    }
+    let rows = entries.iter().map(|entry| {
+        [
+            entry.profile.to_string(),
+            entry.name.clone(),
+            state(entry, now).to_owned(),
+            output::date(entry.not_after),
+            left(entry.not_after, now),
+            entry.serial.clone(),
+        ]
+    });
+    output::table(
+        ["ROLE", "NAME", "STATE", "UNTIL", "LEFT", "SERIAL"],
+        rows.collect(),
+    )
+}
+
+/// `lizctl inspect`.
+pub(crate) fn inspect(args: &OneFile) -> anyhow::Result<()> {
+    let file = args.file.display();
+    let items = inspect::inspect(&read(&args.file)?).with_context(|| file.to_string())?;
+    if args.json.on {
+        return output::json(&serde_json::json!({ "items": items }));
+    }
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            output::line("")?;
+        }
+        show(item)?;
+    }
+    Ok(())
+}
+
+/// `lizctl verify`.
+pub(crate) fn verify(args: &OneFile, context: &Context) -> anyhow::Result<()> {
+    let files = CaFiles::new(&context.certs);
+    let roots_pem = read(&files.root_certificate)?;
+    let crls_pem = read(&files.crl)?;
+    let trusted = Trusted {
+        roots_pem: &roots_pem,
+        crls_pem: &crls_pem,
+    };
+    let file = args.file.display().to_string();
+    let now = (context.clock)();
+    let verdict = verify::verify(&read(&args.file)?, trusted, now)
+        .with_context(|| format!("a receiver refuses {file}"))?;
+    if verdict.crl_next_update < now {
+        output::note(format_args!(
+            "{} ended at {}: fetch or sign a new one",
+            files.crl.display(),
+            output::date(verdict.crl_next_update),
+        ));
+    }
+    if args.json.on {
+        return output::json(&serde_json::json!({
+            "identity": verdict.spiffe_id,
+            "not-after": verdict.not_after,
+            "crl-next-update": verdict.crl_next_update,
+        }));
+    }
+    output::line(format_args!(
+        "{file}: a receiver takes it as {} until {}",
+        verdict.spiffe_id,
+        output::date(verdict.not_after),
+    ))
+}
+
+/// One certificate in `list --json`. Keys are promised; more may follow.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed<'a> {
+    role: &'a str,
+    name: &'a str,
+    identity: Option<String>,
+    serial: &'a str,
+    issuer: &'a str,
+    state: &'a str,
+    not_before: u64,
+    not_after: u64,
+    issued_at: u64,
+    issued_by: &'a str,
+    revoked_at: Option<u64>,
+    key_sha256: &'a str,
+}
+
+impl<'a> Listed<'a> {
+    fn new(entry: &'a Entry, domain: &lizmon_protocol::name::TrustDomain, now: u64) -> Self {
+        let identity = match entry.profile {
+            Profile::Leaf(role) => Some(format!("spiffe://{domain}/{role}/{}", entry.name)),
+            Profile::Root | Profile::Issuing => None,
+        };
+        Self {
+            role: entry.profile.as_str(),
+            name: &entry.name,
+            identity,
+            serial: &entry.serial,
+            issuer: &entry.issuer,
+            state: state(entry, now),
+            not_before: entry.not_before,
+            not_after: entry.not_after,
+            issued_at: entry.issued_at,
+            issued_by: &entry.issued_by,
+            revoked_at: entry.revoked_at,
+            key_sha256: &entry.key_sha256,
+        }
+    }
+}
+
+/// The newest valid certificate of each holder, where it ends within that time: a renewed one's forerunner is
+/// nobody's worry.
+fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
+    let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
+    let holder = |entry: &Entry| (entry.profile.as_str(), entry.name.clone());
+    let valid = |entry: &&Entry| entry.state == State::Valid;
+    for entry in entries.iter().filter(valid) {
+        let end = newest.entry(holder(entry)).or_default();
+        *end = entry.not_after.max(*end);
+    }
+    let limit = now.saturating_add(within.as_secs());
+    entries
+        .into_iter()
+        .filter(|entry| valid(&entry) && entry.not_after <= limit)
+        .filter(|entry| newest.get(&holder(entry)) == Some(&entry.not_after))
+        .collect()
+}
+
+fn state(entry: &Entry, now: u64) -> &'static str {
+    match entry.state {
+        State::Valid if entry.not_after < now => "ended",
+        state => state.as_str(),
+    }
+}
+
+fn left(end: u64, now: u64) -> String {
+    const HOUR_SECS: u64 = 3600;
+    match end.saturating_sub(now) {
+        0 => "-".to_owned(),
+        secs if secs < 2 * HOUR_SECS => format!("{}m", secs / 60),
+        secs if secs < 48 * HOUR_SECS => format!("{}h", secs / HOUR_SECS),
+        secs => format!("{}d", secs / (24 * HOUR_SECS)),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// One field a line. What is absent is left out.
+fn show(item: &Item) -> anyhow::Result<()> {
+    let list = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
+    let fields: Vec<(&str, Option<String>)> = match item {
+        Item::Certificate {
+            subject,
+            issuer,
+            serial,
+            uris,
+            names,
+            not_before,
+            not_after,
+            key,
+            key_sha256,
+            signature,
+            ca,
+            path_len,
+            key_usage,
+            extended_key_usage,
+            subject_key_id,
+            authority_key_id,
+            sha256,
+        } => vec![
+            ("certificate", Some(subject.clone())),
+            ("issuer", Some(issuer.clone())),
+            ("serial", Some(serial.clone())),
+            ("identity", list(uris)),
+            ("names", list(names)),
+            ("from", Some(output::date(*not_before))),
+            ("until", Some(output::date(*not_after))),
+            ("key", Some(format!("{key}, SHA-256 {key_sha256}"))),
+            ("signature", Some(signature.clone())),
+            ("CA", Some(ca_text(*ca, *path_len))),
+            ("key usage", list(key_usage)),
+            ("extended key usage", list(extended_key_usage)),
+            ("subject key id", subject_key_id.clone()),
+            ("authority key id", authority_key_id.clone()),
+            ("SHA-256", Some(sha256.clone())),
+        ],
+        Item::PrivateKey { key, key_sha256 } => {
+            vec![("private key", Some(format!("{key}, SHA-256 {key_sha256}")))]
+        }
+        Item::Crl {
+            issuer,
+            number,
+            this_update,
+            next_update,
+            authority_key_id,
+            signature,
+            revoked,
+        } => {
+            let mut fields = vec![
+                ("revocation list of", Some(issuer.clone())),
+                ("number", number.clone()),
+                ("signed at", Some(output::date(*this_update))),
+                ("until", next_update.map(output::date)),
+                ("signature", Some(signature.clone())),
+                ("authority key id", authority_key_id.clone()),
+                ("revoked", Some(revoked.len().to_string())),
+            ];
+            fields.extend(
+                revoked
+                    .iter()
+                    .map(|entry| ("  serial", Some(revoked_text(entry)))),
+            );
+            fields
+        }
+        Item::SigningRequest {
+            subject,
+            key,
+            key_sha256,
+            signature,
+            signature_is_good,
+        } => vec![
+            ("signing request", Some(subject.clone())),
+            ("key", Some(format!("{key}, SHA-256 {key_sha256}"))),
+            ("signature", Some(signature.clone())),
+            ("signed by its key", Some(yes_no(*signature_is_good))),
+        ],
+    };
+    for (name, value) in fields {
+        if let Some(value) = value {
+            output::line(format_args!("{name}: {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn ca_text(ca: bool, path_len: Option<u32>) -> String {
+    match path_len {
+        Some(length) if ca => format!("yes, path length {length}"),
+        _ => yes_no(ca),
+    }
+}
+
+fn revoked_text(entry: &Revoked) -> String {
+    let reason = entry.reason.as_deref().unwrap_or("no reason given");
+    format!(
+        "{} since {}, {reason}",
+        entry.serial,
+        output::date(entry.since)
+    )
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
