@@ -297,3 +297,6 @@ impl Writer {
 fn answer(request: Waiting, result: Result<BatchAnswer, Rejection>) {
     let _gone_meanwhile = request.reply.send(result);
 }
+
+#[cfg(test)]
+mod tests;

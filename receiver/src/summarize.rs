@@ -152,7 +152,7 @@ impl Summarizer {
     pub fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
         let shard = usize::from(shard_of(submission.host));
         let mut hosts = self.summaries.write(shard);
-        if !hosts.contains_key(submission.host) {
+        if !submission.is_empty() && !hosts.contains_key(submission.host) {
             hosts.insert(submission.host.into(), Host::default());
         }
         let mut answer = BatchAnswer {
@@ -171,6 +171,9 @@ impl Summarizer {
 
     /// Notes that records came again which stand in the journal already.
     pub fn note_duplicates(&mut self, submission: &SubmissionView<'_>) {
+        if submission.is_empty() {
+            return;
+        }
         let shard = usize::from(shard_of(submission.host));
         let mut hosts = self.summaries.write(shard);
         let producer = submission
@@ -434,3 +437,6 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
     }
     (kept.name.into(), host)
 }
+
+#[cfg(test)]
+mod tests;

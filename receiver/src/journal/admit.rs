@@ -67,7 +67,7 @@ impl<'s> Admission<'s> {
         fresh.check_epochs(&view, now)?;
         fresh.check_producer(&view, host, pending)?;
         let labels = fresh.check_labels(&view, host, pending)?;
-        let novelty = if fresh.is_empty() && !view.is_empty() {
+        let novelty = if fresh.is_empty() || view.is_empty() {
             Novelty::Known
         } else {
             Novelty::New

@@ -1,0 +1,281 @@
+//! One group after another: who is answered what, and what counts.
+
+use std::sync::Arc;
+
+use lizmon_protocol::name::Label;
+use lizmon_protocol::sample::{Epoch, ProducerId, SampleSet, Seq, Value};
+use uuid::Uuid;
+
+use super::admit::{Admission, Novelty};
+use super::*;
+use crate::store::memory::{Disk, MemoryStore};
+use crate::summarize::Summaries;
+
+const NOW: u64 = 1_465_001_814;
+
+fn producer(number: u128) -> ProducerId {
+    ProducerId::new(Uuid::from_u128(number))
+}
+
+fn keyed(id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submission {
+    let values = labels.iter().map(|label| {
+        (
+            Label::new(label.as_str()).unwrap(),
+            Value::new(1.0).unwrap(),
+        )
+    });
+    let set = SampleSet::new(values.collect());
+    let records = records
+        .iter()
+        .map(|(seq, epoch)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), &set));
+    Submission::new(&"web1".parse().unwrap(), 9, Some(id)).with_records(records)
+}
+
+fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
+    let values = labels.iter().map(|label| {
+        (
+            Label::new(label.as_str()).unwrap(),
+            Value::new(1.0).unwrap(),
+        )
+    });
+    let set = SampleSet::new(values.collect());
+    let record = (None, Epoch::new(epoch).unwrap(), &set);
+    Submission::new(&"web1".parse().unwrap(), 9, None).with_records(std::iter::once(record))
+}
+
+fn labels(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|at| format!("l{at}")).collect()
+}
+
+fn summarizer() -> Summarizer {
+    Summarizer::open(&mut MemoryStore::open(Disk::default())).unwrap()
+}
+
+fn count(summarizer: &mut Summarizer, submission: &Submission) {
+    let position = summarizer.position() + 1;
+    summarizer.apply(position, &submission.read().unwrap());
+}
+
+/// Judges submissions as one group, and gives what each of them is refused for.
+fn judge(summaries: &Summaries, submissions: &[Submission]) -> Vec<Result<Novelty, Code>> {
+    let mut admission = Admission::new(summaries);
+    submissions
+        .iter()
+        .map(|one| {
+            admission
+                .admit(one, NOW)
+                .map_err(|rejection| rejection.code())
+        })
+        .collect()
+}
+
+#[test]
+fn known_numbers_are_recognised_before_their_epoch_is_judged() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    count(&mut summarizer, &keyed(producer(1), &[(7, NOW)], &cpu));
+    let too_old = NOW - 100_000;
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(1), &[(7, too_old)], &cpu),
+            keyed(producer(1), &[(8, too_old)], &cpu),
+            keyed(producer(1), &[(7, NOW), (8, too_old)], &cpu),
+            keyed(producer(1), &[(8, NOW + 121)], &cpu),
+            keyed(producer(2), &[(7, too_old)], &cpu),
+            unkeyed(too_old, &cpu),
+            unkeyed(NOW + 120, &cpu),
+        ],
+    );
+    let (old, future) = (Err(Code::EpochTooOld), Err(Code::EpochInFuture));
+    assert_eq!(
+        verdicts,
+        [
+            Ok(Novelty::Known),
+            old,
+            old,
+            future,
+            old,
+            old,
+            Ok(Novelty::New)
+        ]
+    );
+}
+
+#[test]
+fn a_number_twice_in_one_group_is_known_the_second_time() {
+    let summarizer = summarizer();
+    let cpu = labels(0..1);
+    let one = keyed(producer(1), &[(1, NOW)], &cpu);
+    let too_old = keyed(producer(1), &[(1, 5)], &cpu);
+    let verdicts = judge(&summarizer.summaries(), &[one.clone(), one, too_old]);
+    assert_eq!(
+        verdicts,
+        [Ok(Novelty::New), Ok(Novelty::Known), Ok(Novelty::Known)]
+    );
+}
+
+#[test]
+fn a_refused_submission_leaves_no_trace_in_its_group() {
+    let summarizer = summarizer();
+    let refused = keyed(producer(1), &[(1, NOW), (2, 5)], &labels(0..1));
+    let same_number = keyed(producer(1), &[(1, 5)], &labels(0..1));
+    let verdicts = judge(&summarizer.summaries(), &[refused, same_number]);
+    assert_eq!(verdicts, [Err(Code::EpochTooOld), Err(Code::EpochTooOld)]);
+}
+
+#[test]
+fn labels_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    for from in (0..900).step_by(100) {
+        count(&mut summarizer, &unkeyed(NOW, &labels(from..from + 100)));
+    }
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            unkeyed(NOW, &labels(900..1000)),
+            unkeyed(NOW, &labels(999..1001)),
+            unkeyed(NOW, &labels(0..200)),
+            unkeyed(NOW, &labels(1000..1001)),
+        ],
+    );
+    let full = Err(Code::TooManyLabels);
+    assert_eq!(verdicts, [Ok(Novelty::New), full, Ok(Novelty::New), full]);
+}
+
+#[test]
+fn producers_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    for number in 1..HOST_PRODUCERS_MAX {
+        count(
+            &mut summarizer,
+            &keyed(producer(number as u128), &[(1, NOW)], &cpu),
+        );
+    }
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(100), &[(1, NOW)], &cpu),
+            keyed(producer(101), &[(1, NOW)], &cpu),
+            keyed(producer(100), &[(2, NOW)], &cpu),
+            keyed(producer(1), &[(2, NOW)], &cpu),
+        ],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [new, refused, new, new]);
+}
+
+#[test]
+fn ranges_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    let last = 2 * PRODUCER_RANGES_MAX as u64;
+    let odd: Vec<_> = (1..last - 1).step_by(2).map(|seq| (seq, NOW)).collect();
+    assert_eq!(odd.len(), PRODUCER_RANGES_MAX - 1);
+    count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(1), &[(last + 10, NOW), (last + 20, NOW)], &cpu),
+            keyed(producer(1), &[(last + 10, NOW)], &cpu),
+            keyed(producer(1), &[(last + 20, NOW)], &cpu),
+            keyed(producer(1), &[(2, NOW)], &cpu),
+            keyed(producer(1), &[(last + 20, NOW)], &cpu),
+        ],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [refused, new, refused, new, new]);
+}
+
+#[test]
+fn who_is_over_the_limit_may_fill_gaps() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    let odd: Vec<_> = (1..=2 * PRODUCER_RANGES_MAX as u64 + 9)
+        .step_by(2)
+        .map(|seq| (seq, NOW))
+        .collect();
+    count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[keyed(producer(1), &[(2, NOW)], &cpu)],
+    );
+    assert_eq!(verdicts, [Ok(Novelty::New)]);
+}
+
+/// A journal on a disk that the test can break.
+fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JoinHandle<Result<(), StoreError>>) {
+    let mut store = MemoryStore::open(disk.clone());
+    let summarizer = Summarizer::open(&mut store).unwrap();
+    let summaries = summarizer.summaries();
+    let (journal, thread) =
+        Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
+    (journal, summaries, thread)
+}
+
+fn samples_of_web1(summaries: &Summaries) -> u64 {
+    let hosts = summaries.shard_with("web1");
+    let window = hosts
+        .get("web1")
+        .and_then(|host| host.series.get("l0")?.window(0, NOW));
+    window.map_or(0, |window| {
+        window.averages.iter().map(|average| average.count).sum()
+    })
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_answered_to_everyone_and_counts_nothing() {
+    let disk = Disk::default();
+    let (journal, summaries, thread) = journal(&disk);
+    let one = keyed(producer(1), &[(1, NOW)], &labels(0..1));
+    disk.set_failing(true);
+    for _ in 0..3 {
+        let refused = journal.submit(one.clone(), NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Code::StoreUnavailable);
+    }
+    assert_eq!(samples_of_web1(&summaries), 0);
+    disk.set_failing(false);
+    let again = journal.submit(one.clone(), NOW).await.unwrap();
+    assert_eq!(
+        again,
+        BatchAnswer {
+            accepted: 1,
+            duplicate: 0
+        }
+    );
+    let twice = journal.submit(one, NOW).await.unwrap();
+    assert_eq!(
+        twice,
+        BatchAnswer {
+            accepted: 0,
+            duplicate: 1
+        }
+    );
+    assert_eq!(samples_of_web1(&summaries), 1);
+    drop(journal);
+    thread.join().unwrap().unwrap();
+    assert_eq!(disk.journal_len(), 0, "everything was committed at the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_are_all_answered_and_all_counted() {
+    let disk = Disk::default();
+    let (journal, summaries, thread) = journal(&disk);
+    let tasks: Vec<_> = (1..=500)
+        .map(|seq| {
+            let journal = journal.clone();
+            tokio::spawn(async move {
+                journal
+                    .submit(keyed(producer(1), &[(seq, NOW)], &labels(0..1)), NOW)
+                    .await
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap().accepted, 1);
+    }
+    assert_eq!(samples_of_web1(&summaries), 500);
+    drop(journal);
+    thread.join().unwrap().unwrap();
+}

@@ -1,0 +1,211 @@
+//! The same numbers, whatever happens between the samples.
+
+use std::collections::BTreeMap;
+
+use lizmon_protocol::name::Label;
+use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value};
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::memory::{Disk, MemoryStore};
+use crate::store::record::{Group, Submission};
+
+const NOW: u64 = 1_465_001_814;
+const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
+
+fn submission(host: &str, records: &[(u64, u64, f64)]) -> Submission {
+    let keyed = records.iter().all(|(seq, ..)| *seq > 0);
+    let sets: Vec<_> = records
+        .iter()
+        .map(|(_, _, value)| {
+            SampleSet::new(vec![(
+                Label::new("cpu").unwrap(),
+                Value::new(*value).unwrap(),
+            )])
+        })
+        .collect();
+    let records = records
+        .iter()
+        .zip(&sets)
+        .map(|((seq, epoch, _), set)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), set));
+    let producer = keyed.then(|| PRODUCER.parse().unwrap());
+    Submission::new(&host.parse().unwrap(), 9, producer).with_records(records)
+}
+
+/// Every interval of every series, and what was received and came again: all that a reader could ever see.
+fn everything(summaries: &Summaries) -> BTreeMap<String, Vec<String>> {
+    let mut all = BTreeMap::new();
+    for hosts in summaries.shards() {
+        for (name, host) in hosts.iter() {
+            let mut lines = Vec::new();
+            for (label, series) in &host.series {
+                for tier in 0..TIERS.len() {
+                    lines.push(format!("{label} {:?}", series.window(tier, NOW)));
+                }
+            }
+            for (id, producer) in &host.producers {
+                lines.push(format!("{id} {:?}", producer.set.ranges()));
+            }
+            all.insert(name.to_string(), lines);
+        }
+    }
+    all
+}
+
+/// A receiver's state without its threads and sockets.
+struct Pipeline {
+    disk: Disk,
+    store: MemoryStore,
+    summarizer: Summarizer,
+}
+
+impl Pipeline {
+    fn open(disk: Disk) -> Self {
+        let mut store = MemoryStore::open(disk.clone());
+        let summarizer = Summarizer::open(&mut store).unwrap();
+        Self {
+            disk,
+            store,
+            summarizer,
+        }
+    }
+
+    fn take(&mut self, submission: &Submission) -> BatchAnswer {
+        let mut group = Group::default();
+        group.push(submission);
+        let position = self.store.append(&group.seal()).unwrap();
+        self.summarizer.apply(position, &submission.read().unwrap())
+    }
+
+    /// Durable but not counted: the moment between the sync and the memory.
+    fn append_and_crash(mut self, submission: &Submission) -> Self {
+        let mut group = Group::default();
+        group.push(submission);
+        self.store.append(&group.seal()).unwrap();
+        Self::open(self.disk)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Take {
+        host: u8,
+        records: Vec<(u64, u64, f64)>,
+    },
+    TakeAndCrash {
+        host: u8,
+        records: Vec<(u64, u64, f64)>,
+    },
+    Commit,
+    FailedCommit,
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let record = (1..40_u64, NOW - 7200..NOW + 60, -1e3..1e3_f64);
+    let records = prop_oneof![
+        proptest::collection::vec(record.clone(), 0..6),
+        // Without numbers: every one counts.
+        proptest::collection::vec(record.prop_map(|(_, epoch, value)| (0, epoch, value)), 1..2),
+    ];
+    let step = prop_oneof![
+        5 => (0..3_u8, records.clone()).prop_map(|(host, records)| Step::Take { host, records }),
+        1 => (0..3_u8, records).prop_map(|(host, records)| Step::TakeAndCrash { host, records }),
+        2 => Just(Step::Commit),
+        1 => Just(Step::FailedCommit),
+        1 => Just(Step::Crash),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    /// Crashes and commits at any place change nothing, to the bit.
+    #[test]
+    fn crashes_and_commits_change_no_number(steps in steps()) {
+        let mut broken = Pipeline::open(Disk::default());
+        let mut steady = Pipeline::open(Disk::default());
+        for step in steps {
+            match step {
+                Step::Take { host, records } => {
+                    let submission = submission(&format!("h{host}"), &records);
+                    prop_assert_eq!(broken.take(&submission), steady.take(&submission));
+                }
+                Step::TakeAndCrash { host, records } => {
+                    let submission = submission(&format!("h{host}"), &records);
+                    broken = broken.append_and_crash(&submission);
+                    steady.take(&submission);
+                }
+                Step::Commit => {
+                    broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, NOW).unwrap();
+                }
+                Step::FailedCommit => {
+                    broken.disk.set_failing(true);
+                    let _ = broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, NOW);
+                    broken.disk.set_failing(false);
+                }
+                Step::Crash => broken = Pipeline::open(broken.disk),
+            }
+            prop_assert_eq!(everything(&broken.summarizer.summaries()), everything(&steady.summarizer.summaries()));
+        }
+    }
+}
+
+fn commit_all(pipeline: &mut Pipeline, now: u64) {
+    while pipeline
+        .summarizer
+        .commit_oldest(&mut pipeline.store, u64::MAX, now)
+        .unwrap()
+    {}
+}
+
+#[test]
+fn once_all_is_committed_the_journal_is_empty() {
+    let mut pipeline = Pipeline::open(Disk::default());
+    for host in 0..100 {
+        pipeline.take(&submission(&format!("h{host}"), &[(1, NOW, 1.0)]));
+    }
+    assert_eq!(pipeline.disk.journal_len(), 100);
+    commit_all(&mut pipeline, NOW);
+    assert_eq!(pipeline.disk.journal_len(), 0);
+    let before = everything(&pipeline.summarizer.summaries());
+    assert_eq!(before.len(), 100);
+    assert_eq!(
+        everything(&Pipeline::open(pipeline.disk).summarizer.summaries()),
+        before
+    );
+}
+
+#[test]
+fn what_has_ended_leaves_memory_and_store() {
+    let mut pipeline = Pipeline::open(Disk::default());
+    pipeline.take(&submission("gone", &[(1, NOW - 3600, 1.0)]));
+    pipeline.take(&submission("here", &[(1, NOW, 1.0)]));
+    commit_all(&mut pipeline, NOW);
+    let a_day_later = NOW + 86_400;
+    for _every_shard in 0..SHARDS {
+        pipeline
+            .summarizer
+            .sweep_next(&mut pipeline.store, a_day_later)
+            .unwrap();
+    }
+    let left = |pipeline: &Pipeline| {
+        everything(&pipeline.summarizer.summaries())
+            .into_keys()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left(&pipeline), ["here"]);
+    assert_eq!(left(&Pipeline::open(pipeline.disk)), ["here"]);
+}
+
+#[test]
+fn a_damaged_group_is_left_out_and_the_rest_counts() {
+    let mut pipeline = Pipeline::open(Disk::default());
+    pipeline.take(&submission("web1", &[(1, NOW, 1.0)]));
+    pipeline.store.append(b"not a group").unwrap();
+    pipeline.take(&submission("web1", &[(2, NOW, 2.0)]));
+    let reopened = Pipeline::open(pipeline.disk);
+    assert_eq!(
+        everything(&reopened.summarizer.summaries()),
+        everything(&pipeline.summarizer.summaries())
+    );
+}
