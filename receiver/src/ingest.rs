@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderName};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lizmon_protocol::problem::Code;
@@ -27,6 +27,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const BODIES_KIB_MAX: usize = 256 << 10;
 /// Largest window a zstd frame may ask for, as a power of two: the largest unpacked body.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// How much of a refused body is read and thrown away, so that the answer arrives.
+const DISCARDED_BYTES_MAX: usize = 8 << 20;
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A packed body beyond this is unpacked beside the tasks that serve others.
 const UNPACKED_IN_PLACE_MAX: usize = 16 << 10;
 
@@ -64,7 +68,7 @@ impl BodyReader {
     }
 
     /// The body, unpacked.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<TakenBody, Rejection> {
+    pub async fn read(&self, headers: &HeaderMap, body: &mut Body) -> Result<TakenBody, Rejection> {
         let encoding = Encoding::of(headers)?;
         let announced = headers
             .get(CONTENT_LENGTH)
@@ -94,6 +98,26 @@ impl BodyReader {
         };
         let bytes = encoding.unpack(packed).await?;
         Ok(TakenBody { bytes, _room: room })
+    }
+
+    /// Reads and throws away what is left of a body that was refused, within bounds. Closing a connection with bytes
+    /// unread makes the system reset it, and the client would lose the answer that says why it was refused.
+    pub async fn discard(&self, headers: &HeaderMap, body: &mut Body) {
+        // Whoever asked first has sent nothing yet: RFC 9110 section 10.1.1.
+        if headers.contains_key(EXPECT) {
+            return;
+        }
+        let mut left = DISCARDED_BYTES_MAX;
+        let all = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        let _out_of_time_or_not =
+            tokio::time::timeout(DISCARD_TIMEOUT.min(self.timeout), all).await;
     }
 
     fn take_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Rejection> {

@@ -15,7 +15,10 @@ const RETRY_AFTER_OPERATOR_SECS: u64 = 60;
 
 /// An answer that says what is wrong.
 #[derive(Debug)]
-pub struct Rejection {
+pub struct Rejection(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     problem: Problem,
     headers: HeaderMap,
 }
@@ -23,14 +26,14 @@ pub struct Rejection {
 impl Rejection {
     /// Says what happened this time.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.problem = self.problem.with_detail(detail);
+        self.0.problem.detail = Some(detail.into());
         self
     }
 
     /// Names the bad values, and the receiver's clock to compare one's own with.
     pub fn with_errors(mut self, errors: Vec<ValueError>, now: u64) -> Self {
-        self.problem.errors = errors;
-        self.problem.now = Some(now);
+        self.0.problem.errors = errors;
+        self.0.problem.now = Some(now);
         self
     }
 
@@ -38,6 +41,7 @@ impl Rejection {
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let mut rejection = Self::from(Code::MethodNotAllowed);
         rejection
+            .0
             .headers
             .insert(ALLOW, HeaderValue::from_static(allow));
         rejection
@@ -63,26 +67,27 @@ impl Rejection {
 
     /// What was refused.
     pub fn code(&self) -> Code {
-        self.problem.code
+        self.0.problem.code
     }
 
     fn challenge(&mut self, challenge: &str) {
         if let Ok(value) = HeaderValue::from_str(challenge) {
-            self.headers.insert(WWW_AUTHENTICATE, value);
+            self.0.headers.insert(WWW_AUTHENTICATE, value);
         }
     }
 
     fn retry_after(&mut self, secs: u64) {
-        self.headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+        self.0.headers.insert(RETRY_AFTER, HeaderValue::from(secs));
     }
 }
 
 impl From<Code> for Rejection {
     fn from(code: Code) -> Self {
-        let mut rejection = Self {
+        let parts = Parts {
             problem: Problem::new(code),
             headers: HeaderMap::new(),
         };
+        let mut rejection = Self(Box::new(parts));
         match code {
             Code::TokenMissing => rejection.challenge(r#"Bearer realm="lizmon""#),
             _ if code.status() == 401 => {
@@ -126,15 +131,15 @@ impl Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.problem.status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         tracing::debug!(
-            code = self.problem.code.as_str(),
-            detail = self.problem.detail,
+            code = self.0.problem.code.as_str(),
+            detail = self.0.problem.detail,
             "refused"
         );
-        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
-        let mut response = (status, self.headers, body).into_response();
+        let body = serde_json::to_vec(&self.0.problem).unwrap_or_default();
+        let mut response = (status, self.0.headers, body).into_response();
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

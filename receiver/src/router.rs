@@ -79,10 +79,16 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
 
 /// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
 async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     match head.method {
         Method::GET | Method::HEAD => read_host(&app, &head),
-        Method::POST => ingest(&app, &head, body).await,
+        Method::POST => {
+            let answer = ingest(&app, &head, &mut body).await;
+            if answer.is_err() {
+                app.bodies.discard(&head.headers, &mut body).await;
+            }
+            answer
+        }
         _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
     }
 }
@@ -97,7 +103,7 @@ fn read_host(app: &App, head: &request::Parts) -> Result<Response, Rejection> {
     Ok(json(&found))
 }
 
-async fn ingest(app: &App, head: &request::Parts, body: Body) -> Result<Response, Rejection> {
+async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let (host, epoch) = host_and_rest(head);
     let permit = Authenticated::check(app, head, now)?

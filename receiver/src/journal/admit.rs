@@ -65,8 +65,8 @@ impl<'s> Admission<'s> {
         let pending = self.pending.get(view.host);
         let fresh = Fresh::of(&view, host, pending);
         fresh.check_epochs(&view, now)?;
-        fresh.check_producer(&view, host, pending)?;
-        let labels = fresh.check_labels(&view, host, pending)?;
+        fresh.check_producer(&view, host, pending, now)?;
+        let labels = fresh.check_labels(&view, host, pending, now)?;
         let novelty = if fresh.is_empty() || view.is_empty() {
             Novelty::Known
         } else {
@@ -158,6 +158,7 @@ impl Fresh {
         view: &SubmissionView<'_>,
         host: Option<&Host>,
         pending: Option<&Pending>,
+        now: u64,
     ) -> Result<(), Rejection> {
         let Some(producer) = view.producer else {
             return Ok(());
@@ -174,9 +175,12 @@ impl Fresh {
                     .count()
             };
             if others + pending.map_or(0, new) >= HOST_PRODUCERS_MAX {
-                return Err(invalid(format!(
-                    "the host has {HOST_PRODUCERS_MAX} producers already: keep the spool, or wait a day for one to be forgotten"
-                )));
+                return Err(invalid(
+                    format!(
+                        "the host has {HOST_PRODUCERS_MAX} producers already: keep the spool, or wait a day for one to be forgotten"
+                    ),
+                    now,
+                ));
             }
         }
         let ranges = stored.map_or(0, |producer| producer.set.ranges().len())
@@ -199,9 +203,12 @@ impl Fresh {
         }
         // Whoever is at the limit may still fill gaps.
         if set.ranges().len() > PRODUCER_RANGES_MAX.max(before) {
-            return Err(invalid(format!(
-                "the producer's numbers would have more than {PRODUCER_RANGES_MAX} ranges: send the missing ones first, or begin a new spool"
-            )));
+            return Err(invalid(
+                format!(
+                    "the producer's numbers would have more than {PRODUCER_RANGES_MAX} ranges: send the missing ones first, or begin a new spool"
+                ),
+                now,
+            ));
         }
         Ok(())
     }
@@ -212,6 +219,7 @@ impl Fresh {
         view: &SubmissionView<'_>,
         host: Option<&Host>,
         pending: Option<&Pending>,
+        now: u64,
     ) -> Result<HashSet<String>, Rejection> {
         let mut new = HashSet::new();
         for (_, record) in self.records(view) {
@@ -226,10 +234,17 @@ impl Fresh {
         let known = host.map_or(0, |host| host.series.len())
             + pending.map_or(0, |pending| pending.labels.len());
         if !new.is_empty() && known + new.len() > HOST_LABELS_MAX {
-            return Err(Rejection::from(Code::TooManyLabels).with_detail(format!(
+            let reason = format!(
                 "the host has {known} labels, {} more would be over {HOST_LABELS_MAX}",
                 new.len()
-            )));
+            );
+            let errors = new.iter().take(ERRORS_SHOWN_MAX);
+            let errors = errors.map(|label| ValueError {
+                record: None,
+                label: Some(label.clone()),
+                reason: reason.clone(),
+            });
+            return Err(Rejection::from(Code::TooManyLabels).with_errors(errors.collect(), now));
         }
         Ok(new)
     }
@@ -278,6 +293,11 @@ fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {
     }
 }
 
-fn invalid(detail: String) -> Rejection {
-    Rejection::from(Code::InvalidValues).with_detail(detail)
+fn invalid(reason: String, now: u64) -> Rejection {
+    let error = ValueError {
+        record: None,
+        label: None,
+        reason,
+    };
+    Rejection::from(Code::InvalidValues).with_errors(vec![error], now)
 }

@@ -4,9 +4,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
+use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError, TokenResponse};
 use serde_json::json;
@@ -73,38 +74,43 @@ impl IntoResponse for Refusal {
 
 /// `POST /oauth2/token`
 pub(super) async fn token(State(app): Shared, request: Request<Body>) -> Response {
-    match answer(&app, request).await {
+    let (head, mut body) = request.into_parts();
+    match answer(&app, &head, &mut body).await {
         Ok(token) => uncached(StatusCode::OK, &token),
-        Err(refused) => refused,
+        Err(refused) => {
+            app.bodies.discard(&head.headers, &mut body).await;
+            *refused
+        }
     }
 }
 
-async fn answer(app: &App, request: Request<Body>) -> Result<TokenResponse, Response> {
+async fn answer(
+    app: &App,
+    head: &request::Parts,
+    body: &mut Body,
+) -> Result<TokenResponse, Box<Response>> {
     let now = (app.clock)();
-    let (head, body) = request.into_parts();
-    check_crls(app, now).map_err(IntoResponse::into_response)?;
-    let connection = connection_of(&head).map_err(IntoResponse::into_response)?;
+    check_crls(app, now).map_err(refused)?;
+    let connection = connection_of(head).map_err(refused)?;
     let peer = peer_of(app, connection, now).map_err(as_token_error)?;
     let peer = peer.ok_or_else(|| {
-        Refused::InvalidClient
-            .because("show a client certificate in the TLS handshake")
-            .into_response()
+        refused(Refused::InvalidClient.because("show a client certificate in the TLS handshake"))
     })?;
     let body = app
         .bodies
         .read(&head.headers, body)
         .await
-        .map_err(IntoResponse::into_response)?;
-    let form = Form::parse(&head.headers, body.bytes()).map_err(IntoResponse::into_response)?;
+        .map_err(refused)?;
+    let form = Form::parse(&head.headers, body.bytes()).map_err(refused)?;
     let scope = form
         .grant(peer.identity, app.tokens.audience())
-        .map_err(IntoResponse::into_response)?;
+        .map_err(refused)?;
     let minted = app
         .tokens
         .mint(peer.identity, scope, now)
         .map_err(|error| {
             tracing::error!(%error, "no token can be minted");
-            Rejection::from(lizmon_protocol::problem::Code::InternalError).into_response()
+            refused(Rejection::from(Code::InternalError))
         })?;
     Ok(TokenResponse {
         access_token: minted.token,
@@ -114,13 +120,15 @@ async fn answer(app: &App, request: Request<Body>) -> Result<TokenResponse, Resp
     })
 }
 
+fn refused(refused: impl IntoResponse) -> Box<Response> {
+    Box::new(refused.into_response())
+}
+
 /// A certificate that is not good any more is a failed client authentication; the rest stays what it is.
-fn as_token_error(rejection: Rejection) -> Response {
+fn as_token_error(rejection: Rejection) -> Box<Response> {
     match rejection.code().status() {
-        401 => Refused::InvalidClient
-            .because(rejection.code().title())
-            .into_response(),
-        _ => rejection.into_response(),
+        401 => refused(Refused::InvalidClient.because(rejection.code().title())),
+        _ => refused(rejection),
     }
 }
 
