@@ -15,7 +15,7 @@ use crate::founding;
 use crate::key::{self, KeyAlg};
 use crate::layout::{CaFiles, LeafFiles, folder_name};
 use crate::ledger::{Book, CrlRow, Entry, Ledger, State};
-use crate::profile::{self, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339};
+use crate::profile::{self, Facts, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339};
 use crate::signer::{CaCertificate, Signer};
 
 pub use crate::founding::InitOptions;
@@ -201,7 +201,12 @@ impl Authority {
             name: request.name,
         };
         let serial = Serial::random()?;
-        let params = profile::leaf(&id, &request.sans, &serial, validity)?;
+        let facts = Facts {
+            serial: &serial,
+            validity,
+            key_id: &key::identifier(&key),
+        };
+        let params = profile::leaf(&id, &request.sans, facts)?;
         let leaf_pem = self.issuing.sign_certificate(&params, &key)?.pem();
         let entry = Entry {
             serial: serial.to_string(),
@@ -278,16 +283,16 @@ impl Authority {
 
     fn refresh_crls(&self, now: u64) -> Result<(), Error> {
         self.ledger.exclusive(|book| {
-            let issuing = crl_of(book, &self.issuing.certificate().serial)?;
-            if crl::is_due(issuing.as_ref(), now) {
-                self.sign_issuing_crl(book, now)?;
-            }
             let root = crl_of(book, &self.root.serial)?;
             let wanted = self.issuing_validity().not_after;
             let ends_early = root.as_ref().is_none_or(|crl| crl.next_update < wanted);
             let due = ends_early || crl::is_due(root.as_ref(), now);
             if due && disk::is_taken(&self.files.root_key) {
                 self.sign_root_crl(book, now)?;
+            }
+            let issuing = crl_of(book, &self.issuing.certificate().serial)?;
+            if crl::is_due(issuing.as_ref(), now) {
+                self.sign_issuing_crl(book, now)?;
             }
             Ok(())
         })?;

@@ -107,13 +107,13 @@ pub(crate) fn is_due(current: Option<&CrlRow>, now: u64) -> bool {
     })
 }
 
-/// From when until when a CRL that is signed now is current; `None` once its CA has ended.
+/// From when until when a CRL that is signed now is current; `None` if that is over already.
 pub(crate) fn validity(ca: Validity, lifetime_secs: u64, now: u64) -> Option<Validity> {
     let validity = Validity {
         not_before: now.saturating_sub(BACKDATE_SECS).max(ca.not_before),
         not_after: now.saturating_add(lifetime_secs).min(ca.not_after),
     };
-    (now < ca.not_after && validity.not_before < validity.not_after).then_some(validity)
+    (now < validity.not_after && validity.not_before < validity.not_after).then_some(validity)
 }
 
 /// Signs the CRL that follows `current`. It names what is `revoked`.

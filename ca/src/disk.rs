@@ -179,7 +179,8 @@ fn sync_folder(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -231,5 +232,23 @@ mod tests {
         write(&place, b"x", Access::Secret).unwrap_err();
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_scaffold_takes_its_files_away_unless_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for keep in [false, true] {
+            let file = dir.path().join(keep.to_string());
+            claim(&file).unwrap();
+            let mut scaffold = Scaffold::default();
+            scaffold.add(file.clone());
+            scaffold.add(dir.path().join("never made"));
+            if keep {
+                scaffold.keep();
+            } else {
+                drop(scaffold);
+            }
+            assert_eq!(file.exists(), keep);
+        }
     }
 }

@@ -4,14 +4,14 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use lizmon_protocol::name::TrustDomain;
-use rcgen::{Certificate, CertificateParams, Issuer, KeyPair};
+use rcgen::{Certificate, Issuer, KeyPair};
 
 use crate::disk::{self, Access, Scaffold};
 use crate::error::Error;
 use crate::key::{self, KeyAlg};
 use crate::layout::CaFiles;
 use crate::ledger::{Entry, Ledger, State};
-use crate::profile::{self, DAY_SECS, Profile, Serial, Validity};
+use crate::profile::{self, DAY_SECS, Facts, Profile, Serial, Validity};
 
 /// What a new CA is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,22 +119,34 @@ fn make(options: &InitOptions, now: u64) -> Result<(NewCa, NewCa), Error> {
     let days = |days: u32| u64::from(days) * DAY_SECS;
     let domain = &options.trust_domain;
 
-    let serial = Serial::random()?;
     let root_validity = Validity::new(days(options.root_days), None, now)?;
-    let root_params = profile::root(domain, &serial, root_validity)?;
-    let root_key = key::generate(options.key_alg)?;
+    let (serial, key) = (Serial::random()?, key::generate(options.key_alg)?);
+    let root_params = profile::root(
+        domain,
+        Facts {
+            serial: &serial,
+            validity: root_validity,
+            key_id: &key::identifier(&key),
+        },
+    )?;
     let root = NewCa {
         serial,
         validity: root_validity,
         common_name: profile::common_name_of(&root_params),
-        certificate: root_params.self_signed(&root_key)?,
-        key: root_key,
+        certificate: root_params.self_signed(&key)?,
+        key,
     };
 
-    let serial = Serial::random()?;
     let validity = Validity::new(days(options.issuing_days), Some(root_validity), now)?;
-    let params: CertificateParams = profile::issuing(domain, &serial, validity)?;
-    let key = key::generate(options.key_alg)?;
+    let (serial, key) = (Serial::random()?, key::generate(options.key_alg)?);
+    let params = profile::issuing(
+        domain,
+        Facts {
+            serial: &serial,
+            validity,
+            key_id: &key::identifier(&key),
+        },
+    )?;
     let signer = Issuer::from_params(&root_params, &root.key);
     let issuing = NewCa {
         serial,

@@ -18,7 +18,7 @@ use std::str::FromStr;
 use lizmon_protocol::name::{NameError, NodeName, Role, SpiffeId, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::DnsName;
 use time::OffsetDateTime;
@@ -192,22 +192,28 @@ impl Validity {
     }
 }
 
+/// What differs from one certificate of a template to the next, beside its names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) serial: &'a Serial,
+    pub(crate) validity: Validity,
+    pub(crate) key_id: &'a [u8],
+}
+
 /// Template of the trust anchor.
 pub(crate) fn root(
     trust_domain: &TrustDomain,
-    serial: &Serial,
-    validity: Validity,
+    facts: Facts<'_>,
 ) -> Result<CertificateParams, Error> {
-    ca(trust_domain, "root", 1, serial, validity)
+    ca(trust_domain, "root", 1, facts)
 }
 
 /// Template of the CA that signs leaves.
 pub(crate) fn issuing(
     trust_domain: &TrustDomain,
-    serial: &Serial,
-    validity: Validity,
+    facts: Facts<'_>,
 ) -> Result<CertificateParams, Error> {
-    let mut params = ca(trust_domain, "issuing CA", 0, serial, validity)?;
+    let mut params = ca(trust_domain, "issuing CA", 0, facts)?;
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
@@ -217,11 +223,10 @@ fn ca(
     trust_domain: &TrustDomain,
     title: &str,
     path_len: u8,
-    serial: &Serial,
-    validity: Validity,
+    facts: Facts<'_>,
 ) -> Result<CertificateParams, Error> {
-    let mut params = base(serial, validity)?;
-    let generation = hex::encode(&serial.as_bytes()[..8]);
+    let mut params = base(facts)?;
+    let generation = hex::encode(&facts.serial.as_bytes()[..8]);
     params.distinguished_name = common_name(&format!("lizmon {title} {generation}"));
     params.subject_alt_names = vec![SanType::URI(
         format!("spiffe://{trust_domain}").as_str().try_into()?,
@@ -235,10 +240,9 @@ fn ca(
 pub(crate) fn leaf(
     id: &SpiffeId,
     sans: &[San],
-    serial: &Serial,
-    validity: Validity,
+    facts: Facts<'_>,
 ) -> Result<CertificateParams, Error> {
-    let mut params = base(serial, validity)?;
+    let mut params = base(facts)?;
     params.distinguished_name = subject(&id.name);
     params.subject_alt_names = vec![SanType::URI(id.to_string().as_str().try_into()?)];
     for san in sans {
@@ -270,11 +274,12 @@ pub(crate) fn check_sans(role: Role, sans: &[San]) -> Result<(), Error> {
     }
 }
 
-fn base(serial: &Serial, validity: Validity) -> Result<CertificateParams, Error> {
+fn base(facts: Facts<'_>) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
-    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
-    params.not_before = date(validity.not_before)?;
-    params.not_after = date(validity.not_after)?;
+    params.serial_number = Some(SerialNumber::from_slice(facts.serial.as_bytes()));
+    params.not_before = date(facts.validity.not_before)?;
+    params.not_after = date(facts.validity.not_after)?;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(facts.key_id.to_vec());
     Ok(params)
 }
 
@@ -400,17 +405,17 @@ mod tests {
 
     #[test]
     fn servers_need_names_and_clients_get_none() {
-        let name = || vec![San::Dns("a.example".to_owned())];
+        let names = |count| vec![San::Dns("a.example".to_owned()); count];
         let cases = [
-            (Role::Receiver, name(), true),
-            (Role::Ca, name(), true),
+            (Role::Receiver, names(1), true),
+            (Role::Ca, names(1), true),
             (Role::Receiver, vec![], false),
-            (Role::Receiver, name().repeat(SANS_MAX), true),
-            (Role::Receiver, name().repeat(SANS_MAX + 1), false),
+            (Role::Receiver, names(SANS_MAX), true),
+            (Role::Receiver, names(SANS_MAX + 1), false),
             (Role::Node, vec![], true),
-            (Role::Node, name(), false),
-            (Role::Reader, name(), false),
-            (Role::Operator, name(), false),
+            (Role::Node, names(1), false),
+            (Role::Reader, names(1), false),
+            (Role::Operator, names(1), false),
         ];
         for (role, sans, good) in cases {
             assert_eq!(

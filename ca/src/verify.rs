@@ -167,8 +167,14 @@ fn refusal(error: rustls::Error, chain: &[CertificateDer<'_>]) -> Refusal {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             Refusal::NotForClients
         }
+        // rustls has no name for it.
+        _ if chain.first().is_some_and(is_ca) => Refusal::NotForClients,
         _ => Refusal::Rustls(error),
     }
+}
+
+fn is_ca(der: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(der).is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
 fn not_after(der: &CertificateDer<'_>) -> Option<u64> {

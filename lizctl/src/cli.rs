@@ -11,6 +11,8 @@ use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
+use crate::{ask, up};
+
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
     /// The folder of certificates, keys and the ledger.
@@ -102,6 +104,27 @@ pub(crate) enum Command {
     /// Judge a certificate file as a receiver would, by root.crt and crl.pem of --certs
     #[command(after_help = "Example: lizctl verify certs/nodes/web1.crt")]
     Verify(OneFile),
+    /// Get a token from a receiver and print it alone
+    #[command(
+        after_help = "Example: curl … -H \"Authorization: Bearer $(lizctl token)\" https://HOST:8443/api/perf\n\
+                      with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set"
+    )]
+    Token(ask::Token),
+    /// Show the summaries of a host
+    #[command(
+        after_help = "Examples, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
+                      lizctl query web1\n  lizctl query web1 by-minute:cpu --output chart --watch 2s\n  \
+                      lizctl query web1 --output json"
+    )]
+    Query(ask::Query),
+    /// List the hosts that report to a receiver
+    #[command(after_help = "Example: lizctl hosts --json")]
+    Hosts(ask::Hosts),
+    /// Run all of it on this machine: CA, certificates, receiver, monitor, live view
+    #[command(
+        after_help = "Examples:\n  lizctl up\n  lizctl up --for 20s --listen 127.0.0.1:9443 --data /tmp/data"
+    )]
+    Up(up::Up),
 }
 
 #[derive(Debug, Args)]

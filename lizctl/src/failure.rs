@@ -16,9 +16,21 @@ pub(crate) enum Exit {
     Unreachable,
 }
 
+impl Exit {
+    /// What the client of a receiver met says it by its kind.
+    fn of(error: &lizmon_client::Error) -> Option<Self> {
+        match error {
+            error if error.is_refusal_of_us() => Some(Self::Refused),
+            lizmon_client::Error::Unreachable { .. } => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
+}
+
 /// 1 unless the error says otherwise somewhere in its chain. clap itself ends with 2.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(match error.downcast_ref::<Exit>() {
+    let of_client = || error.downcast_ref().and_then(Exit::of);
+    ExitCode::from(match error.downcast_ref().copied().or_else(of_client) {
         None => 1,
         Some(Exit::Usage) => 2,
         Some(Exit::Refused) => 3,

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::LogFormat;
+use crate::output::live::Aside;
 
 /// Starts logging at `info` unless `RUST_LOG` says otherwise.
 pub(crate) fn start(format: LogFormat) {
@@ -14,7 +15,7 @@ pub(crate) fn start(format: LogFormat) {
         .from_env_lossy();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr);
+        .with_writer(|| Aside);
     match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),

@@ -6,17 +6,25 @@
 //!
 //! Here the clock, the signals and the exit code are; the verbs are given what they need.
 
+mod ask;
 mod cli;
+mod connect;
 mod failure;
 mod inventory;
 mod issue;
 mod logging;
 mod output;
+mod signal;
+mod up;
+mod view;
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use lizmon_monitor::Edges;
+use lizmon_protocol::sample::ProducerId;
 
 use cli::{Cli, Command, Context};
 
@@ -49,16 +57,33 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::List(args) => inventory::list(&args, context),
         Command::Inspect(args) => inventory::inspect(&args),
         Command::Verify(args) => inventory::verify(&args, context),
+        Command::Token(args) => ask::token(&args, context),
+        Command::Query(args) => ask::query(&args, context),
+        Command::Hosts(args) => ask::hosts(&args, context),
+        Command::Up(args) => up::up(&args, context, edges()),
+    }
+}
+
+/// What a monitor in this process is given from outside.
+fn edges() -> Edges {
+    Edges {
+        clock: Arc::new(since_1970),
+        chance: Arc::new(fastrand::f64),
+        producer: ProducerId::new(uuid::Uuid::new_v4()),
     }
 }
 
 /// The wall clock in seconds since 1970 UTC; 0 before it.
+fn epoch_now() -> u64 {
+    since_1970().as_secs()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "main is where time enters; everything below is given it"
 )]
-fn epoch_now() -> u64 {
+fn since_1970() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+        .unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! The only place that writes to stdout, and the one line on stderr that a failure gets.
 
+pub(crate) mod live;
+
 use std::io::{ErrorKind, Write, stdout};
 
 use comfy_table::{Table, presets};
@@ -39,6 +41,9 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
     table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for row in table.lines() {
         line(row.trim_end())?;
     }

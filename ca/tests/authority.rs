@@ -1,0 +1,487 @@
+//! The CA as its users see it: a folder of files and what `Authority` does with it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request};
+use lizmon_ca::crl::{CRL_LIFETIME_SECS, Reason};
+use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::key::KeyAlg;
+use lizmon_ca::layout::LeafFiles;
+use lizmon_ca::ledger::State;
+use lizmon_ca::profile::{DAY_SECS, San};
+use lizmon_ca::verify::{Refusal, Trusted, Verdict, verify};
+use lizmon_protocol::name::{NodeName, Role};
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+
+fn folder() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    (dir, certs)
+}
+
+fn fresh() -> (TempDir, PathBuf, Authority) {
+    let (dir, certs) = folder();
+    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+    (dir, certs, authority)
+}
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn node(text: &str) -> Request {
+    Request::new(Role::Node, name(text))
+}
+
+/// Every file below a folder with its content.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(snapshot(&path));
+        } else {
+            files.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+fn judge(certs: &Path, file: &Path, now: u64) -> Result<Verdict, Refusal> {
+    let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
+    let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
+    let trusted = Trusted {
+        roots_pem: &roots_pem,
+        crls_pem: &crls_pem,
+    };
+    verify(&std::fs::read(file).unwrap(), trusted, now)
+}
+
+/// Number and end of each CRL, the root's first.
+fn crls(certs: &Path) -> Vec<(String, u64)> {
+    let items = inspect(&std::fs::read(certs.join("crl.pem")).unwrap()).unwrap();
+    let numbered = items.into_iter().map(|item| match item {
+        Item::Crl {
+            number,
+            next_update,
+            ..
+        } => (number.unwrap(), next_update.unwrap()),
+        other => panic!("{other:?}"),
+    });
+    numbered.collect()
+}
+
+#[test]
+fn every_role_is_taken_by_a_receiver_under_its_name() {
+    let (_dir, certs, authority) = fresh();
+    let longest = "n".repeat(200);
+    for role in Role::ALL {
+        for alg in [KeyAlg::P256, KeyAlg::Ed25519] {
+            for text in ["web1", "a.b_c-D", longest.as_str()] {
+                let mut request = Request::new(role, name(text));
+                request.key = KeySource::New(alg);
+                if role.is_server() {
+                    request.sans = vec!["a.example".parse().unwrap(), "::1".parse().unwrap()];
+                }
+                let issued = authority.issue(request, NOW).unwrap();
+                let verdict = judge(&certs, &issued.certificate_path, NOW).unwrap();
+                let expected = format!("spiffe://lizmon.internal/{role}/{text}");
+                assert_eq!(verdict.spiffe_id.to_string(), expected);
+                assert_eq!(verdict.not_after, NOW + 90 * DAY_SECS);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_says_what_its_profile_says() {
+    let (_dir, certs, authority) = fresh();
+    let mut request = Request::new(Role::Receiver, name("metrics"));
+    request.sans = ["Metrics.Example", "10.0.0.5"]
+        .map(|san| san.parse::<San>().unwrap())
+        .to_vec();
+    let issued = authority.issue(request, NOW).unwrap();
+    let items = inspect(issued.chain_pem.as_bytes()).unwrap();
+    let [
+        Item::Certificate {
+            subject,
+            uris,
+            names,
+            ca,
+            path_len,
+            key_usage,
+            extended_key_usage,
+            authority_key_id,
+            not_before,
+            serial,
+            issuer,
+            ..
+        },
+        Item::Certificate {
+            subject: ca_subject,
+            subject_key_id: ca_key_id,
+            ca: true,
+            path_len: Some(0),
+            key_usage: ca_usage,
+            ..
+        },
+    ] = items.as_slice()
+    else {
+        panic!("{items:?}");
+    };
+    assert_eq!(subject, "CN=metrics");
+    assert_eq!(uris, &["spiffe://lizmon.internal/receiver/metrics"]);
+    assert_eq!(names, &["metrics.example", "10.0.0.5"]);
+    assert_eq!((*ca, *path_len), (false, None));
+    assert_eq!(key_usage, &["digitalSignature"]);
+    assert_eq!(extended_key_usage, &["clientAuth", "serverAuth"]);
+    assert!(ca_key_id.is_some() && authority_key_id == ca_key_id);
+    assert_eq!(issuer, ca_subject);
+    assert_eq!(ca_usage, &["keyCertSign", "cRLSign"]);
+    assert_eq!(*not_before, NOW - 300);
+    assert_eq!(serial.len(), 32);
+    let key = inspect(&std::fs::read(certs.join("receivers/metrics.key")).unwrap()).unwrap();
+    assert!(matches!(&key[0], Item::PrivateKey { key, .. } if key == "P-256"));
+}
+
+#[test]
+fn two_generations_never_share_a_subject() {
+    let subject = |certs: &Path, file: &str| {
+        let items = inspect(&std::fs::read(certs.join(file)).unwrap()).unwrap();
+        match &items[0] {
+            Item::Certificate { subject, .. } => subject.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (_a, one, _) = fresh();
+    let (_b, two, _) = fresh();
+    for file in ["root.crt", "issuing.crt"] {
+        assert_ne!(subject(&one, file), subject(&two, file), "{file}");
+    }
+}
+
+#[test]
+fn a_second_ca_is_refused_and_nothing_is_touched() {
+    let (_dir, certs, authority) = fresh();
+    authority.issue(node("web1"), NOW).unwrap();
+    drop(authority);
+    let before = snapshot(&certs);
+    let error = Authority::init(&certs, &InitOptions::default(), NOW + 1).unwrap_err();
+    assert!(matches!(error, Error::AlreadyThere(_)), "{error}");
+    assert_eq!(snapshot(&certs), before);
+}
+
+#[test]
+fn half_a_ca_is_refused_by_name_and_nothing_is_touched() {
+    for present in [
+        "root.crt",
+        "root.key",
+        "issuing.crt",
+        "issuing.key",
+        "crl.pem",
+        "ledger.db",
+    ] {
+        let (_dir, certs) = folder();
+        std::fs::create_dir(&certs).unwrap();
+        std::fs::write(certs.join(present), "mine").unwrap();
+        let error = Authority::init(&certs, &InitOptions::default(), NOW).unwrap_err();
+        assert!(matches!(error, Error::HalfThere { .. }), "{error}");
+        assert!(error.to_string().contains(present), "{error}");
+        assert_eq!(snapshot(&certs).len(), 1, "{present}");
+        assert_eq!(std::fs::read(certs.join(present)).unwrap(), b"mine");
+    }
+}
+
+#[test]
+fn opening_says_what_is_missing_or_wrong() {
+    let (_dir, certs) = folder();
+    let error = Authority::open(&certs, NOW).unwrap_err();
+    assert!(matches!(error, Error::NotThere(_)), "{error}");
+
+    type Damage = fn(&Path, &Path);
+    let (_other_dir, other, _) = fresh();
+    let copy: Damage = |from, to| {
+        std::fs::copy(from, to).unwrap();
+    };
+    let remove: Damage = |_, to| std::fs::remove_file(to).unwrap();
+    let spoil: Damage = |_, to| std::fs::write(to, "spoilt").unwrap();
+    let cases = [
+        ("root.crt", remove),
+        ("issuing.crt", remove),
+        ("issuing.key", remove),
+        ("ledger.db", remove),
+        ("root.crt", copy),
+        ("issuing.crt", copy),
+        ("issuing.key", copy),
+        ("ledger.db", copy),
+        ("root.crt", spoil),
+        ("issuing.crt", spoil),
+        ("issuing.key", spoil),
+        ("ledger.db", spoil),
+    ];
+    for (file, damage) in cases {
+        let (_dir, certs, authority) = fresh();
+        drop(authority);
+        damage(&other.join(file), &certs.join(file));
+        let error = Authority::open(&certs, NOW).unwrap_err().to_string();
+        // A foreign root shows in the certificate it did not sign, a foreign ledger in what it does not know.
+        let named = error.contains(file) || error.contains("issuing.crt");
+        assert!(named, "{file}: {error}");
+    }
+}
+
+#[test]
+fn a_ca_without_its_roots_key_goes_on() {
+    let (_dir, certs, authority) = fresh();
+    drop(authority);
+    std::fs::remove_file(certs.join("root.key")).unwrap();
+    std::fs::remove_file(certs.join("crl.pem")).unwrap();
+    let later = NOW + 200 * DAY_SECS;
+    let authority = Authority::open(&certs, later).unwrap();
+    let issued = authority.issue(node("web1"), later).unwrap();
+    judge(&certs, &issued.certificate_path, later).unwrap();
+    let ends: Vec<u64> = crls(&certs).into_iter().map(|(_, end)| end).collect();
+    assert_eq!(ends, [NOW + 365 * DAY_SECS, later + CRL_LIFETIME_SECS]);
+}
+
+#[test]
+fn crls_are_signed_again_past_half_their_life_with_a_higher_number() {
+    let (_dir, certs, authority) = fresh();
+    drop(authority);
+    let issuing_end = NOW + 365 * DAY_SECS;
+    let opened = |days| {
+        Authority::open(&certs, NOW + days * DAY_SECS).unwrap();
+        crls(&certs)
+    };
+    for (day, root, issuing, signed_on) in [
+        (0, 1, 1, 0),
+        (14, 1, 1, 0),
+        (16, 1, 2, 16),
+        (30, 1, 2, 16),
+        (100, 1, 3, 100),
+        // The root's key is here, so its CRL is kept fresh as well.
+        (190, 2, 4, 190),
+        (360, 3, 5, 360),
+        // The issuing CA has ended: nothing can be signed that would live.
+        (365, 3, 5, 360),
+        (400, 3, 5, 360),
+    ] {
+        let end = (NOW + signed_on * DAY_SECS + CRL_LIFETIME_SECS).min(issuing_end);
+        let expected = [(root.to_string(), issuing_end), (issuing.to_string(), end)];
+        assert_eq!(opened(day), expected, "day {day}");
+    }
+}
+
+#[test]
+fn nothing_outlives_the_issuing_ca() {
+    let (_dir, _certs, authority) = fresh();
+    let end = authority.issuing_validity().not_after;
+    let near_end = end - DAY_SECS;
+    let issued = authority.issue(node("web1"), near_end).unwrap();
+    assert_eq!(issued.validity.not_after, end);
+    assert!(issued.cut_short);
+    for now in [end, end + 1, end + 1000 * DAY_SECS] {
+        let error = authority.issue(node("web2"), now).unwrap_err();
+        assert!(matches!(error, Error::IssuerEnded { .. }), "{error}");
+    }
+    let error = authority.issue(node("web2"), NOW - 1000).unwrap_err();
+    assert!(matches!(error, Error::IssuerNotStarted { .. }), "{error}");
+    let short = InitOptions {
+        root_days: 10,
+        ..InitOptions::default()
+    };
+    let (_dir, certs) = folder();
+    let authority = Authority::init(&certs, &short, NOW).unwrap();
+    assert_eq!(authority.issuing_validity(), authority.root_validity());
+}
+
+#[test]
+fn names_that_cannot_be_told_apart_are_refused() {
+    let (_dir, certs, authority) = fresh();
+    authority.issue(node("web1"), NOW).unwrap();
+    let error = authority.issue(node("WEB1"), NOW).unwrap_err();
+    assert!(matches!(error, Error::CaseTwin { .. }), "{error}");
+    assert!(!certs.join("nodes/WEB1.crt").exists() && !certs.join("nodes/WEB1.key").exists());
+    // In another role it is somebody else.
+    authority
+        .issue(Request::new(Role::Reader, name("WEB1")), NOW)
+        .unwrap();
+
+    let cases: [(&[&str], bool); 6] = [
+        (&["web1", "web2"], true),
+        (&[], true),
+        (&["web3", "Web3"], false),
+        (&["web3", "web3"], false),
+        (&["web2", "wEb1"], false),
+        (&["WEB2"], true),
+    ];
+    for (names, good) in cases {
+        let parsed: Vec<NodeName> = names.iter().map(|text| name(text)).collect();
+        let checked = authority.check_names(Role::Node, &parsed);
+        assert_eq!(checked.is_ok(), good, "{names:?}: {checked:?}");
+    }
+}
+
+#[test]
+fn a_name_issued_again_gets_a_new_key_and_keeps_its_past() {
+    let (_dir, certs, authority) = fresh();
+    let key = || std::fs::read(certs.join("nodes/web1.key")).unwrap();
+    let first = authority.issue(node("web1"), NOW).unwrap();
+    let first_key = key();
+    let second = authority.issue(node("web1"), NOW + 60).unwrap();
+    assert_ne!(first.serial, second.serial);
+    assert_ne!(first_key, key());
+    let of_web1 = |entry: &lizmon_ca::ledger::Entry| entry.name == "web1";
+    let entries: Vec<_> = authority
+        .entries()
+        .unwrap()
+        .into_iter()
+        .filter(of_web1)
+        .collect();
+    assert_eq!(entries.len(), 2);
+    assert_ne!(entries[0].key_sha256, entries[1].key_sha256);
+    assert!(entries.iter().all(|entry| !entry.issued_by.is_empty()));
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_and_others_are_not() {
+    let (_dir, certs, authority) = fresh();
+    let bad = authority.issue(node("bad"), NOW).unwrap();
+    let good = authority.issue(node("good"), NOW).unwrap();
+    authority
+        .revoke(&bad.serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    let refusal = judge(&certs, &bad.certificate_path, NOW).unwrap_err();
+    assert!(matches!(refusal, Refusal::Revoked), "{refusal}");
+    judge(&certs, &good.certificate_path, NOW).unwrap();
+    let numbers = || {
+        crls(&certs)
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(), ["1", "2"]);
+    authority
+        .revoke(&bad.serial, Reason::Unspecified, NOW)
+        .unwrap();
+    assert_eq!(numbers(), ["1", "2"], "revoked again");
+    let entries = authority.entries().unwrap();
+    let entry = entries.iter().find(|entry| entry.name == "bad").unwrap();
+    assert_eq!((entry.state, entry.revoked_at), (State::Revoked, Some(NOW)));
+    let unknown = "7f".repeat(16).parse().unwrap();
+    let error = authority
+        .revoke(&unknown, Reason::Unspecified, NOW)
+        .unwrap_err();
+    assert!(matches!(error, Error::UnknownSerial(_)), "{error}");
+}
+
+#[test]
+fn a_revoked_issuing_ca_takes_its_leaves_with_it() {
+    let (_dir, certs, authority) = fresh();
+    let issued = authority.issue(node("web1"), NOW).unwrap();
+    let issuing = authority.entries().unwrap().into_iter().nth(1).unwrap();
+    let serial = issuing.serial.parse().unwrap();
+    let key = certs.join("root.key");
+    let away = certs.join("away");
+    std::fs::rename(&key, &away).unwrap();
+    let error = authority
+        .revoke(&serial, Reason::KeyCompromise, NOW)
+        .unwrap_err();
+    assert!(matches!(error, Error::RootKeyAway(_)), "{error}");
+    judge(&certs, &issued.certificate_path, NOW).unwrap();
+    std::fs::rename(&away, &key).unwrap();
+    authority
+        .revoke(&serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    let refusal = judge(&certs, &issued.certificate_path, NOW).unwrap_err();
+    assert!(matches!(refusal, Refusal::Revoked), "{refusal}");
+}
+
+#[test]
+fn twenty_names_by_twenty_openers_of_one_ledger() {
+    let (_dir, certs, authority) = fresh();
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let certs = &certs;
+            scope.spawn(move || {
+                let authority = Authority::open(certs, NOW).unwrap();
+                authority.issue(node(&format!("web{number}")), NOW).unwrap();
+                // All want this one: the last wins, whole.
+                authority.issue(node("shared"), NOW).unwrap();
+            });
+        }
+    });
+    let entries = authority.entries().unwrap();
+    assert_eq!(entries.len(), 2 + 40);
+    let files = LeafFiles::new(&certs, Role::Node, &name("shared"));
+    let of = |path: &Path| match &inspect(&std::fs::read(path).unwrap()).unwrap()[0] {
+        Item::Certificate { key_sha256, .. } | Item::PrivateKey { key_sha256, .. } => {
+            key_sha256.clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(&files.certificate), of(&files.key));
+    let left: Vec<_> = snapshot(&certs)
+        .into_keys()
+        .filter(|path| path.to_string_lossy().ends_with(".tmp"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn one_of_many_at_once_makes_the_ca() {
+    let (_dir, certs) = folder();
+    let made: Vec<bool> = std::thread::scope(|scope| {
+        let init = || Authority::init(&certs, &InitOptions::default(), NOW).is_ok();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(init)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");
+    Authority::open(&certs, NOW).unwrap();
+}
+
+#[test]
+fn requests_that_make_no_sense_leave_no_trace() {
+    let (_dir, certs, authority) = fresh();
+    let before = authority.entries().unwrap();
+    let sans = vec!["a.example".parse::<San>().unwrap()];
+    let requests = [
+        Request {
+            sans: sans.clone(),
+            ..node("web1")
+        },
+        Request {
+            lifetime: Duration::ZERO,
+            ..node("web1")
+        },
+        Request {
+            lifetime: Duration::MAX,
+            ..node("web1")
+        },
+        Request {
+            key: KeySource::Csr(vec![]),
+            ..node("web1")
+        },
+        Request::new(Role::Receiver, name("metrics")),
+        Request {
+            sans: vec![sans[0].clone(); 101],
+            ..Request::new(Role::Receiver, name("metrics"))
+        },
+    ];
+    for request in requests {
+        let shown = format!("{request:?}");
+        assert!(authority.issue(request, NOW).is_err(), "{shown}");
+    }
+    assert_eq!(authority.entries().unwrap(), before);
+    assert!(!certs.join("nodes").exists() && !certs.join("receivers").exists());
+}

@@ -1,0 +1,383 @@
+//! Signing requests that ask for too much, and folders that were prepared by an enemy.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
+use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::key::KeyError;
+use lizmon_protocol::name::Role;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PublicKeyData, RsaKeySize, SanType,
+};
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+
+fn fresh() -> (TempDir, PathBuf, Authority) {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+    (dir, certs, authority)
+}
+
+fn with_request(authority: &Authority, der: Vec<u8>) -> Result<Issued, Error> {
+    let request = Request {
+        key: KeySource::Csr(der),
+        ..Request::new(Role::Node, "web1".parse().unwrap())
+    };
+    authority.issue(request, NOW)
+}
+
+#[test]
+fn a_request_gives_its_key_and_nothing_else() {
+    type Greed = fn(&mut CertificateParams);
+    let greeds: [(&str, Greed); 8] = [
+        ("nothing", |_| {}),
+        ("to be a CA", |p| {
+            p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }),
+        ("to sign", |p| {
+            p.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        }),
+        ("another identity", |p| {
+            let uri = "spiffe://lizmon.internal/operator/root".try_into().unwrap();
+            p.subject_alt_names = vec![SanType::URI(uri)];
+        }),
+        ("a server's names", |p| {
+            let dns = "metrics.example".try_into().unwrap();
+            let address = "10.0.0.5".parse().unwrap();
+            p.subject_alt_names = vec![SanType::DnsName(dns), SanType::IpAddress(address)];
+        }),
+        ("to be a server", |p| {
+            p.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::CodeSigning,
+                ExtendedKeyUsagePurpose::Any,
+            ];
+        }),
+        ("another name", |p| {
+            p.distinguished_name.push(DnType::CommonName, "admin");
+            p.distinguished_name.push(DnType::OrganizationName, "root");
+        }),
+        ("an extension nobody knows", |p| {
+            let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+            extension.set_criticality(true);
+            p.custom_extensions = vec![extension];
+        }),
+    ];
+    for (what, greed) in greeds {
+        let (_dir, certs, authority) = fresh();
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        greed(&mut params);
+        let request = params.serialize_request(&pair).unwrap();
+        let issued = with_request(&authority, request.der().to_vec()).unwrap();
+        let items = inspect(issued.chain_pem.as_bytes()).unwrap();
+        let Item::Certificate {
+            subject,
+            uris,
+            names,
+            ca,
+            path_len,
+            key_usage,
+            extended_key_usage,
+            key_sha256,
+            ..
+        } = &items[0]
+        else {
+            panic!("{items:?}");
+        };
+        assert_eq!(subject, "CN=web1", "{what}");
+        assert_eq!(uris, &["spiffe://lizmon.internal/node/web1"], "{what}");
+        assert!(names.is_empty(), "{what}: {names:?}");
+        assert_eq!((*ca, *path_len), (false, None), "{what}");
+        assert_eq!(key_usage, &["digitalSignature"], "{what}");
+        assert_eq!(extended_key_usage, &["clientAuth"], "{what}");
+        let pem = pair.serialize_pem();
+        let key = inspect(pem.as_bytes()).unwrap();
+        assert!(
+            matches!(&key[0], Item::PrivateKey { key_sha256: ours, .. } if ours == key_sha256),
+            "{what}"
+        );
+        assert!(issued.key_path.is_none() && !certs.join("nodes/web1.key").exists());
+        assert!(!issued.chain_pem.contains("PRIVATE"), "{what}");
+    }
+}
+
+/// The request of a key whose public part is another's: what someone sends who wants a certificate for a key he
+/// does not have.
+#[test]
+fn a_request_for_somebody_elses_key_is_refused() {
+    struct Borrowed {
+        shown: KeyPair,
+        signs: KeyPair,
+    }
+    impl PublicKeyData for Borrowed {
+        fn der_bytes(&self) -> &[u8] {
+            self.shown.der_bytes()
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            PublicKeyData::algorithm(&self.shown)
+        }
+    }
+    impl rcgen::SigningKey for Borrowed {
+        fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+            self.signs.sign(message)
+        }
+    }
+    let (_dir, _certs, authority) = fresh();
+    let key = Borrowed {
+        shown: KeyPair::generate().unwrap(),
+        signs: KeyPair::generate().unwrap(),
+    };
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let error = with_request(&authority, request.der().to_vec()).unwrap_err();
+    assert!(matches!(error, Error::Key(KeyError::Signature)), "{error}");
+}
+
+#[test]
+fn weak_and_odd_keys_are_refused() {
+    /// A key that cannot sign: strength is judged first, so nobody asks for the signature.
+    struct Weak(Vec<u8>, &'static rcgen::SignatureAlgorithm);
+    impl PublicKeyData for Weak {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            self.1
+        }
+    }
+    impl rcgen::SigningKey for Weak {
+        fn sign(&self, _message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+            Ok(vec![0; 64])
+        }
+    }
+    /// RSAPublicKey, RFC 8017 appendix A.1.1.
+    fn rsa(modulus_bytes: usize, exponent: &[u8]) -> Vec<u8> {
+        let integer = |content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[0x02, 0x82], &length[..], content].concat()
+        };
+        let modulus = [vec![0, 0x80], vec![0; modulus_bytes - 2], vec![1]].concat();
+        let both = [integer(&modulus), {
+            let length = u8::try_from(exponent.len()).unwrap();
+            [&[0x02, length], exponent].concat()
+        }]
+        .concat();
+        let length = u16::try_from(both.len()).unwrap().to_be_bytes();
+        [&[0x30, 0x82], &length[..], &both].concat()
+    }
+    let mut compressed = KeyPair::generate().unwrap().public_key_raw()[..33].to_vec();
+    compressed[0] = 2;
+    let f4 = [1, 0, 1];
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let cases = [
+        (
+            Weak(rsa(64, &f4), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaBits(512),
+        ),
+        (
+            Weak(rsa(128, &f4), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaBits(1024),
+        ),
+        (
+            Weak(rsa(255, &f4), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaBits(2040),
+        ),
+        (
+            Weak(rsa(513, &f4), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaBits(4104),
+        ),
+        (
+            Weak(rsa(256, &[3]), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaExponent,
+        ),
+        (
+            Weak(rsa(256, &[1]), &rcgen::PKCS_RSA_SHA256),
+            KeyError::RsaExponent,
+        ),
+        (
+            Weak(rsa(256, &f4), &rcgen::PKCS_RSA_SHA256),
+            KeyError::Signature,
+        ),
+        (
+            Weak(compressed, &rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyError::Point,
+        ),
+        (
+            Weak(vec![4; 65], &rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyError::Signature,
+        ),
+        (
+            Weak(vec![0], &rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyError::Point,
+        ),
+        (
+            Weak(vec![], &rcgen::PKCS_ECDSA_P384_SHA384),
+            KeyError::Point,
+        ),
+        (Weak(vec![1; 31], &rcgen::PKCS_ED25519), KeyError::Point),
+        (Weak(vec![0; 32], &rcgen::PKCS_ED25519), KeyError::Signature),
+        (
+            Weak(
+                p521.public_key_raw().to_vec(),
+                &rcgen::PKCS_ECDSA_P521_SHA512,
+            ),
+            KeyError::Unsupported("on the curve 1.3.132.0.35".to_owned()),
+        ),
+    ];
+    let (_dir, certs, authority) = fresh();
+    for (key, expected) in cases {
+        let request = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        match with_request(&authority, request.der().to_vec()) {
+            Err(Error::Key(error)) => assert_eq!(error, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    assert!(!certs.join("nodes").exists());
+}
+
+#[test]
+fn an_rsa_key_of_4096_bits_is_the_largest() {
+    let (_dir, _certs, authority) = fresh();
+    let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096).unwrap();
+    let request = CertificateParams::default()
+        .serialize_request(&pair)
+        .unwrap();
+    with_request(&authority, request.der().to_vec()).unwrap();
+}
+
+#[test]
+fn a_certificate_is_not_laid_beside_another_key() {
+    let (_dir, certs, authority) = fresh();
+    authority
+        .issue(Request::new(Role::Node, "web1".parse().unwrap()), NOW)
+        .unwrap();
+    let key_path = certs.join("nodes/web1.key");
+    let ours = KeyPair::from_pem(&std::fs::read_to_string(&key_path).unwrap()).unwrap();
+    let request = |pair: &KeyPair| {
+        let request = CertificateParams::default()
+            .serialize_request(pair)
+            .unwrap();
+        request.der().to_vec()
+    };
+    let error = with_request(&authority, request(&KeyPair::generate().unwrap())).unwrap_err();
+    assert!(matches!(error, Error::KeyInTheWay(_)), "{error}");
+    with_request(&authority, request(&ours)).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(&key_path).unwrap(),
+        ours.serialize_pem()
+    );
+}
+
+#[cfg(unix)]
+mod links {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn issue(authority: &Authority) -> Result<Issued, Error> {
+        authority.issue(Request::new(Role::Node, "web1".parse().unwrap()), NOW)
+    }
+
+    fn is_plain(path: &Path) -> bool {
+        std::fs::symlink_metadata(path).unwrap().is_file()
+    }
+
+    #[test]
+    fn links_in_the_way_are_replaced_never_followed() {
+        let (dir, certs, authority) = fresh();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::fs::create_dir(certs.join("nodes")).unwrap();
+        symlink(&victim, certs.join("nodes/web1.key")).unwrap();
+        symlink(dir.path().join("nowhere"), certs.join("nodes/web1.crt")).unwrap();
+        std::fs::remove_file(certs.join("crl.pem")).unwrap();
+        symlink(&victim, certs.join("crl.pem")).unwrap();
+        issue(&authority).unwrap();
+        Authority::open(&certs, NOW).unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+        assert!(!dir.path().join("nowhere").exists());
+        for file in ["nodes/web1.key", "nodes/web1.crt", "crl.pem"] {
+            assert!(is_plain(&certs.join(file)), "{file}");
+        }
+        let mode = std::fs::metadata(certs.join("nodes/web1.key"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_or_a_file_gets_nothing() {
+        let (dir, certs, authority) = fresh();
+        let before = authority.entries().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, certs.join("nodes")).unwrap();
+        let error = issue(&authority).unwrap_err();
+        assert!(matches!(error, Error::NotAFolder(_)), "{error}");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        std::fs::remove_file(certs.join("nodes")).unwrap();
+        std::fs::write(certs.join("nodes"), "").unwrap();
+        let error = issue(&authority).unwrap_err();
+        assert!(matches!(error, Error::NotAFolder(_)), "{error}");
+        assert_eq!(authority.entries().unwrap(), before);
+    }
+
+    #[test]
+    fn a_ca_is_not_made_over_dangling_links() {
+        for file in ["root.key", "issuing.key", "ledger.db"] {
+            let dir = tempfile::tempdir().unwrap();
+            symlink(dir.path().join("nowhere"), dir.path().join(file)).unwrap();
+            let error = Authority::init(dir.path(), &InitOptions::default(), NOW).unwrap_err();
+            assert!(matches!(error, Error::HalfThere { .. }), "{file}: {error}");
+            assert!(!dir.path().join("nowhere").exists());
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_a_link_is_not_opened() {
+        let (dir, certs, authority) = fresh();
+        drop(authority);
+        let moved = dir.path().join("moved.db");
+        std::fs::rename(certs.join("ledger.db"), &moved).unwrap();
+        symlink(&moved, certs.join("ledger.db")).unwrap();
+        let error = Authority::open(&certs, NOW).unwrap_err();
+        assert!(matches!(error, Error::Ledger { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Authority::init(&file.join("certs"), &InitOptions::default(), NOW).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(error.to_string().contains("file"), "{error}");
+}
+
+#[test]
+fn days_past_every_calendar_leave_the_folder_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    for (root_days, issuing_days) in [(0, 1), (1, 0), (u32::MAX, 1), (1, u32::MAX)] {
+        let options = InitOptions {
+            root_days,
+            issuing_days,
+            ..InitOptions::default()
+        };
+        let error = Authority::init(dir.path(), &options, NOW).unwrap_err();
+        assert!(matches!(error, Error::Lifetime(_)), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,234 @@
+//! `token`, `query` and `hosts`: what a receiver is asked.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use lizmon_client::{Client, Error};
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::summary::Summaries;
+use lizmon_protocol::token::{Scopes, UnknownScope};
+
+use crate::cli::{Context, Json};
+use crate::connect::Connect;
+use crate::output::{self, live};
+use crate::{signal, view};
+
+/// The width of charts where there is no terminal to fill.
+const COLUMNS_WITHOUT_TERMINAL: usize = 80;
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// Ask for less than your certificate allows: metrics:write, metrics:read or admin, joined by spaces
+    #[arg(long, env = "LIZMON_SCOPE", value_name = "SCOPES", value_parser = parse_scopes)]
+    scope: Option<Scopes>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Whose summaries
+    host: NodeName,
+    /// Only summaries whose name contains this, in whatever case: cpu, by-hour
+    label: Option<String>,
+    /// How to show them
+    #[arg(
+        long,
+        env = "LIZMON_OUTPUT",
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: Form,
+    /// Ask again and again, this long after each answer, until Ctrl-C
+    #[arg(long, env = "LIZMON_WATCH", value_name = "TIME", value_parser = parse_watch)]
+    watch: Option<Duration>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hosts {
+    #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A line an interval.
+    Table,
+    /// The receiver's answer as it is.
+    Json,
+    /// Characters that show the course.
+    Chart,
+}
+
+/// `lizctl token`: the token alone, to stand in a shell's `$(…)`.
+pub(crate) fn token(args: &Token, context: &Context) -> anyhow::Result<()> {
+    let client = args.connect.client((context.clock)())?;
+    let response = runtime()?.block_on(client.token(args.scope))?;
+    output::line(response.access_token)
+}
+
+/// `lizctl query`.
+pub(crate) fn query(args: &Query, context: &Context) -> anyhow::Result<()> {
+    let mut client = args.connect.client((context.clock)())?;
+    runtime()?.block_on(async {
+        let Some(pause) = args.watch else {
+            return args.show(&args.ask(&client, context).await?, false);
+        };
+        let stop = std::pin::pin!(signal::stop()?);
+        tokio::select! {
+            () = stop => Ok(()),
+            ended = watch(args, pause, &mut client, context) => ended,
+        }
+    })
+}
+
+/// `lizctl hosts`.
+pub(crate) fn hosts(args: &Hosts, context: &Context) -> anyhow::Result<()> {
+    let now = (context.clock)();
+    let client = args.connect.client(now)?;
+    let runtime = runtime()?;
+    if args.json.on {
+        return print_json(&runtime.block_on(client.hosts_json(now))?);
+    }
+    let hosts = runtime.block_on(client.hosts(now))?;
+    if hosts.hosts.is_empty() {
+        output::note("no host has reported in the last day");
+        return Ok(());
+    }
+    view::hosts(&hosts, now).iter().try_for_each(output::line)
+}
+
+/// Until something is wrong that waiting does not mend; a receiver that was there and is away is waited for.
+async fn watch(
+    args: &Query,
+    pause: Duration,
+    client: &mut Client,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let mut answered = false;
+    let mut away = false;
+    loop {
+        match args.ask(client, context).await {
+            Ok(answer) => {
+                args.show(&answer, true)?;
+                (answered, away) = (true, false);
+            }
+            Err(error @ Error::Unreachable { .. }) if answered => {
+                if !away {
+                    output::note(format!("{error}; asking again"));
+                }
+                away = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(pause).await;
+        if let Err(error) = client.reload((context.clock)()) {
+            tracing::warn!("keeping the certificate files read before: {error}");
+        }
+    }
+}
+
+enum Answer {
+    Json(Vec<u8>),
+    Summaries(Summaries),
+}
+
+impl Query {
+    async fn ask(&self, client: &Client, context: &Context) -> Result<Answer, Error> {
+        let now = (context.clock)();
+        let label = self.label.as_deref();
+        Ok(match self.output {
+            Form::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
+            Form::Table | Form::Chart => {
+                Answer::Summaries(client.summaries(&self.host, label, now).await?)
+            }
+        })
+    }
+
+    fn show(&self, answer: &Answer, again: bool) -> anyhow::Result<()> {
+        let summaries = match answer {
+            Answer::Json(json) => return print_json(json),
+            Answer::Summaries(summaries) => summaries,
+        };
+        let size = live::size();
+        let redrawn = size.filter(|_| again);
+        let mut lines = match self.output {
+            Form::Chart => {
+                let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
+                view::charts(summaries, columns)
+            }
+            Form::Table | Form::Json => view::summaries(
+                summaries,
+                redrawn.map(|(_, rows)| per_series(summaries, rows)),
+            ),
+        };
+        if summaries.is_empty() {
+            lines = vec![format!("no summary of {} has that in its name", self.host)];
+        }
+        if redrawn.is_some() {
+            return live::draw(lines).context("cannot draw on the terminal");
+        }
+        if again {
+            lines.push(String::new());
+        }
+        lines.iter().try_for_each(output::line)
+    }
+}
+
+/// How many lines each series may have so that all of them fit on the terminal, the head and the cursor too.
+pub(crate) fn per_series(summaries: &Summaries, rows: usize) -> usize {
+    (rows.saturating_sub(3) / summaries.len().max(1)).max(1)
+}
+
+/// As the receiver wrote it, so that what a later receiver adds comes through.
+fn print_json(json: &[u8]) -> anyhow::Result<()> {
+    output::line(String::from_utf8_lossy(json).trim_end())
+}
+
+/// One request at a time needs one thread.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")
+}
+
+fn parse_scopes(text: &str) -> Result<Scopes, UnknownScope> {
+    text.parse()
+}
+
+/// A receiver is not asked without pause.
+fn parse_watch(text: &str) -> Result<Duration, String> {
+    const WATCH_MIN: Duration = Duration::from_millis(100);
+    let pause =
+        humantime::parse_duration(text).map_err(|error| format!("{error}: write 2s or 1m"))?;
+    if pause < WATCH_MIN {
+        return Err("at least 100ms".to_owned());
+    }
+    Ok(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses() {
+        for (text, expected) in [
+            ("2s", Some(2000)),
+            ("100ms", Some(100)),
+            ("99ms", None),
+            ("0s", None),
+            ("2", None),
+            ("", None),
+        ] {
+            let got = parse_watch(text).ok();
+            assert_eq!(got, expected.map(Duration::from_millis), "{text}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which receiver is asked, and as whom: `--receiver --cert --key --ca`, the same for every verb that asks.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lizmon_client::client::BaseUrlError;
+use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_protocol::route;
+
+/// The flags of a connection.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connect {
+    /// Where the receiver is: https://HOST:8443
+    #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
+    receiver: BaseUrl,
+    /// Your certificate, followed by the issuing one (PEM): certs/readers/NAME.crt
+    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
+    cert: PathBuf,
+    /// The private key to it (PEM): certs/readers/NAME.key
+    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
+    key: PathBuf,
+    /// The root certificate that the receiver's certificate must lead to (PEM): certs/root.crt
+    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
+    ca: PathBuf,
+}
+
+impl Connect {
+    /// Reads and checks the files; nothing is sent yet.
+    pub(crate) fn client(&self, now: u64) -> Result<Client, lizmon_client::Error> {
+        let credentials = Credentials {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            ca: self.ca.clone(),
+        };
+        Client::new(self.receiver.clone(), &credentials, now)
+    }
+}
+
+/// A monitor's publish URL is taken too: it names the same receiver.
+fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
+    let bare = text.trim_end_matches('/');
+    bare.strip_suffix(route::PERF).unwrap_or(bare).parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receivers() {
+        let cases = [
+            ("https://r1:8443", Some("https://r1:8443")),
+            ("https://r1:8443/", Some("https://r1:8443")),
+            ("https://r1:8443/api/perf", Some("https://r1:8443")),
+            ("https://r1:8443/api/perf/", Some("https://r1:8443")),
+            ("https://a.example/x/api/perf", Some("https://a.example/x")),
+            ("r1:8443", None),
+            ("http://r1:8443", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let got = parse_receiver(text).ok();
+            assert_eq!(got.as_ref().map(BaseUrl::as_str), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `lizctl up`: everything on this machine, in one process.
+//!
+//! ```text
+//! house (CA, certificates) -> receiver <- monitor
+//!                                │
+//!                                └──── reader -> the table on stdout
+//! ```
+//!
+//! The three speak over real sockets and real mutual TLS, each with its own certificate, as they would on three machines.
+
+mod house;
+mod place;
+
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf, absolute};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use lizmon_client::{BaseUrl, Client, Error};
+use lizmon_monitor::config::PublishUrl;
+use lizmon_monitor::sample::Metric;
+use lizmon_monitor::{Agent, Edges, spool};
+use lizmon_mtls::trust::TrustFiles;
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::route;
+use lizmon_protocol::summary::Summaries;
+use lizmon_receiver::Receiver;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::house::House;
+use self::place::Place;
+use crate::ask::per_series;
+use crate::cli::Context;
+use crate::output::{self, live};
+use crate::{signal, view};
+
+/// How often the table is drawn anew on a terminal.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
+/// How often it is printed where there is no terminal.
+const PRINT_EVERY: Duration = Duration::from_secs(10);
+/// How often certificates and revocation lists are looked after.
+const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(600);
+/// Lines around the table: its title, and the advice how to end.
+const LINES_AROUND: usize = 3;
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// End by itself after this long
+    #[arg(long = "for", env = "LIZMON_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
+    lasting: Option<Duration>,
+    /// Where the receiver listens; if the port is taken, the next free one
+    #[arg(
+        long,
+        env = "LIZMON_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8443"
+    )]
+    listen: std::net::SocketAddr,
+    /// Folder for everything that must survive; locked by one process
+    #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+}
+
+/// Runs until Ctrl-C, or for as long as was asked.
+pub(crate) fn up(args: &Up, context: &Context, edges: Edges) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(async {
+            let stop = signal::stop()?;
+            let site = Site::build(args, context, edges).await?;
+            site.run(args.lasting, stop).await
+        })
+}
+
+/// Everything that runs, and the reader that looks at it.
+struct Site {
+    host: NodeName,
+    reader: Client,
+    clock: fn() -> u64,
+    receiver: JoinHandle<Result<(), lizmon_receiver::StartError>>,
+    monitor: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+    stop_monitor: watch::Sender<bool>,
+    stop_receiver: watch::Sender<bool>,
+}
+
+impl Site {
+    async fn build(args: &Up, context: &Context, edges: Edges) -> anyhow::Result<Self> {
+        let clock = context.clock;
+        let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
+        let place = Place::take(args.listen)?;
+        let house = House::new(certs, &place)?;
+        house.keep(clock())?;
+        let url: BaseUrl = place.url.parse().context("cannot name the receiver")?;
+        let monitor = lizmon_monitor::Config {
+            host: house.host.clone(),
+            publish: vec![PublishUrl::new(url.clone())],
+            credentials: house.node(),
+            interval: NonZeroU32::MIN,
+            collect: vec![Metric::Cpu, Metric::Mem],
+            spool_records_max: spool::RECORDS_MAX,
+        };
+        let (receiver, stop_receiver) =
+            start_receiver(place, house.trust_files(), &args.data, clock).await?;
+        output::note(format!(
+            "receiver: {url}, keeping its data in {}",
+            args.data.display()
+        ));
+        let monitor = Agent::new(monitor, edges).context("the monitor cannot start")?;
+        let reader = Client::new(url.clone(), &house.reader(), clock())?;
+        print_curl(&url, &house)?;
+        let (stop_monitor, stopped) = watch::channel(false);
+        let watched = house.host.clone();
+        let ready = move || tracing::debug!("watching {watched}");
+        Ok(Self {
+            host: house.host.clone(),
+            reader,
+            clock,
+            receiver,
+            monitor: tokio::spawn(monitor.run(ready, told(stopped))),
+            housekeeping: tokio::spawn(keep_house(house, clock)),
+            stop_monitor,
+            stop_receiver,
+        })
+    }
+
+    /// The monitor goes first and the receiver last, so that nothing that was sampled is lost.
+    async fn run(
+        mut self,
+        lasting: Option<Duration>,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let ended_early = self.look_on(lasting, stop).await;
+        live::leave();
+        self.housekeeping.abort();
+        if let Some(ended) = ended_early {
+            return ended;
+        }
+        self.stop_monitor.send_replace(true);
+        (&mut self.monitor)
+            .await
+            .context("the monitor broke down")?;
+        let seen = self.see().await;
+        if let Ok(Some(summaries)) = &seen {
+            self.print(summaries)?;
+        }
+        // Its connections end here, so that the receiver need not wait for them.
+        drop(self.reader);
+        self.stop_receiver.send_replace(true);
+        self.receiver.await.context("the receiver broke down")??;
+        seen?.with_context(|| format!("no sample of {} was taken in this time", self.host))?;
+        Ok(())
+    }
+
+    /// Shows the table until it is time to stop. `Some` where the receiver or the monitor ended without being told.
+    async fn look_on(
+        &mut self,
+        lasting: Option<Duration>,
+        stop: impl Future<Output = ()>,
+    ) -> Option<anyhow::Result<()>> {
+        let mut stop = pin!(stop);
+        let mut end: Pin<Box<dyn Future<Output = ()>>> = match lasting {
+            Some(lasting) => Box::pin(tokio::time::sleep(lasting)),
+            None => Box::pin(std::future::pending()),
+        };
+        let every = match live::size() {
+            Some(_) => REDRAW_EVERY,
+            None => PRINT_EVERY,
+        };
+        loop {
+            tokio::select! {
+                () = &mut stop => return None,
+                () = &mut end => return None,
+                ended = &mut self.receiver => return Some(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut self.monitor => return Some(broke_down("monitor", ended.map_err(Into::into))),
+                () = tokio::time::sleep(every) => (),
+            }
+            if let Err(error) = self.reader.reload((self.clock)()) {
+                tracing::warn!("keeping the reader's certificate files read before: {error}");
+            }
+            match self.see().await {
+                Ok(Some(summaries)) => {
+                    if let Err(error) = self.show(&summaries) {
+                        return Some(Err(error));
+                    }
+                }
+                Ok(None) => tracing::debug!("no sample yet"),
+                Err(error) => tracing::warn!("cannot read the summaries: {error}"),
+            }
+        }
+    }
+
+    /// By-minute summaries of this host; none before its first sample.
+    async fn see(&self) -> Result<Option<Summaries>, Error> {
+        let filter = Some("by-minute:");
+        let asked = self
+            .reader
+            .summaries(&self.host, filter, (self.clock)())
+            .await;
+        match asked {
+            Ok(summaries) if summaries.is_empty() => Ok(None),
+            Err(error) if error.code() == Some(Code::UnknownHost) => Ok(None),
+            asked => asked.map(Some),
+        }
+    }
+
+    fn show(&self, summaries: &Summaries) -> anyhow::Result<()> {
+        let Some((_, rows)) = live::size() else {
+            return self.print(summaries);
+        };
+        let newest = per_series(summaries, rows.saturating_sub(LINES_AROUND));
+        let mut lines = vec![self.title()];
+        lines.extend(view::summaries(summaries, Some(newest)));
+        lines.push("Ctrl-C ends it.".to_owned());
+        live::draw(lines).context("cannot draw on the terminal")
+    }
+
+    fn print(&self, summaries: &Summaries) -> anyhow::Result<()> {
+        output::line(self.title())?;
+        view::summaries(summaries, None)
+            .iter()
+            .try_for_each(output::line)?;
+        output::line("")
+    }
+
+    fn title(&self) -> String {
+        format!("{} at {}", self.host, output::date((self.clock)()))
+    }
+}
+
+fn broke_down(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+    ended.with_context(|| format!("the {what} ended"))?;
+    anyhow::bail!("the {what} ended without being told to: its log lines say why")
+}
+
+/// Resolves when the sender says so, or is gone.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _gone = stopped.wait_for(|stop| *stop).await;
+}
+
+type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::StartError>>;
+
+async fn start_receiver(
+    place: Place,
+    trust: TrustFiles,
+    data: &Path,
+    clock: fn() -> u64,
+) -> anyhow::Result<(ReceiverTask, watch::Sender<bool>)> {
+    let config = lizmon_receiver::Config::new(trust, data.to_owned());
+    let receiver = Receiver::start(place.listener, config, Arc::new(clock))
+        .await
+        .context("the receiver cannot start")?;
+    let (stop, stopped) = watch::channel(false);
+    Ok((tokio::spawn(receiver.run(told(stopped))), stop))
+}
+
+/// Renews what is due, for as long as it runs; the others take up new files by themselves.
+async fn keep_house(house: House, clock: fn() -> u64) {
+    let house = Arc::new(house);
+    loop {
+        tokio::time::sleep(KEEP_HOUSE_EVERY).await;
+        let keeping = house.clone();
+        let kept = tokio::task::spawn_blocking(move || keeping.keep(clock())).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!("certificates and revocation lists cannot be looked after: {error:#}");
+        }
+    }
+}
+
+/// One line that can be pasted into a shell, in whatever folder it is, for as long as this runs.
+fn print_curl(url: &BaseUrl, house: &House) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let reader = house.reader();
+    let [program, cert, key, ca] =
+        [&program, &reader.cert, &reader.key, &reader.ca].map(|path| path.display().to_string());
+    let receiver = url.as_str();
+    let token = shell_words::join([
+        &program,
+        "token",
+        "--receiver",
+        receiver,
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+        "--ca",
+        &ca,
+    ]);
+    let curl = shell_words::join(["curl", "--cacert", &ca, "--cert", &cert, "--key", &key]);
+    let asked = shell_words::quote(&format!("{receiver}{}", route::host(&house.host))).into_owned();
+    output::line("The same by curl:")?;
+    output::line(format!(
+        "{curl} -H \"Authorization: Bearer $({token})\" {asked}"
+    ))?;
+    output::line("")
+}

@@ -1,0 +1,217 @@
+//! Summaries and hosts as a person reads them.
+
+mod chart;
+
+use comfy_table::{CellAlignment, Table, presets};
+use lizmon_protocol::summary::{Hosts, Summaries};
+use time::OffsetDateTime;
+
+pub(crate) use chart::charts;
+
+/// One line an interval, oldest first; of each series only the newest so many, where that is given.
+pub(crate) fn summaries(summaries: &Summaries, newest: Option<usize>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "LABEL",
+        "WINDOW",
+        "UNTIL (UTC)",
+        "SAMPLES",
+        "AVG",
+        "MIN",
+        "MAX",
+    ]);
+    for (name, summary) in summaries {
+        let (window, label) = window_and_label(name);
+        let shown = newest.unwrap_or(usize::MAX);
+        let skipped = summary.averages.len().saturating_sub(shown);
+        for average in &summary.averages[skipped..] {
+            table.add_row([
+                label.to_owned(),
+                window.to_owned(),
+                minute(average.end_sec, Date::Shown),
+                average.num_samples.to_string(),
+                number(average.avg),
+                number(average.min),
+                number(average.max),
+            ]);
+        }
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    trimmed(&table)
+}
+
+/// One line a host.
+pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "HOST",
+        "LAST SAMPLE",
+        "CERTIFICATE ENDS",
+        "LABELS",
+    ]);
+    for host in &hosts.hosts {
+        table.add_row([
+            host.name.clone(),
+            ago(host.last_epoch, now),
+            minute(host.certificate_end, Date::WithYear),
+            host.labels.join(" "),
+        ]);
+    }
+    trimmed(&table)
+}
+
+fn trimmed(table: &Table) -> Vec<String> {
+    let lines = table.lines();
+    lines.map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// `summary:by-minute:cpu` is the label `cpu` in the window `by-minute`.
+fn window_and_label(name: &str) -> (&str, &str) {
+    let bare = name.strip_prefix("summary:").unwrap_or(name);
+    bare.split_once(':').unwrap_or(("", bare))
+}
+
+/// Whole units: who wants the second finds it in the JSON.
+fn ago(epoch: u64, now: u64) -> String {
+    let Some(secs) = now.checked_sub(epoch) else {
+        return format!("{} s ahead", epoch - now);
+    };
+    match secs {
+        0..120 => format!("{secs} s ago"),
+        120..7200 => format!("{} min ago", secs / 60),
+        7200..172_800 => format!("{} h ago", secs / 3600),
+        _ => format!("{} d ago", secs / 86_400),
+    }
+}
+
+/// How much of the date stands before the time of day.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Date {
+    None,
+    Shown,
+    WithYear,
+}
+
+/// Hours and minutes UTC; epoch seconds where the calendar ends.
+fn minute(epoch: u64, date: Date) -> String {
+    let at = i64::try_from(epoch).map(OffsetDateTime::from_unix_timestamp);
+    let Ok(Ok(at)) = at else {
+        return epoch.to_string();
+    };
+    let time = format!("{:02}:{:02}", at.hour(), at.minute());
+    let day = format!("{:02}-{:02}", u8::from(at.month()), at.day());
+    match date {
+        Date::None => time,
+        Date::Shown => format!("{day} {time}"),
+        Date::WithYear => format!("{}-{day} {time}", at.year()),
+    }
+}
+
+/// Two decimals, as the summaries have; powers of ten where that would say nothing or fill the line.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(0.01..1e9).contains(&size) {
+        format!("{value:.2e}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lizmon_protocol::summary::{Average, Host, Summary};
+
+    use super::*;
+
+    fn average(end_sec: u64, avg: f64) -> Average {
+        Average {
+            start_sec: end_sec - 60,
+            end_sec,
+            interval_size_sec: 60,
+            num_samples: 5,
+            avg,
+            min: avg - 1.0,
+            max: avg + 1.0,
+        }
+    }
+
+    fn by_minute(ends: &[u64]) -> Summary {
+        Summary {
+            start: 1_464_998_160,
+            end: 1_465_001_814,
+            timeslice_size_sec: 60,
+            average_count: ends.len(),
+            averages: ends.iter().map(|end| average(*end, 4.98)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_line_an_interval() {
+        let all = Summaries::from([
+            (
+                "summary:by-minute:cpu".to_owned(),
+                by_minute(&[1_465_001_760, 1_465_001_820]),
+            ),
+            (
+                "summary:by-minute:disk:/".to_owned(),
+                by_minute(&[1_465_001_820]),
+            ),
+        ]);
+        let expected = [
+            " LABEL   WINDOW     UNTIL (UTC)  SAMPLES   AVG   MIN   MAX",
+            " cpu     by-minute  06-04 00:56        5  4.98  3.98  5.98",
+            " cpu     by-minute  06-04 00:57        5  4.98  3.98  5.98",
+            " disk:/  by-minute  06-04 00:57        5  4.98  3.98  5.98",
+        ];
+        assert_eq!(summaries(&all, None), expected);
+        let newest = [expected[0], expected[2], expected[3]];
+        assert_eq!(summaries(&all, Some(1)), newest);
+    }
+
+    #[test]
+    fn a_line_a_host() {
+        let all = Hosts {
+            hosts: vec![Host {
+                name: "web1".into(),
+                last_epoch: 1_465_001_814,
+                labels: vec!["cpu".into(), "mem".into()],
+                certificate_end: 1_472_777_814,
+            }],
+        };
+        let expected = [
+            " HOST  LAST SAMPLE  CERTIFICATE ENDS  LABELS",
+            " web1  3 s ago      2016-09-02 00:56  cpu mem",
+        ];
+        assert_eq!(hosts(&all, 1_465_001_817), expected);
+    }
+
+    #[test]
+    fn numbers() {
+        let cases = [
+            (0.0, "0.00"),
+            (4.98, "4.98"),
+            (-100.0, "-100.00"),
+            (0.001, "1.00e-3"),
+            (123_456_789.5, "123456789.50"),
+            (1e290, "1.00e290"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(number(value), expected);
+        }
+    }
+
+    #[test]
+    fn ages() {
+        let cases = [
+            (1000, "0 s ago"),
+            (1001, "1 s ahead"),
+            (881, "119 s ago"),
+            (880, "2 min ago"),
+        ];
+        for (epoch, expected) in cases {
+            assert_eq!(ago(epoch, 1000), expected);
+        }
+    }
+}
