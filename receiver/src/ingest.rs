@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderName};
@@ -102,9 +102,9 @@ impl BodyReader {
 
     /// Reads and throws away what is left of a body that was refused, within bounds. Closing a connection with bytes
     /// unread makes the system reset it, and the client would lose the answer that says why it was refused.
-    pub async fn discard(&self, headers: &HeaderMap, body: &mut Body) {
+    pub async fn discard(&self, headers: &HeaderMap, mut body: Body) {
         // Whoever asked first has sent nothing yet: RFC 9110 section 10.1.1.
-        if headers.contains_key(EXPECT) {
+        if body.is_end_stream() || headers.contains_key(EXPECT) {
             return;
         }
         let mut left = DISCARDED_BYTES_MAX;

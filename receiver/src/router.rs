@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use bytes::Bytes;
@@ -52,19 +53,20 @@ type Shared = State<Arc<App>>;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let perf_host = format!("{}/{{*rest}}", route::PERF);
+    let delivery_host = format!("{}/{{host}}", route::DELIVERY);
     Router::new()
-        .route(route::TOKEN, only("POST", post(oauth::token)))
         .route(route::METADATA, only("GET, HEAD", get(oauth::metadata)))
         .route(route::JWKS, only("GET, HEAD", get(oauth::key_set)))
         .route(route::PERF, only("GET, HEAD", get(list_hosts)))
-        .route(&format!("{}/{{*rest}}", route::PERF), any(host))
-        .route(
-            &format!("{}/{{host}}", route::DELIVERY),
-            only("GET, HEAD", get(delivery)),
-        )
+        .route(&delivery_host, only("GET, HEAD", get(delivery)))
         .route(route::HEALTHZ, only("GET, HEAD", get(health)))
         .route(route::READYZ, only("GET, HEAD", get(health)))
         .fallback(|| async { Rejection::from(Code::NotFound) })
+        // Those above have no use for a body, those below read it themselves.
+        .layer(from_fn_with_state(app.clone(), discard_body))
+        .route(route::TOKEN, only("POST", post(oauth::token)))
+        .route(&perf_host, any(host))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked; the others go on");
             Rejection::from(Code::InternalError).into_response()
@@ -74,23 +76,34 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// The route's methods, and an answer for all others that names them.
 fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    methods.fallback(move || async move { Rejection::method_not_allowed(allow) })
+    methods.fallback(
+        move |State(app): Shared, mut request: Request<Body>| async move {
+            discard(&app, &mut request).await;
+            Rejection::method_not_allowed(allow)
+        },
+    )
+}
+
+async fn discard_body(State(app): Shared, mut request: Request<Body>, next: Next) -> Response {
+    discard(&app, &mut request).await;
+    next.run(request).await
+}
+
+async fn discard(app: &App, request: &mut Request<Body>) {
+    let body = std::mem::take(request.body_mut());
+    app.bodies.discard(request.headers(), body).await;
 }
 
 /// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
 async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
-    match head.method {
+    let answer = match head.method {
         Method::GET | Method::HEAD => read_host(&app, &head),
-        Method::POST => {
-            let answer = ingest(&app, &head, &mut body).await;
-            if answer.is_err() {
-                app.bodies.discard(&head.headers, &mut body).await;
-            }
-            answer
-        }
+        Method::POST => ingest(&app, &head, &mut body).await,
         _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
-    }
+    };
+    app.bodies.discard(&head.headers, body).await;
+    answer
 }
 
 fn read_host(app: &App, head: &request::Parts) -> Result<Response, Rejection> {

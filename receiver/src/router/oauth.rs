@@ -78,7 +78,7 @@ pub(super) async fn token(State(app): Shared, request: Request<Body>) -> Respons
     match answer(&app, &head, &mut body).await {
         Ok(token) => uncached(StatusCode::OK, &token),
         Err(refused) => {
-            app.bodies.discard(&head.headers, &mut body).await;
+            app.bodies.discard(&head.headers, body).await;
             *refused
         }
     }
