@@ -39,7 +39,7 @@ pub(crate) fn summaries(summaries: &Summaries, newest: Option<usize>) -> Vec<Str
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    trimmed(&table)
+    trimmed(table)
 }
 
 /// One line a host.
@@ -59,10 +59,13 @@ pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
             host.labels.join(" "),
         ]);
     }
-    trimmed(&table)
+    trimmed(table)
 }
 
-fn trimmed(table: &Table) -> Vec<String> {
+fn trimmed(mut table: Table) -> Vec<String> {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     let lines = table.lines();
     lines.map(|line| line.trim_end().to_owned()).collect()
 }
@@ -160,10 +163,10 @@ mod tests {
             ),
         ]);
         let expected = [
-            " LABEL   WINDOW     UNTIL (UTC)  SAMPLES   AVG   MIN   MAX",
-            " cpu     by-minute  06-04 00:56        5  4.98  3.98  5.98",
-            " cpu     by-minute  06-04 00:57        5  4.98  3.98  5.98",
-            " disk:/  by-minute  06-04 00:57        5  4.98  3.98  5.98",
+            "LABEL   WINDOW     UNTIL (UTC)  SAMPLES   AVG   MIN   MAX",
+            "cpu     by-minute  06-04 00:56        5  4.98  3.98  5.98",
+            "cpu     by-minute  06-04 00:57        5  4.98  3.98  5.98",
+            "disk:/  by-minute  06-04 00:57        5  4.98  3.98  5.98",
         ];
         assert_eq!(summaries(&all, None), expected);
         let newest = [expected[0], expected[2], expected[3]];
@@ -181,8 +184,8 @@ mod tests {
             }],
         };
         let expected = [
-            " HOST  LAST SAMPLE  CERTIFICATE ENDS  LABELS",
-            " web1  3 s ago      2016-09-02 00:56  cpu mem",
+            "HOST  LAST SAMPLE  CERTIFICATE ENDS  LABELS",
+            "web1  3 s ago      2016-09-02 00:56  cpu mem",
         ];
         assert_eq!(hosts(&all, 1_465_001_817), expected);
     }
