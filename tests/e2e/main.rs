@@ -1,1 +1,23 @@
-//! End-to-end tests.
+//! End-to-end tests: real TLS, real certificates, real SQLite, the shipped programs.
+//!
+//! ```text
+//! World { ca, receiver, clock }          a theme's module asks it        Answer
+//!    |  the receiver runs in this process, on port 0, under the test's clock
+//!    +-- or as the shipped program beside this one: target/debug/liz-receiver
+//! ```
+//!
+//! The contract is what is tested, so its codes and keys are written out here again, not taken from the crates.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod authorization;
+mod golden;
+mod harness;
+mod hostile;
+mod limits;
+mod oauth;
+mod pipeline;
+mod strangers;

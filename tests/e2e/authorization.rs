@@ -1,0 +1,496 @@
+//! Who may do what: every mixture of certificate, token, path and body.
+
+use lizmon_protocol::name::Role;
+use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use rustls::AlertDescription;
+use rustls::version::{TLS12, TLS13};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+use crate::harness::forge::{Forger, second_san, self_signed, uri};
+use crate::harness::raw::{self, Shown, tls_config, tls_config_of};
+use crate::harness::world::{Holder, wall_clock};
+use crate::harness::{World, answer};
+
+/// What the contract says to a certificate and a token on the same request: 204 or 200, or a code.
+type Verdict = Option<&'static str>;
+
+/// Whose certificate or token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    NodeA,
+    NodeB,
+    /// Another certificate of the same node.
+    NodeASecond,
+    /// A reader of the same name as node A.
+    ReaderA,
+    Operator,
+    Receiver,
+    Ca,
+    /// Only as a token: text that is none.
+    Garbage,
+}
+
+use Who::{Ca, Garbage, Nobody, NodeA, NodeASecond, NodeB, Operator, ReaderA, Receiver};
+
+impl Who {
+    fn is_node(self) -> bool {
+        matches!(self, NodeA | NodeB | NodeASecond)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            NodeB => "b",
+            _ => "a",
+        }
+    }
+}
+
+/// Before any route is asked: does the token belong here at all?
+fn together(certificate: Who, token: Who) -> Verdict {
+    match token {
+        Nobody => Some("token_missing"),
+        Garbage => Some("token_invalid"),
+        _ if token != certificate => Some("certificate_mismatch"),
+        _ => None,
+    }
+}
+
+fn may_write(certificate: Who, token: Who, host: &str) -> Verdict {
+    together(certificate, token).or_else(|| {
+        if !token.is_node() {
+            Some("insufficient_scope")
+        } else if token.name() != host {
+            Some("wrong_host")
+        } else {
+            None
+        }
+    })
+}
+
+fn may_read(certificate: Who, token: Who, host: &str) -> Verdict {
+    together(certificate, token)
+        .or_else(|| (token.is_node() && token.name() != host).then_some("wrong_host"))
+}
+
+fn may_list(certificate: Who, token: Who) -> Verdict {
+    together(certificate, token).or_else(|| token.is_node().then_some("insufficient_scope"))
+}
+
+struct Cast {
+    clients: Vec<(Who, reqwest::Client)>,
+    tokens: Vec<(Who, Option<String>)>,
+}
+
+async fn cast(world: &World) -> Cast {
+    // The second certificate takes the first's place on disk: its client was made before.
+    let people = [
+        (NodeA, world.node("a")),
+        (NodeASecond, world.node("a")),
+        (NodeB, world.node("b")),
+        (ReaderA, world.holder(Role::Reader, "a")),
+        (Operator, world.holder(Role::Operator, "root")),
+        (Receiver, world.holder(Role::Receiver, "other")),
+        (Ca, world.holder(Role::Ca, "other")),
+    ];
+    let mut tokens = vec![(Nobody, None), (Garbage, Some("x.y.z".to_owned()))];
+    for (who, holder) in &people {
+        if !matches!(who, Receiver | Ca) {
+            tokens.push((*who, Some(world.token(holder).await)));
+        }
+    }
+    let mut clients: Vec<_> = people
+        .into_iter()
+        .map(|(who, holder)| (who, holder.http))
+        .collect();
+    clients.push((Nobody, world.client(None, &["http/1.1"])));
+    Cast { clients, tokens }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mixture_of_certificate_token_path_and_body() {
+    let world = World::start().await;
+    let reader = world.reader();
+    let Cast { clients, tokens } = cast(&world).await;
+    let epoch = world.clock.now();
+    let mut stored = json!({});
+    let mut seq = 0;
+    for (certificate, client) in &clients {
+        for (token, text) in &tokens {
+            for host in ["a", "b"] {
+                let story =
+                    format!("{certificate:?}'s certificate, {token:?}'s token, host {host}");
+                let ask = |method: &str, path: String| {
+                    let request = client.request(method.parse().unwrap(), world.url(&path));
+                    match text {
+                        Some(text) => request.bearer_auth(text),
+                        None => request,
+                    }
+                };
+                let mut written = false;
+                // The body names whom it likes: nobody asks it.
+                for values in [
+                    json!({"cpu": 1}),
+                    json!({"a": 1, "b": 2, "host": 3, "sub": 4}),
+                ] {
+                    let single =
+                        ask("POST", format!("/api/perf/{host}/{epoch}")).body(values.to_string());
+                    let verdict = may_write(*certificate, *token, host);
+                    check(single, verdict, 204, &story).await;
+                    seq += 1;
+                    let producer = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
+                    let records = json!([{"seq": seq, "epoch": epoch, "values": values}]);
+                    let batch =
+                        json!({"producer": producer, "host": "b", "sub": "b", "records": records});
+                    let batch = ask("POST", format!("/api/perf/{host}")).body(batch.to_string());
+                    check(batch, verdict, 200, &story).await;
+                    written |= verdict.is_none();
+                }
+                let verdict = may_read(*certificate, *token, host);
+                let hosts_known = !stored[host].is_null() || written;
+                let unknown = verdict.or((!hosts_known).then_some("unknown_host"));
+                for path in ["perf/{}", "perf/{}/cpu", "delivery/{}"] {
+                    let get = ask("GET", format!("/api/{}", path.replace("{}", host)));
+                    check(get, unknown, 200, &format!("{story}, {path}")).await;
+                }
+                check(
+                    ask("GET", "/api/perf".into()),
+                    may_list(*certificate, *token),
+                    200,
+                    &story,
+                )
+                .await;
+                let after = world.stored(&reader).await;
+                assert_eq!(after != stored, written, "{story}: {after}");
+                stored = after;
+            }
+        }
+    }
+}
+
+async fn check(request: reqwest::RequestBuilder, verdict: Verdict, good: u16, story: &str) {
+    let answer = answer(request).await;
+    match verdict {
+        Some(code) => {
+            answer.refused(code, story);
+        }
+        None => assert_eq!(answer.status, good, "{story}: {}", answer.text()),
+    }
+}
+
+/// Producers are a host's own: B's numbers say nothing about A's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_is_known_by_its_host_alone() {
+    let world = World::start().await;
+    let (a, b) = (world.node("a"), world.node("b"));
+    let batch = json!({
+        "producer": "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b",
+        "records": [{"seq": 1, "epoch": world.clock.now(), "values": {"cpu": 1}}],
+    });
+    for (holder, duplicate) in [(&a, 0), (&b, 0), (&a, 1), (&b, 1)] {
+        let token = world.token(holder).await;
+        let path = format!("/api/perf/{}", holder.name);
+        let answer = world
+            .post(holder, &token, &path, batch.to_string())
+            .await
+            .json(&holder.name);
+        assert_eq!(
+            answer,
+            json!({"accepted": 1 - duplicate, "duplicate": duplicate}),
+            "{}",
+            holder.name
+        );
+    }
+}
+
+/// Headers that a proxy might set, and paths that a parser might mend, make nobody else of anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_the_certificate_names_the_caller() {
+    let world = World::start().await;
+    let (a, b, reader) = (world.node("a"), world.node("b"), world.reader());
+    let token = world.token(&a).await;
+    let b_token = world.token(&b).await;
+    let epoch = world.clock.now();
+    let b_certificate = std::fs::read_to_string(&b.cert).unwrap().replace('\n', "");
+    let anonymous = world.client(None, &["http/1.1"]);
+    for (name, value) in [
+        ("x-client-cert", b_certificate.as_str()),
+        ("x-ssl-client-cert", &b_certificate),
+        (
+            "x-forwarded-client-cert",
+            "URI=spiffe://lizmon.internal/node/b",
+        ),
+        ("x-ssl-client-verify", "SUCCESS"),
+        ("x-ssl-client-s-dn", "CN=b"),
+        ("client-cert", &b_certificate),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1;host=b"),
+        ("x-original-url", "/api/perf/b"),
+        ("x-http-method-override", "GET"),
+        ("host", "b"),
+    ] {
+        let path = format!("/api/perf/b/{epoch}");
+        let post = |client: &reqwest::Client, token: &str| {
+            let request = client.post(world.url(&path)).bearer_auth(token);
+            request.header(name, value).body(r#"{"cpu":1}"#)
+        };
+        answer(post(&a.http, &token))
+            .await
+            .refused("wrong_host", name);
+        answer(post(&a.http, &b_token))
+            .await
+            .refused("certificate_mismatch", name);
+        answer(post(&anonymous, &b_token))
+            .await
+            .refused("certificate_mismatch", name);
+    }
+    assert_eq!(world.stored(&reader).await, json!({}));
+}
+
+/// What the handshake refuses, and with which alert.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_certificates_end_in_the_handshake() {
+    let world = World::start().await;
+    let forger = Forger::with_issuing_key(&world);
+    let a = world.node("a");
+    let other = World::without_receiver(|_| ());
+    let id = "spiffe://lizmon.internal/node/a";
+    let now = OffsetDateTime::from_unix_timestamp(wall_clock() as i64).unwrap();
+    let mut without_intermediate = a.shown();
+    without_intermediate.chain.truncate(1);
+    let any = &[][..];
+    let cases: Vec<(&str, Shown, &[AlertDescription])> = vec![
+        (
+            "another CA with the same names",
+            other.node("a").shown(),
+            &[AlertDescription::UnknownCA, AlertDescription::DecryptError],
+        ),
+        (
+            "a CA key of one's own below our names",
+            Forger::with_same_names(&world).leaf(id, |_| ()),
+            any,
+        ),
+        (
+            "a leaf that signs",
+            Forger::with_leaf_key(&a.shown()).leaf(id, |_| ()),
+            any,
+        ),
+        (
+            "self-signed",
+            self_signed(id),
+            &[AlertDescription::UnknownCA],
+        ),
+        (
+            "without the issuing certificate",
+            without_intermediate,
+            &[AlertDescription::UnknownCA],
+        ),
+        (
+            "expired",
+            forger.leaf(id, |p| p.not_after = now - Duration::hours(1)),
+            &[AlertDescription::CertificateExpired],
+        ),
+        (
+            "not yet good",
+            forger.leaf(id, |p| p.not_before = now + Duration::hours(1)),
+            any,
+        ),
+        (
+            "for servers alone",
+            forger.leaf(id, |p| {
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
+            }),
+            any,
+        ),
+        (
+            "two URIs",
+            forger.leaf(id, |p| {
+                p.subject_alt_names
+                    .push(uri("spiffe://lizmon.internal/node/b"))
+            }),
+            any,
+        ),
+        (
+            "the same URI twice",
+            forger.leaf(id, |p| p.subject_alt_names.push(uri(id))),
+            any,
+        ),
+        (
+            "two extensions of names",
+            forger.leaf(id, |p| {
+                p.custom_extensions = vec![second_san("spiffe://lizmon.internal/node/b")]
+            }),
+            any,
+        ),
+        (
+            "no name",
+            forger.leaf(id, |p| p.subject_alt_names.clear()),
+            any,
+        ),
+        (
+            "a CN and a DNS name alone",
+            forger.leaf(id, |p| {
+                p.subject_alt_names = vec![SanType::DnsName("a".try_into().unwrap())];
+                p.distinguished_name.push(rcgen::DnType::CommonName, "a");
+            }),
+            any,
+        ),
+        (
+            "another trust domain",
+            forger.leaf("spiffe://evil.internal/node/a", |_| ()),
+            any,
+        ),
+        (
+            "a trust domain in capitals",
+            forger.leaf("spiffe://LIZMON.internal/node/a", |_| ()),
+            any,
+        ),
+        (
+            "an unknown role",
+            forger.leaf("spiffe://lizmon.internal/root/a", |_| ()),
+            any,
+        ),
+        (
+            "a role in capitals",
+            forger.leaf("spiffe://lizmon.internal/Node/a", |_| ()),
+            any,
+        ),
+        (
+            "a path below the name",
+            forger.leaf("spiffe://lizmon.internal/node/a/b", |_| ()),
+            any,
+        ),
+        (
+            "a path that climbs",
+            forger.leaf("spiffe://lizmon.internal/reader/../node/a", |_| ()),
+            any,
+        ),
+        (
+            "a query",
+            forger.leaf("spiffe://lizmon.internal/node/a?b", |_| ()),
+            any,
+        ),
+        (
+            "a port",
+            forger.leaf("spiffe://lizmon.internal:443/node/a", |_| ()),
+            any,
+        ),
+        (
+            "user information",
+            forger.leaf("spiffe://x@lizmon.internal/node/a", |_| ()),
+            any,
+        ),
+        (
+            "percent-encoding",
+            forger.leaf("spiffe://lizmon.internal/node/%61", |_| ()),
+            any,
+        ),
+        (
+            "a web address",
+            forger.leaf("https://lizmon.internal/node/a", |_| ()),
+            any,
+        ),
+        (
+            "a name that starts with a dot",
+            forger.leaf("spiffe://lizmon.internal/node/.a", |_| ()),
+            any,
+        ),
+        (
+            "a name of 201",
+            forger.leaf(
+                &format!("spiffe://lizmon.internal/node/{}", "a".repeat(201)),
+                |_| (),
+            ),
+            any,
+        ),
+    ];
+    // The forger's leaf is good but for what each case changes.
+    let good = tls_config(&world.root(), Some(forger.leaf(id, |_| ())), &["http/1.1"]);
+    let mut stream = raw::connect(&world, good).await.unwrap();
+    let answer = raw::exchange(&mut stream, HEALTH).await.unwrap();
+    assert_eq!(raw::status(&answer), 200);
+    for (story, shown, alerts) in cases {
+        let alert = refused_by_alert(&world, shown, story).await;
+        assert!(
+            alerts.is_empty() || alerts.contains(&alert),
+            "{story}: {alert:?}"
+        );
+    }
+    world.healthy().await;
+}
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// No connection comes about, in either version of TLS, and the alert says why.
+async fn refused_by_alert(world: &World, shown: Shown, story: &str) -> AlertDescription {
+    let mut last = None;
+    for version in [&TLS13, &TLS12] {
+        let config = tls_config_of(
+            &[version],
+            &world.root(),
+            Some(shown.clone()),
+            &["http/1.1"],
+        );
+        // Nothing is sent: bytes that the receiver never reads could reset the connection before the alert is read.
+        let outcome = match raw::connect(world, config).await {
+            Ok(mut stream) => raw::read_to_close(&mut stream).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else {
+            panic!("{story}: the handshake was good in {version:?}");
+        };
+        match error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
+            Some(rustls::Error::AlertReceived(alert)) => last = Some(*alert),
+            _ => panic!("{story}: no alert but {error:?}"),
+        }
+    }
+    last.expect("two versions were tried")
+}
+
+/// Certificates end while a connection is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_stops_an_open_connection() {
+    let world = World::start().await;
+    let a = world.holder_for(Role::Node, "a", 7_200);
+    let reader = world.reader();
+    let token = world.token(&a).await;
+    world.clock.advance(7_100);
+    let fresh = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    world
+        .post(&a, &fresh, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("a second before the end");
+    world
+        .post(&a, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .refused("token_expired", "a token lives five minutes");
+    world.clock.advance(101);
+    let stored = world.stored(&reader).await;
+    for token in [&fresh, &token] {
+        let answer = world.post(&a, token, &path, r#"{"cpu":1}"#).await;
+        answer.refused("certificate_expired", "the certificate has ended");
+        let answer = world.get(&a, token, "/api/perf/a").await;
+        answer.refused("certificate_expired", "the certificate has ended");
+    }
+    let form = [("grant_type", "client_credentials")];
+    let answer = world.ask_token(&a.http, &form).await;
+    answer.token_error(401, "invalid_client", "no token for an ended certificate");
+    assert_eq!(world.stored(&reader).await, stored);
+}
+
+/// A token never outlives its certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_ends_with_its_certificate() {
+    let world = World::start().await;
+    let a: Holder = world.holder_for(Role::Node, "a", 7_200);
+    world.clock.advance(7_190);
+    let form = [("grant_type", "client_credentials")];
+    let answer = world.ask_token(&a.http, &form).await.json("a token");
+    let expires_in = answer["expires_in"].as_u64().unwrap();
+    assert!(expires_in <= 11, "{expires_in}");
+}

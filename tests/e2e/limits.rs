@@ -1,0 +1,255 @@
+//! Slow, many and greedy clients: contract section 6. Limits are made short here; that the defaults are the promised
+//! ones is a test of its own.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use lizmon_mtls::limits::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::raw::{self, tls_config};
+use crate::harness::{World, answer};
+
+const SHORT: Duration = Duration::from_millis(400);
+/// Far more than a short limit, far less than a default one.
+const SOON: Duration = Duration::from_secs(8);
+
+#[test]
+fn the_defaults_are_the_promised_ones() {
+    let limits = Limits::default();
+    assert_eq!(limits.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(limits.first_request_timeout, Duration::from_secs(10));
+    assert_eq!(limits.idle_timeout, Duration::from_secs(120));
+    assert_eq!(limits.connections_per_address_max, 20_000);
+    assert_eq!(limits.requests_per_second_max.get(), 10_000);
+    let files = World::without_receiver(|_| ());
+    let config = lizmon_receiver::Config::new(files.trust_files(), files.data());
+    assert_eq!(config.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.token_ttl, Duration::from_secs(300));
+    assert_eq!(config.crl_grace, Duration::from_secs(72 * 3_600));
+    assert_eq!(config.token_key_life, Duration::from_secs(30 * 86_400));
+    assert!(config.gather_window <= Duration::from_millis(2));
+}
+
+/// The receiver closes this connection soon; what it said before that.
+async fn closed(stream: &mut (impl AsyncReadExt + Unpin), story: &str) -> Vec<u8> {
+    let mut said = Vec::new();
+    let end = tokio::time::timeout(SOON, stream.read_to_end(&mut said)).await;
+    // A reset is as good a close as any.
+    let _how = end.unwrap_or_else(|_| panic!("{story}: still open"));
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_handshake_is_cut_and_stalls_nobody() {
+    let world = World::start_with(|config| config.limits.handshake_timeout = SHORT).await;
+    let mut slow = Vec::new();
+    for at in 0..100 {
+        let mut stream = TcpStream::connect(("127.0.0.1", world.port()))
+            .await
+            .unwrap();
+        // Nothing at all, or the first bytes of a ClientHello.
+        if at % 2 == 0 {
+            stream
+                .write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01])
+                .await
+                .unwrap();
+        }
+        slow.push(stream);
+    }
+    world.healthy().await;
+    for stream in &mut slow {
+        let said = closed(stream, "a slow handshake").await;
+        assert!(
+            said.is_empty() || said[0] == 0x15,
+            "nothing, or an alert: {said:?}"
+        );
+    }
+    world.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_first_head_is_cut() {
+    let world = World::start_with(|config| config.limits.first_request_timeout = SHORT).await;
+    let node = world.node("a");
+    for (alpn, begun) in [
+        ("http/1.1", &b""[..]),
+        ("http/1.1", b"G"),
+        ("http/1.1", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"),
+        ("http/1.1", b"GET /healthz HTTP/1.1\r\nX: "),
+        ("h2", b""),
+        ("h2", b"PRI * HTTP/2.0\r\n"),
+    ] {
+        let story = format!("{alpn} {:?}", String::from_utf8_lossy(begun));
+        let mut stream = raw::connect(
+            &world,
+            tls_config(&world.root(), Some(node.shown()), &[alpn]),
+        )
+        .await
+        .unwrap();
+        stream.write_all(begun).await.unwrap();
+        let said = closed(&mut stream, &story).await;
+        assert!(
+            matches!(raw::status(&said), 0 | 408),
+            "{story}: {}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+    world.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_is_told_so() {
+    let world = World::start_with(|config| config.body_timeout = SHORT).await;
+    let (node, reader) = (world.node("a"), world.reader());
+    let token = world.token(&node).await;
+    for (framing, begun) in [
+        ("Content-Length: 100", "{\"cpu\""),
+        ("Content-Length: 100", ""),
+        ("Transfer-Encoding: chunked", "6\r\n{\"cpu\"\r\n"),
+    ] {
+        let path = format!("/api/perf/a/{}", world.clock.now());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{framing}\r\n\r\n{begun}"
+        );
+        let mut stream = raw::connect(
+            &world,
+            tls_config(&world.root(), Some(node.shown()), &["http/1.1"]),
+        )
+        .await
+        .unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut said = vec![0; 4096];
+        let read = tokio::time::timeout(SOON, stream.read(&mut said))
+            .await
+            .expect("an answer in time");
+        said.truncate(read.unwrap());
+        let text = String::from_utf8_lossy(&said);
+        assert_eq!(raw::status(&said), 408, "{framing}: {text}");
+        assert!(text.contains("request_timeout"), "{framing}: {text}");
+    }
+    assert_eq!(world.stored(&reader).await, serde_json::json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed() {
+    let world = World::start_with(|config| config.limits.idle_timeout = SHORT).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let config = || tls_config(&world.root(), None, &["http/1.1"]);
+    let mut stream = raw::connect(&world, config()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let said = closed(&mut stream, "idle after a request").await;
+    assert_eq!(raw::status(&said), 200);
+    // What trickles in between requests does not keep it open.
+    let mut stream = raw::connect(&world, config()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.write_all(b"GET /heal").await.unwrap();
+    let said = closed(&mut stream, "idle in the middle of a head").await;
+    assert_eq!(raw::status(&said), 200);
+    // HTTP/2: the client's preface, empty settings, then nothing but pings.
+    let mut stream = raw::connect(&world, tls_config(&world.root(), None, &["h2"]))
+        .await
+        .unwrap();
+    let preface = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    stream.write_all(&preface).await.unwrap();
+    stream
+        .write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+        .await
+        .unwrap();
+    closed(&mut stream, "HTTP/2 with pings alone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_connections() {
+    let world = World::start_with(|config| config.limits.connections_per_address_max = 3).await;
+    let config = || tls_config(&world.root(), None, &["http/1.1"]);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(raw::connect(&world, config()).await.unwrap());
+    }
+    assert!(raw::connect(&world, config()).await.is_err(), "the fourth");
+    let mut first = open.remove(0);
+    first.shutdown().await.unwrap();
+    drop(first);
+    // The place is free once the receiver has seen that: it is asked until it has.
+    let retried = async {
+        while raw::connect(&world, config()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, retried)
+        .await
+        .expect("a place is free again");
+    drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_has_so_many_requests() {
+    let world = World::start_with(|config| {
+        config.limits.requests_per_second_max = NonZeroU32::new(5).expect("not zero");
+    })
+    .await;
+    let (a, b) = (world.node("a"), world.node("b"));
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let token = world.token(&a).await;
+    // Over several connections, for it is the certificate that counts.
+    let posts = (0..20).map(|_| world.post(&a, &token, &path, r#"{"cpu":1}"#));
+    let got = futures_util::future::join_all(posts).await;
+    let good = got.iter().filter(|got| got.status == 204).count();
+    let over: Vec<_> = got.iter().filter(|got| got.status != 204).collect();
+    assert!(good >= 1 && !over.is_empty(), "{good} were good");
+    for got in over {
+        got.refused("rate_limited", "over the limit");
+    }
+    // Others are none the worse for it.
+    let token = world.token(&b).await;
+    let path = format!("/api/perf/b/{}", world.clock.now());
+    world
+        .post(&b, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("another certificate");
+    let client = world.client(None, &["http/1.1"]);
+    assert_eq!(answer(client.get(world.url("/healthz"))).await.status, 200);
+}
+
+/// Nothing but TLS 1.3 and 1.2 is spoken at this door.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_protocols_are_turned_away() {
+    let world = World::start().await;
+    let hello = |version: u8| {
+        let mut body = vec![0x03, version];
+        body.extend([0x42; 32]);
+        body.push(0);
+        // TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA and the old RSA one; no compression; no extensions.
+        body.extend([0, 4, 0xc0, 0x09, 0x00, 0x2f, 1, 0]);
+        let length = u8::try_from(body.len()).expect("short");
+        let mut record = vec![0x16, 0x03, 0x01, 0, length + 4, 1, 0, 0, length];
+        record.extend(body);
+        record
+    };
+    for (story, bytes) in [
+        (
+            "HTTP without TLS",
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        ),
+        ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        ("zeros", vec![0; 4096]),
+        ("SSL 3.0", hello(0)),
+        ("TLS 1.0", hello(1)),
+        ("TLS 1.1", hello(2)),
+        ("TLS 1.2 without any suite of ours", hello(3)),
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", world.port()))
+            .await
+            .unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let said = closed(&mut stream, story).await;
+        assert!(said.is_empty() || said[0] == 0x15, "{story}: {said:?}");
+        world.healthy().await;
+    }
+}
