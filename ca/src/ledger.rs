@@ -415,3 +415,109 @@ fn seconds(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 fn sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        crate::disk::claim(&path).unwrap();
+        (dir, path)
+    }
+
+    fn entry(serial: &str, name: &str) -> Entry {
+        Entry {
+            serial: serial.to_owned(),
+            profile: Profile::Leaf(Role::Node),
+            name: name.to_owned(),
+            issuer: "ca".to_owned(),
+            key_sha256: String::new(),
+            not_before: 1,
+            not_after: 1000,
+            issued_at: 2,
+            issued_by: "test".to_owned(),
+            state: State::Valid,
+            revoked_at: None,
+            pem: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_ledger_of_a_newer_program_is_left_alone() {
+        let (_dir, path) = file();
+        drop(Ledger::open(&path).unwrap());
+        let newer = MIGRATIONS.len() as u32 + 1;
+        let raw = Connection::open(&path).unwrap();
+        raw.pragma_update(None, "user_version", newer).unwrap();
+        drop(raw);
+        match Ledger::open(&path) {
+            Err(Error::LedgerTooNew { found, known, .. }) => {
+                assert_eq!((found, known), (newer, newer - 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn opening_again_changes_nothing() {
+        let (_dir, path) = file();
+        let all = |ledger: &Ledger| ledger.exclusive(|book| book.entries()).unwrap();
+        let ledger = Ledger::open(&path).unwrap();
+        ledger
+            .exclusive(|book| book.add(&entry("01", "web1")))
+            .unwrap();
+        let before = all(&ledger);
+        assert_eq!(before, [entry("01", "web1")]);
+        drop(ledger);
+        assert_eq!(all(&Ledger::open(&path).unwrap()), before);
+    }
+
+    #[test]
+    fn work_that_fails_leaves_nothing() {
+        let (_dir, path) = file();
+        let ledger = Ledger::open(&path).unwrap();
+        let failed: Result<(), Error> = ledger.exclusive(|book| {
+            book.add(&entry("01", "web1"))?;
+            Err(Error::Random)
+        });
+        assert!(failed.is_err());
+        assert_eq!(ledger.exclusive(|book| book.entries()).unwrap(), []);
+        let twice = ledger.exclusive(|book| {
+            book.add(&entry("01", "web1"))?;
+            book.add(&entry("01", "web2"))
+        });
+        assert!(
+            matches!(twice, Err(Error::Ledger { .. })),
+            "one serial twice"
+        );
+        assert_eq!(ledger.exclusive(|book| book.entries()).unwrap(), []);
+    }
+
+    #[test]
+    fn the_revoked_are_named_until_their_end() {
+        let (_dir, path) = file();
+        let ledger = Ledger::open(&path).unwrap();
+        let serials = |ended_before| {
+            let rows = ledger
+                .exclusive(|book| book.revoked("ca", ended_before))
+                .unwrap();
+            rows.into_iter().map(|row| row.serial).collect::<Vec<_>>()
+        };
+        ledger
+            .exclusive(|book| {
+                book.add(&entry("01", "web1"))?;
+                book.add(&entry("02", "web2"))?;
+                assert!(book.revoke("01", 1, 50)?);
+                assert!(!book.revoke("01", 4, 60)?, "once is enough");
+                assert!(!book.revoke("03", 1, 50)?, "not issued");
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(serials(1000), ["01"]);
+        assert_eq!(serials(1001), [""; 0]);
+        let other = ledger.exclusive(|book| book.revoked("another", 0)).unwrap();
+        assert_eq!(other, []);
+    }
+}

@@ -357,6 +357,38 @@ mod links {
     }
 }
 
+/// rcgen takes any certificate for an issuer's, whether it may sign or not.
+#[test]
+fn a_certificate_that_may_not_sign_is_no_issuing_ca() {
+    type Flaw = fn(&mut CertificateParams);
+    let flaws: [Flaw; 4] = [
+        |p| p.is_ca = IsCa::NoCa,
+        |p| p.is_ca = IsCa::ExplicitNoCa,
+        |p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature],
+        |p| p.key_usages.clear(),
+    ];
+    for flaw in flaws {
+        let (_dir, certs, authority) = fresh();
+        drop(authority);
+        let read = |file: &str| std::fs::read_to_string(certs.join(file)).unwrap();
+        let root_key = KeyPair::from_pem(&read("root.key")).unwrap();
+        let root = rcgen::Issuer::from_ca_cert_pem(&read("root.crt"), root_key).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.subject_alt_names =
+            vec![SanType::URI("spiffe://lizmon.internal".try_into().unwrap())];
+        flaw(&mut params);
+        let key = KeyPair::from_pem(&read("issuing.key")).unwrap();
+        let certificate = params.signed_by(&key, &root).unwrap();
+        std::fs::write(certs.join("issuing.crt"), certificate.pem()).unwrap();
+        match Authority::open(&certs, NOW) {
+            Err(Error::BadFile { why, .. }) => assert_eq!(why, "the certificate is no CA's"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,376 @@
+//! The shipped `lizctl` as a process, minting: exit codes, what goes to stdout and what to stderr, files and modes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder to work in, and `lizctl` in it without any setting from outside.
+struct Desk {
+    dir: TempDir,
+}
+
+/// What a run left.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir }
+    }
+
+    fn with_ca() -> Self {
+        let desk = Self::new();
+        desk.run("init-ca").done();
+        desk
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lizctl"));
+        let ours = |name: &String| name.starts_with("LIZMON_");
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        command.env_remove("RUST_LOG").current_dir(self.dir.path());
+        command
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        let mut command = self.command();
+        command.args(line.split_whitespace());
+        ran(command.output().unwrap())
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.path(file), text).unwrap();
+    }
+
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.run(line).done().stdout).unwrap()
+    }
+
+    /// Role and name of everything issued.
+    fn issued(&self) -> Vec<String> {
+        let list = self.json("list --json");
+        let listed = list["certificates"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let leaf = |entry: &&Value| !entry["identity"].is_null();
+        listed
+            .filter(leaf)
+            .map(|entry| format!("{} {}", text(&entry["role"]), text(&entry["name"])))
+            .collect()
+    }
+}
+
+fn ran(output: Output) -> Ran {
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn done(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// One line on stderr that names the culprit, and nothing on stdout.
+    #[track_caller]
+    fn failed(self, code: i32, culprit: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        assert!(self.stderr.contains(culprit), "{culprit}: {self:?}");
+        if code == 1 {
+            assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+            assert!(self.stderr.starts_with("lizctl: "), "{self:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::symlink_metadata(path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777
+}
+
+#[test]
+fn a_fleet_is_minted_listed_and_verified() {
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1 web2").done();
+    desk.run("issue-receiver metrics --san metrics.example --san 10.0.0.5 ::1")
+        .done();
+    desk.run("issue-reader alice --key-alg ed25519").done();
+    desk.run("issue-operator olga --hours 12").done();
+    let expected = [
+        "node web1",
+        "node web2",
+        "receiver metrics",
+        "reader alice",
+        "operator olga",
+    ];
+    assert_eq!(desk.issued(), expected);
+    let table = desk.run("list").done().stdout;
+    assert!(table.starts_with("ROLE"), "{table}");
+    assert_eq!(table.lines().count(), 1 + 2 + 5, "{table}");
+    for (file, identity) in [
+        ("certs/nodes/web1.crt", "spiffe://lizmon.internal/node/web1"),
+        (
+            "certs/receivers/metrics.crt",
+            "spiffe://lizmon.internal/receiver/metrics",
+        ),
+        (
+            "certs/readers/alice.crt",
+            "spiffe://lizmon.internal/reader/alice",
+        ),
+        (
+            "certs/operators/olga.crt",
+            "spiffe://lizmon.internal/operator/olga",
+        ),
+    ] {
+        let plain = desk.run(&format!("verify {file}")).done();
+        assert!(plain.stdout.contains(identity), "{plain:?}");
+        let verdict = desk.json(&format!("verify --json {file}"));
+        assert_eq!(verdict["identity"], identity);
+        let shown = desk.json(&format!("inspect {file} --json"));
+        assert_eq!(shown["items"][0]["uris"][0], identity);
+        assert_eq!(shown["items"][1]["ca"], true);
+        desk.run(&format!("inspect {file}")).done();
+    }
+    desk.run("inspect certs/crl.pem").done();
+    let key = desk.run("inspect certs/nodes/web1.key").done();
+    assert!(key.stdout.starts_with("private key: P-256"), "{key:?}");
+    let soon = desk.json("list --expiring 1d --json");
+    assert_eq!(soon["certificates"].as_array().unwrap().len(), 1, "{soon}");
+    assert_eq!(soon["certificates"][0]["name"], "olga");
+}
+
+#[test]
+fn answers_go_to_stdout_and_advice_to_stderr() {
+    let desk = Desk::new();
+    let init = desk.run("init-ca --trust-domain metrics.example").done();
+    assert!(init.stdout.contains("certs/root.crt"), "{init:?}");
+    assert!(
+        init.stderr.starts_with("next: lizctl issue-receiver"),
+        "{init:?}"
+    );
+    let node = desk.run("issue-node web1").done();
+    assert!(
+        node.stdout.starts_with("node web1: certs/nodes/web1.crt"),
+        "{node:?}"
+    );
+    assert!(
+        node.stderr.contains("liz-monitor --this-host web1"),
+        "{node:?}"
+    );
+    let again = desk.run("issue-node web1").done();
+    assert_ne!(again.stdout, "");
+    for line in ["--help", "--version", "issue-node --help"] {
+        let help = desk.run(line).done();
+        assert!(
+            !help.stdout.is_empty() && help.stderr.is_empty(),
+            "{help:?}"
+        );
+    }
+}
+
+#[test]
+fn failures_end_with_1_and_wrong_usage_with_2() {
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1").done();
+    desk.write("bad-names", "web2\n# a comment\nweb 3\n");
+    desk.write("twins", "db1\nDB1\n");
+    desk.write("none", "# nobody\n");
+    desk.write("text", "hello");
+    let cases = [
+        ("init-ca", 1, "nothing was changed"),
+        ("issue-node WEB1", 1, "differs only by case"),
+        ("issue-node db1 db1", 1, "named twice"),
+        ("issue-node --from twins", 1, "differs only by case"),
+        ("issue-node --from bad-names", 1, "bad-names, line 3"),
+        ("issue-node --from nowhere", 1, "nowhere"),
+        ("issue-node --from none", 1, "at least one"),
+        ("issue-node db1 --csr text", 1, "signing request"),
+        ("issue-node db1 --csr nowhere", 1, "nowhere"),
+        ("--certs elsewhere issue-node web1", 1, "lizctl init-ca"),
+        ("list --certs elsewhere", 1, "lizctl init-ca"),
+        ("init-ca --certs text/certs", 1, "text"),
+        ("inspect text", 1, "text"),
+        ("inspect nowhere", 1, "nowhere"),
+        ("verify text", 1, "text"),
+        ("verify certs/root.crt", 1, "not meant for clients"),
+        (
+            "verify certs/nodes/web1.crt --certs elsewhere",
+            1,
+            "elsewhere",
+        ),
+        ("issue-node db1 db2 --csr text", 2, "one name"),
+        ("issue-node ../web1", 2, "not a node name"),
+        ("issue-node a/b", 2, "not a node name"),
+        ("issue-node ..", 2, "not a node name"),
+        ("issue-node", 2, "NAME"),
+        ("issue-node web1 --days 0", 2, "--days"),
+        ("issue-receiver metrics", 2, "--san"),
+        ("issue-receiver metrics --san *.example", 2, "*.example"),
+        ("no-such-verb", 2, "no-such-verb"),
+    ];
+    for (line, code, culprit) in cases {
+        desk.run(line).failed(code, culprit);
+    }
+    assert_eq!(desk.issued(), ["node web1"]);
+    assert!(!desk.path("elsewhere").exists());
+}
+
+#[test]
+fn every_flag_can_come_from_the_environment_and_what_is_typed_wins() {
+    let desk = Desk::new();
+    let run = |line: &str, settings: &[(&str, &str)]| {
+        let mut command = desk.command();
+        command.args(line.split(' ')).envs(settings.iter().copied());
+        ran(command.output().unwrap()).done()
+    };
+    run(
+        "init-ca",
+        &[
+            ("LIZMON_CERTS", "here"),
+            ("LIZMON_TRUST_DOMAIN", "a.example"),
+        ],
+    );
+    let certs = [
+        ("LIZMON_CERTS", "here"),
+        ("LIZMON_HOURS", "1"),
+        ("LIZMON_JSON", "1"),
+    ];
+    run("issue-node web1", &certs);
+    let list: Value = serde_json::from_str(&run("list", &certs).stdout).unwrap();
+    let entry = &list["certificates"][2];
+    assert_eq!(entry["identity"], "spiffe://a.example/node/web1");
+    let lives = entry["not-after"].as_u64().unwrap() - entry["issued-at"].as_u64().unwrap();
+    assert_eq!(lives, 3600);
+    run("--certs there init-ca", &certs);
+    assert!(desk.path("there/root.crt").exists());
+}
+
+#[test]
+fn names_are_read_from_a_file_or_stdin() {
+    let desk = Desk::with_ca();
+    desk.write("names", "# the web\nweb1\n\n  web2  # the second\nweb3");
+    desk.run("issue-node --from names db1").done();
+    let mut command = desk.command();
+    command.args(["issue-node", "--from", "-"]);
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"mail1\r\nmail2\n")
+        .unwrap();
+    ran(child.wait_with_output().unwrap()).done();
+    let names = ["db1", "web1", "web2", "web3", "mail1", "mail2"];
+    assert_eq!(desk.issued(), names.map(|name| format!("node {name}")));
+}
+
+#[test]
+fn several_processes_share_one_ledger() {
+    let desk = Desk::with_ca();
+    let children: Vec<_> = (0..10)
+        .map(|process| {
+            let mut command = desk.command();
+            command.arg("issue-node");
+            command.args([format!("a{process}"), format!("b{process}")]);
+            let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            pipes.spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        ran(child.wait_with_output().unwrap()).done();
+    }
+    let mut issued = desk.issued();
+    issued.sort();
+    issued.dedup();
+    assert_eq!(issued.len(), 20);
+    for name in ["a0", "b9"] {
+        desk.run(&format!("verify certs/nodes/{name}.crt")).done();
+    }
+}
+
+/// `lizctl list | true` is no failure.
+#[test]
+fn a_closed_stdout_is_no_failure() {
+    let desk = Desk::with_ca();
+    let mut command = desk.command();
+    command.arg("list").stderr(Stdio::piped());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_are_their_owners_alone_whatever_the_umask() {
+    for umask in ["000", "022", "027", "077"] {
+        let desk = Desk::new();
+        for line in [
+            "init-ca",
+            "issue-node web1",
+            "issue-receiver metrics --san a.example",
+        ] {
+            let mut shell = Command::new("sh");
+            let script = format!("umask {umask}; exec \"$0\" {line}");
+            shell.args(["-c", &script, env!("CARGO_BIN_EXE_lizctl")]);
+            ran(shell.current_dir(desk.dir.path()).output().unwrap()).done();
+        }
+        for file in [
+            "root.key",
+            "issuing.key",
+            "nodes/web1.key",
+            "receivers/metrics.key",
+            "ledger.db",
+        ] {
+            assert_eq!(
+                mode(&desk.path("certs").join(file)),
+                0o600,
+                "{file}, umask {umask}"
+            );
+        }
+        for folder in ["", "nodes", "receivers"] {
+            assert_eq!(
+                mode(&desk.path("certs").join(folder)),
+                0o700,
+                "{folder}, umask {umask}"
+            );
+        }
+        for file in ["root.crt", "crl.pem", "nodes/web1.crt"] {
+            assert_eq!(
+                mode(&desk.path("certs").join(file)) & 0o022,
+                0,
+                "{file}, umask {umask}"
+            );
+        }
+    }
+}
