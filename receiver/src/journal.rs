@@ -41,7 +41,7 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 const COMPANY: usize = 3;
 /// How often the thread looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How old a change may become before it is committed: what a restart has to replay.
+/// How long a round of commits is. What has changed in one round is committed in the next, so a restart replays two.
 const COMMIT_AFTER_SECS: u64 = 20;
 /// A change is also committed when so many groups came after it.
 const COMMIT_AFTER_GROUPS: u64 = 20_000;

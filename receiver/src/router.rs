@@ -102,7 +102,12 @@ async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Re
         Method::POST => ingest(&app, &head, &mut body).await,
         _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
     };
-    app.bodies.discard(&head.headers, body).await;
+    let took_too_long = answer
+        .as_ref()
+        .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
+    if !took_too_long {
+        app.bodies.discard(&head.headers, body).await;
+    }
     answer
 }
 
