@@ -14,6 +14,7 @@
 )]
 
 mod authorization;
+mod crash;
 mod golden;
 mod harness;
 mod hostile;
