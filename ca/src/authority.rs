@@ -208,32 +208,13 @@ impl Authority {
         };
         let params = profile::leaf(&id, &request.sans, facts)?;
         let leaf_pem = self.issuing.sign_certificate(&params, &key)?.pem();
-        let entry = Entry {
-            serial: serial.to_string(),
-            profile: Profile::Leaf(id.role),
-            name: id.name.to_string(),
-            issuer: self.issuing.certificate().serial.clone(),
-            key_sha256: key::fingerprint(&key),
-            not_before: validity.not_before,
-            not_after: validity.not_after,
-            issued_at: now,
-            issued_by: self.operator.clone(),
-            state: State::Valid,
-            revoked_at: None,
-            pem: leaf_pem.clone(),
-        };
+        let entry = self.entry(&id, &key, facts, leaf_pem.clone(), now);
         self.ledger.exclusive(|book| {
             refuse_case_twin(book, id.role, &id.name)?;
             book.add(&entry)
         })?;
         let chain_pem = leaf_pem + &self.issuing_pem;
-        // Under the lock, so that the pair on disk is one process's and not a mixture of two's.
-        self.ledger.exclusive(|_| {
-            if let Subject::Ours(pair) = &key {
-                disk::write(&files.key, pair.serialize_pem().as_bytes(), Access::Secret)?;
-            }
-            disk::write(&files.certificate, chain_pem.as_bytes(), Access::Public)
-        })?;
+        self.write_pair(&files, &key, &chain_pem)?;
         Ok(Issued {
             spiffe_id: id,
             serial,
@@ -262,6 +243,40 @@ impl Authority {
             }
         })?;
         self.publish_crls()
+    }
+
+    fn entry(
+        &self,
+        id: &SpiffeId,
+        key: &Subject,
+        facts: Facts<'_>,
+        pem: String,
+        now: u64,
+    ) -> Entry {
+        Entry {
+            serial: facts.serial.to_string(),
+            profile: Profile::Leaf(id.role),
+            name: id.name.to_string(),
+            issuer: self.issuing.certificate().serial.clone(),
+            key_sha256: key::fingerprint(key),
+            not_before: facts.validity.not_before,
+            not_after: facts.validity.not_after,
+            issued_at: now,
+            issued_by: self.operator.clone(),
+            state: State::Valid,
+            revoked_at: None,
+            pem,
+        }
+    }
+
+    /// Under the lock, so that the pair on disk is one process's and not a mixture of two's.
+    fn write_pair(&self, files: &LeafFiles, key: &Subject, chain_pem: &str) -> Result<(), Error> {
+        self.ledger.exclusive(|_| {
+            if let Subject::Ours(pair) = key {
+                disk::write(&files.key, pair.serialize_pem().as_bytes(), Access::Secret)?;
+            }
+            disk::write(&files.certificate, chain_pem.as_bytes(), Access::Public)
+        })
     }
 
     fn leaf_validity(&self, lifetime: Duration, now: u64) -> Result<Validity, Error> {
