@@ -61,7 +61,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(route::PERF, only("GET, HEAD", get(list_hosts)))
         .route(&delivery_host, only("GET, HEAD", get(delivery)))
         .route(route::HEALTHZ, only("GET, HEAD", get(health)))
-        .route(route::READYZ, only("GET, HEAD", get(health)))
+        .route(route::READYZ, only("GET, HEAD", get(ready)))
         .fallback(|| async { Rejection::from(Code::NotFound) })
         // Those above have no use for a body, those below read it themselves.
         .layer(from_fn_with_state(app.clone(), discard_body))
@@ -172,23 +172,30 @@ struct Health {
     warnings: Vec<String>,
 }
 
-async fn health(State(app): Shared) -> Result<Response, Rejection> {
+/// Whether the process lives. An expired revocation list is no reason to start it anew.
+async fn health(State(app): Shared) -> Response {
     let now = (app.clock)();
-    check_crls(&app, now)?;
     let trust = app.trust.current();
     let old = trust.crls().iter().filter(|crl| crl.is_past_half(now));
     let warnings = old
-        .map(|crl| {
-            format!(
+        .map(|crl| match now > crl.next_update {
+            true => format!("the revocation list of {} has expired", crl.issuer),
+            false => format!(
                 "the revocation list of {} is past half its life",
                 crl.issuer
-            )
+            ),
         })
         .collect();
-    Ok(json(&Health {
+    json(&Health {
         status: "ok",
         warnings,
-    }))
+    })
+}
+
+/// Whether requests would be served.
+async fn ready(State(app): Shared) -> Result<Response, Rejection> {
+    check_crls(&app, (app.clock)())?;
+    Ok(health(State(app)).await)
 }
 
 /// Past its end and the grace after it, a revocation list says nothing any more: nobody is let in.

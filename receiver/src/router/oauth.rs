@@ -100,7 +100,7 @@ async fn answer(
         .bodies
         .read(&head.headers, body)
         .await
-        .map_err(refused)?;
+        .map_err(as_token_error)?;
     let form = Form::parse(&head.headers, body.bytes()).map_err(refused)?;
     let scope = form
         .grant(peer.identity, app.tokens.audience())
@@ -124,10 +124,20 @@ fn refused(refused: impl IntoResponse) -> Box<Response> {
     Box::new(refused.into_response())
 }
 
-/// A certificate that is not good any more is a failed client authentication; the rest stays what it is.
+/// A certificate that is not good any more is a failed client authentication, a body that cannot be read an invalid
+/// request: RFC 6749 section 5.2. It has no word for a server that cannot answer: that stays a problem.
 fn as_token_error(rejection: Rejection) -> Box<Response> {
-    match rejection.code().status() {
-        401 => refused(Refused::InvalidClient.because(rejection.code().title())),
+    let code = rejection.code();
+    match code.status() {
+        401 => refused(Refused::InvalidClient.because(code.title())),
+        408 | 413 | 415 => {
+            let mut response = Refused::InvalidRequest
+                .because(code.title())
+                .into_response();
+            *response.status_mut() =
+                StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            Box::new(response)
+        }
         _ => refused(rejection),
     }
 }
@@ -253,9 +263,10 @@ fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
 }
 
 /// `GET /.well-known/oauth-authorization-server`
-pub(super) async fn metadata(State(app): Shared) -> Response {
+pub(super) async fn metadata(State(app): Shared) -> Result<Response, Rejection> {
+    check_crls(&app, (app.clock)())?;
     let issuer = app.tokens.issuer();
-    json(&json!({
+    Ok(json(&json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}{}", route::TOKEN),
         "jwks_uri": format!("{issuer}{}", route::JWKS),
@@ -264,10 +275,11 @@ pub(super) async fn metadata(State(app): Shared) -> Response {
         "token_endpoint_auth_methods_supported": ["tls_client_auth"],
         "tls_client_certificate_bound_access_tokens": true,
         "scopes_supported": Scope::ALL.map(Scope::as_str),
-    }))
+    })))
 }
 
 /// `GET /.well-known/jwks.json`
-pub(super) async fn key_set(State(app): Shared) -> Response {
-    json(&app.tokens.key_set())
+pub(super) async fn key_set(State(app): Shared) -> Result<Response, Rejection> {
+    check_crls(&app, (app.clock)())?;
+    Ok(json(&app.tokens.key_set()))
 }
