@@ -168,7 +168,14 @@ impl Query {
             ),
         };
         if summaries.is_empty() {
-            lines = vec![format!("no summary of {} has that in its name", self.host)];
+            let nothing = format!("no summary of {} has that in its name", self.host);
+            match redrawn {
+                Some(_) => lines = vec![nothing],
+                None => {
+                    output::note(nothing);
+                    return Ok(());
+                }
+            }
         }
         if redrawn.is_some() {
             return live::draw(lines).context("cannot draw on the terminal");

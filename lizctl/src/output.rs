@@ -50,9 +50,9 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     Ok(())
 }
 
-/// A sign of life or advice, on stderr.
+/// A sign of life or advice, on stderr. Nobody misses it where that is closed.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    let _closed = live::Aside.write_all(format!("{text}\n").as_bytes());
 }
 
 /// Epoch seconds as RFC 3339 UTC.

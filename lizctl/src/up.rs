@@ -139,7 +139,7 @@ impl Site {
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let ended_early = self.look_on(lasting, stop).await;
-        live::leave();
+        live::draw(Vec::new()).context("cannot draw on the terminal")?;
         self.housekeeping.abort();
         if let Some(ended) = ended_early {
             return ended;
@@ -149,15 +149,16 @@ impl Site {
             .await
             .context("the monitor broke down")?;
         let seen = self.see().await;
-        if let Ok(Some(summaries)) = &seen {
-            self.print(summaries)?;
-        }
+        let title = self.title();
         // Its connections end here, so that the receiver need not wait for them.
         drop(self.reader);
         self.stop_receiver.send_replace(true);
         self.receiver.await.context("the receiver broke down")??;
-        seen?.with_context(|| format!("no sample of {} was taken in this time", self.host))?;
-        Ok(())
+        let host = &self.host;
+        print(
+            &title,
+            &seen?.with_context(|| format!("no sample of {host} was taken in this time"))?,
+        )
     }
 
     /// Shows the table until it is time to stop. `Some` where the receiver or the monitor ended without being told.
@@ -214,26 +215,25 @@ impl Site {
 
     fn show(&self, summaries: &Summaries) -> anyhow::Result<()> {
         let Some((_, rows)) = live::size() else {
-            return self.print(summaries);
+            print(&self.title(), summaries)?;
+            return output::line("");
         };
         let newest = per_series(summaries, rows.saturating_sub(LINES_AROUND));
         let mut lines = vec![self.title()];
-        lines.extend(view::summaries(summaries, Some(newest)));
+        lines.extend(view::one_window(summaries, Some(newest)));
         lines.push("Ctrl-C ends it.".to_owned());
         live::draw(lines).context("cannot draw on the terminal")
     }
 
-    fn print(&self, summaries: &Summaries) -> anyhow::Result<()> {
-        output::line(self.title())?;
-        view::summaries(summaries, None)
-            .iter()
-            .try_for_each(output::line)?;
-        output::line("")
-    }
-
     fn title(&self) -> String {
-        format!("{} at {}", self.host, output::date((self.clock)()))
+        format!("{} by minute, {}", self.host, output::date((self.clock)()))
     }
+}
+
+fn print(title: &str, summaries: &Summaries) -> anyhow::Result<()> {
+    output::line(title)?;
+    let lines = view::one_window(summaries, None);
+    lines.iter().try_for_each(output::line)
 }
 
 fn broke_down(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {

@@ -8,35 +8,51 @@ use time::OffsetDateTime;
 
 pub(crate) use chart::charts;
 
+const LABEL: &str = "LABEL";
+const WINDOW: &str = "WINDOW";
+const NUMBERS: [&str; 5] = ["UNTIL (UTC)", "SAMPLES", "AVG", "MIN", "MAX"];
+
 /// One line an interval, oldest first; of each series only the newest so many, where that is given.
 pub(crate) fn summaries(summaries: &Summaries, newest: Option<usize>) -> Vec<String> {
+    table(summaries, newest, &[LABEL, WINDOW], |window, label| {
+        vec![label.to_owned(), window.to_owned()]
+    })
+}
+
+/// The same for summaries that are all of one window.
+pub(crate) fn one_window(summaries: &Summaries, newest: Option<usize>) -> Vec<String> {
+    table(summaries, newest, &[LABEL], |_, label| {
+        vec![label.to_owned()]
+    })
+}
+
+fn table(
+    summaries: &Summaries,
+    newest: Option<usize>,
+    head: &[&str],
+    name_cells: impl Fn(&str, &str) -> Vec<String>,
+) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "LABEL",
-        "WINDOW",
-        "UNTIL (UTC)",
-        "SAMPLES",
-        "AVG",
-        "MIN",
-        "MAX",
-    ]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(head.iter().chain(&NUMBERS));
     for (name, summary) in summaries {
         let (window, label) = window_and_label(name);
         let shown = newest.unwrap_or(usize::MAX);
         let skipped = summary.averages.len().saturating_sub(shown);
         for average in &summary.averages[skipped..] {
-            table.add_row([
-                label.to_owned(),
-                window.to_owned(),
+            let mut cells = name_cells(window, label);
+            cells.extend([
                 minute(average.end_sec, Date::Shown),
                 average.num_samples.to_string(),
                 number(average.avg),
                 number(average.min),
                 number(average.max),
             ]);
+            table.add_row(cells);
         }
     }
-    for column in table.column_iter_mut().skip(3) {
+    for column in table.column_iter_mut().skip(head.len() + 1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     trimmed(table)
@@ -171,6 +187,8 @@ mod tests {
         assert_eq!(summaries(&all, None), expected);
         let newest = [expected[0], expected[2], expected[3]];
         assert_eq!(summaries(&all, Some(1)), newest);
+        let without_window = newest.map(|line| format!("{}{}", &line[..8], &line[19..]));
+        assert_eq!(one_window(&all, Some(1)), without_window);
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Agent {
     /// when the first sample is taken.
     pub async fn run(self, ready: impl FnOnce(), shutdown: impl Future<Output = ()>) {
         let shared = Arc::new(Shared {
+            urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
             spool: Mutex::new(self.spool),
             news: watch::Sender::new(()),
             stop: watch::Sender::new(false),
@@ -179,6 +180,8 @@ fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// What the sampling side and the couriers have in common.
 struct Shared {
+    /// By destination, as the spool counts them.
+    urls: Vec<PublishUrl>,
     spool: Mutex<Spool>,
     news: watch::Sender<()>,
     stop: watch::Sender<bool>,
@@ -192,9 +195,11 @@ impl Shared {
 
     fn say_what_is_left(&self) {
         let spool = self.spool();
-        let left = spool.pending_most();
-        if left > 0 {
-            warn!("{left} records were not delivered before the stop");
+        for (destination, url) in self.urls.iter().enumerate() {
+            let left = spool.pending(destination);
+            if left > 0 {
+                warn!("{left} records were not delivered to {url} before the stop");
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
 ///
 /// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept and delivered then.
-/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=debug shows every publish.
+/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=lizmon_monitor=debug shows every publish.
 #[derive(Debug, Parser)]
 #[command(name = "liz-monitor", version)]
 struct Cli {

@@ -125,12 +125,6 @@ impl Spool {
         usize::try_from(self.next - from).unwrap_or(usize::MAX) - given_up
     }
 
-    /// The same for the destination that is furthest behind.
-    pub fn pending_most(&self) -> usize {
-        let destinations = 0..self.places.len();
-        destinations.map(|at| self.pending(at)).max().unwrap_or(0)
-    }
-
     /// The number of the oldest record that is still here.
     fn first(&self) -> u64 {
         self.records

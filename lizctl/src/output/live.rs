@@ -21,24 +21,16 @@ pub(crate) fn size() -> Option<(usize, usize)> {
     Some((known(columns, 80), known(rows, 24)))
 }
 
-/// Replaces what was drawn before. What does not fit on the terminal is left out.
+/// Replaces what was drawn before, by nothing too. What does not fit on the terminal is left out.
 pub(crate) fn draw(mut lines: Vec<String>) -> io::Result<()> {
-    let rows = size().map_or(usize::MAX, |(_, rows)| rows);
-    if lines.len() >= rows {
-        lines.truncate(rows.saturating_sub(2));
-        lines.push("…".to_owned());
-    }
+    let (columns, rows) = size().unwrap_or((usize::MAX, usize::MAX));
+    fit(&mut lines, columns, rows);
     let mut drawn = drawn();
     let mut out = stdout().lock();
     erase(&mut out, &drawn)?;
     paint(&mut out, &lines)?;
     *drawn = lines;
     Ok(())
-}
-
-/// Leaves on the terminal what is drawn.
-pub(crate) fn leave() {
-    drawn().clear();
 }
 
 /// stderr, for log lines: what is drawn makes room and comes back below them.
@@ -66,9 +58,32 @@ fn drawn() -> MutexGuard<'static, Vec<String>> {
     DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One row a line, and one row left for the cursor; `…` says where something is left out.
+fn fit(lines: &mut Vec<String>, columns: usize, rows: usize) {
+    if lines.len() >= rows {
+        lines.truncate(rows.saturating_sub(2));
+        lines.push("…".to_owned());
+    }
+    for line in lines {
+        if let Some((at, _)) = line.char_indices().nth(columns)
+            && let Some((last, _)) = line[..at].char_indices().next_back()
+        {
+            line.truncate(last);
+            line.push('…');
+        }
+    }
+}
+
+/// How many rows the lines take on a terminal that was made narrower since they were drawn.
+fn rows_taken(lines: &[String], columns: usize) -> usize {
+    let rows = |line: &String| line.chars().count().div_ceil(columns.max(1)).max(1);
+    lines.iter().map(rows).sum()
+}
+
 fn erase(out: &mut impl Write, drawn: &[String]) -> io::Result<()> {
     if !drawn.is_empty() {
-        let up = u16::try_from(drawn.len()).unwrap_or(u16::MAX);
+        let columns = size().map_or(usize::MAX, |(columns, _)| columns);
+        let up = u16::try_from(rows_taken(drawn, columns)).unwrap_or(u16::MAX);
         queue!(
             out,
             MoveUp(up),
@@ -79,12 +94,45 @@ fn erase(out: &mut impl Write, drawn: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// Without wrapping each line takes one row, however narrow the terminal is.
+/// Without wrapping a line takes one row, even where some of its characters are two columns wide.
 fn paint(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
     queue!(out, DisableLineWrap)?;
     for line in lines {
         writeln!(out, "{line}")?;
     }
     queue!(out, EnableLineWrap)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_fit(lines: &[&str], columns: usize, rows: usize, expected: &[&str]) {
+        let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        fit(&mut lines, columns, rows);
+        assert_eq!(lines, expected, "{columns} columns, {rows} rows");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        check_fit(&["ab", "cd"], 2, 3, &["ab", "cd"]);
+        check_fit(&["abc", "│●│"], 2, 9, &["a…", "│…"]);
+        check_fit(&["abc"], 1, 9, &["…"]);
+        check_fit(&["a", "b", "c"], 9, 3, &["a", "…"]);
+        check_fit(&["a", "b", "c"], 9, 4, &["a", "b", "c"]);
+        check_fit(&["a", "b"], 9, 1, &["…"]);
+        check_fit(&[], 0, 0, &["…"]);
+    }
+
+    #[test]
+    fn a_narrower_terminal_wraps() {
+        let lines = ["", "abcd", "abcde"].map(str::to_owned);
+        for (columns, rows) in [(80, 3), (5, 3), (4, 4), (2, 6), (0, 10)] {
+            assert_eq!(rows_taken(&lines, columns), rows, "{columns}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) fn charts(summaries: &Summaries, columns: usize) -> Vec<String> {
 
 fn chart(name: &str, summary: &Summary, room: usize) -> Vec<String> {
     let (window, label) = window_and_label(name);
-    let title = format!("{label}, {window}: average ●, least to greatest │");
+    let title = format!("{label} {window}: ● average, │ range");
     let (Some(first), Some(last)) = (summary.averages.first(), summary.averages.last()) else {
         return vec![title];
     };
@@ -166,7 +166,7 @@ mod tests {
             (900, 100.0, 60.0, 100.0),
         ]);
         let expected = "\
-cpu, by-minute: average ●, least to greatest │
+cpu by-minute: ● average, │ range
        100.00 ┤     ●
               ┤     │
         75.00 ┤     │
