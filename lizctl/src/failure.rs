@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use lizmon_client::Error;
+
 /// Put into an error by `.context(Exit::…)`; an error without one ends with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Exit {
@@ -18,10 +20,10 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// What the client of a receiver met says it by its kind.
-    fn of(error: &lizmon_client::Error) -> Option<Self> {
+    fn of(error: &Error) -> Option<Self> {
         match error {
             error if error.is_refusal_of_us() => Some(Self::Refused),
-            lizmon_client::Error::Unreachable { .. } => Some(Self::Unreachable),
+            Error::Unreachable { .. } => Some(Self::Unreachable),
             _ => None,
         }
     }
@@ -41,8 +43,26 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use lizmon_client::Obstacle;
 
     use super::*;
+
+    fn refused(status: u16) -> Error {
+        Error::Refused {
+            url: "https://localhost".parse().unwrap(),
+            status,
+            problem: None,
+            retry_after: None,
+        }
+    }
+
+    fn away() -> Error {
+        Error::Unreachable {
+            url: "https://localhost".parse().unwrap(),
+            obstacle: Obstacle::Connect,
+            cause: "below".into(),
+        }
+    }
 
     #[test]
     fn the_code_is_found_below_further_context() {
@@ -53,6 +73,11 @@ mod tests {
             (plain().context(Exit::Refused).context("while asking"), 3),
             (plain().context(Exit::Unreachable), 4),
             (anyhow::Error::from(Exit::Unreachable), 4),
+            (anyhow::Error::from(refused(403)), 3),
+            (anyhow::Error::from(refused(401)).context("while asking"), 3),
+            (refused(503).into(), 1),
+            (away().into(), 4),
+            (anyhow::Error::from(away()).context("while asking"), 4),
         ];
         for (error, code) in cases {
             assert_eq!(exit_code(&error), ExitCode::from(code), "{error:#}");

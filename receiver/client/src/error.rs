@@ -348,6 +348,16 @@ mod tests {
                 false,
             ),
             (
+                Error::ServerNotTrusted {
+                    url: url(),
+                    error: CertificateError::Other(rustls::OtherError(std::sync::Arc::new(
+                        crate::credentials::IdentityError::UriCount(2),
+                    ))),
+                },
+                "its certificate: it bears 2 URI names",
+                false,
+            ),
+            (
                 Error::NoToken {
                     url: url(),
                     status: 401,
