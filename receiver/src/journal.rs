@@ -10,6 +10,7 @@
 //! ```
 
 mod admit;
+mod commit;
 
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
@@ -23,11 +24,12 @@ use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
 use crate::problem::Rejection;
-use crate::store::record::{Group, Submission};
+use crate::store::record::Submission;
 use crate::store::{Store, StoreError};
 use crate::summarize::Summarizer;
 
 pub use admit::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
+pub use commit::Committer;
 
 /// Longest wait for company if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
@@ -41,13 +43,6 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 const COMPANY: usize = 3;
 /// How often the thread looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a round of commits is. What has changed in one round is committed in the next, so a restart replays two.
-const COMMIT_AFTER_SECS: u64 = 20;
-/// A change is also committed when so many groups came after it.
-const COMMIT_AFTER_GROUPS: u64 = 20_000;
-/// How often one shard is swept of what has ended: all of them in about ten minutes.
-const SWEEP_EVERY_SECS: u64 = 10;
-
 /// A request that waits to be made durable.
 struct Waiting {
     submission: Submission,
@@ -79,19 +74,12 @@ impl Journal {
         clock: Clock,
     ) -> std::io::Result<(Self, JoinHandle<Result<(), StoreError>>)> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
-        let upkeep = Upkeep {
-            committed_at: clock(),
-            committed_position: summarizer.position(),
-            swept_at: clock(),
-        };
         let writer = Writer {
-            store,
-            summarizer,
+            committer: Committer::new(store, summarizer, clock()),
             waiting,
             gather_window,
             clock,
             company: 0,
-            upkeep,
         };
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -117,21 +105,12 @@ impl Journal {
 }
 
 struct Writer {
-    store: Box<dyn Store>,
-    summarizer: Summarizer,
+    committer: Committer,
     waiting: Receiver<Waiting>,
     gather_window: Duration,
     clock: Clock,
     /// How many requests the last group had, if this one came right behind it.
     company: usize,
-    upkeep: Upkeep,
-}
-
-/// When things were last done.
-struct Upkeep {
-    committed_at: u64,
-    committed_position: u64,
-    swept_at: u64,
 }
 
 impl Writer {
@@ -146,13 +125,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.upkeep();
+            self.committer.upkeep((self.clock)());
         }
-        while self
-            .summarizer
-            .commit_oldest(&mut *self.store, u64::MAX, (self.clock)())?
-        {}
-        Ok(())
+        self.committer.finish((self.clock)())
     }
 
     /// The next request. When none follows the last group within the gather window, the company is gone, and whoever
@@ -189,113 +164,15 @@ impl Writer {
         group
     }
 
-    fn process(&mut self, waiting: Vec<Waiting>) {
-        let summaries = self.summarizer.summaries();
-        let mut admission = admit::Admission::new(&summaries);
-        let mut group = Group::default();
-        let mut admitted = Vec::with_capacity(waiting.len());
-        for request in waiting {
-            match admission.admit(&request.submission, request.now) {
-                Ok(novelty) => {
-                    if novelty == admit::Novelty::New {
-                        group.push(&request.submission);
-                    }
-                    admitted.push((request, novelty));
-                }
-                Err(rejection) => answer(request, Err(rejection)),
-            }
-        }
-        let position = if group.is_empty() {
-            Ok(self.summarizer.position())
-        } else {
-            self.store.append(&group.seal())
-        };
-        match position {
-            Ok(position) => {
-                for (request, novelty) in admitted {
-                    let counted = self.count(position, &request.submission, novelty);
-                    answer(request, counted);
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    requests = admitted.len(),
-                    "nothing can be stored"
-                );
-                for (request, _) in admitted {
-                    answer(request, Err(Code::StoreUnavailable.into()));
-                }
-            }
+    fn process(&mut self, group: Vec<Waiting>) {
+        let requests = group
+            .iter()
+            .map(|waiting| (&waiting.submission, waiting.now));
+        let answers = self.committer.take(requests);
+        for (waiting, answer) in group.into_iter().zip(answers) {
+            let _gone_meanwhile = waiting.reply.send(answer);
         }
     }
-
-    fn count(
-        &mut self,
-        position: u64,
-        submission: &Submission,
-        novelty: admit::Novelty,
-    ) -> Result<BatchAnswer, Rejection> {
-        let view = submission
-            .read()
-            .map_err(|_| Rejection::from(Code::InternalError))?;
-        if novelty == admit::Novelty::New {
-            return Ok(self.summarizer.apply(position, &view));
-        }
-        self.summarizer.note_duplicates(&view);
-        Ok(BatchAnswer {
-            accepted: 0,
-            duplicate: view.len() as u64,
-        })
-    }
-
-    /// Commits what has become old, a shard at a time, so that nobody waits long behind it.
-    fn upkeep(&mut self) {
-        let now = (self.clock)();
-        let position = self.summarizer.position();
-        let Upkeep {
-            committed_at,
-            committed_position,
-            swept_at,
-        } = self.upkeep;
-        if now.saturating_sub(committed_at) >= COMMIT_AFTER_SECS
-            || position - committed_position >= COMMIT_AFTER_GROUPS
-        {
-            // Everything that had changed by then is committed before the next round begins.
-            match self
-                .summarizer
-                .commit_oldest(&mut *self.store, committed_position + 1, now)
-            {
-                Ok(true) => (),
-                Ok(false) => {
-                    self.upkeep.committed_at = now;
-                    self.upkeep.committed_position = position;
-                }
-                Err(error) => self.upkeep_failed(&error, now),
-            }
-        }
-        if now.saturating_sub(swept_at) >= SWEEP_EVERY_SECS {
-            self.upkeep.swept_at = now;
-            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
-                self.upkeep_failed(&error, now);
-            }
-        }
-    }
-
-    /// Nothing is lost: what was not committed is in the journal. Tried again after a while.
-    fn upkeep_failed(&mut self, error: &StoreError, now: u64) {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            "summaries cannot be committed"
-        );
-        self.upkeep.committed_at = now;
-        self.upkeep.swept_at = now;
-    }
-}
-
-/// Answers a request, if it still waits.
-fn answer(request: Waiting, result: Result<BatchAnswer, Rejection>) {
-    let _gone_meanwhile = request.reply.send(result);
 }
 
 #[cfg(test)]

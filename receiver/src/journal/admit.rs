@@ -58,7 +58,7 @@ impl<'s> Admission<'s> {
         now: u64,
     ) -> Result<Novelty, Rejection> {
         let view = submission
-            .read()
+            .view()
             .map_err(|_| Rejection::from(Code::InternalError))?;
         let hosts = self.summaries.shard_with(view.host);
         let host = hosts.get(view.host);

@@ -53,7 +53,7 @@ fn summarizer() -> Summarizer {
 
 fn count(summarizer: &mut Summarizer, submission: &Submission) {
     let position = summarizer.position() + 1;
-    summarizer.apply(position, &submission.read().unwrap());
+    summarizer.apply(position, &submission.view().unwrap());
 }
 
 /// Judges submissions as one group, and gives what each of them is refused for.

@@ -71,14 +71,9 @@ impl Submission {
         &self.bytes
     }
 
-    /// What was submitted.
-    pub fn read(&self) -> Result<SubmissionView<'_>, Corrupt> {
-        let (view, rest) = SubmissionView::read(&self.bytes)?;
-        if rest.is_empty() {
-            Ok(view)
-        } else {
-            Err(Corrupt)
-        }
+    /// What was submitted. It was encoded from checked values, so it is not checked again.
+    pub fn view(&self) -> Result<SubmissionView<'_>, Corrupt> {
+        SubmissionView::parse(&self.bytes).map(|(view, _)| view)
     }
 }
 
@@ -155,7 +150,7 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> SubmissionView<'a> {
-    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+    fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
         let mut outer = Reader(bytes);
         let length = outer.u32()? as usize;
         let mut reader = Reader(outer.take(length)?);
@@ -174,8 +169,13 @@ impl<'a> SubmissionView<'a> {
             count,
             records: reader,
         };
-        view.check()?;
         Ok((view, outer.0))
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+        let (view, rest) = Self::parse(bytes)?;
+        view.check()?;
+        Ok((view, rest))
     }
 
     /// Walks through everything once, so that the iterators need not fail.

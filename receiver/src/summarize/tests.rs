@@ -74,7 +74,7 @@ impl Pipeline {
         let mut group = Group::default();
         group.push(submission);
         let position = self.store.append(&group.seal()).unwrap();
-        self.summarizer.apply(position, &submission.read().unwrap())
+        self.summarizer.apply(position, &submission.view().unwrap())
     }
 
     /// Durable but not counted: the moment between the sync and the memory.

@@ -1,0 +1,146 @@
+//! What the journal's thread does, without the thread: one group after another, and what is due between them.
+
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::sample::BatchAnswer;
+
+use super::admit::{Admission, Novelty};
+use crate::problem::Rejection;
+use crate::store::record::{Group, Submission};
+use crate::store::{Position, Store, StoreError};
+use crate::summarize::Summarizer;
+
+/// How long a round of commits is. What has changed in one round is committed in the next, so a restart replays two.
+const COMMIT_AFTER_SECS: u64 = 20;
+/// A change is also committed when so many groups came after it.
+const COMMIT_AFTER_GROUPS: u64 = 20_000;
+/// How often one shard is swept of what has ended: all of them in about ten minutes.
+const SWEEP_EVERY_SECS: u64 = 10;
+
+/// A store, its numbers, and the one order in which they change. No thread, no clock: `now` is an argument.
+pub struct Committer {
+    store: Box<dyn Store>,
+    summarizer: Summarizer,
+    committed_at: u64,
+    committed_position: Position,
+    swept_at: u64,
+}
+
+impl Committer {
+    /// A committer on an opened store.
+    pub fn new(store: Box<dyn Store>, summarizer: Summarizer, now: u64) -> Self {
+        let committed_position = summarizer.position();
+        Self {
+            store,
+            summarizer,
+            committed_at: now,
+            committed_position,
+            swept_at: now,
+        }
+    }
+
+    /// The numbers and their writer.
+    pub fn summarizer(&self) -> &Summarizer {
+        &self.summarizer
+    }
+
+    /// Takes the requests of one group, each with the moment it is judged by: admits or refuses each as a whole, makes
+    /// what was admitted durable with one append, counts it, and gives the answers in the requests' order.
+    pub fn take<'a>(
+        &mut self,
+        requests: impl Iterator<Item = (&'a Submission, u64)>,
+    ) -> Vec<Result<BatchAnswer, Rejection>> {
+        let summaries = self.summarizer.summaries();
+        let mut admission = Admission::new(&summaries);
+        let mut group = Group::default();
+        let mut verdicts = Vec::new();
+        for (submission, now) in requests {
+            let verdict = admission.admit(submission, now);
+            if matches!(verdict, Ok(Novelty::New)) {
+                group.push(submission);
+            }
+            verdicts.push((submission, verdict));
+        }
+        let position = if group.is_empty() {
+            Ok(self.summarizer.position())
+        } else {
+            self.store.append(&group.seal())
+        };
+        if let Err(error) = &position {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, requests = verdicts.len(), "nothing can be stored");
+        }
+        let answer = |(submission, verdict): (&Submission, Result<Novelty, Rejection>)| {
+            let novelty = verdict?;
+            match &position {
+                Ok(position) => self.count(*position, submission, novelty),
+                Err(_) => Err(Code::StoreUnavailable.into()),
+            }
+        };
+        verdicts.into_iter().map(answer).collect()
+    }
+
+    fn count(
+        &mut self,
+        position: Position,
+        submission: &Submission,
+        novelty: Novelty,
+    ) -> Result<BatchAnswer, Rejection> {
+        let view = submission
+            .view()
+            .map_err(|_| Rejection::from(Code::InternalError))?;
+        if novelty == Novelty::New {
+            return Ok(self.summarizer.apply(position, &view));
+        }
+        self.summarizer.note_duplicates(&view);
+        Ok(BatchAnswer {
+            accepted: 0,
+            duplicate: view.len() as u64,
+        })
+    }
+
+    /// Commits what has become old, a shard at a time, so that nobody waits long behind it.
+    pub fn upkeep(&mut self, now: u64) {
+        let position = self.summarizer.position();
+        let is_due = now.saturating_sub(self.committed_at) >= COMMIT_AFTER_SECS
+            || position - self.committed_position >= COMMIT_AFTER_GROUPS;
+        if is_due {
+            // Everything that had changed by then is committed before the next round begins.
+            match self
+                .summarizer
+                .commit_oldest(&mut *self.store, self.committed_position + 1, now)
+            {
+                Ok(true) => (),
+                Ok(false) => {
+                    self.committed_at = now;
+                    self.committed_position = position;
+                }
+                Err(error) => self.put_off(&error, now),
+            }
+        }
+        if now.saturating_sub(self.swept_at) >= SWEEP_EVERY_SECS {
+            self.swept_at = now;
+            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
+                self.put_off(&error, now);
+            }
+        }
+    }
+
+    /// Nothing is lost: what was not committed is in the journal. Tried again after a while.
+    fn put_off(&mut self, error: &StoreError, now: u64) {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "summaries cannot be committed"
+        );
+        self.committed_at = now;
+        self.swept_at = now;
+    }
+
+    /// Commits everything, so that the next start has nothing to replay.
+    pub fn finish(&mut self, now: u64) -> Result<(), StoreError> {
+        while self
+            .summarizer
+            .commit_oldest(&mut *self.store, Position::MAX, now)?
+        {}
+        Ok(())
+    }
+}
