@@ -327,7 +327,7 @@ impl Courier {
                 .publish(&self.host, record.epoch, &record.values, Some(key), now)
                 .await;
         }
-        let batch = Batch { producer, records };
+        let batch = Batch { producer, records, dropped: Vec::new() };
         let answer = self.client.publish_batch(&self.host, &batch, now).await?;
         debug!(
             "{} took {} records and knew {}",

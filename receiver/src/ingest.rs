@@ -228,7 +228,10 @@ pub fn batch(permit: Permit<Ingest>, body: &TakenBody, now: u64) -> Result<Submi
         .records
         .iter()
         .map(|record| (Some(record.seq), record.epoch, &record.values));
-    Ok(Submission::new(&host, certificate_end, Some(batch.producer)).with_records(records))
+    Ok(
+        Submission::new(&host, certificate_end, Some(batch.producer))
+            .with_records_and_dropped(records, &batch.dropped),
+    )
 }
 
 /// The request's idempotency key: an RFC 8941 string with ours in it.

@@ -71,8 +71,12 @@ pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delive
             producer: *id,
             received: producer.set.received(),
             duplicate: producer.duplicate,
-            missing: producer.set.missing().collect(),
-            dropped: Vec::new(),
+            missing: producer.dropped.take_out_of(producer.set.missing()),
+            dropped: producer
+                .dropped
+                .without(producer.set.ranges())
+                .map(|(from, to, why)| (from, to, why.to_owned()))
+                .collect(),
         })
         .collect();
     producers.sort_by_key(|producer| producer.producer);

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
-use lizmon_summary::{DeliverySet, Series, TIERS};
+use lizmon_summary::{DeliverySet, DroppedSet, Series, TIERS};
 
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
@@ -38,6 +38,8 @@ pub struct Host {
 pub struct Producer {
     /// The numbers that have arrived.
     pub set: DeliverySet,
+    /// The numbers that it gave up.
+    pub dropped: DroppedSet,
     /// How many records came again.
     pub duplicate: u64,
     /// The greatest epoch of its records: a day after it none of them could be accepted any more.
@@ -329,6 +331,14 @@ impl Host {
             }
             answer.accepted += 1;
         }
+        let producer = submission
+            .producer
+            .and_then(|id| self.producers.get_mut(&id));
+        if let Some(producer) = producer {
+            for (from, to, why) in submission.dropped() {
+                producer.dropped.insert(from, to, why);
+            }
+        }
         answer
     }
 
@@ -370,6 +380,11 @@ impl Producer {
         KeptProducer {
             producer,
             ranges: self.set.ranges().to_vec(),
+            dropped: self
+                .dropped
+                .iter()
+                .map(|(from, to, why)| (from, to, why.into()))
+                .collect(),
             duplicate: self.duplicate,
             last_epoch: self.last_epoch,
         }
@@ -412,28 +427,29 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
             );
         }
     }
-    for KeptProducer {
-        producer,
-        ranges,
-        duplicate,
-        last_epoch,
-    } in kept.producers
-    {
-        match DeliverySet::from_ranges(ranges) {
-            Ok(set) => {
-                host.producers.insert(
-                    producer,
-                    Producer {
-                        set,
-                        duplicate,
-                        last_epoch,
-                    },
-                );
-            }
-            Err(_) => {
-                tracing::error!(host = kept.name, %producer, "a delivery set in the store is impossible and left out")
-            }
+    for kept_producer in kept.producers {
+        let KeptProducer {
+            producer,
+            ranges,
+            dropped,
+            duplicate,
+            last_epoch,
+        } = kept_producer;
+        let Ok(set) = DeliverySet::from_ranges(ranges) else {
+            tracing::error!(host = kept.name, %producer, "a delivery set in the store is impossible and left out");
+            continue;
+        };
+        let mut given_up = DroppedSet::new();
+        for (from, to, why) in dropped {
+            given_up.insert(from, to, &why);
         }
+        let kept = Producer {
+            set,
+            dropped: given_up,
+            duplicate,
+            last_epoch,
+        };
+        host.producers.insert(producer, kept);
     }
     (kept.name.into(), host)
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use lizmon_protocol::problem::{Code, ValueError};
 use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
 use lizmon_summary::window::Refused;
-use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, TIERS, accepts};
+use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, TIERS, accepts};
 
 use crate::problem::Rejection;
 use crate::store::record::{RecordView, Submission, SubmissionView};
@@ -67,7 +67,9 @@ impl<'s> Admission<'s> {
         fresh.check_epochs(&view, now)?;
         fresh.check_producer(&view, host, pending, now)?;
         let labels = fresh.check_labels(&view, host, pending, now)?;
-        let novelty = if fresh.is_empty() || view.is_empty() {
+        let says_nothing =
+            (fresh.is_empty() || view.is_empty()) && !news_of_dropped(&view, host, now)?;
+        let novelty = if says_nothing {
             Novelty::Known
         } else {
             Novelty::New
@@ -267,6 +269,41 @@ impl Fresh {
             }
         }
     }
+}
+
+/// Whether the submission gives up numbers of which that was not known; or a refusal, if it would be too many ranges.
+fn news_of_dropped(
+    view: &SubmissionView<'_>,
+    host: Option<&Host>,
+    now: u64,
+) -> Result<bool, Rejection> {
+    let Some(producer) = view.producer else {
+        return Ok(false);
+    };
+    let known = host
+        .and_then(|host| host.producers.get(&producer))
+        .map(|producer| &producer.dropped);
+    let mut news = view
+        .dropped()
+        .filter(|(from, to, _)| known.is_none_or(|known| known.would_change(*from, *to)))
+        .peekable();
+    if news.peek().is_none() {
+        return Ok(false);
+    }
+    let before = known.map_or(0, DroppedSet::len);
+    let mut after = known.cloned().unwrap_or_default();
+    for (from, to, why) in news {
+        after.insert(from, to, why);
+    }
+    if after.len() > PRODUCER_RANGES_MAX.max(before) {
+        return Err(invalid(
+            format!(
+                "the producer would have given up more than {PRODUCER_RANGES_MAX} ranges: join neighbours under one reason"
+            ),
+            now,
+        ));
+    }
+    Ok(true)
 }
 
 fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {

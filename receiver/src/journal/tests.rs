@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lizmon_protocol::name::Label;
-use lizmon_protocol::sample::{Epoch, ProducerId, SampleSet, Seq, Value};
+use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value};
 use uuid::Uuid;
 
 use super::admit::{Admission, Novelty};
@@ -202,6 +202,63 @@ fn who_is_over_the_limit_may_fill_gaps() {
         &[keyed(producer(1), &[(2, NOW)], &cpu)],
     );
     assert_eq!(verdicts, [Ok(Novelty::New)]);
+}
+
+fn giving_up(id: ProducerId, ranges: &[(u64, u64)]) -> Submission {
+    let dropped = |(from, to): &(u64, u64)| Dropped {
+        from: Seq::new(*from).unwrap(),
+        to: Seq::new(*to).unwrap(),
+        why: Label::new("too old").unwrap(),
+    };
+    let dropped: Vec<_> = ranges.iter().map(dropped).collect();
+    Submission::new(&"web1".parse().unwrap(), 9, Some(id))
+        .with_records_and_dropped(std::iter::empty(), &dropped)
+}
+
+#[test]
+fn what_was_given_up_is_news_once() {
+    let mut summarizer = summarizer();
+    count(
+        &mut summarizer,
+        &keyed(producer(1), &[(1, NOW), (9, NOW)], &labels(0..1)),
+    );
+    let verdict = |summarizer: &Summarizer, ranges: &[(u64, u64)]| {
+        judge(&summarizer.summaries(), &[giving_up(producer(1), ranges)])
+    };
+    assert_eq!(verdict(&summarizer, &[(2, 5)]), [Ok(Novelty::New)]);
+    count(&mut summarizer, &giving_up(producer(1), &[(2, 5)]));
+    assert_eq!(
+        verdict(&summarizer, &[(2, 5), (3, 3)]),
+        [Ok(Novelty::Known)]
+    );
+    assert_eq!(verdict(&summarizer, &[(5, 6)]), [Ok(Novelty::New)]);
+    assert_eq!(verdict(&summarizer, &[]), [Ok(Novelty::Known)]);
+    let summaries = summarizer.summaries();
+    let hosts = summaries.shard_with("web1");
+    let kept = &hosts["web1"].producers[&producer(1)];
+    assert_eq!(kept.dropped.take_out_of(kept.set.missing()), [(6, 8)]);
+}
+
+#[test]
+fn given_up_ranges_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    count(
+        &mut summarizer,
+        &keyed(producer(1), &[(1, NOW)], &labels(0..1)),
+    );
+    let apart: Vec<_> = (1..=PRODUCER_RANGES_MAX as u64 + 1)
+        .map(|at| (2 * at, 2 * at))
+        .collect();
+    let at_limit = giving_up(producer(1), &apart[..PRODUCER_RANGES_MAX]);
+    assert_eq!(
+        judge(&summarizer.summaries(), std::slice::from_ref(&at_limit)),
+        [Ok(Novelty::New)]
+    );
+    count(&mut summarizer, &at_limit);
+    let over = giving_up(producer(1), &apart);
+    let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
+    let verdicts = judge(&summarizer.summaries(), &[over, joining]);
+    assert_eq!(verdicts, [Err(Code::InvalidValues), Ok(Novelty::New)]);
 }
 
 /// A journal on a disk that the test can break.

@@ -57,6 +57,7 @@ fn host(name: &str, buckets: Vec<KeptBucket>) -> HostState {
     let producer = KeptProducer {
         producer: "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap(),
         ranges: vec![(1, 7), (9, (1 << 53) - 1)],
+        dropped: vec![(8, 8, "too old".into())],
         duplicate: 3,
         last_epoch: 5,
     };

@@ -7,7 +7,7 @@
 //! host(id, name, shard, last_epoch, certificate_end)
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one at its slot
-//! producer(host, producer, duplicate, last_epoch, ranges)
+//! producer(host, producer, duplicate, last_epoch, ranges, dropped)   dropped as JSON: [[from, to, why]…]
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -44,7 +44,7 @@ const SCHEMA: &str = "
         PRIMARY KEY(series, tier, slot)) WITHOUT ROWID;
     CREATE TABLE producer(
         host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE, producer BLOB NOT NULL,
-        duplicate INTEGER NOT NULL, last_epoch INTEGER NOT NULL, ranges BLOB NOT NULL,
+        duplicate INTEGER NOT NULL, last_epoch INTEGER NOT NULL, ranges BLOB NOT NULL, dropped TEXT NOT NULL,
         PRIMARY KEY(host, producer)) WITHOUT ROWID;
 ";
 
@@ -193,7 +193,7 @@ impl EmbeddedStore {
 
     fn producers_of(&self, host: i64) -> Result<Vec<KeptProducer>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT producer, duplicate, last_epoch, ranges FROM producer WHERE host = ?1",
+            "SELECT producer, duplicate, last_epoch, ranges, dropped FROM producer WHERE host = ?1",
         )?;
         let mut rows = statement.query([host])?;
         let mut producers = Vec::new();
@@ -203,6 +203,7 @@ impl EmbeddedStore {
                 duplicate: row.get::<_, i64>(1)? as u64,
                 last_epoch: row.get::<_, i64>(2)? as u64,
                 ranges: decode_ranges(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?),
+                dropped: decode_dropped(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?),
             });
         }
         Ok(producers)
@@ -241,14 +242,16 @@ fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), Stor
     for kept in &host.producers {
         transaction
             .prepare_cached(
-                "INSERT INTO producer(host, producer, duplicate, last_epoch, ranges) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO producer(host, producer, duplicate, last_epoch, ranges, dropped)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
                 id,
                 kept.producer.as_bytes(),
                 kept.duplicate as i64,
                 kept.last_epoch as i64,
-                encode_ranges(&kept.ranges)
+                encode_ranges(&kept.ranges),
+                serde_json::to_string(&kept.dropped).unwrap_or_else(|_| "[]".to_owned()),
             ])?;
     }
     Ok(())
@@ -310,6 +313,14 @@ fn decode_ranges(bytes: &[u8]) -> Vec<(u64, u64)> {
         .iter()
         .map(|pair| (word(&pair[..8]), word(&pair[8..])))
         .collect()
+}
+
+/// What is no JSON of dropped ranges was damaged: then the numbers show as missing again, and nothing is miscounted.
+fn decode_dropped(text: &str) -> Vec<(u64, u64, Box<str>)> {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::error!(%error, "dropped ranges in the store are damaged and left out");
+        Vec::new()
+    })
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

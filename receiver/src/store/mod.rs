@@ -122,6 +122,8 @@ pub struct KeptProducer {
     pub producer: ProducerId,
     /// The numbers that have arrived, as inclusive ranges.
     pub ranges: Vec<(u64, u64)>,
+    /// The numbers that were given up, and why.
+    pub dropped: Vec<(u64, u64, Box<str>)>,
     /// How many records came again.
     pub duplicate: u64,
     /// The greatest epoch of its records.

@@ -3,15 +3,16 @@
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
 //! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | producer: 0 u8, or 1 u8 and 16 bytes
-//!             | records u32 | record…
+//!             | records u32 | record… | dropped ranges u16 | dropped…
 //! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
 //! value       label: length u8, bytes | f64
+//! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
 //! All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and never a panic.
 
 use lizmon_protocol::name::{Label, NodeName};
-use lizmon_protocol::sample::{Epoch, ProducerId, SampleSet, Seq, Value};
+use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 5;
@@ -45,25 +46,48 @@ impl Submission {
     }
 
     /// Adds the records, which ends the submission.
-    pub fn with_records<'a, I>(mut self, records: I) -> Self
+    pub fn with_records<'a, I>(self, records: I) -> Self
+    where
+        I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
+    {
+        self.with_records_and_dropped(records, &[])
+    }
+
+    /// Adds the records and the numbers that were given up, which ends the submission.
+    pub fn with_records_and_dropped<'a, I>(mut self, records: I, dropped: &[Dropped]) -> Self
     where
         I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
     {
         push_u32(&mut self.bytes, records.len());
         for (seq, epoch, values) in records {
-            self.bytes
-                .extend_from_slice(&seq.map_or(0, Seq::get).to_le_bytes());
-            self.bytes.extend_from_slice(&epoch.secs().to_le_bytes());
-            let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
-            self.bytes.extend_from_slice(&count.to_le_bytes());
-            for (label, value) in values.iter().take(usize::from(count)) {
+            self.push_u64(seq.map_or(0, Seq::get));
+            self.push_u64(epoch.secs());
+            let count = self.push_count(values.len());
+            for (label, value) in values.iter().take(count) {
                 push_text(&mut self.bytes, label.as_str());
                 self.bytes.extend_from_slice(&value.get().to_le_bytes());
             }
         }
+        let count = self.push_count(dropped.len());
+        for Dropped { from, to, why } in &dropped[..count] {
+            self.push_u64(from.get());
+            self.push_u64(to.get());
+            push_text(&mut self.bytes, why.as_str());
+        }
         let length = u32::try_from(self.bytes.len() - 4).unwrap_or(u32::MAX);
         self.bytes[..4].copy_from_slice(&length.to_le_bytes());
         self
+    }
+
+    fn push_u64(&mut self, number: u64) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// Values of a record and dropped ranges of a batch are far fewer than fit: their limits are in the protocol.
+    fn push_count(&mut self, count: usize) -> usize {
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        self.bytes.extend_from_slice(&count.to_le_bytes());
+        usize::from(count)
     }
 
     /// The submission as it stands in a group.
@@ -194,11 +218,29 @@ impl<'a> SubmissionView<'a> {
                 Value::new(value).ok_or(Corrupt)?;
             }
         }
+        let count = usize::from(reader.u16()?);
+        for _ in 0..count {
+            let (from, to, why) = reader.dropped()?;
+            Label::new(why).map_err(|_| Corrupt)?;
+            if from == 0 || to < from || self.producer.is_none() {
+                return Err(Corrupt);
+            }
+        }
         if reader.0.is_empty() {
             Ok(())
         } else {
             Err(Corrupt)
         }
+    }
+
+    /// The numbers that were given up: first, last, why.
+    pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
+        let mut reader = self.records;
+        for _ in 0..self.count {
+            let _skipped = RecordView::read(&mut reader);
+        }
+        let count = reader.u16().map_or(0, usize::from);
+        (0..count).map_while(move |_| reader.dropped().ok())
     }
 
     /// The records, in the order they were sent.
@@ -225,7 +267,7 @@ impl<'a> RecordView<'a> {
             number => Some(Seq::new(number).ok_or(Corrupt)?),
         };
         let epoch = reader.u64()?;
-        let count = usize::from(u16::from_le_bytes(reader.array()?));
+        let count = usize::from(reader.u16()?);
         let values = *reader;
         for _ in 0..count {
             reader.value()?;
@@ -277,6 +319,14 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
+    fn u16(&mut self) -> Result<u16, Corrupt> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn dropped(&mut self) -> Result<(u64, u64, &'a str), Corrupt> {
+        Ok((self.u64()?, self.u64()?, self.text()?))
+    }
+
     fn u32(&mut self) -> Result<u32, Corrupt> {
         self.array().map(u32::from_le_bytes)
     }
@@ -313,13 +363,15 @@ mod tests {
 
     fn submission(host: &str) -> Submission {
         let body = br#"{"producer":"1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b","records":[
-            {"seq":1,"epoch":1465001814,"values":{"cpu":4.98,"disk:/":-0.0}},{"seq":2,"epoch":1465001815,"values":{}}]}"#;
+            {"seq":1,"epoch":1465001814,"values":{"cpu":4.98,"disk:/":-0.0}},{"seq":2,"epoch":1465001815,"values":{}}],
+            "dropped":[[3,5,"too old"],[9,9,"the disk was full"]]}"#;
         let batch = parse_batch(body).unwrap();
         let records = batch
             .records
             .iter()
             .map(|record| (Some(record.seq), record.epoch, &record.values));
-        Submission::new(&host.parse().unwrap(), 7, Some(batch.producer)).with_records(records)
+        Submission::new(&host.parse().unwrap(), 7, Some(batch.producer))
+            .with_records_and_dropped(records, &batch.dropped)
     }
 
     fn group() -> Vec<u8> {
@@ -360,6 +412,8 @@ mod tests {
             ]
         );
         assert!(records[1].is_empty());
+        let dropped: Vec<_> = first.dropped().collect();
+        assert_eq!(dropped, [(3, 5, "too old"), (9, 9, "the disk was full")]);
     }
 
     #[test]

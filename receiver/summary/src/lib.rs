@@ -16,13 +16,16 @@
 //! | [`aggregate`] | count, sum, least and greatest of one interval; rounding |
 //! | [`series`] | one label of one host: a ring of intervals per tier |
 //! | [`delivery`] | which numbers of a producer have arrived |
+//! | [`dropped`] | which numbers a producer gave up, and why |
 
 pub mod aggregate;
 pub mod delivery;
+pub mod dropped;
 pub mod series;
 pub mod window;
 
 pub use aggregate::{Aggregate, round_to_cents};
 pub use delivery::DeliverySet;
+pub use dropped::DroppedSet;
 pub use series::{Bucket, Series};
 pub use window::{AHEAD_SECS_MAX, Average, Refused, TIERS, Tier, Window, accepts};

@@ -1,0 +1,340 @@
+//! Bodies of POSTs, read strictly and completely: every bad value is named, so that one answer is enough to mend it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{
+    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, Batch, Dropped, Epoch, MalformedProducer,
+    RECORD_LABELS_MAX, Record, SampleSet, Seq, Value,
+};
+use crate::name::Label;
+use crate::problem::ValueError;
+
+/// Most bad values named in one answer; the rest would tell nothing new.
+pub const ERRORS_SHOWN_MAX: usize = 100;
+
+/// Why the body of a POST was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BodyError {
+    /// Not JSON, or not the JSON this route takes.
+    #[error("{0}")]
+    Malformed(String),
+    /// More records than one batch may have.
+    #[error("a batch has at most {BATCH_RECORDS_MAX} records")]
+    TooManyRecords,
+    /// Good JSON with bad values in it.
+    #[error("{} of the values cannot be taken", .0.len())]
+    Values(Vec<ValueError>),
+}
+
+/// Reads the body of `POST /api/perf/{host}/{epoch}`.
+///
+/// ```
+/// use lizmon_protocol::sample::parse_sample_set;
+/// let set = parse_sample_set(br#"{"cpu": 4.98, "mem": "61.2"}"#).unwrap();
+/// assert_eq!(set.iter().map(|(_, value)| value.get()).sum::<f64>(), 66.18);
+/// ```
+pub fn parse_sample_set(body: &[u8]) -> Result<SampleSet<'_>, BodyError> {
+    let raw: RawSet<'_> = from_json(body)?;
+    let mut errors = Errors::default();
+    let set = take_set(raw, 0, &mut errors);
+    errors.none_or_refuse(set)
+}
+
+/// Reads the body of `POST /api/perf/{host}`.
+pub fn parse_batch(body: &[u8]) -> Result<Batch<'_>, BodyError> {
+    let raw: RawBatch<'_> = from_json(body)?;
+    let RawRecords::Within(raw_records) = raw.records else {
+        return Err(BodyError::TooManyRecords);
+    };
+    let mut errors = Errors::default();
+    let producer = raw.producer.parse().ok();
+    if producer.is_none() {
+        errors.push(None, None, MalformedProducer.to_string());
+    }
+    let mut records = Vec::with_capacity(raw_records.len());
+    for (at, raw) in raw_records.into_iter().enumerate() {
+        let seq = take_integer(raw.seq, Seq::new);
+        if seq.is_none() {
+            errors.push(Some(at), None, "seq is not a whole number from 1 to 2^53-1");
+        }
+        let epoch = take_integer(raw.epoch, Epoch::new);
+        if epoch.is_none() {
+            errors.push(Some(at), None, "epoch is not whole seconds since 1970 UTC");
+        }
+        let values = take_set(raw.values, at, &mut errors);
+        if let (Some(seq), Some(epoch)) = (seq, epoch) {
+            records.push(Record { seq, epoch, values });
+        }
+    }
+    let dropped = take_dropped(&raw.dropped, &mut errors);
+    match producer {
+        Some(producer) => errors.none_or_refuse(Batch {
+            producer,
+            records,
+            dropped,
+        }),
+        None => Err(BodyError::Values(errors.shown)),
+    }
+}
+
+fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<Dropped> {
+    if raw.len() > BATCH_DROPPED_MAX {
+        errors.push(
+            None,
+            None,
+            format!("a batch has at most {BATCH_DROPPED_MAX} dropped ranges"),
+        );
+        return Vec::new();
+    }
+    let mut dropped = Vec::with_capacity(raw.len());
+    for RawDropped(from, to, why) in raw {
+        let range = (take_integer(from, Seq::new), take_integer(to, Seq::new));
+        match (range, Label::new(why.clone())) {
+            ((Some(from), Some(to)), Ok(why)) if from <= to => {
+                dropped.push(Dropped {
+                    from,
+                    to,
+                    why: why.into_owned(),
+                });
+            }
+            ((Some(from), Some(to)), Err(error)) if from <= to => {
+                errors.push(
+                    None,
+                    None,
+                    format!("the reason of a dropped range: {error}"),
+                );
+            }
+            _ => errors.push(
+                None,
+                None,
+                "a dropped range is [from, to, \"why\"] with 1 <= from <= to <= 2^53-1",
+            ),
+        }
+    }
+    dropped
+}
+
+fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8: {error}")))?;
+    serde_json::from_str(text).map_err(|error| BodyError::Malformed(error.to_string()))
+}
+
+/// The bad values found so far, the first of them kept.
+#[derive(Default)]
+struct Errors {
+    shown: Vec<ValueError>,
+}
+
+impl Errors {
+    fn push(&mut self, record: Option<usize>, label: Option<&str>, reason: impl Into<String>) {
+        if self.shown.len() < ERRORS_SHOWN_MAX {
+            let label = label.map(|label| label.chars().take(LABEL_CHARS_SHOWN).collect());
+            self.shown.push(ValueError {
+                record,
+                label,
+                reason: reason.into(),
+            });
+        }
+    }
+
+    fn none_or_refuse<T>(self, value: T) -> Result<T, BodyError> {
+        if self.shown.is_empty() {
+            Ok(value)
+        } else {
+            Err(BodyError::Values(self.shown))
+        }
+    }
+}
+
+/// As much of a refused label as an answer repeats.
+const LABEL_CHARS_SHOWN: usize = 128;
+
+fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSet<'a> {
+    let mut values = Vec::with_capacity(raw.values.len());
+    for (label, raw_value) in raw.values {
+        match (Label::new(label.clone()), take_value(raw_value)) {
+            (Ok(label), Ok(value)) => values.push((label, value)),
+            (Err(error), _) => errors.push(Some(record), Some(&label), error.to_string()),
+            (_, Err(reason)) => errors.push(Some(record), Some(&label), reason),
+        }
+    }
+    if raw.more_than_allowed {
+        errors.push(
+            Some(record),
+            None,
+            format!("a record has at most {RECORD_LABELS_MAX} labels"),
+        );
+    } else if let Some(label) = find_repeated(&values) {
+        errors.push(
+            Some(record),
+            Some(label),
+            "the label stands twice in one record",
+        );
+    }
+    SampleSet(values)
+}
+
+/// The first label that stands a second time. A handful is compared in place; a hash set pays for more.
+fn find_repeated<'s>(values: &'s [(Label<'_>, Value)]) -> Option<&'s str> {
+    const COMPARED_IN_PLACE_MAX: usize = 16;
+    let labels = || values.iter().map(|(label, _)| label.as_str());
+    if values.len() <= COMPARED_IN_PLACE_MAX {
+        return labels()
+            .enumerate()
+            .find(|(at, label)| labels().take(*at).any(|l| l == *label))
+            .map(|(_, label)| label);
+    }
+    let mut seen = HashSet::with_capacity(values.len());
+    labels().find(|label| !seen.insert(*label))
+}
+
+/// A JSON number, or a string in JSON's number grammar; rounded to the nearest f64, as every JSON reader should.
+fn take_value(raw: &RawValue) -> Result<Value, &'static str> {
+    const NOT_A_NUMBER: &str = "the value is not a number";
+    let text = raw.get();
+    match text.as_bytes().first() {
+        Some(b'-' | b'0'..=b'9') => parse_number(text),
+        Some(b'"') => {
+            let inner: Cow<'_, str> = serde_json::from_str::<CowStr<'_>>(text)
+                .map_err(|_| NOT_A_NUMBER)?
+                .0;
+            let is_number = matches!(inner.as_bytes().first(), Some(b'-' | b'0'..=b'9'))
+                && matches!(inner.as_bytes().last(), Some(b'0'..=b'9'))
+                && serde_json::from_str::<&RawValue>(&inner).is_ok();
+            if is_number {
+                parse_number(&inner)
+            } else {
+                Err("the string is not a number in JSON's grammar")
+            }
+        }
+        _ => Err(NOT_A_NUMBER),
+    }
+}
+
+fn parse_number(text: &str) -> Result<Value, &'static str> {
+    text.parse()
+        .ok()
+        .and_then(Value::new)
+        .ok_or("the value is beyond 1e290")
+}
+
+/// A JSON integer without fraction or exponent.
+fn take_integer<T>(raw: &RawValue, new: impl FnOnce(u64) -> Option<T>) -> Option<T> {
+    raw.get().parse().ok().and_then(new)
+}
+
+#[derive(Deserialize)]
+struct CowStr<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// An object of labels and values, as far as it was read: one more than a record may have is enough to refuse it.
+struct RawSet<'a> {
+    values: Vec<(Cow<'a, str>, &'a RawValue)>,
+    more_than_allowed: bool,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawSet<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SetVisitor;
+
+        impl<'de> Visitor<'de> for SetVisitor {
+            type Value = RawSet<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of labels and numbers like {\"cpu\": 4.98}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut set = RawSet {
+                    values: Vec::new(),
+                    more_than_allowed: false,
+                };
+                while let Some((CowStr(label), value)) =
+                    map.next_entry::<CowStr<'de>, &'de RawValue>()?
+                {
+                    if set.values.len() < RECORD_LABELS_MAX {
+                        set.values.push((label, value));
+                    } else {
+                        set.more_than_allowed = true;
+                    }
+                }
+                Ok(set)
+            }
+        }
+
+        deserializer.deserialize_map(SetVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+struct RawBatch<'a> {
+    #[serde(borrow)]
+    producer: Cow<'a, str>,
+    #[serde(borrow)]
+    records: RawRecords<'a>,
+    #[serde(borrow, default)]
+    dropped: Vec<RawDropped<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RawDropped<'a>(
+    #[serde(borrow)] &'a RawValue,
+    #[serde(borrow)] &'a RawValue,
+    #[serde(borrow)] Cow<'a, str>,
+);
+
+#[derive(Deserialize)]
+struct RawRecord<'a> {
+    #[serde(borrow)]
+    seq: &'a RawValue,
+    #[serde(borrow)]
+    epoch: &'a RawValue,
+    #[serde(borrow)]
+    values: RawSet<'a>,
+}
+
+enum RawRecords<'a> {
+    Within(Vec<RawRecord<'a>>),
+    TooMany,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawRecords<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RecordsVisitor;
+
+        impl<'de> Visitor<'de> for RecordsVisitor {
+            type Value = RawRecords<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of records")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut records = Vec::new();
+                while records.len() < BATCH_RECORDS_MAX {
+                    match seq.next_element()? {
+                        Some(record) => records.push(record),
+                        None => return Ok(RawRecords::Within(records)),
+                    }
+                }
+                let mut more = false;
+                while seq.next_element::<de::IgnoredAny>()?.is_some() {
+                    more = true;
+                }
+                Ok(if more {
+                    RawRecords::TooMany
+                } else {
+                    RawRecords::Within(records)
+                })
+            }
+        }
+
+        deserializer.deserialize_seq(RecordsVisitor)
+    }
+}

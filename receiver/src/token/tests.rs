@@ -1,0 +1,285 @@
+use super::*;
+use serde_json::{Value, json};
+
+const NOW: u64 = 1_465_001_814;
+const TTL: u64 = 300;
+
+fn identity(name: &str) -> Identity {
+    Identity {
+        spiffe_id: format!("spiffe://lizmon.internal/node/{name}")
+            .parse()
+            .unwrap(),
+        serial: Box::new([1]),
+        issuer: Box::new([]),
+        thumbprint: [7; 32],
+        not_before: NOW - 60,
+        not_after: NOW + 3600,
+    }
+}
+
+fn tokens(data: &Path) -> Tokens {
+    let url = "https://localhost:8443".to_owned();
+    let life = Duration::from_secs(30 * 86_400);
+    Tokens::open(data, url.clone(), url, Duration::from_secs(TTL), life, NOW).unwrap()
+}
+
+fn scope() -> Scopes {
+    "metrics:write".parse().unwrap()
+}
+
+#[test]
+fn what_is_minted_is_verified_until_it_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let minted = tokens.mint(&identity("web1"), scope(), NOW).unwrap();
+    assert_eq!(minted.expires_in, TTL);
+    for _first_anew_then_remembered in 0..2 {
+        let claims = tokens.verify(&minted.token, NOW + TTL - 1).unwrap();
+        assert_eq!(claims.sub.as_str(), "web1");
+        assert!(is_bound_to(&claims, &[7; 32]) && !is_bound_to(&claims, &[8; 32]));
+    }
+    assert_eq!(
+        tokens.verify(&minted.token, NOW + TTL),
+        Err(TokenError::Expired)
+    );
+    assert_eq!(
+        tokens.verify(&minted.token, NOW + TTL),
+        Err(TokenError::Expired)
+    );
+}
+
+#[test]
+fn a_token_never_outlives_its_certificate() {
+    let data = tempfile::tempdir().unwrap();
+    let holder = Identity {
+        not_after: NOW + 10,
+        ..identity("web1")
+    };
+    let minted = tokens(data.path()).mint(&holder, scope(), NOW).unwrap();
+    assert_eq!(minted.expires_in, 10);
+}
+
+#[test]
+fn keys_survive_a_restart_and_rotate_on_time() {
+    let data = tempfile::tempdir().unwrap();
+    let old = tokens(data.path())
+        .mint(&identity("web1"), scope(), NOW)
+        .unwrap()
+        .token;
+    let tokens = tokens(data.path());
+    assert!(tokens.verify(&old, NOW + 1).is_ok());
+    let later = NOW + 30 * 86_400;
+    tokens.rotate(later - 1).unwrap();
+    assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 1);
+    tokens.rotate(later).unwrap();
+    assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 2);
+    let holder = Identity {
+        not_after: later + 3600,
+        ..identity("web1")
+    };
+    let new = tokens.mint(&holder, scope(), later).unwrap().token;
+    assert!(tokens.verify(&new, later).is_ok());
+    tokens.rotate(later + TTL).unwrap();
+    assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 2);
+    tokens.rotate(later + TTL + 1).unwrap();
+    assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_key_file_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().unwrap();
+    tokens(data.path());
+    let mode = std::fs::metadata(data.path().join(KEYS_FILE))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Signs any header and claims with the real key: what an insider with the key file could make.
+fn forge(
+    tokens: &Tokens,
+    edit_header: impl FnOnce(&mut Value),
+    edit_claims: impl FnOnce(&mut Value),
+) -> String {
+    let ring = tokens.ring.load();
+    let key = ring.keys.last().unwrap();
+    let mut header = json!({"typ": "at+jwt", "alg": "EdDSA", "kid": key.kid});
+    edit_header(&mut header);
+    let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+    let payload = URL_SAFE_NO_PAD
+        .decode(good.split('.').nth(1).unwrap())
+        .unwrap();
+    let mut claims: Value = serde_json::from_slice(&payload).unwrap();
+    edit_claims(&mut claims);
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&header), part(&claims));
+    let pair =
+        Ed25519KeyPair::from_pkcs8(&URL_SAFE_NO_PAD.decode(&key.kept.pkcs8).unwrap()).unwrap();
+    format!(
+        "{message}.{}",
+        URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()))
+    )
+}
+
+#[test]
+fn claims_of_another_shape_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    assert!(
+        tokens.verify(&forge(&tokens, |_| (), |_| ()), NOW).is_ok(),
+        "the forge itself works"
+    );
+    let set = |claim: &'static str, value: Value| (claim, value);
+    let cases = [
+        set("iss", json!("https://evil.example")),
+        set("iss", json!(["https://localhost:8443"])),
+        set("iss", json!("https://localhost:8443/")),
+        set("aud", json!(["https://localhost:8443"])),
+        set("aud", json!("https://other.example")),
+        set("sub", json!("db1")),
+        set("sub", json!("")),
+        set("client_id", json!("spiffe://lizmon.internal/node/db1")),
+        set("scope", json!("root")),
+        set("scope", json!(["metrics:write"])),
+        set("iat", json!(NOW + 1)),
+        set("nbf", json!(NOW + 1)),
+        set("exp", json!("never")),
+        set("exp", json!(-1)),
+        set("exp", json!(1.5)),
+        set("jti", json!(7)),
+        set("cnf", json!({})),
+        set("cnf", json!({"x5t#S256": "x", "jwk": {}})),
+    ];
+    for (claim, value) in cases {
+        let shown = format!("{claim} = {value}");
+        let token = forge(&tokens, |_| (), |claims| claims[claim] = value);
+        assert!(
+            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            "{shown}"
+        );
+    }
+    for claim in [
+        "iss",
+        "aud",
+        "sub",
+        "client_id",
+        "scope",
+        "iat",
+        "nbf",
+        "exp",
+        "jti",
+        "cnf",
+    ] {
+        let token = forge(
+            &tokens,
+            |_| (),
+            |claims| {
+                claims.as_object_mut().unwrap().remove(claim);
+            },
+        );
+        assert!(
+            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            "without {claim}"
+        );
+    }
+    let ended = forge(
+        &tokens,
+        |_| (),
+        |claims| {
+            claims["iat"] = json!(NOW - 9);
+            claims["nbf"] = json!(NOW - 9);
+            claims["exp"] = json!(NOW - 1);
+        },
+    );
+    assert_eq!(tokens.verify(&ended, NOW), Err(TokenError::Expired));
+}
+
+#[test]
+fn headers_of_another_shape_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let cases = [
+        ("typ", json!("JWT")),
+        ("typ", json!(null)),
+        ("typ", json!("AT+JWT")),
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+        ("alg", json!("none")),
+        ("alg", json!("HS256")),
+        ("alg", json!("ES256")),
+        ("kid", json!("another")),
+        ("kid", json!(null)),
+        ("kid", json!("../../etc/passwd")),
+    ];
+    for (member, value) in cases {
+        let shown = format!("{member} = {value}");
+        let token = forge(&tokens, |header| header[member] = value, |_| ());
+        assert!(tokens.verify(&token, NOW).is_err(), "{shown}");
+    }
+}
+
+#[test]
+fn keys_in_a_header_are_never_followed() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let other_data = tempfile::tempdir().unwrap();
+    let attacker = super::tests::tokens(other_data.path());
+    let attackers_jwk = attacker.key_set()["keys"][0].clone();
+    let our_kid = tokens.key_set()["keys"][0]["kid"].clone();
+    for (member, value) in [
+        ("jwk", attackers_jwk),
+        ("jku", json!("https://127.0.0.1:1/jwks.json")),
+        ("x5u", json!("https://127.0.0.1:1/cert.pem")),
+        ("x5c", json!(["AAAA"])),
+    ] {
+        for kid in [our_kid.clone(), json!("attacker")] {
+            let token = forge(
+                &attacker,
+                |header| {
+                    header[member] = value.clone();
+                    header["kid"] = kid;
+                },
+                |_| (),
+            );
+            assert!(
+                matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+                "{member}"
+            );
+        }
+    }
+}
+
+#[test]
+fn broken_tokens_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+    let parts: Vec<&str> = good.split('.').collect();
+    let mut cases = vec![
+        String::new(),
+        ".".into(),
+        "..".into(),
+        "a.b.c".into(),
+        format!("{good}."),
+        format!("{good}="),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}.{}.", parts[0], parts[1]),
+        format!("{}.{}.{}", parts[0], parts[1], "A".repeat(86)),
+        "x".repeat(TOKEN_BYTES_MAX + 1),
+    ];
+    for at in (0..good.len()).step_by(7) {
+        let mut bytes = good.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        cases.push(String::from_utf8(bytes).unwrap());
+    }
+    for token in cases {
+        assert!(tokens.verify(&token, NOW).is_err(), "{token}");
+    }
+    assert!(
+        tokens.remembered.is_empty(),
+        "only good tokens are remembered"
+    );
+}
