@@ -205,11 +205,11 @@ pub fn single(
     permit: Permit<Ingest>,
     epoch: Epoch,
     headers: &HeaderMap,
-    body: &TakenBody,
+    body: &[u8],
     now: u64,
 ) -> Result<Submission, Rejection> {
     let key = idempotency_key(headers)?;
-    let set = parse_sample_set(&body.bytes).map_err(|error| Rejection::of_body(error, now))?;
+    let set = parse_sample_set(body).map_err(|error| Rejection::of_body(error, now))?;
     let certificate_end = permit.certificate_end();
     let host = permit.into_host().ok_or(Code::WrongHost)?;
     let record = (key.map(|key| key.seq), epoch, &set);
@@ -220,8 +220,8 @@ pub fn single(
 }
 
 /// The body of `POST /api/perf/{host}` as a submission.
-pub fn batch(permit: Permit<Ingest>, body: &TakenBody, now: u64) -> Result<Submission, Rejection> {
-    let batch = parse_batch(&body.bytes).map_err(|error| Rejection::of_body(error, now))?;
+pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission, Rejection> {
+    let batch = parse_batch(body).map_err(|error| Rejection::of_body(error, now))?;
     let certificate_end = permit.certificate_end();
     let host = permit.into_host().ok_or(Code::WrongHost)?;
     let records = batch

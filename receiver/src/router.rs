@@ -129,13 +129,13 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .ingest(&host)?;
     let Some(epoch) = epoch else {
         let body = app.bodies.read(&head.headers, body).await?;
-        let submission = ingest::batch(permit, &body, now)?;
+        let submission = ingest::batch(permit, body.bytes(), now)?;
         return Ok(json(&app.journal.submit(submission, now).await?));
     };
     let epoch = parse_epoch(&epoch)
         .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
     let body = app.bodies.read(&head.headers, body).await?;
-    let submission = ingest::single(permit, epoch, &head.headers, &body, now)?;
+    let submission = ingest::single(permit, epoch, &head.headers, body.bytes(), now)?;
     app.journal.submit(submission, now).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
