@@ -1,5 +1,6 @@
 //! kill -9 at any moment: what was acknowledged is there, once.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,18 +20,12 @@ const CLIENTS: u64 = 4;
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 const URL: &str = "https://metrics.example";
 
-/// Starts the shipped receiver on the world's files, on any port.
-pub(crate) fn start_receiver(world: &mut World) -> Running {
+/// The shipped receiver on the world's files, on any port.
+pub(crate) fn receiver_command(world: &World) -> Command {
     let files = world.trust_files();
     let mut command = program("liz-receiver");
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--issuer",
-        URL,
-        "--audience",
-        URL,
-    ]);
+    command.args(["--listen", "127.0.0.1:0"]);
+    command.args(["--issuer", URL, "--audience", URL]);
     command
         .arg("--cert")
         .arg(files.cert)
@@ -42,12 +37,22 @@ pub(crate) fn start_receiver(world: &mut World) -> Running {
         .arg("--crl")
         .arg(files.crl);
     command.arg("--data").arg(world.data());
-    let mut running = Running::start(&mut command);
+    command
+}
+
+/// Starts it, and tells the world its port once it is ready.
+pub(crate) fn started(world: &mut World, command: &mut Command) -> Running {
+    let mut running = Running::start(command);
     let ready = running.wait_for("READY");
     let port = ready.split_once("127.0.0.1:").expect("the address").1;
     let port: String = port.chars().take_while(char::is_ascii_digit).collect();
     world.set_port(port.parse().expect("a port"));
     running
+}
+
+pub(crate) fn start_receiver(world: &mut World) -> Running {
+    let mut command = receiver_command(world);
+    started(world, &mut command)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,4 +21,6 @@ mod hostile;
 mod limits;
 mod oauth;
 mod pipeline;
+mod programs;
 mod strangers;
+mod trust;

@@ -3,8 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -76,9 +75,15 @@ pub(crate) fn run(command: &mut Command) -> Finished {
 /// A program that runs. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
-    stderr: Receiver<String>,
-    seen: Vec<String>,
-    stdout: Option<JoinHandle<String>>,
+    lines: Receiver<(Stream, String)>,
+    stdout: Vec<String>,
+    stderr: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
 }
 
 impl Running {
@@ -88,50 +93,40 @@ impl Running {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
-        let (send, stderr) = channel();
-        let lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        std::thread::spawn(move || {
-            for line in lines.split(b'\n').map_while(Result::ok) {
-                if send
-                    .send(String::from_utf8_lossy(&line).into_owned())
-                    .is_err()
-                {
-                    break;
-                }
-            }
-        });
-        let mut pipe = child.stdout.take().expect("stdout is piped");
-        let stdout = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).expect("stdout can be read");
-            String::from_utf8_lossy(&bytes).into_owned()
-        });
+        let (send, lines) = channel();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        read_lines(stdout, Stream::Stdout, send.clone());
+        read_lines(stderr, Stream::Stderr, send);
         Self {
             child,
-            stderr,
-            seen: Vec::new(),
-            stdout: Some(stdout),
+            lines,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
         }
     }
 
-    /// The first line on stderr from now on that holds this text.
+    /// The first line from now on, on stdout or stderr, that holds this text.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
-            match self.stderr.recv_timeout(PATIENCE) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok((stream, line)) => {
+                    self.keep(stream, line.clone());
                     if line.contains(text) {
-                        return line;
+                        return line.trim_end().to_owned();
                     }
                 }
-                Err(why) => panic!("no `{text}` on stderr ({why}):\n{}", self.seen.join("\n")),
+                Err(why) => panic!("no `{text}` ({why}):\n{}", self.stderr.concat()),
             }
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    fn keep(&mut self, stream: Stream, line: String) {
+        match stream {
+            Stream::Stdout => self.stdout.push(line),
+            Stream::Stderr => self.stderr.push(line),
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -147,24 +142,42 @@ impl Running {
 
     /// Waits for its own end.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Finished {
+    pub(crate) fn wait(self) -> Finished {
+        self.wait_within(PATIENCE)
+    }
+
+    /// Waits for its own end, which comes before any line takes longer than this.
+    #[track_caller]
+    pub(crate) fn wait_within(mut self, patience: Duration) -> Finished {
         loop {
-            match self.stderr.recv_timeout(PATIENCE) {
-                Ok(line) => self.seen.push(line),
+            match self.lines.recv_timeout(patience) {
+                Ok((stream, line)) => self.keep(stream, line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("still running:\n{}", self.seen.join("\n"))
+                    panic!("still running:\n{}", self.stderr.concat())
                 }
             }
         }
         let status = self.child.wait().expect("the process is ours");
-        let stdout = self.stdout.take().expect("stdout is taken once");
         Finished {
             status,
-            stdout: stdout.join().expect("stdout was read"),
-            stderr: self.seen.join("\n"),
+            stdout: self.stdout.concat(),
+            stderr: self.stderr.concat(),
         }
     }
+}
+
+fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, send: Sender<(Stream, String)>) {
+    std::thread::spawn(move || {
+        let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            if send.send((stream, text)).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
 }
 
 impl Drop for Running {

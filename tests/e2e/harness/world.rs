@@ -25,6 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) ca: Authority,
     pub(crate) clock: TestClock,
+    issued_at: u64,
     folder: tempfile::TempDir,
     edit: fn(&mut Config),
     server: Option<Server>,
@@ -95,17 +96,19 @@ impl World {
     pub(crate) fn without_receiver(edit: fn(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let now = wall_clock();
-        let issued = now - ISSUED_BEFORE_SECS;
+        let issued_at = now - ISSUED_BEFORE_SECS;
         let certs = folder.path().join("certs");
-        let ca = Authority::init(&certs, &InitOptions::default(), issued).expect("a new CA");
+        let ca = Authority::init(&certs, &InitOptions::default(), issued_at).expect("a new CA");
         let name = "main".parse().expect("a name");
         let mut request = Request::new(Role::Receiver, name);
         request.sans = ["localhost", "127.0.0.1"]
             .map(|san| san.parse().expect("a SAN"))
             .to_vec();
-        ca.issue(request, issued).expect("a receiver's certificate");
+        ca.issue(request, issued_at)
+            .expect("a receiver's certificate");
         Self {
             ca,
+            issued_at,
             clock: TestClock(Arc::new(AtomicU64::new(now))),
             folder,
             edit,
@@ -115,7 +118,14 @@ impl World {
     }
 
     async fn boot(&mut self) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        self.port = 0;
+        self.boot_on_same_port().await;
+    }
+
+    /// Starts a receiver where the last one was.
+    pub(crate) async fn boot_on_same_port(&mut self) {
+        let address = ("127.0.0.1", self.port);
+        let listener = std::net::TcpListener::bind(address).expect("a free port");
         self.port = listener.local_addr().expect("it is bound").port();
         let mut config = Config::new(self.trust_files(), self.data());
         (self.edit)(&mut config);
@@ -200,15 +210,16 @@ impl World {
         self.holder_for(role, name, 90 * 86_400)
     }
 
-    /// Issues a certificate that ends so many seconds from now.
+    /// Issues a certificate that ends so many seconds after the world's first moment.
     pub(crate) fn holder_for(&self, role: Role, name: &str, secs: u64) -> Holder {
         let mut request = Request::new(role, name.parse().expect("a name"));
         request.lifetime = Duration::from_secs(ISSUED_BEFORE_SECS + secs);
         if matches!(role, Role::Receiver | Role::Ca) {
             request.sans = vec!["localhost".parse().expect("a SAN")];
         }
-        let issued_at = wall_clock() - ISSUED_BEFORE_SECS;
-        self.ca.issue(request, issued_at).expect("a certificate");
+        self.ca
+            .issue(request, self.issued_at)
+            .expect("a certificate");
         let folder = match role {
             Role::Node => "nodes",
             Role::Reader => "readers",

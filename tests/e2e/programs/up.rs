@@ -1,0 +1,133 @@
+//! `lizctl up`: all of it on this machine, in an empty folder, with one command.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::process::{Running, program, run};
+
+/// The command in this folder, on a port that was free a moment ago.
+fn up(folder: &Path, arguments: &[&str]) -> Command {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let free = free.local_addr().expect("it is bound").to_string();
+    let mut command = program("lizctl");
+    command
+        .current_dir(folder)
+        .args(["up", "--listen", &free])
+        .args(arguments);
+    command
+}
+
+fn pasted(line: &str) -> Value {
+    let mut shell = Command::new("bash");
+    // What the page says must work in a shell of its own, wherever it stands.
+    shell
+        .args(["-c", line])
+        .current_dir("/")
+        .env("no_proxy", "*");
+    let done = run(&mut shell);
+    let text = done.success();
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{line}: {text}"))
+}
+
+#[test]
+fn a_table_is_shown_and_it_ends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for story in ["in an empty folder", "and again, on what is there"] {
+        let roots = fs::read(folder.path().join("certs/root.crt"));
+        let shown = run(&mut up(folder.path(), &["--for", "5s"])).success();
+        let samples = |label: &str| -> u64 {
+            let rows = shown.lines().filter(|line| line.starts_with(label));
+            rows.map(|row| {
+                row.split_whitespace()
+                    .nth(3)
+                    .and_then(|count| count.parse::<u64>().ok())
+                    .unwrap_or(0)
+            })
+            .sum()
+        };
+        assert!(
+            samples("cpu ") >= 3 && samples("mem ") >= 3,
+            "{story}: {shown}"
+        );
+        if let Ok(root) = roots {
+            let now = fs::read(folder.path().join("certs/root.crt")).unwrap();
+            assert_eq!(root, now, "{story}: the CA stays");
+        }
+    }
+    for folder in [
+        "certs",
+        "certs/nodes",
+        "certs/readers",
+        "certs/receivers",
+        "data",
+    ]
+    .map(|name| folder.path().join(name))
+    {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            let secret = path
+                .extension()
+                .is_some_and(|end| end == "key" || end == "db" || end == "json");
+            assert_eq!(
+                mode & if secret { 0o077 } else { 0o022 },
+                0,
+                "{}: {mode:o}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_printed_command_reads_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    // A folder that a shell would take apart.
+    let folder = folder.path().join("it's a \"folder\" $HOME");
+    fs::create_dir(&folder).unwrap();
+    let mut running = Running::start(&mut up(&folder, &[]));
+    let line = running.wait_for("curl ");
+    running.wait_for("Publish was successful to");
+    let shown = pasted(&line);
+    let average = &shown["summary:by-minute:cpu"]["averages"][0];
+    assert!(average["num-samples"].as_u64().unwrap() >= 1, "{shown}");
+    running.signal(Signal::INT);
+    let done = running.wait_within(Duration::from_secs(20));
+    assert!(done.status.success(), "{}", done.stderr);
+    assert!(
+        done.stdout.contains("cpu") && done.stdout.contains("mem"),
+        "{}",
+        done.stdout
+    );
+}
+
+/// A port that is taken is no reason to stop: the next free one is told.
+#[test]
+fn the_next_free_port_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
+    let mut command = program("lizctl");
+    command
+        .current_dir(folder.path())
+        .args(["up", "--listen", &taken.to_string()]);
+    let mut running = Running::start(&mut command);
+    let line = running.wait_for("curl ");
+    assert!(!line.contains(&format!(":{}/", taken.port())), "{line}");
+    running.wait_for("Publish was successful to");
+    pasted(&line);
+    running.signal(Signal::TERM);
+    let done = running.wait_within(Duration::from_secs(20));
+    assert!(done.status.success(), "{}", done.stderr);
+    assert!(
+        done.stderr.contains(&taken.port().to_string()),
+        "it says that the port was taken: {}",
+        done.stderr
+    );
+}

@@ -1,0 +1,305 @@
+//! What is trusted changes while the receiver runs: revocation, revocation lists that end, files that are replaced.
+
+use std::fs;
+use std::time::Duration;
+
+use lizmon_ca::authority::Request;
+use lizmon_ca::crl::Reason;
+use lizmon_protocol::name::Role;
+use rustls::{ClientConfig, HandshakeKind};
+
+use crate::crash::start_receiver;
+use crate::harness::raw::{self, tls_config};
+use crate::harness::{Answer, Holder, World, answer};
+
+const DAY: u64 = 86_400;
+/// Files are looked at every second; this is far more.
+const SOON: Duration = Duration::from_secs(20);
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// Ends this holder's certificates, and publishes the list that says so.
+fn revoke(world: &World, name: &str) {
+    for entry in world
+        .ca
+        .entries()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry.name == name)
+    {
+        let serial = entry.serial.parse().unwrap();
+        world
+            .ca
+            .revoke(&serial, Reason::KeyCompromise, world.clock.now())
+            .unwrap();
+    }
+}
+
+/// Asks until the answer is another, as long as it may take.
+async fn until(story: &str, mut ask: impl AsyncFnMut() -> Answer, status: u16) -> Answer {
+    let asked = async {
+        loop {
+            let got = ask().await;
+            if got.status == status {
+                return got;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, asked)
+        .await
+        .unwrap_or_else(|_| panic!("{story}: no {status} in time"))
+}
+
+/// A GET on a raw connection of its own: what came back, and whether the TLS session was resumed.
+async fn resumable(
+    world: &World,
+    config: &ClientConfig,
+    request: &str,
+) -> std::io::Result<(u16, HandshakeKind)> {
+    let mut stream = raw::connect(world, config.clone()).await?;
+    let said = raw::exchange(&mut stream, request.as_bytes()).await?;
+    let kind = stream.get_ref().1.handshake_kind().expect("it is over");
+    Ok((raw::status(&said), kind))
+}
+
+fn get(token: &str) -> String {
+    format!(
+        "GET /api/perf/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    )
+}
+
+/// A resumed or long-open connection and an unexpired token stop working with the revocation.
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_ends_open_connections_and_resumed_sessions() {
+    let world = World::start().await;
+    let (a, b, reader) = (world.node("a"), world.node("b"), world.reader());
+    let token = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let post = async || world.post(&a, &token, &path, r#"{"cpu":1}"#).await;
+    post().await.no_content("before");
+    let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
+    let (status, _) = resumable(&world, &config, &get(&token)).await.unwrap();
+    assert_eq!(status, 200);
+    let (status, kind) = resumable(&world, &config, &get(&token)).await.unwrap();
+    assert_eq!(
+        (status, kind),
+        (200, HandshakeKind::Resumed),
+        "sessions are resumed at all"
+    );
+
+    revoke(&world, "a");
+    until("the revocation", post, 401)
+        .await
+        .refused("certificate_revoked", "the open connection");
+    let stored = world.stored(&reader).await;
+    for request in [
+        a.http.get(world.url("/api/perf/a")),
+        a.http.get(world.url("/api/delivery/a")),
+        a.http
+            .post(world.url("/api/perf/a"))
+            .body(r#"{"producer":"1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b","records":[]}"#),
+    ] {
+        answer(request.bearer_auth(&token))
+            .await
+            .refused("certificate_revoked", "the open connection");
+    }
+    let form = [("grant_type", "client_credentials")];
+    world
+        .ask_token(&a.http, &form)
+        .await
+        .token_error(401, "invalid_client", "no new token");
+    match resumable(&world, &config, &get(&token)).await {
+        Ok((status, kind)) => assert_eq!(status, 401, "{kind:?}"),
+        Err(error) => assert!(
+            error.to_string().to_lowercase().contains("revoked"),
+            "{error}"
+        ),
+    }
+    // The others notice nothing.
+    let token = world.token(&b).await;
+    let path = format!("/api/perf/b/{}", world.clock.now());
+    world
+        .post(&b, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("somebody else");
+    assert_eq!(world.stored(&reader).await["a"], stored["a"]);
+}
+
+/// A resumed session is not verified again by TLS: its first request does that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_session_ends_with_its_certificate() {
+    let world = World::start().await;
+    let a = world.holder_for(Role::Node, "a", 7_200);
+    world.clock.advance(7_000);
+    let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
+    let token = world.token(&a).await;
+    for _ in 0..2 {
+        let (status, _) = resumable(&world, &config, &get(&token)).await.unwrap();
+        assert_eq!(status, 404, "good, but no samples");
+    }
+    world.clock.advance(201);
+    match resumable(&world, &config, &get(&token)).await {
+        Ok((status, kind)) => assert_eq!((status, kind), (401, HandshakeKind::Resumed)),
+        Err(error) => assert!(
+            error.to_string().to_lowercase().contains("expired"),
+            "{error}"
+        ),
+    }
+}
+
+/// Past its end a list still revokes; past the grace nobody is let in, and health says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_list_ends() {
+    // The root's list runs much longer: it is the issuing CA's that ends.
+    let world = World::start().await;
+    let (a, gone) = (world.node("a"), world.node("gone"));
+    revoke(&world, "gone");
+    let config = || tls_config(&world.root(), Some(gone.shown()), &["http/1.1"]);
+    let refused = async { while resumable(&world, &config(), &get("x")).await.is_ok() {} };
+    tokio::time::timeout(SOON, refused)
+        .await
+        .expect("the revocation is seen");
+    let anonymous = world.client(None, &["http/1.1"]);
+    let ask = async |path: &str| answer(anonymous.get(world.url(path))).await;
+    let warned = async || ask("/healthz").await.json("health")["warnings"].is_array();
+    assert!(!warned().await, "nothing to warn of yet");
+    let begin = world.clock.now();
+    for (days, is_let_in) in [
+        (14, true),
+        (16, true),
+        (31, true),
+        (32, true),
+        (34, false),
+        (60, false),
+    ] {
+        let story = format!("{days} days later");
+        world.clock.set(begin + days * DAY);
+        assert!(
+            resumable(&world, &config(), &get("x")).await.is_err(),
+            "{story}: revoked stays revoked"
+        );
+        assert_eq!(
+            warned().await,
+            days >= 16,
+            "{story}: health warns from half its life"
+        );
+        let form = [("grant_type", "client_credentials")];
+        let token = world.ask_token(&a.http, &form).await;
+        if is_let_in {
+            let token = token.json(&story)["access_token"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            assert_eq!(ask("/readyz").await.status, 200, "{story}");
+            let path = format!("/api/perf/a/{}", world.clock.now());
+            world
+                .post(&a, &token, &path, r#"{"cpu":1}"#)
+                .await
+                .no_content(&story);
+            continue;
+        }
+        token.refused("crl_expired", &story);
+        ask("/readyz").await.refused("crl_expired", &story);
+        for path in [
+            "/api/perf",
+            "/api/perf/a",
+            "/api/perf/a/cpu",
+            "/api/delivery/a",
+            "/.well-known/jwks.json",
+            "/.well-known/oauth-authorization-server",
+        ] {
+            ask(path)
+                .await
+                .refused("crl_expired", &format!("{story}: {path}"));
+        }
+        let path = format!("/api/perf/a/{}", world.clock.now());
+        world
+            .post(&a, "x", &path, r#"{"cpu":1}"#)
+            .await
+            .refused("crl_expired", &story);
+    }
+    // Somebody opens the CA: its lists are signed again, and all is well.
+    drop(lizmon_ca::authority::Authority::open(&world.certs(), world.clock.now()).unwrap());
+    until("the new list", async || ask("/readyz").await, 200).await;
+    let token = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    world
+        .post(&a, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("with a new list");
+}
+
+/// A new certificate of the receiver's own is shown to new connections; the old ones go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receivers_certificate_is_replaced() {
+    let world = World::start().await;
+    let a = world.node("a");
+    let token = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let shown = async || {
+        let config = tls_config(&world.root(), None, &["http/1.1"]);
+        let mut stream = raw::connect(&world, config).await.unwrap();
+        let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        assert_eq!(
+            raw::status(&raw::exchange(&mut stream, HEALTH).await.unwrap()),
+            200
+        );
+        leaf
+    };
+    let before = shown().await;
+    let mut request = Request::new(Role::Receiver, "main".parse().unwrap());
+    request.sans = vec!["localhost".parse().unwrap()];
+    world.ca.issue(request, world.clock.now() - 3_600).unwrap();
+    let changed = async {
+        loop {
+            // An open connection is served all the while.
+            world
+                .post(&a, &token, &path, r#"{"cpu":1}"#)
+                .await
+                .no_content("meanwhile");
+            if shown().await != before {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, changed)
+        .await
+        .expect("the new one is shown");
+}
+
+/// What cannot be read changes nothing: the last good files stay in force, and the log says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_good_files_stay_in_force() {
+    let mut world = World::without_receiver(|_| ());
+    let (a, b): (Holder, Holder) = (world.node("a"), world.node("b"));
+    let mut running = start_receiver(&mut world);
+    let token = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let files = world.trust_files();
+    // The receiver's root file is spoiled too: the clients of this test need another.
+    let root = world.folder().join("root.crt");
+    fs::copy(world.root(), &root).unwrap();
+    for file in [&files.crl, &files.cert, &files.key, &files.ca] {
+        let good = fs::read(file).unwrap();
+        for bad in [&good[..good.len() / 2], &fs::read(&a.key).unwrap()] {
+            fs::write(file, bad).unwrap();
+            running.wait_for("ERROR");
+            world
+                .post(&a, &token, &path, r#"{"cpu":1}"#)
+                .await
+                .no_content(&file.display().to_string());
+            // New connections too.
+            let config = tls_config(&root, Some(b.shown()), &["http/1.1"]);
+            let mut stream = raw::connect(&world, config).await.unwrap();
+            let said = raw::exchange(&mut stream, HEALTH).await.unwrap();
+            assert_eq!(raw::status(&said), 200, "{}", file.display());
+        }
+        fs::write(file, good).unwrap();
+        running.wait_for("reloaded");
+    }
+    revoke(&world, "a");
+    running.wait_for("reloaded");
+    world
+        .post(&a, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .refused("certificate_revoked", "it still listens to good ones");
+}
