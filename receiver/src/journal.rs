@@ -12,6 +12,7 @@
 mod admit;
 mod commit;
 
+use std::convert::Infallible;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
 };
@@ -72,7 +73,7 @@ impl Journal {
         summarizer: Summarizer,
         gather_window: Duration,
         clock: Clock,
-    ) -> std::io::Result<(Self, JoinHandle<Result<(), StoreError>>)> {
+    ) -> std::io::Result<(Self, JournalThread)> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             committer: Committer::new(store, summarizer, clock()),
@@ -81,10 +82,14 @@ impl Journal {
             clock,
             company: 0,
         };
+        let (alive, ended) = oneshot::channel::<Infallible>();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer.run())?;
-        Ok((Self { queue }, thread))
+            .spawn(move || {
+                let _until_the_end = alive;
+                writer.run()
+            })?;
+        Ok((Self { queue }, JournalThread { thread, ended }))
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
@@ -101,6 +106,40 @@ impl Journal {
             Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
             Err(TrySendError::Disconnected(_)) => Err(Code::StoreUnavailable.into()),
         }
+    }
+}
+
+/// The journal's thread, to wait for.
+#[derive(Debug)]
+pub struct JournalThread {
+    thread: JoinHandle<Result<(), StoreError>>,
+    ended: oneshot::Receiver<Infallible>,
+}
+
+/// Why a journal ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// What was not committed stands in the journal, and is counted at the next start.
+    #[error(
+        "the last summaries could not be committed; the next start counts them from the journal"
+    )]
+    Uncommitted(#[from] StoreError),
+    /// A defect of ours. Nothing acknowledged is lost: the next start counts it from the journal.
+    #[error(
+        "the journal's thread panicked; start the receiver again, nothing that was acknowledged is lost"
+    )]
+    Panicked,
+}
+
+impl JournalThread {
+    /// Returns when the thread is about to end, for whatever reason.
+    pub async fn ended(&mut self) {
+        let _closed = (&mut self.ended).await;
+    }
+
+    /// Waits for the thread. It ends when the last [`Journal`] is dropped.
+    pub fn join(self) -> Result<(), JournalError> {
+        Ok(self.thread.join().map_err(|_| JournalError::Panicked)??)
     }
 }
 

@@ -51,6 +51,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
                     last_epoch: host.last_epoch,
                     labels,
                     certificate_end: host.certificate_end,
+                    silent: host.last_epoch + summary::SILENT_AFTER_SECS < now,
                 });
             }
         }

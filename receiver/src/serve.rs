@@ -5,7 +5,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -15,7 +14,7 @@ use lizmon_mtls::trust::{TrustError, TrustReader, TrustWriter};
 
 use crate::config::Config;
 use crate::ingest::BodyReader;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError, JournalThread};
 use crate::router::{self, App};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Store, StoreError};
@@ -56,6 +55,9 @@ pub enum StartError {
     /// The socket or a thread.
     #[error("the receiver cannot listen")]
     Listen(#[from] io::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 /// A receiver that has everything it needs, and listens.
@@ -65,7 +67,7 @@ pub struct Receiver {
     app: Arc<App>,
     door: FrontDoor,
     trust: TrustWriter,
-    journal: JoinHandle<Result<(), StoreError>>,
+    journal: JournalThread,
     first_request_timeout: Duration,
     idle_timeout: Duration,
     clock: Clock,
@@ -135,7 +137,10 @@ impl Receiver {
     }
 
     /// Serves until `shutdown`; then takes no more connections, finishes what has begun, and commits everything.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), StartError> {
+    pub async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), StartError> {
         let handle = Handle::new();
         let mut server = axum_server::from_tcp(self.listener)?
             .acceptor(self.door)
@@ -161,13 +166,14 @@ impl Receiver {
             served = serving => served,
             () = upkeep => Ok(()),
             () = stopping => Ok(()),
+            // Without it every POST would be refused: better to end, and be started again.
+            () = self.journal.ended() => Ok(()),
         };
         drop(self.app);
         // The journal's thread ends when the last request has dropped its handle on it.
-        let ended = tokio::task::spawn_blocking(|| self.journal.join())
+        tokio::task::spawn_blocking(|| self.journal.join())
             .await
-            .map_err(io::Error::other)?;
-        ended.map_err(|_| io::Error::other("the journal's thread panicked"))??;
+            .map_err(io::Error::other)??;
         tracing::info!("stopped: everything is committed");
         Ok(served?)
     }

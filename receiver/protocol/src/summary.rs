@@ -67,7 +67,13 @@ pub struct Host {
     /// When the certificate it last reported with ends: epoch seconds.
     #[serde(rename = "certificate-end")]
     pub certificate_end: u64,
+    /// Whether it has not been heard of for [`SILENT_AFTER_SECS`].
+    #[serde(default)]
+    pub silent: bool,
 }
+
+/// How old a host's newest sample is when the host is called silent: two minutes, for monitors that send once a minute.
+pub const SILENT_AFTER_SECS: u64 = 120;
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn golden_hosts() {
-        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814}]}"#;
+        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true}]}"#;
         let hosts: Hosts = serde_json::from_str(golden).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), golden);
     }

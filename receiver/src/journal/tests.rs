@@ -18,6 +18,10 @@ fn producer(number: u128) -> ProducerId {
 }
 
 fn keyed(id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submission {
+    keyed_by("web1", id, records, labels)
+}
+
+fn keyed_by(host: &str, id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submission {
     let values = labels.iter().map(|label| {
         (
             Label::new(label.as_str()).unwrap(),
@@ -28,7 +32,7 @@ fn keyed(id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submissio
     let records = records
         .iter()
         .map(|(seq, epoch)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), &set));
-    Submission::new(&"web1".parse().unwrap(), 9, Some(id)).with_records(records)
+    Submission::new(&host.parse().unwrap(), 9, Some(id)).with_records(records)
 }
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
@@ -262,7 +266,7 @@ fn given_up_ranges_at_and_over_the_limit() {
 }
 
 /// A journal on a disk that the test can break.
-fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JoinHandle<Result<(), StoreError>>) {
+fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JournalThread) {
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store).unwrap();
     let summaries = summarizer.summaries();
@@ -311,7 +315,7 @@ async fn a_failed_sync_is_answered_to_everyone_and_counts_nothing() {
     );
     assert_eq!(samples_of_web1(&summaries), 1);
     drop(journal);
-    thread.join().unwrap().unwrap();
+    thread.join().unwrap();
     assert_eq!(disk.journal_len(), 0, "everything was committed at the end");
 }
 
@@ -334,5 +338,63 @@ async fn many_at_once_are_all_answered_and_all_counted() {
     }
     assert_eq!(samples_of_web1(&summaries), 500);
     drop(journal);
-    thread.join().unwrap().unwrap();
+    thread.join().unwrap();
+}
+
+/// Two weeks of five hosts with labels that come and go: after the second day the file grows no more.
+#[test]
+fn the_file_is_bounded_under_constant_load() {
+    const HOUR: u64 = 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
+    let summarizer = Summarizer::open(&mut store).unwrap();
+    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
+    let mut size_after_days = Vec::new();
+    for hour in 1..=14 * 24 {
+        let now = NOW + hour * HOUR;
+        // Every hour another label, and every day another spool.
+        let names = ["cpu".to_owned(), format!("process:{hour}")];
+        let spool = producer(u128::from(hour / 24));
+        let records: Vec<_> = (0..60)
+            .map(|minute| (hour * 60 + minute, now - HOUR + minute * 60))
+            .collect();
+        for host in 0..5 {
+            let submission = keyed_by(&format!("h{host}"), spool, &records, &names);
+            let answers = committer.take(std::iter::once((&submission, now)));
+            assert_eq!(answers[0].as_ref().unwrap().accepted, 60);
+        }
+        (0..60).for_each(|minute| committer.upkeep(now + minute * 60));
+        if hour % 24 == 0 {
+            let size = |entry: std::io::Result<std::fs::DirEntry>| {
+                entry.unwrap().metadata().unwrap().len()
+            };
+            size_after_days.push(
+                std::fs::read_dir(folder.path())
+                    .unwrap()
+                    .map(size)
+                    .sum::<u64>(),
+            );
+        }
+    }
+    let (settled, last) = (size_after_days[2], size_after_days[13]);
+    assert!(
+        last <= settled + settled / 4,
+        "bytes after each day: {size_after_days:?}"
+    );
+    let summaries = committer.summarizer().summaries();
+    let (series, producers) = summaries
+        .shards()
+        .fold((0, 0), |(series, producers), hosts| {
+            let count = |host: &crate::summarize::Host| (host.series.len(), host.producers.len());
+            hosts
+                .values()
+                .map(count)
+                .fold((series, producers), |(s, p), (series, producers)| {
+                    (s + series, p + producers)
+                })
+        });
+    assert!(
+        series <= 5 * 30 && producers <= 5 * 4,
+        "{series} series and {producers} producers are kept"
+    );
 }
