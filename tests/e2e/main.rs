@@ -15,6 +15,7 @@
 
 mod authorization;
 mod crash;
+mod delivery;
 mod golden;
 mod harness;
 mod hostile;
