@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context as _, Result, ensure};
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 
 const CONNECTIONS: usize = 64;
 
-fn main() {
+fn main() -> Result<()> {
     let args: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| arg != "--bench")
@@ -43,10 +44,10 @@ fn main() {
         ["serve-bare", folder] => serve_bare(Path::new(folder)),
         ["serve-receiver", folder] => serve_receiver(Path::new(folder)),
         [] => compare(10, 3),
-        [seconds] => compare(seconds.parse().expect("SECONDS"), 3),
+        [seconds] => compare(seconds.parse().context("SECONDS")?, 3),
         [seconds, rounds, ..] => compare(
-            seconds.parse().expect("SECONDS"),
-            rounds.parse().expect("ROUNDS"),
+            seconds.parse().context("SECONDS")?,
+            rounds.parse().context("ROUNDS")?,
         ),
     }
 }
@@ -68,23 +69,23 @@ fn trust_files(folder: &Path) -> TrustFiles {
     }
 }
 
-fn listen() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("a free port")
+fn listen() -> Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0").context("a free port")
 }
 
-fn tell(address: SocketAddr) {
+fn tell(address: SocketAddr) -> Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{address}")
         .and_then(|()| stdout.flush())
-        .expect("the parent reads");
+        .context("the parent reads")
 }
 
 #[tokio::main]
-async fn serve_bare(folder: &Path) {
+async fn serve_bare(folder: &Path) -> Result<()> {
     let clock: Clock = Arc::new(now);
-    let (_writer, trust) = TrustWriter::open(trust_files(folder), clock).expect("trust");
-    let listener = listen();
-    tell(listener.local_addr().expect("an address"));
+    let (_writer, trust) = TrustWriter::open(trust_files(folder), clock).context("trust")?;
+    let listener = listen()?;
+    tell(listener.local_addr().context("an address")?)?;
     let handler = |_body: Bytes| async { StatusCode::NO_CONTENT };
     let router = Router::new().route("/api/perf/{host}/{epoch}", post(handler));
     let config =
@@ -92,25 +93,25 @@ async fn serve_bare(folder: &Path) {
     let acceptor = axum_server::tls_rustls::RustlsAcceptor::new(config)
         .acceptor(axum_server::accept::NoDelayAcceptor);
     let server = axum_server::from_tcp(listener)
-        .expect("a server")
+        .context("a server")?
         .acceptor(acceptor);
     server
         .serve(router.into_make_service())
         .await
-        .expect("served");
+        .context("served")
 }
 
 #[tokio::main]
-async fn serve_receiver(folder: &Path) {
-    let data = tempfile::tempdir_in(folder).expect("a folder");
+async fn serve_receiver(folder: &Path) -> Result<()> {
+    let data = tempfile::tempdir_in(folder).context("a folder")?;
     let config = Config::new(trust_files(folder), data.path().to_owned());
-    let listener = listen();
-    let address = listener.local_addr().expect("an address");
+    let listener = listen()?;
+    let address = listener.local_addr().context("an address")?;
     let receiver = Receiver::start(listener, config, Arc::new(now))
         .await
-        .expect("a receiver");
-    tell(address);
-    receiver.run(std::future::pending()).await.expect("served");
+        .context("a receiver")?;
+    tell(address)?;
+    receiver.run(std::future::pending()).await.context("served")
 }
 
 /// A server in a process of its own; ended when dropped.
@@ -120,24 +121,24 @@ struct Server {
 }
 
 impl Server {
-    fn start(kind: &str, folder: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
+    fn start(kind: &str, folder: &Path) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe().context("this program")?)
             .args([kind, &folder.display().to_string()])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("a process");
+            .context("a process")?;
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output");
+        let stdout = child.stdout.take().context("its output")?;
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
-            .expect("its address");
-        let address = line.trim().parse().expect("an address");
-        Self { child, address }
+            .context("its address")?;
+        let address = line.trim().parse().context("an address")?;
+        Ok(Self { child, address })
     }
 
     /// User and system time so far, in seconds: proc(5), fields 14 and 15.
-    fn cpu_secs(&self) -> f64 {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its stat");
+    fn cpu_secs(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .context("its stat")?;
         let fields: Vec<&str> = stat
             .rsplit(')')
             .next()
@@ -146,29 +147,30 @@ impl Server {
             .collect();
         let ticks: u64 = [fields[11], fields[12]]
             .iter()
-            .map(|field| field.parse::<u64>().expect("ticks"))
-            .sum();
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+            .map(|field| field.parse::<u64>())
+            .sum::<Result<_, _>>()
+            .context("ticks")?;
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let _ended_before = self.child.kill();
-        let _ = self.child.wait();
+        let _reaped = self.child.wait();
     }
 }
 
-fn compare(seconds: u64, rounds: usize) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let nodes = make_certificates(folder.path());
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+fn compare(seconds: u64, rounds: usize) -> Result<()> {
+    let folder = tempfile::tempdir().context("a folder")?;
+    let nodes = make_certificates(folder.path())?;
+    let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
     let mut totals = [(0_u64, 0.0_f64); 2];
     for _ in 0..rounds {
         for (total, kind) in totals.iter_mut().zip(["serve-bare", "serve-receiver"]) {
-            let server = Server::start(kind, folder.path());
+            let server = Server::start(kind, folder.path())?;
             let (requests, cpu, wall) =
-                runtime.block_on(load(&server, &nodes, kind, Duration::from_secs(seconds)));
+                runtime.block_on(load(&server, &nodes, kind, Duration::from_secs(seconds)))?;
             eprintln!(
                 "{kind:15} {:8.0} requests/s  {:8.0} requests per server CPU second",
                 requests as f64 / wall,
@@ -182,6 +184,7 @@ fn compare(seconds: u64, rounds: usize) {
         "bare {bare:.0}, receiver {receiver:.0} requests per server CPU second: {:.2}",
         receiver / bare
     );
+    Ok(())
 }
 
 struct Node {
@@ -191,33 +194,38 @@ struct Node {
     ca: PathBuf,
 }
 
-fn make_certificates(folder: &Path) -> Vec<Node> {
+fn make_certificates(folder: &Path) -> Result<Vec<Node>> {
     let certs = folder.join("certs");
-    let authority = Authority::init(&certs, &InitOptions::default(), now()).expect("a CA");
-    let mut request = Request::new(Role::Receiver, "rx".parse().expect("a name"));
-    request.sans = vec!["127.0.0.1".parse().expect("a SAN")];
-    authority.issue(request, now()).expect("a certificate");
+    let authority = Authority::init(&certs, &InitOptions::default(), now()).context("a CA")?;
+    let mut request = Request::new(Role::Receiver, "rx".parse().context("a name")?);
+    request.sans = vec!["127.0.0.1".parse().context("a SAN")?];
+    authority.issue(request, now()).context("a certificate")?;
     let node = |at| {
         let name = format!("node{at}");
         authority
             .issue(
-                Request::new(Role::Node, name.parse().expect("a name")),
+                Request::new(Role::Node, name.parse().context("a name")?),
                 now(),
             )
-            .expect("a certificate");
+            .context("a certificate")?;
         let file = |ending| certs.join(format!("nodes/{name}.{ending}"));
-        Node {
+        Ok(Node {
             cert: file("crt"),
             key: file("key"),
             ca: certs.join("root.crt"),
             name: name.clone(),
-        }
+        })
     };
     (0..CONNECTIONS).map(node).collect()
 }
 
 /// Keeps every connection busy for a while: requests answered, the server's CPU seconds, seconds on the clock.
-async fn load(server: &Server, nodes: &[Node], kind: &str, lasting: Duration) -> (u64, f64, f64) {
+async fn load(
+    server: &Server,
+    nodes: &[Node],
+    kind: &str,
+    lasting: Duration,
+) -> Result<(u64, f64, f64)> {
     let (stop, answered) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
@@ -225,11 +233,11 @@ async fn load(server: &Server, nodes: &[Node], kind: &str, lasting: Duration) ->
     let mut tasks = Vec::new();
     for node in nodes {
         let token = if kind == "serve-receiver" {
-            token(server.address, node).await
+            token(server.address, node).await?
         } else {
             "x".repeat(700)
         };
-        let stream = connect(server.address, node).await;
+        let stream = connect(server.address, node).await?;
         tasks.push(tokio::spawn(post_samples(
             stream,
             node.name.clone(),
@@ -242,51 +250,54 @@ async fn load(server: &Server, nodes: &[Node], kind: &str, lasting: Duration) ->
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (from, cpu, before) = (
         Instant::now(),
-        server.cpu_secs(),
+        server.cpu_secs()?,
         answered.load(Ordering::Relaxed),
     );
     tokio::time::sleep(lasting).await;
-    let (wall, cpu) = (from.elapsed().as_secs_f64(), server.cpu_secs() - cpu);
+    let (wall, cpu) = (from.elapsed().as_secs_f64(), server.cpu_secs()? - cpu);
     let requests = answered.load(Ordering::Relaxed) - before;
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
-        task.await.expect("a connection failed");
+        task.await.context("a connection failed")??;
     }
-    (requests, cpu, wall)
+    Ok((requests, cpu, wall))
 }
 
-async fn token(address: SocketAddr, node: &Node) -> String {
+async fn token(address: SocketAddr, node: &Node) -> Result<String> {
     let credentials = Credentials {
         cert: node.cert.clone(),
         key: node.key.clone(),
         ca: node.ca.clone(),
     };
-    let url: BaseUrl = format!("https://{address}").parse().expect("a URL");
-    let client = Client::new(url, &credentials, now()).expect("a client");
-    client.token(None).await.expect("a token").access_token
+    let url: BaseUrl = format!("https://{address}").parse().context("a URL")?;
+    let client = Client::new(url, &credentials, now()).context("a client")?;
+    Ok(client.token(None).await.context("a token")?.access_token)
 }
 
-async fn connect(address: SocketAddr, node: &Node) -> tokio_rustls::client::TlsStream<TcpStream> {
+async fn connect(
+    address: SocketAddr,
+    node: &Node,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_file(&node.ca).expect("a root"))
-        .expect("a root");
+        .add(CertificateDer::from_pem_file(&node.ca).context("a root")?)
+        .context("a root")?;
     let chain = CertificateDer::pem_file_iter(&node.cert)
         .and_then(Iterator::collect)
-        .expect("a chain");
-    let key = PrivateKeyDer::from_pem_file(&node.key).expect("a key");
+        .context("a chain")?;
+    let key = PrivateKeyDer::from_pem_file(&node.key).context("a key")?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("versions")
+        .context("versions")?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
-        .expect("a certificate");
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("no delay");
+        .context("a certificate")?;
+    let stream = TcpStream::connect(address).await.context("a connection")?;
+    stream.set_nodelay(true).context("no delay")?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("127.0.0.1").expect("a name");
-    connector.connect(name, stream).await.expect("a handshake")
+    let name = ServerName::try_from("127.0.0.1").context("a name")?;
+    connector.connect(name, stream).await.context("a handshake")
 }
 
 async fn post_samples(
@@ -295,7 +306,7 @@ async fn post_samples(
     token: String,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
-) {
+) -> Result<()> {
     let mut answer = [0; 4096];
     while !stop.load(Ordering::Relaxed) {
         let body = r#"{"cpu":4.98,"mem":61.2}"#;
@@ -305,13 +316,14 @@ async fn post_samples(
             now(),
             body.len()
         );
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let read = stream.read(&mut answer).await.expect("an answer");
-        assert!(
+        stream.write_all(request.as_bytes()).await.context("sent")?;
+        let read = stream.read(&mut answer).await.context("an answer")?;
+        ensure!(
             answer[..read].starts_with(b"HTTP/1.1 204 "),
             "{}",
             String::from_utf8_lossy(&answer[..read])
         );
         answered.fetch_add(1, Ordering::Relaxed);
     }
+    Ok(())
 }
