@@ -25,7 +25,8 @@ const APPLICATION_ID: i32 = 0x4c49_5a4c;
 ///
 /// Times are epoch seconds. `state` has no CHECK and CRL entries are kept as they were signed, so that later
 /// versions may add states and tables without rewriting a row.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE certificate (
         serial TEXT PRIMARY KEY,            -- lower-case hex
         profile TEXT NOT NULL,              -- root, issuing or a role
@@ -51,7 +52,42 @@ const MIGRATIONS: &[&str] = &["
         next_update INTEGER NOT NULL,
         pem TEXT NOT NULL
     ) STRICT;
-"];
+",
+    // Join tokens, who revoked and what was renewed, and the audit log.
+    "
+    ALTER TABLE certificate ADD COLUMN revoked_by TEXT;
+    ALTER TABLE certificate ADD COLUMN renews TEXT;  -- serial of the certificate that this one follows
+    CREATE TABLE join_token (
+        hash BLOB PRIMARY KEY,              -- SHA-256; the token itself is nowhere
+        role TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        used_at INTEGER,
+        used_key BLOB,                      -- SHA-256 of the subject public key info
+        certificate_serial BLOB,
+        created_by TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX join_token_name ON join_token (role, name);
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,         -- from 1, without a gap
+        time INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        what TEXT NOT NULL,
+        details TEXT NOT NULL,              -- a JSON object
+        previous BLOB NOT NULL,             -- hash of the line before; zeros before the first
+        hash BLOB NOT NULL                  -- SHA-256, see audit.rs
+    ) STRICT;
+    -- The number's rule also stops INSERT OR REPLACE, which deletes without asking a DELETE trigger.
+    CREATE TRIGGER audit_appends BEFORE INSERT ON audit
+        WHEN NEW.number IS NOT (SELECT coalesce(max(number), 0) + 1 FROM audit)
+        BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
+    CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
+    CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
+",
+];
 
 /// Whether a certificate still counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
