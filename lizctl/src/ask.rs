@@ -198,7 +198,7 @@ fn print_json(json: &[u8]) -> anyhow::Result<()> {
 }
 
 /// One request at a time needs one thread.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -11,7 +11,7 @@ use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
-use crate::{ask, up};
+use crate::{ask, audit, push, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -120,11 +120,31 @@ pub(crate) enum Command {
     /// List the hosts that report to a receiver
     #[command(after_help = "Example: lizctl hosts --json")]
     Hosts(ask::Hosts),
+    /// Tell what arrived of a host's records, and whether any is lost
+    #[command(after_help = "Example: lizctl audit web1 --wait 10s\n\n\
+                      Exit code 1 where a record is missing: its number has not arrived, a higher one has, and its\n\
+                      producer has not given it up. It is lost, or still on the way. What is above the highest\n\
+                      number that arrived, no receiver knows.")]
+    Audit(audit::Audit),
+    /// Send one sample of a host, as that host
+    #[command(
+        after_help = "Example, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
+                      lizctl push web1 cpu=4.98 mem=61.2"
+    )]
+    Push(push::Push),
     /// Run all of it on this machine: CA, certificates, receiver, monitor, live view
     #[command(
         after_help = "Examples:\n  lizctl up\n  lizctl up --for 20s --listen 127.0.0.1:9443 --data /tmp/data"
     )]
     Up(up::Up),
+    /// Print the script that completes lizctl's verbs and flags in a shell
+    #[command(
+        after_help = "Example: lizctl completions bash > ~/.local/share/bash-completion/completions/lizctl"
+    )]
+    Completions(shell::Completions),
+    /// Write manual pages, one a verb
+    #[command(after_help = "Example: lizctl man ~/.local/share/man/man1")]
+    Man(shell::Man),
 }
 
 #[derive(Debug, Args)]
@@ -328,6 +348,10 @@ mod tests {
                 "--ca",
                 "a",
             ],
+            &["audit", "web1"],
+            &["push", "web1"],
+            &["completions", "csh"],
+            &["man"],
             &["up", "--for", "20"],
             &["up", "--listen", "8443"],
             &["up", "web1"],

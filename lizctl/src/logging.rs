@@ -17,7 +17,13 @@ pub(crate) fn start(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(|| Aside);
     match format {
-        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).init(),
+        LogFormat::Text => lines.with_ansi(colours()).init(),
         LogFormat::Json => lines.json().init(),
     }
+}
+
+/// On a terminal, unless the user wants none: <https://no-color.org>.
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stderr().is_terminal() && !unwanted
 }

@@ -7,6 +7,7 @@
 //! Here the clock, the signals and the exit code are; the verbs are given what they need.
 
 mod ask;
+mod audit;
 mod cli;
 mod connect;
 mod failure;
@@ -14,6 +15,8 @@ mod inventory;
 mod issue;
 mod logging;
 mod output;
+mod push;
+mod shell;
 mod signal;
 mod up;
 mod view;
@@ -60,7 +63,11 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Token(args) => ask::token(&args, context),
         Command::Query(args) => ask::query(&args, context),
         Command::Hosts(args) => ask::hosts(&args, context),
+        Command::Audit(args) => audit::audit(&args, context),
+        Command::Push(args) => push::push(args, context),
         Command::Up(args) => up::up(&args, context, edges()),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     }
 }
 

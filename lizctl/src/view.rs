@@ -3,7 +3,7 @@
 mod chart;
 
 use comfy_table::{CellAlignment, Table, presets};
-use lizmon_protocol::summary::{Hosts, Summaries};
+use lizmon_protocol::summary::{Host, Hosts, Summaries};
 use time::OffsetDateTime;
 
 pub(crate) use chart::charts;
@@ -70,7 +70,7 @@ pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
     for host in &hosts.hosts {
         table.add_row([
             host.name.clone(),
-            ago(host.last_epoch, now),
+            last_sample(host, now),
             minute(host.certificate_end, Date::WithYear),
             host.labels.join(" "),
         ]);
@@ -90,6 +90,16 @@ fn trimmed(mut table: Table) -> Vec<String> {
 fn window_and_label(name: &str) -> (&str, &str) {
     let bare = name.strip_prefix("summary:").unwrap_or(name);
     bare.split_once(':').unwrap_or(("", bare))
+}
+
+/// A host that should have reported by now is marked.
+fn last_sample(host: &Host, now: u64) -> String {
+    let ago = ago(host.last_epoch, now);
+    if host.silent {
+        format!("{ago}, silent")
+    } else {
+        ago
+    }
 }
 
 /// Whole units: who wants the second finds it in the JSON.
@@ -140,7 +150,7 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lizmon_protocol::summary::{Average, Host, Summary};
+    use lizmon_protocol::summary::{Average, Summary};
 
     use super::*;
 
@@ -193,17 +203,23 @@ mod tests {
 
     #[test]
     fn a_line_a_host() {
+        let host = |name: &str, last_epoch, silent| Host {
+            name: name.into(),
+            last_epoch,
+            labels: vec!["cpu".into(), "mem".into()],
+            certificate_end: 1_472_777_814,
+            silent,
+        };
         let all = Hosts {
-            hosts: vec![Host {
-                name: "web1".into(),
-                last_epoch: 1_465_001_814,
-                labels: vec!["cpu".into(), "mem".into()],
-                certificate_end: 1_472_777_814,
-            }],
+            hosts: vec![
+                host("web1", 1_465_001_814, false),
+                host("web2", 1_465_001_217, true),
+            ],
         };
         let expected = [
-            "HOST  LAST SAMPLE  CERTIFICATE ENDS  LABELS",
-            "web1  3 s ago      2016-09-02 00:56  cpu mem",
+            "HOST  LAST SAMPLE         CERTIFICATE ENDS  LABELS",
+            "web1  3 s ago             2016-09-02 00:56  cpu mem",
+            "web2  10 min ago, silent  2016-09-02 00:56  cpu mem",
         ];
         assert_eq!(hosts(&all, 1_465_001_817), expected);
     }

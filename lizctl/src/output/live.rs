@@ -10,9 +10,9 @@ use crossterm::terminal::{Clear, ClearType, DisableLineWrap, EnableLineWrap};
 /// The lines that stand on the terminal now, the cursor just below them.
 static DRAWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Columns and rows of the terminal; `None` where stdout is none.
+/// Columns and rows of the terminal; `None` where stdout is none, or one that cannot move its cursor.
 pub(crate) fn size() -> Option<(usize, usize)> {
-    if !stdout().is_terminal() {
+    if !stdout().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
         return None;
     }
     let (columns, rows) = crossterm::terminal::size().unwrap_or((80, 24));

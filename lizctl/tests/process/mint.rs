@@ -1,107 +1,13 @@
-//! The shipped `lizctl` as a process, minting: exit codes, what goes to stdout and what to stderr, files and modes.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Minting.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+#[cfg(unix)]
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A folder to work in, and `lizctl` in it without any setting from outside.
-struct Desk {
-    dir: TempDir,
-}
-
-/// What a run left.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir }
-    }
-
-    fn with_ca() -> Self {
-        let desk = Self::new();
-        desk.run("init-ca").done();
-        desk
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lizctl"));
-        let ours = |name: &String| name.starts_with("LIZMON_");
-        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
-            command.env_remove(name);
-        }
-        command.env_remove("RUST_LOG").current_dir(self.dir.path());
-        command
-    }
-
-    fn run(&self, line: &str) -> Ran {
-        let mut command = self.command();
-        command.args(line.split_whitespace());
-        ran(command.output().unwrap())
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join(file)
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.path(file), text).unwrap();
-    }
-
-    fn json(&self, line: &str) -> Value {
-        serde_json::from_str(&self.run(line).done().stdout).unwrap()
-    }
-
-    /// Role and name of everything issued.
-    fn issued(&self) -> Vec<String> {
-        let list = self.json("list --json");
-        let listed = list["certificates"].as_array().unwrap().iter();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let leaf = |entry: &&Value| !entry["identity"].is_null();
-        listed
-            .filter(leaf)
-            .map(|entry| format!("{} {}", text(&entry["role"]), text(&entry["name"])))
-            .collect()
-    }
-}
-
-fn ran(output: Output) -> Ran {
-    Ran {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-impl Ran {
-    #[track_caller]
-    fn done(self) -> Self {
-        assert_eq!(self.code, 0, "{self:?}");
-        self
-    }
-
-    /// One line on stderr that names the culprit, and nothing on stdout.
-    #[track_caller]
-    fn failed(self, code: i32, culprit: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert_eq!(self.stdout, "", "{self:?}");
-        assert!(self.stderr.contains(culprit), "{culprit}: {self:?}");
-        if code == 1 {
-            assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
-            assert!(self.stderr.starts_with("lizctl: "), "{self:?}");
-        }
-    }
-}
+use crate::desk::{Desk, ran};
 
 #[cfg(unix)]
 fn mode(path: &Path) -> u32 {

@@ -1,0 +1,117 @@
+//! `push`: one sample of a host, for scripts and for trying things out.
+
+use anyhow::anyhow;
+use clap::Args;
+use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::route;
+use lizmon_protocol::sample::{Epoch, IdempotencyKey, SampleSet, Value};
+
+use crate::ask::runtime;
+use crate::cli::Context;
+use crate::connect::Connect;
+use crate::failure::Exit;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Which host it is about: the one your certificate names
+    host: NodeName,
+    /// What was measured: cpu=4.98
+    #[arg(value_name = "LABEL=VALUE", required = true, value_parser = parse_pair)]
+    values: Vec<(Label<'static>, Value)>,
+    /// When it was measured, in seconds since 1970 UTC [default: now]
+    #[arg(long, env = "LIZMON_EPOCH", value_name = "SECONDS", value_parser = route::parse_epoch)]
+    epoch: Option<Epoch>,
+    /// PRODUCER/SEQ, a lower-case UUID and a number: sent again, the sample counts once
+    #[arg(long, env = "LIZMON_IDEMPOTENCY_KEY", value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// `lizctl push`. Done means durable.
+pub(crate) fn push(args: Push, context: &Context) -> anyhow::Result<()> {
+    let now = (context.clock)();
+    let epoch = match args.epoch {
+        Some(epoch) => epoch,
+        None => Epoch::new(now).ok_or_else(|| anyhow!("this machine's clock is wrong: set it"))?,
+    };
+    if let Some(label) = find_repeated(&args.values) {
+        return Err(anyhow!("`{label}` is given twice").context(Exit::Usage));
+    }
+    let client = args.connect.client(now)?;
+    let values = SampleSet::new(args.values);
+    let sent = client.publish(&args.host, epoch, &values, args.idempotency_key, now);
+    runtime()?.block_on(sent)?;
+    output::line(format_args!(
+        "{} at {epoch}: {} taken",
+        args.host,
+        values.len()
+    ))
+}
+
+/// Values hold no `=`, labels may.
+fn parse_pair(text: &str) -> Result<(Label<'static>, Value), String> {
+    let (label, number) = text
+        .rsplit_once('=')
+        .ok_or("it should look like cpu=4.98")?;
+    let label = Label::new(label.to_owned()).map_err(|error| error.to_string())?;
+    // JSON's grammar, as the receiver's: no inf, no hexadecimal, no sign before but -.
+    let value = serde_json::from_str(number).ok().and_then(Value::new);
+    let value =
+        value.ok_or("the value is no number, or too great a one: it should look like 4.98")?;
+    Ok((label, value))
+}
+
+fn find_repeated<'v>(values: &'v [(Label<'_>, Value)]) -> Option<&'v str> {
+    let mut labels: Vec<_> = values.iter().map(|(label, _)| label.as_str()).collect();
+    labels.sort_unstable();
+    let repeated = labels.windows(2).find(|pair| pair[0] == pair[1])?;
+    Some(repeated[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs() {
+        let cases = [
+            ("cpu=4.98", Some(("cpu", 4.98))),
+            ("a=b=1", Some(("a=b", 1.0))),
+            ("t=-1e3", Some(("t", -1000.0))),
+            ("disk:/=61", Some(("disk:/", 61.0))),
+            ("cpu", None),
+            ("cpu=", None),
+            ("=1", None),
+            ("cpu=x", None),
+            ("cpu=inf", None),
+            ("cpu=NaN", None),
+            ("cpu=+1", None),
+            ("cpu=.5", None),
+            ("cpu=0x10", None),
+            ("cpu=true", None),
+            ("cpu=1e291", None),
+            ("cpu=1e999", None),
+            ("summary:x=1", None),
+            ("a\nb=1", None),
+        ];
+        for (text, expected) in cases {
+            let got = parse_pair(text).ok();
+            let got = got
+                .as_ref()
+                .map(|(label, value)| (label.as_str(), value.get()));
+            assert_eq!(got, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_differ() {
+        let check = |pairs: &[&str], expected: Option<&str>| {
+            let values: Vec<_> = pairs.iter().map(|pair| parse_pair(pair).unwrap()).collect();
+            assert_eq!(find_repeated(&values), expected, "{pairs:?}");
+        };
+        check(&["a=1", "b=1", "A=1"], None);
+        check(&["a=1", "b=1", "a=2"], Some("a"));
+    }
+}
