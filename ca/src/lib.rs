@@ -13,6 +13,7 @@
 //! | [`key`] | key pairs, and the public key of a signing request, which is all we take from one |
 //! | [`crl`] | when a CRL is signed again, and with what in it |
 //! | [`ledger`] | the SQLite file, its schema and its lock |
+//! | [`est`] | how requests come over the network, and certificates go |
 //! | [`layout`] | which file lies where |
 //! | [`disk`] | files that are written whole or not at all, keys that only their owner can read |
 //! | [`inspect`] | what a certificate, key, CRL or request says, as a plain struct |
@@ -41,6 +42,7 @@ pub mod authority;
 pub mod crl;
 pub mod disk;
 pub mod error;
+pub mod est;
 mod founding;
 pub mod inspect;
 pub mod key;

@@ -10,10 +10,12 @@
 //! | [`summary`] | the summaries readers get |
 //! | [`delivery`] | which numbers of a producer have arrived |
 //! | [`token`] | the access token's claims, and the token endpoint's answers |
+//! | [`enrol`] | the routes of enrolment, and the join token |
 //! | [`problem`] | every error the API answers, RFC 9457 |
 //! | [`route`] | paths, built and taken apart |
 
 pub mod delivery;
+pub mod enrol;
 pub mod name;
 pub mod problem;
 pub mod route;
