@@ -20,6 +20,10 @@ pub struct ReadHost;
 #[derive(Debug)]
 pub struct ListHosts;
 
+/// Change what the receiver trusts.
+#[derive(Debug)]
+pub struct Administer;
+
 /// The proof that somebody may do `A`, about [`Permit::host`] if `A` is about one.
 #[derive(Debug)]
 pub struct Permit<A> {
@@ -120,6 +124,14 @@ impl<'a> Caller<'a> {
         Err(Rejection::insufficient_scope(Scope::MetricsRead))
     }
 
+    /// May the caller change what the receiver trusts?
+    pub fn administer(&self) -> Result<Permit<Administer>, Rejection> {
+        if self.scopes.contains(Scope::Admin) {
+            return Ok(Permit::new(self, None));
+        }
+        Err(Rejection::insufficient_scope(Scope::Admin))
+    }
+
     fn wrong_host(&self) -> Rejection {
         Rejection::from(Code::WrongHost)
             .with_detail(format!("the token speaks for `{}` alone", self.claims.sub))
@@ -167,8 +179,8 @@ mod tests {
     const READER_A: &str = "spiffe://d/reader/a";
     const OPERATOR: &str = "spiffe://d/operator/o";
 
-    /// What `(ingest a, read a, read b, list)` come to.
-    fn outcomes(certificate: &str, token: &str, scope: &str) -> Result<[Option<Code>; 4], Code> {
+    /// What `(ingest a, read a, read b, list, administer)` come to.
+    fn outcomes(certificate: &str, token: &str, scope: &str) -> Result<[Option<Code>; 5], Code> {
         let identity = identity(certificate, 1);
         let claims = claims(token, 1, scope);
         let caller = Caller::new(&identity, &claims).map_err(|rejection| rejection.code())?;
@@ -177,6 +189,7 @@ mod tests {
             caller.read_host("a").err().map(|r| r.code()),
             caller.read_host("b").err().map(|r| r.code()),
             caller.list_hosts().err().map(|r| r.code()),
+            caller.administer().err().map(|r| r.code()),
         ])
     }
 
@@ -188,38 +201,38 @@ mod tests {
                 NODE_A,
                 NODE_A,
                 "metrics:write",
-                Ok([None, None, wrong, scope]),
+                Ok([None, None, wrong, scope, scope]),
             ),
             (
                 NODE_B,
                 NODE_B,
                 "metrics:write",
-                Ok([wrong, wrong, None, scope]),
+                Ok([wrong, wrong, None, scope, scope]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:read",
-                Ok([scope, None, None, None]),
+                Ok([scope, None, None, None, scope]),
             ),
             (
                 OPERATOR,
                 OPERATOR,
                 "metrics:read admin",
-                Ok([scope, None, None, None]),
+                Ok([scope, None, None, None, None]),
             ),
             // A token that claims more than its holder's role.
             (
                 NODE_A,
                 NODE_A,
                 "metrics:read admin",
-                Ok([scope, None, wrong, scope]),
+                Ok([scope, None, wrong, scope, scope]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:write",
-                Ok([scope, scope, scope, scope]),
+                Ok([scope, scope, scope, scope, scope]),
             ),
             // A token of somebody else, though bound to this very certificate.
             (

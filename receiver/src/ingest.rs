@@ -19,6 +19,8 @@ use crate::store::record::Submission;
 
 /// Largest body as it travels.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest body of revocation lists: some 300,000 revoked certificates.
+pub const CRL_BYTES_MAX: usize = 16 << 20;
 /// Largest body once it is unpacked.
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
 /// Longest wait for a body if `--body-timeout` does not say.
@@ -69,28 +71,37 @@ impl BodyReader {
 
     /// The body, unpacked.
     pub async fn read(&self, headers: &HeaderMap, body: &mut Body) -> Result<TakenBody, Rejection> {
+        self.read_within(headers, body, BODY_BYTES_MAX).await
+    }
+
+    /// The body, unpacked, if it has no more than `max` bytes on the wire.
+    pub async fn read_within(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+        max: usize,
+    ) -> Result<TakenBody, Rejection> {
         let encoding = Encoding::of(headers)?;
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
-            return Err(too_large(BODY_BYTES_MAX, "on the wire"));
+        if announced.is_some_and(|length| length > max) {
+            return Err(too_large(max, "on the wire"));
         }
-        let wire_max = announced.unwrap_or(BODY_BYTES_MAX);
+        let wire_max = announced.unwrap_or(max);
         let most = if encoding == Encoding::Identity {
             wire_max
         } else {
             wire_max + UNPACKED_BYTES_MAX
         };
         let room = self.take_room(most)?;
-        let collected =
-            tokio::time::timeout(self.timeout, Limited::new(body, BODY_BYTES_MAX).collect())
-                .await
-                .map_err(|_| Rejection::from(Code::RequestTimeout))?;
+        let collected = tokio::time::timeout(self.timeout, Limited::new(body, max).collect())
+            .await
+            .map_err(|_| Rejection::from(Code::RequestTimeout))?;
         let packed = match collected {
             Ok(collected) => collected.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
-                return Err(too_large(BODY_BYTES_MAX, "on the wire"));
+                return Err(too_large(max, "on the wire"));
             }
             Err(_) => {
                 return Err(Rejection::from(Code::MalformedJson).with_detail("the body broke off"));

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use lizmon_mtls::revocation::CrlRefused;
 use lizmon_mtls::trust::Refusal;
 use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
 use lizmon_protocol::sample::BodyError;
@@ -113,6 +114,16 @@ impl From<Refusal> for Rejection {
                 Self::from(Code::CertificateRevoked).with_detail(refusal.to_string())
             }
         }
+    }
+}
+
+impl From<CrlRefused> for Rejection {
+    fn from(refused: CrlRefused) -> Self {
+        let code = match refused {
+            CrlRefused::NotNewer { .. } => Code::CrlNotNewer,
+            CrlRefused::NotSigned(_) | CrlRefused::NotNow(_) => Code::InvalidCrl,
+        };
+        Self::from(code).with_detail(refused.to_string())
     }
 }
 

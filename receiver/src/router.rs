@@ -1,19 +1,19 @@
 //! Routes and the order of checks. Every handler that touches a host holds a `Permit`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, get, post, put};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::{Connection, TrustedPeer};
-use lizmon_mtls::trust::TrustReader;
+use lizmon_mtls::trust::{TrustReader, TrustWriter};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
 use lizmon_protocol::token::Claims;
@@ -29,12 +29,15 @@ use crate::query;
 use crate::summarize::Summaries;
 use crate::token::{TokenError, Tokens};
 
+mod crl;
 mod oauth;
 
 /// What the handlers work with.
 pub struct App {
     /// Whom we trust at this moment.
     pub trust: TrustReader,
+    /// Changes whom we trust.
+    pub trust_writer: Mutex<TrustWriter>,
     /// Mints and verifies.
     pub tokens: Tokens,
     /// Reads bodies.
@@ -67,6 +70,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), discard_body))
         .route(route::TOKEN, only("POST", post(oauth::token)))
         .route(&perf_host, any(host))
+        .route(route::CRL, only("PUT", put(crl::put)))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked; the others go on");
             Rejection::from(Code::InternalError).into_response()
@@ -229,6 +233,15 @@ impl<'a> Authenticated<'a> {
     /// In this order: the revocation lists, the certificate if there is one, the certificate's pace, the token.
     fn check(app: &'a App, head: &'a request::Parts, now: u64) -> Result<Self, Rejection> {
         check_crls(app, now)?;
+        Self::check_in_any_case(app, head, now)
+    }
+
+    /// The same, whatever became of the revocation lists.
+    fn check_in_any_case(
+        app: &'a App,
+        head: &'a request::Parts,
+        now: u64,
+    ) -> Result<Self, Rejection> {
         let connection = connection_of(head)?;
         peer_of(app, connection, now)?;
         let token = bearer_token(&head.headers)?;

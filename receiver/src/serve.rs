@@ -4,13 +4,13 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum_server::Handle;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
-use lizmon_mtls::trust::{TrustError, TrustReader, TrustWriter};
+use lizmon_mtls::trust::{Trust, TrustError, TrustReader, TrustWriter};
 
 use crate::config::Config;
 use crate::ingest::BodyReader;
@@ -21,6 +21,8 @@ use crate::store::{Store, StoreError};
 use crate::summarize::Summarizer;
 use crate::token::{KeyError, Tokens};
 
+/// Where lists that were handed in are kept, within the data folder.
+const KEPT_CRL: &str = "crl.pem";
 /// How often the files of trust are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is asked whether token keys are due.
@@ -66,7 +68,6 @@ pub struct Receiver {
     address: SocketAddr,
     app: Arc<App>,
     door: FrontDoor,
-    trust: TrustWriter,
     journal: JournalThread,
     first_request_timeout: Duration,
     idle_timeout: Duration,
@@ -82,7 +83,9 @@ impl Receiver {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let address = listener.local_addr()?;
-        let (trust, reader) = TrustWriter::open(config.trust.clone(), clock.clone())?;
+        let kept_crl = config.data.join(KEPT_CRL);
+        let (trust, reader) =
+            TrustWriter::open_keeping(config.trust.clone(), kept_crl, clock.clone())?;
         let no_name = || StartError::NoServerName {
             cert: config.trust.cert.display().to_string(),
         };
@@ -105,6 +108,7 @@ impl Receiver {
             Journal::start(store, summarizer, config.gather_window, clock.clone())?;
         let app = App {
             trust: reader.clone(),
+            trust_writer: Mutex::new(trust),
             tokens,
             bodies: BodyReader::new(config.body_timeout),
             journal,
@@ -120,7 +124,6 @@ impl Receiver {
             first_request_timeout: config.limits.first_request_timeout,
             idle_timeout: config.limits.idle_timeout,
             door: FrontDoor::new(reader, config.limits),
-            trust,
             journal: thread,
             clock,
         })
@@ -155,7 +158,7 @@ impl Receiver {
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let serving = server.serve(router::router(self.app.clone()).into_make_service());
-        let upkeep = upkeep(self.trust, self.app.clone(), self.clock);
+        let upkeep = upkeep(self.app.clone(), self.clock);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping: no new connections, finishing what has begun");
@@ -186,15 +189,18 @@ fn open_store(folder: &Path) -> Result<(Box<dyn Store>, Summarizer), StoreError>
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due, for ever.
-async fn upkeep(mut trust: TrustWriter, app: Arc<App>, clock: Clock) {
+async fn upkeep(app: Arc<App>, clock: Clock) {
     let mut reload = tokio::time::interval(RELOAD_EVERY);
     let mut rotate = tokio::time::interval(ROTATE_EVERY);
     loop {
         tokio::select! {
-            _ = reload.tick() => match trust.reload_if_changed() {
+            _ = reload.tick() => match reload_trust(&app) {
                 None => (),
                 Some(Ok(trust)) => {
                     tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
+                    if let Err(refusal) = trust.judge_own(clock()) {
+                        tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
+                    }
                     warn_of_crls(&app.trust, clock());
                 }
                 Some(Err(error)) => {
@@ -209,6 +215,13 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>, clock: Clock) {
             }
         }
     }
+}
+
+fn reload_trust(app: &App) -> Option<Result<Arc<Trust>, TrustError>> {
+    app.trust_writer
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .reload_if_changed()
 }
 
 fn warn_of_crls(trust: &TrustReader, now: u64) {

@@ -70,6 +70,11 @@ impl Connection {
         }
     }
 
+    /// The certificates that were shown, the holder's first; none if no certificate was.
+    pub fn shown(&self) -> &[CertificateDer<'static>] {
+        self.peer.as_ref().map_or(&[], |peer| &peer.chain)
+    }
+
     /// Who is at the other end, if a certificate was shown and is good at this moment by the trust of this moment.
     ///
     /// After a reload of trust the chain is verified once more, wholly; until the next one the verdict is kept.

@@ -13,8 +13,10 @@
 
 pub mod accept;
 pub mod connection;
+mod handshake;
 pub mod identity;
 pub mod limits;
+pub mod revocation;
 pub mod stream;
 pub mod trust;
 

@@ -4,27 +4,25 @@
 //! configuration and a ticket key of its own: no session of an older trust can be resumed.
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, RootCertStore,
-    ServerConfig, SignatureScheme,
-};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, ParsedExtension};
-
-use lizmon_protocol::name::{Role, TrustDomain};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::Clock;
-use crate::identity::{Identity, IdentityError};
+use crate::handshake::{DomainVerifier, provider, server_config};
+use crate::identity::Identity;
+use crate::revocation::{CrlRefused, CrlStatus, RevocationList, newest, verified_authorities};
+
+mod error;
+
+pub use error::TrustError;
 
 /// The files that say what to show and whom to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,75 +35,6 @@ pub struct TrustFiles {
     pub ca: PathBuf,
     /// A current revocation list of every authority that may stand in a chain: PEM.
     pub crl: PathBuf,
-}
-
-/// Why files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// A file that cannot be read as what it should be.
-    #[error("{file}: cannot read {what}", file = file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// What should be in it.
-        what: &'static str,
-        /// Why not.
-        source: rustls_pki_types::pem::Error,
-    },
-    /// A file without what it should hold.
-    #[error("{file}: there is no {what} in it", file = file.display())]
-    Empty {
-        /// Which file.
-        file: PathBuf,
-        /// What should be in it.
-        what: &'static str,
-    },
-    /// A revocation list that is not DER of one.
-    #[error("{file}: not a certificate revocation list", file = file.display())]
-    MalformedCrl {
-        /// Which file.
-        file: PathBuf,
-    },
-    /// A certificate of ours that speaks for nobody.
-    #[error("{file}: not a certificate of ours", file = file.display())]
-    Identity {
-        /// Which file.
-        file: PathBuf,
-        /// Why not.
-        source: IdentityError,
-    },
-    /// A certificate of ours for another use.
-    #[error("{file}: this certificate is for the role `{role}`, a server needs one from `lizctl issue-receiver`", file = file.display())]
-    WrongRole {
-        /// Which file.
-        file: PathBuf,
-        /// What it is for.
-        role: Role,
-    },
-    /// A certificate of ours that peers would refuse.
-    #[error("{file}: {refusal}; issue a new one with `lizctl issue-receiver`", file = file.display())]
-    OwnRefused {
-        /// Which file.
-        file: PathBuf,
-        /// What peers would say.
-        refusal: Refusal,
-    },
-    /// The parts do not fit each other.
-    #[error("{file}: certificate and key cannot be used together", file = file.display())]
-    Unusable {
-        /// The certificate's file.
-        file: PathBuf,
-        /// Why not.
-        source: rustls::Error,
-    },
-    /// Roots or revocation lists nobody could be verified with.
-    #[error("{file}: these roots and revocation lists cannot be used", file = file.display())]
-    Verifier {
-        /// The roots' file.
-        file: PathBuf,
-        /// Why not.
-        source: VerifierBuilderError,
-    },
 }
 
 /// Why a peer's certificate is not good any more.
@@ -122,23 +51,41 @@ pub enum Refusal {
     Untrusted,
 }
 
-/// One revocation list that is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CrlStatus {
-    /// Whose it is, as text.
-    pub issuer: String,
-    /// Its number: RFC 5280 section 5.2.3; 0 if it has none.
-    pub number: u64,
-    /// Signed at: epoch seconds.
-    pub this_update: u64,
-    /// To be replaced before: epoch seconds; the same as `this_update` if it does not say.
-    pub next_update: u64,
+/// What was read from the files.
+struct Parts {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Vec<CertificateDer<'static>>,
+    lists: Vec<RevocationList>,
 }
 
-impl CrlStatus {
-    /// Whether more than half of its life is over: somebody should have signed a new one.
-    pub fn is_past_half(&self, now: u64) -> bool {
-        now > self.this_update + self.next_update.saturating_sub(self.this_update) / 2
+impl Parts {
+    fn read(files: &TrustFiles, kept_crl: Option<&Path>) -> Result<Self, TrustError> {
+        let key =
+            PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TrustError::Unreadable {
+                file: files.key.clone(),
+                what: "a private key",
+                source,
+            })?;
+        let mut lists = revocation_lists(&files.crl)?;
+        if let Some(kept) = kept_crl.filter(|kept| kept.exists()) {
+            lists.extend(revocation_lists(kept)?);
+        }
+        Ok(Self {
+            chain: certificates(&files.cert)?,
+            key,
+            roots: certificates(&files.ca)?,
+            lists: newest(lists),
+        })
+    }
+
+    fn with_lists(&self, lists: Vec<RevocationList>) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            roots: self.roots.clone(),
+            lists,
+        }
     }
 }
 
@@ -150,6 +97,7 @@ pub struct Trust {
     server_config: Arc<ServerConfig>,
     verifier: Arc<DomainVerifier>,
     crls: Vec<CrlStatus>,
+    parts: Parts,
 }
 
 impl fmt::Debug for Trust {
@@ -162,15 +110,16 @@ impl fmt::Debug for Trust {
 }
 
 impl Trust {
-    fn load(files: &TrustFiles, generation: u64, clock: &Clock) -> Result<Self, TrustError> {
+    /// Puts the parts together. `files` only name what does not fit.
+    fn assemble(
+        parts: Parts,
+        files: &TrustFiles,
+        generation: u64,
+        clock: &Clock,
+    ) -> Result<Self, TrustError> {
         let provider = Arc::new(provider());
-        let chain = certificates(&files.cert)?;
-        let own = chain
-            .first()
-            .map_or(Err(IdentityError::NotACertificate), |der| {
-                Identity::from_der(der)
-            });
-        let own = own.map_err(|source| TrustError::Identity {
+        let leaf = parts.chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let own = Identity::from_der(leaf).map_err(|source| TrustError::Identity {
             file: files.cert.clone(),
             source,
         })?;
@@ -180,20 +129,19 @@ impl Trust {
                 role: own.spiffe_id.role,
             });
         }
-        let server_name = chain
-            .first()
-            .and_then(|der| crate::identity::first_server_name(der));
-        let (crls, statuses) = revocation_lists(&files.crl)?;
+        let server_name = crate::identity::first_server_name(leaf);
         let mut roots = RootCertStore::empty();
-        for root in certificates(&files.ca)? {
-            roots.add(root).map_err(|source| TrustError::Unusable {
-                file: files.ca.clone(),
-                source,
-            })?;
+        for root in &parts.roots {
+            roots
+                .add(root.clone())
+                .map_err(|source| TrustError::Unusable {
+                    file: files.ca.clone(),
+                    source,
+                })?;
         }
         // An expired list still revokes: what becomes of one is the receiver's to decide, not the handshake's.
         let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .with_crls(crls)
+            .with_crls(parts.lists.iter().map(|list| list.der().clone()))
             .allow_unauthenticated()
             .build()
             .map_err(|source| TrustError::Verifier {
@@ -205,18 +153,7 @@ impl Trust {
             webpki,
             trust_domain,
         });
-        if let Err(refusal) = verifier.verify(&chain, clock()) {
-            return Err(TrustError::OwnRefused {
-                file: files.cert.clone(),
-                refusal,
-            });
-        }
-        let key =
-            PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TrustError::Unreadable {
-                file: files.key.clone(),
-                what: "a private key",
-                source,
-            })?;
+        let (chain, key) = (parts.chain.clone(), parts.key.clone_key());
         let server_config =
             server_config(provider, verifier.clone(), chain, key, clock).map_err(|source| {
                 TrustError::Unusable {
@@ -224,14 +161,25 @@ impl Trust {
                     source,
                 }
             })?;
+        let crls = parts
+            .lists
+            .iter()
+            .map(|list| list.status().clone())
+            .collect();
         Ok(Self {
             generation,
             own,
             server_name,
             server_config: Arc::new(server_config),
             verifier,
-            crls: statuses,
+            crls,
+            parts,
         })
+    }
+
+    /// What peers would say of our own certificate.
+    pub fn judge_own(&self, now: u64) -> Result<(), Refusal> {
+        self.verify(&self.parts.chain, now)
     }
 
     /// Rises with every reload; never 0.
@@ -279,21 +227,49 @@ impl TrustReader {
 /// Replaces the trust when its files change.
 pub struct TrustWriter {
     files: TrustFiles,
+    kept_crl: Option<PathBuf>,
     clock: Clock,
     seen: FileStamps,
     current: Arc<ArcSwap<Trust>>,
 }
 
 impl TrustWriter {
-    /// Loads the files for the first time.
+    /// Loads the files for the first time. A certificate of ours that peers would refuse is refused here; later it is
+    /// only complained of, for the others' revocations must come into force all the same.
     pub fn open(files: TrustFiles, clock: Clock) -> Result<(Self, TrustReader), TrustError> {
-        let seen = stamps(&files);
-        let trust = Trust::load(&files, 1, &clock)?;
+        Self::open_with(files, None, clock)
+    }
+
+    /// The same with a file where lists that are handed in are kept, and looked for beside `files.crl`. It need not
+    /// exist yet.
+    pub fn open_keeping(
+        files: TrustFiles,
+        kept_crl: PathBuf,
+        clock: Clock,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        Self::open_with(files, Some(kept_crl), clock)
+    }
+
+    fn open_with(
+        files: TrustFiles,
+        kept_crl: Option<PathBuf>,
+        clock: Clock,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        let seen = stamps(&files, kept_crl.as_deref());
+        let parts = Parts::read(&files, kept_crl.as_deref())?;
+        let trust = Trust::assemble(parts, &files, 1, &clock)?;
+        trust
+            .judge_own(clock())
+            .map_err(|refusal| TrustError::OwnRefused {
+                file: files.cert.clone(),
+                refusal,
+            })?;
         let current = Arc::new(ArcSwap::from_pointee(trust));
         let reader = TrustReader(current.clone());
         Ok((
             Self {
                 files,
+                kept_crl,
                 clock,
                 seen,
                 current,
@@ -302,31 +278,110 @@ impl TrustWriter {
         ))
     }
 
-    /// Loads the files again if one has changed since they were last read. On error the trust stays as it was.
+    /// Loads the files again if one has changed since they were last read. On error the trust stays as it was. A list
+    /// with a lower number than the one in force does not replace it.
     pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
-        let now = stamps(&self.files);
+        let now = stamps(&self.files, self.kept_crl.as_deref());
         if now == self.seen {
             return None;
         }
         // Stamped before they are read: what changes while they are read is seen the next time.
         self.seen = now;
+        Some(self.reload())
+    }
+
+    fn reload(&self) -> Result<Arc<Trust>, TrustError> {
+        let mut parts = Parts::read(&self.files, self.kept_crl.as_deref())?;
+        let in_force = self.current.load().parts.lists.clone();
+        parts.lists = newest(in_force.into_iter().chain(parts.lists));
+        self.swap(parts)
+    }
+
+    /// Takes lists that were handed in: judged, kept on disk, and in force when this returns. All of them or none.
+    ///
+    /// `shown` are certificates somebody has shown, among which the lists' authorities may be; they are not believed.
+    pub fn take_lists(
+        &mut self,
+        lists: Vec<RevocationList>,
+        shown: &[CertificateDer<'static>],
+    ) -> Result<Result<Arc<Trust>, CrlRefused>, TrustError> {
+        let current = self.current.load_full();
+        let Parts {
+            roots,
+            lists: in_force,
+            chain,
+            ..
+        } = &current.parts;
+        let authorities = verified_authorities(roots, chain.iter().chain(shown));
+        let now = (self.clock)();
+        if let Err(refused) = lists
+            .iter()
+            .try_for_each(|list| list.judge(in_force, &authorities, now))
+        {
+            return Ok(Err(refused));
+        }
+        let lists = newest(in_force.iter().cloned().chain(lists));
+        if lists == *in_force {
+            return Ok(Ok(current));
+        }
+        let parts = current.parts.with_lists(lists);
+        // Made before it is kept: what cannot be used is not kept.
+        let generation = current.generation + 1;
+        let trust = Arc::new(Trust::assemble(
+            parts,
+            &self.files,
+            generation,
+            &self.clock,
+        )?);
+        if let Some(file) = &self.kept_crl {
+            keep(file, &trust.parts.lists).map_err(|source| TrustError::NotKept {
+                file: file.clone(),
+                source,
+            })?;
+        }
+        self.current.store(trust.clone());
+        Ok(Ok(trust))
+    }
+
+    fn swap(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
-        Some(
-            Trust::load(&self.files, generation, &self.clock).map(|trust| {
-                let trust = Arc::new(trust);
-                self.current.store(trust.clone());
-                trust
-            }),
-        )
+        let trust = Arc::new(Trust::assemble(
+            parts,
+            &self.files,
+            generation,
+            &self.clock,
+        )?);
+        self.current.store(trust.clone());
+        Ok(trust)
     }
 }
 
-type FileStamps = [Option<(SystemTime, u64, u64)>; 4];
+/// Writes the lists beside the old file, syncs, and puts them in its place.
+fn keep(file: &Path, lists: &[RevocationList]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    for list in lists {
+        temporary
+            .write_all(pem::encode(&pem::Pem::new("X509 CRL", list.der().to_vec())).as_bytes())?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
 
 /// Enough of each file's metadata to see that it was replaced or written to.
-fn stamps(files: &TrustFiles) -> FileStamps {
-    [&files.cert, &files.key, &files.ca, &files.crl].map(|file| {
-        let metadata = std::fs::metadata(file).ok()?;
+fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps {
+    [
+        Some(&*files.cert),
+        Some(&*files.key),
+        Some(&*files.ca),
+        Some(&*files.crl),
+        kept_crl,
+    ]
+    .map(|file| {
+        let metadata = std::fs::metadata(file?).ok()?;
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
         #[cfg(not(unix))]
@@ -354,9 +409,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     }
 }
 
-fn revocation_lists(
-    file: &Path,
-) -> Result<(Vec<CertificateRevocationListDer<'static>>, Vec<CrlStatus>), TrustError> {
+fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TrustError> {
     let what = "a certificate revocation list";
     let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(file)
         .and_then(Iterator::collect)
@@ -371,157 +424,15 @@ fn revocation_lists(
             what,
         });
     }
-    let malformed = || TrustError::MalformedCrl {
+    let malformed = |source| TrustError::MalformedCrl {
         file: file.to_owned(),
+        source,
     };
-    let statuses = lists
-        .iter()
-        .map(|der| status_of(der).ok_or_else(malformed))
-        .collect::<Result<_, _>>()?;
-    Ok((lists, statuses))
+    lists
+        .into_iter()
+        .map(|der| RevocationList::from_der(der).map_err(malformed))
+        .collect()
 }
 
-fn status_of(der: &[u8]) -> Option<CrlStatus> {
-    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
-    let this_update = u64::try_from(list.last_update().timestamp()).ok()?;
-    let next_update = list
-        .next_update()
-        .and_then(|time| u64::try_from(time.timestamp()).ok());
-    let number =
-        list.extensions()
-            .iter()
-            .find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::CRLNumber(number) => u64::try_from(number).ok(),
-                _ => None,
-            });
-    Some(CrlStatus {
-        issuer: list.issuer().to_string(),
-        number: number.unwrap_or(0),
-        this_update,
-        next_update: next_update.unwrap_or(this_update),
-    })
-}
-
-/// The one crypto provider, preferring the cipher suite that costs least with hardware AES.
-fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
-}
-
-fn server_config(
-    provider: Arc<CryptoProvider>,
-    verifier: Arc<DomainVerifier>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    clock: &Clock,
-) -> Result<ServerConfig, rustls::Error> {
-    let time = Arc::new(HandshakeTime(clock.clone()));
-    let mut config = ServerConfig::builder_with_details(provider, time)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ignore_client_order = true;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
-    config.send_tls13_tickets = 1;
-    Ok(config)
-}
-
-struct HandshakeTime(Clock);
-
-impl fmt::Debug for HandshakeTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HandshakeTime")
-    }
-}
-
-impl rustls::time_provider::TimeProvider for HandshakeTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(unix_time((self.0)()))
-    }
-}
-
-fn unix_time(epoch: u64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(epoch))
-}
-
-/// WebPKI's judgement, and besides it that the certificate speaks for somebody of our trust domain.
-#[derive(Debug)]
-struct DomainVerifier {
-    webpki: Arc<dyn ClientCertVerifier>,
-    trust_domain: TrustDomain,
-}
-
-impl DomainVerifier {
-    fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Refusal> {
-        let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(Refusal::Untrusted);
-        };
-        match self.verify_client_cert(leaf, intermediates, unix_time(now)) {
-            Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(error)) => Err(match error {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    Refusal::Expired
-                }
-                CertificateError::Revoked => Refusal::Revoked,
-                _ => Refusal::Untrusted,
-            }),
-            Err(_) => Err(Refusal::Untrusted),
-        }
-    }
-}
-
-impl ClientCertVerifier for DomainVerifier {
-    fn offer_client_auth(&self) -> bool {
-        self.webpki.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.webpki.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.webpki.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self
-            .webpki
-            .verify_client_cert(end_entity, intermediates, now)?;
-        match Identity::from_der(end_entity) {
-            Ok(identity) if identity.spiffe_id.trust_domain == self.trust_domain => Ok(verified),
-            _ => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,12 @@ codes! {
     TooManyRecords = 413 "too_many_records" "the batch has too many records: send fewer at once",
     /// The body is encoded in a way nobody here reads.
     UnsupportedEncoding = 415 "unsupported_encoding" "the body's Content-Encoding is not gzip or zstd",
+    /// The body is no revocation list.
+    MalformedCrl = 400 "malformed_crl" "the body is not a certificate revocation list",
+    /// The revocation list is not one of an authority we trust, or not in force now.
+    InvalidCrl = 422 "invalid_crl" "the revocation list cannot be taken",
+    /// The revocation list is older than the one in force.
+    CrlNotNewer = 409 "crl_not_newer" "a revocation list with this number or a higher one is in force",
     /// Some values cannot be taken.
     InvalidValues = 422 "invalid_values" "some values cannot be taken",
     /// Some epochs are before the by-hour window.

@@ -15,6 +15,8 @@ pub const JWKS: &str = "/.well-known/jwks.json";
 pub const PERF: &str = "/api/perf";
 /// Below it, what has arrived from one host.
 pub const DELIVERY: &str = "/api/delivery";
+/// Where an operator hands in revocation lists.
+pub const CRL: &str = "/api/crl";
 /// Whether the process lives.
 pub const HEALTHZ: &str = "/healthz";
 /// Whether the process can do its work.

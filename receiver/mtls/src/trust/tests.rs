@@ -1,0 +1,352 @@
+//! Trust from files on disk, with an authority made for each test.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
+use time::OffsetDateTime;
+
+use super::*;
+
+const NOW: u64 = 1_465_001_814;
+const DAY: u64 = 86_400;
+
+struct Ca {
+    certificate: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn params(name: &str, life: u64) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = at(NOW - DAY);
+    params.not_after = at(NOW + life);
+    params
+}
+
+fn at(epoch: u64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(epoch as i64).unwrap()
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = params(name, 1000 * DAY);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn root(name: &str) -> Ca {
+    let key = KeyPair::generate().unwrap();
+    let params = ca_params(name);
+    let certificate = params.self_signed(&key).unwrap();
+    Ca {
+        certificate,
+        issuer: Issuer::new(params, key),
+    }
+}
+
+impl Ca {
+    fn issuing(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = ca_params(name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// Leaf and key as PEM, the issuing certificate behind the leaf.
+    fn leaf(&self, id: &str, serial: u8) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params("", 90 * DAY);
+        params.distinguished_name = DistinguishedName::new();
+        params.serial_number = Some(SerialNumber::from_slice(&[serial]));
+        params.subject_alt_names = vec![
+            SanType::URI(id.try_into().unwrap()),
+            SanType::DnsName("rx".try_into().unwrap()),
+        ];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (
+            format!("{}{}", leaf.pem(), self.certificate.pem()),
+            key.serialize_pem(),
+        )
+    }
+
+    fn crl(&self, number: u64, revoked: &[u8]) -> String {
+        self.crl_from(number, revoked, NOW - DAY)
+    }
+
+    fn crl_from(&self, number: u64, revoked: &[u8], this_update: u64) -> String {
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&[*serial]),
+            revocation_time: at(this_update),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        CertificateRevocationListParams {
+            this_update: at(this_update),
+            next_update: at(this_update + 30 * DAY),
+            crl_number: SerialNumber::from_slice(&number.to_be_bytes()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&self.issuer)
+        .unwrap()
+        .pem()
+        .unwrap()
+    }
+}
+
+const RECEIVER: u8 = 1;
+const NODE: u8 = 2;
+
+struct House {
+    folder: tempfile::TempDir,
+    root: Ca,
+    issuing: Ca,
+    node: Vec<CertificateDer<'static>>,
+}
+
+impl House {
+    fn new() -> Self {
+        let root = root("root");
+        let issuing = root.issuing("issuing 1");
+        let node = chain(&issuing.leaf("spiffe://lizmon.internal/node/web1", NODE).0);
+        let house = Self {
+            folder: tempfile::tempdir().unwrap(),
+            root,
+            issuing,
+            node,
+        };
+        let (cert, key) = house
+            .issuing
+            .leaf("spiffe://lizmon.internal/receiver/rx", RECEIVER);
+        house.write("rx.crt", &cert);
+        house.write("rx.key", &key);
+        house.write("root.crt", &house.root.certificate.pem());
+        house.write_crls(&house.issuing.crl(1, &[]));
+        house
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn write_crls(&self, issuing: &str) {
+        self.write("crl.pem", &format!("{}{issuing}", self.root.crl(1, &[])));
+    }
+
+    fn open(&self) -> Result<(TrustWriter, TrustReader), TrustError> {
+        let file = |name: &str| self.folder.path().join(name);
+        let files = TrustFiles {
+            cert: file("rx.crt"),
+            key: file("rx.key"),
+            ca: file("root.crt"),
+            crl: file("crl.pem"),
+        };
+        TrustWriter::open_keeping(files, file("kept.pem"), Arc::new(|| NOW))
+    }
+
+    fn push(&self, writer: &mut TrustWriter, lists: &str) -> Result<(), CrlRefused> {
+        let lists = RevocationList::read_all(lists.as_bytes()).unwrap();
+        writer.take_lists(lists, &self.node).unwrap().map(|_| ())
+    }
+}
+
+fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+#[test]
+fn a_pushed_list_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    assert_eq!(reader.current().verify(&house.node, NOW), Ok(()));
+    house
+        .push(&mut writer, &house.issuing.crl(2, &[NODE]))
+        .unwrap();
+    assert_eq!(reader.current().generation(), 2);
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    drop(writer);
+    let (_writer, reader) = house.open().unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+}
+
+#[test]
+fn lists_that_nobody_may_push() {
+    let house = House::new();
+    let stranger = root("root");
+    let imposter = stranger.issuing("issuing 1");
+    let (mut writer, reader) = house.open().unwrap();
+    house.push(&mut writer, &house.issuing.crl(5, &[])).unwrap();
+    let cases = [
+        (
+            "signed by another key of the same name",
+            imposter.crl(9, &[]),
+        ),
+        (
+            "of an authority nobody knows",
+            stranger.issuing("issuing 7").crl(9, &[]),
+        ),
+        ("older than the one in force", house.issuing.crl(4, &[NODE])),
+        (
+            "another with the same number",
+            house.issuing.crl(5, &[NODE]),
+        ),
+        ("ended", house.issuing.crl_from(6, &[], NOW - 40 * DAY)),
+        ("from tomorrow", house.issuing.crl_from(6, &[], NOW + DAY)),
+        (
+            "one good, one bad",
+            format!("{}{}", house.issuing.crl(6, &[NODE]), imposter.crl(9, &[])),
+        ),
+    ];
+    for (story, lists) in cases {
+        assert!(house.push(&mut writer, &lists).is_err(), "{story}");
+        assert_eq!(reader.current().generation(), 2, "{story}");
+        assert_eq!(reader.current().verify(&house.node, NOW), Ok(()), "{story}");
+    }
+}
+
+#[test]
+fn whoever_shows_a_false_authority_is_not_believed() {
+    let house = House::new();
+    let imposter = root("root").issuing("issuing 1");
+    let (mut writer, _reader) = house.open().unwrap();
+    let shown = chain(&imposter.leaf("spiffe://lizmon.internal/operator/eve", 9).0);
+    let lists = RevocationList::read_all(imposter.crl(9, &[]).as_bytes()).unwrap();
+    assert!(matches!(
+        writer.take_lists(lists, &shown).unwrap(),
+        Err(CrlRefused::NotSigned(_))
+    ));
+}
+
+#[test]
+fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
+    let house = House::new();
+    let next = house.root.issuing("issuing 2");
+    let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
+    let (mut writer, reader) = house.open().unwrap();
+    assert_eq!(
+        reader.current().verify(&node, NOW),
+        Err(Refusal::Untrusted),
+        "no list of its authority yet"
+    );
+    let lists = RevocationList::read_all(next.crl(1, &[]).as_bytes()).unwrap();
+    writer.take_lists(lists, &node).unwrap().unwrap();
+    assert_eq!(reader.current().verify(&node, NOW), Ok(()));
+    assert_eq!(reader.current().verify(&house.node, NOW), Ok(()));
+}
+
+#[test]
+fn the_same_list_again_changes_nothing() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    let list = house.issuing.crl(2, &[NODE]);
+    house.push(&mut writer, &list).unwrap();
+    house.push(&mut writer, &list).unwrap();
+    assert_eq!(reader.current().generation(), 2);
+}
+
+#[test]
+fn a_changed_file_is_reloaded_but_an_older_list_revives_nobody() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    assert!(writer.reload_if_changed().is_none());
+    house.write_crls(&house.issuing.crl(3, &[NODE]));
+    writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    house.write_crls(&house.issuing.crl(2, &[]));
+    writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+}
+
+#[test]
+fn what_cannot_be_used_leaves_trust_as_it_was() {
+    let another = House::new()
+        .issuing
+        .leaf("spiffe://lizmon.internal/receiver/rx", 8);
+    for (name, text) in [
+        ("rx.key", another.1.as_str()),
+        ("crl.pem", "nonsense"),
+        ("root.crt", ""),
+        ("rx.crt", "-----"),
+    ] {
+        let house = House::new();
+        let (mut writer, reader) = house.open().unwrap();
+        house.write(name, text);
+        assert!(writer.reload_if_changed().unwrap().is_err(), "{name}");
+        assert_eq!(reader.current().generation(), 1, "{name}");
+        assert_eq!(reader.current().verify(&house.node, NOW), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn our_own_revocation_does_not_hold_back_the_others() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    house.write_crls(&house.issuing.crl(2, &[RECEIVER, NODE]));
+    writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    assert_eq!(reader.current().judge_own(NOW), Err(Refusal::Revoked));
+    assert!(matches!(
+        house.open(),
+        Err(TrustError::OwnRefused {
+            refusal: Refusal::Revoked,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_node_cannot_be_a_server() {
+    let house = House::new();
+    let (cert, key) = house.issuing.leaf("spiffe://lizmon.internal/node/web1", 9);
+    house.write("rx.crt", &cert);
+    house.write("rx.key", &key);
+    assert!(matches!(
+        house.open(),
+        Err(TrustError::WrongRole {
+            role: lizmon_protocol::name::Role::Node,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn other_trust_domains_are_strangers() {
+    let house = House::new();
+    let (_writer, reader) = house.open().unwrap();
+    let foreign = chain(&house.issuing.leaf("spiffe://other.example/node/web1", 9).0);
+    assert_eq!(
+        reader.current().verify(&foreign, NOW),
+        Err(Refusal::Untrusted)
+    );
+}

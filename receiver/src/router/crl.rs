@@ -1,0 +1,82 @@
+//! `PUT /api/crl`: an operator hands in revocation lists, and they are in force before the answer.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Request, StatusCode, request};
+use lizmon_mtls::revocation::RevocationList;
+use lizmon_protocol::problem::{Code, ValueError};
+
+use super::{App, Authenticated, Shared, connection_of};
+use crate::authorize::{Administer, Permit};
+use crate::ingest::CRL_BYTES_MAX;
+use crate::problem::Rejection;
+
+/// `PUT /api/crl`
+pub(super) async fn put(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
+    let (head, mut body) = request.into_parts();
+    let answer = take(&app, &head, &mut body).await;
+    app.bodies.discard(&head.headers, body).await;
+    answer
+}
+
+async fn take(
+    app: &Arc<App>,
+    head: &request::Parts,
+    body: &mut Body,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    // Not refused for an expired list: this is how an operator replaces it.
+    let permit = Authenticated::check_in_any_case(app, head, now)?
+        .caller()?
+        .administer()?;
+    let shown = connection_of(head)?.shown().to_vec();
+    let body = app
+        .bodies
+        .read_within(&head.headers, body, CRL_BYTES_MAX)
+        .await?;
+    let lists = RevocationList::read_all(body.bytes())
+        .map_err(|error| Rejection::from(Code::MalformedCrl).with_detail(error.to_string()))?;
+    let app = app.clone();
+    // The disk is waited for, and a long list takes a while to verify.
+    tokio::task::spawn_blocking(move || put_in_force(&permit, &app, lists, &shown, now))
+        .await
+        .map_err(|_| Rejection::from(Code::InternalError))?
+}
+
+fn put_in_force(
+    _permit: &Permit<Administer>,
+    app: &App,
+    lists: Vec<RevocationList>,
+    shown: &[rustls_pki_types::CertificateDer<'static>],
+    now: u64,
+) -> Result<Response, Rejection> {
+    let mut trust = app
+        .trust_writer
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    match trust.take_lists(lists, shown) {
+        Ok(Ok(trust)) => {
+            tracing::info!(generation = trust.generation(), lists = ?trust.crls(), "revocation lists are in force");
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Ok(Err(refused)) => {
+            let reason = refused.to_string();
+            let error = ValueError {
+                record: None,
+                label: None,
+                reason,
+            };
+            Err(Rejection::from(refused).with_errors(vec![error], now))
+        }
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a revocation list cannot be taken"
+            );
+            Err(Code::StoreUnavailable.into())
+        }
+    }
+}
