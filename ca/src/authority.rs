@@ -187,39 +187,24 @@ impl Authority {
 
     /// Signs a certificate, enters it in the ledger, and writes it with its key into its role's folder.
     pub fn issue(&self, request: Request, now: u64) -> Result<Issued, Error> {
-        profile::check_sans(request.role, &request.sans)?;
-        let validity = self.leaf_validity(request.lifetime, now)?;
         let key = Subject::new(&request.key)?;
-        let files = LeafFiles::new(&self.certs, request.role, &request.name);
-        disk::folder(&self.certs.join(folder_name(request.role)))?;
+        let id = self.id(request.role, request.name);
+        let lifetime = request.lifetime;
+        let signed = self.sign_leaf(&id, &request.sans, lifetime, &key, now)?;
+        let files = LeafFiles::new(&self.certs, id.role, &id.name);
+        disk::folder(&self.certs.join(folder_name(id.role)))?;
         if let Subject::Theirs(key) = &key {
             refuse_stray_key(&files.key, key)?;
         }
-        let id = SpiffeId {
-            trust_domain: self.trust_domain().clone(),
-            role: request.role,
-            name: request.name,
-        };
-        let serial = Serial::random()?;
-        let facts = Facts {
-            serial: &serial,
-            validity,
-            key_id: &key::identifier(&key),
-        };
-        let params = profile::leaf(&id, &request.sans, facts)?;
-        let leaf_pem = self.issuing.sign_certificate(&params, &key)?.pem();
-        let entry = self.entry(&id, &key, facts, leaf_pem.clone(), now);
-        self.ledger.exclusive(|book| {
-            refuse_case_twin(book, id.role, &id.name)?;
-            book.add(&entry)
-        })?;
-        let chain_pem = leaf_pem + &self.issuing_pem;
+        let entry = signed.entry(&id, &self.operator, now);
+        self.ledger.exclusive(|book| enter(book, &id, &entry))?;
+        let chain_pem = signed.leaf_pem + &self.issuing_pem;
         self.write_pair(&files, &key, &chain_pem)?;
         Ok(Issued {
             spiffe_id: id,
-            serial,
-            validity,
-            cut_short: validity.not_after < now + request.lifetime.as_secs(),
+            serial: signed.serial,
+            validity: signed.validity,
+            cut_short: signed.validity.not_after < now + lifetime.as_secs(),
             chain_pem,
             certificate_path: files.certificate,
             key_path: matches!(key, Subject::Ours(_)).then_some(files.key),
@@ -245,28 +230,49 @@ impl Authority {
         self.publish_crls()
     }
 
-    fn entry(
+    /// Who a holder of this CA's is.
+    pub(crate) fn id(&self, role: Role, name: NodeName) -> SpiffeId {
+        SpiffeId {
+            trust_domain: self.trust_domain().clone(),
+            role,
+            name,
+        }
+    }
+
+    /// Signs a leaf from its template. Nothing is entered or written yet: it must not leave before [`enter`].
+    pub(crate) fn sign_leaf(
         &self,
         id: &SpiffeId,
-        key: &Subject,
-        facts: Facts<'_>,
-        pem: String,
+        sans: &[San],
+        lifetime: Duration,
+        key: &impl PublicKeyData,
         now: u64,
-    ) -> Entry {
-        Entry {
-            serial: facts.serial.to_string(),
-            profile: Profile::Leaf(id.role),
-            name: id.name.to_string(),
-            issuer: self.issuing.certificate().serial.clone(),
+    ) -> Result<SignedLeaf, Error> {
+        profile::check_sans(id.role, sans)?;
+        let validity = self.leaf_validity(lifetime, now)?;
+        let serial = Serial::random()?;
+        let facts = Facts {
+            serial: &serial,
+            validity,
+            key_id: &key::identifier(key),
+        };
+        let params = profile::leaf(id, sans, facts)?;
+        Ok(SignedLeaf {
+            leaf_pem: self.issuing.sign_certificate(&params, key)?.pem(),
             key_sha256: key::fingerprint(key),
-            not_before: facts.validity.not_before,
-            not_after: facts.validity.not_after,
-            issued_at: now,
-            issued_by: self.operator.clone(),
-            state: State::Valid,
-            revoked_at: None,
-            pem,
-        }
+            issuer: self.issuing.certificate().serial.clone(),
+            serial,
+            validity,
+        })
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Who runs this program, as the ledger has it.
+    pub(crate) fn operator(&self) -> &str {
+        &self.operator
     }
 
     /// Under the lock, so that the pair on disk is one process's and not a mixture of two's.
@@ -368,6 +374,41 @@ fn sign_crl(
     let revoked = book.revoked(serial, crl::named_from(now))?;
     let current = crl_of(book, serial)?;
     book.put_crl(&crl::sign(signer, current.as_ref(), &revoked, validity)?)
+}
+
+/// A leaf that was signed and is in no ledger yet.
+pub(crate) struct SignedLeaf {
+    pub(crate) serial: Serial,
+    pub(crate) validity: Validity,
+    pub(crate) leaf_pem: String,
+    key_sha256: String,
+    issuer: String,
+}
+
+impl SignedLeaf {
+    /// What the ledger says of it.
+    pub(crate) fn entry(&self, id: &SpiffeId, issued_by: &str, now: u64) -> Entry {
+        Entry {
+            serial: self.serial.to_string(),
+            profile: Profile::Leaf(id.role),
+            name: id.name.to_string(),
+            issuer: self.issuer.clone(),
+            key_sha256: self.key_sha256.clone(),
+            not_before: self.validity.not_before,
+            not_after: self.validity.not_after,
+            issued_at: now,
+            issued_by: issued_by.to_owned(),
+            state: State::Valid,
+            revoked_at: None,
+            pem: self.leaf_pem.clone(),
+        }
+    }
+}
+
+/// Enters a certificate, unless its holder's name is another spelling of one that is there.
+pub(crate) fn enter(book: &Book<'_>, id: &SpiffeId, entry: &Entry) -> Result<(), Error> {
+    refuse_case_twin(book, id.role, &id.name)?;
+    book.add(entry)
 }
 
 fn refuse_case_twin(book: &Book<'_>, role: Role, name: &NodeName) -> Result<(), Error> {
