@@ -225,7 +225,7 @@ pub fn single(
     let host = permit.into_host().ok_or(Code::WrongHost)?;
     let record = (key.map(|key| key.seq), epoch, &set);
     Ok(
-        Submission::new(&host, certificate_end, key.map(|key| key.producer))
+        Submission::new(&host, certificate_end, key.map(|key| key.producer), now)
             .with_records(std::iter::once(record)),
     )
 }
@@ -240,7 +240,7 @@ pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission
         .iter()
         .map(|record| (Some(record.seq), record.epoch, &record.values));
     Ok(
-        Submission::new(&host, certificate_end, Some(batch.producer))
+        Submission::new(&host, certificate_end, Some(batch.producer), now)
             .with_records_and_dropped(records, &batch.dropped),
     )
 }

@@ -180,7 +180,7 @@ struct Health {
 async fn health(State(app): Shared) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
-    let old = trust.crls().iter().filter(|crl| crl.is_past_half(now));
+    let old = trust.crls().iter().filter(|crl| crl.is_due(now));
     let warnings = old
         .map(|crl| match now > crl.next_update {
             true => format!("the revocation list of {} has expired", crl.issuer),

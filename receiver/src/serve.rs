@@ -225,16 +225,11 @@ fn reload_trust(app: &App) -> Option<Result<Arc<Trust>, TrustError>> {
 }
 
 fn warn_of_crls(trust: &TrustReader, now: u64) {
-    for crl in trust
-        .current()
-        .crls()
-        .iter()
-        .filter(|crl| crl.is_past_half(now))
-    {
+    for crl in trust.current().crls().iter().filter(|crl| crl.is_due(now)) {
         tracing::warn!(
             issuer = crl.issuer,
             next_update = crl.next_update,
-            "the revocation list is past half its life: any lizctl command on the CA's folder signs a new one"
+            "the revocation list is past half its life: any lizctl command on the CA's folder, with the issuer's key there, signs a new one"
         );
     }
 }

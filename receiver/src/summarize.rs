@@ -20,6 +20,12 @@ use crate::store::{
     shard_of,
 };
 
+/// How long a producer is remembered after it was last heard of: long enough to come back from an outage and find its
+/// numbers as it left them.
+const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
+/// How many producers a host may have before those are forgotten whose records could not come again anyway.
+const PRODUCERS_KEPT_LONG_MAX: usize = 16;
+
 /// Everything known of one host.
 #[derive(Debug, Default)]
 pub struct Host {
@@ -42,8 +48,8 @@ pub struct Producer {
     pub dropped: DroppedSet,
     /// How many records came again.
     pub duplicate: u64,
-    /// The greatest epoch of its records: a day after it none of them could be accepted any more.
-    pub last_epoch: u64,
+    /// When it was last heard of: the greatest of its records' epochs and of the moments they were taken at.
+    pub last_taken: u64,
 }
 
 /// One shard's hosts.
@@ -154,7 +160,8 @@ impl Summarizer {
     pub fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
         let shard = usize::from(shard_of(submission.host));
         let mut hosts = self.summaries.write(shard);
-        if !submission.is_empty() && !hosts.contains_key(submission.host) {
+        let says_something = !submission.is_empty() || submission.dropped().next().is_some();
+        if says_something && !hosts.contains_key(submission.host) {
             hosts.insert(submission.host.into(), Host::default());
         }
         let mut answer = BatchAnswer {
@@ -254,7 +261,7 @@ impl Summarizer {
             hosts.remove(&**host);
         }
         for host in hosts.values_mut() {
-            host.producers.retain(|_, producer| !producer.is_over(now));
+            host.forget_producers(now);
         }
         drop(hosts);
         self.unsaved[shard] = Unsaved::default();
@@ -282,12 +289,7 @@ impl Summarizer {
                 changes.ended_hosts.push(name.to_string());
                 continue;
             }
-            if self.unsaved[shard].hosts.contains(name)
-                || host
-                    .producers
-                    .values()
-                    .any(|producer| producer.is_over(now))
-            {
+            if self.unsaved[shard].hosts.contains(name) || host.forgets_a_producer(now) {
                 changes.hosts.push(host.changed(name, now));
             }
             let ended = host
@@ -316,7 +318,10 @@ impl Host {
                     answer.duplicate += 1;
                     continue;
                 }
-                producer.last_epoch = producer.last_epoch.max(record.epoch);
+                producer.last_taken = producer
+                    .last_taken
+                    .max(record.epoch)
+                    .max(submission.taken_at);
             }
             self.last_epoch = self.last_epoch.max(record.epoch);
             for (label, value) in record.values() {
@@ -331,13 +336,11 @@ impl Host {
             }
             answer.accepted += 1;
         }
-        let producer = submission
-            .producer
-            .and_then(|id| self.producers.get_mut(&id));
-        if let Some(producer) = producer {
-            for (from, to, why) in submission.dropped() {
-                producer.dropped.insert(from, to, why);
-            }
+        for (from, to, why) in submission.dropped() {
+            let Some(id) = submission.producer else { break };
+            let producer = self.producers.entry(id).or_default();
+            producer.last_taken = producer.last_taken.max(submission.taken_at);
+            producer.dropped.insert(from, to, why);
         }
         answer
     }
@@ -352,6 +355,30 @@ impl Host {
             && is_past_every_window(self.last_epoch, now)
     }
 
+    /// The producers to keep: all that were heard of in the last days; where they are many, only those whose records
+    /// could still come again.
+    fn keeps(&self, producer: &Producer, now: u64) -> bool {
+        let are_many = self.producers.len() > PRODUCERS_KEPT_LONG_MAX;
+        let makes_room = are_many && producer.may_be_forgotten(now);
+        !makes_room && !producer.is_over(now)
+    }
+
+    fn forgets_a_producer(&self, now: u64) -> bool {
+        self.producers
+            .values()
+            .any(|producer| !self.keeps(producer, now))
+    }
+
+    fn forget_producers(&mut self, now: u64) {
+        let forgotten = self
+            .producers
+            .iter()
+            .filter(|(_, producer)| !self.keeps(producer, now));
+        for id in forgotten.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.producers.remove(&id);
+        }
+    }
+
     fn changed(&self, name: &str, now: u64) -> HostState {
         let buckets = self.series.iter().flat_map(|(label, series)| {
             series.dirty().map(|(tier, slot, bucket)| KeptBucket {
@@ -364,7 +391,7 @@ impl Host {
         let producers = self
             .producers
             .iter()
-            .filter(|(_, producer)| !producer.is_over(now));
+            .filter(|(_, producer)| self.keeps(producer, now));
         HostState {
             name: name.to_owned(),
             last_epoch: self.last_epoch,
@@ -386,13 +413,18 @@ impl Producer {
                 .map(|(from, to, why)| (from, to, why.into()))
                 .collect(),
             duplicate: self.duplicate,
-            last_epoch: self.last_epoch,
+            last_taken: self.last_taken,
         }
     }
 
-    /// None of its records could be accepted any more, so none could count twice once they are forgotten.
+    /// Long enough ago that nobody will ask what it delivered.
     fn is_over(&self, now: u64) -> bool {
-        is_past_every_window(self.last_epoch, now)
+        self.last_taken.saturating_add(PRODUCER_KEPT_SECS) < now
+    }
+
+    /// None of its records could be accepted any more, so none could count twice once it is forgotten.
+    fn may_be_forgotten(&self, now: u64) -> bool {
+        is_past_every_window(self.last_taken, now)
     }
 }
 
@@ -433,7 +465,7 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
             ranges,
             dropped,
             duplicate,
-            last_epoch,
+            last_taken,
         } = kept_producer;
         let Ok(set) = DeliverySet::from_ranges(ranges) else {
             tracing::error!(host = kept.name, %producer, "a delivery set in the store is impossible and left out");
@@ -447,7 +479,7 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
             set,
             dropped: given_up,
             duplicate,
-            last_epoch,
+            last_taken,
         };
         host.producers.insert(producer, kept);
     }

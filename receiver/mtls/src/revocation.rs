@@ -22,9 +22,11 @@ pub struct CrlStatus {
 }
 
 impl CrlStatus {
-    /// Whether more than half of its life is over: somebody should have signed a new one.
-    pub fn is_past_half(&self, now: u64) -> bool {
-        now > self.this_update + self.next_update.saturating_sub(self.this_update) / 2
+    /// Whether somebody should have signed a new one: more than half of its life is over, and less than
+    /// [`LONG_BEFORE_SECS`] is left. A root's list may live for a year, and its key lie in a safe.
+    pub fn is_due(&self, now: u64) -> bool {
+        let life = self.next_update.saturating_sub(self.this_update);
+        now > self.this_update + life / 2 && now + LONG_BEFORE_SECS > self.next_update
     }
 }
 
@@ -63,6 +65,8 @@ pub enum CrlRefused {
     NotNow(String),
 }
 
+/// How long before its end a list is complained of at the earliest: 30 days.
+pub const LONG_BEFORE_SECS: u64 = 30 * 86_400;
 /// How far apart the clocks of CA and receiver may be: seconds.
 const CLOCK_SKEW_SECS_MAX: u64 = 300;
 

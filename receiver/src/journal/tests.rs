@@ -32,7 +32,7 @@ fn keyed_by(host: &str, id: ProducerId, records: &[(u64, u64)], labels: &[String
     let records = records
         .iter()
         .map(|(seq, epoch)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), &set));
-    Submission::new(&host.parse().unwrap(), 9, Some(id)).with_records(records)
+    Submission::new(&host.parse().unwrap(), 9, Some(id), NOW).with_records(records)
 }
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
@@ -44,7 +44,7 @@ fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
     });
     let set = SampleSet::new(values.collect());
     let record = (None, Epoch::new(epoch).unwrap(), &set);
-    Submission::new(&"web1".parse().unwrap(), 9, None).with_records(std::iter::once(record))
+    Submission::new(&"web1".parse().unwrap(), 9, None, NOW).with_records(std::iter::once(record))
 }
 
 fn labels(range: std::ops::Range<usize>) -> Vec<String> {
@@ -215,7 +215,7 @@ fn giving_up(id: ProducerId, ranges: &[(u64, u64)]) -> Submission {
         why: Label::new("too old").unwrap(),
     };
     let dropped: Vec<_> = ranges.iter().map(dropped).collect();
-    Submission::new(&"web1".parse().unwrap(), 9, Some(id))
+    Submission::new(&"web1".parse().unwrap(), 9, Some(id), NOW)
         .with_records_and_dropped(std::iter::empty(), &dropped)
 }
 
@@ -241,6 +241,21 @@ fn what_was_given_up_is_news_once() {
     let hosts = summaries.shard_with("web1");
     let kept = &hosts["web1"].producers[&producer(1)];
     assert_eq!(kept.dropped.take_out_of(kept.set.missing()), [(6, 8)]);
+}
+
+#[test]
+fn what_was_given_up_is_kept_of_a_host_nobody_has_heard_of() {
+    let mut summarizer = summarizer();
+    let told = giving_up(producer(1), &[(1, 9)]);
+    assert_eq!(
+        judge(&summarizer.summaries(), std::slice::from_ref(&told)),
+        [Ok(Novelty::New)]
+    );
+    count(&mut summarizer, &told);
+    assert_eq!(
+        judge(&summarizer.summaries(), &[told]),
+        [Ok(Novelty::Known)]
+    );
 }
 
 #[test]
@@ -394,7 +409,7 @@ fn the_file_is_bounded_under_constant_load() {
                 })
         });
     assert!(
-        series <= 5 * 30 && producers <= 5 * 4,
+        series <= 5 * 30 && producers <= 5 * 9,
         "{series} series and {producers} producers are kept"
     );
 }

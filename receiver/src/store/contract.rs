@@ -59,7 +59,7 @@ fn host(name: &str, buckets: Vec<KeptBucket>) -> HostState {
         ranges: vec![(1, 7), (9, (1 << 53) - 1)],
         dropped: vec![(8, 8, "too old".into())],
         duplicate: 3,
-        last_epoch: 5,
+        last_taken: 5,
     };
     HostState {
         name: name.into(),

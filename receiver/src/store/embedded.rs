@@ -7,7 +7,7 @@
 //! host(id, name, shard, last_epoch, certificate_end)
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one at its slot
-//! producer(host, producer, duplicate, last_epoch, ranges, dropped)   dropped as JSON: [[from, to, why]…]
+//! producer(host, producer, duplicate, last_taken, ranges, dropped)   dropped as JSON: [[from, to, why]…]
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -44,7 +44,7 @@ const SCHEMA: &str = "
         PRIMARY KEY(series, tier, slot)) WITHOUT ROWID;
     CREATE TABLE producer(
         host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE, producer BLOB NOT NULL,
-        duplicate INTEGER NOT NULL, last_epoch INTEGER NOT NULL, ranges BLOB NOT NULL, dropped TEXT NOT NULL,
+        duplicate INTEGER NOT NULL, last_taken INTEGER NOT NULL, ranges BLOB NOT NULL, dropped TEXT NOT NULL,
         PRIMARY KEY(host, producer)) WITHOUT ROWID;
 ";
 
@@ -193,7 +193,7 @@ impl EmbeddedStore {
 
     fn producers_of(&self, host: i64) -> Result<Vec<KeptProducer>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT producer, duplicate, last_epoch, ranges, dropped FROM producer WHERE host = ?1",
+            "SELECT producer, duplicate, last_taken, ranges, dropped FROM producer WHERE host = ?1",
         )?;
         let mut rows = statement.query([host])?;
         let mut producers = Vec::new();
@@ -201,7 +201,7 @@ impl EmbeddedStore {
             producers.push(KeptProducer {
                 producer: ProducerId::from_bytes(row.get(0)?),
                 duplicate: row.get::<_, i64>(1)? as u64,
-                last_epoch: row.get::<_, i64>(2)? as u64,
+                last_taken: row.get::<_, i64>(2)? as u64,
                 ranges: decode_ranges(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?),
                 dropped: decode_dropped(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?),
             });
@@ -242,14 +242,14 @@ fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), Stor
     for kept in &host.producers {
         transaction
             .prepare_cached(
-                "INSERT INTO producer(host, producer, duplicate, last_epoch, ranges, dropped)
+                "INSERT INTO producer(host, producer, duplicate, last_taken, ranges, dropped)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
                 id,
                 kept.producer.as_bytes(),
                 kept.duplicate as i64,
-                kept.last_epoch as i64,
+                kept.last_taken as i64,
                 encode_ranges(&kept.ranges),
                 serde_json::to_string(&kept.dropped).unwrap_or_else(|_| "[]".to_owned()),
             ])?;

@@ -126,8 +126,8 @@ pub struct KeptProducer {
     pub dropped: Vec<(u64, u64, Box<str>)>,
     /// How many records came again.
     pub duplicate: u64,
-    /// The greatest epoch of its records.
-    pub last_epoch: u64,
+    /// When it was last heard of.
+    pub last_taken: u64,
 }
 
 /// What has changed in one shard.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
-//! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | producer: 0 u8, or 1 u8 and 16 bytes
+//! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | taken at u64 | producer: 0 u8, or 1 u8 and 16 bytes
 //!             | records u32 | record… | dropped ranges u16 | dropped…
 //! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
 //! value       label: length u8, bytes | f64
@@ -30,11 +30,17 @@ pub struct Submission {
 
 impl Submission {
     /// Begins a submission of a host's records.
-    pub fn new(host: &NodeName, certificate_end: u64, producer: Option<ProducerId>) -> Self {
+    pub fn new(
+        host: &NodeName,
+        certificate_end: u64,
+        producer: Option<ProducerId>,
+        taken_at: u64,
+    ) -> Self {
         let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(&[0; 4]);
         push_text(&mut bytes, host.as_str());
         bytes.extend_from_slice(&certificate_end.to_le_bytes());
+        bytes.extend_from_slice(&taken_at.to_le_bytes());
         match producer {
             None => bytes.push(0),
             Some(producer) => {
@@ -156,6 +162,8 @@ pub struct SubmissionView<'a> {
     pub host: &'a str,
     /// When the certificate they came with ends: epoch seconds.
     pub certificate_end: u64,
+    /// When the receiver took them: epoch seconds.
+    pub taken_at: u64,
     /// Who numbered them.
     pub producer: Option<ProducerId>,
     count: usize,
@@ -180,6 +188,7 @@ impl<'a> SubmissionView<'a> {
         let mut reader = Reader(outer.take(length)?);
         let host = reader.text()?;
         let certificate_end = reader.u64()?;
+        let taken_at = reader.u64()?;
         let producer = match reader.u8()? {
             0 => None,
             1 => Some(ProducerId::from_bytes(reader.array()?)),
@@ -189,6 +198,7 @@ impl<'a> SubmissionView<'a> {
         let view = Self {
             host,
             certificate_end,
+            taken_at,
             producer,
             count,
             records: reader,
@@ -370,7 +380,7 @@ mod tests {
             .records
             .iter()
             .map(|record| (Some(record.seq), record.epoch, &record.values));
-        Submission::new(&host.parse().unwrap(), 7, Some(batch.producer))
+        Submission::new(&host.parse().unwrap(), 7, Some(batch.producer), 8)
             .with_records_and_dropped(records, &batch.dropped)
     }
 
@@ -395,6 +405,7 @@ mod tests {
             (first.certificate_end, first.len(), first.producer.is_some()),
             (7, 2, true)
         );
+        assert_eq!(first.taken_at, 8);
         let records: Vec<_> = first.records().collect();
         assert_eq!(
             (records[0].seq.unwrap().get(), records[0].epoch),

@@ -29,7 +29,7 @@ fn submission(host: &str, records: &[(u64, u64, f64)]) -> Submission {
         .zip(&sets)
         .map(|((seq, epoch, _), set)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), set));
     let producer = keyed.then(|| PRODUCER.parse().unwrap());
-    Submission::new(&host.parse().unwrap(), 9, producer).with_records(records)
+    Submission::new(&host.parse().unwrap(), 9, producer, NOW).with_records(records)
 }
 
 /// Every interval of every series, and what was received and came again: all that a reader could ever see.
@@ -175,26 +175,74 @@ fn once_all_is_committed_the_journal_is_empty() {
     );
 }
 
-#[test]
-fn what_has_ended_leaves_memory_and_store() {
-    let mut pipeline = Pipeline::open(Disk::default());
-    pipeline.take(&submission("gone", &[(1, NOW - 3600, 1.0)]));
-    pipeline.take(&submission("here", &[(1, NOW, 1.0)]));
-    commit_all(&mut pipeline, NOW);
-    let a_day_later = NOW + 86_400;
+fn sweep_all(pipeline: &mut Pipeline, now: u64) {
     for _every_shard in 0..SHARDS {
         pipeline
             .summarizer
-            .sweep_next(&mut pipeline.store, a_day_later)
+            .sweep_next(&mut pipeline.store, now)
             .unwrap();
     }
+}
+
+#[test]
+fn what_has_ended_leaves_memory_and_store() {
+    const DAY: u64 = 86_400;
+    let mut pipeline = Pipeline::open(Disk::default());
+    pipeline.take(&submission("gone", &[(1, NOW - 3600, 1.0)]));
+    pipeline.take(&submission("unnumbered", &[(0, NOW - 3600, 1.0)]));
+    pipeline.take(&submission("here", &[(1, NOW, 1.0)]));
+    commit_all(&mut pipeline, NOW);
     let left = |pipeline: &Pipeline| {
-        everything(&pipeline.summarizer.summaries())
-            .into_keys()
-            .collect::<Vec<_>>()
+        let summaries = pipeline.summarizer.summaries();
+        let mut left = BTreeMap::new();
+        for hosts in summaries.shards() {
+            left.extend(
+                hosts
+                    .iter()
+                    .map(|(name, host)| (name.to_string(), host.series.len())),
+            );
+        }
+        left
     };
-    assert_eq!(left(&pipeline), ["here"]);
-    assert_eq!(left(&Pipeline::open(pipeline.disk)), ["here"]);
+    let check = |pipeline: &mut Pipeline, now: u64, expected: &[(&str, usize)]| {
+        sweep_all(pipeline, now);
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .map(|(name, series)| ((*name).to_owned(), *series))
+            .collect();
+        assert_eq!(left(pipeline), expected, "in memory");
+        assert_eq!(
+            left(&Pipeline::open(pipeline.disk.clone())),
+            expected,
+            "in the store"
+        );
+    };
+    check(
+        &mut pipeline,
+        NOW,
+        &[("gone", 1), ("here", 1), ("unnumbered", 1)],
+    );
+    // The numbers end with their window; what a producer delivered is remembered for a week.
+    check(&mut pipeline, NOW + DAY, &[("gone", 0), ("here", 1)]);
+    check(&mut pipeline, NOW + 8 * DAY, &[]);
+}
+
+#[test]
+fn where_producers_are_many_the_old_ones_make_room() {
+    let mut pipeline = Pipeline::open(Disk::default());
+    for number in 0..=PRODUCERS_KEPT_LONG_MAX as u64 {
+        let epoch = if number == 0 { NOW } else { NOW - 3600 };
+        let producer = lizmon_protocol::sample::ProducerId::from_bytes([number as u8; 16]);
+        let set = SampleSet::new(Vec::new());
+        let record = (Seq::new(1), Epoch::new(epoch).unwrap(), &set);
+        let taken_at = epoch;
+        let submission = Submission::new(&"web1".parse().unwrap(), 9, Some(producer), taken_at)
+            .with_records(std::iter::once(record));
+        pipeline.take(&submission);
+    }
+    sweep_all(&mut pipeline, NOW + 86_400);
+    let summaries = pipeline.summarizer.summaries();
+    assert_eq!(summaries.shard_with("web1")["web1"].producers.len(), 1);
 }
 
 #[test]
