@@ -9,7 +9,7 @@ use clap::Args;
 use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::trust::TrustFiles;
 
-use crate::ingest::BODY_TIMEOUT;
+use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
 
 /// How long a token lives if `--token-ttl` does not say.

@@ -16,6 +16,7 @@
 //! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
 //! - Nothing outside [`store`] and [`config`] knows which store it is.
 
+pub mod body;
 pub mod config;
 pub mod problem;
 pub mod router;

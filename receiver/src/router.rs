@@ -19,10 +19,12 @@ use lizmon_protocol::route::{self, parse_epoch};
 use lizmon_protocol::token::Claims;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::authorize::Caller;
-use crate::ingest::{self, BodyReader};
+use crate::body::{BODY_BYTES_MAX, BodyReader};
+use crate::ingest;
 use crate::journal::Journal;
 use crate::problem::Rejection;
 use crate::query;
@@ -128,20 +130,26 @@ fn read_host(app: &App, head: &request::Parts) -> Result<Response, Rejection> {
 async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let (host, epoch) = host_and_rest(head);
-    let permit = Authenticated::check(app, head, now)?
-        .caller()?
-        .ingest(&host)?;
-    let Some(epoch) = epoch else {
-        let body = app.bodies.read(&head.headers, body).await?;
-        let submission = ingest::batch(permit, body.bytes(), now)?;
-        return Ok(json(&app.journal.submit(submission, now).await?));
-    };
-    let epoch = parse_epoch(&epoch)
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.ingest(&host)?;
+    let epoch = epoch
+        .map(|epoch| parse_epoch(&epoch))
+        .transpose()
         .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
-    let body = app.bodies.read(&head.headers, body).await?;
-    let submission = ingest::single(permit, epoch, &head.headers, body.bytes(), now)?;
-    app.journal.submit(submission, now).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let body = app
+        .bodies
+        .read(&head.headers, body, BODY_BYTES_MAX, sender.room()?)
+        .await?;
+    let submission = match epoch {
+        Some(epoch) => ingest::single(permit, epoch, &head.headers, body.bytes(), now)?,
+        None => ingest::batch(permit, body.bytes(), now)?,
+    };
+    let _until_answered = body.into_room();
+    let answer = app.journal.submit(submission, now).await?;
+    match epoch {
+        Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        None => Ok(json(&answer)),
+    }
 }
 
 async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
@@ -255,6 +263,13 @@ impl<'a> Authenticated<'a> {
             app,
             now,
         })
+    }
+
+    /// The room for the sender's bodies.
+    fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
+        let trust = self.app.trust.current();
+        let peer = self.connection.peer(&trust, self.now);
+        Ok(peer.ok_or(Code::CertificateMismatch)??.pace.room())
     }
 
     /// The caller, if the token belongs to the connection's certificate.

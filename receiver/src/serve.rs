@@ -12,8 +12,8 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::trust::{Trust, TrustError, TrustReader, TrustWriter};
 
+use crate::body::BodyReader;
 use crate::config::Config;
-use crate::ingest::BodyReader;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::router::{self, App};
 use crate::store::embedded::EmbeddedStore;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::{NodeName, SpiffeId};
@@ -13,7 +14,7 @@ use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey, SampleS
 use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -107,6 +108,8 @@ pub struct Client {
     http: reqwest::Client,
     /// Locked while a new one is asked for, so that many requests ask once.
     token: Mutex<Option<KeptToken>>,
+    /// The server's clock at its latest answer, epoch seconds; 0 where that is not known, or was asked for.
+    server_clock: AtomicU64,
 }
 
 impl fmt::Debug for Client {
@@ -128,6 +131,7 @@ impl Client {
             not_after: loaded.not_after,
             http: build_http(credentials, loaded)?,
             token: Mutex::new(None),
+            server_clock: AtomicU64::new(0),
             credentials: credentials.clone(),
             fingerprint,
             url,
@@ -147,6 +151,12 @@ impl Client {
     /// The last second our certificate is good for.
     pub fn certificate_end(&self) -> u64 {
         self.not_after
+    }
+
+    /// What the server's clock said in its latest answer since this was last asked: epoch seconds, RFC 9110 section 6.6.1.
+    pub fn take_server_clock(&self) -> Option<u64> {
+        let clock = self.server_clock.swap(0, Ordering::Relaxed);
+        (clock > 0).then_some(clock)
     }
 
     /// Takes the files again if they changed: all of them, or none where one is no good. Then the connections and the
@@ -346,10 +356,13 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        request
+        let response = request
             .send()
             .await
-            .map_err(|error| Error::from_transport(&self.url, error))
+            .map_err(|error| Error::from_transport(&self.url, error))?;
+        let clock = server_clock(&response).unwrap_or(0);
+        self.server_clock.store(clock, Ordering::Relaxed);
+        Ok(response)
     }
 
     async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
@@ -417,6 +430,12 @@ fn build_http(
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn server_clock(response: &Response) -> Option<u64> {
+    let text = response.headers().get(DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// The smaller form, where there is one.

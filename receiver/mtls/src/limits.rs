@@ -11,6 +11,7 @@ use governor::clock::{Clock as _, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use tokio::sync::Semaphore;
 
 /// The limits of the front door, each with its default.
 #[derive(Debug, Clone)]
@@ -99,23 +100,35 @@ impl Drop for Place {
 type Limiter =
     RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
 
-/// The pace of one certificate, shared by all its connections.
+/// What bodies of one certificate may take up in memory together: an eighth of what all may.
+pub const BODIES_KIB_PER_CERTIFICATE_MAX: usize = 32 << 10;
+
+/// What one certificate may take up, shared by all its connections.
 #[derive(Debug)]
-pub struct Pace(Limiter);
+pub struct Pace {
+    limiter: Limiter,
+    room: Arc<Semaphore>,
+}
 
 impl Pace {
     fn new(per_second_max: NonZeroU32) -> Self {
-        Self(RateLimiter::direct_with_clock(
-            Quota::per_second(per_second_max),
-            MonotonicClock,
-        ))
+        let quota = Quota::per_second(per_second_max);
+        Self {
+            limiter: RateLimiter::direct_with_clock(quota, MonotonicClock),
+            room: Arc::new(Semaphore::new(BODIES_KIB_PER_CERTIFICATE_MAX)),
+        }
     }
 
     /// Counts one request, or says how long to wait before the next.
     pub fn take(&self) -> Result<(), Duration> {
-        self.0
+        self.limiter
             .check()
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))
+    }
+
+    /// The room for its bodies, in KiB.
+    pub fn room(&self) -> &Arc<Semaphore> {
+        &self.room
     }
 }
 

@@ -11,7 +11,7 @@ use lizmon_protocol::problem::{Code, ValueError};
 
 use super::{App, Authenticated, Shared, connection_of};
 use crate::authorize::{Administer, Permit};
-use crate::ingest::CRL_BYTES_MAX;
+use crate::body::CRL_BYTES_MAX;
 use crate::problem::Rejection;
 
 /// `PUT /api/crl`
@@ -29,13 +29,12 @@ async fn take(
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();
     // Not refused for an expired list: this is how an operator replaces it.
-    let permit = Authenticated::check_in_any_case(app, head, now)?
-        .caller()?
-        .administer()?;
+    let sender = Authenticated::check_in_any_case(app, head, now)?;
+    let permit = sender.caller()?.administer()?;
     let shown = connection_of(head)?.shown().to_vec();
     let body = app
         .bodies
-        .read_within(&head.headers, body, CRL_BYTES_MAX)
+        .read(&head.headers, body, CRL_BYTES_MAX, sender.room()?)
         .await?;
     let lists = RevocationList::read_all(body.bytes())
         .map_err(|error| Rejection::from(Code::MalformedCrl).with_detail(error.to_string()))?;

@@ -14,6 +14,7 @@ use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError
 use serde_json::json;
 
 use super::{App, Shared, check_crls, connection_of, json, peer_of};
+use crate::body::BODY_BYTES_MAX;
 use crate::problem::Rejection;
 
 /// What a form may not say.
@@ -104,7 +105,7 @@ async fn answer(
     })?;
     let body = app
         .bodies
-        .read(&head.headers, body)
+        .read(&head.headers, body, BODY_BYTES_MAX, peer.pace.room())
         .await
         .map_err(as_token_error)?;
     let form = Form::parse(&head.headers, body.bytes()).map_err(refused)?;
