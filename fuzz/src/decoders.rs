@@ -1,0 +1,199 @@
+//! Every decoder that sees outside bytes, and what must hold whatever the bytes are. Nothing here may panic.
+//!
+//! This file is compiled twice: by the fuzz targets, and by the property tests in `tests/decoders`.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use lizmon_mtls::identity::Identity;
+use lizmon_mtls::revocation::RevocationList;
+use lizmon_protocol::name::SpiffeId;
+use lizmon_protocol::sample::{
+    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, Epoch, IdempotencyKey,
+    RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch, parse_sample_set,
+};
+use lizmon_protocol::token::{Claims, Confirmation, Scopes};
+use lizmon_receiver::authorize::Caller;
+use lizmon_receiver::ingest;
+use lizmon_receiver::store::record::read_group;
+use lizmon_receiver::token::Tokens;
+
+/// The moment it is where somebody has to know: epoch seconds.
+pub const NOW: u64 = 1_465_001_814;
+
+/// The body of `POST /api/perf/{host}/{epoch}`: what is taken is within the limits, and reads the same when written.
+pub fn sample_set(bytes: &[u8]) {
+    match parse_sample_set(bytes) {
+        Ok(set) => {
+            check_set(&set);
+            let written = serde_json::to_vec(&set).expect("a set can be written");
+            assert_eq!(parse_sample_set(&written), Ok(set));
+        }
+        Err(error) => check_error(&error),
+    }
+}
+
+/// The body of `POST /api/perf/{host}`.
+pub fn batch(bytes: &[u8]) {
+    match parse_batch(bytes) {
+        Ok(batch) => {
+            assert!(batch.records.len() <= BATCH_RECORDS_MAX);
+            assert!(batch.dropped.len() <= BATCH_DROPPED_MAX);
+            batch
+                .records
+                .iter()
+                .for_each(|record| check_set(&record.values));
+            assert!(
+                batch
+                    .dropped
+                    .iter()
+                    .all(|dropped| dropped.from <= dropped.to)
+            );
+            let written = serde_json::to_vec(&batch).expect("a batch can be written");
+            assert_eq!(parse_batch(&written), Ok(batch));
+        }
+        Err(error) => check_error(&error),
+    }
+}
+
+fn check_set(set: &SampleSet<'_>) {
+    assert!(set.len() <= RECORD_LABELS_MAX);
+    for (label, value) in set.iter() {
+        assert!(!label.as_str().is_empty());
+        assert!(value.get().abs() <= VALUE_MAX);
+    }
+}
+
+fn check_error(error: &BodyError) {
+    if let BodyError::Values(errors) = error {
+        assert!((1..=ERRORS_SHOWN_MAX).contains(&errors.len()));
+    }
+}
+
+/// A group of the journal, as it is and with a checksum that fits: the checksum would keep nearly all others out.
+pub fn journal_group(bytes: &[u8]) {
+    check_group(bytes);
+    if let Some((head, rest)) = bytes.split_first_chunk::<5>() {
+        let sum = crc32fast::hash(rest).to_le_bytes();
+        check_group(&[&[head[0]], &sum[..], rest].concat());
+    }
+}
+
+fn check_group(bytes: &[u8]) {
+    for submission in read_group(bytes).into_iter().flatten() {
+        assert_eq!(submission.records().count(), submission.len());
+        for record in submission.records() {
+            assert_eq!(record.values().count(), record.len());
+        }
+        assert!(
+            submission
+                .dropped()
+                .all(|(from, to, _)| 0 < from && from <= to)
+        );
+    }
+}
+
+/// The header of the same name: whatever is taken is a key of ours, in the one way it is written.
+pub fn idempotency_key(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(key) = text.parse::<IdempotencyKey>()
+    {
+        assert_eq!(key.to_string(), text);
+    }
+    let Ok(header) = HeaderValue::from_bytes(bytes) else {
+        return;
+    };
+    let identity = identity_of("spiffe://lizmon.internal/node/web1");
+    let claims = claims_of(&identity);
+    let caller = Caller::new(&identity, &claims).expect("they belong together");
+    let permit = caller.ingest("web1").expect("it is its own host");
+    let headers =
+        HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), header)]);
+    let epoch = Epoch::new(NOW).expect("it is one");
+    if let Ok(submission) = ingest::single(permit, epoch, &headers, b"{\"cpu\":1}", NOW) {
+        let view = submission.view().expect("it was just written");
+        let seq = view.records().next().and_then(|record| record.seq);
+        let key = IdempotencyKey {
+            producer: view.producer.expect("there was a key"),
+            seq: seq.expect("there was a key"),
+        };
+        assert!(String::from_utf8_lossy(bytes).contains(&format!("\"{key}\"")));
+    }
+}
+
+fn identity_of(id: &str) -> Identity {
+    Identity {
+        spiffe_id: id.parse().expect("it is one"),
+        serial: Box::new([1]),
+        issuer: Box::new([]),
+        thumbprint: [0; 32],
+        not_before: 0,
+        not_after: u64::MAX,
+    }
+}
+
+fn claims_of(identity: &Identity) -> Claims {
+    Claims {
+        iss: String::new(),
+        aud: String::new(),
+        sub: identity.spiffe_id.name.clone(),
+        client_id: identity.spiffe_id.clone(),
+        scope: Scopes::of(identity.spiffe_id.role),
+        iat: 0,
+        nbf: 0,
+        exp: u64::MAX,
+        jti: String::new(),
+        // 32 zero bytes in base64url.
+        cnf: Confirmation {
+            x5t_s256: "A".repeat(43),
+        },
+    }
+}
+
+/// A client's certificate, DER.
+pub fn identity(bytes: &[u8]) {
+    if let Ok(identity) = Identity::from_der(bytes) {
+        let text = identity.spiffe_id.to_string();
+        assert_eq!(text.parse::<SpiffeId>().as_ref(), Ok(&identity.spiffe_id));
+        assert_eq!(identity.serial_hex().len(), 2 * identity.serial.len());
+    }
+}
+
+/// Revocation lists as an operator hands them in: PEM or DER. Nobody signed them.
+pub fn revocation_list(bytes: &[u8]) {
+    let Ok(lists) = RevocationList::read_all(bytes) else {
+        return;
+    };
+    assert!(!lists.is_empty());
+    for list in &lists {
+        assert!(list.judge(&lists, &[], NOW).is_err());
+        let _whatever = list.judge(&[], &[bytes.to_vec().into()], NOW);
+        assert!(!format!("{list:?}").is_empty());
+        let _either = list.status().is_due(NOW);
+    }
+}
+
+/// A bearer token: only one that was minted here is one.
+pub fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (tokens, minted) = minted();
+    assert_eq!(tokens.verify(text, NOW).is_ok(), text == minted);
+}
+
+/// Whoever mints, and the one good token there is.
+pub fn minted() -> &'static (Tokens, String) {
+    static MINTED: OnceLock<(Tokens, String)> = OnceLock::new();
+    MINTED.get_or_init(|| {
+        let data = tempfile::tempdir().expect("a folder for the key");
+        let here = || "https://localhost:8443".to_owned();
+        let (ttl, key_life) = (Duration::from_secs(300), Duration::from_secs(86_400));
+        let tokens = Tokens::open(data.path(), here(), here(), ttl, key_life, NOW).expect("a key");
+        let identity = identity_of("spiffe://lizmon.internal/node/web1");
+        let scope = Scopes::of(identity.spiffe_id.role);
+        let minted = tokens.mint(&identity, scope, NOW).expect("a token");
+        (tokens, minted.token)
+    })
+}
