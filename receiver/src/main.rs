@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     match run(cli.flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            eprintln!("liz-receiver: {error:#}");
             ExitCode::FAILURE
         }
     }
