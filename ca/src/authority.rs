@@ -1,6 +1,10 @@
 //! Makes and opens the CA, issues, revokes, and keeps the CRLs fresh.
 
+mod crls;
+mod revocation;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lizmon_protocol::name::{NodeName, Role, SpiffeId, TrustDomain};
@@ -8,17 +12,22 @@ use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::crl::{self, CRL_LIFETIME_SECS, Reason};
+use serde_json::json;
+
+use crate::audit::{self, Deed, Event, Head, Line};
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::founding;
 use crate::key::{self, KeyAlg};
 use crate::layout::{CaFiles, LeafFiles, folder_name};
-use crate::ledger::{Book, CrlRow, Entry, Ledger, State};
+use crate::ledger::{Book, Entry, Generation, Ledger, Phase, State};
+use crate::passphrase::{Keyring, Unlock, is_sealed};
 use crate::profile::{self, Facts, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339};
 use crate::signer::{CaCertificate, Signer};
 
 pub use crate::founding::InitOptions;
+pub use crls::SignedCrl;
+pub use revocation::Revocation;
 
 /// A certificate that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +90,12 @@ pub struct Issued {
 pub struct Authority {
     certs: PathBuf,
     files: CaFiles,
+    keyring: Keyring,
     root: CaCertificate,
-    issuing: Signer,
+    issuing: CaCertificate,
     issuing_pem: String,
+    /// Opened at once, but for an encrypted key: nobody is asked for a passphrase who only wants to read.
+    signer: OnceLock<Arc<Signer>>,
     ledger: Ledger,
     operator: String,
 }
@@ -98,13 +110,41 @@ impl Authority {
     /// touched; where it fails, none of its files is left.
     pub fn init(certs: &Path, options: &InitOptions, now: u64) -> Result<Self, Error> {
         let scaffold = founding::found(certs, options, now)?;
-        let authority = Self::open(certs, now)?;
+        let authority = Self::open_with(certs, options.unlock(), now)?;
         scaffold.keep();
         Ok(authority)
     }
 
-    /// Opens the CA, checks that its files belong together, and signs CRLs again that are past half their life.
+    /// Opens a CA whose keys are where they belong and not encrypted.
     pub fn open(certs: &Path, now: u64) -> Result<Self, Error> {
+        Self::open_with(certs, Unlock::default(), now)
+    }
+
+    /// Opens the CA, checks that its files belong together and are its owner's alone, and signs CRLs again that are
+    /// past half their life.
+    pub fn open_with(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
+        let authority = Self::load(certs, unlock)?;
+        authority.refresh_crls(now)?;
+        Ok(authority)
+    }
+
+    /// Opens the CA for someone who only wants to look: as [`Self::open`], but an encrypted key stays locked, and what
+    /// it would have to sign stays as it is.
+    pub fn open_to_read(certs: &Path, now: u64) -> Result<Self, Error> {
+        let authority = Self::load(certs, Unlock::default())?;
+        match authority.refresh_crls(now) {
+            Err(Error::KeyLocked(_)) => {}
+            done => done?,
+        }
+        Ok(authority)
+    }
+
+    /// The CA as it is now: what a program that holds it open does after [`Error::Rotated`].
+    pub fn reopen(&self, now: u64) -> Result<Self, Error> {
+        Self::open_with(&self.certs, self.keyring.unlock().clone(), now)
+    }
+
+    fn load(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
         let files = CaFiles::new(certs);
         if !Self::is_there(certs) {
             return Err(Error::NotThere(certs.to_owned()));
@@ -112,35 +152,41 @@ impl Authority {
         if let Some(missing) = files.essential().into_iter().find(|path| !path.exists()) {
             return Err(Error::FileMissing(missing.clone()));
         }
-        let root_pem = disk::read(&files.root_certificate)?;
-        let root = CaCertificate::from_pem(&files.root_certificate, &root_pem, None)?;
-        let path = &files.issuing_certificate;
-        let issuing = CaCertificate::from_pem(path, &disk::read(path)?, Some(&root))?;
-        let path = &files.issuing_key;
-        let issuing = Signer::new(issuing, path, &disk::read(path)?)?;
+        disk::refuse_if_open(certs)?;
+        disk::refuse_if_shared(&files.ledger)?;
         let ledger = Ledger::open(&files.ledger)?;
-        let serial = issuing.certificate().serial.clone();
-        let entry = ledger.exclusive(|book| book.find(&serial))?;
-        let issuing_pem = entry.map(|entry| entry.pem).ok_or(Error::BadFile {
-            path: files.issuing_certificate.clone(),
-            why: "the ledger does not know it",
-        })?;
+        let generations = ledger.exclusive(|book| book.generations())?;
+        let current = Current::read(&files, &generations)?;
         let authority = Self {
             certs: certs.to_owned(),
             files,
-            root,
-            issuing,
-            issuing_pem,
+            keyring: Keyring::new(unlock),
+            root: current.root,
+            issuing: current.issuing,
+            issuing_pem: current.issuing_pem,
+            signer: OnceLock::new(),
             ledger,
             operator: disk::operator(),
         };
-        authority.refresh_crls(now)?;
+        let key = &authority.files.issuing_key;
+        disk::refuse_if_shared(key)?;
+        if disk::is_taken(&authority.files.root_key) {
+            disk::refuse_if_shared(&authority.files.root_key)?;
+        }
+        if !is_sealed(&zeroize::Zeroizing::new(disk::read(key)?)) {
+            authority.signer()?;
+        }
         Ok(authority)
+    }
+
+    /// Opens the issuing CA's key now rather than when it is first needed.
+    pub fn unlock(&self) -> Result<(), Error> {
+        self.signer().map(drop)
     }
 
     /// Below which all identities live.
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.issuing.certificate().trust_domain
+        &self.issuing.trust_domain
     }
 
     /// Where the CA's own files are.
@@ -150,7 +196,7 @@ impl Authority {
 
     /// From when until when the issuing CA can sign.
     pub fn issuing_validity(&self) -> Validity {
-        self.issuing.certificate().validity
+        self.issuing.validity
     }
 
     /// From when until when the root is trusted.
@@ -166,6 +212,31 @@ impl Authority {
     /// Every certificate ever signed here, in order.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
         self.ledger.exclusive(|book| book.entries())
+    }
+
+    /// The CAs that ever were, the current ones first.
+    pub fn generations(&self) -> Result<Vec<Generation>, Error> {
+        self.ledger.exclusive(|book| book.generations())
+    }
+
+    /// The audit log.
+    pub fn audit_log(&self) -> Result<Vec<Line>, Error> {
+        self.ledger.exclusive(|book| book.lines())
+    }
+
+    /// Checks the audit log, also against a line of it that was kept elsewhere, and returns its newest.
+    pub fn verify_audit(&self, kept: Option<&Head>) -> Result<Option<Head>, Error> {
+        self.ledger.exclusive(|book| {
+            audit::verify(&book.lines()?, &book.entries()?, kept).map_err(|source| Error::Audit {
+                path: self.files.ledger.clone(),
+                source,
+            })
+        })
+    }
+
+    /// Writes a line into the audit log.
+    pub fn note(&self, event: &Event<'_>, now: u64) -> Result<(), Error> {
+        self.ledger.exclusive(|book| book.note(event, now))
     }
 
     /// Whether these names could be issued, each of them and side by side: asked before a long list is begun.
@@ -211,25 +282,6 @@ impl Authority {
         })
     }
 
-    /// Revokes one certificate and publishes the CRL that says so. Revoking it again changes nothing.
-    pub fn revoke(&self, serial: &Serial, reason: Reason, now: u64) -> Result<(), Error> {
-        let serial = serial.to_string();
-        self.ledger.exclusive(|book| {
-            let entry = book
-                .find(&serial)?
-                .ok_or_else(|| Error::UnknownSerial(serial.clone()))?;
-            if !book.revoke(&serial, reason.code(), now)? {
-                return Ok(());
-            }
-            if entry.issuer == self.issuing.certificate().serial {
-                self.sign_issuing_crl(book, now)
-            } else {
-                self.sign_root_crl(book, now)
-            }
-        })?;
-        self.publish_crls()
-    }
-
     /// Who a holder of this CA's is.
     pub(crate) fn id(&self, role: Role, name: NodeName) -> SpiffeId {
         SpiffeId {
@@ -258,9 +310,9 @@ impl Authority {
         };
         let params = profile::leaf(id, sans, facts)?;
         Ok(SignedLeaf {
-            leaf_pem: self.issuing.sign_certificate(&params, key)?.pem(),
+            leaf_pem: self.signer()?.sign_certificate(&params, key)?.pem(),
             key_sha256: key::fingerprint(key),
-            issuer: self.issuing.certificate().serial.clone(),
+            issuer: self.issuing.serial.clone(),
             serial,
             validity,
         })
@@ -286,7 +338,7 @@ impl Authority {
     }
 
     fn leaf_validity(&self, lifetime: Duration, now: u64) -> Result<Validity, Error> {
-        let ca = self.issuing.certificate();
+        let ca = &self.issuing;
         if now < ca.validity.not_before {
             return Err(Error::IssuerNotStarted {
                 subject: ca.common_name.clone(),
@@ -302,78 +354,50 @@ impl Authority {
         Validity::new(lifetime.as_secs(), Some(ca.validity), now)
     }
 
-    fn refresh_crls(&self, now: u64) -> Result<(), Error> {
-        self.ledger.exclusive(|book| {
-            let root = crl_of(book, &self.root.serial)?;
-            let wanted = self.issuing_validity().not_after;
-            let ends_early = root.as_ref().is_none_or(|crl| crl.next_update < wanted);
-            let due = ends_early || crl::is_due(root.as_ref(), now);
-            if due && disk::is_taken(&self.files.root_key) {
-                self.sign_root_crl(book, now)?;
-            }
-            let issuing = crl_of(book, &self.issuing.certificate().serial)?;
-            if crl::is_due(issuing.as_ref(), now) {
-                self.sign_issuing_crl(book, now)?;
-            }
-            Ok(())
-        })?;
-        self.publish_crls()
+    fn signer(&self) -> Result<Arc<Signer>, Error> {
+        if let Some(signer) = self.signer.get() {
+            return Ok(signer.clone());
+        }
+        let path = &self.files.issuing_key;
+        let signer = Signer::new(self.issuing.clone(), path, self.keyring.read(path)?)?;
+        Ok(self.signer.get_or_init(|| Arc::new(signer)).clone())
     }
+}
 
-    fn sign_issuing_crl(&self, book: &Book<'_>, now: u64) -> Result<(), Error> {
-        let end = self.issuing_validity();
-        sign_crl(
-            &self.issuing,
-            crl::validity(end, CRL_LIFETIME_SECS, now),
-            book,
-            now,
-        )
-    }
+/// What the files say that the CA is, held against the ledger.
+struct Current {
+    root: CaCertificate,
+    issuing: CaCertificate,
+    issuing_pem: String,
+}
 
-    /// The root's CRL runs to the issuing CA's end, so that its key can be away until then.
-    fn sign_root_crl(&self, book: &Book<'_>, now: u64) -> Result<(), Error> {
-        let path = &self.files.root_key;
-        let pem = disk::read_if_there(path)?.ok_or_else(|| Error::RootKeyAway(path.clone()))?;
-        let root = Signer::new(self.root.clone(), path, &pem)?;
-        let lifetime_secs = self.issuing_validity().not_after.saturating_sub(now);
-        sign_crl(
-            &root,
-            crl::validity(self.root.validity, lifetime_secs, now),
-            book,
-            now,
-        )
-    }
-
-    /// Brings `crl.pem` to what the ledger holds: under the lock, so that an older one never wins.
-    fn publish_crls(&self) -> Result<(), Error> {
-        self.ledger.exclusive(|book| {
-            let current: String = book.crls()?.into_iter().map(|crl| crl.pem).collect();
-            if disk::read_if_there(&self.files.crl)?.as_deref() == Some(current.as_bytes()) {
-                return Ok(());
-            }
-            disk::write(&self.files.crl, current.as_bytes(), Access::Public)
+impl Current {
+    fn read(files: &CaFiles, generations: &[Generation]) -> Result<Self, Error> {
+        let roots = CaCertificate::all_from_pem(
+            &files.root_certificate,
+            &disk::read(&files.root_certificate)?,
+        )?;
+        let path = &files.issuing_certificate;
+        let (issuing, root) = CaCertificate::below(path, &disk::read(path)?, &roots)?;
+        let current = |profile: Profile, serial: &str| {
+            generations.iter().find(|generation| {
+                generation.entry.profile == profile
+                    && generation.phase == Phase::Current
+                    && generation.entry.serial == serial
+            })
+        };
+        let unknown = |path: &Path| Error::BadFile {
+            path: path.to_owned(),
+            why: "the ledger does not know it",
+        };
+        let entry = current(Profile::Issuing, &issuing.serial).ok_or_else(|| unknown(path))?;
+        current(Profile::Root, &root.serial).ok_or_else(|| unknown(&files.root_certificate))?;
+        Ok(Self {
+            issuing_pem: entry.entry.pem.clone(),
+            root,
+            issuing,
         })
     }
-}
-
-fn crl_of(book: &Book<'_>, issuer: &str) -> Result<Option<CrlRow>, Error> {
-    Ok(book.crls()?.into_iter().find(|crl| crl.issuer == issuer))
-}
-
-fn sign_crl(
-    signer: &Signer,
-    validity: Option<Validity>,
-    book: &Book<'_>,
-    now: u64,
-) -> Result<(), Error> {
-    // A CA that has ended signs nothing more; its last CRL stays what it is.
-    let Some(validity) = validity else {
-        return Ok(());
-    };
-    let serial = &signer.certificate().serial;
-    let revoked = book.revoked(serial, crl::named_from(now))?;
-    let current = crl_of(book, serial)?;
-    book.put_crl(&crl::sign(signer, current.as_ref(), &revoked, validity)?)
 }
 
 /// A leaf that was signed and is in no ledger yet.
@@ -400,15 +424,42 @@ impl SignedLeaf {
             issued_by: issued_by.to_owned(),
             state: State::Valid,
             revoked_at: None,
+            revoked_reason: None,
+            revoked_by: None,
+            renews: None,
             pem: self.leaf_pem.clone(),
         }
     }
 }
 
-/// Enters a certificate, unless its holder's name is another spelling of one that is there.
+/// Enters a certificate and its line in the audit log, unless its holder's name is another spelling of one that is
+/// there, or its issuer was replaced since it was signed.
 pub(crate) fn enter(book: &Book<'_>, id: &SpiffeId, entry: &Entry) -> Result<(), Error> {
     refuse_case_twin(book, id.role, &id.name)?;
-    book.add(entry)
+    let generations = book.generations()?;
+    let is_issuer = |ca: &&Generation| ca.entry.serial == entry.issuer;
+    let issuer = generations.iter().find(is_issuer);
+    if issuer.is_none_or(|ca| ca.phase != Phase::Current) {
+        return Err(Error::Rotated);
+    }
+    book.add(entry)?;
+    let mut details = json!({
+        "serial": entry.serial,
+        "role": id.role.as_str(),
+        "name": id.name.as_str(),
+        "not-after": entry.not_after,
+        "key-sha256": entry.key_sha256,
+        "issuer": entry.issuer,
+    });
+    if let Some(renews) = &entry.renews {
+        details["renews"] = json!(renews);
+    }
+    let event = Event {
+        deed: entry.renews.as_ref().map_or(Deed::Issue, |_| Deed::Renew),
+        who: &entry.issued_by,
+        details,
+    };
+    book.note(&event, entry.issued_at)
 }
 
 fn refuse_case_twin(book: &Book<'_>, role: Role, name: &NodeName) -> Result<(), Error> {

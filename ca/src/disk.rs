@@ -67,10 +67,11 @@ pub fn folder(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes the folder the user named, with what leads to it. Here a symbolic link is the user's own choice.
+/// Makes the folder the user named, with what leads to it. Here a symbolic link is the user's own choice. Where a folder
+/// is there, others lose the right to write into it, which many a umask gives them.
 pub(crate) fn certs_folder(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
-        return Ok(());
+        return close_folder(path).map_err(Error::io("write", path));
     }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
@@ -95,6 +96,47 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 /// Whether anything has this name, a dangling link included.
 pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// An error if others can read or write a secret file. What is no file, like a pipe, has no mode that says anything.
+pub(crate) fn refuse_if_shared(path: &Path) -> Result<(), Error> {
+    refuse_mode(path, 0o077, "600", fs::Metadata::is_file)
+}
+
+/// An error if others can put files into a folder, their own keys for instance.
+pub(crate) fn refuse_if_open(folder: &Path) -> Result<(), Error> {
+    refuse_mode(folder, 0o022, "go-w", fs::Metadata::is_dir)
+}
+
+#[cfg(unix)]
+fn refuse_mode(
+    path: &Path,
+    bits: u32,
+    wanted: &'static str,
+    concerns: fn(&fs::Metadata) -> bool,
+) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if concerns(&metadata) && mode & bits != 0 {
+        return Err(Error::Shared {
+            path: path.to_owned(),
+            mode,
+            wanted,
+        });
+    }
+    Ok(())
+}
+
+/// Elsewhere access is no matter of modes.
+#[cfg(not(unix))]
+fn refuse_mode(
+    _path: &Path,
+    _bits: u32,
+    _wanted: &'static str,
+    _concerns: fn(&fs::Metadata) -> bool,
+) -> Result<(), Error> {
+    Ok(())
 }
 
 /// Who runs this program, for the ledger: what the system says, and the name the session goes by.
@@ -162,6 +204,21 @@ fn create_new(path: &Path, _access: Access) -> std::io::Result<File> {
 fn restrict_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(unix)]
+fn close_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & !0o022))
+}
+
+#[cfg(not(unix))]
+fn close_folder(_path: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]

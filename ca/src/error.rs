@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lizmon_protocol::name::Role;
 
+use crate::audit::Flaw;
 use crate::key::KeyError;
 
 /// Why the certificate authority did not do what was asked.
@@ -116,6 +117,14 @@ pub enum Error {
     /// A lifetime of nothing, or past every calendar.
     #[error("a lifetime of {0} s cannot be: give at least a minute and at most 100 years")]
     Lifetime(u64),
+    /// A join token for a server, whose names somebody must vouch for.
+    #[error(
+        "a {0} does not join by token, as its names must be given here: issue it with --csr and --san"
+    )]
+    JoinRole(Role),
+    /// A join token for no time, or for so long that it is a password.
+    #[error("a join token cannot live for {0} s: give it more than nothing and at most {max} days", max = crate::enrol::TOKEN_TTL_MAX.as_secs() / crate::profile::DAY_SECS)]
+    JoinTtl(u64),
     /// The issuing CA has ended.
     #[error(
         "the CA `{subject}` ended at {not_after}: make a new one before anything can be issued"
@@ -141,8 +150,62 @@ pub enum Error {
     #[error("no certificate with serial {0} was issued here")]
     UnknownSerial(String),
     /// The root's key is needed and not there.
-    #[error("the root's key {} is away: bring it back for this", .0.display())]
+    #[error("the root's key {} is away: bring it back for this, or say where it is with --root-key", .0.display())]
     RootKeyAway(PathBuf),
+    /// A file where a new key would be written.
+    #[error("{} is there already: move it away, or choose another folder", .0.display())]
+    InTheWay(PathBuf),
+    /// A root cannot take itself back.
+    #[error(
+        "{0} is a root, which no revocation list can end: replace it with `lizctl rotate root --next`"
+    )]
+    RootNotRevocable(String),
+    /// Nothing was ever issued to this holder.
+    #[error("no certificate was issued to {role} `{name}` here: see `lizctl list`, and --role")]
+    UnknownHolder {
+        /// As what.
+        role: Role,
+        /// For whom.
+        name: String,
+    },
+    /// The CA in use has changed since it was opened.
+    #[error("the issuing CA was rotated meanwhile: try again")]
+    Rotated,
+    /// A secret that is none.
+    #[error(
+        "{} can be read or written by others (mode {mode:04o}): run `chmod {wanted} {}`", .path.display(), .path.display()
+    )]
+    Shared {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// What to make of it, as chmod takes it.
+        wanted: &'static str,
+    },
+    /// An encrypted key and nobody who knows the passphrase.
+    #[error("{} is encrypted: give its passphrase with --passphrase-file", .0.display())]
+    KeyLocked(PathBuf),
+    /// Another passphrase than the key's.
+    #[error("that is not the passphrase of {}", .0.display())]
+    WrongPassphrase(PathBuf),
+    /// No passphrase at all.
+    #[error("the passphrase is empty: give at least one character")]
+    PassphraseEmpty,
+    /// The terminal does not do what it should.
+    #[error("cannot ask for the passphrase: give it with --passphrase-file")]
+    PassphraseAsk(#[source] std::io::Error),
+    /// Encrypting failed.
+    #[error("cannot encrypt the key")]
+    Seal,
+    /// The audit log is not what was written.
+    #[error("the audit log of {} is broken", .path.display())]
+    Audit {
+        /// The ledger.
+        path: PathBuf,
+        /// Where, and how.
+        source: Flaw,
+    },
 }
 
 impl Error {

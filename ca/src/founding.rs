@@ -1,20 +1,25 @@
 //! A new CA, from nothing to its files.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lizmon_protocol::name::TrustDomain;
-use rcgen::{Certificate, Issuer, KeyPair};
+use rcgen::{Certificate, KeyPair};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::json;
 
+use crate::audit::{Deed, Event};
 use crate::disk::{self, Access, Scaffold};
 use crate::error::Error;
 use crate::key::{self, KeyAlg};
 use crate::layout::CaFiles;
-use crate::ledger::{Entry, Ledger, State};
+use crate::ledger::{Entry, Ledger, Phase, State};
+use crate::passphrase::{self, Passphrase, Unlock};
 use crate::profile::{self, DAY_SECS, Facts, Profile, Serial, Validity};
+use crate::signer::{CaCertificate, Signer};
 
 /// What a new CA is like.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct InitOptions {
     /// Below which all its identities live.
     pub trust_domain: TrustDomain,
@@ -24,6 +29,35 @@ pub struct InitOptions {
     pub issuing_days: u32,
     /// Kind of both CAs' keys.
     pub key_alg: KeyAlg,
+    /// What both keys are encrypted with, if they are.
+    pub passphrase: Option<Passphrase>,
+    /// An existing folder, on a stick for instance, where the root's key is written instead.
+    pub offline_root: Option<PathBuf>,
+}
+
+impl InitOptions {
+    /// Where the root's key comes to be.
+    pub fn root_key(&self, files: &CaFiles) -> PathBuf {
+        match &self.offline_root {
+            Some(folder) => folder.join("root.key"),
+            None => files.root_key.clone(),
+        }
+    }
+
+    /// How the CA is opened right after it was made.
+    pub(crate) fn unlock(&self) -> Unlock {
+        Unlock {
+            root_key: self
+                .offline_root
+                .as_ref()
+                .map(|folder| folder.join("root.key")),
+            ..self
+                .passphrase
+                .clone()
+                .map(Unlock::with)
+                .unwrap_or_default()
+        }
+    }
 }
 
 impl Default for InitOptions {
@@ -33,6 +67,8 @@ impl Default for InitOptions {
             root_days: 3650,
             issuing_days: 365,
             key_alg: KeyAlg::default(),
+            passphrase: None,
+            offline_root: None,
         }
     }
 }
@@ -41,7 +77,14 @@ impl Default for InitOptions {
 pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Scaffold, Error> {
     let files = CaFiles::new(certs);
     files.refuse_if_there(certs)?;
-    let (root, issuing) = make(options, now)?;
+    let root_key = options.root_key(&files);
+    if disk::is_taken(&root_key) {
+        return Err(Error::InTheWay(root_key));
+    }
+    let domain = &options.trust_domain;
+    let root = NewCa::root(domain, options.key_alg, options.root_days, now)?;
+    let signer = root.signer(&files.root_certificate)?;
+    let issuing = NewCa::issuing(domain, &signer, options.key_alg, options.issuing_days, now)?;
     disk::certs_folder(certs)?;
     let mut scaffold = Scaffold::default();
     // Whoever creates the ledger makes the CA; a second one at the same moment fails here.
@@ -57,52 +100,127 @@ pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Sca
     }
     let ledger = Ledger::open(&files.ledger)?;
     ledger.exclusive(|book| {
-        book.add(&root.entry(&root, Profile::Root, now))?;
-        book.add(&issuing.entry(&root, Profile::Issuing, now))
+        for ca in [&root, &issuing] {
+            book.add(&ca.entry(now))?;
+            book.set_phase(&ca.serial.to_string(), Phase::Current, now)?;
+        }
+        book.note(
+            &init_event(options, &root, &issuing, &disk::operator()),
+            now,
+        )
     })?;
-    let contents = [
-        (&files.root_key, root.key.serialize_pem(), Access::Secret),
-        (
-            &files.root_certificate,
-            root.certificate.pem(),
-            Access::Public,
-        ),
-        (
-            &files.issuing_key,
-            issuing.key.serialize_pem(),
-            Access::Secret,
-        ),
-        (
-            &files.issuing_certificate,
-            issuing.certificate.pem(),
-            Access::Public,
-        ),
-    ];
     // Written when the CA is opened, from the ledger.
     scaffold.add(files.crl.clone());
-    for (path, pem, access) in contents {
+    for (path, ca) in [(&root_key, &root), (&files.issuing_key, &issuing)] {
         scaffold.add(path.clone());
-        disk::write(path, pem.as_bytes(), access)?;
+        passphrase::write_key(path, &ca.key, options.passphrase.as_ref())?;
+    }
+    for (path, ca) in [
+        (&files.root_certificate, &root),
+        (&files.issuing_certificate, &issuing),
+    ] {
+        scaffold.add(path.clone());
+        disk::write(path, ca.certificate.pem().as_bytes(), Access::Public)?;
     }
     Ok(scaffold)
 }
 
+fn init_event<'a>(options: &InitOptions, root: &NewCa, issuing: &NewCa, who: &'a str) -> Event<'a> {
+    Event {
+        deed: Deed::Init,
+        who,
+        details: json!({
+            "trust-domain": options.trust_domain.to_string(),
+            "serial": [root.serial.to_string(), issuing.serial.to_string()],
+            "root-sha256": key::sha256_hex(root.certificate.der()),
+            "encrypted": options.passphrase.is_some(),
+            "offline-root": options.offline_root.is_some(),
+        }),
+    }
+}
+
 /// A CA that was just made.
-struct NewCa {
-    serial: Serial,
+pub(crate) struct NewCa {
+    pub(crate) serial: Serial,
+    pub(crate) key: KeyPair,
+    pub(crate) certificate: Certificate,
+    profile: Profile,
+    issuer: String,
     validity: Validity,
     common_name: String,
-    key: KeyPair,
-    certificate: Certificate,
 }
 
 impl NewCa {
-    fn entry(&self, issuer: &Self, profile: Profile, now: u64) -> Entry {
+    /// A root for so long.
+    pub(crate) fn root(
+        domain: &TrustDomain,
+        alg: KeyAlg,
+        days: u32,
+        now: u64,
+    ) -> Result<Self, Error> {
+        let validity = Validity::new(u64::from(days) * DAY_SECS, None, now)?;
+        let (serial, key) = (Serial::random()?, key::generate(alg)?);
+        let facts = Facts {
+            serial: &serial,
+            validity,
+            key_id: &key::identifier(&key),
+        };
+        let params = profile::root(domain, facts)?;
+        Ok(Self {
+            profile: Profile::Root,
+            issuer: serial.to_string(),
+            common_name: profile::common_name_of(&params),
+            certificate: params.self_signed(&key)?,
+            serial,
+            key,
+            validity,
+        })
+    }
+
+    /// An issuing CA for so long, but not past its root's end.
+    pub(crate) fn issuing(
+        domain: &TrustDomain,
+        root: &Signer,
+        alg: KeyAlg,
+        days: u32,
+        now: u64,
+    ) -> Result<Self, Error> {
+        let above = root.certificate();
+        let validity = Validity::new(u64::from(days) * DAY_SECS, Some(above.validity), now)?;
+        let (serial, key) = (Serial::random()?, key::generate(alg)?);
+        let facts = Facts {
+            serial: &serial,
+            validity,
+            key_id: &key::identifier(&key),
+        };
+        let params = profile::issuing(domain, facts)?;
+        Ok(Self {
+            profile: Profile::Issuing,
+            issuer: above.serial.clone(),
+            common_name: profile::common_name_of(&params),
+            certificate: root.sign_certificate(&params, &key)?,
+            serial,
+            key,
+            validity,
+        })
+    }
+
+    /// The certificate with its key, so that it can sign.
+    pub(crate) fn signer(&self, path: &Path) -> Result<Signer, Error> {
+        let pem = self.certificate.pem();
+        let certificate = CaCertificate::from_pem(path, pem.as_bytes(), None)?;
+        let der = PrivatePkcs8KeyDer::from(self.key.serialized_der());
+        let key = KeyPair::try_from(&PrivateKeyDer::Pkcs8(der))?;
+        Signer::new(certificate, path, key)
+    }
+
+    /// What the ledger says of it.
+    pub(crate) fn entry(&self, now: u64) -> Entry {
         Entry {
             serial: self.serial.to_string(),
-            profile,
+            profile: self.profile,
             name: self.common_name.clone(),
-            issuer: issuer.serial.to_string(),
+            issuer: self.issuer.clone(),
             key_sha256: key::fingerprint(&self.key),
             not_before: self.validity.not_before,
             not_after: self.validity.not_after,
@@ -110,50 +228,10 @@ impl NewCa {
             issued_by: disk::operator(),
             state: State::Valid,
             revoked_at: None,
+            revoked_reason: None,
+            revoked_by: None,
+            renews: None,
             pem: self.certificate.pem(),
         }
     }
-}
-
-fn make(options: &InitOptions, now: u64) -> Result<(NewCa, NewCa), Error> {
-    let days = |days: u32| u64::from(days) * DAY_SECS;
-    let domain = &options.trust_domain;
-
-    let root_validity = Validity::new(days(options.root_days), None, now)?;
-    let (serial, key) = (Serial::random()?, key::generate(options.key_alg)?);
-    let root_params = profile::root(
-        domain,
-        Facts {
-            serial: &serial,
-            validity: root_validity,
-            key_id: &key::identifier(&key),
-        },
-    )?;
-    let root = NewCa {
-        serial,
-        validity: root_validity,
-        common_name: profile::common_name_of(&root_params),
-        certificate: root_params.self_signed(&key)?,
-        key,
-    };
-
-    let validity = Validity::new(days(options.issuing_days), Some(root_validity), now)?;
-    let (serial, key) = (Serial::random()?, key::generate(options.key_alg)?);
-    let params = profile::issuing(
-        domain,
-        Facts {
-            serial: &serial,
-            validity,
-            key_id: &key::identifier(&key),
-        },
-    )?;
-    let signer = Issuer::from_params(&root_params, &root.key);
-    let issuing = NewCa {
-        serial,
-        validity,
-        common_name: profile::common_name_of(&params),
-        certificate: params.signed_by(&key, &signer)?,
-        key,
-    };
-    Ok((root, issuing))
 }

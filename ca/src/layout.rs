@@ -53,6 +53,8 @@ pub struct CaFiles {
     pub crl: PathBuf,
     /// The ledger.
     pub ledger: PathBuf,
+    /// Keys of generations that do not sign now, by serial; there only while a CA is rotated.
+    pub generations: PathBuf,
 }
 
 impl CaFiles {
@@ -65,7 +67,13 @@ impl CaFiles {
             issuing_key: certs.join("issuing.key"),
             crl: certs.join("crl.pem"),
             ledger: certs.join("ledger.db"),
+            generations: certs.join("generations"),
         }
+    }
+
+    /// Where the key of a generation is that does not sign now.
+    pub(crate) fn generation_key(&self, serial: &str) -> PathBuf {
+        self.generations.join(format!("{serial}.key"))
     }
 
     /// Without any of these there is no CA. The root's key may be away, the CRLs are in the ledger.

@@ -12,6 +12,7 @@ use lizmon_protocol::name::{NodeName, Role};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior};
 
+use crate::audit::Line;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -87,6 +88,17 @@ const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit log is only appended to'); END;
 ",
+    // The generations of both CAs, and whether their files still have to follow the ledger.
+    "
+    CREATE TABLE generation (
+        serial TEXT PRIMARY KEY REFERENCES certificate (serial),
+        phase TEXT NOT NULL,                -- next, current, old, retired, gone
+        since INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO generation
+        SELECT serial, 'current', issued_at FROM certificate WHERE profile IN ('root', 'issuing');
+    CREATE TABLE unsettled (files INTEGER PRIMARY KEY CHECK (files = 1)) STRICT;
+",
 ];
 
 /// Whether a certificate still counts.
@@ -133,8 +145,73 @@ pub struct Entry {
     pub state: State,
     /// Epoch seconds, if it was revoked.
     pub revoked_at: Option<u64>,
+    /// Why, if it was revoked: RFC 5280 section 5.3.1.
+    pub revoked_reason: Option<u8>,
+    /// Who revoked it.
+    pub revoked_by: Option<String>,
+    /// Serial of the certificate that this one follows, if it is a renewal.
+    pub renews: Option<String>,
     /// The certificate.
     pub pem: String,
+}
+
+impl Entry {
+    /// Whether it counts at `now`: not revoked, not ended.
+    pub fn is_live(&self, now: u64) -> bool {
+        self.state == State::Valid && now <= self.not_after
+    }
+}
+
+/// Where a CA's certificate stands in its life. Trusted are the first three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Signs.
+    Current,
+    /// Will sign.
+    Next,
+    /// Signed what is still in use.
+    Old,
+    /// Trusted no more, but could be again: its key is here.
+    Retired,
+    /// Its key is not kept any more.
+    Gone,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [
+        Self::Current,
+        Self::Next,
+        Self::Old,
+        Self::Retired,
+        Self::Gone,
+    ];
+
+    /// As it stands in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Next => "next",
+            Self::Old => "old",
+            Self::Retired => "retired",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether certificates below it are good.
+    pub fn is_trusted(self) -> bool {
+        self <= Self::Old
+    }
+}
+
+/// One CA's certificate and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// The certificate.
+    pub entry: Entry,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Since when: epoch seconds.
+    pub since: u64,
 }
 
 /// The newest CRL of one CA.
@@ -256,13 +333,141 @@ impl Book<'_> {
         })
     }
 
+    /// Every live certificate of a holder.
+    pub(crate) fn live(&self, role: Role, name: &NodeName, now: u64) -> Result<Vec<Entry>, Error> {
+        let values = [role.as_str().to_owned(), name.to_string()];
+        let mut entries = self.entries_where("profile = ?1 AND name = ?2", values)?;
+        entries.retain(|entry| entry.is_live(now));
+        Ok(entries)
+    }
+
+    /// Whether anything was ever issued to a holder.
+    pub(crate) fn knows(&self, role: Role, name: &NodeName) -> Result<bool, Error> {
+        self.run(|t| {
+            t.prepare_cached("SELECT 1 FROM certificate WHERE profile = ?1 AND name = ?2")?
+                .exists((role.as_str(), name.as_str()))
+        })
+    }
+
+    /// The CAs that ever were: current ones first, then by phase and age.
+    pub(crate) fn generations(&self) -> Result<Vec<Generation>, Error> {
+        let rows: Vec<(String, Phase, u64)> = self.run(|t| {
+            t.prepare_cached("SELECT serial, phase, since FROM generation ORDER BY rowid")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, seconds(row, 2)?)))?
+                .collect()
+        })?;
+        let mut generations = Vec::new();
+        for (serial, phase, since) in rows {
+            generations.extend(self.find(&serial)?.map(|entry| Generation {
+                entry,
+                phase,
+                since,
+            }));
+        }
+        generations.sort_by_key(|generation| generation.phase);
+        Ok(generations)
+    }
+
+    /// Moves a CA into a phase.
+    pub(crate) fn set_phase(&self, serial: &str, phase: Phase, now: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "INSERT INTO generation (serial, phase, since) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (serial) DO UPDATE SET phase = excluded.phase, since = excluded.since",
+                (serial, phase.as_str(), sql(now)),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Whether the CA's files still have to follow the ledger.
+    pub(crate) fn is_unsettled(&self) -> Result<bool, Error> {
+        self.run(|t| t.prepare_cached("SELECT 1 FROM unsettled")?.exists([]))
+    }
+
+    /// Remembers whether the CA's files still have to follow the ledger.
+    pub(crate) fn set_unsettled(&self, unsettled: bool) -> Result<(), Error> {
+        let statement = if unsettled {
+            "INSERT OR IGNORE INTO unsettled VALUES (1)"
+        } else {
+            "DELETE FROM unsettled"
+        };
+        self.run(|t| t.execute(statement, []))?;
+        Ok(())
+    }
+
+    /// Withdraws the join tokens of a holder that were not used yet, and says how many.
+    pub(crate) fn withdraw_tokens(
+        &self,
+        role: Role,
+        name: &NodeName,
+        now: u64,
+    ) -> Result<usize, Error> {
+        self.run(|t| {
+            t.execute(
+                "UPDATE join_token SET expires = ?3 WHERE role = ?1 AND name = ?2 AND expires > ?3",
+                (role.as_str(), name.as_str(), sql(now)),
+            )
+        })
+    }
+
+    /// The audit log.
+    pub(crate) fn lines(&self) -> Result<Vec<Line>, Error> {
+        self.lines_by("ORDER BY number")
+    }
+
+    /// Its newest line.
+    pub(crate) fn last_line(&self) -> Result<Option<Line>, Error> {
+        Ok(self.lines_by("ORDER BY number DESC LIMIT 1")?.pop())
+    }
+
+    fn lines_by(&self, order: &'static str) -> Result<Vec<Line>, Error> {
+        self.run(|t| {
+            t.prepare_cached(&format!(
+                "SELECT number, time, who, what, details, previous, hash FROM audit {order}"
+            ))?
+            .query_map([], |row| {
+                Ok(Line {
+                    number: seconds(row, 0)?,
+                    time: seconds(row, 1)?,
+                    who: row.get(2)?,
+                    what: row.get(3)?,
+                    details: row.get(4)?,
+                    previous: row.get(5)?,
+                    hash: row.get(6)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Writes the next line of the audit log.
+    pub(crate) fn append(&self, line: &Line) -> Result<(), Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "INSERT INTO audit (number, time, who, what, details, previous, hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute((
+                sql(line.number),
+                sql(line.time),
+                &line.who,
+                &line.what,
+                &line.details,
+                &line.previous,
+                &line.hash,
+            ))
+        })?;
+        Ok(())
+    }
+
     /// Adds a certificate.
     pub(crate) fn add(&self, entry: &Entry) -> Result<(), Error> {
         self.run(|t| {
             t.prepare_cached(
                 "INSERT INTO certificate (serial, profile, name, issuer, key_sha256, not_before, not_after,
-                                          issued_at, issued_by, state, pem)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                          issued_at, issued_by, state, renews, pem)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(rusqlite::params![
                 entry.serial,
@@ -275,6 +480,7 @@ impl Book<'_> {
                 sql(entry.issued_at),
                 entry.issued_by,
                 entry.state.as_str(),
+                entry.renews,
                 entry.pem,
             ])
         })?;
@@ -302,7 +508,7 @@ impl Book<'_> {
         self.run(|t| {
             t.prepare_cached(&format!(
                 "SELECT serial, profile, name, issuer, key_sha256, not_before, not_after, issued_at, issued_by,
-                        state, revoked_at, pem
+                        state, revoked_at, revoked_reason, revoked_by, renews, pem
                  FROM certificate WHERE {condition} ORDER BY issued_at, rowid"
             ))?
             .query_map(rusqlite::params_from_iter(values), read_entry)?
@@ -311,12 +517,18 @@ impl Book<'_> {
     }
 
     /// Marks a certificate revoked; false if it was already.
-    pub(crate) fn revoke(&self, serial: &str, reason: u8, now: u64) -> Result<bool, Error> {
+    pub(crate) fn revoke(
+        &self,
+        serial: &str,
+        reason: u8,
+        who: &str,
+        now: u64,
+    ) -> Result<bool, Error> {
         let changed = self.run(|t| {
             t.execute(
-                "UPDATE certificate SET state = 'revoked', revoked_at = ?2, revoked_reason = ?3
+                "UPDATE certificate SET state = 'revoked', revoked_at = ?2, revoked_reason = ?3, revoked_by = ?4
                  WHERE serial = ?1 AND state <> 'revoked'",
-                (serial, sql(now), reason),
+                (serial, sql(now), reason, who),
             )
         })?;
         Ok(changed == 1)
@@ -382,7 +594,8 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn run<T>(
+    /// Runs a statement of a module's own in this transaction.
+    pub(crate) fn run<T>(
         &self,
         query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
@@ -423,13 +636,26 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         issued_by: row.get(8)?,
         state: row.get(9)?,
         revoked_at: row.get::<_, Option<i64>>(10)?.map(i64::unsigned_abs),
-        pem: row.get(11)?,
+        revoked_reason: row.get(11)?,
+        revoked_by: row.get(12)?,
+        renews: row.get(13)?,
+        pem: row.get(14)?,
     })
 }
 
 impl FromSql for Profile {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_str()?.parse().map_err(FromSqlError::other)
+    }
+}
+
+impl FromSql for Phase {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or(FromSqlError::InvalidType)
     }
 }
 
@@ -443,13 +669,36 @@ impl FromSql for State {
     }
 }
 
-fn seconds(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn seconds(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get(column).map(i64::unsigned_abs)
 }
 
 /// SQLite's integers are signed. What is past them was refused long before.
-fn sql(number: u64) -> i64 {
+pub(crate) fn sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+impl Entry {
+    pub(crate) fn for_test(serial: &str, profile: Profile) -> Self {
+        Self {
+            serial: serial.to_owned(),
+            profile,
+            name: "name".to_owned(),
+            issuer: "ca".to_owned(),
+            key_sha256: String::new(),
+            not_before: 1,
+            not_after: 1000,
+            issued_at: 2,
+            issued_by: "test".to_owned(),
+            state: State::Valid,
+            revoked_at: None,
+            revoked_reason: None,
+            revoked_by: None,
+            renews: None,
+            pem: String::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -465,18 +714,8 @@ mod tests {
 
     fn entry(serial: &str, name: &str) -> Entry {
         Entry {
-            serial: serial.to_owned(),
-            profile: Profile::Leaf(Role::Node),
             name: name.to_owned(),
-            issuer: "ca".to_owned(),
-            key_sha256: String::new(),
-            not_before: 1,
-            not_after: 1000,
-            issued_at: 2,
-            issued_by: "test".to_owned(),
-            state: State::Valid,
-            revoked_at: None,
-            pem: String::new(),
+            ..Entry::for_test(serial, Profile::Leaf(Role::Node))
         }
     }
 
@@ -545,9 +784,9 @@ mod tests {
             .exclusive(|book| {
                 book.add(&entry("01", "web1"))?;
                 book.add(&entry("02", "web2"))?;
-                assert!(book.revoke("01", 1, 50)?);
-                assert!(!book.revoke("01", 4, 60)?, "once is enough");
-                assert!(!book.revoke("03", 1, 50)?, "not issued");
+                assert!(book.revoke("01", 1, "test", 50)?);
+                assert!(!book.revoke("01", 4, "test", 60)?, "once is enough");
+                assert!(!book.revoke("03", 1, "test", 50)?, "not issued");
                 Ok(())
             })
             .unwrap();
@@ -555,5 +794,40 @@ mod tests {
         assert_eq!(serials(1001), [""; 0]);
         let other = ledger.exclusive(|book| book.revoked("another", 0)).unwrap();
         assert_eq!(other, []);
+    }
+
+    #[test]
+    fn the_audit_log_is_only_appended_to() {
+        let (_dir, path) = file();
+        let ledger = Ledger::open(&path).unwrap();
+        let event = crate::audit::Event {
+            deed: crate::audit::Deed::Init,
+            who: "test",
+            details: serde_json::json!({}),
+        };
+        ledger
+            .exclusive(|book| {
+                book.note(&event, 1)?;
+                book.note(&event, 2)
+            })
+            .unwrap();
+        let lines = ledger.exclusive(|book| book.lines()).unwrap();
+        assert_eq!(lines.len(), 2);
+        drop(ledger);
+        // As somebody with the sqlite3 shell would.
+        let raw = Connection::open(&path).unwrap();
+        for statement in [
+            "UPDATE audit SET who = 'nobody'",
+            "DELETE FROM audit",
+            "DELETE FROM audit WHERE number = 2",
+            "INSERT OR REPLACE INTO audit VALUES (1, 1, 'x', 'x', '{}', x'', x'')",
+            "INSERT INTO audit VALUES (4, 1, 'x', 'x', '{}', x'', x'')",
+            "INSERT INTO audit VALUES (-1, 1, 'x', 'x', '{}', x'', x'')",
+        ] {
+            assert!(raw.execute_batch(statement).is_err(), "{statement}");
+        }
+        drop(raw);
+        let ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.exclusive(|book| book.lines()).unwrap(), lines);
     }
 }

@@ -14,6 +14,8 @@
 //! | [`crl`] | when a CRL is signed again, and with what in it |
 //! | [`ledger`] | the SQLite file, its schema and its lock |
 //! | [`est`] | how requests come over the network, and certificates go |
+//! | [`audit`] | the log of every deed, chained by hashes |
+//! | [`passphrase`] | CA keys that are encrypted |
 //! | [`layout`] | which file lies where |
 //! | [`disk`] | files that are written whole or not at all, keys that only their owner can read |
 //! | [`inspect`] | what a certificate, key, CRL or request says, as a plain struct |
@@ -38,6 +40,7 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod authority;
 pub mod crl;
 pub mod disk;
@@ -48,6 +51,7 @@ pub mod inspect;
 pub mod key;
 pub mod layout;
 pub mod ledger;
+pub mod passphrase;
 pub mod profile;
 mod signer;
 pub mod verify;

@@ -7,8 +7,8 @@ use rcgen::{
     Certificate, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
     Issuer, KeyPair, PublicKeyData,
 };
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
@@ -31,12 +31,34 @@ pub(crate) struct CaCertificate {
 impl CaCertificate {
     /// Reads the first certificate of a PEM file that must be a CA of ours, signed by `parent` or by itself.
     pub(crate) fn from_pem(path: &Path, pem: &[u8], parent: Option<&Self>) -> Result<Self, Error> {
-        let bad = |why| Error::BadFile {
-            path: path.to_owned(),
-            why,
-        };
-        let der = CertificateDer::from_pem_slice(pem).map_err(|_| bad("not a PEM certificate"))?;
-        Self::from_der(der, parent).map_err(bad)
+        let der =
+            CertificateDer::from_pem_slice(pem).map_err(|_| bad(path, "not a PEM certificate"))?;
+        Self::from_der(der, parent).map_err(|why| bad(path, why))
+    }
+
+    /// Reads every certificate of a PEM file that holds nothing but roots of ours.
+    pub(crate) fn all_from_pem(path: &Path, pem: &[u8]) -> Result<Vec<Self>, Error> {
+        let ders: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| bad(path, "not a PEM certificate"))?;
+        if ders.is_empty() {
+            return Err(bad(path, "not a PEM certificate"));
+        }
+        ders.into_iter()
+            .map(|der| Self::from_der(der, None).map_err(|why| bad(path, why)))
+            .collect()
+    }
+
+    /// Reads a CA of ours that one of these roots signed, and says which.
+    pub(crate) fn below(path: &Path, pem: &[u8], roots: &[Self]) -> Result<(Self, Self), Error> {
+        let mut last = Err(bad(path, "there is no root"));
+        for root in roots {
+            last = Self::from_pem(path, pem, Some(root)).map(|found| (found, root.clone()));
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
     }
 
     fn from_der(der: CertificateDer<'static>, parent: Option<&Self>) -> Result<Self, &'static str> {
@@ -74,22 +96,15 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Reads the key from PEM and makes sure that it is the certificate's.
+    /// Makes sure that the key, which was read from `path`, is the certificate's.
     pub(crate) fn new(
         certificate: CaCertificate,
         path: &Path,
-        key_pem: &[u8],
+        key: KeyPair,
     ) -> Result<Self, Error> {
-        let bad = |why| Error::BadFile {
-            path: path.to_owned(),
-            why,
-        };
-        let der =
-            PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| bad("not a PEM private key"))?;
-        let key = KeyPair::try_from(&der).map_err(|_| bad("not a private key we can use"))?;
-        let parsed = parse(&certificate.der).map_err(bad)?;
+        let parsed = parse(&certificate.der).map_err(|why| bad(path, why))?;
         if key.subject_public_key_info() != parsed.public_key().raw {
-            return Err(bad("the key of another certificate"));
+            return Err(bad(path, "the key of another certificate"));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate.der, key)?;
         Ok(Self {
@@ -115,6 +130,13 @@ impl Signer {
         params: &CertificateRevocationListParams,
     ) -> Result<CertificateRevocationList, Error> {
         Ok(params.signed_by(&self.issuer)?)
+    }
+}
+
+fn bad(path: &Path, why: &'static str) -> Error {
+    Error::BadFile {
+        path: path.to_owned(),
+        why,
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
         root_days: args.root_days,
         issuing_days: args.issuing_days,
         key_alg: args.key_alg,
+        ..InitOptions::default()
     };
     let authority = Authority::init(&context.certs, &options, (context.clock)())?;
     let files = authority.files();

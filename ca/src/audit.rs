@@ -1,0 +1,386 @@
+//! The audit log: a line for every deed of the CA, each bound to the one before by its hash.
+//!
+//! A line is written in the transaction of its deed, so there is neither without the other. Its hash is SHA-256 over
+//!
+//! ```text
+//! "lizmon-audit-1" number time len(who) who len(what) what len(details) details previous
+//! ```
+//!
+//! with number and time as 8 bytes and each length as 4, all big-endian; `details` is the JSON text as it stands in
+//! the ledger, `previous` the 32 bytes of the line before, zeros before the first. A chain cannot show by itself that
+//! its end was cut off: for that it is compared with the certificates, and with a [`Head`] that was kept elsewhere.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::ledger::{Book, Entry, State};
+
+/// What is done. No secret is ever in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// A CA was made.
+    Init,
+    /// A certificate was issued.
+    Issue,
+    /// A certificate was issued to the holder of another.
+    Renew,
+    /// A certificate was revoked.
+    Revoke,
+    /// A revocation list was signed.
+    SignCrl,
+    /// A CA of another generation was made, taken into use or out of it.
+    Rotate,
+    /// A join token was made.
+    TokenMade,
+    /// A join token was used.
+    TokenUsed,
+    /// A join token that was not used yet was withdrawn.
+    TokenWithdrawn,
+}
+
+impl Deed {
+    /// As it stands in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Issue => "issue",
+            Self::Renew => "renew",
+            Self::Revoke => "revoke",
+            Self::SignCrl => "sign-crl",
+            Self::Rotate => "rotate",
+            Self::TokenMade => "token-made",
+            Self::TokenUsed => "token-used",
+            Self::TokenWithdrawn => "token-withdrawn",
+        }
+    }
+}
+
+/// A line before it is written.
+#[derive(Debug, Clone)]
+pub struct Event<'a> {
+    /// What was done.
+    pub deed: Deed,
+    /// By whom: a person, or the identity of a certificate.
+    pub who: &'a str,
+    /// A JSON object. What it says of a certificate stands under `serial`.
+    pub details: Value,
+}
+
+/// A line as it stands in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// From 1, without a gap.
+    pub number: u64,
+    /// Epoch seconds.
+    pub time: u64,
+    /// By whom.
+    pub who: String,
+    /// What was done.
+    pub what: String,
+    /// A JSON object, byte for byte as it was hashed.
+    pub details: String,
+    /// The hash of the line before.
+    pub previous: Vec<u8>,
+    /// This line's.
+    pub hash: Vec<u8>,
+}
+
+impl Line {
+    /// The line that follows `last`.
+    pub(crate) fn after(last: Option<&Self>, event: &Event<'_>, now: u64) -> Self {
+        let mut line = Self {
+            number: last.map_or(1, |last| last.number + 1),
+            time: now,
+            who: event.who.to_owned(),
+            what: event.deed.as_str().to_owned(),
+            details: event.details.to_string(),
+            previous: last.map_or_else(|| vec![0; HASH_BYTES], |last| last.hash.clone()),
+            hash: Vec::new(),
+        };
+        line.hash = line.computed_hash().to_vec();
+        line
+    }
+
+    fn computed_hash(&self) -> [u8; HASH_BYTES] {
+        let mut context = Context::new(&SHA256);
+        context.update(b"lizmon-audit-1");
+        context.update(&self.number.to_be_bytes());
+        context.update(&self.time.to_be_bytes());
+        for text in [&self.who, &self.what, &self.details] {
+            // SQLite holds no text of 4 GiB.
+            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            context.update(&length.to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        context.update(&self.previous);
+        let mut hash = [0; HASH_BYTES];
+        hash.copy_from_slice(context.finish().as_ref());
+        hash
+    }
+}
+
+const HASH_BYTES: usize = 32;
+
+/// A line's number and hash: who keeps one elsewhere can tell later that nothing up to it was changed or cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The line.
+    pub number: u64,
+    /// Its hash.
+    pub hash: Vec<u8>,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, hex::encode(&self.hash))
+    }
+}
+
+/// Text that is no [`Head`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not NUMBER:HASH as verify-audit prints it")]
+pub struct HeadError;
+
+impl FromStr for Head {
+    type Err = HeadError;
+
+    fn from_str(text: &str) -> Result<Self, HeadError> {
+        let (number, hash) = text.split_once(':').ok_or(HeadError)?;
+        let hash = hex::decode(hash).map_err(|_| HeadError)?;
+        if hash.len() != HASH_BYTES {
+            return Err(HeadError);
+        }
+        let number = number.parse().map_err(|_| HeadError)?;
+        Ok(Self { number, hash })
+    }
+}
+
+/// What is wrong with a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Something in the line is not what was hashed.
+    #[error("line {0} is not as it was written")]
+    Changed(u64),
+    /// The line does not follow the one before it.
+    #[error("line {0} does not follow the line before it")]
+    Unchained(u64),
+    /// A number without a line.
+    #[error("line {0} is missing")]
+    Missing(u64),
+    /// The line that was kept elsewhere is another.
+    #[error("line {0} is another than the one that was kept: the log was written anew")]
+    Rewritten(u64),
+    /// A certificate that no line tells of.
+    #[error(
+        "no line tells of the certificate {0}: the end of the log is missing, or the ledger was written to"
+    )]
+    Untold(String),
+    /// A revocation that the certificates know nothing of, or the other way round.
+    #[error("log and ledger disagree about whether the certificate {0} is revoked")]
+    Disputed(String),
+}
+
+/// Checks every line, and that the lines and the certificates tell the same story. The newest line is returned, `None`
+/// if there is none.
+pub(crate) fn verify(
+    lines: &[Line],
+    entries: &[Entry],
+    kept: Option<&Head>,
+) -> Result<Option<Head>, Flaw> {
+    let mut previous = vec![0; HASH_BYTES];
+    for (expected, line) in (1..).zip(lines) {
+        if line.number != expected {
+            return Err(Flaw::Missing(expected));
+        }
+        if line.previous != previous {
+            return Err(Flaw::Unchained(line.number));
+        }
+        if line.hash != line.computed_hash() {
+            return Err(Flaw::Changed(line.number));
+        }
+        previous.clone_from(&line.hash);
+    }
+    if let Some(kept) = kept {
+        match lines.iter().find(|line| line.number == kept.number) {
+            None => return Err(Flaw::Missing(lines.len() as u64 + 1)),
+            Some(line) if line.hash != kept.hash => return Err(Flaw::Rewritten(kept.number)),
+            Some(_) => {}
+        }
+    }
+    compare(lines, entries)?;
+    Ok(lines.last().map(|line| Head {
+        number: line.number,
+        hash: line.hash.clone(),
+    }))
+}
+
+fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
+    let (mut told, mut revoked) = (HashSet::new(), HashSet::new());
+    for line in lines {
+        let details: Value = serde_json::from_str(&line.details).unwrap_or_default();
+        let serials = match &details["serial"] {
+            Value::String(serial) => vec![serial.clone()],
+            Value::Array(all) => all
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+            _ => Vec::new(),
+        };
+        if line.what == Deed::Revoke.as_str() {
+            revoked.extend(serials);
+        } else {
+            told.extend(serials);
+        }
+    }
+    for entry in entries {
+        if !told.contains(&entry.serial) {
+            return Err(Flaw::Untold(entry.serial.clone()));
+        }
+        if revoked.contains(&entry.serial) != (entry.state == State::Revoked) {
+            return Err(Flaw::Disputed(entry.serial.clone()));
+        }
+    }
+    Ok(())
+}
+
+impl Book<'_> {
+    /// Writes a line in this transaction.
+    pub(crate) fn note(&self, event: &Event<'_>, now: u64) -> Result<(), Error> {
+        let last = self.last_line()?;
+        self.append(&Line::after(last.as_ref(), event, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::profile::Profile;
+
+    fn log() -> Vec<Line> {
+        let events = [
+            (Deed::Init, json!({"serial": ["aa", "bb"]})),
+            (Deed::Issue, json!({"serial": "01", "name": "web1"})),
+            (Deed::Issue, json!({"serial": "02", "name": "web2"})),
+            (Deed::Revoke, json!({"serial": "01"})),
+        ];
+        let mut lines: Vec<Line> = Vec::new();
+        for (deed, details) in events {
+            let event = Event {
+                deed,
+                who: "test",
+                details,
+            };
+            lines.push(Line::after(lines.last(), &event, 7));
+        }
+        lines
+    }
+
+    fn entries() -> Vec<Entry> {
+        let entry = |serial: &str, state| Entry {
+            state,
+            ..Entry::for_test(serial, Profile::Root)
+        };
+        vec![
+            entry("aa", State::Valid),
+            entry("bb", State::Valid),
+            entry("01", State::Revoked),
+            entry("02", State::Valid),
+        ]
+    }
+
+    /// What is found after the log or the ledger was tampered with.
+    #[track_caller]
+    fn check(tamper: fn(&mut Vec<Line>, &mut Vec<Entry>), expected: Result<(), Flaw>) {
+        let (mut lines, mut entries) = (log(), entries());
+        tamper(&mut lines, &mut entries);
+        let found = verify(&lines, &entries, None);
+        assert_eq!(found.map(|_| ()), expected);
+    }
+
+    #[test]
+    fn the_first_line_that_was_touched_is_named() {
+        check(|_, _| (), Ok(()));
+        check(|lines, _| lines[1].time += 1, Err(Flaw::Changed(2)));
+        check(|lines, _| lines[1].who.push('x'), Err(Flaw::Changed(2)));
+        check(|lines, _| lines[2].what.clear(), Err(Flaw::Changed(3)));
+        check(|lines, _| lines[0].details.push(' '), Err(Flaw::Changed(1)));
+        check(|lines, _| lines[3].hash[0] ^= 1, Err(Flaw::Changed(4)));
+        check(
+            |lines, _| lines[3].previous[0] ^= 1,
+            Err(Flaw::Unchained(4)),
+        );
+        check(|lines, _| drop(lines.remove(0)), Err(Flaw::Missing(1)));
+        check(|lines, _| drop(lines.remove(2)), Err(Flaw::Missing(3)));
+        // A line whose hash was made to fit is found by the next.
+        check(
+            |lines, _| {
+                lines[1].who.push('x');
+                lines[1].hash = lines[1].computed_hash().to_vec();
+            },
+            Err(Flaw::Unchained(3)),
+        );
+        // What moves from one field into the next is another line.
+        check(
+            |lines, _| {
+                lines[1].who = "tes".into();
+                lines[1].what = "tissue".into();
+            },
+            Err(Flaw::Changed(2)),
+        );
+    }
+
+    #[test]
+    fn log_and_ledger_tell_the_same_story() {
+        check(
+            |lines, _| drop(lines.pop()),
+            Err(Flaw::Disputed("01".into())),
+        );
+        check(
+            |lines, _| lines.truncate(2),
+            Err(Flaw::Disputed("01".into())),
+        );
+        check(|lines, _| lines.truncate(1), Err(Flaw::Untold("01".into())));
+        check(|lines, _| lines.clear(), Err(Flaw::Untold("aa".into())));
+        check(
+            |_, entries| entries[2].state = State::Valid,
+            Err(Flaw::Disputed("01".into())),
+        );
+        check(
+            |_, entries| entries[3].serial = "03".into(),
+            Err(Flaw::Untold("03".into())),
+        );
+    }
+
+    #[test]
+    fn a_head_kept_elsewhere_shows_a_log_written_anew() {
+        let lines = log();
+        let head = verify(&lines, &entries(), None).unwrap().unwrap();
+        assert_eq!(head.to_string().parse(), Ok(head.clone()));
+        let with = |lines: &[Line], kept: &Head| verify(lines, &entries(), Some(kept));
+        assert!(with(&lines, &head).is_ok());
+        let earlier = Head {
+            number: 2,
+            hash: lines[1].hash.clone(),
+        };
+        assert!(with(&lines, &earlier).is_ok());
+        let other = Head {
+            number: 2,
+            hash: lines[2].hash.clone(),
+        };
+        assert_eq!(with(&lines, &other), Err(Flaw::Rewritten(2)));
+        let later = Head { number: 9, ..head };
+        assert_eq!(with(&lines, &later), Err(Flaw::Missing(5)));
+        for bad in ["", "1", "1:", ":00", "x:00", "1:zz"] {
+            assert_eq!(bad.parse::<Head>(), Err(HeadError), "{bad}");
+        }
+    }
+}

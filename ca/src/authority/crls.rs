@@ -1,0 +1,200 @@
+//! CRLs of every CA that is trusted, signed by their own keys wherever those are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::Authority;
+use crate::audit::{Deed, Event};
+use crate::crl::{self, CRL_LIFETIME_SECS};
+use crate::disk::{self, Access};
+use crate::error::Error;
+use crate::ledger::{Book, CrlRow, Generation, Phase};
+use crate::profile::Profile;
+use crate::signer::{CaCertificate, Signer};
+
+/// A CRL that was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCrl {
+    /// Common name of the CA.
+    pub issuer: String,
+    /// RFC 5280 section 5.2.3: only rises.
+    pub number: u64,
+}
+
+impl Authority {
+    /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
+    pub(super) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
+        self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
+                if !is_due(book, &generations, ca, now)? {
+                    continue;
+                }
+                match self.sign_crl(book, &generations, ca, now) {
+                    // Who lost the key of a CA that goes out of use must still be able to finish that.
+                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => {}
+                    done => drop(done?),
+                }
+            }
+            Ok(())
+        })?;
+        self.publish_crls()
+    }
+
+    /// Signs the next CRL of a CA; `None` if that has ended: its last CRL stays what it is.
+    pub(super) fn sign_crl(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        ca: &Generation,
+        now: u64,
+    ) -> Result<Option<SignedCrl>, Error> {
+        let signer = self.signer_of(generations, ca)?;
+        self.sign_crl_with(book, generations, &signer, now)
+    }
+
+    /// The same, where the key is at hand.
+    pub(super) fn sign_crl_with(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        signer: &Signer,
+        now: u64,
+    ) -> Result<Option<SignedCrl>, Error> {
+        let ca = signer.certificate();
+        let lifetime_secs = match last_issuing_end(generations, &ca.serial) {
+            // A root's CRL runs to the end of what it has to speak for, so that its key can be away until then.
+            Some(end) => end.saturating_sub(now),
+            None => CRL_LIFETIME_SECS,
+        };
+        let Some(validity) = crl::validity(ca.validity, lifetime_secs, now) else {
+            return Ok(None);
+        };
+        let revoked = book.revoked(&ca.serial, crl::named_from(now))?;
+        let current = crl_of(book, &ca.serial)?;
+        let row = crl::sign(signer, current.as_ref(), &revoked, validity)?;
+        book.put_crl(&row)?;
+        let event = Event {
+            deed: Deed::SignCrl,
+            who: &self.operator,
+            details: json!({
+                "issuer": row.issuer,
+                "number": row.number,
+                "revoked": revoked.len(),
+                "next-update": row.next_update,
+            }),
+        };
+        book.note(&event, now)?;
+        Ok(Some(SignedCrl {
+            issuer: ca.common_name.clone(),
+            number: row.number,
+        }))
+    }
+
+    /// Brings `crl.pem` to what the ledger holds for the CAs that are trusted: under the lock, so that an older one
+    /// never wins.
+    pub(super) fn publish_crls(&self) -> Result<(), Error> {
+        self.ledger.exclusive(|book| self.write_crls(book))
+    }
+
+    pub(super) fn write_crls(&self, book: &Book<'_>) -> Result<(), Error> {
+        let current = trusted_crls(book)?;
+        if disk::read_if_there(&self.files.crl)?.as_deref() == Some(current.as_bytes()) {
+            return Ok(());
+        }
+        disk::write(&self.files.crl, current.as_bytes(), Access::Public)
+    }
+
+    /// A CA with its key, wherever that is.
+    pub(super) fn signer_of(
+        &self,
+        generations: &[Generation],
+        ca: &Generation,
+    ) -> Result<Arc<Signer>, Error> {
+        if ca.entry.serial == self.issuing.serial {
+            return self.signer();
+        }
+        let path = &self.files.ledger;
+        let read = |generation: &Generation, parent: Option<&CaCertificate>| {
+            CaCertificate::from_pem(path, generation.entry.pem.as_bytes(), parent)
+        };
+        let parent = match ca.entry.profile {
+            Profile::Root => None,
+            _ => generations
+                .iter()
+                .find(|root| root.entry.serial == ca.entry.issuer)
+                .map(|root| read(root, None))
+                .transpose()?,
+        };
+        let certificate = read(ca, parent.as_ref())?;
+        let places = self.key_places(ca);
+        let mut last = None;
+        for place in places.iter().filter(|place| disk::is_taken(place)) {
+            match Signer::new(certificate.clone(), place, self.keyring.read(place)?) {
+                Ok(signer) => return Ok(Arc::new(signer)),
+                Err(error) => last = Some(error),
+            }
+        }
+        // A key that does not fit says more than one that is nowhere.
+        Err(last.unwrap_or_else(|| match ca.entry.profile {
+            Profile::Root => Error::RootKeyAway(self.files.root_key.clone()),
+            _ => Error::FileMissing(self.files.generation_key(&ca.entry.serial)),
+        }))
+    }
+
+    /// Where a CA's key may be. The one that was named on the command line may be that of any root.
+    fn key_places(&self, ca: &Generation) -> Vec<PathBuf> {
+        let own = match (ca.entry.profile, ca.phase) {
+            (Profile::Root, Phase::Current) => self.files.root_key.clone(),
+            _ => self.files.generation_key(&ca.entry.serial),
+        };
+        let named = self.keyring.unlock().root_key.clone();
+        let named = named.filter(|_| ca.entry.profile == Profile::Root);
+        named.into_iter().chain([own]).collect()
+    }
+}
+
+fn is_due(
+    book: &Book<'_>,
+    generations: &[Generation],
+    ca: &Generation,
+    now: u64,
+) -> Result<bool, Error> {
+    let current = crl_of(book, &ca.entry.serial)?;
+    let wanted = last_issuing_end(generations, &ca.entry.serial);
+    let wanted = wanted.map(|end| end.min(ca.entry.not_after));
+    let ends_early = wanted
+        .is_some_and(|end| end > now && current.as_ref().is_none_or(|crl| crl.next_update < end));
+    Ok(ends_early || crl::is_due(current.as_ref(), now))
+}
+
+/// The last end of the issuing CAs that a root signed and that are trusted; `None` for an issuing CA.
+fn last_issuing_end(generations: &[Generation], root: &str) -> Option<u64> {
+    generations
+        .iter()
+        .filter(|ca| ca.entry.profile == Profile::Issuing && ca.phase.is_trusted())
+        .filter(|ca| ca.entry.issuer == root)
+        .map(|ca| ca.entry.not_after)
+        .max()
+}
+
+/// One CRL for each trusted CA, roots first.
+fn trusted_crls(book: &Book<'_>) -> Result<String, Error> {
+    let generations = book.generations()?;
+    let crls = book.crls()?;
+    let mut pem = String::new();
+    for profile in [Profile::Root, Profile::Issuing] {
+        for ca in &generations {
+            let trusted = ca.entry.profile == profile && ca.phase.is_trusted();
+            let of_this = |crl: &&CrlRow| trusted && crl.issuer == ca.entry.serial;
+            pem.extend(crls.iter().find(of_this).map(|crl| crl.pem.as_str()));
+        }
+    }
+    Ok(pem)
+}
+
+fn crl_of(book: &Book<'_>, issuer: &str) -> Result<Option<CrlRow>, Error> {
+    Ok(book.crls()?.into_iter().find(|crl| crl.issuer == issuer))
+}
