@@ -76,7 +76,7 @@ fn edges() -> Edges {
     Edges {
         clock: Arc::new(since_1970),
         chance: Arc::new(fastrand::f64),
-        producer: ProducerId::new(uuid::Uuid::new_v4()),
+        new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     }
 }
 

@@ -46,6 +46,8 @@ const REDRAW_EVERY: Duration = Duration::from_secs(1);
 const PRINT_EVERY: Duration = Duration::from_secs(10);
 /// How often certificates and revocation lists are looked after.
 const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(600);
+/// Below `--data`: what the monitor has not delivered yet.
+const SPOOL: &str = "spool";
 /// Lines around the table: its title, and the advice how to end.
 const LINES_AROUND: usize = 3;
 
@@ -106,7 +108,8 @@ impl Site {
             credentials: house.node(),
             interval: NonZeroU32::MIN,
             collect: vec![Metric::Cpu, Metric::Mem],
-            spool_records_max: spool::RECORDS_MAX,
+            spool: Some(args.data.join(SPOOL)),
+            spool_bytes_max: spool::DISK_BYTES_MAX,
         };
         let (receiver, stop_receiver) =
             start_receiver(place, house.trust_files(), &args.data, clock).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lizmon_client::{Client, Error};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
-use lizmon_protocol::sample::{Batch, Epoch, IdempotencyKey, Record, Seq};
+use lizmon_protocol::sample::{Batch, Epoch, IdempotencyKey};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -14,16 +14,24 @@ use tracing::{debug, error, info, warn};
 
 use crate::Edges;
 use crate::config::{Config, PublishUrl};
-use crate::publish::{Decision, Dropped, Pace, advice};
+use crate::dispatch::{Dispatch, Done, Next};
+use crate::publish::{Dropped, advice};
 use crate::report::{Bad, Good, Health};
-use crate::sample::{APART_MIN, SampleError, Sampler};
-use crate::spool::Spool;
+use crate::sample::{APART_MIN, Own, SampleError, Sampler};
+use crate::skew::News;
+use crate::spool::disk::{Disk, OpenError};
+use crate::spool::memory::Memory;
+use crate::spool::{Event, Keep, Limits, Lot, MEMORY_BYTES_MAX, Spool};
 use crate::tick::{Tick, Ticker};
 
 /// How often the files of certificate, key and CA are looked at.
 const RELOAD_SECS: u64 = 10;
+const LOOK_EVERY: Duration = Duration::from_secs(RELOAD_SECS);
 /// How long a stop waits for what has been sampled to be delivered.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often it is said how things are.
+const STATUS_SECS: u64 = 3600;
 
 /// Why a monitor does not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +62,18 @@ pub enum StartError {
     /// There is nothing to measure with.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// Memory does not keep what it is given; cannot happen.
+    #[error("cannot keep anything in memory")]
+    Memory {
+        /// Why.
+        source: crate::spool::KeepError,
+    },
+    /// The spool's folder is no good.
+    #[error(transparent)]
+    Spool(#[from] OpenError),
 }
+
+type AnyKeep = Box<dyn Keep + Send>;
 
 /// A monitor that has checked everything it was given.
 pub struct Agent {
@@ -62,7 +81,7 @@ pub struct Agent {
     edges: Edges,
     ticker: Ticker,
     sampler: Sampler,
-    spool: Spool,
+    dispatch: Dispatch<AnyKeep>,
     clients: Vec<(PublishUrl, Client)>,
 }
 
@@ -79,7 +98,12 @@ impl Agent {
         Ok(Self {
             ticker: Ticker::new(config.interval, now + APART_MIN),
             sampler: Sampler::new(&config.collect)?,
-            spool: Spool::new(edges.producer, clients.len(), config.spool_records_max),
+            dispatch: Dispatch::new(open_spool(
+                config.spool.as_deref(),
+                config.spool_bytes_max,
+                &clients,
+                &edges,
+            )?),
             host: config.host,
             edges,
             clients,
@@ -91,7 +115,7 @@ impl Agent {
     pub async fn run(self, ready: impl FnOnce(), shutdown: impl Future<Output = ()>) {
         let shared = Arc::new(Shared {
             urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
-            spool: Mutex::new(self.spool),
+            dispatch: Mutex::new(self.dispatch),
             news: watch::Sender::new(()),
             stop: watch::Sender::new(false),
         });
@@ -106,7 +130,6 @@ impl Agent {
                 shared: shared.clone(),
                 news: shared.news.subscribe(),
                 stop: shared.stop.subscribe(),
-                pace: Pace::default(),
                 health: Health::default(),
                 looked_at_files: (self.edges.clock)().as_secs(),
                 reload_complaint: String::new(),
@@ -117,6 +140,7 @@ impl Agent {
             clock: self.edges.clock,
             ticker: self.ticker,
             sampler: self.sampler,
+            status_at: None,
             shared: shared.clone(),
         };
         let mut ready = Some(ready);
@@ -133,6 +157,7 @@ impl Agent {
                 () = sleep(wait) => (),
             }
         }
+        shared.dispatch().hurry();
         shared.stop.send_replace(true);
         let all_ended = async {
             while let Some(ended) = couriers.join_next().await {
@@ -142,8 +167,41 @@ impl Agent {
         if timeout(FLUSH_TIMEOUT, all_ended).await.is_err() {
             debug!("stopped with a request on its way");
         }
-        shared.say_what_is_left();
+        shared.close();
     }
+}
+
+/// A disk that is in trouble does not keep us from watching: what waits is in memory then.
+fn open_spool(
+    folder: Option<&std::path::Path>,
+    bytes_max: u64,
+    clients: &[(PublishUrl, Client)],
+    edges: &Edges,
+) -> Result<Spool<AnyKeep>, StartError> {
+    let urls: Vec<String> = clients.iter().map(|(url, _)| url.to_string()).collect();
+    let open = |keep: AnyKeep, limits| {
+        let new_producer = edges.new_producer.clone();
+        Spool::open(keep, urls.clone(), limits, move || new_producer())
+    };
+    let trouble = match folder.map(Disk::open) {
+        None => {
+            info!(
+                "what is not delivered waits in memory: give --spool DIR to have it survive a restart"
+            );
+            None
+        }
+        Some(Ok(disk)) => match open(Box::new(disk), Limits::new(bytes_max)) {
+            Ok(spool) => return Ok(spool),
+            Err(error) => Some(error.to_string()),
+        },
+        Some(Err(error)) if error.is_disk_trouble() => Some(error.to_string()),
+        Some(Err(error)) => return Err(error.into()),
+    };
+    if let Some(trouble) = trouble {
+        error!("what is not delivered waits in memory until the next start: {trouble}");
+    }
+    let keep = Box::new(Memory::default());
+    open(keep, Limits::new(MEMORY_BYTES_MAX)).map_err(|source| StartError::Memory { source })
 }
 
 fn check_identity(
@@ -182,23 +240,62 @@ fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
 struct Shared {
     /// By destination, as the spool counts them.
     urls: Vec<PublishUrl>,
-    spool: Mutex<Spool>,
+    dispatch: Mutex<Dispatch<AnyKeep>>,
     news: watch::Sender<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Shared {
-    fn spool(&self) -> MutexGuard<'_, Spool> {
-        // A panic leaves the spool whole: each of its methods ends what it began or changes nothing.
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dispatch(&self) -> MutexGuard<'_, Dispatch<AnyKeep>> {
+        // A panic leaves it whole: a record is appended or not, a number settled or not.
+        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say_what_is_left(&self) {
-        let spool = self.spool();
+    fn say_events(&self) {
+        for event in self.dispatch().spool_mut().take_events() {
+            match event {
+                Event::GivenUp { records, why } => warn!("{records} records are given up: {why}"),
+                Event::Trouble(error) => error!(
+                    "the spool takes nothing, and new records wait in memory: {error}; make room, or mend the disk"
+                ),
+                Event::Unreadable(error) => error!("the spool cannot be read: {error}"),
+                Event::Mended => info!("the spool works again, and has what waited in memory"),
+                Event::NewProducer(producer) => warn!(
+                    "the spool was damaged: what it holds is delivered, and new records are numbered anew by {producer}"
+                ),
+            }
+        }
+    }
+
+    fn say_status(&self) {
+        let dispatch = self.dispatch();
+        let skew = dispatch.clock_ahead_secs();
+        let given_up = dispatch.spool().given_up();
         for (destination, url) in self.urls.iter().enumerate() {
-            let left = spool.pending(destination);
-            if left > 0 {
-                warn!("{left} records were not delivered to {url} before the stop");
+            info!(
+                delivered = dispatch.delivered_records(destination),
+                pending = dispatch.spool().pending(destination),
+                given_up,
+                clock_ahead_secs = skew,
+                "watching, and publishing to {url}"
+            );
+        }
+    }
+
+    /// Writes down how far everyone is, and says what is left.
+    fn close(&self) {
+        let mut dispatch = self.dispatch();
+        if let Err(error) = dispatch.close() {
+            error!("the spool could not be written before the stop: {error}");
+        }
+        let is_lasting = dispatch.spool().keep().is_lasting();
+        for (destination, url) in self.urls.iter().enumerate() {
+            match (dispatch.spool().pending(destination), is_lasting) {
+                (0, _) => (),
+                (left, true) => info!("{left} records for {url} wait in the spool"),
+                (left, false) => {
+                    warn!("{left} records were not delivered to {url} before the stop");
+                }
             }
         }
     }
@@ -209,6 +306,7 @@ struct Watch {
     clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     ticker: Ticker,
     sampler: Sampler,
+    status_at: Option<u64>,
     shared: Arc<Shared>,
 }
 
@@ -234,12 +332,26 @@ impl Watch {
     }
 
     fn take(&mut self, epoch: u64) {
-        let values = self.sampler.sample();
-        let Some(epoch) = Epoch::new(epoch).filter(|_| !values.is_empty()) else {
-            return;
+        let own = {
+            let dispatch = self.shared.dispatch();
+            Own {
+                clock_ahead_secs: dispatch.clock_ahead_secs(),
+                pending: dispatch.pending_max(),
+                given_up: dispatch.spool().given_up(),
+            }
         };
-        self.shared.spool().push(epoch, values);
-        self.shared.news.send_replace(());
+        let values = self.sampler.sample(own);
+        if let Some(at) = Epoch::new(epoch).filter(|_| !values.is_empty()) {
+            let now = (self.clock)();
+            self.shared.dispatch().sampled(at, &values, now);
+            self.shared.news.send_replace(());
+        }
+        self.shared.say_events();
+        let last = *self.status_at.get_or_insert(epoch);
+        if epoch.abs_diff(last) >= STATUS_SECS {
+            self.status_at = Some(epoch);
+            self.shared.say_status();
+        }
     }
 }
 
@@ -253,7 +365,6 @@ struct Courier {
     shared: Arc<Shared>,
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
-    pace: Pace,
     health: Health,
     looked_at_files: u64,
     reload_complaint: String,
@@ -262,62 +373,66 @@ struct Courier {
 impl Courier {
     async fn run(mut self) {
         loop {
-            self.reload_if_due();
-            self.news.mark_unchanged();
-            let lot = self
-                .shared
-                .spool()
-                .read(self.destination, self.pace.lot_records_max());
-            if lot.lost > 0 {
-                warn!(
-                    "{} records for {} are lost: it was away for too long",
-                    lot.lost, self.url
-                );
+            if self.reload_if_due() {
+                self.shared.dispatch().end_rest(self.destination);
             }
-            let seqs: Vec<Seq> = lot.records.iter().map(|record| record.seq).collect();
-            let Some(last) = seqs.last() else {
-                if *self.stop.borrow() {
-                    return;
+            self.news.mark_unchanged();
+            let next = self
+                .shared
+                .dispatch()
+                .next(self.destination, self.edges_now());
+            let wait = match next {
+                Next::Send(lot) => {
+                    self.carry(lot).await;
+                    continue;
                 }
-                self.wait_for_news().await;
-                continue;
+                Next::Wait(_) | Next::Idle if *self.stop.borrow() => return,
+                Next::Wait(wait) => wait.min(LOOK_EVERY),
+                Next::Idle => LOOK_EVERY,
             };
-            match self.send(lot.records).await {
-                Ok(()) => {
-                    self.shared.spool().settle(self.destination, *last);
-                    self.pace.delivered();
-                    self.say_delivered(seqs.len());
-                }
-                Err(error) => {
-                    let chance = (self.edges.chance)();
-                    match self.pace.failed(&error, seqs.len(), chance) {
-                        Decision::RenewToken => {
-                            debug!("{error}: asking for a new token");
-                        }
-                        Decision::Split => {
-                            debug!("{error}: sending {} at once", self.pace.lot_records_max());
-                        }
-                        Decision::Drop(dropped) => self.give_up(&seqs, &dropped),
-                        Decision::Retry(wait) => {
-                            self.say_failed(&error, wait);
-                            if *self.stop.borrow() {
-                                return;
-                            }
-                            self.rest(wait).await;
-                        }
-                    }
-                }
+            // Neither sender goes before the last courier: both are shared with us.
+            tokio::select! {
+                _ = self.news.changed() => (),
+                _ = self.stop.wait_for(|stop| *stop) => (),
+                () = sleep(wait) => (),
             }
         }
     }
 
+    async fn carry(&mut self, lot: Lot) {
+        let sent = self.edges_now();
+        let result = self.send(&lot).await;
+        let answered = self.edges_now();
+        if let Some(theirs) = self.client.take_server_clock() {
+            let news = self
+                .shared
+                .dispatch()
+                .heard_clock(self.destination, theirs, sent, answered);
+            self.say_clock(news);
+        }
+        let chance = (self.edges.chance)();
+        let done = self.shared.dispatch().done(
+            self.destination,
+            &lot,
+            result.as_ref().copied(),
+            answered,
+            chance,
+        );
+        match (done, result) {
+            (Done::Delivered(records), _) => self.say_delivered(records),
+            (Done::GivenUp(dropped), _) => self.say_given_up(&dropped, lot.records.len()),
+            (Done::NotTold, _) => warn!("{} does not want to know what was given up", self.url),
+            (Done::Again(wait), Err(error)) if !wait.is_zero() => self.say_failed(&error, wait),
+            (Done::Again(_), Err(error)) => debug!("{error}: again at once"),
+            (Done::Again(_), Ok(())) => (),
+        }
+    }
+
     /// One record by itself goes as the first lizmon's did, several as a batch; their numbers say if they came before.
-    async fn send(&self, mut records: Vec<Record<'static>>) -> Result<(), Error> {
+    async fn send(&self, lot: &Lot) -> Result<(), Error> {
         let now = self.now();
-        let producer = self.edges.producer;
-        if records.len() == 1
-            && let Some(record) = records.pop()
-        {
+        let producer = lot.producer;
+        if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
             let key = IdempotencyKey {
                 producer,
                 seq: record.seq,
@@ -327,38 +442,17 @@ impl Courier {
                 .publish(&self.host, record.epoch, &record.values, Some(key), now)
                 .await;
         }
-        let batch = Batch { producer, records, dropped: Vec::new() };
+        let batch = Batch {
+            producer,
+            records: lot.records.clone(),
+            dropped: lot.dropped.clone(),
+        };
         let answer = self.client.publish_batch(&self.host, &batch, now).await?;
         debug!(
             "{} took {} records and knew {}",
             self.url, answer.accepted, answer.duplicate
         );
         Ok(())
-    }
-
-    async fn wait_for_news(&mut self) {
-        // Neither sender goes before the last courier: both are shared with us.
-        tokio::select! {
-            _ = self.news.changed() => (),
-            _ = self.stop.wait_for(|stop| *stop) => (),
-        }
-    }
-
-    /// Waits, but not for long once new files or the stop make another attempt worth while.
-    async fn rest(&mut self, wait: Duration) {
-        let look_every = Duration::from_secs(RELOAD_SECS);
-        let mut left = wait;
-        while !left.is_zero() {
-            let step = left.min(look_every);
-            tokio::select! {
-                _ = self.stop.wait_for(|stop| *stop) => return,
-                () = sleep(step) => (),
-            }
-            left -= step;
-            if self.reload_if_due() {
-                return;
-            }
-        }
     }
 
     /// Takes new files if there are any. A complaint is made once for as long as it stays the same.
@@ -386,22 +480,30 @@ impl Courier {
         }
     }
 
-    fn give_up(&self, seqs: &[Seq], dropped: &[Dropped]) {
-        let named = dropped.iter().filter_map(|dropped| seqs.get(dropped.at));
-        self.shared
-            .spool()
-            .give_up(self.destination, named.copied());
+    fn say_given_up(&self, dropped: &[Dropped], records: usize) {
         let example = dropped.first().map_or("", |dropped| &dropped.why);
         warn!(
-            "{} will not take {} of {} records, and they are given up: {example}",
+            "{} will not take {} of {records} records, and they are given up: {example}",
             self.url,
-            dropped.len(),
-            seqs.len()
+            dropped.len()
         );
     }
 
+    fn say_clock(&self, news: Option<News>) {
+        match news {
+            Some(News::Off(ahead)) => warn!(
+                "this machine's clock is {:.0} s {} that of {}: set one of them, or samples get lost",
+                ahead.abs(),
+                if ahead > 0.0 { "ahead of" } else { "behind" },
+                self.url
+            ),
+            Some(News::Right) => info!("this machine's clock agrees with that of {}", self.url),
+            None => (),
+        }
+    }
+
     fn say_delivered(&mut self, records: usize) {
-        let pending = self.shared.spool().pending(self.destination);
+        let pending = self.shared.dispatch().spool().pending(self.destination);
         let now = self.now();
         let url = &self.url;
         match self.health.delivered(records as u64, pending, now) {
@@ -418,7 +520,7 @@ impl Courier {
             Some(advice) => format!("{error}: {advice}"),
             None => error.to_string(),
         };
-        let kept = self.shared.spool().pending(self.destination);
+        let kept = self.shared.dispatch().spool().pending(self.destination);
         match self.health.failed(&text, self.now()) {
             // Where only a person can help, it is an error; what may pass by itself is a warning.
             Bad::Begins if error.is_refusal_of_us() || advice(error).is_some() => {
@@ -441,7 +543,11 @@ impl Courier {
         }
     }
 
+    fn edges_now(&self) -> Duration {
+        (self.edges.clock)()
+    }
+
     fn now(&self) -> u64 {
-        (self.edges.clock)().as_secs()
+        self.edges_now().as_secs()
     }
 }

@@ -13,10 +13,12 @@ use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
 use crate::sample::Metric;
-use crate::spool;
+use crate::spool::DISK_BYTES_MAX;
 
 /// The longest interval: beyond an hour, a window by minute would be nothing but gaps.
 const INTERVAL_SECS_MAX: i64 = 3600;
+/// A terabyte: what is more was meant in another unit.
+const SPOOL_MIB_MAX: i64 = 1 << 20;
 
 /// The flags of `liz-monitor`. Each has an environment twin; what is typed wins.
 #[derive(Debug, Clone, Args)]
@@ -61,6 +63,18 @@ pub struct Flags {
         value_delimiter = ','
     )]
     pub collect: Vec<Metric>,
+    /// Folder for what is not delivered yet, so that it survives a restart; without it, that waits in memory
+    #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// Most that waits in --spool, in MiB; the oldest is given up beyond it
+    #[arg(
+        long,
+        env = "LIZMON_SPOOL_MIB",
+        value_name = "MIB",
+        default_value_t = (DISK_BYTES_MAX >> 20) as u32,
+        value_parser = clap::value_parser!(u32).range(1..=SPOOL_MIB_MAX)
+    )]
+    pub spool_mib: u32,
 }
 
 /// What an agent is started with.
@@ -76,8 +90,10 @@ pub struct Config {
     pub interval: NonZeroU32,
     /// What to measure.
     pub collect: Vec<Metric>,
-    /// How many records wait for a destination at most.
-    pub spool_records_max: usize,
+    /// Where records wait that are not delivered yet; in memory where there is none.
+    pub spool: Option<PathBuf>,
+    /// Most bytes of records there.
+    pub spool_bytes_max: u64,
 }
 
 impl From<Flags> for Config {
@@ -105,7 +121,8 @@ impl From<Flags> for Config {
             },
             interval: flags.interval,
             collect,
-            spool_records_max: spool::RECORDS_MAX,
+            spool: flags.spool,
+            spool_bytes_max: u64::from(flags.spool_mib) << 20,
         }
     }
 }

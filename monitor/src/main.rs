@@ -15,7 +15,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
 ///
-/// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept and delivered then.
+/// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept, on disk with --spool, and
+/// delivered then.
 /// RUST_LOG chooses what is logged, on stderr: RUST_LOG=lizmon_monitor=debug shows every publish.
 #[derive(Debug, Parser)]
 #[command(name = "liz-monitor", version)]
@@ -57,7 +58,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     let edges = Edges {
         clock: Arc::new(since_1970),
         chance: Arc::new(fastrand::f64),
-        producer: ProducerId::new(uuid::Uuid::new_v4()),
+        new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     };
     let host = config.host.clone();
     let agent = Agent::new(config, edges)?;

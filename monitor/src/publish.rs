@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use lizmon_client::Error;
-use lizmon_protocol::problem::{Code, Problem};
+use lizmon_client::{Error, Obstacle};
+use lizmon_protocol::problem::{Code, Problem, ValueError};
 
 /// Most records in one batch: some 100 kB, a tenth of what a receiver takes.
 pub const LOT_RECORDS_MAX: usize = 1000;
+/// However slow the line, so many are sent at once: some 5 kB.
+pub const SLOW_LOT_RECORDS: usize = 50;
 /// The longest wait for a receiver that is away: live data is back within this after it is.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// No wait is shorter, whatever chance says.
@@ -39,6 +41,8 @@ pub enum Decision {
 pub struct Dropped {
     /// Its place in the lot, from 0.
     pub at: usize,
+    /// The receiver's word for it, by which it is counted.
+    pub code: Code,
     /// The receiver's reason.
     pub why: String,
 }
@@ -81,7 +85,13 @@ impl Pace {
         match &decision {
             Decision::RenewToken => self.token_renewed = true,
             Decision::Split => self.lot_records_max = (records / 2).max(1),
-            Decision::Retry(_) => self.failures = self.failures.saturating_add(1),
+            Decision::Retry(_) => {
+                self.failures = self.failures.saturating_add(1);
+                if is_timeout(error) {
+                    let half = (records / 2).max(SLOW_LOT_RECORDS);
+                    self.lot_records_max = half.min(self.lot_records_max);
+                }
+            }
             Decision::Drop(_) => (),
         }
         decision
@@ -104,6 +114,7 @@ impl Pace {
                 (401, Some(problem)) if self.renewing_may_help(problem.code) => {
                     Decision::RenewToken
                 }
+                (422, Some(problem)) if is_about_the_producer(problem) => slowly,
                 (400 | 413 | 422, Some(problem)) => sift(*status, problem, records),
                 (429 | 500..600, _) => when_told(retry_after),
                 (408, _) => backoff,
@@ -136,6 +147,33 @@ impl Pace {
     }
 }
 
+/// On a slow line, less may get through in time.
+fn is_timeout(error: &Error) -> bool {
+    let timeout = Obstacle::Timeout;
+    matches!(error, Error::Unreachable { obstacle, .. } if *obstacle == timeout)
+}
+
+/// No record and no label is at fault where the receiver keeps no more producers of this host, or no more ranges of this one's
+/// numbers: what closes a gap is taken still, and the rest later.
+fn is_about_the_producer(problem: &Problem) -> bool {
+    let unnamed = |error: &ValueError| error.record.is_none() && error.label.is_none();
+    problem.code == Code::InvalidValues
+        && !problem.errors.is_empty()
+        && problem.errors.iter().all(unnamed)
+}
+
+/// Whether the body is at fault, and not who sends it, or when.
+pub fn is_about_the_body(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused {
+            status: 400 | 413 | 422,
+            problem: Some(_),
+            ..
+        }
+    )
+}
+
 /// Finds the records that the receiver will not take. Where it names none, halving the lot finds them.
 fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
     let reason = |why: &str| format!("{}: {why}", problem.code.as_str());
@@ -153,7 +191,8 @@ fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
                 Some(label) => reason(&format!("{}: {}", label.escape_debug(), error.reason)),
                 None => reason(&error.reason),
             };
-            dropped.push(Dropped { at, why });
+            let code = problem.code;
+            dropped.push(Dropped { at, code, why });
         }
     }
     if !dropped.is_empty() {
@@ -163,7 +202,8 @@ fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
         return Decision::Split;
     }
     let why = reason(problem.detail.as_deref().unwrap_or(&problem.title));
-    Decision::Drop(vec![Dropped { at: 0, why }])
+    let code = problem.code;
+    Decision::Drop(vec![Dropped { at: 0, code, why }])
 }
 
 /// Full jitter: anything up to twice as long after each failure, so that a fleet does not come back in one instant.
@@ -217,8 +257,7 @@ pub fn advice(error: &Error) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use lizmon_client::{BaseUrl, Obstacle};
-    use lizmon_protocol::problem::ValueError;
+    use lizmon_client::BaseUrl;
     use lizmon_protocol::token::TokenError;
     use proptest::prelude::*;
 
@@ -376,6 +415,7 @@ mod tests {
                     .iter()
                     .map(|(at, why)| Dropped {
                         at: *at,
+                        code,
                         why: (*why).to_owned(),
                     })
                     .collect(),
@@ -413,7 +453,7 @@ mod tests {
             Some(&[(0, "epoch_in_future: detail")]),
         );
         check_sift(TooManyLabels, vec![], 8, None);
-        check_sift(InvalidValues, vec![bad(None, None)], 8, None);
+        check_sift(InvalidValues, vec![bad(None, Some("cpu"))], 8, None);
         check_sift(InvalidValues, vec![bad(Some(8), None)], 8, None);
         check_sift(MalformedJson, vec![bad(Some(0), None)], 8, None);
         check_sift(
@@ -430,6 +470,33 @@ mod tests {
             Some(&[(0, "body_too_large: detail")]),
         );
         check_sift(TooManyRecords, vec![], 2, None);
+    }
+
+    #[test]
+    fn limits_of_the_producer_are_waited_for() {
+        for records in [1, 8] {
+            let mut problem = Problem::new(Code::InvalidValues);
+            problem.errors = vec![bad(None, None)];
+            check(refused(problem, None), records, retry(60));
+        }
+    }
+
+    #[test]
+    fn slow_lines_get_less_at_once() {
+        let slow = || Error::Unreachable {
+            url: url(),
+            obstacle: Obstacle::Timeout,
+            cause: "slow".into(),
+        };
+        let mut pace = Pace::default();
+        for expected in [500, 250, 125, 62, 50, 50] {
+            let records = pace.lot_records_max();
+            let decision = pace.failed(&slow(), records, 1.0);
+            assert!(matches!(decision, Decision::Retry(_)));
+            assert_eq!(pace.lot_records_max(), expected);
+        }
+        pace.failed(&away(), 50, 1.0);
+        assert_eq!(pace.lot_records_max(), 50);
     }
 
     #[test]

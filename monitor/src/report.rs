@@ -59,7 +59,7 @@ pub enum Bad {
 
 impl Health {
     /// So many records were delivered, so many still wait.
-    pub fn delivered(&mut self, records: u64, pending: usize, now: u64) -> Good {
+    pub fn delivered(&mut self, records: u64, pending: u64, now: u64) -> Good {
         match &mut self.state {
             State::New => {
                 self.state = State::Well;

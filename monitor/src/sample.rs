@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | `cpu` | busy percent of all cores since the last sample; waiting for a disk is not busy |
 //! | `mem` | `(total - available) / total` in percent; caches that can be given up are available |
+//! | `clock-skew` | seconds that this machine's clock is ahead of its receivers'; negative behind them |
+//! | `spool-records` | records that wait for the receiver that is furthest behind |
+//! | `spool-dropped` | records given up since the monitor was started |
 
 use std::time::Duration;
 
@@ -22,6 +25,23 @@ pub enum Metric {
     Cpu,
     /// Percent of memory in use.
     Mem,
+    /// Seconds this machine's clock is ahead of its receivers'.
+    ClockSkew,
+    /// Records that wait for the receiver that is furthest behind.
+    SpoolRecords,
+    /// Records given up since the start.
+    SpoolDropped,
+}
+
+/// What the monitor knows about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Own {
+    /// For [`Metric::ClockSkew`], once a receiver has answered.
+    pub clock_ahead_secs: Option<f64>,
+    /// For [`Metric::SpoolRecords`].
+    pub pending: u64,
+    /// For [`Metric::SpoolDropped`].
+    pub given_up: u64,
 }
 
 impl Metric {
@@ -30,6 +50,9 @@ impl Metric {
         match self {
             Self::Cpu => "cpu",
             Self::Mem => "mem",
+            Self::ClockSkew => "clock-skew",
+            Self::SpoolRecords => "spool-records",
+            Self::SpoolDropped => "spool-dropped",
         }
     }
 }
@@ -67,20 +90,20 @@ impl Sampler {
     }
 
     /// What has been since the last time. What cannot be read now is left out.
-    pub fn sample(&mut self) -> SampleSet<'static> {
+    pub fn sample(&mut self, own: Own) -> SampleSet<'static> {
         self.refresh();
         let values = self.metrics.iter().filter_map(|(metric, label)| {
             let value = match metric {
-                Metric::Cpu => Some(f64::from(self.system.global_cpu_usage())),
+                Metric::Cpu => Some(f64::from(self.system.global_cpu_usage()).clamp(0.0, 100.0)),
                 Metric::Mem => {
                     used_percent(self.system.total_memory(), self.system.available_memory())
                 }
+                Metric::ClockSkew => own.clock_ahead_secs,
+                Metric::SpoolRecords => Some(own.pending as f64),
+                Metric::SpoolDropped => Some(own.given_up as f64),
             };
             let value = value.filter(|value| value.is_finite())?;
-            Some((
-                label.clone(),
-                Value::new(two_decimals(value.clamp(0.0, 100.0)))?,
-            ))
+            Some((label.clone(), Value::new(two_decimals(value))?))
         });
         SampleSet::new(values.collect())
     }
@@ -92,6 +115,7 @@ impl Sampler {
                 Metric::Mem => self
                     .system
                     .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram()),
+                Metric::ClockSkew | Metric::SpoolRecords | Metric::SpoolDropped => (),
             }
         }
     }
@@ -142,7 +166,7 @@ mod tests {
             &[Metric::Cpu],
             &[Metric::Mem, Metric::Cpu],
         ] {
-            let set = Sampler::new(metrics).unwrap().sample();
+            let set = Sampler::new(metrics).unwrap().sample(Own::default());
             let labels: Vec<_> = set.iter().map(|(label, _)| label.as_str()).collect();
             let expected: Vec<_> = metrics.iter().map(|metric| metric.label()).collect();
             assert_eq!(labels, expected);

@@ -1,0 +1,128 @@
+//! What is given up because there is no room, or because nobody would take it any more. Oldest first.
+
+use super::keep::{Keep, Kept, UNKNOWN_EPOCH};
+use super::tape::Kind;
+use super::{Spool, TAPES_MAX, why};
+
+/// Records read at once where only their sizes and ages are wanted.
+const LOOK_RECORDS: usize = 64;
+
+impl<K: Keep> Spool<K> {
+    /// Gives up what is too old, and tapes that nobody needs to hear of any more.
+    pub(super) fn drop_old(&mut self, now: u64) {
+        let Some(limit) = now.checked_sub(self.limits.age_secs_max) else {
+            return;
+        };
+        for at in 0..self.tapes.len() {
+            let newest = &mut self.tapes[at].newest_epoch;
+            if *newest == UNKNOWN_EPOCH {
+                *newest = now;
+            }
+            while self.oldest_epoch(at).is_some_and(|epoch| epoch < limit) {
+                let look = self.look(at);
+                let old = look.iter().take_while(|kept| kept.epoch < limit);
+                let Some(last) = old.last() else {
+                    break;
+                };
+                self.drop_through(at, last.seq, why::OLD);
+            }
+        }
+        let closed = |kind: Kind| kind == Kind::Closed;
+        let is_over = |at: &usize| {
+            let tape = &self.tapes[*at];
+            closed(tape.kind) && tape.first >= tape.next && tape.newest_epoch < limit
+        };
+        let mut over: Vec<usize> = (0..self.tapes.len()).filter(is_over).collect();
+        if self.tapes.len() > TAPES_MAX
+            && let Some(oldest) = self.tapes.iter().position(|tape| closed(tape.kind))
+        {
+            self.drop_through(oldest, self.tapes[oldest].next - 1, why::FULL);
+            over.push(oldest);
+        }
+        for at in over {
+            let tape = &mut self.tapes[at];
+            tape.is_dirty = true;
+            for place in &mut tape.places {
+                place.unreported.clear();
+            }
+        }
+    }
+
+    /// Makes room in the keep, a little more than is needed, so that it is not done for each record.
+    pub(super) fn drop_beyond_room(&mut self, now: u64) {
+        let bytes_max = self.limits.bytes_max;
+        // While nothing can be written, nothing is freed either, and nothing is added.
+        if self.held_bytes <= bytes_max || self.trouble_at.is_some() {
+            return;
+        }
+        let mut excess = self.held_bytes - (bytes_max - bytes_max / 64);
+        for at in 0..self.tapes.len() {
+            while excess > 0 {
+                let look = self.look(at);
+                let mut last = None;
+                for kept in look {
+                    if excess == 0 {
+                        break;
+                    }
+                    excess = excess.saturating_sub(kept.bytes());
+                    last = Some(kept.seq);
+                }
+                let Some(last) = last else {
+                    break;
+                };
+                self.drop_through(at, last, why::FULL);
+            }
+        }
+        self.try_save(now);
+    }
+
+    /// Keeps what the keep has not taken within its limit.
+    pub(super) fn bound_tail(&mut self, at: usize) {
+        let bytes_max = self.limits.tail_bytes_max;
+        let tape = &mut self.tapes[at];
+        let mut bytes = tape.tail_bytes();
+        let mut lost = 0;
+        while bytes > bytes_max
+            && let Some(kept) = tape.tail.pop_front()
+        {
+            bytes -= kept.bytes();
+            lost += tape.give_up_everywhere(kept.seq, kept.seq, why::DISK);
+        }
+        if lost > 0 {
+            tape.release();
+        }
+        self.count_given_up(lost, why::DISK);
+    }
+
+    fn drop_through(&mut self, at: usize, seq: u64, why: &'static str) {
+        let tape = &mut self.tapes[at];
+        let lost = tape.give_up_everywhere(tape.first, seq, why);
+        tape.release();
+        self.count_given_up(lost, why);
+    }
+
+    fn oldest_epoch(&mut self, at: usize) -> Option<u64> {
+        if self.tapes[at].oldest_epoch.is_none() {
+            let oldest = self.look(at).first().map(|kept| kept.epoch);
+            self.tapes[at].oldest_epoch = oldest;
+        }
+        self.tapes[at].oldest_epoch
+    }
+
+    /// Some of the oldest records; none where there are none, or they cannot be read.
+    fn look(&mut self, at: usize) -> Vec<Kept> {
+        let tape = &self.tapes[at];
+        let held_to = tape.tail_first() - 1;
+        if tape.first <= held_to && tape.kind != Kind::Spare {
+            let read = self
+                .keep
+                .read(tape.producer, tape.first, held_to, LOOK_RECORDS);
+            match read {
+                Ok(look) if look.is_empty() => (),
+                Ok(look) => return look,
+                Err(_) => return Vec::new(),
+            }
+        }
+        tape.tail.iter().take(LOOK_RECORDS).cloned().collect()
+    }
+}

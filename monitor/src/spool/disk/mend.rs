@@ -1,0 +1,252 @@
+//! A database that is damaged: what can be read goes into a new one, the old one is set aside.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row, params};
+use tracing::warn;
+
+use super::{
+    CACHE_KIB, Note, SCHEMA, SET_TAPE, STATEMENTS, TapeState, VERSION, WAL_BYTES, WAL_PAGES,
+    not_sql, private, read_record, read_state, set_record, state_crc,
+};
+
+const FILE: &str = "spool.db";
+/// Made while mending; complete once the old one has gone.
+const NEW: &str = "spool.db.new";
+/// Set aside, the newest as 1.
+const DAMAGED: &str = "spool.db.damaged";
+/// How many are kept for whoever wants to know what happened.
+const DAMAGED_MAX: usize = 3;
+/// SQLite's companions of a file: the file itself first.
+const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// Opens the database of a folder, or makes one, or mends it.
+pub(super) fn open_or_mend(folder: &Path, note: Option<Note>) -> rusqlite::Result<Connection> {
+    let file = folder.join(FILE);
+    let new = folder.join(NEW);
+    // The old one is moved away only after the new one is whole.
+    if new.exists() && !file.exists() {
+        // A log that is left of the old one would be taken for the new one's.
+        remove_all(&file);
+        rename_all(&new, &file).map_err(from_io)?;
+    } else {
+        remove_all(&new);
+    }
+    match open(&file) {
+        Err(error) if is_own_fault(&error) => {
+            warn!("the spool's database is damaged: {error}");
+            mend(folder, note)
+        }
+        opened => opened,
+    }
+}
+
+/// Copies what can be read into a new database, and puts that in the place of the old one.
+pub(super) fn mend(folder: &Path, note: Option<Note>) -> rusqlite::Result<Connection> {
+    let file = folder.join(FILE);
+    let new = folder.join(NEW);
+    remove_all(&new);
+    let mut rescue = open(&new)?;
+    let transaction = rescue.transaction()?;
+    let rescued = match connect(&file) {
+        Ok(damaged) => copy(&damaged, &transaction, note)?,
+        Err(_) => 0,
+    };
+    transaction.commit()?;
+    rescue.close().map_err(|(_, error)| error)?;
+    let aside = make_place_aside(folder);
+    rename_all(&file, &aside).map_err(from_io)?;
+    rename_all(&new, &file).map_err(from_io)?;
+    warn!(
+        "what could be read of the spool, {rescued} records, is in a new database; the damaged one is {}",
+        aside.display()
+    );
+    open(&file)
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    // Made before SQLite does: its companions take over this one's mode.
+    private(OpenOptions::new().create(true).append(true))
+        .open(file)
+        .map_err(from_io)?;
+    let database = Connection::open(file)?;
+    database.set_prepared_statement_cache_capacity(STATEMENTS);
+    database.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    database.pragma_update(None, "mmap_size", 0)?;
+    // The folder's lock keeps others out already; so SQLite needs no shared memory.
+    database.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    Ok(database)
+}
+
+fn open(file: &Path) -> rusqlite::Result<Connection> {
+    let database = connect(file)?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    database.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
+    check(&database)?;
+    Ok(database)
+}
+
+/// A new file gets its tables; any other must be whole, and ours.
+fn check(database: &Connection) -> rusqlite::Result<()> {
+    let tables: i64 =
+        database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if tables == 0 && version == 0 {
+        let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
+        return database.execute_batch(&schema);
+    }
+    let verdict: String = database.pragma_query_value(None, "quick_check(1)", |row| row.get(0))?;
+    let has_columns = COLUMNS.iter().all(|query| database.prepare(query).is_ok());
+    if verdict == "ok" && version == VERSION && has_columns {
+        return Ok(());
+    }
+    Err(sqlite_error(rusqlite::ffi::SQLITE_CORRUPT, verdict))
+}
+
+const COLUMNS: [&str; 2] = [
+    "SELECT id, producer, state, crc FROM tape",
+    "SELECT tape, seq, epoch, crc, samples FROM record",
+];
+
+/// Whether it is the file's own fault that it cannot be opened, and not the disk's or another process's.
+fn is_own_fault(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::CannotOpen
+                | Code::OutOfMemory
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::PermissionDenied
+        )
+    )
+}
+
+/// How many records could be copied. What cannot be read is left out; what cannot be written is an error.
+fn copy(damaged: &Connection, rescue: &Connection, note: Option<Note>) -> rusqlite::Result<u64> {
+    let mut tapes = HashMap::new();
+    each_row(damaged, &format!("{} ORDER BY id", COLUMNS[0]), |row| {
+        if let (Ok(old), Ok(Some(state))) = (row.get::<_, i64>(0), read_state(row)) {
+            let producer = state.producer;
+            tapes.insert(old, (producer, set_tape(rescue, state)?));
+        }
+        Ok(true)
+    })?;
+    // The tape whose row cannot be read may be the note's: its records' checksums tell.
+    let noted = note.filter(|note| tapes.values().all(|(known, _)| *known != note.producer));
+    let noted = match noted {
+        Some(note) => Some((note.producer, set_tape(rescue, note.to_state())?)),
+        None => None,
+    };
+    let place_of = |row: &Row<'_>| Some((row.get::<_, i64>(0).ok()?, row.get::<_, i64>(1).ok()?));
+    let (mut copied, mut reached) = (0, None);
+    let mut copy_row = |row: &Row<'_>| {
+        let tape = row.get::<_, i64>(0).ok();
+        let known = tape.and_then(|tape| tapes.get(&tape)).or(noted.as_ref());
+        if let Some((producer, tape)) = known
+            && let Some(kept) = read_record(row, 1, *producer)
+        {
+            set_record(rescue, *tape, *producer, &kept)?;
+            copied += 1;
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    let up = format!("{} ORDER BY tape, seq", COLUMNS[1]);
+    each_row(damaged, &up, |row| {
+        reached = place_of(row).or(reached);
+        copy_row(row).map(|()| true)
+    })?;
+    let down = format!("{} ORDER BY tape DESC, seq DESC", COLUMNS[1]);
+    each_row(damaged, &down, |row| {
+        if place_of(row) <= reached {
+            return Ok(false);
+        }
+        copy_row(row).map(|()| true)
+    })?;
+    Ok(copied)
+}
+
+/// Calls `each` with every row that can be read, until it has enough; only its errors are errors.
+fn each_row(
+    damaged: &Connection,
+    query: &str,
+    mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<()> {
+    let Ok(mut statement) = damaged.prepare(query) else {
+        return Ok(());
+    };
+    let Ok(mut rows) = statement.query([]) else {
+        return Ok(());
+    };
+    while let Ok(Some(row)) = rows.next() {
+        if !each(row)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A tape in the new database. It gets no more records, unless by a process that knows its next number.
+fn set_tape(rescue: &Connection, mut state: TapeState) -> rusqlite::Result<i64> {
+    state.open = false;
+    let json = serde_json::to_string(&state).map_err(not_sql)?;
+    let crc = state_crc(state.producer, &json);
+    rescue.query_row(
+        SET_TAPE,
+        params![state.producer.as_bytes(), json, crc],
+        |row| row.get(0),
+    )
+}
+
+fn make_place_aside(folder: &Path) -> PathBuf {
+    let place = |number: usize| folder.join(format!("{DAMAGED}-{number}"));
+    remove_all(&place(DAMAGED_MAX));
+    for number in (1..DAMAGED_MAX).rev() {
+        // What cannot be moved out of the way is replaced.
+        let _replaced = rename_all(&place(number), &place(number + 1));
+    }
+    place(1)
+}
+
+fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
+    for companion in COMPANIONS {
+        match fs::rename(with(from, companion), with(to, companion)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+fn remove_all(file: &Path) {
+    for companion in COMPANIONS {
+        // What is not there need not go; what cannot be removed shows when its name is used.
+        let _gone = fs::remove_file(with(file, companion));
+    }
+}
+
+fn with(file: &Path, companion: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(companion);
+    name.into()
+}
+
+fn from_io(error: io::Error) -> rusqlite::Error {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => rusqlite::ffi::SQLITE_FULL,
+        _ => rusqlite::ffi::SQLITE_IOERR,
+    };
+    sqlite_error(code, error.to_string())
+}
+
+fn sqlite_error(code: i32, text: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(text))
+}

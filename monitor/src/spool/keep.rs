@@ -1,0 +1,211 @@
+//! Where a spool is kept: the seam between what the spool decides and what holds it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use lizmon_protocol::sample::ProducerId;
+use serde::{Deserialize, Serialize};
+
+use super::ranges::Ranges;
+
+/// A record as it is kept. Its values are JSON, as they will travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number within its tape.
+    pub seq: u64,
+    /// The second it was measured at.
+    pub epoch: u64,
+    /// What was measured.
+    pub values: Box<[u8]>,
+}
+
+/// What a record costs besides its values, roughly and in any keep.
+const RECORD_BYTES: u64 = 40;
+
+impl Kept {
+    /// What it counts against a spool's limit.
+    pub fn bytes(&self) -> u64 {
+        Self::bytes_of(self.values.len() as u64)
+    }
+
+    /// The same for values of so many bytes.
+    pub(super) fn bytes_of(values: u64) -> u64 {
+        values + RECORD_BYTES
+    }
+}
+
+/// All of a tape but its records: small, and written whole when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapeState {
+    /// Whose numbers these are.
+    pub producer: ProducerId,
+    /// Whether new records still go on it.
+    pub open: bool,
+    /// Numbers below are settled everywhere, and forgotten.
+    pub first: u64,
+    /// The number the next record gets.
+    pub next: u64,
+    /// When the newest of its records was measured.
+    pub newest_epoch: u64,
+    /// How far each destination is, by its URL.
+    pub places: BTreeMap<String, PlaceState>,
+}
+
+/// When a tape's newest record was measured, where only its note was found.
+pub(super) const UNKNOWN_EPOCH: u64 = u64::MAX;
+
+/// How far one destination is on one tape.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceState {
+    /// Numbers that were delivered or given up.
+    pub settled: Ranges,
+    /// What was given up and why, as far as the destination has not been told.
+    pub unreported: Vec<(u64, u64, String)>,
+    /// How many separate ranges were given up.
+    pub gaps: u32,
+}
+
+/// A tape that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// As it was committed last.
+    pub state: TapeState,
+    /// The numbers whose records are there and sound.
+    pub held: Ranges,
+    /// What they cost, by [`Kept::bytes`].
+    pub bytes: u64,
+}
+
+/// Numbers below `next` of this producer are taken. Written before a record is committed, and apart from it, so that a keep that
+/// comes back older than it was is noticed and no number is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Note {
+    /// Whose numbers.
+    pub producer: ProducerId,
+    /// The number the next record gets.
+    pub next: u64,
+}
+
+impl Note {
+    /// The tape of which nothing else is known.
+    pub(super) fn to_state(self) -> TapeState {
+        TapeState {
+            producer: self.producer,
+            open: false,
+            first: 1,
+            next: self.next,
+            newest_epoch: UNKNOWN_EPOCH,
+            places: BTreeMap::new(),
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Oldest first.
+    pub tapes: Vec<Found>,
+    /// None where it was never written, or cannot be read.
+    pub note: Option<Note>,
+}
+
+impl Loaded {
+    /// Believes the note where it knows more than the tapes. A tape that is not the note's gets no more records: which number
+    /// would be its next is not certain.
+    pub(super) fn take_up_note(&mut self) {
+        let note = self.note.filter(|note| note.next > 1);
+        let mut noted = note;
+        for Found { state, .. } in &mut self.tapes {
+            match self.note.filter(|note| note.producer == state.producer) {
+                Some(note) => {
+                    state.next = state.next.max(note.next);
+                    noted = None;
+                }
+                None => state.open = false,
+            }
+        }
+        if let Some(note) = noted {
+            self.tapes.push(Found {
+                state: note.to_state(),
+                held: Ranges::default(),
+                bytes: 0,
+            });
+        }
+    }
+}
+
+/// What is to change on one tape.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// As it is to be kept; with `ended`, what is to be removed with all its records.
+    pub state: TapeState,
+    /// Nothing of it is needed any more.
+    pub ended: bool,
+    /// To be added. A record that is there already is written again.
+    pub append: Vec<&'a Kept>,
+}
+
+/// Why something was not kept, or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// There is no room.
+    #[error("the disk is full")]
+    Full(#[source] Box<dyn Error + Send + Sync>),
+    /// The disk refuses to read or write.
+    #[error("the disk fails: {0}")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Holds a spool's tapes. Nothing here decides.
+pub trait Keep {
+    /// What is held. Records that are damaged are left out.
+    fn load(&mut self) -> Result<Loaded, KeepError>;
+
+    /// Remembers which numbers are taken: where it says so `durable`ly, against a power failure too; otherwise as soon as the
+    /// process can be killed. Needs no more room than it had.
+    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError>;
+
+    /// Makes all of these changes durable, or none; records below each tape's `first` go. The bytes that became free. After an error it is
+    /// unknown, until the next commit or load, whether the changes will be found.
+    fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError>;
+
+    /// The first so many sound records from `from` to `to`, ascending.
+    fn read(
+        &mut self,
+        producer: ProducerId,
+        from: u64,
+        to: u64,
+        records_max: usize,
+    ) -> Result<Vec<Kept>, KeepError>;
+
+    /// Whether it outlives the process.
+    fn is_lasting(&self) -> bool;
+}
+
+impl<K: Keep + ?Sized> Keep for Box<K> {
+    fn load(&mut self) -> Result<Loaded, KeepError> {
+        (**self).load()
+    }
+
+    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError> {
+        (**self).note(note, durable)
+    }
+
+    fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
+        (**self).commit(changes)
+    }
+
+    fn read(
+        &mut self,
+        producer: ProducerId,
+        from: u64,
+        to: u64,
+        records_max: usize,
+    ) -> Result<Vec<Kept>, KeepError> {
+        (**self).read(producer, from, to, records_max)
+    }
+
+    fn is_lasting(&self) -> bool {
+        (**self).is_lasting()
+    }
+}

@@ -1,0 +1,115 @@
+//! A set of numbers as inclusive ranges.
+
+use serde::{Deserialize, Serialize};
+
+/// Sorted, and with at least one number missing between neighbours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
+pub struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Adds these numbers; nothing where `to` is before `from`.
+    pub fn insert(&mut self, from: u64, to: u64) {
+        if to < from {
+            return;
+        }
+        let begin = self
+            .0
+            .partition_point(|(_, end)| end.saturating_add(1) < from);
+        let end = self
+            .0
+            .partition_point(|(start, _)| *start <= to.saturating_add(1));
+        let (mut low, mut high) = (from, to);
+        for (start, end) in &self.0[begin..end] {
+            low = low.min(*start);
+            high = high.max(*end);
+        }
+        self.0.splice(begin..end, [(low, high)]);
+    }
+
+    /// Whether this number is in it.
+    pub fn contains(&self, number: u64) -> bool {
+        let at = self.0.partition_point(|(_, end)| *end < number);
+        self.0.get(at).is_some_and(|(start, _)| *start <= number)
+    }
+
+    /// What is not in it from `from` to `to`, ascending.
+    pub fn gaps(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = (u64, u64)> + use<> {
+        let begin = self.0.partition_point(|(_, end)| *end < from);
+        let end = self.0.partition_point(|(start, _)| *start <= to);
+        let known = self.0.get(begin..end).unwrap_or_default();
+        let starts = std::iter::once(from).chain(known.iter().map(|(_, end)| end + 1));
+        let ends = known.iter().map(|(start, _)| start.saturating_sub(1));
+        let ends = ends.chain(std::iter::once(to));
+        let gaps: Vec<_> = starts.zip(ends).filter(|(from, to)| from <= to).collect();
+        gaps.into_iter()
+    }
+
+    /// The highest number up to which all from 1 on are in it; 0 where 1 is not.
+    pub fn through(&self) -> u64 {
+        match self.0.first() {
+            Some((1, end)) => *end,
+            _ => 0,
+        }
+    }
+
+    /// The ranges, ascending.
+    pub fn as_slice(&self) -> &[(u64, u64)] {
+        &self.0
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Ranges {
+    fn from(ranges: Vec<(u64, u64)>) -> Self {
+        let mut set = Self::default();
+        for (from, to) in ranges {
+            set.insert(from, to);
+        }
+        set
+    }
+}
+
+impl From<Ranges> for Vec<(u64, u64)> {
+    fn from(ranges: Ranges) -> Self {
+        ranges.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// It is a set, written shorter.
+        #[test]
+        fn as_a_set(inserts in proptest::collection::vec((0..40u64, 0..6u64), 0..40), from in 0..45u64, width in 0..45u64) {
+            let mut ranges = Ranges::default();
+            let mut model = BTreeSet::new();
+            for (from, width) in inserts {
+                ranges.insert(from, from + width);
+                model.extend(from..=from + width);
+                prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+                for number in 0..50 {
+                    prop_assert_eq!(ranges.contains(number), model.contains(&number));
+                }
+            }
+            let missing: Vec<u64> = ranges.gaps(from, from + width).flat_map(|(from, to)| from..=to).collect();
+            let expected: Vec<u64> = (from..=from + width).filter(|number| !model.contains(number)).collect();
+            prop_assert_eq!(missing, expected);
+            let through = (1..).take_while(|number| model.contains(number)).last().unwrap_or(0);
+            prop_assert_eq!(ranges.through(), if model.contains(&0) { 0 } else { through });
+        }
+    }
+
+    #[test]
+    fn nothing_added_is_nothing_changed() {
+        let mut ranges = Ranges::default();
+        ranges.insert(3, 2);
+        assert_eq!(ranges.as_slice(), []);
+        assert_eq!(ranges.gaps(5, 4).count(), 0);
+    }
+}

@@ -1,0 +1,218 @@
+//! One producer's numbered records: which are held, and how far each destination is.
+
+use std::collections::VecDeque;
+
+use lizmon_protocol::sample::ProducerId;
+
+use super::keep::{Found, Kept, PlaceState, TapeState};
+
+/// Reports that wait to be told to one destination. Beyond it the oldest is forgotten, and is a gap without a reason then.
+const UNREPORTED_MAX: usize = 256;
+
+/// What may still come on a tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// New records go on it.
+    Open,
+    /// No more records; it is there until what it holds is settled.
+    Closed,
+    /// In memory alone, for as long as the keep takes nothing. Its producer ends with the process.
+    Spare,
+}
+
+#[derive(Debug)]
+pub(super) struct Tape {
+    pub(super) producer: ProducerId,
+    pub(super) kind: Kind,
+    /// Numbers below are forgotten.
+    pub(super) first: u64,
+    /// The number the next record gets.
+    pub(super) next: u64,
+    /// Numbers below cannot be given again, whatever happens: only these may be sent.
+    pub(super) sendable_below: u64,
+    pub(super) newest_epoch: u64,
+    /// What the keep has not taken yet: the newest numbers.
+    pub(super) tail: VecDeque<Kept>,
+    /// In the order of the spool's destinations.
+    pub(super) places: Vec<PlaceState>,
+    /// Whether the keep knows less than this.
+    pub(super) is_dirty: bool,
+    /// When the oldest record was measured, once that is known.
+    pub(super) oldest_epoch: Option<u64>,
+}
+
+impl Tape {
+    pub(super) fn new(producer: ProducerId, kind: Kind, destinations: usize) -> Self {
+        Self {
+            producer,
+            kind,
+            first: 1,
+            next: 1,
+            sendable_below: 1,
+            newest_epoch: 0,
+            tail: VecDeque::new(),
+            places: vec![PlaceState::default(); destinations],
+            is_dirty: true,
+            oldest_epoch: None,
+        }
+    }
+
+    /// A tape as it was found. A destination that it does not know begins with what is held; what is not held any more,
+    /// and not settled, is given up for this reason. With it, how many records are known to be lost so.
+    pub(super) fn found(found: Found, destinations: &[String], why: &str) -> (Self, u64) {
+        let Found { state, held, .. } = found;
+        // Without any place there is no telling what had been delivered: it is reported, but not called lost.
+        let is_known = !state.places.is_empty();
+        let mut known = state.places;
+        let first = state.first;
+        let place = |url: &String| {
+            known.remove(url).unwrap_or_else(|| {
+                let mut place = PlaceState::default();
+                place.settled.insert(1, first.saturating_sub(1));
+                place
+            })
+        };
+        let mut tape = Self {
+            producer: state.producer,
+            kind: if state.open { Kind::Open } else { Kind::Closed },
+            first,
+            next: state.next,
+            sendable_below: state.next,
+            newest_epoch: state.newest_epoch,
+            tail: VecDeque::new(),
+            places: destinations.iter().map(place).collect(),
+            is_dirty: true,
+            oldest_epoch: None,
+        };
+        let mut lost = 0;
+        for (from, to) in held.gaps(first, state.next - 1) {
+            lost += tape.give_up_everywhere(from, to, why);
+        }
+        tape.release();
+        (tape, if is_known { lost } else { 0 })
+    }
+
+    /// Takes a record, in memory for now. Its number.
+    pub(super) fn append(&mut self, epoch: u64, values: Box<[u8]>) -> u64 {
+        let seq = self.next;
+        self.tail.push_back(Kept { seq, epoch, values });
+        self.next += 1;
+        self.newest_epoch = self.newest_epoch.max(epoch);
+        self.is_dirty = true;
+        seq
+    }
+
+    pub(super) fn state(&self, destinations: &[String]) -> TapeState {
+        let places = destinations.iter().cloned().zip(self.places.clone());
+        TapeState {
+            producer: self.producer,
+            open: self.kind == Kind::Open,
+            first: self.first,
+            next: self.next,
+            newest_epoch: self.newest_epoch,
+            places: places.collect(),
+        }
+    }
+
+    /// The number of the first record that the keep does not have.
+    pub(super) fn tail_first(&self) -> u64 {
+        self.tail.front().map_or(self.next, |kept| kept.seq)
+    }
+
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail.iter().map(Kept::bytes).sum()
+    }
+
+    /// Gives these numbers up for every destination that has not settled them. How many that were for the one that loses most.
+    pub(super) fn give_up_everywhere(&mut self, from: u64, to: u64, why: &str) -> u64 {
+        let lost = self.places.iter_mut();
+        let lost = lost.map(|place| place.give_up(from, to, why)).max();
+        self.is_dirty = true;
+        lost.unwrap_or(0)
+    }
+
+    /// Lets go of what no destination needs any more.
+    pub(super) fn release(&mut self) {
+        let settled = self.places.iter().map(|place| place.settled.through());
+        // Where nobody is to get anything, nothing is needed.
+        let through = settled.min().unwrap_or(u64::MAX - 1);
+        let first = (through + 1).min(self.next);
+        if first > self.first {
+            self.first = first;
+            self.oldest_epoch = None;
+        }
+        while self.tail.front().is_some_and(|kept| kept.seq < self.first) {
+            self.tail.pop_front();
+        }
+    }
+
+    /// Whether nothing of it is needed any more.
+    pub(super) fn has_ended(&self) -> bool {
+        let told = self.places.iter().all(|place| place.unreported.is_empty());
+        self.kind == Kind::Closed && self.first >= self.next && told
+    }
+
+    /// Numbers that this destination has not settled, and that may be sent.
+    pub(super) fn unsettled(
+        &self,
+        destination: usize,
+    ) -> impl DoubleEndedIterator<Item = (u64, u64)> + use<> {
+        let place = &self.places[destination];
+        let to = self.sendable_below - 1;
+        place.settled.gaps(self.first, to.max(self.first - 1))
+    }
+
+    /// How many records this destination has not settled.
+    pub(super) fn pending(&self, destination: usize) -> u64 {
+        let place = &self.places[destination];
+        let gaps = place.settled.gaps(self.first, self.next - 1);
+        gaps.map(|(from, to)| to - from + 1).sum()
+    }
+}
+
+impl PlaceState {
+    /// These were delivered.
+    pub(super) fn settle(&mut self, from: u64, to: u64) {
+        self.settled.insert(from, to);
+    }
+
+    /// These will not be sent. How many of them were not settled.
+    pub(super) fn give_up(&mut self, from: u64, to: u64, why: &str) -> u64 {
+        let mut count = 0;
+        for (from, to) in self.settled.gaps(from, to) {
+            count += to - from + 1;
+            self.report(from, to, why);
+        }
+        self.settled.insert(from, to);
+        count
+    }
+
+    fn report(&mut self, from: u64, to: u64, why: &str) {
+        if let Some((_, end, said)) = self.unreported.last_mut()
+            && *end + 1 == from
+            && said == why
+        {
+            *end = to;
+            return;
+        }
+        self.gaps = self.gaps.saturating_add(1);
+        if self.unreported.len() >= UNREPORTED_MAX {
+            self.unreported.remove(0);
+        }
+        self.unreported.push((from, to, why.to_owned()));
+    }
+
+    /// The destination has been told of these. What was added to them meanwhile stays.
+    pub(super) fn told(&mut self, from: u64, to: u64) {
+        let left = std::mem::take(&mut self.unreported).into_iter();
+        self.unreported = left
+            .filter_map(|(start, end, why)| {
+                let is_told = from <= start && start <= to;
+                match is_told {
+                    false => Some((start, end, why)),
+                    true => (end > to).then(|| (to + 1, end, why)),
+                }
+            })
+            .collect();
+    }
+}
