@@ -45,14 +45,26 @@ pub(crate) fn audit(args: &Audit, context: &Context) -> anyhow::Result<()> {
     } else {
         account.show()?;
     }
-    match account.lost {
-        0 => Ok(()),
-        1 => bail!("1 record of {} is missing: {ADVICE}", args.host),
-        lost => bail!("{lost} records of {} are missing: {ADVICE}", args.host),
+    if delivery.producers.is_empty() {
+        output::note(format_args!(
+            "no record of {} is numbered: nothing could be missed",
+            args.host
+        ));
     }
+    if account.lost == 0 {
+        return Ok(());
+    }
+    let records = if account.lost == 1 {
+        "record"
+    } else {
+        "records"
+    };
+    let next = match args.wait {
+        None => "or still on the way, which --wait 10s tells".to_owned(),
+        Some(wait) => format!("still missing after {}", humantime::format_duration(wait)),
+    };
+    bail!("{} {records} of {} lost, {next}", account.lost, args.host)
 }
-
-const ADVICE: &str = "lost, or still on the way, which --wait 10s tells";
 
 /// The answer; with `--wait` the first in which nothing is missing, or else the last.
 async fn ask(args: &Audit, client: &Client, context: &Context) -> Result<Delivery, Error> {

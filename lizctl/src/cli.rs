@@ -26,8 +26,7 @@ pub(crate) struct Context {
     name = "lizctl",
     version,
     about = "Mint the certificates of a fleet, ask its receiver, run it all on one machine",
-    after_help = EXIT_CODES,
-    disable_help_subcommand = true
+    after_help = EXIT_CODES
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -232,7 +232,7 @@ fn show(item: &Item) -> anyhow::Result<()> {
             let mut fields = vec![
                 ("revocation list of", Some(issuer.clone())),
                 ("number", number.clone()),
-                ("signed at", Some(output::date(*this_update))),
+                ("from", Some(output::date(*this_update))),
                 ("until", next_update.map(output::date)),
                 ("signature", Some(signature.clone())),
                 ("authority key id", authority_key_id.clone()),

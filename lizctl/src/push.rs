@@ -43,11 +43,9 @@ pub(crate) fn push(args: Push, context: &Context) -> anyhow::Result<()> {
     let values = SampleSet::new(args.values);
     let sent = client.publish(&args.host, epoch, &values, args.idempotency_key, now);
     runtime()?.block_on(sent)?;
-    output::line(format_args!(
-        "{} at {epoch}: {} taken",
-        args.host,
-        values.len()
-    ))
+    let (host, count) = (&args.host, values.len());
+    let values = if count == 1 { "value" } else { "values" };
+    output::line(format_args!("{host} at {epoch}: {count} {values} kept"))
 }
 
 /// Values hold no `=`, labels may.

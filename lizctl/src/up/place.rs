@@ -42,6 +42,12 @@ impl Place {
     }
 }
 
+/// What stands in a certificate is an address, so a name is not looked up here.
+pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "it should be an address and a port, like 127.0.0.1:8443 or [::1]:8443")
+}
+
 fn bind_next<T>(
     wanted: SocketAddr,
     bind: impl Fn(SocketAddr) -> std::io::Result<T>,
@@ -102,6 +108,22 @@ mod tests {
         check(8443, |port| port == 8544, Err(ErrorKind::AddrInUse));
         check(65_535, |_| false, Err(ErrorKind::AddrInUse));
         check(1, |_| true, Err(ErrorKind::PermissionDenied));
+    }
+
+    #[test]
+    fn where_it_listens() {
+        for (text, good) in [
+            ("127.0.0.1:8443", true),
+            ("[::1]:0", true),
+            ("::1:8443", false),
+            ("localhost:8443", false),
+            ("127.0.0.1", false),
+            ("127.0.0.1:80000", false),
+            (":8443", false),
+            ("", false),
+        ] {
+            assert_eq!(parse_listen(text).is_ok(), good, "{text}");
+        }
     }
 
     #[test]
