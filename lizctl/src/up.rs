@@ -61,7 +61,8 @@ pub(crate) struct Up {
         long,
         env = "LIZMON_LISTEN",
         value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:8443"
+        default_value = "127.0.0.1:8443",
+        value_parser = place::parse_listen
     )]
     listen: std::net::SocketAddr,
     /// Folder for everything that must survive; locked by one process
