@@ -104,7 +104,12 @@ async fn serve_bare(folder: &Path) -> Result<()> {
 #[tokio::main]
 async fn serve_receiver(folder: &Path) -> Result<()> {
     let data = tempfile::tempdir_in(folder).context("a folder")?;
-    let config = Config::new(trust_files(folder), data.path().to_owned());
+    let mut config = Config::new(trust_files(folder), data.path().to_owned());
+    // For trying windows: LIZMON_BENCH_GATHER_MICROS=0
+    if let Ok(micros) = std::env::var("LIZMON_BENCH_GATHER_MICROS") {
+        config.gather_window =
+            Duration::from_micros(micros.parse().context("LIZMON_BENCH_GATHER_MICROS")?);
+    }
     let listener = listen()?;
     let address = listener.local_addr().context("an address")?;
     let receiver = Receiver::start(listener, config, Arc::new(now))

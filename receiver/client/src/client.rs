@@ -295,6 +295,17 @@ impl Client {
         self.parse(&self.get(&route::delivery(host), now).await?)
     }
 
+    /// Hands in revocation lists, PEM. They are in force when this returns.
+    pub async fn put_crl(&self, pem: &[u8], now: u64) -> Result<(), Error> {
+        let request = self
+            .http
+            .put(self.at(route::CRL))
+            .header(CONTENT_TYPE, "application/x-pem-file")
+            .body(pem.to_vec());
+        self.send_with_token(request, now).await?;
+        Ok(())
+    }
+
     /// A GET changes nothing, so a token that turns out to have ended is replaced and the question asked once more.
     async fn get(&self, path: &str, now: u64) -> Result<Vec<u8>, Error> {
         let ask = || self.send_with_token(self.http.get(self.at(path)), now);

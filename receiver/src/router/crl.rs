@@ -8,11 +8,16 @@ use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, request};
 use lizmon_mtls::revocation::RevocationList;
 use lizmon_protocol::problem::{Code, ValueError};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::{App, Authenticated, Shared, connection_of};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
 use crate::problem::Rejection;
+
+/// How many certificates beside the lists are looked at.
+const AUTHORITIES_MAX: usize = 16;
 
 /// `PUT /api/crl`
 pub(super) async fn put(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
@@ -31,11 +36,14 @@ async fn take(
     // Not refused for an expired list: this is how an operator replaces it.
     let sender = Authenticated::check_in_any_case(app, head, now)?;
     let permit = sender.caller()?.administer()?;
-    let shown = connection_of(head)?.shown().to_vec();
+    let mut shown = connection_of(head)?.shown().to_vec();
     let body = app
         .bodies
         .read(&head.headers, body, CRL_BYTES_MAX, sender.room()?)
         .await?;
+    // Authorities whose certificates stand beside the lists: the next generation, which has signed no one here yet.
+    let beside = CertificateDer::pem_slice_iter(body.bytes()).filter_map(Result::ok);
+    shown.extend(beside.take(AUTHORITIES_MAX));
     let lists = RevocationList::read_all(body.bytes())
         .map_err(|error| Rejection::from(Code::MalformedCrl).with_detail(error.to_string()))?;
     let app = app.clone();
@@ -49,7 +57,7 @@ fn put_in_force(
     _permit: &Permit<Administer>,
     app: &App,
     lists: Vec<RevocationList>,
-    shown: &[rustls_pki_types::CertificateDer<'static>],
+    shown: &[CertificateDer<'static>],
     now: u64,
 ) -> Result<Response, Rejection> {
     let mut trust = app
