@@ -253,3 +253,38 @@ async fn other_protocols_are_turned_away() {
         world.healthy().await;
     }
 }
+
+/// One node that begins bodies and never ends them takes no room that others need: what counts is what has arrived.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_begun_leave_room_for_others() {
+    let world = World::start().await;
+    let (a, b) = (world.node("a"), world.node("b"));
+    let token = world.token(&b).await;
+    let path = format!("/api/perf/b/{}", world.clock.now());
+    for framing in [
+        "Transfer-Encoding: chunked",
+        "Content-Length: 1048576",
+        "Transfer-Encoding: chunked\r\nContent-Encoding: gzip",
+        "Content-Length: 1000\r\nContent-Encoding: zstd",
+    ] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{framing}\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let mut begun = Vec::new();
+        for _ in 0..300 {
+            let config = tls_config(&world.root(), Some(b.shown()), &["http/1.1"]);
+            let mut stream = raw::connect(&world, config).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Either it asks for the body, and waits, or it has refused this one.
+            let mut said = [0; 512];
+            let read = tokio::time::timeout(SOON, stream.read(&mut said)).await;
+            assert!(read.expect("a word in time").unwrap() > 0, "{framing}");
+            begun.push(stream);
+        }
+        let token = world.token(&a).await;
+        let path = format!("/api/perf/a/{}", world.clock.now());
+        let got = world.post(&a, &token, &path, r#"{"cpu":1}"#).await;
+        got.no_content(&format!("another node, beside 300 of {framing}"));
+        drop(begun);
+    }
+}

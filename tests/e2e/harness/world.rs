@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::{Answer, answer};
+use super::process;
 use super::raw::{Shown, tls_config};
 
 /// How long before now every certificate of a world is issued: tests turn the receiver's clock back by up to an hour.
@@ -124,6 +125,8 @@ impl World {
 
     /// Starts a receiver where the last one was.
     pub(crate) async fn boot_on_same_port(&mut self) {
+        // The last receiver's lock and port are free once no child has a copy of them.
+        process::wait_for_children_to_begin();
         let address = ("127.0.0.1", self.port);
         let listener = std::net::TcpListener::bind(address).expect("a free port");
         self.port = listener.local_addr().expect("it is bound").port();
