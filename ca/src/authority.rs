@@ -337,7 +337,7 @@ impl Authority {
         })
     }
 
-    fn leaf_validity(&self, lifetime: Duration, now: u64) -> Result<Validity, Error> {
+    pub(crate) fn leaf_validity(&self, lifetime: Duration, now: u64) -> Result<Validity, Error> {
         let ca = &self.issuing;
         if now < ca.validity.not_before {
             return Err(Error::IssuerNotStarted {

@@ -13,6 +13,7 @@
 //! | [`key`] | key pairs, and the public key of a signing request, which is all we take from one |
 //! | [`crl`] | when a CRL is signed again, and with what in it |
 //! | [`ledger`] | the SQLite file, its schema and its lock |
+//! | [`enrol`] | join tokens, and certificates for those who bring one, or their current certificate |
 //! | [`est`] | how requests come over the network, and certificates go |
 //! | [`audit`] | the log of every deed, chained by hashes |
 //! | [`passphrase`] | CA keys that are encrypted |
@@ -44,6 +45,7 @@ pub mod audit;
 pub mod authority;
 pub mod crl;
 pub mod disk;
+pub mod enrol;
 pub mod error;
 pub mod est;
 mod founding;
@@ -53,6 +55,7 @@ pub mod layout;
 pub mod ledger;
 pub mod passphrase;
 pub mod profile;
+pub mod service;
 mod signer;
 pub mod verify;
 

@@ -25,7 +25,7 @@ pub struct SignedCrl {
 
 impl Authority {
     /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
-    pub(super) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
+    pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
         self.ledger.exclusive(|book| {
             let generations = book.generations()?;
             for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {

@@ -1,0 +1,193 @@
+//! `liz-ca`: flags, clock, signals and the log; the rest is the library's.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use lizmon_ca::layout::LeafFiles;
+use lizmon_ca::passphrase::{Passphrase, Unlock};
+use lizmon_ca::profile::San;
+use lizmon_ca::service::{Config, Own, Service};
+use lizmon_mtls::Clock;
+use lizmon_protocol::name::NodeName;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Enrol and renew certificates over the network: RFC 7030 (EST) on the CA in a folder.
+///
+/// A machine joins with a token, and renews with the certificate it has:
+///
+///   lizctl init-ca
+///   liz-ca --listen 0.0.0.0:8444 --san ca.example
+///   lizctl join-token web1                      prints the token, and what to type on web1
+#[derive(Debug, Parser)]
+#[command(name = "liz-ca", version, verbatim_doc_comment)]
+struct Cli {
+    /// Address and port to listen on
+    #[arg(
+        long,
+        env = "LIZMON_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8444"
+    )]
+    listen: SocketAddr,
+    /// Folder of the CA, as `lizctl init-ca` made it
+    #[arg(
+        long,
+        env = "LIZMON_CERTS",
+        value_name = "DIR",
+        default_value = "certs"
+    )]
+    certs: PathBuf,
+    /// A DNS name or IP address under which clients reach it [default: this host's name, localhost and the address it listens on]
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_delimiter = ',', conflicts_with = "cert")]
+    sans: Vec<San>,
+    /// Its name in the fleet: it issues a certificate to itself, certs/cas/NAME.crt, and renews it
+    #[arg(
+        long,
+        env = "LIZMON_NAME",
+        value_name = "NAME",
+        default_value = "liz-ca",
+        conflicts_with = "cert"
+    )]
+    name: NodeName,
+    /// Show this certificate of the role `ca` instead (PEM)
+    #[arg(long, env = "LIZMON_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of that certificate (PKCS#8 PEM)
+    #[arg(long, env = "LIZMON_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// File with the passphrase of the issuing CA's key, if that is encrypted
+    #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// How the log on stderr is written; RUST_LOG says how much of it
+    #[arg(
+        long,
+        env = "LIZMON_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let listen = cli.listen;
+    let config = config(cli)?;
+    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(listen)
+            .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
+        // Before anything is promised: a signal from now on ends the service cleanly.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let service = Service::start(listener, config, clock()).await?;
+        tracing::info!("READY on {}, {}", service.address(), service.url());
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::debug!(%error, "systemd was not told");
+        }
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        };
+        service.run(shutdown).await.context("liz-ca failed")
+    })
+}
+
+fn config(cli: Cli) -> anyhow::Result<Config> {
+    let own = match (cli.cert, cli.key) {
+        (Some(certificate), Some(key)) => Own::Given(LeafFiles { certificate, key }),
+        _ => {
+            let sans = if cli.sans.is_empty() {
+                default_sans(cli.listen.ip())
+            } else {
+                cli.sans
+            };
+            Own::Issued {
+                name: cli.name,
+                sans,
+            }
+        }
+    };
+    let mut config = Config::new(cli.certs, own);
+    if let Some(file) = &cli.passphrase_file {
+        config.unlock = Unlock::with(Passphrase::from_file(file)?);
+    }
+    Ok(config)
+}
+
+/// The names under which a newcomer would look for it. Its first name is the one in its URL.
+fn default_sans(listen: IpAddr) -> Vec<San> {
+    let mut sans = Vec::new();
+    if !listen.is_unspecified() && !listen.is_loopback() {
+        sans.push(San::Ip(listen));
+    }
+    let host = rustix::system::uname();
+    let host = host.nodename().to_str().ok();
+    let host: Option<San> = host.and_then(|host| host.parse().ok());
+    let local = ["localhost", "127.0.0.1", "::1"].map(|name| name.parse().ok());
+    let ordered = if listen.is_loopback() {
+        local.into_iter().chain([host]).collect::<Vec<_>>()
+    } else {
+        [host].into_iter().chain(local).collect()
+    };
+    for san in ordered.into_iter().flatten() {
+        if !sans.contains(&san) {
+            sans.push(san);
+        }
+    }
+    sans
+}
+
+/// The system's clock: the one place where it is read.
+fn clock() -> Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge of the process: from here it is passed down"
+    )]
+    Arc::new(|| {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    })
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,474 @@
+//! Enrolment: a certificate for whoever brings a join token, and the next one for whoever brings the current one.
+//!
+//! ```text
+//! join token --enrol--> certificate --renew--> certificate --renew--> …      until it is revoked, or has ended
+//! ```
+//!
+//! A token names one holder, is used once, and is kept as a hash. What decides stands in the ledger and is read in the
+//! transaction that enters the new certificate: once a revocation has returned, nothing that came before it enrols or
+//! renews. Holders get no file here; their key never was here.
+
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use lizmon_mtls::identity::{Identity, thumbprint};
+use lizmon_protocol::enrol::{JoinToken, SECRET_BYTES};
+use lizmon_protocol::name::{NodeName, Role, SpiffeId};
+use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
+use rusqlite::{OptionalExtension, Row};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::json;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::audit::{Deed, Event};
+use crate::authority::{Authority, enter};
+use crate::crl::Reason;
+use crate::error::Error;
+use crate::key::{self, KeyError};
+use crate::ledger::{Book, Entry, State, seconds, sql};
+use crate::profile::{DAY_SECS, Profile, San};
+use crate::signer::strip_sign;
+
+/// How long a join token can be used unless told otherwise.
+pub const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
+/// How long one can be asked for. Longer, and it is a password in a file.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * DAY_SECS);
+/// How long a certificate lives that was asked for over the network.
+pub const LEAF_LIFETIME: Duration = Duration::from_secs(7 * DAY_SECS);
+/// How long an ended token is remembered, so that a refusal can still say why in the log.
+const TOKEN_KEPT_SECS: u64 = 30 * DAY_SECS;
+/// Hex digits of a token's hash in the ledger's and the log's words. They tell tokens apart, and are no use to anyone.
+const TOKEN_MARK_CHARS: usize = 8;
+
+/// A certificate that was asked for over the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Who it speaks for.
+    pub spiffe_id: SpiffeId,
+    /// Its number, lower-case hex.
+    pub serial: String,
+    /// Its last second.
+    pub not_after: u64,
+    /// The certificate.
+    pub der: CertificateDer<'static>,
+    /// Whether it was issued before, to a request whose answer was lost.
+    pub again: bool,
+}
+
+/// Why nothing was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The signing request is not taken.
+    #[error(transparent)]
+    Request(#[from] KeyError),
+    /// The join token is not taken. Strangers are not told why: [`TokenFlaw`] is for the log.
+    #[error("the join token is not good for this name")]
+    Token(#[source] TokenFlaw),
+    /// The current certificate does not renew.
+    #[error(transparent)]
+    Renewal(#[from] RenewalFlaw),
+    /// The CA could not.
+    #[error(transparent)]
+    Ca(#[from] Error),
+}
+
+/// What is wrong with a join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFlaw {
+    /// No such token for this name.
+    #[error("no such token was made for this name")]
+    Unknown,
+    /// Too late, or withdrawn by a revocation.
+    #[error("it has ended, or was withdrawn by a revocation")]
+    Ended,
+    /// Somebody else has used it.
+    #[error("it was used before, with another key")]
+    Used,
+    /// What it was used for is not good any more.
+    #[error("the certificate it was used for is revoked or has ended")]
+    CertificateOver,
+}
+
+/// Why a certificate does not renew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RenewalFlaw {
+    /// It is not this CA's.
+    #[error("this CA has not issued the certificate")]
+    Unknown,
+    /// It is revoked, or one that it follows is.
+    #[error("the certificate, or one that it renews, is revoked")]
+    Revoked,
+    /// It has ended or not begun.
+    #[error("the certificate is not good at this time")]
+    NotNow,
+}
+
+impl Authority {
+    /// Makes a join token: lets its bearer have one certificate as `role` `name`, until `ttl` from now.
+    pub fn make_join_token(
+        &self,
+        role: Role,
+        name: &NodeName,
+        ttl: Duration,
+        now: u64,
+    ) -> Result<JoinToken, Error> {
+        if role.is_server() {
+            return Err(Error::JoinRole(role));
+        }
+        if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
+            return Err(Error::JoinTtl(ttl.as_secs()));
+        }
+        let mut secret = [0; SECRET_BYTES];
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| Error::Random)?;
+        let token = JoinToken::new(name.clone(), secret);
+        // A ttl of less than a second still has the second it was made in.
+        let expires = now.saturating_add(ttl.as_secs().max(1));
+        let hash = hash_of(token.as_str());
+        let row = TokenRow {
+            role,
+            name: name.clone(),
+            expires,
+            used: None,
+            created_by: self.operator().to_owned(),
+            hash,
+        };
+        self.check_names(role, std::slice::from_ref(name))?;
+        self.ledger().exclusive(|book| {
+            book.forget_tokens(now.saturating_sub(TOKEN_KEPT_SECS))?;
+            book.add_token(&row, now)?;
+            let event = Event {
+                deed: Deed::TokenMade,
+                who: self.operator(),
+                details: json!({"role": role.as_str(), "name": name.as_str(), "token": row.mark(), "expires": expires}),
+            };
+            book.note(&event, now)
+        })?;
+        Ok(token)
+    }
+
+    /// Roots and issuing CAs that are trusted now, or will be next: RFC 7030 section 4.1.
+    pub fn ca_certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let trusted = self.generations()?;
+        trusted
+            .iter()
+            .filter(|ca| ca.phase.is_trusted())
+            .map(|ca| der_of(&ca.entry))
+            .collect()
+    }
+
+    /// Whether anything could be issued at `now`.
+    pub(crate) fn check_ready(&self, now: u64) -> Result<(), Error> {
+        self.unlock()?;
+        self.leaf_validity(LEAF_LIFETIME, now)?;
+        self.ledger().exclusive(|_| Ok(()))
+    }
+
+    /// Issues to the bearer of a join token. The same token with the same key, while it lasts, gives the same certificate
+    /// again: the answer may have been lost.
+    pub fn enrol(
+        &self,
+        name: &NodeName,
+        token: &str,
+        request_der: &[u8],
+        now: u64,
+    ) -> Result<Enrolled, EnrolError> {
+        let key = key::from_request(request_der)?;
+        let key_hash = digest(&SHA256, &key.subject_public_key_info());
+        let hash = hash_of(token);
+        self.ledger()
+            .exclusive(|book| {
+                let rows = book.tokens(name)?;
+                // Every row is compared, and each to its end.
+                let found = rows.into_iter().fold(None, |found, row| {
+                    let same = verify_slices_are_equal(&row.hash, &hash).is_ok();
+                    if same { Some(row) } else { found }
+                });
+                let Some(row) = found else {
+                    return Ok(Err(TokenFlaw::Unknown));
+                };
+                if now >= row.expires {
+                    return Ok(Err(TokenFlaw::Ended));
+                }
+                match &row.used {
+                    None => self
+                        .use_token(book, &row, &key, key_hash.as_ref(), now)
+                        .map(Ok),
+                    Some(used) if used.key != key_hash.as_ref() => Ok(Err(TokenFlaw::Used)),
+                    Some(used) => self.issued_before(book, &used.serial, now),
+                }
+            })?
+            .map_err(EnrolError::Token)
+    }
+
+    fn use_token(
+        &self,
+        book: &Book<'_>,
+        row: &TokenRow,
+        key: &SubjectPublicKeyInfo,
+        key_hash: &[u8],
+        now: u64,
+    ) -> Result<Enrolled, Error> {
+        let id = self.id(row.role, row.name.clone());
+        let signed = self.sign_leaf(&id, &[], LEAF_LIFETIME, key, now)?;
+        let issued_by = format!("join token {} of {}", row.mark(), row.created_by);
+        let entry = signed.entry(&id, &issued_by, now);
+        enter(book, &id, &entry)?;
+        book.mark_used(&row.hash, key_hash, signed.serial.as_bytes(), now)?;
+        let event = Event {
+            deed: Deed::TokenUsed,
+            who: &id.to_string(),
+            details: json!({"serial": entry.serial, "token": row.mark(), "key": entry.key_sha256,
+                            "not-after": entry.not_after}),
+        };
+        book.note(&event, now)?;
+        Enrolled::new(id, &entry, false)
+    }
+
+    fn issued_before(
+        &self,
+        book: &Book<'_>,
+        serial: &str,
+        now: u64,
+    ) -> Result<Result<Enrolled, TokenFlaw>, Error> {
+        let entry = book.find(serial)?;
+        let Some(entry) = entry.filter(|entry| entry.is_live(now)) else {
+            return Ok(Err(TokenFlaw::CertificateOver));
+        };
+        let Some(id) = self.holder(&entry) else {
+            return Ok(Err(TokenFlaw::CertificateOver));
+        };
+        Enrolled::new(id, &entry, true).map(Ok)
+    }
+
+    /// Issues to the holder of `current`, a certificate that was shown with its key and judged by the front door: as the
+    /// same holder, under the same names. The ledger has the last word on whether it still counts.
+    pub fn renew(
+        &self,
+        current: &Identity,
+        request_der: &[u8],
+        now: u64,
+    ) -> Result<Enrolled, EnrolError> {
+        let key = key::from_request(request_der)?;
+        let serial = hex::encode(strip_sign(&current.serial));
+        Ok(self.ledger().exclusive(|book| {
+            let Some(old) = book.find(&serial)? else {
+                return Ok(Err(RenewalFlaw::Unknown));
+            };
+            let der = der_of(&old)?;
+            // Another CA's certificate may bear any number.
+            let same = thumbprint(&der) == current.thumbprint;
+            let Some(id) = self
+                .holder(&old)
+                .filter(|id| same && *id == current.spiffe_id)
+            else {
+                return Ok(Err(RenewalFlaw::Unknown));
+            };
+            if book.is_line_revoked(&serial)? {
+                return Ok(Err(RenewalFlaw::Revoked));
+            }
+            if now < old.not_before || now > old.not_after {
+                return Ok(Err(RenewalFlaw::NotNow));
+            }
+            let sans = sans_of(&der).ok_or_else(unreadable)?;
+            self.sign_next(book, id, &old, &sans, &key, now).map(Ok)
+        })??)
+    }
+
+    fn sign_next(
+        &self,
+        book: &Book<'_>,
+        id: SpiffeId,
+        old: &Entry,
+        sans: &[San],
+        key: &SubjectPublicKeyInfo,
+        now: u64,
+    ) -> Result<Enrolled, Error> {
+        let signed = self.sign_leaf(&id, sans, LEAF_LIFETIME, key, now)?;
+        let entry = Entry {
+            renews: Some(old.serial.clone()),
+            ..signed.entry(&id, &id.to_string(), now)
+        };
+        enter(book, &id, &entry)?;
+        let event = Event {
+            deed: Deed::Renew,
+            who: &id.to_string(),
+            details: json!({"serial": entry.serial, "renews": old.serial, "key": entry.key_sha256,
+                            "not-after": entry.not_after}),
+        };
+        book.note(&event, now)?;
+        Enrolled::new(id, &entry, false)
+    }
+
+    /// Whose a leaf's entry is.
+    fn holder(&self, entry: &Entry) -> Option<SpiffeId> {
+        match entry.profile {
+            Profile::Leaf(role) => Some(self.id(role, entry.name.parse().ok()?)),
+            Profile::Root | Profile::Issuing => None,
+        }
+    }
+}
+
+impl Enrolled {
+    fn new(spiffe_id: SpiffeId, entry: &Entry, again: bool) -> Result<Self, Error> {
+        Ok(Self {
+            spiffe_id,
+            serial: entry.serial.clone(),
+            not_after: entry.not_after,
+            der: der_of(entry)?,
+            again,
+        })
+    }
+}
+
+fn der_of(entry: &Entry) -> Result<CertificateDer<'static>, Error> {
+    CertificateDer::from_pem_slice(entry.pem.as_bytes()).map_err(|_| unreadable())
+}
+
+fn unreadable() -> Error {
+    Error::BadFile {
+        path: "ledger.db".into(),
+        why: "a certificate in it cannot be read",
+    }
+}
+
+/// The DNS names and addresses of a certificate that we issued.
+pub(crate) fn sans_of(der: &[u8]) -> Option<Vec<San>> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let sans = names.value.general_names.iter().filter_map(|name| {
+        Some(match name {
+            GeneralName::DNSName(name) => Ok(San::Dns((*name).to_owned())),
+            GeneralName::IPAddress(bytes) => address(bytes).map(San::Ip).ok_or(()),
+            GeneralName::URI(_) => return None,
+            _ => Err(()),
+        })
+    });
+    sans.collect::<Result<_, _>>().ok()
+}
+
+fn address(bytes: &[u8]) -> Option<std::net::IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(Into::into);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(Into::into))
+        .ok()
+}
+
+fn hash_of(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+/// A join token as the ledger has it.
+struct TokenRow {
+    hash: [u8; 32],
+    role: Role,
+    name: NodeName,
+    expires: u64,
+    used: Option<Used>,
+    created_by: String,
+}
+
+struct Used {
+    key: Vec<u8>,
+    serial: String,
+}
+
+impl TokenRow {
+    fn mark(&self) -> String {
+        let mut mark = hex::encode(self.hash);
+        mark.truncate(TOKEN_MARK_CHARS);
+        mark
+    }
+
+    fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<Self> {
+        let role: String = row.get(1)?;
+        let (key, serial): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(3)?, row.get(4)?);
+        Ok(Self {
+            hash: row.get(0)?,
+            role: role.parse().map_err(rusqlite::types::FromSqlError::other)?,
+            name: name.clone(),
+            expires: seconds(row, 2)?,
+            used: key.zip(serial).map(|(key, serial)| Used {
+                key,
+                serial: hex::encode(serial),
+            }),
+            created_by: row.get(5)?,
+        })
+    }
+}
+
+impl Book<'_> {
+    fn add_token(&self, row: &TokenRow, now: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "INSERT INTO join_token (hash, role, name, created, expires, created_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    row.hash,
+                    row.role.as_str(),
+                    row.name.as_str(),
+                    sql(now),
+                    sql(row.expires),
+                    &row.created_by,
+                ),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Every token for this name, as whatever it may join.
+    fn tokens(&self, name: &NodeName) -> Result<Vec<TokenRow>, Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT hash, role, expires, used_key, certificate_serial, created_by
+                 FROM join_token WHERE role IN ('node', 'reader', 'operator') AND name = ?1",
+            )?
+            .query_map([name.as_str()], |row| TokenRow::read(row, name))?
+            .collect()
+        })
+    }
+
+    fn mark_used(&self, hash: &[u8; 32], key: &[u8], serial: &[u8], now: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "UPDATE join_token SET used_at = ?2, used_key = ?3, certificate_serial = ?4 WHERE hash = ?1",
+                (hash, sql(now), key, serial),
+            )
+        })?;
+        Ok(())
+    }
+
+    fn forget_tokens(&self, ended_before: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "DELETE FROM join_token WHERE expires < ?1",
+                [sql(ended_before)],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Whether this certificate or one that it follows is revoked. A thief of a key may have renewed before the
+    /// revocation: what came of that renews no more either. One that was replaced in good order spoils nothing.
+    fn is_line_revoked(&self, serial: &str) -> Result<bool, Error> {
+        let found: Option<i64> = self.run(|t| {
+            t.prepare_cached(
+                "WITH RECURSIVE line (serial) AS (
+                     VALUES (?1)
+                     UNION
+                     SELECT certificate.renews FROM certificate JOIN line USING (serial) WHERE renews IS NOT NULL
+                 )
+                 SELECT 1 FROM certificate JOIN line USING (serial)
+                 WHERE state = ?2 AND (serial = ?1 OR coalesce(revoked_reason, 0) <> ?3) LIMIT 1",
+            )?
+            .query_row(
+                (serial, State::Revoked.as_str(), Reason::Superseded.code()),
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        Ok(found.is_some())
+    }
+}

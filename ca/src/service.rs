@@ -1,0 +1,243 @@
+//! `liz-ca`: enrolment and renewal over the network, RFC 7030, through the same front door as a receiver's.
+//!
+//! ```text
+//! FrontDoor (TLS, client certificate asked for, CRLs) --> router --> rates --> office (ledger, keys; off the event loop)
+//! ```
+//!
+//! Anyone may fetch the CA's certificates and the revocation lists. A certificate is given for a join token, or to the
+//! holder of the current one.
+
+mod office;
+mod rates;
+mod refusal;
+mod router;
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use lizmon_mtls::Clock;
+use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::limits::Limits;
+use lizmon_mtls::trust::{TrustError, TrustFiles, TrustReader, TrustWriter};
+
+pub use self::office::Own;
+use self::office::{Office, UPKEEP_EVERY};
+pub use self::rates::RateLimits;
+use self::rates::Rates;
+use self::refusal::RefusalLog;
+use self::router::App;
+use crate::error::Error;
+use crate::passphrase::Unlock;
+
+/// How often the files of trust are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How long requests that have begun may take to finish once the service is told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for a request's body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 streams of one connection at a time.
+const HTTP2_STREAMS_MAX: u32 = 16;
+/// Largest request head: a name and a token are less than a hundredth of it.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// What the service is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The CA's folder.
+    pub certs: PathBuf,
+    /// How the issuing CA's key is come by.
+    pub unlock: Unlock,
+    /// What it shows.
+    pub own: Own,
+    /// Longest wait for a request's body.
+    pub body_timeout: Duration,
+    /// The front door's limits.
+    pub limits: Limits,
+    /// How often anyone may try.
+    pub rates: RateLimits,
+}
+
+impl Config {
+    /// A configuration with every default.
+    pub fn new(certs: PathBuf, own: Own) -> Self {
+        Self {
+            certs,
+            unlock: Unlock::default(),
+            own,
+            body_timeout: BODY_TIMEOUT,
+            limits: Limits::default(),
+            rates: RateLimits::default(),
+        }
+    }
+}
+
+/// Why the service does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The CA cannot be opened, or gives us no certificate.
+    #[error(transparent)]
+    Ca(#[from] Error),
+    /// Certificate, key, root or revocation lists.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The socket or a thread.
+    #[error("liz-ca cannot listen")]
+    Listen(#[from] io::Error),
+}
+
+/// The service, with everything it needs, listening.
+pub struct Service {
+    listener: TcpListener,
+    address: SocketAddr,
+    url: String,
+    app: Arc<App>,
+    door: FrontDoor,
+    trust: TrustWriter,
+    limits: Limits,
+}
+
+/// Starts the service and runs it until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServiceError> {
+    Service::start(listener, config, clock)
+        .await?
+        .run(shutdown)
+        .await
+}
+
+impl Service {
+    /// Opens the CA, sees to a certificate to show, and loads whom to trust. When this returns, the service is ready:
+    /// connections wait in the listener until [`Service::run`] takes them.
+    pub async fn start(
+        listener: TcpListener,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, ServiceError> {
+        let address = listener.local_addr()?;
+        let (certs, own, unlock) = (config.certs.clone(), config.own, config.unlock);
+        let now = clock();
+        let (office, shown) = blocking(move || {
+            let office = Office::open(&certs, own, unlock, now)?;
+            let shown = office.see_to_own_certificate(now)?;
+            Ok::<_, Error>((office, shown))
+        })
+        .await??;
+        let files = TrustFiles {
+            cert: shown.certificate,
+            key: shown.key,
+            ca: config.certs.join("root.crt"),
+            crl: config.certs.join("crl.pem"),
+        };
+        let (trust, reader) = TrustWriter::open(files, clock.clone())?;
+        let name = reader.current().server_name();
+        let name = name.unwrap_or_else(|| address.ip().to_string());
+        let app = App {
+            office: Arc::new(office),
+            trust: reader.clone(),
+            rates: Rates::new(&config.rates),
+            refusals: RefusalLog::default(),
+            body_timeout: config.body_timeout,
+            clock,
+        };
+        Ok(Self {
+            listener,
+            address,
+            url: format!("https://{name}:{}", address.port()),
+            app: Arc::new(app),
+            door: FrontDoor::new(reader, config.limits.clone()),
+            trust,
+            limits: config.limits,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// By which URL it is reached: the first name of its certificate.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whom it trusts.
+    pub fn trust(&self) -> TrustReader {
+        self.app.trust.clone()
+    }
+
+    /// Serves until `shutdown`; then takes no more connections and finishes what has begun.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(self.listener)?
+            .acceptor(self.door)
+            .handle(handle.clone())
+            .first_request_timeout(self.limits.first_request_timeout);
+        let http = server.http_builder();
+        // This also runs while a kept-alive connection idles, so it must not be shorter than that may.
+        http.http1()
+            .header_read_timeout(self.limits.idle_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
+        http.http2()
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
+        let routes = router::router(self.app.clone());
+        let serving = server.serve(routes.into_make_service_with_connect_info::<SocketAddr>());
+        let stopping = async {
+            shutdown.await;
+            tracing::info!("stopping: no new connections, finishing what has begun");
+            handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
+            std::future::pending::<()>().await;
+        };
+        let served = tokio::select! {
+            served = serving => served,
+            () = upkeep(self.trust, self.app) => Ok(()),
+            () = stopping => Ok(()),
+        };
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+/// Reloads trust when its files change, signs revocation lists again that are due, and renews our own certificate.
+async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
+    let mut reload = tokio::time::interval(RELOAD_EVERY);
+    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = reload.tick() => match trust.reload_if_changed() {
+                None => (),
+                Some(Ok(trust)) => {
+                    tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
+                }
+                Some(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "kept the certificates and revocation lists as they were");
+                }
+            },
+            _ = upkeep.tick() => {
+                app.rates.forget_the_idle();
+                let (office, now) = (app.office.clone(), (app.clock)());
+                match blocking(move || office.upkeep(now)).await {
+                    Ok(Ok(())) => (),
+                    Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the CA's upkeep failed: it is tried again"),
+                    Err(error) => tracing::error!(%error, "the CA's upkeep failed: it is tried again"),
+                }
+            }
+        }
+    }
+}
+
+/// The ledger and the keys are worked with beside the event loop.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+}

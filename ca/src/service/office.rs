@@ -1,0 +1,173 @@
+//! The CA as the service works with it: opened again when its files change, and our own certificate seen to.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::name::{NodeName, Role};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::authority::{Authority, Request};
+use crate::disk;
+use crate::enrol::{EnrolError, LEAF_LIFETIME, sans_of};
+use crate::error::Error;
+use crate::layout::LeafFiles;
+use crate::passphrase::Unlock;
+use crate::profile::San;
+use crate::signer::strip_sign;
+
+/// How often revocation lists and our own certificate are looked at.
+pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// The certificate that the service shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Own {
+    /// Somebody else's care.
+    Given(LeafFiles),
+    /// Issued by the service to itself, and again in time.
+    Issued {
+        /// Its name: `certs/cas/NAME.crt`.
+        name: NodeName,
+        /// Under which names clients reach it.
+        sans: Vec<San>,
+    },
+}
+
+/// The CA as it was opened last.
+pub(super) struct Office {
+    certs: PathBuf,
+    own: Own,
+    authority: Mutex<Arc<Authority>>,
+}
+
+/// A failure that may only mean that `lizctl` has rotated a CA meanwhile.
+pub(super) trait MayBeRotation {
+    fn is_rotation(&self) -> bool;
+}
+
+impl MayBeRotation for Error {
+    fn is_rotation(&self) -> bool {
+        matches!(self, Self::Rotated)
+    }
+}
+
+impl MayBeRotation for EnrolError {
+    fn is_rotation(&self) -> bool {
+        matches!(self, Self::Ca(error) if error.is_rotation())
+    }
+}
+
+impl Office {
+    /// Opens the CA and its issuing key.
+    pub(super) fn open(certs: &Path, own: Own, unlock: Unlock, now: u64) -> Result<Self, Error> {
+        let authority = Authority::open_with(certs, unlock, now)?;
+        authority.unlock()?;
+        Ok(Self {
+            certs: certs.to_owned(),
+            own,
+            authority: Mutex::new(Arc::new(authority)),
+        })
+    }
+
+    /// Works with the CA; once more with the new one, if it turns out to have been rotated.
+    pub(super) fn with<T, E: MayBeRotation + From<Error>>(
+        &self,
+        now: u64,
+        work: impl Fn(&Authority) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let authority = self.authority();
+        match work(&authority) {
+            Err(error) if error.is_rotation() => work(&*self.reopened(&authority, now)?),
+            done => done,
+        }
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        self.authority
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Of many that find out at the same time, one opens it again.
+    fn reopened(&self, old: &Arc<Authority>, now: u64) -> Result<Arc<Authority>, Error> {
+        let mut current = self
+            .authority
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, old) {
+            *current = Arc::new(old.reopen(now)?);
+            tracing::info!("the CA was rotated: going on with the new one");
+        }
+        Ok(current.clone())
+    }
+
+    /// Signs revocation lists again that are due, and sees to our own certificate.
+    pub(super) fn upkeep(&self, now: u64) -> Result<(), Error> {
+        self.with(now, |authority| authority.refresh_crls(now))?;
+        self.see_to_own_certificate(now).map(|_| ())
+    }
+
+    /// Where our own certificate is: a good one, if we issue it.
+    pub(super) fn see_to_own_certificate(&self, now: u64) -> Result<LeafFiles, Error> {
+        let (name, sans) = match &self.own {
+            Own::Given(files) => return Ok(files.clone()),
+            Own::Issued { name, sans } => (name, sans),
+        };
+        let files = LeafFiles::new(&self.certs, Role::Ca, name);
+        self.with(now, |authority| {
+            if self.is_good(authority, &files, sans, now)? {
+                return Ok::<_, Error>(());
+            }
+            let request = Request {
+                sans: sans.clone(),
+                lifetime: LEAF_LIFETIME,
+                ..Request::new(Role::Ca, name.clone())
+            };
+            let issued = authority.issue(request, now)?;
+            tracing::info!(serial = %issued.serial, not_after = issued.validity.not_after, "issued a certificate to ourselves");
+            Ok(())
+        })?;
+        Ok(files)
+    }
+
+    /// Whether it is ours, by today's issuing CA, under these names, not revoked, and not past two thirds of its life.
+    fn is_good(
+        &self,
+        authority: &Authority,
+        files: &LeafFiles,
+        sans: &[San],
+        now: u64,
+    ) -> Result<bool, Error> {
+        let Some(chain) = disk::read_if_there(&files.certificate)? else {
+            return Ok(false);
+        };
+        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&chain)
+            .filter_map(Result::ok)
+            .collect();
+        let issuing = disk::read(&authority.files().issuing_certificate)?;
+        let issuing = CertificateDer::from_pem_slice(&issuing).ok();
+        let (Some(leaf), Some(above)) = (chain.first(), chain.get(1)) else {
+            return Ok(false);
+        };
+        let Ok(identity) = Identity::from_der(leaf) else {
+            return Ok(false);
+        };
+        let life = identity.not_after.saturating_sub(identity.not_before);
+        let names =
+            |sans: &[San]| -> BTreeSet<String> { sans.iter().map(San::to_string).collect() };
+        let serial = hex::encode(strip_sign(&identity.serial));
+        let live = authority
+            .ledger()
+            .exclusive(|book| book.find(&serial))?
+            .is_some_and(|entry| entry.is_live(now));
+        Ok(live
+            && issuing.as_ref() == Some(above)
+            && files.key.exists()
+            && now < identity.not_before + life / 3 * 2
+            && sans_of(leaf).is_some_and(|found| names(&found) == names(sans)))
+    }
+}

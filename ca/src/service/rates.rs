@@ -1,0 +1,181 @@
+//! How often anyone may try. Every attempt counts, good or bad.
+//!
+//! A token cannot be guessed at any rate. What these bound is work: a token attempt is a transaction, a renewal a row
+//! that stays. One address alone cannot use up what a name has.
+
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, MonotonicClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use lizmon_protocol::name::{NodeName, SpiffeId};
+
+/// So many attempts at once, and one more each `every`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// At once.
+    pub burst: NonZeroU32,
+    /// Then one each.
+    pub every: Duration,
+}
+
+/// The rates, each with its default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Joining, from one address: a whole site may stand behind one address translation.
+    pub joins_per_address: Rate,
+    /// Joining, as one name.
+    pub joins_per_name: Rate,
+    /// Renewing, as one holder: a renewal is due every few days.
+    pub renewals_per_holder: Rate,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        let rate = |burst: u32, every: Duration| Rate {
+            burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+            every,
+        };
+        Self {
+            joins_per_address: rate(100, Duration::from_millis(100)),
+            joins_per_name: rate(200, Duration::from_millis(50)),
+            renewals_per_holder: rate(30, Duration::from_secs(10)),
+        }
+    }
+}
+
+/// Keys of one kind that are remembered at once. What has its whole burst again is forgotten first.
+const KEYS_MAX: usize = 100_000;
+
+type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, MonotonicClock>;
+
+struct Keyed<K: Hash + Eq + Clone>(Limiter<K>);
+
+impl<K: Hash + Eq + Clone> Keyed<K> {
+    fn new(rate: Rate) -> Self {
+        let every = rate.every.max(Duration::from_nanos(1));
+        let quota = Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+        let store = HashMapStateStore::default();
+        Self(RateLimiter::new(
+            quota.allow_burst(rate.burst),
+            store,
+            MonotonicClock,
+        ))
+    }
+
+    fn take(&self, key: &K) -> Result<(), Duration> {
+        if self.0.len() >= KEYS_MAX {
+            self.0.retain_recent();
+            if self.0.len() >= KEYS_MAX {
+                return Err(Duration::from_secs(60));
+            }
+        }
+        self.0
+            .check_key(key)
+            .map_err(|early| early.wait_time_from(MonotonicClock.now()))
+    }
+
+    fn forget_the_idle(&self) {
+        self.0.retain_recent();
+        self.0.shrink_to_fit();
+    }
+}
+
+/// Counts attempts.
+pub(super) struct Rates {
+    addresses: Keyed<IpAddr>,
+    names: Keyed<NodeName>,
+    holders: Keyed<SpiffeId>,
+}
+
+impl Rates {
+    pub(super) fn new(limits: &RateLimits) -> Self {
+        Self {
+            addresses: Keyed::new(limits.joins_per_address),
+            names: Keyed::new(limits.joins_per_name),
+            holders: Keyed::new(limits.renewals_per_holder),
+        }
+    }
+
+    /// One attempt of an address, or how long to wait before the next.
+    pub(super) fn join_from(&self, address: IpAddr) -> Result<(), Duration> {
+        self.addresses.take(&network_of(address))
+    }
+
+    /// One attempt as a name.
+    pub(super) fn join_as(&self, name: &NodeName) -> Result<(), Duration> {
+        self.names.take(name)
+    }
+
+    /// One renewal.
+    pub(super) fn renew_as(&self, holder: &SpiffeId) -> Result<(), Duration> {
+        self.holders.take(holder)
+    }
+
+    pub(super) fn forget_the_idle(&self) {
+        self.addresses.forget_the_idle();
+        self.names.forget_the_idle();
+        self.holders.forget_the_idle();
+    }
+}
+
+/// Who has an IPv6 address has a /64 of them.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_share_a_rate() {
+        let cases = [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("::1", "::"),
+        ];
+        for (address, network) in cases {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(network_of(address).to_string(), network);
+        }
+    }
+
+    #[test]
+    fn each_key_has_its_own_burst() {
+        let limits = RateLimits {
+            joins_per_name: Rate {
+                burst: NonZeroU32::new(3).unwrap(),
+                every: Duration::from_secs(3600),
+            },
+            ..RateLimits::default()
+        };
+        let rates = Rates::new(&limits);
+        for name in ["web1", "db1"] {
+            let name = name.parse().unwrap();
+            for _ in 0..3 {
+                assert!(rates.join_as(&name).is_ok());
+            }
+            let wait = rates.join_as(&name).unwrap_err();
+            assert!(wait.as_secs() >= 3500, "{wait:?}");
+        }
+        rates.forget_the_idle();
+        assert!(rates.join_as(&"web1".parse().unwrap()).is_err());
+        assert!(rates.join_as(&"Web1".parse().unwrap()).is_ok());
+    }
+
+    /// Whoever floods from one address does not lock a name out for the others.
+    #[test]
+    fn a_name_refills_faster_than_an_address_can_use_it_up() {
+        let limits = RateLimits::default();
+        assert!(limits.joins_per_name.every < limits.joins_per_address.every);
+        assert!(limits.joins_per_name.burst > limits.joins_per_address.burst);
+    }
+}

@@ -1,0 +1,228 @@
+//! Answers that are no certificate: a status, and a line of text that says what to do (RFC 7030 section 4.2.3).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use governor::clock::MonotonicClock;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use lizmon_mtls::trust::Refusal as CertificateRefusal;
+
+use crate::enrol::{EnrolError, RenewalFlaw};
+use crate::error::Error;
+
+/// When to come again if nothing better is known.
+const RETRY_AFTER_SECS: u64 = 5;
+/// RFC 7617 section 2.
+const CHALLENGE: &str = r#"Basic realm="lizmon enrolment", charset="UTF-8""#;
+
+/// Why a request gets no certificate: what the client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No name and token, or none that are good.
+    Unauthorized(&'static str),
+    /// Who it is may not have this.
+    Forbidden(String),
+    /// The request is no request.
+    BadRequest(String),
+    /// The body is larger than any request is.
+    TooLarge,
+    /// The body took too long.
+    Timeout,
+    /// Too many attempts.
+    TooMany(Duration),
+    /// The CA cannot at present.
+    Unavailable,
+    /// No such route.
+    NotFound,
+    /// No such method.
+    Method(&'static str),
+}
+
+const TOKEN_NOT_GOOD: &str = "the join token is not good for this name: it is wrong, has ended, or was used with another key; \
+     make a new one with `lizctl join-token NAME`";
+
+impl Refusal {
+    /// Somebody tried without a token at all.
+    pub(super) const NO_TOKEN: Self = Self::Unauthorized(
+        "send the name and the join token as HTTP Basic credentials: curl -u NAME:TOKEN; \
+         `lizctl join-token NAME` makes a token",
+    );
+
+    /// What the client is told of a failure; the log hears more.
+    pub(super) fn of(error: &EnrolError) -> Self {
+        match error {
+            EnrolError::Request(error) => Self::BadRequest(error.to_string()),
+            EnrolError::Token(_) => Self::Unauthorized(TOKEN_NOT_GOOD),
+            EnrolError::Renewal(flaw) => Self::Forbidden(match flaw {
+                RenewalFlaw::NotNow => {
+                    "the certificate has ended: join anew with a token from `lizctl join-token NAME`"
+                        .to_owned()
+                }
+                flaw @ (RenewalFlaw::Unknown | RenewalFlaw::Revoked) => {
+                    format!("{flaw}: it does not renew; join anew with a token from `lizctl join-token NAME`")
+                }
+            }),
+            EnrolError::Ca(error @ Error::CaseTwin { .. }) => Self::Forbidden(error.to_string()),
+            EnrolError::Ca(_) => Self::Unavailable,
+        }
+    }
+
+    /// What the front door's judgement of the client's certificate means here.
+    pub(super) fn of_certificate(refusal: CertificateRefusal) -> Self {
+        Self::Forbidden(format!(
+            "{refusal}: it does not renew; join anew with a token from `lizctl join-token NAME`"
+        ))
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Unauthorized(text) => (*text).to_owned(),
+            Self::Forbidden(text) | Self::BadRequest(text) => text.clone(),
+            Self::TooLarge => "the body is too large for a signing request".to_owned(),
+            Self::Timeout => "the body took too long to arrive: send it again".to_owned(),
+            Self::TooMany(wait) => {
+                format!("too many attempts: try again in {} s", whole_secs(*wait))
+            }
+            Self::Unavailable => {
+                "nothing can be issued at present: try again, and see liz-ca's log if it lasts"
+                    .to_owned()
+            }
+            Self::NotFound => "there is nothing here: liz-ca has /.well-known/est/cacerts, simpleenroll and simplereenroll beside it, and /crl".to_owned(),
+            Self::Method(allow) => format!("this route takes {allow}"),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), self.text() + "\n").into_response();
+        let headers = response.headers_mut();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(CONTENT_TYPE, plain);
+        match self {
+            Self::Unauthorized(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+            }
+            Self::TooMany(wait) => {
+                headers.insert(RETRY_AFTER, whole_secs(wait).into());
+            }
+            Self::Unavailable => {
+                headers.insert(RETRY_AFTER, RETRY_AFTER_SECS.into());
+            }
+            Self::Method(allow) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            _ => (),
+        }
+        response
+    }
+}
+
+/// At least one: "0 s" would be an invitation.
+fn whole_secs(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// Lines of refusals, at a bounded rate: a stranger must not fill the disk.
+pub(super) struct RefusalLog {
+    pace: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
+    unsaid: AtomicU64,
+}
+
+impl Default for RefusalLog {
+    fn default() -> Self {
+        let quota = Quota::per_second(std::num::NonZeroU32::MIN);
+        let burst = std::num::NonZeroU32::new(30).unwrap_or(std::num::NonZeroU32::MIN);
+        Self {
+            pace: RateLimiter::direct_with_clock(quota.allow_burst(burst), MonotonicClock),
+            unsaid: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RefusalLog {
+    /// Runs `say` with the number of refusals that were not said before it, or counts this one.
+    pub(super) fn say(&self, say: impl FnOnce(u64)) {
+        if self.pace.check().is_ok() {
+            say(self.unsaid.swap(0, Ordering::Relaxed));
+        } else {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_says_what_its_status_asks_for() {
+        let wait = Duration::from_millis(1500);
+        let cases = [
+            (Refusal::NO_TOKEN, 401, "www-authenticate", "Basic realm="),
+            (
+                Refusal::Unauthorized(TOKEN_NOT_GOOD),
+                401,
+                "www-authenticate",
+                "Basic realm=",
+            ),
+            (
+                Refusal::Forbidden("no".into()),
+                403,
+                "content-type",
+                "text/plain",
+            ),
+            (
+                Refusal::BadRequest("no".into()),
+                400,
+                "content-type",
+                "text/plain",
+            ),
+            (Refusal::TooLarge, 413, "content-type", "text/plain"),
+            (Refusal::Timeout, 408, "content-type", "text/plain"),
+            (Refusal::TooMany(wait), 429, "retry-after", "2"),
+            (Refusal::TooMany(Duration::ZERO), 429, "retry-after", "1"),
+            (Refusal::Unavailable, 503, "retry-after", "5"),
+            (Refusal::NotFound, 404, "content-type", "text/plain"),
+            (Refusal::Method("GET, HEAD"), 405, "allow", "GET, HEAD"),
+        ];
+        for (refusal, status, header, value) in cases {
+            let response = refusal.clone().into_response();
+            assert_eq!(response.status(), status, "{refusal:?}");
+            let got = response.headers()[header].to_str().unwrap();
+            assert!(got.starts_with(value), "{refusal:?}: {got}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_instead() {
+        let log = RefusalLog::default();
+        let mut said = Vec::new();
+        for _ in 0..100 {
+            log.say(|unsaid| said.push(unsaid));
+        }
+        assert!((30..40).contains(&said.len()), "{}", said.len());
+        assert_eq!(
+            log.unsaid.load(Ordering::Relaxed) as usize + said.len(),
+            100
+        );
+    }
+}

@@ -1,0 +1,335 @@
+//! Routes: who may try, then what they send, then the office.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{ConnectInfo, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderName, Request, request};
+use http_body_util::BodyExt;
+use lizmon_mtls::Clock;
+use lizmon_mtls::connection::Connection;
+use lizmon_mtls::identity::Identity;
+use lizmon_mtls::trust::TrustReader;
+use lizmon_protocol::enrol;
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::route::{HEALTHZ, READYZ};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::blocking;
+use super::office::{MayBeRotation, Office};
+use super::rates::Rates;
+use super::refusal::{Refusal, RefusalLog};
+use crate::authority::Authority;
+use crate::disk;
+use crate::enrol::{EnrolError, Enrolled};
+use crate::error::Error;
+use crate::est;
+
+/// Largest body: four times the request with the largest key that is taken.
+const BODY_BYTES_MAX: usize = 16 << 10;
+/// How much of a body that is too large is read and thrown away, so that the answer arrives.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
+/// Requests that work with the ledger or wait for it at one time. It does one thing at a time, in a few milliseconds.
+const WAITING_MAX: usize = 256;
+/// RFC 7030 section 4.1.3, and RFC 8951: what the body is, whatever it says.
+const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
+
+static ROOM: Semaphore = Semaphore::const_new(WAITING_MAX);
+
+/// What the handlers work with.
+pub(super) struct App {
+    pub(super) office: Arc<Office>,
+    pub(super) trust: TrustReader,
+    pub(super) rates: Rates,
+    pub(super) refusals: RefusalLog,
+    pub(super) body_timeout: Duration,
+    pub(super) clock: Clock,
+}
+
+type Shared = State<Arc<App>>;
+
+/// All routes.
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(enrol::CACERTS, only("GET, HEAD", get(ca_certificates)))
+        .route(enrol::CRL, only("GET, HEAD", get(revocation_lists)))
+        .route(HEALTHZ, only("GET, HEAD", get(health)))
+        .route(READYZ, only("GET, HEAD", get(ready)))
+        .fallback(|| async { Refusal::NotFound })
+        // Those above have no use for a body, those below read it themselves.
+        .layer(from_fn(discard_body))
+        .route(enrol::SIMPLE_ENROLL, only("POST", post(simple_enroll)))
+        .route(enrol::SIMPLE_REENROLL, only("POST", post(simple_reenroll)))
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a request panicked; the others go on");
+            Refusal::Unavailable.into_response()
+        }))
+        .with_state(app)
+}
+
+/// The route's methods, and an answer for all others that names them.
+fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    methods.fallback(move |mut request: Request<Body>| async move {
+        let headers = request.headers().clone();
+        discard(&headers, request.body_mut()).await;
+        Refusal::Method(allow)
+    })
+}
+
+/// RFC 7030 section 4.1: roots and issuing CAs that are trusted now.
+async fn ca_certificates(State(app): Shared) -> Result<Response, Refusal> {
+    let found = at_the_office(&app, Authority::ca_certificates).await?;
+    let found = found.map_err(|error| cannot(&app, &error))?;
+    in_pkcs7(&app, &found)
+}
+
+/// A first certificate: RFC 7030 section 4.2.1.
+async fn simple_enroll(
+    State(app): Shared,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&app, &parts.headers, body).await?;
+    app.rates
+        .join_from(address.ip())
+        .map_err(Refusal::TooMany)?;
+    let (name, token) = basic_credentials(&parts.headers).ok_or(Refusal::NO_TOKEN)?;
+    app.rates.join_as(&name).map_err(Refusal::TooMany)?;
+    let der = est::read_request(&body).map_err(|error| Refusal::BadRequest(error.to_string()))?;
+    let now = (app.clock)();
+    let holder = name.clone();
+    let enrolled = at_the_office(&app, move |authority| {
+        authority.enrol(&holder, &token, &der, now)
+    })
+    .await?;
+    answer(&app, enrolled, address.ip(), name.as_str())
+}
+
+/// The next certificate, by the current one: RFC 7030 section 4.2.2.
+async fn simple_reenroll(
+    State(app): Shared,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&app, &parts.headers, body).await?;
+    let current = current_certificate(&app, &parts)?;
+    app.rates
+        .renew_as(&current.spiffe_id)
+        .map_err(Refusal::TooMany)?;
+    let der = est::read_request(&body).map_err(|error| Refusal::BadRequest(error.to_string()))?;
+    let now = (app.clock)();
+    let holder = current.spiffe_id.to_string();
+    let enrolled =
+        at_the_office(&app, move |authority| authority.renew(&current, &der, now)).await?;
+    answer(&app, enrolled, address.ip(), &holder)
+}
+
+/// The certificate of this very connection, judged by the trust of this moment.
+fn current_certificate(app: &App, parts: &request::Parts) -> Result<Identity, Refusal> {
+    let connection = parts.extensions.get::<Arc<Connection>>();
+    let trust = app.trust.current();
+    let peer = connection.and_then(|connection| connection.peer(&trust, (app.clock)()));
+    match peer {
+        Some(Ok(peer)) => Ok(peer.identity.clone()),
+        Some(Err(refusal)) => Err(Refusal::of_certificate(refusal)),
+        None => Err(Refusal::Forbidden(
+            "renewal takes the current certificate by mutual TLS: curl --cert CERT --key KEY; \
+             who has none joins with a token from `lizctl join-token NAME`"
+                .to_owned(),
+        )),
+    }
+}
+
+fn answer(
+    app: &App,
+    enrolled: Result<Enrolled, EnrolError>,
+    address: IpAddr,
+    who: &str,
+) -> Result<Response, Refusal> {
+    let enrolled = enrolled.map_err(|error| {
+        app.refusals.say(|unsaid| {
+            tracing::warn!(%address, who, unsaid, error = &error as &dyn std::error::Error, "refused");
+        });
+        Refusal::of(&error)
+    })?;
+    tracing::info!(%address, holder = %enrolled.spiffe_id, serial = enrolled.serial, not_after = enrolled.not_after,
+                   again = enrolled.again, "issued");
+    // RFC 7030 section 4.2.3: only the certificate that was issued. What is above it is at cacerts.
+    in_pkcs7(app, &[enrolled.der])
+}
+
+/// The current lists, as `certs/crl.pem` has them.
+async fn revocation_lists(State(app): Shared) -> Result<Response, Refusal> {
+    let pem = at_the_office(&app, |authority| disk::read(&authority.files().crl)).await?;
+    let pem = pem.map_err(|error| cannot(&app, &error))?;
+    let kind = (CONTENT_TYPE, "application/x-pem-file");
+    Ok(([kind, (CACHE_CONTROL, "no-cache")], pem).into_response())
+}
+
+/// The process lives.
+async fn health() -> Response {
+    status_json(r#"{"status":"ok"}"#)
+}
+
+/// The CA can be worked with, and can sign.
+async fn ready(State(app): Shared) -> Result<Response, Refusal> {
+    let now = (app.clock)();
+    let ready = at_the_office(&app, move |authority| authority.check_ready(now)).await?;
+    ready.map_err(|error| cannot(&app, &error))?;
+    Ok(status_json(r#"{"status":"ok"}"#))
+}
+
+fn status_json(text: &'static str) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+fn in_pkcs7(app: &App, certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {
+    let body = est::certificates_body(certificates).map_err(|error| cannot(app, &error))?;
+    let kind = (CONTENT_TYPE, enrol::MEDIA_TYPE_CERTIFICATES);
+    Ok(([kind, (TRANSFER_ENCODING, "base64")], body).into_response())
+}
+
+/// Works with the CA beside the event loop, if there is room.
+async fn at_the_office<T, E>(
+    app: &App,
+    work: impl Fn(&Authority) -> Result<T, E> + Send + 'static,
+) -> Result<Result<T, E>, Refusal>
+where
+    T: Send + 'static,
+    E: MayBeRotation + From<Error> + Send + 'static,
+{
+    let _room = ROOM.try_acquire().map_err(|_| Refusal::Unavailable)?;
+    let (office, now) = (app.office.clone(), (app.clock)());
+    blocking(move || office.with(now, work))
+        .await
+        .map_err(|error| cannot(app, &error))
+}
+
+fn cannot(app: &App, error: &(dyn std::error::Error + 'static)) -> Refusal {
+    app.refusals
+        .say(|unsaid| tracing::error!(error, unsaid, "nothing can be issued"));
+    Refusal::Unavailable
+}
+
+/// RFC 7617: name and token. A token holds no colon, and neither does a name.
+fn basic_credentials(headers: &HeaderMap) -> Option<(NodeName, String)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, packed) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(packed.trim()).ok()?).ok()?;
+    let (name, token) = text.split_once(':')?;
+    Some((name.parse().ok()?, token.to_owned()))
+}
+
+/// The whole body, bounded in bytes and in time.
+async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Refusal> {
+    let announced = body.size_hint().lower();
+    if announced > BODY_BYTES_MAX as u64 && headers.contains_key(EXPECT) {
+        // Nothing was sent yet: RFC 9110 section 10.1.1.
+        return Err(Refusal::TooLarge);
+    }
+    let mut taken = BytesMut::new();
+    let mut seen: usize = 0;
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(Refusal::BadRequest("the body broke off".to_owned()));
+            };
+            let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+            seen += data.len();
+            if seen <= BODY_BYTES_MAX {
+                taken.extend_from_slice(data);
+            } else if seen > DISCARDED_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(app.body_timeout, all)
+        .await
+        .map_err(|_| Refusal::Timeout)??;
+    if seen > BODY_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(taken.freeze())
+}
+
+async fn discard_body(mut request: Request<Body>, next: Next) -> Response {
+    let headers = request.headers().clone();
+    discard(&headers, request.body_mut()).await;
+    next.run(request).await
+}
+
+/// Reads and throws away a body that nobody wants: closing a connection with bytes unread makes the system reset it, and
+/// the client would lose the answer.
+async fn discard(headers: &HeaderMap, body: &mut Body) {
+    if body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
+    let mut left = DISCARDED_BYTES_MAX;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _out_of_time_or_not = tokio::time::timeout(super::BODY_TIMEOUT, all).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_are_name_and_token() {
+        let pack = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        let cases = [
+            (pack("web1:secret"), Some(("web1", "secret"))),
+            (pack("web1:a:b"), Some(("web1", "a:b"))),
+            (pack("web1:"), Some(("web1", ""))),
+            (
+                pack("web1:secret").replace("Basic", "bASIC"),
+                Some(("web1", "secret")),
+            ),
+            (pack("web1"), None),
+            (pack(":secret"), None),
+            (pack("../x:secret"), None),
+            (pack("we b1:secret"), None),
+            ("Basic".to_owned(), None),
+            ("Basic ".to_owned(), None),
+            ("Basic !!!".to_owned(), None),
+            (
+                format!("Basic {}", STANDARD.encode([0xff, b':', b'x'])),
+                None,
+            ),
+            (pack("web1:secret").replace("Basic", "Bearer"), None),
+            (String::new(), None),
+        ];
+        for (value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            let got = basic_credentials(&headers);
+            let got = got.as_ref().map(|(name, token)| (name.as_str(), &**token));
+            assert_eq!(got, expected, "{value}");
+        }
+        assert_eq!(basic_credentials(&HeaderMap::new()), None);
+    }
+}

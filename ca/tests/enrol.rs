@@ -1,0 +1,299 @@
+//! Join tokens and renewals against the ledger: who gets a certificate, and who never does.
+
+use std::time::Duration;
+
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request};
+use lizmon_ca::crl::Reason;
+use lizmon_ca::enrol::{EnrolError, Enrolled, LEAF_LIFETIME, RenewalFlaw, TOKEN_TTL, TokenFlaw};
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::enrol::JoinToken;
+use lizmon_protocol::name::{NodeName, Role};
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+
+struct House {
+    _dir: TempDir,
+    ca: Authority,
+}
+
+impl House {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certs = dir.path().join("certs");
+        let ca = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+        Self { _dir: dir, ca }
+    }
+
+    fn token(&self, name: &str) -> JoinToken {
+        self.ca
+            .make_join_token(Role::Node, &named(name), TOKEN_TTL, NOW)
+            .unwrap()
+    }
+
+    fn enrol(&self, token: &JoinToken, request: &[u8], now: u64) -> Result<Enrolled, EnrolError> {
+        self.ca.enrol(token.name(), token.as_str(), request, now)
+    }
+
+    fn joined(&self, name: &str) -> Enrolled {
+        self.enrol(&self.token(name), &request(), NOW).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, token: &JoinToken, request: &[u8], now: u64, expected: TokenFlaw) {
+        match self.enrol(token, request, now) {
+            Err(EnrolError::Token(flaw)) => assert_eq!(flaw, expected),
+            other => panic!("{other:?}, expected {expected:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn no_renewal(&self, of: &Enrolled, now: u64, expected: RenewalFlaw) {
+        match self.ca.renew(&identity(&of.der), &request(), now) {
+            Err(EnrolError::Renewal(flaw)) => assert_eq!(flaw, expected),
+            other => panic!("{other:?}, expected {expected:?}"),
+        }
+    }
+
+    fn renewed(&self, of: &Enrolled, now: u64) -> Enrolled {
+        self.ca.renew(&identity(&of.der), &request(), now).unwrap()
+    }
+}
+
+fn named(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+fn identity(der: &[u8]) -> Identity {
+    Identity::from_der(der).unwrap()
+}
+
+/// A signing request of a new key.
+fn request() -> Vec<u8> {
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    request.der().to_vec()
+}
+
+#[test]
+fn a_token_gives_its_name_one_certificate() {
+    let house = House::new();
+    let token = house.token("web1");
+    let (first, other) = (request(), request());
+    let got = house.enrol(&token, &first, NOW + 1).unwrap();
+    assert_eq!(
+        got.spiffe_id.to_string(),
+        "spiffe://lizmon.internal/node/web1"
+    );
+    assert_eq!(got.not_after, NOW + 1 + LEAF_LIFETIME.as_secs());
+    assert_eq!(identity(&got.der).spiffe_id, got.spiffe_id);
+    assert!(!got.again);
+    // The answer was lost: the same key gets the same certificate, another key nothing.
+    let again = house.enrol(&token, &first, NOW + 60).unwrap();
+    assert_eq!((again.serial, again.der), (got.serial, got.der));
+    assert!(again.again);
+    house.refused(&token, &other, NOW + 60, TokenFlaw::Used);
+    // Not even that once the token has ended.
+    let end = NOW + TOKEN_TTL.as_secs();
+    assert!(house.enrol(&token, &first, end - 1).is_ok());
+    house.refused(&token, &first, end, TokenFlaw::Ended);
+    let entries = house.ca.entries().unwrap();
+    assert_eq!(entries.len(), 3, "root, issuing CA, and one leaf");
+    assert!(
+        entries[2].issued_by.starts_with("join token "),
+        "{}",
+        entries[2].issued_by
+    );
+    house.ca.verify_audit(None).unwrap();
+}
+
+#[test]
+fn tokens_that_are_not_good() {
+    let house = House::new();
+    let (token, other) = (house.token("web1"), house.token("web2"));
+    let secret = token.as_str().rsplit_once('.').unwrap().1;
+    let made_up = JoinToken::new(named("web1"), [7; 32]);
+    house.refused(&made_up, &request(), NOW, TokenFlaw::Unknown);
+    for (name, text) in [
+        ("web1", other.as_str()),
+        ("web2", token.as_str()),
+        ("Web1", token.as_str()),
+        ("web1", secret),
+        ("web1", &token.as_str().to_uppercase()),
+        ("web1", &format!("{} ", token.as_str())),
+        ("web1", ""),
+    ] {
+        let got = house.ca.enrol(&named(name), text, &request(), NOW);
+        assert!(
+            matches!(got, Err(EnrolError::Token(TokenFlaw::Unknown))),
+            "{name} {text}: {got:?}"
+        );
+    }
+    house.refused(
+        &token,
+        &request(),
+        NOW + TOKEN_TTL.as_secs(),
+        TokenFlaw::Ended,
+    );
+    // A request that is none does not use it up.
+    let got = house.enrol(&token, b"no request", NOW);
+    assert!(matches!(got, Err(EnrolError::Request(_))), "{got:?}");
+    assert!(house.enrol(&token, &request(), NOW).is_ok());
+}
+
+#[test]
+fn tokens_that_are_not_made() {
+    let house = House::new();
+    house.joined("web1");
+    let make = |role, name: &str, ttl| house.ca.make_join_token(role, &named(name), ttl, NOW);
+    let day = Duration::from_secs(86_400);
+    for (role, name, ttl) in [
+        (Role::Receiver, "r1", TOKEN_TTL),
+        (Role::Ca, "ca1", TOKEN_TTL),
+        (Role::Node, "web2", Duration::ZERO),
+        (Role::Node, "web2", 7 * day + Duration::from_secs(1)),
+        (Role::Node, "WEB1", TOKEN_TTL),
+    ] {
+        assert!(make(role, name, ttl).is_err(), "{role} {name} {ttl:?}");
+    }
+    assert!(make(Role::Node, "web2", 7 * day).is_ok());
+    assert!(make(Role::Reader, "WEB1", TOKEN_TTL).is_ok());
+    // Two names that differ by case, each with a token: the first to come has it.
+    let (small, big) = (house.token("db1"), house.token("DB1"));
+    assert!(house.enrol(&small, &request(), NOW).is_ok());
+    let got = house.enrol(&big, &request(), NOW);
+    assert!(
+        matches!(got, Err(EnrolError::Ca(Error::CaseTwin { .. }))),
+        "{got:?}"
+    );
+}
+
+#[test]
+fn no_secret_is_in_the_ledger() {
+    let house = House::new();
+    let token = house.token("web1");
+    let got = house.enrol(&token, &request(), NOW).unwrap();
+    let secret = token.as_str().rsplit_once('.').unwrap().1;
+    for name in ["ledger.db", "ledger.db-wal"] {
+        let path = house.ca.files().ledger.with_file_name(name);
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(secret), "{name}");
+    }
+    let log = house.ca.audit_log().unwrap();
+    assert!(log.iter().any(|line| line.details.contains(&got.serial)));
+    assert!(log.iter().all(|line| !line.details.contains(secret)));
+}
+
+#[test]
+fn a_revocation_ends_tokens_and_what_they_gave() {
+    let house = House::new();
+    let (used, unused) = (house.token("web1"), house.token("web1"));
+    let first = request();
+    let old = house.enrol(&used, &first, NOW).unwrap();
+    house
+        .ca
+        .revoke_holder(Role::Node, &named("web1"), Reason::KeyCompromise, NOW)
+        .unwrap();
+    house.refused(&used, &first, NOW, TokenFlaw::Ended);
+    house.refused(&unused, &request(), NOW, TokenFlaw::Ended);
+    house.no_renewal(&old, NOW, RenewalFlaw::Revoked);
+    // Issued anew, it is somebody again; the old one stays what it is.
+    let new = house.joined("web1");
+    assert!(house.ca.renew(&identity(&new.der), &request(), NOW).is_ok());
+    house.no_renewal(&old, NOW, RenewalFlaw::Revoked);
+    // By number, the token is left; what it was used for does not come again.
+    let token = house.token("db1");
+    let got = house.enrol(&token, &first, NOW).unwrap();
+    house
+        .ca
+        .revoke(&got.serial.parse().unwrap(), Reason::Unspecified, NOW)
+        .unwrap();
+    house.refused(&token, &first, NOW, TokenFlaw::CertificateOver);
+    house.ca.verify_audit(None).unwrap();
+}
+
+#[test]
+fn a_certificate_renews_as_the_same_holder() {
+    let house = House::new();
+    let mut request_of_receiver = Request::new(Role::Receiver, named("main"));
+    request_of_receiver.sans = ["localhost", "192.0.2.7", "2001:db8::7"]
+        .map(|san| san.parse().unwrap())
+        .to_vec();
+    request_of_receiver.key = KeySource::Csr(request());
+    let issued = house.ca.issue(request_of_receiver, NOW).unwrap();
+    let first = house.ca.entries().unwrap().pop().unwrap();
+    assert_eq!(first.serial, issued.serial.to_string());
+    let (_, pem) = x509_parser::pem::parse_x509_pem(first.pem.as_bytes()).unwrap();
+    let got = house
+        .ca
+        .renew(&identity(&pem.contents), &request(), NOW)
+        .unwrap();
+    assert_eq!(got.spiffe_id, issued.spiffe_id);
+    assert_eq!(got.not_after, NOW + LEAF_LIFETIME.as_secs());
+    let names = |der: &[u8]| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        format!("{:?}", names.value.general_names)
+    };
+    assert_eq!(names(&got.der), names(&pem.contents));
+    let entry = house.ca.entries().unwrap().pop().unwrap();
+    assert_eq!(entry.renews, Some(first.serial));
+    house.ca.verify_audit(None).unwrap();
+}
+
+#[test]
+fn certificates_that_do_not_renew() {
+    let (house, other) = (House::new(), House::new());
+    let got = house.joined("web1");
+    house.no_renewal(&other.joined("web1"), NOW, RenewalFlaw::Unknown);
+    house.no_renewal(&got, got.not_after + 1, RenewalFlaw::NotNow);
+    house.no_renewal(&got, NOW - 301, RenewalFlaw::NotNow);
+    assert!(
+        house
+            .ca
+            .renew(&identity(&got.der), b"no request", NOW)
+            .is_err()
+    );
+    // The number of a certificate that is in the ledger, on another's certificate.
+    let mut forged = identity(&other.joined("web1").der);
+    forged.serial = identity(&got.der).serial;
+    let refused = house.ca.renew(&forged, &request(), NOW);
+    assert!(matches!(
+        refused,
+        Err(EnrolError::Renewal(RenewalFlaw::Unknown))
+    ));
+    assert!(
+        house
+            .ca
+            .renew(&identity(&got.der), &request(), got.not_after)
+            .is_ok()
+    );
+}
+
+/// A thief of a key renews before the revocation: what came of that renews no more either.
+#[test]
+fn a_revoked_certificate_spoils_those_that_follow_it() {
+    for (reason, spoils) in [(Reason::KeyCompromise, true), (Reason::Superseded, false)] {
+        let house = House::new();
+        let first = house.joined("web1");
+        let second = house.renewed(&first, NOW);
+        let third = house.renewed(&second, NOW);
+        house
+            .ca
+            .revoke(&first.serial.parse().unwrap(), reason, NOW)
+            .unwrap();
+        house.no_renewal(&first, NOW, RenewalFlaw::Revoked);
+        for follower in [&second, &third] {
+            if spoils {
+                house.no_renewal(follower, NOW, RenewalFlaw::Revoked);
+            } else {
+                house.renewed(follower, NOW);
+            }
+        }
+    }
+}
