@@ -21,6 +21,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod oauth;
+mod oauth_clients;
 mod pipeline;
 mod programs;
 mod strangers;
