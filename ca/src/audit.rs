@@ -181,6 +181,14 @@ pub enum Flaw {
         "no line tells of the certificate {0}: the end of the log is missing, or the ledger was written to"
     )]
     Untold(String),
+    /// A line about a certificate that is not in the ledger.
+    #[error("line {number} tells of the certificate {serial}, which is not in the ledger any more")]
+    Lost {
+        /// The line.
+        number: u64,
+        /// The certificate.
+        serial: String,
+    },
     /// A revocation that the certificates know nothing of, or the other way round.
     #[error("log and ledger disagree about whether the certificate {0} is revoked")]
     Disputed(String),
@@ -221,6 +229,7 @@ pub(crate) fn verify(
 }
 
 fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
+    let known: HashSet<&str> = entries.iter().map(|entry| entry.serial.as_str()).collect();
     let (mut told, mut revoked) = (HashSet::new(), HashSet::new());
     for line in lines {
         let details: Value = serde_json::from_str(&line.details).unwrap_or_default();
@@ -233,6 +242,15 @@ fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
                 .collect(),
             _ => Vec::new(),
         };
+        if let Some(lost) = serials
+            .iter()
+            .find(|serial| !known.contains(serial.as_str()))
+        {
+            return Err(Flaw::Lost {
+                number: line.number,
+                serial: lost.clone(),
+            });
+        }
         if line.what == Deed::Revoke.as_str() {
             revoked.extend(serials);
         } else {
@@ -355,8 +373,15 @@ mod tests {
             Err(Flaw::Disputed("01".into())),
         );
         check(
-            |_, entries| entries[3].serial = "03".into(),
+            |_, entries| entries.push(Entry::for_test("03", Profile::Root)),
             Err(Flaw::Untold("03".into())),
+        );
+        check(
+            |_, entries| drop(entries.pop()),
+            Err(Flaw::Lost {
+                number: 3,
+                serial: "02".into(),
+            }),
         );
     }
 

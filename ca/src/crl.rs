@@ -59,6 +59,11 @@ impl Reason {
         }
     }
 
+    /// The reason with this number, if it is one of ours.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
     /// The number in the CRL.
     pub(crate) fn code(self) -> u8 {
         self.encoded() as u8
@@ -149,9 +154,7 @@ pub(crate) fn named_from(now: u64) -> u64 {
 }
 
 fn named(row: &RevokedRow) -> Result<RevokedCertParams, Error> {
-    let reason = Reason::ALL
-        .into_iter()
-        .find(|reason| Some(reason.code()) == row.reason);
+    let reason = row.reason.and_then(Reason::from_code);
     Ok(RevokedCertParams {
         serial_number: SerialNumber::from_slice(row.serial.parse::<Serial>()?.as_bytes()),
         revocation_time: date(row.revoked_at)?,

@@ -15,6 +15,7 @@ use x509_parser::revocation_list::RevokedCertificate;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 
 use crate::key::{self, sha256_hex};
+use crate::passphrase;
 use crate::signer::{strip_sign, validity};
 
 /// One part of a file. Times are epoch seconds, numbers of bytes are lower-case hex.
@@ -68,6 +69,11 @@ pub enum Item {
         key: String,
         /// Of the subject public key info: compare it with the certificate's.
         key_sha256: String,
+    },
+    /// A private key under a passphrase.
+    EncryptedPrivateKey {
+        /// `PBES2, scrypt, AES-256-CBC` and so on.
+        encryption: String,
     },
     /// A revocation list.
     Crl {
@@ -133,12 +139,13 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
         .collect::<Result<_, _>>()
         .map_err(|_| InspectError::Pem)?;
     if sections.is_empty() {
-        let item = certificate(bytes)
+        let item = encrypted_key(bytes)
+            .or_else(|| certificate(bytes))
             .or_else(|| crl(bytes))
             .or_else(|| signing_request(bytes));
         return item.map(|item| vec![item]).ok_or(InspectError::Nothing);
     }
-    let mut items = Vec::new();
+    let mut items: Vec<Item> = encrypted_key(bytes).into_iter().collect();
     for (index, (kind, der)) in sections.into_iter().enumerate() {
         let (item, what) = match kind {
             SectionKind::Certificate => (certificate(&der), "certificate"),
@@ -155,6 +162,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
         return Err(InspectError::Nothing);
     }
     Ok(items)
+}
+
+fn encrypted_key(pem: &[u8]) -> Option<Item> {
+    let encryption = passphrase::scheme(pem)?;
+    Some(Item::EncryptedPrivateKey { encryption })
 }
 
 fn certificate(der: &[u8]) -> Option<Item> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pkcs8::der::pem::PemLabel;
-use pkcs8::pkcs5::pbes2::{EncryptionScheme, Parameters, Salt, ScryptParams};
+use pkcs8::pkcs5::pbes2::{EncryptionScheme, Kdf, Parameters, Salt, ScryptParams};
 use pkcs8::{EncryptedPrivateKeyInfoOwned, LineEnding, SecretDocument};
 use rcgen::KeyPair;
 use rustls_pki_types::PrivateKeyDer;
@@ -161,6 +161,31 @@ pub(crate) fn write_key(
 pub(crate) fn is_sealed(pem: &[u8]) -> bool {
     let label = EncryptedPrivateKeyInfoOwned::PEM_LABEL.as_bytes();
     pem.windows(label.len()).any(|window| window == label)
+}
+
+/// How the encrypted key of a PEM file is encrypted, `None` if there is none that can be read.
+pub(crate) fn scheme(pem: &[u8]) -> Option<String> {
+    let pem = std::str::from_utf8(pem).ok()?;
+    let at = pem.find("-----BEGIN ENCRYPTED PRIVATE KEY-----")?;
+    let (_, document) = SecretDocument::from_pem(&pem[at..]).ok()?;
+    let info: EncryptedPrivateKeyInfoOwned = document.decode_msg().ok()?;
+    let Some(parameters) = info.encryption_algorithm.pbes2() else {
+        return Some("PBES1".to_owned());
+    };
+    let derivation = match parameters.kdf {
+        Kdf::Scrypt(_) => "scrypt",
+        Kdf::Pbkdf2(_) => "PBKDF2",
+        _ => "another derivation",
+    };
+    let cipher = match parameters.encryption {
+        EncryptionScheme::Aes256Cbc { .. } => "AES-256-CBC",
+        EncryptionScheme::Aes256Gcm { .. } => "AES-256-GCM",
+        EncryptionScheme::Aes192Cbc { .. } => "AES-192-CBC",
+        EncryptionScheme::Aes128Cbc { .. } => "AES-128-CBC",
+        EncryptionScheme::Aes128Gcm { .. } => "AES-128-GCM",
+        _ => "another cipher",
+    };
+    Some(format!("PBES2, {derivation}, {cipher}"))
 }
 
 fn seal(der: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<String>, Error> {

@@ -11,14 +11,19 @@ use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
-use crate::{ask, audit, push, shell, up};
+use crate::secret::Keys;
+use crate::{ask, audit, log, push, revoke, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
     /// The folder of certificates, keys and the ledger.
     pub(crate) certs: PathBuf,
+    /// How the CA's keys are come by.
+    pub(crate) keys: Keys,
     /// Seconds since 1970 UTC.
     pub(crate) clock: fn() -> u64,
+    /// The same with all its fractions, for what is measured.
+    pub(crate) stopwatch: fn() -> Duration,
 }
 
 #[derive(Debug, Parser)]
@@ -52,6 +57,8 @@ pub(crate) struct Global {
         default_value = "certs"
     )]
     pub(crate) certs: PathBuf,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
     /// How log lines on stderr look; RUST_LOG says which there are
     #[arg(
         long,
@@ -97,6 +104,22 @@ pub(crate) enum Command {
     /// List every certificate that was issued
     #[command(after_help = "Examples:\n  lizctl list\n  lizctl list --expiring 7d --json")]
     List(List),
+    /// End all certificates of a holder, or one, and tell receivers
+    #[command(
+        after_help = "Examples:\n  lizctl revoke web1 --reason key-compromise\n  \
+                      lizctl revoke alice --role reader --receiver https://r1:8443 --receiver https://r2:8443 \\\n    \
+                      --cert certs/operators/olga.crt --key certs/operators/olga.key --ca certs/root.crt\n  \
+                      lizctl revoke --serial 5f0e6a0c7a3b4c5d8e9f00112233aabb"
+    )]
+    Revoke(revoke::Revoke),
+    /// Show the CA's audit log: who did what, and when
+    #[command(after_help = "Example: lizctl audit-log --json")]
+    AuditLog(log::AuditLog),
+    /// Check that no line of the CA's audit log was changed, taken out or cut off
+    #[command(
+        after_help = "Example: lizctl verify-audit --head 42:9f86d0…, as an earlier run printed it"
+    )]
+    VerifyAudit(log::VerifyAudit),
     /// Show what a certificate, key, revocation list or signing request says
     #[command(after_help = "Example: lizctl inspect certs/nodes/web1.crt")]
     Inspect(OneFile),
@@ -151,6 +174,12 @@ pub(crate) struct InitCa {
     /// Below which all identities live: spiffe://DOMAIN/ROLE/NAME
     #[arg(long, env = "LIZMON_TRUST_DOMAIN", value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
     pub(crate) trust_domain: TrustDomain,
+    /// Encrypt the CA's keys with a passphrase that is asked for; --passphrase-file alone does it too
+    #[arg(long, env = "LIZMON_ENCRYPT", value_parser = FalseyValueParser::new())]
+    pub(crate) encrypt: bool,
+    /// Write the root's key into this folder, which can be taken away, and not into --certs
+    #[arg(long, env = "LIZMON_OFFLINE_ROOT", value_name = "DIR")]
+    pub(crate) offline_root: Option<PathBuf>,
     /// How long the root lives
     #[arg(long, env = "LIZMON_ROOT_DAYS", value_name = "DAYS", default_value = "3650", value_parser = days())]
     pub(crate) root_days: u32,
@@ -236,6 +265,9 @@ pub(crate) struct List {
     /// Only holders whose newest certificate ends within this time, or has ended
     #[arg(long, env = "LIZMON_EXPIRING", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) expiring: Option<Duration>,
+    /// Only what was revoked
+    #[arg(long, env = "LIZMON_REVOKED", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
+    pub(crate) revoked: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }

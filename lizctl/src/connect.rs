@@ -37,6 +37,43 @@ impl Connect {
     }
 }
 
+/// The receivers that are told of a new revocation list, if any, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Receivers {
+    /// A receiver that is told at once: https://HOST:8443; may be given several times
+    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver,
+          value_delimiter = ',', requires_all = ["cert", "key", "ca"])]
+    urls: Vec<BaseUrl>,
+    /// An operator's certificate, followed by the issuing one (PEM): certs/operators/NAME.crt
+    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The private key to it (PEM): certs/operators/NAME.key
+    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The root certificate that the receivers' certificates must lead to (PEM): certs/root.crt
+    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Receivers {
+    /// Reads and checks the files, once for each receiver; nothing is sent yet.
+    pub(crate) fn clients(&self, now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
+        let (Some(cert), Some(key), Some(ca)) = (&self.cert, &self.key, &self.ca) else {
+            return Ok(Vec::new());
+        };
+        let credentials = Credentials {
+            cert: cert.clone(),
+            key: key.clone(),
+            ca: ca.clone(),
+        };
+        self.urls
+            .iter()
+            .map(|url| Client::new(url.clone(), &credentials, now))
+            .collect()
+    }
+}
+
 /// A monitor's publish URL is taken too: it names the same receiver.
 fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
     let bare = text.trim_end_matches('/');

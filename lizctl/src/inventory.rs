@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lizmon_ca::authority::Authority;
+use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{self, Item, Revoked};
 use lizmon_ca::layout::CaFiles;
 use lizmon_ca::ledger::{Entry, State};
@@ -19,8 +20,11 @@ use crate::output;
 /// `lizctl list`.
 pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let authority = Authority::open(&context.certs, now)?;
+    let authority = Authority::open_to_read(&context.certs, now)?;
     let mut entries = authority.entries()?;
+    if args.revoked {
+        entries.retain(|entry| entry.state == State::Revoked);
+    }
     if let Some(within) = args.expiring {
         entries = expiring(entries, within, now);
     }
@@ -36,14 +40,23 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         [
             entry.profile.to_string(),
             entry.name.clone(),
-            state(entry, now).to_owned(),
+            state_text(entry, now),
             output::date(entry.not_after),
             left(entry.not_after, now),
+            issued_by(entry),
             entry.serial.clone(),
         ]
     });
     output::table(
-        ["ROLE", "NAME", "STATE", "UNTIL", "LEFT", "SERIAL"],
+        [
+            "ROLE",
+            "NAME",
+            "STATE",
+            "UNTIL",
+            "LEFT",
+            "ISSUED BY",
+            "SERIAL",
+        ],
         rows.collect(),
     )
 }
@@ -113,6 +126,9 @@ struct Listed<'a> {
     issued_at: u64,
     issued_by: &'a str,
     revoked_at: Option<u64>,
+    revoked_reason: Option<&'static str>,
+    revoked_by: Option<&'a str>,
+    renews: Option<&'a str>,
     key_sha256: &'a str,
 }
 
@@ -134,6 +150,9 @@ impl<'a> Listed<'a> {
             issued_at: entry.issued_at,
             issued_by: &entry.issued_by,
             revoked_at: entry.revoked_at,
+            revoked_reason: entry.revoked_reason.and_then(reason),
+            revoked_by: entry.revoked_by.as_deref(),
+            renews: entry.renews.as_deref(),
             key_sha256: &entry.key_sha256,
         }
     }
@@ -161,6 +180,27 @@ fn state(entry: &Entry, now: u64) -> &'static str {
     match entry.state {
         State::Valid if entry.not_after < now => "ended",
         state => state.as_str(),
+    }
+}
+
+/// `valid`, `ended`, or `revoked (key-compromise)`.
+fn state_text(entry: &Entry, now: u64) -> String {
+    let state = state(entry, now);
+    match entry.revoked_reason.and_then(reason) {
+        Some(reason) if entry.revoked_reason != Some(0) => format!("{state} ({reason})"),
+        _ => state.to_owned(),
+    }
+}
+
+fn reason(code: u8) -> Option<&'static str> {
+    Reason::from_code(code).map(Reason::as_str)
+}
+
+/// A renewal shows whom it follows by the first digits of the serial.
+fn issued_by(entry: &Entry) -> String {
+    match &entry.renews {
+        Some(serial) => format!("renewal of {}…", serial.chars().take(8).collect::<String>()),
+        None => entry.issued_by.clone(),
     }
 }
 
@@ -217,6 +257,9 @@ fn show(item: &Item) -> anyhow::Result<()> {
             ("authority key id", authority_key_id.clone()),
             ("SHA-256", Some(sha256.clone())),
         ],
+        Item::EncryptedPrivateKey { encryption } => {
+            vec![("encrypted private key", Some(encryption.clone()))]
+        }
         Item::PrivateKey { key, key_sha256 } => {
             vec![("private key", Some(format!("{key}, SHA-256 {key_sha256}")))]
         }

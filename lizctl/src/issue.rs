@@ -23,15 +23,17 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
         root_days: args.root_days,
         issuing_days: args.issuing_days,
         key_alg: args.key_alg,
-        ..InitOptions::default()
+        passphrase: context.keys.new_passphrase(args.encrypt)?,
+        offline_root: args.offline_root.clone(),
     };
     let authority = Authority::init(&context.certs, &options, (context.clock)())?;
     let files = authority.files();
+    let root_key = options.root_key(files);
     let until = |validity: lizmon_ca::profile::Validity| output::date(validity.not_after);
     output::line(format_args!(
         "root        {}, key {}, until {}",
         files.root_certificate.display(),
-        files.root_key.display(),
+        root_key.display(),
         until(authority.root_validity()),
     ))?;
     output::line(format_args!(
@@ -47,7 +49,7 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
     output::note(format_args!(
         "next: lizctl{} issue-receiver NAME --san DNS-OR-IP; {} may be taken offline",
         certs_flag(context),
-        files.root_key.display(),
+        root_key.display(),
     ));
     Ok(())
 }
@@ -66,7 +68,7 @@ pub(crate) fn nodes(args: IssueNode, context: &Context) -> anyhow::Result<()> {
     }
     let key = key_source(&args.leaf)?;
     let now = (context.clock)();
-    let authority = Authority::open(&context.certs, now)?;
+    let authority = context.authority(now)?;
     authority.check_names(Role::Node, &names)?;
     let count = names.len();
     let mut last = None;
@@ -136,7 +138,7 @@ fn one(
     next: impl FnOnce(&Issued, &Authority) -> String,
 ) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let authority = Authority::open(&context.certs, now)?;
+    let authority = context.authority(now)?;
     let issued = authority.issue(request, now)?;
     show(&issued)?;
     output::note(next(&issued, &authority));

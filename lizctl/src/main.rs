@@ -13,9 +13,12 @@ mod connect;
 mod failure;
 mod inventory;
 mod issue;
+mod log;
 mod logging;
 mod output;
 mod push;
+mod revoke;
+mod secret;
 mod shell;
 mod signal;
 mod up;
@@ -36,7 +39,9 @@ fn main() -> ExitCode {
     logging::start(cli.global.log_format);
     let context = Context {
         certs: cli.global.certs,
+        keys: cli.global.keys,
         clock: epoch_now,
+        stopwatch: since_1970,
     };
     match run(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,6 +63,9 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::IssueReader(args) => issue::reader(args, context),
         Command::IssueOperator(args) => issue::operator(args, context),
         Command::List(args) => inventory::list(&args, context),
+        Command::Revoke(args) => revoke::revoke(&args, context),
+        Command::AuditLog(args) => log::audit_log(&args, context),
+        Command::VerifyAudit(args) => log::verify_audit(&args, context),
         Command::Inspect(args) => inventory::inspect(&args),
         Command::Verify(args) => inventory::verify(&args, context),
         Command::Token(args) => ask::token(&args, context),

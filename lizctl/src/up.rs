@@ -100,7 +100,7 @@ impl Site {
         let clock = context.clock;
         let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
         let place = Place::take(args.listen)?;
-        let house = House::new(certs, &place)?;
+        let house = House::new(certs, context.keys.unlock(), &place)?;
         house.keep(clock())?;
         let url: BaseUrl = place.url.parse().context("cannot name the receiver")?;
         let monitor = lizmon_monitor::Config {

@@ -6,6 +6,7 @@ use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::layout::{CaFiles, LeafFiles};
 use lizmon_ca::ledger::{Entry, State};
+use lizmon_ca::passphrase::Unlock;
 use lizmon_ca::profile::San;
 use lizmon_client::Credentials;
 use lizmon_mtls::trust::TrustFiles;
@@ -20,6 +21,7 @@ const LOCAL_NAME: &str = "localhost";
 /// Which files there are, and what must be in them.
 pub(crate) struct House {
     certs: PathBuf,
+    unlock: Unlock,
     ca: CaFiles,
     /// This machine.
     pub(crate) host: NodeName,
@@ -29,8 +31,9 @@ pub(crate) struct House {
 
 impl House {
     /// Nothing is touched yet.
-    pub(crate) fn new(certs: PathBuf, place: &Place) -> Result<Self, NameError> {
+    pub(crate) fn new(certs: PathBuf, unlock: Unlock, place: &Place) -> Result<Self, NameError> {
         Ok(Self {
+            unlock,
             ca: CaFiles::new(&certs),
             host: node_name(&sysinfo::System::host_name().unwrap_or_default())?,
             local: LOCAL_NAME.parse()?,
@@ -43,7 +46,7 @@ impl House {
     /// half of theirs.
     pub(crate) fn keep(&self, now: u64) -> Result<(), lizmon_ca::Error> {
         let authority = if Authority::is_there(&self.certs) {
-            Authority::open(&self.certs, now)?
+            Authority::open_with(&self.certs, self.unlock.clone(), now)?
         } else {
             let authority = Authority::init(&self.certs, &InitOptions::default(), now)?;
             output::note(format!("made a CA in {}", self.certs.display()));
@@ -187,6 +190,7 @@ mod tests {
         let house = House {
             ca: CaFiles::new(&certs),
             certs,
+            unlock: Unlock::default(),
             host: "web1".parse().unwrap(),
             local: LOCAL_NAME.parse().unwrap(),
             receiver_sans: vec![San::Dns("localhost".into())],

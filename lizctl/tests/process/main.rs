@@ -4,4 +4,5 @@
 
 mod ask;
 mod desk;
+mod life;
 mod mint;

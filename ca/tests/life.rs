@@ -1,0 +1,303 @@
+//! The CA over time: what ends, what is logged, who can use its keys.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, InitOptions, Issued, Request};
+use lizmon_ca::crl::Reason;
+use lizmon_ca::ledger::State;
+use lizmon_ca::passphrase::{Passphrase, Unlock};
+use lizmon_ca::profile::DAY_SECS;
+use lizmon_ca::verify::{Refusal, Trusted, verify};
+use lizmon_protocol::name::{NodeName, Role};
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+
+fn folder() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    (dir, certs)
+}
+
+fn fresh() -> (TempDir, PathBuf, Authority) {
+    let (dir, certs) = folder();
+    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+    (dir, certs, authority)
+}
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+fn issue(authority: &Authority, role: Role, text: &str, now: u64) -> Issued {
+    authority
+        .issue(Request::new(role, name(text)), now)
+        .unwrap()
+}
+
+/// `Ok`, or what a receiver says that reads the CA's files.
+fn judge(certs: &Path, issued: &Issued, now: u64) -> Result<(), Refusal> {
+    let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
+    let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
+    let trusted = Trusted {
+        roots_pem: &roots_pem,
+        crls_pem: &crls_pem,
+    };
+    verify(issued.chain_pem.as_bytes(), trusted, now).map(|_| ())
+}
+
+#[test]
+fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
+    let (_dir, certs, authority) = fresh();
+    let old = issue(&authority, Role::Node, "web1", NOW);
+    let new = issue(&authority, Role::Node, "web1", NOW + 60);
+    let reader = issue(&authority, Role::Reader, "web1", NOW);
+    let other = issue(&authority, Role::Node, "web2", NOW);
+    let now = NOW + 120;
+    let done = authority
+        .revoke_holder(Role::Node, &name("web1"), Reason::KeyCompromise, now)
+        .unwrap();
+    let ended: Vec<&str> = done
+        .ended
+        .iter()
+        .map(|entry| entry.serial.as_str())
+        .collect();
+    assert_eq!(ended, [old.serial.to_string(), new.serial.to_string()]);
+    let numbers: Vec<u64> = done.crls.iter().map(|crl| crl.number).collect();
+    assert_eq!(numbers, [2]);
+    for (issued, good) in [
+        (&old, false),
+        (&new, false),
+        (&reader, true),
+        (&other, true),
+    ] {
+        let judged = judge(&certs, issued, now);
+        let as_expected = match &judged {
+            Ok(()) => good,
+            Err(why) => !good && matches!(why, Refusal::Revoked),
+        };
+        assert!(as_expected, "{}: {judged:?}", issued.spiffe_id);
+    }
+    let entries = authority.entries().unwrap();
+    let entry = entries
+        .iter()
+        .find(|entry| entry.serial == ended[0])
+        .unwrap();
+    assert_eq!(entry.state, State::Revoked);
+    assert_eq!(entry.revoked_reason, Some(1));
+    assert!(entry.revoked_by.is_some());
+
+    // Again: nothing is left to end, and no list is signed for nothing.
+    let again = authority
+        .revoke_holder(Role::Node, &name("web1"), Reason::Unspecified, now)
+        .unwrap();
+    assert!(again.ended.is_empty() && again.crls.is_empty());
+    // Issued anew, it is good again.
+    let anew = issue(&authority, Role::Node, "web1", now);
+    judge(&certs, &anew, now).unwrap();
+
+    let unknown = authority.revoke_holder(Role::Operator, &name("web1"), Reason::Unspecified, now);
+    assert!(matches!(unknown, Err(Error::UnknownHolder { .. })));
+}
+
+#[test]
+fn what_has_ended_by_itself_is_not_revoked() {
+    let (_dir, _certs, authority) = fresh();
+    issue(&authority, Role::Node, "web1", NOW);
+    let done = authority
+        .revoke_holder(
+            Role::Node,
+            &name("web1"),
+            Reason::Unspecified,
+            NOW + 91 * DAY_SECS,
+        )
+        .unwrap();
+    assert!(done.ended.is_empty());
+}
+
+#[test]
+fn a_root_cannot_be_revoked() {
+    let (_dir, _certs, authority) = fresh();
+    let root = authority.generations().unwrap().remove(0).entry;
+    let refused = authority.revoke(&root.serial.parse().unwrap(), Reason::Unspecified, NOW);
+    assert!(
+        matches!(refused, Err(Error::RootNotRevocable(_))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn no_deed_is_without_its_line() {
+    let (_dir, certs, authority) = fresh();
+    let issued = issue(&authority, Role::Node, "web1", NOW);
+    authority
+        .revoke(&issued.serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    drop(authority);
+    // Past half of the list's life.
+    let authority = Authority::open(&certs, NOW + 16 * DAY_SECS).unwrap();
+    let lines = authority.audit_log().unwrap();
+    let what: Vec<&str> = lines.iter().map(|line| line.what.as_str()).collect();
+    let expected = [
+        "init", "sign-crl", "sign-crl", "issue", "revoke", "sign-crl", "sign-crl",
+    ];
+    assert_eq!(what, expected);
+    assert!(lines[4].details.contains("key-compromise"));
+    assert!(lines[3].details.contains(&issued.serial.to_string()));
+    assert!(lines.iter().all(|line| !line.who.is_empty()));
+    let head = authority.verify_audit(None).unwrap().unwrap();
+    assert_eq!(head.number, 7);
+    authority.verify_audit(Some(&head)).unwrap();
+    // A refused deed leaves no line.
+    authority
+        .issue(Request::new(Role::Node, name("WEB1")), NOW)
+        .unwrap_err();
+    assert_eq!(authority.audit_log().unwrap(), lines);
+}
+
+/// As somebody would who can write the file, and takes the triggers away first.
+#[test]
+fn a_ledger_that_was_written_to_is_found_out() {
+    let cases = [
+        ("UPDATE audit SET who = 'nobody' WHERE number = 4", "line 4"),
+        ("DELETE FROM audit WHERE number = 4", "line 4"),
+        ("DELETE FROM audit WHERE number > 3", "no line tells"),
+        (
+            "DELETE FROM certificate WHERE name = 'web1'",
+            "line 4 tells of",
+        ),
+        (
+            "UPDATE certificate SET state = 'valid' WHERE name = 'web2'",
+            "disagree",
+        ),
+        (
+            "INSERT INTO certificate SELECT '7f', profile, name, issuer, key_sha256, not_before, not_after,
+             issued_at, issued_by, 'valid', NULL, NULL, pem, NULL, NULL FROM certificate WHERE name = 'web1'",
+            "no line tells of the certificate 7f",
+        ),
+    ];
+    for (statement, expected) in cases {
+        let (_dir, certs, authority) = fresh();
+        issue(&authority, Role::Node, "web1", NOW);
+        let bad = issue(&authority, Role::Node, "web2", NOW);
+        authority
+            .revoke(&bad.serial, Reason::Unspecified, NOW)
+            .unwrap();
+        let raw = rusqlite::Connection::open(certs.join("ledger.db")).unwrap();
+        raw.execute_batch("DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete;")
+            .unwrap();
+        raw.execute_batch(statement).unwrap();
+        let found = authority.verify_audit(None);
+        let error = found.unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains(expected), "{statement}: {why}");
+    }
+}
+
+fn passphrase(text: &str) -> Passphrase {
+    Passphrase::new(text.as_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn a_ca_under_a_passphrase() {
+    let (_dir, certs) = folder();
+    let options = InitOptions {
+        passphrase: Some(passphrase("correct horse")),
+        ..InitOptions::default()
+    };
+    drop(Authority::init(&certs, &options, NOW).unwrap());
+    for key in ["root.key", "issuing.key"] {
+        let pem = std::fs::read_to_string(certs.join(key)).unwrap();
+        assert!(
+            pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+            "{key}"
+        );
+    }
+    let issue_with = |unlock| {
+        let authority = Authority::open_with(&certs, unlock, NOW)?;
+        authority.issue(Request::new(Role::Node, name("web1")), NOW)
+    };
+    issue_with(Unlock::with(passphrase("correct horse"))).unwrap();
+    let wrong = issue_with(Unlock::with(passphrase("wrong horse")));
+    assert!(matches!(wrong, Err(Error::WrongPassphrase(_))), "{wrong:?}");
+    let nobody = issue_with(Unlock::default());
+    assert!(matches!(nobody, Err(Error::KeyLocked(_))), "{nobody:?}");
+    // To look needs no passphrase, not even when lists are due; to keep them fresh does.
+    let later = NOW + 16 * DAY_SECS;
+    let authority = Authority::open_to_read(&certs, later).unwrap();
+    assert_eq!(authority.entries().unwrap().len(), 3);
+    let due = Authority::open(&certs, later);
+    assert!(matches!(due, Err(Error::KeyLocked(_))), "{due:?}");
+}
+
+#[test]
+fn a_root_that_is_kept_offline() {
+    let (dir, certs) = folder();
+    let stick = dir.path().join("stick");
+    let options = InitOptions {
+        offline_root: Some(stick.clone()),
+        ..InitOptions::default()
+    };
+    let missing = Authority::init(&certs, &options, NOW);
+    assert!(matches!(missing, Err(Error::Io { .. })), "{missing:?}");
+    assert!(!Authority::is_there(&certs), "nothing is left of it");
+
+    std::fs::create_dir(&stick).unwrap();
+    let authority = Authority::init(&certs, &options, NOW).unwrap();
+    assert!(stick.join("root.key").exists() && !certs.join("root.key").exists());
+    drop(authority);
+    let authority = Authority::open(&certs, NOW).unwrap();
+    let issued = issue(&authority, Role::Node, "web1", NOW);
+    judge(&certs, &issued, NOW).unwrap();
+    // Only the root's own deeds need its key.
+    let issuing = authority.generations().unwrap().remove(1).entry;
+    let serial = issuing.serial.parse().unwrap();
+    let away = authority.revoke(&serial, Reason::KeyCompromise, NOW);
+    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    judge(&certs, &issued, NOW).unwrap();
+    let unlock = Unlock {
+        root_key: Some(stick.join("root.key")),
+        ask: None,
+    };
+    Authority::open_with(&certs, unlock, NOW)
+        .unwrap()
+        .revoke(&serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    let refused = judge(&certs, &issued, NOW);
+    assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
+
+    // A key that is there already is not written over.
+    let again = Authority::init(&dir.path().join("other"), &options, NOW);
+    assert!(matches!(again, Err(Error::InTheWay(_))), "{again:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_others_can_reach_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, certs, authority) = fresh();
+    drop(authority);
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (file, good, bad) in [
+        ("issuing.key", 0o600, &[0o640, 0o604, 0o660, 0o602][..]),
+        ("root.key", 0o400, &[0o644]),
+        ("ledger.db", 0o600, &[0o644, 0o666]),
+        ("", 0o755, &[0o775, 0o757, 0o777]),
+    ] {
+        let path = certs.join(file);
+        for mode in bad {
+            set(&path, *mode);
+            let error = Authority::open(&certs, NOW).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, Error::Shared { .. }), "{file}: {text}");
+            assert!(text.contains("chmod") && text.contains(file), "{text}");
+        }
+        set(&path, good);
+        Authority::open(&certs, NOW).unwrap();
+    }
+}

@@ -1,0 +1,159 @@
+//! `revoke`: ends certificates, and tells receivers at once.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use lizmon_ca::authority::{Authority, Revocation};
+use lizmon_ca::crl::Reason;
+use lizmon_ca::ledger::Phase;
+use lizmon_ca::profile::{Profile, Serial};
+use lizmon_client::Client;
+use lizmon_protocol::name::{NodeName, Role};
+
+use crate::cli::Context;
+use crate::connect::Receivers;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Whose certificates
+    #[arg(value_name = "NAME", required_unless_present = "serial")]
+    name: Option<NodeName>,
+    /// As what it was issued: node, reader, operator, receiver or ca
+    #[arg(
+        long,
+        env = "LIZMON_ROLE",
+        value_name = "ROLE",
+        default_value = "node",
+        conflicts_with = "serial"
+    )]
+    role: Role,
+    /// One certificate, as `lizctl list` shows it; an issuing CA's too
+    #[arg(
+        long,
+        env = "LIZMON_SERIAL",
+        value_name = "SERIAL",
+        conflicts_with = "name"
+    )]
+    serial: Option<Serial>,
+    /// unspecified, key-compromise, superseded, cessation-of-operation or privilege-withdrawn
+    #[arg(
+        long,
+        env = "LIZMON_REASON",
+        value_name = "REASON",
+        default_value = "unspecified"
+    )]
+    reason: Reason,
+    #[command(flatten)]
+    receivers: Receivers,
+}
+
+/// `lizctl revoke`.
+pub(crate) fn revoke(args: &Revoke, context: &Context) -> anyhow::Result<()> {
+    let begin = (context.stopwatch)();
+    let now = (context.clock)();
+    // Before anything is done: files that cannot be used are a reason to stop.
+    let receivers = args.receivers.clients(now)?;
+    let authority = context.authority(now)?;
+    let (who, done) = match (&args.name, &args.serial) {
+        (Some(name), _) => (
+            format!("{} {name}", args.role),
+            authority.revoke_holder(args.role, name, args.reason, now)?,
+        ),
+        (None, Some(serial)) => (
+            format!("the certificate {serial}"),
+            authority.revoke(serial, args.reason, now)?,
+        ),
+        (None, None) => return Err(crate::failure::Exit::Usage.into()),
+    };
+    show(&who, &done)?;
+    if receivers.is_empty() {
+        output::note(format_args!(
+            "receivers that read {} refuse it within a second; to others copy that file, or name them with --receiver",
+            authority.files().crl.display(),
+        ));
+        return Ok(());
+    }
+    tell(&authority, &receivers, context, begin)
+}
+
+fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {
+    if done.ended.is_empty() {
+        output::line(format_args!("{who}: nothing was valid any more"))?;
+    }
+    for entry in &done.ended {
+        output::line(format_args!(
+            "revoked {} {}: serial {}",
+            entry.profile, entry.name, entry.serial
+        ))?;
+    }
+    if done.tokens_withdrawn > 0 {
+        output::line(format_args!(
+            "withdrew {} join tokens",
+            done.tokens_withdrawn
+        ))?;
+    }
+    for crl in &done.crls {
+        output::line(format_args!(
+            "signed number {} of {}",
+            crl.number, crl.issuer
+        ))?;
+    }
+    Ok(())
+}
+
+/// Hands the current revocation lists to every receiver, whatever becomes of the others, and says how long after
+/// `begin` each had them.
+pub(crate) fn tell(
+    authority: &Authority,
+    receivers: &[Client],
+    context: &Context,
+    begin: Duration,
+) -> anyhow::Result<()> {
+    let body = body(authority)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let mut failed = None;
+    for receiver in receivers {
+        match runtime.block_on(receiver.put_crl(&body, (context.clock)())) {
+            Ok(()) => {
+                let taken = (context.stopwatch)().saturating_sub(begin);
+                output::line(format_args!(
+                    "{} has the revocation lists, {} ms after this command began",
+                    receiver.url(),
+                    taken.as_millis()
+                ))?;
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                output::note(format_args!("{}: {error:#}", receiver.url()));
+                // The first failure says the exit code.
+                failed.get_or_insert((receiver.url(), error));
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some((url, error)) => Err(error.context(format!(
+            "revoked, but {url} still trusts what it trusted: give it {}, or run this again",
+            authority.files().crl.display()
+        ))),
+    }
+}
+
+/// `crl.pem`, and the certificates of the issuing CAs: in a rotation a receiver may never have seen the next one's, and
+/// takes no list of a stranger.
+fn body(authority: &Authority) -> anyhow::Result<Vec<u8>> {
+    let path = &authority.files().crl;
+    let mut body =
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    for ca in authority.generations()? {
+        if ca.entry.profile == Profile::Issuing && ca.phase <= Phase::Old {
+            body.extend_from_slice(ca.entry.pem.as_bytes());
+        }
+    }
+    Ok(body)
+}

@@ -1,0 +1,235 @@
+//! What comes after issuing: revocation, the audit log, keys under a passphrase. Against a receiver it is tried end to end.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::desk::{Desk, Ran};
+
+#[cfg(unix)]
+fn chmod(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_revoked_holder_is_listed_as_such_and_refused() {
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1 web2").done();
+    desk.run("issue-node web1").done();
+    desk.run("issue-reader web1").done();
+    let ran = desk.run("revoke web1 --reason key-compromise").done();
+    assert_eq!(ran.stdout.matches("revoked node web1: serial ").count(), 2);
+    assert!(ran.stdout.contains("signed number 2 of lizmon issuing CA "));
+    assert!(ran.stderr.contains("certs/crl.pem"), "{ran:?}");
+
+    let listed = |line: &str| -> Vec<(String, String)> {
+        let list = desk.json(line);
+        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or("").to_owned();
+        let entries = list["certificates"].as_array().unwrap().iter();
+        entries
+            .filter(|entry| !entry["identity"].is_null())
+            .map(|entry| {
+                let who = format!("{} {}", text(entry, "role"), text(entry, "name"));
+                (who, text(entry, "state"))
+            })
+            .collect()
+    };
+    let revoked = ("node web1".to_owned(), "revoked".to_owned());
+    assert_eq!(listed("list --revoked --json"), vec![revoked.clone(); 2]);
+    let all = listed("list --json");
+    assert_eq!(all.len(), 4);
+    assert_eq!(all.iter().filter(|entry| **entry == revoked).count(), 2);
+    let table = desk.run("list").done().stdout;
+    assert_eq!(
+        table.matches("revoked (key-compromise)").count(),
+        2,
+        "{table}"
+    );
+    desk.run("verify certs/nodes/web1.crt").failed(1, "revoked");
+    desk.run("verify certs/nodes/web2.crt").done();
+    desk.run("verify certs/readers/web1.crt").done();
+
+    // By its serial, and again: that is no failure.
+    let serial = desk.json("list --json")["certificates"][3]["serial"].clone();
+    let line = format!("revoke --serial {}", serial.as_str().unwrap());
+    assert!(desk.run(&line).done().stdout.contains("revoked node web2"));
+    assert!(desk.run(&line).done().stdout.contains("nothing was valid"));
+    // Issued anew, it is good again.
+    desk.run("issue-node web1").done();
+    desk.run("verify certs/nodes/web1.crt").done();
+}
+
+#[test]
+fn exit_codes_of_revoke() {
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1").done();
+    desk.run("issue-operator olga").done();
+    // Port 1 of this machine: nobody listens there.
+    let keys = "--cert certs/operators/olga.crt --key certs/operators/olga.key --ca certs/root.crt";
+    let zeros = "0".repeat(32);
+    let cases = [
+        ("revoke".to_owned(), 2, "NAME"),
+        ("revoke ../x".to_owned(), 2, "not a node name"),
+        (format!("revoke web1 --serial {zeros}"), 2, "--serial"),
+        (format!("revoke --serial {zeros} --role node"), 2, "--role"),
+        (
+            "revoke web1 --reason because".to_owned(),
+            2,
+            "key-compromise",
+        ),
+        ("revoke web1 --role king".to_owned(), 2, "king"),
+        ("revoke web1 --receiver https://r1".to_owned(), 2, "--cert"),
+        ("revoke web9".to_owned(), 1, "web9"),
+        ("revoke web1 --role reader".to_owned(), 1, "reader `web1`"),
+        (
+            format!("revoke --serial {zeros}"),
+            1,
+            "no certificate with serial",
+        ),
+        (
+            format!(
+                "revoke web1 --receiver https://127.0.0.1:1 {}",
+                keys.replace("olga.key", "x.key")
+            ),
+            1,
+            "x.key",
+        ),
+    ];
+    for (line, code, culprit) in cases {
+        desk.run(&line).failed(code, culprit);
+    }
+    desk.run("verify certs/nodes/web1.crt").done();
+    // It is revoked whoever cannot be told, and the exit code and the last line say that somebody could not.
+    let ran = desk.run(&format!(
+        "revoke web1 --receiver https://127.0.0.1:1 {keys}"
+    ));
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stdout.contains("revoked node web1"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("still trusts what it trusted"),
+        "{ran:?}"
+    );
+    desk.run("verify certs/nodes/web1.crt").failed(1, "revoked");
+}
+
+#[test]
+fn the_audit_log_is_shown_and_checked() {
+    let desk = Desk::with_ca();
+    let first: String = head(&desk.run("verify-audit").done());
+    desk.run("issue-node web1").done();
+    desk.run("revoke web1").done();
+    let lines = desk.json("audit-log --json");
+    let lines = lines["lines"].as_array().unwrap();
+    let what: Vec<&str> = lines
+        .iter()
+        .map(|line| line["what"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "init", "sign-crl", "sign-crl", "issue", "revoke", "sign-crl",
+    ];
+    assert_eq!(what, expected);
+    assert_eq!(lines[3]["details"]["name"], "web1");
+    let table = desk.run("audit-log").done().stdout;
+    assert_eq!(table.lines().count(), 7, "{table}");
+    desk.run(&format!("verify-audit --head {first}")).done();
+    assert_eq!(desk.json("verify-audit --json")["good"], true);
+
+    let other = Desk::with_ca();
+    other
+        .run(&format!("verify-audit --head {first}"))
+        .failed(1, "line 3 is another");
+    desk.run("verify-audit --head 3").failed(2, "NUMBER:HASH");
+    let (_, hash) = first.split_once(':').unwrap();
+    desk.run(&format!("verify-audit --head 9:{hash}"))
+        .failed(1, "line 7 is missing");
+}
+
+fn head(ran: &Ran) -> String {
+    let line = ran
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("head "));
+    line.unwrap().to_owned()
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_under_a_passphrase() {
+    let desk = Desk::new();
+    desk.write("secret", "correct horse\n");
+    desk.run("init-ca --passphrase-file secret")
+        .failed(1, "chmod 600 secret");
+    chmod(&desk.path("secret"), 0o600);
+    desk.run("init-ca --encrypt").failed(2, "terminal");
+    desk.run("init-ca --passphrase-file secret").done();
+    desk.write("wrong", "wrong horse\n");
+    chmod(&desk.path("wrong"), 0o600);
+    desk.run("issue-node web1").failed(1, "--passphrase-file");
+    desk.run("issue-node web1 --passphrase-file wrong")
+        .failed(1, "not the passphrase of certs/issuing.key");
+    desk.run("issue-node web1 --passphrase-file secret").done();
+    let mut command = desk.command();
+    command.args(["issue-node", "web2"]);
+    command.env("LIZMON_PASSPHRASE_FILE", "secret");
+    assert!(command.output().unwrap().status.success());
+    // To look needs none.
+    assert_eq!(desk.issued(), ["node web1", "node web2"]);
+    let shown = desk.run("inspect certs/issuing.key").done().stdout;
+    assert_eq!(shown, "encrypted private key: PBES2, scrypt, AES-256-CBC\n");
+    desk.run("revoke web1").failed(1, "--passphrase-file");
+    desk.run("--passphrase-file secret revoke web1").done();
+
+    // OpenSSL opens it with the same passphrase, and finds the certificate's key.
+    for key in ["root", "issuing"] {
+        let public = |args: &[&str]| {
+            let output = Command::new("openssl")
+                .args(args)
+                .current_dir(desk.dir.path())
+                .output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let file = format!("certs/{key}.key");
+        let of_key = public(&["pkey", "-in", &file, "-passin", "file:secret", "-pubout"]);
+        let certificate = format!("certs/{key}.crt");
+        let of_certificate = public(&["x509", "-in", &certificate, "-noout", "-pubkey"]);
+        assert_eq!(of_key, of_certificate);
+        let locked = Command::new("openssl")
+            .args(["pkey", "-in", &file, "-passin", "file:wrong", "-noout"])
+            .current_dir(desk.dir.path())
+            .output();
+        assert!(!locked.unwrap().status.success());
+    }
+}
+
+#[test]
+fn a_root_on_a_stick() {
+    let desk = Desk::new();
+    desk.run("init-ca --offline-root stick").failed(1, "stick");
+    std::fs::create_dir(desk.path("stick")).unwrap();
+    let ran = desk.run("init-ca --offline-root stick").done();
+    assert!(ran.stdout.contains("stick/root.key"), "{ran:?}");
+    assert!(!desk.path("certs/root.key").exists());
+    desk.run("issue-node web1").done();
+    let serial = desk.json("list --json")["certificates"][1]["serial"].clone();
+    let line = format!("revoke --serial {}", serial.as_str().unwrap());
+    desk.run(&line).failed(1, "--root-key");
+    desk.run(&format!("{line} --root-key stick/root.key"))
+        .done();
+    desk.run("verify certs/nodes/web1.crt").failed(1, "revoked");
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_others_can_read_are_refused() {
+    let desk = Desk::with_ca();
+    chmod(&desk.path("certs/issuing.key"), 0o640);
+    desk.run("issue-node web1")
+        .failed(1, "chmod 600 certs/issuing.key");
+    desk.run("list").failed(1, "chmod 600 certs/issuing.key");
+    chmod(&desk.path("certs/issuing.key"), 0o600);
+    desk.run("issue-node web1").done();
+}
