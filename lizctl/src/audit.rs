@@ -186,8 +186,8 @@ impl<'a> Account<'a> {
             ..
         } = self;
         format!(
-            "lost {lost}, twice {twice}: {received} received, {duplicate} came again and changed nothing, \
-             {dropped} dropped by their producer"
+            "lost {lost}, twice {twice} up to each producer's highest number: {received} received, \
+             {duplicate} came again and changed nothing, {dropped} dropped"
         )
     }
 }
@@ -237,7 +237,7 @@ mod tests {
             "",
             r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"producers":[]}"#,
             &[],
-            "lost 0, twice 0: 0 received, 0 came again and changed nothing, 0 dropped by their producer",
+            "lost 0, twice 0 up to each producer's highest number: 0 received, 0 came again and changed nothing, 0 dropped",
         );
         let complete = r#"{"producer":"P1","received":9,"duplicate":3,"missing":[],"dropped":[[4,5,"the disk was full"]]}"#;
         check(
@@ -246,7 +246,7 @@ mod tests {
                 r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"producers":[{complete}]}}"#
             ),
             &["dropped  P1  4-5  the disk was full"],
-            "lost 0, twice 0: 9 received, 3 came again and changed nothing, 2 dropped by their producer",
+            "lost 0, twice 0 up to each producer's highest number: 9 received, 3 came again and changed nothing, 2 dropped",
         );
         let gaps =
             r#"{"producer":"P1","received":2,"duplicate":0,"missing":[[2,2],[4,9]],"dropped":[]}"#;
@@ -260,7 +260,7 @@ mod tests {
                 "missing  P1  4-9",
                 "dropped  P1  4-5  the disk was full",
             ],
-            "lost 7, twice 0: 11 received, 3 came again and changed nothing, 2 dropped by their producer",
+            "lost 7, twice 0 up to each producer's highest number: 11 received, 3 came again and changed nothing, 2 dropped",
         );
     }
 
@@ -271,7 +271,7 @@ mod tests {
             r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}"#,
             r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}]}"#,
             &[r"dropped  P1  2  \u{1b}[2J"],
-            "lost 0, twice 0: 1 received, 0 came again and changed nothing, 1 dropped by their producer",
+            "lost 0, twice 0 up to each producer's highest number: 1 received, 0 came again and changed nothing, 1 dropped",
         );
     }
 }
