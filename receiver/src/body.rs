@@ -28,7 +28,7 @@ const BODIES_KIB_MAX: usize = 256 << 10;
 /// Largest window a zstd frame may ask for, as a power of two: the largest unpacked body.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// How much of a refused body is read and thrown away, so that the answer arrives.
-const DISCARDED_BYTES_MAX: usize = 8 << 20;
+const DISCARDED_BYTES_MAX: usize = 2 * CRL_BYTES_MAX;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A packed body beyond this is unpacked beside the tasks that serve others.

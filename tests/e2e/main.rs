@@ -24,5 +24,6 @@ mod oauth;
 mod oauth_clients;
 mod pipeline;
 mod programs;
+mod revocation_lists;
 mod strangers;
 mod trust;
