@@ -294,7 +294,9 @@ impl TrustWriter {
         let mut parts = Parts::read(&self.files, self.kept_crl.as_deref())?;
         let in_force = self.current.load().parts.lists.clone();
         parts.lists = newest(in_force.into_iter().chain(parts.lists));
-        self.swap(parts)
+        let trust = self.next(parts)?;
+        self.current.store(trust.clone());
+        Ok(trust)
     }
 
     /// Takes lists that were handed in: judged, kept on disk, and in force when this returns. All of them or none.
@@ -326,13 +328,7 @@ impl TrustWriter {
         }
         let parts = current.parts.with_lists(lists);
         // Made before it is kept: what cannot be used is not kept.
-        let generation = current.generation + 1;
-        let trust = Arc::new(Trust::assemble(
-            parts,
-            &self.files,
-            generation,
-            &self.clock,
-        )?);
+        let trust = self.next(parts)?;
         if let Some(file) = &self.kept_crl {
             keep(file, &trust.parts.lists).map_err(|source| TrustError::NotKept {
                 file: file.clone(),
@@ -343,16 +339,9 @@ impl TrustWriter {
         Ok(Ok(trust))
     }
 
-    fn swap(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
+    fn next(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
-        let trust = Arc::new(Trust::assemble(
-            parts,
-            &self.files,
-            generation,
-            &self.clock,
-        )?);
-        self.current.store(trust.clone());
-        Ok(trust)
+        Trust::assemble(parts, &self.files, generation, &self.clock).map(Arc::new)
     }
 }
 
@@ -391,47 +380,37 @@ fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let what = "a certificate";
-    let found: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|source| TrustError::Unreadable {
-            file: file.to_owned(),
-            what,
-            source,
-        })?;
-    if found.is_empty() {
-        Err(TrustError::Empty {
-            file: file.to_owned(),
-            what,
-        })
-    } else {
-        Ok(found)
-    }
+    all_of(file, "a certificate")
 }
 
 fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TrustError> {
-    let what = "a certificate revocation list";
-    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|source| TrustError::Unreadable {
-            file: file.to_owned(),
-            what,
-            source,
-        })?;
-    if lists.is_empty() {
-        return Err(TrustError::Empty {
-            file: file.to_owned(),
-            what,
-        });
-    }
     let malformed = |source| TrustError::MalformedCrl {
         file: file.to_owned(),
         source,
     };
-    lists
+    all_of::<CertificateRevocationListDer<'static>>(file, "a certificate revocation list")?
         .into_iter()
         .map(|der| RevocationList::from_der(der).map_err(malformed))
         .collect()
+}
+
+/// Everything of one kind in a PEM file; at least one.
+fn all_of<T: PemObject>(file: &Path, what: &'static str) -> Result<Vec<T>, TrustError> {
+    let unreadable = |source| TrustError::Unreadable {
+        file: file.to_owned(),
+        what,
+        source,
+    };
+    let found: Vec<T> = T::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(unreadable)?;
+    match found.is_empty() {
+        true => Err(TrustError::Empty {
+            file: file.to_owned(),
+            what,
+        }),
+        false => Ok(found),
+    }
 }
 
 #[cfg(test)]
