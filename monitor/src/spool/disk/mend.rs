@@ -100,7 +100,7 @@ fn check(database: &Connection) -> rusqlite::Result<()> {
         let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
         return database.execute_batch(&schema);
     }
-    let verdict: String = database.pragma_query_value(None, "quick_check(1)", |row| row.get(0))?;
+    let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     let has_columns = COLUMNS.iter().all(|query| database.prepare(query).is_ok());
     if verdict == "ok" && version == VERSION && has_columns {
         return Ok(());
