@@ -57,8 +57,6 @@ pub(crate) struct Global {
         default_value = "certs"
     )]
     pub(crate) certs: PathBuf,
-    #[command(flatten)]
-    pub(crate) keys: Keys,
     /// How log lines on stderr look; RUST_LOG says which there are
     #[arg(
         long,
@@ -68,6 +66,8 @@ pub(crate) struct Global {
         default_value = "text"
     )]
     pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
