@@ -16,6 +16,7 @@ use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, Token
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
@@ -420,8 +421,16 @@ fn build_http(
     credentials: &Credentials,
     loaded: Loaded,
 ) -> Result<reqwest::Client, CredentialsError> {
+    http_client(loaded.tls).map_err(|error| CredentialsError::Tls {
+        path: credentials.cert.clone(),
+        source: rustls::Error::General(error.to_string()),
+    })
+}
+
+/// The way all of our clients speak HTTP.
+pub(crate) fn http_client(tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(loaded.tls)
+        .tls_backend_preconfigured(tls)
         .https_only(true)
         .http1_only()
         .no_proxy()
@@ -431,14 +440,10 @@ fn build_http(
         .timeout(REQUEST_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build()
-        .map_err(|error| CredentialsError::Tls {
-            path: credentials.cert.clone(),
-            source: rustls::Error::General(error.to_string()),
-        })
 }
 
 /// RFC 9110 section 10.2.3, in seconds; as a date, which receivers never send, it says nothing here.
-fn retry_after(response: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }

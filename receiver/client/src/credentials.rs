@@ -8,15 +8,17 @@ use std::time::SystemTime;
 
 use lizmon_protocol::name::SpiffeId;
 use rustls::client::ResolvesClientCert;
+use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CipherSuite, ClientConfig, InconsistentKeys, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::enrol::pair::Pair;
 pub use crate::verify::IdentityError;
-use crate::verify::ServerRoleVerifier;
+use crate::verify::{AnyServer, ServerRoleVerifier, Servers};
 
 /// Where a client's certificate, key and CA stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +122,13 @@ pub(crate) struct Loaded {
     pub(crate) tls: ClientConfig,
 }
 
+/// From when until when a certificate is good: epoch seconds, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+}
+
 /// What tells one version of the files from the next: changed contents under the same fingerprint would need a write
 /// of the same length in place within the clock's grain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +144,27 @@ struct FileMark {
 impl Credentials {
     /// Reads and checks everything, at `now` (epoch seconds). Nothing is half taken.
     pub(crate) fn load(&self, now: u64) -> Result<Loaded, CredentialsError> {
+        self.load_for(Servers::All, now)
+    }
+
+    /// The same, to speak to a `liz-ca` and to nobody else: what a receiver's key may be stolen for, it is not this.
+    pub(crate) fn load_for_ca(&self, now: u64) -> Result<Loaded, CredentialsError> {
+        self.load_for(Servers::CaAlone, now)
+    }
+
+    /// From when until when the certificate is good, whatever the time.
+    pub(crate) fn term(&self) -> Result<Term, CredentialsError> {
+        let chain = read_certificates("certificate", &self.cert)?;
+        self.read_leaf(&chain[0]).map(|(_, term)| term)
+    }
+
+    fn load_for(&self, servers: Servers, now: u64) -> Result<Loaded, CredentialsError> {
+        // What a crash left half done is finished. Where it cannot be, what follows says what is wrong.
+        let _settled = Pair {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+        }
+        .settle();
         let chain = read_certificates("certificate", &self.cert)?;
         let (identity, not_after) = self.check_leaf(&chain[0], now)?;
         let key: PrivateKeyDer<'static> = PrivateKeyDer::from_pem_slice(&read("key", &self.key)?)
@@ -163,7 +193,8 @@ impl Credentials {
                     source,
                 },
             })?;
-        let tls = self.configure(provider, Arc::new(SingleCertAndKey::from(certified)))?;
+        let resolver = Arc::new(SingleCertAndKey::from(certified));
+        let tls = self.configure(provider, servers, resolver)?;
         Ok(Loaded {
             identity,
             not_after,
@@ -182,8 +213,21 @@ impl Credentials {
         now: u64,
     ) -> Result<(SpiffeId, u64), CredentialsError> {
         let path = || self.cert.clone();
+        let (identity, term) = self.read_leaf(leaf)?;
+        if now > term.not_after {
+            let secs = now - term.not_after;
+            return Err(CredentialsError::Expired { path: path(), secs });
+        }
+        if now < term.not_before {
+            let secs = term.not_before - now;
+            return Err(CredentialsError::NotYetValid { path: path(), secs });
+        }
+        Ok((identity, term.not_after))
+    }
+
+    fn read_leaf(&self, leaf: &CertificateDer<'_>) -> Result<(SpiffeId, Term), CredentialsError> {
         let in_identity = |source| CredentialsError::Identity {
-            path: path(),
+            path: self.cert.clone(),
             source,
         };
         let (_, leaf) =
@@ -191,22 +235,17 @@ impl Credentials {
         let identity = crate::verify::read_identity(&leaf).map_err(in_identity)?;
         // X.509 can name seconds before 1970; for us those are long ago all the same.
         let seconds = |time: x509_parser::time::ASN1Time| time.timestamp().try_into().unwrap_or(0);
-        let not_before: u64 = seconds(leaf.validity().not_before);
-        let not_after: u64 = seconds(leaf.validity().not_after);
-        if now > not_after {
-            let secs = now - not_after;
-            return Err(CredentialsError::Expired { path: path(), secs });
-        }
-        if now < not_before {
-            let secs = not_before - now;
-            return Err(CredentialsError::NotYetValid { path: path(), secs });
-        }
-        Ok((identity, not_after))
+        let term = Term {
+            not_before: seconds(leaf.validity().not_before),
+            not_after: seconds(leaf.validity().not_after),
+        };
+        Ok((identity, term))
     }
 
     fn configure(
         &self,
         provider: Arc<CryptoProvider>,
+        servers: Servers,
         resolver: Arc<dyn ResolvesClientCert>,
     ) -> Result<ClientConfig, CredentialsError> {
         let in_ca = |source| CredentialsError::Tls {
@@ -217,22 +256,50 @@ impl Credentials {
         for root in read_certificates("CA certificate", &self.ca)? {
             roots.add(root).map_err(in_ca)?;
         }
-        let verifier = ServerRoleVerifier::new(roots, provider.clone())
-            .map_err(|error| in_ca(rustls::Error::General(error.to_string())))?;
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(in_ca)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(resolver);
-        // One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(tls)
+        let tls = trusting(roots, servers, provider).map_err(in_ca)?;
+        Ok(with_protocol(tls.with_client_cert_resolver(resolver)))
     }
 }
 
+/// TLS to the `liz-ca` below exactly this root, by one who has no certificate yet.
+pub(crate) fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone())?;
+    let tls = trusting(roots, Servers::CaAlone, Arc::new(provider()))?;
+    Ok(with_protocol(tls.with_no_client_auth()))
+}
+
+/// TLS to anyone: for what is public, and is checked by other means before anything is made of it.
+pub(crate) fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(provider());
+    let tls = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
+    Ok(with_protocol(tls.with_no_client_auth()))
+}
+
+fn trusting(
+    roots: RootCertStore,
+    servers: Servers,
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let verifier = ServerRoleVerifier::new(roots, servers, provider.clone())
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+/// One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
+fn with_protocol(mut tls: ClientConfig) -> ClientConfig {
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tls
+}
+
 /// aws-lc-rs with AES-128 first: the server goes by our order, and SHA-384 runs without hardware on most machines.
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider
         .cipher_suites
@@ -284,7 +351,7 @@ impl FileMark {
 }
 
 /// A stretch of time for a person: its greatest unit is enough.
-struct Span(u64);
+pub(crate) struct Span(pub(crate) u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

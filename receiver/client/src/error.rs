@@ -184,6 +184,18 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
     )
 }
 
+/// An error and what it came from, on one line.
+pub(crate) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
 /// An error of this type anywhere below: `io::Error` hides the one it wraps from its own `source`.
 fn find_in_chain<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
     let mut next = Some(error);

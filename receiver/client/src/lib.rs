@@ -15,10 +15,12 @@
 //! | `verify` | the server's certificate must bear a server's role, besides the host's name |
 //! | `token` | how long a token is kept |
 //! | [`client`] | the requests |
+//! | [`enrol`] | joining, and renewal: certificates from `liz-ca` |
 //! | [`error`] | what can come of them |
 
 pub mod client;
 pub mod credentials;
+pub mod enrol;
 pub mod error;
 mod token;
 mod verify;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lizmon_protocol::name::{NameError, SpiffeId};
+use lizmon_protocol::name::{NameError, Role, SpiffeId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -26,6 +26,9 @@ pub enum IdentityError {
     /// It was made for the other side of a connection.
     #[error("it is {0}'s: a server's role is receiver or ca")]
     NotServer(Box<SpiffeId>),
+    /// It was made for another kind of server.
+    #[error("it is {0}'s: only the role ca enrols and renews")]
+    NotCa(Box<SpiffeId>),
 }
 
 /// The one identity in a certificate: its only URI SAN.
@@ -52,16 +55,27 @@ pub(crate) fn read_identity(certificate: &X509Certificate<'_>) -> Result<SpiffeI
 #[derive(Debug)]
 pub(crate) struct ServerRoleVerifier {
     web_pki: Arc<WebPkiServerVerifier>,
+    servers: Servers,
+}
+
+/// Which roles are believed to be who we look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Servers {
+    /// Every role of servers.
+    All,
+    /// Who issues certificates, and no receiver.
+    CaAlone,
 }
 
 impl ServerRoleVerifier {
     pub(crate) fn new(
         roots: RootCertStore,
+        servers: Servers,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
         let web_pki =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-        Ok(Self { web_pki })
+        Ok(Self { web_pki, servers })
     }
 }
 
@@ -81,7 +95,7 @@ impl ServerCertVerifier for ServerRoleVerifier {
             ocsp_response,
             now,
         )?;
-        check_role(end_entity)
+        check_role(end_entity, self.servers)
             .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
         Ok(verified)
     }
@@ -109,14 +123,57 @@ impl ServerCertVerifier for ServerRoleVerifier {
     }
 }
 
-fn check_role(end_entity: &[u8]) -> Result<(), IdentityError> {
+/// Believes whoever answers. Only the handshake's own signatures are checked, as TLS wants.
+#[derive(Debug)]
+pub(crate) struct AnyServer(pub(crate) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn check_role(end_entity: &[u8], servers: Servers) -> Result<(), IdentityError> {
     let (_, certificate) =
         X509Certificate::from_der(end_entity).map_err(|_| IdentityError::NotX509)?;
     let id = read_identity(&certificate)?;
-    if id.role.is_server() {
-        Ok(())
-    } else {
+    if !id.role.is_server() {
         Err(IdentityError::NotServer(Box::new(id)))
+    } else if servers == Servers::CaAlone && id.role != Role::Ca {
+        Err(IdentityError::NotCa(Box::new(id)))
+    } else {
+        Ok(())
     }
 }
 
@@ -145,12 +202,18 @@ mod tests {
         ];
         let roots = pki.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = ServerRoleVerifier::new(roots, provider).unwrap();
+        let all = ServerRoleVerifier::new(roots.clone(), Servers::All, provider.clone()).unwrap();
+        let ca_alone = ServerRoleVerifier::new(roots, Servers::CaAlone, provider).unwrap();
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
             let leaf = pki.issue(uris);
-            let got = verifier.verify_server_cert(leaf.certificate.der(), &[], &host, &[], now);
+            let ask = |verifier: &ServerRoleVerifier| {
+                verifier.verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
+            };
+            let is_ca = *uris == ["spiffe://lizmon.internal/ca/ca1"];
+            assert_eq!(ask(&ca_alone).is_ok(), is_ca, "{uris:?}");
+            let got = ask(&all);
             match (got, expected) {
                 (Ok(_), Ok(())) => (),
                 (Err(error), Err(part)) => {
@@ -169,7 +232,7 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
         let check = |roots: RootCertStore, host: &str, expected: &str| {
-            let verifier = ServerRoleVerifier::new(roots, provider.clone()).unwrap();
+            let verifier = ServerRoleVerifier::new(roots, Servers::All, provider.clone()).unwrap();
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let error = verifier
                 .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)

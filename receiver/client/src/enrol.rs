@@ -1,0 +1,483 @@
+//! Certificates over the network: joining with a token, and renewal with the certificate one has. RFC 7030, by `liz-ca`.
+//!
+//! ```text
+//! join:   cacerts, unverified --fingerprint fits?--> TLS to exactly that root --> cacerts, token + request --> pair, root.crt
+//! renew:  TLS by the current pair ------------------------------------------> cacerts, request ----------> pair, root.crt
+//! ```
+//!
+//! Nothing is trusted before the fingerprint fits, and the token is sent to nobody who does not prove to be the `ca` of that
+//! root. The key is made here and never leaves. What comes back is checked before a file is touched.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `answer` | certificates out of PKCS #7, and whether they are what was asked for |
+//! | [`pair`] | certificate and key on disk, replaced as a pair |
+//! | [`schedule`] | when renewal is due: pure |
+//! | [`renewer`] | renews for as long as a program runs |
+
+mod answer;
+pub mod pair;
+pub mod renewer;
+pub mod schedule;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lizmon_protocol::enrol::{
+    CACERTS, JoinToken, MEDIA_TYPE_REQUEST, SIMPLE_ENROLL, SIMPLE_REENROLL,
+};
+use lizmon_protocol::name::SpiffeId;
+use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+use reqwest::RequestBuilder;
+use reqwest::header::CONTENT_TYPE;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
+use self::pair::{Access, FileError, Pair, write_whole};
+use crate::client::{BaseUrl, http_client, retry_after};
+use crate::credentials::{Credentials, pinned_tls, unverified_tls};
+use crate::error::Error;
+
+/// No answer of a CA is greater: a hundred certificates.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What a refusal's text is cut to.
+const TEXT_CHARS_MAX: usize = 400;
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Nothing came back, or our own files are no good.
+    #[error(transparent)]
+    Exchange(#[from] Error),
+    /// The CA will not.
+    #[error("{url} refused: {text} (HTTP {status})")]
+    Refused {
+        /// Which CA.
+        url: BaseUrl,
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        text: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The root that was asked for is not the one of this CA.
+    #[error(
+        "{url} is not the CA with the fingerprint {wanted}, its roots have {found}: nothing was sent; \
+         compare with `lizctl join-token` or `lizctl init-ca` on the CA, and mind the port"
+    )]
+    Fingerprint {
+        /// Which CA.
+        url: BaseUrl,
+        /// What was given.
+        wanted: Fingerprint,
+        /// What is there.
+        found: Fingerprints,
+    },
+    /// What came back is not what was asked for.
+    #[error("the answer of {url} is not believed: {flaw}")]
+    Answer {
+        /// Which CA.
+        url: BaseUrl,
+        /// Why.
+        flaw: AnswerFlaw,
+    },
+    /// Another CA's root is where ours would be written.
+    #[error("`{}` is another CA's root: choose another folder with --out", .0.display())]
+    OtherRoot(PathBuf),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up with this root")]
+    Tls(#[source] rustls::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The system's random generator failed.
+    #[error("cannot make a key")]
+    Key(#[from] rcgen::Error),
+}
+
+impl EnrolError {
+    /// Whether it is about who we are: asking again as the same will not help.
+    pub fn is_refusal_of_us(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 401 | 403),
+            Self::Exchange(error) => error.is_refusal_of_us(),
+            _ => false,
+        }
+    }
+
+    /// When the CA wants to be asked again, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the CA has decided: nothing that was sent can have been granted.
+    fn is_decided(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if (400..500).contains(status) && *status != 408)
+    }
+}
+
+/// SHA-256 of a root's DER. Written as hex; colons and capitals, as OpenSSL has them, are read too.
+///
+/// ```
+/// use lizmon_client::enrol::Fingerprint;
+/// let plain: Fingerprint = "00ff".repeat(16).parse().unwrap();
+/// let openssl: Fingerprint = ["00:FF"; 16].join(":").parse().unwrap();
+/// assert_eq!(plain, openssl);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// Not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a fingerprint: 64 hex digits, the SHA-256 of the root's DER, as lizctl init-ca printed it"
+)]
+pub struct MalformedFingerprint;
+
+impl Fingerprint {
+    fn of(der: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
+        Self(bytes)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = MalformedFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, MalformedFingerprint> {
+        let digits: Option<Vec<u8>> = text
+            .chars()
+            .filter(|character| *character != ':')
+            .map(|character| {
+                character
+                    .to_digit(16)
+                    .and_then(|digit| digit.try_into().ok())
+            })
+            .collect();
+        let digits = digits.filter(|digits| digits.len() == 64);
+        let digits = digits.ok_or(MalformedFingerprint)?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Several of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprints(Vec<Fingerprint>);
+
+impl fmt::Display for Fingerprints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// What is needed to join.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Where `liz-ca` is.
+    pub url: BaseUrl,
+    /// Lets us have one certificate.
+    pub token: JoinToken,
+    /// The root that we trust.
+    pub fingerprint: Fingerprint,
+    /// Where NAME.crt, NAME.key and root.crt go. It must exist.
+    pub folder: PathBuf,
+}
+
+/// A new certificate that has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obtained {
+    /// Who it speaks for.
+    pub identity: SpiffeId,
+    /// Its last second.
+    pub not_after: u64,
+    /// Its files.
+    pub credentials: Credentials,
+    /// Whether the file of roots has changed.
+    pub roots_changed: bool,
+}
+
+/// Joins: three files, ready for a program of ours. After a failure in the middle the same call goes on with the same key, so
+/// that a token whose answer was lost is not lost.
+pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
+    let pinned = pinned_root(&join.url, join.fingerprint).await?;
+    let root_file = join.folder.join("root.crt");
+    refuse_other_root(&root_file, &pinned)?;
+    let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
+    let ca = Ca::new(join.url.clone(), tls)?;
+    // Again, now from one who has proven to be that root's: there may be a second root.
+    let certificates = ca.certificates().await?;
+
+    let name = join.token.name();
+    let pair = Pair {
+        cert: join.folder.join(format!("{name}.crt")),
+        key: join.folder.join(format!("{name}.key")),
+    };
+    pair.settle()?;
+    let (key, is_new) = match pair.waiting_key()?.map(|pem| NewKey::from_pem(&pem)) {
+        Some(Ok(key)) => (key, false),
+        Some(Err(_)) | None => (NewKey::generate()?, true),
+    };
+    if is_new {
+        pair.stage_key(&key.pem)?;
+    }
+    let request = ca
+        .post(SIMPLE_ENROLL, &key)
+        .basic_auth(name, Some(join.token.as_str()));
+    let leaf = match ca.leaf(request).await {
+        Err(error) if is_new && error.is_decided() => {
+            pair.drop_waiting_key();
+            return Err(error);
+        }
+        leaf => leaf?,
+    };
+    let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
+    let mut roots = vec![pinned];
+    roots.extend(
+        certificates
+            .roots
+            .iter()
+            .filter(|root| !roots.contains(root))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    let roots_changed = write_roots(&root_file, &roots)?;
+    pair.install(&pem(&chain.chain), &key.pem)?;
+    Ok(obtained(chain, pair, root_file, roots_changed))
+}
+
+/// Renews: asks as who we are for the next certificate with a new key, and replaces the pair. Roots that the CA has come to
+/// trust since, or trusts no more, are learned.
+pub async fn renew(
+    url: &BaseUrl,
+    credentials: &Credentials,
+    now: u64,
+) -> Result<Obtained, EnrolError> {
+    let loaded = credentials.load_for_ca(now).map_err(Error::from)?;
+    let ca = Ca::new(url.clone(), loaded.tls)?;
+    let certificates = ca.certificates().await?;
+    let key = NewKey::generate()?;
+    let leaf = ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await?;
+    let chain = ca.check(&certificates, leaf, &key, now, |id| *id == loaded.identity)?;
+    // First the roots: the new chain may lead to a new one.
+    let roots_changed = write_roots(&credentials.ca, &certificates.roots)?;
+    let pair = Pair {
+        cert: credentials.cert.clone(),
+        key: credentials.key.clone(),
+    };
+    pair.install(&pem(&chain.chain), &key.pem)?;
+    Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
+}
+
+fn obtained(chain: NewChain, pair: Pair, ca: PathBuf, roots_changed: bool) -> Obtained {
+    Obtained {
+        identity: chain.identity,
+        not_after: chain.not_after,
+        credentials: Credentials {
+            cert: pair.cert,
+            key: pair.key,
+            ca,
+        },
+        roots_changed,
+    }
+}
+
+/// A key that was made here, and its signing request.
+struct NewKey {
+    pem: String,
+    spki: Vec<u8>,
+    request: Vec<u8>,
+}
+
+impl NewKey {
+    fn generate() -> Result<Self, EnrolError> {
+        Self::new(&KeyPair::generate()?)
+    }
+
+    fn from_pem(pem: &str) -> Result<Self, EnrolError> {
+        Self::new(&KeyPair::from_pem(pem)?)
+    }
+
+    /// The request says nothing but the key: the CA would not listen.
+    fn new(pair: &KeyPair) -> Result<Self, EnrolError> {
+        let request = CertificateParams::default().serialize_request(pair)?;
+        Ok(Self {
+            pem: pair.serialize_pem(),
+            spki: pair.subject_public_key_info(),
+            request: request.der().to_vec(),
+        })
+    }
+}
+
+/// The root with this fingerprint, from whoever answers: it is public, and the fingerprint vouches for it.
+async fn pinned_root(
+    url: &BaseUrl,
+    wanted: Fingerprint,
+) -> Result<CertificateDer<'static>, EnrolError> {
+    let anyone = Ca::new(url.clone(), unverified_tls().map_err(EnrolError::Tls)?)?;
+    let roots = anyone.certificates().await?.roots;
+    let found = roots.iter().map(|root| Fingerprint::of(root)).collect();
+    roots
+        .into_iter()
+        .find(|root| Fingerprint::of(root) == wanted)
+        .ok_or_else(|| EnrolError::Fingerprint {
+            url: url.clone(),
+            wanted,
+            found: Fingerprints(found),
+        })
+}
+
+/// A `liz-ca`, reached over TLS of some kind.
+struct Ca {
+    url: BaseUrl,
+    http: reqwest::Client,
+}
+
+impl Ca {
+    fn new(url: BaseUrl, tls: rustls::ClientConfig) -> Result<Self, EnrolError> {
+        let http = http_client(tls).map_err(|error| Error::from_transport(&url, error))?;
+        Ok(Self { url, http })
+    }
+
+    async fn certificates(&self) -> Result<CaCertificates, EnrolError> {
+        let body = self.send(self.http.get(self.at(CACERTS))).await?;
+        CaCertificates::read(&body).map_err(|flaw| self.flawed(flaw))
+    }
+
+    fn post(&self, path: &str, key: &NewKey) -> RequestBuilder {
+        self.http
+            .post(self.at(path))
+            .header(CONTENT_TYPE, MEDIA_TYPE_REQUEST)
+            .body(STANDARD.encode(&key.request))
+    }
+
+    /// The one certificate that a request is answered with.
+    async fn leaf(&self, request: RequestBuilder) -> Result<CertificateDer<'static>, EnrolError> {
+        let found = read_certificates(&self.send(request).await?);
+        let found = found.map_err(|flaw| self.flawed(flaw))?;
+        match <[_; 1]>::try_from(found) {
+            Ok([leaf]) => Ok(leaf),
+            Err(other) => Err(self.flawed(AnswerFlaw::Count(other.len()))),
+        }
+    }
+
+    fn check(
+        &self,
+        certificates: &CaCertificates,
+        leaf: CertificateDer<'static>,
+        key: &NewKey,
+        now: u64,
+        id: impl Fn(&SpiffeId) -> bool,
+    ) -> Result<NewChain, EnrolError> {
+        certificates
+            .chain_of(leaf, id, &key.spki, now)
+            .map_err(|flaw| self.flawed(flaw))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, EnrolError> {
+        let broken = |error| Error::from_transport(&self.url, error);
+        let mut response = request.send().await.map_err(broken)?;
+        let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(self.flawed(AnswerFlaw::NotPkcs7));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status == 200 {
+            return Ok(body);
+        }
+        Err(EnrolError::Refused {
+            url: self.url.clone(),
+            status,
+            text: one_line(&body),
+            retry_after,
+        })
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    fn flawed(&self, flaw: AnswerFlaw) -> EnrolError {
+        EnrolError::Answer {
+            url: self.url.clone(),
+            flaw,
+        }
+    }
+}
+
+/// A stranger's words, safe to print on a terminal.
+fn one_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line: String = words
+        .join(" ")
+        .chars()
+        .take(TEXT_CHARS_MAX)
+        .filter(|character| !character.is_control())
+        .collect();
+    if line.is_empty() {
+        "no more is said: is it a liz-ca?".to_owned()
+    } else {
+        line
+    }
+}
+
+/// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
+fn refuse_other_root(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
+    let there = roots_in(path)?;
+    if there.is_empty() || there.contains(pinned) {
+        Ok(())
+    } else {
+        Err(EnrolError::OtherRoot(path.to_owned()))
+    }
+}
+
+/// Writes the roots, unless the file holds just them. Says whether it was written.
+fn write_roots(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
+    let there = roots_in(path)?;
+    let same = there.len() == roots.len() && roots.iter().all(|root| there.contains(root));
+    if same {
+        return Ok(false);
+    }
+    write_whole(path, pem(roots).as_bytes(), Access::Public)?;
+    Ok(true)
+}
+
+/// None where there is no file, or one without certificates.
+fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(CertificateDer::pem_slice_iter(&bytes)
+            .filter_map(Result::ok)
+            .collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(FileError {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }
+        .into()),
+    }
+}

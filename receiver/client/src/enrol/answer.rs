@@ -1,0 +1,297 @@
+//! What came back: certificates out of PKCS #7, and whether they are what was asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cms::cert::CertificateChoices;
+use cms::cert::x509::der::{Decode, Encode};
+use cms::content_info::ContentInfo;
+use cms::signed_data::SignedData;
+use lizmon_protocol::name::SpiffeId;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::credentials::provider;
+use crate::verify::read_identity;
+
+/// Why an answer is not believed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AnswerFlaw {
+    /// No certificates-only PKCS #7.
+    #[error("it is no PKCS #7 of certificates")]
+    NotPkcs7,
+    /// No certificate in it, or several where one was asked for.
+    #[error("it holds {0} certificates where one was asked for")]
+    Count(usize),
+    /// No root in it.
+    #[error("there is no root certificate in it")]
+    NoRoot,
+    /// Another key than ours.
+    #[error("the certificate is for another key than ours")]
+    Key,
+    /// Somebody else's, or nobody's.
+    #[error("the certificate is not {0}'s")]
+    Identity(Box<str>),
+    /// It does not lead to a root that we trust, has ended or not begun, or is no client's.
+    #[error("the certificate would not be taken by a server: {0}")]
+    Chain(rustls::Error),
+}
+
+/// The certificates of a body: RFC 7030 section 4.1.3, in no order.
+pub(crate) fn read_certificates(body: &[u8]) -> Result<Vec<CertificateDer<'static>>, AnswerFlaw> {
+    let packed: Vec<u8> = body
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let not_pkcs7 = |_| AnswerFlaw::NotPkcs7;
+    let der = STANDARD.decode(packed).map_err(|_| AnswerFlaw::NotPkcs7)?;
+    let info = ContentInfo::from_der(&der).map_err(not_pkcs7)?;
+    let data: SignedData = info.content.decode_as().map_err(not_pkcs7)?;
+    let found = data.certificates.ok_or(AnswerFlaw::NotPkcs7)?.0;
+    found
+        .iter()
+        .filter_map(|choice| match choice {
+            CertificateChoices::Certificate(certificate) => Some(certificate.to_der()),
+            CertificateChoices::Other(_) => None,
+        })
+        .map(|der| der.map(CertificateDer::from).map_err(not_pkcs7))
+        .collect()
+}
+
+/// The certificates of a CA: those that vouch for themselves, and those between them and us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CaCertificates {
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+    pub(crate) issuing: Vec<CertificateDer<'static>>,
+}
+
+impl CaCertificates {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, AnswerFlaw> {
+        let (roots, issuing): (Vec<_>, Vec<_>) = read_certificates(body)?
+            .into_iter()
+            .filter(|der| parse(der).is_some_and(|certificate| certificate.is_ca()))
+            .partition(|der| parse(der).is_some_and(|certificate| is_self_signed(&certificate)));
+        if roots.is_empty() {
+            return Err(AnswerFlaw::NoRoot);
+        }
+        Ok(Self { roots, issuing })
+    }
+
+    /// The chain of a new certificate, after making sure that it is `id`'s for the key `spki` (DER), and that a server that
+    /// trusts `roots` would take it at `now`.
+    pub(crate) fn chain_of(
+        &self,
+        leaf: CertificateDer<'static>,
+        id: impl Fn(&SpiffeId) -> bool,
+        spki: &[u8],
+        now: u64,
+    ) -> Result<NewChain, AnswerFlaw> {
+        let nobody = || AnswerFlaw::Identity("anyone".into());
+        let certificate = parse(&leaf).ok_or_else(nobody)?;
+        if certificate.public_key().raw != spki {
+            return Err(AnswerFlaw::Key);
+        }
+        let identity = read_identity(&certificate).map_err(|_| nobody())?;
+        if !id(&identity) {
+            return Err(AnswerFlaw::Identity(identity.to_string().into()));
+        }
+        let not_after = certificate.validity().not_after.timestamp();
+        let not_after = u64::try_from(not_after).unwrap_or(0);
+        let above: Vec<_> = self
+            .issuing
+            .iter()
+            .filter(|der| {
+                parse(der).is_some_and(|issuing| issuing.subject() == certificate.issuer())
+            })
+            .cloned()
+            .collect();
+        verify(&self.roots, &leaf, &above, now).map_err(AnswerFlaw::Chain)?;
+        let mut chain = vec![leaf];
+        chain.extend(above);
+        Ok(NewChain {
+            identity,
+            not_after,
+            chain,
+        })
+    }
+}
+
+/// A certificate that was asked for, checked, with what stands between it and the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewChain {
+    pub(crate) identity: SpiffeId,
+    pub(crate) not_after: u64,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Some(certificate),
+        _ => None,
+    }
+}
+
+/// Of our own house too: others' roots are no concern of a client's file.
+fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject() == certificate.issuer() && certificate.verify_signature(None).is_ok()
+}
+
+/// As a server would judge it, but for revocation, which nobody can know better than who has just issued it.
+fn verify(
+    roots: &[CertificateDer<'_>],
+    leaf: &CertificateDer<'_>,
+    above: &[CertificateDer<'_>],
+    now: u64,
+) -> Result<(), rustls::Error> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone().into_owned())?;
+    }
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::new(provider()))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+    verifier.verify_client_cert(leaf, above, now).map(|_| ())
+}
+
+/// Certificates as a PEM file has them.
+pub(crate) fn pem(certificates: &[CertificateDer<'_>]) -> String {
+    let block = |der: &CertificateDer<'_>| pem::Pem::new("CERTIFICATE", der.as_ref());
+    let unix = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let blocks: Vec<_> = certificates.iter().map(block).collect();
+    pem::encode_many_config(&blocks, unix)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+        KeyPair, KeyUsagePurpose, PublicKeyData, SanType, date_time_ymd,
+    };
+
+    use super::*;
+    use crate::credentials::testing::Pki;
+
+    const WEB1: &str = "spiffe://lizmon.internal/node/web1";
+
+    /// A root, an issuing CA below it, and what they sign.
+    struct Ca {
+        root: CertificateDer<'static>,
+        issuing: CertificateDer<'static>,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Ca {
+        fn new() -> Self {
+            let params = |name: &str| {
+                let mut params = CertificateParams::default();
+                params.distinguished_name.push(DnType::CommonName, name);
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+                params
+            };
+            let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+            let root = params("root").self_signed(&root_key).unwrap();
+            let root_issuer = Issuer::new(params("root"), root_key);
+            let issuing = params("issuing").signed_by(&key, &root_issuer).unwrap();
+            Self {
+                root: root.der().clone(),
+                issuing: issuing.der().clone(),
+                issuer: Issuer::new(params("issuing"), key),
+            }
+        }
+
+        fn leaf(&self, id: &str, key: &KeyPair, ends: i32) -> CertificateDer<'static> {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+            params.not_before = date_time_ymd(2026, 1, 1);
+            params.not_after = date_time_ymd(ends, 1, 10);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params.signed_by(key, &self.issuer).unwrap().der().clone()
+        }
+
+        fn certificates(&self) -> CaCertificates {
+            CaCertificates {
+                roots: vec![self.root.clone()],
+                issuing: vec![self.issuing.clone()],
+            }
+        }
+    }
+
+    fn body(certificates: &[CertificateDer<'_>]) -> String {
+        use cms::cert::x509::Certificate;
+        let all: Vec<_> = certificates
+            .iter()
+            .map(|der| Certificate::from_der(der).unwrap())
+            .collect();
+        STANDARD.encode(ContentInfo::try_from(all).unwrap().to_der().unwrap())
+    }
+
+    #[test]
+    fn roots_are_told_from_what_is_between() {
+        let (ca, other) = (Ca::new(), Ca::new());
+        let leaf = ca.leaf(WEB1, &KeyPair::generate().unwrap(), 2027);
+        let all = [ca.issuing.clone(), leaf, ca.root.clone()];
+        assert_eq!(
+            CaCertificates::read(body(&all).as_bytes()),
+            Ok(ca.certificates())
+        );
+        // One with a root's names and another's signature is no root.
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "issuing");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let posing = params.signed_by(&key, &other.issuer).unwrap();
+        let got = CaCertificates::read(body(&[posing.der().clone()]).as_bytes());
+        assert_eq!(got, Err(AnswerFlaw::NoRoot));
+        let bodies: [&[u8]; 5] = [b"", b"hello", b"<html>", b"MIIB", &[0xff, 0xfe]];
+        for bad in bodies {
+            assert_eq!(read_certificates(bad), Err(AnswerFlaw::NotPkcs7), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let (ca, other) = (Ca::new(), Ca::new());
+        let (ours, theirs) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let db1 = "spiffe://lizmon.internal/node/db1";
+        let cases: [(&str, CertificateDer<'static>, Option<&str>); 6] = [
+            ("ours", ca.leaf(WEB1, &ours, 2027), None),
+            ("another key", ca.leaf(WEB1, &theirs, 2027), Some("Key")),
+            ("another's", ca.leaf(db1, &ours, 2027), Some("Identity")),
+            (
+                "nobody's",
+                ca.leaf("https://x/", &ours, 2027),
+                Some("Identity"),
+            ),
+            ("another CA's", other.leaf(WEB1, &ours, 2027), Some("Chain")),
+            ("ended", ca.leaf(WEB1, &ours, 2026), Some("Chain")),
+        ];
+        for (story, leaf, expected) in cases {
+            let got = ca.certificates().chain_of(
+                leaf.clone(),
+                |id| id.to_string() == WEB1,
+                &ours.subject_public_key_info(),
+                Pki::NOW,
+            );
+            match (got, expected) {
+                (Ok(got), None) => {
+                    assert_eq!(got.chain, [leaf, ca.issuing.clone()], "{story}");
+                    assert_eq!(got.identity.to_string(), WEB1, "{story}");
+                }
+                (Err(flaw), Some(part)) => {
+                    assert!(format!("{flaw:?}").starts_with(part), "{story}: {flaw:?}");
+                }
+                (got, _) => panic!("{story}: {got:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Renews a program's certificate for as long as the program runs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, error, info, warn};
+
+use super::schedule::{Action, Schedule};
+use super::{EnrolError, Obtained, renew};
+use crate::client::BaseUrl;
+use crate::credentials::{Credentials, CredentialsError, Span, Term};
+
+/// How often the files are looked at: somebody may have issued a new certificate by hand, or joined anew.
+const LOOK_SECS_MAX: u64 = 60;
+/// From this many failures in a row on, each is a warning with the way back in it.
+const FAILURES_MANY: u32 = 3;
+
+/// Epoch seconds.
+pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// From 0 to 1.
+pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// Keeps one pair of files young. The programs that use them see that they changed, as after any change of theirs.
+#[derive(Clone)]
+pub struct Renewer {
+    /// Where `liz-ca` is.
+    pub url: BaseUrl,
+    /// What is renewed.
+    pub credentials: Credentials,
+    /// The time.
+    pub clock: Now,
+    /// Spreads a fleet.
+    pub chance: Chance,
+}
+
+impl fmt::Debug for Renewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewer")
+            .field("url", &self.url)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate that is waited on.
+struct Watched {
+    term: Term,
+    schedule: Schedule,
+    said_ended: bool,
+}
+
+impl Renewer {
+    /// Never returns: end it with the program. What it does and meets is logged.
+    pub async fn run(self) {
+        let mut watched: Option<Watched> = None;
+        let mut complaint = String::new();
+        loop {
+            let now = (self.clock)();
+            match self.credentials.term() {
+                Ok(term) if watched.as_ref().is_none_or(|known| known.term != term) => {
+                    watched = Some(self.watch(term, term.not_before, now));
+                }
+                Ok(_) => complaint.clear(),
+                Err(error) => complain(&error, &mut complaint),
+            }
+            let wait = match watched.as_mut() {
+                None => LOOK_SECS_MAX,
+                Some(watched) => self.step(watched, now).await,
+            };
+            sleep(Duration::from_secs(wait.clamp(1, LOOK_SECS_MAX))).await;
+        }
+    }
+
+    fn watch(&self, term: Term, from: u64, now: u64) -> Watched {
+        let schedule = Schedule::new(from, term.not_after, (self.chance)());
+        if let Action::Wait(secs) = schedule.action(now) {
+            debug!(
+                "the certificate is good for {} yet, and is renewed in {}",
+                Span(term.not_after.saturating_sub(now)),
+                Span(secs)
+            );
+        }
+        Watched {
+            term,
+            schedule,
+            said_ended: false,
+        }
+    }
+
+    /// Renews if that is due; how long to wait after it.
+    async fn step(&self, watched: &mut Watched, now: u64) -> u64 {
+        match watched.schedule.action(now) {
+            Action::Wait(secs) => secs,
+            Action::Ended => {
+                if !watched.said_ended {
+                    error!(
+                        "the certificate `{}` has ended and was not renewed: {WAY_BACK}",
+                        self.credentials.cert.display()
+                    );
+                    watched.said_ended = true;
+                }
+                LOOK_SECS_MAX
+            }
+            Action::Renew => match renew(&self.url, &self.credentials, now).await {
+                Ok(obtained) => {
+                    let after = (self.clock)();
+                    say_renewed(&obtained, after);
+                    if let Ok(term) = self.credentials.term() {
+                        *watched = self.watch(term, after, after);
+                    }
+                    1
+                }
+                Err(error) => {
+                    let after = (self.clock)();
+                    watched
+                        .schedule
+                        .failed(after, error.retry_after(), (self.chance)());
+                    say_failed(&error, watched, after);
+                    1
+                }
+            },
+        }
+    }
+}
+
+/// What helps when nothing else does.
+const WAY_BACK: &str = "join anew with a token from `lizctl join-token NAME` on the CA: \
+                        lizctl join URL --token T --ca-fingerprint HEX";
+
+fn say_renewed(obtained: &Obtained, now: u64) {
+    let left = Span(obtained.not_after.saturating_sub(now));
+    let identity = &obtained.identity;
+    info!("the certificate of {identity} was renewed, it is good for {left}");
+    if obtained.roots_changed {
+        let path = obtained.credentials.ca.display();
+        info!("the roots in `{path}` were brought to what the CA trusts now");
+    }
+}
+
+fn say_failed(error: &EnrolError, watched: &Watched, now: u64) {
+    let left = Span(watched.term.not_after.saturating_sub(now));
+    let error = crate::error::in_one_line(error);
+    if error_needs_a_person(watched) {
+        warn!(
+            "the certificate could not be renewed, and ends in {left}: {error}; if it does end, {WAY_BACK}"
+        );
+    } else {
+        warn!("the certificate could not be renewed yet, and is good for {left}: {error}");
+    }
+}
+
+fn error_needs_a_person(watched: &Watched) -> bool {
+    watched.schedule.failures() >= FAILURES_MANY
+}
+
+/// Once for each new reason.
+fn complain(error: &CredentialsError, last: &mut String) {
+    let text = error.to_string();
+    if *last != text {
+        warn!("the certificate is not renewed: {text}");
+        *last = text;
+    }
+}
