@@ -2,6 +2,7 @@
 
 mod crls;
 mod revocation;
+mod rotation;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,7 @@ use crate::signer::{CaCertificate, Signer};
 pub use crate::founding::InitOptions;
 pub use crls::SignedCrl;
 pub use revocation::Revocation;
+pub use rotation::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiting};
 
 /// A certificate that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,28 +157,36 @@ impl Authority {
         disk::refuse_if_open(certs)?;
         disk::refuse_if_shared(&files.ledger)?;
         let ledger = Ledger::open(&files.ledger)?;
-        let generations = ledger.exclusive(|book| book.generations())?;
-        let current = Current::read(&files, &generations)?;
-        let authority = Self {
+        let keyring = Keyring::new(unlock);
+        for key in [&files.issuing_key, &files.root_key] {
+            if disk::is_taken(key) {
+                disk::refuse_if_shared(key)?;
+            }
+        }
+        // Under the lock, so that no rotation changes one file after another was read.
+        let (current, signer) = ledger.exclusive(|book| {
+            rotation::settle(&files, book)?;
+            let current = Current::read(&files, &book.generations()?)?;
+            let signer = OnceLock::new();
+            let path = &files.issuing_key;
+            if !is_sealed(&zeroize::Zeroizing::new(disk::read(path)?)) {
+                let key = keyring.read(path)?;
+                let opened = Signer::new(current.issuing.clone(), path, key)?;
+                signer.get_or_init(|| Arc::new(opened));
+            }
+            Ok((current, signer))
+        })?;
+        Ok(Self {
             certs: certs.to_owned(),
             files,
-            keyring: Keyring::new(unlock),
+            keyring,
             root: current.root,
             issuing: current.issuing,
             issuing_pem: current.issuing_pem,
-            signer: OnceLock::new(),
+            signer,
             ledger,
             operator: disk::operator(),
-        };
-        let key = &authority.files.issuing_key;
-        disk::refuse_if_shared(key)?;
-        if disk::is_taken(&authority.files.root_key) {
-            disk::refuse_if_shared(&authority.files.root_key)?;
-        }
-        if !is_sealed(&zeroize::Zeroizing::new(disk::read(key)?)) {
-            authority.signer()?;
-        }
-        Ok(authority)
+        })
     }
 
     /// Opens the issuing CA's key now rather than when it is first needed.

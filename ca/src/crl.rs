@@ -22,6 +22,9 @@ pub const CRL_LIFETIME_SECS: u64 = 30 * DAY_SECS;
 /// that end; a verifier with a slow clock wants a little more.
 const KEPT_PAST_END_SECS: u64 = 2 * DAY_SECS;
 
+/// `certificateHold`, the one reason that can be lifted: for a CA that is retired and could come back, never for a leaf.
+pub(crate) const ON_HOLD: u8 = 6;
+
 /// Why a certificate is revoked, RFC 5280 section 5.3.1. The reasons that fit a leaf or an issuing CA of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reason {
@@ -154,11 +157,14 @@ pub(crate) fn named_from(now: u64) -> u64 {
 }
 
 fn named(row: &RevokedRow) -> Result<RevokedCertParams, Error> {
-    let reason = row.reason.and_then(Reason::from_code);
+    let reason = match row.reason {
+        Some(ON_HOLD) => Some(RevocationReason::CertificateHold),
+        code => code.and_then(Reason::from_code).map(Reason::encoded),
+    };
     Ok(RevokedCertParams {
         serial_number: SerialNumber::from_slice(row.serial.parse::<Serial>()?.as_bytes()),
         revocation_time: date(row.revoked_at)?,
-        reason_code: reason.map(Reason::encoded),
+        reason_code: reason,
         invalidity_date: None,
     })
 }

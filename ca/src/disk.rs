@@ -93,6 +93,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read_if_there(path)?.ok_or_else(|| Error::FileMissing(path.to_owned()))
 }
 
+/// Takes a file away for good.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(Error::io("remove", path))
+}
+
 /// Whether anything has this name, a dangling link included.
 pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()

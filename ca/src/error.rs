@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lizmon_protocol::name::Role;
 
 use crate::audit::Flaw;
+use crate::authority::Rotated;
 use crate::key::KeyError;
 
 /// Why the certificate authority did not do what was asked.
@@ -167,6 +168,34 @@ pub enum Error {
         role: Role,
         /// For whom.
         name: String,
+    },
+    /// A rotation of the other CA is under way.
+    #[error("the {0} CA is being rotated: finish that, or take it back, with `lizctl rotate {0}`")]
+    OtherRotation(Rotated),
+    /// `--back` where there is nothing before.
+    #[error(
+        "there is no retired CA to trust again: `lizctl rotate {0} --status` shows what there is"
+    )]
+    NothingToTakeBack(Rotated),
+    /// Holders who would be refused.
+    #[error(
+        "{count} holders still show a certificate of the CA that would go, {first} first: renew them, or leave them behind with --force"
+    )]
+    StillInUse {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: String,
+    },
+    /// Holders who would refuse others.
+    #[error(
+        "{count} holders have not renewed since the new root was published and may not know it, {first} first: wait for them, or give them root.crt and go on with --force"
+    )]
+    RootUnknown {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: String,
     },
     /// The CA in use has changed since it was opened.
     #[error("the issuing CA was rotated meanwhile: try again")]

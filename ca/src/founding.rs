@@ -83,7 +83,7 @@ pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Sca
     }
     let domain = &options.trust_domain;
     let root = NewCa::root(domain, options.key_alg, options.root_days, now)?;
-    let signer = root.signer(&files.root_certificate)?;
+    let signer = root.signer(&files.root_certificate, None)?;
     let issuing = NewCa::issuing(domain, &signer, options.key_alg, options.issuing_days, now)?;
     disk::certs_folder(certs)?;
     let mut scaffold = Scaffold::default();
@@ -206,9 +206,13 @@ impl NewCa {
     }
 
     /// The certificate with its key, so that it can sign.
-    pub(crate) fn signer(&self, path: &Path) -> Result<Signer, Error> {
+    pub(crate) fn signer(
+        &self,
+        path: &Path,
+        above: Option<&CaCertificate>,
+    ) -> Result<Signer, Error> {
         let pem = self.certificate.pem();
-        let certificate = CaCertificate::from_pem(path, pem.as_bytes(), None)?;
+        let certificate = CaCertificate::from_pem(path, pem.as_bytes(), above)?;
         let der = PrivatePkcs8KeyDer::from(self.key.serialized_der());
         let key = KeyPair::try_from(&PrivateKeyDer::Pkcs8(der))?;
         Signer::new(certificate, path, key)

@@ -8,6 +8,7 @@ type Kinds = Result<Vec<&'static str>, InspectError>;
 fn kinds(bytes: &[u8]) -> Kinds {
     let kind = |item: &Item| match item {
         Item::Certificate { .. } => "certificate",
+        Item::EncryptedPrivateKey { .. } => "encrypted key",
         Item::PrivateKey { .. } => "key",
         Item::Crl { .. } => "crl",
         Item::SigningRequest { .. } => "request",

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::Authority;
 use crate::audit::{Deed, Event};
-use crate::crl::{self, CRL_LIFETIME_SECS};
+use crate::crl::{self, CRL_LIFETIME_SECS, Reason};
 use crate::disk::{self, Access};
 use crate::error::Error;
-use crate::ledger::{Book, CrlRow, Generation, Phase};
+use crate::layout::CaFiles;
+use crate::ledger::{Book, CrlRow, Generation, Phase, RevokedRow, State};
 use crate::profile::Profile;
 use crate::signer::{CaCertificate, Signer};
 
@@ -72,7 +73,8 @@ impl Authority {
         let Some(validity) = crl::validity(ca.validity, lifetime_secs, now) else {
             return Ok(None);
         };
-        let revoked = book.revoked(&ca.serial, crl::named_from(now))?;
+        let mut revoked = book.revoked(&ca.serial, crl::named_from(now))?;
+        revoked.extend(untrusted(generations, &ca.serial));
         let current = crl_of(book, &ca.serial)?;
         let row = crl::sign(signer, current.as_ref(), &revoked, validity)?;
         book.put_crl(&row)?;
@@ -96,15 +98,7 @@ impl Authority {
     /// Brings `crl.pem` to what the ledger holds for the CAs that are trusted: under the lock, so that an older one
     /// never wins.
     pub(super) fn publish_crls(&self) -> Result<(), Error> {
-        self.ledger.exclusive(|book| self.write_crls(book))
-    }
-
-    pub(super) fn write_crls(&self, book: &Book<'_>) -> Result<(), Error> {
-        let current = trusted_crls(book)?;
-        if disk::read_if_there(&self.files.crl)?.as_deref() == Some(current.as_bytes()) {
-            return Ok(());
-        }
-        disk::write(&self.files.crl, current.as_bytes(), Access::Public)
+        self.ledger.exclusive(|book| write_crls(&self.files, book))
     }
 
     /// A CA with its key, wherever that is.
@@ -154,6 +148,35 @@ impl Authority {
         let named = named.filter(|_| ca.entry.profile == Profile::Root);
         named.into_iter().chain([own]).collect()
     }
+}
+
+/// Brings `crl.pem` to what the ledger holds.
+pub(super) fn write_crls(files: &CaFiles, book: &Book<'_>) -> Result<(), Error> {
+    let current = trusted_crls(book)?;
+    if disk::read_if_there(&files.crl)?.as_deref() == Some(current.as_bytes()) {
+        return Ok(());
+    }
+    disk::write(&files.crl, current.as_bytes(), Access::Public)
+}
+
+/// The issuing CAs below a root that are not trusted any more: on hold while that can be taken back, for good after.
+fn untrusted(generations: &[Generation], root: &str) -> impl Iterator<Item = RevokedRow> {
+    let below = move |ca: &&Generation| {
+        let is_issuing = ca.entry.profile == Profile::Issuing && ca.entry.issuer == root;
+        is_issuing && ca.entry.state == State::Valid
+    };
+    generations.iter().filter(below).filter_map(|ca| {
+        let reason = match ca.phase {
+            Phase::Retired => crl::ON_HOLD,
+            Phase::Gone => Reason::Superseded.code(),
+            _ => return None,
+        };
+        Some(RevokedRow {
+            serial: ca.entry.serial.clone(),
+            revoked_at: ca.since,
+            reason: Some(reason),
+        })
+    })
 }
 
 fn is_due(

@@ -1,0 +1,645 @@
+//! Replaces the issuing CA or the root: publish the new one, use it, retire the old one. Each step can be taken back.
+//!
+//! ```text
+//!            --next: publish         --next: use             --next: retire
+//!   steady ------------------> published ----------> in use ---------------> steady
+//!          <------------------           <----------        <---------------
+//!            --back: withdraw         --back           --back: trust again
+//!
+//!   new CA        next                current                 current
+//!   old CA        current             old                     retired (gone when the next rotation begins)
+//!   crl.pem       both                both                    the new one's
+//!   root.crt      both roots          both roots              the new root
+//! ```
+//!
+//! A new root comes with an issuing CA of its own, so that a leaf's chain says which root it needs. The ledger says what
+//! is, and the files follow it: if that is cut off, whoever opens the CA next finishes it. A CA's list is in `crl.pem`
+//! before its root is in `root.crt`, and its root is out of that before its list is: at no moment do the two files
+//! refuse what is good.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use lizmon_protocol::name::Role;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::crls::write_crls;
+use super::{Authority, SignedCrl};
+use crate::audit::{Deed, Event};
+use crate::disk::{self, Access};
+use crate::error::Error;
+use crate::founding::NewCa;
+use crate::key::KeyAlg;
+use crate::layout::CaFiles;
+use crate::ledger::{Book, Entry, Generation, Phase};
+use crate::passphrase;
+use crate::profile::{Profile, rfc3339};
+
+/// Which CA is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// The one that signs leaves.
+    Issuing,
+    /// The trust anchor, and the issuing CA below it.
+    Root,
+}
+
+impl Rotated {
+    /// As it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issuing => "issuing",
+            Self::Root => "root",
+        }
+    }
+
+    /// By the CAs that a step moves.
+    fn of<'a>(mut moved: impl Iterator<Item = &'a Generation>) -> Self {
+        if moved.any(|ca| ca.entry.profile == Profile::Root) {
+            Self::Root
+        } else {
+            Self::Issuing
+        }
+    }
+}
+
+impl fmt::Display for Rotated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Neither of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such CA: issuing or root")]
+pub struct UnknownCa;
+
+impl FromStr for Rotated {
+    type Err = UnknownCa;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCa> {
+        [Self::Issuing, Self::Root]
+            .into_iter()
+            .find(|rotated| rotated.as_str() == text)
+            .ok_or(UnknownCa)
+    }
+}
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// None is under way.
+    Steady,
+    /// The new CA is trusted and does not sign yet.
+    Published,
+    /// The new CA signs, and the old one is still trusted.
+    InUse,
+}
+
+impl Stage {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Published => "published",
+            Self::InUse => "in use",
+        }
+    }
+
+    fn of(generations: &[Generation]) -> (Self, Option<Rotated>) {
+        for (phase, stage) in [(Phase::Next, Self::Published), (Phase::Old, Self::InUse)] {
+            let mut moved = in_phase(generations, phase).peekable();
+            if moved.peek().is_some() {
+                return (stage, Some(Rotated::of(moved)));
+            }
+        }
+        (Self::Steady, None)
+    }
+}
+
+/// A holder of a certificate that the next step would leave behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// As what.
+    pub role: Role,
+    /// Who.
+    pub name: String,
+    /// When its newest certificate ends: epoch seconds.
+    pub not_after: u64,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.role, self.name)
+    }
+}
+
+/// Where a rotation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// How far it is.
+    pub stage: Stage,
+    /// What is replaced; if none is under way, what `--back` would bring back.
+    pub rotated: Option<Rotated>,
+    /// The CAs, the current ones first.
+    pub generations: Vec<Generation>,
+    /// Whom the next step would leave behind: without renewal they would be refused, or refuse others.
+    pub waiting: Vec<Waiting>,
+}
+
+/// What a step may be told.
+#[derive(Debug, Clone)]
+pub struct RotateOptions {
+    /// Go on although somebody would be left behind.
+    pub force: bool,
+    /// How long a new root lives, in days.
+    pub root_days: u32,
+    /// How long a new issuing CA lives, in days; never past its root's end.
+    pub issuing_days: u32,
+    /// Kind of the new keys.
+    pub key_alg: KeyAlg,
+    /// An existing folder where a new root's key is written, and nowhere else.
+    pub offline_root: Option<PathBuf>,
+}
+
+impl Default for RotateOptions {
+    fn default() -> Self {
+        Self {
+            force: false,
+            root_days: 3650,
+            issuing_days: 365,
+            key_alg: KeyAlg::default(),
+            offline_root: None,
+        }
+    }
+}
+
+impl Authority {
+    /// Where a rotation stands.
+    pub fn rotation(&self, now: u64) -> Result<Rotation, Error> {
+        self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            let (stage, mut rotated) = Stage::of(&generations);
+            if stage == Stage::Steady {
+                let mut retired = in_phase(&generations, Phase::Retired).peekable();
+                rotated = retired.peek().is_some().then(|| Rotated::of(retired));
+            }
+            Ok(Rotation {
+                stage,
+                rotated,
+                waiting: waiting(book, &generations, stage, rotated, now)?,
+                generations,
+            })
+        })
+    }
+
+    /// Takes the next step, and has the CA open as it is then.
+    pub fn rotate_next(
+        &mut self,
+        rotated: Rotated,
+        options: &RotateOptions,
+        now: u64,
+    ) -> Result<Rotation, Error> {
+        self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            let stage = stage_of(rotated, &generations)?;
+            if stage != Stage::Steady && !options.force {
+                refuse_to_leave(
+                    waiting(book, &generations, stage, Some(rotated), now)?,
+                    stage,
+                )?;
+            }
+            match stage {
+                Stage::Steady => self.publish(book, &generations, rotated, options, now),
+                Stage::Published => self.exchange(book, &generations, Step::Use, now),
+                Stage::InUse => self.retire(book, &generations, rotated, now),
+            }
+        })?;
+        self.settle_and_reopen(now)
+    }
+
+    /// Takes the last step back, and has the CA open as it is then.
+    pub fn rotate_back(
+        &mut self,
+        rotated: Rotated,
+        options: &RotateOptions,
+        now: u64,
+    ) -> Result<Rotation, Error> {
+        self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            match stage_of(rotated, &generations)? {
+                Stage::Steady => self.trust_again(book, &generations, rotated, now),
+                Stage::Published => {
+                    if !options.force {
+                        let left = holders_of(book, &generations, Phase::Next, now)?;
+                        refuse_to_leave(left, Stage::InUse)?;
+                    }
+                    self.withdraw(book, &generations, rotated, now)
+                }
+                Stage::InUse => self.exchange(book, &generations, Step::UseNot, now),
+            }
+        })?;
+        self.settle_and_reopen(now)
+    }
+
+    fn settle_and_reopen(&mut self, now: u64) -> Result<Rotation, Error> {
+        self.ledger.exclusive(|book| settle(&self.files, book))?;
+        *self = self.reopen(now)?;
+        self.rotation(now)
+    }
+
+    fn publish(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        rotated: Rotated,
+        options: &RotateOptions,
+        now: u64,
+    ) -> Result<(), Error> {
+        for ca in in_phase(generations, Phase::Retired) {
+            book.set_phase(&ca.entry.serial, Phase::Gone, now)?;
+        }
+        let sealed = self.keyring.passphrase_like(&self.files.issuing_key)?;
+        disk::folder(&self.files.generations)?;
+        let domain = self.trust_domain();
+        let (alg, days) = (options.key_alg, options.issuing_days);
+        let keep = |ca: &NewCa, path: &Path| {
+            if disk::is_taken(path) {
+                return Err(Error::InTheWay(path.to_owned()));
+            }
+            passphrase::write_key(path, &ca.key, sealed.as_ref())?;
+            book.add(&ca.entry(now))?;
+            book.set_phase(&ca.serial.to_string(), Phase::Next, now)
+        };
+        let own_place = |ca: &NewCa| self.files.generation_key(&ca.serial.to_string());
+        let mut serials = Vec::new();
+        let root = match rotated {
+            Rotated::Issuing => {
+                self.signer_of(generations, current(generations, Profile::Root)?)?
+            }
+            Rotated::Root => {
+                let root = NewCa::root(domain, alg, options.root_days, now)?;
+                let place = match &options.offline_root {
+                    Some(folder) => {
+                        folder.join(format!("root-{}.key", &root.serial.to_string()[..8]))
+                    }
+                    None => own_place(&root),
+                };
+                keep(&root, &place)?;
+                serials.push(root.serial.to_string());
+                root.signer(&self.files.root_certificate, None)?.into()
+            }
+        };
+        let issuing = NewCa::issuing(domain, &root, alg, days, now)?;
+        keep(&issuing, &own_place(&issuing))?;
+        serials.push(issuing.serial.to_string());
+        self.tell_step(book, Step::Publish, rotated, &serials, now)?;
+        // The root's list runs to the end of its last issuing CA: signed while the key is at hand.
+        let generations = book.generations()?;
+        self.sign_crl_with(book, &generations, &root, now)?;
+        let path = &self.files.issuing_certificate;
+        let signer = issuing.signer(path, Some(root.certificate()))?;
+        self.sign_crl_with(book, &generations, &signer, now)?;
+        Ok(())
+    }
+
+    /// What signs and what does not change places: next becomes current and current old, or the other way round.
+    fn exchange(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        step: Step,
+        now: u64,
+    ) -> Result<(), Error> {
+        let (comes, goes) = match step {
+            Step::Use => (Phase::Next, Phase::Old),
+            _ => (Phase::Old, Phase::Next),
+        };
+        let incoming: Vec<&Generation> = in_phase(generations, comes).collect();
+        let rotated = Rotated::of(incoming.iter().copied());
+        if let Some(over) = incoming.iter().find(|ca| ca.entry.not_after <= now) {
+            return Err(Error::IssuerEnded {
+                subject: over.entry.name.clone(),
+                not_after: rfc3339(over.entry.not_after),
+            });
+        }
+        disk::folder(&self.files.generations)?;
+        for new in &incoming {
+            let old = current(generations, new.entry.profile)?;
+            let key = current_key(&self.files, new.entry.profile);
+            if let Some(bytes) = disk::read_if_there(key)?.map(Zeroizing::new) {
+                let copy = self.files.generation_key(&old.entry.serial);
+                disk::write(&copy, &bytes, Access::Secret)?;
+            }
+            book.set_phase(&old.entry.serial, goes, now)?;
+            book.set_phase(&new.entry.serial, Phase::Current, now)?;
+        }
+        self.tell_step(book, step, rotated, &serials(incoming.into_iter()), now)
+    }
+
+    fn retire(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        rotated: Rotated,
+        now: u64,
+    ) -> Result<(), Error> {
+        let old: Vec<&Generation> = in_phase(generations, Phase::Old).collect();
+        for ca in &old {
+            book.set_phase(&ca.entry.serial, Phase::Retired, now)?;
+        }
+        self.tell_step(book, Step::Retire, rotated, &serials(old.into_iter()), now)?;
+        self.hold(book, rotated, now).map(drop)
+    }
+
+    fn trust_again(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        rotated: Rotated,
+        now: u64,
+    ) -> Result<(), Error> {
+        let retired: Vec<&Generation> = in_phase(generations, Phase::Retired).collect();
+        if retired.is_empty() || Rotated::of(retired.iter().copied()) != rotated {
+            return Err(Error::NothingToTakeBack(rotated));
+        }
+        for ca in &retired {
+            book.set_phase(&ca.entry.serial, Phase::Old, now)?;
+        }
+        self.tell_step(
+            book,
+            Step::TrustAgain,
+            rotated,
+            &serials(retired.into_iter()),
+            now,
+        )?;
+        self.hold(book, rotated, now)?;
+        // Their lists have aged meanwhile, and say nothing of what was revoked since.
+        let generations = book.generations()?;
+        for ca in in_phase(&generations, Phase::Old) {
+            match self.sign_crl(book, &generations, ca, now) {
+                Err(Error::RootKeyAway(_)) => {}
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        rotated: Rotated,
+        now: u64,
+    ) -> Result<(), Error> {
+        let next: Vec<&Generation> = in_phase(generations, Phase::Next).collect();
+        for ca in &next {
+            book.set_phase(&ca.entry.serial, Phase::Gone, now)?;
+        }
+        self.tell_step(
+            book,
+            Step::Withdraw,
+            rotated,
+            &serials(next.into_iter()),
+            now,
+        )?;
+        match self.hold(book, rotated, now) {
+            // It signed nothing, and its list is not published: that it is on the root's can wait for the key.
+            Err(Error::RootKeyAway(_)) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    /// Signs the root's list anew, on which an issuing CA is that is not trusted any more: `certificateHold`, which can
+    /// be lifted, while it could be trusted again. Without that, a receiver that keeps its last list would go on
+    /// trusting. A root that is not trusted any more needs no such word.
+    fn hold(
+        &self,
+        book: &Book<'_>,
+        rotated: Rotated,
+        now: u64,
+    ) -> Result<Option<SignedCrl>, Error> {
+        if rotated == Rotated::Root {
+            return Ok(None);
+        }
+        let generations = book.generations()?;
+        let root = current(&generations, Profile::Root)?;
+        self.sign_crl(book, &generations, root, now)
+    }
+
+    fn tell_step(
+        &self,
+        book: &Book<'_>,
+        step: Step,
+        rotated: Rotated,
+        serials: &[String],
+        now: u64,
+    ) -> Result<(), Error> {
+        book.set_unsettled(true)?;
+        let event = Event {
+            deed: Deed::Rotate,
+            who: &self.operator,
+            details: json!({"what": rotated.as_str(), "step": step.as_str(), "serial": serials}),
+        };
+        book.note(&event, now)
+    }
+}
+
+/// Brings the CA's files to what the ledger says, under its lock. May be cut off and begun again at any point.
+pub(super) fn settle(files: &CaFiles, book: &Book<'_>) -> Result<(), Error> {
+    if !book.is_unsettled()? {
+        return Ok(());
+    }
+    let generations = book.generations()?;
+    for profile in [Profile::Root, Profile::Issuing] {
+        settle_key(files, &generations, profile)?;
+    }
+    let issuing = current(&generations, Profile::Issuing)?;
+    let pem = issuing.entry.pem.as_bytes();
+    disk::write(&files.issuing_certificate, pem, Access::Public)?;
+    settle_trust(files, book, &generations)?;
+    drop_keys(files, &generations)?;
+    book.set_unsettled(false)
+}
+
+/// The key of the CA that signs is in its place. What was there has a copy among the generations, made before the
+/// ledger changed.
+fn settle_key(files: &CaFiles, generations: &[Generation], profile: Profile) -> Result<(), Error> {
+    let place = current_key(files, profile);
+    let there = disk::read_if_there(place)?.map(Zeroizing::new);
+    let comes = files.generation_key(&current(generations, profile)?.entry.serial);
+    if let Some(bytes) = disk::read_if_there(&comes)?.map(Zeroizing::new) {
+        if there.as_ref() != Some(&bytes) {
+            disk::write(place, &bytes, Access::Secret)?;
+        }
+        return disk::remove(&comes);
+    }
+    // The root that signs is offline: another's key must not lie in its place.
+    let others = generations.iter().filter(|ca| ca.entry.profile == profile);
+    for other in others {
+        let copy = disk::read_if_there(&files.generation_key(&other.entry.serial))?;
+        if there.is_some() && copy.map(Zeroizing::new) == there {
+            return disk::remove(place);
+        }
+    }
+    Ok(())
+}
+
+/// No root without its list: lists come first where a root is added, and go last where one is taken away.
+fn settle_trust(files: &CaFiles, book: &Book<'_>, generations: &[Generation]) -> Result<(), Error> {
+    let roots: String = generations
+        .iter()
+        .filter(|ca| ca.entry.profile == Profile::Root && ca.phase.is_trusted())
+        .map(|ca| ca.entry.pem.as_str())
+        .collect();
+    let held = disk::read_if_there(&files.root_certificate)?.unwrap_or_default();
+    let held = String::from_utf8_lossy(&held);
+    let goes = |ca: &Generation| !ca.phase.is_trusted() && held.contains(&ca.entry.pem);
+    let write_roots = || disk::write(&files.root_certificate, roots.as_bytes(), Access::Public);
+    if generations.iter().any(goes) {
+        write_roots()?;
+        write_crls(files, book)
+    } else {
+        write_crls(files, book)?;
+        write_roots()
+    }
+}
+
+/// Takes away the keys of CAs that will never sign again.
+fn drop_keys(files: &CaFiles, generations: &[Generation]) -> Result<(), Error> {
+    for ca in generations.iter().filter(|ca| ca.phase == Phase::Gone) {
+        let key = files.generation_key(&ca.entry.serial);
+        if disk::is_taken(&key) {
+            disk::remove(&key)?;
+        }
+    }
+    // Fails while a key is in it, and that is right.
+    let _ = std::fs::remove_dir(&files.generations);
+    Ok(())
+}
+
+fn current_key(files: &CaFiles, profile: Profile) -> &Path {
+    match profile {
+        Profile::Root => &files.root_key,
+        _ => &files.issuing_key,
+    }
+}
+
+fn in_phase(generations: &[Generation], phase: Phase) -> impl Iterator<Item = &Generation> {
+    generations.iter().filter(move |ca| ca.phase == phase)
+}
+
+fn current(generations: &[Generation], profile: Profile) -> Result<&Generation, Error> {
+    in_phase(generations, Phase::Current)
+        .find(|ca| ca.entry.profile == profile)
+        .ok_or(Error::Rotated)
+}
+
+fn serials<'a>(moved: impl Iterator<Item = &'a Generation>) -> Vec<String> {
+    moved.map(|ca| ca.entry.serial.clone()).collect()
+}
+
+/// How far this rotation is; an error where the other one is under way.
+fn stage_of(rotated: Rotated, generations: &[Generation]) -> Result<Stage, Error> {
+    match Stage::of(generations) {
+        (_, Some(other)) if other != rotated => Err(Error::OtherRotation(other)),
+        (stage, _) => Ok(stage),
+    }
+}
+
+fn refuse_to_leave(left: Vec<Waiting>, stage: Stage) -> Result<(), Error> {
+    let count = left.len();
+    let Some(first) = left.into_iter().next() else {
+        return Ok(());
+    };
+    let first = first.to_string();
+    Err(match stage {
+        Stage::InUse => Error::StillInUse { count, first },
+        _ => Error::RootUnknown { count, first },
+    })
+}
+
+/// Whom the next step would leave behind.
+fn waiting(
+    book: &Book<'_>,
+    generations: &[Generation],
+    stage: Stage,
+    rotated: Option<Rotated>,
+    now: u64,
+) -> Result<Vec<Waiting>, Error> {
+    match (stage, rotated) {
+        (Stage::InUse, _) => holders_of(book, generations, Phase::Old, now),
+        // A new root is handed out with each renewal: who has not renewed since may not know it.
+        (Stage::Published, Some(Rotated::Root)) => {
+            let published = in_phase(generations, Phase::Next)
+                .map(|ca| ca.entry.issued_at)
+                .max();
+            holders(book, now, |leaf| Some(leaf.issued_at) < published)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whose newest certificate an issuing CA in this phase signed.
+fn holders_of(
+    book: &Book<'_>,
+    generations: &[Generation],
+    phase: Phase,
+    now: u64,
+) -> Result<Vec<Waiting>, Error> {
+    let issuers = serials(in_phase(generations, phase));
+    holders(book, now, |leaf| issuers.contains(&leaf.issuer))
+}
+
+/// The holders whose newest live certificate is such.
+fn holders(
+    book: &Book<'_>,
+    now: u64,
+    such: impl Fn(&Entry) -> bool,
+) -> Result<Vec<Waiting>, Error> {
+    let mut newest = BTreeMap::new();
+    for entry in book
+        .entries()?
+        .into_iter()
+        .filter(|entry| entry.is_live(now))
+    {
+        if let Profile::Leaf(role) = entry.profile {
+            newest.insert((role.as_str(), entry.name.clone()), (role, entry));
+        }
+    }
+    let such = newest.into_values().filter(|(_, entry)| such(entry));
+    Ok(such
+        .map(|(role, entry)| Waiting {
+            role,
+            name: entry.name,
+            not_after: entry.not_after,
+        })
+        .collect())
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Publish,
+    Use,
+    Retire,
+    Withdraw,
+    UseNot,
+    TrustAgain,
+}
+
+impl Step {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Use => "use",
+            Self::Retire => "retire",
+            Self::Withdraw => "withdraw",
+            Self::UseNot => "use-not",
+            Self::TrustAgain => "trust-again",
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Every step of a rotation, forward and back: who is taken by a receiver that reads the files as they are then.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use lizmon_ca::Error;
+use lizmon_ca::authority::{
+    Authority, InitOptions, Issued, Request, RotateOptions, Rotated, Rotation, Stage,
+};
+use lizmon_ca::crl::Reason;
+use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::passphrase::{Passphrase, Unlock};
+use lizmon_ca::verify::{Refusal, Trusted, verify};
+use lizmon_protocol::name::Role;
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+
+/// A CA in rotation, and the certificates it gave out on the way.
+struct House {
+    _dir: TempDir,
+    certs: PathBuf,
+    authority: Authority,
+    now: u64,
+    count: usize,
+}
+
+impl House {
+    fn new(options: &InitOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certs = dir.path().join("certs");
+        let authority = Authority::init(&certs, options, NOW).unwrap();
+        Self {
+            _dir: dir,
+            certs,
+            authority,
+            now: NOW,
+            count: 0,
+        }
+    }
+
+    /// A certificate of a new holder.
+    fn issue(&mut self) -> Issued {
+        self.count += 1;
+        self.issue_to(&format!("web{}", self.count))
+    }
+
+    fn issue_to(&mut self, name: &str) -> Issued {
+        let request = Request::new(Role::Node, name.parse().unwrap());
+        self.authority.issue(request, self.now).unwrap()
+    }
+
+    fn step(&mut self, rotated: Rotated, forward: bool, force: bool) -> Result<Rotation, Error> {
+        self.now += 60;
+        let options = RotateOptions {
+            force,
+            ..RotateOptions::default()
+        };
+        if forward {
+            self.authority.rotate_next(rotated, &options, self.now)
+        } else {
+            self.authority.rotate_back(rotated, &options, self.now)
+        }
+    }
+
+    fn judge(&self, issued: &Issued) -> Result<(), Refusal> {
+        judge(
+            &read(&self.certs, "root.crt"),
+            &read(&self.certs, "crl.pem"),
+            issued,
+            self.now,
+        )
+    }
+
+    #[track_caller]
+    fn good(&self, issued: &[&Issued]) {
+        for issued in issued {
+            self.judge(issued).unwrap();
+        }
+    }
+
+    #[track_caller]
+    fn refused(&self, issued: &Issued) {
+        assert!(self.judge(issued).is_err());
+    }
+
+    /// Every file of the CA and its place: what must be as it was after a step and back.
+    fn keys(&self) -> Vec<PathBuf> {
+        let mut keys: Vec<PathBuf> = Vec::new();
+        for folder in [self.certs.clone(), self.certs.join("generations")] {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            let paths = entries.map(|entry| entry.unwrap().path());
+            keys.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "key")));
+        }
+        keys
+    }
+}
+
+fn read(certs: &Path, file: &str) -> Vec<u8> {
+    std::fs::read(certs.join(file)).unwrap()
+}
+
+fn judge(roots_pem: &[u8], crls_pem: &[u8], issued: &Issued, now: u64) -> Result<(), Refusal> {
+    let trusted = Trusted {
+        roots_pem,
+        crls_pem,
+    };
+    verify(issued.chain_pem.as_bytes(), trusted, now).map(|_| ())
+}
+
+/// How many roots are trusted, and how many lists there are.
+fn shape(certs: &Path) -> (usize, usize) {
+    let count = |file| inspect(&read(certs, file)).unwrap().len();
+    (count("root.crt"), count("crl.pem"))
+}
+
+#[test]
+fn every_step_forward_and_back() {
+    // Roots and lists while steady, published, in use, and steady again.
+    for (rotated, shapes) in [
+        (Rotated::Issuing, [(1, 2), (1, 3), (1, 3), (1, 2)]),
+        (Rotated::Root, [(1, 2), (2, 4), (2, 4), (1, 2)]),
+    ] {
+        let mut house = House::new(&InitOptions::default());
+        let old = house.issue();
+        let subject = |house: &House| issuer_of(&house.certs.join("issuing.crt"));
+        let first = subject(&house);
+        assert_eq!(shape(&house.certs), shapes[0], "{rotated}");
+
+        // There and back: as if nothing had been.
+        assert_eq!(
+            house.step(rotated, true, true).unwrap().stage,
+            Stage::Published
+        );
+        assert_eq!(shape(&house.certs), shapes[1], "{rotated}");
+        let published = house.issue();
+        assert_eq!(subject(&house), first, "it does not sign yet");
+        assert_eq!(
+            house.step(rotated, false, false).unwrap().stage,
+            Stage::Steady
+        );
+        assert_eq!(shape(&house.certs), shapes[0], "{rotated}");
+        assert_eq!(house.keys().len(), 2, "{:?}", house.keys());
+        house.good(&[&old, &published]);
+
+        house.step(rotated, true, false).unwrap();
+        house.good(&[&old, &published]);
+        let held_roots = read(&house.certs, "root.crt");
+        let held_crls = read(&house.certs, "crl.pem");
+        assert_eq!(house.step(rotated, true, true).unwrap().stage, Stage::InUse);
+        assert_eq!(shape(&house.certs), shapes[2], "{rotated}");
+        assert_ne!(subject(&house), first, "another subject");
+        let new = house.issue();
+        house.good(&[&old, &published, &new]);
+        // Who read the files when the new one was published, and not since, takes what it signs.
+        judge(&held_roots, &held_crls, &new, house.now).unwrap();
+
+        // Back from use: what was signed meanwhile is still good.
+        assert_eq!(
+            house.step(rotated, false, false).unwrap().stage,
+            Stage::Published
+        );
+        assert_eq!(subject(&house), first);
+        house.good(&[&old, &new]);
+        let kept = house.step(rotated, false, false);
+        assert!(
+            matches!(kept, Err(Error::StillInUse { count: 1, .. })),
+            "{kept:?}"
+        );
+        house.good(&[&new]);
+        house.step(rotated, true, true).unwrap();
+
+        // To the end, and back from it.
+        let early = house.step(rotated, true, false);
+        assert!(
+            matches!(early, Err(Error::StillInUse { count: 2, .. })),
+            "{early:?}"
+        );
+        house.good(&[&old, &published, &new]);
+        assert_eq!(
+            house.step(rotated, true, true).unwrap().stage,
+            Stage::Steady
+        );
+        assert_eq!(shape(&house.certs), shapes[3], "{rotated}");
+        house.good(&[&new]);
+        house.refused(&old);
+        if rotated == Rotated::Issuing {
+            // A receiver that keeps the old CA's list hears of it by the root's.
+            let both = [held_crls, read(&house.certs, "crl.pem")];
+            let newest = [&both[1][..], &both[0][..]].concat();
+            let judged = judge(&read(&house.certs, "root.crt"), &newest, &old, house.now);
+            assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+        }
+        assert_eq!(
+            house.step(rotated, false, false).unwrap().stage,
+            Stage::InUse
+        );
+        house.good(&[&old, &published, &new]);
+        assert_eq!(
+            house.step(rotated, true, true).unwrap().stage,
+            Stage::Steady
+        );
+        house.refused(&old);
+
+        // The next rotation ends the way back to the first CA, and its key.
+        house.step(rotated, true, true).unwrap();
+        house.refused(&old);
+        let living = if rotated == Rotated::Root { 4 } else { 3 };
+        assert_eq!(house.keys().len(), living, "{:?}", house.keys());
+        house.step(rotated, false, false).unwrap();
+        let nothing = house.step(rotated, false, false);
+        assert!(
+            matches!(nothing, Err(Error::NothingToTakeBack(_))),
+            "{nothing:?}"
+        );
+        house.good(&[&new]);
+        house.authority.verify_audit(None).unwrap();
+    }
+}
+
+fn issuer_of(certificate: &Path) -> String {
+    match &inspect(&std::fs::read(certificate).unwrap()).unwrap()[0] {
+        Item::Certificate { subject, .. } => subject.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_rotation_at_a_time() {
+    let mut house = House::new(&InitOptions::default());
+    house.step(Rotated::Issuing, true, false).unwrap();
+    for forward in [true, false] {
+        let other = house.step(Rotated::Root, forward, true);
+        assert!(
+            matches!(other, Err(Error::OtherRotation(Rotated::Issuing))),
+            "{other:?}"
+        );
+    }
+    house.step(Rotated::Issuing, false, false).unwrap();
+    house.step(Rotated::Root, true, false).unwrap();
+    let other = house.step(Rotated::Issuing, true, true);
+    assert!(
+        matches!(other, Err(Error::OtherRotation(Rotated::Root))),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn nobody_is_left_behind_unless_told_to() {
+    let mut house = House::new(&InitOptions::default());
+    house.issue_to("web1");
+    house.issue_to("web2");
+    let published = house.step(Rotated::Root, true, false).unwrap();
+    let waiting: Vec<String> = published.waiting.iter().map(ToString::to_string).collect();
+    assert_eq!(waiting, ["node `web1`", "node `web2`"]);
+    let early = house.step(Rotated::Root, true, false).unwrap_err();
+    assert!(
+        matches!(&early, Error::RootUnknown { count: 2, .. }),
+        "{early}"
+    );
+    // Who renews learns the new root; who is revoked needs it no more.
+    house.issue_to("web1");
+    let name = "web2".parse().unwrap();
+    house
+        .authority
+        .revoke_holder(Role::Node, &name, Reason::Unspecified, house.now)
+        .unwrap();
+    let used = house.step(Rotated::Root, true, false).unwrap();
+    assert_eq!((used.stage, used.waiting.len()), (Stage::InUse, 1));
+    house.issue_to("web1");
+    let retired = house.step(Rotated::Root, true, false).unwrap();
+    assert_eq!((retired.stage, retired.waiting.len()), (Stage::Steady, 0));
+}
+
+#[test]
+fn revocation_reaches_the_list_of_its_own_issuer() {
+    let mut house = House::new(&InitOptions::default());
+    let old = house.issue_to("web1");
+    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(Rotated::Issuing, true, true).unwrap();
+    let new = house.issue_to("web1");
+    let other = house.issue_to("web2");
+    house.good(&[&old, &new, &other]);
+    let name = "web1".parse().unwrap();
+    let done = house
+        .authority
+        .revoke_holder(Role::Node, &name, Reason::KeyCompromise, house.now)
+        .unwrap();
+    assert_eq!((done.ended.len(), done.crls.len()), (2, 2));
+    for issued in [&old, &new] {
+        let judged = house.judge(issued);
+        assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+    }
+    house.good(&[&other]);
+    // Revoked while its issuer was retired, it stays revoked when that is trusted again.
+    let spare = house.issue_to("spare");
+    house.step(Rotated::Issuing, false, true).unwrap();
+    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(Rotated::Issuing, true, true).unwrap();
+    house.good(&[&spare]);
+    house.refused(&old);
+    house.step(Rotated::Issuing, false, true).unwrap();
+    let judged = house.judge(&old);
+    assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+}
+
+/// Another process that held the CA open must not sign with what was replaced.
+#[test]
+fn who_held_the_ca_open_has_to_open_it_again() {
+    let mut house = House::new(&InitOptions::default());
+    let held = Authority::open(&house.certs, NOW).unwrap();
+    house.step(Rotated::Issuing, true, true).unwrap();
+    let request = || Request::new(Role::Node, "web1".parse().unwrap());
+    held.issue(request(), house.now).unwrap();
+    house.step(Rotated::Issuing, true, true).unwrap();
+    let stale = held.issue(request(), house.now);
+    assert!(matches!(stale, Err(Error::Rotated)), "{stale:?}");
+    let issued = held
+        .reopen(house.now)
+        .unwrap()
+        .issue(request(), house.now)
+        .unwrap();
+    house.good(&[&issued]);
+}
+
+#[test]
+fn roots_that_are_kept_offline_rotate_too() {
+    let stick = tempfile::tempdir().unwrap();
+    let offline = InitOptions {
+        offline_root: Some(stick.path().to_owned()),
+        passphrase: Some(Passphrase::new(b"p".to_vec()).unwrap()),
+        ..InitOptions::default()
+    };
+    let mut house = House::new(&offline);
+    let without = Unlock {
+        root_key: None,
+        ..Unlock::with(Passphrase::new(b"p".to_vec()).unwrap())
+    };
+    let with = |file: &Path| Unlock {
+        root_key: Some(file.to_owned()),
+        ..without.clone()
+    };
+    let open = |house: &mut House, unlock: Unlock| {
+        house.authority = Authority::open_with(&house.certs, unlock, house.now).unwrap();
+    };
+    let first = stick.path().join("root.key");
+    // The issuing CA: its beginning and its end need the root's key, and say so.
+    open(&mut house, without.clone());
+    let away = house.step(Rotated::Issuing, true, true);
+    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    assert_eq!(house.authority.rotation(NOW).unwrap().stage, Stage::Steady);
+    open(&mut house, with(&first));
+    house.step(Rotated::Issuing, true, true).unwrap();
+    open(&mut house, without.clone());
+    house.step(Rotated::Issuing, true, true).unwrap();
+    let away = house.step(Rotated::Issuing, true, true);
+    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    open(&mut house, with(&first));
+    house.step(Rotated::Issuing, true, true).unwrap();
+
+    // The root: nothing of it is ever in the CA's folder, and the old one's key is not needed.
+    open(&mut house, without.clone());
+    let old = house.issue();
+    let options = RotateOptions {
+        force: true,
+        offline_root: Some(stick.path().to_owned()),
+        ..RotateOptions::default()
+    };
+    house.now += 60;
+    house
+        .authority
+        .rotate_next(Rotated::Root, &options, house.now)
+        .unwrap();
+    house.step(Rotated::Root, true, true).unwrap();
+    let new = house.issue();
+    house.good(&[&old, &new]);
+    house.step(Rotated::Root, true, true).unwrap();
+    house.good(&[&new]);
+    house.refused(&old);
+    let keys = house.keys();
+    let of_root = |path: &&PathBuf| {
+        let pem = std::fs::read(path).unwrap();
+        pem == std::fs::read(&first).unwrap() || path.ends_with("root.key")
+    };
+    assert_eq!(keys.iter().filter(of_root).count(), 0, "{keys:?}");
+    for key in keys {
+        let pem = std::fs::read_to_string(&key).unwrap();
+        assert!(pem.contains("ENCRYPTED"), "{}", key.display());
+    }
+    assert_eq!(std::fs::read_dir(stick.path()).unwrap().count(), 2);
+}
