@@ -12,7 +12,7 @@ use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::secret::Keys;
-use crate::{ask, audit, log, push, revoke, shell, up};
+use crate::{ask, audit, enrol, log, push, revoke, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -101,6 +101,22 @@ pub(crate) enum Command {
     /// Issue the certificate of someone who reads, and changes what receivers trust
     #[command(after_help = "Example: lizctl issue-operator alice --hours 12")]
     IssueOperator(IssueOne),
+    /// Make a token with which a machine can join by itself, once; it is printed alone
+    #[command(after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444")]
+    JoinToken(enrol::JoinToken),
+    /// Join a fleet: make a key, and get this machine's certificate from liz-ca by a token
+    #[command(
+        after_help = "Example: lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out certs\n\n\
+                      Nothing is trusted before the root's fingerprint fits, and the token is sent to no other CA.\n\
+                      Where the answer was lost, the same command goes on with the same key."
+    )]
+    Join(enrol::Join),
+    /// Renew a certificate now, with a new key; liz-monitor and liz-receiver do it by themselves with --ca-url
+    #[command(
+        after_help = "Example: lizctl renew --ca-url https://ca.example:8444 --cert certs/web1.crt --key certs/web1.key \\\n    \
+                      --ca certs/root.crt"
+    )]
+    Renew(enrol::Renew),
     /// List every certificate that was issued
     #[command(after_help = "Examples:\n  lizctl list\n  lizctl list --expiring 7d --json")]
     List(List),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use lizmon_client::Error;
+use lizmon_client::enrol::EnrolError;
 
 /// Put into an error by `.context(Exit::…)`; an error without one ends with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +28,26 @@ impl Exit {
             _ => None,
         }
     }
+
+    /// The same of a `liz-ca`'s.
+    fn of_enrolment(error: &EnrolError) -> Option<Self> {
+        match error {
+            EnrolError::Exchange(error) => Self::of(error),
+            error if error.is_refusal_of_us() => Some(Self::Refused),
+            _ => None,
+        }
+    }
 }
 
 /// 1 unless the error says otherwise somewhere in its chain. clap itself ends with 2.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let of_client = || error.downcast_ref().and_then(Exit::of);
+    let of_client = || {
+        let of_enrolment = || error.downcast_ref().and_then(Exit::of_enrolment);
+        error
+            .downcast_ref()
+            .and_then(Exit::of)
+            .or_else(of_enrolment)
+    };
     ExitCode::from(match error.downcast_ref().copied().or_else(of_client) {
         None => 1,
         Some(Exit::Usage) => 2,

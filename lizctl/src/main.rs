@@ -10,6 +10,7 @@ mod ask;
 mod audit;
 mod cli;
 mod connect;
+mod enrol;
 mod failure;
 mod inventory;
 mod issue;
@@ -63,6 +64,9 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::IssueReader(args) => issue::reader(args, context),
         Command::IssueOperator(args) => issue::operator(args, context),
         Command::List(args) => inventory::list(&args, context),
+        Command::JoinToken(args) => enrol::join_token(&args, context),
+        Command::Join(args) => enrol::join(&args, context),
+        Command::Renew(args) => enrol::renew(&args, context),
         Command::Revoke(args) => revoke::revoke(&args, context),
         Command::AuditLog(args) => log::audit_log(&args, context),
         Command::VerifyAudit(args) => log::verify_audit(&args, context),
