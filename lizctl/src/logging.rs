@@ -22,8 +22,9 @@ pub(crate) fn start(format: LogFormat) {
     }
 }
 
-/// On a terminal, unless the user wants none: <https://no-color.org>.
+/// On a terminal that has them, unless the user wants none: <https://no-color.org>.
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stderr().is_terminal() && !unwanted
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    stderr().is_terminal() && !unwanted && !dumb
 }
