@@ -155,7 +155,7 @@ pub(crate) fn operator() -> String {
     name
 }
 
-/// Files that disappear again unless `keep` is called: a failed `init` leaves nothing behind.
+/// Files and folders that disappear again unless `keep` is called: what fails leaves nothing behind.
 #[derive(Debug, Default)]
 pub(crate) struct Scaffold(Vec<PathBuf>);
 
@@ -173,7 +173,7 @@ impl Drop for Scaffold {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
             // Best effort: the failure that brought us here is what the user hears of.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
         }
     }
 }

@@ -390,3 +390,157 @@ fn roots_that_are_kept_offline_rotate_too() {
     }
     assert_eq!(std::fs::read_dir(stick.path()).unwrap().count(), 2);
 }
+
+#[cfg(unix)]
+type Files = std::collections::BTreeMap<String, Vec<u8>>;
+
+/// The CA's own files but the ledger.
+#[cfg(unix)]
+fn files(house: &House) -> Files {
+    let mut files = Files::new();
+    for name in [
+        "root.key",
+        "issuing.key",
+        "issuing.crt",
+        "crl.pem",
+        "root.crt",
+    ] {
+        files.insert(name.to_owned(), read(&house.certs, name));
+    }
+    for path in house.keys() {
+        let name = path.strip_prefix(&house.certs).unwrap().to_string_lossy();
+        files.insert(name.into_owned(), std::fs::read(&path).unwrap());
+    }
+    files
+}
+
+/// Power fails between the ledger's commit and the last file: whoever opens the CA next finishes it, and receivers that
+/// read the files in between refuse nobody who is good before and after.
+#[cfg(unix)]
+#[test]
+fn a_step_that_is_cut_off_is_finished_by_the_next_opener() {
+    let steps = [true, true, false, true, true, false];
+    for rotated in [Rotated::Issuing, Rotated::Root] {
+        let mut house = House::new(&InitOptions::default());
+        let mut leaves = vec![house.issue()];
+        for forward in steps {
+            let before = files(&house);
+            let good_before: Vec<bool> = leaves
+                .iter()
+                .map(|leaf| house.judge(leaf).is_ok())
+                .collect();
+            house.step(rotated, forward, true).unwrap();
+            let after = files(&house);
+            let good: Vec<&Issued> = leaves
+                .iter()
+                .zip(good_before)
+                .filter(|(leaf, before)| *before && house.judge(leaf).is_ok())
+                .map(|(leaf, _)| leaf)
+                .collect();
+            cut_off_everywhere(&house, &before, &after, &good);
+            house.authority = Authority::open(&house.certs, house.now).unwrap();
+            leaves.push(house.issue());
+        }
+        house.authority.verify_audit(None).unwrap();
+    }
+}
+
+#[cfg(unix)]
+fn cut_off_everywhere(house: &House, before: &Files, after: &Files, good: &[&Issued]) {
+    // Keys first, then the certificate to them, then what receivers read: see `settle`.
+    let removes_root = before["root.crt"].len() > after["root.crt"].len();
+    let trust = if removes_root {
+        ["root.crt", "crl.pem"]
+    } else {
+        ["crl.pem", "root.crt"]
+    };
+    let keys = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| name.ends_with(".key"));
+    let mut order: Vec<&str> = keys.map(String::as_str).collect();
+    order.sort_unstable_by_key(|name| {
+        (!name.ends_with("root.key"), name.starts_with("generations"))
+    });
+    order.dedup();
+    order.push("issuing.crt");
+    order.extend(trust);
+    for done in 0..=order.len() {
+        for (index, name) in order.iter().enumerate() {
+            // What the step made before it told the ledger is there in any case.
+            let made = !before.contains_key(*name);
+            let state = if index < done || made { after } else { before };
+            let path = house.certs.join(name);
+            match state.get(*name) {
+                Some(bytes) => write(&path, bytes),
+                None => drop(std::fs::remove_file(&path)),
+            }
+        }
+        house.good(good);
+        let raw = rusqlite::Connection::open(house.certs.join("ledger.db")).unwrap();
+        raw.execute_batch("INSERT OR IGNORE INTO unsettled VALUES (1)")
+            .unwrap();
+        drop(raw);
+        Authority::open(&house.certs, house.now).unwrap();
+        assert_eq!(&files(house), after, "{done} of {order:?} were done");
+    }
+}
+
+#[cfg(unix)]
+fn write(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let folder = path.parent().unwrap();
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder).unwrap();
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.create(true).truncate(true).write(true).mode(0o600);
+    std::io::Write::write_all(&mut options.open(path).unwrap(), bytes).unwrap();
+}
+
+/// Others issue while it rotates: each gets a good certificate, or is told to open the CA again.
+#[test]
+fn issuing_goes_on_through_a_rotation() {
+    const ISSUED_A_STEP: usize = 3;
+    let mut house = House::new(&InitOptions::default());
+    let certs = house.certs.clone();
+    let issued: Vec<Issued> = std::thread::scope(|scope| {
+        let issuers: Vec<_> = (0..3)
+            .map(|thread| {
+                let (go, wait) = std::sync::mpsc::channel::<()>();
+                let certs = &certs;
+                let issuer = scope.spawn(move || {
+                    let mut authority = Authority::open(certs, NOW).unwrap();
+                    let mut issued = Vec::new();
+                    for () in wait {
+                        let name = format!("t{thread}-{}", issued.len());
+                        issued.push(issue_or_reopen(&mut authority, &name));
+                    }
+                    issued
+                });
+                (go, issuer)
+            })
+            .collect();
+        for forward in [true, true, false, true] {
+            for (go, _) in &issuers {
+                (0..ISSUED_A_STEP).for_each(|_| go.send(()).unwrap());
+            }
+            house.step(Rotated::Root, forward, true).unwrap();
+        }
+        let threads = issuers.into_iter().map(|(_, issuer)| issuer);
+        threads.flat_map(|issuer| issuer.join().unwrap()).collect()
+    });
+    assert_eq!(issued.len(), 3 * 4 * ISSUED_A_STEP);
+    house.good(&issued.iter().collect::<Vec<_>>());
+    house.authority.verify_audit(None).unwrap();
+}
+
+fn issue_or_reopen(authority: &mut Authority, name: &str) -> Issued {
+    loop {
+        let request = Request::new(Role::Node, name.parse().unwrap());
+        match authority.issue(request, NOW) {
+            Ok(leaf) => return leaf,
+            Err(Error::Rotated) => *authority = authority.reopen(NOW).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -12,7 +12,7 @@ use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::secret::Keys;
-use crate::{ask, audit, enrol, log, push, revoke, shell, up};
+use crate::{ask, audit, enrol, log, push, revoke, rotate, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -128,6 +128,12 @@ pub(crate) enum Command {
                       lizctl revoke --serial 5f0e6a0c7a3b4c5d8e9f00112233aabb"
     )]
     Revoke(revoke::Revoke),
+    /// Replace the issuing CA or the root: publish a new one, use it, retire the old one
+    #[command(
+        after_help = "Examples:\n  lizctl rotate issuing --status\n  lizctl rotate issuing --next\n  lizctl rotate root --next --offline-root /media/stick\n  \
+                      lizctl rotate root --back"
+    )]
+    Rotate(rotate::Rotate),
     /// Show the CA's audit log: who did what, and when
     #[command(after_help = "Example: lizctl audit-log --json")]
     AuditLog(log::AuditLog),
@@ -305,7 +311,7 @@ pub(crate) struct Json {
 
 const DAYS_MAX: i64 = 36_500;
 
-fn days() -> impl clap::builder::TypedValueParser<Value = u32> {
+pub(crate) fn days() -> impl clap::builder::TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..=DAYS_MAX)
 }
 

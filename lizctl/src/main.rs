@@ -19,6 +19,7 @@ mod logging;
 mod output;
 mod push;
 mod revoke;
+mod rotate;
 mod secret;
 mod shell;
 mod signal;
@@ -68,6 +69,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Join(args) => enrol::join(&args, context),
         Command::Renew(args) => enrol::renew(&args, context),
         Command::Revoke(args) => revoke::revoke(&args, context),
+        Command::Rotate(args) => rotate::rotate(&args, context),
         Command::AuditLog(args) => log::audit_log(&args, context),
         Command::VerifyAudit(args) => log::verify_audit(&args, context),
         Command::Inspect(args) => inventory::inspect(&args),

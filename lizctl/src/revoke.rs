@@ -138,7 +138,7 @@ pub(crate) fn tell(
     match failed {
         None => Ok(()),
         Some((url, error)) => Err(error.context(format!(
-            "revoked, but {url} still trusts what it trusted: give it {}, or run this again",
+            "{url} still trusts what it trusted: give it {}, or run this again",
             authority.files().crl.display()
         ))),
     }

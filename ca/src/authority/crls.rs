@@ -27,12 +27,22 @@ pub struct SignedCrl {
 impl Authority {
     /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
     pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
+        let any_due = self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            Ok(!self.due(book, &generations, now)?.is_empty())
+        })?;
+        if any_due {
+            // Whoever has to type a passphrase must not hold the ledger meanwhile.
+            self.unlock()?;
+            self.sign_due(now)?;
+        }
+        self.publish_crls()
+    }
+
+    fn sign_due(&self, now: u64) -> Result<(), Error> {
         self.ledger.exclusive(|book| {
             let generations = book.generations()?;
-            for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
-                if !is_due(book, &generations, ca, now)? {
-                    continue;
-                }
+            for ca in self.due(book, &generations, now)? {
                 match self.sign_crl(book, &generations, ca, now) {
                     // Who lost the key of a CA that goes out of use must still be able to finish that.
                     Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => {}
@@ -40,8 +50,28 @@ impl Authority {
                 }
             }
             Ok(())
-        })?;
-        self.publish_crls()
+        })
+    }
+
+    /// The trusted CAs whose list has to be signed again, and whose key is not away.
+    fn due<'a>(
+        &self,
+        book: &Book<'_>,
+        generations: &'a [Generation],
+        now: u64,
+    ) -> Result<Vec<&'a Generation>, Error> {
+        let mut due = Vec::new();
+        for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
+            let has_key = ca.entry.serial == self.issuing.serial
+                || self
+                    .key_places(ca)
+                    .iter()
+                    .any(|place| disk::is_taken(place));
+            if has_key && is_due(book, generations, ca, now)? {
+                due.push(ca);
+            }
+        }
+        Ok(due)
     }
 
     /// Signs the next CRL of a CA; `None` if that has ended: its last CRL stays what it is.

@@ -25,6 +25,7 @@ pub struct Revocation {
 impl Authority {
     /// Revokes one certificate and publishes the CRL that says so. Revoking it again changes nothing.
     pub fn revoke(&self, serial: &Serial, reason: Reason, now: u64) -> Result<Revocation, Error> {
+        self.unlock()?;
         let serial = serial.to_string();
         let done = self.ledger.exclusive(|book| {
             let entry = book
@@ -53,6 +54,7 @@ impl Authority {
         reason: Reason,
         now: u64,
     ) -> Result<Revocation, Error> {
+        self.unlock()?;
         let done = self.ledger.exclusive(|book| {
             let tokens_withdrawn = book.withdraw_tokens(role, name, now)?;
             if tokens_withdrawn == 0 && !book.knows(role, name)? {

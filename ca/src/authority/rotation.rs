@@ -17,7 +17,9 @@
 //! before its root is in `root.crt`, and its root is out of that before its list is: at no moment do the two files
 //! refuse what is good.
 
-use std::collections::BTreeMap;
+mod settle;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,14 +28,14 @@ use lizmon_protocol::name::Role;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::crls::write_crls;
+use self::settle::current_key;
+pub(super) use self::settle::settle;
 use super::{Authority, SignedCrl};
 use crate::audit::{Deed, Event};
-use crate::disk::{self, Access};
+use crate::disk::{self, Access, Scaffold};
 use crate::error::Error;
 use crate::founding::NewCa;
 use crate::key::KeyAlg;
-use crate::layout::CaFiles;
 use crate::ledger::{Book, Entry, Generation, Phase};
 use crate::passphrase;
 use crate::profile::{Profile, rfc3339};
@@ -203,6 +205,7 @@ impl Authority {
         options: &RotateOptions,
         now: u64,
     ) -> Result<Rotation, Error> {
+        self.unlock()?;
         self.ledger.exclusive(|book| {
             let generations = book.generations()?;
             let stage = stage_of(rotated, &generations)?;
@@ -228,6 +231,7 @@ impl Authority {
         options: &RotateOptions,
         now: u64,
     ) -> Result<Rotation, Error> {
+        self.unlock()?;
         self.ledger.exclusive(|book| {
             let generations = book.generations()?;
             match stage_of(rotated, &generations)? {
@@ -262,39 +266,29 @@ impl Authority {
         for ca in in_phase(generations, Phase::Retired) {
             book.set_phase(&ca.entry.serial, Phase::Gone, now)?;
         }
-        let sealed = self.keyring.passphrase_like(&self.files.issuing_key)?;
-        disk::folder(&self.files.generations)?;
-        let domain = self.trust_domain();
-        let (alg, days) = (options.key_alg, options.issuing_days);
-        let keep = |ca: &NewCa, path: &Path| {
-            if disk::is_taken(path) {
-                return Err(Error::InTheWay(path.to_owned()));
-            }
-            passphrase::write_key(path, &ca.key, sealed.as_ref())?;
-            book.add(&ca.entry(now))?;
-            book.set_phase(&ca.serial.to_string(), Phase::Next, now)
-        };
-        let own_place = |ca: &NewCa| self.files.generation_key(&ca.serial.to_string());
+        let mut scaffold = Scaffold::default();
         let mut serials = Vec::new();
         let root = match rotated {
             Rotated::Issuing => {
                 self.signer_of(generations, current(generations, Profile::Root)?)?
             }
             Rotated::Root => {
-                let root = NewCa::root(domain, alg, options.root_days, now)?;
-                let place = match &options.offline_root {
-                    Some(folder) => {
-                        folder.join(format!("root-{}.key", &root.serial.to_string()[..8]))
-                    }
-                    None => own_place(&root),
-                };
-                keep(&root, &place)?;
+                let (alg, days) = (options.key_alg, options.root_days);
+                let root = NewCa::root(self.trust_domain(), alg, days, now)?;
+                self.keep(
+                    book,
+                    &root,
+                    options.offline_root.as_deref(),
+                    &mut scaffold,
+                    now,
+                )?;
                 serials.push(root.serial.to_string());
                 root.signer(&self.files.root_certificate, None)?.into()
             }
         };
-        let issuing = NewCa::issuing(domain, &root, alg, days, now)?;
-        keep(&issuing, &own_place(&issuing))?;
+        let (alg, days) = (options.key_alg, options.issuing_days);
+        let issuing = NewCa::issuing(self.trust_domain(), &root, alg, days, now)?;
+        self.keep(book, &issuing, None, &mut scaffold, now)?;
         serials.push(issuing.serial.to_string());
         self.tell_step(book, Step::Publish, rotated, &serials, now)?;
         // The root's list runs to the end of its last issuing CA: signed while the key is at hand.
@@ -303,7 +297,37 @@ impl Authority {
         let path = &self.files.issuing_certificate;
         let signer = issuing.signer(path, Some(root.certificate()))?;
         self.sign_crl_with(book, &generations, &signer, now)?;
+        scaffold.keep();
         Ok(())
+    }
+
+    /// Enters a CA that does not sign yet, and writes its key, encrypted if the one that signs is.
+    fn keep(
+        &self,
+        book: &Book<'_>,
+        ca: &NewCa,
+        offline: Option<&Path>,
+        scaffold: &mut Scaffold,
+        now: u64,
+    ) -> Result<(), Error> {
+        let serial = ca.serial.to_string();
+        let path = if let Some(folder) = offline {
+            folder.join(format!("root-{}.key", &serial[..8]))
+        } else {
+            if !disk::is_taken(&self.files.generations) {
+                scaffold.add(self.files.generations.clone());
+            }
+            disk::folder(&self.files.generations)?;
+            self.files.generation_key(&serial)
+        };
+        if disk::is_taken(&path) {
+            return Err(Error::InTheWay(path));
+        }
+        scaffold.add(path.clone());
+        let sealed = self.keyring.passphrase_like(&self.files.issuing_key)?;
+        passphrase::write_key(&path, &ca.key, sealed.as_ref())?;
+        book.add(&ca.entry(now))?;
+        book.set_phase(&serial, Phase::Next, now)
     }
 
     /// What signs and what does not change places: next becomes current and current old, or the other way round.
@@ -448,86 +472,6 @@ impl Authority {
     }
 }
 
-/// Brings the CA's files to what the ledger says, under its lock. May be cut off and begun again at any point.
-pub(super) fn settle(files: &CaFiles, book: &Book<'_>) -> Result<(), Error> {
-    if !book.is_unsettled()? {
-        return Ok(());
-    }
-    let generations = book.generations()?;
-    for profile in [Profile::Root, Profile::Issuing] {
-        settle_key(files, &generations, profile)?;
-    }
-    let issuing = current(&generations, Profile::Issuing)?;
-    let pem = issuing.entry.pem.as_bytes();
-    disk::write(&files.issuing_certificate, pem, Access::Public)?;
-    settle_trust(files, book, &generations)?;
-    drop_keys(files, &generations)?;
-    book.set_unsettled(false)
-}
-
-/// The key of the CA that signs is in its place. What was there has a copy among the generations, made before the
-/// ledger changed.
-fn settle_key(files: &CaFiles, generations: &[Generation], profile: Profile) -> Result<(), Error> {
-    let place = current_key(files, profile);
-    let there = disk::read_if_there(place)?.map(Zeroizing::new);
-    let comes = files.generation_key(&current(generations, profile)?.entry.serial);
-    if let Some(bytes) = disk::read_if_there(&comes)?.map(Zeroizing::new) {
-        if there.as_ref() != Some(&bytes) {
-            disk::write(place, &bytes, Access::Secret)?;
-        }
-        return disk::remove(&comes);
-    }
-    // The root that signs is offline: another's key must not lie in its place.
-    let others = generations.iter().filter(|ca| ca.entry.profile == profile);
-    for other in others {
-        let copy = disk::read_if_there(&files.generation_key(&other.entry.serial))?;
-        if there.is_some() && copy.map(Zeroizing::new) == there {
-            return disk::remove(place);
-        }
-    }
-    Ok(())
-}
-
-/// No root without its list: lists come first where a root is added, and go last where one is taken away.
-fn settle_trust(files: &CaFiles, book: &Book<'_>, generations: &[Generation]) -> Result<(), Error> {
-    let roots: String = generations
-        .iter()
-        .filter(|ca| ca.entry.profile == Profile::Root && ca.phase.is_trusted())
-        .map(|ca| ca.entry.pem.as_str())
-        .collect();
-    let held = disk::read_if_there(&files.root_certificate)?.unwrap_or_default();
-    let held = String::from_utf8_lossy(&held);
-    let goes = |ca: &Generation| !ca.phase.is_trusted() && held.contains(&ca.entry.pem);
-    let write_roots = || disk::write(&files.root_certificate, roots.as_bytes(), Access::Public);
-    if generations.iter().any(goes) {
-        write_roots()?;
-        write_crls(files, book)
-    } else {
-        write_crls(files, book)?;
-        write_roots()
-    }
-}
-
-/// Takes away the keys of CAs that will never sign again.
-fn drop_keys(files: &CaFiles, generations: &[Generation]) -> Result<(), Error> {
-    for ca in generations.iter().filter(|ca| ca.phase == Phase::Gone) {
-        let key = files.generation_key(&ca.entry.serial);
-        if disk::is_taken(&key) {
-            disk::remove(&key)?;
-        }
-    }
-    // Fails while a key is in it, and that is right.
-    let _ = std::fs::remove_dir(&files.generations);
-    Ok(())
-}
-
-fn current_key(files: &CaFiles, profile: Profile) -> &Path {
-    match profile {
-        Profile::Root => &files.root_key,
-        _ => &files.issuing_key,
-    }
-}
-
 fn in_phase(generations: &[Generation], phase: Phase) -> impl Iterator<Item = &Generation> {
     generations.iter().filter(move |ca| ca.phase == phase)
 }
@@ -574,10 +518,14 @@ fn waiting(
         (Stage::InUse, _) => holders_of(book, generations, Phase::Old, now),
         // A new root is handed out with each renewal: who has not renewed since may not know it.
         (Stage::Published, Some(Rotated::Root)) => {
-            let published = in_phase(generations, Phase::Next)
-                .map(|ca| ca.entry.issued_at)
-                .max();
-            holders(book, now, |leaf| Some(leaf.issued_at) < published)
+            let next = serials(in_phase(generations, Phase::Next));
+            let entries = book.entries()?;
+            // In the ledger's order, which also tells apart what happened in one second.
+            let before = entries
+                .iter()
+                .take_while(|entry| !next.contains(&entry.serial));
+            let before: HashSet<&str> = before.map(|entry| entry.serial.as_str()).collect();
+            holders(book, now, |leaf| before.contains(leaf.serial.as_str()))
         }
         _ => Ok(Vec::new()),
     }

@@ -233,3 +233,79 @@ fn keys_that_others_can_read_are_refused() {
     chmod(&desk.path("certs/issuing.key"), 0o600);
     desk.run("issue-node web1").done();
 }
+
+#[test]
+fn a_rotation_is_shown_taken_and_taken_back() {
+    for what in ["issuing", "root"] {
+        let desk = Desk::with_ca();
+        desk.run("issue-node web1").done();
+        let stage =
+            |desk: &Desk| desk.json(&format!("rotate {what} --status --json"))["stage"].clone();
+        assert_eq!(stage(&desk), "steady");
+        let step = |step: &str| desk.run(&format!("rotate {what} {step}"));
+        let published = step("--next").done();
+        assert!(published.stdout.contains("is published"), "{published:?}");
+        assert_eq!(stage(&desk), "published");
+        let other = if what == "root" { "issuing" } else { "root" };
+        desk.run(&format!("rotate {other} --next")).failed(1, what);
+        if what == "root" {
+            step("--next").failed(1, "node `web1` first");
+        }
+        step("--next --force").done();
+        assert_eq!(stage(&desk), "in use");
+        step("--next").failed(1, "--force");
+        let waiting = step("--status").done();
+        assert!(waiting.stdout.contains("waits: node `web1`"), "{waiting:?}");
+        desk.run("verify certs/nodes/web1.crt").done();
+        std::fs::copy(desk.path("certs/nodes/web1.crt"), desk.path("old.crt")).unwrap();
+        desk.run("issue-node web1").done();
+        step("--next").done();
+        assert_eq!(stage(&desk), "steady");
+        desk.run("verify certs/nodes/web1.crt").done();
+        let before = desk.run("verify old.crt");
+        assert_eq!(before.code, 1, "{before:?}");
+        step("--back").done();
+        desk.run("verify old.crt").done();
+        desk.run("verify certs/nodes/web1.crt").done();
+        let phases = desk.json(&format!("rotate {what} --status --json"));
+        let phases: Vec<&str> = phases["generations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|ca| ca["phase"].as_str().unwrap())
+            .collect();
+        let expected = if what == "root" {
+            &["current", "current", "old", "old"][..]
+        } else {
+            &["current", "current", "old"]
+        };
+        assert_eq!(phases, expected);
+        desk.run("verify-audit").done();
+    }
+}
+
+#[test]
+fn exit_codes_of_rotate() {
+    let desk = Desk::with_ca();
+    for (line, code, culprit) in [
+        ("rotate", 2, "CA"),
+        ("rotate issuing", 2, "--status"),
+        ("rotate issuing --next --back", 2, "--back"),
+        ("rotate leaf --next", 2, "issuing or root"),
+        ("rotate issuing --next --receiver https://r1", 2, "--cert"),
+        ("rotate issuing --back", 1, "no retired CA"),
+        ("rotate root --next --offline-root gone", 1, "gone"),
+    ] {
+        desk.run(line).failed(code, culprit);
+    }
+    // What failed left nothing behind.
+    assert_eq!(desk.json("rotate root --status --json")["stage"], "steady");
+    assert!(!desk.path("certs/generations").exists());
+    assert_eq!(
+        desk.json("list --json")["certificates"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}

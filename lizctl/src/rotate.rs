@@ -1,0 +1,209 @@
+//! `rotate`: another issuing CA, or another root, step by step.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use lizmon_ca::authority::{Authority, RotateOptions, Rotated, Rotation, Stage};
+use lizmon_ca::key::KeyAlg;
+use lizmon_ca::ledger::{Entry, Generation};
+use lizmon_ca::profile::Profile;
+
+use crate::cli::{self, Context, Json};
+use crate::connect::Receivers;
+use crate::{output, revoke};
+
+/// How many of those who wait are named.
+const NAMES_SHOWN: usize = 10;
+
+#[derive(Debug, Args)]
+#[group(id = "step", args = ["status", "next", "back"], required = true, multiple = false)]
+pub(crate) struct Rotate {
+    /// Which CA: issuing, or root, which brings an issuing CA of its own
+    #[arg(value_name = "CA")]
+    what: Rotated,
+    /// Say where the rotation stands and what the next step would do
+    #[arg(long, env = "LIZMON_STATUS", value_parser = FalseyValueParser::new())]
+    status: bool,
+    /// Take the next step: publish the new CA, use it, retire the old one
+    #[arg(long, env = "LIZMON_NEXT", value_parser = FalseyValueParser::new())]
+    next: bool,
+    /// Take the last step back
+    #[arg(long, env = "LIZMON_BACK", value_parser = FalseyValueParser::new())]
+    back: bool,
+    /// Go on although somebody would be left behind
+    #[arg(long, env = "LIZMON_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
+    /// Write a new root's key into this folder, which can be taken away, and not into --certs
+    #[arg(long, env = "LIZMON_OFFLINE_ROOT", value_name = "DIR")]
+    offline_root: Option<PathBuf>,
+    /// How long a new root lives
+    #[arg(long, env = "LIZMON_ROOT_DAYS", value_name = "DAYS", default_value = "3650", value_parser = cli::days())]
+    root_days: u32,
+    /// How long a new issuing CA lives; never longer than its root
+    #[arg(long, env = "LIZMON_ISSUING_DAYS", value_name = "DAYS", default_value = "365", value_parser = cli::days())]
+    issuing_days: u32,
+    /// Kind of the new keys: p256 or ed25519
+    #[arg(
+        long,
+        env = "LIZMON_KEY_ALG",
+        value_name = "ALG",
+        default_value = "p256"
+    )]
+    key_alg: KeyAlg,
+    #[command(flatten)]
+    json: Json,
+    #[command(flatten)]
+    receivers: Receivers,
+}
+
+/// `lizctl rotate`.
+pub(crate) fn rotate(args: &Rotate, context: &Context) -> anyhow::Result<()> {
+    let begin = (context.stopwatch)();
+    let now = (context.clock)();
+    if args.status {
+        let authority = Authority::open_to_read(&context.certs, now)?;
+        return show(args, &authority, &authority.rotation(now)?, now);
+    }
+    let receivers = args.receivers.clients(now)?;
+    let mut authority = context.authority(now)?;
+    let options = RotateOptions {
+        force: args.force,
+        root_days: args.root_days,
+        issuing_days: args.issuing_days,
+        key_alg: args.key_alg,
+        offline_root: args.offline_root.clone(),
+    };
+    let rotation = if args.next {
+        authority.rotate_next(args.what, &options, now)?
+    } else {
+        authority.rotate_back(args.what, &options, now)?
+    };
+    show(args, &authority, &rotation, now)?;
+    revoke::tell(&authority, &receivers, context, begin)
+        .context("the step is taken; not every receiver knows")
+}
+
+fn show(args: &Rotate, authority: &Authority, rotation: &Rotation, now: u64) -> anyhow::Result<()> {
+    let entries = authority.entries()?;
+    let advice = advice(args.what, rotation, authority);
+    if args.json.on {
+        return output::json(&as_json(rotation, &entries, now, &advice));
+    }
+    match (rotation.stage, rotation.rotated) {
+        (Stage::Steady, _) | (_, None) => output::line("no rotation is under way")?,
+        (stage, Some(rotated)) => output::line(format_args!(
+            "the new {} is {}",
+            title(rotated),
+            stage.as_str()
+        ))?,
+    }
+    let rows = rotation.generations.iter().map(|ca| {
+        [
+            ca.entry.profile.to_string(),
+            ca.phase.as_str().to_owned(),
+            output::date(ca.since),
+            output::date(ca.entry.not_after),
+            leaves(ca, &entries, now).to_string(),
+            ca.entry.serial.clone(),
+        ]
+    });
+    output::table(
+        ["CA", "PHASE", "SINCE", "UNTIL", "LEAVES", "SERIAL"],
+        rows.collect(),
+    )?;
+    for waiting in rotation.waiting.iter().take(NAMES_SHOWN) {
+        output::line(format_args!(
+            "waits: {waiting}, until {}",
+            output::date(waiting.not_after)
+        ))?;
+    }
+    if rotation.waiting.len() > NAMES_SHOWN {
+        output::line(format_args!(
+            "waits: {} more",
+            rotation.waiting.len() - NAMES_SHOWN
+        ))?;
+    }
+    output::note(advice);
+    Ok(())
+}
+
+fn as_json(rotation: &Rotation, entries: &[Entry], now: u64, advice: &str) -> serde_json::Value {
+    let generations = rotation.generations.iter().map(|ca| {
+        serde_json::json!({
+            "ca": ca.entry.profile.as_str(),
+            "name": ca.entry.name,
+            "serial": ca.entry.serial,
+            "phase": ca.phase.as_str(),
+            "since": ca.since,
+            "not-after": ca.entry.not_after,
+            "leaves": leaves(ca, entries, now),
+        })
+    });
+    let waiting = rotation.waiting.iter().map(|waiting| {
+        serde_json::json!({
+            "role": waiting.role.as_str(),
+            "name": waiting.name,
+            "not-after": waiting.not_after,
+        })
+    });
+    serde_json::json!({
+        "stage": rotation.stage.as_str(),
+        "rotated": rotation.rotated.map(Rotated::as_str),
+        "generations": generations.collect::<Vec<_>>(),
+        "waiting": waiting.collect::<Vec<_>>(),
+        "advice": advice,
+    })
+}
+
+/// How many certificates count that this CA signed.
+fn leaves(ca: &Generation, entries: &[Entry], now: u64) -> usize {
+    let signed =
+        |entry: &&Entry| entry.issuer == ca.entry.serial && entry.serial != ca.entry.serial;
+    let leaf = |entry: &&Entry| matches!(entry.profile, Profile::Leaf(_));
+    entries
+        .iter()
+        .filter(signed)
+        .filter(|entry| leaf(entry) || ca.entry.profile == Profile::Root)
+        .filter(|entry| entry.is_live(now))
+        .count()
+}
+
+/// What the user does next.
+fn advice(what: Rotated, rotation: &Rotation, authority: &Authority) -> String {
+    let files = authority.files();
+    let (roots, crls) = (files.root_certificate.display(), files.crl.display());
+    let command = |step: &str| format!("lizctl rotate {} {step}", rotation.rotated.unwrap_or(what));
+    match (rotation.stage, rotation.rotated) {
+        (Stage::Published, Some(Rotated::Root)) => format!(
+            "next: give every receiver and host {roots} and {crls}, or wait until all have renewed; then {}, or {}",
+            command("--next"),
+            command("--back"),
+        ),
+        (Stage::Published, _) => format!(
+            "next: make sure that every receiver has {crls}; then {}, or {}",
+            command("--next"),
+            command("--back"),
+        ),
+        (Stage::InUse, _) => format!(
+            "next: wait until all have renewed; then {}, or {}",
+            command("--next"),
+            command("--back"),
+        ),
+        (Stage::Steady, Some(rotated)) => format!(
+            "done: give {crls} to receivers that do not read it here; `lizctl rotate {rotated} --back` trusts the old one again"
+        ),
+        (Stage::Steady, None) => format!(
+            "next: lizctl rotate {what} --next publishes a new {}",
+            title(what)
+        ),
+    }
+}
+
+fn title(rotated: Rotated) -> &'static str {
+    match rotated {
+        Rotated::Issuing => "issuing CA",
+        Rotated::Root => "root",
+    }
+}
