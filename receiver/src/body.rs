@@ -1,4 +1,4 @@
-//! Bodies: bounded in bytes and in time, and never more of them in memory than there is room for, in all and for each
+//! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory than there is room for, in all and for each
 //! certificate. What counts is what has arrived, not what was announced: whoever only begins bodies takes no room.
 
 use std::io::Read;
@@ -63,6 +63,19 @@ impl TakenBody {
     /// Lets go of the body, but not of its room: what was made of it takes about as much.
     pub fn into_room(self) -> Room {
         self.room
+    }
+}
+
+/// An answer's bytes with the room they take until the last of them is sent: whoever asks much and reads nothing fills
+/// its own room.
+struct Answer {
+    bytes: Vec<u8>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -154,6 +167,13 @@ impl BodyReader {
             }
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    /// An answer for a sender who may take up this room.
+    pub fn answer(&self, bytes: Vec<u8>, sender: &Arc<Semaphore>) -> Result<Bytes, Rejection> {
+        let mut room = Room::default();
+        room.take_more(&self.room, sender, bytes.len())?;
+        Ok(Bytes::from_owner(Answer { bytes, _room: room }))
     }
 
     /// Reads and throws away what is left of a body that was refused, within bounds. Closing a connection with bytes

@@ -166,7 +166,7 @@ impl Writer {
             }
             self.committer.upkeep((self.clock)());
         }
-        self.committer.finish((self.clock)())
+        self.committer.finish()
     }
 
     /// The next request. When none follows the last group within the gather window, the company is gone, and whoever

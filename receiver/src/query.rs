@@ -16,23 +16,52 @@ pub fn summaries(
     filter: &str,
     now: u64,
 ) -> Option<summary::Summaries> {
-    let name = permit.host()?.as_str();
-    let hosts = numbers.shard_with(name);
-    let series = &hosts.get(name)?.series;
-    if series.values().all(|series| series.is_empty_at(now)) {
-        return None;
-    }
+    let host = permit.host()?.as_str();
+    let labels = live_labels(numbers, host, now)?;
     let filter = filter.to_ascii_lowercase();
     let mut found = summary::Summaries::new();
-    for (label, series) in series {
+    for label in &labels {
         for (tier, at) in TIERS.iter().zip(0..) {
             let name = summary_name(tier, label);
             if name.to_ascii_lowercase().contains(&filter) {
-                found.extend(window(series, at, now).map(|summary| (name, summary)));
+                // Locked for one window at a time: a host with many labels keeps nobody waiting.
+                let hosts = numbers.shard_with(host);
+                let series = hosts.get(host).and_then(|host| host.series.get(label));
+                let summary = series.and_then(|series| window(series, at, now));
+                found.extend(summary.map(|summary| (name, summary)));
             }
         }
     }
     Some(found)
+}
+
+/// How many labels a host has: how much there is to do to answer for it.
+pub fn label_count(permit: &Permit<ReadHost>, numbers: &Summaries) -> usize {
+    let count = |name: &str| {
+        numbers
+            .shard_with(name)
+            .get(name)
+            .map(|host| host.series.len())
+    };
+    permit
+        .host()
+        .and_then(|name| count(name.as_str()))
+        .unwrap_or(0)
+}
+
+fn live_labels(numbers: &Summaries, host: &str, now: u64) -> Option<Vec<Box<str>>> {
+    let hosts = numbers.shard_with(host);
+    let live = hosts
+        .get(host)?
+        .series
+        .iter()
+        .filter(|(_, series)| !series.is_empty_at(now));
+    let labels: Vec<_> = live.map(|(label, _)| label.clone()).collect();
+    if labels.is_empty() {
+        None
+    } else {
+        Some(labels)
+    }
 }
 
 /// Every host with samples in a window, by name.

@@ -56,6 +56,9 @@ pub struct App {
 
 type Shared = State<Arc<App>>;
 
+/// An answer about more labels is made beside the tasks that serve others.
+const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
+
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     let perf_host = format!("{}/{{*rest}}", route::PERF);
@@ -104,7 +107,7 @@ async fn discard(app: &App, request: &mut Request<Body>) {
 async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
     let answer = match head.method {
-        Method::GET | Method::HEAD => read_host(&app, &head),
+        Method::GET | Method::HEAD => read_host(&app, &head).await,
         Method::POST => ingest(&app, &head, &mut body).await,
         _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
     };
@@ -117,14 +120,25 @@ async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Re
     answer
 }
 
-fn read_host(app: &App, head: &request::Parts) -> Result<Response, Rejection> {
+async fn read_host(app: &Arc<App>, head: &request::Parts) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let (host, label) = host_and_rest(head);
-    let caller = Authenticated::check(app, head, now)?;
-    let permit = caller.caller()?.read_host(&host)?;
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.read_host(&host)?;
     let filter = label.unwrap_or_default();
-    let found = query::summaries(&permit, &app.summaries, &filter, now).ok_or(Code::UnknownHost)?;
-    Ok(json(&found))
+    if query::label_count(&permit, &app.summaries) <= ANSWERED_IN_PLACE_LABELS_MAX {
+        let found =
+            query::summaries(&permit, &app.summaries, &filter, now).ok_or(Code::UnknownHost)?;
+        return sender.answer(&found);
+    }
+    let summaries = app.summaries.clone();
+    let find = move || {
+        query::summaries(&permit, &summaries, &filter, now).map(|found| serde_json::to_vec(&found))
+    };
+    let found = tokio::task::spawn_blocking(find)
+        .await
+        .map_err(|_| Code::InternalError)?;
+    sender.answer_bytes(found.ok_or(Code::UnknownHost)?)
 }
 
 async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Response, Rejection> {
@@ -154,10 +168,9 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
 
 async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
     let now = (app.clock)();
-    let permit = Authenticated::check(&app, &head, now)?
-        .caller()?
-        .list_hosts()?;
-    Ok(json(&query::hosts(&permit, &app.summaries, now)))
+    let sender = Authenticated::check(&app, &head, now)?;
+    let permit = sender.caller()?.list_hosts()?;
+    sender.answer(&query::hosts(&permit, &app.summaries, now))
 }
 
 async fn delivery(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
@@ -169,11 +182,9 @@ async fn delivery(State(app): Shared, head: request::Parts) -> Result<Response, 
         .next()
         .map(decode)
         .unwrap_or_default();
-    let permit = Authenticated::check(&app, &head, now)?
-        .caller()?
-        .read_host(&host)?;
-    let found = query::delivery(&permit, &app.summaries).ok_or(Code::UnknownHost)?;
-    Ok(json(&found))
+    let sender = Authenticated::check(&app, &head, now)?;
+    let permit = sender.caller()?.read_host(&host)?;
+    sender.answer(&query::delivery(&permit, &app.summaries).ok_or(Code::UnknownHost)?)
 }
 
 /// What a probe gets: fine, fine but soon not any more, or what is wrong.
@@ -272,6 +283,16 @@ impl<'a> Authenticated<'a> {
         Ok(peer.ok_or(Code::CertificateMismatch)??.pace.room())
     }
 
+    /// An answer that takes up the sender's room until it is sent.
+    fn answer(&self, value: &impl Serialize) -> Result<Response, Rejection> {
+        self.answer_bytes(serde_json::to_vec(value))
+    }
+
+    fn answer_bytes(&self, bytes: serde_json::Result<Vec<u8>>) -> Result<Response, Rejection> {
+        let bytes = bytes.map_err(|_| Code::InternalError)?;
+        Ok(json_bytes(self.app.bodies.answer(bytes, self.room()?)?))
+    }
+
     /// The caller, if the token belongs to the connection's certificate.
     fn caller(&self) -> Result<Caller<'_>, Rejection> {
         let trust = self.app.trust.current();
@@ -347,13 +368,15 @@ fn decode(text: &str) -> String {
 
 fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => {
-            let headers = [
-                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            ];
-            (headers, Bytes::from(body)).into_response()
-        }
+        Ok(body) => json_bytes(body.into()),
         Err(_) => Rejection::from(Code::InternalError).into_response(),
     }
+}
+
+fn json_bytes(body: Bytes) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
 }

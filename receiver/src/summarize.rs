@@ -203,19 +203,20 @@ impl Summarizer {
         }
     }
 
-    /// Commits the shard whose first change is oldest, if it is older than `before`. Says whether there was one.
+    /// Commits the shard whose first change is oldest, if it is older than `before`. Says whether there was one. What has
+    /// ended by `expiry` is left out; without one nothing is, whatever the clock says.
     pub fn commit_oldest(
         &mut self,
         store: &mut dyn Store,
         before: Position,
-        now: u64,
+        expiry: Option<u64>,
     ) -> Result<bool, StoreError> {
         let oldest = (0..self.unsaved.len())
             .filter_map(|shard| Some((self.unsaved[shard].since?, shard)))
             .min()
             .filter(|(since, _)| *since < before);
         match oldest {
-            Some((_, shard)) => self.commit(store, shard, now).map(|()| true),
+            Some((_, shard)) => self.commit(store, shard, expiry).map(|()| true),
             None => Ok(false),
         }
     }
@@ -227,7 +228,7 @@ impl Summarizer {
         if self.summaries.read(shard).is_empty() {
             return Ok(());
         }
-        self.commit(store, shard, now)
+        self.commit(store, shard, Some(now))
     }
 
     /// The position the next group will come after.
@@ -235,8 +236,13 @@ impl Summarizer {
         self.position
     }
 
-    fn commit(&mut self, store: &mut dyn Store, shard: usize, now: u64) -> Result<(), StoreError> {
-        let changes = self.changes_of(shard, now);
+    fn commit(
+        &mut self,
+        store: &mut dyn Store,
+        shard: usize,
+        expiry: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let changes = self.changes_of(shard, expiry);
         let ends = changes.ended_hosts.len() + changes.ended_series.len();
         if self.unsaved[shard].since.is_none() && changes.hosts.is_empty() && ends == 0 {
             return Ok(());
@@ -261,7 +267,7 @@ impl Summarizer {
             hosts.remove(&**host);
         }
         for host in hosts.values_mut() {
-            host.forget_producers(now);
+            host.forget_producers(expiry);
         }
         drop(hosts);
         self.unsaved[shard] = Unsaved::default();
@@ -269,7 +275,7 @@ impl Summarizer {
     }
 
     /// What a commit of this shard has to write. Changes nothing: the commit may fail.
-    fn changes_of(&self, shard: usize, now: u64) -> ShardChanges {
+    fn changes_of(&self, shard: usize, expiry: Option<u64>) -> ShardChanges {
         let hosts = self.summaries.read(shard);
         let others = self
             .unsaved
@@ -285,17 +291,17 @@ impl Summarizer {
             ..ShardChanges::default()
         };
         for (name, host) in hosts.iter() {
-            if host.is_over(now) {
+            if expiry.is_some_and(|now| host.is_over(now)) {
                 changes.ended_hosts.push(name.to_string());
                 continue;
             }
-            if self.unsaved[shard].hosts.contains(name) || host.forgets_a_producer(now) {
-                changes.hosts.push(host.changed(name, now));
+            if self.unsaved[shard].hosts.contains(name) || host.forgets_a_producer(expiry) {
+                changes.hosts.push(host.changed(name, expiry));
             }
             let ended = host
                 .series
                 .iter()
-                .filter(|(_, series)| series.is_empty_at(now));
+                .filter(|(_, series)| expiry.is_some_and(|now| series.is_empty_at(now)));
             changes
                 .ended_series
                 .extend(ended.map(|(label, _)| (name.to_string(), label.clone())));
@@ -357,29 +363,30 @@ impl Host {
 
     /// The producers to keep: all that were heard of in the last days; where they are many, only those whose records
     /// could still come again.
-    fn keeps(&self, producer: &Producer, now: u64) -> bool {
+    fn keeps(&self, producer: &Producer, expiry: Option<u64>) -> bool {
+        let Some(now) = expiry else { return true };
         let are_many = self.producers.len() > PRODUCERS_KEPT_LONG_MAX;
         let makes_room = are_many && producer.may_be_forgotten(now);
         !makes_room && !producer.is_over(now)
     }
 
-    fn forgets_a_producer(&self, now: u64) -> bool {
+    fn forgets_a_producer(&self, expiry: Option<u64>) -> bool {
         self.producers
             .values()
-            .any(|producer| !self.keeps(producer, now))
+            .any(|producer| !self.keeps(producer, expiry))
     }
 
-    fn forget_producers(&mut self, now: u64) {
+    fn forget_producers(&mut self, expiry: Option<u64>) {
         let forgotten = self
             .producers
             .iter()
-            .filter(|(_, producer)| !self.keeps(producer, now));
+            .filter(|(_, producer)| !self.keeps(producer, expiry));
         for id in forgotten.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.producers.remove(&id);
         }
     }
 
-    fn changed(&self, name: &str, now: u64) -> HostState {
+    fn changed(&self, name: &str, expiry: Option<u64>) -> HostState {
         let buckets = self.series.iter().flat_map(|(label, series)| {
             series.dirty().map(|(tier, slot, bucket)| KeptBucket {
                 label: label.clone(),
@@ -391,7 +398,7 @@ impl Host {
         let producers = self
             .producers
             .iter()
-            .filter(|(_, producer)| self.keeps(producer, now));
+            .filter(|(_, producer)| self.keeps(producer, expiry));
         HostState {
             name: name.to_owned(),
             last_epoch: self.last_epoch,

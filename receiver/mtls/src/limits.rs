@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, MonotonicClock};
@@ -107,6 +108,9 @@ pub const BODIES_KIB_PER_CERTIFICATE_MAX: usize = 32 << 10;
 #[derive(Debug)]
 pub struct Pace {
     limiter: Limiter,
+    /// When it was last asked, in milliseconds after `opened`.
+    last_asked: AtomicU64,
+    opened: std::time::Instant,
     room: Arc<Semaphore>,
 }
 
@@ -115,15 +119,28 @@ impl Pace {
         let quota = Quota::per_second(per_second_max);
         Self {
             limiter: RateLimiter::direct_with_clock(quota, MonotonicClock),
+            last_asked: AtomicU64::new(0),
+            opened: MonotonicClock.now(),
             room: Arc::new(Semaphore::new(BODIES_KIB_PER_CERTIFICATE_MAX)),
         }
     }
 
     /// Counts one request, or says how long to wait before the next.
     pub fn take(&self) -> Result<(), Duration> {
+        self.last_asked.store(self.age_millis(), Ordering::Relaxed);
         self.limiter
             .check()
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))
+    }
+
+    fn age_millis(&self) -> u64 {
+        let age = MonotonicClock.now().saturating_duration_since(self.opened);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it would be the same if it were made anew: a second has given back all that was taken.
+    fn is_rested(&self) -> bool {
+        self.age_millis() > self.last_asked.load(Ordering::Relaxed) + RESTED_MILLIS
     }
 
     /// The room for its bodies, in KiB.
@@ -132,33 +149,46 @@ impl Pace {
     }
 }
 
-/// The paces of all connected certificates. An entry lives as long as a connection holds it, so there are never more
-/// than connections.
+/// After this a limiter that counts by the second has forgotten everything.
+const RESTED_MILLIS: u64 = 1_100;
+/// How many paces there must be before it is worth to look for rested ones.
+const PACES_MIN: usize = 64;
+
+/// The paces of all certificates that are connected, or were a moment ago: whoever connects anew does not begin anew.
 #[derive(Debug)]
 pub(crate) struct Paces {
-    by_thumbprint: Mutex<HashMap<[u8; 32], Weak<Pace>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    by_thumbprint: HashMap<[u8; 32], Arc<Pace>>,
+    /// How many there may be before those nobody needs are thrown away: twice as many as were needed the last time.
+    sweep_at: usize,
 }
 
 impl Paces {
     pub(crate) fn new() -> Self {
         Self {
-            by_thumbprint: Mutex::default(),
+            kept: Mutex::new(Kept {
+                by_thumbprint: HashMap::new(),
+                sweep_at: PACES_MIN,
+            }),
         }
     }
 
     pub(crate) fn of(&self, thumbprint: [u8; 32], per_second_max: NonZeroU32) -> Arc<Pace> {
-        let mut paces = self
-            .by_thumbprint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pace) = paces.get(&thumbprint).and_then(Weak::upgrade) {
-            return pace;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pace) = kept.by_thumbprint.get(&thumbprint) {
+            return pace.clone();
         }
-        if paces.len() == paces.capacity() {
-            paces.retain(|_, pace| pace.strong_count() > 0);
+        if kept.by_thumbprint.len() >= kept.sweep_at {
+            kept.by_thumbprint
+                .retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_rested());
+            kept.sweep_at = PACES_MIN.max(2 * kept.by_thumbprint.len());
         }
         let pace = Arc::new(Pace::new(per_second_max));
-        paces.insert(thumbprint, Arc::downgrade(&pace));
+        kept.by_thumbprint.insert(thumbprint, pace.clone());
         pace
     }
 }
@@ -182,21 +212,42 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_shared_and_forgotten() {
+    fn a_pace_is_shared_and_outlives_its_connections_for_a_moment() {
         let paces = Paces::new();
         let five = NonZeroU32::new(5).unwrap();
-        let one = paces.of([1; 32], five);
-        let same = paces.of([1; 32], five);
-        let taken = (0..5)
-            .filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok())
-            .count();
-        assert_eq!(taken, 5);
+        let (one, same) = (paces.of([1; 32], five), paces.of([1; 32], five));
+        let taken = (0..5).filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok());
+        assert_eq!(taken.count(), 5);
         let wait = one.take().unwrap_err();
         assert!(wait <= Duration::from_millis(200), "{wait:?}");
         drop((one, same));
-        for at in 0..100_u8 {
-            paces.of([at; 32], five);
+        assert!(
+            paces.of([1; 32], five).take().is_err(),
+            "connecting anew gives nothing back"
+        );
+        paces.of([2; 32], five).take().unwrap();
+    }
+
+    /// Makes every pace that nobody holds look as if it had last been asked two seconds ago.
+    fn make_all_rested(paces: &Paces) {
+        let mut kept = paces.kept.lock().unwrap();
+        for pace in kept.by_thumbprint.values_mut().filter_map(Arc::get_mut) {
+            pace.opened -= Duration::from_secs(2);
         }
-        assert!(paces.by_thumbprint.lock().unwrap().len() < 50);
+    }
+
+    #[test]
+    fn paces_nobody_needs_are_thrown_away() {
+        let paces = Paces::new();
+        let five = NonZeroU32::new(5).unwrap();
+        let connected = paces.of([255; 32], five);
+        for at in 0..1000_u16 {
+            let mut thumbprint = [0; 32];
+            thumbprint[..2].copy_from_slice(&at.to_le_bytes());
+            paces.of(thumbprint, five);
+            make_all_rested(&paces);
+        }
+        assert!(paces.kept.lock().unwrap().by_thumbprint.len() <= 2 * PACES_MIN);
+        assert!(Arc::ptr_eq(&connected, &paces.of([255; 32], five)));
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Admission<'s> {
 struct Pending {
     labels: HashSet<String>,
     producers: HashMap<ProducerId, DeliverySet>,
+    dropped: HashMap<ProducerId, DroppedSet>,
 }
 
 impl<'s> Admission<'s> {
@@ -68,7 +69,7 @@ impl<'s> Admission<'s> {
         fresh.check_producer(&view, host, pending, now)?;
         let labels = fresh.check_labels(&view, host, pending, now)?;
         let says_nothing =
-            (fresh.is_empty() || view.is_empty()) && !news_of_dropped(&view, host, now)?;
+            (fresh.is_empty() || view.is_empty()) && !news_of_dropped(&view, host, pending, now)?;
         let novelty = if says_nothing {
             Novelty::Known
         } else {
@@ -263,6 +264,11 @@ impl Fresh {
         let pending = pending.entry(view.host.to_owned()).or_default();
         pending.labels.extend(labels);
         if let Some(producer) = view.producer {
+            if view.dropped().next().is_some() {
+                let set = pending.dropped.entry(producer).or_default();
+                view.dropped()
+                    .for_each(|(from, to, why)| set.insert(from, to, why));
+            }
             let set = pending.producers.entry(producer).or_default();
             for (_, record) in self.records(view) {
                 set.insert(record.seq.map_or(0, Seq::get));
@@ -275,35 +281,39 @@ impl Fresh {
 fn news_of_dropped(
     view: &SubmissionView<'_>,
     host: Option<&Host>,
+    pending: Option<&Pending>,
     now: u64,
 ) -> Result<bool, Rejection> {
-    let Some(producer) = view.producer else {
+    let Some(id) = view.producer else {
         return Ok(false);
     };
-    let known = host
-        .and_then(|host| host.producers.get(&producer))
+    let stored = host
+        .and_then(|host| host.producers.get(&id))
         .map(|producer| &producer.dropped);
-    let mut news = view
-        .dropped()
-        .filter(|(from, to, _)| known.is_none_or(|known| known.would_change(*from, *to)))
-        .peekable();
-    if news.peek().is_none() {
-        return Ok(false);
+    let waiting = pending.and_then(|pending| pending.dropped.get(&id));
+    let is_news = |(from, to, _): &(u64, u64, &str)| {
+        stored.is_none_or(|set| set.would_change(*from, *to))
+            && waiting.is_none_or(|set| set.would_change(*from, *to))
+    };
+    let news: Vec<_> = view.dropped().filter(is_news).collect();
+    let before = stored.map_or(0, DroppedSet::len) + waiting.map_or(0, DroppedSet::len);
+    // Only where it may matter are the ranges really joined.
+    if before + news.len() > PRODUCER_RANGES_MAX {
+        let mut after = stored.cloned().unwrap_or_default();
+        let known = waiting.into_iter().flat_map(DroppedSet::iter);
+        for (from, to, why) in known.chain(news.iter().copied()) {
+            after.insert(from, to, why);
+        }
+        if after.len() > PRODUCER_RANGES_MAX.max(stored.map_or(0, DroppedSet::len)) {
+            return Err(invalid(
+                format!(
+                    "the producer would have given up more than {PRODUCER_RANGES_MAX} ranges: join neighbours under one reason"
+                ),
+                now,
+            ));
+        }
     }
-    let before = known.map_or(0, DroppedSet::len);
-    let mut after = known.cloned().unwrap_or_default();
-    for (from, to, why) in news {
-        after.insert(from, to, why);
-    }
-    if after.len() > PRODUCER_RANGES_MAX.max(before) {
-        return Err(invalid(
-            format!(
-                "the producer would have given up more than {PRODUCER_RANGES_MAX} ranges: join neighbours under one reason"
-            ),
-            now,
-        ));
-    }
-    Ok(true)
+    Ok(!news.is_empty())
 }
 
 fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {

@@ -16,6 +16,11 @@ const COMMIT_AFTER_GROUPS: u64 = 20_000;
 /// How often one shard is swept of what has ended: all of them in about ten minutes.
 const SWEEP_EVERY_SECS: u64 = 10;
 
+/// A step of the clock larger than this between two looks at it is no time that has passed.
+const CLOCK_JUMP_SECS: u64 = 3_600;
+/// How long the clock must have gone on without a jump before anything is deleted by it.
+const CLOCK_STEADY_SECS: u64 = 600;
+
 /// A store, its numbers, and the one order in which they change. No thread, no clock: `now` is an argument.
 pub struct Committer {
     store: Box<dyn Store>,
@@ -23,6 +28,10 @@ pub struct Committer {
     committed_at: u64,
     committed_position: Position,
     swept_at: u64,
+    /// When the clock was last looked at.
+    seen_at: u64,
+    /// Since when the clock has gone on without a jump.
+    steady_since: u64,
 }
 
 impl Committer {
@@ -35,6 +44,8 @@ impl Committer {
             committed_at: now,
             committed_position,
             swept_at: now,
+            seen_at: now,
+            steady_since: now,
         }
     }
 
@@ -98,17 +109,23 @@ impl Committer {
         })
     }
 
-    /// Commits what has become old, a shard at a time, so that nobody waits long behind it.
+    /// Commits what has become old, a shard at a time, so that nobody waits long behind it. To be called every second
+    /// or so.
     pub fn upkeep(&mut self, now: u64) {
+        let expiry = self.expiry(now);
+        // A clock that was set back must not put things off until it has come as far again.
+        self.committed_at = self.committed_at.min(now);
+        self.swept_at = self.swept_at.min(now);
         let position = self.summarizer.position();
-        let is_due = now.saturating_sub(self.committed_at) >= COMMIT_AFTER_SECS
+        let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
             || position - self.committed_position >= COMMIT_AFTER_GROUPS;
         if is_due {
             // Everything that had changed by then is committed before the next round begins.
-            match self
-                .summarizer
-                .commit_oldest(&mut *self.store, self.committed_position + 1, now)
-            {
+            match self.summarizer.commit_oldest(
+                &mut *self.store,
+                self.committed_position + 1,
+                expiry,
+            ) {
                 Ok(true) => (),
                 Ok(false) => {
                     self.committed_at = now;
@@ -117,12 +134,27 @@ impl Committer {
                 Err(error) => self.put_off(&error, now),
             }
         }
-        if now.saturating_sub(self.swept_at) >= SWEEP_EVERY_SECS {
+        if let Some(now) = expiry.filter(|now| now - self.swept_at >= SWEEP_EVERY_SECS) {
             self.swept_at = now;
             if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
                 self.put_off(&error, now);
             }
         }
+    }
+
+    /// The moment by which things have ended, if the clock may be believed: one wrong hour must not delete a day's
+    /// numbers. A machine may start with a wrong clock, too.
+    fn expiry(&mut self, now: u64) -> Option<u64> {
+        if now.abs_diff(self.seen_at) > CLOCK_JUMP_SECS {
+            tracing::warn!(
+                from = self.seen_at,
+                to = now,
+                "the clock has jumped: nothing is deleted for a while"
+            );
+            self.steady_since = now;
+        }
+        self.seen_at = now;
+        (now.saturating_sub(self.steady_since) >= CLOCK_STEADY_SECS).then_some(now)
     }
 
     /// Nothing is lost: what was not committed is in the journal. Tried again after a while.
@@ -136,10 +168,10 @@ impl Committer {
     }
 
     /// Commits everything, so that the next start has nothing to replay.
-    pub fn finish(&mut self, now: u64) -> Result<(), StoreError> {
+    pub fn finish(&mut self) -> Result<(), StoreError> {
         while self
             .summarizer
-            .commit_oldest(&mut *self.store, Position::MAX, now)?
+            .commit_oldest(&mut *self.store, Position::MAX, None)?
         {}
         Ok(())
     }

@@ -280,6 +280,62 @@ fn given_up_ranges_at_and_over_the_limit() {
     assert_eq!(verdicts, [Err(Code::InvalidValues), Ok(Novelty::New)]);
 }
 
+/// What a group has admitted counts for the rest of the group, though it is not durable yet.
+#[test]
+fn given_up_ranges_of_one_group_are_counted_together() {
+    let summarizer = summarizer();
+    let apart = |at: u64| {
+        let ranges: Vec<_> = (1..=PRODUCER_RANGES_MAX as u64 / 2)
+            .map(|n| (2 * n + at * 10_000, 2 * n + at * 10_000))
+            .collect();
+        giving_up(producer(1), &ranges)
+    };
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[apart(0), apart(1), apart(2), apart(0)],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [new, new, refused, Ok(Novelty::Known)]);
+}
+
+/// A clock that goes wrong for a moment, in either direction, deletes nothing and puts off no commit.
+#[test]
+fn a_jump_of_the_clock_deletes_nothing() {
+    const YEAR: u64 = 365 * 86_400;
+    let disk = Disk::default();
+    let mut store = MemoryStore::open(disk.clone());
+    let summarizer = Summarizer::open(&mut store).unwrap();
+    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
+    let take = |committer: &mut Committer, seq: u64, now: u64| {
+        let submission = keyed(producer(1), &[(seq, NOW)], &labels(0..1));
+        committer
+            .take(std::iter::once((&submission, now)))
+            .remove(0)
+            .unwrap()
+            .accepted
+    };
+    assert_eq!(take(&mut committer, 1, NOW), 1);
+    (NOW..NOW + 700).for_each(|now| committer.upkeep(now));
+    (0..200).for_each(|secs| committer.upkeep(NOW + 10 * YEAR + secs));
+    (0..200).for_each(|secs| committer.upkeep(NOW + 900 + secs));
+    assert_eq!(
+        samples_of_web1(&committer.summarizer().summaries()),
+        1,
+        "still there"
+    );
+    assert_eq!(take(&mut committer, 1, NOW), 0, "still known");
+    assert_eq!(take(&mut committer, 2, NOW), 1);
+    (0..200).for_each(|secs| committer.upkeep(NOW + 1_100 + secs));
+    assert_eq!(
+        disk.journal_len(),
+        0,
+        "commits go on after the clock was set back"
+    );
+    // A clock that stays there is believed in the end.
+    (0..2_000).for_each(|secs| committer.upkeep(NOW + 10 * YEAR + secs));
+    assert_eq!(samples_of_web1(&committer.summarizer().summaries()), 0);
+}
+
 /// A journal on a disk that the test can break.
 fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JournalThread) {
     let mut store = MemoryStore::open(disk.clone());

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use lizmon_mtls::connection::TrustedPeer;
 use lizmon_mtls::identity::Identity;
@@ -70,7 +70,14 @@ impl IntoResponse for Refusal {
             description = error.error_description,
             "no token"
         );
-        uncached(status, &error)
+        let mut response = uncached(status, &error);
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 section 15.5.2 wants one; what is missing is a certificate, for which there is no scheme.
+            let challenge =
+                HeaderValue::from_static(r#"Bearer realm="lizmon", error="invalid_client""#);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }
 

@@ -136,11 +136,11 @@ proptest! {
                     steady.take(&submission);
                 }
                 Step::Commit => {
-                    broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, NOW).unwrap();
+                    broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW)).unwrap();
                 }
                 Step::FailedCommit => {
                     broken.disk.set_failing(true);
-                    let _ = broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, NOW);
+                    let _ = broken.summarizer.commit_oldest(&mut broken.store, u64::MAX, Some(NOW));
                     broken.disk.set_failing(false);
                 }
                 Step::Crash => broken = Pipeline::open(broken.disk),
@@ -153,7 +153,7 @@ proptest! {
 fn commit_all(pipeline: &mut Pipeline, now: u64) {
     while pipeline
         .summarizer
-        .commit_oldest(&mut pipeline.store, u64::MAX, now)
+        .commit_oldest(&mut pipeline.store, u64::MAX, Some(now))
         .unwrap()
     {}
 }
