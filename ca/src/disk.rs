@@ -35,6 +35,9 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
         (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
         _ => return Err(Error::NotAFolder(path.to_owned())),
     };
+    // What is named without a folder lies here.
+    let here = folder.as_os_str().is_empty();
+    let folder = if here { Path::new(".") } else { folder };
     let mut suffix = [0; 8];
     aws_lc_rs::rand::fill(&mut suffix).map_err(|_| Error::Random)?;
     let temporary = folder.join(format!(".{file_name}.{}.tmp", hex::encode(suffix)));

@@ -12,7 +12,7 @@ use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::secret::Keys;
-use crate::{ask, audit, enrol, log, push, revoke, rotate, shell, up};
+use crate::{ask, audit, enrol, log, p12, push, revoke, rotate, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -96,8 +96,10 @@ pub(crate) enum Command {
     )]
     IssueReceiver(IssueReceiver),
     /// Issue the certificate of someone who reads summaries
-    #[command(after_help = "Example: lizctl issue-reader alice")]
-    IssueReader(IssueOne),
+    #[command(
+        after_help = "Examples:\n  lizctl issue-reader alice\n  lizctl issue-reader alice --p12 alice.p12"
+    )]
+    IssueReader(IssueReader),
     /// Issue the certificate of someone who reads, and changes what receivers trust
     #[command(after_help = "Example: lizctl issue-operator alice --hours 12")]
     IssueOperator(IssueOne),
@@ -247,6 +249,14 @@ pub(crate) struct IssueOne {
     pub(crate) name: NodeName,
     #[command(flatten)]
     pub(crate) leaf: Leaf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueReader {
+    #[command(flatten)]
+    pub(crate) one: IssueOne,
+    #[command(flatten)]
+    pub(crate) p12: p12::P12,
 }
 
 /// What every kind of leaf may be given.

@@ -9,7 +9,7 @@ use lizmon_protocol::name::{NodeName, Role};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::cli::{Context, InitCa, IssueNode, IssueOne, IssueReceiver, Leaf};
+use crate::cli::{Context, InitCa, IssueNode, IssueOne, IssueReader, IssueReceiver, Leaf};
 use crate::failure::Exit;
 use crate::output;
 
@@ -111,18 +111,25 @@ pub(crate) fn receiver(args: IssueReceiver, context: &Context) -> anyhow::Result
             authority.files().crl.display(),
         )
     })
+    .map(drop)
 }
 
 /// `lizctl issue-reader`.
-pub(crate) fn reader(args: IssueOne, context: &Context) -> anyhow::Result<()> {
-    let request = request(Role::Reader, args.name, &args.leaf)?;
-    one(request, context, asks_a_receiver)
+pub(crate) fn reader(args: IssueReader, context: &Context) -> anyhow::Result<()> {
+    let wanted = args.p12.wanted()?;
+    let request = request(Role::Reader, args.one.name, &args.one.leaf)?;
+    let issued = one(request, context, asks_a_receiver)?;
+    if let Some(wanted) = wanted {
+        let file = wanted.write(&issued)?;
+        output::line(format_args!("for browsers: {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// `lizctl issue-operator`.
 pub(crate) fn operator(args: IssueOne, context: &Context) -> anyhow::Result<()> {
     let request = request(Role::Operator, args.name, &args.leaf)?;
-    one(request, context, asks_a_receiver)
+    one(request, context, asks_a_receiver).map(drop)
 }
 
 fn asks_a_receiver(issued: &Issued, authority: &Authority) -> String {
@@ -136,13 +143,13 @@ fn one(
     request: Request,
     context: &Context,
     next: impl FnOnce(&Issued, &Authority) -> String,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Issued> {
     let now = (context.clock)();
     let authority = context.authority(now)?;
     let issued = authority.issue(request, now)?;
     show(&issued)?;
     output::note(next(&issued, &authority));
-    Ok(())
+    Ok(issued)
 }
 
 fn request(role: Role, name: NodeName, leaf: &Leaf) -> anyhow::Result<Request> {

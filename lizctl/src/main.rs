@@ -17,6 +17,7 @@ mod issue;
 mod log;
 mod logging;
 mod output;
+mod p12;
 mod push;
 mod revoke;
 mod rotate;

@@ -309,3 +309,57 @@ fn exit_codes_of_rotate() {
         2
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_browser_gets_key_and_chain_in_one_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::with_ca();
+    desk.write("secret", "correct horse\n");
+    chmod(&desk.path("secret"), 0o600);
+    let issue = "issue-reader alice --p12 alice.p12";
+    // Nothing is issued before there is a passphrase.
+    desk.run(issue).failed(2, "terminal");
+    desk.run("issue-reader alice --p12-passphrase-file secret")
+        .failed(2, "--p12");
+    desk.run(&format!("{issue} --csr x.csr")).failed(2, "--csr");
+    assert!(desk.issued().is_empty());
+    let ran = desk
+        .run(&format!("{issue} --p12-passphrase-file secret"))
+        .done();
+    assert!(ran.stdout.contains("alice.p12"), "{ran:?}");
+    let mode = std::fs::metadata(desk.path("alice.p12"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let openssl = |args: &str| {
+        let mut command = Command::new("openssl");
+        command
+            .args(args.split_whitespace())
+            .current_dir(desk.dir.path());
+        crate::desk::ran(command.output().unwrap())
+    };
+    let open = "pkcs12 -in alice.p12 -passin file:secret -nodes";
+    let all = openssl(&format!("{open} -out all.pem")).done();
+    assert!(!all.stderr.contains("legacy"), "{all:?}");
+    let pem = std::fs::read_to_string(desk.path("all.pem")).unwrap();
+    assert_eq!(pem.matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(pem.matches("BEGIN PRIVATE KEY").count(), 1);
+    let public = openssl("pkey -in all.pem -pubout").done().stdout;
+    assert_eq!(
+        openssl("x509 -in certs/readers/alice.crt -noout -pubkey")
+            .done()
+            .stdout,
+        public
+    );
+    let leaf = openssl(&format!("{open} -clcerts -nokeys")).done().stdout;
+    assert!(leaf.contains("CN = alice"), "{leaf}");
+    chmod(&desk.path("secret"), 0o600);
+    desk.write("wrong", "wrong\n");
+    assert_ne!(
+        openssl("pkcs12 -in alice.p12 -passin file:wrong -nodes").code,
+        0
+    );
+}
