@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use lizmon_client::client::BaseUrlError;
+use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, Credentials};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
@@ -45,6 +46,9 @@ pub struct Flags {
     /// The root certificate that the receivers' certificates must lead to (PEM)
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     pub ca: PathBuf,
+    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced
+    #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
+    pub ca_url: Option<BaseUrl>,
     /// Seconds from one sample to the next
     #[arg(
         long,
@@ -75,6 +79,22 @@ pub struct Flags {
         value_parser = clap::value_parser!(u32).range(1..=SPOOL_MIB_MAX)
     )]
     pub spool_mib: u32,
+}
+
+impl Flags {
+    /// What keeps this host's certificate young.
+    pub fn renewer(&self, clock: Now, chance: Chance) -> Renewer {
+        Renewer {
+            url: self.ca_url.clone(),
+            credentials: Credentials {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+                ca: self.ca.clone(),
+            },
+            clock,
+            chance,
+        }
+    }
 }
 
 /// What an agent is started with.

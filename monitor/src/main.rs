@@ -17,7 +17,8 @@ use tracing_subscriber::filter::LevelFilter;
 ///
 /// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept, on disk with --spool, and
 /// delivered then.
-/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=lizmon_monitor=debug shows every publish.
+/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=lizmon_monitor=debug shows every sample and publish, trace every
+/// record's number.
 #[derive(Debug, Parser)]
 #[command(name = "liz-monitor", version)]
 struct Cli {
@@ -44,7 +45,7 @@ enum LogFormat {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log_format);
-    match run(cli.flags.into()) {
+    match run(cli.flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("liz-monitor: {error:#}");
@@ -54,7 +55,9 @@ fn main() -> ExitCode {
 }
 
 /// One thread: a sample a second needs no more, and each costs memory.
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let renewer = flags.renewer(Arc::new(|| since_1970().as_secs()), Arc::new(fastrand::f64));
+    let config = Config::from(flags);
     let edges = Edges {
         clock: Arc::new(since_1970),
         chance: Arc::new(fastrand::f64),
@@ -68,6 +71,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot start the event loop")?;
     runtime.block_on(async {
         let shutdown = stop_signal()?;
+        tokio::spawn(renewer.run());
         agent.run(|| say_ready(&host), shutdown).await;
         info!("stopped");
         Ok(())

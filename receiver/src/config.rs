@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
+use lizmon_client::{BaseUrl, Credentials};
 use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::trust::TrustFiles;
 
@@ -45,6 +47,9 @@ pub struct Flags {
     /// Folder for everything that must survive; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced
+    #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
+    pub ca_url: Option<BaseUrl>,
     /// How long a token lives
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
@@ -81,6 +86,22 @@ pub struct Flags {
     /// Most requests of one certificate in a second
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
+}
+
+impl Flags {
+    /// What keeps the receiver's own certificate young.
+    pub fn renewer(&self, clock: Now, chance: Chance) -> Renewer {
+        Renewer {
+            url: self.ca_url.clone(),
+            credentials: Credentials {
+                cert: self.cert.clone(),
+                key: self.key.clone(),
+                ca: self.ca.clone(),
+            },
+            clock,
+            chance,
+        }
+    }
 }
 
 /// What a receiver is started with.

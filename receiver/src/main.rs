@@ -64,6 +64,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         // Before anything is promised: a signal from now on ends the receiver cleanly.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let renewer = flags.renewer(clock(), Arc::new(fastrand::f64));
+        renewer.settle()?;
         let receiver = Receiver::start(listener, Config::from(flags), clock()).await?;
         tracing::info!(
             "READY on {}, issuer {}",
@@ -80,6 +82,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             }
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         };
+        tokio::spawn(renewer.run());
         receiver.run(shutdown).await.context("the receiver failed")
     })
 }

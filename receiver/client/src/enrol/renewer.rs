@@ -1,4 +1,4 @@
-//! Renews a program's certificate for as long as the program runs.
+//! Renews a program's certificate for as long as the program runs, or says in time that nobody does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
+use super::pair::{FileError, Pair};
 use super::schedule::{Action, Schedule};
 use super::{EnrolError, Obtained, renew};
 use crate::client::BaseUrl;
@@ -17,6 +18,9 @@ const LOOK_SECS_MAX: u64 = 60;
 /// From this many failures in a row on, each is a warning with the way back in it.
 const FAILURES_MANY: u32 = 3;
 
+/// How often the coming end is complained of at most.
+const COMPLAIN_SECS_MIN: u64 = 3600;
+
 /// Epoch seconds.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// From 0 to 1.
@@ -25,8 +29,8 @@ pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 /// Keeps one pair of files young. The programs that use them see that they changed, as after any change of theirs.
 #[derive(Clone)]
 pub struct Renewer {
-    /// Where `liz-ca` is.
-    pub url: BaseUrl,
+    /// Where `liz-ca` is. Without one nothing is renewed, and the coming end is complained of.
+    pub url: Option<BaseUrl>,
     /// What is renewed.
     pub credentials: Credentials,
     /// The time.
@@ -52,6 +56,15 @@ struct Watched {
 }
 
 impl Renewer {
+    /// Finishes a replacement that a crash cut short: to be done before the files are loaded.
+    pub fn settle(&self) -> Result<(), FileError> {
+        let (cert, key) = (self.credentials.cert.clone(), self.credentials.key.clone());
+        if (Pair { cert, key }).settle()? {
+            info!("finished the renewal that was cut short");
+        }
+        Ok(())
+    }
+
     /// Never returns: end it with the program. What it does and meets is logged.
     pub async fn run(self) {
         let mut watched: Option<Watched> = None;
@@ -103,25 +116,43 @@ impl Renewer {
                 }
                 LOOK_SECS_MAX
             }
-            Action::Renew => match renew(&self.url, &self.credentials, now).await {
-                Ok(obtained) => {
-                    let after = (self.clock)();
-                    say_renewed(&obtained, after);
-                    if let Ok(term) = self.credentials.term() {
-                        *watched = self.watch(term, after, after);
-                    }
-                    1
+            Action::Renew => {
+                match &self.url {
+                    Some(url) => self.renew(url, watched, now).await,
+                    None => self.complain_of_end(watched, now),
                 }
-                Err(error) => {
-                    let after = (self.clock)();
-                    watched
-                        .schedule
-                        .failed(after, error.retry_after(), (self.chance)());
-                    say_failed(&error, watched, after);
-                    1
-                }
-            },
+                1
+            }
         }
+    }
+
+    async fn renew(&self, url: &BaseUrl, watched: &mut Watched, now: u64) {
+        let renewed = renew(url, &self.credentials, now).await;
+        let after = (self.clock)();
+        match renewed {
+            Ok(obtained) => {
+                say_renewed(&obtained, after);
+                if let Ok(term) = self.credentials.term() {
+                    *watched = self.watch(term, after, after);
+                }
+            }
+            Err(error) => {
+                let wait = error.retry_after();
+                watched.schedule.failed(after, wait, (self.chance)());
+                say_failed(&error, watched, after);
+            }
+        }
+    }
+
+    fn complain_of_end(&self, watched: &mut Watched, now: u64) {
+        let left = watched.term.not_after.saturating_sub(now);
+        warn!(
+            "the certificate `{}` ends in {} and nothing renews it: give --ca-url, or issue a new one with lizctl",
+            self.credentials.cert.display(),
+            Span(left),
+        );
+        let wait = Duration::from_secs((left / 10).max(COMPLAIN_SECS_MIN));
+        watched.schedule.failed(now, Some(wait), (self.chance)());
     }
 }
 
