@@ -1,16 +1,17 @@
 //! Acts: samples on every tick, and carries records to each destination. What to do is decided elsewhere.
 
+use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lizmon_client::{Client, Error};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
-use lizmon_protocol::sample::{Batch, Epoch, IdempotencyKey};
+use lizmon_protocol::sample::{Batch, Epoch, IdempotencyKey, SampleSet};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use crate::Edges;
 use crate::config::{Config, PublishUrl};
@@ -343,7 +344,10 @@ impl Watch {
         let values = self.sampler.sample(own);
         if let Some(at) = Epoch::new(epoch).filter(|_| !values.is_empty()) {
             let now = (self.clock)();
-            self.shared.dispatch().sampled(at, &values, now);
+            debug!(epoch, values = %Json(&values), "sampled");
+            let key = self.shared.dispatch().sampled(at, &values, now);
+            // Both lines, or after a crash only the first: whoever audits a log can tell which record a crash met.
+            debug!(epoch, key = key.map(|key| key.to_string()), "kept");
             self.shared.news.send_replace(());
         }
         self.shared.say_events();
@@ -432,6 +436,7 @@ impl Courier {
     async fn send(&self, lot: &Lot) -> Result<(), Error> {
         let now = self.now();
         let producer = lot.producer;
+        trace!(%producer, records = %Numbers(lot), "sending to {}", self.url);
         if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
             let key = IdempotencyKey {
                 producer,
@@ -549,5 +554,27 @@ impl Courier {
 
     fn now(&self) -> u64 {
         self.edges_now().as_secs()
+    }
+}
+
+/// A set as it is published; written only where the log is read.
+struct Json<'a>(&'a SampleSet<'a>);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// `SEQ:EPOCH` of each record.
+struct Numbers<'a>(&'a Lot);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, record) in self.0.records.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{}:{}", record.seq.get(), record.epoch.secs())?;
+        }
+        Ok(())
     }
 }

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use lizmon_client::Error;
-use lizmon_protocol::sample::{Epoch, SampleSet, Seq};
+use lizmon_protocol::sample::{Epoch, IdempotencyKey, SampleSet};
 
-use crate::publish::{Decision, Dropped, Pace, is_about_the_body};
+use crate::publish::{Decision, Dropped, Pace, is_about_the_body, names_records};
 use crate::skew::{News, Skew};
 use crate::spool::{Keep, KeepError, Lot, Spool};
 
@@ -92,8 +92,13 @@ impl<K: Keep> Dispatch<K> {
         }
     }
 
-    /// A sample was taken: for all destinations.
-    pub fn sampled(&mut self, epoch: Epoch, values: &SampleSet<'_>, now: Duration) -> Option<Seq> {
+    /// A sample was taken: for all destinations. Who numbered it, and its number.
+    pub fn sampled(
+        &mut self,
+        epoch: Epoch,
+        values: &SampleSet<'_>,
+        now: Duration,
+    ) -> Option<IdempotencyKey> {
         let now = self.receivers_time(now);
         self.spool.push(epoch, values, now)
     }
@@ -219,6 +224,12 @@ impl<K: Keep> Dispatch<K> {
             self.spool.forget_reports(destination, lot);
             return Done::NotTold;
         }
+        // Records that are named are at fault by themselves; anything else may be the reports' doing.
+        let may_be_reports = !lot.dropped.is_empty() && !courier.reports_go_alone;
+        if may_be_reports && is_about_the_body(error) && !names_records(error) {
+            courier.reports_go_alone = true;
+            return Done::Again(Duration::ZERO);
+        }
         let decision = courier.pace.failed(error, lot.records.len(), chance);
         if let Decision::Drop(dropped) = decision {
             let named: Vec<_> = dropped
@@ -230,11 +241,6 @@ impl<K: Keep> Dispatch<K> {
                 self.spool.give_up(destination, lot.producer, &[seq], why);
             }
             return Done::GivenUp(dropped);
-        }
-        // Named records are at fault by themselves; anything else may be the reports' doing.
-        if is_about_the_body(error) && !lot.dropped.is_empty() && !courier.reports_go_alone {
-            courier.reports_go_alone = true;
-            return Done::Again(Duration::ZERO);
         }
         match decision {
             Decision::Retry(wait) => {
@@ -281,3 +287,6 @@ impl<K: Keep> Dispatch<K> {
         self.spool.save()
     }
 }
+
+#[cfg(test)]
+mod tests;

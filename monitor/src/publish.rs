@@ -174,6 +174,18 @@ pub fn is_about_the_body(error: &Error) -> bool {
     )
 }
 
+/// Whether the receiver says which records are at fault.
+pub fn names_records(error: &Error) -> bool {
+    let Error::Refused {
+        problem: Some(problem),
+        ..
+    } = error
+    else {
+        return false;
+    };
+    problem.errors.iter().any(|error| error.record.is_some())
+}
+
 /// Finds the records that the receiver will not take. Where it names none, halving the lot finds them.
 fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
     let reason = |why: &str| format!("{}: {why}", problem.code.as_str());

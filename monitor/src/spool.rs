@@ -29,9 +29,10 @@ pub use keep::{Keep, KeepError};
 pub use ranges::Ranges;
 
 use lizmon_protocol::sample::{
-    Dropped, Epoch, ProducerId, Record, SAFE_INTEGER_MAX, SampleSet, Seq,
+    Dropped, Epoch, IdempotencyKey, ProducerId, Record, SAFE_INTEGER_MAX, SampleSet, Seq,
 };
 
+use self::bounds::Steadiness;
 use self::keep::{Change, Note};
 use self::tape::{Kind, Tape};
 
@@ -47,8 +48,8 @@ pub const AGE_SECS_MAX: u64 = 25 * 3600;
 pub const RETRY_SECS: u64 = 10;
 /// A receiver keeps 1,024 ranges of a producer's numbers: before that many gaps, new records get a new producer.
 pub const GAPS_MAX: u32 = 512;
-/// Tapes that still wait to be delivered. Beyond it the oldest is given up.
-pub const TAPES_MAX: usize = 16;
+/// Tapes that still wait to be delivered: half the producers that a receiver keeps of one host. Beyond it the oldest is given up.
+pub const TAPES_MAX: usize = 32;
 
 /// Why records are given up, in the words that receivers are told.
 pub mod why {
@@ -128,6 +129,9 @@ pub struct Spool<K> {
     held_bytes: u64,
     /// Since when the keep takes nothing, epoch seconds.
     trouble_at: Option<u64>,
+    /// The note tells of numbers that the tapes in the keep do not know of: it must stay until they do.
+    is_note_needed: bool,
+    steadiness: Steadiness,
     saved_at: u64,
     /// What was said about a keep that cannot be read, so that it is said once.
     unreadable: Option<String>,
@@ -153,6 +157,8 @@ impl<K: Keep> Spool<K> {
             tapes: Vec::new(),
             held_bytes: loaded.tapes.iter().map(|found| found.bytes).sum(),
             trouble_at: None,
+            is_note_needed: false,
+            steadiness: Steadiness::default(),
             saved_at: 0,
             unreadable: None,
             events: Vec::new(),
@@ -164,6 +170,7 @@ impl<K: Keep> Spool<K> {
             spool.count_given_up(lost, why::DAMAGED);
             spool.tapes.push(tape);
         }
+        spool.is_note_needed = spool.save().is_err();
         if spool.tapes.iter().all(|tape| tape.kind != Kind::Open) {
             let producer = spool.begin_tape();
             if !is_new {
@@ -173,10 +180,17 @@ impl<K: Keep> Spool<K> {
         Ok(spool)
     }
 
-    /// Takes a record, for every destination. It is in the keep, or where that fails in memory, when this returns.
-    pub fn push(&mut self, epoch: Epoch, values: &SampleSet<'_>, now: u64) -> Option<Seq> {
+    /// Takes a record, for every destination. It is in the keep, or where that fails in memory, when this returns. Its number, and whose that is:
+    /// while the keep takes nothing at all, that of a producer in memory.
+    pub fn push(
+        &mut self,
+        epoch: Epoch,
+        values: &SampleSet<'_>,
+        now: u64,
+    ) -> Option<IdempotencyKey> {
         // A set of ours is a map of texts to finite numbers: there is no such set that cannot be written.
         let values = serde_json::to_vec(values).ok()?.into_boxed_slice();
+        self.tapes.retain(|tape| tape.is_dirty || !tape.has_ended());
         self.drop_old(now);
         self.change_tape_if_due(now);
         let is_due = self
@@ -188,12 +202,16 @@ impl<K: Keep> Spool<K> {
             next: self.tapes[open].next + 1,
         };
         // Before the record is written: a write that fails may be found all the same after a crash.
-        let at = match self.keep.note(note, !is_due) {
-            Ok(()) => open,
-            Err(error) => {
-                self.begin_trouble(&error, now);
-                self.spare_tape()
-            }
+        if self.is_note_needed && is_due {
+            self.is_note_needed = !self.try_save(now);
+        }
+        let at = if self.is_note_needed {
+            self.spare_tape()
+        } else if let Err(error) = self.keep.note(note, !is_due) {
+            self.begin_trouble(&error, now);
+            self.spare_tape()
+        } else {
+            open
         };
         let seq = self.tapes[at].append(epoch.secs(), values);
         let is_to_be_saved = at == open && is_due;
@@ -202,9 +220,11 @@ impl<K: Keep> Spool<K> {
         if is_number_safe {
             self.tapes[at].sendable_below = self.tapes[at].next;
         }
+        let producer = self.tapes[at].producer;
         self.bound_tail(at);
         self.drop_beyond_room(now);
-        Seq::new(seq)
+        let seq = Seq::new(seq)?;
+        Some(IdempotencyKey { producer, seq })
     }
 
     /// Writes down how far everyone is, if that was not done in this second.
@@ -280,7 +300,6 @@ impl<K: Keep> Spool<K> {
                 tape.is_dirty = false;
             }
         }
-        self.tapes.retain(|tape| !tape.has_ended());
         Ok(())
     }
 
@@ -365,16 +384,22 @@ impl<K: Keep> Spool<K> {
         }
         tape.kind = Kind::Closed;
         tape.is_dirty = true;
-        self.begin_tape();
-        self.try_save(now);
+        if self.try_save(now) {
+            self.begin_tape();
+        } else {
+            self.tapes[at].kind = Kind::Open;
+        }
     }
 
     fn begin_tape(&mut self) -> ProducerId {
         let producer = (self.new_producer)();
         let tape = Tape::new(producer, Kind::Open, self.destinations.len());
         self.tapes.push(tape);
-        // If this fails, so does the note before the first record, and that matters.
-        let _unimportant = self.keep.note(Note { producer, next: 1 }, false);
+        if !self.is_note_needed {
+            // Durably, so that a power failure leaves some note of this tape: the tape itself knows the rest then. If this
+            // fails, so does the note before the first record, and that matters.
+            let _unimportant = self.keep.note(Note { producer, next: 1 }, true);
+        }
         producer
     }
 

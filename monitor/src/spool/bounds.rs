@@ -1,8 +1,30 @@
 //! What is given up because there is no room, or because nobody would take it any more. Oldest first.
 
 use super::keep::{Keep, Kept, UNKNOWN_EPOCH};
-use super::tape::Kind;
+use super::tape::{Kind, Tape};
 use super::{Spool, TAPES_MAX, why};
+
+/// For how long a clock must have run on before it may call a record too old.
+const STEADY_SECS: u64 = 600;
+/// A clock that moves on by more from one sample to the next was set, or the machine slept.
+const JUMP_SECS: u64 = 7200;
+
+/// Since when the clock has run on without a jump: one that is wrong for a moment, as after a start, makes nothing old.
+#[derive(Debug, Default)]
+pub(super) struct Steadiness {
+    since: u64,
+    last: u64,
+}
+
+impl Steadiness {
+    fn is_steady_at(&mut self, now: u64) -> bool {
+        if now < self.last || now - self.last > JUMP_SECS {
+            self.since = now;
+        }
+        self.last = now;
+        now - self.since >= STEADY_SECS
+    }
+}
 
 /// Records read at once where only their sizes and ages are wanted.
 const LOOK_RECORDS: usize = 64;
@@ -10,9 +32,11 @@ const LOOK_RECORDS: usize = 64;
 impl<K: Keep> Spool<K> {
     /// Gives up what is too old, and tapes that nobody needs to hear of any more.
     pub(super) fn drop_old(&mut self, now: u64) {
-        let Some(limit) = now.checked_sub(self.limits.age_secs_max) else {
+        self.drop_tapes_beyond_max();
+        if !self.steadiness.is_steady_at(now) {
             return;
-        };
+        }
+        let limit = now.saturating_sub(self.limits.age_secs_max);
         for at in 0..self.tapes.len() {
             let newest = &mut self.tapes[at].newest_epoch;
             if *newest == UNKNOWN_EPOCH {
@@ -27,24 +51,21 @@ impl<K: Keep> Spool<K> {
                 self.drop_through(at, last.seq, why::OLD);
             }
         }
-        let closed = |kind: Kind| kind == Kind::Closed;
-        let is_over = |at: &usize| {
-            let tape = &self.tapes[*at];
-            closed(tape.kind) && tape.first >= tape.next && tape.newest_epoch < limit
-        };
-        let mut over: Vec<usize> = (0..self.tapes.len()).filter(is_over).collect();
+        for tape in &mut self.tapes {
+            let is_over = tape.kind == Kind::Closed && tape.first >= tape.next;
+            if is_over && tape.newest_epoch < limit {
+                tape.forget_reports();
+            }
+        }
+    }
+
+    fn drop_tapes_beyond_max(&mut self) {
+        let closed = |tape: &Tape| tape.kind == Kind::Closed;
         if self.tapes.len() > TAPES_MAX
-            && let Some(oldest) = self.tapes.iter().position(|tape| closed(tape.kind))
+            && let Some(oldest) = self.tapes.iter().position(closed)
         {
             self.drop_through(oldest, self.tapes[oldest].next - 1, why::FULL);
-            over.push(oldest);
-        }
-        for at in over {
-            let tape = &mut self.tapes[at];
-            tape.is_dirty = true;
-            for place in &mut tape.places {
-                place.unreported.clear();
-            }
+            self.tapes[oldest].forget_reports();
         }
     }
 

@@ -118,7 +118,10 @@ impl Loaded {
         for Found { state, .. } in &mut self.tapes {
             match self.note.filter(|note| note.producer == state.producer) {
                 Some(note) => {
-                    state.next = state.next.max(note.next);
+                    if note.next > state.next {
+                        state.next = note.next;
+                        state.newest_epoch = UNKNOWN_EPOCH;
+                    }
                     noted = None;
                 }
                 None => state.open = false,

@@ -146,6 +146,14 @@ impl Tape {
         }
     }
 
+    /// Nobody wants to be told any more.
+    pub(super) fn forget_reports(&mut self) {
+        self.is_dirty = true;
+        for place in &mut self.places {
+            place.unreported.clear();
+        }
+    }
+
     /// Whether nothing of it is needed any more.
     pub(super) fn has_ended(&self) -> bool {
         let told = self.places.iter().all(|place| place.unreported.is_empty());

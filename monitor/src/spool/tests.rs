@@ -1,1 +1,379 @@
+use lizmon_protocol::sample::parse_sample_set;
 
+use super::memory::{Crash, Faults, Memory};
+use super::*;
+
+const URLS: [&str; 2] = ["https://a:1/api/perf", "https://b:1/api/perf"];
+/// What one record of ours costs.
+const RECORD_BYTES: u64 = 49;
+
+fn producers(from: u8) -> impl FnMut() -> ProducerId + Send + 'static {
+    let mut last = from;
+    move || {
+        last += 1;
+        ProducerId::from_bytes([last; 16])
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        bytes_max: 1 << 20,
+        tail_bytes_max: 3 * RECORD_BYTES,
+        age_secs_max: 1000,
+    }
+}
+
+fn open(keep: Memory, limits: Limits, first_producer: u8) -> Spool<Memory> {
+    let urls = URLS.map(str::to_owned).to_vec();
+    Spool::open(keep, urls, limits, producers(first_producer)).unwrap()
+}
+
+fn new() -> Spool<Memory> {
+    open(Memory::default(), limits(), 0)
+}
+
+fn push(spool: &mut Spool<Memory>, epochs: impl IntoIterator<Item = u64>) {
+    let values = parse_sample_set(br#"{"a":1}"#).unwrap();
+    for epoch in epochs {
+        spool
+            .push(Epoch::new(epoch).unwrap(), &values, epoch)
+            .unwrap();
+    }
+}
+
+fn seqs(lot: &Option<Lot>) -> Vec<u64> {
+    let records = lot.iter().flat_map(|lot| &lot.records);
+    records.map(|record| record.seq.get()).collect()
+}
+
+fn reports(lot: &Option<Lot>) -> Vec<(u64, u64, &str)> {
+    let dropped = lot.iter().flat_map(|lot| &lot.dropped);
+    dropped
+        .map(|dropped| (dropped.from.get(), dropped.to.get(), dropped.why.as_str()))
+        .collect()
+}
+
+/// What a destination would get, and be told.
+fn check(
+    spool: &mut Spool<Memory>,
+    destination: usize,
+    (newest_max, oldest_max): (usize, usize),
+    records: &[u64],
+    told: &[(u64, u64, &str)],
+) {
+    let lot = spool.lot(destination, newest_max, oldest_max);
+    assert_eq!(seqs(&lot), records);
+    assert_eq!(reports(&lot), told);
+}
+
+fn deliver(spool: &mut Spool<Memory>, destination: usize, newest_max: usize, oldest_max: usize) {
+    let lot = spool.lot(destination, newest_max, oldest_max).unwrap();
+    spool.settle(destination, &lot);
+}
+
+#[test]
+fn what_is_not_settled_is_read_again() {
+    let mut spool = new();
+    check(&mut spool, 0, (10, 10), &[], &[]);
+    push(&mut spool, 100..103);
+    check(&mut spool, 0, (0, 2), &[1, 2], &[]);
+    check(&mut spool, 0, (0, 2), &[1, 2], &[]);
+    deliver(&mut spool, 0, 0, 2);
+    assert_eq!(spool.pending(0), 1);
+    check(&mut spool, 0, (0, 9), &[3], &[]);
+    deliver(&mut spool, 0, 0, 9);
+    check(&mut spool, 0, (10, 10), &[], &[]);
+}
+
+#[test]
+fn the_newest_go_ahead_of_the_oldest() {
+    let mut spool = new();
+    push(&mut spool, 100..120);
+    check(&mut spool, 0, (3, 0), &[18, 19, 20], &[]);
+    check(&mut spool, 0, (3, 5), &[1, 2, 18, 19, 20], &[]);
+    check(&mut spool, 0, (10, 100), &(1..=20).collect::<Vec<_>>(), &[]);
+    deliver(&mut spool, 0, 3, 5);
+    // All that is newest has arrived: only the backlog is left.
+    check(&mut spool, 0, (3, 0), &[], &[]);
+    check(&mut spool, 0, (3, 5), &[3, 4, 5, 6, 7], &[]);
+    push(&mut spool, [120]);
+    check(&mut spool, 0, (3, 0), &[21], &[]);
+    check(&mut spool, 0, (3, 3), &[3, 4, 21], &[]);
+}
+
+#[test]
+fn a_destination_holds_back_no_other() {
+    let mut spool = new();
+    push(&mut spool, 100..104);
+    deliver(&mut spool, 0, 0, 9);
+    check(&mut spool, 0, (9, 9), &[], &[]);
+    check(&mut spool, 1, (0, 9), &[1, 2, 3, 4], &[]);
+    spool.save().unwrap();
+    assert_eq!(spool.keep().records(), 4);
+    deliver(&mut spool, 1, 0, 9);
+    spool.save().unwrap();
+    assert_eq!((spool.keep().records(), spool.held_bytes()), (0, 0));
+}
+
+#[test]
+fn the_oldest_make_room_and_are_reported_to_whom_they_miss() {
+    let bytes_max = 4 * RECORD_BYTES;
+    let mut spool = open(
+        Memory::default(),
+        Limits {
+            bytes_max,
+            ..limits()
+        },
+        0,
+    );
+    push(&mut spool, 100..104);
+    assert_eq!(spool.held_bytes(), bytes_max);
+    deliver(&mut spool, 0, 0, 1);
+    push(&mut spool, 104..106);
+    let full = |from, to| (from, to, why::FULL);
+    // A little more goes than must, so that it is not done for each record.
+    check(&mut spool, 0, (0, 9), &[3, 4, 5, 6], &[full(2, 2)]);
+    check(&mut spool, 1, (0, 9), &[3, 4, 5, 6], &[full(1, 2)]);
+    assert_eq!(spool.held_bytes(), bytes_max);
+    assert_eq!(spool.given_up(), 2);
+    let events = spool.take_events();
+    let given_up = events.iter().map(|event| match event {
+        Event::GivenUp {
+            records,
+            why: why::FULL,
+        } => *records,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(given_up.sum::<u64>(), 2);
+    // Once told, it is not said again.
+    deliver(&mut spool, 0, 0, 9);
+    check(&mut spool, 0, (9, 9), &[], &[]);
+    check(&mut spool, 1, (0, 9), &[3, 4, 5, 6], &[full(1, 2)]);
+}
+
+#[test]
+fn what_no_receiver_would_take_goes() {
+    let mut spool = new();
+    push(&mut spool, [100, 101, 1100]);
+    check(&mut spool, 0, (0, 9), &[1, 2, 3], &[]);
+    push(&mut spool, [1101]);
+    check(&mut spool, 0, (0, 9), &[2, 3, 4], &[(1, 1, why::OLD)]);
+    push(&mut spool, [5000]);
+    check(&mut spool, 0, (0, 9), &[5], &[(1, 4, why::OLD)]);
+}
+
+#[test]
+fn a_clock_that_jumps_makes_nothing_old_for_ten_minutes() {
+    let mut spool = new();
+    let day = 86_400;
+    push(&mut spool, [100, day, day + 599]);
+    check(&mut spool, 0, (0, 9), &[1, 2, 3], &[]);
+    push(&mut spool, [day + 600]);
+    check(&mut spool, 0, (0, 9), &[2, 3, 4], &[(1, 1, why::OLD)]);
+    push(&mut spool, [200, 3 * day]);
+    check(&mut spool, 0, (0, 9), &[2, 3, 4, 5, 6], &[(1, 1, why::OLD)]);
+}
+
+#[test]
+fn what_was_refused_is_reported_and_not_sent_again() {
+    let mut spool = new();
+    push(&mut spool, 100..104);
+    let producer = spool.producer();
+    let named = [1, 2, 4].map(|seq| Seq::new(seq).unwrap());
+    spool.give_up(0, producer, &named, "invalid_values");
+    let told = [(1, 2, "invalid_values"), (4, 4, "invalid_values")];
+    check(&mut spool, 0, (0, 9), &[3], &told);
+    check(&mut spool, 1, (0, 9), &[1, 2, 3, 4], &[]);
+    // A report that grew while it was told is told again, as far as it grew.
+    let lot = spool.lot(0, 0, 9).unwrap();
+    push(&mut spool, [104]);
+    spool.give_up(0, producer, &[Seq::new(5).unwrap()], "invalid_values");
+    spool.settle(0, &lot);
+    check(&mut spool, 0, (0, 9), &[], &[(5, 5, "invalid_values")]);
+    deliver(&mut spool, 0, 0, 9);
+    check(&mut spool, 0, (0, 9), &[], &[]);
+}
+
+fn commits_fail() -> Faults {
+    Faults {
+        commits: true,
+        ..Faults::default()
+    }
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let mut spool = new();
+    push(&mut spool, [100]);
+    spool.keep_mut().set_faults(commits_fail());
+    push(&mut spool, 101..104);
+    let events = spool.take_events();
+    assert!(matches!(&events[..], [Event::Trouble(_)]), "{events:?}");
+    check(&mut spool, 0, (9, 9), &[1, 2, 3, 4], &[]);
+    deliver(&mut spool, 0, 0, 2);
+    // Memory holds three: of what is not delivered everywhere, the oldest goes.
+    push(&mut spool, [104]);
+    let told = [(2, 2, why::DISK)];
+    check(&mut spool, 0, (9, 9), &[3, 4, 5], &[]);
+    check(&mut spool, 1, (9, 9), &[1, 3, 4, 5], &told);
+    assert_eq!(spool.take_events(), [given_up(1, why::DISK)]);
+    spool.keep_mut().set_faults(Faults::default());
+    push(&mut spool, [105]);
+    assert_eq!(spool.keep().records(), 1, "it is not tried at once");
+    push(&mut spool, [111]);
+    assert!(spool.take_events().contains(&Event::Mended));
+    check(&mut spool, 0, (9, 9), &[4, 5, 6, 7], &[(3, 3, why::DISK)]);
+}
+
+fn given_up(records: u64, why: &'static str) -> Event {
+    Event::GivenUp { records, why }
+}
+
+/// A crash while the disk takes nothing: what was in memory is gone, and counted; no number comes again.
+#[test]
+fn what_a_crash_takes_is_counted() {
+    for (crash, in_doubt_is_there, left) in [
+        (Crash::Killed, false, &[1][..]),
+        (Crash::PowerFailed, false, &[1]),
+        (Crash::Killed, true, &[1, 2]),
+    ] {
+        let mut spool = new();
+        push(&mut spool, [100]);
+        spool.keep_mut().set_faults(commits_fail());
+        push(&mut spool, 101..103);
+        let keep = spool.into_keep().crash(crash, in_doubt_is_there);
+        let mut spool = open(keep, limits(), 50);
+        let lost = 3 - left.len() as u64;
+        assert_eq!(spool.take_events(), [given_up(lost, why::DAMAGED)]);
+        push(&mut spool, [110]);
+        let expected: Vec<u64> = left.iter().copied().chain([4]).collect();
+        let told = (left.len() as u64 + 1, 3, why::DAMAGED);
+        check(&mut spool, 0, (9, 9), &expected, &[told]);
+    }
+}
+
+#[test]
+fn a_disk_that_takes_no_numbers_either_gets_none() {
+    let mut spool = new();
+    push(&mut spool, [100]);
+    spool.keep_mut().set_faults(Faults {
+        notes: true,
+        commits: true,
+        reads: true,
+    });
+    push(&mut spool, [101, 102]);
+    let lot = spool.lot(0, 9, 9);
+    assert_eq!(seqs(&lot), [1, 2]);
+    assert_ne!(lot.map(|lot| lot.producer), Some(spool.producer()));
+    assert_eq!(spool.pending(0), 3);
+    deliver(&mut spool, 0, 9, 9);
+    spool.keep_mut().set_faults(Faults::default());
+    push(&mut spool, [120]);
+    check(&mut spool, 0, (9, 9), &[1, 2], &[]);
+}
+
+#[test]
+fn damaged_records_are_counted_when_they_are_missed() {
+    let mut spool = new();
+    push(&mut spool, 100..106);
+    let producer = spool.producer();
+    assert!(spool.keep_mut().damage(producer, 2));
+    assert!(spool.keep_mut().damage(producer, 6));
+    check(&mut spool, 0, (0, 3), &[1, 3, 4], &[(2, 2, why::DAMAGED)]);
+    check(
+        &mut spool,
+        0,
+        (0, 9),
+        &[1, 3, 4, 5],
+        &[(2, 2, why::DAMAGED), (6, 6, why::DAMAGED)],
+    );
+    assert_eq!(spool.given_up(), 2);
+}
+
+#[test]
+fn a_keep_that_comes_back_older_gives_no_number_twice() {
+    let mut spool = new();
+    push(&mut spool, 100..102);
+    let earlier = spool.keep().clone();
+    push(&mut spool, 102..105);
+    let mut keep = spool.into_keep();
+    keep.roll_back(&earlier);
+    let mut spool = open(keep, limits(), 50);
+    push(&mut spool, [105]);
+    check(&mut spool, 0, (9, 9), &[1, 2, 6], &[(3, 5, why::DAMAGED)]);
+}
+
+#[test]
+fn without_its_note_a_tape_gets_no_more_numbers() {
+    let mut spool = new();
+    push(&mut spool, 100..102);
+    let old = spool.producer();
+    let mut keep = spool.into_keep();
+    keep.lose_note();
+    let mut spool = open(keep, limits(), 50);
+    let new = spool.producer();
+    assert_ne!(old, new);
+    assert_eq!(spool.take_events(), [Event::NewProducer(new)]);
+    push(&mut spool, [102]);
+    let newest = spool.lot(0, 9, 9).unwrap();
+    assert_eq!((newest.producer, seqs(&Some(newest))), (new, vec![1]));
+    for destination in 0..2 {
+        deliver(&mut spool, destination, 9, 9);
+        let rest = spool.lot(destination, 9, 9);
+        assert_eq!(rest.as_ref().map(|lot| lot.producer), Some(old));
+        assert_eq!(seqs(&rest), [1, 2]);
+        deliver(&mut spool, destination, 9, 9);
+    }
+    // The old tape goes with its last record.
+    spool.save().unwrap();
+    let spool = open(spool.into_keep(), limits(), 60);
+    assert_eq!(spool.producer(), new);
+    assert_eq!(spool.tapes.len(), 1);
+}
+
+#[test]
+fn destinations_come_and_go() {
+    let mut spool = new();
+    push(&mut spool, 100..103);
+    deliver(&mut spool, 0, 0, 2);
+    deliver(&mut spool, 1, 0, 1);
+    spool.save().unwrap();
+    let keep = spool.into_keep();
+    let urls = vec!["https://new:1/api/perf".to_owned(), URLS[0].to_owned()];
+    let mut spool = Spool::open(keep, urls, limits(), producers(50)).unwrap();
+    check(&mut spool, 1, (0, 9), &[3], &[]);
+    check(&mut spool, 0, (0, 9), &[2, 3], &[]);
+}
+
+#[test]
+fn many_gaps_begin_a_new_producer() {
+    let mut spool = new();
+    let first = spool.producer();
+    for gap in 0..u64::from(GAPS_MAX) {
+        push(&mut spool, [100, 100]);
+        let lot = spool.lot(0, 0, 9).unwrap();
+        let refused = Seq::new(2 * gap + 2).unwrap();
+        spool.give_up(0, first, &[refused], "invalid_values");
+        spool.settle(0, &lot);
+        deliver(&mut spool, 1, 0, 9);
+        assert_eq!(spool.producer(), first);
+    }
+    push(&mut spool, [100]);
+    assert_ne!(spool.producer(), first);
+}
+
+#[test]
+fn tapes_are_bounded() {
+    let mut keep = Memory::default();
+    for run in 0..60 {
+        let mut spool = open(keep, limits(), 4 * run);
+        push(&mut spool, [100]);
+        assert!(spool.tapes.len() <= TAPES_MAX + 1);
+        keep = spool.into_keep();
+        keep.lose_note();
+    }
+    // Nobody asks for them, and in the end nobody would take them.
+    let mut spool = open(keep, limits(), 250);
+    push(&mut spool, [2000, 4000, 4001]);
+    assert_eq!(spool.tapes.len(), 1);
+}

@@ -1,1 +1,353 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::LazyLock;
 
+use lizmon_protocol::sample::{Epoch, parse_sample_set};
+use tempfile::TempDir;
+
+use super::*;
+use crate::spool::{DISK_BYTES_MAX, Limits, Lot, Spool, why};
+
+const DATABASE: &str = "spool.db";
+const LOG: &str = "spool.db-wal";
+const RECORDS: u64 = 400;
+
+fn open(folder: &Path, first_producer: u8) -> Spool<Disk> {
+    let mut last = first_producer;
+    let new_producer = move || {
+        last += 1;
+        ProducerId::from_bytes([last; 16])
+    };
+    let disk = Disk::open(folder).unwrap();
+    let urls = vec!["https://a:1/api/perf".to_owned()];
+    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer).unwrap()
+}
+
+fn push(spool: &mut Spool<Disk>, epochs: impl IntoIterator<Item = u64>) {
+    for epoch in epochs {
+        let values = format!(r#"{{"cpu":{epoch},"mem":61.25}}"#);
+        let values = parse_sample_set(values.as_bytes()).unwrap();
+        let at = Epoch::new(epoch).unwrap();
+        spool.push(at, &values, epoch).unwrap();
+    }
+}
+
+/// Everything that waits, as one destination gets it: numbers with their epochs, by producer, and how many were reported as lost.
+fn drain(spool: &mut Spool<Disk>) -> (Vec<(ProducerId, u64, u64)>, u64) {
+    let (mut records, mut lost) = (Vec::new(), 0);
+    while let Some(lot) = spool.lot(0, 0, 100) {
+        take(&lot, &mut records, &mut lost);
+        spool.settle(0, &lot);
+    }
+    (records, lost)
+}
+
+fn take(lot: &Lot, records: &mut Vec<(ProducerId, u64, u64)>, lost: &mut u64) {
+    for record in &lot.records {
+        assert_eq!(
+            record.values.iter().next().unwrap().1.get(),
+            record.epoch.secs() as f64
+        );
+        records.push((lot.producer, record.seq.get(), record.epoch.secs()));
+    }
+    for dropped in &lot.dropped {
+        assert_eq!(dropped.why.as_str(), why::DAMAGED);
+        *lost += dropped.to.get() - dropped.from.get() + 1;
+    }
+}
+
+/// A copy of a spool's folder as it is while the process runs: what kill -9 leaves.
+fn copy(folder: &Path) -> TempDir {
+    let to = TempDir::new().unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+    }
+    to
+}
+
+#[test]
+fn a_killed_process_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut spool = open(folder.path(), 0);
+    push(&mut spool, 1..=RECORDS);
+    let first = spool.lot(0, 0, 100).unwrap();
+    spool.settle(0, &first);
+    push(&mut spool, [RECORDS + 1]);
+    let killed = copy(folder.path());
+    let mut again = open(killed.path(), 50);
+    assert_eq!(again.producer(), spool.producer());
+    assert_eq!(again.take_events(), []);
+    assert_eq!(again.held_bytes(), spool.held_bytes());
+    let (records, lost) = drain(&mut again);
+    let expected = (101..=RECORDS + 1).map(|seq| (spool.producer(), seq, seq));
+    assert_eq!((records, lost), (expected.collect(), 0));
+    push(&mut again, [1000]);
+    assert_eq!(
+        again.lot(0, 1, 0).unwrap().records[0].seq.get(),
+        RECORDS + 2
+    );
+}
+
+#[test]
+fn a_stop_and_a_start_change_nothing() {
+    let folder = TempDir::new().unwrap();
+    for run in 0..5 {
+        let mut spool = open(folder.path(), 10 * run);
+        assert_eq!(spool.producer(), ProducerId::from_bytes([1; 16]));
+        push(&mut spool, [u64::from(run) + 1]);
+        spool.save().unwrap();
+    }
+    let (records, lost) = drain(&mut open(folder.path(), 90));
+    let numbers: Vec<u64> = records.iter().map(|(_, seq, _)| *seq).collect();
+    assert_eq!((numbers, lost), (vec![1, 2, 3, 4, 5], 0));
+}
+
+#[test]
+fn a_folder_is_one_process_s() {
+    let folder = TempDir::new().unwrap();
+    let held = open(folder.path(), 0);
+    let error = Disk::open(folder.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked(_)));
+    assert!(!error.is_disk_trouble());
+    assert!(error.to_string().contains("--spool"), "{error}");
+    drop(held);
+    Disk::open(folder.path()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_reads_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("a/spool");
+    let mut spool = open(&folder, 0);
+    push(&mut spool, 1..10);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for name in [DATABASE, LOG, LOCK] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_one_is_named() {
+    let parent = TempDir::new().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Disk::open(&file.join("spool")).unwrap_err();
+    assert!(!error.is_disk_trouble(), "{error}");
+    assert!(error.to_string().contains("file/spool"), "{error}");
+}
+
+/// A spool with records 1 to [`RECORDS`], its process killed: one for all tests, as each commit is synced.
+static SPOOL: LazyLock<(TempDir, ProducerId)> = LazyLock::new(|| {
+    let folder = TempDir::new().unwrap();
+    let mut spool = open(folder.path(), 0);
+    push(&mut spool, 1..=RECORDS / 2);
+    // Written back once, so that both the database and its log hold records.
+    write_back(&spool);
+    push(&mut spool, RECORDS / 2 + 1..=RECORDS);
+    (copy(folder.path()), spool.producer())
+});
+
+fn write_back(spool: &Spool<Disk>) {
+    let database = &spool.keep().database;
+    database
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+}
+
+/// What a damaged spool must still do, whatever was done to it: start, give what it has once and soundly, tell what it lost,
+/// take new records, and give no number twice.
+fn check_damage(damage: impl Fn(&Path), story: &str) -> (u64, u64) {
+    let (folder, producer) = &*SPOOL;
+    let producer = *producer;
+    let killed = copy(folder.path());
+    damage(killed.path());
+
+    let mut spool = open(killed.path(), 50);
+    push(&mut spool, RECORDS + 1..=RECORDS + 3);
+    let (records, lost) = drain(&mut spool);
+    let numbers: BTreeSet<_> = records.iter().map(|(who, seq, _)| (*who, *seq)).collect();
+    assert_eq!(numbers.len(), records.len(), "{story}: a number came twice");
+    let old: Vec<_> = records
+        .iter()
+        .filter(|(_, _, epoch)| *epoch <= RECORDS)
+        .collect();
+    for (who, seq, epoch) in &old {
+        assert_eq!((*who, seq), (producer, epoch), "{story}: a record changed");
+    }
+    let new = records.len() - old.len();
+    assert_eq!(new, 3, "{story}: new records got lost");
+    for (who, seq, _) in records.iter().filter(|(_, _, epoch)| *epoch > RECORDS) {
+        let is_old_number = *who == producer && *seq <= RECORDS;
+        assert!(!is_old_number, "{story}: a number was given twice");
+    }
+    drop(spool);
+    let mut spool = open(killed.path(), 100);
+    push(&mut spool, [RECORDS + 4]);
+    let mended = fs::read_dir(killed.path()).unwrap();
+    assert!(mended.count() <= 3 + 3 * 3, "{story}: too many files");
+    (old.len() as u64, lost)
+}
+
+/// What is left is given, what is not is told.
+fn check_all_told(damage: impl Fn(&Path), story: &str) {
+    let (given, lost) = check_damage(damage, story);
+    assert_eq!(given + lost, RECORDS, "{story}: {given} given, {lost} told");
+}
+
+fn length(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+fn cut(file: &Path, bytes: u64) {
+    OpenOptions::new()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_len(bytes)
+        .unwrap();
+}
+
+fn flip(file: &Path, at: u64, bit: u8) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = usize::try_from(at).unwrap() % bytes.len();
+    bytes[at] ^= 1 << bit;
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn undamaged_nothing_is_lost() {
+    assert_eq!(check_damage(|_| (), "nothing"), (RECORDS, 0));
+}
+
+#[test]
+fn cut_at_every_kind_of_place() {
+    for name in [DATABASE, LOG] {
+        let places: [fn(u64) -> u64; 11] = [
+            |_| 0,
+            |_| 1,
+            |_| 31,
+            |_| 99,
+            |_| 100,
+            |_| 4095,
+            |_| 4096,
+            |length| length / 2,
+            |length| length / 2 / 4096 * 4096 + 32,
+            |length| length - 4096,
+            |length| length - 1,
+        ];
+        for place in places {
+            let cut = |folder: &Path| {
+                let file = folder.join(name);
+                cut(&file, place(length(&file)));
+            };
+            let at = place(100_000);
+            check_all_told(cut, &format!("{name} cut at {at} of 100000"));
+        }
+    }
+}
+
+#[test]
+fn files_that_are_gone_or_something_else() {
+    for name in [DATABASE, LOG] {
+        check_all_told(
+            |folder| fs::remove_file(folder.join(name)).unwrap(),
+            &format!("{name} is gone"),
+        );
+        check_all_told(
+            |folder| fs::write(folder.join(name), "no database at all\n".repeat(1000)).unwrap(),
+            &format!("{name} is text"),
+        );
+        check_all_told(
+            |folder| fs::write(folder.join(name), vec![0; 50_000]).unwrap(),
+            &format!("{name} is zeros"),
+        );
+    }
+    let both = |folder: &Path| {
+        fs::remove_file(folder.join(DATABASE)).unwrap();
+        fs::remove_file(folder.join(LOG)).unwrap();
+    };
+    assert_eq!(check_damage(both, "both are gone"), (0, RECORDS));
+    // Without the note, the tape is given and closed.
+    for text in ["", "lizmon-spool 1", "\u{fffd}\u{fffd}"] {
+        let damage = |folder: &Path| fs::write(folder.join(LOCK), text).unwrap();
+        assert_eq!(check_damage(damage, "the note"), (RECORDS, 0));
+    }
+}
+
+#[test]
+fn a_database_of_others_is_set_aside() {
+    let damage = |folder: &Path| {
+        fs::remove_file(folder.join(DATABASE)).unwrap();
+        fs::remove_file(folder.join(LOG)).unwrap();
+        let other = Connection::open(folder.join(DATABASE)).unwrap();
+        other
+            .execute_batch("CREATE TABLE song(title TEXT)")
+            .unwrap();
+    };
+    assert_eq!(check_damage(damage, "another's"), (0, RECORDS));
+}
+
+/// At places that no one chose, and the same ones each time.
+#[test]
+fn flipped_anywhere() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for run in 0..200 {
+        let name = [DATABASE, LOG, DATABASE, LOCK][run % 4];
+        let (at, bit) = (random(), (random() % 8) as u8);
+        let story = format!("{name}, bit {bit} at {at}");
+        check_all_told(|folder| flip(&folder.join(name), at, bit), &story);
+    }
+}
+
+#[test]
+fn damage_is_mended_while_it_runs() {
+    let folder = TempDir::new().unwrap();
+    let mut spool = open(folder.path(), 0);
+    push(&mut spool, 1..=RECORDS);
+    write_back(&spool);
+    // Behind SQLite's back, and beyond what it has in its cache.
+    let file = folder.path().join(DATABASE);
+    let mut bytes = fs::read(&file).unwrap();
+    for page in bytes.chunks_mut(4096).skip(3) {
+        page[..8].fill(0xff);
+    }
+    fs::write(&file, bytes).unwrap();
+    spool.keep_mut().database.release_memory().unwrap();
+    let (records, lost) = drain(&mut spool);
+    assert_eq!(records.len() as u64 + lost, RECORDS);
+    assert!(lost > 0);
+    push(&mut spool, [RECORDS + 1]);
+    assert_eq!(
+        spool.lot(0, 1, 0).unwrap().records[0].seq.get(),
+        RECORDS + 1
+    );
+    assert!(folder.path().join("spool.db.damaged-1").exists());
+}
+
+#[test]
+fn notes() {
+    let note = Note {
+        producer: ProducerId::from_bytes([7; 16]),
+        next: 1 << 52,
+    };
+    let text = write_note(note);
+    assert_eq!(parse_note(&text), Some(note));
+    assert_eq!(write_note(Note { next: 1, ..note }).len(), text.len());
+    for at in 0..text.len() {
+        let mut changed = text.clone().into_bytes();
+        changed[at] ^= 1;
+        let changed = String::from_utf8(changed).unwrap();
+        assert_eq!(parse_note(&changed), None, "{changed}");
+        assert_eq!(parse_note(&text[..at]), None);
+    }
+}

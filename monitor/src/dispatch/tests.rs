@@ -1,0 +1,566 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use lizmon_client::{BaseUrl, Obstacle};
+use lizmon_protocol::problem::{Code, Problem, ValueError};
+use lizmon_protocol::sample::{ProducerId, parse_sample_set};
+use proptest::prelude::*;
+
+use super::*;
+use crate::spool::memory::{self, Crash, Faults, Memory};
+use crate::spool::{Limits, why};
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn url() -> BaseUrl {
+    "https://a:1".parse().unwrap()
+}
+
+fn away() -> Error {
+    Error::Unreachable {
+        url: url(),
+        obstacle: Obstacle::Broken,
+        cause: "cut".into(),
+    }
+}
+
+fn refused(code: Code, records: &[usize]) -> Error {
+    let mut problem = Problem::new(code);
+    problem.errors = records
+        .iter()
+        .map(|record| ValueError {
+            record: Some(*record),
+            label: None,
+            reason: "no".into(),
+        })
+        .collect();
+    Error::Refused {
+        url: url(),
+        status: problem.status,
+        problem: Some(Box::new(problem)),
+        retry_after: None,
+    }
+}
+
+fn start(keep: Memory, destinations: usize, limits: Limits, id: u8) -> Dispatch<Memory> {
+    let urls = (0..destinations).map(|at| format!("https://r{at}:1/api/perf"));
+    let mut last = (id, 0);
+    let new_producer = move || {
+        last.1 += 1;
+        let mut bytes = [last.0; 16];
+        bytes[15] = last.1;
+        ProducerId::from_bytes(bytes)
+    };
+    Dispatch::new(Spool::open(keep, urls.collect(), limits, new_producer).unwrap())
+}
+
+fn new() -> Dispatch<Memory> {
+    start(Memory::default(), 1, Limits::new(1 << 20), 1)
+}
+
+fn sample(dispatch: &mut Dispatch<Memory>, epoch: u64) -> IdempotencyKey {
+    let values = parse_sample_set(br#"{"a":1}"#).unwrap();
+    let at = Epoch::new(epoch).unwrap();
+    dispatch.sampled(at, &values, secs(epoch)).unwrap()
+}
+
+fn seqs(lot: &Lot) -> Vec<u64> {
+    lot.records.iter().map(|record| record.seq.get()).collect()
+}
+
+fn send(dispatch: &mut Dispatch<Memory>, now: Duration) -> Lot {
+    match dispatch.next(0, now) {
+        Next::Send(lot) => lot,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_record_goes_by_itself_while_all_is_well() {
+    let mut dispatch = new();
+    assert_eq!(dispatch.next(0, secs(99)), Next::Idle);
+    for epoch in 100..105 {
+        let key = sample(&mut dispatch, epoch);
+        let lot = send(&mut dispatch, secs(epoch));
+        assert_eq!(seqs(&lot), [key.seq.get()]);
+        let done = dispatch.done(0, &lot, Ok(()), secs(epoch), 0.5);
+        assert_eq!(done, Done::Delivered(1));
+        assert_eq!(dispatch.next(0, secs(epoch)), Next::Idle);
+    }
+    assert_eq!(dispatch.delivered_records(0), 5);
+}
+
+#[test]
+fn after_an_outage_the_newest_go_at_once_and_the_rest_beside_them() {
+    let mut dispatch = new();
+    (0..5000).for_each(|second| {
+        sample(&mut dispatch, 1000 + second);
+    });
+    let mut now = secs(6000);
+    // While it fails, the same oldest records are tried.
+    for _ in 0..3 {
+        let lot = send(&mut dispatch, now);
+        let oldest: Vec<u64> = (1..=1000).collect();
+        let tried = seqs(&lot);
+        if dispatch.couriers[0].is_failing {
+            assert_eq!(tried, oldest);
+        } else {
+            assert_eq!(tried.last(), Some(&5000));
+        }
+        let done = dispatch.done(0, &lot, Err(&away()), now, 1.0);
+        let Done::Again(wait) = done else {
+            panic!("{done:?}")
+        };
+        assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+        now += wait;
+    }
+    let lot = send(&mut dispatch, now);
+    dispatch.done(0, &lot, Ok(()), now, 0.5);
+    // It is back: the newest at once, without the old.
+    assert_eq!(
+        seqs(&send(&mut dispatch, now)),
+        (4991..=5000).collect::<Vec<_>>()
+    );
+    let lot = send(&mut dispatch, now);
+    dispatch.done(0, &lot, Ok(()), now, 0.5);
+    let Next::Wait(wait) = dispatch.next(0, now) else {
+        panic!("the backlog waits")
+    };
+    assert!(wait <= BACKLOG_EVERY);
+    // A new record does not wait for the backlog, and does not put it off.
+    let seq = sample(&mut dispatch, 6007).seq.get();
+    let lot = send(&mut dispatch, now);
+    assert_eq!(seqs(&lot), [seq]);
+    dispatch.done(0, &lot, Ok(()), now, 0.5);
+    assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+    // In five lots, one a second, all is there.
+    let began = now;
+    while dispatch.spool().pending(0) > 0 {
+        match dispatch.next(0, now) {
+            Next::Send(lot) => {
+                assert!(lot.records.len() <= 1000);
+                dispatch.done(0, &lot, Ok(()), now, 0.5);
+            }
+            Next::Wait(wait) => now += wait,
+            Next::Idle => panic!("records wait"),
+        }
+    }
+    assert_eq!(now - began, secs(4));
+}
+
+#[test]
+fn a_stop_hurries_the_backlog() {
+    let mut dispatch = new();
+    (0..3000).for_each(|second| {
+        sample(&mut dispatch, 1000 + second);
+    });
+    dispatch.hurry();
+    for expected in [2000, 1000, 0] {
+        let lot = send(&mut dispatch, secs(4000));
+        dispatch.done(0, &lot, Ok(()), secs(4000), 0.5);
+        assert_eq!(dispatch.spool().pending(0), expected);
+    }
+}
+
+/// What is sent, how it is answered, what is done, and what is sent next: numbers of records, and of reports.
+#[test]
+fn answers() {
+    let zero = Duration::ZERO;
+    let minute = secs(60);
+    type Case = (Error, Done, (Vec<u64>, usize));
+    let given_up = |code, at: &[usize]| {
+        let dropped = at.iter().map(|at| Dropped {
+            at: *at,
+            code,
+            why: format!("{}: no", code.as_str()),
+        });
+        Done::GivenUp(dropped.collect())
+    };
+    let all = || (vec![1, 2, 3, 4], 0);
+    let cases: [Case; 7] = [
+        (
+            refused(Code::EpochTooOld, &[0, 2]),
+            given_up(Code::EpochTooOld, &[0, 2]),
+            (vec![2, 4], 2),
+        ),
+        (
+            refused(Code::BodyTooLarge, &[]),
+            Done::Again(zero),
+            (vec![3, 4], 0),
+        ),
+        (refused(Code::TokenExpired, &[]), Done::Again(zero), all()),
+        (refused(Code::WrongHost, &[]), Done::Again(minute), all()),
+        (
+            refused(Code::CertificateRevoked, &[]),
+            Done::Again(minute),
+            all(),
+        ),
+        (refused(Code::Overloaded, &[]), Done::Again(secs(1)), all()),
+        (away(), Done::Again(secs(1)), all()),
+    ];
+    for (error, expected, (records, reports)) in cases {
+        let mut dispatch = new();
+        (100..104).for_each(|epoch| {
+            sample(&mut dispatch, epoch);
+        });
+        let now = secs(104);
+        let lot = send(&mut dispatch, now);
+        let done = dispatch.done(0, &lot, Err(&error), now, 1.0);
+        assert_eq!(done, expected, "{error}");
+        if let Done::Again(wait) = done
+            && !wait.is_zero()
+        {
+            assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+        }
+        let lot = send(&mut dispatch, now + minute);
+        assert_eq!(
+            (seqs(&lot), lot.dropped.len()),
+            (records, reports),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn reports_that_are_not_wanted_cost_no_record() {
+    let mut dispatch = new();
+    (100..103).for_each(|epoch| {
+        sample(&mut dispatch, epoch);
+    });
+    let now = secs(103);
+    let lot = send(&mut dispatch, now);
+    dispatch.done(0, &lot, Err(&refused(Code::InvalidValues, &[1])), now, 0.5);
+    let lot = send(&mut dispatch, now);
+    assert_eq!((seqs(&lot), lot.dropped.len()), (vec![1, 3], 1));
+    // No record is named: is it the report?
+    let done = dispatch.done(0, &lot, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
+    assert_eq!(done, Done::Again(Duration::ZERO));
+    while let Next::Send(lot) = dispatch.next(0, now)
+        && !lot.records.is_empty()
+    {
+        assert_eq!(lot.dropped, []);
+        dispatch.done(0, &lot, Ok(()), now, 0.5);
+    }
+    let lot = send(&mut dispatch, now + secs(2));
+    assert_eq!((seqs(&lot), lot.dropped.len()), (vec![], 1));
+    let done = dispatch.done(0, &lot, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
+    assert_eq!(done, Done::NotTold);
+    assert_eq!(dispatch.next(0, now + secs(4)), Next::Idle);
+}
+
+#[test]
+fn a_clock_set_back_ends_a_rest() {
+    let mut dispatch = new();
+    sample(&mut dispatch, 1000);
+    let lot = send(&mut dispatch, secs(1000));
+    dispatch.done(0, &lot, Err(&away()), secs(1000), 1.0);
+    assert!(matches!(dispatch.next(0, secs(1000)), Next::Wait(_)));
+    assert!(matches!(dispatch.next(0, secs(10)), Next::Send(_)));
+}
+
+#[test]
+fn a_clock_that_is_wrong_makes_nothing_old() {
+    let mut dispatch = new();
+    sample(&mut dispatch, 1_000_000);
+    dispatch.heard_clock(0, 1_000_000, secs(1_000_000), secs(1_000_000));
+    // Set forward by two days, and the receivers say so.
+    let wrong = 1_000_000 + 2 * 86_400;
+    dispatch.heard_clock(0, 1_000_001, secs(wrong + 1), secs(wrong + 1));
+    sample(&mut dispatch, wrong + 2);
+    assert_eq!(seqs(&send(&mut dispatch, secs(wrong + 2))), [1, 2]);
+    assert_eq!(dispatch.clock_ahead_secs().map(f64::round), Some(172_800.0));
+}
+
+/// Answers get lost for a day: a receiver that takes every lot and cannot say so keeps few ranges.
+#[test]
+fn lost_answers_make_no_gaps() {
+    let mut dispatch = new();
+    let mut received = BTreeSet::new();
+    let mut chance = 0.0;
+    for second in 0..86_400 {
+        sample(&mut dispatch, 1_000_000 + second);
+        let now = secs(1_000_000 + second);
+        if let Next::Send(lot) = dispatch.next(0, now) {
+            received.extend(seqs(&lot));
+            chance = (chance + 0.618) % 1.0;
+            let result = if second % 1000 == 0 {
+                Ok(())
+            } else {
+                Err(away())
+            };
+            dispatch.done(0, &lot, result.as_ref().copied(), now, chance);
+        }
+    }
+    let all: Vec<u64> = received.into_iter().collect();
+    let ranges = 1 + all.windows(2).filter(|pair| pair[0] + 1 < pair[1]).count();
+    assert!(ranges < 300, "{ranges}");
+}
+
+/// A receiver as the contract has it: what it has, by number, and what it was told.
+#[derive(Default)]
+struct Receiver {
+    has: BTreeMap<(ProducerId, u64), u64>,
+    told: BTreeSet<(ProducerId, u64)>,
+}
+
+impl Receiver {
+    /// A number that is known changes nothing.
+    fn take(&mut self, lot: &Lot) {
+        for record in &lot.records {
+            let key = (lot.producer, record.seq.get());
+            self.has.entry(key).or_insert(record.epoch.secs());
+        }
+        for dropped in &lot.dropped {
+            let all = dropped.from.get()..=dropped.to.get();
+            self.told.extend(all.map(|seq| (lot.producer, seq)));
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Sample,
+    /// To a destination, which answers, or whose answer is lost, or which the lot does not reach.
+    Arrives(usize),
+    AnswerLost(usize),
+    IsLost(usize),
+    /// A record of the lot is refused by name.
+    Refuses(usize, usize),
+    TooLarge(usize),
+    Passes(u64),
+    Fails(Faults),
+    Crash(Crash, bool),
+    /// A crash, and then the keep is as it was when the process began; or it has lost its note; or a record of the open tape.
+    ComesBackOlder,
+    LosesNote,
+    LosesRecord(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    use Step::*;
+    let crash = prop_oneof![
+        Just(memory::Crash::Killed),
+        Just(memory::Crash::PowerFailed)
+    ];
+    let faults =
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(commits, notes, reads)| {
+            Fails(Faults {
+                commits: commits || notes,
+                notes,
+                reads,
+            })
+        });
+    let step = prop_oneof![
+        20 => Just(Sample),
+        6 => (0..2usize).prop_map(Arrives),
+        3 => (0..2usize).prop_map(AnswerLost),
+        3 => (0..2usize).prop_map(IsLost),
+        2 => (0..2usize, 0..20usize).prop_map(|(at, record)| Refuses(at, record)),
+        1 => (0..2usize).prop_map(TooLarge),
+        4 => (1..40u64).prop_map(Passes),
+        1 => faults,
+        2 => Just(Fails(Faults::default())),
+        1 => (crash, any::<bool>()).prop_map(|(crash, in_doubt)| Crash(crash, in_doubt)),
+        1 => Just(ComesBackOlder),
+        1 => Just(LosesNote),
+        1 => (1..60u64).prop_map(LosesRecord),
+    ];
+    proptest::collection::vec(step, 0..250)
+}
+
+/// What drives the monitor, and remembers what must not get lost.
+struct World {
+    dispatch: Dispatch<Memory>,
+    at_start: Memory,
+    faults: Faults,
+    now: u64,
+    runs: u8,
+    receivers: [Receiver; 2],
+    /// By when it was measured: the number it got, and whether that outlives the process.
+    sampled: BTreeMap<u64, ((ProducerId, u64), bool)>,
+}
+
+impl World {
+    const LIMITS: Limits = Limits {
+        bytes_max: 3000,
+        tail_bytes_max: 500,
+        age_secs_max: 2000,
+    };
+
+    fn new() -> Self {
+        Self {
+            dispatch: start(Memory::default(), 2, Self::LIMITS, 1),
+            at_start: Memory::default(),
+            faults: Faults::default(),
+            now: 1_000_000,
+            runs: 1,
+            receivers: Default::default(),
+            sampled: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Sample => {
+                self.now += 1;
+                let key = sample(&mut self.dispatch, self.now);
+                let number = (key.producer, key.seq.get());
+                let is_lasting = key.producer == self.dispatch.spool().producer();
+                assert_eq!(is_lasting, !self.faults.notes);
+                self.sampled.insert(self.now, (number, is_lasting));
+            }
+            Step::Arrives(at) => self.send(at, true, None),
+            Step::AnswerLost(at) => self.send(at, true, Some(&|_| away())),
+            Step::IsLost(at) => self.send(at, false, Some(&|_| away())),
+            Step::Refuses(at, record) => {
+                self.send(
+                    at,
+                    false,
+                    Some(&|lot| match lot.records.len() {
+                        0 => refused(Code::MalformedJson, &[]),
+                        records => refused(Code::InvalidValues, &[record % records]),
+                    }),
+                );
+            }
+            Step::TooLarge(at) => {
+                self.send(
+                    at,
+                    false,
+                    Some(&|lot| match lot.records.len() {
+                        0 | 1 => away(),
+                        _ => refused(Code::BodyTooLarge, &[]),
+                    }),
+                );
+            }
+            Step::Passes(secs) => self.now += secs,
+            Step::Fails(faults) => {
+                self.faults = faults;
+                self.dispatch.spool_mut().keep_mut().set_faults(faults);
+            }
+            Step::Crash(crash, in_doubt) => self.crash(|keep| keep.crash(crash, in_doubt)),
+            Step::ComesBackOlder => {
+                let earlier = self.at_start.clone();
+                self.crash(|keep| {
+                    let mut keep = keep.crash(Crash::Killed, false);
+                    keep.roll_back(&earlier);
+                    keep
+                });
+            }
+            // While nothing can be committed, the note alone tells which numbers are taken: then both must not fail.
+            Step::LosesNote if self.dispatch.close().is_err() => (),
+            Step::LosesNote => self.crash(|keep| {
+                let mut keep = keep.crash(Crash::Killed, true);
+                keep.lose_note();
+                keep
+            }),
+            Step::LosesRecord(seq) => {
+                let producer = self.dispatch.spool().producer();
+                self.dispatch.spool_mut().keep_mut().damage(producer, seq);
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, arrives: bool, error: Option<&dyn Fn(&Lot) -> Error>) {
+        let now = secs(self.now);
+        let Next::Send(lot) = self.dispatch.next(at, now) else {
+            return;
+        };
+        for record in &lot.records {
+            let number = (lot.producer, record.seq.get());
+            for receiver in &self.receivers {
+                let known = receiver.has.get(&number);
+                assert!(
+                    known.is_none_or(|epoch| *epoch == record.epoch.secs()),
+                    "{number:?} was given twice"
+                );
+            }
+        }
+        if arrives {
+            self.receivers[at].take(&lot);
+        }
+        let error = error.map(|error| error(&lot));
+        let result = error.as_ref().map_or(Ok(()), Err);
+        if let Done::NotTold = self.dispatch.done(at, &lot, result, now, 0.5) {
+            // It does not want to know: that is as good as told.
+            self.receivers[at].take(&lot);
+        }
+    }
+
+    fn crash(&mut self, what_is_left: impl FnOnce(Memory) -> Memory) {
+        let spare = Dispatch::new(
+            Spool::open(Memory::default(), Vec::new(), Self::LIMITS, || {
+                ProducerId::from_bytes([0; 16])
+            })
+            .unwrap(),
+        );
+        let keep = what_is_left(std::mem::replace(&mut self.dispatch, spare).into_keep());
+        self.faults = Faults::default();
+        self.runs += 1;
+        self.dispatch = start(keep, 2, Self::LIMITS, self.runs);
+        self.at_start = self.dispatch.spool().keep().clone();
+        // Numbers of a disk that took none ended with the process.
+        self.sampled.retain(|_, (_, is_lasting)| *is_lasting);
+    }
+
+    /// Nothing fails any more: what is left arrives.
+    fn settle(&mut self) {
+        self.step(Step::Fails(Faults::default()));
+        self.now += 100;
+        self.step(Step::Sample);
+        for _ in 0..200 {
+            self.now += 2;
+            for at in 0..2 {
+                self.send(at, true, None);
+            }
+        }
+        for at in 0..2 {
+            assert_eq!(self.dispatch.spool().pending(at), 0);
+        }
+    }
+
+    /// For each receiver, every sample has arrived, or was reported as given up.
+    fn check(&self) {
+        for receiver in &self.receivers {
+            let arrived: BTreeSet<u64> = receiver.has.values().copied().collect();
+            for (epoch, (number, _)) in &self.sampled {
+                assert!(
+                    arrived.contains(epoch) || receiver.told.contains(number),
+                    "the sample of {epoch}, {number:?}, is neither there nor reported"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Whatever fails in whatever order: every record arrives, or is reported as given up, and no number is given twice.
+    #[test]
+    fn nothing_is_lost_in_silence(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        world.check();
+    }
+}
+
+#[test]
+fn words_for_receivers_are_labels() {
+    for word in [why::OLD, why::FULL, why::DISK, why::DAMAGED] {
+        assert!(
+            word.parse::<lizmon_protocol::name::Label<'static>>()
+                .is_ok()
+        );
+    }
+    for code in Code::ALL {
+        assert!(
+            code.as_str()
+                .parse::<lizmon_protocol::name::Label<'static>>()
+                .is_ok()
+        );
+    }
+}
