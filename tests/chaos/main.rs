@@ -1,0 +1,56 @@
+//! Chaos: the shipped programs, and everything that happens to programs.
+//!
+//! ```text
+//! this test ── unshare ──> itself again, in namespaces of its own (network, mounts, processes), which end with it
+//!                            │
+//!  field  10.77.0.2          │ veth, cut and mended        rx  10.77.0.1
+//!  liz-monitor m0 … each ────┼──────────────────────────── liz-receiver, --data on a small tmpfs
+//!    --spool on a small tmpfs│
+//!  clients with batches, a reader, lizctl audit
+//! ```
+//!
+//! [`land`] makes the ground, [`programs`] runs what is shipped, [`faults`] breaks it at seeded moments, [`load`] goes on posting and
+//! reading, [`account`] compares what was recorded by those who measured with what the receiver says.
+//! [`slow`] is about clients that take their time.
+//!
+//! `LIZMON_CHAOS_SECS` is how long things are broken (40), `LIZMON_CHAOS_SEED` chooses what and when.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and this one runs in real time"
+)]
+
+mod account;
+mod faults;
+mod land;
+mod load;
+mod programs;
+mod slow;
+
+use std::time::Duration;
+
+const SECS: u64 = 40;
+
+/// Whatever becomes of programs, disks and the line between them: each record that was kept counts once, or is shown as dropped.
+#[test]
+fn nothing_is_lost_and_nothing_is_twice() {
+    land::inside("nothing_is_lost_and_nothing_is_twice", || {
+        let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+        let secs = number("LIZMON_CHAOS_SECS").unwrap_or(SECS);
+        let seed = number("LIZMON_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
+        eprintln!("LIZMON_CHAOS_SEED={seed} LIZMON_CHAOS_SECS={secs}");
+        faults::run(Duration::from_secs(secs), seed);
+    });
+}
+
+/// 200 slow heads and 200 slow bodies: all are cut, and no other request fails. `LIZMON_SLOW_DEFAULTS=1` takes the receiver's own,
+/// longer timeouts.
+#[test]
+fn slow_clients_are_cut_and_others_do_not_notice() {
+    land::inside("slow_clients_are_cut_and_others_do_not_notice", || {
+        slow::run(slow::Patience::new(
+            std::env::var_os("LIZMON_SLOW_DEFAULTS").is_some(),
+        ));
+    });
+}

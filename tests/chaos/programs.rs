@@ -1,0 +1,169 @@
+//! Shipped programs as processes that are killed, stopped and started again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for a clean end.
+const END_PATIENCE: Duration = Duration::from_secs(45);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What of a log is shown when a program did what it should not.
+const LOG_LINES_SHOWN: usize = 20;
+
+pub(crate) fn epoch_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A program as it was built with this test.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let path = here.ancestors().nth(2).unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run ./tests/run",
+        path.display()
+    );
+    path
+}
+
+/// Nothing of the caller's settings reaches a program under test.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (key, _) in std::env::vars_os() {
+        let text = key.to_string_lossy();
+        if text.starts_with("LIZMON_") || text == "RUST_LOG" || text == "NOTIFY_SOCKET" {
+            command.env_remove(&key);
+        }
+    }
+}
+
+/// One program, through all its lives. Its log goes on from life to life.
+pub(crate) struct Program {
+    name: String,
+    command: Command,
+    log: PathBuf,
+    life: Option<Child>,
+    is_stopped: bool,
+}
+
+impl Program {
+    pub(crate) fn new(name: &str, mut command: Command, log: PathBuf) -> Self {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        Self {
+            name: name.to_owned(),
+            command,
+            log,
+            life: None,
+            is_stopped: false,
+        }
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    pub(crate) fn start(&mut self) {
+        assert!(self.life.is_none(), "{} runs", self.name);
+        self.life = Some(self.command.spawn().unwrap());
+        self.is_stopped = false;
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.life.is_some() && !self.is_stopped
+    }
+
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.life.as_ref().map(Child::id)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let life = self.life.as_ref().unwrap();
+        kill_process(Pid::from_child(life), signal).unwrap();
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        let mut life = self.life.take().unwrap();
+        life.kill().unwrap();
+        life.wait().unwrap();
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        self.is_stopped = true;
+    }
+
+    pub(crate) fn go_on(&mut self) {
+        if self.life.is_some() && self.is_stopped {
+            self.signal(Signal::CONT);
+            self.is_stopped = false;
+        }
+    }
+
+    /// SIGTERM, which ends it with exit code 0.
+    pub(crate) fn end(&mut self) {
+        self.signal(Signal::TERM);
+        let by = Instant::now() + END_PATIENCE;
+        let status = loop {
+            match self.status() {
+                Some(status) => break status,
+                None if Instant::now() > by => {
+                    panic!("{} does not end:\n{}", self.name, self.last_words())
+                }
+                None => sleep(LOOK_EVERY),
+            }
+        };
+        self.life = None;
+        assert!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.name,
+            self.last_words()
+        );
+    }
+
+    /// It does not end by itself.
+    pub(crate) fn check(&mut self) {
+        if let Some(status) = self.status() {
+            panic!(
+                "{} ended by itself with {status}:\n{}",
+                self.name,
+                self.last_words()
+            );
+        }
+    }
+
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.life.as_mut()?.try_wait().unwrap()
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(mut life) = self.life.take() {
+            // It may have ended: as good.
+            let _ended = life.kill();
+            let _reaped = life.wait();
+        }
+    }
+}

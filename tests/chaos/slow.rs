@@ -1,0 +1,242 @@
+//! Clients that take their time, beside clients that do not.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lizmon_client::Client;
+use lizmon_protocol::name::{Label, NodeName, Role};
+use lizmon_protocol::sample::{Epoch, SampleSet, Value};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::land::Land;
+use crate::programs::{Program, built, epoch_now, without_settings};
+
+/// So many send their head slowly, and so many their body.
+const SLOW: usize = 200;
+const CLIENTS: usize = 4;
+const QUIET: Duration = Duration::from_secs(5);
+const REQUEST_EVERY: Duration = Duration::from_millis(10);
+/// A slow client sends something this often: no timer for idle connections helps against it.
+const DRIP_EVERY: Duration = Duration::from_millis(500);
+/// How much later than it must a slow one may be cut: the machine may be busy.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// How long a head and a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    head: Duration,
+    body: Duration,
+}
+
+impl Patience {
+    /// Short, for a test; or what a receiver has by default.
+    pub(crate) fn new(is_default: bool) -> Self {
+        let (head, body) = if is_default { (10, 30) } else { (4, 6) };
+        Self {
+            head: Duration::from_secs(head),
+            body: Duration::from_secs(body),
+        }
+    }
+}
+
+/// All slow ones are cut, and nobody else notices.
+pub(crate) fn run(patience: Patience) {
+    let land = Land::new();
+    let data = land.disk("receiver", 64 << 10);
+    let mut command = land.receiver(&data);
+    let secs = |time: Duration| format!("{}s", time.as_secs());
+    command.args([
+        "--first-request-timeout",
+        &secs(patience.head),
+        "--body-timeout",
+        &secs(patience.body),
+    ]);
+    let mut receiver = Program::new("liz-receiver", command, land.path("receiver.log"));
+    receiver.start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let clients: Vec<Arc<Client>> = (0..CLIENTS)
+        .map(|at| Arc::new(land.client(Role::Node, &format!("quick{at}"))))
+        .collect();
+    let slow = land.client(Role::Node, "slow");
+    let token = wait_for_token(&runtime, &slow);
+
+    let quiet = runtime.block_on(latencies(&clients, QUIET));
+    let heads = slow_heads(&land, patience);
+    let bodies = runtime.spawn(slow_bodies(
+        tls_config(&land),
+        land.listen(),
+        token,
+        patience,
+    ));
+    let lasting = patience.head.max(patience.body);
+    let beside = runtime.block_on(latencies(&clients, lasting));
+    let longest_body = runtime.block_on(bodies).unwrap();
+    let heads = heads.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&heads.stdout);
+    // Else some were open when its time was up.
+    assert!(said.contains("No open connections left"), "{said}");
+    receiver.check();
+    receiver.end();
+    eprintln!(
+        "alone: {}; beside {SLOW} slow heads and {SLOW} slow bodies: {}; the last slow body was cut after {longest_body:.1?}",
+        percentiles(quiet),
+        percentiles(beside)
+    );
+}
+
+fn wait_for_token(runtime: &tokio::runtime::Runtime, client: &Client) -> String {
+    let by = Instant::now() + Duration::from_secs(60);
+    loop {
+        match runtime.block_on(client.token(None)) {
+            Ok(token) => return token.access_token,
+            Err(error) => assert!(Instant::now() < by, "{error}"),
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Each client posts and reads in turn. A request that fails fails the test.
+async fn latencies(clients: &[Arc<Client>], lasting: Duration) -> Vec<Duration> {
+    let until = Instant::now() + lasting;
+    let tasks = clients.iter().cloned().map(|client| {
+        tokio::spawn(async move {
+            let host: NodeName = client.identity().name.clone();
+            let values = SampleSet::new(vec![(
+                Label::new("cpu").unwrap(),
+                Value::new(4.98).unwrap(),
+            )]);
+            let mut took = Vec::new();
+            while Instant::now() < until {
+                let now = epoch_now();
+                let begun = Instant::now();
+                client
+                    .publish(&host, Epoch::new(now).unwrap(), &values, None, now)
+                    .await
+                    .unwrap();
+                took.push(begun.elapsed());
+                let begun = Instant::now();
+                client.summaries(&host, None, now).await.unwrap();
+                took.push(begun.elapsed());
+                tokio::time::sleep(REQUEST_EVERY).await;
+            }
+            took
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.unwrap());
+    }
+    all
+}
+
+fn percentiles(mut took: Vec<Duration>) -> String {
+    took.sort();
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    format!(
+        "{} requests, p50 {:.1?}, p99 {:.1?}, longest {:.1?}",
+        took.len(),
+        at(50),
+        at(99),
+        at(100)
+    )
+}
+
+/// slowhttptest, which shows no certificate: heads come before anybody asks for one.
+fn slow_heads(land: &Land, patience: Patience) -> std::process::Child {
+    let mut command = Command::new("slowhttptest");
+    without_settings(&mut command);
+    command.env("TERM", "dumb").args(["-H", "-i", "1"]);
+    command.args(["-c", &SLOW.to_string(), "-r", &SLOW.to_string()]);
+    command.args(["-l", &(patience.head + SLACK).as_secs().to_string()]);
+    command.args(["-u", &format!("{}/healthz", land.url())]);
+    command.stdout(std::process::Stdio::piped());
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("slowhttptest: {error}: install the package slowhttptest"))
+}
+
+/// Certificates and a token are in order, the body just never ends. How long the last of them was put up with.
+async fn slow_bodies(
+    config: ClientConfig,
+    address: String,
+    token: String,
+    patience: Patience,
+) -> Duration {
+    let connector = TlsConnector::from(Arc::new(config));
+    let tasks = (0..SLOW).map(|_| {
+        let (connector, address, token) = (connector.clone(), address.clone(), token.clone());
+        tokio::spawn(async move {
+            let tcp = TcpStream::connect(&address).await.unwrap();
+            let (ip, _) = address.rsplit_once(':').unwrap();
+            let name = ServerName::try_from(ip.to_owned()).unwrap();
+            let stream = connector.connect(name, tcp).await.unwrap();
+            let (read, mut write) = tokio::io::split(stream);
+            let head = format!(
+                "POST /api/perf/slow/{} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: 4096\r\n\r\n",
+                epoch_now()
+            );
+            write.write_all(head.as_bytes()).await.unwrap();
+            let begun = Instant::now();
+            let is_cut = tokio::time::timeout(patience.body + SLACK, drip_until_cut(read, write));
+            let answer = is_cut.await.expect("a slow body is cut");
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            begun.elapsed()
+        })
+    });
+    let mut longest = Duration::ZERO;
+    for task in tasks.collect::<Vec<_>>() {
+        longest = longest.max(task.await.unwrap());
+    }
+    longest
+}
+
+/// What it says before it closes.
+async fn drip_until_cut(
+    mut read: ReadHalf<TlsStream<TcpStream>>,
+    mut write: WriteHalf<TlsStream<TcpStream>>,
+) -> String {
+    let drip = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(DRIP_EVERY).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = Vec::new();
+    tokio::select! {
+        // A connection that is reset ends as well.
+        _closed = read.read_to_end(&mut answer) => (),
+        () = drip => (),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn tls_config(land: &Land) -> ClientConfig {
+    let credentials = land.credentials(Role::Node, "slow");
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&credentials.ca).unwrap())
+        .unwrap();
+    let chain = CertificateDer::pem_file_iter(&credentials.cert)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            chain,
+            PrivateKeyDer::from_pem_file(&credentials.key).unwrap(),
+        )
+        .unwrap()
+}
