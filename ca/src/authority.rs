@@ -1,5 +1,6 @@
 //! Makes and opens the CA, issues, revokes, and keeps the CRLs fresh.
 
+mod backup;
 mod crls;
 mod revocation;
 mod rotation;
@@ -130,10 +131,10 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Opens the CA for someone who only wants to look: as [`Self::open`], but an encrypted key stays locked, and what
-    /// it would have to sign stays as it is.
-    pub fn open_to_read(certs: &Path, now: u64) -> Result<Self, Error> {
-        let authority = Self::load(certs, Unlock::default())?;
+    /// Opens the CA for someone who only wants to look: as [`Self::open_with`], but where nobody knows the passphrase,
+    /// what would have to be signed stays as it is: see [`Self::lists_are_due`].
+    pub fn open_to_read(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
+        let authority = Self::load(certs, unlock)?;
         match authority.refresh_crls(now) {
             Err(Error::KeyLocked(_)) => {}
             done => done?,

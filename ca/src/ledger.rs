@@ -283,6 +283,21 @@ impl Ledger {
         Ok(done)
     }
 
+    /// Copies the whole ledger into a new file, as it is while `exclusive` is held by the caller.
+    pub(crate) fn copy_to(&self, place: &Path) -> Result<(), Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        // A connection of its own: VACUUM INTO reads, and cannot run in the transaction that holds the lock.
+        let connection = Connection::open_with_flags(resolve(&self.path)?, flags)
+            .map_err(|source| self.failed(source))?;
+        let name = place.to_string_lossy();
+        connection
+            .execute("VACUUM INTO ?1", [name])
+            .map_err(|source| self.failed(source))?;
+        Ok(())
+    }
+
     fn migrate(&self) -> Result<(), Error> {
         self.exclusive(|book| {
             let found: u32 =

@@ -227,8 +227,9 @@ fn a_ca_under_a_passphrase() {
     assert!(matches!(nobody, Err(Error::KeyLocked(_))), "{nobody:?}");
     // To look needs no passphrase, not even when lists are due; to keep them fresh does.
     let later = NOW + 16 * DAY_SECS;
-    let authority = Authority::open_to_read(&certs, later).unwrap();
+    let authority = Authority::open_to_read(&certs, Unlock::default(), later).unwrap();
     assert_eq!(authority.entries().unwrap().len(), 3);
+    assert!(authority.lists_are_due(later).unwrap());
     let due = Authority::open(&certs, later);
     assert!(matches!(due, Err(Error::KeyLocked(_))), "{due:?}");
 }
@@ -300,4 +301,54 @@ fn files_that_others_can_reach_are_refused() {
         set(&path, good);
         Authority::open(&certs, NOW).unwrap();
     }
+}
+
+#[test]
+fn a_backup_takes_the_cas_place() {
+    let (dir, certs, authority) = fresh();
+    let before = issue(&authority, Role::Node, "web1", NOW);
+    let copy = dir.path().join("copy");
+    // While others sign: it is of one moment all the same.
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let other = Authority::open(&certs, NOW).unwrap();
+            for number in 0..5 {
+                issue(&other, Role::Node, &format!("busy{number}"), NOW);
+            }
+        });
+        authority.backup(&copy).unwrap();
+        busy.join().unwrap();
+    });
+    let taken = authority.backup(&copy);
+    assert!(matches!(taken, Err(Error::InTheWay(_))), "{taken:?}");
+    // What happens after the backup is forgotten by it: a revocation, and the list's number.
+    authority
+        .revoke(&before.serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    let held = authority.sign_lists(None, NOW).unwrap();
+    let (root, fingerprint) = (authority.root_validity(), authority.root_fingerprint());
+    drop(authority);
+    std::fs::rename(&certs, dir.path().join("lost")).unwrap();
+    std::fs::rename(&copy, &certs).unwrap();
+
+    let restored = Authority::open(&certs, NOW).unwrap();
+    assert_eq!(
+        (restored.root_validity(), restored.root_fingerprint()),
+        (root, fingerprint)
+    );
+    restored.verify_audit(None).unwrap();
+    judge(&certs, &before, NOW).unwrap();
+    restored
+        .revoke(&before.serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    let highest = held.iter().map(|crl| crl.number).max();
+    let signed = restored.sign_lists(highest, NOW).unwrap();
+    assert_eq!(signed.len(), 2);
+    assert!(
+        signed.iter().all(|crl| Some(crl.number) > highest),
+        "{signed:?}"
+    );
+    let refused = judge(&certs, &before, NOW);
+    assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
+    issue(&restored, Role::Node, "web2", NOW);
 }

@@ -130,6 +130,15 @@ pub(crate) enum Command {
                       lizctl revoke --serial 5f0e6a0c7a3b4c5d8e9f00112233aabb"
     )]
     Revoke(revoke::Revoke),
+    /// Sign the revocation lists anew, and tell receivers
+    #[command(
+        after_help = "Example, from cron:\n  lizctl sign-crl --passphrase-file /etc/lizmon/passphrase --receiver https://r1:8443 \\\n    \
+                      --cert certs/operators/olga.crt --key certs/operators/olga.key --ca certs/root.crt"
+    )]
+    SignCrl(revoke::SignCrl),
+    /// Copy the CA into a new folder that can take its place
+    #[command(after_help = "Example: lizctl backup /media/stick/lizmon-2027-01-31")]
+    Backup(revoke::Backup),
     /// Replace the issuing CA or the root: publish a new one, use it, retire the old one
     #[command(
         after_help = "Examples:\n  lizctl rotate issuing --status\n  lizctl rotate issuing --next\n  lizctl rotate root --next --offline-root /media/stick\n  \

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lizmon_ca::authority::Authority;
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{self, Item, Revoked};
 use lizmon_ca::layout::CaFiles;
@@ -20,7 +19,7 @@ use crate::output;
 /// `lizctl list`.
 pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let authority = Authority::open_to_read(&context.certs, now)?;
+    let authority = context.look(now)?;
     let mut entries = authority.entries()?;
     if args.revoked {
         entries.retain(|entry| entry.state == State::Revoked);

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use lizmon_ca::audit::{Head, Line};
-use lizmon_ca::authority::Authority;
 use serde_json::{Map, Value};
 
 use crate::cli::{Context, Json};
@@ -25,7 +24,7 @@ pub(crate) struct VerifyAudit {
 
 /// `lizctl audit-log`.
 pub(crate) fn audit_log(args: &AuditLog, context: &Context) -> anyhow::Result<()> {
-    let authority = Authority::open_to_read(&context.certs, (context.clock)())?;
+    let authority = context.look((context.clock)())?;
     let lines = authority.audit_log()?;
     if args.json.on {
         let lines = lines.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
@@ -48,7 +47,7 @@ pub(crate) fn audit_log(args: &AuditLog, context: &Context) -> anyhow::Result<()
 
 /// `lizctl verify-audit`.
 pub(crate) fn verify_audit(args: &VerifyAudit, context: &Context) -> anyhow::Result<()> {
-    let authority = Authority::open_to_read(&context.certs, (context.clock)())?;
+    let authority = context.look((context.clock)())?;
     let head = authority.verify_audit(args.head.as_ref())?;
     if args.json.on {
         let head = head.map(|head| head.to_string());

@@ -70,6 +70,8 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Join(args) => enrol::join(&args, context),
         Command::Renew(args) => enrol::renew(&args, context),
         Command::Revoke(args) => revoke::revoke(&args, context),
+        Command::SignCrl(args) => revoke::sign_crl(&args, context),
+        Command::Backup(args) => revoke::backup(&args, context),
         Command::Rotate(args) => rotate::rotate(&args, context),
         Command::AuditLog(args) => log::audit_log(&args, context),
         Command::VerifyAudit(args) => log::verify_audit(&args, context),

@@ -1,5 +1,6 @@
-//! `revoke`: ends certificates, and tells receivers at once.
+//! `revoke` and `sign-crl`, which tell receivers at once, and `backup`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -76,6 +77,49 @@ pub(crate) fn revoke(args: &Revoke, context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     tell(&authority, &receivers, context, begin)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignCrl {
+    /// Let the numbers go on from here: the highest that a receiver holds, after a backup was restored
+    #[arg(long, env = "LIZMON_ABOVE", value_name = "NUMBER")]
+    above: Option<u64>,
+    #[command(flatten)]
+    receivers: Receivers,
+}
+
+/// `lizctl sign-crl`.
+pub(crate) fn sign_crl(args: &SignCrl, context: &Context) -> anyhow::Result<()> {
+    let begin = (context.stopwatch)();
+    let now = (context.clock)();
+    let receivers = args.receivers.clients(now)?;
+    let authority = context.authority(now)?;
+    for crl in authority.sign_lists(args.above, now)? {
+        output::line(format_args!(
+            "signed number {} of {}",
+            crl.number, crl.issuer
+        ))?;
+    }
+    tell(&authority, &receivers, context, begin)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// A folder that is not there yet
+    folder: PathBuf,
+}
+
+/// `lizctl backup`.
+pub(crate) fn backup(args: &Backup, context: &Context) -> anyhow::Result<()> {
+    context.look((context.clock)())?.backup(&args.folder)?;
+    output::line(format_args!(
+        "{} is a copy of the CA",
+        args.folder.display()
+    ))?;
+    output::note(
+        "it holds the CA's keys: keep it as safe as these; to use it, put it in the place of --certs",
+    );
+    Ok(())
 }
 
 fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {

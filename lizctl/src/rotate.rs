@@ -63,7 +63,7 @@ pub(crate) fn rotate(args: &Rotate, context: &Context) -> anyhow::Result<()> {
     let begin = (context.stopwatch)();
     let now = (context.clock)();
     if args.status {
-        let authority = Authority::open_to_read(&context.certs, now)?;
+        let authority = context.look(now)?;
         return show(args, &authority, &authority.rotation(now)?, now);
     }
     let receivers = args.receivers.clients(now)?;

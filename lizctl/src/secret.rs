@@ -12,6 +12,7 @@ use lizmon_ca::passphrase::{Passphrase, Unlock};
 
 use crate::cli::Context;
 use crate::failure::Exit;
+use crate::output;
 
 /// Flags of every verb that opens the CA.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +54,17 @@ impl Keys {
         }
     }
 
+    /// The same for who only looks: nobody is asked.
+    pub(crate) fn unlock_unasked(&self) -> Unlock {
+        match &self.passphrase_file {
+            Some(_) => self.unlock(),
+            None => Unlock {
+                root_key: self.root_key.clone(),
+                ask: None,
+            },
+        }
+    }
+
     /// The passphrase of keys that are made: from the file, or asked twice; `None` where none is wanted.
     pub(crate) fn new_passphrase(&self, wanted: bool) -> anyhow::Result<Option<Passphrase>> {
         match &self.passphrase_file {
@@ -67,6 +79,17 @@ impl Context {
     /// Opens the CA.
     pub(crate) fn authority(&self, now: u64) -> Result<Authority, Error> {
         Authority::open_with(&self.certs, self.keys.unlock(), now)
+    }
+
+    /// Opens the CA to look at it.
+    pub(crate) fn look(&self, now: u64) -> Result<Authority, Error> {
+        let authority = Authority::open_to_read(&self.certs, self.keys.unlock_unasked(), now)?;
+        if authority.lists_are_due(now)? {
+            output::note(
+                "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
+            );
+        }
+        Ok(authority)
     }
 }
 

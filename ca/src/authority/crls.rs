@@ -27,16 +27,42 @@ pub struct SignedCrl {
 impl Authority {
     /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
     pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
-        let any_due = self.ledger.exclusive(|book| {
-            let generations = book.generations()?;
-            Ok(!self.due(book, &generations, now)?.is_empty())
-        })?;
-        if any_due {
+        if self.lists_are_due(now)? {
             // Whoever has to type a passphrase must not hold the ledger meanwhile.
             self.unlock()?;
             self.sign_due(now)?;
         }
         self.publish_crls()
+    }
+
+    /// Whether a list has to be signed again whose key is here.
+    pub fn lists_are_due(&self, now: u64) -> Result<bool, Error> {
+        self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            Ok(!self.due(book, &generations, now)?.is_empty())
+        })
+    }
+
+    /// Signs the list of every trusted CA whose key is here, due or not. Numbers go on from `above` if they are not past
+    /// it: after a backup was restored, receivers may hold lists that this CA has forgotten.
+    pub fn sign_lists(&self, above: Option<u64>, now: u64) -> Result<Vec<SignedCrl>, Error> {
+        self.unlock()?;
+        let signed = self.ledger.exclusive(|book| {
+            let generations = book.generations()?;
+            let mut signed = Vec::new();
+            for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
+                if let Some(above) = above {
+                    book.raise_crl_number(&ca.entry.serial, above)?;
+                }
+                match self.sign_crl(book, &generations, ca, now) {
+                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => {}
+                    done => signed.extend(done?),
+                }
+            }
+            Ok(signed)
+        })?;
+        self.publish_crls()?;
+        Ok(signed)
     }
 
     fn sign_due(&self, now: u64) -> Result<(), Error> {

@@ -264,6 +264,17 @@ impl Book<'_> {
         })
     }
 
+    /// Lets the numbers of a CA's next CRLs go on from this one, if they are not past it.
+    pub(crate) fn raise_crl_number(&self, issuer: &str, above: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "UPDATE crl SET number = ?2 WHERE issuer = ?1 AND number < ?2",
+                (issuer, sql(above)),
+            )
+        })?;
+        Ok(())
+    }
+
     /// Keeps a new CRL in place of the CA's last one.
     pub(crate) fn put_crl(&self, row: &CrlRow) -> Result<(), Error> {
         self.run(|t| {

@@ -363,3 +363,35 @@ fn a_browser_gets_key_and_chain_in_one_file() {
         0
     );
 }
+
+#[test]
+fn a_backup_and_the_numbers_after_it() {
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1").done();
+    desk.run("backup copy").done();
+    desk.run("backup copy").failed(1, "copy is there already");
+    desk.run("backup no/such/copy").failed(1, "no/such/copy");
+    desk.run("revoke web1").done();
+    let lists = |line: &str| {
+        desk.run(line)
+            .done()
+            .stdout
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert!(lists("sign-crl")[1].starts_with("signed number 3 of lizmon issuing CA"));
+    // The copy is a CA, and knows nothing of what came after it.
+    desk.run("--certs copy verify certs/nodes/web1.crt").done();
+    desk.run("--certs copy verify-audit").done();
+    let signed = lists("--certs copy sign-crl --above 7");
+    assert!(
+        signed.iter().all(|line| line.contains("number 8 of")),
+        "{signed:?}"
+    );
+    assert_eq!(signed.len(), 2);
+    desk.run("--certs copy revoke web1").done();
+    desk.run("--certs copy verify certs/nodes/web1.crt")
+        .failed(1, "revoked");
+    desk.run("sign-crl --above x").failed(2, "--above");
+}

@@ -1,0 +1,66 @@
+//! A copy of the CA that is a CA: ledger, certificates, keys and lists of one moment.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Authority;
+use crate::disk::{self, Access, Scaffold};
+use crate::error::Error;
+use crate::layout::CaFiles;
+
+impl Authority {
+    /// Copies the CA's own files into a new folder, which can be opened in the place of the first one. Nobody signs
+    /// meanwhile. Keys are copied as they are, encrypted or not; one that is away stays away. Leaves are not copied: their
+    /// certificates are in the ledger, their keys belong to their holders.
+    pub fn backup(&self, folder: &Path) -> Result<(), Error> {
+        if disk::is_taken(folder) {
+            return Err(Error::InTheWay(folder.to_owned()));
+        }
+        self.ledger.exclusive(|book| {
+            let mut scaffold = Scaffold::default();
+            scaffold.add(folder.to_owned());
+            scaffold.add(folder.join("generations"));
+            disk::folder(folder)?;
+            let mut copy = |from: &Path, to: &Path, access| match disk::read_if_there(from)? {
+                Some(bytes) => {
+                    scaffold.add(to.to_owned());
+                    disk::write(to, &Zeroizing::new(bytes), access)
+                }
+                None => Ok(()),
+            };
+            let there = CaFiles::new(folder);
+            for (from, to, access) in [
+                (
+                    &self.files.root_certificate,
+                    &there.root_certificate,
+                    Access::Public,
+                ),
+                (&self.files.root_key, &there.root_key, Access::Secret),
+                (
+                    &self.files.issuing_certificate,
+                    &there.issuing_certificate,
+                    Access::Public,
+                ),
+                (&self.files.issuing_key, &there.issuing_key, Access::Secret),
+                (&self.files.crl, &there.crl, Access::Public),
+            ] {
+                copy(from, to, access)?;
+            }
+            if disk::is_taken(&self.files.generations) {
+                disk::folder(&there.generations)?;
+                for ca in book.generations()? {
+                    let from = self.files.generation_key(&ca.entry.serial);
+                    let to = there.generation_key(&ca.entry.serial);
+                    copy(&from, &to, Access::Secret)?;
+                }
+            }
+            // Made for its owner alone before SQLite writes into it.
+            disk::claim(&there.ledger).map_err(Error::io("create", &there.ledger))?;
+            scaffold.add(there.ledger.clone());
+            self.ledger.copy_to(&there.ledger)?;
+            scaffold.keep();
+            Ok(())
+        })
+    }
+}
