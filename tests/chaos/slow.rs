@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::land::Land;
-use crate::programs::{Program, built, epoch_now, without_settings};
+use crate::programs::{Program, epoch_now, without_settings};
 
 /// So many send their head slowly, and so many their body.
 const SLOW: usize = 200;
