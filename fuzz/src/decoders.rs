@@ -111,7 +111,10 @@ pub fn idempotency_key(bytes: &[u8]) {
     let headers =
         HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), header)]);
     let epoch = Epoch::new(NOW).expect("it is one");
-    if let Ok(submission) = ingest::single(permit, epoch, &headers, b"{\"cpu\":1}", NOW) {
+    let Ok(key) = ingest::idempotency_key(&headers) else {
+        return;
+    };
+    if let Ok(submission) = ingest::single(permit, epoch, key, b"{\"cpu\":1}", NOW) {
         let view = submission.view().expect("it was just written");
         let seq = view.records().next().and_then(|record| record.seq);
         let key = IdempotencyKey {

@@ -27,10 +27,14 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const BODIES_KIB_MAX: usize = 256 << 10;
 /// Largest window a zstd frame may ask for, as a power of two: the largest unpacked body.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// What one answer takes of its asker's room at most: half of it.
+const ANSWER_ROOM_BYTES_MAX: usize = 16 << 20;
 /// How much of a refused body is read and thrown away, so that the answer arrives.
 const DISCARDED_BYTES_MAX: usize = 2 * CRL_BYTES_MAX;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a packed body waits for room to be unpacked in, and a large answer for room to be made in.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// A packed body beyond this is unpacked beside the tasks that serve others.
 const UNPACKED_IN_PLACE_MAX: usize = 1 << 10;
 
@@ -80,19 +84,31 @@ impl AsRef<[u8]> for Answer {
 }
 
 impl Room {
-    fn take_more(
-        &mut self,
-        of_all: &Arc<Semaphore>,
-        of_sender: &Arc<Semaphore>,
-        bytes: usize,
-    ) -> Result<(), Rejection> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let take = |room: &Arc<Semaphore>| {
-            room.clone()
-                .try_acquire_many_owned(kib)
-                .map_err(|_| Rejection::from(Code::Overloaded))
-        };
-        let more = [take(of_all)?, take(of_sender)?];
+    /// Room that others give back in a moment.
+    async fn waited_for(of_all: &Arc<Semaphore>, of_sender: &Arc<Semaphore>, bytes: usize) -> Self {
+        let kib = kib(bytes);
+        // The sender's own first: who fills that keeps nobody else waiting.
+        let sender = of_sender.clone().acquire_many_owned(kib).await;
+        let all = of_all.clone().acquire_many_owned(kib).await;
+        // Neither semaphore is ever closed.
+        Self {
+            taken: all.ok().zip(sender.ok()).map(|(all, sender)| [all, sender]),
+        }
+    }
+
+    /// Keeps so much of another room, and gives the rest of it back.
+    fn keep_of(&mut self, other: Self, bytes: usize) {
+        let kib = kib(bytes) as usize;
+        let Some(mut other) = other.taken else { return };
+        let kept = other
+            .each_mut()
+            .map(|permit| permit.split(kib.min(permit.num_permits())));
+        if let [Some(all), Some(sender)] = kept {
+            self.add([all, sender]);
+        }
+    }
+
+    fn add(&mut self, more: [OwnedSemaphorePermit; 2]) {
         match &mut self.taken {
             None => self.taken = Some(more),
             Some(taken) => taken
@@ -100,8 +116,25 @@ impl Room {
                 .zip(more)
                 .for_each(|(taken, more)| taken.merge(more)),
         }
+    }
+
+    fn take_more(
+        &mut self,
+        of_all: &Arc<Semaphore>,
+        of_sender: &Arc<Semaphore>,
+        bytes: usize,
+    ) -> Result<(), Rejection> {
+        let take = |room: &Arc<Semaphore>| {
+            let taken = room.clone().try_acquire_many_owned(kib(bytes));
+            taken.map_err(|_| Rejection::from(Code::Overloaded))
+        };
+        self.add([take(of_all)?, take(of_sender)?]);
         Ok(())
     }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 impl BodyReader {
@@ -132,10 +165,21 @@ impl BodyReader {
         let packed = tokio::time::timeout(self.timeout, self.collect(body, max, sender, &mut room))
             .await
             .map_err(|_| Rejection::from(Code::RequestTimeout))??;
-        if encoding != Encoding::Identity {
-            room.take_more(&self.room, sender, UNPACKED_BYTES_MAX)?;
+        if encoding == Encoding::Identity {
+            return Ok(TakenBody {
+                bytes: packed,
+                room,
+            });
         }
+        // Waited for, and given back but for what was needed: it is the most it could be, and taken for milliseconds.
+        let unpacking = tokio::time::timeout(
+            ROOM_WAIT,
+            Room::waited_for(&self.room, sender, UNPACKED_BYTES_MAX),
+        )
+        .await
+        .map_err(|_| Rejection::from(Code::Overloaded))?;
         let bytes = encoding.unpack(packed).await?;
+        room.keep_of(unpacking, bytes.len());
         Ok(TakenBody { bytes, room })
     }
 
@@ -169,11 +213,29 @@ impl BodyReader {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    /// An answer for a sender who may take up this room.
+    /// An answer for a sender who may take up this room. One that is larger than half of it takes half: there may be
+    /// two of them at once, not none.
     pub fn answer(&self, bytes: Vec<u8>, sender: &Arc<Semaphore>) -> Result<Bytes, Rejection> {
         let mut room = Room::default();
-        room.take_more(&self.room, sender, bytes.len())?;
+        room.take_more(&self.room, sender, bytes.len().min(ANSWER_ROOM_BYTES_MAX))?;
         Ok(Bytes::from_owner(Answer { bytes, _room: room }))
+    }
+
+    /// The same for an answer that takes a while to make. Its room is waited for before it is made.
+    pub async fn large_answer<T: Send + 'static>(
+        &self,
+        bytes_about: usize,
+        sender: &Arc<Semaphore>,
+        make: impl FnOnce() -> Result<Vec<u8>, T> + Send + 'static,
+    ) -> Result<Result<Bytes, T>, Rejection> {
+        let bytes = bytes_about.min(ANSWER_ROOM_BYTES_MAX);
+        let room = tokio::time::timeout(ROOM_WAIT, Room::waited_for(&self.room, sender, bytes))
+            .await
+            .map_err(|_| Rejection::from(Code::Overloaded))?;
+        let made = tokio::task::spawn_blocking(make)
+            .await
+            .map_err(|_| Rejection::from(Code::InternalError))?;
+        Ok(made.map(|bytes| Bytes::from_owner(Answer { bytes, _room: room })))
     }
 
     /// Reads and throws away what is left of a body that was refused, within bounds. Closing a connection with bytes
@@ -297,20 +359,48 @@ mod tests {
     async fn no_sender_takes_anothers_room() {
         let reader = BodyReader::new(BODY_TIMEOUT);
         let (greedy, other) = (sender(), sender());
-        let packed = zstd::encode_all(&b"{}"[..], 0).unwrap();
+        let mib = vec![b' '; BODY_BYTES_MAX];
+        let take = async |sender: &Arc<Semaphore>| {
+            let mut body = Body::from(mib.clone());
+            let taken = reader
+                .read(&HeaderMap::new(), &mut body, BODY_BYTES_MAX, sender)
+                .await;
+            taken
+                .map(TakenBody::into_room)
+                .map_err(|rejection| rejection.code())
+        };
         let mut held = Vec::new();
         let refused = loop {
-            match read(&reader, &greedy, &packed).await {
-                Ok(body) => held.push(body.into_room()),
+            match take(&greedy).await {
+                Ok(room) => held.push(room),
                 Err(code) => break code,
             }
         };
         assert_eq!(refused, Code::Overloaded);
-        let room = BODIES_KIB_PER_CERTIFICATE_MAX << 10;
-        assert_eq!(held.len(), room / (UNPACKED_BYTES_MAX + 1024));
-        assert_eq!(read(&reader, &other, &packed).await.unwrap().bytes(), b"{}");
+        assert_eq!(
+            held.len(),
+            (BODIES_KIB_PER_CERTIFICATE_MAX << 10) / BODY_BYTES_MAX
+        );
+        assert!(take(&other).await.is_ok());
         held.pop();
-        assert!(read(&reader, &greedy, &packed).await.is_ok());
+        assert!(take(&greedy).await.is_ok());
+    }
+
+    /// A fleet that comes back sends packed batches all at once: small ones do not take the room of large ones.
+    #[tokio::test]
+    async fn many_small_packed_bodies_fit_at_once() {
+        let reader = BodyReader::new(BODY_TIMEOUT);
+        let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..500 {
+            held.push(read(&reader, &sender(), &packed).await.unwrap().into_room());
+        }
+        assert_eq!(
+            reader.room.available_permits(),
+            BODIES_KIB_MAX - 500 * (15 + 1)
+        );
+        drop(held);
+        assert_eq!(reader.room.available_permits(), BODIES_KIB_MAX);
     }
 
     #[tokio::test]

@@ -15,17 +15,17 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub fn single(
     permit: Permit<Ingest>,
     epoch: Epoch,
-    headers: &HeaderMap,
+    key: Option<IdempotencyKey>,
     body: &[u8],
     now: u64,
 ) -> Result<Submission, Rejection> {
-    let key = idempotency_key(headers)?;
     let set = parse_sample_set(body).map_err(|error| Rejection::of_body(error, now))?;
     let certificate_end = permit.certificate_end();
     let host = permit.into_host().ok_or(Code::WrongHost)?;
     let record = (key.map(|key| key.seq), epoch, &set);
+    let producer = key.map(|key| key.producer);
     Ok(
-        Submission::new(&host, certificate_end, key.map(|key| key.producer), now)
+        Submission::new(&host, certificate_end, producer, now)
             .with_records(std::iter::once(record)),
     )
 }
@@ -46,7 +46,7 @@ pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission
 }
 
 /// The request's idempotency key: an RFC 8941 string with ours in it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else {
         return Ok(None);

@@ -56,8 +56,13 @@ pub struct App {
 
 type Shared = State<Arc<App>>;
 
+/// A body beyond this is read into records beside the tasks that serve others.
+const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
 /// An answer about more labels is made beside the tasks that serve others.
 const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
+
+/// What a label of a full host comes to in an answer: 85 intervals of some 140 bytes.
+const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -126,19 +131,22 @@ async fn read_host(app: &Arc<App>, head: &request::Parts) -> Result<Response, Re
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.read_host(&host)?;
     let filter = label.unwrap_or_default();
-    if query::label_count(&permit, &app.summaries) <= ANSWERED_IN_PLACE_LABELS_MAX {
+    let labels = query::label_count(&permit, &app.summaries);
+    if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
         let found =
             query::summaries(&permit, &app.summaries, &filter, now).ok_or(Code::UnknownHost)?;
         return sender.answer(&found);
     }
     let summaries = app.summaries.clone();
-    let find = move || {
-        query::summaries(&permit, &summaries, &filter, now).map(|found| serde_json::to_vec(&found))
+    let make = move || {
+        let found = query::summaries(&permit, &summaries, &filter, now).ok_or(Code::UnknownHost)?;
+        serde_json::to_vec(&found).map_err(|_| Code::InternalError)
     };
-    let found = tokio::task::spawn_blocking(find)
-        .await
-        .map_err(|_| Code::InternalError)?;
-    sender.answer_bytes(found.ok_or(Code::UnknownHost)?)
+    let made = app
+        .bodies
+        .large_answer(labels * ANSWER_BYTES_PER_LABEL, sender.room()?, make)
+        .await?;
+    Ok(json_bytes(made?))
 }
 
 async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Response, Rejection> {
@@ -154,11 +162,22 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .bodies
         .read(&head.headers, body, BODY_BYTES_MAX, sender.room()?)
         .await?;
-    let submission = match epoch {
-        Some(epoch) => ingest::single(permit, epoch, &head.headers, body.bytes(), now)?,
-        None => ingest::batch(permit, body.bytes(), now)?,
+    let is_large = body.bytes().len() > PARSED_IN_PLACE_BYTES_MAX;
+    let key = ingest::idempotency_key(&head.headers);
+    let parse = move || {
+        let submission = match epoch {
+            Some(epoch) => ingest::single(permit, epoch, key?, body.bytes(), now),
+            None => ingest::batch(permit, body.bytes(), now),
+        };
+        submission.map(|submission| (submission, body.into_room()))
     };
-    let _until_answered = body.into_room();
+    let (submission, _until_answered) = if is_large {
+        tokio::task::spawn_blocking(parse)
+            .await
+            .map_err(|_| Rejection::from(Code::InternalError))??
+    } else {
+        parse()?
+    };
     let answer = app.journal.submit(submission, now).await?;
     match epoch {
         Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -199,7 +218,10 @@ struct Health {
 async fn health(State(app): Shared) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
-    let old = trust.crls().iter().filter(|crl| crl.is_due(now));
+    let old = trust
+        .crls()
+        .iter()
+        .filter(|crl| crl.is_required && crl.is_due(now));
     let warnings = old
         .map(|crl| match now > crl.next_update {
             true => format!("the revocation list of {} has expired", crl.issuer),
@@ -227,7 +249,7 @@ fn check_crls(app: &App, now: u64) -> Result<(), Rejection> {
     match trust
         .crls()
         .iter()
-        .find(|crl| now > crl.next_update.saturating_add(app.crl_grace))
+        .find(|crl| crl.is_required && now > crl.next_update.saturating_add(app.crl_grace))
     {
         Some(crl) => {
             let detail = format!(

@@ -194,7 +194,7 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
     let mut rotate = tokio::time::interval(ROTATE_EVERY);
     loop {
         tokio::select! {
-            _ = reload.tick() => match reload_trust(&app) {
+            _ = reload.tick() => match reload_trust(app.clone()).await {
                 None => (),
                 Some(Ok(trust)) => {
                     tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
@@ -217,15 +217,24 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
     }
 }
 
-fn reload_trust(app: &App) -> Option<Result<Arc<Trust>, TrustError>> {
-    app.trust_writer
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .reload_if_changed()
+/// Beside the tasks that serve: a long list takes a while, and whoever hands one in holds the lock for as long.
+async fn reload_trust(app: Arc<App>) -> Option<Result<Arc<Trust>, TrustError>> {
+    let reload = move || {
+        app.trust_writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reload_if_changed()
+    };
+    tokio::task::spawn_blocking(reload).await.ok().flatten()
 }
 
 fn warn_of_crls(trust: &TrustReader, now: u64) {
-    for crl in trust.current().crls().iter().filter(|crl| crl.is_due(now)) {
+    for crl in trust
+        .current()
+        .crls()
+        .iter()
+        .filter(|crl| crl.is_required && crl.is_due(now))
+    {
         tracing::warn!(
             issuer = crl.issuer,
             next_update = crl.next_update,

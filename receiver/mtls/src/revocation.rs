@@ -19,6 +19,9 @@ pub struct CrlStatus {
     pub this_update: u64,
     /// To be replaced before: epoch seconds; the same as `this_update` if it does not say.
     pub next_update: u64,
+    /// Whether it is a root's, or of an authority of our own certificate: then it must not end. Of an authority that was
+    /// retired the last list is held until it has ended, and nobody misses it.
+    pub is_required: bool,
 }
 
 impl CrlStatus {
@@ -27,6 +30,11 @@ impl CrlStatus {
     pub fn is_due(&self, now: u64) -> bool {
         let life = self.next_update.saturating_sub(self.this_update);
         now > self.this_update + life / 2 && now + LONG_BEFORE_SECS > self.next_update
+    }
+
+    /// Whether it ended so long ago that it is not held any more.
+    pub(crate) fn has_long_ended(&self, now: u64) -> bool {
+        now > self.next_update.saturating_add(HELD_SECS)
     }
 }
 
@@ -67,6 +75,8 @@ pub enum CrlRefused {
 
 /// How long before its end a list is complained of at the earliest: 30 days.
 pub const LONG_BEFORE_SECS: u64 = 30 * 86_400;
+/// How long a list that nobody requires is held past its end: three days, the grace that required ones have by default.
+pub const HELD_SECS: u64 = 72 * 3600;
 /// How far apart the clocks of CA and receiver may be: seconds.
 const CLOCK_SKEW_SECS_MAX: u64 = 300;
 
@@ -95,6 +105,7 @@ impl RevocationList {
             number: number.transpose().map_err(|_| MalformedCrl)?.unwrap_or(0),
             this_update,
             next_update: next_update.unwrap_or(this_update),
+            is_required: false,
         };
         let issuer = list.issuer().as_raw().into();
         Ok(Self {
@@ -179,6 +190,31 @@ impl fmt::Debug for RevocationList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} number {}", self.status.issuer, self.status.number)
     }
+}
+
+/// Marks the lists that must not end: the roots', and those of the authorities of our own chain. Of the others those are
+/// thrown away that ended [`HELD_SECS`] ago: without a list nobody of that authority is let in.
+pub fn require(
+    lists: &mut Vec<RevocationList>,
+    chain: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'_>],
+    now: u64,
+) {
+    let issuer = |der: &CertificateDer<'_>| {
+        Some(
+            X509Certificate::from_der(der)
+                .ok()?
+                .1
+                .issuer()
+                .as_raw()
+                .to_vec(),
+        )
+    };
+    let matters: Vec<Vec<u8>> = chain.iter().chain(roots).filter_map(issuer).collect();
+    for list in lists.iter_mut() {
+        list.status.is_required = matters.iter().any(|name| **name == *list.issuer);
+    }
+    lists.retain(|list| list.status.is_required || !list.status.has_long_ended(now));
 }
 
 /// One list for each authority: the one with the highest number. Of equal ones the first.

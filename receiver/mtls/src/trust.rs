@@ -18,7 +18,9 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
 use crate::identity::Identity;
-use crate::revocation::{CrlRefused, CrlStatus, RevocationList, newest, verified_authorities};
+use crate::revocation::{
+    CrlRefused, CrlStatus, RevocationList, newest, require, verified_authorities,
+};
 
 mod error;
 
@@ -60,22 +62,32 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(files: &TrustFiles, kept_crl: Option<&Path>) -> Result<Self, TrustError> {
+    /// Reads the files. Lists of `in_force` are kept unless there are newer ones.
+    fn read(
+        files: &TrustFiles,
+        kept_crl: Option<&Path>,
+        in_force: &[RevocationList],
+        now: u64,
+    ) -> Result<Self, TrustError> {
         let key =
             PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TrustError::Unreadable {
                 file: files.key.clone(),
                 what: "a private key",
                 source,
             })?;
-        let mut lists = revocation_lists(&files.crl)?;
+        let mut lists = in_force.to_vec();
+        lists.extend(revocation_lists(&files.crl)?);
         if let Some(kept) = kept_crl.filter(|kept| kept.exists()) {
             lists.extend(revocation_lists(kept)?);
         }
+        let (chain, roots) = (certificates(&files.cert)?, certificates(&files.ca)?);
+        let mut lists = newest(lists);
+        require(&mut lists, &chain, &roots, now);
         Ok(Self {
-            chain: certificates(&files.cert)?,
+            chain,
             key,
-            roots: certificates(&files.ca)?,
-            lists: newest(lists),
+            roots,
+            lists,
         })
     }
 
@@ -256,7 +268,7 @@ impl TrustWriter {
         clock: Clock,
     ) -> Result<(Self, TrustReader), TrustError> {
         let seen = stamps(&files, kept_crl.as_deref());
-        let parts = Parts::read(&files, kept_crl.as_deref())?;
+        let parts = Parts::read(&files, kept_crl.as_deref(), &[], clock())?;
         let trust = Trust::assemble(parts, &files, 1, &clock)?;
         trust
             .judge_own(clock())
@@ -281,19 +293,21 @@ impl TrustWriter {
     /// Loads the files again if one has changed since they were last read. On error the trust stays as it was. A list
     /// with a lower number than the one in force does not replace it.
     pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
-        let now = stamps(&self.files, self.kept_crl.as_deref());
-        if now == self.seen {
+        let found = stamps(&self.files, self.kept_crl.as_deref());
+        let now = (self.clock)();
+        let has_ended = |list: &CrlStatus| !list.is_required && list.has_long_ended(now);
+        if found == self.seen && !self.current.load().crls.iter().any(has_ended) {
             return None;
         }
         // Stamped before they are read: what changes while they are read is seen the next time.
-        self.seen = now;
-        Some(self.reload())
+        self.seen = found;
+        Some(self.reload(now))
     }
 
-    fn reload(&self) -> Result<Arc<Trust>, TrustError> {
-        let mut parts = Parts::read(&self.files, self.kept_crl.as_deref())?;
-        let in_force = self.current.load().parts.lists.clone();
-        parts.lists = newest(in_force.into_iter().chain(parts.lists));
+    fn reload(&self, now: u64) -> Result<Arc<Trust>, TrustError> {
+        let current = self.current.load_full();
+        let kept_crl = self.kept_crl.as_deref();
+        let parts = Parts::read(&self.files, kept_crl, &current.parts.lists, now)?;
         let trust = self.next(parts)?;
         self.current.store(trust.clone());
         Ok(trust)
@@ -322,7 +336,8 @@ impl TrustWriter {
         {
             return Ok(Err(refused));
         }
-        let lists = newest(in_force.iter().cloned().chain(lists));
+        let mut lists = newest(in_force.iter().cloned().chain(lists));
+        require(&mut lists, chain, roots, now);
         if lists == *in_force {
             return Ok(Ok(current));
         }

@@ -201,8 +201,17 @@ impl Fresh {
                 set.insert(seq);
             });
         }
-        for (_, record) in self.records(view) {
-            set.insert(record.seq.map_or(0, Seq::get));
+        // In order, so that gaps are filled on the way; and no further than could ever come to fit.
+        let mut numbers: Vec<u64> = self
+            .records(view)
+            .filter_map(|(_, record)| Some(record.seq?.get()))
+            .collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            set.insert(number);
+            if set.ranges().len() > 2 * PRODUCER_RANGES_MAX.max(before) {
+                break;
+            }
         }
         // Whoever is at the limit may still fill gaps.
         if set.ranges().len() > PRODUCER_RANGES_MAX.max(before) {

@@ -148,6 +148,10 @@ impl House {
     }
 
     fn open(&self) -> Result<(TrustWriter, TrustReader), TrustError> {
+        self.open_at(Arc::new(|| NOW))
+    }
+
+    fn open_at(&self, clock: Clock) -> Result<(TrustWriter, TrustReader), TrustError> {
         let file = |name: &str| self.folder.path().join(name);
         let files = TrustFiles {
             cert: file("rx.crt"),
@@ -155,7 +159,7 @@ impl House {
             ca: file("root.crt"),
             crl: file("crl.pem"),
         };
-        TrustWriter::open_keeping(files, file("kept.pem"), Arc::new(|| NOW))
+        TrustWriter::open_keeping(files, file("kept.pem"), clock)
     }
 
     fn push(&self, writer: &mut TrustWriter, lists: &str) -> Result<(), CrlRefused> {
@@ -348,5 +352,64 @@ fn other_trust_domains_are_strangers() {
     assert_eq!(
         reader.current().verify(&foreign, NOW),
         Err(Refusal::Untrusted)
+    );
+}
+
+/// A retired authority's list ends like any other. Nobody signs it again, and nobody must be refused for it.
+#[test]
+fn a_retired_authoritys_list_ends_without_harm() {
+    let house = House::new();
+    let next = house.root.issuing("issuing 2");
+    let now = Arc::new(std::sync::atomic::AtomicU64::new(NOW));
+    let clock = now.clone();
+    let (mut writer, reader) = house
+        .open_at(Arc::new(move || {
+            clock.load(std::sync::atomic::Ordering::Relaxed)
+        }))
+        .unwrap();
+    house
+        .push(&mut writer, &house.issuing.crl(2, &[NODE]))
+        .unwrap();
+    // The rotation is over: own certificate and lists are the next generation's.
+    let (cert, key) = next.leaf("spiffe://lizmon.internal/receiver/rx", RECEIVER);
+    house.write("rx.crt", &cert);
+    house.write("rx.key", &key);
+    house.write_crls(&next.crl(1, &[]));
+    writer.reload_if_changed().unwrap().unwrap();
+    let required = |reader: &TrustReader| {
+        reader
+            .current()
+            .crls()
+            .iter()
+            .filter(|crl| crl.is_required)
+            .count()
+    };
+    assert_eq!(
+        (reader.current().crls().len(), required(&reader)),
+        (3, 2),
+        "the old list is held, but not required"
+    );
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    now.store(NOW + 33 * DAY, std::sync::atomic::Ordering::Relaxed);
+    writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(
+        (reader.current().crls().len(), required(&reader)),
+        (2, 2),
+        "it has ended, and is forgotten"
+    );
+    assert!(writer.reload_if_changed().is_none(), "once");
+    assert!(
+        reader.current().verify(&house.node, NOW).is_err(),
+        "nobody of its authority is let in without a list"
+    );
+    drop(writer);
+    let reopened = house.open_at(Arc::new(|| NOW + 33 * DAY)).unwrap().1;
+    assert_eq!(
+        reopened.current().crls().len(),
+        2,
+        "the kept file does not bring it back"
     );
 }
