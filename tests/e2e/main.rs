@@ -14,8 +14,10 @@
 )]
 
 mod authorization;
+mod ca_life;
 mod crash;
 mod delivery;
+mod enrolment;
 mod golden;
 mod harness;
 mod hostile;

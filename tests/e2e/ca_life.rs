@@ -1,0 +1,372 @@
+//! The CA's later life before a receiver that runs: revocation handed to it, rotations under load, strangers' judgement.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use lizmon_ca::authority::{
+    Authority, InitOptions, Issued, Request, RotateOptions, Rotated, Stage,
+};
+use lizmon_ca::profile::San;
+use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_protocol::name::{Label, NodeName, Role};
+use lizmon_protocol::sample::{Epoch, SampleSet, Value};
+use tokio::task::JoinHandle;
+
+use crate::harness::process::{program, run};
+use crate::harness::raw::{self, tls_config};
+use crate::harness::world::wall_clock;
+use crate::harness::{Holder, World};
+
+/// Files are looked at every second; this is far more.
+const SOON: Duration = Duration::from_secs(30);
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// `lizctl` on the world's CA.
+fn lizctl(world: &World, line: &str) -> Command {
+    let mut command = program("lizctl");
+    command.args(line.split_whitespace());
+    command.arg("--certs").arg(world.certs());
+    command
+}
+
+/// The same, telling the world's receiver as this operator.
+fn telling(world: &World, operator: &Holder, line: &str) -> Command {
+    let mut command = lizctl(world, line);
+    command.arg("--receiver").arg(world.issuer());
+    command.arg("--cert").arg(&operator.cert);
+    command.arg("--key").arg(&operator.key);
+    command.arg("--ca").arg(world.root());
+    command
+}
+
+/// A receiver that is told, and reads no file of the CA's: the list of the first minute is all it has.
+async fn apart() -> World {
+    World::start_with(|config| {
+        let copy = config.data.with_file_name("crl-of-the-start.pem");
+        if !copy.exists() {
+            fs::copy(&config.trust.crl, &copy).expect("the CA has lists");
+        }
+        config.trust.crl = copy;
+    })
+    .await
+}
+
+async fn can_connect(world: &World, holder: &Holder) -> bool {
+    let config = tls_config(&world.root(), Some(holder.shown()), &["http/1.1"]);
+    let Ok(mut stream) = raw::connect(world, config).await else {
+        return false;
+    };
+    let said = raw::exchange(&mut stream, HEALTH).await;
+    said.is_ok_and(|said| raw::status(&said) == 200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
+    let world = apart().await;
+    let operator = world.holder(Role::Operator, "olga");
+    let (gone, stays) = (world.node("gone"), world.node("stays"));
+    let token = world.token(&gone).await;
+    let path = format!("/api/perf/gone/{}", world.clock.now());
+    let post = async || world.post(&gone, &token, &path, r#"{"cpu":1}"#).await;
+    post().await.no_content("before");
+    // Not told, it goes on trusting, and lizctl says how it could hear of it.
+    let told_nobody = run(&mut lizctl(&world, "revoke stays --role reader"));
+    told_nobody.failure(1);
+    let done = run(&mut telling(
+        &world,
+        &operator,
+        "revoke gone --reason key-compromise",
+    ));
+    let stdout = done.success();
+    assert!(stdout.contains("revoked node gone"), "{stdout}");
+    assert!(stdout.contains(" ms after this command began"), "{stdout}");
+    post()
+        .await
+        .refused("certificate_revoked", "the open connection");
+    assert!(!can_connect(&world, &gone).await);
+    assert!(can_connect(&world, &stays).await);
+
+    // Again: the very same list is no error, so it can be repeated until every receiver was reached.
+    let again = run(&mut telling(&world, &operator, "revoke gone"));
+    assert!(again.success().contains("nothing was valid any more"));
+    // Who is no operator revokes in the ledger, and cannot tell.
+    let refused = run(&mut telling(&world, &stays, "revoke gone"));
+    let why = refused.failure(3);
+    assert!(why.contains("still trusts what it trusted"), "{why}");
+    // One of two is away: the other hears of it.
+    let mut command = telling(&world, &operator, "revoke stays");
+    command.args(["--receiver", "https://127.0.0.1:1"]);
+    let half = run(&mut command);
+    half.failure(4);
+    assert!(
+        half.stdout.contains(&format!("{} has the", world.issuer())),
+        "{half:?}"
+    );
+    assert!(!can_connect(&world, &stays).await);
+}
+
+/// In a rotation the next CA's list is handed in before anything of it was seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_is_told_to_receivers() {
+    let mut world = apart().await;
+    let operator = world.holder(Role::Operator, "olga");
+    let old = world.node("old");
+    for stage in ["published", "in use"] {
+        let told = run(&mut telling(&world, &operator, "rotate issuing --next")).success();
+        assert!(told.contains(stage), "{told}");
+        assert!(can_connect(&world, &old).await);
+    }
+    reopen(&mut world);
+    let new = renewed(&world, Role::Node, "new");
+    assert!(
+        can_connect(&world, &new).await,
+        "at once: its list is there"
+    );
+    let step = "rotate issuing --next --force";
+    run(&mut telling(&world, &operator, step)).success();
+    assert!(!can_connect(&world, &old).await, "the old CA is on hold");
+    assert!(can_connect(&world, &new).await);
+    // That ended the operator's own certificate too.
+    let refused = run(&mut telling(&world, &operator, "rotate issuing --back"));
+    refused.failure(3);
+    let operator = renewed(&world, Role::Operator, "olga");
+    run(&mut telling(&world, &operator, "sign-crl")).success();
+    assert!(can_connect(&world, &old).await, "trusted again");
+}
+
+fn reopen(world: &mut World) {
+    world.ca = Authority::open(&world.certs(), world.clock.now()).unwrap();
+}
+
+/// A certificate of now, in the files where its holder looks.
+fn renewed(world: &World, role: Role, name: &str) -> Holder {
+    let mut request = Request::new(role, name.parse().unwrap());
+    if role.is_server() {
+        request.sans = ["localhost", "127.0.0.1"]
+            .map(|san| san.parse::<San>().unwrap())
+            .to_vec();
+    }
+    let issued = world.ca.issue(request, world.clock.now()).unwrap();
+    let (cert, key) = (issued.certificate_path, issued.key_path.unwrap());
+    let shown = raw::Shown::from_files(&cert, &key);
+    Holder {
+        name: name.to_owned(),
+        http: world.client(Some(shown), &["http/1.1"]),
+        cert,
+        key,
+    }
+}
+
+/// Copies a holder's files, so that it goes on showing what was issued to it now.
+fn set_aside(world: &World, mut holder: Holder) -> Holder {
+    for file in [&mut holder.cert, &mut holder.key] {
+        let serial = world.ca.entries().unwrap().pop().unwrap().serial;
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let copy = world.folder().join(format!("{serial}-{name}"));
+        fs::copy(&*file, &copy).unwrap();
+        *file = copy;
+    }
+    holder
+}
+
+/// A node that publishes all the time, takes its files up when they change, and counts.
+struct Publisher {
+    name: NodeName,
+    sent: Arc<AtomicU64>,
+    task: JoinHandle<Vec<String>>,
+}
+
+impl Publisher {
+    fn start(world: &World, name: &str, stop: &Arc<AtomicBool>) -> Self {
+        let holder = world.node(name);
+        let credentials = Credentials {
+            cert: holder.cert,
+            key: holder.key,
+            ca: world.root(),
+        };
+        let name: NodeName = name.parse().unwrap();
+        let url: BaseUrl = world.issuer().parse().unwrap();
+        let mut client = Client::new(url, &credentials, world.clock.now()).unwrap();
+        let sent = Arc::new(AtomicU64::new(0));
+        let (clock, stop) = (world.clock.clone(), stop.clone());
+        let (host, count) = (name.clone(), sent.clone());
+        let task = tokio::spawn(async move {
+            let values =
+                SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.0).unwrap())]);
+            let mut failures = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                // A pair of which one half is written is not taken: the next look gets both.
+                let _ = client.reload(clock.now());
+                let epoch = Epoch::new(clock.now()).unwrap();
+                let published = client.publish(&host, epoch, &values, None, clock.now());
+                match published.await {
+                    Ok(()) => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Err(error) => failures.push(format!("{host}: {error:?}")),
+                }
+            }
+            failures
+        });
+        Self { name, sent, task }
+    }
+}
+
+/// Everybody publishes so much more: what was changed before has been met.
+async fn go_on(publishers: &[Publisher]) {
+    const SAMPLES: u64 = 20;
+    for publisher in publishers {
+        let goal = publisher.sent.load(Ordering::SeqCst) + SAMPLES;
+        let reached = async {
+            while publisher.sent.load(Ordering::SeqCst) < goal && !publisher.task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(SOON, reached).await;
+        in_time.unwrap_or_else(|_| panic!("{} publishes no more", publisher.name));
+    }
+}
+
+async fn until(story: &str, mut done: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !done().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(SOON, waited).await;
+    in_time.unwrap_or_else(|_| panic!("{story}: not in time"));
+}
+
+/// The leaf that the receiver shows.
+async fn shown_by_receiver(world: &World) -> Vec<u8> {
+    let config = tls_config(&world.root(), None, &["http/1.1"]);
+    let mut stream = raw::connect(world, config).await.unwrap();
+    let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    raw::exchange(&mut stream, HEALTH).await.unwrap();
+    leaf
+}
+
+/// Receiver and nodes get certificates of now, and use them.
+async fn renew_all(world: &World, publishers: &[Publisher]) {
+    let before = shown_by_receiver(world).await;
+    renewed(world, Role::Receiver, "main");
+    until("the receiver's certificate", async || {
+        shown_by_receiver(world).await != before
+    })
+    .await;
+    for publisher in publishers {
+        renewed(world, Role::Node, publisher.name.as_str());
+    }
+    go_on(publishers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sample_fails_while_a_ca_is_replaced() {
+    for rotated in [Rotated::Issuing, Rotated::Root] {
+        let mut world = World::start().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let publishers = ["a", "b", "c"].map(|name| Publisher::start(&world, name, &stop));
+        let witness = set_aside(&world, world.node("witness"));
+        go_on(&publishers).await;
+        let now = world.clock.now();
+        let options = RotateOptions::default();
+        let next = |world: &mut World| world.ca.rotate_next(rotated, &options, now).unwrap().stage;
+
+        assert_eq!(next(&mut world), Stage::Published);
+        // Who renews now learns the new root, and the receiver has read it when the next step is taken.
+        renew_all(&world, &publishers).await;
+        let witness_anew = set_aside(&world, renewed(&world, Role::Node, "witness"));
+        assert_eq!(next(&mut world), Stage::InUse);
+        go_on(&publishers).await;
+        let probe = renewed(&world, Role::Node, "probe");
+        until("the new CA's leaf", async || {
+            can_connect(&world, &probe).await
+        })
+        .await;
+        assert!(
+            can_connect(&world, &witness).await,
+            "{rotated}: the old one's too"
+        );
+        renew_all(&world, &publishers).await;
+        renewed(&world, Role::Node, "witness");
+
+        // Nobody is left behind, so nothing has to be forced.
+        assert_eq!(next(&mut world), Stage::Steady);
+        until("the old CA's end", async || {
+            !can_connect(&world, &witness).await && !can_connect(&world, &witness_anew).await
+        })
+        .await;
+        go_on(&publishers).await;
+
+        stop.store(true, Ordering::SeqCst);
+        let mut sent = 0;
+        for publisher in publishers {
+            let failures = publisher.task.await.unwrap();
+            assert!(failures.is_empty(), "{rotated}: {failures:?}");
+            sent += publisher.sent.load(Ordering::SeqCst);
+        }
+        println!("{rotated}: {sent} samples, none failed");
+        world.stop().await;
+    }
+}
+
+/// OpenSSL as another receiver: what it says of a chain by the files as they are.
+fn openssl_takes(certs: &Path, issued: &Issued, purpose: &str) -> bool {
+    let chain: PathBuf = certs.join(format!("{}.pem", issued.serial));
+    fs::write(&chain, &issued.chain_pem).unwrap();
+    let mut command = Command::new("openssl");
+    command.args([
+        "verify",
+        "-x509_strict",
+        "-crl_check_all",
+        "-purpose",
+        purpose,
+    ]);
+    command.arg("-CAfile").arg(certs.join("root.crt"));
+    command.arg("-CRLfile").arg(certs.join("crl.pem"));
+    command.arg("-untrusted").arg(&chain).arg(&chain);
+    command.output().expect("openssl is there").status.success()
+}
+
+#[test]
+fn openssl_agrees_in_every_phase() {
+    for rotated in [Rotated::Issuing, Rotated::Root] {
+        let dir = tempfile::tempdir().unwrap();
+        let certs = dir.path().join("certs");
+        let now = wall_clock();
+        let mut ca = Authority::init(&certs, &InitOptions::default(), now).unwrap();
+        let issue = |ca: &Authority, name: &str| {
+            let request = Request::new(Role::Node, name.parse().unwrap());
+            ca.issue(request, now).unwrap()
+        };
+        let forced = RotateOptions {
+            force: true,
+            ..RotateOptions::default()
+        };
+        let old = issue(&ca, "old");
+        let check = |story: &str, expected: &[(&Issued, bool)]| {
+            for (issued, good) in expected {
+                let taken = openssl_takes(&certs, issued, "sslclient");
+                assert_eq!(taken, *good, "{rotated}, {story}: {}", issued.spiffe_id);
+            }
+        };
+        check("steady", &[(&old, true)]);
+        ca.rotate_next(rotated, &forced, now).unwrap();
+        check("published", &[(&old, true)]);
+        ca.rotate_next(rotated, &forced, now).unwrap();
+        let new = issue(&ca, "new");
+        check("in use", &[(&old, true), (&new, true)]);
+        ca.rotate_back(rotated, &forced, now).unwrap();
+        check("back from use", &[(&old, true), (&new, true)]);
+        ca.rotate_next(rotated, &forced, now).unwrap();
+        ca.rotate_next(rotated, &forced, now).unwrap();
+        check("retired", &[(&old, false), (&new, true)]);
+        ca.rotate_back(rotated, &forced, now).unwrap();
+        check("trusted again", &[(&old, true), (&new, true)]);
+        ca.revoke(&old.serial, "key-compromise".parse().unwrap(), now)
+            .unwrap();
+        check("revoked", &[(&old, false), (&new, true)]);
+    }
+}
