@@ -4,21 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything a process should do: far more than it needs, so that a slow machine is no failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Held from fork to exec. In between, a child has every open file of this process, locks and listening sockets too.
-static SPAWNING: Mutex<()> = Mutex::new(());
-
-/// Returns when no child holds what this process has closed by now.
-pub(crate) fn wait_for_children_to_begin() {
-    drop(SPAWNING.lock().unwrap_or_else(PoisonError::into_inner));
-}
 
 /// A program as it was built with this test: `target/debug/NAME` beside `target/debug/deps/e2e-…`.
 pub(crate) fn program(name: &str) -> Command {
@@ -99,12 +90,9 @@ impl Running {
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let spawned = {
-            let _until_exec = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-            command.spawn()
-        };
-        let mut child =
-            spawned.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
         let (send, lines) = channel();
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");

@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::Role;
-use lizmon_receiver::{Config, Receiver};
+use lizmon_receiver::store::StoreError;
+use lizmon_receiver::{Config, Receiver, StartError};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::answer::{Answer, answer};
-use super::process;
+use super::process::PATIENCE;
 use super::raw::{Shown, tls_config};
 
 /// How long before now every certificate of a world is issued: tests turn the receiver's clock back by up to an hour.
@@ -54,6 +55,21 @@ impl TestClock {
     pub(crate) fn advance(&self, secs: u64) {
         self.0.fetch_add(secs, Ordering::SeqCst);
     }
+}
+
+/// Tries until it works. Between fork and exec a child of another test has a copy of every open file of this process, the
+/// last receiver's lock and socket too: what this process has closed is free a moment later.
+async fn until_free<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let attempts = async {
+        loop {
+            if let Some(done) = attempt().await {
+                return done;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let done = tokio::time::timeout(PATIENCE, attempts).await;
+    done.expect("port and data are free in time")
 }
 
 #[expect(
@@ -125,17 +141,10 @@ impl World {
 
     /// Starts a receiver where the last one was.
     pub(crate) async fn boot_on_same_port(&mut self) {
-        // The last receiver's lock and port are free once no child has a copy of them.
-        process::wait_for_children_to_begin();
         let address = ("127.0.0.1", self.port);
-        let listener = std::net::TcpListener::bind(address).expect("a free port");
+        let listener = until_free(async || std::net::TcpListener::bind(address).ok()).await;
         self.port = listener.local_addr().expect("it is bound").port();
-        let mut config = Config::new(self.trust_files(), self.data());
-        (self.edit)(&mut config);
-        let clock = self.clock.clone();
-        let receiver = Receiver::start(listener, config, Arc::new(move || clock.now()))
-            .await
-            .expect("the receiver starts");
+        let receiver = until_free(async || self.open_receiver(&listener).await).await;
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(async move {
             let shutdown = async move {
@@ -150,6 +159,18 @@ impl World {
                 .expect("the receiver ends well");
         });
         self.server = Some(Server { stop, done });
+    }
+
+    /// A receiver on this listener; `None` while its data are locked.
+    async fn open_receiver(&self, listener: &std::net::TcpListener) -> Option<Receiver> {
+        let mut config = Config::new(self.trust_files(), self.data());
+        (self.edit)(&mut config);
+        let listener = listener.try_clone().expect("a socket can be shared");
+        let clock = self.clock.clone();
+        match Receiver::start(listener, config, Arc::new(move || clock.now())).await {
+            Err(StartError::Store(StoreError::Locked { .. })) => None,
+            started => Some(started.expect("the receiver starts")),
+        }
     }
 
     /// Stops the receiver cleanly.
