@@ -26,6 +26,7 @@ use crate::audit::{Deed, Event};
 use crate::authority::{Authority, enter};
 use crate::crl::Reason;
 use crate::error::Error;
+use crate::est::NotARequest;
 use crate::key::{self, KeyError};
 use crate::ledger::{Book, Entry, State, seconds, sql};
 use crate::profile::{DAY_SECS, Profile, San};
@@ -60,6 +61,9 @@ pub struct Enrolled {
 /// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
+    /// There is no signing request.
+    #[error(transparent)]
+    Body(#[from] NotARequest),
     /// The signing request is not taken.
     #[error(transparent)]
     Request(#[from] KeyError),
@@ -179,18 +183,10 @@ impl Authority {
         let hash = hash_of(token);
         self.ledger()
             .exclusive(|book| {
-                let rows = book.tokens(name)?;
-                // Every row is compared, and each to its end.
-                let found = rows.into_iter().fold(None, |found, row| {
-                    let same = verify_slices_are_equal(&row.hash, &hash).is_ok();
-                    if same { Some(row) } else { found }
-                });
-                let Some(row) = found else {
-                    return Ok(Err(TokenFlaw::Unknown));
+                let row = match find_token(book, name, &hash, now)? {
+                    Ok(row) => row,
+                    Err(flaw) => return Ok(Err(flaw)),
                 };
-                if now >= row.expires {
-                    return Ok(Err(TokenFlaw::Ended));
-                }
                 match &row.used {
                     None => self
                         .use_token(book, &row, &key, key_hash.as_ref(), now)
@@ -200,6 +196,20 @@ impl Authority {
                 }
             })?
             .map_err(EnrolError::Token)
+    }
+
+    /// Whether there is any use in looking at what a stranger has sent.
+    pub(crate) fn check_token(
+        &self,
+        name: &NodeName,
+        token: &str,
+        now: u64,
+    ) -> Result<(), EnrolError> {
+        let hash = hash_of(token);
+        let found = self
+            .ledger()
+            .exclusive(|book| find_token(book, name, &hash, now))?;
+        found.map(drop).map_err(EnrolError::Token)
     }
 
     fn use_token(
@@ -358,6 +368,24 @@ fn hash_of(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
     hash
+}
+
+/// Of this name's tokens the one with this hash, if it has not ended. Every hash is compared, and each to its end.
+fn find_token(
+    book: &Book<'_>,
+    name: &NodeName,
+    hash: &[u8; 32],
+    now: u64,
+) -> Result<Result<TokenRow, TokenFlaw>, Error> {
+    let found = book.tokens(name)?.into_iter().fold(None, |found, row| {
+        let same = verify_slices_are_equal(&row.hash, hash).is_ok();
+        if same { Some(row) } else { found }
+    });
+    Ok(match found {
+        None => Err(TokenFlaw::Unknown),
+        Some(row) if now >= row.expires => Err(TokenFlaw::Ended),
+        Some(row) => Ok(row),
+    })
 }
 
 /// A join token as the ledger has it.

@@ -1,5 +1,7 @@
 //! Join tokens and renewals against the ledger: who gets a certificate, and who never does.
 
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use lizmon_ca::Error;
@@ -294,6 +296,74 @@ fn a_revoked_certificate_spoils_those_that_follow_it() {
             } else {
                 house.renewed(follower, NOW);
             }
+        }
+    }
+}
+
+/// Somebody renews in a tight loop while the holder is revoked: whatever comes of it, nothing is good once the revocation has
+/// returned. Several houses side by side, as most of the time goes into syncing.
+#[test]
+fn nothing_slips_past_a_revocation() {
+    const HOUSES: usize = 8;
+    const ROUNDS: usize = 125;
+    let renewed: usize = std::thread::scope(|scope| {
+        let houses: Vec<_> = (0..HOUSES)
+            .map(|_| scope.spawn(|| rounds_of_revocation(ROUNDS)))
+            .collect();
+        houses.into_iter().map(|house| house.join().unwrap()).sum()
+    });
+    println!(
+        "{} revocations, {renewed} renewals before them, none after",
+        HOUSES * ROUNDS
+    );
+}
+
+/// Returns how many renewals came before a revocation.
+fn rounds_of_revocation(rounds: usize) -> usize {
+    let house = House::new();
+    for round in 0..rounds {
+        let first = house.joined(&format!("web{round}"));
+        let (renewals, revoked) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let late = std::thread::scope(|scope| {
+            let renewing = scope.spawn(|| renew_until_refused(&house, &first, &renewals, &revoked));
+            // So that there is something in flight that could slip past.
+            while renewals.load(SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let name = &first.spiffe_id.name;
+            let done = house
+                .ca
+                .revoke_holder(Role::Node, name, Reason::Unspecified, NOW);
+            revoked.store(true, SeqCst);
+            assert!(done.unwrap().ended.len() >= 2, "round {round}");
+            renewing.join().unwrap()
+        });
+        assert!(late.is_empty(), "round {round}: {late:?}");
+    }
+    let entries = house.ca.entries().unwrap();
+    let leaves = entries.iter().filter(|entry| entry.name.starts_with("web"));
+    assert!(leaves.clone().all(|entry| !entry.is_live(NOW)));
+    leaves.filter(|entry| entry.renews.is_some()).count()
+}
+
+/// What was still given to a renewal that began after the revocation had returned.
+fn renew_until_refused(
+    house: &House,
+    first: &Enrolled,
+    renewals: &AtomicUsize,
+    revoked: &AtomicBool,
+) -> Vec<Enrolled> {
+    let (mut last, mut late) = (first.clone(), Vec::new());
+    loop {
+        let was_revoked = revoked.load(SeqCst);
+        match house.ca.renew(&identity(&last.der), &request(), NOW) {
+            Ok(next) if was_revoked => late.push(next),
+            Ok(next) => {
+                last = next;
+                renewals.fetch_add(1, SeqCst);
+            }
+            Err(_) if was_revoked => return late,
+            Err(_) => {}
         }
     }
 }

@@ -55,6 +55,7 @@ impl Refusal {
     /// What the client is told of a failure; the log hears more.
     pub(super) fn of(error: &EnrolError) -> Self {
         match error {
+            EnrolError::Body(error) => Self::BadRequest(error.to_string()),
             EnrolError::Request(error) => Self::BadRequest(error.to_string()),
             EnrolError::Token(_) => Self::Unauthorized(TOKEN_NOT_GOOD),
             EnrolError::Renewal(flaw) => Self::Forbidden(match flaw {

@@ -108,11 +108,11 @@ async fn simple_enroll(
         .map_err(Refusal::TooMany)?;
     let (name, token) = basic_credentials(&parts.headers).ok_or(Refusal::NO_TOKEN)?;
     app.rates.join_as(&name).map_err(Refusal::TooMany)?;
-    let der = est::read_request(&body).map_err(|error| Refusal::BadRequest(error.to_string()))?;
-    let now = (app.clock)();
-    let holder = name.clone();
+    let (now, holder) = ((app.clock)(), name.clone());
     let enrolled = at_the_office(&app, move |authority| {
-        authority.enrol(&holder, &token, &der, now)
+        // First the token: what a stranger has sent is not worth a look.
+        authority.check_token(&holder, &token, now)?;
+        authority.enrol(&holder, &token, &est::read_request(&body)?, now)
     })
     .await?;
     answer(&app, enrolled, address.ip(), name.as_str())
@@ -130,11 +130,11 @@ async fn simple_reenroll(
     app.rates
         .renew_as(&current.spiffe_id)
         .map_err(Refusal::TooMany)?;
-    let der = est::read_request(&body).map_err(|error| Refusal::BadRequest(error.to_string()))?;
-    let now = (app.clock)();
-    let holder = current.spiffe_id.to_string();
-    let enrolled =
-        at_the_office(&app, move |authority| authority.renew(&current, &der, now)).await?;
+    let (now, holder) = ((app.clock)(), current.spiffe_id.to_string());
+    let enrolled = at_the_office(&app, move |authority| {
+        authority.renew(&current, &est::read_request(&body)?, now)
+    })
+    .await?;
     answer(&app, enrolled, address.ip(), &holder)
 }
 

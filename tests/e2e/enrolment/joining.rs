@@ -1,0 +1,277 @@
+//! `lizctl join` and `renew`: from a bare folder to files that a monitor runs with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lizmon_protocol::name::Role;
+use rcgen::KeyPair;
+
+use super::{Office, certificate_in, id_of, join, joined, request_for, root_fingerprint, token};
+use crate::harness::World;
+use crate::harness::process::{Finished, Running, program, run};
+
+/// Off the event loop, which serves what the program asks.
+async fn ran(mut command: Command) -> Finished {
+    tokio::task::spawn_blocking(move || run(&mut command))
+        .await
+        .unwrap()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .map(|entries| {
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_becomes_files_ready_for_a_monitor() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let mut command = program("lizctl");
+    command.args(["join-token", "web1", "--ca-url", &office.base(), "--certs"]);
+    command.arg(world.certs());
+    let made = ran(command).await;
+    let fingerprint = root_fingerprint(&world);
+    for part in [&*fingerprint, &office.base(), "lizctl join ", "web1"] {
+        assert!(made.stderr.contains(part), "{part}: {}", made.stderr);
+    }
+    assert_eq!(made.stdout.lines().count(), 1, "the token alone");
+    let token = made.stdout.trim_end().to_owned();
+    assert!(!made.stderr.contains(&token), "no secret in a script's log");
+
+    let out = world.folder().join("deep/down");
+    let plain = join(&office.base(), &token, &fingerprint, &out);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 000; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    let done = ran(command).await;
+    assert!(
+        done.stderr.contains("liz-monitor --this-host web1 "),
+        "{}",
+        done.stderr
+    );
+    assert!(!done.stderr.contains(&token) && !done.stdout.contains(&token));
+    assert!(done.success().contains("node web1"));
+    assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
+    assert_eq!(mode(&out.join("web1.key")), 0o600);
+    assert_eq!(mode(&out), 0o700);
+    assert_eq!(
+        fs::read(out.join("root.crt")).unwrap(),
+        fs::read(world.root()).unwrap()
+    );
+
+    // A receiver takes it.
+    let node = joined(&world, &out, "web1");
+    let bearer = world.token(&node).await;
+    let path = format!("/api/perf/web1/{}", world.clock.now());
+    world
+        .post(&node, &bearer, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("a sample");
+
+    // The token is used up: refused, with exit code 3, and what is there is left as it is.
+    let before = fs::read(out.join("web1.crt")).unwrap();
+    let done = ran(join(&office.base(), &token, &fingerprint, &out)).await;
+    let said = done.failure(3);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("lizctl join-token"), "{said}");
+    assert_eq!(fs::read(out.join("web1.crt")).unwrap(), before);
+    assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
+
+    // From an expired or lost certificate the way back is a fresh token: the pair is replaced.
+    let done = ran(join(
+        &office.base(),
+        &super::token(&world, "web1"),
+        &fingerprint,
+        &out,
+    ))
+    .await;
+    done.success();
+    assert_ne!(fs::read(out.join("web1.crt")).unwrap(), before);
+    world.token(&joined(&world, &out, "web1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_trusted_before_the_fingerprint_fits() {
+    let (world, elsewhere) = (
+        World::without_receiver(|_| ()),
+        World::without_receiver(|_| ()),
+    );
+    let office = Office::open(&world).await;
+    let out = world.folder().join("out");
+    let good = token(&world, "web1");
+    let wrong = root_fingerprint(&elsewhere);
+    let done = ran(join(&office.base(), &good, &wrong, &out)).await;
+    let said = done.failure(1);
+    assert!(
+        said.contains(&root_fingerprint(&world)) && said.contains(&wrong),
+        "{said}"
+    );
+    assert!(files(&out).is_empty());
+    for bad in ["", "abc", &wrong[1..], &format!("{wrong}00")] {
+        let done = ran(join(&office.base(), &good, bad, &out)).await;
+        assert_eq!(done.status.code(), Some(2), "{bad}: {}", done.stderr);
+    }
+    // As OpenSSL writes it, from stdin where nobody reads it over a shoulder.
+    let openssl: Vec<String> = root_fingerprint(&world)
+        .to_uppercase()
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| String::from_utf8(pair.to_vec()).unwrap())
+        .collect();
+    let plain = join(&office.base(), "-", &openssl.join(":"), &out);
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "token=$1; shift; echo \"$token\" | \"$@\"",
+        "sh",
+        &good,
+    ]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    ran(command).await.success();
+    // Where another CA's root lies, nothing is overwritten.
+    let theirs = elsewhere.certs();
+    let done = ran(join(
+        &office.base(),
+        &token(&world, "web2"),
+        &root_fingerprint(&world),
+        &theirs,
+    ))
+    .await;
+    assert!(done.failure(1).contains("--out"), "{}", done.stderr);
+    assert!(!theirs.join("web2.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_there_and_what_is_no_token() {
+    let world = World::without_receiver(|_| ());
+    let fingerprint = root_fingerprint(&world);
+    let out = world.folder().join("out");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let good = token(&world, "web1");
+    ran(join(&url, &good, &fingerprint, &out)).await.failure(4);
+    for bad in ["x", "web1", &good[..good.len() - 1]] {
+        let done = ran(join(&url, bad, &fingerprint, &out)).await;
+        assert_eq!(done.failure(1).lines().count(), 1, "{bad}");
+    }
+}
+
+/// The answer is lost after the certificate was issued: the same command goes on with the same key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_was_cut_short_goes_on() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let (token, out) = (token(&world, "web1"), world.folder().join("out"));
+    fs::create_dir(&out).unwrap();
+    // As the first run leaves it: the key is on disk before anything is sent.
+    let key = KeyPair::generate().unwrap();
+    fs::write(out.join("web1.key.new"), key.serialize_pem()).unwrap();
+    let lost = office
+        .enroll(&world, "web1", &token, request_for(&key))
+        .await;
+    let lost = certificate_in(world.folder(), &lost);
+    let done = ran(join(
+        &office.base(),
+        &token,
+        &root_fingerprint(&world),
+        &out,
+    ))
+    .await;
+    done.success();
+    let got = joined(&world, &out, "web1").shown();
+    assert_eq!(got.chain[0], lost);
+    assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renew_replaces_the_pair() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    for (role, name) in [
+        (Role::Node, "web1"),
+        (Role::Reader, "alice"),
+        (Role::Receiver, "rx"),
+    ] {
+        let holder = world.holder(role, name);
+        let old = holder.shown();
+        let renew = || {
+            let mut command = program("lizctl");
+            command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+            command.arg(&holder.cert).arg("--key").arg(&holder.key);
+            command.arg("--ca").arg(world.root());
+            command
+        };
+        ran(renew()).await.success();
+        let new = holder.shown();
+        assert_ne!(new.chain[0], old.chain[0], "{name}");
+        assert_ne!(new.key, old.key, "a new key each time");
+        assert_eq!(new.chain.len(), 2, "with the issuing certificate");
+        assert_eq!(id_of(&new.chain[0]), id_of(&old.chain[0]));
+        assert_eq!(mode(&holder.key), 0o600);
+        // And again with what came of it.
+        ran(renew()).await.success();
+        let now = world.clock.now();
+        world
+            .ca
+            .revoke_holder(
+                role,
+                &name.parse().unwrap(),
+                lizmon_ca::crl::Reason::Unspecified,
+                now,
+            )
+            .unwrap();
+        let done = ran(renew()).await;
+        assert_eq!(done.failure(3).lines().count(), 1, "{}", done.stderr);
+    }
+}
+
+/// From a bare folder with a token to the first sample that a receiver has taken: measured, printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_token_to_the_first_sample() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let (token, out) = (token(&world, "web1"), world.folder().join("out"));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is measured and printed, nothing depends on it"
+    )]
+    let begin = std::time::Instant::now();
+    ran(join(
+        &office.base(),
+        &token,
+        &root_fingerprint(&world),
+        &out,
+    ))
+    .await
+    .success();
+    let joined_after = begin.elapsed();
+    let mut monitor = program("liz-monitor");
+    monitor.args(["--this-host", "web1", "--publish", &world.url("/api/perf")]);
+    monitor.arg("--cert").arg(out.join("web1.crt"));
+    monitor.arg("--key").arg(out.join("web1.key"));
+    monitor.arg("--ca").arg(out.join("root.crt"));
+    monitor.args(["--ca-url", &office.base()]);
+    let first = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut monitor);
+        running.wait_for("Publish was successful to");
+    });
+    first.await.unwrap();
+    let whole = begin.elapsed();
+    println!("joined after {joined_after:?}, first accepted sample after {whole:?}");
+    assert!(whole < Duration::from_secs(60), "it hangs somewhere");
+}

@@ -1,0 +1,180 @@
+//! `liz-ca` as a process.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use lizmon_protocol::name::Role;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{join, root_fingerprint, token};
+use crate::harness::World;
+use crate::harness::process::{Running, program, run};
+
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+fn liz_ca(world: &World) -> Command {
+    let mut command = program("liz-ca");
+    command.args(["--listen", "127.0.0.1:0", "--certs"]);
+    command.arg(world.certs());
+    command
+}
+
+/// Its URL, once it is ready.
+fn ready(running: &mut Running) -> String {
+    let line = running.wait_for("READY on ");
+    line.split_whitespace().last().unwrap().to_owned()
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let help = run(program("liz-ca").arg("--help")).success();
+    for flag in [
+        "listen",
+        "certs",
+        "san",
+        "name",
+        "cert",
+        "key",
+        "passphrase-file",
+        "log-format",
+    ] {
+        let twin = format!("[env: LIZMON_{}=", flag.to_uppercase().replace('-', "_"));
+        assert!(
+            help.contains(&format!("--{flag}")) && help.contains(&twin),
+            "{flag}: {help}"
+        );
+    }
+    let version = run(program("liz-ca").arg("--version")).success();
+    assert_eq!(version, format!("liz-ca {}\n", env!("CARGO_PKG_VERSION")));
+    for wrong in [
+        &["--no-such"][..],
+        &["verb"],
+        &["--cert", "x"],
+        &["--san", "a b"],
+        &["--log-format", "xml"],
+    ] {
+        let done = run(program("liz-ca").args(wrong));
+        assert_eq!(
+            (done.status.code(), &*done.stdout),
+            (Some(2), ""),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn it_joins_a_machine_and_stops_cleanly() {
+    let world = World::without_receiver(|_| ());
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut running = Running::start(&mut liz_ca(&world));
+        let url = ready(&mut running);
+        let out = world.folder().join("out");
+        run(&mut join(
+            &url,
+            &token(&world, "web1"),
+            &root_fingerprint(&world),
+            &out,
+        ))
+        .success();
+        running.signal(signal);
+        let done = running.wait_within(AT_ONCE);
+        assert!(
+            !done.stderr.contains(&root_fingerprint(&world)[..20]),
+            "{}",
+            done.stderr
+        );
+        assert_eq!(
+            done.success(),
+            "",
+            "stdout is for answers, and it gives none"
+        );
+    }
+    // The second run took the certificate of the first.
+    let own = world.ca.entries().unwrap();
+    let own = own.iter().filter(|entry| entry.profile.as_str() == "ca");
+    assert_eq!(own.count(), 1);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let world = World::without_receiver(|_| ());
+    let node = world.node("web1");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = holder.local_addr().unwrap().to_string();
+    let at = |address: &str, certs: &std::path::Path| {
+        let mut command = program("liz-ca");
+        command.args(["--listen", address, "--certs"]).arg(certs);
+        command
+    };
+    let mut of_node = liz_ca(&world);
+    of_node
+        .arg("--cert")
+        .arg(&node.cert)
+        .arg("--key")
+        .arg(&node.key);
+    let (empty, free) = (world.folder().join("empty"), "127.0.0.1:0");
+    for (mut command, part) in [
+        (at(free, &empty), "lizctl init-ca"),
+        (at(&held, &world.certs()), "--listen"),
+        (of_node, "node"),
+    ] {
+        let done = run(&mut command);
+        let said = done.failure(1);
+        assert!(said.contains(part), "{part}: {said}");
+        assert_eq!(done.stdout, "", "{part}");
+    }
+}
+
+#[test]
+fn it_shows_a_certificate_that_it_is_given() {
+    let world = World::without_receiver(|_| ());
+    let own = world.holder(Role::Ca, "front");
+    let mut command = liz_ca(&world);
+    command
+        .arg("--cert")
+        .arg(&own.cert)
+        .arg("--key")
+        .arg(&own.key);
+    let mut running = Running::start(&mut command);
+    let url = ready(&mut running);
+    let out = world.folder().join("out");
+    run(&mut join(
+        &url,
+        &token(&world, "web1"),
+        &root_fingerprint(&world),
+        &out,
+    ))
+    .success();
+    assert!(!world.certs().join("cas/liz-ca.crt").exists());
+}
+
+#[test]
+fn systemd_is_told_and_the_log_can_be_json() {
+    let world = World::without_receiver(|_| ());
+    let path = world.folder().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut command = liz_ca(&world);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .args(["--log-format", "json"]);
+    let running = Running::start(&mut command);
+    let heard = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).expect("a word in time");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    assert!(heard().contains("READY=1"));
+    running.signal(Signal::TERM);
+    assert!(heard().contains("STOPPING=1"));
+    let done = running.wait_within(AT_ONCE);
+    assert!(done.stderr.lines().count() >= 2, "{}", done.stderr);
+    for line in done.stderr.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(line["level"].is_string(), "{line}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Programs that renew by themselves, and lose nothing over it.
+
+use std::process::Command;
+use std::time::Duration;
+
+use lizmon_protocol::name::Role;
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::Office;
+use crate::crash::{receiver_command, started};
+use crate::harness::World;
+use crate::harness::process::{Running, program};
+use crate::harness::world::Holder;
+
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// A certificate that is past two thirds of its life when the world begins, and so is due: it was issued three hours ago,
+/// and ends in so many seconds.
+const DUE_SECS: u64 = 1800;
+
+fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
+    let mut command = program("liz-monitor");
+    command.args([
+        "--this-host",
+        &node.name,
+        "--publish",
+        &world.url("/api/perf"),
+    ]);
+    command
+        .arg("--cert")
+        .arg(&node.cert)
+        .arg("--key")
+        .arg(&node.key);
+    command.arg("--ca").arg(world.root());
+    command.args(["--ca-url", ca_url]);
+    command.env("RUST_LOG", "debug");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_renews_without_losing_a_sample() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let node = world.holder_for(Role::Node, "web1", DUE_SECS);
+    let old = node.shown();
+    let mut command = monitor(&world, &node, &office.base());
+    let done = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut command);
+        let said = running.wait_for("was renewed");
+        assert!(
+            said.contains("spiffe://lizmon.internal/node/web1"),
+            "{said}"
+        );
+        // The files are taken up within ten seconds, and with them a new token.
+        for _ in 0..15 {
+            running.wait_for("Publish was successful to");
+        }
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    done.await.unwrap().success();
+    let new = node.shown();
+    assert_ne!(new.chain[0], old.chain[0]);
+    assert_ne!(new.key, old.key);
+    let renewed = Holder {
+        http: world.client(Some(new), &["http/1.1"]),
+        ..node.clone()
+    };
+    let token = world.token(&renewed).await;
+    let got = world.get(&renewed, &token, "/api/delivery/web1").await;
+    let told = got.json("delivery")["producers"][0].clone();
+    assert_eq!(told["missing"], json!([]), "{told}");
+    assert!(told["received"].as_u64().unwrap() >= 15, "{told}");
+}
+
+/// While the CA is away the old certificate serves, and the log says how long yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_away_is_tried_again() {
+    let world = World::start().await;
+    let node = world.holder_for(Role::Node, "web1", DUE_SECS);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let mut command = monitor(&world, &node, &url);
+    let done = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut command);
+        let said = running.wait_for("could not be renewed");
+        assert!(said.contains("WARN") && said.contains("minutes"), "{said}");
+        running.wait_for("Publish was successful to");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    done.await.unwrap().success();
+}
+
+/// Without --ca-url nothing is renewed, and long before the end the log says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coming_end_is_complained_of() {
+    let world = World::start().await;
+    let node = world.holder_for(Role::Node, "web1", DUE_SECS);
+    let whole = monitor(&world, &node, "");
+    let mut command = program("liz-monitor");
+    let arguments: Vec<_> = whole.get_args().collect();
+    command.args(&arguments[..arguments.len() - 2]);
+    let done = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut command);
+        let said = running.wait_for("nothing renews it");
+        assert!(said.contains("WARN") && said.contains("--ca-url"), "{said}");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    done.await.unwrap().success();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_renews_and_goes_on() {
+    let mut world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let node = world.node("web1");
+    // What the receiver shows is due.
+    let due = world.holder_for(Role::Receiver, "main", DUE_SECS);
+    let old = due.shown();
+    let mut command = receiver_command(&world);
+    command.args(["--ca-url", &office.base()]);
+    let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+    let token = world.token(&node).await;
+    let running = tokio::task::spawn_blocking(move || {
+        running.wait_for("was renewed");
+        running.wait_for("reloaded");
+        running
+    });
+    let running = running.await.unwrap();
+    assert_ne!(due.shown().chain[0], old.chain[0]);
+    let server_names = |der: &[u8]| lizmon_mtls::identity::first_server_name(der);
+    assert_eq!(
+        server_names(&due.shown().chain[0]),
+        server_names(&old.chain[0])
+    );
+    // The open connection goes on, and so does the token; a new one meets the new certificate.
+    let path = format!("/api/perf/web1/{}", world.clock.now());
+    for holder in [&node, &world.node("web1")] {
+        let bearer = if holder.cert == node.cert && std::ptr::eq(holder, &node) {
+            token.clone()
+        } else {
+            world.token(holder).await
+        };
+        world
+            .post(holder, &bearer, &path, r#"{"cpu":1}"#)
+            .await
+            .no_content("a sample");
+    }
+    running.signal(Signal::TERM);
+    let ended = tokio::task::spawn_blocking(move || running.wait_within(AT_ONCE));
+    ended.await.unwrap().success();
+}
