@@ -9,6 +9,9 @@ use crate::audit::Line;
 use crate::error::Error;
 use crate::profile::Profile;
 
+/// One holder's certificates. The index knows names without their case; the second comparison is the exact one.
+const OF_HOLDER: &str = "profile = ?1 AND name = ?2 COLLATE NOCASE AND name = ?2 COLLATE BINARY";
+
 impl Book<'_> {
     /// Another spelling of this name that was issued in this role.
     pub(crate) fn case_twin(&self, role: Role, name: &NodeName) -> Result<Option<String>, Error> {
@@ -25,7 +28,7 @@ impl Book<'_> {
     /// Every live certificate of a holder.
     pub(crate) fn live(&self, role: Role, name: &NodeName, now: u64) -> Result<Vec<Entry>, Error> {
         let values = [role.as_str().to_owned(), name.to_string()];
-        let mut entries = self.entries_where("profile = ?1 AND name = ?2", values)?;
+        let mut entries = self.entries_where(OF_HOLDER, values)?;
         entries.retain(|entry| entry.is_live(now));
         Ok(entries)
     }
@@ -33,7 +36,7 @@ impl Book<'_> {
     /// Whether anything was ever issued to a holder.
     pub(crate) fn knows(&self, role: Role, name: &NodeName) -> Result<bool, Error> {
         self.run(|t| {
-            t.prepare_cached("SELECT 1 FROM certificate WHERE profile = ?1 AND name = ?2")?
+            t.prepare_cached(&format!("SELECT 1 FROM certificate WHERE {OF_HOLDER}"))?
                 .exists((role.as_str(), name.as_str()))
         })
     }

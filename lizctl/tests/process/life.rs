@@ -197,6 +197,24 @@ fn keys_under_a_passphrase() {
         let certificate = format!("certs/{key}.crt");
         let of_certificate = public(&["x509", "-in", &certificate, "-noout", "-pubkey"]);
         assert_eq!(of_key, of_certificate);
+        // And what it encrypted itself, either way, is opened here.
+        for derivation in [&["-scrypt"][..], &["-iter", "1000"]] {
+            let words = [
+                "pkcs8",
+                "-topk8",
+                "-v2",
+                "aes-256-cbc",
+                "-in",
+                &file,
+                "-out",
+                "new.key",
+            ];
+            let passes = ["-passin", "file:secret", "-passout", "pass:correct horse"];
+            public(&[&words, derivation, &passes].concat());
+            chmod(&desk.path("new.key"), 0o600);
+            std::fs::rename(desk.path("new.key"), desk.path(&file)).unwrap();
+            desk.run("issue-node web3 --passphrase-file secret").done();
+        }
         let locked = Command::new("openssl")
             .args(["pkey", "-in", &file, "-passin", "file:wrong", "-noout"])
             .current_dir(desk.dir.path())
