@@ -469,3 +469,17 @@ fn the_file_is_bounded_under_constant_load() {
         "{series} series and {producers} producers are kept"
     );
 }
+
+/// Whoever waited for the journal's end may open the folder at once.
+#[test]
+fn the_folder_is_free_when_the_journal_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..100 {
+        let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
+        let summarizer = Summarizer::open(&mut store).unwrap();
+        let (journal, thread) =
+            Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
+        drop(journal);
+        thread.join().unwrap();
+    }
+}
