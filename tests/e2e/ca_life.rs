@@ -84,6 +84,7 @@ async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
     let stdout = done.success();
     assert!(stdout.contains("revoked node gone"), "{stdout}");
     assert!(stdout.contains(" ms after this command began"), "{stdout}");
+    println!("{stdout}");
     post()
         .await
         .refused("certificate_revoked", "the open connection");
