@@ -217,6 +217,8 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
                 None => (),
                 Some(Ok(trust)) => {
                     tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
+                    // In a rotation our own certificate has to follow.
+                    see_to_it(&app).await;
                 }
                 Some(Err(error)) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "kept the certificates and revocation lists as they were");
@@ -224,15 +226,21 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
             },
             _ = upkeep.tick() => {
                 app.rates.forget_the_idle();
-                let (office, now) = (app.office.clone(), (app.clock)());
-                match blocking(move || office.upkeep(now)).await {
-                    Ok(Ok(())) => (),
-                    Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the CA's upkeep failed: it is tried again"),
-                    Err(error) => tracing::error!(%error, "the CA's upkeep failed: it is tried again"),
-                }
+                see_to_it(&app).await;
             }
         }
     }
+}
+
+async fn see_to_it(app: &App) {
+    let (office, now) = (app.office.clone(), (app.clock)());
+    let done = blocking(move || office.upkeep(now)).await;
+    let failed = match &done {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error as &dyn std::error::Error,
+        Err(error) => error,
+    };
+    tracing::error!(error = failed, "the CA's upkeep failed: it is tried again");
 }
 
 /// The ledger and the keys are worked with beside the event loop.

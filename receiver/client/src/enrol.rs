@@ -37,7 +37,7 @@ use reqwest::header::CONTENT_TYPE;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
+use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates, trust_domain};
 use self::pair::{Access, FileError, Pair, write_whole};
 use crate::client::{BaseUrl, http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
@@ -226,7 +226,10 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
     let ca = Ca::new(join.url.clone(), tls)?;
     // Again, now from one who has proven to be that root's: there may be a second root.
-    let certificates = ca.certificates().await?;
+    let mut certificates = ca.certificates().await?;
+    if !certificates.roots.contains(&pinned) {
+        certificates.roots.push(pinned);
+    }
 
     let name = join.token.name();
     let pair = Pair {
@@ -252,16 +255,7 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
         leaf => leaf?,
     };
     let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
-    let mut roots = vec![pinned];
-    roots.extend(
-        certificates
-            .roots
-            .iter()
-            .filter(|root| !roots.contains(root))
-            .cloned()
-            .collect::<Vec<_>>(),
-    );
-    let roots_changed = write_roots(&root_file, &roots)?;
+    let roots_changed = write_roots(&root_file, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
     Ok(obtained(chain, pair, root_file, roots_changed))
 }
@@ -274,6 +268,11 @@ pub async fn renew(
     now: u64,
 ) -> Result<Obtained, EnrolError> {
     let loaded = credentials.load_for_ca(now).map_err(Error::from)?;
+    let pair = Pair {
+        cert: credentials.cert.clone(),
+        key: credentials.key.clone(),
+    };
+    pair.check_writable()?;
     let ca = Ca::new(url.clone(), loaded.tls)?;
     let certificates = ca.certificates().await?;
     let key = NewKey::generate()?;
@@ -281,10 +280,6 @@ pub async fn renew(
     let chain = ca.check(&certificates, leaf, &key, now, |id| *id == loaded.identity)?;
     // First the roots: the new chain may lead to a new one.
     let roots_changed = write_roots(&credentials.ca, &certificates.roots)?;
-    let pair = Pair {
-        cert: credentials.cert.clone(),
-        key: credentials.key.clone(),
-    };
     pair.install(&pem(&chain.chain), &key.pem)?;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
 }
@@ -455,14 +450,24 @@ fn refuse_other_root(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), Enr
     }
 }
 
-/// Writes the roots, unless the file holds just them. Says whether it was written.
+/// Brings the file to these roots of one CA, and says whether that changed it. Roots of other trust domains stay: who publishes to
+/// receivers of two CAs has both in one file.
 fn write_roots(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
     let there = roots_in(path)?;
-    let same = there.len() == roots.len() && roots.iter().all(|root| there.contains(root));
+    let domains: Vec<_> = roots.iter().filter_map(|root| trust_domain(root)).collect();
+    let others = there
+        .iter()
+        .filter(|root| trust_domain(root).is_none_or(|domain| !domains.contains(&domain)));
+    let wanted: Vec<_> = roots
+        .iter()
+        .chain(others.filter(|root| !roots.contains(root)))
+        .cloned()
+        .collect();
+    let same = there.len() == wanted.len() && wanted.iter().all(|root| there.contains(root));
     if same {
         return Ok(false);
     }
-    write_whole(path, pem(roots).as_bytes(), Access::Public)?;
+    write_whole(path, pem(&wanted).as_bytes(), Access::Public)?;
     Ok(true)
 }
 
@@ -479,5 +484,59 @@ fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
             source,
         }
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, DnType, IsCa, SanType};
+
+    use super::*;
+
+    fn root(domain: &str) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if !domain.is_empty() {
+            let uri = format!("spiffe://{domain}");
+            params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+        }
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    /// Roots of our own trust domain come and go as the CA says; what is another's is another's.
+    #[test]
+    fn only_our_own_roots_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.crt");
+        let [old, new, others, foreign] = ["a.example", "a.example", "b.example", ""].map(root);
+        let cases = [
+            (vec![], vec![&old], vec![&old], true),
+            (vec![&old], vec![&old], vec![&old], false),
+            (vec![&old], vec![&old, &new], vec![&old, &new], true),
+            (vec![&new, &old], vec![&old, &new], vec![&new, &old], false),
+            (vec![&old, &new], vec![&new], vec![&new], true),
+            (
+                vec![&others, &old, &foreign],
+                vec![&new],
+                vec![&new, &others, &foreign],
+                true,
+            ),
+            (
+                vec![&others, &new, &foreign],
+                vec![&new],
+                vec![&others, &new, &foreign],
+                false,
+            ),
+        ];
+        for (at, (before, told, after, changed)) in cases.into_iter().enumerate() {
+            let own = |roots: Vec<&CertificateDer<'static>>| -> Vec<CertificateDer<'static>> {
+                roots.into_iter().cloned().collect()
+            };
+            std::fs::write(&path, pem(&own(before))).unwrap();
+            assert_eq!(write_roots(&path, &own(told)).unwrap(), changed, "{at}");
+            assert_eq!(roots_in(&path).unwrap(), own(after), "{at}");
+        }
     }
 }

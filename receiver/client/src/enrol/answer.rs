@@ -9,11 +9,11 @@ use cms::cert::CertificateChoices;
 use cms::cert::x509::der::{Decode, Encode};
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
-use lizmon_protocol::name::SpiffeId;
+use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::credentials::provider;
 use crate::verify::read_identity;
@@ -127,6 +127,20 @@ pub(crate) struct NewChain {
     pub(crate) identity: SpiffeId,
     pub(crate) not_after: u64,
     pub(crate) chain: Vec<CertificateDer<'static>>,
+}
+
+/// The trust domain that a root of a lizmon names; `None` for any other.
+pub(crate) fn trust_domain(root: &CertificateDer<'_>) -> Option<TrustDomain> {
+    let certificate = parse(root)?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix("spiffe://")?.parse().ok(),
+            _ => None,
+        })
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {

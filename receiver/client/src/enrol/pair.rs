@@ -45,7 +45,26 @@ impl Pair {
         self.stage_key(key_pem)?;
         write_whole(&self.staged_cert(), chain_pem.as_bytes(), Access::Public)?;
         rename(&self.staged_key(), &self.key)?;
-        rename(&self.staged_cert(), &self.cert)
+        match rename(&self.staged_cert(), &self.cert) {
+            // Another program that loads the pair has just settled it for us.
+            Err(_) if read_if_there(&self.cert)?.as_deref() == Some(chain_pem.as_bytes()) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Whether both could be replaced. To be asked before a certificate is: one that cannot be kept is issued for nothing.
+    pub(crate) fn check_writable(&self) -> Result<(), FileError> {
+        for path in [&self.cert, &self.key] {
+            Builder::new()
+                .prefix(".lizmon-")
+                .tempfile_in(folder_of(path))
+                .map_err(|source| FileError {
+                    action: "replace",
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+        Ok(())
     }
 
     /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
