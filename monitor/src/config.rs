@@ -301,13 +301,14 @@ mod tests {
             assert_eq!(urls, expected);
             assert_eq!(config.collect, [Metric::Cpu, Metric::Mem]);
             assert_eq!(config.interval.get(), 1);
+            assert_eq!((config.spool, config.spool_bytes_max), (None, 64 << 20));
         }
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         let url = "https://a:1/api/perf";
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 6] = [
             (&[], "--publish"),
             (&["--publish", "https://a:1"], "type https://a:1/api/perf"),
             (
@@ -316,6 +317,7 @@ mod tests {
             ),
             (&["--publish", url, "--interval", "3601"], "not in 1..=3600"),
             (&["--publish", url, "--collect", "gpu"], "gpu"),
+            (&["--publish", url, "--spool-mib", "0"], "0 is not in 1..="),
         ];
         for (flags, part) in cases {
             let error = parse(flags).unwrap_err();

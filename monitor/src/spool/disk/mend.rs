@@ -74,10 +74,10 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
         .map_err(from_io)?;
     let database = Connection::open(file)?;
     database.set_prepared_statement_cache_capacity(STATEMENTS);
+    // The folder's lock keeps others out already; so SQLite needs no shared memory, if it is told before anything else.
+    database.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     database.pragma_update(None, "cache_size", -CACHE_KIB)?;
     database.pragma_update(None, "mmap_size", 0)?;
-    // The folder's lock keeps others out already; so SQLite needs no shared memory.
-    database.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     Ok(database)
 }
 

@@ -128,6 +128,8 @@ fn nobody_else_reads_it() {
     for name in [DATABASE, LOG, LOCK] {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
+    // Memory that SQLite would share with others counts as ours.
+    assert!(!folder.join("spool.db-shm").exists());
 }
 
 #[test]
