@@ -16,13 +16,12 @@
 //! | [`renewer`] | renews for as long as a program runs |
 
 mod answer;
+mod fingerprint;
 pub mod pair;
 pub mod renewer;
 pub mod schedule;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -38,6 +37,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates, trust_domain};
+pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
 use self::pair::{Access, FileError, Pair, write_whole};
 use crate::client::{BaseUrl, http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
@@ -122,72 +122,6 @@ impl EnrolError {
     /// Whether the CA has decided: nothing that was sent can have been granted.
     fn is_decided(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if (400..500).contains(status) && *status != 408)
-    }
-}
-
-/// SHA-256 of a root's DER. Written as hex; colons and capitals, as OpenSSL has them, are read too.
-///
-/// ```
-/// use lizmon_client::enrol::Fingerprint;
-/// let plain: Fingerprint = "00ff".repeat(16).parse().unwrap();
-/// let openssl: Fingerprint = ["00:FF"; 16].join(":").parse().unwrap();
-/// assert_eq!(plain, openssl);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-/// Not one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not a fingerprint: 64 hex digits, the SHA-256 of the root's DER, as lizctl init-ca printed it"
-)]
-pub struct MalformedFingerprint;
-
-impl Fingerprint {
-    fn of(der: &[u8]) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
-        Self(bytes)
-    }
-}
-
-impl FromStr for Fingerprint {
-    type Err = MalformedFingerprint;
-
-    fn from_str(text: &str) -> Result<Self, MalformedFingerprint> {
-        let digits: Option<Vec<u8>> = text
-            .chars()
-            .filter(|character| *character != ':')
-            .map(|character| {
-                character
-                    .to_digit(16)
-                    .and_then(|digit| digit.try_into().ok())
-            })
-            .collect();
-        let digits = digits.filter(|digits| digits.len() == 64);
-        let digits = digits.ok_or(MalformedFingerprint)?;
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair[0] << 4 | pair[1];
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Several of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprints(Vec<Fingerprint>);
-
-impl fmt::Display for Fingerprints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&all.join(", "))
     }
 }
 
@@ -338,7 +272,7 @@ async fn pinned_root(
         .ok_or_else(|| EnrolError::Fingerprint {
             url: url.clone(),
             wanted,
-            found: Fingerprints(found),
+            found: Fingerprints::new(found),
         })
 }
 
