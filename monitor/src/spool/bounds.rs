@@ -9,6 +9,10 @@ const STEADY_SECS: u64 = 600;
 /// A clock that moves on by more from one sample to the next was set, or the machine slept.
 const JUMP_SECS: u64 = 7200;
 
+/// How long an ended tape is kept for what a receiver has not been told of it: as long as receivers remember its
+/// producer, for an outage may last longer than records do.
+const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
+
 /// Since when the clock has run on without a jump: one that is wrong for a moment, as after a start, makes nothing old.
 #[derive(Debug, Default)]
 pub(super) struct Steadiness {
@@ -51,9 +55,10 @@ impl<K: Keep> Spool<K> {
                 self.drop_through(at, last.seq, why::OLD);
             }
         }
+        let untold = now.saturating_sub(REPORTS_KEPT_SECS);
         for tape in &mut self.tapes {
             let is_over = tape.kind == Kind::Closed && tape.first >= tape.next;
-            if is_over && tape.newest_epoch < limit {
+            if is_over && tape.newest_epoch < untold {
                 tape.forget_reports();
             }
         }

@@ -162,6 +162,26 @@ fn what_no_receiver_would_take_goes() {
     check(&mut spool, 0, (0, 9), &[5], &[(1, 4, why::OLD)]);
 }
 
+/// Power failed in an outage of more than a day: the tape that ended there had nothing left but its reports, and was
+/// thrown away with them. The receiver never knew why those numbers were missing.
+#[test]
+fn what_an_ended_tape_gave_up_is_told_after_its_records_are_too_old() {
+    let mut spool = new();
+    push(&mut spool, [100]);
+    let producer = spool.producer();
+    let mut keep = spool.into_keep().crash(Crash::Killed, false);
+    keep.lose_note();
+    let mut spool = open(keep, limits(), 7);
+    push(&mut spool, (2000..4000).step_by(100));
+    let mut told = Vec::new();
+    while let Some(lot) = spool.lot(0, 0, 100) {
+        let dropped = lot.dropped.iter();
+        told.extend(dropped.map(|range| (lot.producer, range.from.get(), range.to.get())));
+        spool.settle(0, &lot);
+    }
+    assert!(told.contains(&(producer, 1, 1)), "{told:?}");
+}
+
 #[test]
 fn a_clock_that_jumps_makes_nothing_old_for_ten_minutes() {
     let mut spool = new();
@@ -374,6 +394,6 @@ fn tapes_are_bounded() {
     }
     // Nobody asks for them, and in the end nobody would take them.
     let mut spool = open(keep, limits(), 250);
-    push(&mut spool, [2000, 4000, 4001]);
+    push(&mut spool, [2000, 700_000, 700_700, 700_701]);
     assert_eq!(spool.tapes.len(), 1);
 }
