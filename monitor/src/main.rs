@@ -10,8 +10,9 @@ use clap::{Parser, ValueEnum};
 use lizmon_monitor::{Agent, Config, Edges, Flags};
 use lizmon_protocol::sample::ProducerId;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
 ///
@@ -110,17 +111,37 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false);
+    let log = tracing_subscriber::registry();
+    let (wanted, misread) = log_filter(std::env::var("RUST_LOG").ok().as_deref());
     match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log
+            .with(layer.with_ansi(io::stderr().is_terminal()))
+            .with(wanted)
+            .init(),
+        LogFormat::Json => log.with(layer.json()).with(wanted).init(),
     }
+    if let Some(error) = misread {
+        warn!("RUST_LOG is not understood, and left out: {error}");
+    }
+}
+
+/// Targets and levels, rather than everything that RUST_LOG can say elsewhere: the regular expressions for that are half a megabyte of
+/// program, and 0.2 MiB of memory.
+fn log_filter(asked: Option<&str>) -> (Targets, Option<String>) {
+    let asked = asked.filter(|text| !text.trim().is_empty());
+    let (targets, misread) = match asked.map(str::parse::<Targets>) {
+        None => (Targets::new(), None),
+        Some(Ok(targets)) => (targets, None),
+        Some(Err(error)) => (Targets::new(), Some(error.to_string())),
+    };
+    let targets = match targets.default_level() {
+        None => targets.with_default(LevelFilter::INFO),
+        Some(_) => targets,
+    };
+    (targets, misread)
 }
 
 #[expect(
@@ -131,4 +152,34 @@ fn since_1970() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_is_logged() {
+        let cases = [
+            (None, [true, false, true]),
+            (Some(""), [true, false, true]),
+            (Some("debug"), [true, true, true]),
+            (Some("lizmon_monitor=debug"), [true, true, true]),
+            (Some("warn,lizmon_monitor=debug"), [true, true, false]),
+            (Some("off"), [false, false, false]),
+            (Some("lizmon_monitor=loud"), [true, false, true]),
+        ];
+        for (asked, expected) in cases {
+            let (targets, misread) = log_filter(asked);
+            let logged = [
+                targets.would_enable("lizmon_monitor::agent", &Level::INFO),
+                targets.would_enable("lizmon_monitor::agent", &Level::DEBUG),
+                targets.would_enable("rustls", &Level::INFO),
+            ];
+            assert_eq!(logged, expected, "{asked:?}");
+            assert_eq!(misread.is_some(), asked == Some("lizmon_monitor=loud"));
+        }
+    }
 }
