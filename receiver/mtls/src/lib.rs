@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A client certificate is asked for, not demanded; a bad one ends the handshake. What ends or is revoked while a
-//! connection is open is found by [`Connection::peer`], which every request asks again.
+//! connection is open is found by [`connection::Connection::peer`], which every request asks again.
 //!
 //! This crate never answers HTTP and never signs anything but its own handshakes.
 
