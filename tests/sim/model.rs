@@ -1,0 +1,365 @@
+//! What should be true: a plain list of what each monitor recorded, and of which each receiver has taken what.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::sample::{BatchAnswer, ProducerId};
+use lizmon_protocol::summary::Summaries;
+use lizmon_receiver::store::record::SubmissionView;
+use lizmon_summary::TIERS;
+
+use crate::Wrong;
+use crate::monitor::RecordId;
+
+/// One record, as its monitor wrote it down.
+#[derive(Debug)]
+struct Recorded {
+    epoch: u64,
+    values: Vec<(&'static str, f64)>,
+    /// By receiver: whether it was taken.
+    is_taken: Vec<bool>,
+    /// Nobody can be blamed if it is lost: it never was anywhere but in the memory of a process that died.
+    is_excused: bool,
+}
+
+/// Everything about one host.
+#[derive(Debug, Default)]
+pub(crate) struct HostModel {
+    records: BTreeMap<RecordId, Recorded>,
+}
+
+/// What is known of a sample without a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It was sent; nobody was told what came of it.
+    Sent,
+    /// It was taken, and must be there.
+    Taken,
+    /// It was not there when it was looked for last, and must not come any more.
+    Gone,
+}
+
+/// By monitor.
+#[derive(Debug)]
+pub(crate) struct Model {
+    hosts: Vec<HostModel>,
+    receivers: usize,
+    /// By receiver: the labels of samples without a number that it has, as far as is known.
+    unnumbered: Vec<HashMap<String, (u64, Known)>>,
+    /// Records that a crash left on a receiver's disk though nobody had been told that they were taken.
+    pub(crate) found_after_crash: u64,
+}
+
+impl Model {
+    pub(crate) fn new(monitors: usize, receivers: usize) -> Self {
+        Self {
+            hosts: (0..monitors).map(|_| HostModel::default()).collect(),
+            receivers,
+            unnumbered: vec![HashMap::new(); receivers],
+            found_after_crash: 0,
+        }
+    }
+
+    /// A monitor has recorded something under this number.
+    pub(crate) fn record(
+        &mut self,
+        monitor: usize,
+        id: RecordId,
+        epoch: u64,
+        values: Vec<(&'static str, f64)>,
+    ) -> Result<(), Wrong> {
+        let recorded = Recorded {
+            epoch,
+            values,
+            is_taken: vec![false; self.receivers],
+            is_excused: false,
+        };
+        match self.hosts[monitor].records.insert(id, recorded) {
+            None => Ok(()),
+            Some(_) => Err(Wrong(format!(
+                "monitor {monitor} gave the number {} a second time",
+                id.1
+            ))),
+        }
+    }
+
+    /// These may be lost.
+    pub(crate) fn excuse(&mut self, monitor: usize, ids: &[RecordId]) {
+        for id in ids {
+            if let Some(record) = self.hosts[monitor].records.get_mut(id) {
+                record.is_excused = true;
+            }
+        }
+    }
+
+    /// How many records there are.
+    pub(crate) fn records(&self) -> u64 {
+        self.hosts
+            .iter()
+            .map(|host| host.records.len() as u64)
+            .sum()
+    }
+
+    /// A receiver has answered a submission with success.
+    pub(crate) fn take(
+        &mut self,
+        monitor: usize,
+        receiver: usize,
+        submission: &SubmissionView<'_>,
+        answer: BatchAnswer,
+    ) -> Result<(), Wrong> {
+        let mut expected = BatchAnswer {
+            accepted: 0,
+            duplicate: 0,
+        };
+        for record in submission.records() {
+            let Some(id) = submission.producer.zip(record.seq.map(|seq| seq.get())) else {
+                return Err(Wrong(format!(
+                    "monitor {monitor} sent a record without a number"
+                )));
+            };
+            let Some(known) = self.hosts[monitor].records.get_mut(&id) else {
+                return Err(Wrong(format!(
+                    "monitor {monitor} sent {id:?}, which it never recorded"
+                )));
+            };
+            let values: Vec<_> = record.values().collect();
+            if known.epoch != record.epoch || known.values != values {
+                return Err(Wrong(format!(
+                    "monitor {monitor} sent {id:?} with other contents than it recorded"
+                )));
+            }
+            let is_taken = &mut known.is_taken[receiver];
+            if *is_taken {
+                expected.duplicate += 1;
+            } else {
+                expected.accepted += 1;
+                *is_taken = true;
+            }
+        }
+        if answer == expected {
+            Ok(())
+        } else {
+            Err(Wrong(format!(
+                "receiver {receiver} answered {answer:?} to monitor {monitor}, the model says {expected:?}"
+            )))
+        }
+    }
+
+    /// A sample without a number goes to a receiver, under a label that no other has.
+    pub(crate) fn send_unnumbered(&mut self, receiver: usize, label: String, epoch: u64) {
+        self.unnumbered[receiver].insert(label, (epoch, Known::Sent));
+    }
+
+    /// It was taken.
+    pub(crate) fn take_unnumbered(&mut self, receiver: usize, submission: &SubmissionView<'_>) {
+        for record in submission.records() {
+            for (label, _) in record.values() {
+                let known = (record.epoch, Known::Taken);
+                self.unnumbered[receiver].insert(label.to_owned(), known);
+            }
+        }
+    }
+
+    /// Samples without a number are counted once if anybody was told so, and at most once otherwise. `is_settled`:
+    /// whether nothing of them is under way.
+    pub(crate) fn check_unnumbered(
+        &mut self,
+        receiver: usize,
+        told: &Summaries,
+        now: u64,
+        is_settled: bool,
+    ) -> Result<(), Wrong> {
+        let oldest = TIERS.iter().map(|tier| tier.window_start(now)).min();
+        self.unnumbered[receiver].retain(|_, (epoch, _)| Some(*epoch) > oldest);
+        for (label, (_, known)) in &mut self.unnumbered[receiver] {
+            let name = format!("summary:by-hour:{label}");
+            let averages = told.get(&name).map_or(&[][..], |told| &told.averages);
+            let count: u64 = averages.iter().map(|average| average.num_samples).sum();
+            match (*known, count) {
+                (Known::Taken, 1) | (Known::Sent | Known::Gone, 0) => (),
+                (Known::Sent, 1) => *known = Known::Taken,
+                _ => {
+                    return Err(Wrong(format!(
+                        "receiver {receiver} counts {label}, which is {known:?}, {count} times"
+                    )));
+                }
+            }
+            if is_settled && *known == Known::Sent {
+                *known = Known::Gone;
+            }
+        }
+        Ok(())
+    }
+
+    /// A receiver has started again with these numbers of one host: what it had taken must be there, and what it has
+    /// beyond that came from a write nobody had been told the end of.
+    pub(crate) fn reconcile(
+        &mut self,
+        monitor: usize,
+        receiver: usize,
+        held: &HashMap<ProducerId, Vec<(u64, u64)>>,
+    ) -> Result<(), Wrong> {
+        let host = &mut self.hosts[monitor];
+        for (producer, ranges) in held {
+            for seq in ranges.iter().flat_map(|(from, to)| *from..=*to) {
+                let Some(record) = host.records.get_mut(&(*producer, seq)) else {
+                    return Err(Wrong(format!(
+                        "receiver {receiver} has number {seq} of monitor {monitor}, which was never recorded"
+                    )));
+                };
+                if !std::mem::replace(&mut record.is_taken[receiver], true) {
+                    self.found_after_crash += 1;
+                }
+            }
+        }
+        for ((producer, seq), record) in &self.hosts[monitor].records {
+            let is_there = held
+                .get(producer)
+                .is_some_and(|ranges| ranges.iter().any(|(from, to)| (from..=to).contains(&seq)));
+            if record.is_taken[receiver] && !is_there {
+                return Err(Wrong(format!(
+                    "receiver {receiver} had taken number {seq} of monitor {monitor}, and has it no more"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares summaries with those of all that was taken: count, least and greatest exactly, the mean to a cent.
+    pub(crate) fn check_summaries(
+        &self,
+        monitor: usize,
+        receiver: usize,
+        told: &Summaries,
+        now: u64,
+    ) -> Result<(), Wrong> {
+        let expected = self.expected(monitor, receiver, now);
+        let told: BTreeMap<_, _> = told
+            .iter()
+            .flat_map(|(name, summary)| {
+                summary.averages.iter().map(move |a| {
+                    let interval = (name.clone(), a.start_sec);
+                    (interval, (a.num_samples, a.min, a.max, a.avg))
+                })
+            })
+            .collect();
+        for (interval, (count, min, max, avg)) in &expected {
+            let same = told.get(interval).is_some_and(|(c, lo, hi, mean)| {
+                (c, lo, hi) == (count, min, max) && (mean - avg).abs() <= 0.01
+            });
+            if !same {
+                return Err(Wrong(format!(
+                    "receiver {receiver} says {:?} of monitor {monitor}'s {interval:?}, the model {:?}",
+                    told.get(interval),
+                    (count, min, max, avg)
+                )));
+            }
+        }
+        match told
+            .keys()
+            .find(|interval| !expected.contains_key(*interval))
+        {
+            None => Ok(()),
+            Some(interval) => Err(Wrong(format!(
+                "receiver {receiver} has {interval:?} of monitor {monitor}, the model has not"
+            ))),
+        }
+    }
+
+    fn expected(
+        &self,
+        monitor: usize,
+        receiver: usize,
+        now: u64,
+    ) -> BTreeMap<(String, u64), (u64, f64, f64, f64)> {
+        let mut values = BTreeMap::<(String, u64), Vec<f64>>::new();
+        for tier in &TIERS {
+            let mut by_label = BTreeMap::<&str, BTreeMap<u64, Vec<f64>>>::new();
+            let start = tier.window_start(now);
+            let records = self.hosts[monitor].records.values();
+            for record in records.filter(|r| r.is_taken[receiver] && r.epoch > start) {
+                let interval = (record.epoch - 1) / tier.width_secs * tier.width_secs;
+                for (label, value) in &record.values {
+                    let intervals = by_label.entry(label).or_default();
+                    intervals.entry(interval).or_default().push(*value);
+                }
+            }
+            for (label, intervals) in by_label {
+                let name = format!("summary:{}:{label}", tier.name);
+                let newest = intervals.into_iter().rev().take(tier.given_max);
+                values.extend(newest.map(|(at, values)| ((name.clone(), at), values)));
+            }
+        }
+        values
+            .into_iter()
+            .map(|(interval, values)| {
+                let count = values.len() as u64;
+                let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+                let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let mean = values.iter().sum::<f64>() / count as f64;
+                (interval, (count, min, max, mean))
+            })
+            .collect()
+    }
+
+    /// At the end every record was taken, or its monitor gave it up and has told the receiver so; and the receiver
+    /// misses nothing.
+    pub(crate) fn check_fates(
+        &self,
+        monitor: usize,
+        receiver: usize,
+        delivery: &Delivery,
+        may_be_dropped: impl Fn(&str) -> bool,
+    ) -> Result<Fates, Wrong> {
+        let told: HashMap<_, _> = delivery
+            .producers
+            .iter()
+            .map(|told| (told.producer, told))
+            .collect();
+        let mut fates = Fates::default();
+        for ((producer, seq), record) in &self.hosts[monitor].records {
+            let told = told.get(producer);
+            let why = told.and_then(|told| {
+                let mut dropped = told.dropped.iter();
+                let range = dropped.find(|(from, to, _)| (from..=to).contains(&seq))?;
+                Some(range.2.as_str())
+            });
+            if let Some(why) = why.filter(|why| !may_be_dropped(why)) {
+                return Err(Wrong(format!(
+                    "monitor {monitor} dropped number {seq} (epoch {}) without need, as {why}",
+                    record.epoch
+                )));
+            }
+            let is_dropped = why.is_some();
+            let is_missing = told.is_some_and(|told| {
+                let mut missing = told.missing.iter();
+                missing.any(|(from, to)| (from..=to).contains(&seq))
+            });
+            let is_taken = record.is_taken[receiver];
+            if is_taken && is_missing {
+                return Err(Wrong(format!(
+                    "receiver {receiver} has taken number {seq} of monitor {monitor}, and misses it"
+                )));
+            }
+            if !is_taken && !is_dropped && !record.is_excused {
+                return Err(Wrong(format!(
+                    "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither taken nor told to be dropped",
+                    record.epoch
+                )));
+            }
+            fates.taken += u64::from(is_taken);
+            fates.dropped += u64::from(!is_taken && is_dropped);
+            fates.excused += u64::from(!is_taken && !is_dropped);
+        }
+        Ok(fates)
+    }
+}
+
+/// What became of one monitor's records at one receiver.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Fates {
+    pub(crate) taken: u64,
+    pub(crate) dropped: u64,
+    pub(crate) excused: u64,
+}

@@ -1,0 +1,274 @@
+//! A monitor in the simulation: all of it but the measuring and the sending.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use lizmon_client::{BaseUrl, Error, Obstacle};
+use lizmon_monitor::dispatch::{Dispatch, Next};
+use lizmon_monitor::spool::memory::{Crash, Faults, Memory};
+use lizmon_monitor::spool::{Keep, Limits, Lot, Spool};
+use lizmon_protocol::name::Label;
+use lizmon_protocol::problem::Problem;
+use lizmon_protocol::sample::{
+    Batch, BatchAnswer, Epoch, IdempotencyKey, ProducerId, SampleSet, Value,
+};
+
+use crate::wire::{Answer, Request, Target};
+
+/// Who numbered a record, and its number.
+pub(crate) type RecordId = (ProducerId, u64);
+
+/// One machine's monitor, dead or alive, and its disk.
+pub(crate) struct Monitor {
+    state: State,
+    urls: Vec<String>,
+    limits: Limits,
+    /// Where producers come from.
+    producers: Arc<Mutex<Rng>>,
+    faults: Faults,
+    /// What the disk held once the process had started.
+    at_start: Memory,
+    /// Recorded since then.
+    since_start: Vec<RecordId>,
+    /// Of those, what stands in memory alone, and nowhere that it ever was.
+    in_memory_alone: Vec<RecordId>,
+}
+
+enum State {
+    Alive(Box<Dispatch<Memory>>),
+    Dead(Box<Memory>),
+}
+
+/// What happens to the disk of a process that dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// It was asked to, and wrote everything down.
+    Stopped,
+    /// kill -9.
+    Killed,
+    /// What was not synced is gone.
+    PowerFailed,
+    /// A record is damaged as well.
+    RecordDamaged,
+    /// The database comes back as it was once the process had started; the note is apart.
+    RolledBack,
+    /// The note is gone.
+    NoteLost,
+}
+
+impl Monitor {
+    pub(crate) fn new(limits: Limits, receivers: usize, rng: Rng) -> Self {
+        Self {
+            state: State::Dead(Box::default()),
+            urls: (0..receivers)
+                .map(|at| format!("https://r{at}:8443/api/perf"))
+                .collect(),
+            limits,
+            producers: Arc::new(Mutex::new(rng)),
+            faults: Faults::default(),
+            at_start: Memory::default(),
+            since_start: Vec::new(),
+            in_memory_alone: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.state, State::Alive(_))
+    }
+
+    fn alive(&mut self) -> Option<&mut Dispatch<Memory>> {
+        match &mut self.state {
+            State::Alive(dispatch) => Some(dispatch),
+            State::Dead(_) => None,
+        }
+    }
+
+    /// Starts with what the disk has. Nothing if it is up already.
+    pub(crate) fn start(&mut self) {
+        let State::Dead(keep) = &mut self.state else {
+            return;
+        };
+        let keep = std::mem::take(&mut **keep);
+        self.since_start.clear();
+        self.in_memory_alone.clear();
+        let producers = self.producers.clone();
+        let new_producer = move || {
+            let id: u128 = producers.lock().unwrap().u128(..);
+            ProducerId::from_bytes(id.to_le_bytes())
+        };
+        let spool = Spool::open(keep, self.urls.clone(), self.limits, new_producer).unwrap();
+        // Not older than this: what a start finds missing it writes down, and no disk is damaged twice in a minute.
+        self.at_start = spool.keep().clone();
+        let mut dispatch = Dispatch::new(spool);
+        dispatch.spool_mut().keep_mut().set_faults(self.faults);
+        self.state = State::Alive(Box::new(dispatch));
+    }
+
+    /// The process ends. Which records nobody can be blamed for if they are lost.
+    pub(crate) fn die(&mut self, death: Death, rng: &mut Rng) -> Vec<RecordId> {
+        let State::Alive(dispatch) = &mut self.state else {
+            return Vec::new();
+        };
+        if death == Death::Stopped {
+            let _or_as_if_killed = dispatch.close();
+        }
+        let noted = dispatch.spool().producer();
+        let State::Alive(dispatch) =
+            std::mem::replace(&mut self.state, State::Dead(Box::default()))
+        else {
+            return Vec::new();
+        };
+        let crash = match death {
+            Death::PowerFailed => Crash::PowerFailed,
+            _ => Crash::Killed,
+        };
+        let mut keep = dispatch.into_keep().crash(crash, rng.bool());
+        let mut excused = std::mem::take(&mut self.in_memory_alone);
+        match death {
+            Death::RecordDamaged => {
+                if let Some((producer, seq)) = rng.choice(&self.since_start) {
+                    keep.damage(*producer, *seq);
+                }
+            }
+            Death::RolledBack => {
+                keep.roll_back(&self.at_start);
+                // The note tells of the last producer only.
+                let others = self.since_start.iter().filter(|id| id.0 != noted);
+                excused.extend(others);
+            }
+            Death::NoteLost => {
+                // Of what the disk had not taken, only the note knew.
+                let mut is_held = |(producer, seq): &RecordId| {
+                    let read = keep.read(*producer, *seq, *seq, 1);
+                    read.is_ok_and(|kept| !kept.is_empty())
+                };
+                let unknown: Vec<_> = self.since_start.drain(..).collect();
+                excused.extend(unknown.into_iter().filter(|id| !is_held(id)));
+                keep.lose_note();
+            }
+            Death::Stopped | Death::Killed | Death::PowerFailed => (),
+        }
+        self.state = State::Dead(Box::new(keep));
+        excused
+    }
+
+    /// What the disk refuses from now on.
+    pub(crate) fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+        if let Some(dispatch) = self.alive() {
+            dispatch.spool_mut().keep_mut().set_faults(faults);
+        }
+    }
+
+    pub(crate) fn record(
+        &mut self,
+        epoch: Epoch,
+        values: &[(&'static str, f64)],
+        now: Duration,
+    ) -> Option<RecordId> {
+        let values = values
+            .iter()
+            .map(|(label, value)| (Label::new(*label).unwrap(), Value::new(*value).unwrap()));
+        let values = SampleSet::new(values.collect());
+        let dispatch = self.alive()?;
+        let key = dispatch.sampled(epoch, &values, now)?;
+        let open = dispatch.spool().producer();
+        let id = (key.producer, key.seq.get());
+        self.since_start.push(id);
+        if key.producer != open {
+            self.in_memory_alone.push(id);
+        }
+        Some(id)
+    }
+
+    /// What to do for a receiver now; nothing if it is dead.
+    pub(crate) fn next(&mut self, receiver: usize, now: Duration) -> Next {
+        self.alive()
+            .map_or(Next::Idle, |dispatch| dispatch.next(receiver, now))
+    }
+
+    /// An answer has come, or will never come. `times` are our clock's, of sending and of this moment.
+    pub(crate) fn done(
+        &mut self,
+        receiver: usize,
+        lot: &Lot,
+        answer: &Result<Answer, Obstacle>,
+        times: (Duration, Duration),
+        chance: f64,
+    ) {
+        let url: BaseUrl = "https://r:8443".parse().unwrap();
+        let Some(dispatch) = self.alive() else {
+            return;
+        };
+        let (sent, now) = times;
+        if let Ok(answer) = answer {
+            let _told = dispatch.heard_clock(receiver, answer.date, sent, now);
+        }
+        let result = match answer {
+            Ok(answer) if answer.status == 204 => Ok(()),
+            Ok(answer) if answer.status == 200 => {
+                let told: BatchAnswer = serde_json::from_slice(&answer.body).unwrap();
+                assert_eq!(told.accepted + told.duplicate, lot.records.len() as u64);
+                Ok(())
+            }
+            Ok(answer) => Err(Error::Refused {
+                url,
+                status: answer.status,
+                problem: serde_json::from_slice::<Problem>(&answer.body)
+                    .ok()
+                    .map(Box::new),
+                retry_after: answer.retry_after.map(Duration::from_secs),
+            }),
+            Err(obstacle) => Err(Error::Unreachable {
+                url,
+                obstacle: *obstacle,
+                cause: "simulated".into(),
+            }),
+        };
+        let _done = dispatch.done(receiver, lot, result.as_ref().copied(), now, chance);
+    }
+
+    /// Whether everything is delivered or given up, and every receiver has been told.
+    pub(crate) fn is_done(&mut self, now: Duration) -> bool {
+        let receivers = self.urls.len();
+        self.alive().is_some_and(|dispatch| {
+            dispatch.pending_max() == 0
+                && (0..receivers).all(|at| dispatch.next(at, now) == Next::Idle)
+        })
+    }
+
+    /// Writes what it says, for whoever reads a run.
+    pub(crate) fn events(&mut self) -> Vec<String> {
+        self.alive().map_or_else(Vec::new, |dispatch| {
+            let events = dispatch.spool_mut().take_events();
+            events.iter().map(|event| format!("{event:?}")).collect()
+        })
+    }
+}
+
+/// One record by itself goes with a key, several or reports as a batch: as the agent does it.
+pub(crate) fn encode(lot: &Lot) -> Request {
+    if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
+        let key = IdempotencyKey {
+            producer: lot.producer,
+            seq: record.seq,
+        };
+        return Request {
+            target: Target::Single {
+                epoch: record.epoch,
+                key: key.to_string(),
+            },
+            body: serde_json::to_vec(&record.values).unwrap(),
+        };
+    }
+    let batch = Batch {
+        producer: lot.producer,
+        records: lot.records.clone(),
+        dropped: lot.dropped.clone(),
+    };
+    Request {
+        target: Target::Batch,
+        body: serde_json::to_vec(&batch).unwrap(),
+    }
+}

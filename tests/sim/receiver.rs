@@ -1,0 +1,278 @@
+//! A receiver in the simulation: everything it is made of but sockets, threads and SQLite.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt as _;
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::sample::{BatchAnswer, ProducerId};
+use lizmon_protocol::summary::Summaries;
+use lizmon_protocol::token::{Claims, Confirmation, Scopes};
+use lizmon_receiver::authorize::Caller;
+use lizmon_receiver::journal::Committer;
+use lizmon_receiver::problem::Rejection;
+use lizmon_receiver::store::StoreError;
+use lizmon_receiver::store::memory::{Disk, MemoryStore};
+use lizmon_receiver::store::record::Submission;
+use lizmon_receiver::summarize::Summarizer;
+use lizmon_receiver::{ingest, query};
+
+use crate::wire::{Answer, Request, Target};
+
+/// How many requests wait at most; in the simulation few, so that it happens.
+const QUEUE_MAX: usize = 8;
+
+/// Whoever a monitor proves to be by certificate and token.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    identity: Identity,
+    claims: Claims,
+}
+
+impl Node {
+    pub(crate) fn new(name: String) -> Self {
+        let identity = Identity {
+            spiffe_id: format!("spiffe://lizmon.internal/node/{name}")
+                .parse()
+                .unwrap(),
+            serial: Box::new([1]),
+            issuer: Box::new([]),
+            thumbprint: [7; 32],
+            not_before: 0,
+            not_after: u64::MAX / 2,
+        };
+        let claims = Claims {
+            iss: String::new(),
+            aud: String::new(),
+            sub: identity.spiffe_id.name.clone(),
+            client_id: identity.spiffe_id.clone(),
+            scope: Scopes::of(identity.spiffe_id.role),
+            iat: 0,
+            nbf: 0,
+            exp: u64::MAX / 2,
+            jti: String::new(),
+            cnf: Confirmation {
+                x5t_s256: URL_SAFE_NO_PAD.encode(identity.thumbprint),
+            },
+        };
+        Self {
+            name,
+            identity,
+            claims,
+        }
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        Caller::new(&self.identity, &self.claims).unwrap()
+    }
+}
+
+/// A request that waits for the journal.
+pub(crate) struct Waiting {
+    /// Whatever the caller knows it by.
+    pub(crate) id: u64,
+    /// Which monitor sent it; none if it was somebody else.
+    pub(crate) monitor: Option<usize>,
+    pub(crate) submission: Submission,
+    is_single: bool,
+    now: u64,
+}
+
+/// What came of one.
+pub(crate) struct Judged {
+    pub(crate) waiting: Waiting,
+    pub(crate) result: Result<BatchAnswer, Rejection>,
+}
+
+impl Judged {
+    pub(crate) fn answer(self, date: u64) -> Answer {
+        match self.result {
+            Ok(_) if self.waiting.is_single => Answer {
+                status: 204,
+                retry_after: None,
+                date,
+                body: Vec::new(),
+            },
+            Ok(answer) => Answer {
+                status: 200,
+                retry_after: None,
+                date,
+                body: serde_json::to_vec(&answer).unwrap(),
+            },
+            Err(rejection) => refusal(rejection, date),
+        }
+    }
+}
+
+pub(crate) struct Receiver {
+    pub(crate) disk: Disk,
+    committer: Option<Committer>,
+    waiting: Vec<Waiting>,
+    pub(crate) is_busy: bool,
+    /// Which start of it this is: what an earlier one was to do is not done.
+    pub(crate) life: u64,
+}
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        Self {
+            disk: Disk::default(),
+            committer: None,
+            waiting: Vec::new(),
+            is_busy: false,
+            life: 0,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.committer.is_some()
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn start(&mut self, now: u64) -> Result<(), StoreError> {
+        let mut store = MemoryStore::open(self.disk.clone());
+        let summarizer = Summarizer::open(&mut store)?;
+        self.committer = Some(Committer::new(Box::new(store), summarizer, now));
+        Ok(())
+    }
+
+    /// The process is gone, with everything that waited.
+    pub(crate) fn crash(&mut self, is_unsynced_there: bool) {
+        self.committer = None;
+        self.waiting.clear();
+        self.life += 1;
+        self.disk.crash(is_unsynced_there);
+    }
+
+    /// SIGTERM: what waits has been taken, then everything is committed.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut committer) = self.committer.take() {
+            let _it_is_in_the_journal = committer.finish();
+        }
+        self.waiting.clear();
+        self.life += 1;
+        self.disk.crash(false);
+    }
+
+    /// Takes a request up to the journal's queue. Says whether the journal has to be woken, or the answer.
+    pub(crate) fn accept(
+        &mut self,
+        id: u64,
+        monitor: Option<usize>,
+        node: &Node,
+        request: &Request,
+        now: u64,
+    ) -> Result<bool, Answer> {
+        if self.is_busy || self.waiting.len() >= QUEUE_MAX {
+            return Err(refusal(Code::Overloaded.into(), now));
+        }
+        let submission =
+            submission(node, request, now).map_err(|rejection| refusal(rejection, now))?;
+        self.waiting.push(Waiting {
+            id,
+            monitor,
+            submission,
+            is_single: !matches!(request.target, Target::Batch),
+            now,
+        });
+        Ok(self.waiting.len() == 1)
+    }
+
+    /// Takes all that waits as one group.
+    pub(crate) fn take(&mut self) -> Vec<Judged> {
+        let Some(committer) = &mut self.committer else {
+            return Vec::new();
+        };
+        let group = std::mem::take(&mut self.waiting);
+        let requests = group.iter().map(|w| (&w.submission, w.now));
+        let results = committer.take(requests);
+        group
+            .into_iter()
+            .zip(results)
+            .map(|(waiting, result)| Judged { waiting, result })
+            .collect()
+    }
+
+    pub(crate) fn upkeep(&mut self, now: u64) {
+        if let Some(committer) = &mut self.committer {
+            committer.upkeep(now);
+        }
+    }
+
+    pub(crate) fn summaries(&self, node: &Node, now: u64) -> Summaries {
+        self.read(|committer| {
+            let permit = node.caller().read_host(&node.name).unwrap();
+            query::summaries(&permit, &committer.summarizer().summaries(), "", now)
+        })
+        .unwrap_or_default()
+    }
+
+    pub(crate) fn delivery(&self, node: &Node) -> Option<Delivery> {
+        self.read(|committer| {
+            let permit = node.caller().read_host(&node.name).unwrap();
+            query::delivery(&permit, &committer.summarizer().summaries())
+        })
+    }
+
+    /// The numbers it has of a host, by producer.
+    pub(crate) fn held(&self, node: &Node) -> HashMap<ProducerId, Vec<(u64, u64)>> {
+        self.read(|committer| {
+            let summaries = committer.summarizer().summaries();
+            let hosts = summaries.shard_with(&node.name);
+            let host = hosts.get(&*node.name)?;
+            let sets = host.producers.iter();
+            Some(
+                sets.map(|(id, producer)| (*id, producer.set.ranges().to_vec()))
+                    .collect(),
+            )
+        })
+        .unwrap_or_default()
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Committer) -> Option<T>) -> Option<T> {
+        read(self.committer.as_ref()?)
+    }
+}
+
+fn submission(node: &Node, request: &Request, now: u64) -> Result<Submission, Rejection> {
+    let permit = node.caller().ingest(&node.name)?;
+    match &request.target {
+        Target::Batch => ingest::batch(permit, &request.body, now),
+        Target::Single { epoch, key } => {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_str(&format!("\"{key}\"")).unwrap();
+            headers.insert("idempotency-key", value);
+            let key = ingest::idempotency_key(&headers)?;
+            ingest::single(permit, *epoch, key, &request.body, now)
+        }
+        Target::Unnumbered { epoch } => ingest::single(permit, *epoch, None, &request.body, now),
+    }
+}
+
+/// As it goes over the wire.
+fn refusal(rejection: Rejection, date: u64) -> Answer {
+    let response = axum::response::IntoResponse::into_response(rejection);
+    let retry_after = response.headers().get(http::header::RETRY_AFTER);
+    Answer {
+        status: response.status().as_u16(),
+        retry_after: retry_after.map(|secs| secs.to_str().unwrap().parse().unwrap()),
+        date,
+        body: response
+            .into_body()
+            .collect()
+            .now_or_never()
+            .unwrap()
+            .unwrap()
+            .to_bytes()
+            .to_vec(),
+    }
+}

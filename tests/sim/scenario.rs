@@ -1,0 +1,317 @@
+//! What a seed stands for: how long, how many, and everything that goes wrong.
+
+use fastrand::Rng;
+use lizmon_monitor::spool::memory::Faults;
+use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, TAPES_MAX, why};
+use lizmon_protocol::problem::Code;
+
+/// Seconds of virtual time that nothing is sampled any more, at the end, so that everything can be delivered.
+pub(crate) const DRAIN_SECS_MAX: u64 = 4 * 3_600;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
+
+/// The shape of a run; the seed decides the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Minutes at one record a second, everything goes wrong a little.
+    Bustle,
+    /// Both ends die every few seconds.
+    CrashStorm,
+    /// Disks are full and receivers busy for most of the time.
+    Brim,
+    /// Hours at a slow pace, cut off for some of them.
+    Hours,
+    /// Nobody reaches anybody for a day, and both ends crash meanwhile.
+    DayOutage,
+}
+
+impl Kind {
+    /// The kind of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "bustle" => Some(Self::Bustle),
+            "crash-storm" => Some(Self::CrashStorm),
+            "brim" => Some(Self::Brim),
+            "hours" => Some(Self::Hours),
+            "day-outage" => Some(Self::DayOutage),
+            _ => None,
+        }
+    }
+
+    /// Most seeds are short; one in sixteen is a whole day without a network.
+    pub(crate) fn of(seed: u64) -> Self {
+        match seed % 16 {
+            0 | 3 | 8 | 10 | 13 => Self::Bustle,
+            1 | 5 | 9 | 11 => Self::CrashStorm,
+            2 | 6 | 14 | 15 => Self::Brim,
+            4 | 12 => Self::Hours,
+            _ => Self::DayOutage,
+        }
+    }
+}
+
+/// Something that lasts: seconds from the start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// A cut between one monitor, or all, and one receiver, or all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    pub(crate) monitor: Option<usize>,
+    pub(crate) receiver: Option<usize>,
+    pub(crate) span: Span,
+    /// Whether a connection is refused at once, rather than to vanish until the timeout.
+    pub(crate) is_refused: bool,
+}
+
+/// Chances are per event, from 0 to 1.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) kind: Kind,
+    pub(crate) monitors: usize,
+    pub(crate) receivers: usize,
+    pub(crate) sampling_secs: u64,
+    pub(crate) interval_secs: u32,
+    pub(crate) labels: usize,
+    /// How long a message usually takes at most, and how often one takes up to a minute.
+    pub(crate) latency_ms_max: u64,
+    pub(crate) late: f64,
+    pub(crate) lost: f64,
+    pub(crate) duplicated: f64,
+    /// How often a write fails, fails unsynced, or kills the process.
+    pub(crate) write_fails: f64,
+    pub(crate) write_unsynced: f64,
+    pub(crate) write_crashes: f64,
+    /// Whether the receiver dies between counting and answering.
+    pub(crate) answer_crashes: f64,
+    /// Mean seconds between crashes out of the blue; 0 for none.
+    pub(crate) receiver_crash_every: u64,
+    pub(crate) monitor_crash_every: u64,
+    pub(crate) down_secs_max: u64,
+    pub(crate) upkeep_every: u64,
+    pub(crate) cuts: Vec<Cut>,
+    /// When a receiver's disk is full, and when it answers everything with 503.
+    pub(crate) full: Vec<(usize, Span)>,
+    pub(crate) busy: Vec<(usize, Span)>,
+    /// When a monitor's disk takes no records, or not even a note, or gives nothing.
+    pub(crate) monitor_disk: Vec<(usize, Span, Faults)>,
+    /// How much a monitor's spool holds.
+    pub(crate) spool: Limits,
+    /// How often a dead monitor's disk has lost something.
+    pub(crate) disk_damaged: f64,
+    /// By how many milliseconds a monitor's clock is wrong from that second on.
+    pub(crate) clock: Vec<(usize, u64, i64)>,
+}
+
+impl Scenario {
+    /// What this seed stands for.
+    pub(crate) fn of(seed: u64, rng: &mut Rng) -> Self {
+        let kind = Kind::of(seed);
+        let mut scenario = Self::calm(kind, rng);
+        scenario.add_faults(rng);
+        scenario.add_cuts(rng);
+        scenario.add_clocks(rng);
+        scenario
+    }
+
+    /// Whether a monitor that has died so often has had a reason to drop a record as `why`.
+    pub(crate) fn may_be_dropped(&self, monitor: usize, deaths: usize, why: &str) -> bool {
+        let is_clock_wrong_by = |ms: u64| {
+            let mut clock = self.clock.iter();
+            clock.any(|(whose, _, wrong)| *whose == monitor && wrong.unsigned_abs() > ms)
+        };
+        let has_disk_faults = self.monitor_disk.iter().any(|disk| disk.0 == monitor);
+        let is_small = self.spool.bytes_max < DISK_BYTES_MAX;
+        if why == Code::EpochInFuture.as_str() {
+            return is_clock_wrong_by(100_000);
+        }
+        if why == Code::EpochTooOld.as_str() {
+            return self.kind == Kind::DayOutage || is_clock_wrong_by(HOUR * 1_000);
+        }
+        match why {
+            why::OLD => self.kind == Kind::DayOutage || is_clock_wrong_by(HOUR * 1_000),
+            why::FULL => is_small || deaths + 1 >= TAPES_MAX,
+            why::DISK => has_disk_faults,
+            why::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,
+            _ => false,
+        }
+    }
+
+    fn calm(kind: Kind, rng: &mut Rng) -> Self {
+        let (sampling_secs, interval_secs, upkeep_every) = match kind {
+            Kind::Bustle => (rng.u64(2 * MINUTE..8 * MINUTE), rng.u32(1..=2), 5),
+            Kind::CrashStorm => (rng.u64(MINUTE..5 * MINUTE), 1, 3),
+            Kind::Brim => (rng.u64(5 * MINUTE..20 * MINUTE), rng.u32(2..=5), 5),
+            Kind::Hours => (rng.u64(2 * HOUR..8 * HOUR), rng.u32(20..=90), 20),
+            Kind::DayOutage => (rng.u64(25 * HOUR..30 * HOUR), rng.u32(300..=1_200), 60),
+        };
+        Self {
+            kind,
+            monitors: rng.usize(1..=3),
+            receivers: if rng.u8(0..4) == 0 { 2 } else { 1 },
+            sampling_secs,
+            interval_secs,
+            labels: rng.usize(1..=3),
+            latency_ms_max: rng.u64(2..400),
+            late: 0.0,
+            lost: 0.0,
+            duplicated: 0.0,
+            write_fails: 0.0,
+            write_unsynced: 0.0,
+            write_crashes: 0.0,
+            answer_crashes: 0.0,
+            receiver_crash_every: 0,
+            monitor_crash_every: 0,
+            down_secs_max: 20,
+            upkeep_every,
+            cuts: Vec::new(),
+            full: Vec::new(),
+            busy: Vec::new(),
+            monitor_disk: Vec::new(),
+            spool: Limits::new(DISK_BYTES_MAX),
+            disk_damaged: 0.0,
+            clock: Vec::new(),
+        }
+    }
+
+    fn add_faults(&mut self, rng: &mut Rng) {
+        // Each fault is absent from a third of the runs, so that none hides another.
+        let mut up_to = |most: f64| {
+            if rng.u8(0..3) == 0 {
+                0.0
+            } else {
+                rng.f64() * most
+            }
+        };
+        self.late = up_to(0.05);
+        self.lost = up_to(0.2);
+        self.duplicated = up_to(0.2);
+        self.write_fails = up_to(0.05);
+        self.write_unsynced = up_to(0.05);
+        self.write_crashes = up_to(0.03);
+        self.answer_crashes = up_to(0.03);
+        match self.kind {
+            Kind::CrashStorm => {
+                self.receiver_crash_every = rng.u64(5..40);
+                self.monitor_crash_every = rng.u64(5..40);
+                self.down_secs_max = 4;
+            }
+            Kind::DayOutage | Kind::Hours => {
+                self.receiver_crash_every = rng.u64(HOUR..8 * HOUR);
+                self.monitor_crash_every = rng.u64(HOUR..8 * HOUR);
+                self.down_secs_max = rng.u64(10..HOUR);
+            }
+            Kind::Bustle | Kind::Brim => {
+                self.receiver_crash_every = rng.u64(60..900);
+                self.monitor_crash_every = rng.u64(60..900);
+            }
+        }
+        if self.kind == Kind::Brim {
+            for receiver in 0..self.receivers {
+                for _ in 0..rng.u8(1..4) {
+                    self.full.push((receiver, self.span(rng, 10 * MINUTE)));
+                    self.busy.push((receiver, self.span(rng, 5 * MINUTE)));
+                }
+            }
+        }
+        self.add_monitor_disks(rng);
+    }
+
+    fn add_monitor_disks(&mut self, rng: &mut Rng) {
+        if rng.u8(0..4) == 0 {
+            self.disk_damaged = rng.f64() / 2.0;
+        }
+        if rng.u8(0..4) == 0 {
+            // A record of ours is some 70 bytes there.
+            self.spool.bytes_max = rng.u64(2_000..40_000);
+            self.spool.tail_bytes_max = rng.u64(500..4_000);
+        }
+        for monitor in 0..self.monitors {
+            if self.kind != Kind::Brim && rng.u8(0..4) != 0 {
+                continue;
+            }
+            for _ in 0..rng.u8(1..4) {
+                let faults = Faults {
+                    commits: rng.u8(0..4) != 0,
+                    notes: rng.u8(0..3) == 0,
+                    reads: rng.u8(0..4) == 0,
+                };
+                let span = self.span(rng, self.sampling_secs / 4);
+                self.monitor_disk.push((monitor, span, faults));
+            }
+        }
+    }
+
+    fn add_cuts(&mut self, rng: &mut Rng) {
+        let longest = match self.kind {
+            Kind::Bustle | Kind::Brim => 3 * MINUTE,
+            Kind::CrashStorm => MINUTE,
+            Kind::Hours | Kind::DayOutage => 2 * HOUR,
+        };
+        for _ in 0..rng.u8(0..4) {
+            let cut = Cut {
+                monitor: rng.bool().then(|| rng.usize(0..self.monitors)),
+                receiver: rng.bool().then(|| rng.usize(0..self.receivers)),
+                span: self.span(rng, longest),
+                is_refused: rng.bool(),
+            };
+            self.cuts.push(cut);
+        }
+        if self.kind == Kind::DayOutage {
+            let from = rng.u64(MINUTE..40 * MINUTE);
+            // Mostly just within what a receiver still takes, sometimes well beyond it.
+            let long = match rng.u8(0..4) {
+                0 => rng.u64(25 * HOUR..36 * HOUR),
+                _ => rng.u64(24 * HOUR..25 * HOUR),
+            };
+            self.sampling_secs = self.sampling_secs.max(from + long + 10 * MINUTE);
+            self.cuts.push(Cut {
+                monitor: None,
+                receiver: rng.bool().then_some(0),
+                span: Span {
+                    from,
+                    to: from + long,
+                },
+                is_refused: rng.u8(0..4) == 0,
+            });
+        }
+    }
+
+    fn add_clocks(&mut self, rng: &mut Rng) {
+        for monitor in 0..self.monitors {
+            // Two in three are right to a few seconds, as they should be; one in ten starts far from it.
+            let skew = rng.i64(-3_000..=3_000);
+            let first = match rng.u8(0..10) {
+                0 => rng.i64(-100_000_000..=3_600_000),
+                _ => skew,
+            };
+            self.clock.push((monitor, 0, first));
+            self.clock.push((monitor, rng.u64(1..120), skew));
+            if rng.u8(0..3) == 0 {
+                for _ in 0..rng.u8(1..4) {
+                    let at = rng.u64(1..self.sampling_secs);
+                    let wrong = match rng.u8(0..3) {
+                        0 => rng.i64(-10_000..=10_000),
+                        1 => rng.i64(-200_000..=200_000),
+                        _ => rng.i64(-7_200_000..=7_200_000),
+                    };
+                    self.clock.push((monitor, at, wrong));
+                    let healed = at + rng.u64(1..600);
+                    self.clock.push((monitor, healed, skew));
+                }
+            }
+        }
+    }
+
+    fn span(&self, rng: &mut Rng, longest: u64) -> Span {
+        let from = rng.u64(0..self.sampling_secs);
+        Span {
+            from,
+            to: from + rng.u64(1..=longest),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The monitors' part of what happens.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use lizmon_client::Obstacle;
+use lizmon_monitor::dispatch::Next;
+use lizmon_monitor::spool::memory::Faults;
+use lizmon_monitor::tick::{Tick, Ticker};
+use lizmon_protocol::sample::Epoch;
+
+use super::event::Event;
+use super::{UnderWay, World, millis};
+use crate::Wrong;
+use crate::monitor::Death;
+use crate::wire::Answer;
+
+/// A courier that has nothing to do looks again after so long, as the agent's do.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+impl World {
+    pub(super) fn look_now(&mut self, monitor: usize) {
+        let host = &mut self.hosts[monitor];
+        if host.monitor.is_alive() {
+            host.life += 1;
+            let life = host.life;
+            self.at(self.now_ms, Event::Look { monitor, life });
+        }
+    }
+
+    pub(super) fn look(&mut self, monitor: usize, life: u64) -> Result<(), Wrong> {
+        let now = self.monitors_time(monitor);
+        let host = &mut self.hosts[monitor];
+        if self.is_healed || host.life != life || !host.monitor.is_alive() {
+            return Ok(());
+        }
+        let wait = match host.ticker.at(now) {
+            Tick::Wait(wait) => wait,
+            Tick::SteppedBack(_) => Duration::ZERO,
+            Tick::Sample { epoch, .. } => {
+                self.sample(monitor, epoch)?;
+                Duration::ZERO
+            }
+        };
+        let at = self.now_ms + millis(wait);
+        self.at(at, Event::Look { monitor, life });
+        Ok(())
+    }
+
+    fn sample(&mut self, monitor: usize, epoch: u64) -> Result<(), Wrong> {
+        const LABELS: [&str; 3] = ["cpu", "mem", "disk:/ used"];
+        let values: Vec<(&'static str, f64)> = LABELS[..self.scenario.labels]
+            .iter()
+            .map(|label| (*label, f64::from(self.rng.u32(0..10_000)) / 100.0))
+            .collect();
+        let now = self.monitors_time(monitor);
+        let host = &mut self.hosts[monitor];
+        let recorded = host
+            .monitor
+            .record(Epoch::new(epoch).unwrap(), &values, now);
+        if let Some(id) = recorded {
+            self.model.record(monitor, id, epoch, values)?;
+            self.note(id.1);
+            self.wake_couriers(monitor);
+        }
+        Ok(())
+    }
+
+    /// Those that wait for an answer go on waiting.
+    pub(super) fn wake_couriers(&mut self, monitor: usize) {
+        for receiver in 0..self.receivers.len() {
+            if !self.hosts[monitor].is_sending[receiver] {
+                self.courier_after(monitor, receiver, 0);
+            }
+        }
+    }
+
+    fn courier_after(&mut self, monitor: usize, receiver: usize, wait_ms: u64) {
+        self.hosts[monitor].turns[receiver] += 1;
+        let turn = self.hosts[monitor].turns[receiver];
+        let event = Event::Courier {
+            monitor,
+            receiver,
+            turn,
+        };
+        self.at(self.now_ms + wait_ms, event);
+    }
+
+    pub(super) fn courier(&mut self, monitor: usize, receiver: usize, turn: u64) {
+        let now = self.monitors_time(monitor);
+        let host = &mut self.hosts[monitor];
+        if host.turns[receiver] != turn || !host.monitor.is_alive() {
+            return;
+        }
+        match host.monitor.next(receiver, now) {
+            Next::Idle => self.courier_after(monitor, receiver, millis(LOOK_EVERY)),
+            Next::Wait(wait) => {
+                let wait_ms = millis(wait.min(LOOK_EVERY)).max(1);
+                self.courier_after(monitor, receiver, wait_ms);
+            }
+            Next::Send(lot) => {
+                host.is_sending[receiver] = true;
+                self.send(UnderWay {
+                    monitor,
+                    receiver,
+                    turn,
+                    lot: Rc::new(lot),
+                    sent: now,
+                });
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: u64, answer: &Result<Answer, Obstacle>) {
+        let Some(under_way) = self.under_way.remove(&id) else {
+            return;
+        };
+        self.note(answer.as_ref().map_or(0, |answer| answer.status.into()));
+        let (monitor, receiver) = (under_way.monitor, under_way.receiver);
+        let now = self.monitors_time(monitor);
+        let chance = self.rng.f64();
+        let host = &mut self.hosts[monitor];
+        if host.turns[receiver] != under_way.turn || !host.monitor.is_alive() {
+            return;
+        }
+        host.is_sending[receiver] = false;
+        let times = (under_way.sent, now);
+        host.monitor
+            .done(receiver, &under_way.lot, answer, times, chance);
+        self.courier_after(monitor, receiver, 0);
+    }
+
+    pub(super) fn set_disk(&mut self, monitor: usize, faults: Faults) {
+        let faults = match self.is_healed {
+            true => Faults::default(),
+            false => faults,
+        };
+        self.hosts[monitor].monitor.set_faults(faults);
+    }
+
+    pub(super) fn set_clock(&mut self, monitor: usize, wrong_ms: i64) {
+        if !self.is_healed {
+            self.hosts[monitor].clock_wrong_ms = wrong_ms;
+            self.look_now(monitor);
+        }
+    }
+
+    pub(super) fn monitor_will_die(&mut self, monitor: usize) {
+        if let Some(after) = self.some_time_about(self.scenario.monitor_crash_every) {
+            self.at(after, Event::MonitorDies { monitor });
+        }
+    }
+
+    pub(super) fn monitor_dies(&mut self, monitor: usize) {
+        if self.is_healed {
+            return;
+        }
+        self.monitor_will_die(monitor);
+        let host = &mut self.hosts[monitor];
+        if !host.monitor.is_alive() {
+            return;
+        }
+        let damaged = self.rng.f64() < self.scenario.disk_damaged;
+        let death = match (damaged, self.rng.u8(0..3)) {
+            (false, 0) => Death::Stopped,
+            (false, 1) => Death::Killed,
+            (false, _) => Death::PowerFailed,
+            (true, 0) => Death::RecordDamaged,
+            (true, 1) => Death::RolledBack,
+            (true, _) => Death::NoteLost,
+        };
+        if self.is_told {
+            eprintln!("    {death:?}");
+        }
+        let excused = host.monitor.die(death, &mut self.rng);
+        host.life += 1;
+        host.deaths += 1;
+        self.model.excuse(monitor, &excused);
+        self.figures.monitor_crashes += u64::from(death != Death::Stopped);
+        let down_ms = self.rng.u64(0..=self.scenario.down_secs_max * 1_000);
+        self.at(self.now_ms + down_ms, Event::MonitorStarts { monitor });
+    }
+
+    pub(super) fn monitor_starts(&mut self, monitor: usize) {
+        let now = self.monitors_time(monitor);
+        let interval = self.scenario.interval_secs.try_into().unwrap();
+        let host = &mut self.hosts[monitor];
+        if host.monitor.is_alive() {
+            return;
+        }
+        host.monitor.start();
+        host.ticker = Ticker::new(interval, now);
+        host.is_sending.fill(false);
+        self.wake_couriers(monitor);
+        self.look_now(monitor);
+    }
+}

@@ -1,0 +1,80 @@
+//! The network's part of what happens.
+
+use lizmon_client::Obstacle;
+
+use super::event::Event;
+use super::{UnderWay, World};
+use crate::wire::Answer;
+
+/// How long a monitor waits for an answer.
+const REQUEST_TIMEOUT_MS: u64 = 30_000;
+/// The longest any message is under way.
+const LATE_MS_MAX: u64 = 60_000;
+
+impl World {
+    pub(super) fn send(&mut self, under_way: UnderWay) {
+        let id = self.next_request();
+        self.figures.requests += 1;
+        let (monitor, receiver) = (under_way.monitor, under_way.receiver);
+        let is_cut = self.cut(monitor, receiver);
+        let lot = under_way.lot.clone();
+        self.under_way.insert(id, under_way);
+        if is_cut == Some(true) {
+            let after = self.latency();
+            self.nothing_comes(id, after, Obstacle::Connect);
+            return;
+        }
+        self.nothing_comes(id, REQUEST_TIMEOUT_MS, Obstacle::Timeout);
+        if is_cut.is_none() && !self.chance(self.scenario.lost) {
+            let copies = 1 + u8::from(self.chance(self.scenario.duplicated));
+            for _ in 0..copies {
+                let at = self.now_ms + self.latency();
+                let lot = lot.clone();
+                let event = Event::Arrive {
+                    id,
+                    monitor,
+                    receiver,
+                    lot,
+                };
+                self.at(at, event);
+            }
+        }
+    }
+
+    /// An answer is on its way back, to whoever still waits for it.
+    pub(super) fn reply(&mut self, id: u64, answer: Answer) {
+        let Some(under_way) = self.under_way.get(&id) else {
+            return;
+        };
+        let is_cut = self.cut(under_way.monitor, under_way.receiver).is_some();
+        if !is_cut && !self.chance(self.scenario.lost) {
+            let at = self.now_ms + self.latency();
+            let answer = Ok(answer);
+            self.at(at, Event::Answered { id, answer });
+        }
+    }
+
+    pub(super) fn nothing_comes(&mut self, id: u64, after_ms: u64, obstacle: Obstacle) {
+        let answer = Err(obstacle);
+        self.at(self.now_ms + after_ms, Event::Answered { id, answer });
+    }
+
+    /// Whether there is a cut now, and if so, whether connections are refused at once.
+    fn cut(&self, monitor: usize, receiver: usize) -> Option<bool> {
+        let secs = self.now_ms / 1_000;
+        let cut = self.scenario.cuts.iter().find(|cut| {
+            cut.monitor.is_none_or(|m| m == monitor)
+                && cut.receiver.is_none_or(|r| r == receiver)
+                && (cut.span.from..cut.span.to).contains(&secs)
+        });
+        cut.filter(|_| !self.is_healed).map(|cut| cut.is_refused)
+    }
+
+    fn latency(&mut self) -> u64 {
+        if self.chance(self.scenario.late) {
+            self.rng.u64(0..LATE_MS_MAX)
+        } else {
+            self.rng.u64(1..=self.scenario.latency_ms_max)
+        }
+    }
+}

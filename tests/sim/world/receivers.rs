@@ -1,0 +1,183 @@
+//! The receivers' part of what happens.
+
+use lizmon_client::Obstacle;
+use lizmon_monitor::spool::Lot;
+use lizmon_protocol::sample::Epoch;
+use lizmon_receiver::store::memory::Fate;
+
+use super::World;
+use super::event::Event;
+use crate::Wrong;
+use crate::monitor::encode;
+use crate::wire::{Request, Target};
+
+/// How long the journal's sync takes at most.
+const SYNC_MS_MAX: u64 = 20;
+
+impl World {
+    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), lot: &Lot) {
+        let (monitor, receiver) = between;
+        let now = self.secs();
+        let at = &mut self.receivers[receiver];
+        if !at.is_up() {
+            return self.nothing_comes(id, 1, Obstacle::Connect);
+        }
+        let node = &self.hosts[monitor].node;
+        let request = encode(lot);
+        match at.accept(id, Some(monitor), node, &request, now) {
+            Err(answer) => self.reply(id, answer),
+            Ok(is_first) => self.take_soon(receiver, is_first),
+        }
+    }
+
+    pub(super) fn by_hand(&mut self, receiver: usize) {
+        let now = self.secs();
+        let id = self.next_request();
+        let at = &mut self.receivers[receiver];
+        if !at.is_up() {
+            return;
+        }
+        let label = format!("by hand {id}");
+        let request = Request {
+            body: format!("{{\"{label}\":1}}").into_bytes(),
+            target: Target::Unnumbered {
+                epoch: Epoch::new(now).unwrap(),
+            },
+        };
+        self.model.send_unnumbered(receiver, label, now);
+        if let Ok(is_first) = at.accept(id, None, &self.somebody, &request, now) {
+            self.take_soon(receiver, is_first);
+        }
+    }
+
+    fn take_soon(&mut self, receiver: usize, is_first: bool) {
+        if is_first {
+            let life = self.receivers[receiver].life;
+            let sync_ms = self.rng.u64(0..=SYNC_MS_MAX);
+            self.at(self.now_ms + sync_ms, Event::Take { receiver, life });
+        }
+    }
+
+    pub(super) fn take(&mut self, receiver: usize) -> Result<(), Wrong> {
+        let judged = self.receivers[receiver].take();
+        if self.receivers[receiver].disk.is_crashed() {
+            self.receiver_dies(receiver);
+            return Ok(());
+        }
+        for one in &judged {
+            let Ok(answer) = &one.result else {
+                continue;
+            };
+            let view = one.waiting.submission.view().unwrap();
+            match one.waiting.monitor {
+                Some(monitor) => self.model.take(monitor, receiver, &view, *answer)?,
+                None => self.model.take_unnumbered(receiver, &view),
+            }
+            self.note(answer.accepted << 32 | answer.duplicate);
+        }
+        if !self.is_healed && self.chance(self.scenario.answer_crashes) {
+            self.receiver_dies(receiver);
+            return Ok(());
+        }
+        let now = self.secs();
+        for one in judged {
+            let id = one.waiting.id;
+            let answer = one.answer(now);
+            self.reply(id, answer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn upkeep(&mut self, receiver: usize) {
+        let now = self.secs();
+        self.receivers[receiver].upkeep(now);
+        if self.receivers[receiver].disk.is_crashed() {
+            self.receiver_dies(receiver);
+        }
+        let at = self.now_ms + self.scenario.upkeep_every * 1_000;
+        self.at(at, Event::Upkeep { receiver });
+    }
+
+    pub(super) fn receiver_will_die(&mut self, receiver: usize) {
+        if let Some(after) = self.some_time_about(self.scenario.receiver_crash_every) {
+            let event = match self.rng.u8(0..5) {
+                0 => Event::ReceiverStops { receiver },
+                _ => Event::ReceiverDies { receiver },
+            };
+            self.at(after, event);
+        }
+    }
+
+    pub(super) fn receiver_dies(&mut self, receiver: usize) {
+        if self.receivers[receiver].is_up() {
+            self.figures.receiver_crashes += 1;
+            let is_unsynced_there = self.rng.bool();
+            self.receivers[receiver].crash(is_unsynced_there);
+            self.receiver_comes_back(receiver);
+        }
+    }
+
+    /// What it has accepted is taken and answered before it ends.
+    pub(super) fn receiver_stops(&mut self, receiver: usize) -> Result<(), Wrong> {
+        self.take(receiver)?;
+        if self.receivers[receiver].is_up() {
+            self.receivers[receiver].stop();
+            self.receiver_comes_back(receiver);
+        }
+        Ok(())
+    }
+
+    fn receiver_comes_back(&mut self, receiver: usize) {
+        let down_ms = self.rng.u64(0..=self.scenario.down_secs_max * 1_000);
+        let event = Event::ReceiverStarts { receiver };
+        self.at(self.now_ms + down_ms, event);
+        // Most clients see their connection break; some only wait.
+        let waiting = self.under_way.iter();
+        let waiting: Vec<u64> = waiting
+            .filter(|(_, under_way)| under_way.receiver == receiver)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            if self.rng.u8(0..4) != 0 {
+                let after = self.rng.u64(0..50);
+                self.nothing_comes(id, after, Obstacle::Broken);
+            }
+        }
+    }
+
+    pub(super) fn receiver_starts(&mut self, receiver: usize) -> Result<(), Wrong> {
+        if self.receivers[receiver].is_up() {
+            return Ok(());
+        }
+        let now = self.secs();
+        self.receivers[receiver]
+            .start(now)
+            .map_err(|error| Wrong(format!("receiver {receiver} does not start: {error}")))?;
+        self.check_receiver(receiver)
+    }
+
+    pub(super) fn set_fates(&mut self, receiver: usize) {
+        let scenario = &self.scenario;
+        let (fails, unsynced, crashes) = match self.is_healed {
+            true => (0.0, 0.0, 0.0),
+            false => (
+                scenario.write_fails,
+                scenario.write_unsynced,
+                scenario.write_crashes,
+            ),
+        };
+        let mut rng = self.rng.fork();
+        self.receivers[receiver].disk.set_fates(move || {
+            let chance = rng.f64();
+            if chance < fails {
+                Fate::Fails
+            } else if chance < fails + unsynced {
+                Fate::Unsynced
+            } else if chance < fails + unsynced + crashes {
+                [Fate::CrashBefore, Fate::CrashTorn, Fate::CrashAfter][rng.usize(0..3)]
+            } else {
+                Fate::Done
+            }
+        });
+    }
+}
