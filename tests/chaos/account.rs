@@ -187,6 +187,8 @@ impl Diary {
         };
         for (producer, heard) in heard(delivery) {
             tally.dropped += heard.dropped.len() as u64;
+            let kept = |seq: &&u64| self.kept.contains_key(&(producer.clone(), **seq));
+            tally.kept_and_dropped += heard.dropped.iter().filter(kept).count() as u64;
             for seq in heard.received {
                 let key = (producer.clone(), seq);
                 let epoch = *self
@@ -207,13 +209,26 @@ impl Diary {
     }
 }
 
-/// Sums over all monitors.
+/// What became of what a monitor measured.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) sampled: u64,
     pub(crate) received: u64,
+    /// Numbers of which the receiver was told that they do not come.
     pub(crate) dropped: u64,
+    /// Those of them that had been kept. The rest were given to records that a crash kept from being kept.
+    pub(crate) kept_and_dropped: u64,
     pub(crate) producers: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sampled += other.sampled;
+        self.received += other.received;
+        self.dropped += other.dropped;
+        self.kept_and_dropped += other.kept_and_dropped;
+        self.producers += other.producers;
+    }
 }
 
 struct Heard {

@@ -1,0 +1,148 @@
+//! The end of a run: everything is delivered, and the receiver is asked what it has.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::name::{NodeName, Role};
+
+use super::{Chaos, FRAIL, LOOK_EVERY, PATIENCE};
+use crate::account::{Diary, Reference, Tally};
+use crate::load::Counts;
+use crate::programs::{built, epoch_now, without_settings};
+
+impl Chaos {
+    /// Everything is delivered, and what the receiver says is what was measured.
+    pub(super) fn settle(&mut self) {
+        let load = self.load.take().unwrap();
+        let counts = load.counts.clone();
+        let posted = load.end();
+        let by = Instant::now() + PATIENCE;
+        loop {
+            self.tend();
+            let waiting = self.waiting();
+            if waiting.is_empty() {
+                break;
+            }
+            assert!(
+                Instant::now() < by,
+                "not delivered in time, and not told to be dropped: {waiting:?}"
+            );
+            sleep(Duration::from_millis(500));
+        }
+        for monitor in &mut self.monitors {
+            monitor.program.end();
+        }
+        self.check_all(&posted);
+        // What is kept says the same as what was in memory.
+        self.receiver.end();
+        self.receiver.start();
+        let tally = self.check_all(&posted);
+        self.receiver.end();
+        let posted: u64 = posted.iter().map(|(_, reference)| reference.values()).sum();
+        self.say(&tally, posted, &counts);
+    }
+
+    /// Numbered records of the monitors that nobody has heard of.
+    fn waiting(&self) -> Vec<String> {
+        let unheard = self.monitors.iter().flat_map(|monitor| {
+            let diary = Diary::read(monitor.program.log());
+            diary.unheard(&self.delivery(&monitor.host))
+        });
+        unheard.collect()
+    }
+
+    fn delivery(&self, host: &NodeName) -> Delivery {
+        self.ask(|| {
+            self.runtime
+                .block_on(self.reader.delivery(host, epoch_now()))
+        })
+    }
+
+    fn ask<T>(&self, question: impl Fn() -> Result<T, lizmon_client::Error>) -> T {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            match question() {
+                Ok(answer) => return answer,
+                Err(error) => assert!(Instant::now() < by, "{error}"),
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    fn check_all(&self, posted: &[(NodeName, Reference)]) -> Tally {
+        for (host, reference) in posted {
+            self.audit(host);
+            self.check(host, reference, true);
+        }
+        let mut sum = Tally::default();
+        for (at, monitor) in self.monitors.iter().enumerate() {
+            let host = &monitor.host;
+            self.audit(host);
+            let delivery = self.delivery(host);
+            let (reference, tally) =
+                Diary::read(monitor.program.log()).settle(host.as_str(), &delivery);
+            self.check(host, &reference, false);
+            assert!(
+                at < FRAIL || tally.kept_and_dropped == 0,
+                "{host}: {tally:?}, {delivery:?}"
+            );
+            sum.add(&tally);
+        }
+        sum
+    }
+
+    fn check(&self, host: &NodeName, reference: &Reference, is_order_known: bool) {
+        let found = self.ask(|| {
+            self.runtime
+                .block_on(self.reader.summaries(host, None, epoch_now()))
+        });
+        reference.check(host.as_str(), &found, is_order_known);
+    }
+
+    /// `lizctl audit` says so too.
+    fn audit(&self, host: &NodeName) {
+        let mut command = Command::new(built("lizctl"));
+        without_settings(&mut command);
+        let credentials = self.land.credentials(Role::Reader, "chaos-reader");
+        command.args([
+            "audit",
+            host.as_str(),
+            "--json",
+            "--wait",
+            "30s",
+            "--receiver",
+            &self.land.url(),
+        ]);
+        command
+            .arg("--cert")
+            .arg(credentials.cert)
+            .arg("--key")
+            .arg(credentials.key)
+            .arg("--ca")
+            .arg(credentials.ca);
+        let done = command.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(
+            done.status.success(),
+            "audit of {host}: {}{said}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let account: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            (&account["lost"], &account["twice"]),
+            (&0.into(), &0.into()),
+            "{host}: {account}"
+        );
+    }
+
+    fn say(&self, tally: &Tally, posted: u64, counts: &Counts) {
+        eprintln!("{:?}", self.done);
+        eprintln!(
+            "{} monitors: {tally:?}; lost 0, twice 0",
+            self.monitors.len()
+        );
+        eprintln!("clients: {posted} values; {counts:?}");
+    }
+}
