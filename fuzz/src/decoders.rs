@@ -2,16 +2,19 @@
 //!
 //! This file is compiled twice: by the fuzz targets, and by the property tests in `tests/decoders`.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use lizmon_monitor::spool::disk::Disk;
+use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::RevocationList;
 use lizmon_protocol::name::SpiffeId;
 use lizmon_protocol::sample::{
     BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, Epoch, IdempotencyKey,
-    RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch, parse_sample_set,
+    ProducerId, RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch, parse_sample_set,
 };
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
@@ -199,4 +202,78 @@ pub fn minted() -> &'static (Tokens, String) {
         let minted = tokens.mint(&identity, scope, NOW).expect("a token");
         (tokens, minted.token)
     })
+}
+
+/// The spool's files, with some bytes written over one of them: the first byte says which file, four say where. The
+/// monitor starts all the same, and gives no number a second time.
+pub fn spool_files(bytes: &[u8]) {
+    let Some((&[which, a, b, c, d], over)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let Spooled { files, given } = spooled();
+    for (at, (name, good)) in files.iter().enumerate() {
+        let mut file = good.clone();
+        if at == usize::from(which) % files.len() {
+            let from = u32::from_be_bytes([a, b, c, d]) as usize % (file.len() + 1);
+            let to = (from + over.len()).min(file.len());
+            file[from..to].copy_from_slice(&over[..to - from]);
+        }
+        std::fs::write(folder.path().join(name), file).expect("it can be written");
+    }
+    let mut spool = spool_in(folder.path(), 2);
+    let key = push(&mut spool, NOW + 100);
+    assert!(!given.contains(&key), "{key} was given before");
+    let newest = spool.lot(0, 1, 0).expect("it has just come");
+    assert!(newest.producer == key.producer && newest.records[0].seq == key.seq);
+    while let Some(lot) = spool.lot(0, 10, 100) {
+        spool.settle(0, &lot);
+    }
+    assert_eq!(spool.pending(0), 0);
+}
+
+/// A spool that was killed: its files, and the numbers it had given.
+struct Spooled {
+    files: Vec<(String, Vec<u8>)>,
+    given: Vec<IdempotencyKey>,
+}
+
+fn spooled() -> &'static Spooled {
+    static SPOOLED: OnceLock<Spooled> = OnceLock::new();
+    SPOOLED.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = spool_in(folder.path(), 1);
+        let given = (0..40).map(|at| push(&mut spool, NOW + at)).collect();
+        let entries = std::fs::read_dir(folder.path()).expect("it can be listed");
+        let mut files: Vec<_> = entries
+            .map(|entry| {
+                let entry = entry.expect("it can be listed");
+                let name = entry.file_name().into_string().expect("a name of ours");
+                (name, std::fs::read(entry.path()).expect("it can be read"))
+            })
+            // SQLite's index of its log, made anew by whoever opens it first.
+            .filter(|(name, _)| !name.ends_with("-shm"))
+            .collect();
+        files.sort();
+        Spooled { files, given }
+    })
+}
+
+fn spool_in(folder: &Path, producer: u8) -> Spool<Disk> {
+    let disk = Disk::open(folder).expect("a spool starts whatever is in its folder");
+    let urls = vec!["https://localhost:8443/api/perf".to_owned()];
+    let mut last = [producer; 16];
+    let new_producer = move || {
+        last[15] = last[15].wrapping_add(1);
+        ProducerId::from_bytes(last)
+    };
+    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer).expect("it starts")
+}
+
+fn push(spool: &mut Spool<Disk>, epoch: u64) -> IdempotencyKey {
+    let values = parse_sample_set(b"{\"cpu\":4.98}").expect("it is one");
+    let at = Epoch::new(epoch).expect("it is one");
+    spool
+        .push(at, &values, epoch)
+        .expect("there are numbers left")
 }

@@ -133,6 +133,10 @@ fn revocation_lists() -> Vec<Vec<u8>> {
 
 /// Good inputs as they are, good inputs with changes, and any bytes.
 fn check(decoder: fn(&[u8]), good: &[Vec<u8>]) {
+    check_cases(decoder, good, 10_000);
+}
+
+fn check_cases(decoder: fn(&[u8]), good: &[Vec<u8>], cases: u32) {
     good.iter().for_each(|bytes| decoder(bytes));
     let from_good = (prop::sample::select(good.to_vec()), changes());
     let bytes = prop_oneof![
@@ -140,7 +144,7 @@ fn check(decoder: fn(&[u8]), good: &[Vec<u8>]) {
         1 => prop::collection::vec(any::<u8>(), 0..600),
     ];
     let config = ProptestConfig {
-        cases: 10_000,
+        cases,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
@@ -206,4 +210,10 @@ fn revocation_lists_handed_in() {
 fn tokens() {
     let minted = decoders::minted().1.clone().into_bytes();
     check(decoders::token, &[vec![minted], seeds("token")].concat());
+}
+
+/// Fewer: each case opens a database and waits for the disk.
+#[test]
+fn files_of_the_spool() {
+    check_cases(decoders::spool_files, &seeds("spool_files"), 150);
 }
