@@ -86,6 +86,9 @@ pub struct Flags {
     /// Most requests of one certificate in a second
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
+    /// Most records of one certificate in a second, one of more than ten values for each ten; twice as many, or 200,000, at once
+    #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
+    pub records_per_second: NonZeroU32,
 }
 
 impl Flags {
@@ -170,6 +173,7 @@ impl From<Flags> for Config {
                 idle_timeout: flags.idle_timeout,
                 connections_per_address_max: flags.connections_per_address,
                 requests_per_second_max: flags.requests_per_second,
+                records_per_second_max: flags.records_per_second,
             },
         }
     }

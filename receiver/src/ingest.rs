@@ -6,7 +6,7 @@ use lizmon_protocol::sample::{Epoch, IdempotencyKey, parse_batch, parse_sample_s
 
 use crate::authorize::{Ingest, Permit};
 use crate::problem::Rejection;
-use crate::store::record::Submission;
+use crate::store::record::{Submission, SubmissionView};
 
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -45,6 +45,18 @@ pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission
     )
 }
 
+/// So many values of a record take as long to count as a record does.
+const VALUES_PER_RECORD: u32 = 10;
+
+/// How many records a submission counts for in its sender's pace: a few kilobytes, packed, may hold a million values.
+pub fn paced_records(submission: &SubmissionView<'_>) -> u32 {
+    let records = submission
+        .records()
+        .map(|record| (record.len() as u32).div_ceil(VALUES_PER_RECORD).max(1))
+        .fold(0, u32::saturating_add);
+    records.saturating_add(submission.dropped().count() as u32)
+}
+
 /// The request's idempotency key: an RFC 8941 string with ours in it.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -67,4 +79,47 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Re
     text.as_str().parse().map(Some).map_err(
         |error: lizmon_protocol::sample::MalformedIdempotencyKey| malformed(&error.to_string()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use lizmon_protocol::name::Label;
+    use lizmon_protocol::sample::{Dropped, SampleSet, Seq, Value};
+
+    use super::*;
+
+    #[test]
+    fn what_a_submission_counts_for() {
+        let check = |values: &[usize], dropped: u64, expected: u32| {
+            let set = |count: &usize| {
+                let value = |at| {
+                    (
+                        Label::new(format!("l{at}")).unwrap(),
+                        Value::new(1.0).unwrap(),
+                    )
+                };
+                SampleSet::new((0..*count).map(value).collect())
+            };
+            let sets: Vec<_> = values.iter().map(set).collect();
+            let epoch = Epoch::new(1_465_001_814).unwrap();
+            let records = sets.iter().map(|set| (Seq::new(1), epoch, set));
+            let seq = |number| Seq::new(number).unwrap();
+            let given_up = |number| Dropped {
+                from: seq(number),
+                to: seq(number),
+                why: Label::new("too old").unwrap(),
+            };
+            let given_up: Vec<_> = (1..=dropped).map(given_up).collect();
+            let id = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap();
+            let submission = Submission::new(&"web1".parse().unwrap(), 9, Some(id), 0)
+                .with_records_and_dropped(records, &given_up);
+            let counted = paced_records(&submission.view().unwrap());
+            assert_eq!(counted, expected, "{values:?} {dropped}");
+        };
+        check(&[], 0, 0);
+        check(&[0, 1, 10], 0, 3);
+        check(&[11, 20, 21], 0, 7);
+        check(&[256], 0, 26);
+        check(&[1], 3, 4);
+    }
 }

@@ -1,6 +1,7 @@
 //! Routes and the order of checks. Every handler that touches a host holds a `Permit`.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +14,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::{Connection, TrustedPeer};
+use lizmon_mtls::limits::Pace;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
@@ -158,6 +160,10 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .map(|epoch| parse_epoch(&epoch))
         .transpose()
         .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
+    sender
+        .pace()?
+        .may_send_records()
+        .map_err(too_many_records)?;
     let body = app
         .bodies
         .read(&head.headers, body, BODY_BYTES_MAX, sender.room()?)
@@ -169,20 +175,32 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
             Some(epoch) => ingest::single(permit, epoch, key?, body.bytes(), now),
             None => ingest::batch(permit, body.bytes(), now),
         };
-        submission.map(|submission| (submission, body.into_room()))
+        let submission = submission?;
+        let view = submission.view().map_err(|_| Code::InternalError)?;
+        let records = ingest::paced_records(&view);
+        Ok::<_, Rejection>((submission, records, body.into_room()))
     };
-    let (submission, _until_answered) = if is_large {
+    let (submission, records, _until_answered) = if is_large {
         tokio::task::spawn_blocking(parse)
             .await
             .map_err(|_| Rejection::from(Code::InternalError))??
     } else {
         parse()?
     };
+    sender
+        .pace()?
+        .take_records(records)
+        .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
     match epoch {
         Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         None => Ok(json(&answer)),
     }
+}
+
+fn too_many_records(wait: Duration) -> Rejection {
+    Rejection::rate_limited(wait)
+        .with_detail("the certificate has sent too many records in this time")
 }
 
 async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
@@ -298,11 +316,16 @@ impl<'a> Authenticated<'a> {
         })
     }
 
-    /// The room for the sender's bodies.
-    fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
+    /// What the sender may take up.
+    fn pace(&self) -> Result<&Pace, Rejection> {
         let trust = self.app.trust.current();
         let peer = self.connection.peer(&trust, self.now);
-        Ok(peer.ok_or(Code::CertificateMismatch)??.pace.room())
+        Ok(peer.ok_or(Code::CertificateMismatch)??.pace)
+    }
+
+    /// The room for the sender's bodies.
+    fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
+        Ok(self.pace()?.room())
     }
 
     /// An answer that takes up the sender's room until it is sent.

@@ -23,6 +23,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(limits.idle_timeout, Duration::from_secs(120));
     assert_eq!(limits.connections_per_address_max, 20_000);
     assert_eq!(limits.requests_per_second_max.get(), 10_000);
+    assert_eq!(limits.records_per_second_max.get(), 100_000);
     let files = World::without_receiver(|_| ());
     let config = lizmon_receiver::Config::new(files.trust_files(), files.data());
     assert_eq!(config.body_timeout, Duration::from_secs(30));
@@ -215,6 +216,66 @@ async fn a_certificate_has_so_many_requests() {
         .no_content("another certificate");
     let client = world.client(None, &["http/1.1"]);
     assert_eq!(answer(client.get(world.url("/healthz"))).await.status, 200);
+}
+
+/// A few kilobytes, packed, may be a million values: it is they that count, and a day's backlog passes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_has_so_many_records() {
+    const A_DAY: u64 = 86_400;
+    let world = World::start_with(|config| {
+        // So slow that nothing comes back while the test runs.
+        config.limits.records_per_second_max = NonZeroU32::new(1).expect("not zero");
+    })
+    .await;
+    let (a, b) = (world.node("a"), world.node("b"));
+    let (token, reader) = (world.token(&a).await, world.reader());
+    let now = world.clock.now();
+    let batch = |from: u64, records: u64, values: &str| {
+        let record = |seq| format!(r#"{{"seq":{seq},"epoch":{now},"values":{values}}}"#);
+        let records: Vec<_> = (from..from + records).map(record).collect();
+        let records = records.join(",");
+        let batch = format!(
+            r#"{{"producer":"1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b","records":[{records}]}}"#
+        );
+        zstd::encode_all(batch.as_bytes(), 0).unwrap()
+    };
+    let post = async |body: Vec<u8>| {
+        let request = a.http.post(world.url("/api/perf/a")).bearer_auth(&token);
+        answer(request.header("Content-Encoding", "zstd").body(body)).await
+    };
+    // A day of twenty values each is 172,800; what is left of 200,000 is 27,200.
+    let twenty: Vec<_> = (0..20).map(|at| format!(r#""l{at}":1"#)).collect();
+    let twenty = format!("{{{}}}", twenty.join(","));
+    for from in (1..=A_DAY).step_by(4_800) {
+        post(batch(from, 4_800, &twenty))
+            .await
+            .json("a day's backlog");
+    }
+    for from in [A_DAY + 1, A_DAY + 10_001] {
+        post(batch(from, 10_000, "{}"))
+            .await
+            .json("under the limit");
+    }
+    let before = world.stored(&reader).await;
+    let over = post(batch(A_DAY + 20_001, 7_300, "{}")).await;
+    over.refused("rate_limited", "over the limit");
+    let wait: u64 = over.header("retry-after").parse().unwrap();
+    assert!((60..=100).contains(&wait), "{wait} s for a hundred records");
+    // Not even looked at: it would be refused for what is in it.
+    let unread = post(zstd::encode_all(&b"no JSON"[..], 0).unwrap()).await;
+    unread.refused("rate_limited", "did not wait");
+    assert_eq!(
+        world.stored(&reader).await,
+        before,
+        "nothing of it is stored"
+    );
+    // Others are none the worse for it.
+    let token = world.token(&b).await;
+    let path = format!("/api/perf/b/{now}");
+    world
+        .post(&b, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("another certificate");
 }
 
 /// Nothing but TLS 1.3 and 1.2 is spoken at this door.

@@ -27,6 +27,8 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// How many requests one certificate may send in a second, over all its connections.
     pub requests_per_second_max: NonZeroU32,
+    /// How many records one certificate may send in a second; [`RECORDS_AT_ONCE_MAX`] or two seconds' worth at once.
+    pub records_per_second_max: NonZeroU32,
 }
 
 /// Longer than any honest handshake over a bad link, short enough that slow ones cannot pile up.
@@ -39,6 +41,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 /// Far beyond any monitor, far below what would starve the others.
 pub const REQUESTS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+/// A hundred times what a monitor sends that delivers a day's backlog, and a small part of what a receiver counts.
+pub const RECORDS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
+/// More than the largest request there is, so that each passes some time, however slow the pace; and more than a day's
+/// records, a second each, of two times ten values.
+pub const RECORDS_AT_ONCE_MAX: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
 
 impl Default for Limits {
     fn default() -> Self {
@@ -48,6 +55,7 @@ impl Default for Limits {
             idle_timeout: IDLE_TIMEOUT,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             requests_per_second_max: REQUESTS_PER_SECOND_MAX,
+            records_per_second_max: RECORDS_PER_SECOND_MAX,
         }
     }
 }
@@ -107,20 +115,34 @@ pub const BODIES_KIB_PER_CERTIFICATE_MAX: usize = 32 << 10;
 /// What one certificate may take up, shared by all its connections.
 #[derive(Debug)]
 pub struct Pace {
-    limiter: Limiter,
+    requests: Limiter,
+    records: Limiter,
+    opened: std::time::Instant,
     /// When it was last asked, in milliseconds after `opened`.
     last_asked: AtomicU64,
-    opened: std::time::Instant,
+    /// Until when its records need not be looked at, in milliseconds after `opened`.
+    records_wait_until: AtomicU64,
+    /// After so long without a question the limiters have forgotten everything.
+    rested_millis: u64,
     room: Arc<Semaphore>,
 }
 
 impl Pace {
-    fn new(per_second_max: NonZeroU32) -> Self {
-        let quota = Quota::per_second(per_second_max);
+    fn new(limits: &Limits) -> Self {
+        let per_second = limits.records_per_second_max;
+        let records = Quota::per_second(per_second)
+            .allow_burst(RECORDS_AT_ONCE_MAX.max(per_second.saturating_mul(TWO)));
+        let requests = Quota::per_second(limits.requests_per_second_max);
+        let replenished = requests
+            .burst_size_replenished_in()
+            .max(records.burst_size_replenished_in());
         Self {
-            limiter: RateLimiter::direct_with_clock(quota, MonotonicClock),
-            last_asked: AtomicU64::new(0),
+            requests: RateLimiter::direct_with_clock(requests, MonotonicClock),
+            records: RateLimiter::direct_with_clock(records, MonotonicClock),
             opened: MonotonicClock.now(),
+            last_asked: AtomicU64::new(0),
+            records_wait_until: AtomicU64::new(0),
+            rested_millis: millis(replenished).saturating_add(RESTED_MILLIS_MORE),
             room: Arc::new(Semaphore::new(BODIES_KIB_PER_CERTIFICATE_MAX)),
         }
     }
@@ -128,19 +150,42 @@ impl Pace {
     /// Counts one request, or says how long to wait before the next.
     pub fn take(&self) -> Result<(), Duration> {
         self.last_asked.store(self.age_millis(), Ordering::Relaxed);
-        self.limiter
+        self.requests
             .check()
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))
     }
 
-    fn age_millis(&self) -> u64 {
-        let age = MonotonicClock.now().saturating_duration_since(self.opened);
-        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    /// Whether records may be sent now, or how long to wait. Whoever was told to wait and does not is refused here,
+    /// before there is work with what it sends.
+    pub fn may_send_records(&self) -> Result<(), Duration> {
+        let until = self.records_wait_until.load(Ordering::Relaxed);
+        match until.saturating_sub(self.age_millis()) {
+            0 => Ok(()),
+            left => Err(Duration::from_millis(left)),
+        }
     }
 
-    /// Whether it would be the same if it were made anew: a second has given back all that was taken.
+    /// Counts the records of one request, or none of them and says how long to wait with them.
+    pub fn take_records(&self, records: u32) -> Result<(), Duration> {
+        // No request has more than that.
+        let records = records.min(RECORDS_AT_ONCE_MAX.get());
+        let Some(Ok(Err(early))) = NonZeroU32::new(records).map(|n| self.records.check_n(n)) else {
+            return Ok(());
+        };
+        let wait = early.wait_time_from(MonotonicClock.now());
+        let until = self.age_millis().saturating_add(millis(wait));
+        self.records_wait_until.store(until, Ordering::Relaxed);
+        Err(wait)
+    }
+
+    fn age_millis(&self) -> u64 {
+        millis(MonotonicClock.now().saturating_duration_since(self.opened))
+    }
+
+    /// Whether it would be the same if it were made anew: all that was taken has been given back.
     fn is_rested(&self) -> bool {
-        self.age_millis() > self.last_asked.load(Ordering::Relaxed) + RESTED_MILLIS
+        let last_asked = self.last_asked.load(Ordering::Relaxed);
+        self.age_millis() > last_asked.saturating_add(self.rested_millis)
     }
 
     /// The room for its bodies, in KiB.
@@ -149,8 +194,14 @@ impl Pace {
     }
 }
 
-/// After this a limiter that counts by the second has forgotten everything.
-const RESTED_MILLIS: u64 = 1_100;
+const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How much longer than its limiters need a pace is kept: milliseconds.
+const RESTED_MILLIS_MORE: u64 = 100;
 /// How many paces there must be before it is worth to look for rested ones.
 const PACES_MIN: usize = 64;
 
@@ -177,7 +228,7 @@ impl Paces {
         }
     }
 
-    pub(crate) fn of(&self, thumbprint: [u8; 32], per_second_max: NonZeroU32) -> Arc<Pace> {
+    pub(crate) fn of(&self, thumbprint: [u8; 32], limits: &Limits) -> Arc<Pace> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pace) = kept.by_thumbprint.get(&thumbprint) {
             return pace.clone();
@@ -187,7 +238,7 @@ impl Paces {
                 .retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_rested());
             kept.sweep_at = PACES_MIN.max(2 * kept.by_thumbprint.len());
         }
-        let pace = Arc::new(Pace::new(per_second_max));
+        let pace = Arc::new(Pace::new(limits));
         kept.by_thumbprint.insert(thumbprint, pace.clone());
         pace
     }
@@ -211,10 +262,18 @@ mod tests {
         assert_eq!(addresses.open.lock().unwrap().len(), 1);
     }
 
+    fn per_second(requests: u32, records: u32) -> Limits {
+        Limits {
+            requests_per_second_max: NonZeroU32::new(requests).unwrap(),
+            records_per_second_max: NonZeroU32::new(records).unwrap(),
+            ..Limits::default()
+        }
+    }
+
     #[test]
     fn a_pace_is_shared_and_outlives_its_connections_for_a_moment() {
         let paces = Paces::new();
-        let five = NonZeroU32::new(5).unwrap();
+        let five = &per_second(5, 1);
         let (one, same) = (paces.of([1; 32], five), paces.of([1; 32], five));
         let taken = (0..5).filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok());
         assert_eq!(taken.count(), 5);
@@ -228,26 +287,82 @@ mod tests {
         paces.of([2; 32], five).take().unwrap();
     }
 
-    /// Makes every pace that nobody holds look as if it had last been asked two seconds ago.
-    fn make_all_rested(paces: &Paces) {
+    /// One record a second, so that nothing comes back while the test runs.
+    #[test]
+    fn records_at_and_over_the_limit() {
+        let at_once = RECORDS_AT_ONCE_MAX.get();
+        let cases: &[(&str, &[u32], Option<u64>)] = &[
+            ("none", &[0, 0], None),
+            ("at the limit, one by one", &[at_once - 2, 1, 1], None),
+            ("at the limit", &[at_once], None),
+            ("more than any request has", &[u32::MAX], None),
+            ("none, beyond the limit", &[at_once, 0], None),
+            ("one over", &[at_once, 1], Some(1)),
+            ("ten over", &[at_once - 10, 20], Some(10)),
+            (
+                "what is refused is not counted",
+                &[at_once - 1, 5, 1],
+                Some(4),
+            ),
+        ];
+        for (story, sent, wait_secs) in cases {
+            let pace = Pace::new(&per_second(1, 1));
+            pace.may_send_records().unwrap();
+            let waits: Vec<_> = sent
+                .iter()
+                .filter_map(|records| pace.take_records(*records).err())
+                .collect();
+            let near = |wait: &Duration, secs: u64| {
+                wait.abs_diff(Duration::from_secs(secs)) < Duration::from_millis(900)
+            };
+            match (&waits[..], wait_secs) {
+                ([], None) => pace.may_send_records().unwrap(),
+                ([wait], Some(secs)) => {
+                    assert!(near(wait, *secs), "{story}: {wait:?}");
+                    let still = pace.may_send_records().unwrap_err();
+                    assert!(near(&still, *secs), "{story}: {still:?}");
+                }
+                (waits, _) => panic!("{story}: {waits:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn records_come_back_with_time_and_more_of_them_where_the_pace_is_faster() {
+        let mut pace = Pace::new(&per_second(1, 150_000));
+        pace.take_records(150_000).unwrap();
+        pace.take_records(150_000).unwrap();
+        let wait = pace.take_records(150_000).unwrap_err();
+        assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1));
+        pace.may_send_records().unwrap_err();
+        pace.opened -= Duration::from_secs(1);
+        pace.may_send_records().unwrap();
+    }
+
+    /// Makes every pace that nobody holds look as if it had last been asked so long ago.
+    fn make_all_older(paces: &Paces, secs: u64) {
         let mut kept = paces.kept.lock().unwrap();
         for pace in kept.by_thumbprint.values_mut().filter_map(Arc::get_mut) {
-            pace.opened -= Duration::from_secs(2);
+            pace.opened -= Duration::from_secs(secs);
         }
     }
 
     #[test]
     fn paces_nobody_needs_are_thrown_away() {
-        let paces = Paces::new();
-        let five = NonZeroU32::new(5).unwrap();
-        let connected = paces.of([255; 32], five);
-        for at in 0..1000_u16 {
-            let mut thumbprint = [0; 32];
-            thumbprint[..2].copy_from_slice(&at.to_le_bytes());
-            paces.of(thumbprint, five);
-            make_all_rested(&paces);
+        // Two seconds give back every record of the one, and of the other hardly any.
+        for (records, are_kept) in [(100_000, false), (1, true)] {
+            let paces = Paces::new();
+            let limits = &per_second(5, records);
+            let connected = paces.of([255; 32], limits);
+            for at in 0..1000_u16 {
+                let mut thumbprint = [0; 32];
+                thumbprint[..2].copy_from_slice(&at.to_le_bytes());
+                paces.of(thumbprint, limits);
+                make_all_older(&paces, 3);
+            }
+            let kept = paces.kept.lock().unwrap().by_thumbprint.len();
+            assert_eq!(kept > 2 * PACES_MIN, are_kept, "{kept}");
+            assert!(Arc::ptr_eq(&connected, &paces.of([255; 32], limits)));
         }
-        assert!(paces.kept.lock().unwrap().by_thumbprint.len() <= 2 * PACES_MIN);
-        assert!(Arc::ptr_eq(&connected, &paces.of([255; 32], five)));
     }
 }
