@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -73,6 +74,8 @@ fn unix_time(epoch: u64) -> UnixTime {
 pub(crate) struct DomainVerifier {
     pub(crate) webpki: Arc<dyn ClientCertVerifier>,
     pub(crate) trust_domain: TrustDomain,
+    /// Set when somebody is turned away because no list speaks of them.
+    pub(crate) misses_a_list: AtomicBool,
 }
 
 impl DomainVerifier {
@@ -115,7 +118,13 @@ impl ClientCertVerifier for DomainVerifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self
             .webpki
-            .verify_client_cert(end_entity, intermediates, now)?;
+            .verify_client_cert(end_entity, intermediates, now);
+        if let Err(rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus)) =
+            verified
+        {
+            self.misses_a_list.store(true, Ordering::Relaxed);
+        }
+        let verified = verified?;
         match Identity::from_der(end_entity) {
             Ok(identity) if identity.spiffe_id.trust_domain == self.trust_domain => Ok(verified),
             _ => Err(CertificateError::ApplicationVerificationFailure.into()),

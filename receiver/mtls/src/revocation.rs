@@ -200,21 +200,31 @@ pub fn require(
     roots: &[CertificateDer<'_>],
     now: u64,
 ) {
-    let issuer = |der: &CertificateDer<'_>| {
-        Some(
-            X509Certificate::from_der(der)
-                .ok()?
-                .1
-                .issuer()
-                .as_raw()
-                .to_vec(),
-        )
-    };
-    let matters: Vec<Vec<u8>> = chain.iter().chain(roots).filter_map(issuer).collect();
+    let matters = issuers(chain.iter().chain(roots));
     for list in lists.iter_mut() {
         list.status.is_required = matters.iter().any(|name| **name == *list.issuer);
     }
     lists.retain(|list| list.status.is_required || !list.status.has_long_ended(now));
+}
+
+/// Whether the list of a root, or of an authority of our own chain, is not there.
+pub fn lacks_a_list(
+    lists: &[RevocationList],
+    chain: &[CertificateDer<'_>],
+    roots: &[CertificateDer<'_>],
+) -> bool {
+    issuers(chain.iter().chain(roots))
+        .iter()
+        .any(|name| !lists.iter().any(|list| *list.issuer == **name))
+}
+
+/// The DER of the names of those who signed these.
+fn issuers<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'a>>) -> Vec<Vec<u8>> {
+    let issuer = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(certificate.issuer().as_raw().to_vec())
+    };
+    certificates.filter_map(issuer).collect()
 }
 
 /// One list for each authority: the one with the highest number. Of equal ones the first.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,7 @@ use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
 use crate::identity::Identity;
 use crate::revocation::{
-    CrlRefused, CrlStatus, RevocationList, newest, require, verified_authorities,
+    CrlRefused, CrlStatus, RevocationList, lacks_a_list, newest, require, verified_authorities,
 };
 
 mod error;
@@ -129,6 +130,13 @@ impl Trust {
         generation: u64,
         clock: &Clock,
     ) -> Result<Self, TrustError> {
+        // rustls would ask nobody for revocation then: whoever is let in by no list is let in by anything.
+        if parts.lists.is_empty() {
+            return Err(TrustError::Empty {
+                file: files.crl.clone(),
+                what: REVOCATION_LIST,
+            });
+        }
         let provider = Arc::new(provider());
         let leaf = parts.chain.first().map(AsRef::as_ref).unwrap_or_default();
         let own = Identity::from_der(leaf).map_err(|source| TrustError::Identity {
@@ -161,9 +169,11 @@ impl Trust {
                 source,
             })?;
         let trust_domain = own.spiffe_id.trust_domain.clone();
+        let misses_a_list = lacks_a_list(&parts.lists, &parts.chain, &parts.roots);
         let verifier = Arc::new(DomainVerifier {
             webpki,
             trust_domain,
+            misses_a_list: misses_a_list.into(),
         });
         let (chain, key) = (parts.chain.clone(), parts.key.clone_key());
         let server_config =
@@ -219,6 +229,18 @@ impl Trust {
         self.server_config.clone()
     }
 
+    /// Whether a list is wanted that is not here: of one of our roots, of an authority of our own certificate, or of one
+    /// whose holder was turned away for that since this trust is in force.
+    pub fn misses_a_list(&self) -> bool {
+        self.verifier.misses_a_list.load(Ordering::Relaxed)
+    }
+
+    /// The authorities whose lists can be judged: the roots, and those of our own chain and of `shown` that a root signed.
+    fn authorities<'a>(&'a self, shown: &'a [CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+        let Parts { roots, chain, .. } = &self.parts;
+        verified_authorities(roots, chain.iter().chain(shown))
+    }
+
     /// Judges a chain as a handshake at `now` would.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Refusal> {
         self.verifier.verify(chain, now)
@@ -234,6 +256,15 @@ impl TrustReader {
     pub fn current(&self) -> arc_swap::Guard<Arc<Trust>> {
         self.0.load()
     }
+}
+
+/// What became of lists that were fetched.
+#[derive(Debug)]
+pub struct Newer {
+    /// The trust with those that were taken; `None` if none was new.
+    pub trust: Option<Arc<Trust>>,
+    /// Why others were not.
+    pub refused: Vec<CrlRefused>,
 }
 
 /// Replaces the trust when its files change.
@@ -321,25 +352,60 @@ impl TrustWriter {
         lists: Vec<RevocationList>,
         shown: &[CertificateDer<'static>],
     ) -> Result<Result<Arc<Trust>, CrlRefused>, TrustError> {
-        let current = self.current.load_full();
+        let (current, now) = (self.current.load_full(), (self.clock)());
+        let authorities = current.authorities(shown);
+        let judge = |list: &RevocationList| list.judge(&current.parts.lists, &authorities, now);
+        match lists.iter().try_for_each(judge) {
+            Err(refused) => Ok(Err(refused)),
+            Ok(()) => self.put_in_force(&current, lists, now).map(Ok),
+        }
+    }
+
+    /// The same for lists that we fetched ourselves. Each stands for itself: one that is not taken keeps no other back, and
+    /// those in force already are passed over.
+    pub fn take_newer(
+        &mut self,
+        lists: Vec<RevocationList>,
+        shown: &[CertificateDer<'static>],
+    ) -> Result<Newer, TrustError> {
+        let (current, now) = (self.current.load_full(), (self.clock)());
+        let authorities = current.authorities(shown);
+        let in_force = &current.parts.lists;
+        let (mut good, mut refused) = (Vec::new(), Vec::new());
+        for list in lists {
+            if in_force.iter().any(|held| held.der() == list.der()) {
+                continue;
+            }
+            match list.judge(in_force, &authorities, now) {
+                Ok(()) => good.push(list),
+                Err(why) => refused.push(why),
+            }
+        }
+        let taken = !good.is_empty();
+        let trust = self.put_in_force(&current, good, now)?;
+        Ok(Newer {
+            trust: taken.then_some(trust),
+            refused,
+        })
+    }
+
+    /// Lists that have been judged.
+    fn put_in_force(
+        &self,
+        current: &Arc<Trust>,
+        lists: Vec<RevocationList>,
+        now: u64,
+    ) -> Result<Arc<Trust>, TrustError> {
         let Parts {
             roots,
             lists: in_force,
             chain,
             ..
         } = &current.parts;
-        let authorities = verified_authorities(roots, chain.iter().chain(shown));
-        let now = (self.clock)();
-        if let Err(refused) = lists
-            .iter()
-            .try_for_each(|list| list.judge(in_force, &authorities, now))
-        {
-            return Ok(Err(refused));
-        }
         let mut lists = newest(in_force.iter().cloned().chain(lists));
         require(&mut lists, chain, roots, now);
         if lists == *in_force {
-            return Ok(Ok(current));
+            return Ok(current.clone());
         }
         let parts = current.parts.with_lists(lists);
         // Made before it is kept: what cannot be used is not kept.
@@ -351,7 +417,7 @@ impl TrustWriter {
             })?;
         }
         self.current.store(trust.clone());
-        Ok(Ok(trust))
+        Ok(trust)
     }
 
     fn next(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
@@ -372,6 +438,8 @@ fn keep(file: &Path, lists: &[RevocationList]) -> io::Result<()> {
     temporary.persist(file)?;
     std::fs::File::open(folder)?.sync_all()
 }
+
+const REVOCATION_LIST: &str = "a certificate revocation list";
 
 type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
 
@@ -403,7 +471,7 @@ fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TrustError> {
         file: file.to_owned(),
         source,
     };
-    all_of::<CertificateRevocationListDer<'static>>(file, "a certificate revocation list")?
+    all_of::<CertificateRevocationListDer<'static>>(file, REVOCATION_LIST)?
         .into_iter()
         .map(|der| RevocationList::from_der(der).map_err(malformed))
         .collect()

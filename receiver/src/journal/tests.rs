@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value};
-use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::admit::{Admission, Novelty};
@@ -23,17 +22,6 @@ fn keyed(id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submissio
 }
 
 fn keyed_by(host: &str, id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submission {
-    numbered(host, id, records, labels, &[])
-}
-
-/// A submission of these records, each with all the labels, that gives up these ranges.
-fn numbered(
-    host: &str,
-    id: ProducerId,
-    records: &[(u64, u64)],
-    labels: &[String],
-    given_up: &[(u64, u64)],
-) -> Submission {
     let values = labels.iter().map(|label| {
         (
             Label::new(label.as_str()).unwrap(),
@@ -44,14 +32,7 @@ fn numbered(
     let records = records
         .iter()
         .map(|(seq, epoch)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), &set));
-    let dropped = |(from, to): &(u64, u64)| Dropped {
-        from: Seq::new(*from).unwrap(),
-        to: Seq::new(*to).unwrap(),
-        why: Label::new("too old").unwrap(),
-    };
-    let given_up: Vec<_> = given_up.iter().map(dropped).collect();
-    Submission::new(&host.parse().unwrap(), 9, Some(id), NOW)
-        .with_records_and_dropped(records, &given_up)
+    Submission::new(&host.parse().unwrap(), 9, Some(id), NOW).with_records(records)
 }
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
@@ -227,60 +208,15 @@ fn who_is_over_the_limit_may_fill_gaps() {
     assert_eq!(verdicts, [Ok(Novelty::New)]);
 }
 
-fn arbitrary_submission() -> impl Strategy<Value = Submission> {
-    let last = 2 * PRODUCER_RANGES_MAX as u64;
-    let number = prop_oneof![1..12_u64, last - 8..last + 8];
-    let ranges = proptest::collection::vec((number.clone(), 0..3_u64), 0..4);
-    let records = proptest::collection::vec((number, 0..30_u64), 0..40);
-    (1..3_u128, records, ranges, 0..6_usize).prop_map(|(id, records, ranges, new)| {
-        // Now and then an epoch that is too old.
-        let epoch = |age: u64| if age == 0 { NOW - 100_000 } else { NOW };
-        let records: Vec<_> = records
-            .iter()
-            .map(|(seq, age)| (*seq, epoch(*age)))
-            .collect();
-        let ranges: Vec<_> = ranges
-            .iter()
-            .map(|(from, more)| (*from, from + more))
-            .collect();
-        let labels = labels(HOST_LABELS_MAX - 3..HOST_LABELS_MAX + new - 3);
-        numbered("web1", producer(id), &records, &labels, &ranges)
-    })
-}
-
-proptest! {
-    /// What waits counts as what is stored does: with a producer that has nearly all the ranges it may have, and a host with
-    /// nearly all its labels.
-    #[test]
-    fn a_group_is_judged_as_its_requests_would_be_one_by_one(
-        submissions in proptest::collection::vec(arbitrary_submission(), 0..12),
-    ) {
-        let start = || {
-            let mut summarizer = summarizer();
-            let last = 2 * PRODUCER_RANGES_MAX as u64;
-            let odd: Vec<_> = (13..last - 9).step_by(2).map(|seq| (seq, NOW)).collect();
-            count(&mut summarizer, &keyed(producer(1), &odd, &labels(0..1)));
-            count(&mut summarizer, &unkeyed(NOW, &labels(0..HOST_LABELS_MAX - 3)));
-            let given_up: Vec<_> = (20..last).step_by(2).map(|seq| (seq, seq)).collect();
-            count(&mut summarizer, &giving_up(producer(1), &given_up));
-            summarizer
-        };
-        let together = judge(&start().summaries(), &submissions);
-        let mut summarizer = start();
-        let mut one_by_one = Vec::new();
-        for submission in &submissions {
-            let verdict = judge(&summarizer.summaries(), std::slice::from_ref(submission)).remove(0);
-            if verdict == Ok(Novelty::New) {
-                count(&mut summarizer, submission);
-            }
-            one_by_one.push(verdict);
-        }
-        prop_assert_eq!(together, one_by_one);
-    }
-}
-
 fn giving_up(id: ProducerId, ranges: &[(u64, u64)]) -> Submission {
-    numbered("web1", id, &[], &[], ranges)
+    let dropped = |(from, to): &(u64, u64)| Dropped {
+        from: Seq::new(*from).unwrap(),
+        to: Seq::new(*to).unwrap(),
+        why: Label::new("too old").unwrap(),
+    };
+    let dropped: Vec<_> = ranges.iter().map(dropped).collect();
+    Submission::new(&"web1".parse().unwrap(), 9, Some(id), NOW)
+        .with_records_and_dropped(std::iter::empty(), &dropped)
 }
 
 #[test]
@@ -339,12 +275,9 @@ fn given_up_ranges_at_and_over_the_limit() {
     );
     count(&mut summarizer, &at_limit);
     let over = giving_up(producer(1), &apart);
-    let record = [(2 * apart.len() as u64 + 9, NOW)];
-    let beside = numbered("web1", producer(1), &record, &[], &apart);
     let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
-    let verdicts = judge(&summarizer.summaries(), &[over, beside, joining]);
-    let refused = Err(Code::InvalidValues);
-    assert_eq!(verdicts, [refused, refused, Ok(Novelty::New)]);
+    let verdicts = judge(&summarizer.summaries(), &[over, joining]);
+    assert_eq!(verdicts, [Err(Code::InvalidValues), Ok(Novelty::New)]);
 }
 
 /// What a group has admitted counts for the rest of the group, though it is not durable yet.

@@ -413,3 +413,100 @@ fn a_retired_authoritys_list_ends_without_harm() {
         "the kept file does not bring it back"
     );
 }
+
+/// What is fetched comes whole, with lists that are in force already and some that are nobody's here.
+#[test]
+fn of_fetched_lists_the_newer_ones_are_taken() {
+    let house = House::new();
+    let next = house.root.issuing("issuing 2");
+    let stranger = root("root").issuing("issuing 1");
+    let shown = [next.certificate.der().clone()];
+    let (mut writer, reader) = house.open().unwrap();
+    let take = |writer: &mut TrustWriter, lists: &[String]| {
+        let lists = RevocationList::read_all(lists.concat().as_bytes()).unwrap();
+        let newer = writer.take_newer(lists, &shown).unwrap();
+        (
+            newer.trust.map(|trust| trust.generation()),
+            newer.refused.len(),
+        )
+    };
+    let of_root = std::fs::read_to_string(house.folder.path().join("crl.pem")).unwrap();
+    let of_root = of_root
+        .split_inclusive("-----END X509 CRL-----\n")
+        .next()
+        .unwrap();
+    let cases: [(&str, Vec<String>, (Option<u64>, usize)); 7] = [
+        ("those in force", vec![of_root.to_owned()], (None, 0)),
+        (
+            "a newer one beside one in force",
+            vec![of_root.to_owned(), house.issuing.crl(5, &[NODE])],
+            (Some(2), 0),
+        ),
+        ("an older one", vec![house.issuing.crl(4, &[])], (None, 1)),
+        (
+            "the same number, and another",
+            vec![house.issuing.crl(5, &[])],
+            (None, 1),
+        ),
+        (
+            "a forged one does not keep the next generation's back",
+            vec![stranger.crl(9, &[]), next.crl(1, &[])],
+            (Some(3), 1),
+        ),
+        (
+            "of an authority unknown here",
+            vec![root("root 2").crl(1, &[])],
+            (None, 1),
+        ),
+        (
+            "one that has ended",
+            vec![house.issuing.crl_from(6, &[], NOW - 40 * DAY)],
+            (None, 1),
+        ),
+    ];
+    for (story, lists, expected) in cases {
+        assert_eq!(take(&mut writer, &lists), expected, "{story}");
+    }
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
+    assert_eq!(reader.current().verify(&node, NOW), Ok(()));
+    drop(writer);
+    let reader = house.open().unwrap().1;
+    let judged = [&house.node, &node].map(|chain| reader.current().verify(chain, NOW));
+    assert_eq!(
+        judged,
+        [Err(Refusal::Revoked), Ok(())],
+        "what was fetched is kept"
+    );
+}
+
+/// Whoever holds trust is told that a list is wanted, and only by somebody whom a root vouches for.
+#[test]
+fn a_list_is_missed() {
+    let house = House::new();
+    let next = house.root.issuing("issuing 2");
+    let (mut writer, reader) = house.open().unwrap();
+    let misses = || reader.current().misses_a_list();
+    let verify = |ca: &Ca| {
+        let node = chain(&ca.leaf("spiffe://lizmon.internal/node/web2", 7).0);
+        reader.current().verify(&node, NOW)
+    };
+    assert!(!misses(), "all are here");
+    verify(&root("root").issuing("issuing 3")).unwrap_err();
+    assert!(!misses(), "a stranger is missed by nobody");
+    verify(&next).unwrap_err();
+    assert!(misses(), "the next generation's leaf");
+    let lists = RevocationList::read_all(next.crl(1, &[]).as_bytes()).unwrap();
+    writer
+        .take_newer(lists, &[next.certificate.der().clone()])
+        .unwrap();
+    assert!(!misses(), "it is here now");
+    let new_root = root("root 2");
+    let both = house.root.certificate.pem() + &new_root.certificate.pem();
+    house.write("root.crt", &both);
+    writer.reload_if_changed().unwrap().unwrap();
+    assert!(misses(), "a root that is trusted, and has no list");
+}
