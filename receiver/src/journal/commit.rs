@@ -15,6 +15,8 @@ const COMMIT_AFTER_SECS: u64 = 20;
 const COMMIT_AFTER_GROUPS: u64 = 20_000;
 /// How often one shard is swept of what has ended: all of them in about ten minutes.
 const SWEEP_EVERY_SECS: u64 = 10;
+/// How often the store gives back what it does not need: a step of a MiB each time.
+const TIDY_EVERY_SECS: u64 = 2;
 
 /// A step of the clock larger than this between two looks at it is no time that has passed.
 const CLOCK_JUMP_SECS: u64 = 3_600;
@@ -28,6 +30,7 @@ pub struct Committer {
     committed_at: u64,
     committed_position: Position,
     swept_at: u64,
+    tidied_at: u64,
     /// When the clock was last looked at.
     seen_at: u64,
     /// Since when the clock has gone on without a jump.
@@ -44,6 +47,7 @@ impl Committer {
             committed_at: now,
             committed_position,
             swept_at: now,
+            tidied_at: now,
             seen_at: now,
             steady_since: now,
         }
@@ -139,6 +143,18 @@ impl Committer {
             if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
                 self.put_off(&error, now);
             }
+        }
+        self.tidy_if_due(now);
+    }
+
+    fn tidy_if_due(&mut self, now: u64) {
+        if (self.tidied_at..self.tidied_at + TIDY_EVERY_SECS).contains(&now) {
+            return;
+        }
+        self.tidied_at = now;
+        if let Err(error) = self.store.tidy() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the store keeps room that it does not need");
         }
     }
 

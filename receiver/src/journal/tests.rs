@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value};
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::admit::{Admission, Novelty};
@@ -22,6 +23,17 @@ fn keyed(id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submissio
 }
 
 fn keyed_by(host: &str, id: ProducerId, records: &[(u64, u64)], labels: &[String]) -> Submission {
+    numbered(host, id, records, labels, &[])
+}
+
+/// A submission of these records, each with all the labels, that gives up these ranges.
+fn numbered(
+    host: &str,
+    id: ProducerId,
+    records: &[(u64, u64)],
+    labels: &[String],
+    given_up: &[(u64, u64)],
+) -> Submission {
     let values = labels.iter().map(|label| {
         (
             Label::new(label.as_str()).unwrap(),
@@ -32,7 +44,14 @@ fn keyed_by(host: &str, id: ProducerId, records: &[(u64, u64)], labels: &[String
     let records = records
         .iter()
         .map(|(seq, epoch)| (Seq::new(*seq), Epoch::new(*epoch).unwrap(), &set));
-    Submission::new(&host.parse().unwrap(), 9, Some(id), NOW).with_records(records)
+    let dropped = |(from, to): &(u64, u64)| Dropped {
+        from: Seq::new(*from).unwrap(),
+        to: Seq::new(*to).unwrap(),
+        why: Label::new("too old").unwrap(),
+    };
+    let given_up: Vec<_> = given_up.iter().map(dropped).collect();
+    Submission::new(&host.parse().unwrap(), 9, Some(id), NOW)
+        .with_records_and_dropped(records, &given_up)
 }
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
@@ -208,15 +227,60 @@ fn who_is_over_the_limit_may_fill_gaps() {
     assert_eq!(verdicts, [Ok(Novelty::New)]);
 }
 
+fn arbitrary_submission() -> impl Strategy<Value = Submission> {
+    let last = 2 * PRODUCER_RANGES_MAX as u64;
+    let number = prop_oneof![1..12_u64, last - 8..last + 8];
+    let ranges = proptest::collection::vec((number.clone(), 0..3_u64), 0..4);
+    let records = proptest::collection::vec((number, 0..30_u64), 0..40);
+    (1..3_u128, records, ranges, 0..6_usize).prop_map(|(id, records, ranges, new)| {
+        // Now and then an epoch that is too old.
+        let epoch = |age: u64| if age == 0 { NOW - 100_000 } else { NOW };
+        let records: Vec<_> = records
+            .iter()
+            .map(|(seq, age)| (*seq, epoch(*age)))
+            .collect();
+        let ranges: Vec<_> = ranges
+            .iter()
+            .map(|(from, more)| (*from, from + more))
+            .collect();
+        let labels = labels(HOST_LABELS_MAX - 3..HOST_LABELS_MAX + new - 3);
+        numbered("web1", producer(id), &records, &labels, &ranges)
+    })
+}
+
+proptest! {
+    /// What waits counts as what is stored does: with a producer that has nearly all the ranges it may have, and a host with
+    /// nearly all its labels.
+    #[test]
+    fn a_group_is_judged_as_its_requests_would_be_one_by_one(
+        submissions in proptest::collection::vec(arbitrary_submission(), 0..12),
+    ) {
+        let start = || {
+            let mut summarizer = summarizer();
+            let last = 2 * PRODUCER_RANGES_MAX as u64;
+            let odd: Vec<_> = (13..last - 9).step_by(2).map(|seq| (seq, NOW)).collect();
+            count(&mut summarizer, &keyed(producer(1), &odd, &labels(0..1)));
+            count(&mut summarizer, &unkeyed(NOW, &labels(0..HOST_LABELS_MAX - 3)));
+            let given_up: Vec<_> = (20..last).step_by(2).map(|seq| (seq, seq)).collect();
+            count(&mut summarizer, &giving_up(producer(1), &given_up));
+            summarizer
+        };
+        let together = judge(&start().summaries(), &submissions);
+        let mut summarizer = start();
+        let mut one_by_one = Vec::new();
+        for submission in &submissions {
+            let verdict = judge(&summarizer.summaries(), std::slice::from_ref(submission)).remove(0);
+            if verdict == Ok(Novelty::New) {
+                count(&mut summarizer, submission);
+            }
+            one_by_one.push(verdict);
+        }
+        prop_assert_eq!(together, one_by_one);
+    }
+}
+
 fn giving_up(id: ProducerId, ranges: &[(u64, u64)]) -> Submission {
-    let dropped = |(from, to): &(u64, u64)| Dropped {
-        from: Seq::new(*from).unwrap(),
-        to: Seq::new(*to).unwrap(),
-        why: Label::new("too old").unwrap(),
-    };
-    let dropped: Vec<_> = ranges.iter().map(dropped).collect();
-    Submission::new(&"web1".parse().unwrap(), 9, Some(id), NOW)
-        .with_records_and_dropped(std::iter::empty(), &dropped)
+    numbered("web1", id, &[], &[], ranges)
 }
 
 #[test]
@@ -275,9 +339,12 @@ fn given_up_ranges_at_and_over_the_limit() {
     );
     count(&mut summarizer, &at_limit);
     let over = giving_up(producer(1), &apart);
+    let record = [(2 * apart.len() as u64 + 9, NOW)];
+    let beside = numbered("web1", producer(1), &record, &[], &apart);
     let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
-    let verdicts = judge(&summarizer.summaries(), &[over, joining]);
-    assert_eq!(verdicts, [Err(Code::InvalidValues), Ok(Novelty::New)]);
+    let verdicts = judge(&summarizer.summaries(), &[over, beside, joining]);
+    let refused = Err(Code::InvalidValues);
+    assert_eq!(verdicts, [refused, refused, Ok(Novelty::New)]);
 }
 
 /// What a group has admitted counts for the rest of the group, though it is not durable yet.
@@ -468,6 +535,58 @@ fn the_file_is_bounded_under_constant_load() {
         series <= 5 * 30 && producers <= 5 * 9,
         "{series} series and {producers} producers are kept"
     );
+}
+
+/// Every eight days another fleet reports for an hour and is gone: each leaves memory and file, and nobody leaves much.
+#[test]
+fn the_file_comes_down_when_a_fleet_is_gone() {
+    const HOSTS: usize = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
+    let summarizer = Summarizer::open(&mut store).unwrap();
+    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
+    let bytes = || {
+        let size =
+            |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
+        std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(size)
+            .sum::<u64>()
+    };
+    let hosts = |committer: &Committer| {
+        let summaries = committer.summarizer().summaries();
+        summaries.shards().map(|hosts| hosts.len()).sum::<usize>()
+    };
+    let mut now = NOW;
+    let mut sizes = Vec::new();
+    for fleet in 0..4 {
+        let records: Vec<_> = (1..=60).map(|minute| (minute, now - minute * 60)).collect();
+        for host in 0..HOSTS {
+            let name = format!("h{fleet}-{host}");
+            let submission = keyed_by(&name, producer(1), &records, &labels(0..40));
+            let answers = committer.take(std::iter::once((&submission, now)));
+            assert_eq!(answers[0].as_ref().unwrap().accepted, 60);
+        }
+        assert_eq!(hosts(&committer), HOSTS, "the last fleet is gone");
+        let end = now + 8 * 86_400;
+        let mut largest = 0;
+        while now < end {
+            committer.upkeep(now);
+            now += 60;
+            largest = largest.max(bytes());
+        }
+        sizes.push((largest, bytes()));
+    }
+    let (full, empty) = sizes[0];
+    for (largest, last) in &sizes {
+        assert!(
+            *largest <= full + full / 4,
+            "most and last bytes: {sizes:?}"
+        );
+        assert!(*last <= empty + empty / 4, "most and last bytes: {sizes:?}");
+    }
+    assert!(2 * empty < full, "most and last bytes: {sizes:?}");
+    assert_eq!(hosts(&committer), 0);
 }
 
 /// Whoever waited for the journal's end may open the folder at once.

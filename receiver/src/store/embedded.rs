@@ -27,6 +27,17 @@ const FILE: &str = "lizmon.db";
 const LOCK: &str = "lock";
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 32;
+/// So many free pages (4 KiB each) stay for what comes next, and at least a quarter of the file: what grows and shrinks all day need not
+/// be cut off and made anew all day.
+const FREE_PAGES_KEPT: i64 = 256;
+/// How many pages are given back at a time: what waits behind it waits for some milliseconds.
+const TIDIED_PAGES_MAX: i64 = 256;
+/// Fewer are not worth a sync.
+const TIDIED_PAGES_MIN: i64 = 64;
+/// A database that cannot give back pages is made anew when it is opened, if it is no larger: that takes a second or so.
+const REMADE_BYTES_MAX: i64 = 256 << 20;
+/// To what the log of what is written ahead is cut off after a large commit.
+const LOG_BYTES_KEPT: i64 = 16 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -71,15 +82,57 @@ impl EmbeddedStore {
         })?;
         let mut connection = Connection::open(&file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // Before the first page is written; in a database that is there already it changes nothing by itself.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        write_ahead(&connection, &file)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
         migrate(&mut connection)?;
+        remake_if_it_cannot_shrink(&connection, &file)?;
         Ok(Self {
             connection,
             _lock: lock,
         })
     }
+}
+
+/// Elsewhere, on some network file systems, SQLite goes on with another journal without a word.
+fn write_ahead(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(StoreError::NotWrittenAhead {
+        file: file.to_owned(),
+        mode,
+    })
+}
+
+/// A database of earlier days keeps every page that it ever had. Where there is no room to make it anew it goes on so.
+fn remake_if_it_cannot_shrink(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+    const INCREMENTAL: i64 = 2;
+    let file = file.display();
+    if pragma(connection, "auto_vacuum")? == INCREMENTAL {
+        return Ok(());
+    }
+    let bytes = pragma(connection, "page_count")? * pragma(connection, "page_size")?;
+    if bytes > REMADE_BYTES_MAX {
+        tracing::warn!(
+            "{file} cannot shrink; to make it anew, end the receiver and run: sqlite3 {file} 'PRAGMA auto_vacuum = 2; VACUUM'"
+        );
+        return Ok(());
+    }
+    match connection.execute_batch("VACUUM") {
+        Ok(()) => tracing::info!("{file} was made anew, so that it can shrink"),
+        Err(error) => tracing::warn!(%error, "{file} cannot be made anew, and does not shrink"),
+    }
+    Ok(())
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 impl Store for EmbeddedStore {
@@ -159,6 +212,19 @@ impl Store for EmbeddedStore {
             .prepare_cached("DELETE FROM journal WHERE position <= ?1")?
             .execute([changes.drop_through as i64])?;
         Ok(transaction.commit()?)
+    }
+
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        let free = pragma(&self.connection, "freelist_count")?;
+        let kept = FREE_PAGES_KEPT.max(pragma(&self.connection, "page_count")? / 4);
+        let pages = (free - kept).min(TIDIED_PAGES_MAX);
+        if pages >= TIDIED_PAGES_MIN {
+            // Each page is given back with a row of the answer, and the file is cut off by the checkpoint.
+            let connection = &self.connection;
+            connection.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
+            connection.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))?;
+        }
+        Ok(())
     }
 }
 
@@ -421,6 +487,84 @@ mod tests {
             EmbeddedStore::open(folder.path()),
             Err(StoreError::Version { found: 99, .. })
         ));
+    }
+
+    /// A database in memory is one that SQLite does not write ahead.
+    #[test]
+    fn a_database_that_is_not_written_ahead_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        let error = write_ahead(&connection, Path::new("data/lizmon.db")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "data/lizmon.db: SQLite cannot write ahead here, its journal mode stays `memory`: put --data on a local file system"
+        );
+    }
+
+    /// How large the database is, without what is written ahead of it.
+    fn bytes(folder: &Path) -> u64 {
+        std::fs::metadata(folder.join(FILE)).unwrap().len()
+    }
+
+    /// Fills a store with 64 MiB of journal that is not needed any more; what it takes up when that is said.
+    fn fill_and_empty(store: &mut EmbeddedStore, folder: &Path) -> u64 {
+        let group = vec![7; 1 << 20];
+        for _ in 0..64 {
+            store.append(&group).unwrap();
+        }
+        let done = ShardChanges {
+            drop_through: 64,
+            ..ShardChanges::default()
+        };
+        store.commit(&done).unwrap();
+        bytes(folder)
+    }
+
+    #[test]
+    fn what_is_not_needed_is_given_back_a_little_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = EmbeddedStore::open(folder.path()).unwrap();
+        let full = fill_and_empty(&mut store, folder.path());
+        assert!(full > 64 << 20, "{full}");
+        let pages = |store: &EmbeddedStore| pragma(&store.connection, "page_count").unwrap();
+        let mut steps = 0;
+        loop {
+            let before = pages(&store);
+            store.tidy().unwrap();
+            let given_back = before - pages(&store);
+            // One more may be a page that says where the others are.
+            assert!(
+                (0..=TIDIED_PAGES_MAX + 1).contains(&given_back),
+                "{given_back}"
+            );
+            if given_back == 0 {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 30, "{steps}");
+        let left = bytes(folder.path());
+        let kept = FREE_PAGES_KEPT as u64 * 4096 + (1 << 20);
+        assert!(left < kept, "{left} of {full} bytes");
+        assert_eq!(store.append(b"next").unwrap(), 65);
+    }
+
+    #[test]
+    fn a_database_that_could_not_shrink_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        let old = Connection::open(&file).unwrap();
+        old.pragma_update(None, "journal_mode", "WAL").unwrap();
+        migrate(&mut Connection::open(&file).unwrap()).unwrap();
+        old.execute("INSERT INTO journal(groups) VALUES (x'00')", [])
+            .unwrap();
+        assert_eq!(pragma(&old, "auto_vacuum").unwrap(), 0);
+        drop(old);
+        let mut store = EmbeddedStore::open(folder.path()).unwrap();
+        assert_eq!(pragma(&store.connection, "auto_vacuum").unwrap(), 2);
+        let mut positions = Vec::new();
+        let each = &mut |position, _: &[u8]| positions.push(position);
+        store.read_after(0, each).unwrap();
+        assert_eq!(positions, [1]);
     }
 
     #[cfg(unix)]

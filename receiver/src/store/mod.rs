@@ -43,6 +43,16 @@ pub enum StoreError {
         /// Which folder.
         folder: std::path::PathBuf,
     },
+    /// A file system on which a database cannot be written ahead.
+    #[error(
+        "{file}: SQLite cannot write ahead here, its journal mode stays `{mode}`: put --data on a local file system", file = file.display()
+    )]
+    NotWrittenAhead {
+        /// Which database.
+        file: std::path::PathBuf,
+        /// What SQLite says instead of `wal`.
+        mode: String,
+    },
     /// A store of another version.
     #[error(
         "the store has version {found}, this program reads {known}: use the program that wrote it"
@@ -76,6 +86,11 @@ pub trait Store: Send {
     /// Replaces what has changed in one shard since the last commit, and its cursor, and drops what of the journal no shard
     /// needs any more: in one transaction.
     fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError>;
+
+    /// Gives back what it takes up and does not need, a little at a time. To be called every second or so.
+    fn tidy(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Everything that was committed.
