@@ -24,7 +24,7 @@ pub enum TrustError {
         source: rustls_pki_types::pem::Error,
     },
     /// A file without what it should hold.
-    #[error("{file}: there is no {what} in it", file = file.display())]
+    #[error("{file}: there should be {what} in it", file = file.display())]
     Empty {
         /// Which file.
         file: PathBuf,

@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 
 use super::*;
 
+mod rustls_facts;
+
 const NOW: u64 = 1_465_001_814;
 const DAY: u64 = 86_400;
 
@@ -87,8 +89,13 @@ impl Ca {
     }
 
     fn crl_from(&self, number: u64, revoked: &[u8], this_update: u64) -> String {
+        let revoked = revoked.iter().map(|serial| vec![*serial]);
+        self.crl_naming(number, revoked.collect(), this_update)
+    }
+
+    fn crl_naming(&self, number: u64, revoked: Vec<Vec<u8>>, this_update: u64) -> String {
         let revoked = revoked.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(&[*serial]),
+            serial_number: SerialNumber::from_slice(serial),
             revocation_time: at(this_update),
             reason_code: None,
             invalidity_date: None,

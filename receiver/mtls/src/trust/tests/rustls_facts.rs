@@ -1,0 +1,176 @@
+//! What rustls does not do for us, each a test that fails without what we do about it.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::*;
+use crate::connection::Connection;
+use crate::limits::{Limits, Paces};
+
+type Lists = fn(&House) -> String;
+
+/// Without a list rustls checks no revocation: no list is an error.
+#[test]
+fn without_a_list_nobody_is_trusted() {
+    let lists: [(&str, Lists); 2] = [
+        ("an empty file", |_| String::new()),
+        ("lists that ended long ago, and are dropped", |_| {
+            root("stranger").crl_from(1, &[], NOW - 40 * DAY)
+        }),
+    ];
+    for (story, lists) in lists {
+        let house = House::new();
+        house.write("crl.pem", &lists(&house));
+        let opened = house.open();
+        assert!(matches!(opened, Err(TrustError::Empty { .. })), "{story}");
+    }
+}
+
+/// rustls wants a list of every issuer in the chain.
+#[test]
+fn every_issuer_in_a_chain_has_a_list() {
+    let lists: [(&str, Lists); 3] = [
+        ("the root's alone", |house| house.root.crl(2, &[])),
+        ("the issuing CA's alone", |house| house.issuing.crl(2, &[])),
+        ("a stranger's", |_| root("stranger").crl(2, &[])),
+    ];
+    for (story, lists) in lists {
+        let house = House::new();
+        house.write("crl.pem", &lists(&house));
+        let opened = house.open();
+        let untrusted = matches!(
+            opened,
+            Err(TrustError::OwnRefused {
+                refusal: Refusal::Untrusted,
+                ..
+            })
+        );
+        assert!(untrusted, "{story}");
+    }
+}
+
+/// And each of these lists is listened to, not the leaf's alone.
+#[test]
+fn every_issuer_in_a_chain_may_revoke() {
+    let lists: [(&str, Lists, Result<(), Refusal>); 3] = [
+        (
+            "nothing",
+            |house| house.root.crl(2, &[]) + &house.issuing.crl(2, &[]),
+            Ok(()),
+        ),
+        (
+            "the leaf",
+            |house| house.root.crl(2, &[]) + &house.issuing.crl(2, &[NODE]),
+            Err(Refusal::Revoked),
+        ),
+        (
+            "the issuing CA",
+            |house| {
+                let authority = house.issuing.certificate.der();
+                let (_, authority) = X509Certificate::from_der(authority).unwrap();
+                let serials = vec![authority.raw_serial().to_vec()];
+                house.root.crl_naming(2, serials, NOW - DAY) + &house.issuing.crl(2, &[])
+            },
+            Err(Refusal::Revoked),
+        ),
+    ];
+    for (revoked, lists, expected) in lists {
+        let house = House::new();
+        let (mut writer, reader) = house.open().unwrap();
+        house.write("crl.pem", &lists(&house));
+        writer.reload_if_changed().unwrap().unwrap();
+        let judged = reader.current().verify(&house.node, NOW);
+        assert_eq!(judged, expected, "{revoked} is revoked");
+    }
+}
+
+/// rustls takes the first list that bears an issuer's name: it is given one of each name, the newest.
+#[test]
+fn of_two_lists_of_one_name_the_newest_counts() {
+    let orders: [(&str, Lists); 2] = [
+        ("the older one first", |house| {
+            house.issuing.crl(1, &[]) + &house.issuing.crl(2, &[NODE])
+        }),
+        ("the newer one first", |house| {
+            house.issuing.crl(2, &[NODE]) + &house.issuing.crl(1, &[])
+        }),
+    ];
+    for (story, lists) in orders {
+        let house = House::new();
+        house.write_crls(&lists(&house));
+        let (_writer, reader) = house.open().unwrap();
+        let judged = reader.current().verify(&house.node, NOW);
+        assert_eq!(judged, Err(Refusal::Revoked), "{story}");
+        assert_eq!(reader.current().crls().len(), 2, "{story}");
+    }
+}
+
+/// An expired list still revokes, and lets in whom it does not name: what becomes of that is the receiver's to say, by
+/// the grace it was given.
+#[test]
+fn an_expired_list_still_revokes() {
+    let house = House::new();
+    house.write_crls(&house.issuing.crl(2, &[NODE]));
+    let (_writer, reader) = house.open_at(Arc::new(|| NOW + 60 * DAY)).unwrap();
+    let trust = reader.current();
+    assert!(
+        trust
+            .crls()
+            .iter()
+            .all(|crl| crl.next_update < NOW + 60 * DAY)
+    );
+    assert_eq!(
+        trust.verify(&house.node, NOW + 60 * DAY),
+        Err(Refusal::Revoked)
+    );
+    assert_eq!(trust.judge_own(NOW + 60 * DAY), Ok(()));
+}
+
+/// TLS judges a certificate once, in a full handshake, and a resumed session not at all. So each request asks: a chain
+/// that the trust of this moment has not judged is judged, whole.
+#[test]
+fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    let connection = |generation| {
+        let pace = Paces::new().of([0; 32], &Limits::default());
+        let identity = Identity::from_der(&house.node[0]).unwrap();
+        Connection::authenticated(identity, house.node.clone(), pace, generation)
+    };
+    let ask = |connection: &Connection| {
+        let peer = connection.peer(&reader.current(), NOW);
+        peer.expect("it shows a certificate").map(drop)
+    };
+    let (full, resumed) = (connection(1), connection(0));
+    assert_eq!((ask(&full), ask(&resumed)), (Ok(()), Ok(())));
+    let unasked = connection(0);
+    house
+        .push(&mut writer, &house.issuing.crl(2, &[NODE]))
+        .unwrap();
+    for (story, connection) in [
+        ("open since before the revocation", full),
+        ("resumed before it, and asked", resumed),
+        ("resumed before it, and never asked", unasked),
+    ] {
+        assert_eq!(ask(&connection), Err(Refusal::Revoked), "{story}");
+    }
+}
+
+/// Whichever of the files is replaced, it is seen. Pairs are replaced one file after the other.
+#[test]
+fn a_change_of_any_file_is_seen() {
+    for name in ["rx.crt", "rx.key", "root.crt", "crl.pem", "kept.pem"] {
+        let house = House::new();
+        house.write("kept.pem", &house.root.crl(1, &[]));
+        let (mut writer, reader) = house.open().unwrap();
+        assert!(writer.reload_if_changed().is_none(), "{name}");
+        let file = house.folder.path().join(name);
+        let fresh = house.folder.path().join("fresh");
+        std::fs::copy(&file, &fresh).unwrap();
+        std::fs::rename(&fresh, &file).unwrap();
+        writer
+            .reload_if_changed()
+            .unwrap_or_else(|| panic!("{name} was replaced"))
+            .unwrap();
+        assert_eq!(reader.current().generation(), 2, "{name}");
+    }
+}
