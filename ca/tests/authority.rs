@@ -151,6 +151,45 @@ fn a_certificate_says_what_its_profile_says() {
     assert!(matches!(&key[0], Item::PrivateKey { key, .. } if key == "P-256"));
 }
 
+/// The root signs issuing CAs, those sign leaves, and nobody else signs anything. rcgen names the key that signed only
+/// where it is told to.
+#[test]
+fn the_root_signs_one_issuing_ca_and_that_one_signs_leaves() {
+    let (_dir, certs, authority) = fresh();
+    let issued = authority.issue(node("web1"), NOW).unwrap();
+    let ids = |file: &Path| {
+        let items = inspect(&std::fs::read(file).unwrap()).unwrap();
+        let Item::Certificate {
+            ca,
+            path_len,
+            subject_key_id,
+            authority_key_id,
+            ..
+        } = &items[0]
+        else {
+            panic!("{items:?}");
+        };
+        let ids = (subject_key_id.clone(), authority_key_id.clone());
+        ((*ca, *path_len), ids)
+    };
+    let (root_may, (root, _)) = ids(&certs.join("root.crt"));
+    let (issuing_may, (issuing, of_root)) = ids(&certs.join("issuing.crt"));
+    let (leaf_may, (_, of_issuing)) = ids(&issued.certificate_path);
+    assert_eq!(
+        [root_may, issuing_may, leaf_may],
+        [(true, Some(1)), (true, Some(0)), (false, None)]
+    );
+    assert!(root.is_some() && of_root == root, "{of_root:?}");
+    assert!(issuing.is_some() && of_issuing == issuing, "{of_issuing:?}");
+    let below = authority.entries().unwrap();
+    let signer = |name: &str| {
+        let entry = below.iter().find(|entry| entry.name.contains(name));
+        entry.unwrap().issuer.clone()
+    };
+    assert_eq!(signer("issuing CA"), below[0].serial);
+    assert_eq!(signer("web1"), below[1].serial);
+}
+
 #[test]
 fn two_generations_never_share_a_subject() {
     let subject = |certs: &Path, file: &str| {

@@ -8,6 +8,7 @@ use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::key::KeyError;
+use lizmon_ca::profile::DAY_SECS;
 use lizmon_protocol::name::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -32,6 +33,7 @@ fn with_request(authority: &Authority, der: Vec<u8>) -> Result<Issued, Error> {
     authority.issue(request, NOW)
 }
 
+/// rcgen signs a request as it asks. Our template asks nobody.
 #[test]
 fn a_request_gives_its_key_and_nothing_else() {
     type Greed = fn(&mut CertificateParams);
@@ -87,12 +89,18 @@ fn a_request_gives_its_key_and_nothing_else() {
             key_usage,
             extended_key_usage,
             key_sha256,
+            not_before,
+            not_after,
+            serial,
             ..
         } = &items[0]
         else {
             panic!("{items:?}");
         };
         assert_eq!(subject, "CN=web1", "{what}");
+        // A request has no dates and no number; where they are not set, rcgen has ideas of its own.
+        assert_eq!((*not_before, *not_after), (NOW - 300, NOW + 90 * DAY_SECS));
+        assert_eq!(*serial, issued.serial.to_string(), "{what}");
         assert_eq!(uris, &["spiffe://lizmon.internal/node/web1"], "{what}");
         assert!(names.is_empty(), "{what}: {names:?}");
         assert_eq!((*ca, *path_len), (false, None), "{what}");
