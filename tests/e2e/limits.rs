@@ -165,6 +165,29 @@ async fn an_idle_connection_is_closed() {
     closed(&mut stream, "HTTP/2 with pings alone").await;
 }
 
+/// hyper's header timeout also runs while a kept-alive connection idles, so it must not be the short one of a first head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_idle_for_longer_than_a_head_may_take() {
+    let world = World::start_with(|config| config.limits.first_request_timeout = SHORT).await;
+    let config = || tls_config(&world.root(), None, &["http/1.1"]);
+    let mut kept = raw::connect(&world, config()).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut said = [0; 1024];
+    let read = kept.read(&mut said).await.unwrap();
+    assert_eq!(raw::status(&said[..read]), 200);
+    // Two that come after it, one after the other, are cut for want of a head: twice that time has gone by.
+    for at in ["first", "second"] {
+        let mut mute = raw::connect(&world, config()).await.unwrap();
+        let said = closed(&mut mute, at).await;
+        assert!(matches!(raw::status(&said), 0 | 408), "{at}");
+    }
+    let last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let said = raw::exchange(&mut kept, last).await.unwrap();
+    assert_eq!(raw::status(&said), 200, "it is still served");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_so_many_connections() {
     let world = World::start_with(|config| config.limits.connections_per_address_max = 3).await;

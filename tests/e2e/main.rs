@@ -21,6 +21,7 @@ mod enrolment;
 mod golden;
 mod harness;
 mod hostile;
+mod house;
 mod limits;
 mod oauth;
 mod oauth_clients;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lizmon_ca::authority::Request;
 use lizmon_ca::crl::Reason;
 use lizmon_protocol::name::Role;
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind};
 
 use crate::crash::start_receiver;
 use crate::harness::raw::{self, tls_config};
@@ -144,6 +144,74 @@ async fn a_resumed_session_ends_with_its_certificate() {
             "{error}"
         ),
     }
+}
+
+/// TLS does not look at a certificate again when a session is resumed: neither has the door judged it, so the first
+/// request does, the whole chain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_session_is_judged_anew() {
+    let world = World::start().await;
+    let a = world.node("a");
+    let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
+    let token = world.token(&a).await;
+    assert_eq!(
+        resumable(&world, &config, &get(&token)).await.unwrap().0,
+        404,
+        "good, but no samples"
+    );
+    // Before the certificate begins: a full handshake would end in an alert.
+    world.clock.set(world.clock.now() - 4 * 3_600);
+    let mut stream = raw::connect(&world, config).await.unwrap();
+    let said = raw::exchange(&mut stream, get(&token).as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(
+        stream.get_ref().1.handshake_kind(),
+        Some(HandshakeKind::Resumed)
+    );
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.contains("certificate_revoked"),
+        "the certificate is what is wrong, whatever the token says: {said}"
+    );
+}
+
+/// A reload of trust is a new TLS configuration with a new ticket key: no session of an older trust is resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_an_older_trust_is_not_resumed() {
+    let world = World::start().await;
+    let (a, b) = (world.node("a"), world.node("b"));
+    let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
+    let token = world.token(&a).await;
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let got = resumable(&world, &config, &get(&token)).await.unwrap();
+        assert_eq!(got, (404, kind), "within one trust");
+    }
+    // Somebody else's revocation: nothing of this session's own has changed.
+    let of_b = world.token(&b).await;
+    revoke(&world, "b");
+    let asked = async || world.get(&b, &of_b, "/api/perf/b").await;
+    until("the revocation", asked, 401).await;
+    let got = resumable(&world, &config, &get(&token)).await.unwrap();
+    assert_eq!(got, (404, HandshakeKind::Full), "of the older trust");
+    let got = resumable(&world, &config, &get(&token)).await.unwrap();
+    assert_eq!(got, (404, HandshakeKind::Resumed), "of the new one");
+}
+
+/// Handshakes are cheapest with this one where the hardware has AES, and SHA-384 runs without hardware everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receiver_chooses_the_cheapest_cipher_suite() {
+    let world = World::start().await;
+    let config = tls_config(&world.root(), None, &["http/1.1"]);
+    let offered = &config.crypto_provider().cipher_suites;
+    assert_ne!(
+        offered[0].suite(),
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+        "the client would rather have another"
+    );
+    let stream = raw::connect(&world, config).await.unwrap();
+    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap();
+    assert_eq!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
 /// Past its end a list still revokes; past the grace nobody is let in, and health says so.

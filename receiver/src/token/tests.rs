@@ -252,6 +252,62 @@ fn keys_in_a_header_are_never_followed() {
     }
 }
 
+/// A token is named by its `jti`: an ECDSA token can be rewritten and stay valid, so nothing may be known or denied by the
+/// string. No two have the same, and ours cannot be rewritten to begin with.
+#[test]
+fn a_token_has_a_name_of_its_own() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let names: std::collections::HashSet<String> = (0..100)
+        .map(|_| {
+            let token = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+            tokens.verify(&token, NOW).unwrap().jti.clone()
+        })
+        .collect();
+    assert_eq!(names.len(), 100, "of one holder, in one second");
+    assert!(names.iter().all(|name| Uuid::parse_str(name).is_ok()));
+}
+
+/// RFC 8032 section 5.1.7: a signature whose S is not below the group's order L is none. Who does not look can be given
+/// (R, S + L) for (R, S).
+#[test]
+fn a_signature_cannot_be_rewritten() {
+    const L: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut carry = 0;
+    for (byte, of_order) in bytes[32..].iter_mut().zip(L) {
+        let sum = u16::from(*byte) + u16::from(of_order) + carry;
+        (*byte, carry) = (sum as u8, sum >> 8);
+    }
+    assert_eq!(carry, 0, "S + L fits");
+    // The last of 86 characters has four bits to spare.
+    let last = signature.chars().last().unwrap();
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let spare = alphabet
+        .chars()
+        .nth(alphabet.find(last).unwrap() + 1)
+        .unwrap();
+    for (story, rewritten) in [
+        ("S + L", URL_SAFE_NO_PAD.encode(&bytes)),
+        ("spare bits", format!("{}{spare}", &signature[..85])),
+        ("padding", format!("{signature}==")),
+    ] {
+        let token = format!("{message}.{rewritten}");
+        assert!(
+            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            "{story}"
+        );
+    }
+    assert!(tokens.verify(&good, NOW).is_ok());
+}
+
 #[test]
 fn broken_tokens_are_refused() {
     let data = tempfile::tempdir().unwrap();
