@@ -12,7 +12,7 @@ use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, TIERS, accepts};
 
 use crate::problem::Rejection;
 use crate::store::record::{RecordView, Submission, SubmissionView};
-use crate::summarize::{Host, Summaries};
+use crate::summarize::{Host, Producer, Summaries};
 
 /// Most labels of one host.
 pub const HOST_LABELS_MAX: usize = 1_000;
@@ -39,9 +39,58 @@ pub(super) struct Admission<'s> {
 /// What of a host was admitted in this group.
 #[derive(Default)]
 struct Pending {
+    /// Those that are not stored.
     labels: HashSet<String>,
-    producers: HashMap<ProducerId, DeliverySet>,
+    /// The numbers of whoever sent some in this group: the stored ones and those.
+    numbers: HashMap<ProducerId, DeliverySet>,
+    /// The same of the numbers that were given up.
     dropped: HashMap<ProducerId, DroppedSet>,
+}
+
+/// One host as it is stored, and what waits of it.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    host: Option<&'a Host>,
+    pending: Option<&'a Pending>,
+}
+
+impl<'a> Known<'a> {
+    fn stored(self, producer: &ProducerId) -> Option<&'a Producer> {
+        self.host?.producers.get(producer)
+    }
+
+    /// All numbers of a producer; none if nobody has heard of it.
+    fn numbers(self, producer: &ProducerId) -> Option<&'a DeliverySet> {
+        let waiting = self
+            .pending
+            .and_then(|pending| pending.numbers.get(producer));
+        waiting.or_else(|| Some(&self.stored(producer)?.set))
+    }
+
+    /// All that a producer gave up.
+    fn dropped(self, producer: &ProducerId) -> Option<&'a DroppedSet> {
+        let waiting = self
+            .pending
+            .and_then(|pending| pending.dropped.get(producer));
+        waiting.or_else(|| Some(&self.stored(producer)?.dropped))
+    }
+
+    fn has_label(self, label: &str) -> bool {
+        let is_stored = |host: &Host| host.series.contains_key(label);
+        let waits = |pending: &Pending| pending.labels.contains(label);
+        self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
+    }
+
+    fn label_count(self) -> usize {
+        self.host.map_or(0, |host| host.series.len())
+            + self.pending.map_or(0, |pending| pending.labels.len())
+    }
+
+    fn producer_count(self) -> usize {
+        let stored = self.host.map_or(0, |host| host.producers.len());
+        let waiting = self.pending.into_iter().flat_map(|p| p.numbers.keys());
+        stored + waiting.filter(|id| self.stored(id).is_none()).count()
+    }
 }
 
 impl<'s> Admission<'s> {
@@ -64,19 +113,17 @@ impl<'s> Admission<'s> {
         let hosts = self.summaries.shard_with(view.host);
         let host = hosts.get(view.host);
         let pending = self.pending.get(view.host);
-        let fresh = Fresh::of(&view, host, pending);
+        let known = Known { host, pending };
+        let fresh = Fresh::of(&view, known);
         fresh.check_epochs(&view, now)?;
-        fresh.check_producer(&view, host, pending, now)?;
-        let labels = fresh.check_labels(&view, host, pending, now)?;
-        let says_nothing =
-            (fresh.is_empty() || view.is_empty()) && !news_of_dropped(&view, host, pending, now)?;
-        let novelty = if says_nothing {
-            Novelty::Known
-        } else {
-            Novelty::New
-        };
-        fresh.note(&view, labels, &mut self.pending);
-        Ok(novelty)
+        let numbers = fresh.check_producer(&view, known, now)?;
+        let labels = fresh.check_labels(&view, known, now)?;
+        let gives_up_more = news_of_dropped(&view, known, now)?;
+        if (fresh.is_empty() || view.is_empty()) && !gives_up_more {
+            return Ok(Novelty::Known);
+        }
+        fresh.note(&view, host, labels, numbers, &mut self.pending);
+        Ok(Novelty::New)
     }
 }
 
@@ -87,19 +134,13 @@ enum Fresh {
 }
 
 impl Fresh {
-    fn of(view: &SubmissionView<'_>, host: Option<&Host>, pending: Option<&Pending>) -> Self {
+    fn of(view: &SubmissionView<'_>, known: Known<'_>) -> Self {
         let Some(producer) = view.producer else {
             return Self::All;
         };
-        let stored = host
-            .and_then(|host| host.producers.get(&producer))
-            .map(|producer| &producer.set);
-        let waiting = pending.and_then(|pending| pending.producers.get(&producer));
+        let numbers = known.numbers(&producer);
         let mut seen_here = HashSet::new();
-        let is_new = |seq: Seq| {
-            !stored.is_some_and(|set| set.contains(seq.get()))
-                && !waiting.is_some_and(|set| set.contains(seq.get()))
-        };
+        let is_new = |seq: Seq| !numbers.is_some_and(|set| set.contains(seq.get()));
         let fresh: HashSet<usize> = view
             .records()
             .enumerate()
@@ -156,65 +197,47 @@ impl Fresh {
         }
     }
 
+    /// Refuses a producer or a range too many. All its numbers with these, where they had to be counted for that.
     fn check_producer(
         &self,
         view: &SubmissionView<'_>,
-        host: Option<&Host>,
-        pending: Option<&Pending>,
+        known: Known<'_>,
         now: u64,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Option<DeliverySet>, Rejection> {
         let Some(producer) = view.producer else {
-            return Ok(());
+            return Ok(None);
         };
-        let stored = host.and_then(|host| host.producers.get(&producer));
-        let waiting = pending.and_then(|pending| pending.producers.get(&producer));
-        if stored.is_none() && waiting.is_none() && !self.is_empty() {
-            let others = host.map_or(0, |host| host.producers.len());
-            let new = |pending: &Pending| {
-                pending
-                    .producers
-                    .keys()
-                    .filter(|id| !host.is_some_and(|host| host.producers.contains_key(*id)))
-                    .count()
-            };
-            if others + pending.map_or(0, new) >= HOST_PRODUCERS_MAX {
-                return Err(invalid(
-                    format!(
-                        "the host has {HOST_PRODUCERS_MAX} producers already: keep the spool, or wait a day for one to be forgotten"
-                    ),
-                    now,
-                ));
-            }
+        let numbers = known.numbers(&producer);
+        let is_one_more = numbers.is_none() && !self.is_empty();
+        if is_one_more && known.producer_count() >= HOST_PRODUCERS_MAX {
+            return Err(invalid(
+                format!(
+                    "the host has {HOST_PRODUCERS_MAX} producers already: keep the spool, or wait a day for one to be forgotten"
+                ),
+                now,
+            ));
         }
-        let ranges = stored.map_or(0, |producer| producer.set.ranges().len())
-            + waiting.map_or(0, |set| set.ranges().len());
+        let before = numbers.map_or(0, |set| set.ranges().len());
         // Only where it may matter are the ranges really counted.
-        if ranges + view.len() <= PRODUCER_RANGES_MAX {
-            return Ok(());
+        if before + view.len() <= PRODUCER_RANGES_MAX {
+            return Ok(None);
         }
-        let mut set = stored
-            .map(|producer| producer.set.clone())
-            .unwrap_or_default();
-        let before = set.ranges().len();
-        for (from, to) in waiting.into_iter().flat_map(|set| set.ranges()) {
-            (*from..=*to).for_each(|seq| {
-                set.insert(seq);
-            });
-        }
+        // Whoever is at the limit may still fill gaps.
+        let ranges_max = PRODUCER_RANGES_MAX.max(before);
+        let mut set = numbers.cloned().unwrap_or_default();
         // In order, so that gaps are filled on the way; and no further than could ever come to fit.
-        let mut numbers: Vec<u64> = self
+        let mut fresh: Vec<u64> = self
             .records(view)
             .filter_map(|(_, record)| Some(record.seq?.get()))
             .collect();
-        numbers.sort_unstable();
-        for number in numbers {
+        fresh.sort_unstable();
+        for number in fresh {
             set.insert(number);
-            if set.ranges().len() > 2 * PRODUCER_RANGES_MAX.max(before) {
+            if set.ranges().len() > 2 * ranges_max {
                 break;
             }
         }
-        // Whoever is at the limit may still fill gaps.
-        if set.ranges().len() > PRODUCER_RANGES_MAX.max(before) {
+        if set.ranges().len() > ranges_max {
             return Err(invalid(
                 format!(
                     "the producer's numbers would have more than {PRODUCER_RANGES_MAX} ranges: send the missing ones first, or begin a new spool"
@@ -222,29 +245,25 @@ impl Fresh {
                 now,
             ));
         }
-        Ok(())
+        Ok(Some(set))
     }
 
     /// The labels that the host does not have yet, if it may have them.
     fn check_labels(
         &self,
         view: &SubmissionView<'_>,
-        host: Option<&Host>,
-        pending: Option<&Pending>,
+        known: Known<'_>,
         now: u64,
     ) -> Result<HashSet<String>, Rejection> {
         let mut new = HashSet::new();
         for (_, record) in self.records(view) {
             for (label, _) in record.values() {
-                let is_known = host.is_some_and(|host| host.series.contains_key(label))
-                    || pending.is_some_and(|pending| pending.labels.contains(label));
-                if !is_known && !new.contains(label) {
+                if !known.has_label(label) && !new.contains(label) {
                     new.insert(label.to_owned());
                 }
             }
         }
-        let known = host.map_or(0, |host| host.series.len())
-            + pending.map_or(0, |pending| pending.labels.len());
+        let known = known.label_count();
         if !new.is_empty() && known + new.len() > HOST_LABELS_MAX {
             let reason = format!(
                 "the host has {known} labels, {} more would be over {HOST_LABELS_MAX}",
@@ -261,10 +280,13 @@ impl Fresh {
         Ok(new)
     }
 
+    /// Keeps what was admitted, for the rest of the group.
     fn note(
         &self,
         view: &SubmissionView<'_>,
+        host: Option<&Host>,
         labels: HashSet<String>,
+        numbers: Option<DeliverySet>,
         pending: &mut HashMap<String, Pending>,
     ) {
         if labels.is_empty() && view.producer.is_none() {
@@ -272,16 +294,26 @@ impl Fresh {
         }
         let pending = pending.entry(view.host.to_owned()).or_default();
         pending.labels.extend(labels);
-        if let Some(producer) = view.producer {
-            if view.dropped().next().is_some() {
-                let set = pending.dropped.entry(producer).or_default();
-                view.dropped()
-                    .for_each(|(from, to, why)| set.insert(from, to, why));
-            }
-            let set = pending.producers.entry(producer).or_default();
-            for (_, record) in self.records(view) {
-                set.insert(record.seq.map_or(0, Seq::get));
-            }
+        let Some(producer) = view.producer else {
+            return;
+        };
+        let stored = host.and_then(|host| host.producers.get(&producer));
+        if view.dropped().next().is_some() {
+            let of_stored = || stored.map(|stored| stored.dropped.clone());
+            let dropped = pending.dropped.entry(producer);
+            let dropped = dropped.or_insert_with(|| of_stored().unwrap_or_default());
+            view.dropped()
+                .for_each(|(from, to, why)| dropped.insert(from, to, why));
+        }
+        if let Some(numbers) = numbers {
+            pending.numbers.insert(producer, numbers);
+            return;
+        }
+        let of_stored = || stored.map(|stored| stored.set.clone());
+        let numbers = pending.numbers.entry(producer);
+        let numbers = numbers.or_insert_with(|| of_stored().unwrap_or_default());
+        for (_, record) in self.records(view) {
+            numbers.insert(record.seq.map_or(0, Seq::get));
         }
     }
 }
@@ -289,31 +321,24 @@ impl Fresh {
 /// Whether the submission gives up numbers of which that was not known; or a refusal, if it would be too many ranges.
 fn news_of_dropped(
     view: &SubmissionView<'_>,
-    host: Option<&Host>,
-    pending: Option<&Pending>,
+    known: Known<'_>,
     now: u64,
 ) -> Result<bool, Rejection> {
-    let Some(id) = view.producer else {
+    let Some(producer) = view.producer else {
         return Ok(false);
     };
-    let stored = host
-        .and_then(|host| host.producers.get(&id))
-        .map(|producer| &producer.dropped);
-    let waiting = pending.and_then(|pending| pending.dropped.get(&id));
-    let is_news = |(from, to, _): &(u64, u64, &str)| {
-        stored.is_none_or(|set| set.would_change(*from, *to))
-            && waiting.is_none_or(|set| set.would_change(*from, *to))
-    };
+    let dropped = known.dropped(&producer);
+    let is_news =
+        |(from, to, _): &(u64, u64, &str)| dropped.is_none_or(|set| set.would_change(*from, *to));
     let news: Vec<_> = view.dropped().filter(is_news).collect();
-    let before = stored.map_or(0, DroppedSet::len) + waiting.map_or(0, DroppedSet::len);
+    let before = dropped.map_or(0, DroppedSet::len);
     // Only where it may matter are the ranges really joined.
     if before + news.len() > PRODUCER_RANGES_MAX {
-        let mut after = stored.cloned().unwrap_or_default();
-        let known = waiting.into_iter().flat_map(DroppedSet::iter);
-        for (from, to, why) in known.chain(news.iter().copied()) {
-            after.insert(from, to, why);
+        let mut after = dropped.cloned().unwrap_or_default();
+        for (from, to, why) in &news {
+            after.insert(*from, *to, why);
         }
-        if after.len() > PRODUCER_RANGES_MAX.max(stored.map_or(0, DroppedSet::len)) {
+        if after.len() > PRODUCER_RANGES_MAX.max(before) {
             return Err(invalid(
                 format!(
                     "the producer would have given up more than {PRODUCER_RANGES_MAX} ranges: join neighbours under one reason"
