@@ -31,6 +31,7 @@ pub use self::rates::RateLimits;
 use self::rates::Rates;
 use self::refusal::RefusalLog;
 use self::router::App;
+pub use self::router::{Route, routes};
 use crate::error::Error;
 use crate::passphrase::Unlock;
 

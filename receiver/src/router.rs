@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
@@ -66,23 +66,76 @@ const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 /// What a label of a full host comes to in an answer: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
+/// A path that is served, and with which methods.
+pub struct Route {
+    /// As the router matches it: `{name}` is one segment, `{*name}` all that is left.
+    pub path: String,
+    /// As the `Allow` header names them.
+    pub allow: &'static str,
+    reads_body: bool,
+    handlers: MethodRouter<Arc<App>>,
+}
+
+impl Route {
+    /// A route that has no use for a body.
+    fn to_get(path: impl Into<String>, handlers: MethodRouter<Arc<App>>) -> Self {
+        Self {
+            path: path.into(),
+            allow: "GET, HEAD",
+            reads_body: false,
+            handlers,
+        }
+    }
+
+    /// A route that reads the body itself.
+    fn to_send(
+        path: impl Into<String>,
+        allow: &'static str,
+        handlers: MethodRouter<Arc<App>>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            allow,
+            reads_body: true,
+            handlers,
+        }
+    }
+}
+
+/// Everything that is served: [`router`] knows no other routes, and tests ask here which there are.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::to_get(route::METADATA, get(oauth::metadata)),
+        Route::to_get(route::JWKS, get(oauth::key_set)),
+        Route::to_get(route::PERF, get(list_hosts)),
+        Route::to_get(format!("{}/{{host}}", route::DELIVERY), get(delivery)),
+        Route::to_get(route::HEALTHZ, get(health)),
+        Route::to_get(route::READYZ, get(ready)),
+        Route::to_send(route::TOKEN, "POST", post(oauth::token)),
+        Route::to_send(
+            format!("{}/{{*rest}}", route::PERF),
+            "GET, HEAD, POST",
+            get(host).post(host),
+        ),
+        Route::to_send(route::CRL, "PUT", put(crl::put)),
+    ]
+}
+
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    let perf_host = format!("{}/{{*rest}}", route::PERF);
-    let delivery_host = format!("{}/{{host}}", route::DELIVERY);
-    Router::new()
-        .route(route::METADATA, only("GET, HEAD", get(oauth::metadata)))
-        .route(route::JWKS, only("GET, HEAD", get(oauth::key_set)))
-        .route(route::PERF, only("GET, HEAD", get(list_hosts)))
-        .route(&delivery_host, only("GET, HEAD", get(delivery)))
-        .route(route::HEALTHZ, only("GET, HEAD", get(health)))
-        .route(route::READYZ, only("GET, HEAD", get(ready)))
+    let add = |router: Router<Arc<App>>, route: Route| {
+        router.route(&route.path, only(route.allow, route.handlers))
+    };
+    let (sent_to, others): (Vec<_>, Vec<_>) =
+        routes().into_iter().partition(|route| route.reads_body);
+    let others = others
+        .into_iter()
+        .fold(Router::new(), add)
         .fallback(|| async { Rejection::from(Code::NotFound) })
-        // Those above have no use for a body, those below read it themselves.
-        .layer(from_fn_with_state(app.clone(), discard_body))
-        .route(route::TOKEN, only("POST", post(oauth::token)))
-        .route(&perf_host, any(host))
-        .route(route::CRL, only("PUT", put(crl::put)))
+        .layer(from_fn_with_state(app.clone(), discard_body));
+    sent_to
+        .into_iter()
+        .fold(others, add)
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked; the others go on");
             Rejection::from(Code::InternalError).into_response()
@@ -114,9 +167,8 @@ async fn discard(app: &App, request: &mut Request<Body>) {
 async fn host(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
     let answer = match head.method {
-        Method::GET | Method::HEAD => read_host(&app, &head).await,
         Method::POST => ingest(&app, &head, &mut body).await,
-        _ => Err(Rejection::method_not_allowed("GET, HEAD, POST")),
+        _ => read_host(&app, &head).await,
     };
     let took_too_long = answer
         .as_ref()

@@ -60,18 +60,65 @@ pub(super) struct App {
 
 type Shared = State<Arc<App>>;
 
+/// A path that is served, and with which methods.
+pub struct Route {
+    /// The whole path.
+    pub path: &'static str,
+    /// As the `Allow` header names them.
+    pub allow: &'static str,
+    reads_body: bool,
+    handlers: MethodRouter<Arc<App>>,
+}
+
+impl Route {
+    /// A route that has no use for a body.
+    fn to_get(path: &'static str, handlers: MethodRouter<Arc<App>>) -> Self {
+        Self {
+            path,
+            allow: "GET, HEAD",
+            reads_body: false,
+            handlers,
+        }
+    }
+
+    /// A route that reads the body itself.
+    fn to_post(path: &'static str, handlers: MethodRouter<Arc<App>>) -> Self {
+        Self {
+            path,
+            allow: "POST",
+            reads_body: true,
+            handlers,
+        }
+    }
+}
+
+/// Everything that is served: there are no other routes, and tests ask here which there are.
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::to_get(enrol::CACERTS, get(ca_certificates)),
+        Route::to_get(enrol::CRL, get(revocation_lists)),
+        Route::to_get(HEALTHZ, get(health)),
+        Route::to_get(READYZ, get(ready)),
+        Route::to_post(enrol::SIMPLE_ENROLL, post(simple_enroll)),
+        Route::to_post(enrol::SIMPLE_REENROLL, post(simple_reenroll)),
+    ]
+}
+
 /// All routes.
 pub(super) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route(enrol::CACERTS, only("GET, HEAD", get(ca_certificates)))
-        .route(enrol::CRL, only("GET, HEAD", get(revocation_lists)))
-        .route(HEALTHZ, only("GET, HEAD", get(health)))
-        .route(READYZ, only("GET, HEAD", get(ready)))
+    let add = |router: Router<Arc<App>>, route: Route| {
+        router.route(route.path, only(route.allow, route.handlers))
+    };
+    let (sent_to, others): (Vec<_>, Vec<_>) =
+        routes().into_iter().partition(|route| route.reads_body);
+    let others = others
+        .into_iter()
+        .fold(Router::new(), add)
         .fallback(|| async { Refusal::NotFound })
-        // Those above have no use for a body, those below read it themselves.
-        .layer(from_fn(discard_body))
-        .route(enrol::SIMPLE_ENROLL, only("POST", post(simple_enroll)))
-        .route(enrol::SIMPLE_REENROLL, only("POST", post(simple_reenroll)))
+        .layer(from_fn(discard_body));
+    sent_to
+        .into_iter()
+        .fold(others, add)
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked; the others go on");
             Refusal::Unavailable.into_response()
