@@ -18,6 +18,7 @@ mod ca_life;
 mod crash;
 mod delivery;
 mod enrolment;
+mod expiry;
 mod golden;
 mod harness;
 mod hostile;
