@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use lizmon_client::enrol::lists::ServerLists;
 use lizmon_client::{BaseUrl, Client, Credentials, Error};
 use lizmon_monitor::config::PublishUrl;
 use lizmon_monitor::sample::Metric;
@@ -107,6 +108,7 @@ impl Site {
             host: house.host.clone(),
             publish: vec![PublishUrl::new(url.clone())],
             credentials: house.node(),
+            server_lists: ServerLists::default(),
             interval: NonZeroU32::MIN,
             collect: vec![Metric::Cpu, Metric::Mem],
             spool: Some(args.data.join(SPOOL)),

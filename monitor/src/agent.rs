@@ -90,7 +90,8 @@ impl Agent {
         let now = (edges.clock)();
         let mut clients = Vec::new();
         for url in config.publish {
-            let client = Client::new(url.base().clone(), &config.credentials, now.as_secs())?;
+            let (base, lists) = (url.base().clone(), config.server_lists.clone());
+            let client = Client::judging(base, &config.credentials, lists, now.as_secs())?;
             check_identity(&client, &config.credentials.cert, &config.host)?;
             clients.push((url, client));
         }

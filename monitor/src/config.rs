@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use lizmon_client::client::BaseUrlError;
+use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, Credentials};
 use lizmon_protocol::name::NodeName;
@@ -46,7 +47,7 @@ pub struct Flags {
     /// The root certificate that the receivers' certificates must lead to (PEM)
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     pub ca: PathBuf,
-    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced
+    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced; receivers that are revoked are found out
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
     pub ca_url: Option<BaseUrl>,
     /// Seconds from one sample to the next
@@ -95,6 +96,25 @@ impl Flags {
             chance,
         }
     }
+
+    /// What keeps these lists fresh, where `liz-ca` is known.
+    pub fn server_watch(
+        &self,
+        lists: ServerLists,
+        clock: Now,
+        chance: Chance,
+    ) -> Option<ServerWatch> {
+        let source = Source {
+            url: self.ca_url.clone()?,
+            ca: self.ca.clone(),
+        };
+        Some(ServerWatch {
+            source,
+            lists,
+            clock,
+            chance,
+        })
+    }
 }
 
 /// What an agent is started with.
@@ -106,6 +126,8 @@ pub struct Config {
     pub publish: Vec<PublishUrl>,
     /// Who we are, and whom we trust.
     pub credentials: Credentials,
+    /// Revocation lists by which receivers are judged; none where nobody fetches any.
+    pub server_lists: ServerLists,
     /// Seconds from one sample to the next.
     pub interval: NonZeroU32,
     /// What to measure.
@@ -139,6 +161,7 @@ impl From<Flags> for Config {
                 key: flags.key,
                 ca: flags.ca,
             },
+            server_lists: ServerLists::default(),
             interval: flags.interval,
             collect,
             spool: flags.spool,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use lizmon_client::enrol::lists::ServerLists;
 use lizmon_monitor::{Agent, Config, Edges, Flags};
 use lizmon_protocol::sample::ProducerId;
 use tracing::{info, warn};
@@ -57,8 +58,14 @@ fn main() -> ExitCode {
 
 /// One thread: a sample a second needs no more, and each costs memory.
 fn run(flags: Flags) -> anyhow::Result<()> {
-    let renewer = flags.renewer(Arc::new(|| since_1970().as_secs()), Arc::new(fastrand::f64));
-    let config = Config::from(flags);
+    let seconds = || Arc::new(|| since_1970().as_secs());
+    let renewer = flags.renewer(seconds(), Arc::new(fastrand::f64));
+    let server_lists = ServerLists::default();
+    let watch = flags.server_watch(server_lists.clone(), seconds(), Arc::new(fastrand::f64));
+    let config = Config {
+        server_lists,
+        ..Config::from(flags)
+    };
     let edges = Edges {
         clock: Arc::new(since_1970),
         chance: Arc::new(fastrand::f64),
@@ -73,6 +80,9 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     runtime.block_on(async {
         let shutdown = stop_signal()?;
         tokio::spawn(renewer.run());
+        if let Some(watch) = watch {
+            tokio::spawn(watch.run());
+        }
         agent.run(|| say_ready(&host), shutdown).await;
         info!("stopped");
         Ok(())

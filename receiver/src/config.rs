@@ -1,11 +1,13 @@
 //! Flags and environment, turned once into what the parts are given.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use lizmon_client::enrol::lists::Source;
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, Credentials};
 use lizmon_mtls::limits::{self, Limits};
@@ -47,7 +49,7 @@ pub struct Flags {
     /// Folder for everything that must survive; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced
+    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced; newer revocation lists are fetched
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
     pub ca_url: Option<BaseUrl>,
     /// How long a token lives
@@ -105,6 +107,30 @@ impl Flags {
             chance,
         }
     }
+
+    /// Where newer revocation lists are, if that was said.
+    pub fn lists_from(&self, chance: Chance) -> Option<ListsFrom> {
+        let source = Source {
+            url: self.ca_url.clone()?,
+            ca: self.ca.clone(),
+        };
+        Some(ListsFrom { source, chance })
+    }
+}
+
+/// Where a receiver fetches revocation lists that nobody hands in.
+#[derive(Clone)]
+pub struct ListsFrom {
+    /// The CA.
+    pub source: Source,
+    /// Spreads receivers.
+    pub chance: Chance,
+}
+
+impl fmt::Debug for ListsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ListsFrom").field(&self.source).finish()
+    }
 }
 
 /// What a receiver is started with.
@@ -112,6 +138,8 @@ impl Flags {
 pub struct Config {
     /// What to show and whom to trust.
     pub trust: TrustFiles,
+    /// Where newer revocation lists are fetched; `None` where they are files, or handed in.
+    pub lists_from: Option<ListsFrom>,
     /// Folder for everything that must survive.
     pub data: PathBuf,
     /// How long a token lives.
@@ -137,6 +165,7 @@ impl Config {
     pub fn new(trust: TrustFiles, data: PathBuf) -> Self {
         Self {
             trust,
+            lists_from: None,
             data,
             token_ttl: TOKEN_TTL,
             token_key_life: days(TOKEN_KEY_DAYS),
@@ -151,6 +180,7 @@ impl Config {
 }
 
 impl From<Flags> for Config {
+    /// All but [`Flags::lists_from`], which takes chance.
     fn from(flags: Flags) -> Self {
         Self {
             trust: TrustFiles {
@@ -159,6 +189,7 @@ impl From<Flags> for Config {
                 ca: flags.ca,
                 crl: flags.crl,
             },
+            lists_from: None,
             data: flags.data,
             token_ttl: flags.token_ttl,
             token_key_life: days(flags.token_key_days),

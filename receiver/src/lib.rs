@@ -29,6 +29,7 @@ pub mod query;
 pub mod store;
 pub mod summarize;
 
+mod fetch;
 mod serve;
 
 pub use config::Config;

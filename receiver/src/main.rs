@@ -66,7 +66,11 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let renewer = flags.renewer(clock(), Arc::new(fastrand::f64));
         renewer.settle()?;
-        let receiver = Receiver::start(listener, Config::from(flags), clock()).await?;
+        let config = Config {
+            lists_from: flags.lists_from(Arc::new(fastrand::f64)),
+            ..Config::from(flags)
+        };
+        let receiver = Receiver::start(listener, config, clock()).await?;
         tracing::info!(
             "READY on {}, issuer {}",
             receiver.address(),

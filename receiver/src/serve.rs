@@ -13,7 +13,8 @@ use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::trust::{Trust, TrustError, TrustReader, TrustWriter};
 
 use crate::body::BodyReader;
-use crate::config::Config;
+use crate::config::{Config, ListsFrom};
+use crate::fetch;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::router::{self, App};
 use crate::store::embedded::EmbeddedStore;
@@ -69,6 +70,7 @@ pub struct Receiver {
     app: Arc<App>,
     door: FrontDoor,
     journal: JournalThread,
+    lists_from: Option<ListsFrom>,
     first_request_timeout: Duration,
     idle_timeout: Duration,
     clock: Clock,
@@ -125,6 +127,7 @@ impl Receiver {
             idle_timeout: config.limits.idle_timeout,
             door: FrontDoor::new(reader, config.limits),
             journal: thread,
+            lists_from: config.lists_from,
             clock,
         })
     }
@@ -158,7 +161,8 @@ impl Receiver {
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let serving = server.serve(router::router(self.app.clone()).into_make_service());
-        let upkeep = upkeep(self.app.clone(), self.clock);
+        let upkeep = upkeep(self.app.clone(), self.clock.clone());
+        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping: no new connections, finishing what has begun");
@@ -168,6 +172,7 @@ impl Receiver {
         let served = tokio::select! {
             served = serving => served,
             () = upkeep => Ok(()),
+            () = fetching => Ok(()),
             () = stopping => Ok(()),
             // Without it every POST would be refused: better to end, and be started again.
             () = self.journal.ended() => Ok(()),

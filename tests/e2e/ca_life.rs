@@ -55,7 +55,7 @@ async fn apart() -> World {
     .await
 }
 
-async fn can_connect(world: &World, holder: &Holder) -> bool {
+pub(crate) async fn can_connect(world: &World, holder: &Holder) -> bool {
     let config = tls_config(&world.root(), Some(holder.shown()), &["http/1.1"]);
     let Ok(mut stream) = raw::connect(world, config).await else {
         return false;
@@ -144,7 +144,7 @@ fn reopen(world: &mut World) {
 }
 
 /// A certificate of now, in the files where its holder looks.
-fn renewed(world: &World, role: Role, name: &str) -> Holder {
+pub(crate) fn renewed(world: &World, role: Role, name: &str) -> Holder {
     let mut request = Request::new(role, name.parse().unwrap());
     if role.is_server() {
         request.sans = ["localhost", "127.0.0.1"]
@@ -230,7 +230,7 @@ async fn go_on(publishers: &[Publisher]) {
     }
 }
 
-async fn until(story: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(story: &str, mut done: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !done().await {
             tokio::task::yield_now().await;

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use crate::credentials::{Credentials, CredentialsError, Fingerprint, Loaded};
+use crate::enrol::lists::ServerLists;
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
@@ -104,6 +105,8 @@ pub struct Client {
     url: BaseUrl,
     credentials: Credentials,
     fingerprint: Fingerprint,
+    lists: ServerLists,
+    lists_version: u64,
     identity: SpiffeId,
     not_after: u64,
     http: reqwest::Client,
@@ -125,9 +128,22 @@ impl fmt::Debug for Client {
 impl Client {
     /// Reads and checks the credentials; nothing is sent yet.
     pub fn new(url: BaseUrl, credentials: &Credentials, now: u64) -> Result<Self, Error> {
-        let fingerprint = credentials.fingerprint();
-        let loaded = credentials.load(now)?;
+        Self::judging(url, credentials, ServerLists::default(), now)
+    }
+
+    /// The same, by one who does not speak to a server that is on one of these lists. When they change,
+    /// [`reload`](Self::reload) takes them up.
+    pub fn judging(
+        url: BaseUrl,
+        credentials: &Credentials,
+        lists: ServerLists,
+        now: u64,
+    ) -> Result<Self, Error> {
+        let (fingerprint, lists_version) = (credentials.fingerprint(), lists.version());
+        let loaded = credentials.load(&lists, now)?;
         Ok(Self {
+            lists,
+            lists_version,
             identity: loaded.identity.clone(),
             not_after: loaded.not_after,
             http: build_http(credentials, loaded)?,
@@ -161,13 +177,16 @@ impl Client {
     }
 
     /// Takes the files again if they changed: all of them, or none where one is no good. Then the connections and the
-    /// token go too, as both are bound to the certificate. Says whether anything was taken.
+    /// token go too, as both are bound to the certificate. Says whether anything was taken. Where only the lists that
+    /// servers are judged by have changed, the connections go, so that the next one is judged by them.
     pub fn reload(&mut self, now: u64) -> Result<bool, CredentialsError> {
         let fingerprint = self.credentials.fingerprint();
-        if fingerprint == self.fingerprint {
+        let same_files = fingerprint == self.fingerprint;
+        let lists_version = self.lists.version();
+        if same_files && lists_version == self.lists_version {
             return Ok(false);
         }
-        let loaded = self.credentials.load(now)?;
+        let loaded = self.credentials.load(&self.lists, now)?;
         if loaded.identity != self.identity {
             return Err(CredentialsError::IdentityChanged {
                 path: self.credentials.cert.clone(),
@@ -177,6 +196,10 @@ impl Client {
         }
         self.not_after = loaded.not_after;
         self.http = build_http(&self.credentials, loaded)?;
+        self.lists_version = lists_version;
+        if same_files {
+            return Ok(false);
+        }
         self.token = Mutex::new(None);
         self.fingerprint = fingerprint;
         Ok(true)

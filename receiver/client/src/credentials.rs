@@ -16,6 +16,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::enrol::lists::ServerLists;
 use crate::enrol::pair::Pair;
 pub use crate::verify::IdentityError;
 use crate::verify::{AnyServer, ServerRoleVerifier, Servers};
@@ -143,13 +144,13 @@ struct FileMark {
 
 impl Credentials {
     /// Reads and checks everything, at `now` (epoch seconds). Nothing is half taken.
-    pub(crate) fn load(&self, now: u64) -> Result<Loaded, CredentialsError> {
-        self.load_for(Servers::All, now)
+    pub(crate) fn load(&self, lists: &ServerLists, now: u64) -> Result<Loaded, CredentialsError> {
+        self.load_for(Servers::All, lists, now)
     }
 
     /// The same, to speak to a `liz-ca` and to nobody else: what a receiver's key may be stolen for, it is not this.
     pub(crate) fn load_for_ca(&self, now: u64) -> Result<Loaded, CredentialsError> {
-        self.load_for(Servers::CaAlone, now)
+        self.load_for(Servers::CaAlone, &ServerLists::default(), now)
     }
 
     /// From when until when the certificate is good, whatever the time.
@@ -158,7 +159,12 @@ impl Credentials {
         self.read_leaf(&chain[0]).map(|(_, term)| term)
     }
 
-    fn load_for(&self, servers: Servers, now: u64) -> Result<Loaded, CredentialsError> {
+    fn load_for(
+        &self,
+        servers: Servers,
+        lists: &ServerLists,
+        now: u64,
+    ) -> Result<Loaded, CredentialsError> {
         // What a crash left half done is finished. Where it cannot be, what follows says what is wrong.
         let _settled = Pair {
             cert: self.cert.clone(),
@@ -194,7 +200,7 @@ impl Credentials {
                 },
             })?;
         let resolver = Arc::new(SingleCertAndKey::from(certified));
-        let tls = self.configure(provider, servers, resolver)?;
+        let tls = self.configure(provider, servers, lists, resolver)?;
         Ok(Loaded {
             identity,
             not_after,
@@ -246,26 +252,29 @@ impl Credentials {
         &self,
         provider: Arc<CryptoProvider>,
         servers: Servers,
+        lists: &ServerLists,
         resolver: Arc<dyn ResolvesClientCert>,
     ) -> Result<ClientConfig, CredentialsError> {
-        let in_ca = |source| CredentialsError::Tls {
-            path: self.ca.clone(),
-            source,
-        };
-        let mut roots = RootCertStore::empty();
-        for root in read_certificates("CA certificate", &self.ca)? {
-            roots.add(root).map_err(in_ca)?;
-        }
-        let tls = trusting(roots, servers, provider).map_err(in_ca)?;
+        let tls = trusting(read_roots(&self.ca)?, servers, lists, provider);
+        let tls = tls.map_err(in_file(&self.ca))?;
         Ok(with_protocol(tls.with_client_cert_resolver(resolver)))
     }
+}
+
+/// TLS to a `liz-ca` below one of the roots in this file, by one who shows no certificate: for what anyone may have.
+pub(crate) fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
+    let (servers, lists) = (Servers::CaAlone, ServerLists::default());
+    let tls = trusting(read_roots(ca)?, servers, &lists, Arc::new(provider()));
+    let tls = tls.map_err(in_file(ca))?;
+    Ok(with_protocol(tls.with_no_client_auth()))
 }
 
 /// TLS to the `liz-ca` below exactly this root, by one who has no certificate yet.
 pub(crate) fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone())?;
-    let tls = trusting(roots, Servers::CaAlone, Arc::new(provider()))?;
+    let (servers, lists) = (Servers::CaAlone, ServerLists::default());
+    let tls = trusting(roots, servers, &lists, Arc::new(provider()))?;
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
@@ -282,9 +291,10 @@ pub(crate) fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
 fn trusting(
     roots: RootCertStore,
     servers: Servers,
+    lists: &ServerLists,
     provider: Arc<CryptoProvider>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
-    let verifier = ServerRoleVerifier::new(roots, servers, provider.clone())
+    let verifier = ServerRoleVerifier::new(roots, servers, lists.ders(), provider.clone())
         .map_err(|error| rustls::Error::General(error.to_string()))?;
     Ok(ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
@@ -313,6 +323,21 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
         path: path.to_owned(),
         source,
     })
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, CredentialsError> {
+    let mut roots = RootCertStore::empty();
+    for root in read_certificates("CA certificate", path)? {
+        roots.add(root).map_err(in_file(path))?;
+    }
+    Ok(roots)
+}
+
+fn in_file(path: &Path) -> impl Fn(rustls::Error) -> CredentialsError {
+    move |source| CredentialsError::Tls {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// All certificates of a PEM file, at least one.
@@ -471,7 +496,7 @@ mod tests {
         }
 
         fn check(&self, now: u64, expected: Result<(), &[&str]>) {
-            let got = self.credentials().load(now);
+            let got = self.credentials().load(&ServerLists::default(), now);
             match (got, expected) {
                 (Ok(_), Ok(())) => (),
                 (Err(error), Err(parts)) => {
@@ -488,7 +513,8 @@ mod tests {
     #[test]
     fn good_files_say_who_and_until_when() {
         let files = Files::new();
-        let loaded = files.credentials().load(Pki::NOW).unwrap();
+        let lists = ServerLists::default();
+        let loaded = files.credentials().load(&lists, Pki::NOW).unwrap();
         assert_eq!(loaded.identity.to_string(), NODE);
         assert_eq!(loaded.not_after, 1_798_675_200);
     }

@@ -14,9 +14,11 @@
 //! | [`pair`] | certificate and key on disk, replaced as a pair |
 //! | [`schedule`] | when renewal is due: pure |
 //! | [`renewer`] | renews for as long as a program runs |
+//! | [`lists`] | revocation lists: fetched, and held against servers |
 
 mod answer;
 mod fingerprint;
+pub mod lists;
 pub mod pair;
 pub mod renewer;
 pub mod schedule;
@@ -43,7 +45,7 @@ use crate::client::{BaseUrl, http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
 use crate::error::Error;
 
-/// No answer of a CA is greater: a hundred certificates.
+/// No answer with certificates is greater: a hundred of them.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What a refusal's text is cut to.
 const TEXT_CHARS_MAX: usize = 400;
@@ -324,13 +326,22 @@ impl Ca {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, EnrolError> {
+        self.send_for(request, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same for an answer of at most so many bytes.
+    async fn send_for(
+        &self,
+        request: RequestBuilder,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, EnrolError> {
         let broken = |error| Error::from_transport(&self.url, error);
         let mut response = request.send().await.map_err(broken)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(self.flawed(AnswerFlaw::NotPkcs7));
+            if body.len() + chunk.len() > bytes_max {
+                return Err(self.flawed(AnswerFlaw::TooLarge(bytes_max)));
             }
             body.extend_from_slice(&chunk);
         }

@@ -185,7 +185,7 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
 }
 
 /// An error and what it came from, on one line.
-pub(crate) fn in_one_line(error: &(dyn StdError + 'static)) -> String {
+pub fn in_one_line(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
@@ -281,6 +281,9 @@ impl fmt::Display for TrustText<'_> {
                     "{error}: issue it a certificate with that --san, or use a name it has"
                 )
             }
+            CertificateError::Revoked => f.write_str(
+                "its certificate is revoked: it needs a new one from lizctl issue-receiver",
+            ),
             CertificateError::Other(other) => write!(f, "its certificate: {}", other.0),
             error => write!(f, "{error}"),
         }

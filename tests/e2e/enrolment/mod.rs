@@ -3,6 +3,7 @@
 mod hostile;
 mod imposters;
 mod joining;
+mod lists;
 mod programs;
 mod renewal;
 mod requests;
@@ -31,7 +32,7 @@ const REENROLL: &str = "/.well-known/est/simplereenroll";
 const CACERTS: &str = "/.well-known/est/cacerts";
 
 /// A `liz-ca` in this process, on the world's CA and under the world's clock. It ends with the test.
-struct Office {
+pub(crate) struct Office {
     port: u16,
     _stop: oneshot::Sender<()>,
     _done: JoinHandle<()>,
@@ -42,7 +43,7 @@ impl Office {
         Self::open_with(world, |_| ()).await
     }
 
-    async fn open_with(world: &World, edit: fn(&mut Config)) -> Self {
+    pub(crate) async fn open_with(world: &World, edit: fn(&mut Config)) -> Self {
         let own = Own::Issued {
             name: "liz-ca".parse().unwrap(),
             sans: ["localhost", "127.0.0.1"]
@@ -69,6 +70,10 @@ impl Office {
             _stop: stop,
             _done: done,
         }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     fn base(&self) -> String {
@@ -102,7 +107,13 @@ impl Office {
         })
     }
 
-    async fn enroll(&self, world: &World, name: &str, token: &str, body: String) -> Answer {
+    pub(crate) async fn enroll(
+        &self,
+        world: &World,
+        name: &str,
+        token: &str,
+        body: String,
+    ) -> Answer {
         let edit =
             |request: reqwest::RequestBuilder| request.basic_auth(name, Some(token)).body(body);
         let got = self.ask(world, None, ENROLL, edit).await;

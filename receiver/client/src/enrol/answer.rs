@@ -24,6 +24,9 @@ pub enum AnswerFlaw {
     /// No certificates-only PKCS #7.
     #[error("it is no PKCS #7 of certificates")]
     NotPkcs7,
+    /// More than it can be.
+    #[error("it has more than {0} bytes")]
+    TooLarge(usize),
     /// No certificate in it, or several where one was asked for.
     #[error("it holds {0} certificates where one was asked for")]
     Count(usize),

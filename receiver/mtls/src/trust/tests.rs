@@ -442,7 +442,9 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
         .split_inclusive("-----END X509 CRL-----\n")
         .next()
         .unwrap();
-    let cases: [(&str, Vec<String>, (Option<u64>, usize)); 7] = [
+    // The generation if anything is taken, and how many are refused.
+    type Outcome = (Option<u64>, usize);
+    let cases: [(&str, Vec<String>, Outcome); 7] = [
         ("those in force", vec![of_root.to_owned()], (None, 0)),
         (
             "a newer one beside one in force",

@@ -1,0 +1,95 @@
+//! Revocation lists that nobody hands in, fetched from a `liz-ca`: judged as those of `PUT /api/crl` are, kept before they
+//! are in force.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use lizmon_client::enrol::lists::{Asked, Complaint, Lists, Pace, RECEIVER_EVERY_SECS};
+use lizmon_client::error::in_one_line;
+use lizmon_mtls::Clock;
+use lizmon_mtls::revocation::RevocationList;
+use lizmon_mtls::trust::Newer;
+
+use crate::config::ListsFrom;
+use crate::router::App;
+
+/// How often it is asked whether somebody misses a list.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// For ever: every ten minutes, and soon when somebody is turned away because no list speaks of them.
+pub(crate) async fn lists(app: Arc<App>, from: Option<ListsFrom>, clock: Clock) {
+    let Some(from) = from else {
+        return std::future::pending().await;
+    };
+    let mut pace = Pace::new(RECEIVER_EVERY_SECS);
+    let mut said = Said::default();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        look.tick().await;
+        let missed = app.trust.current().misses_a_list();
+        if pace.is_due(clock(), missed) {
+            let came = ask(&app, &from, &mut said).await;
+            pace.asked(clock(), missed, came, (from.chance)());
+        }
+    }
+}
+
+/// What was complained of, so that it is not again.
+#[derive(Default)]
+struct Said {
+    failure: Complaint,
+    refusals: Complaint,
+}
+
+async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
+    let url = &from.source.url;
+    match fetch(app, from).await {
+        Ok(newer) => {
+            if said.failure.is_over() {
+                tracing::info!("revocation lists are to be had from {url} again");
+            }
+            let refusals: Vec<_> = newer.refused.iter().map(ToString::to_string).collect();
+            said.refusals.about(refusals.join("; "), |text| {
+                if !text.is_empty() {
+                    tracing::warn!("not every revocation list of {url} is taken: {text}");
+                }
+            });
+            let Some(trust) = newer.trust else {
+                return Asked::Same;
+            };
+            tracing::info!(generation = trust.generation(), lists = ?trust.crls(), "revocation lists were fetched, and are in force");
+            Asked::New
+        }
+        Err(text) => {
+            said.failure.about(text, |text| {
+                tracing::warn!(
+                    "revocation lists cannot be fetched, those that are here hold: {text}"
+                );
+            });
+            Asked::Failed
+        }
+    }
+}
+
+async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<Newer, String> {
+    let Lists { pem, authorities } = from
+        .source
+        .fetch()
+        .await
+        .map_err(|error| in_one_line(&error))?;
+    let app = app.clone();
+    // The disk is waited for, and a long list takes a while to read and to verify.
+    let take = move || {
+        let lists = RevocationList::read_all(&pem).map_err(|error| error.to_string())?;
+        let mut trust = app
+            .trust_writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        trust
+            .take_newer(lists, &authorities)
+            .map_err(|error| in_one_line(&error))
+    };
+    tokio::task::spawn_blocking(take)
+        .await
+        .map_err(|error| error.to_string())?
+}

@@ -1,0 +1,171 @@
+//! Revocation lists that nobody hands in: fetched from `liz-ca` by a receiver for its clients, by a monitor for its receivers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use lizmon_ca::authority::{Authority, Request, RotateOptions, Rotated};
+use lizmon_ca::crl::Reason;
+use lizmon_protocol::name::Role;
+use rustix::process::Signal;
+
+use super::Office;
+use crate::ca_life::{can_connect, renewed, until};
+use crate::crash::{receiver_command, started};
+use crate::harness::World;
+use crate::harness::process::{Running, program};
+use crate::harness::world::Holder;
+
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// A receiver that reads a copy of the first minute's lists, whatever the CA signs later, with data of its own.
+fn apart(world: &World) -> Command {
+    let copy = world.folder().join("crl-of-the-start.pem");
+    if !copy.exists() {
+        fs::copy(world.certs().join("crl.pem"), &copy).expect("the CA has lists");
+    }
+    let whole = receiver_command(world);
+    let mut command = program("liz-receiver");
+    let data = world.folder().join("data-apart");
+    let (lists_of_ca, data_of_world) = (world.trust_files().crl, world.data());
+    for argument in whole.get_args() {
+        let path = Path::new(argument);
+        command.arg(match path {
+            path if path == lists_of_ca => &copy,
+            path if path == data_of_world => &data,
+            path => path,
+        });
+    }
+    command
+}
+
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+fn revoke(world: &World, role: Role, name: &str) {
+    let now = world.clock.now();
+    let done = world
+        .ca
+        .revoke_holder(role, &name.parse().unwrap(), Reason::KeyCompromise, now);
+    assert_eq!(done.unwrap().ended.len(), 1, "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
+    let mut world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let (gone, stays) = (world.node("gone"), world.node("stays"));
+    let mut command = apart(&world);
+    command.args(["--ca-url", &office.base()]);
+    revoke(&world, Role::Node, "gone");
+    let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+    let running = in_background(move || {
+        running.wait_for("revocation lists were fetched");
+        running
+    })
+    .await;
+    assert!(!can_connect(&world, &gone).await);
+    assert!(can_connect(&world, &stays).await);
+
+    // The next CA's first leaf is turned away, for no list speaks of it; so the list is fetched.
+    let now = world.clock.now();
+    for _ in ["publish", "use"] {
+        let options = RotateOptions::default();
+        world
+            .ca
+            .rotate_next(Rotated::Issuing, &options, now)
+            .unwrap();
+    }
+    world.ca = Authority::open(&world.certs(), now).unwrap();
+    let new = renewed(&world, Role::Node, "new");
+    until("the next CA's list", async || {
+        can_connect(&world, &new).await
+    })
+    .await;
+    assert!(!can_connect(&world, &gone).await);
+    running.kill();
+
+    // What was fetched was kept: a receiver that asks nobody and reads the old file knows it too.
+    let mut command = apart(&world);
+    let running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+    assert!(!can_connect(&world, &gone).await);
+    assert!(can_connect(&world, &stays).await);
+    assert!(can_connect(&world, &new).await);
+    running.signal(Signal::TERM);
+    in_background(move || running.wait_within(AT_ONCE))
+        .await
+        .success();
+}
+
+/// Neither another CA nor a receiver in its place is listened to, and what is here holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_from_nobody_else() {
+    let mut world = World::start().await;
+    let elsewhere = World::without_receiver(|_| ());
+    let other = Office::open(&elsewhere).await;
+    let a_receiver = world.issuer();
+    let node = world.node("web1");
+    for (url, why) in [
+        (other.base(), "was not issued by the CA we were given"),
+        (a_receiver, "only the role ca enrols"),
+    ] {
+        let mut command = apart(&world);
+        command.args(["--ca-url", &url]);
+        let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+        let (said, running) = in_background(move || {
+            let said = running.wait_for("revocation lists cannot be fetched");
+            (said, running)
+        })
+        .await;
+        assert!(said.contains("WARN") && said.contains(why), "{said}");
+        assert!(can_connect(&world, &node).await, "{url}");
+        running.signal(Signal::TERM);
+        in_background(move || running.wait_within(AT_ONCE))
+            .await
+            .success();
+    }
+}
+
+/// A receiver's key was stolen, its certificate revoked: monitors that know where liz-ca is speak to it no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_receiver_gets_nothing_from_a_monitor() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let node = world.node("web1");
+    revoke(&world, Role::Receiver, "main");
+    let mut running = Running::start(&mut monitor(&world, &node, &office.base()));
+    let running = in_background(move || {
+        let said = running.wait_for("its certificate is revoked");
+        assert!(said.contains("its records are kept"), "{said}");
+        running
+    });
+    let mut running = running.await;
+    // It gets a new one, and everything that waited.
+    let mut request = Request::new(Role::Receiver, "main".parse().unwrap());
+    request.sans = vec!["localhost".parse().unwrap()];
+    world.ca.issue(request, world.clock.now()).unwrap();
+    let done = in_background(move || {
+        let said = running.wait_for("Publish was successful to");
+        assert!(said.contains("that waited are delivered"), "{said}");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    done.await.success();
+}
+
+fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
+    let mut command = program("liz-monitor");
+    command.args(["--this-host", &node.name, "--ca-url", ca_url]);
+    command.args(["--publish", &world.url("/api/perf")]);
+    let files = [
+        ("--cert", node.cert.clone()),
+        ("--key", node.key.clone()),
+        ("--ca", world.root()),
+    ];
+    for (flag, file) in files {
+        command.arg(flag).arg(file);
+    }
+    command
+}
