@@ -267,7 +267,7 @@ fn spool_in(folder: &Path, producer: u8) -> Spool<Disk> {
         last[15] = last[15].wrapping_add(1);
         ProducerId::from_bytes(last)
     };
-    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer).expect("it starts")
+    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
 }
 
 fn push(spool: &mut Spool<Disk>, epoch: u64) -> IdempotencyKey {

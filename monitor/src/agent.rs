@@ -61,12 +61,6 @@ pub enum StartError {
     /// There is nothing to measure with.
     #[error(transparent)]
     Sample(#[from] SampleError),
-    /// Memory does not keep what it is given; cannot happen.
-    #[error("cannot keep anything in memory")]
-    Memory {
-        /// Why.
-        source: crate::spool::KeepError,
-    },
     /// The spool's folder is no good.
     #[error(transparent)]
     Spool(#[from] OpenError),
@@ -171,37 +165,25 @@ impl Agent {
     }
 }
 
-/// A disk that is in trouble does not keep us from watching: what waits is in memory then.
+/// A disk that is in trouble does not keep us from watching: what waits is in memory until it is well.
 fn open_spool(
     folder: Option<&std::path::Path>,
     bytes_max: u64,
     clients: &[(PublishUrl, Client)],
     edges: &Edges,
-) -> Result<Spool<AnyKeep>, StartError> {
+) -> Result<Spool<AnyKeep>, OpenError> {
     let urls: Vec<String> = clients.iter().map(|(url, _)| url.to_string()).collect();
-    let open = |keep: AnyKeep, limits| {
-        let new_producer = edges.new_producer.clone();
-        Spool::open(keep, urls.clone(), limits, move || new_producer())
-    };
-    let trouble = match folder.map(Disk::open) {
+    let (keep, limits): (AnyKeep, _) = match folder {
+        Some(folder) => (Box::new(Disk::open(folder)?), Limits::new(bytes_max)),
         None => {
             info!(
                 "what is not delivered waits in memory: give --spool DIR to have it survive a restart"
             );
-            None
+            (Box::new(Memory::default()), Limits::new(MEMORY_BYTES_MAX))
         }
-        Some(Ok(disk)) => match open(Box::new(disk), Limits::new(bytes_max)) {
-            Ok(spool) => return Ok(spool),
-            Err(error) => Some(error.to_string()),
-        },
-        Some(Err(error)) if error.is_disk_trouble() => Some(error.to_string()),
-        Some(Err(error)) => return Err(error.into()),
     };
-    if let Some(trouble) = trouble {
-        error!("what is not delivered waits in memory until the next start: {trouble}");
-    }
-    let keep = Box::new(Memory::default());
-    open(keep, Limits::new(MEMORY_BYTES_MAX)).map_err(|source| StartError::Memory { source })
+    let new_producer = edges.new_producer.clone();
+    Ok(Spool::open(keep, urls, limits, move || new_producer()))
 }
 
 fn check_identity(

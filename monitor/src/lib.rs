@@ -34,7 +34,7 @@
 //! let start = |keep: Memory, id: u8| {
 //!     let urls = vec!["https://r1:8443/api/perf".to_owned()];
 //!     let new_producer = move || ProducerId::from_bytes([id; 16]);
-//!     Dispatch::new(Spool::open(keep, urls, Limits::new(DISK_BYTES_MAX), new_producer).unwrap())
+//!     Dispatch::new(Spool::open(keep, urls, Limits::new(DISK_BYTES_MAX), new_producer))
 //! };
 //! let mut monitor = start(Memory::default(), 1);
 //! let now = Duration::from_secs(1_465_001_814);

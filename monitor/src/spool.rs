@@ -13,7 +13,9 @@
 //! - A record is forgotten when every destination has settled it: it was delivered, or given up and counted.
 //! - What is given up is reported to the destination that misses it, with the reason, until that says it knows.
 //! - Oldest go first when the spool is full, and when they are so old that no receiver takes them.
-//! - While the disk takes nothing, records are kept in memory, and sent from there.
+//! - While the disk takes nothing, records are kept in memory, sent from there, and go to the disk as soon as it has room. Their
+//!   numbers are noted, which needs no room, so that after a crash they are reported. Only where not even that can be
+//!   written, a crash takes them without a word.
 
 mod bounds;
 pub mod disk;
@@ -33,19 +35,21 @@ use lizmon_protocol::sample::{
 };
 
 use self::bounds::Steadiness;
-use self::keep::{Change, Note};
+use self::keep::{Change, NOTES_MAX, Note};
 use self::tape::{Kind, Tape};
 
 /// Most bytes of records on disk: at the usual two labels, ten days of one a second.
 pub const DISK_BYTES_MAX: u64 = 64 << 20;
 /// Most bytes of records where they are kept in memory: some six hours at one a second.
 pub const MEMORY_BYTES_MAX: u64 = 1536 << 10;
-/// What is kept in memory for a disk that takes nothing: an hour at one a second.
-pub const TAIL_BYTES_MAX: u64 = 256 << 10;
+/// What is kept in memory for a disk that takes nothing: as much as without one.
+pub const TAIL_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
 /// No receiver takes older ones: its longest window is a day, rounded down to a whole hour.
 pub const AGE_SECS_MAX: u64 = 25 * 3600;
-/// A keep that failed is tried again after this long.
-pub const RETRY_SECS: u64 = 10;
+/// A keep that is full is tried again with the next record: it says so at once.
+pub const FULL_RETRY_SECS: u64 = 1;
+/// A keep that fails is left alone for so long: it may take its time to say so, while nothing is measured.
+pub const FAILED_RETRY_SECS: u64 = 10;
 /// A receiver keeps 1,024 ranges of a producer's numbers: before that many gaps, new records get a new producer.
 pub const GAPS_MAX: u32 = 512;
 /// Tapes that still wait to be delivered: half the producers that a receiver keeps of one host. Beyond it the oldest is given up.
@@ -116,6 +120,15 @@ pub enum Event {
     NewProducer(ProducerId),
 }
 
+/// The keep takes nothing.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// When it was tried last, epoch seconds.
+    tried_at: u64,
+    /// How long it is left alone.
+    retry_secs: u64,
+}
+
 /// Everything that is not delivered yet.
 pub struct Spool<K> {
     keep: K,
@@ -123,14 +136,13 @@ pub struct Spool<K> {
     /// URLs.
     destinations: Vec<String>,
     new_producer: Box<dyn FnMut() -> ProducerId + Send>,
-    /// Oldest first; one of them is open, and one may be spare.
+    /// Oldest first; one of them is open once the keep was read, and one may be spare.
     tapes: Vec<Tape>,
+    /// Whether it is known what the keep holds.
+    is_loaded: bool,
     /// What records in the keep cost.
     held_bytes: u64,
-    /// Since when the keep takes nothing, epoch seconds.
-    trouble_at: Option<u64>,
-    /// The note tells of numbers that the tapes in the keep do not know of: it must stay until they do.
-    is_note_needed: bool,
+    trouble: Option<Trouble>,
     steadiness: Steadiness,
     saved_at: u64,
     /// What was said about a keep that cannot be read, so that it is said once.
@@ -140,44 +152,32 @@ pub struct Spool<K> {
 }
 
 impl<K: Keep> Spool<K> {
-    /// Goes on with what is kept. `new_producer` gives another unique one each time.
+    /// Goes on with what is kept, as soon as that can be read. `new_producer` gives another unique one each time.
     pub fn open(
-        mut keep: K,
+        keep: K,
         destinations: Vec<String>,
         limits: Limits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
-    ) -> Result<Self, KeepError> {
-        let mut loaded = keep.load()?;
-        loaded.take_up_note();
+    ) -> Self {
         let mut spool = Self {
             keep,
             limits,
             destinations,
             new_producer: Box::new(new_producer),
             tapes: Vec::new(),
-            held_bytes: loaded.tapes.iter().map(|found| found.bytes).sum(),
-            trouble_at: None,
-            is_note_needed: false,
+            is_loaded: false,
+            held_bytes: 0,
+            trouble: None,
             steadiness: Steadiness::default(),
             saved_at: 0,
             unreadable: None,
             events: Vec::new(),
             given_up: 0,
         };
-        let is_new = loaded.tapes.is_empty();
-        for found in loaded.tapes {
-            let (tape, lost) = Tape::found(found, &spool.destinations, why::DAMAGED);
-            spool.count_given_up(lost, why::DAMAGED);
-            spool.tapes.push(tape);
+        if let Err(error) = spool.load() {
+            spool.begin_trouble(&error, 0);
         }
-        spool.is_note_needed = spool.save().is_err();
-        if spool.tapes.iter().all(|tape| tape.kind != Kind::Open) {
-            let producer = spool.begin_tape();
-            if !is_new {
-                spool.events.push(Event::NewProducer(producer));
-            }
-        }
-        Ok(spool)
+        spool
     }
 
     /// Takes a record, for every destination. It is in the keep, or where that fails in memory, when this returns. Its number, and whose that is:
@@ -190,33 +190,29 @@ impl<K: Keep> Spool<K> {
     ) -> Option<IdempotencyKey> {
         // A set of ours is a map of texts to finite numbers: there is no such set that cannot be written.
         let values = serde_json::to_vec(values).ok()?.into_boxed_slice();
+        let is_due = self.is_due(now);
+        if is_due && let Err(error) = self.load() {
+            self.begin_trouble(&error, now);
+        }
         self.tapes.retain(|tape| tape.is_dirty || !tape.has_ended());
         self.drop_old(now);
         self.change_tape_if_due(now);
-        let is_due = self
-            .trouble_at
-            .is_none_or(|at| now.abs_diff(at) >= RETRY_SECS);
-        let open = self.open_tape();
-        let note = Note {
-            producer: self.tapes[open].producer,
-            next: self.tapes[open].next + 1,
-        };
-        // Before the record is written: a write that fails may be found all the same after a crash.
-        if self.is_note_needed && is_due {
-            self.is_note_needed = !self.try_save(now);
-        }
-        let at = if self.is_note_needed {
-            self.spare_tape()
-        } else if let Err(error) = self.keep.note(note, !is_due) {
-            self.begin_trouble(&error, now);
-            self.spare_tape()
-        } else {
-            open
+        let at = match self.open_tape() {
+            // Before the record is written: a write that fails may be found all the same after a crash.
+            Some(open) => match self.keep.note(&self.notes(Some(open)), !is_due) {
+                Ok(()) => open,
+                Err(error) => {
+                    self.begin_trouble(&error, now);
+                    self.spare_tape()
+                }
+            },
+            None => self.spare_tape(),
         };
         let seq = self.tapes[at].append(epoch.secs(), values);
-        let is_to_be_saved = at == open && is_due;
-        let is_number_safe =
-            !is_to_be_saved || self.try_save(now) || self.keep.note(note, true).is_ok();
+        let is_number_safe = self.tapes[at].kind == Kind::Spare
+            || !is_due
+            || self.try_save(now)
+            || self.keep.note(&self.notes(None), true).is_ok();
         if is_number_safe {
             self.tapes[at].sendable_below = self.tapes[at].next;
         }
@@ -229,7 +225,7 @@ impl<K: Keep> Spool<K> {
 
     /// Writes down how far everyone is, if that was not done in this second.
     pub fn save_if_due(&mut self, now: u64) {
-        if self.trouble_at.is_none() && self.saved_at != now {
+        if self.trouble.is_none() && self.saved_at != now {
             self.try_save(now);
         }
     }
@@ -277,10 +273,11 @@ impl<K: Keep> Spool<K> {
 
     /// Writes down how far everyone is. Without it, a record that was delivered may be sent again after a crash, and is known then.
     pub fn save(&mut self) -> Result<(), KeepError> {
+        self.load()?;
         let changes: Vec<Change<'_>> = self
             .tapes
             .iter()
-            .filter(|tape| tape.is_dirty && tape.kind != Kind::Spare)
+            .filter(|tape| tape.is_dirty)
             .map(|tape| Change {
                 state: tape.state(&self.destinations),
                 ended: tape.has_ended(),
@@ -293,12 +290,8 @@ impl<K: Keep> Spool<K> {
         let freed = self.keep.commit(&changes)?;
         self.held_bytes = self.held_bytes.saturating_sub(freed);
         for tape in &mut self.tapes {
-            if tape.kind != Kind::Spare {
-                self.held_bytes += tape.tail_bytes();
-                tape.tail.clear();
-                tape.sendable_below = tape.next;
-                tape.is_dirty = false;
-            }
+            self.held_bytes += tape.tail_bytes();
+            tape.saved();
         }
         Ok(())
     }
@@ -324,9 +317,9 @@ impl<K: Keep> Spool<K> {
         std::mem::take(&mut self.events)
     }
 
-    /// Who numbers new records.
-    pub fn producer(&self) -> ProducerId {
-        self.tapes[self.open_tape()].producer
+    /// Who numbers new records; none before the keep could be read.
+    pub fn producer(&self) -> Option<ProducerId> {
+        self.open_tape().map(|at| self.tapes[at].producer)
     }
 
     /// The destinations, by their URLs.
@@ -349,12 +342,42 @@ impl<K: Keep> Spool<K> {
         self.keep
     }
 
-    /// Saves, and takes note whether the keep works. Whether it does.
+    /// Takes up what the keep holds, if that was not done yet.
+    fn load(&mut self) -> Result<(), KeepError> {
+        if self.is_loaded {
+            return Ok(());
+        }
+        let mut loaded = self.keep.load()?;
+        self.is_loaded = true;
+        loaded.take_up_notes();
+        let is_new = loaded.tapes.is_empty();
+        let since = std::mem::take(&mut self.tapes);
+        for found in loaded.tapes {
+            self.held_bytes += found.bytes;
+            let (tape, lost) = Tape::found(found, &self.destinations, why::DAMAGED);
+            self.count_given_up(lost, why::DAMAGED);
+            self.tapes.push(tape);
+        }
+        self.tapes.extend(since);
+        // If this fails, so does it before the first record, and that matters. What has ended goes from the notes too.
+        let _unimportant = self.save();
+        if self.open_tape().is_none() {
+            let producer = self.begin_tape();
+            if !is_new {
+                self.events.push(Event::NewProducer(producer));
+            }
+        } else {
+            let _unimportant = self.keep.note(&self.notes(None), true);
+        }
+        Ok(())
+    }
+
+    /// Saves, and sees whether the keep works. Whether it does.
     fn try_save(&mut self, now: u64) -> bool {
         self.saved_at = now;
         match self.save() {
             Ok(()) => {
-                if self.trouble_at.take().is_some() {
+                if self.trouble.take().is_some() {
                     self.events.push(Event::Mended);
                 }
                 true
@@ -366,20 +389,52 @@ impl<K: Keep> Spool<K> {
         }
     }
 
+    /// Whether the keep is to be tried.
+    fn is_due(&self, now: u64) -> bool {
+        self.trouble
+            .is_none_or(|trouble| now.abs_diff(trouble.tried_at) >= trouble.retry_secs)
+    }
+
     fn begin_trouble(&mut self, error: &KeepError, now: u64) {
-        if self.trouble_at.replace(now).is_none() {
+        let retry_secs = match error {
+            KeepError::Full(_) => FULL_RETRY_SECS,
+            KeepError::Failed(_) => FAILED_RETRY_SECS,
+        };
+        let trouble = Trouble {
+            tried_at: now,
+            retry_secs,
+        };
+        if self.trouble.replace(trouble).is_none() {
             self.events.push(Event::Trouble(error.to_string()));
         }
     }
 
+    /// The numbers that are taken and that the keep may not know of: always the open tape's, for a keep may come back older
+    /// than it was. With one more of the tape that is about to take a record.
+    fn notes(&self, about_to_take: Option<usize>) -> Vec<Note> {
+        let open = self.open_tape();
+        let unsaved = (0..self.tapes.len())
+            .filter(|at| Some(*at) != open && self.tapes[*at].has_unsaved_numbers());
+        let noted = open.into_iter().chain(unsaved);
+        noted
+            .take(NOTES_MAX)
+            .map(|at| Note {
+                producer: self.tapes[at].producer,
+                next: self.tapes[at].next + u64::from(about_to_take == Some(at)),
+            })
+            .collect()
+    }
+
     /// New records get a new producer before its gaps are more than a receiver keeps, and before it has no more numbers.
     fn change_tape_if_due(&mut self, now: u64) {
-        let at = self.open_tape();
+        let Some(at) = self.open_tape() else {
+            return;
+        };
         let tape = &mut self.tapes[at];
         let gaps = tape.places.iter().map(|place| place.gaps).max();
         let is_due = gaps.unwrap_or(0) >= GAPS_MAX || tape.next >= SAFE_INTEGER_MAX;
-        // In trouble its newest numbers stand in the note alone, which the next tape takes over.
-        if !is_due || self.trouble_at.is_some() {
+        // In trouble it can wait: what is more than a receiver keeps, it refuses until later.
+        if !is_due || self.trouble.is_some() {
             return;
         }
         tape.kind = Kind::Closed;
@@ -395,18 +450,16 @@ impl<K: Keep> Spool<K> {
         let producer = (self.new_producer)();
         let tape = Tape::new(producer, Kind::Open, self.destinations.len());
         self.tapes.push(tape);
-        if !self.is_note_needed {
-            // Durably, so that a power failure leaves some note of this tape: the tape itself knows the rest then. If this
-            // fails, so does the note before the first record, and that matters.
-            let _unimportant = self.keep.note(Note { producer, next: 1 }, true);
-        }
+        // Durably, so that a power failure leaves some note of this tape: the tape itself knows the rest then. If this
+        // fails, so does the note before the first record, and that matters.
+        let _unimportant = self.keep.note(&self.notes(None), true);
         producer
     }
 
-    /// There always is one.
-    fn open_tape(&self) -> usize {
+    /// There always is one once the keep was read.
+    fn open_tape(&self) -> Option<usize> {
         let open = |tape: &Tape| tape.kind == Kind::Open;
-        self.tapes.iter().position(open).unwrap_or_default()
+        self.tapes.iter().position(open)
     }
 
     /// One for the whole process, so that it does not use up producers.

@@ -27,11 +27,13 @@ pub(crate) struct Monitor {
     /// Where producers come from.
     producers: Arc<Mutex<Rng>>,
     faults: Faults,
+    /// The disk has come back older than it was.
+    is_older: bool,
     /// What the disk held once the process had started.
     at_start: Memory,
-    /// Recorded since then.
+    /// Recorded since then, or not yet written then.
     since_start: Vec<RecordId>,
-    /// Of those, what stands in memory alone, and nowhere that it ever was.
+    /// Of those, what stands in memory alone, and nowhere that it ever was: not even a note could be written.
     in_memory_alone: Vec<RecordId>,
 }
 
@@ -67,6 +69,7 @@ impl Monitor {
             limits,
             producers: Arc::new(Mutex::new(rng)),
             faults: Faults::default(),
+            is_older: false,
             at_start: Memory::default(),
             since_start: Vec::new(),
             in_memory_alone: Vec::new(),
@@ -89,17 +92,28 @@ impl Monitor {
         let State::Dead(keep) = &mut self.state else {
             return;
         };
-        let keep = std::mem::take(&mut **keep);
-        self.since_start.clear();
+        let mut keep = std::mem::take(&mut **keep);
+        let faults = match std::mem::take(&mut self.is_older) {
+            // What is missing stands in the notes alone until this start has written it down.
+            true => Faults::default(),
+            false => self.faults,
+        };
+        keep.set_faults(faults);
         self.in_memory_alone.clear();
         let producers = self.producers.clone();
         let new_producer = move || {
             let id: u128 = producers.lock().unwrap().u128(..);
             ProducerId::from_bytes(id.to_le_bytes())
         };
-        let spool = Spool::open(keep, self.urls.clone(), self.limits, new_producer).unwrap();
+        let spool = Spool::open(keep, self.urls.clone(), self.limits, new_producer);
         // Not older than this: what a start finds missing it writes down, and no disk is damaged twice in a minute.
         self.at_start = spool.keep().clone();
+        self.at_start.set_faults(Faults::default());
+        let known = self.at_start.load().unwrap().tapes;
+        self.since_start.retain(|(producer, seq)| {
+            let mut known = known.iter().map(|found| &found.state);
+            !known.any(|state| state.producer == *producer && *seq < state.next)
+        });
         let mut dispatch = Dispatch::new(spool);
         dispatch.spool_mut().keep_mut().set_faults(self.faults);
         self.state = State::Alive(Box::new(dispatch));
@@ -133,8 +147,9 @@ impl Monitor {
             }
             Death::RolledBack => {
                 keep.roll_back(&self.at_start);
-                // The note tells of the last producer only.
-                let others = self.since_start.iter().filter(|id| id.0 != noted);
+                self.is_older = true;
+                // Notes tell of what was not written, and of the last producer.
+                let others = self.since_start.iter().filter(|id| Some(id.0) != noted);
                 excused.extend(others);
             }
             Death::NoteLost => {
@@ -145,7 +160,7 @@ impl Monitor {
                 };
                 let unknown: Vec<_> = self.since_start.drain(..).collect();
                 excused.extend(unknown.into_iter().filter(|id| !is_held(id)));
-                keep.lose_note();
+                keep.lose_notes();
             }
             Death::Stopped | Death::Killed | Death::PowerFailed => (),
         }
@@ -176,7 +191,10 @@ impl Monitor {
         let open = dispatch.spool().producer();
         let id = (key.producer, key.seq.get());
         self.since_start.push(id);
-        if key.producer != open {
+        if Some(key.producer) == open {
+            // With its number those of the producer in memory were noted.
+            self.in_memory_alone.clear();
+        } else {
             self.in_memory_alone.push(id);
         }
         Some(id)
@@ -229,11 +247,18 @@ impl Monitor {
         let _done = dispatch.done(receiver, lot, result.as_ref().copied(), now, chance);
     }
 
+    pub(crate) fn has_read_its_disk(&mut self) -> bool {
+        self.alive()
+            .is_some_and(|dispatch| dispatch.spool().producer().is_some())
+    }
+
     /// Whether everything is delivered or given up, and every receiver has been told.
     pub(crate) fn is_done(&mut self, now: Duration) -> bool {
         let receivers = self.urls.len();
+        let has_read = self.has_read_its_disk();
         self.alive().is_some_and(|dispatch| {
-            dispatch.pending_max() == 0
+            has_read
+                && dispatch.pending_max() == 0
                 && (0..receivers).all(|at| dispatch.next(at, now) == Next::Idle)
         })
     }

@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    /// From here on there are no faults, and nothing is sampled.
+    /// From here on there are no faults, and nothing is sampled but by whom it makes look at its disk again.
     fn heal(&mut self) {
         self.is_healed = true;
         self.scenario.lost = 0.0;

@@ -52,7 +52,7 @@ fn start(keep: Memory, destinations: usize, limits: Limits, id: u8) -> Dispatch<
         bytes[15] = last.1;
         ProducerId::from_bytes(bytes)
     };
-    Dispatch::new(Spool::open(keep, urls.collect(), limits, new_producer).unwrap())
+    Dispatch::new(Spool::open(keep, urls.collect(), limits, new_producer))
 }
 
 fn new() -> Dispatch<Memory> {
@@ -406,9 +406,14 @@ impl World {
                 self.now += 1;
                 let key = sample(&mut self.dispatch, self.now);
                 let number = (key.producer, key.seq.get());
-                let is_lasting = key.producer == self.dispatch.spool().producer();
-                assert_eq!(is_lasting, !self.faults.notes);
+                let open = self.dispatch.spool().producer();
+                let is_lasting = Some(key.producer) == open;
+                assert_eq!(is_lasting, !self.faults.notes && open.is_some());
                 self.sampled.insert(self.now, (number, is_lasting));
+                if is_lasting {
+                    // With its number those of the producer in memory were noted.
+                    self.sampled.values_mut().for_each(|sample| sample.1 = true);
+                }
             }
             Step::Arrives(at) => self.send(at, true, None),
             Step::AnswerLost(at) => self.send(at, true, Some(&|_| away())),
@@ -440,7 +445,18 @@ impl World {
             }
             Step::Crash(crash, in_doubt) => self.crash(|keep| keep.crash(crash, in_doubt)),
             Step::ComesBackOlder => {
-                let earlier = self.at_start.clone();
+                let mut earlier = self.at_start.clone();
+                earlier.set_faults(Faults::default());
+                let known = earlier.load().unwrap().tapes;
+                // Notes tell of tapes that are open or not written; others are as they were.
+                let noted = self.dispatch.spool().producer();
+                self.sampled.retain(|_, ((producer, seq), _)| {
+                    let mut known = known.iter().map(|found| &found.state);
+                    Some(*producer) == noted
+                        || known.any(|state| state.producer == *producer && *seq < state.next)
+                });
+                // What is missing stands in the notes alone until the next start has written it down.
+                self.faults = Faults::default();
                 self.crash(|keep| {
                     let mut keep = keep.crash(Crash::Killed, false);
                     keep.roll_back(&earlier);
@@ -451,12 +467,13 @@ impl World {
             Step::LosesNote if self.dispatch.close().is_err() => (),
             Step::LosesNote => self.crash(|keep| {
                 let mut keep = keep.crash(Crash::Killed, true);
-                keep.lose_note();
+                keep.lose_notes();
                 keep
             }),
             Step::LosesRecord(seq) => {
-                let producer = self.dispatch.spool().producer();
-                self.dispatch.spool_mut().keep_mut().damage(producer, seq);
+                if let Some(producer) = self.dispatch.spool().producer() {
+                    self.dispatch.spool_mut().keep_mut().damage(producer, seq);
+                }
             }
         }
     }
@@ -487,15 +504,16 @@ impl World {
         }
     }
 
+    /// The next start finds what is left, on a disk that is as it was.
     fn crash(&mut self, what_is_left: impl FnOnce(Memory) -> Memory) {
-        let spare = Dispatch::new(
-            Spool::open(Memory::default(), Vec::new(), Self::LIMITS, || {
-                ProducerId::from_bytes([0; 16])
-            })
-            .unwrap(),
-        );
-        let keep = what_is_left(std::mem::replace(&mut self.dispatch, spare).into_keep());
-        self.faults = Faults::default();
+        let spare = Dispatch::new(Spool::open(
+            Memory::default(),
+            Vec::new(),
+            Self::LIMITS,
+            || ProducerId::from_bytes([0; 16]),
+        ));
+        let mut keep = what_is_left(std::mem::replace(&mut self.dispatch, spare).into_keep());
+        keep.set_faults(self.faults);
         self.runs += 1;
         self.dispatch = start(keep, 2, Self::LIMITS, self.runs);
         self.at_start = self.dispatch.spool().keep().clone();

@@ -78,7 +78,7 @@ impl<K: Keep> Spool<K> {
     pub(super) fn drop_beyond_room(&mut self, now: u64) {
         let bytes_max = self.limits.bytes_max;
         // While nothing can be written, nothing is freed either, and nothing is added.
-        if self.held_bytes <= bytes_max || self.trouble_at.is_some() {
+        if self.held_bytes <= bytes_max || self.trouble.is_some() {
             return;
         }
         let mut excess = self.held_bytes - (bytes_max - bytes_max / 64);
@@ -139,7 +139,7 @@ impl<K: Keep> Spool<K> {
     fn look(&mut self, at: usize) -> Vec<Kept> {
         let tape = &self.tapes[at];
         let held_to = tape.tail_first() - 1;
-        if tape.first <= held_to && tape.kind != Kind::Spare {
+        if tape.first <= held_to {
             let read = self
                 .keep
                 .read(tape.producer, tape.first, held_to, LOOK_RECORDS);

@@ -3,24 +3,26 @@
 //! ```text
 //! spool.db      tape(id, producer, state, crc)      all of a tape but its records, as JSON
 //!               record(tape, seq, epoch, crc, samples)
-//! lock          held while the folder is used; holds the note: which numbers are taken
+//! lock          held while the folder is used; holds the notes: which numbers are taken
 //! spool.db.damaged-1 …    what could not be used any more, the newest first
 //! ```
 //!
 //! Each commit is synced, and there is one a second. A record's checksum covers its producer and number too. A file that SQLite
-//! finds damaged is copied, as far as it can be read, into a new one, and set aside.
+//! finds damaged is copied, as far as it can be read, into a new one, and set aside. A disk that is full or fails at the start is
+//! tried again whenever the spool asks for it.
 
 mod mend;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::iter::repeat;
 use std::path::{Path, PathBuf};
 
 use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tracing::warn;
 
-use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, Note, TapeState};
+use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, NOTES_MAX, Note, TapeState};
 use super::ranges::Ranges;
 
 const LOCK: &str = "lock";
@@ -70,18 +72,25 @@ pub enum OpenError {
 
 impl OpenError {
     /// Whether it is the disk's state, which may pass, and not a wrong folder or one in use.
-    pub fn is_disk_trouble(&self) -> bool {
+    fn is_disk_trouble(&self) -> bool {
         match self {
             Self::Locked(_) => false,
             Self::Folder { source, .. } => {
-                matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull
-                        | io::ErrorKind::QuotaExceeded
-                        | io::ErrorKind::ReadOnlyFilesystem
-                ) || source.raw_os_error() == Some(EIO)
+                is_full(source)
+                    || source.kind() == io::ErrorKind::ReadOnlyFilesystem
+                    || source.raw_os_error() == Some(EIO)
             }
             Self::Database { .. } => true,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Locked(_) => false,
+            Self::Folder { source, .. } => is_full(source),
+            Self::Database { source, .. } => {
+                source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            }
         }
     }
 }
@@ -89,24 +98,64 @@ impl OpenError {
 /// The disk itself fails: the same number on every Unix.
 const EIO: i32 = 5;
 
-/// A locked folder with a database in it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// A folder for a spool, locked and with a database in it as soon as the disk lets it.
 #[derive(Debug)]
 pub struct Disk {
+    folder: PathBuf,
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
     folder: PathBuf,
     database: Connection,
     lock: File,
 }
 
 impl Disk {
-    /// Opens the spool in `folder`, or makes a new one. What is damaged is mended, at the cost of what cannot be read.
+    /// Opens the spool in `folder`, or makes a new one. What is damaged is mended, at the cost of what cannot be read. A disk in
+    /// trouble is no error yet.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let opened = match Opened::open(folder) {
+            Ok(opened) => Some(opened),
+            Err(error) if error.is_disk_trouble() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            opened,
+        })
+    }
+
+    fn opened(&mut self) -> Result<&mut Opened, KeepError> {
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => Opened::open(&self.folder).map_err(|error| match error.is_full() {
+                true => KeepError::Full(error.into()),
+                false => KeepError::Failed(error.into()),
+            })?,
+        };
+        Ok(self.opened.insert(opened))
+    }
+}
+
+impl Opened {
+    fn open(folder: &Path) -> Result<Self, OpenError> {
         make_folder(folder)?;
         let mut lock = take_lock(folder)?;
-        let note = read_note(&mut lock);
-        let database = mend::open_or_mend(folder, note).map_err(|source| OpenError::Database {
-            folder: folder.to_owned(),
-            source,
-        })?;
+        let notes = read_notes(&mut lock);
+        let database =
+            mend::open_or_mend(folder, &notes).map_err(|source| OpenError::Database {
+                folder: folder.to_owned(),
+                source,
+            })?;
         Ok(Self {
             folder: folder.to_owned(),
             database,
@@ -123,8 +172,8 @@ impl Disk {
             Err(error) if is_damage(&error) => {
                 warn!("the spool's database is damaged: {error}");
                 self.database = Connection::open_in_memory().map_err(keep_error)?;
-                let note = read_note(&mut self.lock);
-                self.database = mend::mend(&self.folder, note).map_err(keep_error)?;
+                let notes = read_notes(&mut self.lock);
+                self.database = mend::mend(&self.folder, &notes).map_err(keep_error)?;
                 attempt(&mut self.database).map_err(keep_error)
             }
             done => done.map_err(keep_error),
@@ -134,26 +183,31 @@ impl Disk {
 
 impl Keep for Disk {
     fn load(&mut self) -> Result<Loaded, KeepError> {
-        let tapes = self.try_or_mend(load)?;
-        let note = read_note(&mut self.lock);
-        Ok(Loaded { tapes, note })
+        let opened = self.opened()?;
+        let tapes = opened.try_or_mend(load)?;
+        let notes = read_notes(&mut opened.lock);
+        Ok(Loaded { tapes, notes })
     }
 
-    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError> {
-        let failed = |error: io::Error| KeepError::Failed(error.into());
-        self.lock.seek(SeekFrom::Start(0)).map_err(failed)?;
-        // In place, and always as long: it needs no more room than the first one did.
-        self.lock
-            .write_all(write_note(note).as_bytes())
+    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
+        let lock = &mut self.opened()?.lock;
+        let failed = |error: io::Error| match is_full(&error) {
+            true => KeepError::Full(error.into()),
+            false => KeepError::Failed(error.into()),
+        };
+        lock.seek(SeekFrom::Start(0)).map_err(failed)?;
+        // In place, and always as long: it needs no more room than the first ones did.
+        lock.write_all(write_notes(notes).as_bytes())
             .map_err(failed)?;
         if durable {
-            self.lock.sync_data().map_err(failed)?;
+            lock.sync_data().map_err(failed)?;
         }
         Ok(())
     }
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
-        self.try_or_mend(|database| commit(database, changes))
+        self.opened()?
+            .try_or_mend(|database| commit(database, changes))
     }
 
     fn read(
@@ -163,7 +217,8 @@ impl Keep for Disk {
         to: u64,
         records_max: usize,
     ) -> Result<Vec<Kept>, KeepError> {
-        self.try_or_mend(|database| read(database, producer, from, to, records_max))
+        self.opened()?
+            .try_or_mend(|database| read(database, producer, from, to, records_max))
     }
 
     fn is_lasting(&self) -> bool {
@@ -198,7 +253,13 @@ fn load(database: &mut Connection) -> rusqlite::Result<Vec<Found>> {
         // A state that is damaged is like one that never was: mending has put the rest in order.
         if let Some(state) = read_state(row)? {
             let (held, bytes) = inventory(database, row.get(0)?, state.producer)?;
-            tapes.push(Found { state, held, bytes });
+            let kept_next = state.next;
+            tapes.push(Found {
+                state,
+                held,
+                bytes,
+                kept_next,
+            });
         }
     }
     Ok(tapes)
@@ -360,26 +421,41 @@ fn state_crc(producer: ProducerId, json: &str) -> u32 {
 }
 
 const NOTE_MAGIC: &str = "lizmon-spool 1";
+/// A note's line, with blanks before its end: no line lies across a disk's sectors.
+const NOTE_BYTES: usize = 128;
 
-/// One line, always of the same length.
+/// One line each, and blank ones: always as many.
+fn write_notes(notes: &[Note]) -> String {
+    let mut lines = String::with_capacity(NOTES_MAX * NOTE_BYTES);
+    let notes = notes.iter().map(|note| write_note(*note));
+    for line in notes.chain(repeat(String::new())).take(NOTES_MAX) {
+        lines.push_str(&format!("{line:<width$}\n", width = NOTE_BYTES - 1));
+    }
+    lines
+}
+
 fn write_note(note: Note) -> String {
     let text = format!("{NOTE_MAGIC} {} {:016}", note.producer, note.next);
     let crc = crc32fast::hash(text.as_bytes());
-    format!("{text} {crc:08x}\n")
+    format!("{text} {crc:08x}")
 }
 
-/// None where it was never written, or is damaged.
-fn read_note(lock: &mut File) -> Option<Note> {
-    let mut text = String::new();
-    lock.seek(SeekFrom::Start(0)).ok()?;
-    lock.take(NOTE_BYTES_MAX).read_to_string(&mut text).ok()?;
-    parse_note(&text)
+/// Those that are sound.
+fn read_notes(lock: &mut File) -> Vec<Note> {
+    let mut bytes = Vec::new();
+    let bytes_max = (NOTES_MAX * NOTE_BYTES) as u64;
+    // What cannot be read is as good as not there.
+    let _read = lock
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| lock.take(bytes_max).read_to_end(&mut bytes));
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| parse_note(std::str::from_utf8(line).ok()?))
+        .collect()
 }
 
-const NOTE_BYTES_MAX: u64 = 256;
-
-fn parse_note(text: &str) -> Option<Note> {
-    let (line, _) = text.split_once('\n')?;
+fn parse_note(line: &str) -> Option<Note> {
+    let line = line.trim_end_matches(' ');
     let (told, crc) = line.rsplit_once(' ')?;
     let crc = u32::from_str_radix(crc, 16).ok()?;
     let sound = told.strip_prefix(NOTE_MAGIC)?.strip_prefix(' ')?;
@@ -388,7 +464,7 @@ fn parse_note(text: &str) -> Option<Note> {
         producer: producer.parse().ok()?,
         next: next.parse().ok()?,
     };
-    (crc32fast::hash(told.as_bytes()) == crc && write_note(note).starts_with(line)).then_some(note)
+    (crc32fast::hash(told.as_bytes()) == crc && write_note(note) == line).then_some(note)
 }
 
 fn make_folder(folder: &Path) -> Result<(), OpenError> {

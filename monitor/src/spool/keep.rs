@@ -74,7 +74,12 @@ pub struct Found {
     pub held: Ranges,
     /// What they cost, by [`Kept::bytes`].
     pub bytes: u64,
+    /// Numbers below stand in the tape's own state; what `state` says beyond, a note told.
+    pub kept_next: u64,
 }
+
+/// Notes that are kept at once: as many as tapes that wait to be delivered.
+pub const NOTES_MAX: usize = super::TAPES_MAX;
 
 /// Numbers below `next` of this producer are taken. Written before a record is committed, and apart from it, so that a keep that
 /// comes back older than it was is noticed and no number is given twice.
@@ -105,35 +110,39 @@ impl Note {
 pub struct Loaded {
     /// Oldest first.
     pub tapes: Vec<Found>,
-    /// None where it was never written, or cannot be read.
-    pub note: Option<Note>,
+    /// Those that were written last, and can be read.
+    pub notes: Vec<Note>,
 }
 
 impl Loaded {
-    /// Believes the note where it knows more than the tapes. A tape that is not the note's gets no more records: which number
-    /// would be its next is not certain.
-    pub(super) fn take_up_note(&mut self) {
-        let note = self.note.filter(|note| note.next > 1);
-        let mut noted = note;
+    /// Believes a note where it knows more than the tapes. A tape without one gets no more records: which number would be its
+    /// next is not certain.
+    pub(super) fn take_up_notes(&mut self) {
+        let mut notes: BTreeMap<ProducerId, u64> = BTreeMap::new();
+        for Note { producer, next } in &self.notes {
+            let known = notes.entry(*producer).or_insert(*next);
+            *known = (*known).max(*next);
+        }
         for Found { state, .. } in &mut self.tapes {
-            match self.note.filter(|note| note.producer == state.producer) {
-                Some(note) => {
-                    if note.next > state.next {
-                        state.next = note.next;
-                        state.newest_epoch = UNKNOWN_EPOCH;
-                    }
-                    noted = None;
+            match notes.remove(&state.producer) {
+                Some(next) if next > state.next => {
+                    state.next = next;
+                    state.newest_epoch = UNKNOWN_EPOCH;
                 }
+                Some(_) => (),
                 None => state.open = false,
             }
         }
-        if let Some(note) = noted {
-            self.tapes.push(Found {
-                state: note.to_state(),
+        let unknown = self.notes.iter().filter_map(|note| {
+            let next = notes.remove(&note.producer)?;
+            (next > 1).then(|| Found {
+                state: Note { next, ..*note }.to_state(),
                 held: Ranges::default(),
                 bytes: 0,
-            });
-        }
+                kept_next: 1,
+            })
+        });
+        self.tapes.extend(unknown);
     }
 }
 
@@ -164,9 +173,9 @@ pub trait Keep {
     /// What is held. Records that are damaged are left out.
     fn load(&mut self) -> Result<Loaded, KeepError>;
 
-    /// Remembers which numbers are taken: where it says so `durable`ly, against a power failure too; otherwise as soon as the
-    /// process can be killed. Needs no more room than it had.
-    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError>;
+    /// Remembers which numbers are taken, and nothing of earlier notes: where it says so `durable`ly, against a power failure
+    /// too; otherwise as soon as the process can be killed. Needs no more room than it had. At most [`NOTES_MAX`].
+    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError>;
 
     /// Makes all of these changes durable, or none; records below each tape's `first` go. The bytes that became free. After an error it is
     /// unknown, until the next commit or load, whether the changes will be found.
@@ -190,8 +199,8 @@ impl<K: Keep + ?Sized> Keep for Box<K> {
         (**self).load()
     }
 
-    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError> {
-        (**self).note(note, durable)
+    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
+        (**self).note(notes, durable)
     }
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {

@@ -91,7 +91,7 @@ impl<K: Keep> Spool<K> {
         let tail_first = tape.tail_first();
         let held_to = to.min(tail_first - 1);
         let mut records = Vec::new();
-        if from <= held_to && tape.kind != Kind::Spare {
+        if from <= held_to {
             match self.keep.read(tape.producer, from, held_to, records_max) {
                 Ok(kept) => {
                     self.unreadable = None;

@@ -12,8 +12,8 @@ use super::ranges::Ranges;
 pub struct Memory {
     /// In the order they were first committed.
     tapes: Vec<Tape>,
-    note: Option<Note>,
-    durable_note: Option<Note>,
+    notes: Vec<Note>,
+    durable_notes: Vec<Note>,
     /// What a failed commit has left behind.
     in_doubt: Option<Vec<Tape>>,
     faults: Faults,
@@ -30,7 +30,7 @@ struct Tape {
 pub struct Faults {
     /// Each commit says that there is no room.
     pub commits: bool,
-    /// Each note is refused, too.
+    /// Notes are refused, too.
     pub notes: bool,
     /// Nothing can be read.
     pub reads: bool,
@@ -59,7 +59,7 @@ impl Memory {
             self.tapes = tapes;
         }
         if crash == Crash::PowerFailed {
-            self.note = self.durable_note;
+            self.notes.clone_from(&self.durable_notes);
         }
         self.faults = Faults::default();
         self
@@ -71,16 +71,16 @@ impl Memory {
         tape.is_some_and(|tape| tape.records.remove(&seq).is_some())
     }
 
-    /// Goes back to what was committed at an `earlier` time, as SQLite does before a damaged part of its log. The note is apart.
+    /// Goes back to what was committed at an `earlier` time, as SQLite does before a damaged part of its log. Notes are apart.
     pub fn roll_back(&mut self, earlier: &Self) {
         self.tapes.clone_from(&earlier.tapes);
         self.in_doubt = None;
     }
 
-    /// Loses the note.
-    pub fn lose_note(&mut self) {
-        self.note = None;
-        self.durable_note = None;
+    /// Loses the notes.
+    pub fn lose_notes(&mut self) {
+        self.notes.clear();
+        self.durable_notes.clear();
     }
 
     /// How many records are held.
@@ -109,21 +109,22 @@ impl Keep for Memory {
                 state: tape.state.clone(),
                 held,
                 bytes: tape.records.values().map(Kept::bytes).sum(),
+                kept_next: tape.state.next,
             }
         };
         Ok(Loaded {
             tapes: self.tapes.iter().map(found).collect(),
-            note: self.note,
+            notes: self.notes.clone(),
         })
     }
 
-    fn note(&mut self, note: Note, durable: bool) -> Result<(), KeepError> {
+    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
         if self.faults.notes {
             return Err(fault());
         }
-        self.note = Some(note);
+        self.notes = notes.to_vec();
         if durable {
-            self.durable_note = Some(note);
+            self.durable_notes = notes.to_vec();
         }
         Ok(())
     }

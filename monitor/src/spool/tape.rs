@@ -16,7 +16,7 @@ pub(super) enum Kind {
     Open,
     /// No more records; it is there until what it holds is settled.
     Closed,
-    /// In memory alone, for as long as the keep takes nothing. Its producer ends with the process.
+    /// Takes records while the keep takes nothing, not even a note. No other process goes on with it.
     Spare,
 }
 
@@ -28,6 +28,8 @@ pub(super) struct Tape {
     pub(super) first: u64,
     /// The number the next record gets.
     pub(super) next: u64,
+    /// What the keep believes that to be.
+    kept_next: u64,
     /// Numbers below cannot be given again, whatever happens: only these may be sent.
     pub(super) sendable_below: u64,
     pub(super) newest_epoch: u64,
@@ -48,6 +50,7 @@ impl Tape {
             kind,
             first: 1,
             next: 1,
+            kept_next: 1,
             sendable_below: 1,
             newest_epoch: 0,
             tail: VecDeque::new(),
@@ -77,6 +80,7 @@ impl Tape {
             kind: if state.open { Kind::Open } else { Kind::Closed },
             first,
             next: state.next,
+            kept_next: found.kept_next,
             sendable_below: state.next,
             newest_epoch: state.newest_epoch,
             tail: VecDeque::new(),
@@ -100,6 +104,19 @@ impl Tape {
         self.newest_epoch = self.newest_epoch.max(epoch);
         self.is_dirty = true;
         seq
+    }
+
+    /// The keep has all of it.
+    pub(super) fn saved(&mut self) {
+        self.tail.clear();
+        self.kept_next = self.next;
+        self.sendable_below = self.next;
+        self.is_dirty = false;
+    }
+
+    /// Whether a crash would leave the keep without knowing which numbers are taken.
+    pub(super) fn has_unsaved_numbers(&self) -> bool {
+        self.next > self.kept_next
     }
 
     pub(super) fn state(&self, destinations: &[String]) -> TapeState {

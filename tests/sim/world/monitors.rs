@@ -31,7 +31,9 @@ impl World {
     pub(super) fn look(&mut self, monitor: usize, life: u64) -> Result<(), Wrong> {
         let now = self.monitors_time(monitor);
         let host = &mut self.hosts[monitor];
-        if self.is_healed || host.life != life || !host.monitor.is_alive() {
+        // A spool that could not be read at the start is looked at with each sample.
+        let is_over = self.is_healed && host.monitor.has_read_its_disk();
+        if is_over || host.life != life || !host.monitor.is_alive() {
             return Ok(());
         }
         let wait = match host.ticker.at(now) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use rusqlite::{Connection, Row, params};
 use tracing::warn;
@@ -24,7 +25,7 @@ const DAMAGED_MAX: usize = 3;
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Opens the database of a folder, or makes one, or mends it.
-pub(super) fn open_or_mend(folder: &Path, note: Option<Note>) -> rusqlite::Result<Connection> {
+pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Connection> {
     let file = folder.join(FILE);
     let new = folder.join(NEW);
     // The old one is moved away only after the new one is whole.
@@ -38,21 +39,21 @@ pub(super) fn open_or_mend(folder: &Path, note: Option<Note>) -> rusqlite::Resul
     match open(&file) {
         Err(error) if is_own_fault(&error) => {
             warn!("the spool's database is damaged: {error}");
-            mend(folder, note)
+            mend(folder, notes)
         }
         opened => opened,
     }
 }
 
 /// Copies what can be read into a new database, and puts that in the place of the old one.
-pub(super) fn mend(folder: &Path, note: Option<Note>) -> rusqlite::Result<Connection> {
+pub(super) fn mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Connection> {
     let file = folder.join(FILE);
     let new = folder.join(NEW);
     remove_all(&new);
     let mut rescue = open(&new)?;
     let transaction = rescue.transaction()?;
     let rescued = match connect(&file) {
-        Ok(damaged) => copy(&damaged, &transaction, note)?,
+        Ok(damaged) => copy(&damaged, &transaction, notes)?,
         Err(_) => 0,
     };
     transaction.commit()?;
@@ -131,7 +132,7 @@ fn is_own_fault(error: &rusqlite::Error) -> bool {
 }
 
 /// How many records could be copied. What cannot be read is left out; what cannot be written is an error.
-fn copy(damaged: &Connection, rescue: &Connection, note: Option<Note>) -> rusqlite::Result<u64> {
+fn copy(damaged: &Connection, rescue: &Connection, notes: &[Note]) -> rusqlite::Result<u64> {
     let mut tapes = HashMap::new();
     each_row(damaged, &format!("{} ORDER BY id", COLUMNS[0]), |row| {
         if let (Ok(old), Ok(Some(state))) = (row.get::<_, i64>(0), read_state(row)) {
@@ -140,22 +141,27 @@ fn copy(damaged: &Connection, rescue: &Connection, note: Option<Note>) -> rusqli
         }
         Ok(true)
     })?;
-    // The tape whose row cannot be read may be the note's: its records' checksums tell.
-    let noted = note.filter(|note| tapes.values().all(|(known, _)| *known != note.producer));
-    let noted = match noted {
-        Some(note) => Some((note.producer, set_tape(rescue, note.to_state())?)),
-        None => None,
-    };
+    // A tape whose row cannot be read may be a note's: its records' checksums tell.
+    let mut noted = Vec::new();
+    for note in notes {
+        if tapes.values().all(|(known, _)| *known != note.producer) {
+            noted.push((note.producer, set_tape(rescue, note.to_state())?));
+        }
+    }
     let place_of = |row: &Row<'_>| Some((row.get::<_, i64>(0).ok()?, row.get::<_, i64>(1).ok()?));
     let (mut copied, mut reached) = (0, None);
     let mut copy_row = |row: &Row<'_>| {
         let tape = row.get::<_, i64>(0).ok();
-        let known = tape.and_then(|tape| tapes.get(&tape)).or(noted.as_ref());
-        if let Some((producer, tape)) = known
-            && let Some(kept) = read_record(row, 1, *producer)
-        {
-            set_record(rescue, *tape, *producer, &kept)?;
-            copied += 1;
+        let candidates = match tape.and_then(|tape| tapes.get(&tape)) {
+            Some(known) => slice::from_ref(known),
+            None => &noted,
+        };
+        for (producer, tape) in candidates {
+            if let Some(kept) = read_record(row, 1, *producer) {
+                set_record(rescue, *tape, *producer, &kept)?;
+                copied += 1;
+                break;
+            }
         }
         Ok::<_, rusqlite::Error>(())
     };

@@ -20,7 +20,7 @@ fn open(folder: &Path, first_producer: u8) -> Spool<Disk> {
     };
     let disk = Disk::open(folder).unwrap();
     let urls = vec!["https://a:1/api/perf".to_owned()];
-    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer).unwrap()
+    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
 }
 
 fn push(spool: &mut Spool<Disk>, epochs: impl IntoIterator<Item = u64>) {
@@ -80,7 +80,7 @@ fn a_killed_process_loses_nothing() {
     assert_eq!(again.take_events(), []);
     assert_eq!(again.held_bytes(), spool.held_bytes());
     let (records, lost) = drain(&mut again);
-    let expected = (101..=RECORDS + 1).map(|seq| (spool.producer(), seq, seq));
+    let expected = (101..=RECORDS + 1).map(|seq| (spool.producer().unwrap(), seq, seq));
     assert_eq!((records, lost), (expected.collect(), 0));
     push(&mut again, [1000]);
     assert_eq!(
@@ -94,7 +94,7 @@ fn a_stop_and_a_start_change_nothing() {
     let folder = TempDir::new().unwrap();
     for run in 0..5 {
         let mut spool = open(folder.path(), 10 * run);
-        assert_eq!(spool.producer(), ProducerId::from_bytes([1; 16]));
+        assert_eq!(spool.producer(), Some(ProducerId::from_bytes([1; 16])));
         push(&mut spool, [u64::from(run) + 1]);
         spool.save().unwrap();
     }
@@ -150,11 +150,11 @@ static SPOOL: LazyLock<(TempDir, ProducerId)> = LazyLock::new(|| {
     // Written back once, so that both the database and its log hold records.
     write_back(&spool);
     push(&mut spool, RECORDS / 2 + 1..=RECORDS);
-    (copy(folder.path()), spool.producer())
+    (copy(folder.path()), spool.producer().unwrap())
 });
 
 fn write_back(spool: &Spool<Disk>) {
-    let database = &spool.keep().database;
+    let database = &spool.keep().opened.as_ref().unwrap().database;
     database
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .unwrap();
@@ -324,7 +324,8 @@ fn damage_is_mended_while_it_runs() {
         page[..8].fill(0xff);
     }
     fs::write(&file, bytes).unwrap();
-    spool.keep_mut().database.release_memory().unwrap();
+    let opened = spool.keep_mut().opened.as_mut();
+    opened.unwrap().database.release_memory().unwrap();
     let (records, lost) = drain(&mut spool);
     assert_eq!(records.len() as u64 + lost, RECORDS);
     assert!(lost > 0);
@@ -352,4 +353,25 @@ fn notes() {
         assert_eq!(parse_note(&changed), None, "{changed}");
         assert_eq!(parse_note(&text[..at]), None);
     }
+}
+
+/// However many there are, they fill the same room, and what stood there before is gone. Files of one line are read as well.
+#[test]
+fn notes_stay_within_their_room() {
+    let folder = TempDir::new().unwrap();
+    let mut disk = Disk::open(folder.path()).unwrap();
+    let note = |number: u8| Note {
+        producer: ProducerId::from_bytes([number; 16]),
+        next: number.into(),
+    };
+    for count in [1, 3, 0, NOTES_MAX as u8, 2] {
+        let notes: Vec<_> = (0..count).map(note).collect();
+        disk.note(&notes, true).unwrap();
+        assert_eq!(disk.load().unwrap().notes, notes);
+        assert_eq!(length(&folder.path().join(LOCK)), 4096);
+    }
+    drop(disk);
+    fs::write(folder.path().join(LOCK), write_note(note(9)) + "\n").unwrap();
+    let mut disk = Disk::open(folder.path()).unwrap();
+    assert_eq!(disk.load().unwrap().notes, [note(9)]);
 }
