@@ -155,6 +155,11 @@ impl Diary {
         }
     }
 
+    /// When the newest record that got a number was measured.
+    pub(crate) fn newest_kept(&self) -> Option<u64> {
+        self.kept.values().max().copied()
+    }
+
     /// Numbers that were in the spool, and of which the receiver neither has the record nor was told that it is dropped.
     pub(crate) fn unheard(&self, delivery: &Delivery) -> Vec<String> {
         let heard: HashMap<String, Heard> = heard(delivery);

@@ -14,9 +14,10 @@ use lizmon_client::Client;
 use lizmon_protocol::name::{NodeName, Role};
 use tokio::runtime::Runtime;
 
+use crate::account::Diary;
 use crate::land::{End, Land, SmallDisk, set_line};
 use crate::load::{Counts, Load};
-use crate::programs::{Program, built, without_settings};
+use crate::programs::{Program, built, epoch_now, without_settings};
 
 const MONITORS: usize = 8;
 /// The first ones also have their spools damaged, and are killed while their disks are full, or just were: what they kept may be dropped, and must
@@ -25,8 +26,8 @@ const FRAIL: usize = 4;
 /// Small, and still several times what a run needs.
 const RECEIVER_DISK_KIB: u64 = 64 << 10;
 const SPOOL_DISK_KIB: u64 = 4 << 10;
-/// A monitor looks every ten seconds whether its disk has room again.
-const SAVED_AFTER: Duration = Duration::from_secs(12);
+/// A monitor tries a full disk with each record: one that it measured so long after there was room is there, and all before it.
+const SAVED_AFTER_SECS: u64 = 2;
 /// Longest wait for anything that should happen, as long as it is not a matter of the schedule.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -72,7 +73,8 @@ enum Cure {
     StartMonitor(usize),
     WakeMonitor(usize),
     EmptySpool(usize),
-    TakeAsSaved(usize),
+    /// As soon as it has measured something at this time or later.
+    TakeAsSaved(usize, u64),
 }
 
 /// How often each was done.
@@ -114,7 +116,6 @@ struct Monitor {
     host: NodeName,
     program: Program,
     disk: SmallDisk,
-    is_full: bool,
     /// What it measured while the disk was full may be in memory still.
     is_unsaved: bool,
 }
@@ -159,7 +160,6 @@ impl Chaos {
                 host: name.parse().unwrap(),
                 program,
                 disk,
-                is_full: false,
                 is_unsaved: false,
             }
         });
@@ -253,7 +253,6 @@ impl Chaos {
             }
             Fault::FillSpool => {
                 monitor.disk.fill();
-                monitor.is_full = true;
                 monitor.is_unsaved = true;
                 self.done.spool_fills += 1;
                 return self.cure_after(2_000, 15_000, Cure::EmptySpool(at));
@@ -356,27 +355,32 @@ impl Chaos {
                 set_line(end, "up");
                 self.is_line_cut = false;
             }
-            // What is measured after a start on a full disk would be in memory alone, and gone with the next kill.
-            Cure::StartMonitor(at) if self.monitors[at].is_full => {
-                self.cure_after(500, 2_500, cure);
-            }
             Cure::StartMonitor(at) => self.monitors[at].program.start(),
             Cure::WakeMonitor(at) => self.monitors[at].program.go_on(),
-            Cure::TakeAsSaved(at) => self.monitors[at].is_unsaved = false,
+            Cure::TakeAsSaved(at, epoch) => {
+                let monitor = &mut self.monitors[at];
+                let newest = Diary::read(monitor.program.log()).newest_kept();
+                monitor.is_unsaved = newest < Some(epoch);
+                if monitor.is_unsaved {
+                    self.cure_after(500, 500, cure);
+                }
+            }
             Cure::EmptySpool(at) => {
                 self.monitors[at].disk.empty();
-                self.monitors[at].is_full = false;
-                let due = Instant::now() + SAVED_AFTER;
-                self.cures.push((due, Cure::TakeAsSaved(at)));
+                let cure = Cure::TakeAsSaved(at, epoch_now() + SAVED_AFTER_SECS);
+                self.cure_after(500, 500, cure);
             }
         }
     }
 
     fn heal(&mut self) {
+        let by = Instant::now() + PATIENCE;
         while !self.cures.is_empty() {
+            assert!(Instant::now() < by, "not mended: {:?}", self.cures);
             for (_, cure) in std::mem::take(&mut self.cures) {
                 self.cure(cure);
             }
+            sleep(LOOK_EVERY);
         }
     }
 }

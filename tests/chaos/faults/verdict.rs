@@ -12,10 +12,6 @@ use crate::account::{Diary, Reference, Tally};
 use crate::load::Counts;
 use crate::programs::{built, epoch_now, without_settings};
 
-/// What a kill may take of a monitor whose disk was full until a moment ago: it tries its disk again every ten seconds,
-/// and a busy machine may need longer to let it. Told as given up, like all that is.
-const UNSAVED_MAX: u64 = 15;
-
 impl Chaos {
     /// Everything is delivered, and what the receiver says is what was measured.
     pub(super) fn settle(&mut self) {
@@ -89,7 +85,7 @@ impl Chaos {
                 Diary::read(monitor.program.log()).settle(host.as_str(), &delivery);
             self.check(host, &reference, false);
             assert!(
-                at < FRAIL || tally.kept_and_dropped <= UNSAVED_MAX,
+                at < FRAIL || tally.kept_and_dropped == 0,
                 "{host}: {tally:?}, {delivery:?}"
             );
             sum.add(&tally);
