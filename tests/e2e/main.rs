@@ -24,6 +24,7 @@ mod harness;
 mod hostile;
 mod house;
 mod limits;
+mod matrix;
 mod oauth;
 mod oauth_clients;
 mod pipeline;

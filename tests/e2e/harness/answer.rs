@@ -113,7 +113,7 @@ impl Answer {
 }
 
 /// The contract's table.
-fn status_of(code: &str) -> u16 {
+pub(crate) fn status_of(code: &str) -> u16 {
     match code {
         "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" => 400,
         "token_missing"

@@ -40,8 +40,8 @@ pub(crate) fn curl(
     parse(&finished.success())
 }
 
-/// An answer as `--include` prints it.
-fn parse(text: &str) -> Answer {
+/// An answer as `--include` prints it, which is how HTTP/1.1 sends it.
+pub(crate) fn parse(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
     // A body that curl announces is answered by 100 Continue first.
     if head.starts_with("HTTP/1.1 100") {

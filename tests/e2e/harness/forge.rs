@@ -3,9 +3,10 @@
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lizmon_mtls::identity::Identity;
 use rcgen::{
-    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    CertificateParams, CertificateRevocationListParams, CustomExtension, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -72,6 +73,28 @@ impl Forger {
             key: key.serialize_der().try_into().expect("PKCS#8"),
         }
     }
+
+    /// A revocation list with this number that ends one certificate, for a day from now: PEM.
+    pub(crate) fn revocation_list(&self, leaf: &[u8], number: u64) -> Vec<u8> {
+        let now = OffsetDateTime::from_unix_timestamp(wall_clock() as i64).expect("a time");
+        let identity = Identity::from_der(leaf).expect("a certificate of ours");
+        let ended = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&identity.serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::days(1),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![ended],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = list.signed_by(&self.issuer).expect("it can be signed");
+        signed.pem().expect("PEM").into()
+    }
 }
 
 /// A certificate that vouches for itself.
@@ -127,6 +150,13 @@ impl Token {
             header: decode(header),
             claims: decode(claims),
             signature: signature.to_owned(),
+        }
+    }
+
+    /// Gives it another life: issued at `from`, ending at `to`.
+    pub(crate) fn lives(&mut self, from: u64, to: u64) {
+        for (claim, at) in [("iat", from), ("nbf", from), ("exp", to)] {
+            self.claims[claim] = json!(at);
         }
     }
 

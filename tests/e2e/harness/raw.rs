@@ -86,7 +86,17 @@ pub(crate) async fn connect(
     world: &World,
     config: ClientConfig,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(("127.0.0.1", world.port())).await?;
+    connect_to(world.port(), config).await
+}
+
+/// The same to whoever listens on this port.
+pub(crate) async fn connect_to(
+    port: u16,
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+    // A handshake's last words and a request after them would wait for each other's acknowledgements.
+    tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").expect("a DNS name");
     let connector = TlsConnector::from(Arc::new(config));
     timeout(PATIENCE, connector.connect(name, tcp))

@@ -1,0 +1,377 @@
+//! Everybody who may turn up at a server, each with a certificate, at a moment when what was to end has ended.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use lizmon_ca::crl::Reason;
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::name::Role;
+use rcgen::{DnType, KeyPair, SerialNumber};
+use rustls::pki_types::CertificateDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{AlertDescription, ClientConfig};
+use time::OffsetDateTime;
+
+use super::Outcome;
+use super::speaker::{Ask, Speaker};
+use crate::harness::forge::{Forger, self_signed, uri};
+use crate::harness::raw::{Shown, tls_config_of};
+use crate::harness::{Holder, World};
+
+/// Files are looked at every second; this is far more.
+const SOON: Duration = Duration::from_secs(20);
+/// How long the certificate lives that is to end: seconds.
+const BRIEF_SECS: u64 = 100;
+/// How much later it is when everybody asks.
+const LATER_SECS: u64 = 150;
+/// Whom everything is about that is not good: were it not refused, it could do all that node a can.
+const NODE_A: &str = "spiffe://lizmon.internal/node/a";
+
+/// The certificate that a client shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Certificate {
+    Nobody,
+    Of(Who),
+    /// One of node a that has ended.
+    Ended(Way),
+    /// One of node a that was revoked.
+    Revoked(Way),
+    Flawed(Flaw),
+}
+
+/// Somebody whose certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    /// The certificate that node a had before it renewed, still in time.
+    NodeAFormer,
+    NodeA,
+    /// Signed with the issuing CA's own key, behind the CA's back.
+    NodeAUnlisted,
+    NodeB,
+    /// Of the same name.
+    ReaderA,
+    Operator,
+    Receiver,
+    Ca,
+}
+
+/// How somebody comes whose certificate is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// On a connection from before, HTTP/1.1.
+    OpenHttp1,
+    /// On a connection from before, HTTP/2.
+    OpenHttp2,
+    /// With a session from before, TLS 1.3.
+    Resumed,
+    /// The same, TLS 1.2.
+    ResumedTls12,
+    New,
+}
+
+impl Way {
+    const ALL: [Self; 5] = [
+        Self::OpenHttp1,
+        Self::OpenHttp2,
+        Self::Resumed,
+        Self::ResumedTls12,
+        Self::New,
+    ];
+}
+
+/// What no handshake lets pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Flaw {
+    NotYetValid,
+    /// Subject, issuer and serial number of node a's own; another key signed it.
+    SameNamesAndSerial,
+    /// Of a CA whose root and issuing CA have the names of ours.
+    OtherRoot,
+    SelfSigned,
+    /// The issuing CA's own certificate, with its key.
+    IssuingCa,
+    SignedByLeaf,
+    TwoNames,
+    OtherTrustDomain,
+    Malformed,
+    /// Node a's own, replayed by somebody who has not its key.
+    WithoutItsKey,
+}
+
+impl Certificate {
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Nobody];
+        all.extend(Who::ALL.map(Self::Of));
+        all.extend(Way::ALL.map(Self::Ended));
+        all.extend(Way::ALL.map(Self::Revoked));
+        all.extend(Flaw::ALL.map(Self::Flawed));
+        all
+    }
+
+    /// Whose it is, if it is good.
+    pub(super) fn who(self) -> Option<Who> {
+        match self {
+            Self::Of(who) => Some(who),
+            _ => None,
+        }
+    }
+
+    /// Whose it says it is.
+    pub(super) fn id(self) -> String {
+        self.who().map_or_else(|| NODE_A.to_owned(), |who| who.id())
+    }
+
+    /// The alert that ends the handshake, and so tells why; none if a connection comes about.
+    pub(super) fn alert(self) -> Option<AlertDescription> {
+        Some(match self {
+            Self::Nobody | Self::Of(_) => return None,
+            Self::Ended(Way::New) => AlertDescription::CertificateExpired,
+            Self::Ended(_) => return None,
+            // A revocation ends all sessions: there is none to resume, and a whole handshake is judged.
+            Self::Revoked(Way::New | Way::Resumed | Way::ResumedTls12) => {
+                AlertDescription::CertificateRevoked
+            }
+            Self::Revoked(_) => return None,
+            Self::Flawed(flaw) => flaw.alert(),
+        })
+    }
+}
+
+impl Who {
+    pub(super) const ALL: [Self; 8] = [
+        Self::NodeAFormer,
+        Self::NodeA,
+        Self::NodeAUnlisted,
+        Self::NodeB,
+        Self::ReaderA,
+        Self::Operator,
+        Self::Receiver,
+        Self::Ca,
+    ];
+
+    pub(super) fn role(self) -> Role {
+        match self {
+            Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::NodeB => Role::Node,
+            Self::ReaderA => Role::Reader,
+            Self::Operator => Role::Operator,
+            Self::Receiver => Role::Receiver,
+            Self::Ca => Role::Ca,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::ReaderA => "a",
+            Self::NodeB => "b",
+            Self::Operator => "olga",
+            Self::Receiver | Self::Ca => "other",
+        }
+    }
+
+    pub(super) fn id(self) -> String {
+        format!("spiffe://lizmon.internal/{}/{}", self.role(), self.name())
+    }
+}
+
+impl Flaw {
+    const ALL: [Self; 10] = [
+        Self::NotYetValid,
+        Self::SameNamesAndSerial,
+        Self::OtherRoot,
+        Self::SelfSigned,
+        Self::IssuingCa,
+        Self::SignedByLeaf,
+        Self::TwoNames,
+        Self::OtherTrustDomain,
+        Self::Malformed,
+        Self::WithoutItsKey,
+    ];
+
+    fn alert(self) -> AlertDescription {
+        match self {
+            // RFC 8446 section 6.2: it "has expired or is not currently valid".
+            Self::NotYetValid => AlertDescription::CertificateExpired,
+            Self::SameNamesAndSerial | Self::WithoutItsKey => AlertDescription::DecryptError,
+            Self::OtherRoot | Self::SelfSigned => AlertDescription::UnknownCA,
+            Self::IssuingCa | Self::SignedByLeaf => AlertDescription::CertificateUnknown,
+            Self::TwoNames | Self::OtherTrustDomain => AlertDescription::AccessDenied,
+            Self::Malformed => AlertDescription::BadCertificate,
+        }
+    }
+
+    fn shown(self, world: &World, node_a: &Shown) -> Shown {
+        let forger = Forger::with_issuing_key(world);
+        let now = OffsetDateTime::from_unix_timestamp(world.clock.now() as i64).unwrap();
+        match self {
+            Self::NotYetValid => {
+                forger.leaf(NODE_A, |leaf| leaf.not_before = now + time::Duration::HOUR)
+            }
+            Self::SameNamesAndSerial => Forger::with_same_names(world).leaf(NODE_A, |leaf| {
+                leaf.distinguished_name = rcgen::DistinguishedName::new();
+                leaf.distinguished_name.push(DnType::CommonName, "a");
+                leaf.serial_number = Some(SerialNumber::from_slice(&identity(node_a).serial));
+            }),
+            Self::OtherRoot => World::without_receiver(|_| ()).node("a").shown(),
+            Self::SelfSigned => self_signed(NODE_A),
+            Self::IssuingCa => {
+                let file = |name: &str| world.certs().join(name);
+                Shown::from_files(&file("issuing.crt"), &file("issuing.key"))
+            }
+            Self::SignedByLeaf => Forger::with_leaf_key(node_a).leaf(NODE_A, |_| ()),
+            Self::TwoNames => forger.leaf(NODE_A, |leaf| {
+                let other = uri("spiffe://lizmon.internal/node/b");
+                leaf.subject_alt_names.push(other);
+            }),
+            Self::OtherTrustDomain => forger.leaf("spiffe://other.internal/node/a", |_| ()),
+            Self::Malformed => Shown {
+                chain: vec![CertificateDer::from(b"no certificate".to_vec())],
+                key: node_a.key.clone_key(),
+            },
+            Self::WithoutItsKey => Shown {
+                chain: node_a.chain.clone(),
+                key: KeyPair::generate()
+                    .unwrap()
+                    .serialize_der()
+                    .try_into()
+                    .unwrap(),
+            },
+        }
+    }
+}
+
+fn identity(shown: &Shown) -> Identity {
+    Identity::from_der(&shown.chain[0]).unwrap()
+}
+
+/// Everybody, at one server.
+pub(super) struct Cast {
+    shown: HashMap<Certificate, Shown>,
+    holders: HashMap<Who, Holder>,
+    speakers: Vec<(Certificate, Speaker)>,
+}
+
+impl Cast {
+    /// Issues and forges certificates, opens connections, ends and revokes what is to be over, and lets time pass.
+    pub(super) async fn assemble(world: &World, port: u16) -> Self {
+        let mut cast = Self {
+            shown: HashMap::new(),
+            holders: HashMap::new(),
+            speakers: Vec::new(),
+        };
+        cast.issue(world);
+        cast.revoke(world, port).await;
+        cast.end(world, port).await;
+        let node_a = cast.shown[&Certificate::Of(Who::NodeA)].clone();
+        for flaw in Flaw::ALL {
+            let shown = flaw.shown(world, &node_a);
+            cast.shown.insert(Certificate::Flawed(flaw), shown);
+        }
+        for certificate in Certificate::all() {
+            let speaker = match certificate {
+                Certificate::Nobody | Certificate::Of(_) => {
+                    Speaker::http1(cast.config(world, certificate), port).await
+                }
+                Certificate::Ended(Way::New)
+                | Certificate::Revoked(Way::New)
+                | Certificate::Flawed(_) => Speaker::new(cast.config(world, certificate), port),
+                // They have a connection or session from before.
+                Certificate::Ended(_) | Certificate::Revoked(_) => continue,
+            };
+            cast.speakers.push((certificate, speaker));
+        }
+        assert_eq!(cast.speakers.len(), Certificate::all().len());
+        cast
+    }
+
+    fn issue(&mut self, world: &World) {
+        for who in Who::ALL {
+            let shown = match who {
+                Who::NodeAUnlisted => Forger::with_issuing_key(world).leaf(NODE_A, |_| ()),
+                // The next of the same name takes the files' place: they are read at once.
+                _ => {
+                    let holder = world.holder(who.role(), who.name());
+                    let shown = holder.shown();
+                    self.holders.insert(who, holder);
+                    shown
+                }
+            };
+            self.shown.insert(Certificate::Of(who), shown);
+        }
+    }
+
+    /// Waits until the server has heard of it: its sessions from before are void then.
+    async fn revoke(&mut self, world: &World, port: u16) {
+        let shown = world.node("a").shown();
+        self.take_over(world, port, Certificate::Revoked, &shown)
+            .await;
+        let serial = hex::encode(identity(&shown).serial);
+        let serial = serial.trim_start_matches("00").parse().unwrap();
+        let now = world.clock.now();
+        world
+            .ca
+            .revoke(&serial, Reason::KeyCompromise, now)
+            .unwrap();
+        let config = self.config(world, Certificate::Revoked(Way::New));
+        let is_refused = async {
+            let speaker = || Speaker::new(config.clone(), port);
+            while speaker().ask_all(vec![Ask::health()]).await[0] == Outcome::good(200) {}
+        };
+        let heard = tokio::time::timeout(SOON, is_refused).await;
+        heard.expect("the server hears of the revocation");
+    }
+
+    async fn end(&mut self, world: &World, port: u16) {
+        let shown = world.holder_for(Role::Node, "a", BRIEF_SECS).shown();
+        self.take_over(world, port, Certificate::Ended, &shown)
+            .await;
+        world.clock.advance(LATER_SECS);
+    }
+
+    /// Opens connections, and gets a session, while the certificate is good.
+    async fn take_over(
+        &mut self,
+        world: &World,
+        port: u16,
+        over: fn(Way) -> Certificate,
+        shown: &Shown,
+    ) {
+        for way in Way::ALL {
+            self.shown.insert(over(way), shown.clone());
+            let config = self.config(world, over(way));
+            let speaker = match way {
+                Way::OpenHttp1 => Speaker::http1(config, port).await,
+                Way::OpenHttp2 => Speaker::http2(config, port).await,
+                Way::Resumed | Way::ResumedTls12 => Speaker::resumed(config, port).await,
+                Way::New => continue,
+            };
+            self.speakers.push((over(way), speaker));
+        }
+    }
+
+    fn config(&self, world: &World, certificate: Certificate) -> ClientConfig {
+        let versions = match certificate {
+            Certificate::Ended(Way::ResumedTls12) | Certificate::Revoked(Way::ResumedTls12) => {
+                &TLS12
+            }
+            _ => &TLS13,
+        };
+        let shown = self.shown.get(&certificate).cloned();
+        tls_config_of(&[versions], &world.root(), shown, &["http/1.1"])
+    }
+
+    /// The certificate itself: DER.
+    pub(super) fn leaf(&self, certificate: Certificate) -> Option<&[u8]> {
+        let shown = self.shown.get(&certificate)?;
+        shown.chain.first().map(AsRef::as_ref)
+    }
+
+    /// Somebody whom the CA gave the certificate.
+    pub(super) fn holder(&self, who: Who) -> &Holder {
+        &self.holders[&who]
+    }
+
+    /// Everybody, ready to ask.
+    pub(super) fn into_speakers(self) -> Vec<(Certificate, Speaker)> {
+        self.speakers
+    }
+}

@@ -1,0 +1,446 @@
+//! The receiver: its routes × certificates × bearer tokens.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lizmon_protocol::name::{Role, SpiffeId};
+use serde_json::json;
+
+use super::cast::{Cast, Certificate, Way, Who};
+use super::speaker::{Ask, Speaker};
+use super::{CONFIDENTIAL, NOWHERE, Outcome, Row, all_rows, product, run};
+use crate::harness::answer::status_of;
+use crate::harness::forge::{self, Forger, own_token_key, stolen_token_key};
+use crate::harness::raw::tls_config;
+use crate::harness::{World, answer};
+
+const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
+/// In a path: the present epoch.
+const NOW: &str = "NOW";
+
+/// To whom an endpoint opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Anyone,
+    /// It is refused to everybody, with this code.
+    Nobody(&'static str),
+    /// To clients of the token endpoint, by certificate alone.
+    Client,
+    /// To node a, with its token.
+    Write,
+    /// To node a, readers and operators.
+    ReadA,
+    /// To readers and operators.
+    List,
+    /// To operators.
+    Administer,
+}
+
+/// All that the receiver serves, about node a where it is about a node.
+const ROWS: [Row<Access>; 13] = [
+    row(
+        "POST",
+        "/oauth2/token",
+        "/oauth2/token",
+        Access::Client,
+        200,
+    ),
+    row(
+        "GET",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-authorization-server",
+        Access::Anyone,
+        200,
+    ),
+    row(
+        "GET",
+        "/.well-known/jwks.json",
+        "/.well-known/jwks.json",
+        Access::Anyone,
+        200,
+    ),
+    row(
+        "POST",
+        "/api/perf/{*rest}",
+        "/api/perf/a/NOW",
+        Access::Write,
+        204,
+    ),
+    row(
+        "POST",
+        "/api/perf/{*rest}",
+        "/api/perf/a",
+        Access::Write,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/perf/{*rest}",
+        "/api/perf/a",
+        Access::ReadA,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/perf/{*rest}",
+        "/api/perf/a/cpu",
+        Access::ReadA,
+        200,
+    ),
+    row("GET", "/api/perf", "/api/perf", Access::List, 200),
+    row(
+        "GET",
+        "/api/delivery/{host}",
+        "/api/delivery/a",
+        Access::ReadA,
+        200,
+    ),
+    row("PUT", "/api/crl", "/api/crl", Access::Administer, 204),
+    row("GET", "/healthz", "/healthz", Access::Anyone, 200),
+    row("GET", "/readyz", "/readyz", Access::Anyone, 200),
+    row("GET", NOWHERE, NOWHERE, Access::Nobody("not_found"), 0),
+];
+
+const fn row(
+    method: &'static str,
+    route: &'static str,
+    path: &'static str,
+    access: Access,
+    good: u16,
+) -> Row<Access> {
+    Row {
+        method,
+        route,
+        path,
+        access,
+        good,
+    }
+}
+
+/// The bearer token of a request. Those without a name are like the certificate's own but for what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    None,
+    /// For the very certificate that is shown. Where the receiver would mint none, it is forged with the receiver's key.
+    Own,
+    /// With every scope.
+    Greedy,
+    /// Minted for this certificate, whoever shows it.
+    Of(Who),
+    /// Of node a's certificate that was revoked.
+    OfRevoked,
+    Expired,
+    NotYetValid,
+    OtherAudience,
+    OtherIssuer,
+    OtherKey,
+    AlgNone,
+    Malformed,
+    OtherScheme,
+}
+
+const TOKENS: [Token; 17] = [
+    Token::None,
+    Token::Own,
+    Token::Greedy,
+    Token::Of(Who::NodeAFormer),
+    Token::Of(Who::NodeA),
+    Token::Of(Who::NodeB),
+    Token::Of(Who::ReaderA),
+    Token::Of(Who::Operator),
+    Token::OfRevoked,
+    Token::Expired,
+    Token::NotYetValid,
+    Token::OtherAudience,
+    Token::OtherIssuer,
+    Token::OtherKey,
+    Token::AlgNone,
+    Token::Malformed,
+    Token::OtherScheme,
+];
+
+/// The contract.
+fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
+    if let Some(alert) = certificate.alert() {
+        return Outcome::Alert(alert);
+    }
+    let verdict = match row.access {
+        Access::Anyone => None,
+        Access::Nobody(code) => Some(code),
+        Access::Client => return token_endpoint(certificate, token),
+        action => judge(action, certificate, token).err(),
+    };
+    let outcome = verdict.map_or(Outcome::good(row.good), problem);
+    match row.method {
+        "HEAD" => outcome.without_body(),
+        _ => outcome,
+    }
+}
+
+/// RFC 6749 section 5.2.
+fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
+    match (certificate.who().map(Who::role), token) {
+        (None, _) => Outcome::refused(401, "invalid_client", "Bearer invalid_client"),
+        // Section 2.3: one way to authenticate, and that is the certificate.
+        (Some(_), token) if token != Token::None => Outcome::refused(400, "invalid_request", ""),
+        (Some(Role::Receiver | Role::Ca), _) => Outcome::refused(400, "unauthorized_client", ""),
+        (Some(Role::Node | Role::Reader | Role::Operator), _) => Outcome::good(200),
+    }
+}
+
+/// In this order: the certificate, the token, whether they belong together, what it may do.
+fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &'static str> {
+    match certificate {
+        Certificate::Ended(_) => return Err("certificate_expired"),
+        Certificate::Revoked(_) => return Err("certificate_revoked"),
+        _ => (),
+    }
+    let bound_to = match token {
+        Token::None | Token::OtherScheme => return Err("token_missing"),
+        Token::Expired => return Err("token_expired"),
+        Token::NotYetValid
+        | Token::OtherAudience
+        | Token::OtherIssuer
+        | Token::OtherKey
+        | Token::AlgNone
+        | Token::Malformed => return Err("token_invalid"),
+        Token::Own | Token::Greedy => certificate.who(),
+        Token::Of(who) => Some(who),
+        Token::OfRevoked => None,
+    };
+    let Some(who) = certificate.who().filter(|who| bound_to == Some(*who)) else {
+        return Err("certificate_mismatch");
+    };
+    let reads = matches!(who.role(), Role::Reader | Role::Operator);
+    let permitted = match action {
+        Access::Write => who.role() == Role::Node,
+        Access::ReadA => reads || who.role() == Role::Node,
+        Access::List => reads,
+        Access::Administer => who.role() == Role::Operator,
+        Access::Anyone | Access::Nobody(_) | Access::Client => true,
+    };
+    match permitted {
+        false => Err("insufficient_scope"),
+        true if who.role() == Role::Node && who.name() != "a" => Err("wrong_host"),
+        true => Ok(()),
+    }
+}
+
+/// RFC 9457, with what RFC 6750 section 3 wants in the head.
+fn problem(code: &'static str) -> Outcome {
+    let status = status_of(code);
+    let challenge = match code {
+        "token_missing" => "Bearer",
+        "insufficient_scope" => "Bearer insufficient_scope",
+        _ if status == 401 => "Bearer invalid_token",
+        _ => "",
+    };
+    Outcome::refused(status, code, challenge)
+}
+
+/// Makes tokens.
+struct Mint {
+    minted: HashMap<Who, String>,
+    template: forge::Token,
+    /// The receiver's own.
+    key: Ed25519KeyPair,
+    other_key: Ed25519KeyPair,
+    now: u64,
+}
+
+impl Mint {
+    async fn open(world: &World, cast: &Cast) -> Self {
+        let mut minted = HashMap::new();
+        for token in TOKENS {
+            if let Token::Of(who) = token {
+                minted.insert(who, world.token(cast.holder(who)).await);
+            }
+        }
+        Self {
+            template: forge::Token::parse(&minted[&Who::NodeA]),
+            minted,
+            key: stolen_token_key(world),
+            other_key: own_token_key().0,
+            now: world.clock.now(),
+        }
+    }
+
+    /// The Authorization header.
+    fn header(&self, cast: &Cast, certificate: Certificate, token: Token) -> Option<String> {
+        let own = self.own(cast, certificate);
+        let signed = |edit: fn(&mut forge::Token, u64)| {
+            let mut token = own.clone();
+            edit(&mut token, self.now);
+            token.signed(&self.key)
+        };
+        let text = match token {
+            Token::None => return None,
+            Token::Own => signed(|_, _| ()),
+            Token::Greedy => signed(|token, _| {
+                token.claims["scope"] = json!("metrics:write metrics:read admin");
+            }),
+            Token::Of(who) => self.minted[&who].clone(),
+            Token::OfRevoked => {
+                let revoked = Certificate::Revoked(Way::New);
+                self.own(cast, revoked).signed(&self.key)
+            }
+            Token::Expired => signed(|token, now| token.lives(now - 300, now)),
+            Token::NotYetValid => signed(|token, now| token.lives(now + 60, now + 360)),
+            Token::OtherAudience => signed(|token, _| {
+                token.claims["aud"] = json!("https://other.example:8443");
+            }),
+            Token::OtherIssuer => signed(|token, _| {
+                token.claims["iss"] = json!("https://other.example:8443");
+            }),
+            Token::OtherKey => own.signed(&self.other_key),
+            Token::AlgNone => {
+                let mut token = own.clone();
+                token.header["alg"] = json!("none");
+                token.signature.clear();
+                token.unsigned()
+            }
+            Token::Malformed => {
+                let text = own.signed(&self.key);
+                text.rsplit_once('.').unwrap().0.to_owned()
+            }
+            Token::OtherScheme => return Some(format!("DPoP {}", own.signed(&self.key))),
+        };
+        Some(format!("Bearer {text}"))
+    }
+
+    /// What the receiver would say in a token for this certificate; without one, in node a's.
+    fn own(&self, cast: &Cast, certificate: Certificate) -> forge::Token {
+        let node_a = Certificate::Of(Who::NodeA);
+        let leaf = cast
+            .leaf(certificate)
+            .or_else(|| cast.leaf(node_a))
+            .unwrap();
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, leaf));
+        let id: SpiffeId = certificate.id().parse().unwrap();
+        let scope = match id.role {
+            Role::Node => "metrics:write",
+            Role::Operator => "metrics:read admin",
+            // Receivers and CAs get none from the receiver.
+            Role::Reader | Role::Receiver | Role::Ca => "metrics:read",
+        };
+        let mut token = self.template.clone();
+        token.claims["client_id"] = json!(id.to_string());
+        token.claims["sub"] = json!(id.name.as_str());
+        token.claims["scope"] = json!(scope);
+        token.claims["jti"] = json!(format!("forged for {certificate:?}"));
+        token.claims["cnf"] = json!({"x5t#S256": thumbprint});
+        token
+    }
+}
+
+/// What the requests carry.
+struct Bodies {
+    now: u64,
+    /// The lists in force, which change nothing.
+    lists: Vec<u8>,
+    /// Newer ones, which end node b's certificate.
+    newer_lists: Vec<u8>,
+}
+
+impl Bodies {
+    /// The body of the request with this number. If it is taken, that can be seen.
+    fn of(&self, row: &Row<Access>, number: usize, is_good: bool) -> Vec<u8> {
+        let values = json!({mark(number): 1});
+        match (row.method, row.access) {
+            ("POST", Access::Client) => b"grant_type=client_credentials".to_vec(),
+            ("POST", Access::Write) if row.path.contains(NOW) => values.to_string().into(),
+            ("POST", Access::Write) => {
+                let record = json!({"seq": number + 1, "epoch": self.now, "values": values});
+                let batch = json!({"producer": PRODUCER, "records": [record]});
+                batch.to_string().into()
+            }
+            ("PUT", Access::Administer) if is_good => self.lists.clone(),
+            ("PUT", Access::Administer) => self.newer_lists.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The label that a request writes.
+fn mark(number: usize) -> String {
+    format!("request-{number}")
+}
+
+fn served() -> Vec<(String, &'static str)> {
+    let routes = lizmon_receiver::router::routes();
+    routes.into_iter().map(|r| (r.path, r.allow)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_endpoint_times_every_wrong_credential() {
+    let world = World::start().await;
+    let cast = Cast::assemble(&world, world.port()).await;
+    let node_a = cast.holder(Who::NodeA).clone();
+    let token = world.token(&node_a).await;
+    let now = world.clock.now();
+    let first = format!(r#"{{"cpu": 1, "{CONFIDENTIAL}": 1}}"#);
+    let path = format!("/api/perf/a/{now}");
+    world
+        .post(&node_a, &token, &path, first)
+        .await
+        .no_content("the first");
+    let node_b = cast.leaf(Certificate::Of(Who::NodeB)).unwrap();
+    let bodies = Bodies {
+        now,
+        lists: std::fs::read(world.certs().join("crl.pem")).unwrap(),
+        newer_lists: Forger::with_issuing_key(&world).revocation_list(node_b, 1_000_000),
+    };
+    let mint = Mint::open(&world, &cast).await;
+    let rows = all_rows(&ROWS, &served(), Access::Nobody("method_not_allowed"));
+
+    let (mut number, mut marks, mut batches) = (0, BTreeSet::new(), 0);
+    let cells = product(&rows, &TOKENS, |row, certificate, token| {
+        let expected = expected(row, certificate, token);
+        let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
+        ask.authorization = mint.header(&cast, certificate, token);
+        ask.body = bodies.of(row, number, expected.is_good());
+        if row.access == Access::Write && expected.is_good() {
+            marks.insert(mark(number));
+            batches += u64::from(!row.path.contains(NOW));
+        }
+        number += 1;
+        (ask, expected)
+    });
+    let operator = cast.holder(Who::Operator).clone();
+    run(cast.into_speakers(), cells).await;
+
+    // Of all that, what was to be taken is stored, and nothing else.
+    let stored = world.stored(&world.reader()).await;
+    let hosts = stored.as_object().unwrap();
+    assert_eq!(hosts.keys().collect::<Vec<_>>(), ["a"]);
+    let labels = stored["a"][0]["labels"].as_array().unwrap().iter();
+    let labels: BTreeSet<String> = labels
+        .map(|label| label.as_str().unwrap().to_owned())
+        .collect();
+    marks.extend(["cpu".to_owned(), CONFIDENTIAL.to_owned()]);
+    assert_eq!(labels, marks);
+    let delivery = &stored["a"][2]["producers"][0];
+    assert_eq!(delivery["received"], batches, "{delivery}");
+    // The lists that nobody could hand in were fit to be taken.
+    let token = world.token(&operator).await;
+    let put = || operator.http.put(world.url("/api/crl")).bearer_auth(&token);
+    answer(put().body(bodies.newer_lists))
+        .await
+        .no_content("an operator");
+    assert_eq!(answer(put().body(bodies.lists)).await.status, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods() {
+    let world = World::start().await;
+    let config = tls_config(&world.root(), None, &["http/1.1"]);
+    let anyone = Speaker::http1(config, world.port()).await;
+    let path_of = |route: &str| {
+        let row = ROWS.iter().find(|row| row.route == route);
+        row.map_or(NOWHERE, |row| row.path).to_owned()
+    };
+    super::methods_are_those_of_the_table(anyone, &served(), path_of).await;
+}
