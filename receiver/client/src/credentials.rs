@@ -590,6 +590,56 @@ mod tests {
         }
     }
 
+    /// New files are checked before any of them is used; until all are good the client goes on with the last good ones,
+    /// and looks again.
+    #[test]
+    fn a_client_takes_new_files_together_or_not_at_all() {
+        let files = Files::new();
+        let url: crate::BaseUrl = "https://localhost:8443".parse().unwrap();
+        let mut client = crate::Client::new(url, &files.credentials(), Pki::NOW).unwrap();
+        let held = client.identity().clone();
+        let next = files.pki.issue(&[NODE]);
+        let other = files.pki.issue(&["spiffe://lizmon.internal/node/web2"]);
+        let (key, ended) = (next.key.serialize_pem(), Pki::NOW + 366 * 86_400);
+        let steps: [(&str, &[(&str, String)], u64, Option<bool>); 7] = [
+            ("nothing new", &[], Pki::NOW, Some(false)),
+            ("the new key alone", &[("key", key)], Pki::NOW, None),
+            ("still that", &[], Pki::NOW, None),
+            (
+                "the certificate too",
+                &[("cert", next.certificate.pem())],
+                Pki::NOW,
+                Some(true),
+            ),
+            (
+                "somebody else's pair",
+                &[
+                    ("cert", other.certificate.pem()),
+                    ("key", other.key.serialize_pem()),
+                ],
+                Pki::NOW,
+                None,
+            ),
+            (
+                "ours again, but ended",
+                &[
+                    ("cert", next.certificate.pem()),
+                    ("key", next.key.serialize_pem()),
+                ],
+                ended,
+                None,
+            ),
+            ("and good", &[], Pki::NOW, Some(true)),
+        ];
+        for (story, writes, now, expected) in steps {
+            for (name, text) in writes {
+                files.write(name, text);
+            }
+            assert_eq!(client.reload(now).ok(), expected, "{story}");
+            assert_eq!(*client.identity(), held, "{story}");
+        }
+    }
+
     #[test]
     fn spans() {
         let cases = [
