@@ -37,6 +37,7 @@ fn what_is_minted_is_verified_until_it_ends() {
         let claims = tokens.verify(&minted.token, NOW + TTL - 1).unwrap();
         assert_eq!(claims.sub.as_str(), "web1");
         assert!(is_bound_to(&claims, &[7; 32]) && !is_bound_to(&claims, &[8; 32]));
+        assert_eq!(tokens.remembered.len(), 1, "verified once");
     }
     assert_eq!(
         tokens.verify(&minted.token, NOW + TTL),

@@ -8,11 +8,15 @@ use lizmon_ca::authority::Request;
 use lizmon_ca::crl::Reason;
 use lizmon_ca::service::RateLimits;
 use lizmon_protocol::name::Role;
+use tokio::io::AsyncWriteExt;
 
 use super::{CACERTS, ENROLL, Office, REENROLL, certificate_in, id_of, refused, request, token};
 use crate::harness::World;
 use crate::harness::forge::{Forger, self_signed};
+use crate::harness::raw::{self, tls_config};
 
+/// Far more than a short limit, far less than a default one.
+const SOON: Duration = Duration::from_secs(8);
 const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,4 +328,38 @@ async fn routes_and_methods() {
         got.body,
         std::fs::read(world.certs().join("crl.pem")).unwrap()
     );
+}
+
+/// liz-ca's front door is the receiver's: who says nothing is cut off there too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_client_is_cut_off() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open_with(&world, |config| {
+        config.limits.first_request_timeout = Duration::from_millis(400);
+    })
+    .await;
+    for alpn in ["http/1.1", "h2"] {
+        let config = tls_config(&world.root(), None, &[alpn]);
+        let mut stream = raw::connect_to(office.port, config).await.unwrap();
+        let cut = tokio::time::timeout(SOON, raw::read_to_close(&mut stream)).await;
+        // A reset is as good a close as any.
+        let _how = cut.unwrap_or_else(|_| panic!("{alpn}: still open"));
+    }
+}
+
+/// And whoever idles: HTTP/2 would let him, for as long as he answers pings.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_client_is_cut_off() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open_with(&world, |config| {
+        config.limits.idle_timeout = Duration::from_millis(400);
+    })
+    .await;
+    let config = tls_config(&world.root(), None, &["h2"]);
+    let mut stream = raw::connect_to(office.port, config).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat();
+    stream.write_all(&preface).await.unwrap();
+    let cut = tokio::time::timeout(SOON, raw::read_to_close(&mut stream)).await;
+    let _how = cut.expect("it is closed");
 }

@@ -155,6 +155,26 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     }
 }
 
+/// Nor is it judged again while a connection is open: its end is looked at by each request.
+#[test]
+fn an_open_connection_ends_with_its_certificate() {
+    let house = House::new();
+    let (_writer, reader) = house.open().unwrap();
+    let pace = Paces::new().of([0; 32], &Limits::default());
+    let identity = Identity::from_der(&house.node[0]).unwrap();
+    let end = identity.not_after;
+    let connection = Connection::authenticated(identity, house.node.clone(), pace, 1);
+    for (now, expected) in [
+        (NOW, Ok(())),
+        (end, Ok(())),
+        (end + 1, Err(Refusal::Expired)),
+    ] {
+        let peer = connection.peer(&reader.current(), now);
+        let judged = peer.expect("it shows a certificate").map(drop);
+        assert_eq!(judged, expected, "{now}");
+    }
+}
+
 /// Whichever of the files is replaced, it is seen. Pairs are replaced one file after the other.
 #[test]
 fn a_change_of_any_file_is_seen() {
