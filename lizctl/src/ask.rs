@@ -12,7 +12,7 @@ use lizmon_protocol::token::{Scopes, UnknownScope};
 use crate::cli::{Context, Json};
 use crate::connect::Connect;
 use crate::output::{self, live};
-use crate::{signal, view};
+use crate::view;
 
 /// The width of charts where there is no terminal to fill.
 const COLUMNS_WITHOUT_TERMINAL: usize = 80;
@@ -79,7 +79,7 @@ pub(crate) fn query(args: &Query, context: &Context) -> anyhow::Result<()> {
         let Some(pause) = args.watch else {
             return args.show(&args.ask(&client, context).await?, false);
         };
-        let stop = std::pin::pin!(signal::stop()?);
+        let stop = std::pin::pin!(lizmon_daemon::stop().context("cannot listen for signals")?);
         tokio::select! {
             () = stop => Ok(()),
             ended = watch(args, pause, &mut client, context) => ended,

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
+use lizmon_daemon::LogFlags;
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::secret::Keys;
@@ -57,25 +58,10 @@ pub(crate) struct Global {
         default_value = "certs"
     )]
     pub(crate) certs: PathBuf,
-    /// How log lines on stderr look; RUST_LOG says which there are
-    #[arg(
-        long,
-        global = true,
-        env = "LIZMON_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
     #[command(flatten)]
     pub(crate) keys: Keys,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// The verbs: a variant here, its arguments below, a line in `main.rs`, a function in its family's file.

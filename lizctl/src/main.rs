@@ -15,7 +15,6 @@ mod failure;
 mod inventory;
 mod issue;
 mod log;
-mod logging;
 mod output;
 mod p12;
 mod push;
@@ -23,28 +22,27 @@ mod revoke;
 mod rotate;
 mod secret;
 mod shell;
-mod signal;
 mod up;
 mod view;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use lizmon_monitor::Edges;
 use lizmon_protocol::sample::ProducerId;
 
 use cli::{Cli, Command, Context};
+use output::live::Aside;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.global.log_format);
+    cli.global.log.start_on(|| Aside);
     let context = Context {
         certs: cli.global.certs,
         keys: cli.global.keys,
-        clock: epoch_now,
-        stopwatch: since_1970,
+        clock: lizmon_daemon::epoch_secs,
+        stopwatch: lizmon_daemon::since_1970,
     };
     match run(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,23 +89,8 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
 /// What a monitor in this process is given from outside.
 fn edges() -> Edges {
     Edges {
-        clock: Arc::new(since_1970),
+        clock: Arc::new(lizmon_daemon::since_1970),
         chance: Arc::new(fastrand::f64),
         new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     }
-}
-
-/// The wall clock in seconds since 1970 UTC; 0 before it.
-fn epoch_now() -> u64 {
-    since_1970().as_secs()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "main is where time enters; everything below is given it"
-)]
-fn since_1970() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
 }

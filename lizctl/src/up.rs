@@ -39,7 +39,7 @@ use self::place::Place;
 use crate::ask::per_series;
 use crate::cli::Context;
 use crate::output::{self, live};
-use crate::{signal, view};
+use crate::view;
 
 /// How often the table is drawn anew on a terminal.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ pub(crate) fn up(args: &Up, context: &Context, edges: Edges) -> anyhow::Result<(
         .build()
         .context("cannot start the event loop")?
         .block_on(async {
-            let stop = signal::stop()?;
+            let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
             let site = Site::build(args, context, edges).await?;
             site.run(args.lasting, stop).await
         })

@@ -1,18 +1,14 @@
-//! `liz-receiver`: flags, clock, signals and the log; the rest is the library's.
+//! `liz-receiver`: flags, clock and signals; the rest is the library's.
 
-use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use lizmon_daemon::LogFlags;
 use lizmon_receiver::config::Flags;
 use lizmon_receiver::{Clock, Config, Receiver};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// Take samples from machines that prove who they are, make them durable, answer summaries.
 ///
@@ -26,32 +22,14 @@ use tracing_subscriber::filter::LevelFilter;
 struct Cli {
     #[command(flatten)]
     flags: Flags,
-    /// How the log on stderr is written; RUST_LOG says how much of it
-    #[arg(
-        long,
-        env = "LIZMON_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log_format);
-    match run(cli.flags) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("liz-receiver: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli.log.start();
+    lizmon_daemon::exit_code("liz-receiver", run(cli.flags))
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
@@ -62,45 +40,23 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before anything is promised: a signal from now on ends the receiver cleanly.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let renewer = flags.renewer(clock(), Arc::new(fastrand::f64));
+        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
+        let renewer = flags.renewer(clock.clone(), Arc::new(fastrand::f64));
         renewer.settle()?;
         let config = Config {
             lists_from: flags.lists_from(Arc::new(fastrand::f64)),
             ..Config::from(flags)
         };
-        let receiver = Receiver::start(listener, config, clock()).await?;
+        let receiver = Receiver::start(listener, config, clock).await?;
         tracing::info!(
             "READY on {}, issuer {}",
             receiver.address(),
             receiver.issuer()
         );
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::debug!(%error, "systemd was not told");
-        }
-        let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => (),
-                _ = interrupt.recv() => (),
-            }
-            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        };
+        lizmon_daemon::tell_ready();
         tokio::spawn(renewer.run());
-        receiver.run(shutdown).await.context("the receiver failed")
-    })
-}
-
-/// The system's clock: the one place where it is read.
-fn clock() -> Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge of the process: from here it is passed down"
-    )]
-    Arc::new(|| {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
+        receiver.run(stop).await.context("the receiver failed")
     })
 }
 
@@ -116,19 +72,5 @@ fn raise_open_files() {
         },
     ) {
         tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
-    }
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
     }
 }

@@ -53,27 +53,36 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 8] = [
+    let expected: [(&str, &[&str]); 9] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
+        ("lizmon-daemon", &[]),
         ("lizmon-client", &["lizmon-protocol"]),
         ("lizmon-mtls", &["lizmon-protocol"]),
-        ("lizmon-ca", &["lizmon-mtls", "lizmon-protocol"]),
+        (
+            "lizmon-ca",
+            &["lizmon-daemon", "lizmon-mtls", "lizmon-protocol"],
+        ),
         (
             "lizmon-receiver",
             &[
                 "lizmon-client",
+                "lizmon-daemon",
                 "lizmon-mtls",
                 "lizmon-protocol",
                 "lizmon-summary",
             ],
         ),
-        ("lizmon-monitor", &["lizmon-client", "lizmon-protocol"]),
+        (
+            "lizmon-monitor",
+            &["lizmon-client", "lizmon-daemon", "lizmon-protocol"],
+        ),
         (
             "lizctl",
             &[
                 "lizmon-ca",
                 "lizmon-client",
+                "lizmon-daemon",
                 "lizmon-monitor",
                 "lizmon-mtls",
                 "lizmon-protocol",

@@ -1,23 +1,18 @@
-//! `liz-ca`: flags, clock, signals and the log; the rest is the library's.
+//! `liz-ca`: flags, clock and signals; the rest is the library's.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use lizmon_ca::layout::LeafFiles;
 use lizmon_ca::passphrase::{Passphrase, Unlock};
 use lizmon_ca::profile::San;
 use lizmon_ca::service::{Config, Own, Service};
-use lizmon_mtls::Clock;
+use lizmon_daemon::LogFlags;
 use lizmon_protocol::name::NodeName;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// Enrol and renew certificates over the network: RFC 7030 (EST) on the CA in a folder.
 ///
@@ -66,32 +61,14 @@ struct Cli {
     /// File with the passphrase of the issuing CA's key, if that is encrypted
     #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// How the log on stderr is written; RUST_LOG says how much of it
-    #[arg(
-        long,
-        env = "LIZMON_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log_format);
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli.log.start();
+    lizmon_daemon::exit_code("liz-ca", run(cli))
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -102,21 +79,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before anything is promised: a signal from now on ends the service cleanly.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let service = Service::start(listener, config, clock()).await?;
+        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        let clock = Arc::new(lizmon_daemon::epoch_secs);
+        let service = Service::start(listener, config, clock).await?;
         tracing::info!("READY on {}, {}", service.address(), service.url());
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::debug!(%error, "systemd was not told");
-        }
-        let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => (),
-                _ = interrupt.recv() => (),
-            }
-            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        };
-        service.run(shutdown).await.context("liz-ca failed")
+        lizmon_daemon::tell_ready();
+        service.run(stop).await.context("liz-ca failed")
     })
 }
 
@@ -163,31 +131,4 @@ fn default_sans(listen: IpAddr) -> Vec<San> {
         }
     }
     sans
-}
-
-/// The system's clock: the one place where it is read.
-fn clock() -> Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the edge of the process: from here it is passed down"
-    )]
-    Arc::new(|| {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
-    })
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

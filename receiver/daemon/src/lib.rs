@@ -1,0 +1,54 @@
+//! What enters and leaves a program at its edges: the log on stderr, the clock, the signals that end it, systemd's
+//! notice that it is ready, its exit code. For `main.rs` of every program; nothing below is built with it, and it knows
+//! nothing of ours.
+
+mod log;
+mod signal;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sd_notify::NotifyState;
+
+pub use log::{LogFlags, LogFormat};
+pub use signal::stop;
+
+/// The wall clock, since 1970 UTC; 0 before it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time enters every program here and is passed down"
+)]
+pub fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The wall clock in whole seconds since 1970 UTC.
+pub fn epoch_secs() -> u64 {
+    since_1970().as_secs()
+}
+
+/// Tells systemd that the program is ready, if it was started by it.
+pub fn tell_ready() {
+    tell(NotifyState::Ready);
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told how we are");
+    }
+}
+
+/// How a program ends: what went wrong is said on stderr, behind its name.
+pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With its causes, as anyhow writes them.
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
