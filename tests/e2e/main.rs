@@ -17,6 +17,7 @@ mod authorization;
 mod ca_life;
 mod crash;
 mod delivery;
+mod documents;
 mod enrolment;
 mod expiry;
 mod golden;

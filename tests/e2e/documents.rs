@@ -1,0 +1,94 @@
+//! Documents that name tests name tests that are there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::process;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What stands between backticks.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tests of this very program, as it lists them.
+fn own_tests() -> BTreeSet<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let listed = process::run(command.arg("--list")).success();
+    let tests = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    tests.map(str::to_owned).collect()
+}
+
+/// Whether a crate of the workspace has such a module, or such a test in one: `lizmon-ca::life::a_ca_under_a_passphrase`.
+fn is_in_crate(workspace: &str, name: &str) -> bool {
+    let mut parts: Vec<&str> = name.split("::").collect();
+    let entry = format!("{} = {{ path = \"", parts.remove(0));
+    let Some(folder) = workspace.split(&entry).nth(1) else {
+        return false;
+    };
+    let folder = root().join(folder.split('"').next().unwrap());
+    let files = |parts: &[&str]| {
+        let ends = [".rs", "/mod.rs", "/tests.rs"].map(|end| parts.join("/") + end);
+        let places = ["src", "tests"].map(|place| folder.join(place));
+        let texts = places.into_iter().flat_map(move |place| {
+            let files = ends.clone().map(|end| fs::read_to_string(place.join(end)));
+            files.into_iter().flatten()
+        });
+        texts.filter(|text| text.contains("#[test]") || text.contains("#[cfg(test)]"))
+    };
+    let (test, module) = parts.split_last().unwrap();
+    let is_test = files(module).any(|text| text.contains(&format!("fn {test}()")));
+    is_test || files(&parts).next().is_some()
+}
+
+/// Each thing that an attacker may try is refused by a test that exists under the name the page gives it.
+#[test]
+fn the_threat_model_names_its_tests() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let tests = own_tests();
+    let exists = |name: &str| match name {
+        _ if name.starts_with("lizmon-") => is_in_crate(&workspace, name),
+        _ if name.contains('/') => root().join(name).is_dir(),
+        _ => {
+            let within = format!("{name}::");
+            tests
+                .iter()
+                .any(|test| test == name || test.starts_with(&within))
+        }
+    };
+    let attacks = page.split("| --- | --- | --- | --- |\n").nth(1).unwrap();
+    let rows: Vec<&str> = attacks
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    let mut wrong = Vec::new();
+    for row in rows {
+        let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        if names(shown_by).next().is_none() {
+            wrong.push(format!("no test: {row}"));
+        }
+        wrong.extend(
+            names(shown_by)
+                .filter(|name| !exists(name))
+                .map(str::to_owned),
+        );
+    }
+    assert!(wrong.is_empty(), "docs/security.md:\n{}", wrong.join("\n"));
+    for other in [
+        "lizmon-ca::nowhere",
+        "lizmon-ca::life::nowhere",
+        "nowhere",
+        "matri",
+    ] {
+        assert!(!exists(other), "{other}");
+    }
+}
