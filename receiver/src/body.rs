@@ -1,14 +1,15 @@
-//! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory than there is room for, in all and for each
-//! certificate. What counts is what has arrived, not what was announced: whoever only begins bodies takes no room.
+//! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory than there is room
+//! for, in all and for each certificate. What counts is what has arrived, not what was announced: whoever only begins
+//! bodies takes no room.
 
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
 use lizmon_protocol::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -238,24 +239,10 @@ impl BodyReader {
         Ok(made.map(|bytes| Bytes::from_owner(Answer { bytes, _room: room })))
     }
 
-    /// Reads and throws away what is left of a body that was refused, within bounds. Closing a connection with bytes
-    /// unread makes the system reset it, and the client would lose the answer that says why it was refused.
-    pub async fn discard(&self, headers: &HeaderMap, mut body: Body) {
-        // Whoever asked first has sent nothing yet: RFC 9110 section 10.1.1.
-        if body.is_end_stream() || headers.contains_key(EXPECT) {
-            return;
-        }
-        let mut left = DISCARDED_BYTES_MAX;
-        let all = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        let _out_of_time_or_not =
-            tokio::time::timeout(DISCARD_TIMEOUT.min(self.timeout), all).await;
+    /// Throws away what is left of a body that was refused, so that the answer arrives.
+    pub async fn discard(&self, headers: &HeaderMap, body: Body) {
+        let time_max = DISCARD_TIMEOUT.min(self.timeout);
+        lizmon_mtls::discard(headers, body, DISCARDED_BYTES_MAX, time_max).await;
     }
 }
 

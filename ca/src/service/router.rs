@@ -323,22 +323,8 @@ async fn discard_body(mut request: Request<Body>, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Reads and throws away a body that nobody wants: closing a connection with bytes unread makes the system reset it, and
-/// the client would lose the answer.
 async fn discard(headers: &HeaderMap, body: &mut Body) {
-    if body.is_end_stream() || headers.contains_key(EXPECT) {
-        return;
-    }
-    let mut left = DISCARDED_BYTES_MAX;
-    let all = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    let _out_of_time_or_not = tokio::time::timeout(super::BODY_TIMEOUT, all).await;
+    lizmon_mtls::discard(headers, body, DISCARDED_BYTES_MAX, super::BODY_TIMEOUT).await;
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@
 //! A client certificate is asked for, not demanded; a bad one ends the handshake. What ends or is revoked while a
 //! connection is open is found by [`connection::Connection::peer`], which every request asks again.
 //!
-//! This crate never answers HTTP and never signs anything but its own handshakes.
+//! This crate never answers HTTP, though it helps an answer to arrive ([`discard()`]), and never signs anything but its own handshakes.
 
 pub mod accept;
 pub mod connection;
+mod discard;
 mod handshake;
 pub mod identity;
 pub mod limits;
@@ -21,6 +22,8 @@ pub mod stream;
 pub mod trust;
 
 use std::sync::Arc;
+
+pub use discard::discard;
 
 /// Where the time comes from: epoch seconds, from the edge of the process or from a test.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
