@@ -85,7 +85,8 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
 fn open(file: &Path) -> rusqlite::Result<Connection> {
     let database = connect(file)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
-    database.pragma_update(None, "synchronous", "FULL")?;
+    // As FULL where there is a log; where a file system cannot have one, the folder is synced as well.
+    database.pragma_update(None, "synchronous", "EXTRA")?;
     database.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     database.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     check(&database)?;
