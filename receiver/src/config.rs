@@ -58,8 +58,8 @@ pub struct Flags {
     /// How many days a key signs tokens before the next takes over
     #[arg(long, env = "LIZMON_TOKEN_KEY_DAYS", value_name = "DAYS", default_value_t = TOKEN_KEY_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub token_key_days: u32,
-    /// The tokens' issuer [default: https://FIRST-SAN:PORT]
-    #[arg(long, env = "LIZMON_ISSUER", value_name = "URL", value_parser = https_url)]
+    /// The tokens' issuer: https://HOST[:PORT], without a path [default: https://FIRST-SAN:PORT]
+    #[arg(long, env = "LIZMON_ISSUER", value_name = "URL", value_parser = issuer_url)]
     pub issuer: Option<String>,
     /// The tokens' audience [default: https://FIRST-SAN:PORT]
     #[arg(long, env = "LIZMON_AUDIENCE", value_name = "URL", value_parser = https_url)]
@@ -224,6 +224,18 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Without a path: RFC 8414 section 3 has clients look for the metadata of https://HOST/PATH below /.well-known/, and for
+/// the token endpoint where those say, and this receiver has both at the root of its host.
+fn issuer_url(text: &str) -> Result<String, String> {
+    let url = https_url(text)?;
+    match url.strip_prefix("https://") {
+        Some(host) if host.contains('/') => Err(
+            "must be https://HOST[:PORT] without a path: a receiver has a host's root".to_owned(),
+        ),
+        _ => Ok(url),
+    }
+}
+
 /// RFC 8414 section 2: an issuer is an https URL without query or fragment.
 fn https_url(text: &str) -> Result<String, String> {
     let uri: http::Uri = text
@@ -232,9 +244,44 @@ fn https_url(text: &str) -> Result<String, String> {
     if uri.scheme_str() != Some("https")
         || uri.authority().is_none()
         || uri.query().is_some()
-        || text.contains('#')
+        || text.contains(['#', '@'])
     {
         return Err("must be https://HOST[:PORT][/PATH] without query or fragment".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_and_audiences() {
+        let check = |text: &str, issuer: Option<&str>, audience: Option<&str>| {
+            assert_eq!(issuer_url(text).ok().as_deref(), issuer, "{text}");
+            assert_eq!(https_url(text).ok().as_deref(), audience, "{text}");
+        };
+        for (text, url) in [
+            ("https://rx1.example", "https://rx1.example"),
+            ("https://rx1.example/", "https://rx1.example"),
+            ("https://192.0.2.7:8443", "https://192.0.2.7:8443"),
+            ("https://[::1]:8443/", "https://[::1]:8443"),
+        ] {
+            check(text, Some(url), Some(url));
+        }
+        let with_path = "https://rx1.example/lizmon";
+        check(with_path, None, Some(with_path));
+        for text in [
+            "",
+            "rx1.example",
+            "http://rx1.example",
+            "https://",
+            "https://rx1.example?x",
+            "https://rx1.example/?",
+            "https://rx1.example#x",
+            "https://ada@rx1.example",
+        ] {
+            check(text, None, None);
+        }
+    }
 }
