@@ -74,22 +74,24 @@ impl Forger {
         }
     }
 
-    /// A revocation list with this number that ends one certificate, for a day from now: PEM.
-    pub(crate) fn revocation_list(&self, leaf: &[u8], number: u64) -> Vec<u8> {
+    /// A revocation list with this number that ends these certificates, for a day from now: PEM.
+    pub(crate) fn revocation_list(&self, leaves: &[&[u8]], number: u64) -> Vec<u8> {
         let now = OffsetDateTime::from_unix_timestamp(wall_clock() as i64).expect("a time");
-        let identity = Identity::from_der(leaf).expect("a certificate of ours");
-        let ended = RevokedCertParams {
-            serial_number: SerialNumber::from_slice(&identity.serial),
-            revocation_time: now,
-            reason_code: None,
-            invalidity_date: None,
-        };
+        let revoked = leaves.iter().map(|leaf| {
+            let identity = Identity::from_der(leaf).expect("a certificate of ours");
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&identity.serial),
+                revocation_time: now,
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
         let list = CertificateRevocationListParams {
             this_update: now,
             next_update: now + Duration::days(1),
             crl_number: number.into(),
             issuing_distribution_point: None,
-            revoked_certs: vec![ended],
+            revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let signed = list.signed_by(&self.issuer).expect("it can be signed");

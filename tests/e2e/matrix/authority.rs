@@ -209,8 +209,8 @@ async fn every_endpoint_times_every_wrong_credential() {
     let rows = all_rows(&ROWS, &served(), Access::Nobody(405));
 
     // Every request has a key of its own: the ledger tells which of them got a certificate, and as whom.
-    let mut to_issue: HashMap<String, String> = HashMap::new();
-    let cells = product(&rows, &TOKENS, |row, certificate, token| {
+    let mut to_issue: HashMap<String, (String, String)> = HashMap::new();
+    let cells = product(&rows, &TOKENS, |story, row, certificate, token| {
         let expected = expected(row, certificate, token);
         let mut ask = Ask::new(row.method, row.path.to_owned());
         let is_joined = row.access == Access::Join && expected.is_good();
@@ -219,7 +219,7 @@ async fn every_endpoint_times_every_wrong_credential() {
             let (key, request) = request();
             ask.body = request.into();
             let id = holder(row, certificate).filter(|_| expected.is_good());
-            to_issue.extend(id.map(|id| (key, id)));
+            to_issue.extend(id.map(|id| (key, (id, story.to_owned()))));
         }
         (ask, expected)
     });
@@ -227,11 +227,11 @@ async fn every_endpoint_times_every_wrong_credential() {
 
     let entries = world.ca.entries().unwrap();
     assert_eq!(entries.len(), before + to_issue.len());
-    for (key, id) in &to_issue {
+    for (key, (id, story)) in &to_issue {
         let entry = entries.iter().find(|entry| entry.key_sha256 == *key);
         let entry = entry.map(|entry| format!("{}/{}", entry.profile.as_str(), entry.name));
         let id = id.trim_start_matches("spiffe://lizmon.internal/");
-        assert_eq!(entry.as_deref(), Some(id));
+        assert_eq!(entry.as_deref(), Some(id), "{story}");
     }
     world.ca.verify_audit(None).unwrap();
     // What everybody brought in vain was good.

@@ -312,9 +312,10 @@ impl Cast {
             .revoke(&serial, Reason::KeyCompromise, now)
             .unwrap();
         let config = self.config(world, Certificate::Revoked(Way::New));
+        let refused = Outcome::Alert(AlertDescription::CertificateRevoked);
         let is_refused = async {
             let speaker = || Speaker::new(config.clone(), port);
-            while speaker().ask_all(vec![Ask::health()]).await[0] == Outcome::good(200) {}
+            while speaker().ask_all(vec![Ask::health()]).await[0] != refused {}
         };
         let heard = tokio::time::timeout(SOON, is_refused).await;
         heard.expect("the server hears of the revocation");

@@ -184,20 +184,21 @@ struct Cell {
 /// What each certificate's holder asks.
 type Cells = HashMap<Certificate, Vec<Cell>>;
 
-/// The whole product. Wherever anybody is let in at all, somebody must be: a test that only refuses shows nothing.
+/// The whole product, each with its story. Wherever anybody is let in at all, somebody must be: a test that only refuses
+/// shows nothing.
 fn product<A, T: Copy + fmt::Debug>(
     rows: &[Row<A>],
     tokens: &[T],
-    mut cell: impl FnMut(&Row<A>, Certificate, T) -> (Ask, Outcome),
+    mut cell: impl FnMut(&str, &Row<A>, Certificate, T) -> (Ask, Outcome),
 ) -> Cells {
     let mut cells = Cells::new();
     for row in rows {
         let mut has_good = false;
         for certificate in Certificate::all() {
             for token in tokens {
-                let (ask, expected) = cell(row, certificate, *token);
-                has_good |= expected.is_good();
                 let story = format!("{} × {certificate:?} × {token:?}", row.story());
+                let (ask, expected) = cell(&story, row, certificate, *token);
+                has_good |= expected.is_good();
                 let cell = Cell {
                     story,
                     ask,

@@ -341,19 +341,29 @@ struct Bodies {
     now: u64,
     /// The lists in force, which change nothing.
     lists: Vec<u8>,
-    /// Newer ones, which end node b's certificate.
+    /// Newer ones, which end node b's certificate too.
     newer_lists: Vec<u8>,
 }
 
 impl Bodies {
-    /// The body of the request with this number. If it is taken, that can be seen.
-    fn of(&self, row: &Row<Access>, number: usize, is_good: bool) -> Vec<u8> {
-        let values = json!({mark(number): 1});
+    fn make(world: &World, cast: &Cast) -> Self {
+        let over = [Certificate::Of(Who::NodeB), Certificate::Revoked(Way::New)];
+        let over = over.map(|certificate| cast.leaf(certificate).unwrap());
+        Self {
+            now: world.clock.now(),
+            lists: std::fs::read(world.certs().join("crl.pem")).unwrap(),
+            newer_lists: Forger::with_issuing_key(world).revocation_list(&over, 1_000_000),
+        }
+    }
+
+    /// The body of the request with this number. If it is taken, that can be seen: a sample's label is its story.
+    fn of(&self, row: &Row<Access>, number: u64, story: &str, is_good: bool) -> Vec<u8> {
+        let values = json!({story: 1});
         match (row.method, row.access) {
             ("POST", Access::Client) => b"grant_type=client_credentials".to_vec(),
             ("POST", Access::Write) if row.path.contains(NOW) => values.to_string().into(),
             ("POST", Access::Write) => {
-                let record = json!({"seq": number + 1, "epoch": self.now, "values": values});
+                let record = json!({"seq": number, "epoch": self.now, "values": values});
                 let batch = json!({"producer": PRODUCER, "records": [record]});
                 batch.to_string().into()
             }
@@ -364,9 +374,15 @@ impl Bodies {
     }
 }
 
-/// The label that a request writes.
-fn mark(number: usize) -> String {
-    format!("request-{number}")
+/// The labels of node a, the only host there is, and how many numbered records came from it.
+async fn stored(world: &World) -> (BTreeSet<String>, u64) {
+    let stored = world.stored(&world.reader()).await;
+    let hosts = stored.as_object().unwrap();
+    assert_eq!(hosts.keys().collect::<Vec<_>>(), ["a"]);
+    let labels = stored["a"][0]["labels"].as_array().unwrap().iter();
+    let labels = labels.map(|label| label.as_str().unwrap().to_owned());
+    let received = &stored["a"][2]["producers"][0]["received"];
+    (labels.collect(), received.as_u64().unwrap_or(0))
 }
 
 fn served() -> Vec<(String, &'static str)> {
@@ -387,43 +403,28 @@ async fn every_endpoint_times_every_wrong_credential() {
         .post(&node_a, &token, &path, first)
         .await
         .no_content("the first");
-    let node_b = cast.leaf(Certificate::Of(Who::NodeB)).unwrap();
-    let bodies = Bodies {
-        now,
-        lists: std::fs::read(world.certs().join("crl.pem")).unwrap(),
-        newer_lists: Forger::with_issuing_key(&world).revocation_list(node_b, 1_000_000),
-    };
-    let mint = Mint::open(&world, &cast).await;
+    let (bodies, mint) = (Bodies::make(&world, &cast), Mint::open(&world, &cast).await);
     let rows = all_rows(&ROWS, &served(), Access::Nobody("method_not_allowed"));
 
-    let (mut number, mut marks, mut batches) = (0, BTreeSet::new(), 0);
-    let cells = product(&rows, &TOKENS, |row, certificate, token| {
+    let mut number = 0;
+    let (mut labels, mut received) = stored(&world).await;
+    let cells = product(&rows, &TOKENS, |story, row, certificate, token| {
         let expected = expected(row, certificate, token);
+        number += 1;
         let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
         ask.authorization = mint.header(&cast, certificate, token);
-        ask.body = bodies.of(row, number, expected.is_good());
+        ask.body = bodies.of(row, number, story, expected.is_good());
         if row.access == Access::Write && expected.is_good() {
-            marks.insert(mark(number));
-            batches += u64::from(!row.path.contains(NOW));
+            labels.insert(story.to_owned());
+            received += u64::from(!row.path.contains(NOW));
         }
-        number += 1;
         (ask, expected)
     });
     let operator = cast.holder(Who::Operator).clone();
     run(cast.into_speakers(), cells).await;
 
     // Of all that, what was to be taken is stored, and nothing else.
-    let stored = world.stored(&world.reader()).await;
-    let hosts = stored.as_object().unwrap();
-    assert_eq!(hosts.keys().collect::<Vec<_>>(), ["a"]);
-    let labels = stored["a"][0]["labels"].as_array().unwrap().iter();
-    let labels: BTreeSet<String> = labels
-        .map(|label| label.as_str().unwrap().to_owned())
-        .collect();
-    marks.extend(["cpu".to_owned(), CONFIDENTIAL.to_owned()]);
-    assert_eq!(labels, marks);
-    let delivery = &stored["a"][2]["producers"][0];
-    assert_eq!(delivery["received"], batches, "{delivery}");
+    assert_eq!(stored(&world).await, (labels, received));
     // The lists that nobody could hand in were fit to be taken.
     let token = world.token(&operator).await;
     let put = || operator.http.put(world.url("/api/crl")).bearer_auth(&token);
