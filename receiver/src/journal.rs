@@ -34,7 +34,7 @@ pub use commit::Committer;
 
 /// Longest wait for company if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
-/// How many requests may wait for the journal. What waits is bounded in bytes as well, by `ingest`.
+/// How many requests may wait for the journal. Each keeps the room of its body for as long: [`crate::body`] bounds the bytes.
 const QUEUE_MAX: usize = 16_384;
 /// How many requests one sync serves at most.
 const GROUP_REQUESTS_MAX: usize = 4_096;
@@ -44,6 +44,7 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 const COMPANY: usize = 3;
 /// How often the thread looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
+
 /// A request that waits to be made durable.
 struct Waiting {
     submission: Submission,

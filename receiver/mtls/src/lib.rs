@@ -9,7 +9,8 @@
 //! A client certificate is asked for, not demanded; a bad one ends the handshake. What ends or is revoked while a
 //! connection is open is found by [`connection::Connection::peer`], which every request asks again.
 //!
-//! This crate never answers HTTP, though it helps an answer to arrive ([`discard()`]), and never signs anything but its own handshakes.
+//! This crate never answers HTTP, though it helps an answer to arrive ([`discard()`]), and never signs anything but its
+//! own handshakes.
 
 pub mod accept;
 pub mod connection;

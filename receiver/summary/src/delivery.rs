@@ -3,8 +3,7 @@
 /// The numbers received from one producer, which counts its records from 1.
 ///
 /// Kept as inclusive ranges, sorted, with at least one missing number between neighbours. A number that follows the
-/// highest is taken at once; any other is looked up by halving. How many ranges there may be is the caller's to limit, by
-/// [`DeliverySet::would_need_new_range`].
+/// highest is taken at once; any other is looked up by halving. How many ranges there may be is the caller's to limit.
 ///
 /// ```
 /// use lizmon_summary::DeliverySet;
@@ -95,15 +94,6 @@ impl DeliverySet {
     /// Whether this number has arrived.
     pub fn contains(&self, number: u64) -> bool {
         matches!(self.place(number), Place::Inside)
-    }
-
-    /// Whether taking this number would make one range more.
-    pub fn would_need_new_range(&self, number: u64) -> bool {
-        let place = self.place(number);
-        matches!(
-            place,
-            Place::Outside { joins_before: false, joins_after: false, .. } if number != 0
-        )
     }
 
     /// How many different numbers have arrived.
@@ -199,10 +189,7 @@ mod tests {
         fn is_a_set(numbers in prop::collection::vec(1_u64..60, 0..200)) {
             let (mut set, mut model) = (DeliverySet::new(), BTreeSet::new());
             for number in numbers {
-                let needs = set.would_need_new_range(number);
-                let ranges = set.ranges().len();
                 prop_assert_eq!(set.insert(number), model.insert(number));
-                prop_assert_eq!(set.ranges().len() > ranges, needs);
                 prop_assert_eq!(set.received(), model.len() as u64);
                 prop_assert_eq!(set.highest(), model.last().copied());
             }

@@ -121,11 +121,6 @@ impl Series {
             })
     }
 
-    /// Whether [`Series::dirty`] has anything to tell.
-    pub fn is_dirty(&self) -> bool {
-        self.rings.iter().any(|ring| ring.dirty != 0)
-    }
-
     /// Forgets what changed: it has been kept.
     pub fn clear_dirty(&mut self) {
         self.rings.iter_mut().for_each(|ring| ring.dirty = 0);
@@ -341,7 +336,7 @@ mod tests {
     #[test]
     fn only_what_changed_is_dirty() {
         let mut series = Series::new();
-        assert!(!series.is_dirty());
+        assert_eq!(series.dirty().count(), 0);
         series.apply(NOW, 2.0);
         series.apply(NOW - 60, 1.0);
         let told: Vec<_> = series
