@@ -1,4 +1,4 @@
-//! Documents that name tests name tests that are there.
+//! What documents say of tests and routes is so.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -91,4 +91,41 @@ fn the_threat_model_names_its_tests() {
     ] {
         assert!(!exists(other), "{other}");
     }
+}
+
+/// Every route that a server has is in its document's table, with each of its methods.
+#[test]
+fn every_route_is_described() {
+    let of_receiver = lizmon_receiver::router::routes().into_iter();
+    let of_receiver = of_receiver.map(|route| (route.path, route.allow)).collect();
+    let of_ca = lizmon_ca::service::routes().into_iter();
+    let of_ca = of_ca.map(|route| (route.path.to_owned(), route.allow));
+    let documents: [(&str, Vec<(String, &str)>); 2] = [
+        ("docs/http-api.md", of_receiver),
+        ("docs/enrolment.md", of_ca.collect()),
+    ];
+    let mut missing = Vec::new();
+    for (document, served) in documents {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let told: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .flat_map(names)
+            .collect();
+        for (path, allow) in served {
+            // Where the router has one place for all that is below, the document tells apart what can be there.
+            let beginning = path.split("{*").next().unwrap();
+            for method in allow.split(", ").filter(|method| *method != "HEAD") {
+                let begins = format!("{method} {beginning}");
+                let is_told = told.iter().any(|told| match beginning == path {
+                    true => *told == begins,
+                    false => told.starts_with(&begins),
+                });
+                if !is_told {
+                    missing.push(format!("{document}: {method} {path}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not described:\n{}", missing.join("\n"));
 }
