@@ -12,20 +12,20 @@
 //! tried again whenever the spool asks for it.
 
 mod mend;
+mod notes;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::iter::repeat;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tracing::warn;
 
-use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, NOTES_MAX, Note, TapeState};
+use self::notes::Lock;
+use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, Note, TapeState};
 use super::ranges::Ranges;
 
-const LOCK: &str = "lock";
 const VERSION: i64 = 1;
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 12;
@@ -116,7 +116,7 @@ pub struct Disk {
 struct Opened {
     folder: PathBuf,
     database: Connection,
-    lock: File,
+    lock: Lock,
 }
 
 impl Disk {
@@ -149,8 +149,8 @@ impl Disk {
 impl Opened {
     fn open(folder: &Path) -> Result<Self, OpenError> {
         make_folder(folder)?;
-        let mut lock = take_lock(folder)?;
-        let notes = read_notes(&mut lock);
+        let mut lock = Lock::take(folder)?;
+        let notes = lock.read_notes();
         let database =
             mend::open_or_mend(folder, &notes).map_err(|source| OpenError::Database {
                 folder: folder.to_owned(),
@@ -172,7 +172,7 @@ impl Opened {
             Err(error) if is_damage(&error) => {
                 warn!("the spool's database is damaged: {error}");
                 self.database = Connection::open_in_memory().map_err(keep_error)?;
-                let notes = read_notes(&mut self.lock);
+                let notes = self.lock.read_notes();
                 self.database = mend::mend(&self.folder, &notes).map_err(keep_error)?;
                 attempt(&mut self.database).map_err(keep_error)
             }
@@ -185,24 +185,17 @@ impl Keep for Disk {
     fn load(&mut self) -> Result<Loaded, KeepError> {
         let opened = self.opened()?;
         let tapes = opened.try_or_mend(load)?;
-        let notes = read_notes(&mut opened.lock);
+        let notes = opened.lock.read_notes();
         Ok(Loaded { tapes, notes })
     }
 
     fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
         let lock = &mut self.opened()?.lock;
-        let failed = |error: io::Error| match is_full(&error) {
-            true => KeepError::Full(error.into()),
-            false => KeepError::Failed(error.into()),
-        };
-        lock.seek(SeekFrom::Start(0)).map_err(failed)?;
-        // In place, and always as long: it needs no more room than the first ones did.
-        lock.write_all(write_notes(notes).as_bytes())
-            .map_err(failed)?;
-        if durable {
-            lock.sync_data().map_err(failed)?;
-        }
-        Ok(())
+        lock.write_notes(notes, durable)
+            .map_err(|error| match is_full(&error) {
+                true => KeepError::Full(error.into()),
+                false => KeepError::Failed(error.into()),
+            })
     }
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
@@ -420,53 +413,6 @@ fn state_crc(producer: ProducerId, json: &str) -> u32 {
     crc.finalize()
 }
 
-const NOTE_MAGIC: &str = "lizmon-spool 1";
-/// A note's line, with blanks before its end: no line lies across a disk's sectors.
-const NOTE_BYTES: usize = 128;
-
-/// One line each, and blank ones: always as many.
-fn write_notes(notes: &[Note]) -> String {
-    let mut lines = String::with_capacity(NOTES_MAX * NOTE_BYTES);
-    let notes = notes.iter().map(|note| write_note(*note));
-    for line in notes.chain(repeat(String::new())).take(NOTES_MAX) {
-        lines.push_str(&format!("{line:<width$}\n", width = NOTE_BYTES - 1));
-    }
-    lines
-}
-
-fn write_note(note: Note) -> String {
-    let text = format!("{NOTE_MAGIC} {} {:016}", note.producer, note.next);
-    let crc = crc32fast::hash(text.as_bytes());
-    format!("{text} {crc:08x}")
-}
-
-/// Those that are sound.
-fn read_notes(lock: &mut File) -> Vec<Note> {
-    let mut bytes = Vec::new();
-    let bytes_max = (NOTES_MAX * NOTE_BYTES) as u64;
-    // What cannot be read is as good as not there.
-    let _read = lock
-        .seek(SeekFrom::Start(0))
-        .and_then(|_| lock.take(bytes_max).read_to_end(&mut bytes));
-    let lines = bytes.split(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| parse_note(std::str::from_utf8(line).ok()?))
-        .collect()
-}
-
-fn parse_note(line: &str) -> Option<Note> {
-    let line = line.trim_end_matches(' ');
-    let (told, crc) = line.rsplit_once(' ')?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    let sound = told.strip_prefix(NOTE_MAGIC)?.strip_prefix(' ')?;
-    let (producer, next) = sound.split_once(' ')?;
-    let note = Note {
-        producer: producer.parse().ok()?,
-        next: next.parse().ok()?,
-    };
-    (crc32fast::hash(told.as_bytes()) == crc && write_note(note) == line).then_some(note)
-}
-
 fn make_folder(folder: &Path) -> Result<(), OpenError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -479,22 +425,6 @@ fn make_folder(folder: &Path) -> Result<(), OpenError> {
         path: folder.to_owned(),
         source,
     })
-}
-
-fn take_lock(folder: &Path) -> Result<File, OpenError> {
-    let path = folder.join(LOCK);
-    let fails = |source| OpenError::Folder {
-        path: path.clone(),
-        source,
-    };
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
-    let lock = private(&mut options).open(&path).map_err(fails)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(fails(source)),
-    }
 }
 
 /// What is measured is nobody else's business.

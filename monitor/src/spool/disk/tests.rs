@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use lizmon_protocol::sample::{Epoch, parse_sample_set};
 use tempfile::TempDir;
 
+use super::notes::LOCK;
 use super::*;
 use crate::spool::{DISK_BYTES_MAX, Limits, Lot, Spool, why};
 
@@ -335,43 +336,4 @@ fn damage_is_mended_while_it_runs() {
         RECORDS + 1
     );
     assert!(folder.path().join("spool.db.damaged-1").exists());
-}
-
-#[test]
-fn notes() {
-    let note = Note {
-        producer: ProducerId::from_bytes([7; 16]),
-        next: 1 << 52,
-    };
-    let text = write_note(note);
-    assert_eq!(parse_note(&text), Some(note));
-    assert_eq!(write_note(Note { next: 1, ..note }).len(), text.len());
-    for at in 0..text.len() {
-        let mut changed = text.clone().into_bytes();
-        changed[at] ^= 1;
-        let changed = String::from_utf8(changed).unwrap();
-        assert_eq!(parse_note(&changed), None, "{changed}");
-        assert_eq!(parse_note(&text[..at]), None);
-    }
-}
-
-/// However many there are, they fill the same room, and what stood there before is gone. Files of one line are read as well.
-#[test]
-fn notes_stay_within_their_room() {
-    let folder = TempDir::new().unwrap();
-    let mut disk = Disk::open(folder.path()).unwrap();
-    let note = |number: u8| Note {
-        producer: ProducerId::from_bytes([number; 16]),
-        next: number.into(),
-    };
-    for count in [1, 3, 0, NOTES_MAX as u8, 2] {
-        let notes: Vec<_> = (0..count).map(note).collect();
-        disk.note(&notes, true).unwrap();
-        assert_eq!(disk.load().unwrap().notes, notes);
-        assert_eq!(length(&folder.path().join(LOCK)), 4096);
-    }
-    drop(disk);
-    fs::write(folder.path().join(LOCK), write_note(note(9)) + "\n").unwrap();
-    let mut disk = Disk::open(folder.path()).unwrap();
-    assert_eq!(disk.load().unwrap().notes, [note(9)]);
 }

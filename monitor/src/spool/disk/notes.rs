@@ -1,0 +1,142 @@
+//! The file that one process holds while it uses the folder, and the notes in it: which numbers are taken.
+//!
+//! ```text
+//! lizmon-spool 1 PRODUCER NEXT CRC32           32 lines of 128 bytes, so that none lies across a disk's sectors
+//! (blank)                                      written in place, whole: it needs no more room than it had
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::iter::repeat;
+use std::path::Path;
+
+use super::super::keep::{NOTES_MAX, Note};
+use super::{OpenError, private};
+
+pub(super) const LOCK: &str = "lock";
+const MAGIC: &str = "lizmon-spool 1";
+/// A line, with blanks before its end.
+const LINE_BYTES: usize = 128;
+
+/// Held for as long as this is.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    pub(super) fn take(folder: &Path) -> Result<Self, OpenError> {
+        let path = folder.join(LOCK);
+        let fails = |source| OpenError::Folder {
+            path: path.clone(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let lock = private(&mut options).open(&path).map_err(fails)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+            Err(TryLockError::Error(source)) => Err(fails(source)),
+        }
+    }
+
+    /// Those that are sound. A file of one line, as it once was, is read as well.
+    pub(super) fn read_notes(&mut self) -> Vec<Note> {
+        let mut bytes = Vec::new();
+        let bytes_max = (NOTES_MAX * LINE_BYTES) as u64;
+        let lock = &mut self.0;
+        // What cannot be read is as good as not there.
+        let _read = lock
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| lock.take(bytes_max).read_to_end(&mut bytes));
+        let lines = bytes.split(|byte| *byte == b'\n');
+        lines
+            .filter_map(|line| parse(std::str::from_utf8(line).ok()?))
+            .collect()
+    }
+
+    /// In the place of those that are there. Durably: against a power failure too.
+    pub(super) fn write_notes(&mut self, notes: &[Note], durable: bool) -> io::Result<()> {
+        self.0.seek(SeekFrom::Start(0))?;
+        self.0.write_all(write_all(notes).as_bytes())?;
+        match durable {
+            true => self.0.sync_data(),
+            false => Ok(()),
+        }
+    }
+}
+
+fn write_all(notes: &[Note]) -> String {
+    let mut lines = String::with_capacity(NOTES_MAX * LINE_BYTES);
+    let notes = notes.iter().map(|note| write(*note));
+    for line in notes.chain(repeat(String::new())).take(NOTES_MAX) {
+        lines.push_str(&format!("{line:<width$}\n", width = LINE_BYTES - 1));
+    }
+    lines
+}
+
+fn write(note: Note) -> String {
+    let text = format!("{MAGIC} {} {:016}", note.producer, note.next);
+    let crc = crc32fast::hash(text.as_bytes());
+    format!("{text} {crc:08x}")
+}
+
+fn parse(line: &str) -> Option<Note> {
+    let line = line.trim_end_matches(' ');
+    let (told, crc) = line.rsplit_once(' ')?;
+    let crc = u32::from_str_radix(crc, 16).ok()?;
+    let sound = told.strip_prefix(MAGIC)?.strip_prefix(' ')?;
+    let (producer, next) = sound.split_once(' ')?;
+    let note = Note {
+        producer: producer.parse().ok()?,
+        next: next.parse().ok()?,
+    };
+    (crc32fast::hash(told.as_bytes()) == crc && write(note) == line).then_some(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use lizmon_protocol::sample::ProducerId;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_written_is_a_note() {
+        let note = Note {
+            producer: ProducerId::from_bytes([7; 16]),
+            next: 1 << 52,
+        };
+        let text = write(note);
+        assert_eq!(parse(&text), Some(note));
+        assert_eq!(write(Note { next: 1, ..note }).len(), text.len());
+        for at in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[at] ^= 1;
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(parse(&changed), None, "{changed}");
+            assert_eq!(parse(&text[..at]), None);
+        }
+    }
+
+    /// However many there are, they fill the same room, and what stood there before is gone.
+    #[test]
+    fn notes_stay_within_their_room() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(LOCK);
+        let note = |number: u8| Note {
+            producer: ProducerId::from_bytes([number; 16]),
+            next: number.into(),
+        };
+        let mut lock = Lock::take(folder.path()).unwrap();
+        for count in [1, 3, 0, NOTES_MAX as u8, 2] {
+            let notes: Vec<_> = (0..count).map(note).collect();
+            lock.write_notes(&notes, true).unwrap();
+            assert_eq!(lock.read_notes(), notes);
+            assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
+        }
+        fs::write(&path, write(note(9)) + "\n").unwrap();
+        assert_eq!(lock.read_notes(), [note(9)]);
+    }
+}
