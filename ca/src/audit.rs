@@ -8,7 +8,7 @@
 //!
 //! with number and time as 8 bytes and each length as 4, all big-endian; `details` is the JSON text as it stands in
 //! the ledger, `previous` the 32 bytes of the line before, zeros before the first. A chain cannot show by itself that
-//! its end was cut off: for that it is compared with the certificates, and with a [`Head`] that was kept elsewhere.
+//! its end was cut off: for that it is compared with what else the ledger holds, and with a [`Head`] that was kept elsewhere.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,7 +18,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::ledger::{Book, Entry, State};
+use crate::ledger::{Book, CrlRow, Entry, Generation, State};
 
 /// What is done. No secret is ever in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,16 +189,41 @@ pub enum Flaw {
         /// The certificate.
         serial: String,
     },
+    /// A CA in a phase that no line tells of.
+    #[error(
+        "no line tells of the last step of the CA {0}: the end of the log is missing, or the ledger was written to"
+    )]
+    UntoldStep(String),
+    /// A revocation list that no line tells of.
+    #[error(
+        "no line tells of the newest revocation list of {0}: the end of the log is missing, or the ledger was written to"
+    )]
+    UntoldList(String),
+    /// A join token that no line tells of, or whose use none does.
+    #[error(
+        "no line tells of the join token {0}: the end of the log is missing, or the ledger was written to"
+    )]
+    UntoldToken(String),
     /// A revocation that the certificates know nothing of, or the other way round.
     #[error("log and ledger disagree about whether the certificate {0} is revoked")]
     Disputed(String),
 }
 
-/// Checks every line, and that the lines and the certificates tell the same story. The newest line is returned, `None`
-/// if there is none.
+/// What the ledger holds that lines have to tell of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holdings {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) generations: Vec<Generation>,
+    pub(crate) crls: Vec<CrlRow>,
+    /// Marks of join tokens, and whether each was used.
+    pub(crate) tokens: Vec<(String, bool)>,
+}
+
+/// Checks every line, and that the lines and the ledger tell the same story. The newest line is returned, `None` if
+/// there is none.
 pub(crate) fn verify(
     lines: &[Line],
-    entries: &[Entry],
+    holdings: &Holdings,
     kept: Option<&Head>,
 ) -> Result<Option<Head>, Flaw> {
     let mut previous = vec![0; HASH_BYTES];
@@ -221,7 +246,8 @@ pub(crate) fn verify(
             Some(_) => {}
         }
     }
-    compare(lines, entries)?;
+    compare(lines, &holdings.entries)?;
+    compare_the_rest(lines, holdings)?;
     Ok(lines.last().map(|line| Head {
         number: line.number,
         hash: line.hash.clone(),
@@ -263,6 +289,41 @@ fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
         }
         if revoked.contains(&entry.serial) != (entry.state == State::Revoked) {
             return Err(Flaw::Disputed(entry.serial.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What a certificate's lines do not tell of: steps of a rotation, revocation lists, join tokens. Of each the ledger keeps the
+/// last state, so this finds a log that was cut off behind it.
+fn compare_the_rest(lines: &[Line], holdings: &Holdings) -> Result<(), Flaw> {
+    let (mut steps, mut lists, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for line in lines {
+        let details: Value = serde_json::from_str(&line.details).unwrap_or_default();
+        let text = |key: &str| details[key].as_str().unwrap_or_default().to_owned();
+        let is = |deed: Deed| line.what == deed.as_str();
+        if is(Deed::Init) || is(Deed::Rotate) {
+            steps.insert(line.time);
+        } else if is(Deed::SignCrl) {
+            lists.insert((text("issuer"), details["next-update"].as_u64()));
+        } else if is(Deed::TokenMade) || is(Deed::TokenUsed) {
+            tokens.insert((text("token"), is(Deed::TokenUsed)));
+        }
+    }
+    for ca in &holdings.generations {
+        if !steps.contains(&ca.since) {
+            return Err(Flaw::UntoldStep(ca.entry.name.clone()));
+        }
+    }
+    for crl in &holdings.crls {
+        if !lists.contains(&(crl.issuer.clone(), Some(crl.next_update))) {
+            return Err(Flaw::UntoldList(crl.issuer.clone()));
+        }
+    }
+    for (mark, used) in &holdings.tokens {
+        let told = |used| tokens.contains(&(mark.clone(), used));
+        if !told(false) || (*used && !told(true)) {
+            return Err(Flaw::UntoldToken(mark.clone()));
         }
     }
     Ok(())
@@ -315,12 +376,19 @@ mod tests {
         ]
     }
 
+    fn holdings() -> Holdings {
+        Holdings {
+            entries: entries(),
+            ..Holdings::default()
+        }
+    }
+
     /// What is found after the log or the ledger was tampered with.
     #[track_caller]
     fn check(tamper: fn(&mut Vec<Line>, &mut Vec<Entry>), expected: Result<(), Flaw>) {
-        let (mut lines, mut entries) = (log(), entries());
-        tamper(&mut lines, &mut entries);
-        let found = verify(&lines, &entries, None);
+        let (mut lines, mut holdings) = (log(), holdings());
+        tamper(&mut lines, &mut holdings.entries);
+        let found = verify(&lines, &holdings, None);
         assert_eq!(found.map(|_| ()), expected);
     }
 
@@ -388,9 +456,9 @@ mod tests {
     #[test]
     fn a_head_kept_elsewhere_shows_a_log_written_anew() {
         let lines = log();
-        let head = verify(&lines, &entries(), None).unwrap().unwrap();
+        let head = verify(&lines, &holdings(), None).unwrap().unwrap();
         assert_eq!(head.to_string().parse(), Ok(head.clone()));
-        let with = |lines: &[Line], kept: &Head| verify(lines, &entries(), Some(kept));
+        let with = |lines: &[Line], kept: &Head| verify(lines, &holdings(), Some(kept));
         assert!(with(&lines, &head).is_ok());
         let earlier = Head {
             number: 2,

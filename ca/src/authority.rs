@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 
 use serde_json::json;
 
-use crate::audit::{self, Deed, Event, Head, Line};
+use crate::audit::{self, Deed, Event, Head, Holdings, Line};
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::founding;
@@ -238,7 +238,13 @@ impl Authority {
     /// Checks the audit log, also against a line of it that was kept elsewhere, and returns its newest.
     pub fn verify_audit(&self, kept: Option<&Head>) -> Result<Option<Head>, Error> {
         self.ledger.exclusive(|book| {
-            audit::verify(&book.lines()?, &book.entries()?, kept).map_err(|source| Error::Audit {
+            let holdings = Holdings {
+                entries: book.entries()?,
+                generations: book.generations()?,
+                crls: book.crls()?,
+                tokens: book.token_marks()?,
+            };
+            audit::verify(&book.lines()?, &holdings, kept).map_err(|source| Error::Audit {
                 path: self.files.ledger.clone(),
                 source,
             })

@@ -388,6 +388,12 @@ fn find_token(
     })
 }
 
+fn mark_of(hash: [u8; 32]) -> String {
+    let mut mark = hex::encode(hash);
+    mark.truncate(TOKEN_MARK_CHARS);
+    mark
+}
+
 /// A join token as the ledger has it.
 struct TokenRow {
     hash: [u8; 32],
@@ -405,9 +411,7 @@ struct Used {
 
 impl TokenRow {
     fn mark(&self) -> String {
-        let mut mark = hex::encode(self.hash);
-        mark.truncate(TOKEN_MARK_CHARS);
-        mark
+        mark_of(self.hash)
     }
 
     fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<Self> {
@@ -466,6 +470,15 @@ impl Book<'_> {
             )
         })?;
         Ok(())
+    }
+
+    /// The mark of every token that is remembered, and whether it was used.
+    pub(crate) fn token_marks(&self) -> Result<Vec<(String, bool)>, Error> {
+        self.run(|t| {
+            t.prepare_cached("SELECT hash, used_key IS NOT NULL FROM join_token")?
+                .query_map([], |row| Ok((mark_of(row.get(0)?), row.get(1)?)))?
+                .collect()
+        })
     }
 
     fn forget_tokens(&self, ended_before: u64) -> Result<(), Error> {

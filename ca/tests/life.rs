@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, Issued, Request};
+use lizmon_ca::authority::{Authority, InitOptions, Issued, Request, RotateOptions, Rotated};
 use lizmon_ca::crl::Reason;
 use lizmon_ca::ledger::State;
 use lizmon_ca::passphrase::{Passphrase, Unlock};
@@ -194,6 +194,67 @@ fn a_ledger_that_was_written_to_is_found_out() {
         let error = found.unwrap_err();
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(why.contains(expected), "{statement}: {why}");
+    }
+}
+
+/// Whatever was done last, a log without its line is found out: the chain cannot tell, but the ledger does.
+#[test]
+fn a_log_whose_end_is_cut_off_is_found_out() {
+    let deeds: [(&str, fn(&mut Authority), &str); 5] = [
+        (
+            "a list signed",
+            |ca| drop(ca.sign_lists(None, NOW + 1).unwrap()),
+            "revocation list",
+        ),
+        (
+            "a token made",
+            |ca| {
+                let ttl = std::time::Duration::from_secs(600);
+                let made = ca.make_join_token(Role::Node, &name("web2"), ttl, NOW);
+                made.unwrap();
+            },
+            "join token",
+        ),
+        (
+            "a certificate issued",
+            |ca| drop(issue(ca, Role::Node, "web2", NOW)),
+            "certificate",
+        ),
+        (
+            "a step of a rotation",
+            |ca| {
+                let options = RotateOptions::default();
+                for at in 1..=2 {
+                    ca.rotate_next(Rotated::Issuing, &options, NOW + at)
+                        .unwrap();
+                }
+            },
+            "last step of the CA",
+        ),
+        (
+            "a certificate revoked",
+            |ca| {
+                let reason = Reason::Unspecified;
+                ca.revoke_holder(Role::Node, &name("web1"), reason, NOW + 1)
+                    .unwrap();
+            },
+            "",
+        ),
+    ];
+    for (story, deed, expected) in deeds {
+        let (_dir, certs, mut authority) = fresh();
+        issue(&authority, Role::Node, "web1", NOW);
+        deed(&mut authority);
+        authority.verify_audit(None).unwrap();
+        let raw = rusqlite::Connection::open(certs.join("ledger.db")).unwrap();
+        raw.execute_batch(
+            "DROP TRIGGER audit_no_delete;
+             DELETE FROM audit WHERE number = (SELECT max(number) FROM audit);",
+        )
+        .unwrap();
+        let error = authority.verify_audit(None).unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.contains(expected), "{story}: {why}");
     }
 }
 
