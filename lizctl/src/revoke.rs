@@ -133,8 +133,9 @@ fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {
         ))?;
     }
     if done.tokens_withdrawn > 0 {
+        let plural = if done.tokens_withdrawn == 1 { "" } else { "s" };
         output::line(format_args!(
-            "withdrew {} join tokens",
+            "withdrew {} join token{plural}",
             done.tokens_withdrawn
         ))?;
     }

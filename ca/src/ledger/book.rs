@@ -88,7 +88,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Withdraws the join tokens of a holder that were not used yet, and says how many.
+    /// Withdraws the join tokens of a holder, and says how many could still have been used.
     pub(crate) fn withdraw_tokens(
         &self,
         role: Role,
@@ -96,10 +96,17 @@ impl Book<'_> {
         now: u64,
     ) -> Result<usize, Error> {
         self.run(|t| {
+            let whose = (role.as_str(), name.as_str(), sql(now));
+            let unused = t.query_row(
+                "SELECT count(*) FROM join_token WHERE role = ?1 AND name = ?2 AND expires > ?3 AND used_at IS NULL",
+                whose,
+                |row| row.get::<_, u32>(0),
+            )?;
             t.execute(
                 "UPDATE join_token SET expires = ?3 WHERE role = ?1 AND name = ?2 AND expires > ?3",
-                (role.as_str(), name.as_str(), sql(now)),
-            )
+                whose,
+            )?;
+            Ok(unused as usize)
         })
     }
 
