@@ -157,6 +157,12 @@ impl Authority {
         }
         disk::refuse_if_open(certs)?;
         disk::refuse_if_shared(&files.ledger)?;
+        if files.ledger.is_symlink() {
+            return Err(Error::BadFile {
+                path: files.ledger,
+                why: "it is a symbolic link: put the file itself here",
+            });
+        }
         let ledger = Ledger::open(&files.ledger)?;
         let keyring = Keyring::new(unlock);
         for key in [&files.issuing_key, &files.root_key] {

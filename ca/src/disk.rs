@@ -2,7 +2,8 @@
 //!
 //! A file is written beside its place under a random name that did not exist (`O_CREAT|O_EXCL`, which follows no
 //! symbolic link), synced, renamed into its place, and the folder synced. A rename replaces a symbolic link in the
-//! way, never what it points to. Where a folder is a symbolic link, nothing is written.
+//! way, never what it points to. Where a folder is a symbolic link, nothing is written. What root writes belongs to whom
+//! the file it replaces belonged, or the folder: `liz-ca` need not be root's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -42,6 +43,7 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
     aws_lc_rs::rand::fill(&mut suffix).map_err(|_| Error::Random)?;
     let temporary = folder.join(format!(".{file_name}.{}.tmp", hex::encode(suffix)));
     let written = write_new(&temporary, bytes, access)
+        .and_then(|()| give_away(&temporary, path))
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| sync_folder(folder));
     written.map_err(|source| {
@@ -187,6 +189,37 @@ fn write_new(path: &Path, bytes: &[u8], access: Access) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// The story: root took a step of a rotation, and `liz-ca` could read its key no more.
+#[cfg(unix)]
+fn give_away(written: &Path, like: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, lchown};
+    const ROOT: u32 = 0;
+    let ours = fs::symlink_metadata(written)?;
+    let folder = || match like.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::metadata(folder),
+        _ => fs::metadata("."),
+    };
+    let replaced = fs::symlink_metadata(like)
+        .ok()
+        .filter(fs::Metadata::is_file);
+    let model = replaced.map_or_else(folder, Ok)?;
+    let (owner, group) = (model.uid(), model.gid());
+    if ours.uid() != ROOT || (owner, group) == (ours.uid(), ours.gid()) {
+        return Ok(());
+    }
+    match lchown(written, Some(owner), Some(group)) {
+        // In some containers root may not: then it is as it would have been.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+/// Elsewhere a file has the owner of its folder.
+#[cfg(not(unix))]
+fn give_away(_written: &Path, _like: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 #[cfg(unix)]
 fn create_new(path: &Path, access: Access) -> std::io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -269,6 +302,23 @@ mod tests {
         }
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         assert!(!dir.path().join("nowhere").exists());
+    }
+
+    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
+    #[test]
+    fn a_file_belongs_to_whom_the_old_one_or_the_folder_belonged() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        const SOMEBODY: u32 = 54_321;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("issuing.key");
+        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
+        let _only_root_can = chown(dir.path(), Some(SOMEBODY), Some(SOMEBODY));
+        write(&file, b"old", Access::Secret).unwrap();
+        assert_eq!(owner(&file).unwrap(), owner(dir.path()).unwrap());
+        let _only_root_can = chown(&file, Some(SOMEBODY + 1), None);
+        let before = owner(&file).unwrap();
+        write(&file, b"new", Access::Secret).unwrap();
+        assert_eq!((owner(&file).unwrap(), mode(&file)), (before, 0o600));
     }
 
     #[test]

@@ -43,7 +43,8 @@ impl Pair {
     /// Replaces both. Their folders must be writable.
     pub fn install(&self, chain_pem: &str, key_pem: &str) -> Result<(), FileError> {
         self.stage_key(key_pem)?;
-        write_whole(&self.staged_cert(), chain_pem.as_bytes(), Access::Public)?;
+        let cert = (chain_pem.as_bytes(), Access::Public);
+        write_like(&self.staged_cert(), &self.cert, cert)?;
         rename(&self.staged_key(), &self.key)?;
         match rename(&self.staged_cert(), &self.cert) {
             // Another program that loads the pair has just settled it for us.
@@ -69,7 +70,8 @@ impl Pair {
 
     /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
     pub(crate) fn stage_key(&self, key_pem: &str) -> Result<(), FileError> {
-        write_whole(&self.staged_key(), key_pem.as_bytes(), Access::Secret)
+        let key = (key_pem.as_bytes(), Access::Secret);
+        write_like(&self.staged_key(), &self.key, key)
     }
 
     /// Finishes an [`install`](Self::install) that a crash cut short. Says whether there was anything to do.
@@ -93,7 +95,13 @@ impl Pair {
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
-    /// Forgets that key.
+    /// The key that is in its place, if one is.
+    pub(crate) fn installed_key(&self) -> Result<Option<String>, FileError> {
+        let bytes = read_if_there(&self.key)?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    /// Forgets the key that waits.
     pub(crate) fn drop_waiting_key(&self) {
         // Best effort: a key without a certificate is nobody's.
         let _gone_or_not = fs::remove_file(self.staged_key());
@@ -138,6 +146,13 @@ pub(crate) enum Access {
 /// Writes a file beside its place under a random new name, syncs it, and renames it: it is whole or as it was. A symbolic link
 /// in the way is replaced, never followed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    write_like(path, path, (bytes, access))
+}
+
+/// The same for a file that is to take the place of `like`. What root writes belongs to whom that belongs, or the folder where
+/// it is not there: the program that it is for need not be root's.
+fn write_like(path: &Path, like: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
+    let (bytes, access) = what;
     let failed = |source| FileError {
         action: "write",
         path: path.to_owned(),
@@ -157,11 +172,36 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(
     #[cfg(not(unix))]
     let _a_file_has_the_access_of_its_folder = access;
     let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    #[cfg(unix)]
+    give_away(file.as_file(), like).map_err(failed)?;
+    #[cfg(not(unix))]
+    let _a_file_is_its_writers = like;
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     sync_folder(folder).map_err(failed)
+}
+
+/// The story: a cron job of root's renewed a monitor's certificate, and the monitor could read its key no more.
+#[cfg(unix)]
+fn give_away(file: &File, like: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    const ROOT: u32 = 0;
+    let ours = file.metadata()?;
+    let replaced = fs::symlink_metadata(like)
+        .ok()
+        .filter(fs::Metadata::is_file);
+    let model = replaced.map_or_else(|| fs::metadata(folder_of(like)), Ok)?;
+    let (owner, group) = (model.uid(), model.gid());
+    if ours.uid() != ROOT || (owner, group) == (ours.uid(), ours.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(owner), Some(group)) {
+        // In some containers root may not: then it is as it would have been.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
@@ -284,6 +324,26 @@ mod tests {
         fs::write(pair.staged_cert(), "no certificate").unwrap();
         fs::write(&pair.key, &disk.new.1).unwrap();
         assert_eq!(disk.settled(), "nothing");
+    }
+
+    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
+    #[cfg(unix)]
+    #[test]
+    fn files_belong_to_whom_the_old_ones_or_the_folder_belonged() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        const SOMEBODY: u32 = 54_321;
+        let disk = Disk::new();
+        let (pair, folder) = (disk.pair(), disk.dir.path());
+        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
+        let _only_root_can = chown(folder, Some(SOMEBODY), Some(SOMEBODY));
+        let of_folder = owner(folder).unwrap();
+        pair.install(&disk.old.0, &disk.old.1).unwrap();
+        assert_eq!(owner(&pair.key).unwrap(), of_folder);
+        let _only_root_can = chown(&pair.key, Some(SOMEBODY + 1), None);
+        let of_key = owner(&pair.key).unwrap();
+        pair.install(&disk.new.0, &disk.new.1).unwrap();
+        assert_eq!(owner(&pair.key).unwrap(), of_key);
+        assert_eq!(owner(&pair.cert).unwrap(), of_folder);
     }
 
     #[cfg(unix)]
