@@ -221,6 +221,19 @@ impl Authority {
         self.root.validity
     }
 
+    /// Which CA should be replaced by now, and when it ends: a third of its life is left, or less. Leaves never outlive it.
+    pub fn ending(&self, now: u64) -> Option<(Rotated, u64)> {
+        let cas = [
+            (Rotated::Issuing, self.issuing.validity),
+            (Rotated::Root, self.root.validity),
+        ];
+        cas.into_iter().find_map(|(which, validity)| {
+            let life = validity.not_after.saturating_sub(validity.not_before);
+            let is_late = now > validity.not_before + life / 3 * 2;
+            is_late.then_some((which, validity.not_after))
+        })
+    }
+
     /// SHA-256 of the root's DER, lower-case hex: what `lizctl join --ca-fingerprint` is given.
     pub fn root_fingerprint(&self) -> String {
         key::sha256_hex(&self.root.der)

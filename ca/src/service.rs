@@ -37,6 +37,8 @@ use crate::passphrase::Unlock;
 
 /// How often the files of trust are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often it is said that a CA should be replaced.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(86_400);
 /// How long requests that have begun may take to finish once the service is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a request's body.
@@ -212,6 +214,7 @@ impl Service {
 async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
     let mut reload = tokio::time::interval(RELOAD_EVERY);
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    let mut complain = tokio::time::interval(COMPLAIN_EVERY);
     loop {
         tokio::select! {
             _ = reload.tick() => match trust.reload_if_changed() {
@@ -228,6 +231,11 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
             _ = upkeep.tick() => {
                 app.rates.forget_the_idle();
                 see_to_it(&app).await;
+            }
+            _ = complain.tick() => {
+                if let Some(warning) = app.office.ending((app.clock)()) {
+                    tracing::warn!("{warning}");
+                }
             }
         }
     }

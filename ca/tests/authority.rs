@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request};
+use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request, RotateOptions, Rotated};
 use lizmon_ca::crl::{CRL_LIFETIME_SECS, Reason};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::layout::LeafFiles;
 use lizmon_ca::ledger::State;
-use lizmon_ca::profile::{DAY_SECS, San};
+use lizmon_ca::profile::{DAY_SECS, San, Validity};
 use lizmon_ca::verify::{Refusal, Trusted, Verdict, verify};
 use lizmon_protocol::name::{NodeName, Role};
 use tempfile::TempDir;
@@ -339,6 +339,48 @@ fn nothing_outlives_the_issuing_ca() {
     let (_dir, certs) = folder();
     let authority = Authority::init(&certs, &short, NOW).unwrap();
     assert_eq!(authority.issuing_validity(), authority.root_validity());
+}
+
+/// Leaves never outlive their CA, so somebody has to be told long before it ends.
+#[test]
+fn a_ca_that_should_be_replaced_says_so() {
+    let (_dir, certs, authority) = fresh();
+    let (issuing, root) = (authority.issuing_validity(), authority.root_validity());
+    let late = |validity: Validity| {
+        let life = validity.not_after - validity.not_before;
+        validity.not_before + life / 3 * 2
+    };
+    for (now, expected) in [
+        (NOW, None),
+        (late(issuing), None),
+        (
+            late(issuing) + 1,
+            Some((Rotated::Issuing, issuing.not_after)),
+        ),
+        (
+            issuing.not_after + 1,
+            Some((Rotated::Issuing, issuing.not_after)),
+        ),
+    ] {
+        assert_eq!(authority.ending(now), expected, "{now}");
+    }
+    let mut authority = Authority::open(&certs, NOW).unwrap();
+    let later = late(root) + 1;
+    let options = RotateOptions {
+        force: true,
+        ..RotateOptions::default()
+    };
+    for _ in ["publish", "use"] {
+        authority
+            .rotate_next(Rotated::Issuing, &options, later)
+            .unwrap();
+    }
+    let expected = Some((Rotated::Root, root.not_after));
+    assert_eq!(
+        authority.ending(later),
+        expected,
+        "a new issuing CA is no new root"
+    );
 }
 
 #[test]

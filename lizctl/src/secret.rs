@@ -89,6 +89,12 @@ impl Context {
                 "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
             );
         }
+        if let Some((which, end)) = authority.ending(now) {
+            output::note(format_args!(
+                "the {which} CA ends at {}, and no certificate outlives it: `lizctl rotate {which} --next` begins its replacement",
+                output::date(end)
+            ));
+        }
         Ok(authority)
     }
 }

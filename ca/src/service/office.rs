@@ -16,7 +16,7 @@ use crate::enrol::{EnrolError, LEAF_LIFETIME, sans_of};
 use crate::error::Error;
 use crate::layout::LeafFiles;
 use crate::passphrase::Unlock;
-use crate::profile::San;
+use crate::profile::{San, rfc3339};
 use crate::signer::strip_sign;
 
 /// How often revocation lists and our own certificate are looked at.
@@ -103,6 +103,15 @@ impl Office {
             tracing::info!("the CA was rotated: going on with the new one");
         }
         Ok(current.clone())
+    }
+
+    /// Which CA should be replaced by now, and how to.
+    pub(super) fn ending(&self, now: u64) -> Option<String> {
+        let (which, end) = self.authority().ending(now)?;
+        let end = rfc3339(end);
+        Some(format!(
+            "the {which} CA ends at {end}, and no certificate outlives it: `lizctl rotate {which} --next` begins its replacement"
+        ))
     }
 
     /// Signs revocation lists again that are due, and sees to our own certificate.

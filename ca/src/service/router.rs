@@ -227,9 +227,14 @@ async fn revocation_lists(State(app): Shared) -> Result<Response, Refusal> {
     Ok(([kind, (CACHE_CONTROL, "no-cache")], pem).into_response())
 }
 
-/// The process lives.
-async fn health() -> Response {
-    status_json(r#"{"status":"ok"}"#)
+/// The process lives. What will go wrong if nobody does anything is said too.
+async fn health(State(app): Shared) -> Response {
+    let warnings: Vec<String> = app.office.ending((app.clock)()).into_iter().collect();
+    let mut body = serde_json::json!({ "status": "ok" });
+    if !warnings.is_empty() {
+        body["warnings"] = warnings.into();
+    }
+    ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 /// The CA can be worked with, and can sign.
@@ -237,11 +242,7 @@ async fn ready(State(app): Shared) -> Result<Response, Refusal> {
     let now = (app.clock)();
     let ready = at_the_office(&app, move |authority| authority.check_ready(now)).await?;
     ready.map_err(|error| cannot(&app, &error))?;
-    Ok(status_json(r#"{"status":"ok"}"#))
-}
-
-fn status_json(text: &'static str) -> Response {
-    ([(CONTENT_TYPE, "application/json")], text).into_response()
+    Ok(health(State(app)).await)
 }
 
 fn in_pkcs7(app: &App, certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {
