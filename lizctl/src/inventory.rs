@@ -21,6 +21,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let authority = context.look(now)?;
     let mut entries = authority.entries()?;
+    let renewals = Renewals::of(&entries);
     if args.revoked {
         entries.retain(|entry| entry.state == State::Revoked);
     }
@@ -31,7 +32,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         let domain = authority.trust_domain();
         let certificates: Vec<Listed<'_>> = entries
             .iter()
-            .map(|entry| Listed::new(entry, domain, now))
+            .map(|entry| Listed::new(entry, &renewals, domain, now))
             .collect();
         return output::json(&serde_json::json!({ "certificates": certificates }));
     }
@@ -42,7 +43,10 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             state_text(entry, now),
             output::date(entry.not_after),
             left(entry.not_after, now),
-            issued_by(entry),
+            renewals.origin(entry).to_owned(),
+            renewals
+                .last(entry)
+                .map_or_else(|| "-".to_owned(), output::date),
             entry.serial.clone(),
         ]
     });
@@ -54,6 +58,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             "UNTIL",
             "LEFT",
             "ISSUED BY",
+            "LAST RENEWAL",
             "SERIAL",
         ],
         rows.collect(),
@@ -128,11 +133,20 @@ struct Listed<'a> {
     revoked_reason: Option<&'static str>,
     revoked_by: Option<&'a str>,
     renews: Option<&'a str>,
+    /// Who let the holder in: the person or join token behind the certificate at the beginning of its renewals.
+    let_in_by: &'a str,
+    /// When the holder last renewed: epoch seconds.
+    last_renewal: Option<u64>,
     key_sha256: &'a str,
 }
 
 impl<'a> Listed<'a> {
-    fn new(entry: &'a Entry, domain: &lizmon_protocol::name::TrustDomain, now: u64) -> Self {
+    fn new(
+        entry: &'a Entry,
+        renewals: &'a Renewals,
+        domain: &lizmon_protocol::name::TrustDomain,
+        now: u64,
+    ) -> Self {
         let identity = match entry.profile {
             Profile::Leaf(role) => Some(format!("spiffe://{domain}/{role}/{}", entry.name)),
             Profile::Root | Profile::Issuing => None,
@@ -152,6 +166,8 @@ impl<'a> Listed<'a> {
             revoked_reason: entry.revoked_reason.and_then(reason),
             revoked_by: entry.revoked_by.as_deref(),
             renews: entry.renews.as_deref(),
+            let_in_by: renewals.origin(entry),
+            last_renewal: renewals.last(entry),
             key_sha256: &entry.key_sha256,
         }
     }
@@ -161,7 +177,6 @@ impl<'a> Listed<'a> {
 /// nobody's worry.
 fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
     let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
-    let holder = |entry: &Entry| (entry.profile.as_str(), entry.name.clone());
     let valid = |entry: &&Entry| entry.state == State::Valid;
     for entry in entries.iter().filter(valid) {
         let end = newest.entry(holder(entry)).or_default();
@@ -195,12 +210,41 @@ fn reason(code: u8) -> Option<&'static str> {
     Reason::from_code(code).map(Reason::as_str)
 }
 
-/// A renewal shows whom it follows by the first digits of the serial.
-fn issued_by(entry: &Entry) -> String {
-    match &entry.renews {
-        Some(serial) => format!("renewal of {}…", serial.chars().take(8).collect::<String>()),
-        None => entry.issued_by.clone(),
+/// What the ledger says of a holder beyond one certificate.
+struct Renewals {
+    /// By serial: who issued the certificate that began the line.
+    origins: HashMap<String, String>,
+    /// By role and name: the newest renewal.
+    newest: HashMap<(&'static str, String), u64>,
+}
+
+impl Renewals {
+    /// Of the whole ledger, in its order: what is renewed stands before what renews it.
+    fn of(entries: &[Entry]) -> Self {
+        let (mut origins, mut newest) = (HashMap::new(), HashMap::new());
+        for entry in entries {
+            let of_forerunner = entry.renews.as_ref().and_then(|serial| origins.get(serial));
+            let origin: String = of_forerunner.unwrap_or(&entry.issued_by).clone();
+            origins.insert(entry.serial.clone(), origin);
+            if entry.renews.is_some() {
+                newest.insert(holder(entry), entry.issued_at);
+            }
+        }
+        Self { origins, newest }
     }
+
+    fn origin(&self, entry: &Entry) -> &str {
+        let found = self.origins.get(&entry.serial);
+        found.map_or("", String::as_str)
+    }
+
+    fn last(&self, entry: &Entry) -> Option<u64> {
+        self.newest.get(&holder(entry)).copied()
+    }
+}
+
+fn holder(entry: &Entry) -> (&'static str, String) {
+    (entry.profile.as_str(), entry.name.clone())
 }
 
 fn left(end: u64, now: u64) -> String {
