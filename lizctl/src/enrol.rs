@@ -12,6 +12,7 @@ use lizmon_protocol::enrol::JoinToken as Token;
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::cli::Context;
+use crate::failure::Exit;
 use crate::output;
 
 /// Longest text of a token on stdin: the longest name, a dot, the secret and a line's end.
@@ -101,7 +102,8 @@ pub(crate) fn join_token(args: &JoinToken, context: &Context) -> anyhow::Result<
 
 /// `lizctl join`.
 pub(crate) fn join(args: &Join, context: &Context) -> anyhow::Result<()> {
-    let token: Token = token_text(&args.token)?.trim().parse()?;
+    let token = token_text(&args.token)?.trim().parse::<Token>();
+    let token = token.map_err(|error| anyhow::Error::from(error).context(Exit::Usage))?;
     let folder = args.out.as_deref().unwrap_or(&context.certs);
     make_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let joining = Joining {

@@ -154,7 +154,7 @@ pub struct Obtained {
 }
 
 /// Joins: three files, ready for a program of ours. After a failure in the middle the same call goes on with the same key, so
-/// that a token whose answer was lost is not lost.
+/// that a token whose answer was lost is not lost; where all was done already, it finds that out and changes nothing.
 pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let pinned = pinned_root(&join.url, join.fingerprint).await?;
     let root_file = join.folder.join("root.crt");
@@ -180,15 +180,24 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     if is_new {
         pair.stage_key(&key.pem)?;
     }
-    let request = ca
-        .post(SIMPLE_ENROLL, &key)
-        .basic_auth(name, Some(join.token.as_str()));
-    let leaf = match ca.leaf(request).await {
+    let enroll = async |key: &NewKey| {
+        let request = ca.post(SIMPLE_ENROLL, key);
+        let request = request.basic_auth(name, Some(join.token.as_str()));
+        ca.leaf(request).await
+    };
+    let (leaf, key) = match enroll(&key).await {
         Err(error) if is_new && error.is_decided() => {
             pair.drop_waiting_key();
-            return Err(error);
+            let Some(key) = installed_key(&pair).filter(|_| error.is_refusal_of_us()) else {
+                return Err(error);
+            };
+            // The token may be the one that gave us what is here already: with the same key the CA says so.
+            match enroll(&key).await {
+                Ok(leaf) => (leaf, key),
+                Err(_) => return Err(error),
+            }
         }
-        leaf => leaf?,
+        leaf => (leaf?, key),
     };
     let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
     let roots_changed = write_roots(&root_file, &certificates.roots)?;
@@ -218,6 +227,11 @@ pub async fn renew(
     let roots_changed = write_roots(&credentials.ca, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
+}
+
+/// The key of a pair that is in its place.
+fn installed_key(pair: &Pair) -> Option<NewKey> {
+    NewKey::from_pem(&pair.installed_key().ok()??).ok()
 }
 
 fn obtained(chain: NewChain, pair: Pair, ca: PathBuf, roots_changed: bool) -> Obtained {

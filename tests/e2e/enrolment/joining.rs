@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lizmon_protocol::name::Role;
 use rcgen::KeyPair;
+use serde_json::Value;
 
 use super::{Office, certificate_in, id_of, join, joined, request_for, root_fingerprint, token};
 use crate::harness::World;
@@ -82,12 +83,17 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
         .await
         .no_content("a sample");
 
-    // The token is used up: refused, with exit code 3, and what is there is left as it is.
+    // The token is used up: refused, with exit code 3. Where its key is, that is known, and left as it is.
     let before = fs::read(out.join("web1.crt")).unwrap();
-    let done = ran(join(&office.base(), &token, &fingerprint, &out)).await;
+    let elsewhere = world.folder().join("elsewhere");
+    let done = ran(join(&office.base(), &token, &fingerprint, &elsewhere)).await;
     let said = done.failure(3);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("lizctl join-token"), "{said}");
+    assert!(files(&elsewhere).is_empty());
+    ran(join(&office.base(), &token, &fingerprint, &out))
+        .await
+        .success();
     assert_eq!(fs::read(out.join("web1.crt")).unwrap(), before);
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
 
@@ -167,7 +173,7 @@ async fn who_is_not_there_and_what_is_no_token() {
     ran(join(&url, &good, &fingerprint, &out)).await.failure(4);
     for bad in ["x", "web1", &good[..good.len() - 1]] {
         let done = ran(join(&url, bad, &fingerprint, &out)).await;
-        assert_eq!(done.failure(1).lines().count(), 1, "{bad}");
+        assert_eq!(done.failure(2).lines().count(), 1, "{bad}");
     }
 }
 
@@ -196,6 +202,33 @@ async fn a_join_that_was_cut_short_goes_on() {
     let got = joined(&world, &out, "web1").shown();
     assert_eq!(got.chain[0], lost);
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
+    // It was cut short after its last step, or somebody is not sure: the same command finds that all is done.
+    let fingerprint = root_fingerprint(&world);
+    let again = ran(join(&office.base(), &token, &fingerprint, &out)).await;
+    again.success();
+    let same = joined(&world, &out, "web1").shown();
+    assert_eq!((same.chain, same.key), (got.chain, got.key));
+    assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
+}
+
+/// The inventory tells who let a holder in, and when it renewed last.
+async fn check_inventory(world: &World, name: &str, let_in_by: &str, renewed: bool) {
+    let mut command = program("lizctl");
+    command
+        .args(["list", "--json", "--certs"])
+        .arg(world.certs());
+    let listed: Value = serde_json::from_str(&ran(command).await.success()).unwrap();
+    let of_holder = |entry: &&Value| entry["name"] == name;
+    let listed = listed["certificates"].as_array().unwrap();
+    let newest = listed.iter().rfind(of_holder).unwrap();
+    let told = newest["let-in-by"].as_str().unwrap();
+    assert!(told.starts_with(let_in_by), "{newest}");
+    let expected = renewed.then(|| newest["issued-at"].clone());
+    assert_eq!(
+        newest["last-renewal"],
+        expected.unwrap_or_default(),
+        "{newest}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,40 +271,66 @@ async fn renew_replaces_the_pair() {
         let done = ran(renew()).await;
         assert_eq!(done.failure(3).lines().count(), 1, "{}", done.stderr);
     }
+    let by_hand = world.ca.entries().unwrap()[0].issued_by.clone();
+    check_inventory(&world, "web1", &by_hand, true).await;
+    let out = world.folder().join("out");
+    let fingerprint = root_fingerprint(&world);
+    let token = token(&world, "web2");
+    ran(join(&office.base(), &token, &fingerprint, &out))
+        .await
+        .success();
+    check_inventory(&world, "web2", "join token ", false).await;
+    let mut command = program("lizctl");
+    command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+    command.arg(out.join("web2.crt")).arg("--key");
+    command
+        .arg(out.join("web2.key"))
+        .arg("--ca")
+        .arg(world.root());
+    ran(command).await.success();
+    check_inventory(&world, "web2", "join token ", true).await;
 }
 
-/// From a bare folder with a token to the first sample that a receiver has taken: measured, printed.
+/// From a bare folder with a token to the first sample that a receiver has taken: under 5 s, in one of a few attempts, for other
+/// tests run beside this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_token_to_the_first_sample() {
+    const GOAL: Duration = Duration::from_secs(5);
     let world = World::start().await;
     let office = Office::open(&world).await;
-    let (token, out) = (token(&world, "web1"), world.folder().join("out"));
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it is measured and printed, nothing depends on it"
-    )]
-    let begin = std::time::Instant::now();
-    ran(join(
-        &office.base(),
-        &token,
-        &root_fingerprint(&world),
-        &out,
-    ))
-    .await
-    .success();
-    let joined_after = begin.elapsed();
+    let mut measured = Vec::new();
+    for name in ["web1", "web2", "web3", "web4", "web5"] {
+        let (joined, whole) = first_sample_after(&world, &office, name).await;
+        println!("joined after {joined:?}, first accepted sample after {whole:?}");
+        measured.push(whole);
+        if whole < GOAL {
+            return;
+        }
+    }
+    panic!("never under {GOAL:?}: {measured:?}");
+}
+
+/// How long a join takes, and how long it is from its beginning to the first accepted sample.
+async fn first_sample_after(world: &World, office: &Office, name: &str) -> (Duration, Duration) {
+    let (token, out) = (token(world, name), world.folder().join(name));
+    let join = join(&office.base(), &token, &root_fingerprint(world), &out);
     let mut monitor = program("liz-monitor");
-    monitor.args(["--this-host", "web1", "--publish", &world.url("/api/perf")]);
-    monitor.arg("--cert").arg(out.join("web1.crt"));
-    monitor.arg("--key").arg(out.join("web1.key"));
+    monitor.args(["--this-host", name, "--publish", &world.url("/api/perf")]);
+    monitor.arg("--cert").arg(out.join(format!("{name}.crt")));
+    monitor.arg("--key").arg(out.join(format!("{name}.key")));
     monitor.arg("--ca").arg(out.join("root.crt"));
     monitor.args(["--ca-url", &office.base()]);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is tested is how long it takes"
+    )]
+    let begin = std::time::Instant::now();
+    ran(join).await.success();
+    let joined = begin.elapsed();
     let first = tokio::task::spawn_blocking(move || {
         let mut running = Running::start(&mut monitor);
         running.wait_for("Publish was successful to");
     });
     first.await.unwrap();
-    let whole = begin.elapsed();
-    println!("joined after {joined_after:?}, first accepted sample after {whole:?}");
-    assert!(whole < Duration::from_secs(60), "it hangs somewhere");
+    (joined, begin.elapsed())
 }
