@@ -71,7 +71,7 @@ pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
         table.add_row([
             host.name.clone(),
             last_sample(host, now),
-            minute(host.certificate_end, Date::WithYear),
+            certificate_end(host, now),
             host.labels.join(" "),
         ]);
     }
@@ -99,6 +99,17 @@ fn last_sample(host: &Host, now: u64) -> String {
         format!("{ago}, silent")
     } else {
         ago
+    }
+}
+
+/// Past where it should have been renewed, it is marked: with the 7 days that `liz-ca` gives, 42 hours before the end at the latest.
+fn certificate_end(host: &Host, now: u64) -> String {
+    const SOON_SECS: u64 = 36 * 3600;
+    let end = minute(host.certificate_end, Date::WithYear);
+    match host.certificate_end.checked_sub(now) {
+        None => format!("{end}, ended"),
+        Some(left) if left < SOON_SECS => format!("{end}, soon"),
+        Some(_) => end,
     }
 }
 
@@ -222,6 +233,26 @@ mod tests {
             "web2  10 min ago, silent  2016-09-02 00:56  cpu mem",
         ];
         assert_eq!(hosts(&all, 1_465_001_817), expected);
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_renews_is_marked() {
+        const END: u64 = 1_472_777_814;
+        let host = Host {
+            name: "web1".into(),
+            last_epoch: END,
+            labels: Vec::new(),
+            certificate_end: END,
+            silent: false,
+        };
+        for (now, expected) in [
+            (END - 36 * 3600, "2016-09-02 00:56"),
+            (END - 36 * 3600 + 1, "2016-09-02 00:56, soon"),
+            (END, "2016-09-02 00:56, soon"),
+            (END + 1, "2016-09-02 00:56, ended"),
+        ] {
+            assert_eq!(certificate_end(&host, now), expected, "{now}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod courier;
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ impl Agent {
         let mut clients = Vec::new();
         for url in config.publish {
             let (base, lists) = (url.base().clone(), config.server_lists.clone());
-            let client = Client::judging(base, &config.credentials, lists, now.as_secs())?;
+            let client = Client::lasting(base, &config.credentials, lists, now.as_secs())?;
             check_identity(&client, &config.credentials.cert, &config.host)?;
             clients.push((url, client));
         }
@@ -110,11 +111,13 @@ impl Agent {
         let shared = Arc::new(Shared {
             urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
             dispatch: Mutex::new(self.dispatch),
+            certificate_end: AtomicU64::new(0),
             news: watch::Sender::new(()),
             stop: watch::Sender::new(false),
         });
         let mut couriers = JoinSet::new();
         for (destination, (url, client)) in self.clients.into_iter().enumerate() {
+            shared.note_certificate(&client);
             let courier = Courier {
                 destination,
                 url,
@@ -223,6 +226,8 @@ struct Shared {
     /// By destination, as the spool counts them.
     urls: Vec<PublishUrl>,
     dispatch: Mutex<Dispatch<AnyKeep>>,
+    /// The last second of the certificate that was taken up last: epoch seconds.
+    certificate_end: AtomicU64,
     news: watch::Sender<()>,
     stop: watch::Sender<bool>,
 }
@@ -231,6 +236,18 @@ impl Shared {
     fn dispatch(&self) -> MutexGuard<'_, Dispatch<AnyKeep>> {
         // A panic leaves it whole: a record is appended or not, a number settled or not.
         self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_certificate(&self, client: &Client) {
+        self.certificate_end
+            .store(client.certificate_end(), Ordering::Relaxed);
+    }
+
+    /// Until the certificate ends; negative once it has.
+    fn certificate_days(&self, now: u64) -> f64 {
+        const DAY_SECS: f64 = 86_400.0;
+        let end = self.certificate_end.load(Ordering::Relaxed);
+        (end as f64 - now as f64) / DAY_SECS
     }
 
     fn say_events(&self) {
@@ -249,7 +266,8 @@ impl Shared {
         }
     }
 
-    fn say_status(&self) {
+    fn say_status(&self, now: u64) {
+        let certificate_days = (self.certificate_days(now) * 100.0).round() / 100.0;
         let dispatch = self.dispatch();
         let skew = dispatch.clock_ahead_secs();
         let given_up = dispatch.spool().given_up();
@@ -259,6 +277,7 @@ impl Shared {
                 pending = dispatch.spool().pending(destination),
                 given_up,
                 clock_ahead_secs = skew,
+                certificate_days,
                 "watching, and publishing to {url}"
             );
         }
@@ -320,6 +339,7 @@ impl Watch {
                 clock_ahead_secs: dispatch.clock_ahead_secs(),
                 pending: dispatch.pending_max(),
                 given_up: dispatch.spool().given_up(),
+                certificate_days: self.shared.certificate_days(epoch),
             }
         };
         let values = self.sampler.sample(own);
@@ -335,7 +355,7 @@ impl Watch {
         let last = *self.status_at.get_or_insert(epoch);
         if epoch.abs_diff(last) >= STATUS_SECS {
             self.status_at = Some(epoch);
-            self.shared.say_status();
+            self.shared.say_status(epoch);
         }
     }
 }

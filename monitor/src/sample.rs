@@ -7,6 +7,7 @@
 //! | `clock-skew` | seconds that this machine's clock is ahead of its receivers'; negative behind them |
 //! | `spool-records` | records that wait for the receiver that is furthest behind |
 //! | `spool-dropped` | records given up since the monitor was started |
+//! | `certificate-days` | days until its certificate ends; negative once it has |
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub enum Metric {
     SpoolRecords,
     /// Records given up since the start.
     SpoolDropped,
+    /// Days until the certificate ends.
+    CertificateDays,
 }
 
 /// What the monitor knows about itself.
@@ -42,6 +45,8 @@ pub struct Own {
     pub pending: u64,
     /// For [`Metric::SpoolDropped`].
     pub given_up: u64,
+    /// For [`Metric::CertificateDays`].
+    pub certificate_days: f64,
 }
 
 impl Metric {
@@ -53,6 +58,7 @@ impl Metric {
             Self::ClockSkew => "clock-skew",
             Self::SpoolRecords => "spool-records",
             Self::SpoolDropped => "spool-dropped",
+            Self::CertificateDays => "certificate-days",
         }
     }
 }
@@ -101,6 +107,7 @@ impl Sampler {
                 Metric::ClockSkew => own.clock_ahead_secs,
                 Metric::SpoolRecords => Some(own.pending as f64),
                 Metric::SpoolDropped => Some(own.given_up as f64),
+                Metric::CertificateDays => Some(own.certificate_days),
             };
             let value = value.filter(|value| value.is_finite())?;
             Some((label.clone(), Value::new(two_decimals(value))?))
@@ -115,7 +122,10 @@ impl Sampler {
                 Metric::Mem => self
                     .system
                     .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram()),
-                Metric::ClockSkew | Metric::SpoolRecords | Metric::SpoolDropped => (),
+                Metric::ClockSkew
+                | Metric::SpoolRecords
+                | Metric::SpoolDropped
+                | Metric::CertificateDays => (),
             }
         }
     }
@@ -156,6 +166,30 @@ mod tests {
     fn two_decimals_and_no_more() {
         for (value, expected) in [(4.983, 4.98), (4.987, 4.99), (0.0, 0.0), (99.999, 100.0)] {
             assert_eq!(two_decimals(value), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_monitor_knows_about_itself() {
+        let own = Own {
+            clock_ahead_secs: Some(-1.5),
+            pending: 3,
+            given_up: 2,
+            certificate_days: -0.251,
+        };
+        let cases = [
+            (Metric::ClockSkew, "clock-skew", -1.5),
+            (Metric::SpoolRecords, "spool-records", 3.0),
+            (Metric::SpoolDropped, "spool-dropped", 2.0),
+            (Metric::CertificateDays, "certificate-days", -0.25),
+        ];
+        for (metric, label, expected) in cases {
+            let set = Sampler::new(&[metric]).unwrap().sample(own);
+            let got: Vec<_> = set
+                .iter()
+                .map(|(label, value)| (label.as_str(), value.get()))
+                .collect();
+            assert_eq!(got, [(label, expected)]);
         }
     }
 

@@ -292,6 +292,11 @@ async fn health(State(app): Shared) -> Response {
         .crls()
         .iter()
         .filter(|crl| crl.is_required && crl.is_due(now));
+    let own = trust.own();
+    let own = own.is_late(now).then(|| match now > own.not_after {
+        true => "our own certificate has ended".to_owned(),
+        false => "our own certificate ends soon, and was not renewed".to_owned(),
+    });
     let warnings = old
         .map(|crl| match now > crl.next_update {
             true => format!("the revocation list of {} has expired", crl.issuer),
@@ -300,6 +305,7 @@ async fn health(State(app): Shared) -> Response {
                 crl.issuer
             ),
         })
+        .chain(own)
         .collect();
     json(&Health {
         status: "ok",

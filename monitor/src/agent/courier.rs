@@ -137,6 +137,7 @@ impl Courier {
             Ok(true) => {
                 self.reload_complaint.clear();
                 info!("took up new certificate files for {}", self.url);
+                self.shared.note_certificate(&self.client);
                 true
             }
             Err(error) => {

@@ -128,19 +128,32 @@ impl fmt::Debug for Client {
 impl Client {
     /// Reads and checks the credentials; nothing is sent yet.
     pub fn new(url: BaseUrl, credentials: &Credentials, now: u64) -> Result<Self, Error> {
-        Self::judging(url, credentials, ServerLists::default(), now)
+        Self::with(url, credentials, ServerLists::default(), |lists| {
+            credentials.load(lists, now)
+        })
     }
 
-    /// The same, by one who does not speak to a server that is on one of these lists. When they change,
-    /// [`reload`](Self::reload) takes them up.
-    pub fn judging(
+    /// For a program that outlives its certificates. It does not speak to a server that is on one of these lists, and begins
+    /// with a certificate that has ended too, which no server takes: [`reload`](Self::reload) takes up new lists and files.
+    pub fn lasting(
         url: BaseUrl,
         credentials: &Credentials,
         lists: ServerLists,
         now: u64,
     ) -> Result<Self, Error> {
+        Self::with(url, credentials, lists, |lists| {
+            credentials.load_ended_too(lists, now)
+        })
+    }
+
+    fn with(
+        url: BaseUrl,
+        credentials: &Credentials,
+        lists: ServerLists,
+        load: impl FnOnce(&ServerLists) -> Result<Loaded, CredentialsError>,
+    ) -> Result<Self, Error> {
         let (fingerprint, lists_version) = (credentials.fingerprint(), lists.version());
-        let loaded = credentials.load(&lists, now)?;
+        let loaded = load(&lists)?;
         Ok(Self {
             lists,
             lists_version,

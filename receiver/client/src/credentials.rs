@@ -148,6 +148,16 @@ impl Credentials {
         self.load_for(Servers::All, lists, now)
     }
 
+    /// The same, though the certificate may have ended: no server takes it then.
+    pub(crate) fn load_ended_too(
+        &self,
+        lists: &ServerLists,
+        now: u64,
+    ) -> Result<Loaded, CredentialsError> {
+        let end = self.term().map_or(now, |term| term.not_after);
+        self.load(lists, now.min(end))
+    }
+
     /// The same, to speak to a `liz-ca` and to nobody else: what a receiver's key may be stolen for, it is not this.
     pub(crate) fn load_for_ca(&self, now: u64) -> Result<Loaded, CredentialsError> {
         self.load_for(Servers::CaAlone, &ServerLists::default(), now)
@@ -157,6 +167,12 @@ impl Credentials {
     pub(crate) fn term(&self) -> Result<Term, CredentialsError> {
         let chain = read_certificates("certificate", &self.cert)?;
         self.read_leaf(&chain[0]).map(|(_, term)| term)
+    }
+
+    /// Who the certificate speaks for, whatever the time.
+    pub(crate) fn identity(&self) -> Result<SpiffeId, CredentialsError> {
+        let chain = read_certificates("certificate", &self.cert)?;
+        self.read_leaf(&chain[0]).map(|(identity, _)| identity)
     }
 
     fn load_for(

@@ -26,6 +26,15 @@ pub struct Identity {
     pub not_after: u64,
 }
 
+impl Identity {
+    /// Whether it should have been renewed by now: past five sixths of its life, where renewal is due at two thirds and a
+    /// twelfth.
+    pub fn is_late(&self, now: u64) -> bool {
+        let life = self.not_after.saturating_sub(self.not_before);
+        now > self.not_before + life / 6 * 5
+    }
+}
+
 /// Why a certificate speaks for nobody here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
@@ -230,6 +239,16 @@ mod tests {
         ];
         for (story, der) in cases {
             assert!(Identity::from_der(&der).is_err(), "{story}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_late_past_five_sixths_of_its_life() {
+        let der = certificate(vec![uri(WEB1)], |_| ());
+        let mut identity = Identity::from_der(&der).unwrap();
+        (identity.not_before, identity.not_after) = (1000, 1600);
+        for (now, expected) in [(0, false), (1500, false), (1501, true), (1601, true)] {
+            assert_eq!(identity.is_late(now), expected, "{now}");
         }
     }
 

@@ -3,18 +3,19 @@
 use std::process::Command;
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, RotateOptions, Rotated, Stage};
+use lizmon_ca::authority::{Authority, Request, RotateOptions, Rotated, Stage};
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
-use super::{Office, join, root_fingerprint, token};
+use super::{Office, join, joined, root_fingerprint, token};
+use crate::ca_life::until;
 use crate::crash::{receiver_command, started};
-use crate::harness::World;
 use crate::harness::process::{Running, program, run};
 use crate::harness::world::Holder;
+use crate::harness::{World, answer};
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// A certificate that is past two thirds of its life when the world begins, and so is due: it was issued three hours ago,
@@ -113,6 +114,24 @@ async fn a_coming_end_is_complained_of() {
         running.wait_within(AT_ONCE)
     });
     done.await.unwrap().success();
+}
+
+/// And a receiver's, of which its health tells too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receivers_health_tells_of_its_own_end() {
+    let world = World::start().await;
+    let health = async || {
+        let client = world.client(None, &["http/1.1"]);
+        answer(client.get(world.url("/healthz"))).await.text()
+    };
+    assert!(!health().await.contains("our own"));
+    world.holder_for(Role::Receiver, "main", DUE_SECS);
+    until("a warning", async || {
+        health()
+            .await
+            .contains("our own certificate ends soon, and was not renewed")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,4 +243,57 @@ async fn until_done(command: impl Fn() -> Command, story: &str) {
 
 fn count(pem: &[u8]) -> usize {
     CertificateDer::pem_slice_iter(pem).count()
+}
+
+/// The CA was away for longer than a certificate lives, and the machine was started anew meanwhile. The monitor samples all
+/// the same and says what helps; what waited is delivered when somebody has joined it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_from_an_ended_certificate() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let folder = world.folder().join("web1");
+    let fingerprint = root_fingerprint(&world);
+    let mut first = join(
+        &office.base(),
+        &token(&world, "web1"),
+        &fingerprint,
+        &folder,
+    );
+    tokio::task::spawn_blocking(move || run(&mut first).success())
+        .await
+        .unwrap();
+    // In its place the one it would have by then: ended two hours ago.
+    let mut request = Request::new(Role::Node, "web1".parse().unwrap());
+    request.lifetime = Duration::from_secs(3600);
+    let ended = world
+        .ca
+        .issue(request, world.clock.now() - 3 * 3600)
+        .unwrap();
+    let node = joined(&world, &folder, "web1");
+    std::fs::copy(&ended.certificate_path, &node.cert).unwrap();
+    std::fs::copy(ended.key_path.unwrap(), &node.key).unwrap();
+
+    let mut command = monitor(&world, &node, &office.base());
+    let mut anew = join(
+        &office.base(),
+        &token(&world, "web1"),
+        &fingerprint,
+        &folder,
+    );
+    let done = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut command);
+        let said = running.wait_for("has ended and was not renewed");
+        assert!(
+            said.contains("ERROR") && said.contains("lizctl join-token"),
+            "{said}"
+        );
+        running.wait_for("it has expired");
+        run(&mut anew).success();
+        running.wait_for("took up new certificate files");
+        let said = running.wait_for("Publish was successful to");
+        assert!(said.contains("that waited are delivered"), "{said}");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    done.await.unwrap().success();
 }

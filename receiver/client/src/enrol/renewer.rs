@@ -109,8 +109,9 @@ impl Renewer {
             Action::Ended => {
                 if !watched.said_ended {
                     error!(
-                        "the certificate `{}` has ended and was not renewed: {WAY_BACK}",
-                        self.credentials.cert.display()
+                        "the certificate `{}` has ended and was not renewed: {}",
+                        self.credentials.cert.display(),
+                        self.way_back()
                     );
                     watched.said_ended = true;
                 }
@@ -139,9 +140,30 @@ impl Renewer {
             Err(error) => {
                 let wait = error.retry_after();
                 watched.schedule.failed(after, wait, (self.chance)());
-                say_failed(&error, watched, after);
+                self.say_failed(&error, watched, after);
             }
         }
+    }
+
+    fn say_failed(&self, error: &EnrolError, watched: &Watched, now: u64) {
+        let left = Span(watched.term.not_after.saturating_sub(now));
+        let error = crate::error::in_one_line(error);
+        if error_needs_a_person(watched) {
+            let way_back = self.way_back();
+            warn!(
+                "the certificate could not be renewed, and ends in {left}: {error}; if it does end, {way_back}"
+            );
+        } else {
+            warn!("the certificate could not be renewed yet, and is good for {left}: {error}");
+        }
+    }
+
+    fn way_back(&self) -> &'static str {
+        let is_server = self
+            .credentials
+            .identity()
+            .is_ok_and(|id| id.role.is_server());
+        WAY_BACK[usize::from(is_server)]
     }
 
     fn complain_of_end(&self, watched: &mut Watched, now: u64) {
@@ -156,9 +178,11 @@ impl Renewer {
     }
 }
 
-/// What helps when nothing else does.
-const WAY_BACK: &str = "join anew with a token from `lizctl join-token NAME` on the CA: \
-                        lizctl join URL --token T --ca-fingerprint HEX";
+/// What helps when nothing else does: for who can join by a token, and for servers, for whose names somebody has to vouch.
+const WAY_BACK: [&str; 2] = [
+    "join anew with a token from `lizctl join-token NAME` on the CA: lizctl join URL --token T --ca-fingerprint HEX",
+    "issue a new one on the CA: lizctl issue-receiver NAME --san DNS-OR-IP",
+];
 
 fn say_renewed(obtained: &Obtained, now: u64) {
     let left = Span(obtained.not_after.saturating_sub(now));
@@ -167,18 +191,6 @@ fn say_renewed(obtained: &Obtained, now: u64) {
     if obtained.roots_changed {
         let path = obtained.credentials.ca.display();
         info!("the roots in `{path}` were brought to what the CA trusts now");
-    }
-}
-
-fn say_failed(error: &EnrolError, watched: &Watched, now: u64) {
-    let left = Span(watched.term.not_after.saturating_sub(now));
-    let error = crate::error::in_one_line(error);
-    if error_needs_a_person(watched) {
-        warn!(
-            "the certificate could not be renewed, and ends in {left}: {error}; if it does end, {WAY_BACK}"
-        );
-    } else {
-        warn!("the certificate could not be renewed yet, and is good for {left}: {error}");
     }
 }
 
