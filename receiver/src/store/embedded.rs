@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::Bucket;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 use super::{
     HostState, KeptBucket, KeptProducer, Position, SHARDS, ShardChanges, State, Store, StoreError,
@@ -80,20 +80,46 @@ impl EmbeddedStore {
                 source,
             }
         })?;
-        let mut connection = Connection::open(&file)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // Before the first page is written; in a database that is there already it changes nothing by itself.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        write_ahead(&connection, &file)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        migrate(&mut connection)?;
-        remake_if_it_cannot_shrink(&connection, &file)?;
+        let connection = connect(&file).map_err(|error| match error {
+            StoreError::Database(source) => StoreError::Open {
+                cure: cure(&source),
+                file,
+                source,
+            },
+            known => known,
+        })?;
         Ok(Self {
             connection,
             _lock: lock,
         })
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(file)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Before the first page is written; in a database that is there already it changes nothing by itself.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    write_ahead(&connection, file)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    migrate(&mut connection)?;
+    remake_if_it_cannot_shrink(&connection, file)?;
+    Ok(connection)
+}
+
+/// What to do about a database that cannot be opened.
+fn cure(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "make room on its disk, then start again",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "it is damaged: put a backup in its place, or move it away with its -wal and -shm to begin anew"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program has locked it: end that one"
+        }
+        _ => "see that its disk works and that its folder can be written to",
     }
 }
 
@@ -455,138 +481,4 @@ fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keeps_the_contract() {
-        let folder = tempfile::tempdir().unwrap();
-        super::super::contract::check(&mut || EmbeddedStore::open(folder.path()).unwrap());
-    }
-
-    #[test]
-    fn one_process_has_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = EmbeddedStore::open(folder.path()).unwrap();
-        assert!(matches!(
-            EmbeddedStore::open(folder.path()),
-            Err(StoreError::Locked { .. })
-        ));
-    }
-
-    #[test]
-    fn a_store_of_another_version_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path()).unwrap();
-        store
-            .connection
-            .execute("UPDATE meta SET value = 99 WHERE key = 'version'", [])
-            .unwrap();
-        drop(store);
-        assert!(matches!(
-            EmbeddedStore::open(folder.path()),
-            Err(StoreError::Version { found: 99, .. })
-        ));
-    }
-
-    /// A database in memory is one that SQLite does not write ahead.
-    #[test]
-    fn a_database_that_is_not_written_ahead_is_refused() {
-        let connection = Connection::open_in_memory().unwrap();
-        let error = write_ahead(&connection, Path::new("data/lizmon.db")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "data/lizmon.db: SQLite cannot write ahead here, its journal mode stays `memory`: put --data on a local file system"
-        );
-    }
-
-    /// How large the database is, without what is written ahead of it.
-    fn bytes(folder: &Path) -> u64 {
-        std::fs::metadata(folder.join(FILE)).unwrap().len()
-    }
-
-    /// Fills a store with 64 MiB of journal that is not needed any more; what it takes up when that is said.
-    fn fill_and_empty(store: &mut EmbeddedStore, folder: &Path) -> u64 {
-        let group = vec![7; 1 << 20];
-        for _ in 0..64 {
-            store.append(&group).unwrap();
-        }
-        let done = ShardChanges {
-            drop_through: 64,
-            ..ShardChanges::default()
-        };
-        store.commit(&done).unwrap();
-        bytes(folder)
-    }
-
-    #[test]
-    fn what_is_not_needed_is_given_back_a_little_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = EmbeddedStore::open(folder.path()).unwrap();
-        let full = fill_and_empty(&mut store, folder.path());
-        assert!(full > 64 << 20, "{full}");
-        let pages = |store: &EmbeddedStore| pragma(&store.connection, "page_count").unwrap();
-        let mut steps = 0;
-        loop {
-            let before = pages(&store);
-            store.tidy().unwrap();
-            let given_back = before - pages(&store);
-            // One more may be a page that says where the others are.
-            assert!(
-                (0..=TIDIED_PAGES_MAX + 1).contains(&given_back),
-                "{given_back}"
-            );
-            if given_back == 0 {
-                break;
-            }
-            steps += 1;
-        }
-        assert!(steps > 30, "{steps}");
-        let left = bytes(folder.path());
-        let kept = FREE_PAGES_KEPT as u64 * 4096 + (1 << 20);
-        assert!(left < kept, "{left} of {full} bytes");
-        assert_eq!(store.append(b"next").unwrap(), 65);
-    }
-
-    #[test]
-    fn a_database_that_could_not_shrink_is_made_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(FILE);
-        let old = Connection::open(&file).unwrap();
-        old.pragma_update(None, "journal_mode", "WAL").unwrap();
-        migrate(&mut Connection::open(&file).unwrap()).unwrap();
-        old.execute("INSERT INTO journal(groups) VALUES (x'00')", [])
-            .unwrap();
-        assert_eq!(pragma(&old, "auto_vacuum").unwrap(), 0);
-        drop(old);
-        let mut store = EmbeddedStore::open(folder.path()).unwrap();
-        assert_eq!(pragma(&store.connection, "auto_vacuum").unwrap(), 2);
-        let mut positions = Vec::new();
-        let each = &mut |position, _: &[u8]| positions.push(position);
-        store.read_after(0, each).unwrap();
-        assert_eq!(positions, [1]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn the_files_are_the_owners_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("data");
-        let mut store = EmbeddedStore::open(&folder).unwrap();
-        store.append(b"group").unwrap();
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let entry = entry.unwrap();
-            assert_eq!(
-                entry.metadata().unwrap().permissions().mode() & 0o077,
-                0,
-                "{:?}",
-                entry.path()
-            );
-        }
-        assert_eq!(
-            std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
-    }
-}
+mod tests;

@@ -27,6 +27,16 @@ pub enum StoreError {
     /// The database refused: a full disk, a failed read or write.
     #[error("the database cannot be used")]
     Database(#[from] rusqlite::Error),
+    /// The database cannot be opened.
+    #[error("cannot open {file}: {cure}", file = file.display())]
+    Open {
+        /// Which database.
+        file: std::path::PathBuf,
+        /// What to do about it.
+        cure: &'static str,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// The folder or its lock cannot be used.
     #[error("{file}: {what}", file = file.display())]
     Folder {
