@@ -286,6 +286,11 @@ impl Chaos {
     /// takes again: the same process.
     fn fill_receiver(&mut self) {
         let counts = self.load.as_ref().unwrap().counts.clone();
+        // A receiver that starts on a full disk ends and says so: it is to be in the middle of its life.
+        let read = Counts::of(&counts.read);
+        self.wait_for("reads before its disk is filled", || {
+            Counts::of(&counts.read) > read
+        });
         let before = self.receiver.id();
         let refused = Counts::of(&counts.store_unavailable);
         self.data.fill();
