@@ -132,7 +132,6 @@ fn identity_of(id: &str) -> Identity {
     Identity {
         spiffe_id: id.parse().expect("it is one"),
         serial: Box::new([1]),
-        issuer: Box::new([]),
         thumbprint: [0; 32],
         not_before: 0,
         not_after: u64::MAX,

@@ -149,7 +149,6 @@ mod tests {
         Identity {
             spiffe_id: id.parse().unwrap(),
             serial: Box::new([1]),
-            issuer: Box::new([]),
             thumbprint: [thumbprint; 32],
             not_before: 0,
             not_after: 9,

@@ -53,12 +53,13 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 9] = [
+    let expected: [(&str, &[&str]); 10] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
-        ("lizmon-client", &["lizmon-protocol"]),
-        ("lizmon-mtls", &["lizmon-protocol"]),
+        ("lizmon-identity", &["lizmon-protocol"]),
+        ("lizmon-client", &["lizmon-identity", "lizmon-protocol"]),
+        ("lizmon-mtls", &["lizmon-identity", "lizmon-protocol"]),
         (
             "lizmon-ca",
             &["lizmon-daemon", "lizmon-mtls", "lizmon-protocol"],

@@ -42,7 +42,6 @@ impl Node {
                 .parse()
                 .unwrap(),
             serial: Box::new([1]),
-            issuer: Box::new([]),
             thumbprint: [7; 32],
             not_before: 0,
             not_after: u64::MAX / 2,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use lizmon_identity::Leaf;
 use lizmon_protocol::name::SpiffeId;
 use rustls::client::ResolvesClientCert;
 use rustls::client::WantsClientCert;
@@ -14,7 +15,6 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::enrol::lists::ServerLists;
 use crate::enrol::pair::Pair;
@@ -252,16 +252,12 @@ impl Credentials {
             path: self.cert.clone(),
             source,
         };
-        let (_, leaf) =
-            X509Certificate::from_der(leaf).map_err(|_| in_identity(IdentityError::NotX509))?;
-        let identity = crate::verify::read_identity(&leaf).map_err(in_identity)?;
-        // X.509 can name seconds before 1970; for us those are long ago all the same.
-        let seconds = |time: x509_parser::time::ASN1Time| time.timestamp().try_into().unwrap_or(0);
+        let leaf = Leaf::read(leaf).map_err(|error| in_identity(error.into()))?;
         let term = Term {
-            not_before: seconds(leaf.validity().not_before),
-            not_after: seconds(leaf.validity().not_after),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
         };
-        Ok((identity, term))
+        Ok((leaf.spiffe_id, term))
     }
 
     fn configure(

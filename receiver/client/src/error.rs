@@ -366,7 +366,9 @@ mod tests {
                 Error::ServerNotTrusted {
                     url: url(),
                     error: CertificateError::Other(rustls::OtherError(std::sync::Arc::new(
-                        crate::credentials::IdentityError::UriCount(2),
+                        crate::credentials::IdentityError::from(
+                            lizmon_identity::IdentityError::UriCount(2),
+                        ),
                     ))),
                 },
                 "its certificate: it bears 2 URI names",

@@ -2,52 +2,27 @@
 
 use std::sync::Arc;
 
-use lizmon_protocol::name::{NameError, Role, SpiffeId};
+use lizmon_identity::Leaf;
+use lizmon_protocol::name::{Role, SpiffeId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::VerifierBuilderError;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why the identity in a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// It cannot be read at all.
-    #[error("it is not an X.509 certificate")]
-    NotX509,
-    /// It bears no URI, or several.
-    #[error("it bears {0} URI names where lizmon's bear exactly one")]
-    UriCount(usize),
-    /// Its URI is no identity of ours.
+    /// It speaks for nobody.
     #[error(transparent)]
-    Uri(#[from] NameError),
+    Nobody(#[from] lizmon_identity::IdentityError),
     /// It was made for the other side of a connection.
     #[error("it is {0}'s: a server's role is receiver or ca")]
     NotServer(Box<SpiffeId>),
     /// It was made for another kind of server.
     #[error("it is {0}'s: only the role ca enrols and renews")]
     NotCa(Box<SpiffeId>),
-}
-
-/// The one identity in a certificate: its only URI SAN.
-pub(crate) fn read_identity(certificate: &X509Certificate<'_>) -> Result<SpiffeId, IdentityError> {
-    let names = certificate
-        .subject_alternative_name()
-        .map_err(|_| IdentityError::NotX509)?;
-    let uris: Vec<&str> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        })
-        .collect();
-    match uris[..] {
-        [uri] => Ok(uri.parse()?),
-        _ => Err(IdentityError::UriCount(uris.len())),
-    }
 }
 
 /// rustls's own verification (chain, time, host name, serverAuth), and the role on top of it: a node's key that was
@@ -169,9 +144,7 @@ impl ServerCertVerifier for AnyServer {
 }
 
 fn check_role(end_entity: &[u8], servers: Servers) -> Result<(), IdentityError> {
-    let (_, certificate) =
-        X509Certificate::from_der(end_entity).map_err(|_| IdentityError::NotX509)?;
-    let id = read_identity(&certificate)?;
+    let id = Leaf::read(end_entity)?.spiffe_id;
     if !id.role.is_server() {
         Err(IdentityError::NotServer(Box::new(id)))
     } else if servers == Servers::CaAlone && id.role != Role::Ca {

@@ -1,13 +1,14 @@
-//! Who a certificate speaks for. Pure: DER in, identity out.
-//!
-//! The identity is the one URI name, role and name together; never the common name, never any other field.
+//! What later stages need to know of a certificate. Pure: DER in, identity out.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use lizmon_protocol::name::{NameError, SpiffeId};
+use lizmon_identity::Leaf;
+use lizmon_protocol::name::SpiffeId;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+pub use lizmon_identity::IdentityError;
 
 /// Everything later stages need to know of a peer's certificate.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,8 +17,6 @@ pub struct Identity {
     pub spiffe_id: SpiffeId,
     /// Its serial number, as the DER writes it.
     pub serial: Box<[u8]>,
-    /// The DER of its issuer's name.
-    pub issuer: Box<[u8]>,
     /// SHA-256 of its DER: RFC 8705 section 3.1.
     pub thumbprint: [u8; 32],
     /// First second it is good: epoch seconds.
@@ -35,61 +34,16 @@ impl Identity {
     }
 }
 
-/// Why a certificate speaks for nobody here.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityError {
-    /// Not DER of a certificate.
-    #[error("not the DER of one certificate")]
-    NotACertificate,
-    /// No subject alternative name, or two of them, or one that cannot be read.
-    #[error("the certificate has no subject alternative name that can be read")]
-    NoAlternativeName,
-    /// None or several URI names.
-    #[error("the certificate has {0} URI names, an identity is exactly one")]
-    UriCount(usize),
-    /// A URI name that is no identity.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A validity before 1970.
-    #[error("the certificate's validity is before 1970")]
-    Validity,
-}
-
 impl Identity {
     /// Reads the identity of one certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| IdentityError::NotACertificate)?;
-        if !rest.is_empty() {
-            return Err(IdentityError::NotACertificate);
-        }
-        let names = certificate
-            .subject_alternative_name()
-            .ok()
-            .flatten()
-            .ok_or(IdentityError::NoAlternativeName)?;
-        let mut uris = names
-            .value
-            .general_names
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
-                _ => None,
-            });
-        let (Some(uri), None) = (uris.next(), uris.next()) else {
-            let is_uri = |name: &&GeneralName<'_>| matches!(name, GeneralName::URI(_));
-            return Err(IdentityError::UriCount(
-                names.value.general_names.iter().filter(is_uri).count(),
-            ));
-        };
-        let epoch = |secs: i64| u64::try_from(secs).map_err(|_| IdentityError::Validity);
+        let leaf = Leaf::read(der)?;
         Ok(Self {
-            spiffe_id: uri.parse()?,
-            serial: certificate.raw_serial().into(),
-            issuer: certificate.issuer().as_raw().into(),
+            spiffe_id: leaf.spiffe_id,
+            serial: leaf.certificate.raw_serial().into(),
             thumbprint: thumbprint(der),
-            not_before: epoch(certificate.validity().not_before.timestamp())?,
-            not_after: epoch(certificate.validity().not_after.timestamp())?,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
         })
     }
 
@@ -145,7 +99,7 @@ pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair, SanType};
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
     fn certificate(names: Vec<SanType>, edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         let mut params = CertificateParams::default();
@@ -173,73 +127,6 @@ mod tests {
         let identity = Identity::from_der(&der).unwrap();
         assert_eq!(identity.spiffe_id.to_string(), WEB1);
         assert_eq!(identity.thumbprint, thumbprint(&der));
-    }
-
-    #[test]
-    fn hostile_certificates_speak_for_nobody() {
-        let two_extensions = |params: &mut CertificateParams| {
-            let content = vec![0x30, 0x06, 0x86, 0x04, b'h', b't', b't', b'p'];
-            params
-                .custom_extensions
-                .push(CustomExtension::from_oid_content(&[2, 5, 29, 17], content));
-        };
-        let nothing = |_: &mut CertificateParams| ();
-        let cases: Vec<(&str, Vec<u8>)> = vec![
-            ("no name", certificate(vec![], nothing)),
-            (
-                "no uri",
-                certificate(vec![SanType::DnsName("web1".try_into().unwrap())], nothing),
-            ),
-            (
-                "two uris",
-                certificate(
-                    vec![uri(WEB1), uri("spiffe://lizmon.internal/node/db1")],
-                    nothing,
-                ),
-            ),
-            (
-                "the same uri twice",
-                certificate(vec![uri(WEB1), uri(WEB1)], nothing),
-            ),
-            (
-                "two extensions",
-                certificate(vec![uri(WEB1)], two_extensions),
-            ),
-            (
-                "foreign scheme",
-                certificate(vec![uri("https://lizmon.internal/node/web1")], nothing),
-            ),
-            (
-                "unknown role",
-                certificate(vec![uri("spiffe://lizmon.internal/root/web1")], nothing),
-            ),
-            (
-                "a nul inside",
-                certificate(
-                    vec![uri("spiffe://lizmon.internal/node/web1\0.evil")],
-                    nothing,
-                ),
-            ),
-            (
-                "a path inside",
-                certificate(
-                    vec![uri("spiffe://lizmon.internal/node/../reader/x")],
-                    nothing,
-                ),
-            ),
-            (
-                "bytes behind",
-                [certificate(vec![uri(WEB1)], nothing), vec![0]].concat(),
-            ),
-            (
-                "half of it",
-                certificate(vec![uri(WEB1)], nothing)[..200].to_vec(),
-            ),
-            ("nothing", Vec::new()),
-        ];
-        for (story, der) in cases {
-            assert!(Identity::from_der(&der).is_err(), "{story}");
-        }
     }
 
     #[test]

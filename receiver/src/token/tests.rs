@@ -10,7 +10,6 @@ fn identity(name: &str) -> Identity {
             .parse()
             .unwrap(),
         serial: Box::new([1]),
-        issuer: Box::new([]),
         thumbprint: [7; 32],
         not_before: NOW - 60,
         not_after: NOW + 3600,

@@ -9,6 +9,7 @@ use cms::cert::CertificateChoices;
 use cms::cert::x509::der::{Decode, Encode};
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
+use lizmon_identity::Leaf;
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -16,7 +17,6 @@ use rustls::server::WebPkiClientVerifier;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::credentials::provider;
-use crate::verify::read_identity;
 
 /// Why an answer is not believed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -95,16 +95,18 @@ impl CaCertificates {
         now: u64,
     ) -> Result<NewChain, AnswerFlaw> {
         let nobody = || AnswerFlaw::Identity("anyone".into());
-        let certificate = parse(&leaf).ok_or_else(nobody)?;
+        let Leaf {
+            spiffe_id: identity,
+            not_after,
+            certificate,
+            ..
+        } = Leaf::read(&leaf).map_err(|_| nobody())?;
         if certificate.public_key().raw != spki {
             return Err(AnswerFlaw::Key);
         }
-        let identity = read_identity(&certificate).map_err(|_| nobody())?;
         if !id(&identity) {
             return Err(AnswerFlaw::Identity(identity.to_string().into()));
         }
-        let not_after = certificate.validity().not_after.timestamp();
-        let not_after = u64::try_from(not_after).unwrap_or(0);
         let above: Vec<_> = self
             .issuing
             .iter()
