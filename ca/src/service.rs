@@ -22,6 +22,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::limits::Limits;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustReader, TrustWriter};
 
@@ -29,7 +30,6 @@ pub use self::office::Own;
 use self::office::{Office, UPKEEP_EVERY};
 pub use self::rates::RateLimits;
 use self::rates::Rates;
-use self::refusal::RefusalLog;
 use self::router::App;
 pub use self::router::{Route, routes};
 use crate::error::Error;
@@ -147,7 +147,7 @@ impl Service {
             office: Arc::new(office),
             trust: reader.clone(),
             rates: Rates::new(&config.rates),
-            refusals: RefusalLog::default(),
+            refusals: BoundedLog::default(),
             body_timeout: config.body_timeout,
             clock,
         };

@@ -1,12 +1,8 @@
 //! Answers that are no certificate: a status, and a line of text that says what to do (RFC 7030 section 4.2.3).
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use governor::clock::MonotonicClock;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use lizmon_mtls::trust::Refusal as CertificateRefusal;
@@ -142,34 +138,6 @@ fn whole_secs(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// Lines of refusals, at a bounded rate: a stranger must not fill the disk.
-pub(super) struct RefusalLog {
-    pace: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
-    unsaid: AtomicU64,
-}
-
-impl Default for RefusalLog {
-    fn default() -> Self {
-        let quota = Quota::per_second(std::num::NonZeroU32::MIN);
-        let burst = std::num::NonZeroU32::new(30).unwrap_or(std::num::NonZeroU32::MIN);
-        Self {
-            pace: RateLimiter::direct_with_clock(quota.allow_burst(burst), MonotonicClock),
-            unsaid: AtomicU64::new(0),
-        }
-    }
-}
-
-impl RefusalLog {
-    /// Runs `say` with the number of refusals that were not said before it, or counts this one.
-    pub(super) fn say(&self, say: impl FnOnce(u64)) {
-        if self.pace.check().is_ok() {
-            say(self.unsaid.swap(0, Ordering::Relaxed));
-        } else {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,19 +179,5 @@ mod tests {
             let got = response.headers()[header].to_str().unwrap();
             assert!(got.starts_with(value), "{refusal:?}: {got}");
         }
-    }
-
-    #[test]
-    fn a_flood_of_refusals_is_counted_instead() {
-        let log = RefusalLog::default();
-        let mut said = Vec::new();
-        for _ in 0..100 {
-            log.say(|unsaid| said.push(unsaid));
-        }
-        assert!((30..40).contains(&said.len()), "{}", said.len());
-        assert_eq!(
-            log.unsaid.load(Ordering::Relaxed) as usize + said.len(),
-            100
-        );
     }
 }

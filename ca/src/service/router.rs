@@ -17,6 +17,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, Request, request};
 use http_body_util::BodyExt;
 use lizmon_mtls::Clock;
+use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::trust::TrustReader;
@@ -30,7 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::blocking;
 use super::office::{MayBeRotation, Office};
 use super::rates::Rates;
-use super::refusal::{Refusal, RefusalLog};
+use super::refusal::Refusal;
 use crate::authority::Authority;
 use crate::disk;
 use crate::enrol::{EnrolError, Enrolled};
@@ -53,7 +54,7 @@ pub(super) struct App {
     pub(super) office: Arc<Office>,
     pub(super) trust: TrustReader,
     pub(super) rates: Rates,
-    pub(super) refusals: RefusalLog,
+    pub(super) refusals: BoundedLog,
     pub(super) body_timeout: Duration,
     pub(super) clock: Clock,
 }

@@ -13,6 +13,7 @@
 //! own handshakes.
 
 pub mod accept;
+pub mod bounded_log;
 pub mod connection;
 mod discard;
 mod handshake;
