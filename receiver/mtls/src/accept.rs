@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum_server::accept::Accept;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service;
 
+use crate::bounded_log::BoundedLog;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::limits::{Addresses, Limits, Paces};
@@ -35,6 +38,76 @@ struct Inner {
     limits: Limits,
     addresses: Arc<Addresses>,
     paces: Paces,
+    turned_away: Arc<TurnedAway>,
+}
+
+/// Why no connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The client's certificate is not taken.
+    Certificate,
+    /// The handshake took too long.
+    Slow,
+    /// The address holds as many connections as one may.
+    TooMany,
+    /// Whatever else ends a handshake: no TLS, no version or suite of ours, a client that does not trust us, or leaves.
+    Handshake,
+}
+
+impl Cause {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [Self; 4] = [
+        Self::Certificate,
+        Self::Slow,
+        Self::TooMany,
+        Self::Handshake,
+    ];
+
+    /// As it is counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Slow => "slow",
+            Self::TooMany => "too_many",
+            Self::Handshake => "handshake",
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match (error.kind(), tls) {
+            (_, Some(rustls::Error::InvalidCertificate(_))) => Self::Certificate,
+            (io::ErrorKind::TimedOut, _) => Self::Slow,
+            (io::ErrorKind::QuotaExceeded, _) => Self::TooMany,
+            _ => Self::Handshake,
+        }
+    }
+}
+
+/// Who did not get in: all counted, some told of.
+#[derive(Debug, Default)]
+pub struct TurnedAway {
+    counts: [AtomicU64; Cause::ALL.len()],
+    log: BoundedLog,
+}
+
+impl TurnedAway {
+    /// How many did not get in so far, for this cause.
+    pub fn count(&self, cause: Cause) -> u64 {
+        self.counts[cause as usize].load(Ordering::Relaxed)
+    }
+
+    fn note(&self, address: IpAddr, error: &io::Error) {
+        let cause = Cause::of(error);
+        self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
+        match cause {
+            // Probes of balancers and scanners: every second, for ever.
+            Cause::Handshake => tracing::debug!(%address, %error, "no connection"),
+            cause => self.log.say(|unsaid| {
+                tracing::warn!(%address, cause = cause.as_str(), %error, unsaid, "turned away");
+            }),
+        }
+    }
 }
 
 impl FrontDoor {
@@ -45,14 +118,21 @@ impl FrontDoor {
             limits,
             addresses: Arc::default(),
             paces: Paces::new(),
+            turned_away: Arc::default(),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
 
+    /// Who did not get in.
+    pub fn turned_away(&self) -> Arc<TurnedAway> {
+        self.inner.turned_away.clone()
+    }
+
     async fn open(
         &self,
+        address: IpAddr,
         stream: TcpStream,
     ) -> io::Result<(
         IdleStream<TlsStream<TcpStream>>,
@@ -62,14 +142,12 @@ impl FrontDoor {
         let Inner {
             limits, addresses, ..
         } = &*self.inner;
-        let address = stream.peer_addr()?.ip();
         let place = addresses
             .take(address, limits.connections_per_address_max)
             .ok_or_else(|| {
-                io::Error::other(format!(
-                    "{address} has {} connections already",
-                    limits.connections_per_address_max
-                ))
+                let max = limits.connections_per_address_max;
+                let why = format!("the address has {max} connections already");
+                io::Error::new(io::ErrorKind::QuotaExceeded, why)
             })?;
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
@@ -79,16 +157,21 @@ impl FrontDoor {
             .map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
             })??;
-        let connection = Arc::new(self.connection_of(&tls, &trust)?);
+        let connection = Arc::new(self.connection_of(address, &tls, &trust)?);
         let activity = Arc::new(Activity::new());
         let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), place);
         Ok((stream, connection, activity))
     }
 
-    fn connection_of(&self, tls: &TlsStream<TcpStream>, trust: &Trust) -> io::Result<Connection> {
+    fn connection_of(
+        &self,
+        address: IpAddr,
+        tls: &TlsStream<TcpStream>,
+        trust: &Trust,
+    ) -> io::Result<Connection> {
         let (_, session) = tls.get_ref();
         let Some(chain) = session.peer_certificates() else {
-            return Ok(Connection::anonymous());
+            return Ok(Connection::anonymous(address));
         };
         let chain: Vec<CertificateDer<'static>> = chain.to_vec();
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
@@ -98,7 +181,9 @@ impl FrontDoor {
         // A resumed session was not verified again: its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };
-        Ok(Connection::authenticated(identity, chain, pace, generation))
+        Ok(Connection::authenticated(
+            address, identity, chain, pace, generation,
+        ))
     }
 }
 
@@ -110,9 +195,10 @@ impl<S: Send + 'static> Accept<TcpStream, S> for FrontDoor {
     fn accept(&self, stream: TcpStream, inner: S) -> Self::Future {
         let door = self.clone();
         Box::pin(async move {
-            let (stream, connection, activity) = door.open(stream).await.inspect_err(|error| {
-                tracing::debug!(%error, "connection refused");
-            })?;
+            let address = stream.peer_addr()?.ip();
+            let opened = door.open(address, stream).await;
+            let (stream, connection, activity) =
+                opened.inspect_err(|error| door.inner.turned_away.note(address, error))?;
             Ok((
                 Box::pin(stream),
                 ConnectionService {

@@ -1,5 +1,6 @@
 //! What is known of one connection, asked again by every request on it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +13,7 @@ use crate::trust::{Refusal, Trust};
 /// One accepted connection. Every request on it carries this in its extensions.
 #[derive(Debug)]
 pub struct Connection {
+    address: IpAddr,
     peer: Option<Peer>,
 }
 
@@ -42,12 +44,16 @@ pub struct TrustedPeer<'a> {
 
 impl Connection {
     /// A connection without a client certificate.
-    pub(crate) fn anonymous() -> Self {
-        Self { peer: None }
+    pub(crate) fn anonymous(address: IpAddr) -> Self {
+        Self {
+            address,
+            peer: None,
+        }
     }
 
     /// A connection whose certificate `generation` has judged to be good; 0 if none has yet.
     pub(crate) fn authenticated(
+        address: IpAddr,
         identity: Identity,
         chain: Vec<CertificateDer<'static>>,
         pace: Arc<Pace>,
@@ -60,6 +66,7 @@ impl Connection {
         let not_after = of_chain.unwrap_or(0).min(identity.not_after);
         let judged = AtomicU64::new(generation * 4 + TRUSTED);
         Self {
+            address,
             peer: Some(Peer {
                 identity,
                 not_after,
@@ -68,6 +75,16 @@ impl Connection {
                 judged,
             }),
         }
+    }
+
+    /// From where it comes; where something stands in between, that one's address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Whose certificate was shown, good at this moment or not.
+    pub fn shown_identity(&self) -> Option<&Identity> {
+        self.peer.as_ref().map(|peer| &peer.identity)
     }
 
     /// The certificates that were shown, the holder's first; none if no certificate was.

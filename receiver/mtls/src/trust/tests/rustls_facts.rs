@@ -6,6 +6,8 @@ use super::*;
 use crate::connection::Connection;
 use crate::limits::{Limits, Paces};
 
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 type Lists = fn(&House) -> String;
 
 /// Without a list rustls checks no revocation: no list is an error.
@@ -134,7 +136,7 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     let connection = |generation| {
         let pace = Paces::new().of([0; 32], &Limits::default());
         let identity = Identity::from_der(&house.node[0]).unwrap();
-        Connection::authenticated(identity, house.node.clone(), pace, generation)
+        Connection::authenticated(HERE, identity, house.node.clone(), pace, generation)
     };
     let ask = |connection: &Connection| {
         let peer = connection.peer(&reader.current(), NOW);
@@ -163,7 +165,7 @@ fn an_open_connection_ends_with_its_certificate() {
     let pace = Paces::new().of([0; 32], &Limits::default());
     let identity = Identity::from_der(&house.node[0]).unwrap();
     let end = identity.not_after;
-    let connection = Connection::authenticated(identity, house.node.clone(), pace, 1);
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
     for (now, expected) in [
         (NOW, Ok(())),
         (end, Ok(())),
