@@ -23,6 +23,9 @@ pub struct ListHosts;
 /// Change what the receiver trusts.
 #[derive(Debug)]
 pub struct Administer;
+/// Read what the receiver says of itself.
+#[derive(Debug)]
+pub struct ReadMetrics;
 
 /// The proof that somebody may do `A`, about [`Permit::host`] if `A` is about one.
 #[derive(Debug)]
@@ -59,6 +62,18 @@ impl Permit<ReadHost> {
     pub fn host(&self) -> Option<&NodeName> {
         self.host.as_ref()
     }
+}
+
+/// May the holder of this certificate read the metrics? No token is asked for: those who scrape have none.
+pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, Rejection> {
+    if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
+        return Err(Rejection::insufficient_scope(Scope::MetricsRead));
+    }
+    Ok(Permit {
+        host: None,
+        certificate_end: holder.not_after,
+        _action: std::marker::PhantomData,
+    })
 }
 
 /// Somebody whose certificate is trusted, whose token is good, and whose token belongs to that certificate.
@@ -267,6 +282,20 @@ mod tests {
         let refused =
             Caller::new(&identity(NODE_A, 1), &claims(NODE_A, 2, "metrics:write")).unwrap_err();
         assert_eq!(refused.code(), Code::CertificateMismatch);
+    }
+
+    #[test]
+    fn metrics_are_for_who_may_read_by_certificate_alone() {
+        for (id, expected) in [
+            (NODE_A, Some(Code::InsufficientScope)),
+            (READER_A, None),
+            (OPERATOR, None),
+            ("spiffe://d/receiver/r", Some(Code::InsufficientScope)),
+            ("spiffe://d/ca/c", Some(Code::InsufficientScope)),
+        ] {
+            let refused = read_metrics(&identity(id, 1)).err();
+            assert_eq!(refused.map(|r| r.code()), expected, "{id}");
+        }
     }
 
     #[test]

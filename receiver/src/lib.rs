@@ -18,6 +18,7 @@
 
 pub mod body;
 pub mod config;
+pub mod metrics;
 pub mod problem;
 pub mod router;
 pub mod token;

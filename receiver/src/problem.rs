@@ -9,6 +9,8 @@ use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
 use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
 
+use crate::metrics::Refused;
+
 /// Seconds after which it is worth to try again, where nothing says better.
 const RETRY_AFTER_SECS: u64 = 1;
 /// The same while an operator has to do something first.
@@ -144,16 +146,18 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.problem.status)
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        tracing::debug!(
-            code = self.0.problem.code.as_str(),
-            detail = self.0.problem.detail,
-            "refused"
-        );
+        let refused = Refused {
+            is_token: false,
+            code: self.0.problem.code.as_str(),
+            detail: self.0.problem.detail.clone(),
+        };
+        tracing::debug!(code = refused.code, detail = refused.detail, "refused");
         let body = serde_json::to_vec(&self.0.problem).unwrap_or_default();
         let mut response = (status, self.0.headers, body).into_response();
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response.extensions_mut().insert(refused);
         response
     }
 }

@@ -24,10 +24,11 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::authorize::Caller;
+use crate::authorize::{self, Caller};
 use crate::body::{BODY_BYTES_MAX, BodyReader};
 use crate::ingest;
 use crate::journal::Journal;
+use crate::metrics::{self, Metrics, Refused};
 use crate::problem::Rejection;
 use crate::query;
 use crate::summarize::Summaries;
@@ -50,6 +51,8 @@ pub struct App {
     pub journal: Journal,
     /// The numbers.
     pub summaries: Arc<Summaries>,
+    /// Counts.
+    pub metrics: Metrics,
     /// How long past its end a revocation list is put up with: seconds.
     pub crl_grace: u64,
     /// The time.
@@ -111,6 +114,7 @@ pub fn routes() -> Vec<Route> {
         Route::to_get(format!("{}/{{host}}", route::DELIVERY), get(delivery)),
         Route::to_get(route::HEALTHZ, get(health)),
         Route::to_get(route::READYZ, get(ready)),
+        Route::to_get(route::METRICS, get(read_metrics)),
         Route::to_send(route::TOKEN, "POST", post(oauth::token)),
         Route::to_send(
             format!("{}/{{*rest}}", route::PERF),
@@ -140,6 +144,7 @@ pub fn router(app: Arc<App>) -> Router {
             tracing::error!("a request panicked; the others go on");
             Rejection::from(Code::InternalError).into_response()
         }))
+        .layer(from_fn_with_state(app.clone(), note_refusals))
         .with_state(app)
 }
 
@@ -151,6 +156,21 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
             Rejection::method_not_allowed(allow)
         },
     )
+}
+
+/// Counts what is refused, and says who is.
+async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -> Response {
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let response = next.run(request).await;
+    if let Some(refused) = response.extensions().get::<Refused>() {
+        let is_denial = matches!(response.status().as_u16(), 401 | 403 | 429);
+        let address = connection.as_ref().map(|connection| connection.address());
+        let who = connection
+            .as_ref()
+            .and_then(|connection| connection.shown_identity());
+        app.metrics.refused(refused, is_denial, address, who);
+    }
+    response
 }
 
 async fn discard_body(State(app): Shared, mut request: Request<Body>, next: Next) -> Response {
@@ -317,6 +337,22 @@ async fn health(State(app): Shared) -> Response {
 async fn ready(State(app): Shared) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
     Ok(health(State(app)).await)
+}
+
+/// For whoever scrapes: a reader's certificate, and no token.
+async fn read_metrics(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    check_crls(&app, now)?;
+    let peer = peer_of(&app, connection_of(&head)?, now)?.ok_or_else(|| {
+        Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
+    })?;
+    let permit = authorize::read_metrics(peer.identity)?;
+    let text = app.metrics.text(&permit).map_err(|_| Code::InternalError)?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, text).into_response())
 }
 
 /// Past its end and the grace after it, a revocation list says nothing any more: nobody is let in.

@@ -16,6 +16,7 @@ use crate::body::BodyReader;
 use crate::config::{Config, ListsFrom};
 use crate::fetch;
 use crate::journal::{Journal, JournalError, JournalThread};
+use crate::metrics::Metrics;
 use crate::router::{self, App};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Store, StoreError};
@@ -108,7 +109,9 @@ impl Receiver {
         let summaries = summarizer.summaries();
         let (journal, thread) =
             Journal::start(store, summarizer, config.gather_window, clock.clone())?;
+        let door = FrontDoor::new(reader.clone(), config.limits.clone());
         let app = App {
+            metrics: Metrics::new(reader.clone(), door.turned_away()),
             trust: reader.clone(),
             trust_writer: Mutex::new(trust),
             tokens,
@@ -125,7 +128,7 @@ impl Receiver {
             app: Arc::new(app),
             first_request_timeout: config.limits.first_request_timeout,
             idle_timeout: config.limits.idle_timeout,
-            door: FrontDoor::new(reader, config.limits),
+            door,
             journal: thread,
             lists_from: config.lists_from,
             clock,

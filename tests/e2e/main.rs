@@ -26,6 +26,7 @@ mod hostile;
 mod house;
 mod limits;
 mod matrix;
+mod metrics;
 mod oauth;
 mod oauth_clients;
 mod pipeline;

@@ -90,6 +90,12 @@ pub fn first_server_name(der: &[u8]) -> Option<String> {
         })
 }
 
+/// A certificate's subject as text, and the last second it is good.
+pub(crate) fn subject_and_end(der: &[u8]) -> Option<(String, u64)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some((certificate.subject().to_string(), not_after(der)?))
+}
+
 /// The last second a certificate is good, without asking whom it speaks for.
 pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;

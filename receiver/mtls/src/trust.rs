@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,6 +101,17 @@ impl Parts {
             lists,
         }
     }
+}
+
+/// A certificate that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// `own`, `issuing` or `root`.
+    pub part: &'static str,
+    /// Its subject, as text.
+    pub subject: String,
+    /// Its last second: epoch seconds.
+    pub not_after: u64,
 }
 
 /// What is shown and trusted from one reload to the next.
@@ -222,6 +234,24 @@ impl Trust {
     /// The revocation lists in force.
     pub fn crls(&self) -> &[CrlStatus] {
         &self.crls
+    }
+
+    /// Every certificate that was loaded: what we show, leaf first, then the roots.
+    pub fn loaded(&self) -> impl Iterator<Item = Loaded> {
+        let own = (self
+            .parts
+            .chain
+            .iter()
+            .zip(iter::once("own").chain(iter::repeat("issuing"))))
+        .chain(self.parts.roots.iter().zip(iter::repeat("root")));
+        own.filter_map(|(der, part)| {
+            let (subject, not_after) = crate::identity::subject_and_end(der)?;
+            Some(Loaded {
+                part,
+                subject,
+                not_after,
+            })
+        })
     }
 
     /// The TLS configuration of this trust.

@@ -17,6 +17,8 @@ pub const PERF: &str = "/api/perf";
 pub const DELIVERY: &str = "/api/delivery";
 /// Where an operator hands in revocation lists.
 pub const CRL: &str = "/api/crl";
+/// What a server says of itself, as OpenMetrics.
+pub const METRICS: &str = "/metrics";
 /// Whether the process lives.
 pub const HEALTHZ: &str = "/healthz";
 /// Whether the process can do its work.

@@ -1,5 +1,6 @@
 //! What the journal's thread does, without the thread: one group after another, and what is due between them.
 
+use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 
@@ -35,6 +36,8 @@ pub struct Committer {
     seen_at: u64,
     /// Since when the clock has gone on without a jump.
     steady_since: u64,
+    /// While nothing can be stored, every group fails: the log may be on the same disk.
+    unstored: BoundedLog,
 }
 
 impl Committer {
@@ -50,6 +53,7 @@ impl Committer {
             tidied_at: now,
             seen_at: now,
             steady_since: now,
+            unstored: BoundedLog::default(),
         }
     }
 
@@ -81,8 +85,9 @@ impl Committer {
             self.store.append(&group.seal())
         };
         if let Err(error) = &position {
-            let error = error as &dyn std::error::Error;
-            tracing::error!(error, requests = verdicts.len(), "nothing can be stored");
+            let (error, requests) = (error as &dyn std::error::Error, verdicts.len());
+            self.unstored
+                .say(|unsaid| tracing::error!(error, requests, unsaid, "nothing can be stored"));
         }
         let answer = |(submission, verdict): (&Submission, Result<Novelty, Rejection>)| {
             let novelty = verdict?;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::{App, Shared, check_crls, connection_of, json, peer_of};
 use crate::body::BODY_BYTES_MAX;
+use crate::metrics;
 use crate::problem::Rejection;
 
 /// What a form may not say.
@@ -71,6 +72,11 @@ impl IntoResponse for Refusal {
             "no token"
         );
         let mut response = uncached(status, &error);
+        response.extensions_mut().insert(metrics::Refused {
+            is_token: true,
+            code: self.error.as_str(),
+            detail: error.error_description,
+        });
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2 wants one; what is missing is a certificate, for which there is no scheme.
             let challenge =
@@ -126,6 +132,7 @@ async fn answer(
             tracing::error!(%error, "no token can be minted");
             refused(Rejection::from(Code::InternalError))
         })?;
+    app.metrics.token_minted(peer.identity);
     Ok(TokenResponse {
         access_token: minted.token,
         token_type: "Bearer".to_owned(),

@@ -37,10 +37,12 @@ enum Access {
     List,
     /// To operators.
     Administer,
+    /// To readers and operators, by certificate alone.
+    Scrape,
 }
 
 /// All that the receiver serves, about node a where it is about a node.
-const ROWS: [Row<Access>; 13] = [
+const ROWS: [Row<Access>; 14] = [
     row(
         "POST",
         "/oauth2/token",
@@ -101,6 +103,7 @@ const ROWS: [Row<Access>; 13] = [
     row("PUT", "/api/crl", "/api/crl", Access::Administer, 204),
     row("GET", "/healthz", "/healthz", Access::Anyone, 200),
     row("GET", "/readyz", "/readyz", Access::Anyone, 200),
+    row("GET", "/metrics", "/metrics", Access::Scrape, 200),
     row("GET", NOWHERE, NOWHERE, Access::Nobody("not_found"), 0),
 ];
 
@@ -198,6 +201,11 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
         Certificate::Revoked(_) => return Err("certificate_revoked"),
         _ => (),
     }
+    let token = match action {
+        // Whatever is sent as one.
+        Access::Scrape => Token::Own,
+        _ => token,
+    };
     let bound_to = match token {
         Token::None | Token::OtherScheme => return Err("token_missing"),
         Token::Expired => return Err("token_expired"),
@@ -218,7 +226,7 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
     let permitted = match action {
         Access::Write => who.role() == Role::Node,
         Access::ReadA => reads || who.role() == Role::Node,
-        Access::List => reads,
+        Access::List | Access::Scrape => reads,
         Access::Administer => who.role() == Role::Operator,
         Access::Anyone | Access::Nobody(_) | Access::Client => true,
     };

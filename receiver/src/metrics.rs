@@ -1,0 +1,205 @@
+//! What the receiver says of itself, as OpenMetrics: what was minted and refused, and until when what it loaded is good.
+//!
+//! What strangers can cause is counted here, and told in the log at a bounded rate.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lizmon_mtls::accept::{Cause, TurnedAway};
+use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_mtls::identity::Identity;
+use lizmon_mtls::trust::TrustReader;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::authorize::{Permit, ReadMetrics};
+
+/// OpenMetrics 1.0, section on protocol negotiation.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Tokens are minted all the time: a few lines show that it is so, and who asks how often.
+const MINTED_LINES_AT_ONCE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const MINTED_LINE_EVERY: Duration = Duration::from_secs(60);
+
+/// Left in an answer, for whoever counts: what was refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Whether it was a token that was asked for.
+    pub is_token: bool,
+    /// The stable word.
+    pub code: &'static str,
+    /// What happened this time.
+    pub detail: Option<String>,
+}
+
+type Word = [(&'static str, &'static str); 1];
+
+/// Counts, and what else is shown.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    minted: Counter,
+    tokens_refused: Family<Word, Counter>,
+    requests_refused: Family<Word, Counter>,
+    minted_log: BoundedLog,
+    refused_log: BoundedLog,
+}
+
+impl Metrics {
+    /// Of a receiver that trusts this, and whose front door counts so.
+    pub fn new(trust: TrustReader, turned_away: Arc<TurnedAway>) -> Self {
+        let mut registry = Registry::with_prefix("lizmon");
+        let (minted, tokens_refused, requests_refused) =
+            (Counter::default(), Family::default(), Family::default());
+        registry.register("tokens_minted", "Tokens minted", minted.clone());
+        registry.register(
+            "tokens_refused",
+            "Requests for a token that got none, by RFC 6749's error",
+            Family::clone(&tokens_refused),
+        );
+        registry.register(
+            "requests_refused",
+            "Other requests that were refused, by the problem's code",
+            Family::clone(&requests_refused),
+        );
+        registry.register_collector(Box::new(Now { trust, turned_away }));
+        Self {
+            registry,
+            minted,
+            tokens_refused,
+            requests_refused,
+            minted_log: BoundedLog::new(MINTED_LINES_AT_ONCE, MINTED_LINE_EVERY),
+            refused_log: BoundedLog::default(),
+        }
+    }
+
+    /// A token was minted for this holder.
+    pub fn token_minted(&self, holder: &Identity) {
+        self.minted.inc();
+        self.minted_log
+            .say(|unsaid| tracing::info!(holder = %holder.spiffe_id, unsaid, "token minted"));
+    }
+
+    /// A request was refused; `is_denial` if that was for who sent it, and not for what it said.
+    pub fn refused(
+        &self,
+        refused: &Refused,
+        is_denial: bool,
+        address: Option<IpAddr>,
+        who: Option<&Identity>,
+    ) {
+        if refused.is_token {
+            let error = [("error", refused.code)];
+            self.tokens_refused.get_or_create(&error).inc();
+        } else {
+            let code = [("code", refused.code)];
+            self.requests_refused.get_or_create(&code).inc();
+        }
+        if is_denial {
+            self.refused_log.say(|unsaid| {
+                let who = who.map(|who| who.spiffe_id.to_string());
+                tracing::warn!(
+                    address = address.map(tracing::field::display),
+                    who,
+                    code = refused.code,
+                    detail = refused.detail,
+                    unsaid,
+                    "refused"
+                );
+            });
+        }
+    }
+
+    /// All of it.
+    pub fn text(&self, _permit: &Permit<ReadMetrics>) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// What is looked up when somebody asks.
+#[derive(Debug)]
+struct Now {
+    trust: TrustReader,
+    turned_away: Arc<TurnedAway>,
+}
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let trust = self.trust.current();
+        let ends = trust.loaded().map(|loaded| {
+            let labels = [
+                ("part", loaded.part.to_owned()),
+                ("subject", loaded.subject),
+            ];
+            (labels, loaded.not_after)
+        });
+        gauges(
+            &mut encoder,
+            "certificate_not_after",
+            "Last second of each certificate that is loaded, since 1970",
+            Some(&Unit::Seconds),
+            ends,
+        )?;
+        let lists = trust.crls().iter();
+        let of = |issuer: &str| [("issuer", issuer.to_owned())];
+        gauges(
+            &mut encoder,
+            "revocation_list_next_update",
+            "When the next list of this issuer is due at the latest, since 1970",
+            Some(&Unit::Seconds),
+            lists
+                .clone()
+                .map(|list| (of(&list.issuer), list.next_update)),
+        )?;
+        gauges(
+            &mut encoder,
+            "revocation_list_number",
+            "Number of the list in force of this issuer",
+            None,
+            lists.map(|list| (of(&list.issuer), list.number)),
+        )?;
+        let loads = ConstCounter::new(trust.generation());
+        loads.encode(encoder.encode_descriptor(
+            "trust_loads",
+            "How often certificates and lists were loaded, or taken",
+            None,
+            MetricType::Counter,
+        )?)?;
+        let mut family = encoder.encode_descriptor(
+            "connections_turned_away",
+            "Connections that did not come about",
+            None,
+            MetricType::Counter,
+        )?;
+        for cause in Cause::ALL {
+            let count = ConstCounter::new(self.turned_away.count(cause));
+            count.encode(family.encode_family(&[("cause", cause.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauges<const LABELS: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    values: impl IntoIterator<Item = ([(&'static str, String); LABELS], u64)>,
+) -> Result<(), fmt::Error> {
+    type Value = ConstGauge<i64>;
+    let mut family = encoder.encode_descriptor(name, help, unit, Value::TYPE)?;
+    for (labels, value) in values {
+        let value = Value::new(i64::try_from(value).unwrap_or(i64::MAX));
+        value.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What the receiver says of itself, and what strangers can make it say.
+
+use std::fs;
+
+use lizmon_ca::inspect::{Item, inspect};
+use rustix::process::Signal;
+
+use crate::crash::start_receiver;
+use crate::harness::process::PATIENCE;
+use crate::harness::raw::{self, tls_config};
+use crate::harness::{Holder, World, answer};
+
+async fn scrape(world: &World, reader: &Holder) -> String {
+    let got = answer(reader.http.get(world.url("/metrics"))).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert_eq!(
+        got.header("content-type"),
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    let text = got.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    text
+}
+
+/// The value of the one line that begins so.
+#[track_caller]
+fn value(text: &str, name: &str) -> u64 {
+    let mut found = text.lines().filter_map(|line| line.strip_prefix(name));
+    let value = found
+        .next()
+        .unwrap_or_else(|| panic!("no {name} in {text}"));
+    assert_eq!(found.next(), None, "{name}");
+    value.trim().parse().unwrap()
+}
+
+/// Of everything that is loaded: until when it is good.
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_are_shown() {
+    let world = World::start().await;
+    let reader = world.reader();
+    let files = world.trust_files();
+    let items = |file| inspect(&fs::read(file).unwrap()).unwrap();
+    let shown = scrape(&world, &reader).await;
+    let mut certificates = Vec::new();
+    for (file, parts) in [
+        (&files.cert, &["own", "issuing"][..]),
+        (&files.ca, &["root"]),
+    ] {
+        for (item, part) in items(file).into_iter().zip(parts) {
+            let Item::Certificate {
+                subject, not_after, ..
+            } = item
+            else {
+                panic!("{item:?}");
+            };
+            certificates.push((format!("part=\"{part}\",subject=\"{subject}\""), not_after));
+        }
+    }
+    assert_eq!(certificates.len(), 3);
+    for (labels, not_after) in certificates {
+        let name = format!("lizmon_certificate_not_after_seconds{{{labels}}}");
+        assert_eq!(value(&shown, &name), not_after, "{labels}");
+    }
+    let mut lists = 0;
+    for item in items(&files.crl) {
+        let Item::Crl {
+            issuer,
+            next_update,
+            ..
+        } = item
+        else {
+            panic!("{item:?}");
+        };
+        let name = format!("lizmon_revocation_list_next_update_seconds{{issuer=\"{issuer}\"}}");
+        assert_eq!(value(&shown, &name), next_update.unwrap());
+        lists += 1;
+    }
+    assert_eq!(lists, 2);
+    assert_eq!(value(&shown, "lizmon_trust_loads_total"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_minted_and_refused_is_counted() {
+    let world = World::start().await;
+    let (a, reader) = (world.node("a"), world.reader());
+    let minted = "lizmon_tokens_minted_total";
+    assert_eq!(value(&scrape(&world, &reader).await, minted), 0);
+    let token = world.token(&a).await;
+    let anonymous = world.client(None, &["http/1.1"]);
+    for _ in 0..3 {
+        let form = [("grant_type", "client_credentials")];
+        world.ask_token(&anonymous, &form).await.token_error(
+            401,
+            "invalid_client",
+            "no certificate",
+        );
+        world
+            .get(&a, &token, "/api/perf/b")
+            .await
+            .refused("wrong_host", "another's");
+    }
+    // A certificate of another CA does not get in, and neither does who speaks no TLS.
+    let elsewhere = World::without_receiver(|_| ());
+    let stranger = elsewhere.node("a");
+    let config = tls_config(&world.root(), Some(stranger.shown()), &["http/1.1"]);
+    let mut refused = raw::connect(&world, config).await;
+    if let Ok(stream) = &mut refused {
+        raw::exchange(stream, b"GET / HTTP/1.1\r\n\r\n")
+            .await
+            .unwrap_err();
+    }
+    let shown = scrape(&world, &reader).await;
+    for (name, expected) in [
+        (minted, 1),
+        ("lizmon_tokens_refused_total{error=\"invalid_client\"}", 3),
+        ("lizmon_requests_refused_total{code=\"wrong_host\"}", 3),
+        (
+            "lizmon_connections_turned_away_total{cause=\"certificate\"}",
+            1,
+        ),
+        (
+            "lizmon_connections_turned_away_total{cause=\"too_many\"}",
+            0,
+        ),
+    ] {
+        assert_eq!(value(&shown, name), expected, "{name}");
+    }
+}
+
+/// Whatever strangers do, and however often, the log gets a line a second of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_does_not_fill_the_log() {
+    const REQUESTS: u64 = 2_000;
+    const HANDSHAKES: u64 = 300;
+    let mut world = World::without_receiver(|_| ());
+    let (a, reader) = (world.node("a"), world.reader());
+    let elsewhere = World::without_receiver(|_| ());
+    let stranger = elsewhere.node("a");
+    let running = start_receiver(&mut world);
+    let token = world.token(&a).await;
+    let anonymous = world.client(None, &["http/1.1"]);
+    for _ in 0..REQUESTS / 2 {
+        answer(anonymous.get(world.url("/api/perf")))
+            .await
+            .refused("token_missing", "a stranger");
+        world
+            .get(&a, &token, "/api/perf/b")
+            .await
+            .refused("wrong_host", "a node, of another");
+    }
+    for _ in 0..HANDSHAKES {
+        let config = tls_config(&world.root(), Some(stranger.shown()), &["http/1.1"]);
+        if let Ok(mut stream) = raw::connect(&world, config).await {
+            raw::exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n")
+                .await
+                .unwrap_err();
+        }
+    }
+    let shown = scrape(&world, &reader).await;
+    for code in ["token_missing", "wrong_host"] {
+        let name = format!("lizmon_requests_refused_total{{code=\"{code}\"}}");
+        assert_eq!(value(&shown, &name), REQUESTS / 2);
+    }
+    let name = "lizmon_connections_turned_away_total{cause=\"certificate\"}";
+    assert_eq!(value(&shown, name), HANDSHAKES);
+    running.signal(Signal::TERM);
+    let log = running.wait_within(PATIENCE).stderr;
+    for text in [" refused ", " turned away "] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
+        // Thirty at once, and one a second: this took no two minutes.
+        assert!((30..150).contains(&lines.len()), "{text}: {}", lines.len());
+    }
+    assert!(
+        log.contains("127.0.0.1") && log.contains("spiffe://lizmon.internal/node/a"),
+        "{log}"
+    );
+    assert!(log.len() < 100_000, "{}", log.len());
+}
