@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `answer` | certificates out of PKCS #7, and whether they are what was asked for |
 //! | [`pair`] | certificate and key on disk, replaced as a pair |
+//! | `roots` | the file of roots, brought to what the CA trusts |
 //! | [`schedule`] | when renewal is due: pure |
 //! | [`renewer`] | renews for as long as a program runs |
 //! | [`lists`] | revocation lists: fetched, and held against servers |
@@ -21,9 +22,10 @@ mod fingerprint;
 pub mod lists;
 pub mod pair;
 pub mod renewer;
+mod roots;
 pub mod schedule;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -36,11 +38,10 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use reqwest::RequestBuilder;
 use reqwest::header::CONTENT_TYPE;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
-use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates, trust_domain};
+use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
-use self::pair::{Access, FileError, Pair, write_whole};
+use self::pair::{FileError, Pair};
 use crate::client::{BaseUrl, http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
 use crate::error::Error;
@@ -158,7 +159,7 @@ pub struct Obtained {
 pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let pinned = pinned_root(&join.url, join.fingerprint).await?;
     let root_file = join.folder.join("root.crt");
-    refuse_other_root(&root_file, &pinned)?;
+    roots::refuse_others(&root_file, &pinned)?;
     let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
     let ca = Ca::new(join.url.clone(), tls)?;
     // Again, now from one who has proven to be that root's: there may be a second root.
@@ -200,7 +201,7 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
         leaf => (leaf?, key),
     };
     let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
-    let roots_changed = write_roots(&root_file, &certificates.roots)?;
+    let roots_changed = roots::write(&root_file, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
     Ok(obtained(chain, pair, root_file, roots_changed))
 }
@@ -220,11 +221,12 @@ pub async fn renew(
     pair.check_writable()?;
     let ca = Ca::new(url.clone(), loaded.tls)?;
     let certificates = ca.certificates().await?;
+    roots::check_writable(&credentials.ca, &certificates.roots)?;
     let key = NewKey::generate()?;
     let leaf = ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await?;
     let chain = ca.check(&certificates, leaf, &key, now, |id| *id == loaded.identity)?;
     // First the roots: the new chain may lead to a new one.
-    let roots_changed = write_roots(&credentials.ca, &certificates.roots)?;
+    let roots_changed = roots::write(&credentials.ca, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
 }
@@ -396,106 +398,5 @@ fn one_line(body: &[u8]) -> String {
         "no more is said: is it a liz-ca?".to_owned()
     } else {
         line
-    }
-}
-
-/// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
-fn refuse_other_root(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
-    let there = roots_in(path)?;
-    if there.is_empty() || there.contains(pinned) {
-        Ok(())
-    } else {
-        Err(EnrolError::OtherRoot(path.to_owned()))
-    }
-}
-
-/// Brings the file to these roots of one CA, and says whether that changed it. Roots of other trust domains stay: who publishes to
-/// receivers of two CAs has both in one file.
-fn write_roots(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
-    let there = roots_in(path)?;
-    let domains: Vec<_> = roots.iter().filter_map(|root| trust_domain(root)).collect();
-    let others = there
-        .iter()
-        .filter(|root| trust_domain(root).is_none_or(|domain| !domains.contains(&domain)));
-    let wanted: Vec<_> = roots
-        .iter()
-        .chain(others.filter(|root| !roots.contains(root)))
-        .cloned()
-        .collect();
-    let same = there.len() == wanted.len() && wanted.iter().all(|root| there.contains(root));
-    if same {
-        return Ok(false);
-    }
-    write_whole(path, pem(&wanted).as_bytes(), Access::Public)?;
-    Ok(true)
-}
-
-/// None where there is no file, or one without certificates.
-fn roots_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(CertificateDer::pem_slice_iter(&bytes)
-            .filter_map(Result::ok)
-            .collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(FileError {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        }
-        .into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::{BasicConstraints, DnType, IsCa, SanType};
-
-    use super::*;
-
-    fn root(domain: &str) -> CertificateDer<'static> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        if !domain.is_empty() {
-            let uri = format!("spiffe://{domain}");
-            params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
-        }
-        let key = KeyPair::generate().unwrap();
-        params.self_signed(&key).unwrap().der().clone()
-    }
-
-    /// Roots of our own trust domain come and go as the CA says; what is another's is another's.
-    #[test]
-    fn only_our_own_roots_are_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("root.crt");
-        let [old, new, others, foreign] = ["a.example", "a.example", "b.example", ""].map(root);
-        let cases = [
-            (vec![], vec![&old], vec![&old], true),
-            (vec![&old], vec![&old], vec![&old], false),
-            (vec![&old], vec![&old, &new], vec![&old, &new], true),
-            (vec![&new, &old], vec![&old, &new], vec![&new, &old], false),
-            (vec![&old, &new], vec![&new], vec![&new], true),
-            (
-                vec![&others, &old, &foreign],
-                vec![&new],
-                vec![&new, &others, &foreign],
-                true,
-            ),
-            (
-                vec![&others, &new, &foreign],
-                vec![&new],
-                vec![&others, &new, &foreign],
-                false,
-            ),
-        ];
-        for (at, (before, told, after, changed)) in cases.into_iter().enumerate() {
-            let own = |roots: Vec<&CertificateDer<'static>>| -> Vec<CertificateDer<'static>> {
-                roots.into_iter().cloned().collect()
-            };
-            std::fs::write(&path, pem(&own(before))).unwrap();
-            assert_eq!(write_roots(&path, &own(told)).unwrap(), changed, "{at}");
-            assert_eq!(roots_in(&path).unwrap(), own(after), "{at}");
-        }
     }
 }

@@ -30,8 +30,8 @@ pub const MONITOR_EVERY_SECS: u64 = 3600;
 const FIRST_WAIT_SECS: u64 = 10;
 /// Part of the usual wait by which askers spread: a tenth.
 const SPREAD: u64 = 10;
-/// How often it is asked whether anything is due.
-const LOOK_SECS: u64 = 1;
+/// How often a monitor asks itself whether anything is due. It wakes for each sample anyway, and these fall far apart.
+const LOOK_SECS: u64 = 10;
 /// Largest body with lists: 16 MiB, as a receiver takes it. Half a million certificates are in less.
 const LISTS_BYTES_MAX: usize = 16 << 20;
 

@@ -55,17 +55,8 @@ impl Pair {
 
     /// Whether both could be replaced. To be asked before a certificate is: one that cannot be kept is issued for nothing.
     pub(crate) fn check_writable(&self) -> Result<(), FileError> {
-        for path in [&self.cert, &self.key] {
-            Builder::new()
-                .prefix(".lizmon-")
-                .tempfile_in(folder_of(path))
-                .map_err(|source| FileError {
-                    action: "replace",
-                    path: path.clone(),
-                    source,
-                })?;
-        }
-        Ok(())
+        check_replaceable(&self.cert)?;
+        check_replaceable(&self.key)
     }
 
     /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
@@ -141,6 +132,18 @@ pub(crate) enum Access {
     Secret,
     /// Everyone, less what the umask takes away: 0644.
     Public,
+}
+
+/// Whether a file could be put in this place.
+pub(super) fn check_replaceable(path: &Path) -> Result<(), FileError> {
+    let tried = Builder::new()
+        .prefix(".lizmon-")
+        .tempfile_in(folder_of(path));
+    tried.map(drop).map_err(|source| FileError {
+        action: "replace",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file beside its place under a random new name, syncs it, and renames it: it is whole or as it was. A symbolic link

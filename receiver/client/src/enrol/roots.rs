@@ -1,0 +1,131 @@
+//! The file of roots: brought to what the CA trusts, and nobody else's touched.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::EnrolError;
+use super::answer::{pem, trust_domain};
+use super::pair::{Access, FileError, check_replaceable, write_whole};
+
+/// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
+pub(super) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
+    let there = read(path)?;
+    if there.is_empty() || there.contains(pinned) {
+        Ok(())
+    } else {
+        Err(EnrolError::OtherRoot(path.to_owned()))
+    }
+}
+
+/// Whether the file could be brought to these roots. To be asked before a certificate is: who has a new one counts as
+/// knowing the new root, and a rotation would go on without who does not.
+pub(super) fn check_writable(
+    path: &Path,
+    roots: &[CertificateDer<'static>],
+) -> Result<(), EnrolError> {
+    match changed(path, roots)? {
+        None => Ok(()),
+        Some(_) => Ok(check_replaceable(path)?),
+    }
+}
+
+/// Brings the file to these roots of one CA, and says whether that changed it.
+pub(super) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
+    let Some(wanted) = changed(path, roots)? else {
+        return Ok(false);
+    };
+    write_whole(path, pem(&wanted).as_bytes(), Access::Public)?;
+    Ok(true)
+}
+
+/// What the file should hold, if that is not what it holds. Roots of other trust domains stay: who publishes to receivers of
+/// two CAs has both in one file.
+fn changed(
+    path: &Path,
+    roots: &[CertificateDer<'static>],
+) -> Result<Option<Vec<CertificateDer<'static>>>, EnrolError> {
+    let there = read(path)?;
+    let domains: Vec<_> = roots.iter().filter_map(|root| trust_domain(root)).collect();
+    let others = there
+        .iter()
+        .filter(|root| trust_domain(root).is_none_or(|domain| !domains.contains(&domain)));
+    let wanted: Vec<_> = roots
+        .iter()
+        .chain(others.filter(|root| !roots.contains(root)))
+        .cloned()
+        .collect();
+    let same = there.len() == wanted.len() && wanted.iter().all(|root| there.contains(root));
+    Ok((!same).then_some(wanted))
+}
+
+/// None where there is no file, or one without certificates.
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(CertificateDer::pem_slice_iter(&bytes)
+            .filter_map(Result::ok)
+            .collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(FileError {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType};
+
+    use super::*;
+
+    fn root(domain: &str) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if !domain.is_empty() {
+            let uri = format!("spiffe://{domain}");
+            params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+        }
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    /// Roots of our own trust domain come and go as the CA says; what is another's is another's.
+    #[test]
+    fn only_our_own_roots_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.crt");
+        let [old, new, others, foreign] = ["a.example", "a.example", "b.example", ""].map(root);
+        let cases = [
+            (vec![], vec![&old], vec![&old], true),
+            (vec![&old], vec![&old], vec![&old], false),
+            (vec![&old], vec![&old, &new], vec![&old, &new], true),
+            (vec![&new, &old], vec![&old, &new], vec![&new, &old], false),
+            (vec![&old, &new], vec![&new], vec![&new], true),
+            (
+                vec![&others, &old, &foreign],
+                vec![&new],
+                vec![&new, &others, &foreign],
+                true,
+            ),
+            (
+                vec![&others, &new, &foreign],
+                vec![&new],
+                vec![&others, &new, &foreign],
+                false,
+            ),
+        ];
+        for (at, (before, told, after, changed)) in cases.into_iter().enumerate() {
+            let own = |roots: Vec<&CertificateDer<'static>>| -> Vec<CertificateDer<'static>> {
+                roots.into_iter().cloned().collect()
+            };
+            std::fs::write(&path, pem(&own(before))).unwrap();
+            assert_eq!(write(&path, &own(told)).unwrap(), changed, "{at}");
+            assert_eq!(read(&path).unwrap(), own(after), "{at}");
+        }
+    }
+}
