@@ -200,7 +200,8 @@ fn a_ledger_that_was_written_to_is_found_out() {
 /// Whatever was done last, a log without its line is found out: the chain cannot tell, but the ledger does.
 #[test]
 fn a_log_whose_end_is_cut_off_is_found_out() {
-    let deeds: [(&str, fn(&mut Authority), &str); 5] = [
+    type Deed = fn(&mut Authority);
+    let deeds: [(&str, Deed, &str); 5] = [
         (
             "a list signed",
             |ca| drop(ca.sign_lists(None, NOW + 1).unwrap()),
