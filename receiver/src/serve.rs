@@ -25,10 +25,10 @@ use crate::token::{KeyError, Tokens};
 
 /// Where lists that were handed in are kept, within the data folder.
 const KEPT_CRL: &str = "crl.pem";
-/// How often the files of trust are looked at.
-const RELOAD_EVERY: Duration = Duration::from_secs(1);
-/// How often it is asked whether token keys are due.
-const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// How often the files of trust are looked at, and whether token keys are due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often what somebody has to see to is complained of, and what has failed is tried again.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// How long requests that have begun may take to finish once the receiver is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 streams of one connection at a time.
@@ -198,29 +198,45 @@ fn open_store(folder: &Path) -> Result<(Box<dyn Store>, Summarizer), StoreError>
 
 /// Reloads trust when its files change and rotates token keys when they are due, for ever.
 async fn upkeep(app: Arc<App>, clock: Clock) {
-    let mut reload = tokio::time::interval(RELOAD_EVERY);
-    let mut rotate = tokio::time::interval(ROTATE_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut remind = tokio::time::interval(REMIND_EVERY);
+    let mut rotation_failed = false;
     loop {
         tokio::select! {
-            _ = reload.tick() => match reload_trust(app.clone()).await {
-                None => (),
-                Some(Ok(trust)) => {
-                    tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
-                    if let Err(refusal) = trust.judge_own(clock()) {
-                        tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
-                    }
-                    warn_of_crls(&app.trust, clock());
-                }
-                Some(Err(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "kept the certificates and revocation lists as they were");
-                }
-            },
-            _ = rotate.tick() => {
-                if let Err(error) = app.tokens.rotate(clock()) {
+            _ = look.tick() => {
+                reload_if_changed(&app, &clock).await;
+                if !rotation_failed && let Err(error) = app.tokens.rotate(clock()) {
                     tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
+                    rotation_failed = true;
                 }
+            }
+            _ = remind.tick() => {
+                rotation_failed = false;
                 warn_of_crls(&app.trust, clock());
             }
+        }
+    }
+}
+
+async fn reload_if_changed(app: &Arc<App>, clock: &Clock) {
+    match reload_trust(app.clone()).await {
+        None => (),
+        Some(Ok(trust)) => {
+            tracing::info!(
+                generation = trust.generation(),
+                "certificates and revocation lists reloaded"
+            );
+            if let Err(refusal) = trust.judge_own(clock()) {
+                tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
+            }
+            warn_of_crls(&app.trust, clock());
+        }
+        Some(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                "kept the certificates and revocation lists as they were"
+            );
         }
     }
 }

@@ -33,4 +33,5 @@ mod pipeline;
 mod programs;
 mod revocation_lists;
 mod strangers;
+mod token_keys;
 mod trust;

@@ -1,0 +1,153 @@
+//! The keys that tokens are signed with, from one to the next: while both are there, everything that either signed is good,
+//! to the receiver and to any stranger who knows the key set.
+
+use std::fs;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::crash::{receiver_command, started};
+use crate::harness::forge::Token;
+use crate::harness::process::{PATIENCE, run};
+use crate::harness::{World, answer};
+
+const DAY: u64 = 86_400;
+const TTL: u64 = 600;
+/// The receiver looks every second; this is far more.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The key set, as anyone gets it: names, oldest first, and public keys.
+async fn key_set(world: &World) -> Vec<(String, Vec<u8>)> {
+    let client = world.client(None, &["http/1.1"]);
+    let got = answer(client.get(world.url("/.well-known/jwks.json"))).await;
+    let set = got.json("the key set");
+    let key = |key: &Value| {
+        assert!(key.get("d").is_none(), "the private half is nobody's");
+        let told = |member: &str| key[member].as_str().expect("a text").to_owned();
+        let x = URL_SAFE_NO_PAD.decode(told("x")).expect("base64url");
+        (told("kid"), x)
+    };
+    set["keys"]
+        .as_array()
+        .expect("keys")
+        .iter()
+        .map(key)
+        .collect()
+}
+
+/// Which key of the set signed this token, as a stranger finds out.
+fn signer(token: &str, set: &[(String, Vec<u8>)]) -> Option<String> {
+    let named = Token::parse(token).header["kid"].as_str()?.to_owned();
+    let (_, x) = set.iter().find(|(kid, _)| *kid == named)?;
+    let (message, signature) = token.rsplit_once('.')?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+    UnparsedPublicKey::new(&ED25519, x)
+        .verify(message.as_bytes(), &signature)
+        .ok()
+        .map(|()| named)
+}
+
+async fn until_keys(world: &World, count: usize) -> Vec<(String, Vec<u8>)> {
+    let asked = async {
+        loop {
+            let set = key_set(world).await;
+            if set.len() == count {
+                return set;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(SOON, asked).await;
+    in_time.unwrap_or_else(|_| panic!("not {count} keys in time"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_followed_while_the_receiver_serves() {
+    let world = World::start_with(|config| config.token_ttl = Duration::from_secs(TTL)).await;
+    let node = world.node("a");
+    let good = async |token: &str, story: &str| {
+        let got = world.get(&node, token, "/api/perf/a").await;
+        got.refused(
+            "unknown_host",
+            &format!("{story}: no samples, but the token is good"),
+        );
+    };
+    let first = key_set(&world).await;
+    assert_eq!(first.len(), 1);
+    let old_kid = first[0].0.clone();
+    // As late as the old key signs, and so that its token outlives that by far.
+    world.clock.advance(30 * DAY - 1);
+    let old = world.token(&node).await;
+    assert_eq!(signer(&old, &first).as_ref(), Some(&old_kid));
+    world.clock.advance(1);
+    let both = until_keys(&world, 2).await;
+    assert_eq!(both[0], first[0], "the old one is still published");
+    let new_kid = both[1].0.clone();
+    assert_ne!(new_kid, old_kid);
+    let new = world.token(&node).await;
+    assert_eq!(signer(&new, &both).as_ref(), Some(&new_kid), "it signs");
+    assert_eq!(signer(&old, &both).as_ref(), Some(&old_kid));
+    good(&old, "the old key's token").await;
+    good(&new, "the new key's token").await;
+    // Until the old one's last token has ended, which is now.
+    world.clock.advance(TTL - 2);
+    good(&old, "in its last second").await;
+    world.clock.advance(1);
+    let got = world.get(&node, &old, "/api/perf/a").await;
+    got.refused("token_expired", "it has ended");
+    good(&new, "the new key's token").await;
+    assert_eq!(key_set(&world).await, both);
+    world.clock.advance(2);
+    let last = until_keys(&world, 1).await;
+    assert_eq!(last[0], both[1], "the old one has left");
+    let got = world.get(&node, &old, "/api/perf/a").await;
+    got.refused("token_invalid", "nobody's key any more");
+    good(&world.token(&node).await, "a token of now").await;
+}
+
+/// `--token-key-days`, with a key file that says how old the key is.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_days_as_it_was_told() {
+    let mut world = World::without_receiver(|_| ());
+    let node = world.node("a");
+    let (mut tokens, mut first) = (Vec::new(), None);
+    for (age, keys) in [(0, 1), (2 * DAY - 3_600, 1), (2 * DAY, 2)] {
+        let story = format!("a key of {age} s");
+        set_age(&world, age);
+        let mut command = receiver_command(&world);
+        let running = started(&mut world, command.args(["--token-key-days", "2"]));
+        let set = key_set(&world).await;
+        assert_eq!(set.len(), keys, "{story}");
+        assert_eq!(*first.get_or_insert(set[0].clone()), set[0], "{story}");
+        tokens.push(world.token(&node).await);
+        let signed = signer(tokens.last().unwrap(), &set);
+        assert_eq!(signed.as_ref(), Some(&set[keys - 1].0), "{story}");
+        // Of this start and of those before it, of either key.
+        for token in &tokens {
+            let got = world.get(&node, token, "/api/perf/a").await;
+            got.refused("unknown_host", &format!("{story}: the token is good"));
+        }
+        running.signal(Signal::TERM);
+        running.wait_within(PATIENCE).success();
+    }
+    for days in ["0", "3651", "-1", "two"] {
+        let mut command = receiver_command(&world);
+        let done = run(command.arg(format!("--token-key-days={days}")));
+        assert!(done.failure(2).contains("--token-key-days"), "{days}");
+    }
+}
+
+/// Makes the newest key so old, by the wall clock that the program goes by.
+fn set_age(world: &World, age: u64) {
+    let file = world.data().join("token-keys.json");
+    let Ok(text) = fs::read(&file) else {
+        return;
+    };
+    let mut keys: Value = serde_json::from_slice(&text).unwrap();
+    let newest = keys.as_array_mut().unwrap().last_mut().unwrap();
+    newest["created"] = json!(crate::harness::world::wall_clock() - age);
+    fs::write(&file, keys.to_string()).unwrap();
+}
