@@ -1,61 +1,25 @@
-//! Files that are written whole or not at all, and keys that only their owner can read.
-//!
-//! A file is written beside its place under a random name that did not exist (`O_CREAT|O_EXCL`, which follows no
-//! symbolic link), synced, renamed into its place, and the folder synced. A rename replaces a symbolic link in the
-//! way, never what it points to. Where a folder is a symbolic link, nothing is written. What root writes belongs to whom
-//! the file it replaces belonged, or the folder: `liz-ca` need not be root's.
+//! The CA's files and folders: written whole or not at all ([`lizmon_durable`]), its keys for their owner alone. Where a
+//! folder is a symbolic link, nothing is written.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+pub use lizmon_durable::Access;
 
 use crate::error::Error;
 
-/// Who may read a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Its owner alone, whatever the umask: 0600.
-    Secret,
-    /// Everyone, less what the umask takes away: 0644.
-    Public,
-}
-
-impl Access {
-    #[cfg(unix)]
-    fn mode(self) -> u32 {
-        match self {
-            Self::Secret => 0o600,
-            Self::Public => 0o644,
-        }
-    }
-}
-
 /// Writes `bytes` to `path`, replacing what was there in one step.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
-    let (folder, file_name) = match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
-        _ => return Err(Error::NotAFolder(path.to_owned())),
-    };
-    // What is named without a folder lies here.
-    let here = folder.as_os_str().is_empty();
-    let folder = if here { Path::new(".") } else { folder };
-    let mut suffix = [0; 8];
-    aws_lc_rs::rand::fill(&mut suffix).map_err(|_| Error::Random)?;
-    let temporary = folder.join(format!(".{file_name}.{}.tmp", hex::encode(suffix)));
-    let written = write_new(&temporary, bytes, access)
-        .and_then(|()| give_away(&temporary, path))
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_folder(folder));
-    written.map_err(|source| {
-        // Best effort: after a successful rename the name is gone already.
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path)(source)
-    })
+    if path.file_name().is_none() {
+        return Err(Error::NotAFolder(path.to_owned()));
+    }
+    lizmon_durable::write(path, bytes, access).map_err(Error::io("write", path))
 }
 
 /// Creates an empty secret file and fails if anything is there, a dangling link included: the claim on a folder.
 pub fn claim(path: &Path) -> std::io::Result<()> {
-    write_new(path, &[], Access::Secret)
+    create_new(path)?.sync_all()
 }
 
 /// Makes a folder for its owner alone, or takes the one that is there as it is. A symbolic link is refused.
@@ -183,61 +147,23 @@ impl Drop for Scaffold {
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8], access: Access) -> std::io::Result<()> {
-    let mut file = create_new(path, access)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// The story: root took a step of a rotation, and `liz-ca` could read its key no more.
 #[cfg(unix)]
-fn give_away(written: &Path, like: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, lchown};
-    const ROOT: u32 = 0;
-    let ours = fs::symlink_metadata(written)?;
-    let folder = || match like.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => fs::metadata(folder),
-        _ => fs::metadata("."),
-    };
-    let replaced = fs::symlink_metadata(like)
-        .ok()
-        .filter(fs::Metadata::is_file);
-    let model = replaced.map_or_else(folder, Ok)?;
-    let (owner, group) = (model.uid(), model.gid());
-    if ours.uid() != ROOT || (owner, group) == (ours.uid(), ours.gid()) {
-        return Ok(());
-    }
-    match lchown(written, Some(owner), Some(group)) {
-        // In some containers root may not: then it is as it would have been.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
-        done => done,
-    }
-}
-
-/// Elsewhere a file has the owner of its folder.
-#[cfg(not(unix))]
-fn give_away(_written: &Path, _like: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn create_new(path: &Path, access: Access) -> std::io::Result<File> {
+fn create_new(path: &Path) -> std::io::Result<fs::File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    let file = options
         .write(true)
         .create_new(true)
-        .mode(access.mode())
+        .mode(0o600)
         .open(path)?;
-    if access == Access::Secret {
-        // A umask can only take bits away; this gives the owner's back.
-        file.set_permissions(fs::Permissions::from_mode(access.mode()))?;
-    }
+    // A umask can only take bits away; this gives the owner's back.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
 /// Elsewhere a file has the access of its folder.
 #[cfg(not(unix))]
-fn create_new(path: &Path, _access: Access) -> std::io::Result<File> {
+fn create_new(path: &Path) -> std::io::Result<fs::File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
@@ -267,16 +193,6 @@ fn restrict_folder(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
@@ -286,39 +202,6 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn a_link_in_the_way_is_replaced_and_its_target_untouched() {
-        let dir = tempfile::tempdir().unwrap();
-        let victim = dir.path().join("victim");
-        fs::write(&victim, "precious").unwrap();
-        for (name, target) in [("live", "victim"), ("dangling", "nowhere")] {
-            let link = dir.path().join(name);
-            symlink(target, &link).unwrap();
-            write(&link, b"new", Access::Secret).unwrap();
-            assert!(fs::symlink_metadata(&link).unwrap().is_file(), "{name}");
-            assert_eq!(mode(&link), 0o600, "{name}");
-        }
-        assert_eq!(fs::read(&victim).unwrap(), b"precious");
-        assert!(!dir.path().join("nowhere").exists());
-    }
-
-    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
-    #[test]
-    fn a_file_belongs_to_whom_the_old_one_or_the_folder_belonged() {
-        use std::os::unix::fs::{MetadataExt, chown};
-        const SOMEBODY: u32 = 54_321;
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("issuing.key");
-        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
-        let _only_root_can = chown(dir.path(), Some(SOMEBODY), Some(SOMEBODY));
-        write(&file, b"old", Access::Secret).unwrap();
-        assert_eq!(owner(&file).unwrap(), owner(dir.path()).unwrap());
-        let _only_root_can = chown(&file, Some(SOMEBODY + 1), None);
-        let before = owner(&file).unwrap();
-        write(&file, b"new", Access::Secret).unwrap();
-        assert_eq!((owner(&file).unwrap(), mode(&file)), (before, 0o600));
     }
 
     #[test]

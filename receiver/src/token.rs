@@ -13,6 +13,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use lizmon_durable::Access;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes, TYPE};
 use quick_cache::sync::Cache;
@@ -160,14 +161,7 @@ impl KeyRing {
     }
 
     fn save(file: &Path, kept: &[KeptKey]) -> Result<(), KeyError> {
-        let write = || -> std::io::Result<()> {
-            let folder = file.parent().unwrap_or(Path::new("."));
-            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-            serde_json::to_writer(&mut temporary, kept)?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(file)?;
-            std::fs::File::open(folder)?.sync_all()
-        };
+        let write = || lizmon_durable::write(file, &serde_json::to_vec(kept)?, Access::Secret);
         write().map_err(|source| KeyError::File {
             file: file.to_owned(),
             source,

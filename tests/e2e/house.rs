@@ -53,22 +53,35 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 10] = [
+    let expected: [(&str, &[&str]); 11] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
+        ("lizmon-durable", &[]),
         ("lizmon-identity", &["lizmon-protocol"]),
-        ("lizmon-client", &["lizmon-identity", "lizmon-protocol"]),
-        ("lizmon-mtls", &["lizmon-identity", "lizmon-protocol"]),
+        (
+            "lizmon-client",
+            &["lizmon-durable", "lizmon-identity", "lizmon-protocol"],
+        ),
+        (
+            "lizmon-mtls",
+            &["lizmon-durable", "lizmon-identity", "lizmon-protocol"],
+        ),
         (
             "lizmon-ca",
-            &["lizmon-daemon", "lizmon-mtls", "lizmon-protocol"],
+            &[
+                "lizmon-daemon",
+                "lizmon-durable",
+                "lizmon-mtls",
+                "lizmon-protocol",
+            ],
         ),
         (
             "lizmon-receiver",
             &[
                 "lizmon-client",
                 "lizmon-daemon",
+                "lizmon-durable",
                 "lizmon-mtls",
                 "lizmon-protocol",
                 "lizmon-summary",

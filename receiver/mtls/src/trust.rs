@@ -4,7 +4,7 @@
 //! configuration and a ticket key of its own: no session of an older trust can be resumed.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use lizmon_durable::Access;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -456,17 +457,11 @@ impl TrustWriter {
     }
 }
 
-/// Writes the lists beside the old file, syncs, and puts them in its place.
+/// Puts the lists in the old file's place.
 fn keep(file: &Path, lists: &[RevocationList]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    for list in lists {
-        temporary
-            .write_all(pem::encode(&pem::Pem::new("X509 CRL", list.der().to_vec())).as_bytes())?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    std::fs::File::open(folder)?.sync_all()
+    let pem = |list: &RevocationList| pem::encode(&pem::Pem::new("X509 CRL", list.der().to_vec()));
+    let text: String = lists.iter().map(pem).collect();
+    lizmon_durable::write(file, text.as_bytes(), Access::Secret)
 }
 
 const REVOCATION_LIST: &str = "a certificate revocation list";

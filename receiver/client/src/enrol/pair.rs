@@ -7,14 +7,14 @@
 //! Before 2 the old pair stands; after 3 the new one. In between the key is new and the certificate old: [`Pair::settle`]
 //! sees that they do not fit, that CERT.new does, and does step 3. Every program of ours that loads a pair settles first.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use lizmon_durable::Access;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use tempfile::Builder;
 
 use crate::credentials::provider;
 
@@ -44,7 +44,7 @@ impl Pair {
     pub fn install(&self, chain_pem: &str, key_pem: &str) -> Result<(), FileError> {
         self.stage_key(key_pem)?;
         let cert = (chain_pem.as_bytes(), Access::Public);
-        write_like(&self.staged_cert(), &self.cert, cert)?;
+        write_for(&self.staged_cert(), &self.cert, cert)?;
         rename(&self.staged_key(), &self.key)?;
         match rename(&self.staged_cert(), &self.cert) {
             // Another program that loads the pair has just settled it for us.
@@ -62,7 +62,7 @@ impl Pair {
     /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
     pub(crate) fn stage_key(&self, key_pem: &str) -> Result<(), FileError> {
         let key = (key_pem.as_bytes(), Access::Secret);
-        write_like(&self.staged_key(), &self.key, key)
+        write_for(&self.staged_key(), &self.key, key)
     }
 
     /// Finishes an [`install`](Self::install) that a crash cut short. Says whether there was anything to do.
@@ -125,125 +125,41 @@ fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
         .is_some_and(|(chain, key)| CertifiedKey::from_der(chain, key, &provider()).is_ok())
 }
 
-/// Who may read a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Its owner alone: 0600.
-    Secret,
-    /// Everyone, less what the umask takes away: 0644.
-    Public,
-}
-
 /// Whether a file could be put in this place.
 pub(super) fn check_replaceable(path: &Path) -> Result<(), FileError> {
-    let tried = Builder::new()
-        .prefix(".lizmon-")
-        .tempfile_in(folder_of(path));
-    tried.map(drop).map_err(|source| FileError {
-        action: "replace",
-        path: path.to_owned(),
-        source,
-    })
+    lizmon_durable::check_replaceable(path).map_err(failed("replace", path))
 }
 
-/// Writes a file beside its place under a random new name, syncs it, and renames it: it is whole or as it was. A symbolic link
-/// in the way is replaced, never followed.
+/// Writes a file: it is whole or as it was.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
-    write_like(path, path, (bytes, access))
+    lizmon_durable::write(path, bytes, access).map_err(failed("write", path))
 }
 
-/// The same for a file that is to take the place of `like`. What root writes belongs to whom that belongs, or the folder where
-/// it is not there: the program that it is for need not be root's.
-fn write_like(path: &Path, like: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
+/// The same for a file that is to take the place of another.
+fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
     let (bytes, access) = what;
-    let failed = |source| FileError {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    };
-    let folder = folder_of(path);
-    let mut builder = Builder::new();
-    builder.prefix(".lizmon-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(match access {
-            Access::Secret => 0o600,
-            Access::Public => 0o644,
-        }));
-    }
-    #[cfg(not(unix))]
-    let _a_file_has_the_access_of_its_folder = access;
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
-    #[cfg(unix)]
-    give_away(file.as_file(), like).map_err(failed)?;
-    #[cfg(not(unix))]
-    let _a_file_is_its_writers = like;
-    file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(folder).map_err(failed)
-}
-
-/// The story: a cron job of root's renewed a monitor's certificate, and the monitor could read its key no more.
-#[cfg(unix)]
-fn give_away(file: &File, like: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    const ROOT: u32 = 0;
-    let ours = file.metadata()?;
-    let replaced = fs::symlink_metadata(like)
-        .ok()
-        .filter(fs::Metadata::is_file);
-    let model = replaced.map_or_else(|| fs::metadata(folder_of(like)), Ok)?;
-    let (owner, group) = (model.uid(), model.gid());
-    if ours.uid() != ROOT || (owner, group) == (ours.uid(), ours.gid()) {
-        return Ok(());
-    }
-    match fchown(file, Some(owner), Some(group)) {
-        // In some containers root may not: then it is as it would have been.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        done => done,
-    }
+    lizmon_durable::write_for(path, place, bytes, access).map_err(failed("write", path))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    fs::rename(from, to)
-        .and_then(|()| sync_folder(folder_of(to)))
-        .map_err(|source| FileError {
-            action: "replace",
-            path: to.to_owned(),
-            source,
-        })
+    lizmon_durable::rename(from, to).map_err(failed("replace", to))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError {
+        action,
+        path,
+        source,
+    }
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FileError {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(failed("read", path)(source)),
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

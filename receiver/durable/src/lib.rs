@@ -1,0 +1,199 @@
+//! Files that are written whole or not at all, and are there after a power failure: keys, certificates, lists.
+//!
+//! A file is written beside its place under a random name that did not exist (`O_CREAT|O_EXCL`, which follows no symbolic
+//! link), synced, renamed into its place, and the folder synced. A rename replaces a symbolic link in the way, never what
+//! it points to. What root writes belongs to whom the file it replaces belonged, or the folder: the program that it is for
+//! need not be root's.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone, whatever the umask: 0600.
+    Secret,
+    /// Everyone, less what the umask takes away: 0644.
+    Public,
+}
+
+/// Writes `bytes` to `path`, replacing what was there in one step.
+pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    write_for(path, path, bytes, access)
+}
+
+/// The same for a file that is to be renamed to `place` one day: it belongs to whom that belongs.
+pub fn write_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let mut file = temporary(path, access)?;
+    give_away(file.as_file(), place)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Renames a file for good.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(folder_of(to))
+}
+
+/// An error if nothing could be written to this place.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    temporary(path, Access::Secret).map(drop)
+}
+
+/// A new file beside this one. It is gone again unless it is renamed.
+fn temporary(path: &Path, access: Access) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".lizmon-").suffix(".tmp");
+    #[cfg(unix)]
+    if access == Access::Public {
+        builder.permissions(mode(0o644));
+    }
+    let file = builder.tempfile_in(folder_of(path))?;
+    #[cfg(unix)]
+    if access == Access::Secret {
+        // A umask can only take bits away; this gives the owner's back.
+        file.as_file().set_permissions(mode(0o600))?;
+    }
+    // Elsewhere a file has the access of its folder.
+    let _ = access;
+    Ok(file)
+}
+
+#[cfg(unix)]
+fn mode(mode: u32) -> Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(mode)
+}
+
+/// The stories: root took a step of a rotation, and `liz-ca` could read its key no more; a cron job of root's renewed a
+/// monitor's certificate, and the monitor could read its key no more.
+#[cfg(unix)]
+fn give_away(file: &File, place: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    const ROOT: u32 = 0;
+    let ours = file.metadata()?;
+    let replaced = fs::symlink_metadata(place)
+        .ok()
+        .filter(fs::Metadata::is_file);
+    let model = replaced.map_or_else(|| fs::metadata(folder_of(place)), Ok)?;
+    let (owner, group) = (model.uid(), model.gid());
+    if ours.uid() != ROOT || (owner, group) == (ours.uid(), ours.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(owner), Some(group)) {
+        // In some containers root may not: then it is as it would have been.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+/// Elsewhere a file has the owner of its folder.
+#[cfg(not(unix))]
+fn give_away(_file: &File, _place: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// What is named without a folder lies here.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn count(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_its_target_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for (name, target) in [("live", "victim"), ("dangling", "nowhere")] {
+            let link = dir.path().join(name);
+            symlink(target, &link).unwrap();
+            write(&link, b"new", Access::Secret).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_file(), "{name}");
+            assert_eq!(mode_of(&link), 0o600, "{name}");
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(!dir.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        assert!(write(&folder, b"new", Access::Public).is_err());
+        assert!(write(&dir.path().join("no/where"), b"new", Access::Public).is_err());
+        assert!(check_replaceable(&dir.path().join("no/where")).is_err());
+        check_replaceable(&dir.path().join("new")).unwrap();
+        assert_eq!(count(dir.path()), 1);
+    }
+
+    #[test]
+    fn the_mode_is_the_new_files_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        for (access, before, after) in [
+            (Access::Secret, 0o666, 0o600),
+            (Access::Public, 0o600, 0o644),
+        ] {
+            fs::write(&file, "old").unwrap();
+            fs::set_permissions(&file, mode(before)).unwrap();
+            write(&file, b"new", access).unwrap();
+            // A umask of the tests' may take away what is others'.
+            assert_eq!(mode_of(&file) & 0o700, after & 0o700, "{access:?}");
+            assert_eq!(mode_of(&file) & !after, 0, "{access:?}");
+            assert_eq!(fs::read(&file).unwrap(), b"new");
+        }
+    }
+
+    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
+    #[test]
+    fn a_file_belongs_to_whom_the_old_one_or_the_folder_belonged() {
+        const SOMEBODY: u32 = 54_321;
+        let dir = tempfile::tempdir().unwrap();
+        let (file, staged) = (dir.path().join("key"), dir.path().join("key.new"));
+        let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
+        let _only_root_can = chown(dir.path(), Some(SOMEBODY), Some(SOMEBODY));
+        write(&file, b"old", Access::Secret).unwrap();
+        assert_eq!(owner(&file).unwrap(), owner(dir.path()).unwrap());
+        let _only_root_can = chown(&file, Some(SOMEBODY + 1), None);
+        let before = owner(&file).unwrap();
+        write(&file, b"new", Access::Secret).unwrap();
+        assert_eq!((owner(&file).unwrap(), mode_of(&file)), (before, 0o600));
+        write_for(&staged, &file, b"newer", Access::Secret).unwrap();
+        rename(&staged, &file).unwrap();
+        assert_eq!(owner(&file).unwrap(), before);
+        assert_eq!(fs::read(&file).unwrap(), b"newer");
+    }
+}
