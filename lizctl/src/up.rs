@@ -90,7 +90,7 @@ struct Site {
     reader: Client,
     clock: fn() -> u64,
     receiver: JoinHandle<Result<(), lizmon_receiver::StartError>>,
-    monitor: JoinHandle<()>,
+    monitor: JoinHandle<Result<(), lizmon_monitor::StartError>>,
     housekeeping: JoinHandle<()>,
     stop_monitor: watch::Sender<bool>,
     stop_receiver: watch::Sender<bool>,
@@ -153,7 +153,7 @@ impl Site {
         self.stop_monitor.send_replace(true);
         (&mut self.monitor)
             .await
-            .context("the monitor broke down")?;
+            .context("the monitor broke down")??;
         let seen = self.see().await;
         let title = self.title();
         // Its connections end here, so that the receiver need not wait for them.
@@ -187,7 +187,7 @@ impl Site {
                 () = &mut stop => return None,
                 () = &mut end => return None,
                 ended = &mut self.receiver => return Some(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
-                ended = &mut self.monitor => return Some(broke_down("monitor", ended.map_err(Into::into))),
+                ended = &mut self.monitor => return Some(broke_down("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {

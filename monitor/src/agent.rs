@@ -1,8 +1,8 @@
-//! Acts: samples on every tick, and carries records to each destination. What to do is decided elsewhere.
+//! Acts: samples on every tick, keeps what was sampled, and carries records to each destination. What to do is decided elsewhere.
 
 mod courier;
+mod sampling;
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use lizmon_client::{Client, Error};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
-use lizmon_protocol::sample::{Epoch, SampleSet};
-use tokio::sync::watch;
+use lizmon_protocol::sample::Epoch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use self::courier::Courier;
+use self::sampling::{Sampling, Taken, WAITING_MAX};
 use crate::Edges;
 use crate::config::{Config, PublishUrl};
 use crate::dispatch::Dispatch;
@@ -25,7 +26,7 @@ use crate::sample::{APART_MIN, Own, SampleError, Sampler};
 use crate::spool::disk::{Disk, OpenError};
 use crate::spool::memory::Memory;
 use crate::spool::{Event, Keep, Limits, MEMORY_BYTES_MAX, Spool};
-use crate::tick::{Tick, Ticker};
+use crate::tick::Ticker;
 
 /// How long a stop waits for what has been sampled to be delivered.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,6 +63,9 @@ pub enum StartError {
     /// There is nothing to measure with.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The system has no room for a thread to sample on.
+    #[error("cannot start a thread to sample on: {0}")]
+    Thread(#[source] std::io::Error),
     /// The spool's folder is no good.
     #[error(transparent)]
     Spool(#[from] OpenError),
@@ -107,7 +111,11 @@ impl Agent {
 
     /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left. `ready` is called
     /// when the first sample is taken.
-    pub async fn run(self, ready: impl FnOnce(), shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self,
+        ready: impl FnOnce(),
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
         let shared = Arc::new(Shared {
             urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
             dispatch: Mutex::new(self.dispatch),
@@ -133,26 +141,44 @@ impl Agent {
             };
             couriers.spawn(courier.run());
         }
-        let mut watch = Watch {
-            clock: self.edges.clock,
-            ticker: self.ticker,
-            sampler: self.sampler,
+        let (taken, mut waiting) = mpsc::channel(WAITING_MAX);
+        let mut keeper = Keeper {
+            clock: self.edges.clock.clone(),
+            own: Arc::default(),
             status_at: None,
             shared: shared.clone(),
         };
+        keeper.note_own((self.edges.clock)().as_secs());
+        let sampling = Sampling {
+            clock: self.edges.clock,
+            ticker: self.ticker,
+            sampler: self.sampler,
+            own: keeper.own.clone(),
+            taken,
+            missed: 0,
+        };
+        let thread = sampling.start().map_err(StartError::Thread)?;
         let mut ready = Some(ready);
         let mut shutdown = pin!(shutdown);
         loop {
-            let wait = watch.sample_if_due(|| {
-                if let Some(ready) = ready.take() {
-                    ready();
-                }
-            });
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = couriers.join_next() => resume_panic(ended),
-                () = sleep(wait) => (),
+                taken = waiting.recv() => match taken {
+                    Some(taken) => {
+                        keeper.keep(taken);
+                        if let Some(ready) = ready.take() {
+                            ready();
+                        }
+                    }
+                    // It ends by itself only by a panic.
+                    None => break,
+                },
             }
+        }
+        thread.end();
+        while let Ok(taken) = waiting.try_recv() {
+            keeper.keep(taken);
         }
         shared.dispatch().hurry();
         shared.stop.send_replace(true);
@@ -165,6 +191,7 @@ impl Agent {
             debug!("stopped with a request on its way");
         }
         shared.close();
+        Ok(())
     }
 }
 
@@ -302,55 +329,26 @@ impl Shared {
     }
 }
 
-/// The sampling side.
-struct Watch {
+/// Keeps what was sampled.
+struct Keeper {
     clock: Arc<dyn Fn() -> Duration + Send + Sync>,
-    ticker: Ticker,
-    sampler: Sampler,
+    /// For the next sample.
+    own: Arc<Mutex<Own>>,
     status_at: Option<u64>,
     shared: Arc<Shared>,
 }
 
-impl Watch {
-    /// Takes a sample if the time has come; how long to wait until the next look.
-    fn sample_if_due(&mut self, sampled: impl FnOnce()) -> Duration {
-        match self.ticker.at((self.clock)()) {
-            Tick::Wait(wait) => return wait,
-            Tick::SteppedBack(secs) => {
-                warn!("the clock was set back by {secs} s: going on from there");
-            }
-            Tick::Sample { epoch, skipped } => {
-                if skipped > 0 {
-                    warn!(
-                        "{skipped} ticks went by without a sample: this machine slept, was overloaded, or its clock was set forward"
-                    );
-                }
-                self.take(epoch);
-                sampled();
-            }
-        }
-        Duration::ZERO
-    }
-
-    fn take(&mut self, epoch: u64) {
-        let own = {
-            let dispatch = self.shared.dispatch();
-            Own {
-                clock_ahead_secs: dispatch.clock_ahead_secs(),
-                pending: dispatch.pending_max(),
-                given_up: dispatch.spool().given_up(),
-                certificate_days: self.shared.certificate_days(epoch),
-            }
-        };
-        let values = self.sampler.sample(own);
+impl Keeper {
+    fn keep(&mut self, taken: Taken) {
+        let Taken { epoch, values } = taken;
         if let Some(at) = Epoch::new(epoch).filter(|_| !values.is_empty()) {
             let now = (self.clock)();
-            debug!(epoch, values = %Json(&values), "sampled");
             let key = self.shared.dispatch().sampled(at, &values, now);
-            // Both lines, or after a crash only the first: whoever audits a log can tell which record a crash met.
+            // After `sampled`: where a log has that alone, the record met a crash.
             debug!(epoch, key = key.map(|key| key.to_string()), "kept");
             self.shared.news.send_replace(());
         }
+        self.note_own(epoch);
         self.shared.say_events();
         let last = *self.status_at.get_or_insert(epoch);
         if epoch.abs_diff(last) >= STATUS_SECS {
@@ -358,13 +356,15 @@ impl Watch {
             self.shared.say_status(epoch);
         }
     }
-}
 
-/// A set as it is published; written only where the log is read.
-struct Json<'a>(&'a SampleSet<'a>);
-
-impl fmt::Display for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    fn note_own(&self, now: u64) {
+        let dispatch = self.shared.dispatch();
+        let own = Own {
+            clock_ahead_secs: dispatch.clock_ahead_secs(),
+            pending: dispatch.pending_max(),
+            given_up: dispatch.spool().given_up(),
+            certificate_days: self.shared.certificate_days(now),
+        };
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 }

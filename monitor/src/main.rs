@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     lizmon_daemon::exit_code("liz-monitor", run(cli.flags))
 }
 
-/// One thread: a sample a second needs no more, and each costs memory.
+/// One thread for all but the sampling: it needs no more, and each costs memory.
 fn run(flags: Flags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = flags.renewer(seconds(), Arc::new(fastrand::f64));
@@ -63,7 +63,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             info!("READY: watching {host}");
             lizmon_daemon::tell_ready();
         };
-        agent.run(ready, stop).await;
+        agent.run(ready, stop).await?;
         info!("stopped");
         Ok(())
     })

@@ -1,0 +1,183 @@
+//! Samples on every tick, on a thread of its own: a disk that takes seconds for a record delays no sample.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use lizmon_protocol::sample::SampleSet;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::sample::{Own, Sampler};
+use crate::tick::{Tick, Ticker};
+
+/// Samples that wait to be kept: ten minutes of one a second. A disk that hangs for longer is not waited for.
+pub(super) const WAITING_MAX: usize = 600;
+
+/// One sample, not kept yet.
+#[derive(Debug, PartialEq)]
+pub(super) struct Taken {
+    pub(super) epoch: u64,
+    pub(super) values: SampleSet<'static>,
+}
+
+/// What samples, and for whom.
+pub(super) struct Sampling {
+    pub(super) clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+    pub(super) ticker: Ticker,
+    pub(super) sampler: Sampler,
+    /// What the monitor knows about itself, as of its last record.
+    pub(super) own: Arc<Mutex<Own>>,
+    pub(super) taken: mpsc::Sender<Taken>,
+    /// Samples for which there was no room, since it was last said.
+    pub(super) missed: u64,
+}
+
+impl Sampling {
+    pub(super) fn start(self) -> io::Result<SamplingThread> {
+        let (stop, stopped) = channel();
+        let thread = Builder::new()
+            .name("sample".to_owned())
+            .spawn(move || self.run(&stopped))?;
+        Ok(SamplingThread { thread, stop })
+    }
+
+    fn run(mut self, stopped: &Receiver<Infallible>) {
+        loop {
+            let wait = self.look();
+            match stopped.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(never) => match never {},
+            }
+        }
+    }
+
+    /// Takes a sample if the time has come; how long to wait until the next look.
+    fn look(&mut self) -> Duration {
+        match self.ticker.at((self.clock)()) {
+            Tick::Wait(wait) => return wait,
+            Tick::SteppedBack(secs) => {
+                warn!("the clock was set back by {secs} s: going on from there");
+            }
+            Tick::Sample { epoch, skipped } => {
+                if skipped > 0 {
+                    warn!(
+                        "{skipped} ticks went by without a sample: this machine slept, was overloaded, or its clock was set forward"
+                    );
+                }
+                self.take(epoch);
+            }
+        }
+        Duration::ZERO
+    }
+
+    fn take(&mut self, epoch: u64) {
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = self.sampler.sample(own);
+        debug!(epoch, values = %Json(&values), "sampled");
+        // Where nobody takes them any more we are about to be stopped.
+        match self.taken.try_send(Taken { epoch, values }) {
+            Ok(()) if self.missed > 0 => {
+                warn!(
+                    "{} samples were not kept: the disk did not answer for too long",
+                    self.missed
+                );
+                self.missed = 0;
+            }
+            Ok(()) => (),
+            Err(_) => self.missed += 1,
+        }
+    }
+}
+
+/// The thread, until it is told to end.
+pub(super) struct SamplingThread {
+    thread: JoinHandle<()>,
+    stop: Sender<Infallible>,
+}
+
+impl SamplingThread {
+    /// Ends it; a panic of it goes on here.
+    pub(super) fn end(self) {
+        drop(self.stop);
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A set as it is published; written only where the log is read.
+struct Json<'a>(&'a SampleSet<'a>);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::sample::Metric;
+
+    const START: u64 = 1_465_001_814;
+
+    /// Its clock goes on by a second with each look.
+    fn sampling(waiting_max: usize) -> (Sampling, mpsc::Receiver<Taken>) {
+        let (taken, waiting) = mpsc::channel(waiting_max);
+        let now = AtomicU64::new(START);
+        let sampling = Sampling {
+            clock: Arc::new(move || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
+            ticker: Ticker::new(NonZeroU32::MIN, Duration::from_secs(START - 1)),
+            sampler: Sampler::new(&[Metric::Mem]).unwrap(),
+            own: Arc::default(),
+            taken,
+            missed: 0,
+        };
+        (sampling, waiting)
+    }
+
+    fn epochs(waiting: &mut mpsc::Receiver<Taken>) -> Vec<u64> {
+        std::iter::from_fn(|| waiting.try_recv().ok())
+            .map(|taken| taken.epoch - START)
+            .collect()
+    }
+
+    /// While a record took its time on a busy disk, no sample was taken.
+    #[test]
+    fn nobody_who_keeps_samples_is_waited_for() {
+        let (mut sampling, mut waiting) = sampling(3);
+        for _ in 0..5 {
+            assert_eq!(sampling.look(), Duration::ZERO);
+        }
+        assert_eq!(sampling.missed, 2);
+        assert_eq!(epochs(&mut waiting), [0, 1, 2]);
+        sampling.look();
+        assert_eq!(epochs(&mut waiting), [5]);
+        assert_eq!(sampling.missed, 0);
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_to() {
+        let (sampling, mut waiting) = sampling(1);
+        let thread = sampling.start().unwrap();
+        assert_eq!(waiting.blocking_recv().unwrap().epoch, START);
+        thread.end();
+    }
+
+    #[test]
+    #[should_panic(expected = "the clock broke")]
+    fn its_panic_is_not_lost() {
+        let (mut sampling, _waiting) = sampling(1);
+        sampling.clock = Arc::new(|| panic!("the clock broke"));
+        sampling.start().unwrap().end();
+    }
+}
