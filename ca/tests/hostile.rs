@@ -361,7 +361,7 @@ mod links {
         std::fs::rename(certs.join("ledger.db"), &moved).unwrap();
         symlink(&moved, certs.join("ledger.db")).unwrap();
         let error = Authority::open(&certs, NOW).unwrap_err();
-        assert!(matches!(error, Error::Ledger { .. }), "{error}");
+        assert!(matches!(error, Error::BadFile { .. }), "{error}");
     }
 }
 
