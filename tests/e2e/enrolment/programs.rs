@@ -8,9 +8,9 @@ use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{join, root_fingerprint, token};
-use crate::harness::World;
+use super::{ENROLL, join, root_fingerprint, token};
 use crate::harness::process::{Running, program, run};
+use crate::harness::{World, answer};
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
@@ -175,4 +175,36 @@ fn systemd_is_told_and_the_log_can_be_json() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert!(line["level"].is_string(), "{line}");
     }
+}
+
+/// Whoever guesses tokens is told of by some lines, and by a number of lines that were not written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_does_not_fill_its_log() {
+    let world = World::without_receiver(|_| ());
+    let mut running = Running::start(&mut liz_ca(&world));
+    let port = ready(&mut running).rsplit_once(':').unwrap().1.to_owned();
+    let url = format!("https://localhost:{port}{ENROLL}");
+    let client = world.client(None, &["http/1.1"]);
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        let guess = client.post(&url).basic_auth("web1", Some("web1.guess"));
+        let got = answer(guess.body("x")).await;
+        assert!(matches!(got.status, 401 | 429), "{}", got.text());
+        refused += usize::from(got.status == 401);
+    }
+    running.signal(Signal::TERM);
+    let log = running.wait_within(AT_ONCE).stderr;
+    let lines = log
+        .lines()
+        .filter(|line| line.contains(" refused "))
+        .count();
+    // Of both, the attempts and the lines, some more come with the time that this takes.
+    assert!(
+        refused >= 100,
+        "as many as one address may try at once: {refused}"
+    );
+    assert!(
+        (30..90).contains(&lines),
+        "{lines} lines of {refused}:\n{log}"
+    );
 }
