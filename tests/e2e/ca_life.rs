@@ -110,6 +110,101 @@ async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
     assert!(!can_connect(&world, &stays).await);
 }
 
+/// How somebody goes on trying while a certificate is revoked.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    OpenHttp1,
+    OpenHttp2,
+    /// A handshake for each request.
+    Anew,
+    /// Not a sample, but a token.
+    NewToken,
+}
+
+/// One way's requests, each with when it was begun and whether it was taken.
+type Tried = Vec<(Duration, bool)>;
+
+/// Over open connections of both kinds, with new ones, and for new tokens: what is begun after the command has returned is
+/// refused. How long before that the last one was taken is printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_that_is_begun_after_revoke_has_returned() {
+    const MORE: usize = 20;
+    let world = apart().await;
+    let operator = world.holder(Role::Operator, "olga");
+    let gone = world.node("gone");
+    let token = world.token(&gone).await;
+    let (begin, stop) = (stopwatch(), AtomicBool::new(false));
+    let after: AtomicU64 = AtomicU64::new(u64::MAX);
+    let try_on = async |way: Way| -> Tried {
+        let alpn: &[&str] = if matches!(way, Way::OpenHttp2) {
+            &["h2"]
+        } else {
+            &["http/1.1"]
+        };
+        let kept = world.client(Some(gone.shown()), alpn);
+        let (mut tried, mut more) = (Tried::new(), 0);
+        while !stop.load(Ordering::SeqCst) || more < MORE {
+            let at = begin.elapsed();
+            more += usize::from(at > Duration::from_micros(after.load(Ordering::SeqCst)));
+            let taken = match way {
+                Way::NewToken => {
+                    let form = [("grant_type", "client_credentials")];
+                    kept.post(world.url("/oauth2/token")).form(&form)
+                }
+                way => {
+                    let anew = || world.client(Some(gone.shown()), alpn);
+                    let client = if matches!(way, Way::Anew) {
+                        anew()
+                    } else {
+                        kept.clone()
+                    };
+                    let path = format!("/api/perf/gone/{}", world.clock.now());
+                    client
+                        .post(world.url(&path))
+                        .bearer_auth(&token)
+                        .body(r#"{"cpu":1}"#)
+                }
+            };
+            let answer = taken.send().await;
+            tried.push((at, answer.is_ok_and(|answer| answer.status().is_success())));
+        }
+        tried
+    };
+    let mut command = telling(&world, &operator, "revoke gone");
+    let revoke = async {
+        let done = tokio::task::spawn_blocking(move || run(&mut command)).await;
+        let returned = begin.elapsed();
+        after.store(returned.as_micros() as u64, Ordering::SeqCst);
+        stop.store(true, Ordering::SeqCst);
+        (done.unwrap().success(), returned)
+    };
+    let ways = [Way::OpenHttp1, Way::OpenHttp2, Way::Anew, Way::NewToken];
+    let all = futures_util::future::join_all(ways.map(&try_on));
+    let (all, (stdout, returned)) = tokio::join!(all, revoke);
+    println!("{stdout}");
+    for (way, tried) in ways.into_iter().zip(all) {
+        let last = tried.iter().rfind(|(_, taken)| *taken);
+        let (last, _) = last.unwrap_or_else(|| panic!("{way:?} never worked"));
+        assert!(
+            *last <= returned,
+            "{way:?}: taken after the command has returned"
+        );
+        println!(
+            "{way:?}: the last of {} requests that was taken was begun {:?} before the command returned",
+            tried.len(),
+            returned - *last
+        );
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is tested is what comes before what"
+)]
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// In a rotation the next CA's list is handed in before anything of it was seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_told_to_receivers() {

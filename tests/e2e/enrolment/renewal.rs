@@ -226,6 +226,42 @@ async fn a_rotation_is_learned_by_renewal() {
     }
 }
 
+/// A new root cannot be written down, so no certificate is asked for: the CA would take it that this machine knows the root.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_learn_a_new_root_does_not_renew() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let node = world.node("web1");
+    let roots = world.folder().join("root-of-the-start.crt");
+    std::fs::copy(world.root(), &roots).unwrap();
+    // Nobody can put a file into this folder, root neither.
+    let read_only = "/proc/self/fd/0";
+    let renew = || {
+        let mut command = program("lizctl");
+        command.args(["renew", "--ca-url", &office.base(), "--ca", read_only]);
+        command.arg("--cert").arg(&node.cert);
+        command.arg("--key").arg(&node.key);
+        command.stdin(std::fs::File::open(&roots).unwrap());
+        command
+    };
+    until_done(renew, "the roots are as they were").await;
+    let now = world.clock.now();
+    let mut ca = Authority::open(&world.certs(), now).unwrap();
+    ca.rotate_next(Rotated::Root, &RotateOptions::default(), now)
+        .unwrap();
+    let issued = || ca.entries().unwrap().len();
+    let (before, mut command) = (issued(), renew());
+    let done = tokio::task::spawn_blocking(move || run(&mut command))
+        .await
+        .unwrap();
+    assert!(
+        done.failure(1).contains("cannot replace `/proc/self/fd/0`"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(issued(), before, "nothing was issued for nothing");
+}
+
 /// Again and again until it works: liz-ca's own certificate follows a rotation within a second or two, and until then it may
 /// not be believed.
 async fn until_done(command: impl Fn() -> Command, story: &str) {
