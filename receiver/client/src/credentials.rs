@@ -613,7 +613,9 @@ mod tests {
         let next = files.pki.issue(&[NODE]);
         let other = files.pki.issue(&["spiffe://lizmon.internal/node/web2"]);
         let (key, ended) = (next.key.serialize_pem(), Pki::NOW + 366 * 86_400);
-        let steps: [(&str, &[(&str, String)], u64, Option<bool>); 7] = [
+        // What is written, and when which answer comes.
+        type Step<'a> = (&'a str, &'a [(&'a str, String)], u64, Option<bool>);
+        let steps: [Step<'_>; 7] = [
             ("nothing new", &[], Pki::NOW, Some(false)),
             ("the new key alone", &[("key", key)], Pki::NOW, None),
             ("still that", &[], Pki::NOW, None),
