@@ -421,6 +421,30 @@ fn a_retired_authoritys_list_ends_without_harm() {
     );
 }
 
+/// The story: the key of a CA that goes out of use was lost, its last list had ended, and no revocation could be handed in any
+/// more, for lists come together.
+#[test]
+fn a_list_that_has_ended_keeps_no_newer_one_back() {
+    let house = House::new();
+    let next = house.root.issuing("issuing 2");
+    let now = Arc::new(std::sync::atomic::AtomicU64::new(NOW));
+    let clock = now.clone();
+    let time = move || clock.load(std::sync::atomic::Ordering::Relaxed);
+    let (mut writer, reader) = house.open_at(Arc::new(time)).unwrap();
+    let old = house.issuing.crl(2, &[NODE]);
+    house.push(&mut writer, &old).unwrap();
+    let later = NOW + 30 * DAY;
+    now.store(later, std::sync::atomic::Ordering::Relaxed);
+    let shown = [next.certificate.der().clone()];
+    let both = old + &next.crl_from(1, &[], later - DAY);
+    let lists = RevocationList::read_all(both.as_bytes()).unwrap();
+    writer.take_lists(lists, &shown).unwrap().unwrap();
+    let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
+    assert_eq!(reader.current().verify(&node, later), Ok(()));
+    let revoked = reader.current().verify(&house.node, later);
+    assert_eq!(revoked, Err(Refusal::Revoked), "what it says still holds");
+}
+
 /// What is fetched comes whole, with lists that are in force already and some that are nobody's here.
 #[test]
 fn of_fetched_lists_the_newer_ones_are_taken() {
