@@ -64,12 +64,14 @@ fn the_threat_model_names_its_tests() {
                 .any(|test| test == name || test.starts_with(&within))
         }
     };
-    let attacks = page.split("| --- | --- | --- | --- |\n").nth(1).unwrap();
-    let rows: Vec<&str> = attacks
-        .lines()
-        .take_while(|line| line.starts_with('|'))
-        .collect();
-    assert!(rows.len() > 20, "{} rows", rows.len());
+    let table = |head: &str| {
+        let table = page.split(head).nth(1).unwrap();
+        table.lines().take_while(|line| line.starts_with('|'))
+    };
+    let attacks = table("| --- | --- | --- | --- |\n");
+    let left_to_us = table("| left to us | guard | test |\n").skip(1);
+    let rows: Vec<&str> = attacks.chain(left_to_us).collect();
+    assert!(rows.len() > 40, "{} rows", rows.len());
     let mut wrong = Vec::new();
     for row in rows {
         let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
@@ -91,6 +93,45 @@ fn the_threat_model_names_its_tests() {
     ] {
         assert!(!exists(other), "{other}");
     }
+}
+
+/// What `tests/guards/run` would take out is where the list says, once, and the test that is to notice is there.
+#[test]
+fn the_list_of_guards_finds_them() {
+    let text = fs::read_to_string(root().join("tests/guards/guards.toml")).unwrap();
+    let list: toml::Table = text.parse().unwrap();
+    let of = |name: &str| list[name].as_array().unwrap().iter();
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let tests = own_tests();
+    let mut wrong = Vec::new();
+    for edit in of("guard")
+        .chain(of("shared"))
+        .flat_map(|guard| guard["edits"].as_array().unwrap())
+    {
+        let [file, old, new] = ["file", "old", "new"].map(|name| edit[name].as_str().unwrap());
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        let times = text.matches(old).count();
+        if times != 1 || old == new {
+            wrong.push(format!("{times} times in {file}: {old}"));
+        }
+    }
+    for test in of("guard").filter_map(|guard| guard.get("test")?.as_str()) {
+        let parts: Vec<&str> = test.split(' ').collect();
+        let exists = match parts[..] {
+            ["lizmon-tests", "e2e", name] => tests.contains(name),
+            // Tests stand in the module's own file, or in one beside it.
+            [package, "lib", name] => [name, &name.replace("::tests::", "::")]
+                .iter()
+                .any(|name| is_in_crate(&workspace, &format!("{package}::{name}"))),
+            [package, file, name] => is_in_crate(&workspace, &format!("{package}::{file}::{name}")),
+            _ => false,
+        };
+        if !exists {
+            wrong.push(format!("no test `{test}`"));
+        }
+    }
+    assert!(of("guard").len() > 80, "{}", of("guard").len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Every route that a server has is in its document's table, with each of its methods.
