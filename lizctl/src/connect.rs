@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lizmon_client::client::BaseUrlError;
-use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
 use lizmon_protocol::route;
 
 /// The flags of a connection.

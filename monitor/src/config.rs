@@ -7,10 +7,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::TypedValueParser;
-use lizmon_client::client::BaseUrlError;
 use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
-use lizmon_client::{BaseUrl, Credentials};
+use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 

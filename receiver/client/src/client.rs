@@ -1,7 +1,6 @@
 //! The requests.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,11 +14,12 @@ use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, Url};
+use reqwest::{RequestBuilder, Response};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::base_url::BaseUrl;
 use crate::credentials::{Credentials, CredentialsError, Fingerprint, Loaded};
 use crate::enrol::lists::ServerLists;
 use crate::error::Error;
@@ -37,68 +37,6 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const COMPRESS_BYTES_MIN: usize = 4096;
 /// zstd's own default: more costs the monitored machine more than it saves.
 const COMPRESS_LEVEL: i32 = 3;
-
-/// Where a receiver is: `https://HOST:PORT`, below which the routes are.
-///
-/// ```
-/// use lizmon_client::BaseUrl;
-/// let url: BaseUrl = "https://localhost:8443/".parse().unwrap();
-/// assert_eq!(url.to_string(), "https://localhost:8443");
-/// assert!("http://localhost:8443".parse::<BaseUrl>().is_err());
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseUrl(Arc<str>);
-
-/// Text that is not where a receiver can be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BaseUrlError {
-    /// Not a URL at all.
-    #[error("`{0}` is not a URL: it should look like https://localhost:8443")]
-    NotUrl(String),
-    /// Another scheme.
-    #[error("`{0}` does not start with https://: lizmon speaks nothing else")]
-    NotHttps(String),
-    /// More than scheme, host, port and path.
-    #[error("`{0}` has a user, a `?` or a `#` in it: it should look like https://localhost:8443")]
-    TooMuch(String),
-}
-
-impl FromStr for BaseUrl {
-    type Err = BaseUrlError;
-
-    fn from_str(text: &str) -> Result<Self, BaseUrlError> {
-        let shown = || text.escape_debug().to_string();
-        if !text.contains("://") {
-            return Err(BaseUrlError::NotUrl(shown()));
-        }
-        let url = Url::parse(text).map_err(|_| BaseUrlError::NotUrl(shown()))?;
-        if url.scheme() != "https" {
-            return Err(BaseUrlError::NotHttps(shown()));
-        }
-        let plain = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if plain {
-            Ok(Self(url.as_str().trim_end_matches('/').into()))
-        } else {
-            Err(BaseUrlError::TooMuch(shown()))
-        }
-    }
-}
-
-impl BaseUrl {
-    /// Without a slash at its end.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// One receiver, asked with one certificate.
 pub struct Client {
@@ -512,37 +450,9 @@ fn encode(filter: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use reqwest::Url;
 
-    #[test]
-    fn base_urls() {
-        let cases = [
-            ("https://localhost:8443", Ok("https://localhost:8443")),
-            ("https://localhost:8443/", Ok("https://localhost:8443")),
-            ("HTTPS://LocalHost/", Ok("https://localhost")),
-            ("https://[::1]:8443", Ok("https://[::1]:8443")),
-            ("https://a.example/lizmon/", Ok("https://a.example/lizmon")),
-            ("localhost:8443", Err("is not a URL")),
-            ("localhost", Err("is not a URL")),
-            ("", Err("is not a URL")),
-            ("https://", Err("is not a URL")),
-            ("https://a b", Err("is not a URL")),
-            ("http://localhost:8443", Err("does not start with https")),
-            ("ftp://localhost", Err("does not start with https")),
-            ("https://u:p@localhost", Err("has a user")),
-            ("https://localhost/?x", Err("has a user")),
-            ("https://localhost/#x", Err("has a user")),
-        ];
-        for (text, expected) in cases {
-            match (text.parse::<BaseUrl>(), expected) {
-                (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
-                (Err(error), Err(part)) => {
-                    assert!(error.to_string().contains(part), "{text}: {error}");
-                }
-                (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
-            }
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_filter_stays_one_segment() {

@@ -42,7 +42,8 @@ use rustls::pki_types::CertificateDer;
 use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
 use self::pair::{FileError, Pair};
-use crate::client::{BaseUrl, http_client, retry_after};
+use crate::base_url::BaseUrl;
+use crate::client::{http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
 use crate::error::Error;
 

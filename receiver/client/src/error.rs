@@ -9,7 +9,7 @@ use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::token::TokenError;
 pub use rustls::{AlertDescription, CertificateError};
 
-use crate::client::BaseUrl;
+use crate::base_url::BaseUrl;
 use crate::credentials::CredentialsError;
 
 /// Why a request was not done.

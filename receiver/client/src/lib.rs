@@ -18,6 +18,7 @@
 //! | [`enrol`] | joining, and renewal: certificates from `liz-ca` |
 //! | [`error`] | what can come of them |
 
+mod base_url;
 pub mod client;
 pub mod credentials;
 pub mod enrol;
@@ -25,6 +26,7 @@ pub mod error;
 mod token;
 mod verify;
 
-pub use client::{BaseUrl, Client};
+pub use base_url::{BaseUrl, BaseUrlError};
+pub use client::Client;
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Error, Obstacle};

@@ -18,7 +18,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use super::answer::read_certificates;
 use super::renewer::{Chance, Now};
 use super::{Ca, EnrolError};
-use crate::client::BaseUrl;
+use crate::base_url::BaseUrl;
 use crate::credentials::anonymous_tls;
 use crate::error::{Error, in_one_line};
 

@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::pair::{FileError, Pair};
 use super::schedule::{Action, Schedule};
 use super::{EnrolError, Obtained, renew};
-use crate::client::BaseUrl;
+use crate::base_url::BaseUrl;
 use crate::credentials::{Credentials, CredentialsError, Span, Term};
 
 /// How often the files are looked at: somebody may have issued a new certificate by hand, or joined anew.
