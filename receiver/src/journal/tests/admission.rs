@@ -1,0 +1,313 @@
+//! Who is admitted, and refused for what.
+
+use proptest::prelude::*;
+
+use super::super::admit::{Admission, Novelty};
+use super::*;
+
+fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
+    let values = labels.iter().map(|label| {
+        (
+            Label::new(label.as_str()).unwrap(),
+            Value::new(1.0).unwrap(),
+        )
+    });
+    let set = SampleSet::new(values.collect());
+    let record = (None, Epoch::new(epoch).unwrap(), &set);
+    Submission::new(&"web1".parse().unwrap(), 9, None, NOW).with_records(std::iter::once(record))
+}
+
+fn summarizer() -> Summarizer {
+    Summarizer::open(&mut MemoryStore::open(Disk::default())).unwrap()
+}
+
+fn count(summarizer: &mut Summarizer, submission: &Submission) {
+    let position = summarizer.position() + 1;
+    summarizer.apply(position, &submission.view().unwrap());
+}
+
+/// Judges submissions as one group, and gives what each of them is refused for.
+fn judge(summaries: &Summaries, submissions: &[Submission]) -> Vec<Result<Novelty, Code>> {
+    let mut admission = Admission::new(summaries);
+    submissions
+        .iter()
+        .map(|one| {
+            admission
+                .admit(one, NOW)
+                .map_err(|rejection| rejection.code())
+        })
+        .collect()
+}
+
+#[test]
+fn known_numbers_are_recognised_before_their_epoch_is_judged() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    count(&mut summarizer, &keyed(producer(1), &[(7, NOW)], &cpu));
+    let too_old = NOW - 100_000;
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(1), &[(7, too_old)], &cpu),
+            keyed(producer(1), &[(8, too_old)], &cpu),
+            keyed(producer(1), &[(7, NOW), (8, too_old)], &cpu),
+            keyed(producer(1), &[(8, NOW + 121)], &cpu),
+            keyed(producer(2), &[(7, too_old)], &cpu),
+            unkeyed(too_old, &cpu),
+            unkeyed(NOW + 120, &cpu),
+        ],
+    );
+    let (old, future) = (Err(Code::EpochTooOld), Err(Code::EpochInFuture));
+    assert_eq!(
+        verdicts,
+        [
+            Ok(Novelty::Known),
+            old,
+            old,
+            future,
+            old,
+            old,
+            Ok(Novelty::New)
+        ]
+    );
+}
+
+#[test]
+fn a_number_twice_in_one_group_is_known_the_second_time() {
+    let summarizer = summarizer();
+    let cpu = labels(0..1);
+    let one = keyed(producer(1), &[(1, NOW)], &cpu);
+    let too_old = keyed(producer(1), &[(1, 5)], &cpu);
+    let verdicts = judge(&summarizer.summaries(), &[one.clone(), one, too_old]);
+    assert_eq!(
+        verdicts,
+        [Ok(Novelty::New), Ok(Novelty::Known), Ok(Novelty::Known)]
+    );
+}
+
+#[test]
+fn a_refused_submission_leaves_no_trace_in_its_group() {
+    let summarizer = summarizer();
+    let refused = keyed(producer(1), &[(1, NOW), (2, 5)], &labels(0..1));
+    let same_number = keyed(producer(1), &[(1, 5)], &labels(0..1));
+    let verdicts = judge(&summarizer.summaries(), &[refused, same_number]);
+    assert_eq!(verdicts, [Err(Code::EpochTooOld), Err(Code::EpochTooOld)]);
+}
+
+#[test]
+fn labels_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    for from in (0..900).step_by(100) {
+        count(&mut summarizer, &unkeyed(NOW, &labels(from..from + 100)));
+    }
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            unkeyed(NOW, &labels(900..1000)),
+            unkeyed(NOW, &labels(999..1001)),
+            unkeyed(NOW, &labels(0..200)),
+            unkeyed(NOW, &labels(1000..1001)),
+        ],
+    );
+    let full = Err(Code::TooManyLabels);
+    assert_eq!(verdicts, [Ok(Novelty::New), full, Ok(Novelty::New), full]);
+}
+
+#[test]
+fn producers_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    for number in 1..HOST_PRODUCERS_MAX {
+        count(
+            &mut summarizer,
+            &keyed(producer(number as u128), &[(1, NOW)], &cpu),
+        );
+    }
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(100), &[(1, NOW)], &cpu),
+            keyed(producer(101), &[(1, NOW)], &cpu),
+            keyed(producer(100), &[(2, NOW)], &cpu),
+            keyed(producer(1), &[(2, NOW)], &cpu),
+        ],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [new, refused, new, new]);
+}
+
+#[test]
+fn ranges_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    let last = 2 * PRODUCER_RANGES_MAX as u64;
+    let odd: Vec<_> = (1..last - 1).step_by(2).map(|seq| (seq, NOW)).collect();
+    assert_eq!(odd.len(), PRODUCER_RANGES_MAX - 1);
+    count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[
+            keyed(producer(1), &[(last + 10, NOW), (last + 20, NOW)], &cpu),
+            keyed(producer(1), &[(last + 10, NOW)], &cpu),
+            keyed(producer(1), &[(last + 20, NOW)], &cpu),
+            keyed(producer(1), &[(2, NOW)], &cpu),
+            keyed(producer(1), &[(last + 20, NOW)], &cpu),
+        ],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [refused, new, refused, new, new]);
+}
+
+#[test]
+fn who_is_over_the_limit_may_fill_gaps() {
+    let mut summarizer = summarizer();
+    let cpu = labels(0..1);
+    let odd: Vec<_> = (1..=2 * PRODUCER_RANGES_MAX as u64 + 9)
+        .step_by(2)
+        .map(|seq| (seq, NOW))
+        .collect();
+    count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[keyed(producer(1), &[(2, NOW)], &cpu)],
+    );
+    assert_eq!(verdicts, [Ok(Novelty::New)]);
+}
+
+fn arbitrary_submission() -> impl Strategy<Value = Submission> {
+    let last = 2 * PRODUCER_RANGES_MAX as u64;
+    let number = prop_oneof![1..12_u64, last - 8..last + 8];
+    let ranges = proptest::collection::vec((number.clone(), 0..3_u64), 0..4);
+    let records = proptest::collection::vec((number, 0..30_u64), 0..40);
+    (1..3_u128, records, ranges, 0..6_usize).prop_map(|(id, records, ranges, new)| {
+        // Now and then an epoch that is too old.
+        let epoch = |age: u64| if age == 0 { NOW - 100_000 } else { NOW };
+        let records: Vec<_> = records
+            .iter()
+            .map(|(seq, age)| (*seq, epoch(*age)))
+            .collect();
+        let ranges: Vec<_> = ranges
+            .iter()
+            .map(|(from, more)| (*from, from + more))
+            .collect();
+        let labels = labels(HOST_LABELS_MAX - 3..HOST_LABELS_MAX + new - 3);
+        numbered("web1", producer(id), &records, &labels, &ranges)
+    })
+}
+
+proptest! {
+    /// What waits counts as what is stored does: with a producer that has nearly all the ranges it may have, and a host with
+    /// nearly all its labels.
+    #[test]
+    fn a_group_is_judged_as_its_requests_would_be_one_by_one(
+        submissions in proptest::collection::vec(arbitrary_submission(), 0..12),
+    ) {
+        let start = || {
+            let mut summarizer = summarizer();
+            let last = 2 * PRODUCER_RANGES_MAX as u64;
+            let odd: Vec<_> = (13..last - 9).step_by(2).map(|seq| (seq, NOW)).collect();
+            count(&mut summarizer, &keyed(producer(1), &odd, &labels(0..1)));
+            count(&mut summarizer, &unkeyed(NOW, &labels(0..HOST_LABELS_MAX - 3)));
+            let given_up: Vec<_> = (20..last).step_by(2).map(|seq| (seq, seq)).collect();
+            count(&mut summarizer, &giving_up(producer(1), &given_up));
+            summarizer
+        };
+        let together = judge(&start().summaries(), &submissions);
+        let mut summarizer = start();
+        let mut one_by_one = Vec::new();
+        for submission in &submissions {
+            let verdict = judge(&summarizer.summaries(), std::slice::from_ref(submission)).remove(0);
+            if verdict == Ok(Novelty::New) {
+                count(&mut summarizer, submission);
+            }
+            one_by_one.push(verdict);
+        }
+        prop_assert_eq!(together, one_by_one);
+    }
+}
+
+fn giving_up(id: ProducerId, ranges: &[(u64, u64)]) -> Submission {
+    numbered("web1", id, &[], &[], ranges)
+}
+
+#[test]
+fn what_was_given_up_is_news_once() {
+    let mut summarizer = summarizer();
+    count(
+        &mut summarizer,
+        &keyed(producer(1), &[(1, NOW), (9, NOW)], &labels(0..1)),
+    );
+    let verdict = |summarizer: &Summarizer, ranges: &[(u64, u64)]| {
+        judge(&summarizer.summaries(), &[giving_up(producer(1), ranges)])
+    };
+    assert_eq!(verdict(&summarizer, &[(2, 5)]), [Ok(Novelty::New)]);
+    count(&mut summarizer, &giving_up(producer(1), &[(2, 5)]));
+    assert_eq!(
+        verdict(&summarizer, &[(2, 5), (3, 3)]),
+        [Ok(Novelty::Known)]
+    );
+    assert_eq!(verdict(&summarizer, &[(5, 6)]), [Ok(Novelty::New)]);
+    assert_eq!(verdict(&summarizer, &[]), [Ok(Novelty::Known)]);
+    let summaries = summarizer.summaries();
+    let hosts = summaries.shard_with("web1");
+    let kept = &hosts["web1"].producers[&producer(1)];
+    assert_eq!(kept.dropped.take_out_of(kept.set.missing()), [(6, 8)]);
+}
+
+#[test]
+fn what_was_given_up_is_kept_of_a_host_nobody_has_heard_of() {
+    let mut summarizer = summarizer();
+    let told = giving_up(producer(1), &[(1, 9)]);
+    assert_eq!(
+        judge(&summarizer.summaries(), std::slice::from_ref(&told)),
+        [Ok(Novelty::New)]
+    );
+    count(&mut summarizer, &told);
+    assert_eq!(
+        judge(&summarizer.summaries(), &[told]),
+        [Ok(Novelty::Known)]
+    );
+}
+
+#[test]
+fn given_up_ranges_at_and_over_the_limit() {
+    let mut summarizer = summarizer();
+    count(
+        &mut summarizer,
+        &keyed(producer(1), &[(1, NOW)], &labels(0..1)),
+    );
+    let apart: Vec<_> = (1..=PRODUCER_RANGES_MAX as u64 + 1)
+        .map(|at| (2 * at, 2 * at))
+        .collect();
+    let at_limit = giving_up(producer(1), &apart[..PRODUCER_RANGES_MAX]);
+    assert_eq!(
+        judge(&summarizer.summaries(), std::slice::from_ref(&at_limit)),
+        [Ok(Novelty::New)]
+    );
+    count(&mut summarizer, &at_limit);
+    let over = giving_up(producer(1), &apart);
+    let record = [(2 * apart.len() as u64 + 9, NOW)];
+    let beside = numbered("web1", producer(1), &record, &[], &apart);
+    let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
+    let verdicts = judge(&summarizer.summaries(), &[over, beside, joining]);
+    let refused = Err(Code::InvalidValues);
+    assert_eq!(verdicts, [refused, refused, Ok(Novelty::New)]);
+}
+
+/// What a group has admitted counts for the rest of the group, though it is not durable yet.
+#[test]
+fn given_up_ranges_of_one_group_are_counted_together() {
+    let summarizer = summarizer();
+    let apart = |at: u64| {
+        let ranges: Vec<_> = (1..=PRODUCER_RANGES_MAX as u64 / 2)
+            .map(|n| (2 * n + at * 10_000, 2 * n + at * 10_000))
+            .collect();
+        giving_up(producer(1), &ranges)
+    };
+    let verdicts = judge(
+        &summarizer.summaries(),
+        &[apart(0), apart(1), apart(2), apart(0)],
+    );
+    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    assert_eq!(verdicts, [new, new, refused, Ok(Novelty::Known)]);
+}
