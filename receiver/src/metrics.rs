@@ -1,6 +1,10 @@
-//! What the receiver says of itself, as OpenMetrics: what was minted and refused, and until when what it loaded is good.
+//! What scrapers get, as OpenMetrics: what was minted and refused, until when what is loaded is good, and each series' newest
+//! minute.
 //!
 //! What strangers can cause is counted here, and told in the log at a bounded rate.
+
+mod series;
+mod stream;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,10 +12,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use lizmon_mtls::Clock;
 use lizmon_mtls::accept::{Cause, TurnedAway};
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::trust::TrustReader;
+use lizmon_protocol::problem::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -20,13 +27,23 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use tokio::sync::Semaphore;
+
+use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
+use crate::problem::Rejection;
+use crate::summarize::Summaries;
 
 /// OpenMetrics 1.0, section on protocol negotiation.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Tokens are minted all the time: a few lines show that it is so, and who asks how often.
 const MINTED_LINES_AT_ONCE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const MINTED_LINE_EVERY: Duration = Duration::from_secs(60);
+
+/// How many are answered at a time: of a large fleet an answer takes a second of one core.
+const SCRAPES_MAX: usize = 4;
+/// How long another one waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Left in an answer, for whoever counts: what was refused.
 #[derive(Debug, Clone)]
@@ -44,7 +61,8 @@ type Word = [(&'static str, &'static str); 1];
 /// Counts, and what else is shown.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Arc<Registry>,
+    turns: Arc<Semaphore>,
     minted: Counter,
     tokens_refused: Family<Word, Counter>,
     requests_refused: Family<Word, Counter>,
@@ -53,8 +71,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of a receiver that trusts this, and whose front door counts so.
-    pub fn new(trust: TrustReader, turned_away: Arc<TurnedAway>) -> Self {
+    /// Of a receiver that trusts this, whose front door counts so, and that has these numbers.
+    pub fn new(
+        trust: TrustReader,
+        turned_away: Arc<TurnedAway>,
+        summaries: Arc<Summaries>,
+        clock: Clock,
+    ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
         let (minted, tokens_refused, requests_refused) =
             (Counter::default(), Family::default(), Family::default());
@@ -70,8 +93,10 @@ impl Metrics {
             Family::clone(&requests_refused),
         );
         registry.register_collector(Box::new(Now { trust, turned_away }));
+        registry.register_collector(Box::new(NewestMinutes { summaries, clock }));
         Self {
-            registry,
+            registry: Arc::new(registry),
+            turns: Arc::new(Semaphore::new(SCRAPES_MAX)),
             minted,
             tokens_refused,
             requests_refused,
@@ -117,11 +142,16 @@ impl Metrics {
         }
     }
 
-    /// All of it.
-    pub fn text(&self, _permit: &Permit<ReadMetrics>) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
-        Ok(text)
+    /// All of it, sent while it is written.
+    pub async fn text(&self, _permit: &Permit<ReadMetrics>) -> Result<Body, Rejection> {
+        let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned());
+        let Ok(Ok(turn)) = turn.await else {
+            return Err(Code::Overloaded.into());
+        };
+        let registry = self.registry.clone();
+        Ok(stream::body(turn, move |mut out| {
+            text::encode(&mut out, &registry)
+        }))
     }
 }
 

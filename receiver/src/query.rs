@@ -3,7 +3,7 @@
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::name::SUMMARY_PREFIX;
 use lizmon_protocol::summary::{self, Hosts, Summary};
-use lizmon_summary::{Series, TIERS, Tier, Window};
+use lizmon_summary::{Average, Series, TIERS, Tier, Window};
 
 use crate::authorize::{ListHosts, Permit, ReadHost};
 use crate::summarize::Summaries;
@@ -87,6 +87,26 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
     }
     list.sort_by(|a, b| a.name.cmp(&b.name));
     Hosts { hosts: list }
+}
+
+/// The newest minute of each series that has one: host, label, minute. By shards, so that nobody waits while they are written down.
+pub fn newest_minutes(
+    numbers: &Summaries,
+    now: u64,
+) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, Average)>> {
+    const BY_MINUTE: usize = 0;
+    numbers.shards().map(move |hosts| {
+        let series = hosts.iter().flat_map(|(name, host)| {
+            host.series
+                .iter()
+                .map(move |(label, series)| (name, label, series))
+        });
+        series
+            .filter_map(|(name, label, series)| {
+                Some((name.clone(), label.clone(), series.newest(BY_MINUTE, now)?))
+            })
+            .collect()
+    })
 }
 
 /// What has arrived from a host, by producer. `None` if nothing is known of the host.

@@ -347,7 +347,7 @@ async fn read_metrics(State(app): Shared, head: request::Parts) -> Result<Respon
         Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
     })?;
     let permit = authorize::read_metrics(peer.identity)?;
-    let text = app.metrics.text(&permit).map_err(|_| Code::InternalError)?;
+    let text = app.metrics.text(&permit).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -111,7 +111,12 @@ impl Receiver {
             Journal::start(store, summarizer, config.gather_window, clock.clone())?;
         let door = FrontDoor::new(reader.clone(), config.limits.clone());
         let app = App {
-            metrics: Metrics::new(reader.clone(), door.turned_away()),
+            metrics: Metrics::new(
+                reader.clone(),
+                door.turned_away(),
+                summaries.clone(),
+                clock.clone(),
+            ),
             trust: reader.clone(),
             trust_writer: Mutex::new(trust),
             tokens,

@@ -191,3 +191,69 @@ async fn a_stranger_does_not_fill_the_log() {
     );
     assert!(log.len() < 100_000, "{}", log.len());
 }
+
+/// Of each series the newest minute that holds samples, for as long as it is in the window; however many there are, and
+/// whatever they are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_series_newest_minute_is_shown() {
+    const MANY: usize = 1_000;
+    let world = World::start().await;
+    let (a, b, reader) = (world.node("a"), world.node("b.example"), world.reader());
+    let minute = world.clock.now() / 60 * 60;
+    world.clock.set(minute + 30);
+    let samples = [
+        (
+            &a,
+            minute - 60,
+            r#"{"cpu":99,"disk:\"/ \\\"":1}"#.to_owned(),
+        ),
+        (&a, minute + 1, r#"{"cpu":4.8}"#.to_owned()),
+        (&a, minute + 2, r#"{"cpu":5.1}"#.to_owned()),
+        (&a, minute + 3, r#"{"cpu":5.04}"#.to_owned()),
+        (&b, minute + 1, r#"{"cpu":-0.5}"#.to_owned()),
+    ];
+    // With `cpu` as many as a host may have.
+    let many = (1..MANY).collect::<Vec<_>>();
+    let many = many.chunks(250).map(|labels| {
+        let values = labels.iter().map(|at| format!("\"many {at}\":{at}"));
+        let values = values.collect::<Vec<_>>().join(",");
+        (&b, minute + 2, format!("{{{values}}}"))
+    });
+    for (node, epoch, values) in samples.into_iter().chain(many) {
+        let token = world.token(node).await;
+        let path = format!("/api/perf/{}/{epoch}", node.name);
+        world
+            .post(node, &token, &path, values)
+            .await
+            .no_content(&path);
+    }
+    let shown = scrape(&world, &reader).await;
+    let line = |what: &str, labels: &str, value: &dyn std::fmt::Display| {
+        format!("lizmon_minute_{what}{{{labels}}} {value}\n")
+    };
+    let cpu = r#"host="a",label="cpu""#;
+    let odd = r#"host="a",label="disk:\"/ \\\"""#;
+    let below = r#"host="b.example",label="cpu""#;
+    let last = r#"host="b.example",label="many 999""#;
+    for expected in [
+        line("average", cpu, &4.98),
+        line("min", cpu, &4.8),
+        line("max", cpu, &5.1),
+        line("samples", cpu, &3),
+        line("end_seconds", cpu, &(minute + 60)),
+        line("average", odd, &"1.0"),
+        line("end_seconds", odd, &(minute - 60)),
+        line("min", below, &-0.5),
+        line("max", last, &"999.0"),
+    ] {
+        assert_eq!(shown.matches(&expected).count(), 1, "{expected}");
+    }
+    let averages = shown
+        .lines()
+        .filter(|line| line.starts_with("lizmon_minute_average{"))
+        .count();
+    assert_eq!(averages, 2 + MANY);
+    world.clock.advance(2 * 3_600);
+    let shown = scrape(&world, &reader).await;
+    assert!(!shown.contains("lizmon_minute_average{"), "{shown}");
+}

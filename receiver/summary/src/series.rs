@@ -73,29 +73,38 @@ impl Series {
     /// What is left in this tier's window at `now`; `None` when nothing is. Intervals that begin at or after `now` are in
     /// it: their samples were accepted, and a reader after that must find them. No such tier has no window either.
     pub fn window(&self, tier: usize, now: u64) -> Option<Window> {
-        let (ring, tier) = (self.rings.get(tier)?, TIERS.get(tier)?);
-        let start = tier.window_start(now);
-        let mut averages: Vec<_> = ring
-            .newest_first()
-            .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
-            .take_while(|(interval_start, _)| *interval_start >= start)
-            .filter(|(_, aggregate)| !aggregate.is_empty())
-            .take(tier.given_max)
-            .map(|(start, aggregate)| Average {
-                start,
-                end: start + tier.width_secs,
-                count: aggregate.count(),
-                avg: aggregate.avg(),
-                min: aggregate.min(),
-                max: aggregate.max(),
-            })
-            .collect();
+        let at = TIERS.get(tier)?;
+        let mut averages: Vec<_> = self.newest_first(tier, now).take(at.given_max).collect();
         averages.reverse();
         (!averages.is_empty()).then_some(Window {
-            start,
+            start: at.window_start(now),
             end: now,
-            width_secs: tier.width_secs,
+            width_secs: at.width_secs,
             averages,
+        })
+    }
+
+    /// The last of what [`Series::window`] gives.
+    pub fn newest(&self, tier: usize, now: u64) -> Option<Average> {
+        self.newest_first(tier, now).next()
+    }
+
+    fn newest_first(&self, tier: usize, now: u64) -> impl Iterator<Item = Average> {
+        let tier = self.rings.get(tier).zip(TIERS.get(tier));
+        tier.into_iter().flat_map(move |(ring, tier)| {
+            let start = tier.window_start(now);
+            ring.newest_first()
+                .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
+                .take_while(move |(interval_start, _)| *interval_start >= start)
+                .filter(|(_, aggregate)| !aggregate.is_empty())
+                .map(|(start, aggregate)| Average {
+                    start,
+                    end: start + tier.width_secs,
+                    count: aggregate.count(),
+                    avg: aggregate.avg(),
+                    min: aggregate.min(),
+                    max: aggregate.max(),
+                })
         })
     }
 
@@ -284,6 +293,11 @@ mod tests {
             .map(|a| (a.start + 60 - on_the_minute, a.count))
             .collect();
         assert_eq!(counts, [(0, 1), (60, 2), (120, 2)]);
+        assert_eq!(
+            series.newest(0, on_the_minute),
+            window.averages.last().copied()
+        );
+        assert_eq!(series.newest(2, on_the_minute), None, "no such tier");
         assert_eq!(window.end, on_the_minute);
     }
 
