@@ -8,6 +8,15 @@ use std::process::Command;
 use crate::harness::World;
 use crate::harness::process::run;
 
+/// Python with the packages that `tests/run` installs, and a script of ours.
+pub(crate) fn python(name: &str) -> Command {
+    let tools = std::env::var_os("LIZMON_TEST_TOOLS")
+        .map_or_else(|| repository().join("target/tools/venv/bin"), PathBuf::from);
+    let mut python = Command::new(tools.join("python"));
+    python.arg(script(name));
+    python
+}
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -43,11 +52,7 @@ async fn check(mut client: Command) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_oauthlib_gets_a_token_and_uses_it() {
-    let tools = std::env::var_os("LIZMON_TEST_TOOLS")
-        .map_or_else(|| repository().join("target/tools/venv/bin"), PathBuf::from);
-    let mut python = Command::new(tools.join("python"));
-    python.arg(script("requests_oauthlib_client.py"));
-    check(python).await;
+    check(python("requests_oauthlib_client.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
