@@ -18,166 +18,25 @@
 //! refuse what is good.
 
 mod settle;
+mod stages;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use lizmon_protocol::name::Role;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use self::settle::current_key;
 pub(super) use self::settle::settle;
+pub use self::stages::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiting};
 use super::{Authority, SignedCrl};
 use crate::audit::{Deed, Event};
 use crate::disk::{self, Access, Scaffold};
 use crate::error::Error;
 use crate::founding::NewCa;
-use crate::key::KeyAlg;
 use crate::ledger::{Book, Entry, Generation, Phase};
 use crate::passphrase;
 use crate::profile::{Profile, rfc3339};
-
-/// Which CA is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotated {
-    /// The one that signs leaves.
-    Issuing,
-    /// The trust anchor, and the issuing CA below it.
-    Root,
-}
-
-impl Rotated {
-    /// As it is written on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Issuing => "issuing",
-            Self::Root => "root",
-        }
-    }
-
-    /// By the CAs that a step moves.
-    fn of<'a>(mut moved: impl Iterator<Item = &'a Generation>) -> Self {
-        if moved.any(|ca| ca.entry.profile == Profile::Root) {
-            Self::Root
-        } else {
-            Self::Issuing
-        }
-    }
-}
-
-impl fmt::Display for Rotated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Neither of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no such CA: issuing or root")]
-pub struct UnknownCa;
-
-impl FromStr for Rotated {
-    type Err = UnknownCa;
-
-    fn from_str(text: &str) -> Result<Self, UnknownCa> {
-        [Self::Issuing, Self::Root]
-            .into_iter()
-            .find(|rotated| rotated.as_str() == text)
-            .ok_or(UnknownCa)
-    }
-}
-
-/// How far a rotation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// None is under way.
-    Steady,
-    /// The new CA is trusted and does not sign yet.
-    Published,
-    /// The new CA signs, and the old one is still trusted.
-    InUse,
-}
-
-impl Stage {
-    /// As it is shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Published => "published",
-            Self::InUse => "in use",
-        }
-    }
-
-    fn of(generations: &[Generation]) -> (Self, Option<Rotated>) {
-        for (phase, stage) in [(Phase::Next, Self::Published), (Phase::Old, Self::InUse)] {
-            let mut moved = in_phase(generations, phase).peekable();
-            if moved.peek().is_some() {
-                return (stage, Some(Rotated::of(moved)));
-            }
-        }
-        (Self::Steady, None)
-    }
-}
-
-/// A holder of a certificate that the next step would leave behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// As what.
-    pub role: Role,
-    /// Who.
-    pub name: String,
-    /// When its newest certificate ends: epoch seconds.
-    pub not_after: u64,
-}
-
-impl fmt::Display for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`", self.role, self.name)
-    }
-}
-
-/// Where a rotation stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rotation {
-    /// How far it is.
-    pub stage: Stage,
-    /// What is replaced; if none is under way, what `--back` would bring back.
-    pub rotated: Option<Rotated>,
-    /// The CAs, the current ones first.
-    pub generations: Vec<Generation>,
-    /// Whom the next step would leave behind: without renewal they would be refused, or refuse others.
-    pub waiting: Vec<Waiting>,
-}
-
-/// What a step may be told.
-#[derive(Debug, Clone)]
-pub struct RotateOptions {
-    /// Go on although somebody would be left behind.
-    pub force: bool,
-    /// How long a new root lives, in days.
-    pub root_days: u32,
-    /// How long a new issuing CA lives, in days; never past its root's end.
-    pub issuing_days: u32,
-    /// Kind of the new keys.
-    pub key_alg: KeyAlg,
-    /// An existing folder where a new root's key is written, and nowhere else.
-    pub offline_root: Option<PathBuf>,
-}
-
-impl Default for RotateOptions {
-    fn default() -> Self {
-        Self {
-            force: false,
-            root_days: 3650,
-            issuing_days: 365,
-            key_alg: KeyAlg::default(),
-            offline_root: None,
-        }
-    }
-}
 
 impl Authority {
     /// Where a rotation stands.
