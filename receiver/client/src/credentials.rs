@@ -1,7 +1,10 @@
 //! The certificate, key and CA of a client: read from files, checked, and read again when the files change.
 
-use std::fmt;
-use std::io;
+mod error;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tls;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,17 +12,20 @@ use std::time::SystemTime;
 use lizmon_identity::Leaf;
 use lizmon_protocol::name::SpiffeId;
 use rustls::client::ResolvesClientCert;
-use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CipherSuite, ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 
+pub use self::error::CredentialsError;
+pub(crate) use self::error::Span;
+pub(crate) use self::tls::{anonymous_tls, pinned_tls, provider, unverified_tls};
+use self::tls::{trusting, with_protocol};
 use crate::enrol::lists::ServerLists;
 use crate::enrol::pair::Pair;
 pub use crate::verify::IdentityError;
-use crate::verify::{AnyServer, ServerRoleVerifier, Servers};
+use crate::verify::Servers;
 
 /// Where a client's certificate, key and CA stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,89 +36,6 @@ pub struct Credentials {
     pub key: PathBuf,
     /// The certificates of the authorities we trust.
     pub ca: PathBuf,
-}
-
-/// Why credentials cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    /// The file is not there, or not ours to read.
-    #[error("cannot read the {what} `{}`: check the path and who may read it", path.display())]
-    Unreadable {
-        /// What the file should hold.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The file holds something else.
-    #[error("there is no {what} in `{}`: it should hold PEM text that starts with -----BEGIN", path.display())]
-    Absent {
-        /// What the file should hold.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is damaged.
-    #[error("the {what} in `{}` is damaged: copy it again", path.display())]
-    Damaged {
-        /// What the file should hold.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Where the PEM text is broken.
-        source: pem::Error,
-    },
-    /// The certificate does not say who it speaks for.
-    #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]
-    Identity {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: IdentityError,
-    },
-    /// The certificate has ended.
-    #[error("the certificate `{}` has expired {} ago: issue a new one with lizctl", path.display(), Span(*secs))]
-    Expired {
-        /// The file.
-        path: PathBuf,
-        /// How long ago it ended.
-        secs: u64,
-    },
-    /// The certificate is not good yet.
-    #[error("the certificate `{}` is good only in {}: check this machine's clock", path.display(), Span(*secs))]
-    NotYetValid {
-        /// The file.
-        path: PathBuf,
-        /// In how many seconds it begins.
-        secs: u64,
-    },
-    /// The key belongs to another certificate.
-    #[error("the key `{}` does not belong to the certificate `{}`: give the two that were issued together", key.display(), cert.display())]
-    KeyMismatch {
-        /// The key's file.
-        key: PathBuf,
-        /// The certificate's file.
-        cert: PathBuf,
-    },
-    /// The file changed hands while we ran.
-    #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]
-    IdentityChanged {
-        /// The file.
-        path: PathBuf,
-        /// Who we are.
-        held: Box<SpiffeId>,
-        /// Who the file says we are.
-        found: Box<SpiffeId>,
-    },
-    /// The TLS library refuses the files for a reason of its own.
-    #[error("`{}` cannot be used for TLS", path.display())]
-    Tls {
-        /// The file it is about.
-        path: PathBuf,
-        /// Its reason.
-        source: rustls::Error,
-    },
 }
 
 /// Credentials that have been read and checked.
@@ -273,62 +196,6 @@ impl Credentials {
     }
 }
 
-/// TLS to a `liz-ca` below one of the roots in this file, by one who shows no certificate: for what anyone may have.
-pub(crate) fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
-    let (servers, lists) = (Servers::CaAlone, ServerLists::default());
-    let tls = trusting(read_roots(ca)?, servers, &lists, Arc::new(provider()));
-    let tls = tls.map_err(in_file(ca))?;
-    Ok(with_protocol(tls.with_no_client_auth()))
-}
-
-/// TLS to the `liz-ca` below exactly this root, by one who has no certificate yet.
-pub(crate) fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone())?;
-    let (servers, lists) = (Servers::CaAlone, ServerLists::default());
-    let tls = trusting(roots, servers, &lists, Arc::new(provider()))?;
-    Ok(with_protocol(tls.with_no_client_auth()))
-}
-
-/// TLS to anyone: for what is public, and is checked by other means before anything is made of it.
-pub(crate) fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(provider());
-    let tls = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
-    Ok(with_protocol(tls.with_no_client_auth()))
-}
-
-fn trusting(
-    roots: RootCertStore,
-    servers: Servers,
-    lists: &ServerLists,
-    provider: Arc<CryptoProvider>,
-) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
-    let verifier = ServerRoleVerifier::new(roots, servers, lists.ders(), provider.clone())
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier)))
-}
-
-/// One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
-fn with_protocol(mut tls: ClientConfig) -> ClientConfig {
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    tls
-}
-
-/// aws-lc-rs with AES-128 first: the server goes by our order, and SHA-384 runs without hardware on most machines.
-pub(crate) fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
-}
-
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
     std::fs::read(path).map_err(|source| CredentialsError::Unreadable {
         what,
@@ -384,85 +251,6 @@ impl FileMark {
             len: metadata.len(),
             inode,
         })
-    }
-}
-
-/// A stretch of time for a person: its greatest unit is enough.
-pub(crate) struct Span(pub(crate) u64);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, unit) = match self.0 {
-            0..120 => (self.0, "second"),
-            120..7200 => (self.0 / 60, "minute"),
-            7200..172_800 => (self.0 / 3600, "hour"),
-            _ => (self.0 / 86_400, "day"),
-        };
-        let plural = if count == 1 { "" } else { "s" };
-        write!(f, "{count} {unit}{plural}")
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! A small authority for the tests of this crate.
-
-    use rcgen::{
-        BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-        Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
-    };
-
-    pub(crate) struct Pki {
-        pub(crate) certificate: Certificate,
-        issuer: Issuer<'static, KeyPair>,
-    }
-
-    pub(crate) struct Leaf {
-        pub(crate) certificate: Certificate,
-        pub(crate) key: KeyPair,
-    }
-
-    impl Pki {
-        /// 2026-01-15, within what [`Self::issue`] issues: 2026 but for its last day.
-        pub(crate) const NOW: u64 = 1_768_435_200;
-
-        pub(crate) fn new(name: &str) -> Self {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-            let certificate = params.self_signed(&key).unwrap();
-            let issuer = Issuer::new(params, key);
-            Self {
-                certificate,
-                issuer,
-            }
-        }
-
-        pub(crate) fn roots(&self) -> rustls::RootCertStore {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(self.certificate.der().clone()).unwrap();
-            roots
-        }
-
-        /// A certificate for localhost and these URIs, for both sides of a connection.
-        pub(crate) fn issue(&self, uris: &[&str]) -> Leaf {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            for uri in uris {
-                let uri = (*uri).try_into().unwrap();
-                params.subject_alt_names.push(SanType::URI(uri));
-            }
-            params.not_before = date_time_ymd(2026, 1, 1);
-            params.not_after = date_time_ymd(2026, 12, 31);
-            params.extended_key_usages = vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ];
-            let certificate = params.signed_by(&key, &self.issuer).unwrap();
-            Leaf { certificate, key }
-        }
     }
 }
 
@@ -651,21 +439,6 @@ mod tests {
             }
             assert_eq!(client.reload(now).ok(), expected, "{story}");
             assert_eq!(*client.identity(), held, "{story}");
-        }
-    }
-
-    #[test]
-    fn spans() {
-        let cases = [
-            (0, "0 seconds"),
-            (1, "1 second"),
-            (119, "119 seconds"),
-            (120, "2 minutes"),
-            (7200, "2 hours"),
-            (172_800, "2 days"),
-        ];
-        for (secs, expected) in cases {
-            assert_eq!(Span(secs).to_string(), expected);
         }
     }
 }

@@ -1,0 +1,129 @@
+//! Why credentials cannot be used.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use lizmon_protocol::name::SpiffeId;
+use rustls::pki_types::pem;
+
+use crate::verify::IdentityError;
+
+/// Why credentials cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file is not there, or not ours to read.
+    #[error("cannot read the {what} `{}`: check the path and who may read it", path.display())]
+    Unreadable {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("there is no {what} in `{}`: it should hold PEM text that starts with -----BEGIN", path.display())]
+    Absent {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("the {what} in `{}` is damaged: copy it again", path.display())]
+    Damaged {
+        /// What the file should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where the PEM text is broken.
+        source: pem::Error,
+    },
+    /// The certificate does not say who it speaks for.
+    #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: IdentityError,
+    },
+    /// The certificate has ended.
+    #[error("the certificate `{}` has expired {} ago: issue a new one with lizctl", path.display(), Span(*secs))]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// How long ago it ended.
+        secs: u64,
+    },
+    /// The certificate is not good yet.
+    #[error("the certificate `{}` is good only in {}: check this machine's clock", path.display(), Span(*secs))]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// In how many seconds it begins.
+        secs: u64,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key `{}` does not belong to the certificate `{}`: give the two that were issued together", key.display(), cert.display())]
+    KeyMismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        cert: PathBuf,
+    },
+    /// The file changed hands while we ran.
+    #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]
+    IdentityChanged {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        held: Box<SpiffeId>,
+        /// Who the file says we are.
+        found: Box<SpiffeId>,
+    },
+    /// The TLS library refuses the files for a reason of its own.
+    #[error("`{}` cannot be used for TLS", path.display())]
+    Tls {
+        /// The file it is about.
+        path: PathBuf,
+        /// Its reason.
+        source: rustls::Error,
+    },
+}
+
+/// A stretch of time for a person: its greatest unit is enough.
+pub(crate) struct Span(pub(crate) u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit) = match self.0 {
+            0..120 => (self.0, "second"),
+            120..7200 => (self.0 / 60, "minute"),
+            7200..172_800 => (self.0 / 3600, "hour"),
+            _ => (self.0 / 86_400, "day"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{count} {unit}{plural}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        let cases = [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (7200, "2 hours"),
+            (172_800, "2 days"),
+        ];
+        for (secs, expected) in cases {
+            assert_eq!(Span(secs).to_string(), expected);
+        }
+    }
+}
