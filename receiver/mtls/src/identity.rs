@@ -105,57 +105,46 @@ pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
-
-    fn certificate(names: Vec<SanType>, edit: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = names;
-        edit(&mut params);
-        params
-            .self_signed(&KeyPair::generate().unwrap())
-            .unwrap()
-            .der()
-            .to_vec()
-    }
-
-    fn uri(text: &str) -> SanType {
-        SanType::URI(text.try_into().unwrap())
-    }
+    use rcgen::{CertificateParams, KeyPair, SanType};
 
     const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 
+    fn certificate() -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(WEB1.try_into().unwrap())];
+        let certificate = params.self_signed(&KeyPair::generate().unwrap());
+        certificate.unwrap().der().to_vec()
+    }
+
     #[test]
-    fn the_uri_name_is_the_identity() {
-        let der = certificate(
-            vec![SanType::DnsName("db1".try_into().unwrap()), uri(WEB1)],
-            |params| params.distinguished_name.push(DnType::CommonName, "db1"),
-        );
+    fn what_is_known_of_a_certificate() {
+        let der = certificate();
         let identity = Identity::from_der(&der).unwrap();
         assert_eq!(identity.spiffe_id.to_string(), WEB1);
         assert_eq!(identity.thumbprint, thumbprint(&der));
+        assert!(!identity.serial.is_empty() && identity.not_before < identity.not_after);
+        assert_eq!(not_after(&der), Some(identity.not_after));
+        assert!(Identity::from_der(&der[1..]).is_err());
     }
 
     #[test]
     fn a_certificate_is_late_past_five_sixths_of_its_life() {
-        let der = certificate(vec![uri(WEB1)], |_| ());
-        let mut identity = Identity::from_der(&der).unwrap();
+        let mut identity = Identity::from_der(&certificate()).unwrap();
         (identity.not_before, identity.not_after) = (1000, 1600);
         for (now, expected) in [(0, false), (1500, false), (1501, true), (1601, true)] {
             assert_eq!(identity.is_late(now), expected, "{now}");
         }
     }
 
+    /// Whatever a changed certificate says, it is not taken for the one it was made from.
     #[test]
-    fn every_cut_and_every_flipped_bit_is_survived() {
-        let der = certificate(vec![uri(WEB1)], |_| ());
+    fn a_flipped_bit_is_another_certificate() {
+        let der = certificate();
         for at in 0..der.len() {
-            let _ = Identity::from_der(&der[..at]);
-            for bit in 0..8 {
-                let mut flipped = der.clone();
-                flipped[at] ^= 1 << bit;
-                if let Ok(identity) = Identity::from_der(&flipped) {
-                    assert_ne!(identity.thumbprint, thumbprint(&der));
-                }
+            let mut flipped = der.clone();
+            flipped[at] ^= 1;
+            if let Ok(identity) = Identity::from_der(&flipped) {
+                assert_ne!(identity.thumbprint, thumbprint(&der));
             }
         }
     }
