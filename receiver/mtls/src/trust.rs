@@ -4,19 +4,15 @@
 //! configuration and a ticket key of its own: no session of an older trust can be resumed.
 
 use std::fmt;
-use std::io;
 use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use lizmon_durable::Access;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 
 use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
@@ -26,21 +22,11 @@ use crate::revocation::{
 };
 
 mod error;
+mod files;
 
 pub use error::TrustError;
-
-/// The files that say what to show and whom to trust.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustFiles {
-    /// Our certificate, followed by those between it and the root: PEM.
-    pub cert: PathBuf,
-    /// Its key: PKCS#8 PEM.
-    pub key: PathBuf,
-    /// The roots we trust: PEM.
-    pub ca: PathBuf,
-    /// A current revocation list of every authority that may stand in a chain: PEM.
-    pub crl: PathBuf,
-}
+pub use files::TrustFiles;
+use files::{FileStamps, Parts, REVOCATION_LIST, keep, stamps};
 
 /// Why a peer's certificate is not good any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,54 +40,6 @@ pub enum Refusal {
     /// It does not lead to a root that is trusted now.
     #[error("the certificate is not signed by an authority that is trusted here")]
     Untrusted,
-}
-
-/// What was read from the files.
-struct Parts {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Vec<CertificateDer<'static>>,
-    lists: Vec<RevocationList>,
-}
-
-impl Parts {
-    /// Reads the files. Lists of `in_force` are kept unless there are newer ones.
-    fn read(
-        files: &TrustFiles,
-        kept_crl: Option<&Path>,
-        in_force: &[RevocationList],
-        now: u64,
-    ) -> Result<Self, TrustError> {
-        let key =
-            PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TrustError::Unreadable {
-                file: files.key.clone(),
-                what: "a private key",
-                source,
-            })?;
-        let mut lists = in_force.to_vec();
-        lists.extend(revocation_lists(&files.crl)?);
-        if let Some(kept) = kept_crl.filter(|kept| kept.exists()) {
-            lists.extend(revocation_lists(kept)?);
-        }
-        let (chain, roots) = (certificates(&files.cert)?, certificates(&files.ca)?);
-        let mut lists = newest(lists);
-        require(&mut lists, &chain, &roots, now);
-        Ok(Self {
-            chain,
-            key,
-            roots,
-            lists,
-        })
-    }
-
-    fn with_lists(&self, lists: Vec<RevocationList>) -> Self {
-        Self {
-            chain: self.chain.clone(),
-            key: self.key.clone_key(),
-            roots: self.roots.clone(),
-            lists,
-        }
-    }
 }
 
 /// A certificate that was loaded.
@@ -454,70 +392,6 @@ impl TrustWriter {
     fn next(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
         Trust::assemble(parts, &self.files, generation, &self.clock).map(Arc::new)
-    }
-}
-
-/// Puts the lists in the old file's place.
-fn keep(file: &Path, lists: &[RevocationList]) -> io::Result<()> {
-    let pem = |list: &RevocationList| pem::encode(&pem::Pem::new("X509 CRL", list.der().to_vec()));
-    let text: String = lists.iter().map(pem).collect();
-    lizmon_durable::write(file, text.as_bytes(), Access::Secret)
-}
-
-const REVOCATION_LIST: &str = "a certificate revocation list";
-
-type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
-
-/// Enough of each file's metadata to see that it was replaced or written to.
-fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps {
-    [
-        Some(&*files.cert),
-        Some(&*files.key),
-        Some(&*files.ca),
-        Some(&*files.crl),
-        kept_crl,
-    ]
-    .map(|file| {
-        let metadata = std::fs::metadata(file?).ok()?;
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Some((metadata.modified().ok()?, metadata.len(), inode))
-    })
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    all_of(file, "a certificate")
-}
-
-fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TrustError> {
-    let malformed = |source| TrustError::MalformedCrl {
-        file: file.to_owned(),
-        source,
-    };
-    all_of::<CertificateRevocationListDer<'static>>(file, REVOCATION_LIST)?
-        .into_iter()
-        .map(|der| RevocationList::from_der(der).map_err(malformed))
-        .collect()
-}
-
-/// Everything of one kind in a PEM file; at least one.
-fn all_of<T: PemObject>(file: &Path, what: &'static str) -> Result<Vec<T>, TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
-        file: file.to_owned(),
-        what,
-        source,
-    };
-    let found: Vec<T> = T::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
-    match found.is_empty() {
-        true => Err(TrustError::Empty {
-            file: file.to_owned(),
-            what,
-        }),
-        false => Ok(found),
     }
 }
 
