@@ -98,7 +98,7 @@ impl fmt::Display for Obstacle {
         f.write_str(match self {
             Self::Name => "its host name has no address: check the name",
             Self::Connect => {
-                "nobody answers there: is the receiver running, and is the port right?"
+                "nobody answers there: is it running, and is the port right?"
             }
             Self::Timeout => "it took too long: is a firewall in the way?",
             Self::Tls => {
@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 unreachable(Obstacle::Connect),
-                "is the receiver running",
+                "is it running",
                 false,
             ),
             (unreachable(Obstacle::Name), "check the name", false),

@@ -49,7 +49,7 @@ pub enum CredentialsError {
         source: IdentityError,
     },
     /// The certificate has ended.
-    #[error("the certificate `{}` has expired {} ago: issue a new one with lizctl", path.display(), Span(*secs))]
+    #[error("the certificate `{}` has expired {} ago: join anew with a token, or issue a new one with lizctl", path.display(), Span(*secs))]
     Expired {
         /// The file.
         path: PathBuf,
