@@ -97,9 +97,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "its host name has no address: check the name",
-            Self::Connect => {
-                "nobody answers there: is it running, and is the port right?"
-            }
+            Self::Connect => "nobody answers there: is it running, and is the port right?",
             Self::Timeout => "it took too long: is a firewall in the way?",
             Self::Tls => {
                 "what answers there does not speak TLS 1.2 or 1.3 with us: is the port right?"
@@ -340,11 +338,7 @@ mod tests {
                 "rate_limited",
                 false,
             ),
-            (
-                unreachable(Obstacle::Connect),
-                "is it running",
-                false,
-            ),
+            (unreachable(Obstacle::Connect), "is it running", false),
             (unreachable(Obstacle::Name), "check the name", false),
             (
                 Error::CertificateRefused {
