@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use tracing::warn;
+use tracing::debug;
 
 use self::notes::Lock;
 use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, Note, TapeState};
@@ -114,7 +114,6 @@ pub struct Disk {
 
 #[derive(Debug)]
 struct Opened {
-    folder: PathBuf,
     database: Connection,
     lock: Lock,
 }
@@ -144,6 +143,24 @@ impl Disk {
         };
         Ok(self.opened.insert(opened))
     }
+
+    /// Does it once more on a mended database where SQLite finds this one damaged. Where it cannot be mended now, whoever needs it
+    /// next tries again.
+    fn try_or_mend<T>(
+        &mut self,
+        attempt: impl Fn(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, KeepError> {
+        match attempt(&mut self.opened()?.database) {
+            Err(error) if is_damage(&error) => {
+                debug!("the spool's database is damaged: {error}");
+                let damaged = self.opened.take();
+                let mended = damaged.map(|damaged| damaged.mended(&self.folder));
+                self.opened = mended.transpose().map_err(keep_error)?;
+                attempt(&mut self.opened()?.database).map_err(keep_error)
+            }
+            done => done.map_err(keep_error),
+        }
+    }
 }
 
 impl Opened {
@@ -156,36 +173,23 @@ impl Opened {
                 folder: folder.to_owned(),
                 source,
             })?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            database,
-            lock,
-        })
+        Ok(Self { database, lock })
     }
 
-    /// Does it once more on a mended database where SQLite finds this one damaged.
-    fn try_or_mend<T>(
-        &mut self,
-        attempt: impl Fn(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, KeepError> {
-        match attempt(&mut self.database) {
-            Err(error) if is_damage(&error) => {
-                warn!("the spool's database is damaged: {error}");
-                self.database = Connection::open_in_memory().map_err(keep_error)?;
-                let notes = self.lock.read_notes();
-                self.database = mend::mend(&self.folder, &notes).map_err(keep_error)?;
-                attempt(&mut self.database).map_err(keep_error)
-            }
-            done => done.map_err(keep_error),
-        }
+    /// The same with a new database, made of what can be read of this one.
+    fn mended(self, folder: &Path) -> rusqlite::Result<Self> {
+        let Self { database, mut lock } = self;
+        drop(database);
+        let notes = lock.read_notes();
+        let database = mend::mend(folder, &notes)?;
+        Ok(Self { database, lock })
     }
 }
 
 impl Keep for Disk {
     fn load(&mut self) -> Result<Loaded, KeepError> {
-        let opened = self.opened()?;
-        let tapes = opened.try_or_mend(load)?;
-        let notes = opened.lock.read_notes();
+        let tapes = self.try_or_mend(load)?;
+        let notes = self.opened()?.lock.read_notes();
         Ok(Loaded { tapes, notes })
     }
 
@@ -199,8 +203,7 @@ impl Keep for Disk {
     }
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
-        self.opened()?
-            .try_or_mend(|database| commit(database, changes))
+        self.try_or_mend(|database| commit(database, changes))
     }
 
     fn read(
@@ -210,8 +213,7 @@ impl Keep for Disk {
         to: u64,
         records_max: usize,
     ) -> Result<Vec<Kept>, KeepError> {
-        self.opened()?
-            .try_or_mend(|database| read(database, producer, from, to, records_max))
+        self.try_or_mend(|database| read(database, producer, from, to, records_max))
     }
 
     fn is_lasting(&self) -> bool {

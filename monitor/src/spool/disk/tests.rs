@@ -312,14 +312,12 @@ fn flipped_anywhere() {
     }
 }
 
-#[test]
-fn damage_is_mended_while_it_runs() {
-    let folder = TempDir::new().unwrap();
-    let mut spool = open(folder.path(), 0);
+/// A spool with [`RECORDS`] records, damaged behind SQLite's back, and beyond what it has in its cache.
+fn damaged_while_it_runs(folder: &Path) -> Spool<Disk> {
+    let mut spool = open(folder, 0);
     push(&mut spool, 1..=RECORDS);
     write_back(&spool);
-    // Behind SQLite's back, and beyond what it has in its cache.
-    let file = folder.path().join(DATABASE);
+    let file = folder.join(DATABASE);
     let mut bytes = fs::read(&file).unwrap();
     for page in bytes.chunks_mut(4096).skip(3) {
         page[..8].fill(0xff);
@@ -327,6 +325,13 @@ fn damage_is_mended_while_it_runs() {
     fs::write(&file, bytes).unwrap();
     let opened = spool.keep_mut().opened.as_mut();
     opened.unwrap().database.release_memory().unwrap();
+    spool
+}
+
+#[test]
+fn damage_is_mended_while_it_runs() {
+    let folder = TempDir::new().unwrap();
+    let mut spool = damaged_while_it_runs(folder.path());
     let (records, lost) = drain(&mut spool);
     assert_eq!(records.len() as u64 + lost, RECORDS);
     assert!(lost > 0);
@@ -336,4 +341,22 @@ fn damage_is_mended_while_it_runs() {
         RECORDS + 1
     );
     assert!(folder.path().join("spool.db.damaged-1").exists());
+}
+
+/// There was no room for a new database when the old one was found damaged: until the next start nothing was kept then, whatever
+/// room there was.
+#[test]
+fn what_cannot_be_mended_now_is_mended_later() {
+    let folder = TempDir::new().unwrap();
+    let mut spool = damaged_while_it_runs(folder.path());
+    let in_the_way = folder.path().join("spool.db.new");
+    fs::create_dir(&in_the_way).unwrap();
+    assert_eq!(spool.lot(0, 0, 100), None);
+    push(&mut spool, [RECORDS + 1]);
+    fs::remove_dir(&in_the_way).unwrap();
+    push(&mut spool, [RECORDS + 11]);
+    let (records, lost) = drain(&mut spool);
+    assert_eq!(records.len() as u64 + lost, RECORDS + 2);
+    let new = records.iter().filter(|(_, _, epoch)| *epoch > RECORDS);
+    assert_eq!(new.count(), 2);
 }
