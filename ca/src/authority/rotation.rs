@@ -231,10 +231,7 @@ impl Authority {
         now: u64,
     ) -> Result<(), Error> {
         let old: Vec<&Generation> = in_phase(generations, Phase::Old).collect();
-        for ca in &old {
-            book.set_phase(&ca.entry.serial, Phase::Retired, now)?;
-        }
-        self.tell_step(book, Step::Retire, rotated, &serials(old.into_iter()), now)?;
+        self.shift(book, &old, Phase::Retired, (Step::Retire, rotated), now)?;
         self.hold(book, rotated, now).map(drop)
     }
 
@@ -249,16 +246,7 @@ impl Authority {
         if retired.is_empty() || Rotated::of(retired.iter().copied()) != rotated {
             return Err(Error::NothingToTakeBack(rotated));
         }
-        for ca in &retired {
-            book.set_phase(&ca.entry.serial, Phase::Old, now)?;
-        }
-        self.tell_step(
-            book,
-            Step::TrustAgain,
-            rotated,
-            &serials(retired.into_iter()),
-            now,
-        )?;
+        self.shift(book, &retired, Phase::Old, (Step::TrustAgain, rotated), now)?;
         self.hold(book, rotated, now)?;
         // Their lists have aged meanwhile, and say nothing of what was revoked since.
         let generations = book.generations()?;
@@ -279,21 +267,28 @@ impl Authority {
         now: u64,
     ) -> Result<(), Error> {
         let next: Vec<&Generation> = in_phase(generations, Phase::Next).collect();
-        for ca in &next {
-            book.set_phase(&ca.entry.serial, Phase::Gone, now)?;
-        }
-        self.tell_step(
-            book,
-            Step::Withdraw,
-            rotated,
-            &serials(next.into_iter()),
-            now,
-        )?;
+        self.shift(book, &next, Phase::Gone, (Step::Withdraw, rotated), now)?;
         match self.hold(book, rotated, now) {
             // It signed nothing, and its list is not published: that it is on the root's can wait for the key.
             Err(Error::RootKeyAway(_)) => Ok(()),
             done => done.map(drop),
         }
+    }
+
+    /// Moves CAs to another phase, and tells of that step.
+    fn shift(
+        &self,
+        book: &Book<'_>,
+        moved: &[&Generation],
+        phase: Phase,
+        (step, rotated): (Step, Rotated),
+        now: u64,
+    ) -> Result<(), Error> {
+        for ca in moved {
+            book.set_phase(&ca.entry.serial, phase, now)?;
+        }
+        let serials = serials(moved.iter().copied());
+        self.tell_step(book, step, rotated, &serials, now)
     }
 
     /// Signs the root's list anew, on which an issuing CA is that is not trusted any more: `certificateHold`, which can
