@@ -104,6 +104,18 @@ fn what_is_not_needed_is_given_back_a_little_at_a_time() {
 }
 
 #[test]
+fn what_is_written_ahead_is_cut_off_after_a_large_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(folder.path()).unwrap();
+    let log = folder.path().join("lizmon.db-wal");
+    let bytes = || std::fs::metadata(&log).unwrap().len();
+    store.append(&vec![7; 32 << 20]).unwrap();
+    assert!(bytes() > 32 << 20, "{}", bytes());
+    store.append(b"next").unwrap();
+    assert!(bytes() <= LOG_BYTES_KEPT as u64, "{}", bytes());
+}
+
+#[test]
 fn a_database_that_could_not_shrink_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(FILE);
