@@ -1,0 +1,137 @@
+//! Who asks: from a request's connection and token to its caller, and what that one may take up.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, request};
+use lizmon_mtls::connection::{Connection, TrustedPeer};
+use lizmon_mtls::limits::Pace;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::token::Claims;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::{App, check_crls, json_bytes};
+use crate::authorize::Caller;
+use crate::problem::Rejection;
+use crate::token::TokenError;
+
+/// A request whose certificate and token have been looked at.
+pub(super) struct Authenticated<'a> {
+    connection: &'a Connection,
+    claims: Arc<Claims>,
+    app: &'a App,
+    now: u64,
+}
+
+impl<'a> Authenticated<'a> {
+    /// In this order: the revocation lists, the certificate if there is one, the certificate's pace, the token.
+    pub(super) fn check(
+        app: &'a App,
+        head: &'a request::Parts,
+        now: u64,
+    ) -> Result<Self, Rejection> {
+        check_crls(app, now)?;
+        Self::check_in_any_case(app, head, now)
+    }
+
+    /// The same, whatever became of the revocation lists.
+    pub(super) fn check_in_any_case(
+        app: &'a App,
+        head: &'a request::Parts,
+        now: u64,
+    ) -> Result<Self, Rejection> {
+        let connection = connection_of(head)?;
+        peer_of(app, connection, now)?;
+        let token = bearer_token(&head.headers)?;
+        let claims = app.tokens.verify(token, now).map_err(|error| match error {
+            TokenError::Expired => Rejection::from(Code::TokenExpired),
+            TokenError::Invalid(why) => Rejection::from(Code::TokenInvalid).with_detail(why),
+        })?;
+        Ok(Self {
+            connection,
+            claims,
+            app,
+            now,
+        })
+    }
+
+    /// What the sender may take up.
+    pub(super) fn pace(&self) -> Result<&Pace, Rejection> {
+        let trust = self.app.trust.current();
+        let peer = self.connection.peer(&trust, self.now);
+        Ok(peer.ok_or(Code::CertificateMismatch)??.pace)
+    }
+
+    /// The room for the sender's bodies.
+    pub(super) fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
+        Ok(self.pace()?.room())
+    }
+
+    /// An answer that takes up the sender's room until it is sent.
+    pub(super) fn answer(&self, value: &impl Serialize) -> Result<Response, Rejection> {
+        self.answer_bytes(serde_json::to_vec(value))
+    }
+
+    pub(super) fn answer_bytes(
+        &self,
+        bytes: serde_json::Result<Vec<u8>>,
+    ) -> Result<Response, Rejection> {
+        let bytes = bytes.map_err(|_| Code::InternalError)?;
+        Ok(json_bytes(self.app.bodies.answer(bytes, self.room()?)?))
+    }
+
+    /// The caller, if the token belongs to the connection's certificate.
+    pub(super) fn caller(&self) -> Result<Caller<'_>, Rejection> {
+        let trust = self.app.trust.current();
+        let peer = self
+            .connection
+            .peer(&trust, self.now)
+            .ok_or(Code::CertificateMismatch)??;
+        Caller::new(peer.identity, &self.claims)
+    }
+}
+
+pub(super) fn connection_of(head: &request::Parts) -> Result<&Connection, Rejection> {
+    let connection = head
+        .extensions
+        .get::<Arc<Connection>>()
+        .ok_or(Code::InternalError)?;
+    Ok(connection)
+}
+
+/// The certificate's holder, if one was shown; an error if it is not good any more, or sends too much.
+pub(super) fn peer_of<'a>(
+    app: &App,
+    connection: &'a Connection,
+    now: u64,
+) -> Result<Option<TrustedPeer<'a>>, Rejection> {
+    let trust = app.trust.current();
+    let Some(peer) = connection.peer(&trust, now) else {
+        return Ok(None);
+    };
+    let peer = peer?;
+    peer.pace.take().map_err(Rejection::rate_limited)?;
+    Ok(Some(peer))
+}
+
+/// RFC 6750 section 2.1: the header, and no other place.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Code::TokenMissing)?;
+    if values.next().is_some() {
+        return Err(Rejection::from(Code::TokenInvalid)
+            .with_detail("the Authorization header stands twice"));
+    }
+    let not_text =
+        || Rejection::from(Code::TokenInvalid).with_detail("the Authorization header is not text");
+    let text = value.to_str().map_err(|_| not_text())?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(token.trim_matches(' '))
+        }
+        _ => Err(Rejection::from(Code::TokenMissing)
+            .with_detail("the Authorization header is not `Bearer TOKEN`")),
+    }
+}
