@@ -46,7 +46,7 @@ pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission
 }
 
 /// So many values of a record take as long to count as a record does.
-const VALUES_PER_RECORD: u32 = 10;
+const VALUES_PER_RECORD: u32 = 4;
 
 /// How many records a submission counts for in its sender's pace: a few kilobytes, packed, may hold a million values.
 pub fn paced_records(submission: &SubmissionView<'_>) -> u32 {
@@ -117,9 +117,9 @@ mod tests {
             assert_eq!(counted, expected, "{values:?} {dropped}");
         };
         check(&[], 0, 0);
-        check(&[0, 1, 10], 0, 3);
-        check(&[11, 20, 21], 0, 7);
-        check(&[256], 0, 26);
+        check(&[0, 1, 4], 0, 3);
+        check(&[5, 8, 9], 0, 7);
+        check(&[256], 0, 64);
         check(&[1], 3, 4);
     }
 }

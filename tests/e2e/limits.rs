@@ -23,7 +23,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(limits.idle_timeout, Duration::from_secs(120));
     assert_eq!(limits.connections_per_address_max, 20_000);
     assert_eq!(limits.requests_per_second_max.get(), 10_000);
-    assert_eq!(limits.records_per_second_max.get(), 100_000);
+    assert_eq!(limits.records_per_second_max.get(), 500_000);
     let files = World::without_receiver(|_| ());
     let config = lizmon_receiver::Config::new(files.trust_files(), files.data());
     assert_eq!(config.body_timeout, Duration::from_secs(30));
@@ -253,6 +253,7 @@ async fn a_certificate_has_so_many_records() {
     let (a, b) = (world.node("a"), world.node("b"));
     let (token, reader) = (world.token(&a).await, world.reader());
     let now = world.clock.now();
+    let mut next = A_DAY + 1;
     let batch = |from: u64, records: u64, values: &str| {
         let record = |seq| format!(r#"{{"seq":{seq},"epoch":{now},"values":{values}}}"#);
         let records: Vec<_> = (from..from + records).map(record).collect();
@@ -266,21 +267,26 @@ async fn a_certificate_has_so_many_records() {
         let request = a.http.post(world.url("/api/perf/a")).bearer_auth(&token);
         answer(request.header("Content-Encoding", "zstd").body(body)).await
     };
-    // A day of twenty values each is 172,800; what is left of 200,000 is 27,200.
-    let twenty: Vec<_> = (0..20).map(|at| format!(r#""l{at}":1"#)).collect();
-    let twenty = format!("{{{}}}", twenty.join(","));
+    // Of a million a day of twenty values each is 432,000, four batches of fifty values each 520,000.
+    let values = |count: u64| {
+        let values: Vec<_> = (0..count).map(|at| format!(r#""l{at}":1"#)).collect();
+        format!("{{{}}}", values.join(","))
+    };
     for from in (1..=A_DAY).step_by(4_800) {
-        post(batch(from, 4_800, &twenty))
+        post(batch(from, 4_800, &values(20)))
             .await
             .json("a day's backlog");
     }
-    for from in [A_DAY + 1, A_DAY + 10_001] {
-        post(batch(from, 10_000, "{}"))
-            .await
-            .json("under the limit");
+    for (count, values) in [(4, values(50)), (4, values(0))] {
+        for _ in 0..count {
+            post(batch(next, 10_000, &values))
+                .await
+                .json("under the limit");
+            next += 10_000;
+        }
     }
     let before = world.stored(&reader).await;
-    let over = post(batch(A_DAY + 20_001, 7_300, "{}")).await;
+    let over = post(batch(next, 8_100, "{}")).await;
     over.refused("rate_limited", "over the limit");
     let wait: u64 = over.header("retry-after").parse().unwrap();
     assert!((60..=100).contains(&wait), "{wait} s for a hundred records");

@@ -41,11 +41,11 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 /// Far beyond any monitor, far below what would starve the others.
 pub const REQUESTS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
-/// A hundred times what a monitor sends that delivers a day's backlog, and a small part of what a receiver counts.
-pub const RECORDS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
-/// More than the largest request there is, so that each passes some time, however slow the pace; and more than a day's
-/// records, a second each, of two times ten values.
-pub const RECORDS_AT_ONCE_MAX: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
+/// Five hundred times what a monitor sends that delivers a day's backlog, and half of what one core counts.
+pub const RECORDS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(500_000).unwrap();
+/// More than the largest request there is, so that each passes some time, however slow the pace; and more than two days'
+/// records, a second each, of twenty values.
+pub const RECORDS_AT_ONCE_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 impl Default for Limits {
     fn default() -> Self {
@@ -329,10 +329,10 @@ mod tests {
 
     #[test]
     fn records_come_back_with_time_and_more_of_them_where_the_pace_is_faster() {
-        let mut pace = Pace::new(&per_second(1, 150_000));
-        pace.take_records(150_000).unwrap();
-        pace.take_records(150_000).unwrap();
-        let wait = pace.take_records(150_000).unwrap_err();
+        let mut pace = Pace::new(&per_second(1, 600_000));
+        pace.take_records(600_000).unwrap();
+        pace.take_records(600_000).unwrap();
+        let wait = pace.take_records(600_000).unwrap_err();
         assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1));
         pace.may_send_records().unwrap_err();
         pace.opened -= Duration::from_secs(1);
