@@ -58,7 +58,7 @@ pub struct Flags {
     /// How many days a key signs tokens before the next takes over
     #[arg(long, env = "LIZMON_TOKEN_KEY_DAYS", value_name = "DAYS", default_value_t = TOKEN_KEY_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub token_key_days: u32,
-    /// The tokens' issuer: https://HOST[:PORT], without a path [default: https://FIRST-SAN:PORT]
+    /// The tokens' issuer, an https URL without a path [default: https://FIRST-SAN:PORT]
     #[arg(long, env = "LIZMON_ISSUER", value_name = "URL", value_parser = issuer_url)]
     pub issuer: Option<String>,
     /// The tokens' audience [default: https://FIRST-SAN:PORT]
