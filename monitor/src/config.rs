@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::TypedValueParser;
@@ -93,6 +94,7 @@ impl Flags {
             },
             clock,
             chance,
+            tell: Arc::new(|_| ()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use lizmon_client::enrol::lists::ServerLists;
+use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
 use lizmon_monitor::{Agent, Config, Edges, Flags};
 use lizmon_protocol::sample::ProducerId;
@@ -35,7 +36,10 @@ fn main() -> ExitCode {
 /// One thread for all but the sampling: it needs no more, and each costs memory.
 fn run(flags: Flags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
-    let renewer = flags.renewer(seconds(), Arc::new(fastrand::f64));
+    let renewer = Renewer {
+        tell: Arc::new(lizmon_daemon::tell_status),
+        ..flags.renewer(seconds(), Arc::new(fastrand::f64))
+    };
     let server_lists = ServerLists::default();
     let watch = flags.server_watch(server_lists.clone(), seconds(), Arc::new(fastrand::f64));
     let config = Config {

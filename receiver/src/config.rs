@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -105,6 +106,7 @@ impl Flags {
             },
             clock,
             chance,
+            tell: Arc::new(|_| ()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
 use lizmon_receiver::config::Flags;
 use lizmon_receiver::{Clock, Config, Receiver};
@@ -42,7 +43,10 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         // Before anything is promised: a signal from now on ends the receiver cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
-        let renewer = flags.renewer(clock.clone(), Arc::new(fastrand::f64));
+        let renewer = Renewer {
+            tell: Arc::new(lizmon_daemon::tell_status),
+            ..flags.renewer(clock.clone(), Arc::new(fastrand::f64))
+        };
         renewer.settle()?;
         let config = Config {
             lists_from: flags.lists_from(Arc::new(fastrand::f64)),

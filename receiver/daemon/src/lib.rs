@@ -35,6 +35,11 @@ pub fn tell_ready() {
     tell(NotifyState::Ready);
 }
 
+/// Tells systemd in a few words how the program is: `systemctl status` shows them.
+pub fn tell_status(words: &str) {
+    tell(NotifyState::Status(words));
+}
+
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "systemd cannot be told how we are");

@@ -26,6 +26,9 @@ pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// From 0 to 1.
 pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 
+/// Takes a few words.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Keeps one pair of files young. The programs that use them see that they changed, as after any change of theirs.
 #[derive(Clone)]
 pub struct Renewer {
@@ -37,6 +40,8 @@ pub struct Renewer {
     pub clock: Now,
     /// Spreads a fleet.
     pub chance: Chance,
+    /// Is told how long the certificate is good yet, when that changes.
+    pub tell: Tell,
 }
 
 impl fmt::Debug for Renewer {
@@ -69,6 +74,7 @@ impl Renewer {
     pub async fn run(self) {
         let mut watched: Option<Watched> = None;
         let mut complaint = String::new();
+        let mut told = String::new();
         loop {
             let now = (self.clock)();
             match self.credentials.term() {
@@ -82,6 +88,11 @@ impl Renewer {
                 None => LOOK_SECS_MAX,
                 Some(watched) => self.step(watched, now).await,
             };
+            let words = status(watched.as_ref(), (self.clock)());
+            if words != told {
+                (self.tell)(&words);
+                told = words;
+            }
             sleep(Duration::from_secs(wait.clamp(1, LOOK_SECS_MAX))).await;
         }
     }
@@ -198,11 +209,71 @@ fn error_needs_a_person(watched: &Watched) -> bool {
     watched.schedule.failures() >= FAILURES_MANY
 }
 
+/// How the certificate is, in a few words.
+fn status(watched: Option<&Watched>, now: u64) -> String {
+    let Some(watched) = watched else {
+        return "its certificate cannot be read".to_owned();
+    };
+    match watched.term.not_after.checked_sub(now).map(Span) {
+        None => "its certificate has ended".to_owned(),
+        Some(left) if watched.schedule.failures() > 0 => {
+            format!("its certificate ends in {left}, and was not renewed")
+        }
+        Some(left) => format!("its certificate is good for {left}"),
+    }
+}
+
 /// Once for each new reason.
 fn complain(error: &CredentialsError, last: &mut String) {
     let text = error.to_string();
     if *last != text {
         warn!("the certificate is not renewed: {text}");
         *last = text;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_words() {
+        const END: u64 = 1_800_000_000;
+        let term = Term {
+            not_before: END - 600_000,
+            not_after: END,
+        };
+        let well = Watched {
+            term,
+            schedule: Schedule::new(term.not_before, END, 0.0),
+            said_ended: false,
+        };
+        let mut failed = Watched {
+            schedule: well.schedule.clone(),
+            ..well
+        };
+        failed.schedule.failed(END - 100_000, None, 0.0);
+        let cases = [
+            (None, END, "its certificate cannot be read"),
+            (
+                Some(&well),
+                END - 500_000,
+                "its certificate is good for 5 days",
+            ),
+            (
+                Some(&failed),
+                END - 90_000,
+                "its certificate ends in 25 hours, and was not renewed",
+            ),
+            (
+                Some(&failed),
+                END,
+                "its certificate ends in 0 seconds, and was not renewed",
+            ),
+            (Some(&failed), END + 1, "its certificate has ended"),
+        ];
+        for (watched, now, expected) in cases {
+            assert_eq!(status(watched, now), expected);
+        }
     }
 }
