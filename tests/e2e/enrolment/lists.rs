@@ -14,7 +14,7 @@ use super::Office;
 use crate::ca_life::{can_connect, renewed, until};
 use crate::crash::{receiver_command, started};
 use crate::harness::World;
-use crate::harness::process::{Running, program};
+use crate::harness::process::{Running, program, run};
 use crate::harness::world::Holder;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -168,4 +168,35 @@ fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
         command.arg(flag).arg(file);
     }
     command
+}
+
+/// Handed in, killed the moment `lizctl` has returned, and started again with the list of the first minute: it still knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_killed_right_after_still_knows() {
+    let mut world = World::without_receiver(|_| ());
+    let (gone, operator) = (world.node("gone"), world.holder(Role::Operator, "olga"));
+    let mut command = apart(&world);
+    let running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+    assert!(can_connect(&world, &gone).await);
+    let mut revoke = program("lizctl");
+    revoke.args(["revoke", "gone", "--receiver", &world.issuer()]);
+    let files = [
+        ("--certs", world.certs()),
+        ("--cert", operator.cert.clone()),
+        ("--key", operator.key.clone()),
+        ("--ca", world.root()),
+    ];
+    for (flag, file) in files {
+        revoke.arg(flag).arg(file);
+    }
+    in_background(move || {
+        run(&mut revoke).success();
+        running.kill();
+    })
+    .await;
+    let mut command = apart(&world);
+    let running = tokio::task::block_in_place(|| started(&mut world, &mut command));
+    assert!(!can_connect(&world, &gone).await);
+    assert!(can_connect(&world, &operator).await);
+    running.kill();
 }
