@@ -4,12 +4,14 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
+use lizmon_ca::authority::{Authority, InitOptions};
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{ENROLL, join, root_fingerprint, token};
 use crate::harness::process::{Running, program, run};
+use crate::harness::world::wall_clock;
 use crate::harness::{World, answer};
 
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -122,6 +124,34 @@ fn what_is_missing_is_named() {
         let said = done.failure(1);
         assert!(said.contains(part), "{part}: {said}");
         assert_eq!(done.stdout, "", "{part}");
+    }
+}
+
+/// No certificate outlives its CA: long before they come out short, the log, the health and `lizctl list` say what to do.
+#[test]
+fn a_ca_that_should_be_replaced_is_complained_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let options = InitOptions {
+        issuing_days: 1,
+        ..InitOptions::default()
+    };
+    Authority::init(&certs, &options, wall_clock() - 20 * 3600).unwrap();
+    let mut command = program("liz-ca");
+    command.args(["--listen", "127.0.0.1:0", "--certs"]);
+    let mut running = Running::start(command.arg(&certs));
+    let url = ready(&mut running);
+    let said = running.wait_for("no certificate outlives it");
+    assert!(said.contains("WARN"), "{said}");
+    let mut curl = Command::new("curl");
+    curl.args(["-fsS", "--cacert"]).arg(certs.join("root.crt"));
+    let health = run(curl.arg(format!("{url}/healthz"))).success();
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(health["status"], "ok");
+    let warning = health["warnings"][0].as_str().unwrap().to_owned();
+    let listed = run(program("lizctl").args(["list", "--certs"]).arg(&certs));
+    for place in [&said, &warning, &listed.stderr] {
+        assert!(place.contains("lizctl rotate issuing --next"), "{place}");
     }
 }
 
