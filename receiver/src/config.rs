@@ -89,7 +89,7 @@ pub struct Flags {
     /// Most requests of one certificate in a second
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
-    /// Most records of one certificate in a second, one of more than ten values for each ten; twice as many, or 200,000, at once
+    /// Most records of one certificate in a second, one of more than four values for each four; twice as many, or 1,000,000, at once
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
 }
