@@ -7,7 +7,7 @@ use std::time::Duration;
 use lizmon_client::enrol::lists::{Asked, Complaint, Lists, Pace, RECEIVER_EVERY_SECS};
 use lizmon_client::error::in_one_line;
 use lizmon_mtls::Clock;
-use lizmon_mtls::revocation::RevocationList;
+use lizmon_mtls::revocation::{CrlRefused, RevocationList};
 use lizmon_mtls::trust::Newer;
 
 use crate::config::ListsFrom;
@@ -49,9 +49,17 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
                 tracing::info!("revocation lists are to be had from {url} again");
             }
             let refusals: Vec<_> = newer.refused.iter().map(ToString::to_string).collect();
+            let of_strangers = |refused: &CrlRefused| matches!(refused, CrlRefused::NotSigned(_));
+            let all_of_strangers = newer.refused.iter().all(of_strangers);
             said.refusals.about(refusals.join("; "), |text| {
-                if !text.is_empty() {
-                    tracing::warn!("not every revocation list of {url} is taken: {text}");
+                match (text, all_of_strangers) {
+                    ("", _) => (),
+                    (text, true) => tracing::info!(
+                        "{text}: if that is a new root's, it is taken when the root is learned, by the next renewal"
+                    ),
+                    (text, false) => {
+                        tracing::warn!("not every revocation list of {url} is taken: {text}");
+                    }
                 }
             });
             let Some(trust) = newer.trust else {
