@@ -106,7 +106,9 @@ pub(crate) enum Command {
     )]
     Renew(enrol::Renew),
     /// List every certificate that was issued
-    #[command(after_help = "Examples:\n  lizctl list\n  lizctl list --expiring 7d --json")]
+    #[command(
+        after_help = "Examples:\n  lizctl list\n  lizctl list --newest\n  lizctl list --expiring 7d --json"
+    )]
     List(List),
     /// End all certificates of a holder, or one, and tell receivers
     #[command(
@@ -295,6 +297,9 @@ pub(crate) struct List {
     /// Only what was revoked
     #[arg(long, env = "LIZMON_REVOKED", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
     pub(crate) revoked: bool,
+    /// Of each holder only the newest certificate
+    #[arg(long, env = "LIZMON_NEWEST", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
+    pub(crate) newest: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }

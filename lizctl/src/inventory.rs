@@ -22,6 +22,9 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let authority = context.look(now)?;
     let mut entries = authority.entries()?;
     let renewals = Renewals::of(&entries);
+    if args.newest {
+        entries = newest(entries);
+    }
     if args.revoked {
         entries.retain(|entry| entry.state == State::Revoked);
     }
@@ -171,6 +174,16 @@ impl<'a> Listed<'a> {
             key_sha256: &entry.key_sha256,
         }
     }
+}
+
+/// The last certificate that each holder was given, in the ledger's order.
+fn newest(entries: Vec<Entry>) -> Vec<Entry> {
+    let last: HashMap<_, String> = entries
+        .iter()
+        .map(|entry| (holder(entry), entry.serial.clone()))
+        .collect();
+    let is_last = |entry: &Entry| last.get(&holder(entry)) == Some(&entry.serial);
+    entries.into_iter().filter(is_last).collect()
 }
 
 /// The newest valid certificate of each holder, where it ends within that time: a renewed one's forerunner is

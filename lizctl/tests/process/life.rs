@@ -59,6 +59,21 @@ fn a_revoked_holder_is_listed_as_such_and_refused() {
     // Issued anew, it is good again.
     desk.run("issue-node web1").done();
     desk.run("verify certs/nodes/web1.crt").done();
+    // Who has what now, without what came before.
+    let mut newest = listed("list --newest --json");
+    newest.sort();
+    let expected = [
+        ("node web1", "valid"),
+        ("node web2", "revoked"),
+        ("reader web1", "valid"),
+    ];
+    assert_eq!(
+        newest,
+        expected.map(|(who, state)| (who.to_owned(), state.to_owned()))
+    );
+    assert_eq!(listed("list --newest --revoked --json").len(), 1);
+    desk.run("list --newest --expiring 7d")
+        .failed(2, "--expiring");
 }
 
 #[test]
