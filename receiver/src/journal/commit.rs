@@ -159,7 +159,9 @@ impl Committer {
         self.tidied_at = now;
         if let Err(error) = self.store.tidy() {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the store keeps room that it does not need");
+            self.unstored.say(|unsaid| {
+                tracing::warn!(error, unsaid, "the store keeps room that it does not need")
+            });
         }
     }
 
