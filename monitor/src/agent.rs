@@ -313,10 +313,11 @@ impl Shared {
     /// Writes down how far everyone is, and says what is left.
     fn close(&self) {
         let mut dispatch = self.dispatch();
-        if let Err(error) = dispatch.close() {
+        let closed = dispatch.close();
+        if let Err(error) = &closed {
             error!("the spool could not be written before the stop: {error}");
         }
-        let is_lasting = dispatch.spool().keep().is_lasting();
+        let is_lasting = closed.is_ok() && dispatch.spool().keep().is_lasting();
         for (destination, url) in self.urls.iter().enumerate() {
             match (dispatch.spool().pending(destination), is_lasting) {
                 (0, _) => (),
