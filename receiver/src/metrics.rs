@@ -42,6 +42,8 @@ const MINTED_LINE_EVERY: Duration = Duration::from_secs(60);
 
 /// How many are answered at a time: of a large fleet an answer takes a second of one core.
 const SCRAPES_MAX: usize = 4;
+/// How long one may take: scrapers give up sooner, and who reads slowly must not keep the turn.
+const SCRAPE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long another one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
@@ -149,7 +151,7 @@ impl Metrics {
             return Err(Code::Overloaded.into());
         };
         let registry = self.registry.clone();
-        Ok(stream::body(turn, move |mut out| {
+        Ok(stream::body(turn, SCRAPE_TIME_MAX, move |mut out| {
             text::encode(&mut out, &registry)
         }))
     }

@@ -1,43 +1,78 @@
 //! A text that is sent while it is written: of a large fleet it is larger than there should be memory for.
 
 use std::fmt;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::poll_fn;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout_at};
 
 /// Sent at once.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that wait for the network.
 const CHUNKS_MAX: usize = 2;
 
-/// A body of what `write` writes, on a thread that may wait for the network: it must hold no lock while it writes. What goes wrong
-/// cuts the body short, and so does who stops reading.
+enum Chunk {
+    More(Bytes),
+    Last(Bytes),
+}
+
+/// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it must hold no lock while it writes.
+/// What goes wrong cuts the body short, and so does a client that stops reading, or reads too slowly.
 pub(super) fn body(
     permit: OwnedSemaphorePermit,
+    time_max: Duration,
     write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result + Send + 'static,
 ) -> Body {
     let (sender, mut chunks) = mpsc::channel(CHUNKS_MAX);
+    let (runtime, deadline) = (Handle::current(), Instant::now() + time_max);
     tokio::task::spawn_blocking(move || {
         let mut writer = ChunkWriter {
             chunk: BytesMut::with_capacity(CHUNK_BYTES),
             sender,
+            runtime,
+            deadline,
         };
-        let end = match write(&mut writer) {
-            Ok(()) => Ok(writer.chunk.freeze()),
-            Err(error) => Err(error),
-        };
-        // Where nobody reads any more nobody needs the end.
-        let _unread = writer.sender.blocking_send(end);
+        if write(&mut writer).is_ok() {
+            let last = Chunk::Last(writer.chunk.split().freeze());
+            // Where nobody reads any more nobody needs the end.
+            let _unread = writer.send(last);
+        }
         drop(permit);
     });
-    Body::from_stream(poll_fn(move |context| chunks.poll_recv(context)))
+    let mut is_whole = false;
+    Body::from_stream(poll_fn(move |context| {
+        Poll::Ready(match ready!(chunks.poll_recv(context)) {
+            Some(Chunk::More(bytes)) => Some(Ok(bytes)),
+            Some(Chunk::Last(bytes)) => {
+                is_whole = true;
+                Some(Ok(bytes))
+            }
+            None if is_whole => None,
+            None => Some(Err(fmt::Error)),
+        })
+    }))
 }
 
 struct ChunkWriter {
     chunk: BytesMut,
-    sender: mpsc::Sender<Result<Bytes, fmt::Error>>,
+    sender: mpsc::Sender<Chunk>,
+    runtime: Handle,
+    deadline: Instant,
+}
+
+impl ChunkWriter {
+    fn send(&self, chunk: Chunk) -> fmt::Result {
+        let sent = timeout_at(self.deadline, self.sender.send(chunk));
+        match self.runtime.block_on(sent) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(fmt::Error),
+        }
+    }
 }
 
 impl fmt::Write for ChunkWriter {
@@ -47,7 +82,7 @@ impl fmt::Write for ChunkWriter {
             return Ok(());
         }
         let full = self.chunk.split().freeze();
-        self.sender.blocking_send(Ok(full)).map_err(|_| fmt::Error)
+        self.send(Chunk::More(full))
     }
 }
 
@@ -60,11 +95,13 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(600);
+
     async fn written(
         write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result + Send + 'static,
     ) -> Result<Bytes, axum::Error> {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        to_bytes(body(permit, write), usize::MAX).await
+        to_bytes(body(permit, LONG, write), usize::MAX).await
     }
 
     #[tokio::test]
@@ -89,11 +126,25 @@ mod tests {
     #[tokio::test]
     async fn nobody_writes_for_nobody() {
         let turns = Arc::new(Semaphore::new(1));
-        let endless = |out: &mut dyn fmt::Write| loop {
-            out.write_str("x")?;
-        };
         let permit = turns.clone().try_acquire_owned().unwrap();
-        drop(body(permit, endless));
+        drop(body(permit, LONG, endless));
         let _next = turns.acquire().await.unwrap();
+    }
+
+    /// A reader that reads nothing, over HTTP/2 on a connection that is busy otherwise, kept its turn for ever: four of them kept
+    /// everybody from the metrics.
+    #[tokio::test]
+    async fn who_does_not_read_gives_the_turn_back() {
+        let turns = Arc::new(Semaphore::new(1));
+        let permit = turns.clone().try_acquire_owned().unwrap();
+        let unread = body(permit, Duration::ZERO, endless);
+        let _next = turns.acquire().await.unwrap();
+        to_bytes(unread, usize::MAX).await.unwrap_err();
+    }
+
+    fn endless(out: &mut dyn fmt::Write) -> fmt::Result {
+        loop {
+            out.write_str("x")?;
+        }
     }
 }
