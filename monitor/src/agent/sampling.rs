@@ -51,7 +51,7 @@ impl Sampling {
             let wait = self.look();
             match stopped.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return self.say_missed(),
                 Ok(never) => match never {},
             }
         }
@@ -82,15 +82,18 @@ impl Sampling {
         debug!(epoch, values = %Json(&values), "sampled");
         // Where nobody takes them any more we are about to be stopped.
         match self.taken.try_send(Taken { epoch, values }) {
-            Ok(()) if self.missed > 0 => {
-                warn!(
-                    "{} samples were not kept: the disk did not answer for too long",
-                    self.missed
-                );
-                self.missed = 0;
-            }
-            Ok(()) => (),
+            Ok(()) => self.say_missed(),
             Err(_) => self.missed += 1,
+        }
+    }
+
+    fn say_missed(&mut self) {
+        if self.missed > 0 {
+            warn!(
+                "{} samples were not kept: the disk did not answer for too long",
+                self.missed
+            );
+            self.missed = 0;
         }
     }
 }
