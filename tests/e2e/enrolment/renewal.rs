@@ -16,6 +16,7 @@ use crate::crash::{receiver_command, started};
 use crate::harness::process::{Running, program, run};
 use crate::harness::world::Holder;
 use crate::harness::{World, answer};
+use crate::programs;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// A certificate that is past two thirds of its life when the world begins, and so is due: it was issued three hours ago,
@@ -23,21 +24,8 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 const DUE_SECS: u64 = 1800;
 
 fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
-    let mut command = program("liz-monitor");
-    command.args([
-        "--this-host",
-        &node.name,
-        "--publish",
-        &world.url("/api/perf"),
-    ]);
-    command
-        .arg("--cert")
-        .arg(&node.cert)
-        .arg("--key")
-        .arg(&node.key);
-    command.arg("--ca").arg(world.root());
+    let mut command = programs::monitor::monitor(world, node);
     command.args(["--ca-url", ca_url]);
-    command.env("RUST_LOG", "debug");
     command
 }
 

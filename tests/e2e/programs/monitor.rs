@@ -12,7 +12,7 @@ use crate::harness::world::Holder;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-fn monitor(world: &World, node: &Holder) -> Command {
+pub(crate) fn monitor(world: &World, node: &Holder) -> Command {
     let mut command = program("liz-monitor");
     command.args([
         "--this-host",
