@@ -25,7 +25,7 @@ use crate::ledger::{Book, CrlRow, Entry, Generation, State};
 pub enum Deed {
     /// A CA was made.
     Init,
-    /// A certificate was issued.
+    /// A certificate was issued by hand.
     Issue,
     /// A certificate was issued to the holder of another.
     Renew,
@@ -37,7 +37,7 @@ pub enum Deed {
     Rotate,
     /// A join token was made.
     TokenMade,
-    /// A join token was used.
+    /// A certificate was issued for a join token.
     TokenUsed,
     /// A join token that was not used yet was withdrawn.
     TokenWithdrawn,

@@ -107,12 +107,19 @@ impl FromStr for Reason {
     }
 }
 
-/// Whether a CRL is past half its life, or there is none.
-pub(crate) fn is_due(current: Option<&CrlRow>, now: u64) -> bool {
+/// Whether a CRL is past half its life or dated in the future, or there is none.
+pub(crate) fn is_due(current: Option<&CrlRow>, ca: Validity, now: u64) -> bool {
     current.is_none_or(|crl| {
         let life = crl.next_update.saturating_sub(crl.this_update);
-        now.saturating_sub(crl.this_update) > life / 2
+        now.saturating_sub(crl.this_update) > life / 2 || is_ahead(crl, ca, now)
     })
+}
+
+/// Whether a CRL was signed while the clock was ahead of `now`: receivers refuse it until then, so it is signed again.
+/// Each CRL is dated [`BACKDATE_SECS`] before its signing, which is what clocks may differ by. One that begins with a CA
+/// that has not begun itself could not be dated any better.
+pub(crate) fn is_ahead(crl: &CrlRow, ca: Validity, now: u64) -> bool {
+    crl.this_update > now.max(ca.not_before)
 }
 
 /// From when until when a CRL that is signed now is current; `None` if that is over already.
@@ -130,6 +137,7 @@ pub(crate) fn sign(
     current: Option<&CrlRow>,
     revoked: &[RevokedRow],
     validity: Validity,
+    now: u64,
 ) -> Result<CrlRow, Error> {
     let number = current.map_or(1, |crl| crl.number + 1);
     let params = CertificateRevocationListParams {
@@ -137,7 +145,10 @@ pub(crate) fn sign(
         next_update: date(validity.not_after)?,
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
-        revoked_certs: revoked.iter().map(named).collect::<Result<_, _>>()?,
+        revoked_certs: revoked
+            .iter()
+            .map(|row| named(row, now))
+            .collect::<Result<_, _>>()?,
         // The identifier that stands in the CA's certificate, however that was derived.
         key_identifier_method: KeyIdMethod::PreSpecified(signer.certificate().key_id.clone()),
     };
@@ -156,14 +167,15 @@ pub(crate) fn named_from(now: u64) -> u64 {
     now.saturating_sub(KEPT_PAST_END_SECS + CRL_LIFETIME_SECS)
 }
 
-fn named(row: &RevokedRow) -> Result<RevokedCertParams, Error> {
+/// What was revoked while the clock was ahead is revoked now, and not some day.
+fn named(row: &RevokedRow, now: u64) -> Result<RevokedCertParams, Error> {
     let reason = match row.reason {
         Some(ON_HOLD) => Some(RevocationReason::CertificateHold),
         code => code.and_then(Reason::from_code).map(Reason::encoded),
     };
     Ok(RevokedCertParams {
         serial_number: SerialNumber::from_slice(row.serial.parse::<Serial>()?.as_bytes()),
-        revocation_time: date(row.revoked_at)?,
+        revocation_time: date(row.revoked_at.min(now))?,
         reason_code: reason,
         invalidity_date: None,
     })
@@ -176,7 +188,11 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     #[test]
-    fn a_crl_is_due_past_half_its_life() {
+    fn a_crl_is_due_past_half_its_life_and_where_it_is_dated_in_the_future() {
+        let ca = |not_before| Validity {
+            not_before,
+            not_after: NOW + 1000,
+        };
         let crl = |this_update, next_update| CrlRow {
             issuer: String::new(),
             number: 1,
@@ -191,11 +207,17 @@ mod tests {
             (Some(crl(NOW - 51, NOW + 50)), true),
             (Some(crl(NOW - 100, NOW - 1)), true),
             // The clock was set back.
-            (Some(crl(NOW + 10, NOW + 100)), false),
+            (Some(crl(NOW + 1, NOW + 100)), true),
+            (Some(crl(NOW + 100 * DAY_SECS, NOW + 130 * DAY_SECS)), true),
         ];
         for (current, due) in cases {
-            assert_eq!(is_due(current.as_ref(), NOW), due, "{current:?}");
+            let found = is_due(current.as_ref(), ca(NOW - 1000), NOW);
+            assert_eq!(found, due, "{current:?}");
         }
+        // Signed again it would begin no earlier: nothing would be gained, again and again.
+        let with_its_ca = crl(NOW + 10, NOW + 100);
+        assert!(!is_due(Some(&with_its_ca), ca(NOW + 10), NOW));
+        assert!(is_due(Some(&with_its_ca), ca(NOW + 9), NOW));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::est::NotARequest;
 use crate::key::{self, KeyError};
 use crate::ledger::{Book, Entry, State, seconds, sql};
-use crate::profile::{DAY_SECS, Profile, San};
+use crate::profile::{BACKDATE_SECS, DAY_SECS, Profile, San};
 use crate::signer::strip_sign;
 
 /// How long a join token can be used unless told otherwise.
@@ -104,7 +104,7 @@ pub enum RenewalFlaw {
     /// It is revoked, or one that it follows is.
     #[error("the certificate, or one that it renews, is revoked")]
     Revoked,
-    /// It has ended or not begun.
+    /// It has ended, or no certificate of this CA has begun.
     #[error("the certificate is not good at this time")]
     NotNow,
 }
@@ -133,6 +133,7 @@ impl Authority {
         let row = TokenRow {
             role,
             name: name.clone(),
+            created: now,
             expires,
             used: None,
             created_by: self.operator().to_owned(),
@@ -141,7 +142,7 @@ impl Authority {
         self.check_names(role, std::slice::from_ref(name))?;
         self.ledger().exclusive(|book| {
             book.forget_tokens(now.saturating_sub(TOKEN_KEPT_SECS))?;
-            book.add_token(&row, now)?;
+            book.add_token(&row)?;
             let event = Event {
                 deed: Deed::TokenMade,
                 who: self.operator(),
@@ -224,15 +225,8 @@ impl Authority {
         let signed = self.sign_leaf(&id, &[], LEAF_LIFETIME, key, now)?;
         let issued_by = format!("join token {} of {}", row.mark(), row.created_by);
         let entry = signed.entry(&id, &issued_by, now);
-        enter(book, &id, &entry)?;
+        enter(book, &id, &entry, Some(&row.mark()))?;
         book.mark_used(&row.hash, key_hash, signed.serial.as_bytes(), now)?;
-        let event = Event {
-            deed: Deed::TokenUsed,
-            who: &id.to_string(),
-            details: json!({"serial": entry.serial, "token": row.mark(), "key": entry.key_sha256,
-                            "not-after": entry.not_after}),
-        };
-        book.note(&event, now)?;
         Enrolled::new(id, &entry, false)
     }
 
@@ -278,7 +272,8 @@ impl Authority {
             if book.is_line_revoked(&serial)? {
                 return Ok(Err(RenewalFlaw::Revoked));
             }
-            if now < old.not_before || now > old.not_after {
+            // One that was issued while our clock was ahead is ours all the same; not so where the clock is behind us all.
+            if now > old.not_after || now < self.issuing_validity().not_before {
                 return Ok(Err(RenewalFlaw::NotNow));
             }
             let sans = sans_of(&der).ok_or_else(unreadable)?;
@@ -300,14 +295,7 @@ impl Authority {
             renews: Some(old.serial.clone()),
             ..signed.entry(&id, &id.to_string(), now)
         };
-        enter(book, &id, &entry)?;
-        let event = Event {
-            deed: Deed::Renew,
-            who: &id.to_string(),
-            details: json!({"serial": entry.serial, "renews": old.serial, "key": entry.key_sha256,
-                            "not-after": entry.not_after}),
-        };
-        book.note(&event, now)?;
+        enter(book, &id, &entry, None)?;
         Enrolled::new(id, &entry, false)
     }
 
@@ -384,6 +372,8 @@ fn find_token(
     Ok(match found {
         None => Err(TokenFlaw::Unknown),
         Some(row) if now >= row.expires => Err(TokenFlaw::Ended),
+        // Made while the clock was ahead, it would be good until that time comes again.
+        Some(row) if row.created > now.saturating_add(BACKDATE_SECS) => Err(TokenFlaw::Ended),
         Some(row) => Ok(row),
     })
 }
@@ -399,6 +389,7 @@ struct TokenRow {
     hash: [u8; 32],
     role: Role,
     name: NodeName,
+    created: u64,
     expires: u64,
     used: Option<Used>,
     created_by: String,
@@ -427,12 +418,13 @@ impl TokenRow {
                 serial: hex::encode(serial),
             }),
             created_by: row.get(5)?,
+            created: seconds(row, 6)?,
         })
     }
 }
 
 impl Book<'_> {
-    fn add_token(&self, row: &TokenRow, now: u64) -> Result<(), Error> {
+    fn add_token(&self, row: &TokenRow) -> Result<(), Error> {
         self.run(|t| {
             t.execute(
                 "INSERT INTO join_token (hash, role, name, created, expires, created_by)
@@ -441,7 +433,7 @@ impl Book<'_> {
                     row.hash,
                     row.role.as_str(),
                     row.name.as_str(),
-                    sql(now),
+                    sql(row.created),
                     sql(row.expires),
                     &row.created_by,
                 ),
@@ -454,7 +446,7 @@ impl Book<'_> {
     fn tokens(&self, name: &NodeName) -> Result<Vec<TokenRow>, Error> {
         self.run(|t| {
             t.prepare_cached(
-                "SELECT hash, role, expires, used_key, certificate_serial, created_by
+                "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
                  FROM join_token WHERE role IN ('node', 'reader', 'operator') AND name = ?1",
             )?
             .query_map([name.as_str()], |row| TokenRow::read(row, name))?

@@ -137,7 +137,10 @@ pub enum Error {
         not_after: String,
     },
     /// The clock is before the issuing CA's start.
-    #[error("the CA `{subject}` starts at {not_before}, later than now: set the clock")]
+    #[error(
+        "the CA `{subject}` starts at {not_before}, later than now: set the clock; if the clock is right now and was ahead \
+         when the CA was made, replace it: `lizctl rotate issuing --next` (root, if that begins too late as well), twice"
+    )]
     IssuerNotStarted {
         /// Its common name.
         subject: String,

@@ -12,7 +12,7 @@ use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::layout::CaFiles;
 use crate::ledger::{Book, CrlRow, Generation, Phase, RevokedRow, State};
-use crate::profile::Profile;
+use crate::profile::{Profile, Validity};
 use crate::signer::{CaCertificate, Signer};
 
 /// A CRL that was signed.
@@ -132,7 +132,16 @@ impl Authority {
         let mut revoked = book.revoked(&ca.serial, crl::named_from(now))?;
         revoked.extend(untrusted(generations, &ca.serial));
         let current = crl_of(book, &ca.serial)?;
-        let row = crl::sign(signer, current.as_ref(), &revoked, validity)?;
+        if current
+            .as_ref()
+            .is_some_and(|crl| crl::is_ahead(crl, ca.validity, now))
+        {
+            tracing::warn!(
+                issuer = ca.common_name,
+                "the revocation list was signed while the clock was ahead, and is signed again: receivers hold to both until this one's date is the later"
+            );
+        }
+        let row = crl::sign(signer, current.as_ref(), &revoked, validity, now)?;
         book.put_crl(&row)?;
         let event = Event {
             deed: Deed::SignCrl,
@@ -246,7 +255,11 @@ fn is_due(
     let wanted = wanted.map(|end| end.min(ca.entry.not_after));
     let ends_early = wanted
         .is_some_and(|end| end > now && current.as_ref().is_none_or(|crl| crl.next_update < end));
-    Ok(ends_early || crl::is_due(current.as_ref(), now))
+    let validity = Validity {
+        not_before: ca.entry.not_before,
+        not_after: ca.entry.not_after,
+    };
+    Ok(ends_early || crl::is_due(current.as_ref(), validity, now))
 }
 
 /// The last end of the issuing CAs that a root signed and that are trusted; `None` for an issuing CA.

@@ -104,7 +104,8 @@ impl Authority {
             refuse_stray_key(&files.key, key)?;
         }
         let entry = signed.entry(&id, &self.operator, now);
-        self.ledger.exclusive(|book| enter(book, &id, &entry))?;
+        self.ledger
+            .exclusive(|book| enter(book, &id, &entry, None))?;
         let chain_pem = signed.leaf_pem + &self.issuing_pem;
         self.write_pair(&files, &key, &chain_pem)?;
         Ok(Issued {
@@ -214,9 +215,14 @@ impl SignedLeaf {
     }
 }
 
-/// Enters a certificate and its line in the audit log, unless its holder's name is another spelling of one that is
-/// there, or its issuer was replaced since it was signed.
-pub(crate) fn enter(book: &Book<'_>, id: &SpiffeId, entry: &Entry) -> Result<(), Error> {
+/// Enters a certificate and its one line in the audit log, unless its holder's name is another spelling of one that is
+/// there, or its issuer was replaced since it was signed. `token` is the mark of the join token that it was given for.
+pub(crate) fn enter(
+    book: &Book<'_>,
+    id: &SpiffeId,
+    entry: &Entry,
+    token: Option<&str>,
+) -> Result<(), Error> {
     refuse_case_twin(book, id.role, &id.name)?;
     let generations = book.generations()?;
     let is_issuer = |ca: &&Generation| ca.entry.serial == entry.issuer;
@@ -233,14 +239,19 @@ pub(crate) fn enter(book: &Book<'_>, id: &SpiffeId, entry: &Entry) -> Result<(),
         "key-sha256": entry.key_sha256,
         "issuer": entry.issuer,
     });
-    if let Some(renews) = &entry.renews {
-        details["renews"] = json!(renews);
-    }
-    let event = Event {
-        deed: entry.renews.as_ref().map_or(Deed::Issue, |_| Deed::Renew),
-        who: &entry.issued_by,
-        details,
+    let holder = id.to_string();
+    let (deed, who) = match (&entry.renews, token) {
+        (Some(renews), _) => {
+            details["renews"] = json!(renews);
+            (Deed::Renew, &entry.issued_by)
+        }
+        (None, Some(mark)) => {
+            details["token"] = json!(mark);
+            (Deed::TokenUsed, &holder)
+        }
+        (None, None) => (Deed::Issue, &entry.issued_by),
     };
+    let event = Event { deed, who, details };
     book.note(&event, entry.issued_at)
 }
 

@@ -194,7 +194,7 @@ impl Book<'_> {
             .next())
     }
 
-    /// Every certificate, in the order they were issued.
+    /// Every certificate, in the order they were issued, whatever the clock said meanwhile.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
         self.entries_where("TRUE", [])
     }
@@ -208,7 +208,7 @@ impl Book<'_> {
             t.prepare_cached(&format!(
                 "SELECT serial, profile, name, issuer, key_sha256, not_before, not_after, issued_at, issued_by,
                         state, revoked_at, revoked_reason, revoked_by, renews, pem
-                 FROM certificate WHERE {condition} ORDER BY issued_at, rowid"
+                 FROM certificate WHERE {condition} ORDER BY rowid"
             ))?
             .query_map(rusqlite::params_from_iter(values), read_entry)?
             .collect()

@@ -128,31 +128,33 @@ impl Office {
         };
         let files = LeafFiles::new(&self.certs, Role::Ca, name);
         self.with(now, |authority| {
-            if self.is_good(authority, &files, sans, now)? {
+            let Err(why) = self.judge_own(authority, &files, sans, now)? else {
                 return Ok::<_, Error>(());
-            }
+            };
             let request = Request {
                 sans: sans.clone(),
                 lifetime: LEAF_LIFETIME,
                 ..Request::new(Role::Ca, name.clone())
             };
             let issued = authority.issue(request, now)?;
-            tracing::info!(serial = %issued.serial, not_after = issued.validity.not_after, "issued a certificate to ourselves");
+            tracing::info!(serial = %issued.serial, not_after = rfc3339(issued.validity.not_after), %why,
+                           "issued a certificate to ourselves");
             Ok(())
         })?;
         Ok(files)
     }
 
-    /// Whether it is ours, by today's issuing CA, under these names, not revoked, and not past two thirds of its life.
-    fn is_good(
+    /// Whether it is ours, by today's issuing CA, under these names, not revoked, begun, and not past two thirds of its
+    /// life; else why it has to be issued again.
+    fn judge_own(
         &self,
         authority: &Authority,
         files: &LeafFiles,
         sans: &[San],
         now: u64,
-    ) -> Result<bool, Error> {
+    ) -> Result<Result<(), WhyAnew>, Error> {
         let Some(chain) = disk::read_if_there(&files.certificate)? else {
-            return Ok(false);
+            return Ok(Err(WhyAnew::None));
         };
         let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&chain)
             .filter_map(Result::ok)
@@ -160,10 +162,10 @@ impl Office {
         let issuing = disk::read(&authority.files().issuing_certificate)?;
         let issuing = CertificateDer::from_pem_slice(&issuing).ok();
         let (Some(leaf), Some(above)) = (chain.first(), chain.get(1)) else {
-            return Ok(false);
+            return Ok(Err(WhyAnew::Unreadable));
         };
         let Ok(identity) = Identity::from_der(leaf) else {
-            return Ok(false);
+            return Ok(Err(WhyAnew::Unreadable));
         };
         let life = identity.not_after.saturating_sub(identity.not_before);
         let names =
@@ -173,10 +175,40 @@ impl Office {
             .ledger()
             .exclusive(|book| book.find(&serial))?
             .is_some_and(|entry| entry.is_live(now));
-        Ok(live
-            && issuing.as_ref() == Some(above)
-            && files.key.exists()
-            && now < identity.not_before + life / 3 * 2
-            && sans_of(leaf).is_some_and(|found| names(&found) == names(sans)))
+        let has_names = sans_of(leaf).is_some_and(|found| names(&found) == names(sans));
+        let checks = [
+            (live, WhyAnew::NotLive),
+            (issuing.as_ref() == Some(above), WhyAnew::OtherIssuer),
+            (files.key.exists(), WhyAnew::NoKey),
+            (
+                identity.not_before <= now,
+                WhyAnew::NotBegun(identity.not_before),
+            ),
+            (now < identity.not_before + life / 3 * 2, WhyAnew::Due),
+            (has_names, WhyAnew::OtherNames),
+        ];
+        let failed = checks.into_iter().find(|(is_good, _)| !is_good);
+        Ok(failed.map_or(Ok(()), |(_, why)| Err(why)))
     }
+}
+
+/// Why our own certificate is issued anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum WhyAnew {
+    #[error("there was none")]
+    None,
+    #[error("the file of the one before cannot be read")]
+    Unreadable,
+    #[error("the one before is revoked, has ended, or is not in the ledger")]
+    NotLive,
+    #[error("another issuing CA signs now")]
+    OtherIssuer,
+    #[error("the key of the one before is gone")]
+    NoKey,
+    #[error("the one before begins only at {}: the clock was ahead when it was issued", rfc3339(*.0))]
+    NotBegun(u64),
+    #[error("the one before is past two thirds of its life")]
+    Due,
+    #[error("the one before is for other names")]
+    OtherNames,
 }

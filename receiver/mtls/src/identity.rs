@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use aws_lc_rs::digest::{SHA256, digest};
 use lizmon_identity::Leaf;
 use lizmon_protocol::name::SpiffeId;
+use rustls_pki_types::DnsName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 pub use lizmon_identity::IdentityError;
@@ -69,7 +70,8 @@ pub fn thumbprint(der: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// The first name or address a server with this certificate can be reached by, as it stands in a URL.
+/// The first name or address a server with this certificate can be reached by, as it stands in a URL. A pattern like
+/// `*.example` is no name that anybody could call.
 pub fn first_server_name(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
@@ -78,7 +80,9 @@ pub fn first_server_name(der: &[u8]) -> Option<String> {
         .general_names
         .iter()
         .find_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::DNSName(name) => {
+                DnsName::try_from(*name).is_ok().then(|| (*name).to_owned())
+            }
             GeneralName::IPAddress(bytes) => match bytes.len() {
                 4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
                 _ => Some(format!(
@@ -125,6 +129,34 @@ mod tests {
         assert!(!identity.serial.is_empty() && identity.not_before < identity.not_after);
         assert_eq!(not_after(&der), Some(identity.not_after));
         assert!(Identity::from_der(&der[1..]).is_err());
+    }
+
+    #[test]
+    fn a_server_is_called_by_its_first_concrete_name() {
+        let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+        let ip = |address: &str| SanType::IpAddress(address.parse().unwrap());
+        let cases = [
+            (vec![dns("localhost")], Some("localhost")),
+            (
+                vec![dns("*.lizmon.test"), dns("localhost")],
+                Some("localhost"),
+            ),
+            (vec![dns("*.lizmon.test"), ip("10.0.0.5")], Some("10.0.0.5")),
+            (vec![dns("*"), ip("::1"), dns("a.example")], Some("[::1]")),
+            (
+                vec![dns("a.*.example"), dns("a_b.example")],
+                Some("a_b.example"),
+            ),
+            (vec![dns("*.lizmon.test")], None),
+            (vec![], None),
+        ];
+        for (sans, expected) in cases {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = sans;
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let name = first_server_name(certificate.der());
+            assert_eq!(name.as_deref(), expected, "{:?}", params.subject_alt_names);
+        }
     }
 
     #[test]

@@ -1,0 +1,200 @@
+//! After the CA's clock was ahead for a while: what was made then is dated in the future, and must not stand in the way.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lizmon_ca::authority::{Authority, InitOptions, Request, RotateOptions, Rotated, Stage};
+use lizmon_ca::crl::Reason;
+use lizmon_ca::enrol::{EnrolError, TOKEN_TTL, TokenFlaw};
+use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::service::{Config, Own, Service};
+use lizmon_mtls::identity::Identity;
+use lizmon_protocol::name::Role;
+use rcgen::{CertificateParams, KeyPair};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tempfile::TempDir;
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+
+fn founded(now: u64) -> (TempDir, PathBuf, Authority) {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    let authority = Authority::init(&certs, &InitOptions::default(), now).unwrap();
+    (dir, certs, authority)
+}
+
+struct List {
+    number: u64,
+    this_update: u64,
+    next_update: u64,
+    revoked_since: Vec<u64>,
+}
+
+fn lists(certs: &Path) -> Vec<List> {
+    let items = inspect(&std::fs::read(certs.join("crl.pem")).unwrap()).unwrap();
+    let lists = items.into_iter().map(|item| match item {
+        Item::Crl {
+            number,
+            this_update,
+            next_update,
+            revoked,
+            ..
+        } => List {
+            number: number.unwrap().parse().unwrap(),
+            this_update,
+            next_update: next_update.unwrap(),
+            revoked_since: revoked.iter().map(|entry| entry.since).collect(),
+        },
+        other => panic!("{other:?}"),
+    });
+    lists.collect()
+}
+
+fn request() -> Vec<u8> {
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    request.der().to_vec()
+}
+
+/// A list that was signed while the clock was ahead was never signed again before that time had come: nobody took it, and
+/// in the end everybody was locked out.
+#[test]
+fn lists_dated_in_the_future_are_signed_again_at_once() {
+    for ahead in [301, DAY, 100 * DAY, 300 * DAY] {
+        let (_dir, certs, authority) = founded(NOW);
+        authority.sign_lists(None, NOW + ahead).unwrap();
+        let before = lists(&certs);
+        drop(authority);
+        let authority = Authority::open(&certs, NOW).unwrap();
+        for (list, before) in lists(&certs).iter().zip(&before) {
+            assert_eq!(list.number, before.number + 1, "{ahead}");
+            assert!(list.this_update <= NOW && list.next_update > NOW, "{ahead}");
+        }
+        drop(authority);
+        // Once is enough.
+        let numbers = |lists: Vec<List>| lists.iter().map(|list| list.number).collect::<Vec<_>>();
+        let signed = numbers(lists(&certs));
+        let authority = Authority::open(&certs, NOW + 60).unwrap();
+        assert_eq!(numbers(lists(&certs)), signed, "{ahead}");
+        authority.verify_audit(None).unwrap();
+    }
+}
+
+#[test]
+fn what_was_revoked_in_the_future_is_revoked_now() {
+    let (_dir, certs, authority) = founded(NOW);
+    let web1 = Request::new(Role::Node, "web1".parse().unwrap());
+    let issued = authority.issue(web1, NOW).unwrap();
+    authority
+        .revoke(&issued.serial, Reason::KeyCompromise, NOW + 100 * DAY)
+        .unwrap();
+    drop(authority);
+    Authority::open(&certs, NOW).unwrap();
+    assert_eq!(lists(&certs)[1].revoked_since, [NOW]);
+}
+
+#[test]
+fn a_token_from_the_future_is_not_good_until_then() {
+    let (_dir, _certs, authority) = founded(NOW);
+    for (ahead, good) in [(0, true), (300, true), (301, false), (20 * DAY, false)] {
+        let name = format!("web{ahead}").parse().unwrap();
+        let token = authority
+            .make_join_token(Role::Node, &name, TOKEN_TTL, NOW + ahead)
+            .unwrap();
+        let done = authority.enrol(&name, token.as_str(), &request(), NOW);
+        match done {
+            Ok(_) => assert!(good, "{ahead}"),
+            Err(EnrolError::Token(TokenFlaw::Ended)) => assert!(!good, "{ahead}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_leaf_from_the_future_renews() {
+    let (_dir, _certs, authority) = founded(NOW);
+    let web1 = Request::new(Role::Node, "web1".parse().unwrap());
+    let issued = authority.issue(web1, NOW + 20 * DAY).unwrap();
+    let der = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap();
+    let next = authority
+        .renew(&Identity::from_der(&der).unwrap(), &request(), NOW)
+        .unwrap();
+    let next = Identity::from_der(&next.der).unwrap();
+    assert!(next.not_before <= NOW && next.not_after > NOW);
+    // The newest is the one that was issued last, whatever the clock said.
+    let entries = authority.entries().unwrap();
+    assert_eq!(entries.last().unwrap().not_before, next.not_before);
+    authority.verify_audit(None).unwrap();
+}
+
+/// Made while the clock was ahead, a CA is no good yet. The way out is a rotation, and the refusal says so.
+#[test]
+fn a_ca_from_the_future_is_replaced() {
+    for (root_at, which) in [(NOW, Rotated::Issuing), (NOW + 20 * DAY, Rotated::Root)] {
+        let (_dir, _certs, mut authority) = founded(root_at);
+        let options = RotateOptions::default();
+        if which == Rotated::Issuing {
+            for ahead in [20 * DAY, 20 * DAY + 1, 20 * DAY + 2] {
+                authority.rotate_next(which, &options, NOW + ahead).unwrap();
+            }
+        }
+        let web1 = || Request::new(Role::Node, "web1".parse().unwrap());
+        let refused = authority.issue(web1(), NOW).unwrap_err().to_string();
+        assert!(
+            refused.contains("lizctl rotate issuing --next"),
+            "{refused}"
+        );
+        for stage in [Stage::Published, Stage::InUse] {
+            let rotation = authority.rotate_next(which, &options, NOW).unwrap();
+            assert_eq!(rotation.stage, stage);
+        }
+        authority.issue(web1(), NOW).unwrap();
+        authority.verify_audit(None).unwrap();
+    }
+}
+
+/// liz-ca did not start: the certificate that it had given itself had not begun, and nothing helped.
+#[test]
+fn the_service_issues_itself_anew_after_its_clock_was_ahead() {
+    let (_dir, certs, authority) = founded(NOW);
+    drop(authority);
+    let own = Own::Issued {
+        name: "liz-ca".parse().unwrap(),
+        sans: vec!["localhost".parse().unwrap()],
+    };
+    let shown = || {
+        let der = CertificateDer::from_pem_file(certs.join("cas/liz-ca.crt")).unwrap();
+        Identity::from_der(&der).unwrap()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Also a second that is only just ahead of what others forgive; and back again, with what is good kept.
+    for (now, begins) in [
+        (NOW + 20 * DAY, NOW + 20 * DAY - 300),
+        (NOW + DAY, NOW + DAY - 300),
+        (NOW, NOW - 300),
+        (NOW + 60, NOW - 300),
+        (NOW - 1, NOW - 300),
+    ] {
+        let config = Config::new(certs.clone(), own.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let service = Service::start(listener, config, Arc::new(move || now));
+        let service = runtime.block_on(service).unwrap();
+        assert_eq!(shown().not_before, begins, "{now}");
+        service
+            .trust()
+            .current()
+            .judge_own(now)
+            .unwrap_or_else(|refusal| panic!("{now}: {refusal}"));
+        runtime
+            .block_on(service.run(std::future::ready(())))
+            .unwrap();
+    }
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
