@@ -53,19 +53,30 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 11] = [
+    let expected: [(&str, &[&str]); 12] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
         ("lizmon-durable", &[]),
         ("lizmon-identity", &["lizmon-protocol"]),
+        ("lizmon-pki", &[]),
         (
             "lizmon-client",
-            &["lizmon-durable", "lizmon-identity", "lizmon-protocol"],
+            &[
+                "lizmon-durable",
+                "lizmon-identity",
+                "lizmon-pki",
+                "lizmon-protocol",
+            ],
         ),
         (
             "lizmon-mtls",
-            &["lizmon-durable", "lizmon-identity", "lizmon-protocol"],
+            &[
+                "lizmon-durable",
+                "lizmon-identity",
+                "lizmon-pki",
+                "lizmon-protocol",
+            ],
         ),
         (
             "lizmon-ca",
@@ -73,6 +84,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-daemon",
                 "lizmon-durable",
                 "lizmon-mtls",
+                "lizmon-pki",
                 "lizmon-protocol",
             ],
         ),
@@ -83,6 +95,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-daemon",
                 "lizmon-durable",
                 "lizmon-mtls",
+                "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-summary",
             ],
@@ -99,6 +112,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-daemon",
                 "lizmon-monitor",
                 "lizmon-mtls",
+                "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-receiver",
             ],
