@@ -53,9 +53,12 @@ fn parse_pair(text: &str) -> Result<(Label<'static>, Value), String> {
     let (label, number) = text
         .rsplit_once('=')
         .ok_or("it should look like cpu=4.98")?;
-    let label = Label::new(label.to_owned()).map_err(|error| error.to_string())?;
+    // Whoever writes spaces around the sign does not mean a label that ends in one.
+    let label = Label::new(label.trim().to_owned()).map_err(|error| error.to_string())?;
     // JSON's grammar, as the receiver's: no inf, no hexadecimal, no sign before but -.
-    let value = serde_json::from_str(number).ok().and_then(Value::new);
+    let value = serde_json::from_str(number.trim())
+        .ok()
+        .and_then(Value::new);
     let value =
         value.ok_or("the value is no number, or too great a one: it should look like 4.98")?;
     Ok((label, value))
@@ -79,6 +82,10 @@ mod tests {
             ("a=b=1", Some(("a=b", 1.0))),
             ("t=-1e3", Some(("t", -1000.0))),
             ("disk:/=61", Some(("disk:/", 61.0))),
+            ("cpu = 5", Some(("cpu", 5.0))),
+            (" cpu =5 ", Some(("cpu", 5.0))),
+            ("fan speed\t= 5", Some(("fan speed", 5.0))),
+            (" = 5", None),
             ("cpu", None),
             ("cpu=", None),
             ("=1", None),

@@ -39,6 +39,9 @@ const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// A packed body beyond this is unpacked beside the tasks that serve others.
 const UNPACKED_IN_PLACE_MAX: usize = 1 << 10;
 
+/// The codings a body may have, as `Accept-Encoding` lists them.
+pub const CONTENT_CODINGS: &str = "gzip, zstd";
+
 /// Reads bodies, never more at once than there is room for.
 #[derive(Debug, Clone)]
 pub struct BodyReader {

@@ -1,7 +1,7 @@
 //! A [`Problem`] as an HTTP answer, and what is wrong turned into one.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lizmon_mtls::revocation::CrlRefused;
 use lizmon_mtls::trust::Refusal;
@@ -9,6 +9,7 @@ use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
 use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
 
+use crate::body::CONTENT_CODINGS;
 use crate::metrics::Refused;
 
 /// Seconds after which it is worth to try again, where nothing says better.
@@ -100,6 +101,11 @@ impl From<Code> for Rejection {
                 ));
             }
             Code::CrlExpired => rejection.retry_after(RETRY_AFTER_OPERATOR_SECS),
+            // RFC 9110 section 12.5.3.
+            Code::UnsupportedEncoding => {
+                let codings = HeaderValue::from_static(CONTENT_CODINGS);
+                rejection.0.headers.insert(ACCEPT_ENCODING, codings);
+            }
             _ if matches!(code.status(), 429 | 503) => rejection.retry_after(RETRY_AFTER_SECS),
             _ => (),
         }
@@ -136,6 +142,9 @@ impl Rejection {
             BodyError::Malformed(detail) => Self::from(Code::MalformedJson).with_detail(detail),
             BodyError::TooManyRecords => {
                 Self::from(Code::TooManyRecords).with_detail(error.to_string())
+            }
+            BodyError::TooManyLabels(errors) => {
+                Self::from(Code::TooManyLabels).with_errors(errors, now)
             }
             BodyError::Values(errors) => Self::from(Code::InvalidValues).with_errors(errors, now),
         }

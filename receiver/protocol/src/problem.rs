@@ -84,8 +84,8 @@ codes! {
     EpochTooOld = 422 "epoch_too_old" "the sample is older than the last day",
     /// Some epochs are ahead of the receiver's clock.
     EpochInFuture = 422 "epoch_in_future" "the sample is ahead of the receiver's clock",
-    /// The host would have too many labels.
-    TooManyLabels = 422 "too_many_labels" "the host would have too many labels",
+    /// A record has too many labels, or the host would have.
+    TooManyLabels = 422 "too_many_labels" "there are too many labels in a record, or of the host",
     /// This certificate sends too many requests.
     RateLimited = 429 "rate_limited" "too many requests with this certificate",
     /// Something broke that should not.

@@ -69,6 +69,9 @@ impl Answer {
             problem["title"].as_str().is_some_and(|t| !t.is_empty()),
             "{shown}"
         );
+        if self.status == 415 {
+            assert_eq!(self.header("accept-encoding"), "gzip, zstd", "{shown}");
+        }
         let challenge = self.header("www-authenticate");
         match code {
             "token_missing" => {

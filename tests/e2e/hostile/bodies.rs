@@ -284,13 +284,13 @@ async fn labels_and_records_at_and_over_each_limit() {
     };
     let request = stage.single().body(labels(0, 257).to_string());
     stage
-        .refused(request, "invalid_values", "257 labels in a record")
+        .refused(request, "too_many_labels", "257 labels in a record")
         .await;
     let body = batch_of(&[record(1, now, labels(0, 257))]);
     stage
         .refused(
             stage.batch().body(body),
-            "invalid_values",
+            "too_many_labels",
             "257 labels in a batch's record",
         )
         .await;

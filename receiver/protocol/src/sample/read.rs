@@ -27,6 +27,9 @@ pub enum BodyError {
     /// More records than one batch may have.
     #[error("a batch has at most {BATCH_RECORDS_MAX} records")]
     TooManyRecords,
+    /// Records with more labels than one may have; other bad values may be among them.
+    #[error("a record has at most {RECORD_LABELS_MAX} labels")]
+    TooManyLabels(Vec<ValueError>),
     /// Good JSON with bad values in it.
     #[error("{} of the values cannot be taken", .0.len())]
     Values(Vec<ValueError>),
@@ -79,7 +82,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Batch<'_>, BodyError> {
             records,
             dropped,
         }),
-        None => Err(BodyError::Values(errors.shown)),
+        None => Err(errors.refuse()),
     }
 }
 
@@ -121,15 +124,33 @@ fn take_dropped(raw: &[RawDropped<'_>], errors: &mut Errors) -> Vec<Dropped> {
 }
 
 fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyError> {
+    if let Some(reason) = foreign_encoding(body) {
+        return Err(BodyError::Malformed(reason.to_owned()));
+    }
     let text = std::str::from_utf8(body)
         .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8: {error}")))?;
     serde_json::from_str(text).map_err(|error| BodyError::Malformed(error.to_string()))
+}
+
+/// What a text editor or another language's JSON writer puts in the way, named: RFC 8259 section 8.1.
+fn foreign_encoding(body: &[u8]) -> Option<&'static str> {
+    const UTF_16: &str =
+        "the body is UTF-16 or UTF-32, JSON is sent as UTF-8: RFC 8259 section 8.1";
+    match body {
+        [0xEF, 0xBB, 0xBF, ..] => Some(
+            "the body begins with a byte order mark (EF BB BF): send it without one, RFC 8259 section 8.1",
+        ),
+        // With a byte order mark, or seen by the zero bytes beside the first character, which is ASCII in every JSON text.
+        [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, ..] | [_, 0, ..] => Some(UTF_16),
+        _ => None,
+    }
 }
 
 /// The bad values found so far, the first of them kept.
 #[derive(Default)]
 struct Errors {
     shown: Vec<ValueError>,
+    has_too_many_labels: bool,
 }
 
 impl Errors {
@@ -148,7 +169,14 @@ impl Errors {
         if self.shown.is_empty() {
             Ok(value)
         } else {
-            Err(BodyError::Values(self.shown))
+            Err(self.refuse())
+        }
+    }
+
+    fn refuse(self) -> BodyError {
+        match self.has_too_many_labels {
+            true => BodyError::TooManyLabels(self.shown),
+            false => BodyError::Values(self.shown),
         }
     }
 }
@@ -166,6 +194,7 @@ fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSe
         }
     }
     if raw.more_than_allowed {
+        errors.has_too_many_labels = true;
         errors.push(
             Some(record),
             None,

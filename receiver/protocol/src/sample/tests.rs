@@ -111,6 +111,40 @@ fn numbers_are_rounded_to_the_nearest_f64() {
     }
 }
 
+/// PowerShell and Notepad write them; "expected value at line 1" helped nobody.
+#[test]
+fn a_foreign_encoding_is_named() {
+    let utf_16 = |endian: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        "{\"cpu\":1}".encode_utf16().flat_map(endian).collect()
+    };
+    let with_mark = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
+    let utf_32: Vec<u8> = "{}"
+        .chars()
+        .flat_map(|c| (c as u32).to_le_bytes())
+        .collect();
+    let cases = [
+        (
+            with_mark(&[0xEF, 0xBB, 0xBF], b"{\"cpu\":1}".to_vec()),
+            "byte order mark",
+        ),
+        (vec![0xEF, 0xBB, 0xBF], "byte order mark"),
+        (with_mark(&[0xFF, 0xFE], utf_16(u16::to_le_bytes)), "UTF-16"),
+        (with_mark(&[0xFE, 0xFF], utf_16(u16::to_be_bytes)), "UTF-16"),
+        (utf_16(u16::to_le_bytes), "UTF-16"),
+        (utf_16(u16::to_be_bytes), "UTF-16"),
+        (utf_32, "UTF-32"),
+        (b"{\"cpu\":1\xff}".to_vec(), "not UTF-8"),
+    ];
+    for (body, named) in cases {
+        for error in [parse_sample_set(&body).err(), parse_batch(&body).err()] {
+            let Some(BodyError::Malformed(detail)) = error else {
+                panic!("{body:?}: {error:?}")
+            };
+            assert!(detail.contains(named), "{body:?}: {detail}");
+        }
+    }
+}
+
 #[test]
 fn every_bad_value_is_named() {
     let body = r#"{"cpu":1,"mem":null,"disk":"x","":2}"#;
