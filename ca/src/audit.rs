@@ -18,7 +18,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::ledger::{Book, CrlRow, Entry, Generation, State};
+use crate::ledger::{Book, CrlRow, Entry, Generation, State, UnknownRevoked};
 
 /// What is done. No secret is ever in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,12 @@ pub enum Deed {
     Renew,
     /// A certificate was revoked.
     Revoke,
+    /// A certificate was revoked that the ledger does not know.
+    RevokeUnknown,
     /// A revocation list was signed.
     SignCrl,
+    /// A revocation list was found that was signed by another copy of this ledger.
+    AdoptCrl,
     /// A CA of another generation was made, taken into use or out of it.
     Rotate,
     /// A join token was made.
@@ -51,7 +55,9 @@ impl Deed {
             Self::Issue => "issue",
             Self::Renew => "renew",
             Self::Revoke => "revoke",
+            Self::RevokeUnknown => "revoke-unknown",
             Self::SignCrl => "sign-crl",
+            Self::AdoptCrl => "adopt-crl",
             Self::Rotate => "rotate",
             Self::TokenMade => "token-made",
             Self::TokenUsed => "token-used",
@@ -217,6 +223,7 @@ pub(crate) struct Holdings {
     pub(crate) crls: Vec<CrlRow>,
     /// Marks of join tokens, and whether each was used.
     pub(crate) tokens: Vec<(String, bool)>,
+    pub(crate) unknown: Vec<UnknownRevoked>,
 }
 
 /// Checks every line, and that the lines and the ledger tell the same story. The newest line is returned, `None` if
@@ -247,6 +254,7 @@ pub(crate) fn verify(
         }
     }
     compare(lines, &holdings.entries)?;
+    compare_the_unknown(lines, &holdings.unknown)?;
     compare_the_rest(lines, holdings)?;
     Ok(lines.last().map(|line| Head {
         number: line.number,
@@ -257,7 +265,10 @@ pub(crate) fn verify(
 fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
     let known: HashSet<&str> = entries.iter().map(|entry| entry.serial.as_str()).collect();
     let (mut told, mut revoked) = (HashSet::new(), HashSet::new());
-    for line in lines {
+    for line in lines
+        .iter()
+        .filter(|line| line.what != Deed::RevokeUnknown.as_str())
+    {
         let details: Value = serde_json::from_str(&line.details).unwrap_or_default();
         let serials = match &details["serial"] {
             Value::String(serial) => vec![serial.clone()],
@@ -294,6 +305,22 @@ fn compare(lines: &[Line], entries: &[Entry]) -> Result<(), Flaw> {
     Ok(())
 }
 
+/// What was revoked without being known has its line, and what such a line tells of is still revoked.
+fn compare_the_unknown(lines: &[Line], unknown: &[UnknownRevoked]) -> Result<(), Flaw> {
+    let of_unknown = lines
+        .iter()
+        .filter(|line| line.what == Deed::RevokeUnknown.as_str());
+    let told: HashSet<String> = of_unknown
+        .filter_map(|line| serde_json::from_str::<Value>(&line.details).ok())
+        .filter_map(|details| details["serial"].as_str().map(str::to_owned))
+        .collect();
+    let held: HashSet<String> = unknown.iter().map(|row| row.serial.clone()).collect();
+    match told.symmetric_difference(&held).next() {
+        None => Ok(()),
+        Some(serial) => Err(Flaw::Disputed(serial.clone())),
+    }
+}
+
 /// What a certificate's lines do not tell of: steps of a rotation, revocation lists, join tokens. Of each the ledger keeps the
 /// last state, so this finds a log that was cut off behind it.
 fn compare_the_rest(lines: &[Line], holdings: &Holdings) -> Result<(), Flaw> {
@@ -304,7 +331,7 @@ fn compare_the_rest(lines: &[Line], holdings: &Holdings) -> Result<(), Flaw> {
         let is = |deed: Deed| line.what == deed.as_str();
         if is(Deed::Init) || is(Deed::Rotate) {
             steps.insert(line.time);
-        } else if is(Deed::SignCrl) {
+        } else if is(Deed::SignCrl) || is(Deed::AdoptCrl) {
             lists.insert((text("issuer"), details["next-update"].as_u64()));
         } else if is(Deed::TokenMade) || is(Deed::TokenUsed) {
             tokens.insert((text("token"), is(Deed::TokenUsed)));

@@ -1,6 +1,7 @@
 //! Makes and opens the CA, issues, revokes, and keeps the CRLs fresh.
 
 mod backup;
+mod copies;
 mod crls;
 mod issue;
 mod revocation;
@@ -68,6 +69,7 @@ impl Authority {
     /// past half their life.
     pub fn open_with(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
         let authority = Self::load(certs, unlock)?;
+        authority.notice_a_copy(now)?;
         authority.refresh_crls(now)?;
         Ok(authority)
     }
@@ -203,6 +205,7 @@ impl Authority {
                 generations: book.generations()?,
                 crls: book.crls()?,
                 tokens: book.token_marks()?,
+                unknown: book.unknown_revoked()?,
             };
             audit::verify(&book.lines()?, &holdings, kept).map_err(|source| Error::Audit {
                 path: self.files.ledger.clone(),

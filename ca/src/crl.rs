@@ -21,6 +21,12 @@ pub const CRL_LIFETIME_SECS: u64 = 30 * DAY_SECS;
 /// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 wants it on one CRL past
 /// that end; a verifier with a slow clock wants a little more.
 const KEPT_PAST_END_SECS: u64 = 2 * DAY_SECS;
+/// See [`number_beyond_all`].
+const NUMBER_RANDOM_BITS: u32 = 20;
+/// In 270,000 years.
+const NUMBER_SECS_MAX: u64 = NUMBER_MAX >> (NUMBER_RANDOM_BITS + 1);
+/// What the ledger can hold. RFC 5280 would allow 20 bytes.
+pub(crate) const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// `certificateHold`, the one reason that can be lifted: for a CA that is retired and could come back, never for a leaf.
 pub(crate) const ON_HOLD: u8 = 6;
@@ -131,15 +137,30 @@ pub(crate) fn validity(ca: Validity, lifetime_secs: u64, now: u64) -> Option<Val
     (now < validity.not_after && validity.not_before < validity.not_after).then_some(validity)
 }
 
-/// Signs the CRL that follows `current`. It names what is `revoked`.
+/// A number that no CRL had which this CA signed before `now`, wherever it was: each rises by one from the last, or from
+/// one like this, and no CA signs a million a second. What is random in it keeps two copies apart that are taken into use
+/// in the same second.
+pub(crate) fn number_beyond_all(now: u64) -> Result<u64, Error> {
+    let mut random = [0; 4];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
+    let random = u64::from(u32::from_be_bytes(random)) % (1 << NUMBER_RANDOM_BITS);
+    Ok(now.min(NUMBER_SECS_MAX) << NUMBER_RANDOM_BITS | random)
+}
+
+/// Signs the CRL whose number follows `last`. It names what is `revoked`.
 pub(crate) fn sign(
     signer: &Signer,
-    current: Option<&CrlRow>,
+    last: u64,
     revoked: &[RevokedRow],
     validity: Validity,
     now: u64,
 ) -> Result<CrlRow, Error> {
-    let number = current.map_or(1, |crl| crl.number + 1);
+    let number = last + 1;
+    if number > NUMBER_MAX {
+        return Err(Error::CrlNumbersUsedUp(
+            signer.certificate().common_name.clone(),
+        ));
+    }
     let params = CertificateRevocationListParams {
         this_update: date(validity.not_before)?,
         next_update: date(validity.not_after)?,
@@ -165,6 +186,12 @@ pub(crate) fn sign(
 /// Earliest end of a revoked certificate that still has to be named.
 pub(crate) fn named_from(now: u64) -> u64 {
     now.saturating_sub(KEPT_PAST_END_SECS + CRL_LIFETIME_SECS)
+}
+
+/// The same of what was only replaced by a renewal: there may be one of each holder in a fleet, and a list is signed for
+/// them many times a day.
+pub(crate) fn superseded_named_from(now: u64) -> u64 {
+    now.saturating_sub(DAY_SECS)
 }
 
 /// What was revoked while the clock was ahead is revoked now, and not some day.

@@ -8,15 +8,16 @@
 //! transaction that enters the new certificate: once a revocation has returned, nothing that came before it enrols or
 //! renews. Holders get no file here; their key never was here.
 
+mod renewal;
+
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use lizmon_mtls::identity::{Identity, thumbprint};
 use lizmon_protocol::enrol::{JoinToken, SECRET_BYTES};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::Row;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::json;
@@ -24,13 +25,13 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::audit::{Deed, Event};
 use crate::authority::{Authority, enter};
-use crate::crl::Reason;
 use crate::error::Error;
 use crate::est::NotARequest;
 use crate::key::{self, KeyError};
-use crate::ledger::{Book, Entry, State, seconds, sql};
+use crate::ledger::{Book, Entry, seconds, sql};
 use crate::profile::{BACKDATE_SECS, DAY_SECS, Profile, San};
-use crate::signer::strip_sign;
+
+pub use self::renewal::{OVERLAP, RENEWED_VALID_MAX, RenewalFlaw, SUPERSEDED_EVERY};
 
 /// How long a join token can be used unless told otherwise.
 pub const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
@@ -93,20 +94,6 @@ pub enum TokenFlaw {
     /// What it was used for is not good any more.
     #[error("the certificate it was used for is revoked or has ended")]
     CertificateOver,
-}
-
-/// Why a certificate does not renew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RenewalFlaw {
-    /// It is not this CA's.
-    #[error("this CA has not issued the certificate")]
-    Unknown,
-    /// It is revoked, or one that it follows is.
-    #[error("the certificate, or one that it renews, is revoked")]
-    Revoked,
-    /// It has ended, or no certificate of this CA has begun.
-    #[error("the certificate is not good at this time")]
-    NotNow,
 }
 
 impl Authority {
@@ -244,59 +231,6 @@ impl Authority {
             return Ok(Err(TokenFlaw::CertificateOver));
         };
         Enrolled::new(id, &entry, true).map(Ok)
-    }
-
-    /// Issues to the holder of `current`, a certificate that was shown with its key and judged by the front door: as the
-    /// same holder, under the same names. The ledger has the last word on whether it still counts.
-    pub fn renew(
-        &self,
-        current: &Identity,
-        request_der: &[u8],
-        now: u64,
-    ) -> Result<Enrolled, EnrolError> {
-        let key = key::from_request(request_der)?;
-        let serial = hex::encode(strip_sign(&current.serial));
-        Ok(self.ledger().exclusive(|book| {
-            let Some(old) = book.find(&serial)? else {
-                return Ok(Err(RenewalFlaw::Unknown));
-            };
-            let der = der_of(&old)?;
-            // Another CA's certificate may bear any number.
-            let same = thumbprint(&der) == current.thumbprint;
-            let Some(id) = self
-                .holder(&old)
-                .filter(|id| same && *id == current.spiffe_id)
-            else {
-                return Ok(Err(RenewalFlaw::Unknown));
-            };
-            if book.is_line_revoked(&serial)? {
-                return Ok(Err(RenewalFlaw::Revoked));
-            }
-            // One that was issued while our clock was ahead is ours all the same; not so where the clock is behind us all.
-            if now > old.not_after || now < self.issuing_validity().not_before {
-                return Ok(Err(RenewalFlaw::NotNow));
-            }
-            let sans = sans_of(&der).ok_or_else(unreadable)?;
-            self.sign_next(book, id, &old, &sans, &key, now).map(Ok)
-        })??)
-    }
-
-    fn sign_next(
-        &self,
-        book: &Book<'_>,
-        id: SpiffeId,
-        old: &Entry,
-        sans: &[San],
-        key: &SubjectPublicKeyInfo,
-        now: u64,
-    ) -> Result<Enrolled, Error> {
-        let signed = self.sign_leaf(&id, sans, LEAF_LIFETIME, key, now)?;
-        let entry = Entry {
-            renews: Some(old.serial.clone()),
-            ..signed.entry(&id, &id.to_string(), now)
-        };
-        enter(book, &id, &entry, None)?;
-        Enrolled::new(id, &entry, false)
     }
 
     /// Whose a leaf's entry is.
@@ -481,27 +415,5 @@ impl Book<'_> {
             )
         })?;
         Ok(())
-    }
-
-    /// Whether this certificate or one that it follows is revoked. A thief of a key may have renewed before the
-    /// revocation: what came of that renews no more either. One that was replaced in good order spoils nothing.
-    fn is_line_revoked(&self, serial: &str) -> Result<bool, Error> {
-        let found: Option<i64> = self.run(|t| {
-            t.prepare_cached(
-                "WITH RECURSIVE line (serial) AS (
-                     VALUES (?1)
-                     UNION
-                     SELECT certificate.renews FROM certificate JOIN line USING (serial) WHERE renews IS NOT NULL
-                 )
-                 SELECT 1 FROM certificate JOIN line USING (serial)
-                 WHERE state = ?2 AND (serial = ?1 OR coalesce(revoked_reason, 0) <> ?3) LIMIT 1",
-            )?
-            .query_row(
-                (serial, State::Revoked.as_str(), Reason::Superseded.code()),
-                |row| row.get(0),
-            )
-            .optional()
-        })?;
-        Ok(found.is_some())
     }
 }

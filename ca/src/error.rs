@@ -153,6 +153,11 @@ pub enum Error {
     /// No such certificate.
     #[error("no certificate with serial {0} was issued here")]
     UnknownSerial(String),
+    /// A list with the highest number there is.
+    #[error(
+        "a revocation list of `{0}` has the highest number that can be counted here: replace that CA with `lizctl rotate`"
+    )]
+    CrlNumbersUsedUp(String),
     /// The root's key is needed and not there.
     #[error("the root's key {} is away: bring it back for this, or say where it is with --root-key", .0.display())]
     RootKeyAway(PathBuf),

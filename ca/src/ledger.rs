@@ -5,6 +5,7 @@
 //! here before its file is written: a crash can leave an entry without a file, never a file without an entry.
 
 mod book;
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 pub(crate) use self::book::{seconds, sql};
+pub(crate) use self::place::Place;
+pub use self::place::UnknownRevoked;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -98,6 +101,31 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO generation
         SELECT serial, 'current', issued_at FROM certificate WHERE profile IN ('root', 'issuing');
     CREATE TABLE unsettled (files INTEGER PRIMARY KEY CHECK (files = 1)) STRICT;
+",
+    // What a ledger cannot know that was copied, and which certificates were used.
+    "
+    CREATE TABLE seen (
+        serial TEXT PRIMARY KEY,
+        at INTEGER NOT NULL                 -- when it was first shown to liz-ca
+    ) STRICT;
+    CREATE INDEX certificate_renews ON certificate (renews) WHERE renews IS NOT NULL;
+    CREATE TABLE place (
+        file TEXT NOT NULL,                 -- which file this ledger is: a copy is another one
+        copied_at INTEGER                   -- when it was last found to be a copy
+    ) STRICT;
+    CREATE TABLE crl_floor (
+        issuer TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,            -- the numbers up to it may have been used elsewhere
+        sign_again INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE unknown_revoked (
+        issuer TEXT NOT NULL,
+        serial TEXT NOT NULL,               -- of a certificate that is not in this ledger
+        revoked_at INTEGER NOT NULL,
+        revoked_reason INTEGER,
+        revoked_by TEXT NOT NULL,
+        PRIMARY KEY (issuer, serial)
+    ) STRICT;
 ",
 ];
 
@@ -383,6 +411,7 @@ mod tests {
     use lizmon_protocol::name::Role;
 
     use super::*;
+    use crate::crl::Reason;
 
     fn file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -455,7 +484,7 @@ mod tests {
         let ledger = Ledger::open(&path).unwrap();
         let serials = |ended_before| {
             let rows = ledger
-                .exclusive(|book| book.revoked("ca", ended_before))
+                .exclusive(|book| book.revoked("ca", ended_before, 900))
                 .unwrap();
             rows.into_iter().map(|row| row.serial).collect::<Vec<_>>()
         };
@@ -463,6 +492,13 @@ mod tests {
             .exclusive(|book| {
                 book.add(&entry("01", "web1"))?;
                 book.add(&entry("02", "web2"))?;
+                for (serial, not_after) in [("04", 899), ("05", 900)] {
+                    book.add(&Entry {
+                        not_after,
+                        ..entry(serial, serial)
+                    })?;
+                    assert!(book.revoke(serial, Reason::Superseded.code(), "test", 70)?);
+                }
                 assert!(book.revoke("01", 1, "test", 50)?);
                 assert!(!book.revoke("01", 4, "test", 60)?, "once is enough");
                 assert!(!book.revoke("03", 1, "test", 50)?, "not issued");
@@ -470,8 +506,12 @@ mod tests {
             })
             .unwrap();
         assert_eq!(serials(1000), ["01"]);
+        // What was only replaced leaves the list sooner.
+        assert_eq!(serials(800), ["01", "05"]);
         assert_eq!(serials(1001), [""; 0]);
-        let other = ledger.exclusive(|book| book.revoked("another", 0)).unwrap();
+        let other = ledger
+            .exclusive(|book| book.revoked("another", 0, 0))
+            .unwrap();
         assert_eq!(other, []);
     }
 

@@ -72,11 +72,22 @@ impl fmt::Display for Serial {
 impl FromStr for Serial {
     type Err = Error;
 
-    /// 32 hex digits, as [`Display`](fmt::Display) writes them.
+    /// Hex as [`Display`](fmt::Display) writes it, or as other programs do: in capitals, with colons or blanks, `0x` or
+    /// `serial=` before it, with zeros in front or without.
     fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || Error::UnknownSerial(text.escape_debug().take(80).collect());
+        let is_between = |c: char| c == ':' || c == '-' || c.is_ascii_whitespace();
+        let packed = text.trim().to_ascii_lowercase();
+        let packed = packed.strip_prefix("serial=").unwrap_or(&packed);
+        let packed = packed.strip_prefix("0x").unwrap_or(packed);
+        let digits = packed.replace(is_between, "");
+        if digits.is_empty() {
+            return Err(unknown());
+        }
+        let digits = digits.trim_start_matches('0');
         let mut bytes = [0; 16];
-        hex::decode_to_slice(text, &mut bytes)
-            .map_err(|_| Error::UnknownSerial(text.escape_debug().to_string()))?;
+        let padded = format!("{digits:0>width$}", width = 2 * bytes.len());
+        hex::decode_to_slice(padded, &mut bytes).map_err(|_| unknown())?;
         Ok(Self(bytes))
     }
 }
@@ -334,8 +345,38 @@ mod tests {
             assert!((1..=0x7f).contains(&serial.as_bytes()[0]), "{serial}");
             assert_eq!(serial.to_string().parse::<Serial>().unwrap(), serial);
         }
-        for bad in ["", "01", "zz", &"0".repeat(34)] {
+        for bad in ["", "zz", "0x", "::", &"1".repeat(34), "12 g4"] {
             assert!(bad.parse::<Serial>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn serials_are_read_as_other_programs_print_them() {
+        const PLAIN: &str = "0d03f0e6a0c7a3b4c5d8e9f00112233a";
+        let spaced = |separator: &str| {
+            let pairs = PLAIN.as_bytes().chunks(2);
+            let pairs: Vec<_> = pairs
+                .map(|pair| std::str::from_utf8(pair).unwrap())
+                .collect();
+            pairs.join(separator)
+        };
+        let cases = [
+            PLAIN.to_owned(),
+            PLAIN.to_uppercase(),
+            // openssl x509 -text, with and without its indentation; -serial; certtool; Windows; Python's hex().
+            spaced(":").to_uppercase(),
+            format!("                {}\n", spaced(":")),
+            format!("serial={}", PLAIN.to_uppercase()),
+            spaced(" "),
+            spaced("-"),
+            format!("0x{}", &PLAIN[1..]),
+            format!("0X{}", PLAIN.to_uppercase()),
+            PLAIN[1..].to_owned(),
+            format!("00:{}", spaced(":")),
+        ];
+        for text in cases {
+            let serial = text.parse::<Serial>();
+            assert_eq!(serial.unwrap().to_string(), PLAIN, "{text:?}");
         }
     }
 

@@ -21,7 +21,8 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let authority = context.look(now)?;
     let mut entries = authority.entries()?;
-    let renewals = Renewals::of(&entries);
+    let mut renewals = Renewals::of(&entries);
+    renewals.seen = authority.seen()?.into_iter().collect();
     if args.newest {
         entries = newest(entries);
     }
@@ -43,7 +44,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         [
             entry.profile.to_string(),
             entry.name.clone(),
-            state_text(entry, now),
+            renewals.state_text(entry, now),
             output::date(entry.not_after),
             left(entry.not_after, now),
             renewals.origin(entry).to_owned(),
@@ -140,6 +141,8 @@ struct Listed<'a> {
     let_in_by: &'a str,
     /// When the holder last renewed: epoch seconds.
     last_renewal: Option<u64>,
+    /// When it was first shown to `liz-ca`: epoch seconds.
+    first_seen: Option<u64>,
     key_sha256: &'a str,
 }
 
@@ -171,6 +174,7 @@ impl<'a> Listed<'a> {
             renews: entry.renews.as_deref(),
             let_in_by: renewals.origin(entry),
             last_renewal: renewals.last(entry),
+            first_seen: renewals.seen.get(&entry.serial).copied(),
             key_sha256: &entry.key_sha256,
         }
     }
@@ -229,6 +233,8 @@ struct Renewals {
     origins: HashMap<String, String>,
     /// By role and name: the newest renewal.
     newest: HashMap<(&'static str, String), u64>,
+    /// By serial: when it was first shown to `liz-ca`.
+    seen: HashMap<String, u64>,
 }
 
 impl Renewals {
@@ -243,7 +249,21 @@ impl Renewals {
                 newest.insert(holder(entry), entry.issued_at);
             }
         }
-        Self { origins, newest }
+        Self {
+            origins,
+            newest,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// `valid`, `valid (never seen)` where it came by a renewal and was not shown since, `ended`, or
+    /// `revoked (key-compromise)`.
+    fn state_text(&self, entry: &Entry, now: u64) -> String {
+        let is_unused = entry.renews.is_some() && !self.seen.contains_key(&entry.serial);
+        match state_text(entry, now) {
+            state if state == "valid" && is_unused => "valid (never seen)".to_owned(),
+            state => state,
+        }
     }
 
     fn origin(&self, entry: &Entry) -> &str {

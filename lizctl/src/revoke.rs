@@ -11,6 +11,7 @@ use lizmon_ca::ledger::Phase;
 use lizmon_ca::profile::{Profile, Serial};
 use lizmon_client::Client;
 use lizmon_protocol::name::{NodeName, Role};
+use lizmon_protocol::problem::Code;
 
 use crate::cli::Context;
 use crate::connect::Receivers;
@@ -123,7 +124,12 @@ pub(crate) fn backup(args: &Backup, context: &Context) -> anyhow::Result<()> {
 }
 
 fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {
-    if done.ended.is_empty() {
+    for serial in &done.ended_unknown {
+        output::line(format_args!(
+            "revoked the certificate {serial}, which this ledger does not know"
+        ))?;
+    }
+    if done.ended.is_empty() && done.ended_unknown.is_empty() {
         output::line(format_args!("{who}: nothing was valid any more"))?;
     }
     for entry in &done.ended {
@@ -156,14 +162,13 @@ pub(crate) fn tell(
     context: &Context,
     begin: Duration,
 ) -> anyhow::Result<()> {
-    let body = body(authority)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     let mut failed = None;
     for receiver in receivers {
-        match runtime.block_on(receiver.put_crl(&body, (context.clock)())) {
+        match runtime.block_on(hand_over(authority, receiver, context)) {
             Ok(()) => {
                 let taken = (context.stopwatch)().saturating_sub(begin);
                 output::line(format_args!(
@@ -173,7 +178,6 @@ pub(crate) fn tell(
                 ))?;
             }
             Err(error) => {
-                let error = anyhow::Error::from(error);
                 output::note(format_args!("{}: {error:#}", receiver.url()));
                 // The first failure says the exit code.
                 failed.get_or_insert((receiver.url(), error));
@@ -189,6 +193,59 @@ pub(crate) fn tell(
     }
 }
 
+/// How often lists are signed again for one receiver: once for each CA that there may be in a rotation.
+const SIGNED_AGAIN_MAX: usize = 4;
+
+/// Hands the lists to one receiver. Where it holds one with a higher number, which this CA signed and has forgotten, they
+/// are signed again beyond that number.
+async fn hand_over(
+    authority: &Authority,
+    receiver: &Client,
+    context: &Context,
+) -> anyhow::Result<()> {
+    for _ in 0..SIGNED_AGAIN_MAX {
+        let done = receiver.put_crl(&body(authority)?, (context.clock)()).await;
+        let Some(held) = done.as_ref().err().and_then(held_number) else {
+            return Ok(done?);
+        };
+        let above = held.parse().with_context(|| {
+            format!("it holds a list with the number {held}, which is higher than this CA can count: replace the CA with `lizctl rotate`")
+        })?;
+        output::note(format_args!(
+            "{} holds a list with the number {held}: signing beyond it",
+            receiver.url()
+        ));
+        for crl in authority.sign_lists(Some(above), (context.clock)())? {
+            output::line(format_args!(
+                "signed number {} of {}",
+                crl.number, crl.issuer
+            ))?;
+        }
+    }
+    Ok(receiver
+        .put_crl(&body(authority)?, (context.clock)())
+        .await?)
+}
+
+/// The number that the receiver says it holds, where ours is not higher.
+fn held_number(error: &lizmon_client::Error) -> Option<String> {
+    match error {
+        lizmon_client::Error::Refused {
+            problem: Some(problem),
+            ..
+        } if problem.code == Code::CrlNotNewer => number_in_force(problem.detail.as_deref()?),
+        _ => None,
+    }
+}
+
+/// `41` of "… has number 3, number 41 is in force: …".
+fn number_in_force(detail: &str) -> Option<String> {
+    let (before, _) = detail.split_once(" is in force")?;
+    let (_, number) = before.rsplit_once("number ")?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| number.to_owned())
+}
+
 /// `crl.pem`, and the certificates of the issuing CAs: in a rotation a receiver may never have seen the next one's, and
 /// takes no list of a stranger.
 fn body(authority: &Authority) -> anyhow::Result<Vec<u8>> {
@@ -201,4 +258,34 @@ fn body(authority: &Authority) -> anyhow::Result<Vec<u8>> {
         }
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_in_force;
+
+    #[test]
+    fn the_number_that_a_receiver_holds_is_found() {
+        let of = |numbers: &str| {
+            format!("the list of CN=number 7 has {numbers} in force: sign a new one")
+        };
+        let cases = [
+            (of("number 3, number 41 is"), Some("41")),
+            (
+                of("number 3, number 1849688400123456 is"),
+                Some("1849688400123456"),
+            ),
+            (
+                of("no number, number 730750818665451459101842416358141509827966271487 is"),
+                Some("730750818665451459101842416358141509827966271487"),
+            ),
+            (of("number 3, number x is"), None),
+            (of("number 3, number  is"), None),
+            ("something else".to_owned(), None),
+            (String::new(), None),
+        ];
+        for (detail, expected) in cases {
+            assert_eq!(number_in_force(&detail).as_deref(), expected, "{detail}");
+        }
+    }
 }

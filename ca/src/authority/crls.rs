@@ -27,6 +27,8 @@ pub struct SignedCrl {
 impl Authority {
     /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
     pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
+        self.ledger
+            .exclusive(|book| self.adopt_lists(book, &book.generations()?, now))?;
         if self.lists_are_due(now)? {
             // Whoever has to type a passphrase must not hold the ledger meanwhile.
             self.unlock()?;
@@ -43,21 +45,19 @@ impl Authority {
         })
     }
 
-    /// Signs the list of every trusted CA whose key is here, due or not. Numbers go on from `above` if they are not past
-    /// it: after a backup was restored, receivers may hold lists that this CA has forgotten.
+    /// Signs the list of every trusted CA whose key is here, due or not. Numbers go on from `above`, or from the last where
+    /// that is higher: who says so knows what receivers hold that this CA has forgotten.
     pub fn sign_lists(&self, above: Option<u64>, now: u64) -> Result<Vec<SignedCrl>, Error> {
         self.unlock()?;
         let signed = self.ledger.exclusive(|book| {
             let generations = book.generations()?;
             let mut signed = Vec::new();
             for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
-                if let Some(above) = above {
-                    book.raise_crl_number(&ca.entry.serial, above)?;
-                }
-                match self.sign_crl(book, &generations, ca, now) {
-                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => {}
-                    done => signed.extend(done?),
-                }
+                let signer = match self.signer_of(&generations, ca) {
+                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => continue,
+                    signer => signer?,
+                };
+                signed.extend(self.sign_crl_above(book, &generations, &signer, above, now)?);
             }
             Ok(signed)
         })?;
@@ -120,6 +120,18 @@ impl Authority {
         signer: &Signer,
         now: u64,
     ) -> Result<Option<SignedCrl>, Error> {
+        self.sign_crl_above(book, generations, signer, None, now)
+    }
+
+    fn sign_crl_above(
+        &self,
+        book: &Book<'_>,
+        generations: &[Generation],
+        signer: &Signer,
+        above: Option<u64>,
+        now: u64,
+    ) -> Result<Option<SignedCrl>, Error> {
+        self.adopt_lists(book, generations, now)?;
         let ca = signer.certificate();
         let lifetime_secs = match last_issuing_end(generations, &ca.serial) {
             // A root's CRL runs to the end of what it has to speak for, so that its key can be away until then.
@@ -129,7 +141,12 @@ impl Authority {
         let Some(validity) = crl::validity(ca.validity, lifetime_secs, now) else {
             return Ok(None);
         };
-        let mut revoked = book.revoked(&ca.serial, crl::named_from(now))?;
+        let mut revoked = book.revoked(
+            &ca.serial,
+            crl::named_from(now),
+            crl::superseded_named_from(now),
+        )?;
+        revoked.extend(book.unknown_revoked_by(&ca.serial)?);
         revoked.extend(untrusted(generations, &ca.serial));
         let current = crl_of(book, &ca.serial)?;
         if current
@@ -141,8 +158,11 @@ impl Authority {
                 "the revocation list was signed while the clock was ahead, and is signed again: receivers hold to both until this one's date is the later"
             );
         }
-        let row = crl::sign(signer, current.as_ref(), &revoked, validity, now)?;
+        let last = current.as_ref().map_or(0, |crl| crl.number);
+        let beyond = above.map_or_else(|| book.crl_floor(&ca.serial), Ok)?;
+        let row = crl::sign(signer, last.max(beyond), &revoked, validity, now)?;
         book.put_crl(&row)?;
+        book.set_to_sign_again(&ca.serial, false)?;
         let event = Event {
             deed: Deed::SignCrl,
             who: &self.operator,
@@ -259,7 +279,9 @@ fn is_due(
         not_before: ca.entry.not_before,
         not_after: ca.entry.not_after,
     };
-    Ok(ends_early || crl::is_due(current.as_ref(), validity, now))
+    Ok(ends_early
+        || book.is_to_sign_again(&ca.entry.serial)?
+        || crl::is_due(current.as_ref(), validity, now))
 }
 
 /// The last end of the issuing CAs that a root signed and that are trusted; `None` for an issuing CA.
@@ -273,7 +295,7 @@ fn last_issuing_end(generations: &[Generation], root: &str) -> Option<u64> {
 }
 
 /// One CRL for each trusted CA, roots first.
-fn trusted_crls(book: &Book<'_>) -> Result<String, Error> {
+pub(super) fn trusted_crls(book: &Book<'_>) -> Result<String, Error> {
     let generations = book.generations()?;
     let crls = book.crls()?;
     let mut pem = String::new();
@@ -287,6 +309,6 @@ fn trusted_crls(book: &Book<'_>) -> Result<String, Error> {
     Ok(pem)
 }
 
-fn crl_of(book: &Book<'_>, issuer: &str) -> Result<Option<CrlRow>, Error> {
+pub(super) fn crl_of(book: &Book<'_>, issuer: &str) -> Result<Option<CrlRow>, Error> {
     Ok(book.crls()?.into_iter().find(|crl| crl.issuer == issuer))
 }

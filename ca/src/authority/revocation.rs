@@ -4,18 +4,21 @@ use lizmon_protocol::name::{NodeName, Role};
 use serde_json::json;
 
 use super::Authority;
+use super::copies::revoke_event;
 use super::crls::SignedCrl;
 use crate::audit::{Deed, Event};
 use crate::crl::Reason;
 use crate::error::Error;
-use crate::ledger::{Book, Entry, State};
+use crate::ledger::{Book, Entry, Generation, State, UnknownRevoked};
 use crate::profile::{Profile, Serial};
 
 /// What a revocation did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revocation {
     /// The certificates that it ended: none if all of them were revoked or over before.
     pub ended: Vec<Entry>,
+    /// The certificates that it ended and that this ledger does not know, by number.
+    pub ended_unknown: Vec<String>,
     /// How many join tokens it withdrew.
     pub tokens_withdrawn: usize,
     /// The CRLs that say so.
@@ -28,9 +31,9 @@ impl Authority {
         self.unlock()?;
         let serial = serial.to_string();
         let done = self.ledger.exclusive(|book| {
-            let entry = book
-                .find(&serial)?
-                .ok_or_else(|| Error::UnknownSerial(serial.clone()))?;
+            let Some(entry) = book.find(&serial)? else {
+                return self.end_unknown(book, &serial, reason, now);
+            };
             if entry.profile == Profile::Root {
                 return Err(Error::RootNotRevocable(entry.name));
             }
@@ -77,6 +80,60 @@ impl Authority {
         Ok(done)
     }
 
+    /// Revokes these certificates, those among them that still count, and publishes the CRLs that say so.
+    pub(crate) fn end_all(
+        &self,
+        serials: &[String],
+        reason: Reason,
+        now: u64,
+    ) -> Result<Revocation, Error> {
+        self.unlock()?;
+        let done = self.ledger.exclusive(|book| {
+            let mut ended = Vec::new();
+            for serial in serials {
+                ended.extend(book.find(serial)?.filter(|entry| entry.is_live(now)));
+            }
+            self.end(book, ended, 0, reason, now)
+        })?;
+        self.publish_crls()?;
+        Ok(done)
+    }
+
+    /// Revokes what the ledger does not know. In one that was never copied nothing can be missing, so the number is wrong.
+    fn end_unknown(
+        &self,
+        book: &Book<'_>,
+        serial: &str,
+        reason: Reason,
+        now: u64,
+    ) -> Result<Revocation, Error> {
+        let was_copied = book.place()?.is_some_and(|place| place.copied_at.is_some());
+        if !was_copied {
+            return Err(Error::UnknownSerial(serial.to_owned()));
+        }
+        let generations = book.generations()?;
+        let mut done = Revocation::default();
+        // Which of them signed it is not known, and a number that nobody has does no harm.
+        let signs_leaves =
+            |ca: &&Generation| ca.phase.is_trusted() && ca.entry.profile == Profile::Issuing;
+        for ca in generations.iter().filter(signs_leaves) {
+            let row = UnknownRevoked {
+                serial: serial.to_owned(),
+                issuer: ca.entry.serial.clone(),
+                revoked_at: now,
+                reason: Some(reason.code()),
+                revoked_by: self.operator.clone(),
+            };
+            if book.revoke_unknown(&row)? {
+                book.note(&revoke_event(&self.operator, serial, false, reason), now)?;
+                done.ended_unknown = vec![serial.to_owned()];
+                done.crls
+                    .extend(self.sign_crl(book, &generations, ca, now)?);
+            }
+        }
+        Ok(done)
+    }
+
     fn end(
         &self,
         book: &Book<'_>,
@@ -110,6 +167,7 @@ impl Authority {
         }
         Ok(Revocation {
             ended,
+            ended_unknown: Vec::new(),
             tokens_withdrawn,
             crls,
         })

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::{Book, CrlRow, Entry, Generation, Phase, RevokedRow, State};
 use crate::audit::Line;
+use crate::crl::Reason;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -194,6 +195,11 @@ impl Book<'_> {
             .next())
     }
 
+    /// The renewals of a certificate, in the order they were issued.
+    pub(crate) fn renewals_of(&self, serial: &str) -> Result<Vec<Entry>, Error> {
+        self.entries_where("renews = ?1", [serial.to_owned()])
+    }
+
     /// Every certificate, in the order they were issued, whatever the clock said meanwhile.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
         self.entries_where("TRUE", [])
@@ -233,24 +239,36 @@ impl Book<'_> {
         Ok(changed == 1)
     }
 
-    /// What a CA's CRL names: revoked, and not ended before `ended_before`.
+    /// What a CA's CRL names: revoked, and not ended before `ended_before`, or before `superseded_before` what was only
+    /// replaced by a renewal.
     pub(crate) fn revoked(
         &self,
         issuer: &str,
         ended_before: u64,
+        superseded_before: u64,
     ) -> Result<Vec<RevokedRow>, Error> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT serial, revoked_at, revoked_reason FROM certificate
-                 WHERE issuer = ?1 AND state = 'revoked' AND not_after >= ?2 ORDER BY revoked_at, serial",
+                 WHERE issuer = ?1 AND state = 'revoked' AND not_after >= ?2
+                   AND (revoked_reason IS NOT ?3 OR not_after >= ?4)
+                 ORDER BY revoked_at, serial",
             )?
-            .query_map((issuer, sql(ended_before)), |row| {
-                Ok(RevokedRow {
-                    serial: row.get(0)?,
-                    revoked_at: seconds(row, 1)?,
-                    reason: row.get(2)?,
-                })
-            })?
+            .query_map(
+                (
+                    issuer,
+                    sql(ended_before),
+                    Reason::Superseded.code(),
+                    sql(superseded_before),
+                ),
+                |row| {
+                    Ok(RevokedRow {
+                        serial: row.get(0)?,
+                        revoked_at: seconds(row, 1)?,
+                        reason: row.get(2)?,
+                    })
+                },
+            )?
             .collect()
         })
     }
@@ -272,17 +290,6 @@ impl Book<'_> {
             })?
             .collect()
         })
-    }
-
-    /// Lets the numbers of a CA's next CRLs go on from this one, if they are not past it.
-    pub(crate) fn raise_crl_number(&self, issuer: &str, above: u64) -> Result<(), Error> {
-        self.run(|t| {
-            t.execute(
-                "UPDATE crl SET number = ?2 WHERE issuer = ?1 AND number < ?2",
-                (issuer, sql(above)),
-            )
-        })?;
-        Ok(())
     }
 
     /// Keeps a new CRL in place of the CA's last one.

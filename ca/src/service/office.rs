@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rustls_pki_types::pem::PemObject;
 
 use crate::authority::{Authority, Request};
 use crate::disk;
-use crate::enrol::{EnrolError, LEAF_LIFETIME, sans_of};
+use crate::enrol::{EnrolError, LEAF_LIFETIME, SUPERSEDED_EVERY, sans_of};
 use crate::error::Error;
 use crate::layout::LeafFiles;
 use crate::passphrase::Unlock;
@@ -41,6 +42,8 @@ pub(super) struct Office {
     certs: PathBuf,
     own: Own,
     authority: Mutex<Arc<Authority>>,
+    /// When those were ended last that were replaced: epoch seconds.
+    superseded_ended: AtomicU64,
 }
 
 /// A failure that may only mean that `lizctl` has rotated a CA meanwhile.
@@ -69,6 +72,7 @@ impl Office {
             certs: certs.to_owned(),
             own,
             authority: Mutex::new(Arc::new(authority)),
+            superseded_ended: AtomicU64::new(0),
         })
     }
 
@@ -117,7 +121,25 @@ impl Office {
     /// Signs revocation lists again that are due, and sees to our own certificate.
     pub(super) fn upkeep(&self, now: u64) -> Result<(), Error> {
         self.with(now, |authority| authority.refresh_crls(now))?;
+        self.end_superseded(now)?;
         self.see_to_own_certificate(now).map(|_| ())
+    }
+
+    /// Ends what was replaced, at most once in [`SUPERSEDED_EVERY`].
+    fn end_superseded(&self, now: u64) -> Result<(), Error> {
+        let last = self.superseded_ended.load(Ordering::Relaxed);
+        if (last..last.saturating_add(SUPERSEDED_EVERY.as_secs())).contains(&now) {
+            return Ok(());
+        }
+        let done = self.with(now, |authority| authority.end_superseded(now))?;
+        self.superseded_ended.store(now, Ordering::Relaxed);
+        if !done.ended.is_empty() {
+            tracing::info!(
+                count = done.ended.len(),
+                "revoked certificates that were replaced by a renewal, as superseded"
+            );
+        }
+        Ok(())
     }
 
     /// Where our own certificate is: a good one, if we issue it.

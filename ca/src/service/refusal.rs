@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     Timeout,
     /// Too many attempts.
     TooMany(Duration),
+    /// It has what it asks for.
+    Enough(String, Duration),
     /// The CA cannot at present.
     Unavailable,
     /// No such route.
@@ -59,6 +61,9 @@ impl Refusal {
                     "the certificate has ended: join anew with a token from `lizctl join-token NAME`"
                         .to_owned()
                 }
+                RenewalFlaw::TooMany { wait, .. } => {
+                    return Self::Enough(flaw.to_string(), *wait);
+                }
                 flaw @ (RenewalFlaw::Unknown | RenewalFlaw::Revoked) => {
                     format!("{flaw}: it does not renew; join anew with a token from `lizctl join-token NAME`")
                 }
@@ -82,7 +87,7 @@ impl Refusal {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany(_) | Self::Enough(..) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -92,7 +97,7 @@ impl Refusal {
     fn text(&self) -> String {
         match self {
             Self::Unauthorized(text) => (*text).to_owned(),
-            Self::Forbidden(text) | Self::BadRequest(text) => text.clone(),
+            Self::Forbidden(text) | Self::BadRequest(text) | Self::Enough(text, _) => text.clone(),
             Self::TooLarge => "the body is too large for a signing request".to_owned(),
             Self::Timeout => "the body took too long to arrive: send it again".to_owned(),
             Self::TooMany(wait) => {
@@ -118,7 +123,7 @@ impl IntoResponse for Refusal {
             Self::Unauthorized(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
             }
-            Self::TooMany(wait) => {
+            Self::TooMany(wait) | Self::Enough(_, wait) => {
                 headers.insert(RETRY_AFTER, whole_secs(wait).into());
             }
             Self::Unavailable => {
@@ -169,6 +174,12 @@ mod tests {
             (Refusal::Timeout, 408, "content-type", "text/plain"),
             (Refusal::TooMany(wait), 429, "retry-after", "2"),
             (Refusal::TooMany(Duration::ZERO), 429, "retry-after", "1"),
+            (
+                Refusal::Enough("use it".into(), wait),
+                429,
+                "retry-after",
+                "2",
+            ),
             (Refusal::Unavailable, 503, "retry-after", "5"),
             (Refusal::NotFound, 404, "content-type", "text/plain"),
             (Refusal::Method("GET, HEAD"), 405, "allow", "GET, HEAD"),

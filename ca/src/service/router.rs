@@ -137,8 +137,15 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
 }
 
 /// RFC 7030 section 4.1: roots and issuing CAs that are trusted now.
-async fn ca_certificates(State(app): Shared) -> Result<Response, Refusal> {
-    let found = at_the_office(&app, Authority::ca_certificates).await?;
+async fn ca_certificates(State(app): Shared, request: Request<Body>) -> Result<Response, Refusal> {
+    let (now, shown) = ((app.clock)(), shown(&app, &request));
+    let found = at_the_office(&app, move |authority| {
+        if let Some(shown) = &shown {
+            authority.note_shown(shown, now)?;
+        }
+        authority.ca_certificates()
+    })
+    .await?;
     let found = found.map_err(|error| cannot(&app, &error))?;
     in_pkcs7(&app, &found)
 }
@@ -184,6 +191,14 @@ async fn simple_reenroll(
     })
     .await?;
     answer(&app, enrolled, address.ip(), &holder)
+}
+
+/// The certificate that came with this connection, if one did that is good. Whoever fetches what is public with it tells
+/// us that it is in use.
+fn shown(app: &App, request: &Request<Body>) -> Option<Identity> {
+    let connection = request.extensions().get::<Arc<Connection>>()?;
+    let peer = connection.peer(&app.trust.current(), (app.clock)())?;
+    peer.ok().map(|peer| peer.identity.clone())
 }
 
 /// The certificate of this very connection, judged by the trust of this moment.

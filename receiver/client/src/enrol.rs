@@ -229,7 +229,19 @@ pub async fn renew(
     // First the roots: the new chain may lead to a new one.
     let roots_changed = roots::write(&credentials.ca, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
+    show_new(url, credentials, now).await;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
+}
+
+/// Shows the new certificate to the CA, which ends the one before when it sees that the new one is in use. Where that
+/// fails nothing is lost: the next renewal shows it too.
+async fn show_new(url: &BaseUrl, credentials: &Credentials, now: u64) {
+    let Ok(loaded) = credentials.load_for_ca(now) else {
+        return;
+    };
+    if let Ok(ca) = Ca::new(url.clone(), loaded.tls) {
+        let _ = ca.certificates().await;
+    }
 }
 
 /// The key of a pair that is in its place.

@@ -1,0 +1,269 @@
+//! The next certificate, for who shows the current one; and the end of those that nobody needs any more.
+//!
+//! ```text
+//!   C --renew--> D                  C is good until D was shown to us, and OVERLAP more
+//!     `-renew--> D'                 D was never shown and is older than OVERLAP: a leftover, which ends too
+//! ```
+//!
+//! Who renews and crashes before the new certificate is on disk has the old one still, however long it was away: only
+//! the successor's own use ends it. Lists are signed for many at a time, see [`Authority::end_superseded`].
+
+use std::time::Duration;
+
+use lizmon_mtls::identity::{Identity, thumbprint};
+use lizmon_protocol::name::SpiffeId;
+use rcgen::SubjectPublicKeyInfo;
+use rusqlite::OptionalExtension;
+
+use super::{EnrolError, Enrolled, LEAF_LIFETIME, der_of, sans_of, unreadable};
+use crate::authority::{Authority, Revocation, enter};
+use crate::crl::Reason;
+use crate::error::Error;
+use crate::key;
+use crate::ledger::{Book, Entry, Phase, State, seconds, sql};
+use crate::profile::San;
+use crate::signer::strip_sign;
+
+/// How long a certificate is good after its successor was first used, and how long a renewal may wait to be used before
+/// it counts as a leftover. Longer than anything that is under way with the old one, and as long as the longest pause of a
+/// client that tries again.
+pub const OVERLAP: Duration = Duration::from_secs(3600);
+/// How often those are ended that were replaced. Each time signs a list, and receivers fetch one each ten minutes.
+pub const SUPERSEDED_EVERY: Duration = Duration::from_secs(600);
+/// Certificates by renewal that one holder may have beside the one it shows: two attempts whose answers were lost, and
+/// one more. Without a bound each would be a certificate for somebody else to use.
+pub const RENEWED_VALID_MAX: usize = 3;
+
+/// Why a certificate does not renew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RenewalFlaw {
+    /// It is not this CA's.
+    #[error("this CA has not issued the certificate")]
+    Unknown,
+    /// It is revoked, or one that it follows is.
+    #[error("the certificate, or one that it renews, is revoked")]
+    Revoked,
+    /// It has ended, or no certificate of this CA has begun.
+    #[error("the certificate is not good at this time")]
+    NotNow,
+    /// There are enough already.
+    #[error(
+        "{valid} certificates that this holder was given by renewal are valid beside this one: use the newest of them, \
+         or ask again in {} s", .wait.as_secs()
+    )]
+    TooMany {
+        /// How many.
+        valid: usize,
+        /// When to ask again.
+        wait: Duration,
+    },
+}
+
+impl Authority {
+    /// Issues to the holder of `current`, a certificate that was shown with its key and judged by the front door: as the
+    /// same holder, under the same names. The ledger has the last word on whether it still counts. Asked again for the same
+    /// key, it gives what it gave: the answer may have been lost.
+    pub fn renew(
+        &self,
+        current: &Identity,
+        request_der: &[u8],
+        now: u64,
+    ) -> Result<Enrolled, EnrolError> {
+        let key = key::from_request(request_der)?;
+        let serial = serial_of(current);
+        Ok(self.ledger().exclusive(|book| {
+            let Some(old) = book.find(&serial)? else {
+                return Ok(Err(RenewalFlaw::Unknown));
+            };
+            let der = der_of(&old)?;
+            // Another CA's certificate may bear any number.
+            let same = thumbprint(&der) == current.thumbprint;
+            let Some(id) = self
+                .holder(&old)
+                .filter(|id| same && *id == current.spiffe_id)
+            else {
+                return Ok(Err(RenewalFlaw::Unknown));
+            };
+            if book.is_line_revoked(&serial)? {
+                return Ok(Err(RenewalFlaw::Revoked));
+            }
+            // One that was issued while our clock was ahead is ours all the same; not so where the clock is behind us all.
+            if now > old.not_after || now < self.issuing_validity().not_before {
+                return Ok(Err(RenewalFlaw::NotNow));
+            }
+            book.mark_seen(&serial, now)?;
+            let key_sha256 = key::fingerprint(&key);
+            if let Some(given) = given_before(book, &old, &key_sha256, now)? {
+                return Enrolled::new(id, &given, true).map(Ok);
+            }
+            if let Err(flaw) = refuse_too_many(book, &id, &old, now)? {
+                return Ok(Err(flaw));
+            }
+            let sans = sans_of(&der).ok_or_else(unreadable)?;
+            self.sign_next(book, id, &old, &sans, &key, now).map(Ok)
+        })??)
+    }
+
+    fn sign_next(
+        &self,
+        book: &Book<'_>,
+        id: SpiffeId,
+        old: &Entry,
+        sans: &[San],
+        key: &SubjectPublicKeyInfo,
+        now: u64,
+    ) -> Result<Enrolled, Error> {
+        let signed = self.sign_leaf(&id, sans, LEAF_LIFETIME, key, now)?;
+        let entry = Entry {
+            renews: Some(old.serial.clone()),
+            ..signed.entry(&id, &id.to_string(), now)
+        };
+        enter(book, &id, &entry, None)?;
+        Enrolled::new(id, &entry, false)
+    }
+
+    /// Notes that somebody has shown this certificate with its key: it is in use.
+    pub fn note_shown(&self, shown: &Identity, now: u64) -> Result<(), Error> {
+        self.ledger()
+            .exclusive(|book| book.mark_seen(&serial_of(shown), now))
+    }
+
+    /// The certificates that were shown to us, by serial, and when first: epoch seconds.
+    pub fn seen(&self) -> Result<Vec<(String, u64)>, Error> {
+        self.ledger().exclusive(|book| book.seen())
+    }
+
+    /// Revokes, as superseded, what a renewal has replaced and what of renewals was never used. One transaction and one list
+    /// a CA for all of them: a fleet of 100,000 replaces one each four seconds, and no list could be signed for each.
+    pub fn end_superseded(&self, now: u64) -> Result<Revocation, Error> {
+        let over = self.ledger().exclusive(|book| book.superseded(now))?;
+        if over.is_empty() {
+            return Ok(Revocation::default());
+        }
+        self.end_all(&over, Reason::Superseded, now)
+    }
+}
+
+fn serial_of(identity: &Identity) -> String {
+    hex::encode(strip_sign(&identity.serial))
+}
+
+/// What a renewal of `old`, or the renewal that gave `old` itself, was given for the same key. Not for what is itself due
+/// for renewal, or begins only in the future.
+fn given_before(
+    book: &Book<'_>,
+    old: &Entry,
+    key_sha256: &str,
+    now: u64,
+) -> Result<Option<Entry>, Error> {
+    let is_fresh = |entry: &Entry| {
+        let life = entry.not_after.saturating_sub(entry.not_before);
+        entry.is_live(now) && (entry.not_before..entry.not_before + life / 3 * 2).contains(&now)
+    };
+    let generations = book.generations()?;
+    let is_by_current = |entry: &Entry| {
+        generations
+            .iter()
+            .any(|ca| ca.phase == Phase::Current && ca.entry.serial == entry.issuer)
+    };
+    let mut given = book.renewals_of(&old.serial)?;
+    // Who keeps its key, and asks again with what it has just been given.
+    if old.renews.is_some() && now < old.issued_at.saturating_add(OVERLAP.as_secs()) {
+        given.push(old.clone());
+    }
+    Ok(given
+        .into_iter()
+        .rev()
+        .find(|entry| entry.key_sha256 == key_sha256 && is_fresh(entry) && is_by_current(entry)))
+}
+
+fn refuse_too_many(
+    book: &Book<'_>,
+    id: &SpiffeId,
+    shown: &Entry,
+    now: u64,
+) -> Result<Result<(), RenewalFlaw>, Error> {
+    let counts = |entry: &&Entry| entry.renews.is_some() && entry.serial != shown.serial;
+    let live = book.live(id.role, &id.name, now)?;
+    let valid: Vec<&Entry> = live.iter().filter(counts).collect();
+    if valid.len() < RENEWED_VALID_MAX {
+        return Ok(Ok(()));
+    }
+    // Until one of them can be a leftover, and is ended.
+    let left = |entry: &&Entry| {
+        let over = entry.issued_at.saturating_add(OVERLAP.as_secs());
+        over.saturating_sub(now).min(OVERLAP.as_secs())
+    };
+    let wait = Duration::from_secs(valid.iter().map(left).min().unwrap_or(0));
+    Ok(Err(RenewalFlaw::TooMany {
+        valid: valid.len(),
+        wait: wait + SUPERSEDED_EVERY,
+    }))
+}
+
+/// Leaves that are over at ?1 although they have not ended, ?2 being so long before that it was time enough. Times later
+/// than ?1 were written while the clock was ahead, and are over too.
+const SUPERSEDED: &str = "
+    old.state = 'valid' AND old.not_after >= ?1 AND old.profile NOT IN ('root', 'issuing') AND (
+        EXISTS (SELECT 1 FROM certificate AS next JOIN seen USING (serial)
+                WHERE next.renews = old.serial AND (seen.at <= ?2 OR seen.at > ?1))
+        OR (old.renews IS NOT NULL AND (old.issued_at <= ?2 OR old.issued_at > ?1)
+            AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.serial = old.serial)
+            AND EXISTS (SELECT 1 FROM certificate AS beside LEFT JOIN seen USING (serial)
+                        WHERE beside.renews = old.renews AND beside.serial <> old.serial
+                          AND (beside.rowid > old.rowid OR seen.at IS NOT NULL))))";
+
+impl Book<'_> {
+    /// Whether this certificate or one that it follows is revoked. A thief of a key may have renewed before the
+    /// revocation: what came of that renews no more either. One that was replaced in good order spoils nothing.
+    fn is_line_revoked(&self, serial: &str) -> Result<bool, Error> {
+        let found: Option<i64> = self.run(|t| {
+            t.prepare_cached(
+                "WITH RECURSIVE line (serial) AS (
+                     VALUES (?1)
+                     UNION
+                     SELECT certificate.renews FROM certificate JOIN line USING (serial) WHERE renews IS NOT NULL
+                 )
+                 SELECT 1 FROM certificate JOIN line USING (serial)
+                 WHERE state = ?2 AND (serial = ?1 OR coalesce(revoked_reason, 0) <> ?3) LIMIT 1",
+            )?
+            .query_row(
+                (serial, State::Revoked.as_str(), Reason::Superseded.code()),
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        Ok(found.is_some())
+    }
+
+    fn mark_seen(&self, serial: &str, now: u64) -> Result<(), Error> {
+        self.run(|t| {
+            t.prepare_cached(
+                "INSERT OR IGNORE INTO seen (serial, at) SELECT serial, ?2 FROM certificate WHERE serial = ?1",
+            )?
+            .execute((serial, sql(now)))
+        })?;
+        Ok(())
+    }
+
+    fn seen(&self) -> Result<Vec<(String, u64)>, Error> {
+        self.run(|t| {
+            t.prepare_cached("SELECT serial, at FROM seen")?
+                .query_map([], |row| Ok((row.get(0)?, seconds(row, 1)?)))?
+                .collect()
+        })
+    }
+
+    fn superseded(&self, now: u64) -> Result<Vec<String>, Error> {
+        self.run(|t| {
+            t.prepare_cached(&format!(
+                "SELECT serial FROM certificate AS old WHERE {SUPERSEDED} ORDER BY rowid"
+            ))?
+            .query_map(
+                (sql(now), sql(now.saturating_sub(OVERLAP.as_secs()))),
+                |row| row.get(0),
+            )?
+            .collect()
+        })
+    }
+}
