@@ -76,13 +76,47 @@ impl Authority {
 
     /// Opens the CA for someone who only wants to look: as [`Self::open_with`], but where nobody knows the passphrase,
     /// what would have to be signed stays as it is: see [`Self::lists_are_due`].
+    ///
+    /// Where nothing can be written, on a full disk or a medium that is read-only, or as a user who may not, all of it is
+    /// read as it is there: see [`Self::is_read_only`]. That needs the ledger alone, and none of the keys.
     pub fn open_to_read(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
-        let authority = Self::load(certs, unlock)?;
-        match authority.refresh_crls(now) {
-            Err(Error::KeyLocked(_)) => {}
-            done => done?,
+        let keyless = unlock.clone();
+        let opened = Self::load(certs, unlock).and_then(|authority| {
+            let refreshed = authority
+                .notice_a_copy(now)
+                .and_then(|()| authority.refresh_crls(now));
+            match refreshed {
+                Err(Error::KeyLocked(_)) => {}
+                done => done?,
+            }
+            Ok(authority)
+        });
+        match opened {
+            Err(error) if error.is_of_writing() => Self::load_to_read(certs, keyless),
+            done => done,
         }
-        Ok(authority)
+    }
+
+    fn load_to_read(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
+        let files = CaFiles::new(certs);
+        let ledger = Ledger::open_to_read(&files.ledger)?;
+        let current = ledger.exclusive(|book| Current::of(&files, &book.generations()?))?;
+        Ok(Self {
+            certs: certs.to_owned(),
+            files,
+            keyring: Keyring::new(unlock),
+            root: current.root,
+            issuing: current.issuing,
+            issuing_pem: current.issuing_pem,
+            signer: OnceLock::new(),
+            ledger,
+            operator: disk::operator(),
+        })
+    }
+
+    /// Whether nothing can be changed: it was opened to be read, where nothing can be written.
+    pub fn is_read_only(&self) -> bool {
+        self.ledger.is_read_only()
     }
 
     /// The CA as it is now: what a program that holds it open does after [`Error::Rotated`].
@@ -92,6 +126,7 @@ impl Authority {
 
     fn load(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
         let files = CaFiles::new(certs);
+        disk::refuse_if_closed(&files.ledger)?;
         if !Self::is_there(certs) {
             return Err(Error::NotThere(certs.to_owned()));
         }
@@ -104,6 +139,12 @@ impl Authority {
             return Err(Error::BadFile {
                 path: files.ledger,
                 why: "it is a symbolic link: put the file itself here",
+            });
+        }
+        if disk::is_empty(&files.ledger) {
+            return Err(Error::BadFile {
+                path: files.ledger,
+                why: "it is empty: put the last backup back, with `lizctl restore DIR`",
             });
         }
         let ledger = Ledger::open(&files.ledger)?;
@@ -246,6 +287,29 @@ struct Current {
 }
 
 impl Current {
+    /// What the ledger alone says.
+    fn of(files: &CaFiles, generations: &[Generation]) -> Result<Self, Error> {
+        let of = |profile: Profile| {
+            let current = generations
+                .iter()
+                .find(|ca| ca.entry.profile == profile && ca.phase == Phase::Current);
+            current.ok_or_else(|| Error::BadFile {
+                path: files.ledger.clone(),
+                why: "there is no CA in it",
+            })
+        };
+        let (root, issuing) = (of(Profile::Root)?, of(Profile::Issuing)?);
+        let read = |ca: &Generation, parent: Option<&CaCertificate>| {
+            CaCertificate::from_pem(&files.ledger, ca.entry.pem.as_bytes(), parent)
+        };
+        let root = read(root, None)?;
+        Ok(Self {
+            issuing: read(issuing, Some(&root))?,
+            root,
+            issuing_pem: issuing.entry.pem.clone(),
+        })
+    }
+
     fn read(files: &CaFiles, generations: &[Generation]) -> Result<Self, Error> {
         let roots = CaCertificate::all_from_pem(
             &files.root_certificate,

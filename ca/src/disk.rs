@@ -72,6 +72,35 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// An error if we may not even see whether a file is there.
+pub(crate) fn refuse_if_closed(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Error::io("read", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file is there and has nothing in it.
+pub(crate) fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
+/// Whether a file is another user's than the one who runs this program.
+#[cfg(unix)]
+pub(crate) fn is_anothers(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owner = fs::metadata(path).map(|file| file.uid());
+    owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw())
+}
+
+/// Elsewhere nobody says.
+#[cfg(not(unix))]
+pub(crate) fn is_anothers(_path: &Path) -> bool {
+    false
+}
+
 /// An error if others can read or write a secret file. What is no file, like a pipe, has no mode that says anything.
 pub(crate) fn refuse_if_shared(path: &Path) -> Result<(), Error> {
     refuse_mode(path, 0o077, "600", fs::Metadata::is_file)

@@ -1,12 +1,16 @@
 //! What can go wrong, and what to do about it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 
 use crate::audit::Flaw;
 use crate::authority::Rotated;
+use crate::disk;
 use crate::key::KeyError;
+use crate::ledger::LedgerFlaw;
 
 /// Why the certificate authority did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,14 @@ pub enum Error {
         /// What was expected of it.
         why: &'static str,
     },
+    /// A PEM file that is damaged, encrypted where nobody could open it, or of something else.
+    #[error("{} cannot be used", .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Where, and why.
+        source: PemError,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -61,8 +73,8 @@ pub enum Error {
     Ledger {
         /// The ledger.
         path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
+        /// Why, and what to do.
+        source: LedgerFlaw,
     },
     /// The ledger of a later version.
     #[error(
@@ -246,6 +258,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is one of writing, so that who only wants to read may go on. What others can read is its owner's fault
+    /// alone.
+    pub(crate) fn is_of_writing(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+            ),
+            Self::Ledger { source, .. } => matches!(
+                source,
+                LedgerFlaw::DiskFull | LedgerFlaw::ReadOnly | LedgerFlaw::Disk
+            ),
+            Self::Shared { path, .. } => disk::is_anothers(path),
+            _ => false,
+        }
+    }
+
     /// For `map_err` after an I/O call.
     pub(crate) fn io(
         action: &'static str,

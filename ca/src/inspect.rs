@@ -2,9 +2,9 @@
 //!
 //! Nothing is judged here: see [`verify`](crate::verify). Text from a file is made safe to print on a terminal.
 
+use lizmon_pki::pem::{self, Kind, PemError};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde::Serialize;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -125,36 +125,45 @@ pub enum InspectError {
     /// Neither PEM nor DER of anything known.
     #[error("there is no certificate, private key, revocation list or signing request in it")]
     Nothing,
-    /// PEM that breaks off or is no base64.
-    #[error("its PEM is damaged")]
-    Pem,
+    /// PEM that is damaged.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// A PEM section that is not what it says.
-    #[error("its part {0} is not the {1} that its first line says")]
+    #[error(
+        "its part {0}, a {1} by its first line, is damaged or of a kind that is not known here"
+    )]
     Part(usize, &'static str),
 }
 
 /// Shows every part of a PEM file, or the one thing in a DER file.
 pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
-    let sections: Vec<(SectionKind, Vec<u8>)> = PemObject::pem_slice_iter(bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|_| InspectError::Pem)?;
-    if sections.is_empty() {
-        let item = encrypted_key(bytes)
-            .or_else(|| certificate(bytes))
+    if bytes.first() == Some(&DER_SEQUENCE) {
+        let item = certificate(bytes)
             .or_else(|| crl(bytes))
-            .or_else(|| signing_request(bytes));
+            .or_else(|| signing_request(bytes))
+            .or_else(|| encrypted_key(bytes))
+            .or_else(|| private_key(&PrivateKeyDer::try_from(bytes).ok()?));
         return item.map(|item| vec![item]).ok_or(InspectError::Nothing);
     }
-    let mut items: Vec<Item> = encrypted_key(bytes).into_iter().collect();
-    for (index, (kind, der)) in sections.into_iter().enumerate() {
-        let (item, what) = match kind {
-            SectionKind::Certificate => (certificate(&der), "certificate"),
-            SectionKind::Crl => (crl(&der), "revocation list"),
-            SectionKind::Csr => (signing_request(&der), "signing request"),
-            _ => match PrivateKeyDer::from_pem(kind, der) {
-                Some(der) => (private_key(&der), "private key"),
-                None => continue,
-            },
+    let mut items = Vec::new();
+    for (index, section) in pem::read(bytes)?.into_iter().enumerate() {
+        let der = &section.der;
+        let (item, what) = match section.kind {
+            Kind::Certificate => (certificate(der), "certificate"),
+            Kind::RevocationList => (crl(der), "revocation list"),
+            Kind::SigningRequest => (signing_request(der), "signing request"),
+            Kind::EncryptedKey => (
+                encrypted_key(der).or_else(|| is_older_form(&section.label).then(older_form)),
+                "private key",
+            ),
+            kind if kind.is_private_key() => (
+                section
+                    .into_private_key()
+                    .ok()
+                    .and_then(|key| private_key(&key)),
+                "private key",
+            ),
+            _ => continue,
         };
         items.push(item.ok_or(InspectError::Part(index + 1, what))?);
     }
@@ -164,9 +173,22 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
     Ok(items)
 }
 
-fn encrypted_key(pem: &[u8]) -> Option<Item> {
-    let encryption = passphrase::scheme(pem)?;
+const DER_SEQUENCE: u8 = 0x30;
+
+fn encrypted_key(der: &[u8]) -> Option<Item> {
+    let encryption = passphrase::scheme(der)?;
     Some(Item::EncryptedPrivateKey { encryption })
+}
+
+/// With `Proc-Type` and `DEK-Info` between its first line and its base64.
+fn is_older_form(label: &str) -> bool {
+    label != "ENCRYPTED PRIVATE KEY"
+}
+
+fn older_form() -> Item {
+    Item::EncryptedPrivateKey {
+        encryption: "OpenSSL's older form (Proc-Type, DEK-Info)".to_owned(),
+    }
 }
 
 fn certificate(der: &[u8]) -> Option<Item> {

@@ -5,15 +5,20 @@
 //! here before its file is written: a crash can leave an entry without a file, never a file without an entry.
 
 mod book;
+mod flaw;
+mod open;
 mod place;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 
 pub(crate) use self::book::{seconds, sql};
+pub use self::flaw::LedgerFlaw;
+use self::flaw::failed;
+use self::open::Reading;
 pub(crate) use self::place::Place;
 pub use self::place::UnknownRevoked;
 use crate::error::Error;
@@ -263,31 +268,15 @@ pub(crate) struct RevokedRow {
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    /// As the user knows it.
     path: PathBuf,
+    /// The file that is open: another one where that cannot be written.
+    file: PathBuf,
     connection: Mutex<Connection>,
+    reading: Option<Reading>,
 }
 
 impl Ledger {
-    /// Opens an existing file and brings its schema up to date.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Ledger {
-            path: path.to_owned(),
-            source,
-        };
-        // NO_MUTEX: the mutex is ours. NOFOLLOW concerns every part of the path, so links before it are resolved first.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(resolve(path)?, flags).map_err(failed)?;
-        prepare(&connection).map_err(failed)?;
-        let ledger = Self {
-            path: path.to_owned(),
-            connection: Mutex::new(connection),
-        };
-        ledger.migrate()?;
-        Ok(ledger)
-    }
-
     /// Runs `work` with the write lock held, and commits if it succeeds.
     pub(crate) fn exclusive<T>(
         &self,
@@ -298,7 +287,7 @@ impl Ledger {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .transaction_with_behavior(self.behavior())
             .map_err(|source| self.failed(source))?;
         let book = Book {
             ledger: self,
@@ -309,21 +298,6 @@ impl Ledger {
             .commit()
             .map_err(|source| self.failed(source))?;
         Ok(done)
-    }
-
-    /// Copies the whole ledger into a new file, as it is while `exclusive` is held by the caller.
-    pub(crate) fn copy_to(&self, place: &Path) -> Result<(), Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        // A connection of its own: VACUUM INTO reads, and cannot run in the transaction that holds the lock.
-        let connection = Connection::open_with_flags(resolve(&self.path)?, flags)
-            .map_err(|source| self.failed(source))?;
-        let name = place.to_string_lossy();
-        connection
-            .execute("VACUUM INTO ?1", [name])
-            .map_err(|source| self.failed(source))?;
-        Ok(())
     }
 
     fn migrate(&self) -> Result<(), Error> {
@@ -349,11 +323,8 @@ impl Ledger {
         })
     }
 
-    fn failed(&self, source: rusqlite::Error) -> Error {
-        Error::Ledger {
-            path: self.path.clone(),
-            source,
-        }
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        failed(&self.path, error)
     }
 }
 
@@ -361,26 +332,6 @@ impl Ledger {
 pub(crate) struct Book<'a> {
     ledger: &'a Ledger,
     transaction: Transaction<'a>,
-}
-
-fn resolve(path: &Path) -> Result<PathBuf, Error> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::NotAFolder(path.to_owned()));
-    };
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    let folder = std::fs::canonicalize(folder).map_err(Error::io("read", folder))?;
-    Ok(folder.join(name))
-}
-
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // A certificate that left must be in the ledger after a power cut too.
-    connection.pragma_update(None, "synchronous", "FULL")
 }
 
 #[cfg(test)]

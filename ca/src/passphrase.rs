@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pkcs8::der::Decode;
 use pkcs8::der::pem::PemLabel;
 use pkcs8::pkcs5::pbes2::{EncryptionScheme, Kdf, Parameters, Salt, ScryptParams};
 use pkcs8::{EncryptedPrivateKeyInfoOwned, LineEnding, SecretDocument};
 use rcgen::KeyPair;
 use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use crate::disk::{self, Access};
@@ -114,7 +114,10 @@ impl Keyring {
             *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(passphrase);
             PrivateKeyDer::Pkcs8(der.to_vec().into())
         } else {
-            PrivateKeyDer::from_pem_slice(&pem).map_err(|_| bad("not a PEM private key"))?
+            lizmon_pki::pem::private_key(&pem).map_err(|source| Error::Pem {
+                path: path.to_owned(),
+                source,
+            })?
         };
         KeyPair::try_from(&der).map_err(|_| bad("not a private key we can use"))
     }
@@ -163,12 +166,9 @@ pub(crate) fn is_sealed(pem: &[u8]) -> bool {
     pem.windows(label.len()).any(|window| window == label)
 }
 
-/// How the encrypted key of a PEM file is encrypted, `None` if there is none that can be read.
-pub(crate) fn scheme(pem: &[u8]) -> Option<String> {
-    let pem = std::str::from_utf8(pem).ok()?;
-    let at = pem.find("-----BEGIN ENCRYPTED PRIVATE KEY-----")?;
-    let (_, document) = SecretDocument::from_pem(&pem[at..]).ok()?;
-    let info: EncryptedPrivateKeyInfoOwned = document.decode_msg().ok()?;
+/// How an encrypted key in PKCS #8 is encrypted, `None` if it is none.
+pub(crate) fn scheme(der: &[u8]) -> Option<String> {
+    let info = EncryptedPrivateKeyInfoOwned::from_der(der).ok()?;
     let Some(parameters) = info.encryption_algorithm.pbes2() else {
         return Some("PBES1".to_owned());
     };

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lizmon_mtls::identity::{Identity, IdentityError};
+use lizmon_pki::pem::{self, Kind, PemError};
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
@@ -40,8 +40,8 @@ pub struct Verdict {
 #[non_exhaustive]
 pub enum Refusal {
     /// No certificate in the file.
-    #[error("there is no PEM certificate in it")]
-    NoCertificate,
+    #[error("there is no certificate in it that can be read")]
+    NoCertificate(#[source] PemError),
     /// No usable root.
     #[error("the root certificate cannot be used: is --certs the right folder?")]
     BadRoot,
@@ -93,13 +93,10 @@ pub enum Refusal {
 /// Judges a leaf and what follows it in the file as a receiver would at `now`. An expired CRL is taken, as
 /// receivers take one; when it ends is in the verdict.
 pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdict, Refusal> {
-    let chain = certificates(chain_pem).ok_or(Refusal::NoCertificate)?;
-    let (leaf, above) = chain.split_first().ok_or(Refusal::NoCertificate)?;
-    let roots = certificates(trusted.roots_pem).ok_or(Refusal::BadRoot)?;
-    let crls: Vec<CertificateRevocationListDer<'static>> =
-        CertificateRevocationListDer::pem_slice_iter(trusted.crls_pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| Refusal::BadCrl)?;
+    let chain = certificates(chain_pem).map_err(Refusal::NoCertificate)?;
+    let (leaf, above) = chain.split_first().ok_or(Refusal::BadSignature)?;
+    let roots = certificates(trusted.roots_pem).map_err(|_| Refusal::BadRoot)?;
+    let crls = lists(trusted.crls_pem).ok_or(Refusal::BadCrl)?;
     let crl_next_update = crls.iter().filter_map(next_update).min();
     let crl_next_update = crl_next_update.ok_or(Refusal::BadCrl)?;
 
@@ -136,12 +133,24 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
     }
 }
 
-/// `None` unless there is at least one and all can be read.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .ok()?;
-    (!all.is_empty()).then_some(all)
+/// At least one, from PEM or DER.
+fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    match pem::certificates(bytes) {
+        Err(PemError::Der) => Ok(vec![bytes.to_vec().into()]),
+        read => read,
+    }
+}
+
+/// Every list of a PEM text, or the one of a DER.
+fn lists(bytes: &[u8]) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    let sections = match pem::read(bytes) {
+        Err(PemError::Der) => return Some(vec![bytes.to_vec().into()]),
+        read => read.ok()?,
+    };
+    let lists = sections
+        .into_iter()
+        .filter(|section| section.kind == Kind::RevocationList);
+    Some(lists.map(|section| section.der.into()).collect())
 }
 
 fn next_update(der: &CertificateRevocationListDer<'_>) -> Option<u64> {

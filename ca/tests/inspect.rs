@@ -1,6 +1,7 @@
 //! What `inspect` makes of files, good and bad. What certificates say is tested where they are issued.
 
 use lizmon_ca::inspect::{InspectError, Item, inspect};
+use lizmon_pki::pem::PemError;
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 type Kinds = Result<Vec<&'static str>, InspectError>;
@@ -25,10 +26,16 @@ fn every_part_of_a_file_is_shown_in_order() {
     let (cert_pem, key_pem) = (certificate.pem(), pair.serialize_pem());
     let request_pem = request.pem().unwrap();
     let all = format!("a note\n{cert_pem}{key_pem}\n{request_pem}{cert_pem}");
-    let public = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n";
+    let public = "-----BEGIN PUBLIC KEY-----\nBQA=\n-----END PUBLIC KEY-----\n";
     let liar = cert_pem.replace("CERTIFICATE", "X509 CRL");
     let cut = &cert_pem[..cert_pem.len() - 40];
-    let cases: [(&[u8], Kinds); 10] = [
+    let older = format!(
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n\
+         c2VjcmV0IHNlY3JldCBzZWNyZXQ=\n-----END EC PRIVATE KEY-----\n{cert_pem}"
+    );
+    let marked = format!("\u{feff}{}", cert_pem.replace('\n', "\r\n"));
+    let key_der = pair.serialize_der();
+    let cases: [(&[u8], Kinds); 13] = [
         (
             all.as_bytes(),
             Ok(vec!["certificate", "key", "request", "certificate"]),
@@ -43,9 +50,18 @@ fn every_part_of_a_file_is_shown_in_order() {
             liar.as_bytes(),
             Err(InspectError::Part(1, "revocation list")),
         ),
-        (cut.as_bytes(), Err(InspectError::Pem)),
         (
-            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            cut.as_bytes(),
+            Err(InspectError::Pem(PemError::NoEnd {
+                line: 1,
+                label: "CERTIFICATE".to_owned(),
+            })),
+        ),
+        (older.as_bytes(), Ok(vec!["encrypted key", "certificate"])),
+        (marked.as_bytes(), Ok(vec!["certificate"])),
+        (&key_der, Ok(vec!["key"])),
+        (
+            b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
             Err(InspectError::Part(1, "private key")),
         ),
     ];

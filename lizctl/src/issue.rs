@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
+use lizmon_ca::est;
 use lizmon_protocol::name::{NodeName, Role};
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject;
 
 use crate::cli::{Context, InitCa, IssueNode, IssueOne, IssueReader, IssueReceiver, Leaf};
 use crate::failure::Exit;
@@ -165,11 +164,7 @@ fn key_source(leaf: &Leaf) -> anyhow::Result<KeySource> {
         return Ok(KeySource::New(leaf.key_alg.unwrap_or_default()));
     };
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    // What is no PEM may be DER; the CA says if it is neither.
-    let der = match CertificateSigningRequestDer::from_pem_slice(&bytes) {
-        Ok(request) => request.to_vec(),
-        Err(_) => bytes,
-    };
+    let der = est::read_request(&bytes).with_context(|| file.display().to_string())?;
     Ok(KeySource::Csr(der))
 }
 

@@ -84,7 +84,12 @@ impl Context {
     /// Opens the CA to look at it.
     pub(crate) fn look(&self, now: u64) -> Result<Authority, Error> {
         let authority = Authority::open_to_read(&self.certs, self.keys.unlock_unasked(), now)?;
-        if authority.lists_are_due(now)? {
+        if authority.is_read_only() {
+            output::note(format_args!(
+                "nothing can be written in {}: shown as it is there",
+                self.certs.display()
+            ));
+        } else if authority.lists_are_due(now)? {
             output::note(
                 "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
             );

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
-    raise_open_files();
+    lizmon_daemon::raise_open_files();
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
         let listen = flags.listen;
@@ -62,19 +62,4 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         tokio::spawn(renewer.run());
         receiver.run(stop).await.context("the receiver failed")
     })
-}
-
-/// As many connections as the system lets us have: each one is an open file.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    ) {
-        tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
-    }
 }

@@ -68,6 +68,7 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.log.start();
+    lizmon_daemon::raise_open_files();
     lizmon_daemon::exit_code("liz-ca", run(cli))
 }
 

@@ -53,7 +53,7 @@ impl Refusal {
     /// What the client is told of a failure; the log hears more.
     pub(super) fn of(error: &EnrolError) -> Self {
         match error {
-            EnrolError::Body(error) => Self::BadRequest(error.to_string()),
+            EnrolError::Body(error) => Self::BadRequest(with_causes(error)),
             EnrolError::Request(error) => Self::BadRequest(error.to_string()),
             EnrolError::Token(_) => Self::Unauthorized(TOKEN_NOT_GOOD),
             EnrolError::Renewal(flaw) => Self::Forbidden(match flaw {
@@ -136,6 +136,12 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
 }
 
 /// At least one: "0 s" would be an invitation.

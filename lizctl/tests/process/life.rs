@@ -1,11 +1,12 @@
 //! What comes after issuing: revocation, the audit log, keys under a passphrase. Against a receiver it is tried end to end.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, Ran};
+use crate::desk::{Desk, Ran, ran};
 
 #[cfg(unix)]
 fn chmod(path: &Path, mode: u32) {
@@ -427,4 +428,127 @@ fn a_backup_and_the_numbers_after_it() {
     desk.run("--certs copy verify certs/nodes/web1.crt")
         .failed(1, "revoked");
     desk.run("sign-crl --above x").failed(2, "--above");
+}
+
+/// A backup on a stick, an image, a folder of another user, a full disk: who only looks needs to write nothing.
+#[cfg(unix)]
+#[test]
+fn a_ca_that_cannot_be_written_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65_534;
+    let desk = Desk::with_ca();
+    desk.run("issue-node web1").done();
+    desk.run("backup copy").done();
+    let modes = |folder: &str, folder_mode: u32, file_mode: u32| {
+        for entry in fs::read_dir(desk.path(folder)).unwrap().map(Result::unwrap) {
+            let mode = if entry.file_type().unwrap().is_dir() {
+                folder_mode
+            } else if entry.path().extension().is_some_and(|name| name == "key") {
+                0o600
+            } else {
+                file_mode
+            };
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(desk.path(folder), fs::Permissions::from_mode(folder_mode)).unwrap();
+    };
+    fs::set_permissions(desk.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Root may write everywhere, so it looks as somebody who may not.
+    let is_root = rustix::process::geteuid().is_root();
+    let files = if is_root { 0o444 } else { 0o400 };
+    modes("certs", 0o555, files);
+    modes("copy", 0o555, files);
+    fs::set_permissions(
+        desk.path("certs/nodes/web1.crt"),
+        fs::Permissions::from_mode(0o444),
+    )
+    .unwrap();
+    let look = |line: &str| {
+        let mut command = desk.command();
+        command.args(line.split_whitespace()).env("TMPDIR", "/tmp");
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        ran(command.output().unwrap())
+    };
+    for folder in ["certs", "copy"] {
+        for line in [
+            "list",
+            "list --json",
+            "verify-audit",
+            "audit-log",
+            "rotate issuing --status",
+        ] {
+            let looked = look(&format!("--certs {folder} {line}")).done();
+            assert!(!looked.stdout.is_empty(), "{line}");
+            assert!(
+                looked.stderr.contains("nothing can be written in"),
+                "{line}: {}",
+                looked.stderr
+            );
+        }
+    }
+    let listed = look("list").stdout;
+    assert!(
+        listed.contains("web1") && listed.contains("valid"),
+        "{listed}"
+    );
+    look("inspect certs/root.crt").done();
+    look("verify certs/nodes/web1.crt").done();
+    // What has to be written is refused, and the ledger is left alone.
+    for line in ["issue-node web2", "revoke web1"] {
+        let refused = look(line);
+        assert_eq!(refused.code, 1, "{line}: {refused:?}");
+    }
+    modes("certs", 0o755, 0o600);
+    modes("copy", 0o755, 0o600);
+    let listed = desk.run("list").done().stdout;
+    assert!(
+        !listed.contains("web2") && !listed.contains("revoked"),
+        "{listed}"
+    );
+    // One whose folder nobody may look into is not one that is not there.
+    if is_root {
+        fs::set_permissions(desk.path("certs"), fs::Permissions::from_mode(0o700)).unwrap();
+        look("list").failed(1, "Permission denied");
+    }
+}
+
+#[test]
+fn requests_of_other_tools_are_read_from_files_too() {
+    let desk = Desk::with_ca();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let pem = request.pem().unwrap();
+    let base64: String = pem.lines().filter(|line| !line.contains("----")).collect();
+    let forms = [
+        pem.clone(),
+        pem.replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"),
+        pem.replace('\n', "\r\n"),
+        format!("\u{feff}{pem}"),
+        format!("Bag Attributes\n    friendlyName: web1\n{pem}"),
+        base64,
+    ];
+    for (at, form) in forms.iter().enumerate() {
+        desk.write("request", form);
+        desk.run(&format!("issue-node web{at} --csr request"))
+            .done();
+    }
+    fs::write(desk.path("request"), request.der()).unwrap();
+    desk.run("issue-node der --csr request").done();
+    for (form, words) in [
+        (key.serialize_pem(), "but PRIVATE KEY"),
+        (
+            pem.replace("-----END", "----END"),
+            "request: the signing request cannot be read: line 1",
+        ),
+        (String::new(), "there is no signing request in it"),
+    ] {
+        desk.write("request", &form);
+        desk.run("issue-node web9 --csr request").failed(1, words);
+    }
 }

@@ -46,6 +46,24 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
+/// As many connections as the system lets us have: each one is an open file.
+#[cfg(unix)]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
+    }
+}
+
+/// Elsewhere there is no such limit.
+#[cfg(not(unix))]
+pub fn raise_open_files() {}
+
 /// How a program ends: what went wrong is said on stderr, behind its name.
 pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     match result {
