@@ -1,7 +1,9 @@
 //! A [`Problem`] as an HTTP answer, and what is wrong turned into one.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lizmon_mtls::revocation::CrlRefused;
 use lizmon_mtls::trust::Refusal;
@@ -67,6 +69,13 @@ impl Rejection {
         let secs = wait.as_secs_f64().ceil().max(1.0);
         rejection.retry_after(secs as u64);
         rejection
+    }
+
+    /// The last answer of an HTTP/1 connection: what follows on it may not be what it seems.
+    pub fn closing(mut self) -> Self {
+        let close = HeaderValue::from_static("close");
+        self.0.headers.insert(CONNECTION, close);
+        self
     }
 
     /// What was refused.

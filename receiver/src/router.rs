@@ -161,7 +161,13 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
 /// Counts what is refused, and says who is.
 async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let response = next.run(request).await;
+    let response = match lizmon_mtls::check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Rejection::from(Code::InvalidHost)
+            .with_detail(error.to_string())
+            .closing()
+            .into_response(),
+    };
     if let Some(refused) = response.extensions().get::<Refused>() {
         let is_denial = matches!(response.status().as_u16(), 401 | 403 | 429);
         let address = connection.as_ref().map(|connection| connection.address());

@@ -4,13 +4,14 @@
 //! that stays. One address alone cannot use up what a name has.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, MonotonicClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use lizmon_mtls::limits::network_of;
 use lizmon_protocol::name::{NodeName, SpiffeId};
 
 /// So many attempts at once, and one more each `every`.
@@ -122,31 +123,9 @@ impl Rates {
     }
 }
 
-/// Who has an IPv6 address has a /64 of them.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_of_one_network_share_a_rate() {
-        let cases = [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("::1", "::"),
-        ];
-        for (address, network) in cases {
-            let address: IpAddr = address.parse().unwrap();
-            assert_eq!(network_of(address).to_string(), network);
-        }
-    }
 
     #[test]
     fn each_key_has_its_own_burst() {

@@ -13,7 +13,7 @@ use axum::routing::{MethodRouter, get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, Request, request};
 use http_body_util::BodyExt;
 use lizmon_mtls::Clock;
@@ -124,6 +124,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
             tracing::error!("a request panicked; the others go on");
             Refusal::Unavailable.into_response()
         }))
+        .layer(from_fn(check_host))
         .with_state(app)
 }
 
@@ -332,6 +333,17 @@ async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Byt
         return Err(Refusal::TooLarge);
     }
     Ok(taken.freeze())
+}
+
+/// What follows a request without one clear Host may not be what it seems: it is the connection's last.
+async fn check_host(request: Request<Body>, next: Next) -> Response {
+    match lizmon_mtls::check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
+            let close = [(CONNECTION, "close")];
+            (close, Refusal::BadRequest(error.to_string())).into_response()
+        }
+    }
 }
 
 async fn discard_body(mut request: Request<Body>, next: Next) -> Response {

@@ -17,6 +17,7 @@ pub mod bounded_log;
 pub mod connection;
 mod discard;
 mod handshake;
+mod host;
 pub mod identity;
 pub mod limits;
 pub mod revocation;
@@ -26,6 +27,7 @@ pub mod trust;
 use std::sync::Arc;
 
 pub use discard::discard;
+pub use host::{HostError, check_host};
 
 /// Where the time comes from: epoch seconds, from the edge of the process or from a test.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

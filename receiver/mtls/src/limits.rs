@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +60,16 @@ impl Default for Limits {
     }
 }
 
-/// Counts the open connections of each address. Holds an entry for as long as the address holds a connection.
+/// What is limited by address: an IPv4 address, or an IPv6 network of 64 bits, for who has one such address has them all
+/// (RFC 6177 section 2, RFC 7421). An IPv4 address mapped into IPv6 is that IPv4 address.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Counts the open connections of each network. Holds an entry for as long as the network holds a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     open: Mutex<HashMap<IpAddr, usize>>,
@@ -74,9 +83,9 @@ pub(crate) struct Place {
 }
 
 impl Addresses {
-    /// A place for one more connection of this address, if it has fewer than `max`.
+    /// A place for one more connection of this address, if its network has fewer than `max`.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = network_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_insert(0);
         if *count >= max {
@@ -260,6 +269,25 @@ mod tests {
         drop(first);
         assert!(addresses.take(v4, 2).is_some());
         assert_eq!(addresses.open.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_one_network_share_its_places() {
+        let cases = [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("2001:db8:1:3::", "2001:db8:1:3::"),
+            ("::1", "::"),
+        ];
+        let addresses = Arc::new(Addresses::default());
+        for (address, network) in cases {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(network_of(address).to_string(), network);
+            let _place = addresses.take(address, 1).unwrap();
+            assert!(addresses.take(network.parse().unwrap(), 1).is_none());
+        }
     }
 
     fn per_second(requests: u32, records: u32) -> Limits {

@@ -42,6 +42,8 @@ codes! {
     MalformedEpoch = 400 "malformed_epoch" "the epoch is not whole seconds since 1970 UTC",
     /// The idempotency key is not one of ours.
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
+    /// The request does not say, or says twice, whom it is for.
+    InvalidHost = 400 "invalid_host" "the request must have one Host, a name or address with or without a port",
     /// No token was sent.
     TokenMissing = 401 "token_missing" "this route takes a token: get one at /oauth2/token",
     /// The token is not one of ours.

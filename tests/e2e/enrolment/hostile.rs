@@ -363,3 +363,27 @@ async fn an_idle_client_is_cut_off() {
     let cut = tokio::time::timeout(SOON, raw::read_to_close(&mut stream)).await;
     let _how = cut.expect("it is closed");
 }
+
+/// The receiver's: `hostile::bytes::heads`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_one_host() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    for (story, hosts, expected) in [
+        ("one", "Host: localhost\r\n", 200),
+        ("none", "", 400),
+        ("two", "Host: localhost\r\nHost: evil.example\r\n", 400),
+        (
+            "the same twice",
+            "Host: localhost\r\nHost: localhost\r\n",
+            400,
+        ),
+        ("none that is one", "Host: a@b\r\n", 400),
+    ] {
+        let config = tls_config(&world.root(), None, &["http/1.1"]);
+        let mut stream = raw::connect_to(office.port, config).await.unwrap();
+        let text = format!("GET {CACERTS} HTTP/1.1\r\nConnection: close\r\n{hosts}\r\n");
+        let said = raw::exchange(&mut stream, text.as_bytes()).await.unwrap();
+        assert_eq!(raw::status(&said), expected, "{story}");
+    }
+}

@@ -118,7 +118,7 @@ impl Answer {
 /// The contract's table.
 pub(crate) fn status_of(code: &str) -> u16 {
     match code {
-        "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" => 400,
+        "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" | "invalid_host" => 400,
         "token_missing"
         | "token_invalid"
         | "token_expired"

@@ -1,0 +1,181 @@
+//! Whom a request is for: one name, in one place, or nothing is answered. RFC 9112 section 3.2.
+//!
+//! Where two servers in a row would each believe another of two names, requests are smuggled and caches poisoned.
+
+use std::net::Ipv6Addr;
+
+use http::header::HOST;
+use http::{Request, Version};
+
+/// Why a request is not for anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// None where the protocol wants one.
+    #[error("the request has no Host: RFC 9112 section 3.2")]
+    Missing,
+    /// More than one line of it.
+    #[error("the request has more than one Host: RFC 9112 section 3.2")]
+    Repeated,
+    /// Not a name or an address, with or without a port.
+    #[error("the Host is no name or address with or without a port: RFC 9110 section 7.2")]
+    Malformed,
+    /// Host says something else than the request's target, which is `:authority` in HTTP/2.
+    #[error("the Host is not the one of the request's target: RFC 9113 section 8.3.1")]
+    Contradicted,
+}
+
+/// Whether the request names whom it is for as its version of HTTP wants it. The name itself may be any: who asks has
+/// compared our certificate with it.
+pub fn check_host<B>(request: &Request<B>) -> Result<(), HostError> {
+    let mut lines = request.headers().get_all(HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return Err(HostError::Repeated);
+    }
+    let of_header = line.map(|line| line.to_str().map_err(|_| HostError::Malformed));
+    let of_header = of_header.transpose()?;
+    let of_target = request.uri().authority().map(|target| target.as_str());
+    for text in of_header.into_iter().chain(of_target) {
+        if !is_host(text) {
+            return Err(HostError::Malformed);
+        }
+    }
+    match (of_header, of_target, request.version()) {
+        (Some(header), Some(target), _) if !header.eq_ignore_ascii_case(target) => {
+            Err(HostError::Contradicted)
+        }
+        (None, _, Version::HTTP_11) | (None, None, Version::HTTP_2) => Err(HostError::Missing),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 3986 section 3.2.2 without what no certificate of ours could bear: a DNS name or an address, and a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else {
+                return false;
+            };
+            return address.parse::<Ipv6Addr>().is_ok()
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+        }
+        None => text.split_once(':').unwrap_or((text, "")),
+    };
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_name_byte) && is_port(port)
+}
+
+/// Digits, or nothing.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn check(version: Version, uri: &str, hosts: &[&[u8]], expected: Result<(), HostError>) {
+        let mut request = Request::builder().version(version).uri(uri);
+        for host in hosts {
+            request = request.header(HOST, HeaderValue::from_bytes(host).unwrap());
+        }
+        let got = check_host(&request.body(()).unwrap());
+        assert_eq!(got, expected, "{version:?} {uri} {hosts:?}");
+    }
+
+    #[test]
+    fn which_requests_name_a_host() {
+        let (http1, http10, http2) = (Version::HTTP_11, Version::HTTP_10, Version::HTTP_2);
+        let whole = "https://a.example:8443/healthz";
+        check(http1, "/", &[b"a.example"], Ok(()));
+        check(http1, "/", &[], Err(HostError::Missing));
+        check(http1, whole, &[], Err(HostError::Missing));
+        check(http1, whole, &[b"A.example:8443"], Ok(()));
+        check(
+            http1,
+            whole,
+            &[b"b.example:8443"],
+            Err(HostError::Contradicted),
+        );
+        check(http1, whole, &[b"a.example"], Err(HostError::Contradicted));
+        check(http1, "/", &[b"a", b"a"], Err(HostError::Repeated));
+        check(http1, "/", &[b"a", b"b"], Err(HostError::Repeated));
+        check(http10, "/", &[], Ok(()));
+        check(http10, "/", &[b"a", b"b"], Err(HostError::Repeated));
+        check(http10, "/", &[b"a b"], Err(HostError::Malformed));
+        check(http2, whole, &[], Ok(()));
+        check(http2, whole, &[b"a.example:8443"], Ok(()));
+        check(
+            http2,
+            whole,
+            &[b"b.example:8443"],
+            Err(HostError::Contradicted),
+        );
+        check(http2, "/", &[b"a.example"], Ok(()));
+        check(http2, "/", &[], Err(HostError::Missing));
+        check(
+            http2,
+            "https://user@a.example/",
+            &[],
+            Err(HostError::Malformed),
+        );
+    }
+
+    #[test]
+    fn what_a_host_is() {
+        let good: &[&[u8]] = &[
+            b"localhost",
+            b"LOCALHOST",
+            b"a.example.",
+            b"my_host-1",
+            b"127.0.0.1",
+            b"127.0.0.1:8443",
+            b"a:",
+            b"a:0",
+            b"a:65535",
+            b"[::1]",
+            b"[::1]:8443",
+            b"[2001:db8::7]:",
+        ];
+        for host in good {
+            check(Version::HTTP_11, "/", &[host], Ok(()));
+        }
+        let bad: &[&[u8]] = &[
+            b"",
+            b":8443",
+            b"a b",
+            b"a,b",
+            b"a, b",
+            b"a/b",
+            b"a\\b",
+            b"a?b",
+            b"a#b",
+            b"user@a",
+            b"a:x",
+            b"a:65536",
+            b"a:-1",
+            b"a:+1",
+            b"a:1:2",
+            b"::1",
+            b"[::1",
+            b"::1]",
+            b"[::1]x",
+            b"[::1]:x",
+            b"[a]",
+            b"[]",
+            b"[::1%eth0]",
+            b"a\xff",
+            b"a\tb",
+            b"a;b",
+            b"<a>",
+            b"a%00b",
+            b"a'b",
+            b"https://a",
+        ];
+        for host in bad {
+            check(Version::HTTP_11, "/", &[host], Err(HostError::Malformed));
+        }
+    }
+}
