@@ -13,6 +13,7 @@ mod admit;
 mod commit;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
 };
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::problem::Rejection;
 use crate::store::record::Submission;
+use crate::store::status::StoreStatus;
 use crate::store::{Store, StoreError};
 use crate::summarize::Summarizer;
 
@@ -57,6 +59,7 @@ struct Waiting {
 #[derive(Debug, Clone)]
 pub struct Journal {
     queue: SyncSender<Waiting>,
+    status: Arc<StoreStatus>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -83,6 +86,7 @@ impl Journal {
             clock,
             company: 0,
         };
+        let status = writer.committer.status();
         let (alive, ended) = oneshot::channel::<Infallible>();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -90,7 +94,12 @@ impl Journal {
                 let _until_the_end = alive;
                 writer.run()
             })?;
-        Ok((Self { queue }, JournalThread { thread, ended }))
+        Ok((Self { queue, status }, JournalThread { thread, ended }))
+    }
+
+    /// How the store below is.
+    pub fn status(&self) -> Arc<StoreStatus> {
+        self.status.clone()
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.

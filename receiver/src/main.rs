@@ -1,5 +1,7 @@
 //! `liz-receiver`: flags, clock and signals; the rest is the library's.
 
+mod care;
+
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,10 +21,18 @@ use lizmon_receiver::{Clock, Config, Receiver};
 ///   lizctl issue-receiver rx1 --san receiver.example --san 192.0.2.7
 ///   liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem
 #[derive(Debug, Parser)]
-#[command(name = "liz-receiver", version, verbatim_doc_comment)]
+#[command(
+    name = "liz-receiver",
+    version,
+    verbatim_doc_comment,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    care: Option<care::Care>,
     #[command(flatten)]
-    flags: Flags,
+    flags: Option<Flags>,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -30,7 +40,13 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.log.start();
-    lizmon_daemon::exit_code("liz-receiver", run(cli.flags))
+    let result = match (cli.care, cli.flags) {
+        (Some(care), _) => care::run(care, lizmon_daemon::epoch_secs()),
+        (None, Some(flags)) => run(flags),
+        // Its required flags are asked for by clap.
+        (None, None) => Err(anyhow::anyhow!("nothing to do: see liz-receiver --help")),
+    };
+    lizmon_daemon::exit_code("liz-receiver", result)
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {

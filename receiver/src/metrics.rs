@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
 use crate::problem::Rejection;
+use crate::store::status::StoreStatus;
 use crate::summarize::Summaries;
 
 /// OpenMetrics 1.0, section on protocol negotiation.
@@ -78,6 +79,7 @@ impl Metrics {
         trust: TrustReader,
         turned_away: Arc<TurnedAway>,
         summaries: Arc<Summaries>,
+        store: Arc<StoreStatus>,
         clock: Clock,
     ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
@@ -94,6 +96,7 @@ impl Metrics {
             "Other requests that were refused, by the problem's code",
             Family::clone(&requests_refused),
         );
+        store.register(&mut registry);
         registry.register_collector(Box::new(Now { trust, turned_away }));
         registry.register_collector(Box::new(NewestMinutes { summaries, clock }));
         Self {

@@ -332,6 +332,7 @@ async fn health(State(app): Shared) -> Response {
             ),
         })
         .chain(own)
+        .chain(app.journal.status().warnings(now))
         .collect();
     json(&Health {
         status: "ok",
@@ -342,6 +343,9 @@ async fn health(State(app): Shared) -> Response {
 /// Whether requests would be served.
 async fn ready(State(app): Shared) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
+    if let Some(words) = app.journal.status().refusal() {
+        return Err(Rejection::from(Code::StoreUnavailable).with_detail(words));
+    }
     Ok(health(State(app)).await)
 }
 

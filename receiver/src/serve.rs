@@ -94,7 +94,7 @@ impl Receiver {
         };
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
         let own_url = format!("https://{own_name}:{}", address.port());
-        let (store, summarizer) = open_store(&config.data)?;
+        let (store, summarizer) = open_store(&config.data, clock())?;
         let now = clock();
         let issuer = config.issuer.unwrap_or_else(|| own_url.clone());
         let audience = config.audience.unwrap_or(own_url);
@@ -115,6 +115,7 @@ impl Receiver {
                 reader.clone(),
                 door.turned_away(),
                 summaries.clone(),
+                journal.status(),
                 clock.clone(),
             ),
             trust: reader.clone(),
@@ -195,9 +196,9 @@ impl Receiver {
     }
 }
 
-fn open_store(folder: &Path) -> Result<(Box<dyn Store>, Summarizer), StoreError> {
-    let mut store = Box::new(EmbeddedStore::open(folder)?);
-    let summarizer = Summarizer::open(&mut *store)?;
+fn open_store(folder: &Path, now: u64) -> Result<(Box<dyn Store>, Summarizer), StoreError> {
+    let mut store = Box::new(EmbeddedStore::open(folder, now)?);
+    let summarizer = Summarizer::open(&mut *store, now)?;
     Ok((store, summarizer))
 }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
-use lizmon_summary::{DeliverySet, DroppedSet, Series, TIERS};
+use lizmon_summary::{Bucket, DeliverySet, DroppedSet, Series, TIERS};
 
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
@@ -112,8 +112,8 @@ pub struct Summarizer {
 
 impl Summarizer {
     /// The numbers as the store has them: its state, and the journal after it.
-    pub fn open(store: &mut dyn Store) -> Result<Self, StoreError> {
-        let State { cursors, hosts } = store.load()?;
+    pub fn open(store: &mut dyn Store, now: u64) -> Result<Self, StoreError> {
+        let State { cursors, hosts } = store.load(now)?;
         let summaries = Arc::new(Summaries::new());
         for kept in hosts {
             let shard = usize::from(shard_of(&kept.name));
@@ -229,6 +229,42 @@ impl Summarizer {
             return Ok(());
         }
         self.commit(store, shard, Some(now))
+    }
+
+    /// How many groups of the journal are not in what was committed.
+    pub fn uncommitted(&self) -> u64 {
+        let oldest = self
+            .unsaved
+            .iter()
+            .filter_map(|unsaved| unsaved.since)
+            .min();
+        oldest.map_or(0, |oldest| (self.position + 1).saturating_sub(oldest))
+    }
+
+    /// Writes everything there is into a new store, in the place of one that is damaged for `fault`.
+    pub fn rewrite(
+        &mut self,
+        store: &mut dyn Store,
+        fault: &str,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let hosts = self.summaries.shards().flat_map(|shard| {
+            let whole = |(name, host): (&Box<str>, &Host)| host.whole(name);
+            shard.iter().map(whole).collect::<Vec<_>>()
+        });
+        let state = State {
+            cursors: vec![self.position; usize::from(SHARDS)],
+            hosts: hosts.collect(),
+        };
+        store.replace(&state, fault, now)?;
+        for (shard, unsaved) in self.unsaved.iter_mut().enumerate() {
+            *unsaved = Unsaved::default();
+            let mut hosts = self.summaries.write(shard);
+            for series in hosts.values_mut().flat_map(|host| host.series.values_mut()) {
+                series.clear_dirty();
+            }
+        }
+        Ok(())
     }
 
     /// The position the next group will come after.
@@ -386,14 +422,30 @@ impl Host {
         }
     }
 
+    /// What has changed, and all of its producers.
     fn changed(&self, name: &str, expiry: Option<u64>) -> HostState {
+        self.kept(name, expiry, |series| series.dirty().collect())
+    }
+
+    /// All of it.
+    fn whole(&self, name: &str) -> HostState {
+        self.kept(name, None, |series| series.kept().collect())
+    }
+
+    fn kept(
+        &self,
+        name: &str,
+        expiry: Option<u64>,
+        intervals: impl Fn(&Series) -> Vec<(usize, usize, Bucket)>,
+    ) -> HostState {
         let buckets = self.series.iter().flat_map(|(label, series)| {
-            series.dirty().map(|(tier, slot, bucket)| KeptBucket {
+            let kept = |(tier, slot, bucket)| KeptBucket {
                 label: label.clone(),
                 tier,
                 slot,
                 bucket,
-            })
+            };
+            intervals(series).into_iter().map(kept)
         });
         let producers = self
             .producers

@@ -139,7 +139,7 @@ impl Receiver {
 
     pub(crate) fn start(&mut self, now: u64) -> Result<(), StoreError> {
         let mut store = MemoryStore::open(self.disk.clone());
-        let summarizer = Summarizer::open(&mut store)?;
+        let summarizer = Summarizer::open(&mut store, now)?;
         self.committer = Some(Committer::new(Box::new(store), summarizer, now));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What the journal's thread does, without the thread: one group after another, and what is due between them.
 
+use std::sync::Arc;
+
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
@@ -7,6 +9,7 @@ use lizmon_protocol::sample::BatchAnswer;
 use super::admit::{Admission, Novelty};
 use crate::problem::Rejection;
 use crate::store::record::{Group, Submission};
+use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Store, StoreError};
 use crate::summarize::Summarizer;
 
@@ -19,6 +22,9 @@ const SWEEP_EVERY_SECS: u64 = 10;
 /// How often the store gives back what it does not need: a step of a MiB each time.
 const TIDY_EVERY_SECS: u64 = 2;
 
+/// How often a store that fails is tried, though nobody sends anything.
+const PROBE_EVERY_SECS: u64 = 2;
+
 /// A step of the clock larger than this between two looks at it is no time that has passed.
 const CLOCK_JUMP_SECS: u64 = 3_600;
 /// How long the clock must have gone on without a jump before anything is deleted by it.
@@ -28,6 +34,10 @@ const CLOCK_STEADY_SECS: u64 = 600;
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
+    status: Arc<StoreStatus>,
+    /// When everything had last been committed.
+    complete_at: u64,
+    probed_at: u64,
     committed_at: u64,
     committed_position: Position,
     swept_at: u64,
@@ -44,9 +54,17 @@ impl Committer {
     /// A committer on an opened store.
     pub fn new(store: Box<dyn Store>, summarizer: Summarizer, now: u64) -> Self {
         let committed_position = summarizer.position();
+        let status = Arc::new(StoreStatus::default());
+        status.set_damage(store.damage(), now);
+        if let Some(room) = store.room() {
+            status.set_room(room);
+        }
         Self {
             store,
             summarizer,
+            status,
+            complete_at: now,
+            probed_at: now,
             committed_at: now,
             committed_position,
             swept_at: now,
@@ -60,6 +78,11 @@ impl Committer {
     /// The numbers and their writer.
     pub fn summarizer(&self) -> &Summarizer {
         &self.summarizer
+    }
+
+    /// How the store is.
+    pub fn status(&self) -> Arc<StoreStatus> {
+        self.status.clone()
     }
 
     /// Takes the requests of one group, each with the moment it is judged by: admits or refuses each as a whole, makes
@@ -82,7 +105,7 @@ impl Committer {
         let position = if group.is_empty() {
             Ok(self.summarizer.position())
         } else {
-            self.store.append(&group.seal())
+            self.append(&group.seal())
         };
         if let Err(error) = &position {
             let (error, requests) = (error as &dyn std::error::Error, verdicts.len());
@@ -97,6 +120,40 @@ impl Committer {
             }
         };
         verdicts.into_iter().map(answer).collect()
+    }
+
+    /// A damaged store gets no second try, but a new one in its place does.
+    fn append(&mut self, group: &[u8]) -> Result<Position, StoreError> {
+        let appended = self.status.sync(|| self.store.append(group));
+        match appended {
+            Err(error) if error.is_damage() => {
+                self.replace(&error, self.seen_at)?;
+                self.status.sync(|| self.store.append(group))
+            }
+            done => done,
+        }
+    }
+
+    /// What is in memory is all there is: a new store of it loses nothing.
+    fn replace(&mut self, fault: &StoreError, now: u64) -> Result<(), StoreError> {
+        let fault = fault.in_full();
+        tracing::error!(
+            fault,
+            "the store is damaged: a new one is made of what is in memory"
+        );
+        let replaced = self.summarizer.rewrite(&mut *self.store, &fault, now);
+        if let Err(error) = &replaced {
+            self.status.commit_failed(error);
+        }
+        replaced?;
+        self.status.committed();
+        self.status.replaced();
+        self.status.works(Task::File);
+        self.status.works(Task::Journal);
+        self.status.set_damage(self.store.damage(), now);
+        (self.committed_at, self.complete_at) = (now, now);
+        self.committed_position = self.summarizer.position();
+        Ok(())
     }
 
     fn count(
@@ -122,6 +179,7 @@ impl Committer {
     /// or so.
     pub fn upkeep(&mut self, now: u64) {
         let expiry = self.expiry(now);
+        self.look(now);
         // A clock that was set back must not put things off until it has come as far again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
@@ -130,14 +188,15 @@ impl Committer {
             || position - self.committed_position >= COMMIT_AFTER_GROUPS;
         if is_due {
             // Everything that had changed by then is committed before the next round begins.
-            match self.summarizer.commit_oldest(
-                &mut *self.store,
-                self.committed_position + 1,
-                expiry,
-            ) {
-                Ok(true) => (),
+            let before = self.committed_position + 1;
+            match self
+                .summarizer
+                .commit_oldest(&mut *self.store, before, expiry)
+            {
+                Ok(true) => self.status.committed(),
                 Ok(false) => {
-                    self.committed_at = now;
+                    self.status.works(Task::Commit);
+                    (self.committed_at, self.complete_at) = (now, now);
                     self.committed_position = position;
                 }
                 Err(error) => self.put_off(&error, now),
@@ -150,6 +209,52 @@ impl Committer {
             }
         }
         self.tidy_if_due(now);
+        let lag = self.summarizer.uncommitted();
+        let since = if lag == 0 { now } else { self.complete_at };
+        self.status.set_lag(lag, now.saturating_sub(since));
+    }
+
+    /// Whether the store is in its place; and while something fails, whether it still does, so that who asks is told
+    /// though nobody sends anything.
+    fn look(&mut self, now: u64) {
+        self.complete_at = self.complete_at.min(now);
+        self.probed_at = self.probed_at.min(now);
+        match self.store.look() {
+            Ok(()) => self.status.works(Task::File),
+            Err(error) => {
+                self.status.fails(Task::File, &error);
+                if error.is_damage() && self.may_probe(now) {
+                    self.probed_at = now;
+                    let replaced = self.replace(&error, now);
+                    self.tell_if_failed(replaced);
+                }
+                return;
+            }
+        }
+        if self.status.is_in_trouble() && self.may_probe(now) {
+            self.probed_at = now;
+            match self.store.probe() {
+                Ok(()) => {
+                    self.status.works(Task::Journal);
+                    // What could not be committed is tried again at once.
+                    self.committed_at = 0;
+                }
+                Err(error) => self.status.fails(Task::Journal, &error),
+            }
+        }
+    }
+
+    fn may_probe(&self, now: u64) -> bool {
+        now - self.probed_at >= PROBE_EVERY_SECS
+    }
+
+    fn tell_if_failed(&self, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            let error = &error as &dyn std::error::Error;
+            self.unstored.say(|unsaid| {
+                tracing::error!(error, unsaid, "no new store can be made");
+            });
+        }
     }
 
     fn tidy_if_due(&mut self, now: u64) {
@@ -157,6 +262,10 @@ impl Committer {
             return;
         }
         self.tidied_at = now;
+        self.status.set_now(now);
+        if let Some(room) = self.store.room() {
+            self.status.set_room(room);
+        }
         if let Err(error) = self.store.tidy() {
             let error = &error as &dyn std::error::Error;
             self.unstored.say(|unsaid| {
@@ -180,14 +289,20 @@ impl Committer {
         (now.saturating_sub(self.steady_since) >= CLOCK_STEADY_SECS).then_some(now)
     }
 
-    /// Nothing is lost: what was not committed is in the journal. Tried again after a while.
+    /// Nothing is lost: what was not committed is in the journal. Tried again after a while, or with a new store.
     fn put_off(&mut self, error: &StoreError, now: u64) {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            "summaries cannot be committed"
-        );
+        self.status.commit_failed(error);
         self.committed_at = now;
         self.swept_at = now;
+        if error.is_damage() {
+            self.probed_at = now;
+            let replaced = self.replace(error, now);
+            self.tell_if_failed(replaced);
+            return;
+        }
+        let error = error as &dyn std::error::Error;
+        self.unstored
+            .say(|unsaid| tracing::error!(error, unsaid, "summaries cannot be committed"));
     }
 
     /// Commits everything, so that the next start has nothing to replay.

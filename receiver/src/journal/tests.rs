@@ -64,7 +64,7 @@ fn a_jump_of_the_clock_deletes_nothing() {
     const YEAR: u64 = 365 * 86_400;
     let disk = Disk::default();
     let mut store = MemoryStore::open(disk.clone());
-    let summarizer = Summarizer::open(&mut store).unwrap();
+    let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let mut committer = Committer::new(Box::new(store), summarizer, NOW);
     let take = |committer: &mut Committer, seq: u64, now: u64| {
         let submission = keyed(producer(1), &[(seq, NOW)], &labels(0..1));
@@ -99,7 +99,7 @@ fn a_jump_of_the_clock_deletes_nothing() {
 /// A journal on a disk that the test can break.
 fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JournalThread) {
     let mut store = MemoryStore::open(disk.clone());
-    let summarizer = Summarizer::open(&mut store).unwrap();
+    let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let summaries = summarizer.summaries();
     let (journal, thread) =
         Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
@@ -177,8 +177,8 @@ async fn many_at_once_are_all_answered_and_all_counted() {
 fn the_file_is_bounded_under_constant_load() {
     const HOUR: u64 = 3600;
     let folder = tempfile::tempdir().unwrap();
-    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
-    let summarizer = Summarizer::open(&mut store).unwrap();
+    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let mut committer = Committer::new(Box::new(store), summarizer, NOW);
     let mut size_after_days = Vec::new();
     for hour in 1..=14 * 24 {
@@ -235,8 +235,8 @@ fn the_file_is_bounded_under_constant_load() {
 fn the_file_comes_down_when_a_fleet_is_gone() {
     const HOSTS: usize = 60;
     let folder = tempfile::tempdir().unwrap();
-    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
-    let summarizer = Summarizer::open(&mut store).unwrap();
+    let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let mut committer = Committer::new(Box::new(store), summarizer, NOW);
     let bytes = || {
         let size =
@@ -287,8 +287,8 @@ fn the_file_comes_down_when_a_fleet_is_gone() {
 fn the_folder_is_free_when_the_journal_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..100 {
-        let mut store = crate::store::embedded::EmbeddedStore::open(folder.path()).unwrap();
-        let summarizer = Summarizer::open(&mut store).unwrap();
+        let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
+        let summarizer = Summarizer::open(&mut store, NOW).unwrap();
         let (journal, thread) =
             Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
         drop(journal);

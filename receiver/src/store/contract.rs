@@ -4,12 +4,15 @@ use lizmon_summary::Bucket;
 
 use super::{HostState, KeptBucket, KeptProducer, SHARDS, ShardChanges, Store};
 
+const NOW: u64 = 1_465_001_814;
+
 /// Runs the whole suite. `open` opens the same store again and again, each time after the last one was dropped.
 pub(crate) fn check<S: Store>(open: &mut dyn FnMut() -> S) {
     the_journal_keeps_order_and_survives(open);
     state_and_cursor_change_together(open);
     rings_replace_and_ends_remove(open);
     the_journal_is_dropped_when_nobody_needs_it(open);
+    a_new_one_takes_its_place(open);
 }
 
 fn journal(store: &mut impl Store, after: u64) -> Vec<(u64, Vec<u8>)> {
@@ -77,7 +80,7 @@ fn sorted(mut host: HostState) -> HostState {
 }
 
 fn load<S: Store>(store: &mut S) -> (Vec<u64>, Vec<HostState>) {
-    let state = store.load().unwrap();
+    let state = store.load(NOW).unwrap();
     (state.cursors, state.hosts.into_iter().map(sorted).collect())
 }
 
@@ -171,4 +174,23 @@ fn the_journal_is_dropped_when_nobody_needs_it<S: Store>(open: &mut dyn FnMut() 
         3,
         "positions are never used twice"
     );
+}
+
+fn a_new_one_takes_its_place<S: Store>(open: &mut dyn FnMut() -> S) {
+    let mut store = open();
+    store.probe().unwrap();
+    store.look().unwrap();
+    let web1 = host("web1", vec![bucket("cpu", 0, 60, 1.5)]);
+    let state = super::State {
+        cursors: vec![3; usize::from(SHARDS)],
+        hosts: vec![web1],
+    };
+    store.replace(&state, "a test", NOW).unwrap();
+    let has_it = |mut store: S| {
+        assert_eq!(store.load(NOW).unwrap(), state);
+        assert!(journal(&mut store, 0).is_empty());
+    };
+    has_it(store);
+    has_it(open());
+    assert_eq!(open().append(b"four").unwrap(), 4);
 }

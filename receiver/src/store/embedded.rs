@@ -1,30 +1,43 @@
 //! The default store: SQLite in one file of the data folder, written ahead, synced at every commit.
 //!
 //! ```text
-//! meta(key, value)                                        version, number of shards
-//! journal(position, groups)                               what record.rs wrote
-//! shard(id, cursor)                                       what of the journal is in the tables below
-//! host(id, name, shard, last_epoch, certificate_end)
+//! meta(key, value)                                        version, number of shards, the store's own name
+//! journal(position, groups, sum)                          what record.rs wrote
+//! shard(id, cursor, sum)                                  what of the journal is in the tables below
+//! host(id, name, last_epoch, certificate_end, sum)
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one at its slot
-//! producer(host, producer, duplicate, last_taken, ranges, dropped)   dropped as JSON: [[from, to, why]…]
+//! producer(host, producer, duplicate, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
+//! damage(found_at, host, label, start, stop, what)        what could not be read any more
 //! ```
+//!
+//! The disk is not believed: what is read is judged by its checksum, the file's structure by SQLite's own check, and what is
+//! written ahead frame by frame. Where something is damaged, [`rescue`] makes a new database of all that can be read.
+//! `shard_again` and `producer_again` say again what `shard` and `producer` say.
 
-use std::fs::{File, OpenOptions, TryLockError};
+pub mod care;
+mod files;
+pub(super) mod read;
+mod rescue;
+mod rows;
+mod schema;
+mod wal;
+
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
-use lizmon_protocol::sample::ProducerId;
-use lizmon_summary::Bucket;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, InterruptHandle, OptionalExtension, params};
+use uuid::Uuid;
 
-use super::{
-    HostState, KeptBucket, KeptProducer, Position, SHARDS, ShardChanges, State, Store, StoreError,
-    shard_of,
-};
+use self::read::{Groups, How};
+use self::rescue::Contents;
+use self::schema::Whose;
+use self::wal::Log;
+use super::damage::Damage;
+use super::{Position, Room, ShardChanges, State, Store, StoreError};
 
-const VERSION: i64 = 1;
-const FILE: &str = "lizmon.db";
-const LOCK: &str = "lock";
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 32;
 /// So many free pages (4 KiB each) stay for what comes next, and at least a quarter of the file: what grows and shrinks all day need not
@@ -34,79 +47,212 @@ const FREE_PAGES_KEPT: i64 = 256;
 const TIDIED_PAGES_MAX: i64 = 256;
 /// Fewer are not worth a sync.
 const TIDIED_PAGES_MIN: i64 = 64;
-/// A database that cannot give back pages is made anew when it is opened, if it is no larger: that takes a second or so.
-const REMADE_BYTES_MAX: i64 = 256 << 20;
 /// To what the log of what is written ahead is cut off after a large commit.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
-
-const SCHEMA: &str = "
-    CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL);
-    CREATE TABLE shard(id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL);
-    CREATE TABLE host(
-        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shard INTEGER NOT NULL,
-        last_epoch INTEGER NOT NULL, certificate_end INTEGER NOT NULL);
-    CREATE TABLE series(
-        id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE,
-        label TEXT NOT NULL, UNIQUE(host, label));
-    CREATE TABLE bucket(
-        series INTEGER NOT NULL REFERENCES series(id) ON DELETE CASCADE,
-        tier INTEGER NOT NULL, slot INTEGER NOT NULL, start INTEGER NOT NULL, stats BLOB NOT NULL,
-        PRIMARY KEY(series, tier, slot)) WITHOUT ROWID;
-    CREATE TABLE producer(
-        host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE, producer BLOB NOT NULL,
-        duplicate INTEGER NOT NULL, last_taken INTEGER NOT NULL, ranges BLOB NOT NULL, dropped TEXT NOT NULL,
-        PRIMARY KEY(host, producer)) WITHOUT ROWID;
-";
+/// A database that is no larger is checked before the receiver is ready, which takes some 20 ms; a larger one while it serves.
+const CHECKED_AT_START_BYTES_MAX: u64 = 8 << 20;
 
 /// SQLite in a folder that is locked for as long as this lives.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     connection: Connection,
+    folder: PathBuf,
+    /// What the store calls itself.
+    id: String,
+    /// The last position that was used. None is used twice.
+    last: Position,
+    /// What could not be read any more.
+    damage: Vec<Damage>,
+    /// Which file is open, to see that it is still the one that the next start opens.
+    identity: Option<files::Identity>,
+    checking: Option<Checking>,
     _lock: File,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `folder`, or makes a new one.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        make_folder(folder)?;
-        let lock = lock(folder)?;
-        let file = folder.join(FILE);
-        // Made before SQLite does: its journal files take over this one's mode.
-        private(&file, OpenOptions::new().create(true).append(true)).map_err(|source| {
-            StoreError::Folder {
-                file: file.clone(),
-                what: "cannot make the database",
-                source,
+    /// Opens the store in `folder`, or makes a new one. A damaged one is mended as far as it goes: see [`Store::damage`].
+    pub fn open(folder: &Path, now: u64) -> Result<Self, StoreError> {
+        files::make_folder(folder)?;
+        let lock = files::lock(folder)?;
+        files::finish_replacing(folder)?;
+        let file = files::database(folder);
+        if let Some(fault) = fault_of_files(folder)? {
+            rescue::rescue(folder, &fault, now)?;
+        }
+        let Opened {
+            connection,
+            id,
+            last,
+        } = match open_file(folder) {
+            Err(error) if error.is_damage() && is_ours(folder) => {
+                rescue::rescue(folder, &error.in_full(), now)?;
+                open_file(folder)
             }
-        })?;
-        let connection = connect(&file).map_err(|error| match error {
-            StoreError::Database(source) => StoreError::Open {
-                cure: cure(&source),
-                file,
-                source,
-            },
-            known => known,
-        })?;
+            opened => opened,
+        }
+        .map_err(|error| with_cure(error, &file))?;
+        files::mark(folder, &id)?;
         Ok(Self {
             connection,
+            id,
+            last,
+            damage: Vec::new(),
+            identity: files::identity(&file),
+            folder: folder.to_owned(),
+            checking: None,
             _lock: lock,
         })
     }
+
+    /// Makes a new database while this one is open: `make` gets the folder, and nothing is open in it.
+    fn remake(
+        &mut self,
+        make: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.checking = None;
+        leave_as_it_is(&self.connection)?;
+        let old = std::mem::replace(&mut self.connection, rescue::nowhere()?);
+        // What it cannot finish any more is seen when the file is read.
+        let _closed = old.close();
+        let made = make(&self.folder);
+        let opened = open_file(&self.folder)?;
+        (self.connection, self.id, self.last) = (opened.connection, opened.id, opened.last);
+        self.identity = files::identity(&files::database(&self.folder));
+        made
+    }
+
+    fn read(&self, how: How, now: u64) -> read::Reading {
+        read::everything(&self.connection, how, now, &mut |_, _| ())
+    }
+
+    /// What is wrong with what was just read.
+    fn fault(&self, reading: &read::Reading) -> Result<Option<String>, StoreError> {
+        if let Some(first) = reading.damage.first() {
+            return Ok(Some(first.to_string()));
+        }
+        if self.bytes() > CHECKED_AT_START_BYTES_MAX {
+            return Ok(None);
+        }
+        Ok(read::structure(&self.connection, "integrity_check")?)
+    }
+
+    fn bytes(&self) -> u64 {
+        let file = files::database(&self.folder);
+        std::fs::metadata(file).map_or(0, |found| found.len())
+    }
+}
+
+/// What is wrong with the files that can be seen without SQLite, which would go on with what is left, and say nothing.
+fn fault_of_files(folder: &Path) -> Result<Option<String>, StoreError> {
+    let file = files::database(folder);
+    let name = files::FILE;
+    let was_there = files::was_marked(folder);
+    match std::fs::symlink_metadata(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(was_there.then(|| format!("{name} is missing, and was here before")));
+        }
+        Err(error) => return Err(files::failed(&file, "cannot be looked at")(error)),
+        Ok(found) if was_there && found.is_file() && found.len() < wal::PAGE_BYTES as u64 => {
+            let words = if found.len() == 0 { "empty" } else { "cut off" };
+            return Ok(Some(format!("{name} is {words}, and was not before")));
+        }
+        Ok(_) => (),
+    }
+    // A folder in its place, or one that may not be read, is named when it is opened.
+    let log = Log::open(&file).ok().flatten();
+    Ok(log.and_then(|log| log.fault()))
+}
+
+/// Whether a file that SQLite does not understand is a store of ours.
+fn is_ours(folder: &Path) -> bool {
+    files::was_marked(folder) || rescue::says_it_is_ours(&files::database(folder))
+}
+
+/// The last connection that is closed moves what is written ahead into the database: this one does not.
+fn leave_as_it_is(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(drop)
+}
+
+struct Opened {
+    connection: Connection,
+    id: String,
+    last: Position,
+}
+
+/// Opens the folder's database, or makes a new one.
+fn open_file(folder: &Path) -> Result<Opened, StoreError> {
+    let file = files::database(folder);
+    // Made before SQLite does: its journal files take over this one's mode.
+    files::private(&file, OpenOptions::new().read(true).append(true).create(true)).map_err(
+        files::failed(&file, "cannot open the database: see that it is a file, and that this user may read and write it and its folder"),
+    )?;
+    let probe = Connection::open(&file)?;
+    leave_as_it_is(&probe)?;
+    // Nothing is written to what is not ours.
+    let damaged = |what: &str| {
+        let (file, what) = (file.clone(), what.to_owned());
+        Err(StoreError::Damaged { file, what })
+    };
+    match schema::whose(&probe)? {
+        Whose::Nobodys if files::was_marked(folder) => {
+            return damaged("there is nothing in it, and was before");
+        }
+        Whose::Ours | Whose::Nobodys => (),
+        Whose::OfVersion(found) => {
+            let known = schema::VERSION;
+            return Err(StoreError::Version { file, found, known });
+        }
+        Whose::Foreign => return Err(StoreError::Foreign { file }),
+        Whose::Damaged => return damaged("what it says of its version"),
+    }
+    drop(probe);
+    let mut connection = connect(&file)?;
+    if schema::whose(&connection)? == Whose::Nobodys {
+        let id = files::marked(folder).unwrap_or_else(|| Uuid::new_v4().to_string());
+        schema::make(&mut connection, &id)?;
+    }
+    let id = connection.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| {
+        row.get(0)
+    })?;
+    let last = connection
+        .query_row(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'journal'",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .optional()?
+        .unwrap_or(0) as u64;
+    Ok(Opened {
+        connection,
+        id,
+        last,
+    })
 }
 
 fn connect(file: &Path) -> Result<Connection, StoreError> {
-    let mut connection = Connection::open(file)?;
+    let connection = Connection::open(file)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Before the first page is written; in a database that is there already it changes nothing by itself.
+    // Before the first page is written; in a database that is there already they change nothing by themselves.
+    connection.pragma_update(None, "page_size", wal::PAGE_BYTES as i64)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     write_ahead(&connection, file)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-    migrate(&mut connection)?;
-    remake_if_it_cannot_shrink(&connection, file)?;
     Ok(connection)
+}
+
+fn with_cure(error: StoreError, file: &Path) -> StoreError {
+    match error {
+        StoreError::Database(source) => StoreError::Open {
+            cure: cure(&source),
+            file: file.to_owned(),
+            source,
+        },
+        known => known,
+    }
 }
 
 /// What to do about a database that cannot be opened.
@@ -114,10 +260,13 @@ fn cure(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "make room on its disk, then start again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "it is damaged: put a backup in its place, or move it away with its -wal and -shm to begin anew"
+            "it is no database of lizmon's: move it away to begin anew, or put a backup in its place with `liz-receiver restore`"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program has locked it: end that one"
+        }
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            "see that this user may read and write it and its folder"
         }
         _ => "see that its disk works and that its folder can be written to",
     }
@@ -136,37 +285,16 @@ fn write_ahead(connection: &Connection, file: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// A database of earlier days keeps every page that it ever had. Where there is no room to make it anew it goes on so.
-fn remake_if_it_cannot_shrink(connection: &Connection, file: &Path) -> Result<(), StoreError> {
-    const INCREMENTAL: i64 = 2;
-    let file = file.display();
-    if pragma(connection, "auto_vacuum")? == INCREMENTAL {
-        return Ok(());
-    }
-    let bytes = pragma(connection, "page_count")? * pragma(connection, "page_size")?;
-    if bytes > REMADE_BYTES_MAX {
-        tracing::warn!(
-            "{file} cannot shrink; to make it anew, end the receiver and run: sqlite3 {file} 'PRAGMA auto_vacuum = 2; VACUUM'"
-        );
-        return Ok(());
-    }
-    match connection.execute_batch("VACUUM") {
-        Ok(()) => tracing::info!("{file} was made anew, so that it can shrink"),
-        Err(error) => tracing::warn!(%error, "{file} cannot be made anew, and does not shrink"),
-    }
-    Ok(())
-}
-
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 impl Store for EmbeddedStore {
     fn append(&mut self, group: &[u8]) -> Result<Position, StoreError> {
-        self.connection
-            .prepare_cached("INSERT INTO journal(groups) VALUES (?1)")?
-            .execute([group])?;
-        Ok(self.connection.last_insert_rowid() as u64)
+        let position = self.last + 1;
+        rows::save_group(&self.connection, position, group)?;
+        self.last = position;
+        Ok(position)
     }
 
     fn read_after(
@@ -185,39 +313,27 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
-    fn load(&mut self) -> Result<State, StoreError> {
-        let mut state = State {
-            cursors: vec![0; usize::from(SHARDS)],
-            hosts: Vec::new(),
-        };
-        let mut shards = self.connection.prepare("SELECT id, cursor FROM shard")?;
-        let mut rows = shards.query([])?;
-        while let Some(row) = rows.next()? {
-            if let Some(cursor) = state.cursors.get_mut(row.get::<_, u16>(0)? as usize) {
-                *cursor = row.get::<_, i64>(1)? as u64;
+    fn load(&mut self, now: u64) -> Result<State, StoreError> {
+        let mut reading = self.read(How::Once, now);
+        if let Some(fault) = self.fault(&reading)? {
+            self.remake(|folder| rescue::rescue(folder, &fault, now))?;
+            reading = self.read(How::Once, now);
+            if let Some(what) = self.fault(&reading)? {
+                let file = files::database(&self.folder);
+                return Err(StoreError::Damaged { file, what });
             }
         }
-        let mut hosts = self
-            .connection
-            .prepare("SELECT id, name, last_epoch, certificate_end FROM host ORDER BY id")?;
-        let mut rows = hosts.query([])?;
-        while let Some(row) = rows.next()? {
-            let id: i64 = row.get(0)?;
-            state.hosts.push(HostState {
-                name: row.get(1)?,
-                last_epoch: row.get::<_, i64>(2)? as u64,
-                certificate_end: row.get::<_, i64>(3)? as u64,
-                buckets: self.buckets_of(id)?,
-                producers: self.producers_of(id)?,
-            });
+        self.damage = reading.known;
+        if self.bytes() > CHECKED_AT_START_BYTES_MAX {
+            self.checking = Checking::start(&files::database(&self.folder))?;
         }
-        Ok(state)
+        Ok(reading.state)
     }
 
     fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for host in &changes.hosts {
-            save_host(&transaction, host)?;
+            rows::save_host(&transaction, host)?;
         }
         for (host, label) in &changes.ended_series {
             transaction
@@ -231,9 +347,7 @@ impl Store for EmbeddedStore {
                 .prepare_cached("DELETE FROM host WHERE name = ?1")?
                 .execute([host])?;
         }
-        transaction
-            .prepare_cached("INSERT INTO shard(id, cursor) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET cursor = excluded.cursor")?
-            .execute(params![changes.shard, changes.cursor as i64])?;
+        rows::save_cursor(&transaction, changes.shard, changes.cursor)?;
         transaction
             .prepare_cached("DELETE FROM journal WHERE position <= ?1")?
             .execute([changes.drop_through as i64])?;
@@ -252,232 +366,112 @@ impl Store for EmbeddedStore {
         }
         Ok(())
     }
-}
 
-impl EmbeddedStore {
-    fn buckets_of(&self, host: i64) -> Result<Vec<KeptBucket>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT label, tier, slot, start, stats FROM series JOIN bucket ON series = id WHERE host = ?1",
-        )?;
-        let mut rows = statement.query([host])?;
-        let mut buckets = Vec::new();
-        while let Some(row) = rows.next()? {
-            let start = row.get::<_, i64>(3)? as u64;
-            let stats = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-            match decode_bucket(start, stats) {
-                Some(bucket) => {
-                    buckets.push(KeptBucket {
-                        label: row.get(0)?,
-                        tier: usize::from(row.get::<_, u8>(1)?),
-                        slot: usize::from(row.get::<_, u16>(2)?),
-                        bucket,
-                    });
-                }
-                None => tracing::error!(
-                    host,
-                    start,
-                    "an interval in the store is damaged and left out"
-                ),
+    fn replace(&mut self, state: &State, fault: &str, now: u64) -> Result<(), StoreError> {
+        let mut damage = vec![rescue::summary(fault, &[], now)];
+        damage.append(&mut self.damage);
+        self.damage = damage.clone();
+        let last = state.cursors.iter().copied().max().unwrap_or(0);
+        let (id, groups) = (self.id.clone(), Groups::new());
+        self.remake(|folder| {
+            let contents = Contents {
+                id: &id,
+                state,
+                groups: &groups,
+                last,
+                damage: &damage,
+            };
+            rescue::replace(folder, &contents).map(drop)
+        })
+    }
+
+    fn look(&mut self) -> Result<(), StoreError> {
+        let file = files::database(&self.folder);
+        if files::identity(&file) != self.identity {
+            let what = "it was removed, moved or replaced while it was open".to_owned();
+            return Err(StoreError::Damaged { file, what });
+        }
+        match self.checking.as_ref().map(Checking::verdict) {
+            None | Some(Err(TryRecvError::Empty)) => Ok(()),
+            Some(Ok(Some(what))) => {
+                self.checking = None;
+                Err(StoreError::Damaged { file, what })
+            }
+            Some(Ok(None) | Err(TryRecvError::Disconnected)) => {
+                self.checking = None;
+                Ok(())
             }
         }
-        Ok(buckets)
     }
 
-    fn producers_of(&self, host: i64) -> Result<Vec<KeptProducer>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT producer, duplicate, last_taken, ranges, dropped FROM producer WHERE host = ?1",
-        )?;
-        let mut rows = statement.query([host])?;
-        let mut producers = Vec::new();
-        while let Some(row) = rows.next()? {
-            producers.push(KeptProducer {
-                producer: ProducerId::from_bytes(row.get(0)?),
-                duplicate: row.get::<_, i64>(1)? as u64,
-                last_taken: row.get::<_, i64>(2)? as u64,
-                ranges: decode_ranges(row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?),
-                dropped: decode_dropped(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?),
-            });
-        }
-        Ok(producers)
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('probed', 1 + coalesce((SELECT value FROM meta WHERE key = 'probed'), 0))")?
+            .execute([])?;
+        Ok(())
+    }
+
+    fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    fn room(&self) -> Option<Room> {
+        let file = files::database(&self.folder);
+        let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+        Some(Room {
+            bytes: size(&file) + size(&files::with(&file, files::WAL)),
+            free_bytes: files::free_bytes(&self.folder)?,
+        })
     }
 }
 
-fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), StoreError> {
-    let id: i64 = transaction
-        .prepare_cached(
-            "INSERT INTO host(name, shard, last_epoch, certificate_end) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT(name) DO UPDATE SET last_epoch = excluded.last_epoch, certificate_end = excluded.certificate_end
-             RETURNING id",
-        )?
-        .query_row(
-            params![host.name, shard_of(&host.name), host.last_epoch as i64, host.certificate_end as i64],
-            |row| row.get(0),
-        )?;
-    let mut known: Option<(&str, i64)> = None;
-    for kept in &host.buckets {
-        // The intervals of one series stand together.
-        let series = match known {
-            Some((label, series)) if label == &*kept.label => series,
-            _ => series_id(transaction, id, &kept.label)?,
+/// A large database, checked while it is used.
+struct Checking {
+    verdict: Receiver<Option<String>>,
+    interrupt: InterruptHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Checking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checking").finish_non_exhaustive()
+    }
+}
+
+impl Checking {
+    fn start(file: &Path) -> Result<Option<Self>, StoreError> {
+        let connection = read::to_read(file)?;
+        let interrupt = connection.get_interrupt_handle();
+        let (sender, verdict) = sync_channel(1);
+        let check = move || {
+            // What cannot be checked, a disk that fails, is seen by whoever writes.
+            if let Ok(found) = read::structure(&connection, "quick_check") {
+                let _nobody_waits = sender.send(found);
+            }
         };
-        known = Some((&kept.label, series));
-        transaction
-            .prepare_cached(
-                "INSERT INTO bucket(series, tier, slot, start, stats) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT(series, tier, slot) DO UPDATE SET start = excluded.start, stats = excluded.stats",
-            )?
-            .execute(params![series, kept.tier as i64, kept.slot as i64, kept.bucket.start as i64, encode_bucket(&kept.bucket)])?;
+        let thread = std::thread::Builder::new()
+            .name("check".to_owned())
+            .spawn(check)
+            .map_err(files::failed(file, "cannot be checked"))?;
+        Ok(Some(Self {
+            verdict,
+            interrupt,
+            thread: Some(thread),
+        }))
     }
-    transaction
-        .prepare_cached("DELETE FROM producer WHERE host = ?1")?
-        .execute([id])?;
-    for kept in &host.producers {
-        transaction
-            .prepare_cached(
-                "INSERT INTO producer(host, producer, duplicate, last_taken, ranges, dropped)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                id,
-                kept.producer.as_bytes(),
-                kept.duplicate as i64,
-                kept.last_taken as i64,
-                encode_ranges(&kept.ranges),
-                serde_json::to_string(&kept.dropped).unwrap_or_else(|_| "[]".to_owned()),
-            ])?;
+
+    fn verdict(&self) -> Result<Option<String>, TryRecvError> {
+        self.verdict.try_recv()
     }
-    Ok(())
 }
 
-fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, StoreError> {
-    let found = transaction
-        .prepare_cached("SELECT id FROM series WHERE host = ?1 AND label = ?2")?
-        .query_row(params![host, label], |row| row.get(0))
-        .optional()?;
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    transaction
-        .prepare_cached("INSERT INTO series(host, label) VALUES (?1, ?2)")?
-        .execute(params![host, label])?;
-    Ok(transaction.last_insert_rowid())
-}
-
-/// Count, sum, min and max, little-endian. Not as SQLite's REAL: that keeps -0.0 as 0.
-fn encode_bucket(bucket: &Bucket) -> [u8; 32] {
-    let mut stats = [0; 32];
-    stats[..8].copy_from_slice(&bucket.count.to_le_bytes());
-    stats[8..16].copy_from_slice(&bucket.sum.to_le_bytes());
-    stats[16..24].copy_from_slice(&bucket.min.to_le_bytes());
-    stats[24..].copy_from_slice(&bucket.max.to_le_bytes());
-    stats
-}
-
-fn decode_bucket(start: u64, stats: &[u8]) -> Option<Bucket> {
-    let (words, rest) = stats.as_chunks::<8>();
-    let [count, sum, min, max] = words.try_into().ok().filter(|_| rest.is_empty())?;
-    Some(Bucket {
-        start,
-        count: u64::from_le_bytes(count),
-        sum: f64::from_le_bytes(sum),
-        min: f64::from_le_bytes(min),
-        max: f64::from_le_bytes(max),
-    })
-}
-
-fn encode_ranges(ranges: &[(u64, u64)]) -> Vec<u8> {
-    ranges
-        .iter()
-        .flat_map(|(from, to)| [from.to_le_bytes(), to.to_le_bytes()])
-        .flatten()
-        .collect()
-}
-
-fn decode_ranges(bytes: &[u8]) -> Vec<(u64, u64)> {
-    let (pairs, _) = bytes.as_chunks::<16>();
-    let word = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |word, byte| word << 8 | u64::from(*byte))
-    };
-    pairs
-        .iter()
-        .map(|pair| (word(&pair[..8]), word(&pair[8..])))
-        .collect()
-}
-
-/// What is no JSON of dropped ranges was damaged: then the numbers show as missing again, and nothing is miscounted.
-fn decode_dropped(text: &str) -> Vec<(u64, u64, Box<str>)> {
-    serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::error!(%error, "dropped ranges in the store are damaged and left out");
-        Vec::new()
-    })
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let is_new = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
-        row.get::<_, i64>(0)
-    })? == 0;
-    if is_new {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.execute(
-            "INSERT INTO meta VALUES ('version', ?1), ('shards', ?2)",
-            params![VERSION, SHARDS],
-        )?;
-        for shard in 0..SHARDS {
-            transaction.execute("INSERT INTO shard(id, cursor) VALUES (?1, 0)", [shard])?;
+impl Drop for Checking {
+    fn drop(&mut self) {
+        self.interrupt.interrupt();
+        if let Some(Err(_)) = self.thread.take().map(std::thread::JoinHandle::join) {
+            tracing::error!("the check of the database panicked");
         }
     }
-    let found: i64 =
-        transaction.query_row("SELECT value FROM meta WHERE key = 'version'", [], |row| {
-            row.get(0)
-        })?;
-    if found != VERSION {
-        return Err(StoreError::Version {
-            found,
-            known: VERSION,
-        });
-    }
-    Ok(transaction.commit()?)
-}
-
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|source| StoreError::Folder {
-        file: folder.to_owned(),
-        what: "cannot make the data folder",
-        source,
-    })
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path: PathBuf = folder.join(LOCK);
-    let failed = |source| StoreError::Folder {
-        file: path.clone(),
-        what: "cannot lock the data folder",
-        source,
-    };
-    let file = private(&path, OpenOptions::new().create(true).append(true)).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            folder: folder.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// Opens a file that, if it is made now, is its owner's alone.
-fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options.open(path)
 }
 
 #[cfg(test)]

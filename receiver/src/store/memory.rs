@@ -44,6 +44,7 @@ struct Contents {
     cursors: BTreeMap<u16, Position>,
     hosts: BTreeMap<String, HostState>,
     fails: bool,
+    damaged: bool,
     fates: Option<Box<dyn FnMut() -> Fate + Send>>,
     crashed: bool,
     unsynced: Option<Write>,
@@ -63,6 +64,11 @@ impl Disk {
     /// From now on every write fails, or none does.
     pub fn set_failing(&self, fails: bool) {
         self.contents().fails = fails;
+    }
+
+    /// From now on every write finds what is stored damaged, until a new store is put in its place.
+    pub fn damage(&self) {
+        self.contents().damaged = true;
     }
 
     /// How many groups the journal holds.
@@ -98,6 +104,12 @@ impl Disk {
         let mut contents = self.contents();
         if contents.fails || contents.crashed {
             return Err(StoreError::Injected);
+        }
+        if contents.damaged {
+            return Err(StoreError::Damaged {
+                file: "memory".into(),
+                what: "as a test wishes".to_owned(),
+            });
         }
         let fate = contents.fates.as_mut().map_or(Fate::Done, |fate| fate());
         contents.crashed = matches!(fate, Fate::CrashBefore | Fate::CrashTorn | Fate::CrashAfter);
@@ -191,7 +203,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn load(&mut self) -> Result<State, StoreError> {
+    fn load(&mut self, _now: u64) -> Result<State, StoreError> {
         let contents = self.disk.contents();
         let cursors = (0..SHARDS)
             .map(|shard| contents.cursors.get(&shard).copied().unwrap_or(0))
@@ -204,6 +216,27 @@ impl Store for MemoryStore {
 
     fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError> {
         self.disk.write(Write::Commit(changes.clone())).map(drop)
+    }
+
+    fn replace(&mut self, state: &State, _fault: &str, _now: u64) -> Result<(), StoreError> {
+        let mut contents = self.disk.contents();
+        if contents.fails || contents.crashed {
+            return Err(StoreError::Injected);
+        }
+        contents.journal.clear();
+        contents.cursors = (0..).zip(state.cursors.iter().copied()).collect();
+        let hosts = state.hosts.iter().cloned();
+        contents.hosts = hosts.map(|host| (host.name.clone(), host)).collect();
+        contents.damaged = false;
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        let contents = self.disk.contents();
+        match contents.fails || contents.crashed {
+            true => Err(StoreError::Injected),
+            false => Ok(()),
+        }
     }
 }
 

@@ -5,15 +5,19 @@
 //! in one transaction; the journal after the cursor, applied to the state, gives the present numbers. So a crash at any
 //! moment loses nothing and counts nothing twice.
 
+pub mod damage;
 pub mod embedded;
 pub mod memory;
 pub mod record;
+pub mod status;
 
 #[cfg(test)]
 pub(crate) mod contract;
 
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::Bucket;
+
+use self::damage::Damage;
 
 /// Into how many shards hosts are divided. Fixed when a store is made; a shard is what is committed at once.
 pub const SHARDS: u16 = 64;
@@ -63,19 +67,66 @@ pub enum StoreError {
         /// What SQLite says instead of `wal`.
         mode: String,
     },
-    /// A store of another version.
+    /// A store of another version. It is left alone.
     #[error(
-        "the store has version {found}, this program reads {known}: use the program that wrote it"
+        "{file}: the store has version {found}, this program reads {known}: use the program that wrote it, or move the file away to begin anew",
+        file = file.display()
     )]
     Version {
+        /// Which database.
+        file: std::path::PathBuf,
         /// What the store says.
         found: i64,
         /// What this program reads.
         known: i64,
     },
+    /// A database of something else. It is left alone.
+    #[error(
+        "{file}: another program's database; move it away, or give the receiver a --data of its own", file = file.display()
+    )]
+    Foreign {
+        /// Which database.
+        file: std::path::PathBuf,
+    },
+    /// A database that says what it cannot be.
+    #[error("{file} is damaged: {what}", file = file.display())]
+    Damaged {
+        /// Which database.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A store that was told to fail, by a test.
     #[error("the store was told to fail")]
     Injected,
+}
+
+impl StoreError {
+    /// Whether what is stored is at fault, and not the disk or another program: then a new store in its place helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Database(error) => embedded::read::is_damage(error),
+            _ => false,
+        }
+    }
+
+    /// With its cause, in one line.
+    pub fn in_full(&self) -> String {
+        match std::error::Error::source(self) {
+            None => self.to_string(),
+            Some(source) => format!("{self}: {source}"),
+        }
+    }
+}
+
+/// How much room a store takes, and how much is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What it takes: bytes.
+    pub bytes: u64,
+    /// What is left for it: bytes.
+    pub free_bytes: u64,
 }
 
 /// A journal and a state.
@@ -90,8 +141,8 @@ pub trait Store: Send {
         each: &mut dyn FnMut(Position, &[u8]),
     ) -> Result<(), StoreError>;
 
-    /// Gives everything that was committed.
-    fn load(&mut self) -> Result<State, StoreError>;
+    /// Gives everything that was committed, and can be read: [`Store::damage`] is what cannot.
+    fn load(&mut self, now: u64) -> Result<State, StoreError>;
 
     /// Replaces what has changed in one shard since the last commit, and its cursor, and drops what of the journal no shard
     /// needs any more: in one transaction.
@@ -100,6 +151,29 @@ pub trait Store: Send {
     /// Gives back what it takes up and does not need, a little at a time. To be called every second or so.
     fn tidy(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Puts a whole new store in the place of one that is damaged, for `fault`. `state` is all there is; the journal up to its
+    /// cursors, which are all the same, is in it.
+    fn replace(&mut self, state: &State, fault: &str, now: u64) -> Result<(), StoreError>;
+
+    /// An error if what is stored would not be there at the next start, as far as that shows without a write. To be called
+    /// every second or so.
+    fn look(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A small write, synced: whether anything can be stored.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
+    /// What could not be read any more, of late.
+    fn damage(&self) -> &[Damage] {
+        &[]
+    }
+
+    /// How much room it takes and has, if that is known.
+    fn room(&self) -> Option<Room> {
+        None
     }
 }
 

@@ -62,7 +62,7 @@ struct Pipeline {
 impl Pipeline {
     fn open(disk: Disk) -> Self {
         let mut store = MemoryStore::open(disk.clone());
-        let summarizer = Summarizer::open(&mut store).unwrap();
+        let summarizer = Summarizer::open(&mut store, NOW).unwrap();
         Self {
             disk,
             store,

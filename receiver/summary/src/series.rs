@@ -130,6 +130,26 @@ impl Series {
             })
     }
 
+    /// All intervals that hold samples, as [`Series::dirty`] gives those that changed.
+    ///
+    /// ```
+    /// let mut series = lizmon_summary::Series::new();
+    /// series.apply(1_465_001_814, 4.98);
+    /// series.clear_dirty();
+    /// assert_eq!(series.dirty().count(), 0);
+    /// assert_eq!(series.kept().map(|(tier, _, _)| tier).collect::<Vec<_>>(), [0, 1]);
+    /// ```
+    pub fn kept(&self) -> impl Iterator<Item = (usize, usize, Bucket)> {
+        self.rings
+            .iter()
+            .zip(&TIERS)
+            .enumerate()
+            .flat_map(|(index, (ring, tier))| {
+                ring.filled(tier)
+                    .map(move |(slot, bucket)| (index, slot, bucket))
+            })
+    }
+
     /// Forgets what changed: it has been kept.
     pub fn clear_dirty(&mut self) {
         self.rings.iter_mut().for_each(|ring| ring.dirty = 0);
@@ -237,17 +257,26 @@ impl Ring {
     fn dirty(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
         self.oldest_first()
             .filter(|(interval, _)| self.dirty & bit(*interval, tier) != 0)
-            .map(|(interval, aggregate)| {
-                let bucket = Bucket {
-                    start: interval * tier.width_secs,
-                    count: aggregate.count(),
-                    sum: aggregate.sum(),
-                    min: aggregate.min(),
-                    max: aggregate.max(),
-                };
-                (slot(interval, tier), bucket)
-            })
+            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
     }
+
+    fn filled(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
+        self.oldest_first()
+            .filter(|(_, aggregate)| !aggregate.is_empty())
+            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
+    }
+}
+
+/// An interval as it is kept, and where.
+fn bucket(interval: u64, aggregate: &Aggregate, tier: &Tier) -> (usize, Bucket) {
+    let bucket = Bucket {
+        start: interval * tier.width_secs,
+        count: aggregate.count(),
+        sum: aggregate.sum(),
+        min: aggregate.min(),
+        max: aggregate.max(),
+    };
+    (slot(interval, tier), bucket)
 }
 
 fn slot(interval: u64, tier: &Tier) -> usize {

@@ -18,7 +18,7 @@ fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
 }
 
 fn summarizer() -> Summarizer {
-    Summarizer::open(&mut MemoryStore::open(Disk::default())).unwrap()
+    Summarizer::open(&mut MemoryStore::open(Disk::default()), NOW).unwrap()
 }
 
 fn count(summarizer: &mut Summarizer, submission: &Submission) {

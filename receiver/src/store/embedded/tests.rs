@@ -1,17 +1,20 @@
+use super::files::FILE;
 use super::*;
+
+const NOW: u64 = 1_465_001_814;
 
 #[test]
 fn keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    super::super::contract::check(&mut || EmbeddedStore::open(folder.path()).unwrap());
+    super::super::contract::check(&mut || EmbeddedStore::open(folder.path(), NOW).unwrap());
 }
 
 #[test]
 fn one_process_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = EmbeddedStore::open(folder.path()).unwrap();
+    let _first = EmbeddedStore::open(folder.path(), NOW).unwrap();
     assert!(matches!(
-        EmbeddedStore::open(folder.path()),
+        EmbeddedStore::open(folder.path(), NOW),
         Err(StoreError::Locked { .. })
     ));
 }
@@ -19,14 +22,14 @@ fn one_process_has_the_folder() {
 #[test]
 fn a_store_of_another_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let store = EmbeddedStore::open(folder.path(), NOW).unwrap();
     store
         .connection
         .execute("UPDATE meta SET value = 99 WHERE key = 'version'", [])
         .unwrap();
     drop(store);
     assert!(matches!(
-        EmbeddedStore::open(folder.path()),
+        EmbeddedStore::open(folder.path(), NOW),
         Err(StoreError::Version { found: 99, .. })
     ));
 }
@@ -47,9 +50,11 @@ fn what_is_no_database_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(FILE);
     std::fs::write(&file, "my shopping list ".repeat(100)).unwrap();
-    let error = EmbeddedStore::open(folder.path()).unwrap_err().to_string();
+    let error = EmbeddedStore::open(folder.path(), NOW)
+        .unwrap_err()
+        .to_string();
     let named = format!(
-        "cannot open {}: it is damaged: put a backup",
+        "cannot open {}: it is no database of lizmon's",
         file.display()
     );
     assert!(error.starts_with(&named), "{error}");
@@ -77,7 +82,7 @@ fn fill_and_empty(store: &mut EmbeddedStore, folder: &Path) -> u64 {
 #[test]
 fn what_is_not_needed_is_given_back_a_little_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = EmbeddedStore::open(folder.path()).unwrap();
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
     let full = fill_and_empty(&mut store, folder.path());
     assert!(full > 64 << 20, "{full}");
     let pages = |store: &EmbeddedStore| pragma(&store.connection, "page_count").unwrap();
@@ -106,7 +111,7 @@ fn what_is_not_needed_is_given_back_a_little_at_a_time() {
 #[test]
 fn what_is_written_ahead_is_cut_off_after_a_large_commit() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = EmbeddedStore::open(folder.path()).unwrap();
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
     let log = folder.path().join("lizmon.db-wal");
     let bytes = || std::fs::metadata(&log).unwrap().len();
     store.append(&vec![7; 32 << 20]).unwrap();
@@ -115,32 +120,13 @@ fn what_is_written_ahead_is_cut_off_after_a_large_commit() {
     assert!(bytes() <= LOG_BYTES_KEPT as u64, "{}", bytes());
 }
 
-#[test]
-fn a_database_that_could_not_shrink_is_made_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(FILE);
-    let old = Connection::open(&file).unwrap();
-    old.pragma_update(None, "journal_mode", "WAL").unwrap();
-    migrate(&mut Connection::open(&file).unwrap()).unwrap();
-    old.execute("INSERT INTO journal(groups) VALUES (x'00')", [])
-        .unwrap();
-    assert_eq!(pragma(&old, "auto_vacuum").unwrap(), 0);
-    drop(old);
-    let mut store = EmbeddedStore::open(folder.path()).unwrap();
-    assert_eq!(pragma(&store.connection, "auto_vacuum").unwrap(), 2);
-    let mut positions = Vec::new();
-    let each = &mut |position, _: &[u8]| positions.push(position);
-    store.read_after(0, each).unwrap();
-    assert_eq!(positions, [1]);
-}
-
 #[cfg(unix)]
 #[test]
 fn the_files_are_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("data");
-    let mut store = EmbeddedStore::open(&folder).unwrap();
+    let mut store = EmbeddedStore::open(&folder, NOW).unwrap();
     store.append(b"group").unwrap();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let entry = entry.unwrap();
@@ -156,3 +142,5 @@ fn the_files_are_the_owners_alone() {
         0o700
     );
 }
+
+mod damage;

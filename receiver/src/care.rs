@@ -1,0 +1,117 @@
+//! `liz-receiver check`, `backup` and `restore`: what a person does with a data folder.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use lizmon_receiver::store::embedded::care;
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Care {
+    /// Read all that is kept and say what is damaged; the receiver may be running
+    Check {
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Copy what is kept to a new folder; the receiver may be running
+    Backup {
+        /// The folder to make
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Put a backup in the place of what is kept, which is set aside; the receiver must not be running
+    Restore {
+        /// The folder that `backup` made
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// Which folder.
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    /// The receiver's folder
+    #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+}
+
+/// Does it, and says on stdout what was found or done.
+pub(crate) fn run(care: Care, now: u64) -> anyhow::Result<()> {
+    match care {
+        Care::Check { data } => check(&data.data, now),
+        Care::Backup { to, data } => {
+            let label = care::backup(&data.data, &to, now)?;
+            say(format_args!(
+                "{} hosts are in {}",
+                label.hosts,
+                to.display()
+            ))
+        }
+        Care::Restore { from, data } => restore(&from, &data.data, now),
+    }
+}
+
+fn check(folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
+    let found = care::check(folder, now)?;
+    let care::Found {
+        file,
+        hosts,
+        intervals,
+        groups,
+        damage,
+        known,
+        aside,
+    } = found;
+    let file = file.display();
+    say(format_args!(
+        "{file}: {hosts} hosts, {intervals} intervals, {groups} groups to be counted"
+    ))?;
+    for damage in &known {
+        let when = humantime::format_rfc3339_seconds(
+            std::time::UNIX_EPOCH + std::time::Duration::from_secs(damage.found_at),
+        );
+        say(format_args!("lost, found {when}: {damage}"))?;
+    }
+    for file in aside {
+        say(format_args!("set aside: {}", file.display()))?;
+    }
+    for damage in &damage {
+        say(format_args!("damaged: {damage}"))?;
+    }
+    match damage.len() {
+        0 => say(format_args!("whole")),
+        many => anyhow::bail!(
+            "{file} is damaged in {many} places: start the receiver again, which keeps all that can be read, or put a backup in its place with `liz-receiver restore`"
+        ),
+    }
+}
+
+fn restore(from: &std::path::Path, folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
+    let restored = care::restore(from, folder, now)?;
+    let made = restored.label.map(|label| {
+        let made_at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(label.made_at);
+        format!("as of {}", humantime::format_rfc3339_seconds(made_at))
+    });
+    let made = made.unwrap_or_else(|| "of an unknown time".to_owned());
+    say(format_args!(
+        "{} hosts are restored, {made}",
+        restored.hosts
+    ))?;
+    if let Some(aside) = restored.aside {
+        say(format_args!("what was there before is {}", aside.display()))?;
+    }
+    say(format_args!(
+        "what was acknowledged after that time is not in it: `lizctl audit HOST` shows those numbers as missing once their monitor has sent again"
+    ))
+}
+
+/// To stdout; whoever closed it does not want it.
+fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").context("stdout cannot be written to")
+}

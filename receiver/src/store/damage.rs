@@ -1,0 +1,109 @@
+//! What of a store could not be read any more, in words for people.
+
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How long it is told: as long as what is lost could have been asked for.
+pub const TOLD_SECS: u64 = 25 * 3_600;
+/// The last second that can be written as a date: the end of the year 9999.
+const DATED_SECS_MAX: u64 = 253_402_300_799;
+
+/// One thing that could not be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// When that was found: epoch seconds.
+    pub found_at: u64,
+    /// Whose it was, if that is known.
+    pub host: Option<String>,
+    /// Of which series, if it was one's.
+    pub label: Option<String>,
+    /// Of which time, if that is known: epoch seconds, start and end.
+    pub span: Option<(u64, u64)>,
+    /// What it was, and what that means.
+    pub what: String,
+}
+
+impl Damage {
+    /// Of the store as a whole.
+    pub fn of_store(found_at: u64, what: impl Into<String>) -> Self {
+        Self {
+            found_at,
+            host: None,
+            label: None,
+            span: None,
+            what: what.into(),
+        }
+    }
+
+    /// Of a host.
+    pub fn of_host(found_at: u64, host: &str, what: impl Into<String>) -> Self {
+        Self {
+            host: Some(host.to_owned()),
+            ..Self::of_store(found_at, what)
+        }
+    }
+
+    /// Whether it is still to be told.
+    pub fn is_told(&self, now: u64) -> bool {
+        now < self.found_at.saturating_add(TOLD_SECS)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            write!(f, "{host}")?;
+            if let Some(label) = &self.label {
+                write!(f, " {label}")?;
+            }
+            if let Some((start, end)) = self.span {
+                write!(f, " {} to {}", date(start), date(end))?;
+            }
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// A second as RFC 3339 writes it; a damaged number may be past all dates.
+fn date(secs: u64) -> String {
+    if secs > DATED_SECS_MAX {
+        return secs.to_string();
+    }
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(secs)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_told_in_words() {
+        let store = Damage::of_store(7, "the file was empty");
+        let host = Damage::of_host(7, "web1", "its name");
+        let interval = Damage {
+            label: Some("cpu".to_owned()),
+            span: Some((1_465_001_760, 1_465_001_820)),
+            ..Damage::of_host(7, "web1", "an interval is lost")
+        };
+        let impossible = Damage {
+            span: Some((0, u64::MAX)),
+            ..interval.clone()
+        };
+        for (damage, words) in [
+            (store, "the file was empty"),
+            (host, "web1: its name"),
+            (
+                interval,
+                "web1 cpu 2016-06-04T00:56:00Z to 2016-06-04T00:57:00Z: an interval is lost",
+            ),
+            (
+                impossible,
+                "web1 cpu 1970-01-01T00:00:00Z to 18446744073709551615: an interval is lost",
+            ),
+        ] {
+            assert_eq!(damage.to_string(), words);
+            assert!(damage.is_told(7) && !damage.is_told(7 + TOLD_SECS));
+        }
+    }
+}

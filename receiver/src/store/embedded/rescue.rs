@@ -1,0 +1,239 @@
+//! A database that is damaged: what can be read goes into a new one, the old one is set aside as it is.
+//!
+//! ```text
+//!  lizmon.db, -wal ──copy──> view ──read──> lizmon.db.new ──rename──> lizmon.db
+//!        └───────────────────────rename──────────────────────────────> lizmon.db.damaged-1
+//! ```
+//!
+//! The copy gets the head and the list of tables that every database of ours has: those are known.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::super::damage::Damage;
+use super::super::{Position, State, StoreError};
+use super::read::{self, Groups, How, Reading};
+use super::wal::{Frames, Log, PAGE_BYTES};
+use super::{connect, files, rows, schema};
+
+/// In the file's head: how it is written, how many pages it has, where the unused ones are and how many.
+const JOURNAL_MODE_AT: u64 = 18;
+const PAGES_AT: u64 = 28;
+const UNUSED_AT: u64 = 32;
+/// The copy that is read.
+const VIEW: &str = "lizmon.db.view";
+
+/// A store's contents, for a new database.
+pub(super) struct Contents<'a> {
+    pub(super) id: &'a str,
+    pub(super) state: &'a State,
+    pub(super) groups: &'a Groups,
+    /// The last position of the journal that was ever used.
+    pub(super) last: Position,
+    pub(super) damage: &'a [Damage],
+}
+
+/// Reads what can be read of the folder's database, makes a new one of it, and sets the old one aside. `fault` is what is
+/// wrong with it.
+pub(super) fn rescue(folder: &Path, fault: &str, now: u64) -> Result<(), StoreError> {
+    let file = files::database(folder);
+    tracing::error!(file = %file.display(), fault, "the database is damaged: what can be read of it is kept");
+    let (reading, groups) = read_all(folder, now)?;
+    let id = files::marked(folder).or(reading.id);
+    let id = id.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let mut damage = vec![summary(fault, &reading.damage, now)];
+    damage.extend(reading.damage);
+    tell(&damage);
+    damage.extend(reading.known);
+    let contents = Contents {
+        id: &id,
+        state: &reading.state,
+        groups: &groups,
+        last: reading.last,
+        damage: &damage,
+    };
+    let aside = replace(folder, &contents)?;
+    let hosts = reading.state.hosts.len();
+    tracing::warn!(hosts, aside = %aside.display(), "what could be read is in a new database, the damaged one is set aside");
+    Ok(())
+}
+
+/// What happened as a whole.
+pub(super) fn summary(fault: &str, lost: &[Damage], now: u64) -> Damage {
+    let lost = match lost.len() {
+        0 => "nothing that was kept is lost".to_owned(),
+        1 => "one thing is lost".to_owned(),
+        many => format!("{many} things are lost"),
+    };
+    let file = files::FILE;
+    Damage::of_store(
+        now,
+        format!("{file} was damaged and is set aside as {file}.damaged-1 ({fault}): {lost}"),
+    )
+}
+
+/// So many lines are enough to see what kind of damage it is; all of it is in the database.
+const LINES_MAX: usize = 100;
+
+fn tell(damage: &[Damage]) {
+    for lost in damage.iter().take(LINES_MAX) {
+        tracing::error!("{lost}");
+    }
+    if let Some(more) = damage.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
+        tracing::error!(more, "and more; `liz-receiver check` lists all of it");
+    }
+}
+
+/// Puts a new database with these contents in the place of the old one. Where that is set aside now.
+pub(super) fn replace(folder: &Path, contents: &Contents<'_>) -> Result<PathBuf, StoreError> {
+    let new = files::new_database(folder);
+    files::remove_all(&new);
+    fill(&new, contents)?;
+    let unsynced = files::failed(&new, "cannot be synced");
+    files::sync(&new).map_err(unsynced)?;
+    let aside = files::replace(folder)?;
+    files::mark(folder, contents.id)?;
+    Ok(aside)
+}
+
+fn fill(new: &Path, contents: &Contents<'_>) -> Result<(), StoreError> {
+    let mut database = connect(new)?;
+    schema::make(&mut database, contents.id)?;
+    let transaction = database.transaction()?;
+    for host in &contents.state.hosts {
+        rows::save_host(&transaction, host)?;
+    }
+    for (shard, cursor) in (0..).zip(&contents.state.cursors) {
+        rows::save_cursor(&transaction, shard, *cursor)?;
+    }
+    for (position, group) in contents.groups {
+        rows::save_group(&transaction, *position, group)?;
+    }
+    for damage in contents.damage {
+        rows::save_damage(&transaction, damage)?;
+    }
+    transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'journal'", [])?;
+    transaction.execute(
+        "INSERT INTO sqlite_sequence(name, seq) VALUES ('journal', ?1)",
+        params![contents.last as i64],
+    )?;
+    // What of the journal is missing up to here has been told.
+    transaction.execute(
+        "INSERT INTO meta VALUES ('told_through', ?1)",
+        params![contents.last as i64],
+    )?;
+    transaction.commit()?;
+    database
+        .close()
+        .map_err(|(_, error)| StoreError::Database(error))
+}
+
+/// What the damaged files still say. State and cursors come from whole transactions alone, for they belong together; of the journal
+/// every group counts that is whole by itself.
+fn read_all(folder: &Path, now: u64) -> Result<(Reading, Groups), StoreError> {
+    let file = files::database(folder);
+    let failed = files::failed(&file, "cannot be read");
+    let log = Log::open(&file).map_err(&failed)?;
+    let template = template(folder)?;
+    let mut groups = Groups::new();
+    let torn = log.as_ref().filter(|log| log.fault().is_some());
+    let mut last = 0;
+    if let Some(log) = torn {
+        let view = View::make(folder, Some(log), Frames::Whole, &template).map_err(&failed)?;
+        last = view.read(now, &mut groups).last;
+        last = last.max(groups.keys().last().copied().unwrap_or(0));
+    }
+    let view = View::make(folder, log.as_ref(), Frames::Read, &template).map_err(&failed)?;
+    let mut reading = view.read(now, &mut groups);
+    if torn.is_some() {
+        let missing = (reading.last + 1..=last).filter(|position| !groups.contains_key(position));
+        let what = format!(
+            "the end of what was written ahead could be read in part: {} groups of the journal are known to be lost, and the very last ones may be: what was acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
+            missing.count()
+        );
+        reading.damage.push(Damage::of_store(now, what));
+    }
+    reading.last = reading.last.max(last);
+    Ok((reading, groups))
+}
+
+/// The first page of a new database: its head and its list of tables.
+fn template(folder: &Path) -> Result<Vec<u8>, StoreError> {
+    let new = files::new_database(folder);
+    files::remove_all(&new);
+    let mut database = connect(&new)?;
+    schema::make(&mut database, "")?;
+    database
+        .close()
+        .map_err(|(_, error)| StoreError::Database(error))?;
+    let failed = files::failed(&new, "cannot be read");
+    let mut page = vec![0; PAGE_BYTES];
+    File::open(&new)
+        .and_then(|mut file| file.read_exact(&mut page))
+        .map_err(failed)?;
+    files::remove_all(&new);
+    Ok(page)
+}
+
+/// A copy of the database as it was at one moment, to be read and thrown away.
+struct View(PathBuf);
+
+impl View {
+    fn make(folder: &Path, log: Option<&Log>, frames: Frames, template: &[u8]) -> io::Result<Self> {
+        let view = Self(folder.join(VIEW));
+        files::remove_all(&view.0);
+        files::private(&view.0, OpenOptions::new().create(true).append(true))?;
+        match fs::copy(files::database(folder), &view.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        if let Some(log) = log {
+            log.apply(frames, &view.0)?;
+        }
+        let mut copy = OpenOptions::new().write(true).open(&view.0)?;
+        let pages = copy.metadata()?.len().div_ceil(PAGE_BYTES as u64).max(1);
+        copy.write_all(template)?;
+        let write = |copy: &mut File, at, bytes: &[u8]| {
+            copy.seek(SeekFrom::Start(at))?;
+            copy.write_all(bytes)
+        };
+        // Not written ahead: there is no log beside it. None of its pages are unused: which are is not needed to read.
+        write(&mut copy, JOURNAL_MODE_AT, &[1, 1])?;
+        write(&mut copy, PAGES_AT, &(pages as u32).to_be_bytes())?;
+        write(&mut copy, UNUSED_AT, &[0; 8])?;
+        copy.set_len(pages * PAGE_BYTES as u64)?;
+        Ok(view)
+    }
+
+    fn read(&self, now: u64, groups: &mut Groups) -> Reading {
+        let each = &mut |position, group: &[u8]| {
+            groups.entry(position).or_insert_with(|| group.to_vec());
+        };
+        match read::to_read(&self.0) {
+            Ok(database) => read::everything(&database, How::Thorough, now, each),
+            Err(_) => Reading::default(),
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        files::remove_all(&self.0);
+    }
+}
+
+/// Whether the file's head says that it is ours, though SQLite does not know it any more.
+pub(super) fn says_it_is_ours(file: &Path) -> bool {
+    let mut head = [0; 100];
+    let is_read = File::open(file).and_then(|mut file| file.read_exact(&mut head));
+    is_read.is_ok() && head[schema::APPLICATION_AT] == schema::APPLICATION.to_be_bytes()
+}
+
+/// A connection, for whoever has to be without the file for a moment.
+pub(super) fn nowhere() -> Result<Connection, StoreError> {
+    Ok(Connection::open_in_memory()?)
+}

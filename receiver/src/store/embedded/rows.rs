@@ -1,0 +1,436 @@
+//! How things stand in the tables, each with a checksum over itself and over whose it is: an identifier that points to
+//! another host or label is found as a changed number is.
+
+use lizmon_protocol::sample::ProducerId;
+use lizmon_summary::{Bucket, TIERS};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::super::damage::Damage;
+use super::super::{HostState, KeptBucket, KeptProducer, Position, StoreError};
+
+const STATS_BYTES: usize = 32;
+
+/// CRC-32 of the parts and of where each ends.
+fn checksum(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// Of a group of the journal at its place.
+pub(super) fn group_sum(position: Position, group: &[u8]) -> u32 {
+    checksum(&[b"group", &position.to_le_bytes(), group])
+}
+
+/// Of a shard's cursor.
+pub(super) fn cursor_sum(shard: u16, cursor: Position) -> u32 {
+    checksum(&[b"shard", &shard.to_le_bytes(), &cursor.to_le_bytes()])
+}
+
+/// Of a host's particulars.
+pub(super) fn host_sum(name: &str, last_epoch: u64, certificate_end: u64) -> u32 {
+    let (last_epoch, end) = (last_epoch.to_le_bytes(), certificate_end.to_le_bytes());
+    checksum(&[b"host", name.as_bytes(), &last_epoch, &end])
+}
+
+/// What a producer's row says, as it stands there.
+pub(super) struct ProducerRow<'a> {
+    pub(super) producer: [u8; 16],
+    pub(super) duplicate: u64,
+    pub(super) last_taken: u64,
+    pub(super) ranges: &'a [u8],
+    pub(super) dropped: &'a str,
+}
+
+impl ProducerRow<'_> {
+    fn sum(&self, host: &str) -> u32 {
+        checksum(&[
+            b"producer",
+            host.as_bytes(),
+            &self.producer,
+            &self.duplicate.to_le_bytes(),
+            &self.last_taken.to_le_bytes(),
+            self.ranges,
+            self.dropped.as_bytes(),
+        ])
+    }
+
+    /// What it says of this host; `None` if its checksum is another.
+    pub(super) fn read(&self, host: &str, sum: i64) -> Option<KeptProducer> {
+        if i64::from(self.sum(host)) != sum {
+            return None;
+        }
+        Some(KeptProducer {
+            producer: ProducerId::from_bytes(self.producer),
+            ranges: decode_ranges(self.ranges)?,
+            dropped: serde_json::from_str(self.dropped).ok()?,
+            duplicate: self.duplicate,
+            last_taken: self.last_taken,
+        })
+    }
+}
+
+/// Where an interval stands: of which series, in which tier, at which slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) host: &'a str,
+    pub(super) label: &'a str,
+    pub(super) tier: usize,
+    pub(super) slot: usize,
+}
+
+impl Place<'_> {
+    fn sum(&self, start: u64, stats: &[u8]) -> u32 {
+        checksum(&[
+            b"bucket",
+            self.host.as_bytes(),
+            self.label.as_bytes(),
+            &(self.tier as u64).to_le_bytes(),
+            &(self.slot as u64).to_le_bytes(),
+            &start.to_le_bytes(),
+            stats,
+        ])
+    }
+
+    /// Count, sum, min and max, little-endian, and the checksum. Not as SQLite's REAL: that keeps -0.0 as 0.
+    fn encode(&self, bucket: &Bucket) -> [u8; STATS_BYTES + 4] {
+        let mut stats = [0; STATS_BYTES + 4];
+        stats[..8].copy_from_slice(&bucket.count.to_le_bytes());
+        stats[8..16].copy_from_slice(&bucket.sum.to_le_bytes());
+        stats[16..24].copy_from_slice(&bucket.min.to_le_bytes());
+        stats[24..STATS_BYTES].copy_from_slice(&bucket.max.to_le_bytes());
+        let sum = self.sum(bucket.start, &stats[..STATS_BYTES]);
+        stats[STATS_BYTES..].copy_from_slice(&sum.to_le_bytes());
+        stats
+    }
+
+    /// The interval that stands there; `None` if it is not the one that was written, or one that no samples can have made.
+    pub(super) fn read(&self, start: u64, stats: &[u8]) -> Option<Bucket> {
+        let (stats, sum) = stats.split_at_checked(STATS_BYTES)?;
+        if *sum != self.sum(start, stats).to_le_bytes() {
+            return None;
+        }
+        let (words, _) = stats.as_chunks::<8>();
+        let [count, sum, min, max] = words.try_into().ok()?;
+        let bucket = Bucket {
+            start,
+            count: u64::from_le_bytes(count),
+            sum: f64::from_le_bytes(sum),
+            min: f64::from_le_bytes(min),
+            max: f64::from_le_bytes(max),
+        };
+        is_possible(self.tier, &bucket).then_some(bucket)
+    }
+}
+
+/// Whether samples can have made it. The mean of many may lie beside the extremes by what rounding adds up to.
+fn is_possible(tier: usize, bucket: &Bucket) -> bool {
+    let Bucket {
+        start,
+        count,
+        sum,
+        min,
+        max,
+    } = *bucket;
+    let in_step = TIERS
+        .get(tier)
+        .is_some_and(|tier| start.is_multiple_of(tier.width_secs));
+    let is_finite = sum.is_finite() && min.is_finite() && max.is_finite();
+    let avg = sum / count as f64;
+    let slack = min.abs().max(max.abs()) * f64::EPSILON * (count as f64 + 1.0);
+    in_step && count > 0 && is_finite && min <= max && min - slack <= avg && avg <= max + slack
+}
+
+fn encode_ranges(ranges: &[(u64, u64)]) -> Vec<u8> {
+    ranges
+        .iter()
+        .flat_map(|(from, to)| [from.to_le_bytes(), to.to_le_bytes()])
+        .flatten()
+        .collect()
+}
+
+fn decode_ranges(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (pairs, single) = words.as_chunks::<2>();
+    (rest.is_empty() && single.is_empty()).then(|| {
+        let word = |word: [u8; 8]| u64::from_le_bytes(word);
+        pairs
+            .iter()
+            .map(|[from, to]| (word(*from), word(*to)))
+            .collect()
+    })
+}
+
+/// Tables that hold the same twice: of the little that says what was counted, one damaged page must not take both.
+pub(super) const CURSORS: [&str; 2] = ["shard", "shard_again"];
+pub(super) const PRODUCERS: [&str; 2] = ["producer", "producer_again"];
+
+pub(super) fn save_cursor(
+    transaction: &Transaction<'_>,
+    shard: u16,
+    cursor: Position,
+) -> Result<(), StoreError> {
+    for table in CURSORS {
+        transaction
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO {table}(id, cursor, sum) VALUES (?1, ?2, ?3)"
+            ))?
+            .execute(params![shard, cursor as i64, cursor_sum(shard, cursor)])?;
+    }
+    Ok(())
+}
+
+/// Puts a group at its place.
+pub(super) fn save_group(
+    connection: &Connection,
+    position: Position,
+    group: &[u8],
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO journal(position, groups, sum) VALUES (?1, ?2, ?3)")?
+        .execute(params![position as i64, group, group_sum(position, group)])?;
+    Ok(())
+}
+
+pub(super) fn save_damage(
+    transaction: &Transaction<'_>,
+    damage: &Damage,
+) -> Result<(), StoreError> {
+    let span = damage.span.map(|(start, end)| (start as i64, end as i64));
+    transaction
+        .prepare_cached(
+            "INSERT INTO damage(found_at, host, label, start, stop, what) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            damage.found_at as i64,
+            damage.host,
+            damage.label,
+            span.map(|span| span.0),
+            span.map(|span| span.1),
+            damage.what,
+        ])?;
+    Ok(())
+}
+
+pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), StoreError> {
+    let id: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO host(name, last_epoch, certificate_end, sum) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT(name) DO UPDATE SET
+                 last_epoch = excluded.last_epoch, certificate_end = excluded.certificate_end, sum = excluded.sum
+             RETURNING id",
+        )?
+        .query_row(
+            params![
+                host.name,
+                host.last_epoch as i64,
+                host.certificate_end as i64,
+                host_sum(&host.name, host.last_epoch, host.certificate_end),
+            ],
+            |row| row.get(0),
+        )?;
+    let mut known: Option<(&str, i64)> = None;
+    for kept in &host.buckets {
+        // The intervals of one series stand together.
+        let series = match known {
+            Some((label, series)) if label == &*kept.label => series,
+            _ => series_id(transaction, id, &kept.label)?,
+        };
+        known = Some((&kept.label, series));
+        save_bucket(transaction, &host.name, series, kept)?;
+    }
+    for table in PRODUCERS {
+        transaction
+            .prepare_cached(&format!("DELETE FROM {table} WHERE host = ?1"))?
+            .execute([id])?;
+    }
+    for kept in &host.producers {
+        save_producer(transaction, &host.name, id, kept)?;
+    }
+    Ok(())
+}
+
+fn save_bucket(
+    transaction: &Transaction<'_>,
+    host: &str,
+    series: i64,
+    kept: &KeptBucket,
+) -> Result<(), StoreError> {
+    let place = Place {
+        host,
+        label: &kept.label,
+        tier: kept.tier,
+        slot: kept.slot,
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO bucket(series, tier, slot, start, stats) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT(series, tier, slot) DO UPDATE SET start = excluded.start, stats = excluded.stats",
+        )?
+        .execute(params![
+            series,
+            kept.tier as i64,
+            kept.slot as i64,
+            kept.bucket.start as i64,
+            place.encode(&kept.bucket),
+        ])?;
+    Ok(())
+}
+
+fn save_producer(
+    transaction: &Transaction<'_>,
+    host: &str,
+    id: i64,
+    kept: &KeptProducer,
+) -> Result<(), StoreError> {
+    let ranges = encode_ranges(&kept.ranges);
+    let dropped = serde_json::to_string(&kept.dropped).unwrap_or_else(|_| "[]".to_owned());
+    let row = ProducerRow {
+        producer: *kept.producer.as_bytes(),
+        duplicate: kept.duplicate,
+        last_taken: kept.last_taken,
+        ranges: &ranges,
+        dropped: &dropped,
+    };
+    for table in PRODUCERS {
+        transaction
+            .prepare_cached(&format!(
+                "INSERT INTO {table}(host, producer, duplicate, last_taken, ranges, dropped, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            ))?
+            .execute(params![
+                id,
+                row.producer,
+                row.duplicate as i64,
+                row.last_taken as i64,
+                row.ranges,
+                row.dropped,
+                row.sum(host),
+            ])?;
+    }
+    Ok(())
+}
+
+fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, StoreError> {
+    let found = transaction
+        .prepare_cached("SELECT id FROM series WHERE host = ?1 AND label = ?2")?
+        .query_row(params![host, label], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    transaction
+        .prepare_cached("INSERT INTO series(host, label) VALUES (?1, ?2)")?
+        .execute(params![host, label])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place<'_> = Place {
+        host: "web1",
+        label: "cpu",
+        tier: 0,
+        slot: 3,
+    };
+    const GOOD: Bucket = Bucket {
+        start: 1_465_001_760,
+        count: 5,
+        sum: 24.9,
+        min: 4.8,
+        max: 5.1,
+    };
+
+    #[test]
+    fn an_interval_is_read_where_it_was_written_and_nowhere_else() {
+        let stats = PLACE.encode(&GOOD);
+        assert_eq!(PLACE.read(GOOD.start, &stats), Some(GOOD));
+        for place in [
+            Place {
+                host: "web2",
+                ..PLACE
+            },
+            Place {
+                label: "cpv",
+                ..PLACE
+            },
+            Place {
+                host: "web1c",
+                label: "pu",
+                ..PLACE
+            },
+            Place { tier: 1, ..PLACE },
+            Place { slot: 4, ..PLACE },
+        ] {
+            assert_eq!(place.read(GOOD.start, &stats), None, "{place:?}");
+        }
+        assert_eq!(PLACE.read(GOOD.start + 60, &stats), None);
+        for at in 0..stats.len() {
+            assert_eq!(PLACE.read(GOOD.start, &stats[..at]), None, "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = stats;
+                flipped[at] ^= 1 << bit;
+                assert_eq!(PLACE.read(GOOD.start, &flipped), None, "bit {bit} of {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_samples_can_have_made_is_not_read() {
+        let check = |bucket: Bucket, is_read: bool| {
+            let read = PLACE.read(bucket.start, &PLACE.encode(&bucket));
+            assert_eq!(read.is_some(), is_read, "{bucket:?}");
+        };
+        check(GOOD, true);
+        check(
+            Bucket {
+                sum: -0.0,
+                min: -0.0,
+                max: 0.0,
+                ..GOOD
+            },
+            true,
+        );
+        // Three tenths, added up, are a little more than three times one tenth.
+        check(
+            Bucket {
+                count: 3,
+                sum: 0.1 + 0.1 + 0.1,
+                min: 0.1,
+                max: 0.1,
+                ..GOOD
+            },
+            true,
+        );
+        check(
+            Bucket {
+                start: GOOD.start + 1,
+                ..GOOD
+            },
+            false,
+        );
+        check(Bucket { count: 0, ..GOOD }, false);
+        check(
+            Bucket {
+                sum: f64::NAN,
+                ..GOOD
+            },
+            false,
+        );
+        check(
+            Bucket {
+                max: f64::INFINITY,
+                ..GOOD
+            },
+            false,
+        );
+        check(Bucket { min: 5.2, ..GOOD }, false);
+        check(Bucket { sum: 26.0, ..GOOD }, false);
+        check(Bucket { count: 6, ..GOOD }, false);
+    }
+}

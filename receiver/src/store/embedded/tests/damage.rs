@@ -1,0 +1,332 @@
+//! The disk flips bits, loses pages, cuts files off: the start goes on with all that can be read, says what is lost, and no number
+//! is ever another than it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::*;
+use crate::store::{HostState, KeptBucket, KeptProducer, SHARDS, shard_of};
+
+const HOSTS: usize = 12;
+const LABELS: [&str; 3] = ["cpu", "mem", "disk:/"];
+const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
+
+fn host(at: usize) -> HostState {
+    let start = NOW - NOW % 3_600;
+    let buckets = LABELS.into_iter().flat_map(|label| {
+        (0..24_u64).map(move |slot| {
+            let (tier, width) = if slot < 16 { (0, 60) } else { (1, 3_600) };
+            let value = at as f64 + slot as f64 / 7.0;
+            KeptBucket {
+                label: label.into(),
+                tier,
+                slot: slot as usize,
+                bucket: lizmon_summary::Bucket {
+                    start: start - slot * width,
+                    count: 2,
+                    sum: 2.0 * value,
+                    min: value - 1.0,
+                    max: value + 1.0,
+                },
+            }
+        })
+    });
+    HostState {
+        name: format!("web{at}"),
+        last_epoch: NOW - at as u64,
+        certificate_end: NOW + 1_000,
+        buckets: buckets.collect(),
+        producers: vec![KeptProducer {
+            producer: lizmon_protocol::sample::ProducerId::from_bytes([at as u8 + 1; 16]),
+            ranges: vec![(1, 500), (502, 900 + at as u64)],
+            dropped: vec![(501, 501, "too old".into())],
+            duplicate: at as u64,
+            last_taken: NOW,
+        }],
+    }
+}
+
+/// A store of some forty pages, half of them in what is written ahead; its files as a crash leaves them.
+struct Original {
+    files: Vec<(&'static str, Vec<u8>)>,
+    state: State,
+    groups: Groups,
+}
+
+fn original() -> Original {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let mut groups = Groups::new();
+    for at in 0..HOSTS {
+        let changes = ShardChanges {
+            shard: shard_of(&format!("web{at}")),
+            cursor: 0,
+            drop_through: 0,
+            hosts: vec![host(at)],
+            ..ShardChanges::default()
+        };
+        store.commit(&changes).unwrap();
+        if at == HOSTS / 2 {
+            store
+                .connection
+                .pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
+                .unwrap();
+        }
+        let group = vec![at as u8; 200 * at];
+        groups.insert(store.append(&group).unwrap(), group);
+    }
+    let state = store.load(NOW).unwrap();
+    assert_eq!(store.damage(), []);
+    let files = FILES.map(|name| (name, fs::read(folder.path().join(name)).unwrap()));
+    let marker = (
+        files::MARKER,
+        fs::read(folder.path().join(files::MARKER)).unwrap(),
+    );
+    Original {
+        files: files.into_iter().chain([marker]).collect(),
+        state,
+        groups,
+    }
+}
+
+type Places = BTreeMap<(Box<str>, usize, usize), KeptBucket>;
+
+fn places(host: &HostState) -> Places {
+    let key = |kept: &KeptBucket| (kept.label.clone(), kept.tier, kept.slot);
+    host.buckets
+        .iter()
+        .map(|kept| (key(kept), kept.clone()))
+        .collect()
+}
+
+impl Original {
+    fn write(&self, folder: &Path) {
+        for (name, bytes) in &self.files {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+
+    /// Opens what `damage` has left of the files, and compares.
+    fn check(&self, story: &str, damage: impl FnOnce(&Path)) -> Vec<Damage> {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        damage(folder.path());
+        let mut store = EmbeddedStore::open(folder.path(), NOW)
+            .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
+        let state = store
+            .load(NOW)
+            .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
+        let told = store.damage().to_vec();
+        self.compare(story, &state, &told);
+        let mut groups = Groups::new();
+        store
+            .read_after(0, &mut |position, group| {
+                groups.insert(position, group.to_vec());
+            })
+            .unwrap();
+        for (position, group) in &self.groups {
+            match groups.get(position) {
+                Some(found) => assert_eq!(found, group, "{story}: group {position}"),
+                None => assert!(
+                    told.iter().any(|told| told.what.contains("journal")),
+                    "{story}: group {position}: {told:?}"
+                ),
+            }
+        }
+        assert!(
+            groups
+                .keys()
+                .all(|position| self.groups.contains_key(position)),
+            "{story}"
+        );
+        // It works, and the next start finds nothing new.
+        store.look().unwrap();
+        let next = store.append(b"next").unwrap();
+        assert!(next > groups.keys().last().copied().unwrap_or(0), "{story}");
+        drop(store);
+        let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+        assert_eq!(store.load(NOW).unwrap(), state, "{story}");
+        assert_eq!(store.damage(), told, "{story}");
+        told
+    }
+
+    fn compare(&self, story: &str, state: &State, told: &[Damage]) {
+        let of_store = told
+            .iter()
+            .any(|told| told.host.is_none() && told.what.contains("lost"));
+        let tells =
+            |host: &str| of_store || told.iter().any(|told| told.host.as_deref() == Some(host));
+        for original in &self.state.hosts {
+            let name = original.name.as_str();
+            let Some(host) = state.hosts.iter().find(|host| host.name == name) else {
+                assert!(tells(name), "{story}: {name} is gone: {told:?}");
+                continue;
+            };
+            let (before, after) = (places(original), places(host));
+            for (place, kept) in &after {
+                assert_eq!(before.get(place), Some(kept), "{story}: {name}");
+            }
+            let is_whole = before.len() == after.len()
+                && host.producers == original.producers
+                && host.last_epoch == original.last_epoch
+                && host.certificate_end == original.certificate_end;
+            assert!(is_whole || tells(name), "{story}: {name}: {told:?}");
+            assert!(
+                host.producers.is_empty() || host.producers == original.producers,
+                "{story}: {name}"
+            );
+        }
+        assert!(state.hosts.len() <= self.state.hosts.len(), "{story}");
+        assert_eq!(state.cursors.len(), usize::from(SHARDS), "{story}");
+    }
+}
+
+/// How many hosts something of which is told to be lost.
+fn hosts_named(told: &[Damage]) -> usize {
+    let names: std::collections::BTreeSet<_> =
+        told.iter().filter_map(|told| told.host.as_ref()).collect();
+    names.len()
+}
+
+#[test]
+fn every_page_in_turn() {
+    let original = original();
+    for (name, bytes) in &original.files[..2] {
+        for at in (0..bytes.len()).step_by(4096) {
+            let filled = if at % 8192 == 0 { 0_u8 } else { 0xa5 };
+            let story = format!("{name} from {at} filled with {filled}");
+            let told = original.check(&story, |folder| {
+                let mut bytes = bytes.clone();
+                let end = bytes.len().min(at + 4096);
+                bytes[at..end].fill(filled);
+                fs::write(folder.join(name), bytes).unwrap();
+            });
+            // A page holds the intervals of a few hosts.
+            assert!(hosts_named(&told) <= 4, "{story}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn flipped_bits() {
+    let original = original();
+    let mut random = fastrand::Rng::with_seed(8);
+    for (name, bytes) in &original.files[..2] {
+        for _ in 0..80 {
+            let (at, bit) = (random.usize(..bytes.len()), random.u8(..8));
+            let story = format!("bit {bit} of byte {at} of {name}");
+            original.check(&story, |folder| {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                fs::write(folder.join(name), bytes).unwrap();
+            });
+        }
+    }
+    // The head, where each byte means something.
+    for at in (0..100).step_by(3) {
+        original.check(&format!("byte {at} of the head"), |folder| {
+            let mut bytes = original.files[0].1.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(folder.join(FILE), bytes).unwrap();
+        });
+    }
+}
+
+#[test]
+fn files_that_are_cut_off_emptied_or_gone() {
+    let original = original();
+    let db = &original.files[0].1;
+    for left in [
+        0,
+        1,
+        99,
+        100,
+        4095,
+        4096,
+        5000,
+        8192,
+        40_000,
+        db.len() - 1,
+        db.len() / 2,
+    ] {
+        let told = original.check(&format!("{left} bytes left"), |folder| {
+            fs::write(folder.join(FILE), &db[..left.min(db.len())]).unwrap();
+        });
+        assert!(
+            left > 0 || told[0].what.contains("is empty, and was not before"),
+            "{told:?}"
+        );
+    }
+    let told = original.check("gone", |folder| fs::remove_file(folder.join(FILE)).unwrap());
+    assert!(
+        told[0].what.contains("is missing, and was here before"),
+        "{told:?}"
+    );
+    let told = original.check("all gone", |folder| {
+        fs::remove_file(folder.join(FILE)).unwrap();
+        fs::remove_file(folder.join("lizmon.db-wal")).unwrap();
+    });
+    assert!(
+        told[0].what.contains("is missing, and was here before"),
+        "{told:?}"
+    );
+    let told = original.check("something else", |folder| {
+        fs::write(folder.join(FILE), "my shopping list ".repeat(1000)).unwrap();
+    });
+    assert!(!told.is_empty());
+}
+
+/// Nothing that is damaged is thrown away.
+#[test]
+fn what_is_damaged_is_set_aside_as_it_is() {
+    let original = original();
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=4_usize {
+        for name in FILES {
+            let _gone = fs::remove_file(folder.path().join(name));
+        }
+        original.write(folder.path());
+        let damaged = vec![round as u8; 9_000];
+        fs::write(folder.path().join(FILE), &damaged).unwrap();
+        let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+        store.load(NOW).unwrap();
+        drop(store);
+        for number in 1..=3_usize {
+            let aside = fs::read(folder.path().join(format!("{FILE}.damaged-{number}")));
+            let expected = (round + 1).checked_sub(number).filter(|round| *round > 0);
+            assert_eq!(
+                aside.ok().map(|bytes| bytes[0]),
+                expected.map(|round| round as u8),
+                "{round}"
+            );
+        }
+    }
+}
+
+/// What the new store cannot do without: all tables are on the first page, where rescue.rs finds them.
+#[test]
+fn the_list_of_tables_fits_on_the_first_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let roots = |connection: &Connection| -> Vec<(String, i64)> {
+        let mut statement = connection
+            .prepare("SELECT name, rootpage FROM sqlite_schema ORDER BY rowid")
+            .unwrap();
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let before = roots(&store.connection);
+    let bytes: i64 = store.connection.query_row(
+        "SELECT sum(length(name) + length(tbl_name) + coalesce(length(sql), 0) + 30) FROM sqlite_schema", [], |row| row.get(0),
+    ).unwrap();
+    assert!(bytes < 3_900, "{bytes}");
+    // A copy that SQLite makes has them at the same places.
+    let copy = folder.path().join("copy.db");
+    store
+        .connection
+        .execute("VACUUM INTO ?1", [copy.to_string_lossy()])
+        .unwrap();
+    assert_eq!(roots(&Connection::open(&copy).unwrap()), before);
+}

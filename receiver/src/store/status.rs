@@ -1,0 +1,259 @@
+//! How the store is: written by the journal's thread, read by whoever asks for health and metrics. To ask costs no disk.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use super::damage::Damage;
+use super::{Room, StoreError};
+
+/// Bounds of the histogram of syncs: seconds.
+const SYNC_SECONDS: [f64; 8] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+/// So many damaged things are named in an answer.
+const WARNINGS_MAX: usize = 20;
+
+/// What can be wrong at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Making what was sent durable.
+    Journal,
+    /// Committing what was counted.
+    Commit,
+    /// The database is no longer in its place.
+    File,
+}
+
+const TASKS: usize = 3;
+
+/// How the store is.
+#[derive(Debug)]
+pub struct StoreStatus {
+    trouble: Mutex<[Option<String>; TASKS]>,
+    damage: Mutex<Vec<Damage>>,
+    syncs: Counter,
+    sync_failures: Counter,
+    sync_seconds: Histogram,
+    commits: Counter,
+    commit_failures: Counter,
+    replaced: Counter,
+    uncommitted_groups: Gauge,
+    uncommitted_secs: Gauge,
+    bytes: Gauge,
+    free_bytes: Gauge,
+    ready: Gauge,
+    damaged: Gauge,
+}
+
+impl Default for StoreStatus {
+    fn default() -> Self {
+        let status = Self {
+            trouble: Mutex::default(),
+            damage: Mutex::default(),
+            syncs: Counter::default(),
+            sync_failures: Counter::default(),
+            sync_seconds: Histogram::new(SYNC_SECONDS),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+            replaced: Counter::default(),
+            uncommitted_groups: Gauge::default(),
+            uncommitted_secs: Gauge::default(),
+            bytes: Gauge::default(),
+            free_bytes: Gauge::default(),
+            ready: Gauge::default(),
+            damaged: Gauge::default(),
+        };
+        status.ready.set(1);
+        status
+    }
+}
+
+impl StoreStatus {
+    /// Why nothing should be sent here now; `None` if the store works.
+    pub fn refusal(&self) -> Option<String> {
+        let trouble = locked(&self.trouble);
+        let words: Vec<_> = trouble.iter().flatten().cloned().collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// What somebody should know of.
+    pub fn warnings(&self, now: u64) -> Vec<String> {
+        let damage = locked(&self.damage);
+        let told = damage.iter().filter(|damage| damage.is_told(now));
+        let more = told.clone().count().saturating_sub(WARNINGS_MAX);
+        let words = told.take(WARNINGS_MAX).map(ToString::to_string);
+        let rest = (more > 0).then(|| format!("and {more} more; `liz-receiver check` lists them"));
+        self.refusal()
+            .into_iter()
+            .chain(words)
+            .chain(rest)
+            .collect()
+    }
+
+    /// Has these shown among a program's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        counter(
+            "journal_syncs",
+            "Groups of requests that were made durable",
+            &self.syncs,
+        );
+        counter(
+            "journal_sync_failures",
+            "Groups of requests that could not be made durable",
+            &self.sync_failures,
+        );
+        counter("store_commits", "Commits of summaries", &self.commits);
+        counter(
+            "store_commit_failures",
+            "Commits of summaries that failed",
+            &self.commit_failures,
+        );
+        counter(
+            "store_replacements",
+            "Damaged databases that were replaced while the receiver ran",
+            &self.replaced,
+        );
+        let help = "How long it takes to make a group durable";
+        registry.register_with_unit(
+            "journal_sync_duration",
+            help,
+            Unit::Seconds,
+            self.sync_seconds.clone(),
+        );
+        let mut gauge = |name: &str, help: &str, unit: Option<Unit>, gauge: &Gauge| match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, gauge.clone()),
+            None => registry.register(name, help, gauge.clone()),
+        };
+        gauge(
+            "store_uncommitted_groups",
+            "Groups of the journal that are not in the committed summaries",
+            None,
+            &self.uncommitted_groups,
+        );
+        gauge(
+            "store_uncommitted_age",
+            "How long ago everything was committed",
+            Some(Unit::Seconds),
+            &self.uncommitted_secs,
+        );
+        gauge(
+            "store_size",
+            "What the store takes up",
+            Some(Unit::Bytes),
+            &self.bytes,
+        );
+        gauge(
+            "store_free",
+            "What is left for it on its disk",
+            Some(Unit::Bytes),
+            &self.free_bytes,
+        );
+        gauge(
+            "store_ready",
+            "1 while the store works, 0 while writes fail",
+            None,
+            &self.ready,
+        );
+        gauge(
+            "store_damaged",
+            "Things in the store that were found damaged in the last day",
+            None,
+            &self.damaged,
+        );
+    }
+
+    /// Times a sync, and notes what became of it.
+    pub(crate) fn sync<T>(
+        &self,
+        sync: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let begun = Instant::now();
+        let result = sync();
+        match &result {
+            Ok(_) => {
+                self.syncs.inc();
+                self.sync_seconds.observe(begun.elapsed().as_secs_f64());
+                self.works(Task::Journal);
+            }
+            Err(error) => {
+                self.sync_failures.inc();
+                self.fails(Task::Journal, error);
+            }
+        }
+        result
+    }
+
+    pub(crate) fn committed(&self) {
+        self.commits.inc();
+        self.works(Task::Commit);
+    }
+
+    pub(crate) fn commit_failed(&self, error: &StoreError) {
+        self.commit_failures.inc();
+        self.fails(Task::Commit, error);
+    }
+
+    pub(crate) fn works(&self, task: Task) {
+        let mut trouble = locked(&self.trouble);
+        if trouble[task as usize].take().is_some() {
+            tracing::info!(?task, "the store works again");
+        }
+        self.ready
+            .set(i64::from(trouble.iter().all(Option::is_none)));
+    }
+
+    pub(crate) fn fails(&self, task: Task, error: &StoreError) {
+        let what = match task {
+            Task::Journal => "nothing can be stored",
+            Task::Commit => "what was counted cannot be committed",
+            Task::File => "the database is not in its place",
+        };
+        locked(&self.trouble)[task as usize] = Some(format!("{what}: {}", error.in_full()));
+        self.ready.set(0);
+    }
+
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        locked(&self.trouble).iter().any(Option::is_some)
+    }
+
+    pub(crate) fn replaced(&self) {
+        self.replaced.inc();
+    }
+
+    pub(crate) fn set_damage(&self, damage: &[Damage], now: u64) {
+        damage.clone_into(&mut locked(&self.damage));
+        self.set_now(now);
+    }
+
+    /// What is damaged is told for a while.
+    pub(crate) fn set_now(&self, now: u64) {
+        let told = locked(&self.damage)
+            .iter()
+            .filter(|damage| damage.is_told(now))
+            .count();
+        self.damaged.set(told as i64);
+    }
+
+    pub(crate) fn set_lag(&self, groups: u64, secs: u64) {
+        self.uncommitted_groups
+            .set(groups.min(i64::MAX as u64) as i64);
+        self.uncommitted_secs.set(secs.min(i64::MAX as u64) as i64);
+    }
+
+    pub(crate) fn set_room(&self, room: Room) {
+        self.bytes.set(room.bytes.min(i64::MAX as u64) as i64);
+        self.free_bytes
+            .set(room.free_bytes.min(i64::MAX as u64) as i64);
+    }
+}
+
+/// What a thread that panicked left are words and numbers, each whole in itself.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
