@@ -14,9 +14,7 @@ mod commit;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,6 +42,8 @@ const GROUP_REQUESTS_MAX: usize = 4_096;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// How many requests a group must have had for the next one to wait for company.
 const COMPANY: usize = 3;
+/// In how many steps the gather window is waited for: after each it is seen who has come.
+const GATHER_STEPS: u32 = 8;
 /// How often the thread looks whether something is due.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -153,6 +153,24 @@ impl JournalThread {
     }
 }
 
+/// A group on its way to the journal.
+#[derive(Debug, Clone, Copy)]
+struct Gathered {
+    requests: usize,
+    /// How many of them came in the last step.
+    came: usize,
+    /// How many steps of the gather window have passed.
+    steps: u32,
+}
+
+impl Gathered {
+    /// Whether it pays to wait for another step, when the last group had `company` requests: whoever was answered with that one
+    /// may come again now. Not once as many are here, nor when they have stopped coming.
+    fn waits_for_more(self, company: usize) -> bool {
+        company >= COMPANY && self.requests < company && self.came > 0 && self.steps < GATHER_STEPS
+    }
+}
+
 struct Writer {
     committer: Committer,
     waiting: Receiver<Waiting>,
@@ -196,21 +214,32 @@ impl Writer {
     fn gather(&self, first: Waiting) -> Vec<Waiting> {
         let mut bytes = first.submission.as_bytes().len();
         let mut group = vec![first];
-        let mut may_wait = self.company >= COMPANY && !self.gather_window.is_zero();
-        while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
-            match self.waiting.try_recv() {
-                Ok(next) => {
-                    bytes += next.submission.as_bytes().len();
-                    group.push(next);
-                }
-                Err(TryRecvError::Empty) if may_wait => {
-                    std::thread::sleep(self.gather_window);
-                    may_wait = false;
-                }
-                Err(_) => break,
+        let mut steps = 0;
+        loop {
+            let before = group.len();
+            while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
+                let Ok(next) = self.waiting.try_recv() else {
+                    break;
+                };
+                bytes += next.submission.as_bytes().len();
+                group.push(next);
             }
+            let is_full = group.len() >= GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
+            let gathered = Gathered {
+                requests: group.len(),
+                came: if steps == 0 {
+                    group.len()
+                } else {
+                    group.len() - before
+                },
+                steps,
+            };
+            if is_full || self.gather_window.is_zero() || !gathered.waits_for_more(self.company) {
+                return group;
+            }
+            std::thread::sleep(self.gather_window / GATHER_STEPS);
+            steps += 1;
         }
-        group
     }
 
     fn process(&mut self, group: Vec<Waiting>) {
