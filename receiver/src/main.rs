@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
 use lizmon_receiver::config::Flags;
@@ -21,30 +21,31 @@ use lizmon_receiver::{Clock, Config, Receiver};
 ///   lizctl issue-receiver rx1 --san receiver.example --san 192.0.2.7
 ///   liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem
 #[derive(Debug, Parser)]
-#[command(
-    name = "liz-receiver",
-    version,
-    verbatim_doc_comment,
-    subcommand_negates_reqs = true,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "liz-receiver", version, verbatim_doc_comment)]
 struct Cli {
-    #[command(subcommand)]
-    care: Option<care::Care>,
     #[command(flatten)]
-    flags: Option<Flags>,
+    flags: Flags,
     #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    cli.log.start();
-    let result = match (cli.care, cli.flags) {
-        (Some(care), _) => care::run(care, lizmon_daemon::epoch_secs()),
-        (None, Some(flags)) => run(flags),
-        // Its required flags are asked for by clap.
-        (None, None) => Err(anyhow::anyhow!("nothing to do: see liz-receiver --help")),
+    // A command needs none of the flags that a receiver needs, whichever of them the environment has.
+    let command = care::Care::augment_subcommands(Cli::command())
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true);
+    let matches = command.get_matches();
+    let result = match matches.subcommand_name() {
+        Some(_) => care::Care::from_arg_matches(&matches)
+            .map_err(anyhow::Error::from)
+            .and_then(|care| care::run(care, lizmon_daemon::epoch_secs())),
+        None => match Cli::from_arg_matches(&matches) {
+            Ok(cli) => {
+                cli.log.start();
+                run(cli.flags)
+            }
+            Err(error) => error.exit(),
+        },
     };
     lizmon_daemon::exit_code("liz-receiver", result)
 }

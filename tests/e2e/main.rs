@@ -32,6 +32,7 @@ mod oauth_clients;
 mod pipeline;
 mod programs;
 mod revocation_lists;
+mod store_damage;
 mod strangers;
 mod token_keys;
 mod trust;
