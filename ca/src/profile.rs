@@ -325,14 +325,7 @@ pub(crate) fn date(epoch: u64) -> Result<OffsetDateTime, Error> {
         .ok_or(Error::Clock(epoch))
 }
 
-/// Epoch seconds as RFC 3339, for messages.
-pub(crate) fn rfc3339(epoch: u64) -> String {
-    use time::format_description::well_known::Rfc3339;
-    date(epoch)
-        .ok()
-        .and_then(|date| date.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{epoch} s since 1970"))
-}
+pub(crate) use lizmon_identity::rfc3339;
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,6 @@ use std::io::{ErrorKind, Write, stdout};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// stdout that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +14,7 @@ struct StdoutError(#[from] std::io::Error);
 
 /// `lizctl: what failed: because of what`, on one line whatever the causes say.
 pub(crate) fn complain(error: &anyhow::Error) {
-    let text = format!("{error:#}");
+    let text = lizmon_client::error::in_one_line(error.as_ref());
     let line: Vec<&str> = text.lines().map(str::trim).collect();
     eprintln!("lizctl: {}", line.join(" "));
 }
@@ -56,10 +54,4 @@ pub(crate) fn note(text: impl std::fmt::Display) {
 }
 
 /// Epoch seconds as RFC 3339 UTC.
-pub(crate) fn date(epoch: u64) -> String {
-    i64::try_from(epoch)
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|date| date.format(&Rfc3339).ok())
-        .unwrap_or_else(|| epoch.to_string())
-}
+pub(crate) use lizmon_identity::rfc3339 as date;

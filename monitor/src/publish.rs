@@ -125,7 +125,7 @@ impl Pace {
                 retry_after,
                 ..
             } => when_told(retry_after),
-            Error::NoToken { .. } => slowly,
+            Error::NoToken { .. } | Error::IsCa { .. } => slowly,
             Error::CertificateRefused { .. }
             | Error::ServerNotTrusted { .. }
             | Error::Unreachable { .. }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum_server::Handle;
+use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::trust::{Trust, TrustError, TrustReader, TrustWriter};
@@ -267,7 +268,7 @@ fn warn_of_crls(trust: &TrustReader, now: u64) {
     {
         tracing::warn!(
             issuer = crl.issuer,
-            next_update = crl.next_update,
+            next_update = rfc3339(crl.next_update),
             "the revocation list is past half its life: any lizctl command on the CA's folder, with the issuer's key there, signs a new one"
         );
     }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use lizmon_mtls::trust::Refusal as CertificateRefusal;
+use lizmon_protocol::enrol::NOT_FOUND;
 
 use crate::enrol::{EnrolError, RenewalFlaw};
 use crate::error::Error;
@@ -107,7 +108,9 @@ impl Refusal {
                 "nothing can be issued at present: try again, and see liz-ca's log if it lasts"
                     .to_owned()
             }
-            Self::NotFound => "there is nothing here: liz-ca has /.well-known/est/cacerts, simpleenroll and simplereenroll beside it, and /crl".to_owned(),
+            Self::NotFound => format!(
+                "{NOT_FOUND}: it has /.well-known/est/cacerts, simpleenroll and simplereenroll beside it, and /crl; receivers listen elsewhere"
+            ),
             Self::Method(allow) => format!("this route takes {allow}"),
         }
     }

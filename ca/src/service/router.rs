@@ -37,6 +37,7 @@ use crate::disk;
 use crate::enrol::{EnrolError, Enrolled};
 use crate::error::Error;
 use crate::est;
+use crate::profile::rfc3339;
 
 /// Largest body: four times the request with the largest key that is taken.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -230,7 +231,7 @@ fn answer(
         });
         Refusal::of(&error)
     })?;
-    tracing::info!(%address, holder = %enrolled.spiffe_id, serial = enrolled.serial, not_after = enrolled.not_after,
+    tracing::info!(%address, holder = %enrolled.spiffe_id, serial = enrolled.serial, not_after = rfc3339(enrolled.not_after),
                    again = enrolled.again, "issued");
     // RFC 7030 section 4.2.3: only the certificate that was issued. What is above it is at cacerts.
     in_pkcs7(app, &[enrolled.der])

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::enrol;
 use lizmon_protocol::name::{NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::route;
@@ -364,6 +365,11 @@ impl Client {
     }
 
     fn refused(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
+        if body.starts_with(enrol::NOT_FOUND.as_bytes()) {
+            return Error::IsCa {
+                url: self.url.clone(),
+            };
+        }
         Error::Refused {
             url: self.url.clone(),
             status,

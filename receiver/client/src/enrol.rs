@@ -28,12 +28,14 @@ pub mod schedule;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lizmon_protocol::enrol::{
     CACERTS, JoinToken, MEDIA_TYPE_REQUEST, SIMPLE_ENROLL, SIMPLE_REENROLL,
 };
 use lizmon_protocol::name::SpiffeId;
+use lizmon_protocol::problem;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use reqwest::RequestBuilder;
 use reqwest::header::CONTENT_TYPE;
@@ -41,11 +43,11 @@ use rustls::pki_types::CertificateDer;
 
 use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
-use self::pair::{FileError, Pair};
+use self::pair::{Access, FileError, Pair};
 use crate::base_url::BaseUrl;
 use crate::client::{http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
-use crate::error::Error;
+use crate::error::{Error, word_for};
 
 /// No answer with certificates is greater: a hundred of them.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -59,7 +61,7 @@ pub enum EnrolError {
     #[error(transparent)]
     Exchange(#[from] Error),
     /// The CA will not.
-    #[error("{url} refused: {text} (HTTP {status})")]
+    #[error("{url} {}: {text} (HTTP {status})", word_for(*status))]
     Refused {
         /// Which CA.
         url: BaseUrl,
@@ -69,6 +71,14 @@ pub enum EnrolError {
         text: String,
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
+    },
+    /// It is the other server of ours.
+    #[error(
+        "{url} is a receiver, not liz-ca: liz-ca listens on a port of its own, 8444 unless told otherwise"
+    )]
+    IsReceiver {
+        /// Which server.
+        url: BaseUrl,
     },
     /// The root that was asked for is not the one of this CA.
     #[error(
@@ -175,9 +185,14 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
         key: join.folder.join(format!("{name}.key")),
     };
     pair.settle()?;
+    let joined = Joined::new(join);
     let (key, is_new) = match pair.waiting_key()?.map(|pem| NewKey::from_pem(&pem)) {
         Some(Ok(key)) => (key, false),
-        Some(Err(_)) | None => (NewKey::generate()?, true),
+        // To the CA another key with a token that was used looks like a thief's.
+        Some(Err(_)) | None => match installed_key(&pair).filter(|_| joined.is_told()) {
+            Some(key) => (key, false),
+            None => (NewKey::generate()?, true),
+        },
     };
     if is_new {
         pair.stage_key(&key.pem)?;
@@ -204,7 +219,37 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
     let roots_changed = roots::write(&root_file, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
+    joined.tell(&pair)?;
     Ok(obtained(chain, pair, root_file, roots_changed))
+}
+
+/// Which token the pair in a folder was got by, as its SHA-256: who types the same command again means the same key.
+struct Joined {
+    file: PathBuf,
+    token_sha256: String,
+}
+
+impl Joined {
+    fn new(join: &Join) -> Self {
+        let token = digest(&SHA256, join.token.as_str().as_bytes());
+        let hex = token.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        Self {
+            file: join.folder.join(format!(".{}.joined", join.token.name())),
+            token_sha256: hex.collect(),
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        std::fs::read_to_string(&self.file).is_ok_and(|told| told == self.token_sha256)
+    }
+
+    fn tell(&self, pair: &Pair) -> Result<(), FileError> {
+        pair::write_for(
+            &self.file,
+            &pair.cert,
+            (self.token_sha256.as_bytes(), Access::Secret),
+        )
+    }
 }
 
 /// Renews: asks as who we are for the next certificate with a new key, and replaces the pair. Roots that the CA has come to
@@ -367,6 +412,11 @@ impl Ca {
         let broken = |error| Error::from_transport(&self.url, error);
         let mut response = request.send().await.map_err(broken)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
+        // Of the two only a receiver speaks RFC 9457.
+        if is_problem(&response) {
+            let url = self.url.clone();
+            return Err(EnrolError::IsReceiver { url });
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > bytes_max {
@@ -395,6 +445,11 @@ impl Ca {
             flaw,
         }
     }
+}
+
+fn is_problem(response: &reqwest::Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(problem::MEDIA_TYPE.as_bytes()))
 }
 
 /// A stranger's words, safe to print on a terminal.

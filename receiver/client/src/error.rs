@@ -16,7 +16,7 @@ use crate::credentials::CredentialsError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server understood, and will not.
-    #[error("{url} refused: {}", Refusal(*status, problem.as_deref()))]
+    #[error("{url} {}: {}", word_for(*status), Refusal(*status, problem.as_deref()))]
     Refused {
         /// Which server.
         url: BaseUrl,
@@ -64,6 +64,14 @@ pub enum Error {
         obstacle: Obstacle,
         /// The same in the words of the layers below: for a log at debug level, it tells a user nothing more.
         cause: Box<dyn StdError + Send + Sync>,
+    },
+    /// It is the other server of ours.
+    #[error(
+        "{url} is liz-ca, not a receiver: ask a receiver, which listens on a port of its own, 8443 unless told otherwise"
+    )]
+    IsCa {
+        /// Which server.
+        url: BaseUrl,
     },
     /// The answer is not what this route answers.
     #[error("{url} answered what no receiver answers: is it one, and is its version right?")]
@@ -164,6 +172,14 @@ impl Error {
     }
 }
 
+/// Refused is who we are; anything else that a server does not do it only answers.
+pub(crate) fn word_for(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "refused",
+        _ => "answered",
+    }
+}
+
 /// The alerts by which a server refuses a client's certificate: RFC 8446 section 6.2.
 fn is_about_our_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as A;
@@ -183,12 +199,17 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
 }
 
 /// An error and what it came from, on one line.
+///
+/// Some errors say what their source says as well: it is told once.
 pub fn in_one_line(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
+        let below = source.to_string();
+        if !text.ends_with(&below) {
+            text.push_str(": ");
+            text.push_str(&below);
+        }
         next = source.source();
     }
     text
@@ -259,7 +280,7 @@ impl fmt::Display for AlertText {
                 f.write_str("it was issued by a CA that the server does not know")
             }
             A::CertificateRequired | A::NoCertificate => f.write_str("it wants one, and saw none"),
-            other => write!(f, "TLS alert {other:?}"),
+            other => write!(f, "TLS alert {}", u8::from(other)),
         }
     }
 }

@@ -69,9 +69,16 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With its causes, as anyhow writes them.
-            eprintln!("{program}: {error:#}");
+            // With its causes, as anyhow writes them. Some say what their own cause says as well.
+            eprintln!("{program}: {}", once(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Without what only says again what stands before it.
+fn once(text: &str) -> String {
+    let mut parts: Vec<&str> = text.split(": ").collect();
+    parts.dedup();
+    parts.join(": ")
 }

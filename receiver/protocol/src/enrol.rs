@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::name::NodeName;
 
+/// How `liz-ca` begins its answer where it has nothing: a client that looked for a receiver knows it by that.
+pub const NOT_FOUND: &str = "this is liz-ca, and there is nothing here";
 /// RFC 7030 section 4.1: the CA's certificates, for anyone.
 pub const CACERTS: &str = "/.well-known/est/cacerts";
 /// RFC 7030 section 4.2.1: a first certificate, by join token.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::pair::{FileError, Pair};
+use super::pair::{FileError, Pair, check_replaceable};
 use super::schedule::{Action, Schedule};
 use super::{EnrolError, Obtained, renew};
 use crate::base_url::BaseUrl;
@@ -67,7 +67,24 @@ impl Renewer {
         if (Pair { cert, key }).settle()? {
             info!("finished the renewal that was cut short");
         }
+        self.try_to_write();
         Ok(())
+    }
+
+    /// That a file cannot be replaced shows now, and not on the certificate's last day.
+    fn try_to_write(&self) {
+        if self.url.is_none() {
+            return;
+        }
+        let Credentials { cert, key, ca } = &self.credentials;
+        for file in [cert, key, ca] {
+            if let Err(error) = check_replaceable(file) {
+                error!(
+                    "what is renewed could not be kept: {}: let this user write into that folder, or leave --ca-url out",
+                    crate::error::in_one_line(&error)
+                );
+            }
+        }
     }
 
     /// Never returns: end it with the program. What it does and meets is logged.
