@@ -3,6 +3,7 @@
 mod backup;
 mod copies;
 mod crls;
+mod ending;
 mod issue;
 mod revocation;
 mod rotation;
@@ -25,6 +26,7 @@ use crate::signer::{CaCertificate, Signer};
 
 pub use crate::founding::InitOptions;
 pub use crls::SignedCrl;
+pub use ending::Ending;
 pub(crate) use issue::enter;
 pub use issue::{Issued, KeySource, Request};
 pub use revocation::Revocation;
@@ -203,19 +205,6 @@ impl Authority {
     /// From when until when the root is trusted.
     pub fn root_validity(&self) -> Validity {
         self.root.validity
-    }
-
-    /// Which CA should be replaced by now, and when it ends: a third of its life is left, or less. Leaves never outlive it.
-    pub fn ending(&self, now: u64) -> Option<(Rotated, u64)> {
-        let cas = [
-            (Rotated::Issuing, self.issuing.validity),
-            (Rotated::Root, self.root.validity),
-        ];
-        cas.into_iter().find_map(|(which, validity)| {
-            let life = validity.not_after.saturating_sub(validity.not_before);
-            let is_late = now > validity.not_before + life / 3 * 2;
-            is_late.then_some((which, validity.not_after))
-        })
     }
 
     /// SHA-256 of the root's DER, lower-case hex: what `lizctl join --ca-fingerprint` is given.

@@ -140,9 +140,23 @@ pub enum Error {
     JoinTtl(u64),
     /// The issuing CA has ended.
     #[error(
-        "the CA `{subject}` ended at {not_after}: make a new one before anything can be issued"
+        "the CA `{subject}` ended at {not_after}: `lizctl rotate {which} --next`, three times, puts a new one in its place"
     )]
     IssuerEnded {
+        /// Which one has to be replaced: an issuing CA ends with its root.
+        which: Rotated,
+        /// Its common name.
+        subject: String,
+        /// When, RFC 3339.
+        not_after: String,
+    },
+    /// A CA that was to come into use has ended meanwhile.
+    #[error(
+        "the CA `{subject}` ended at {not_after}, before it was used: `lizctl rotate {which} --back` takes it away"
+    )]
+    NextEnded {
+        /// Which rotation it belongs to.
+        which: Rotated,
         /// Its common name.
         subject: String,
         /// When, RFC 3339.

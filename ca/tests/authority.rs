@@ -362,7 +362,15 @@ fn a_ca_that_should_be_replaced_says_so() {
             Some((Rotated::Issuing, issuing.not_after)),
         ),
     ] {
-        assert_eq!(authority.ending(now), expected, "{now}");
+        let found = authority.ending(now);
+        let named = found.map(|ending| (ending.which, ending.not_after));
+        assert_eq!(named, expected, "{now}");
+        if let Some(ending) = found {
+            assert_eq!(ending.has_ended, now > issuing.not_after);
+            let words = ending.to_string();
+            let helps = words.contains("`lizctl rotate issuing --next`");
+            assert!(helps, "{words}");
+        }
     }
     let mut authority = Authority::open(&certs, NOW).unwrap();
     let later = late(root) + 1;
@@ -375,10 +383,10 @@ fn a_ca_that_should_be_replaced_says_so() {
             .rotate_next(Rotated::Issuing, &options, later)
             .unwrap();
     }
-    let expected = Some((Rotated::Root, root.not_after));
+    let found = authority.ending(later).unwrap();
     assert_eq!(
-        authority.ending(later),
-        expected,
+        (found.which, found.not_after),
+        (Rotated::Root, root.not_after),
         "a new issuing CA is no new root"
     );
 }

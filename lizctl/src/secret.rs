@@ -78,7 +78,9 @@ impl Keys {
 impl Context {
     /// Opens the CA.
     pub(crate) fn authority(&self, now: u64) -> Result<Authority, Error> {
-        Authority::open_with(&self.certs, self.keys.unlock(), now)
+        let authority = Authority::open_with(&self.certs, self.keys.unlock(), now)?;
+        warn_of_ending(&authority, now);
+        Ok(authority)
     }
 
     /// Opens the CA to look at it.
@@ -94,13 +96,15 @@ impl Context {
                 "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
             );
         }
-        if let Some((which, end)) = authority.ending(now) {
-            output::note(format_args!(
-                "the {which} CA ends at {}, and no certificate outlives it: `lizctl rotate {which} --next` begins its replacement",
-                output::date(end)
-            ));
-        }
+        warn_of_ending(&authority, now);
         Ok(authority)
+    }
+}
+
+/// Who opens the CA is told of its end long before it comes.
+pub(crate) fn warn_of_ending(authority: &Authority, now: u64) {
+    if let Some(ending) = authority.ending(now) {
+        output::note(ending);
     }
 }
 

@@ -34,7 +34,7 @@ use lizmon_receiver::Receiver;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::house::House;
+use self::house::{House, Pace};
 use self::place::Place;
 use crate::ask::per_series;
 use crate::cli::Context;
@@ -66,6 +66,9 @@ pub(crate) struct Up {
         value_parser = place::parse_listen
     )]
     listen: std::net::SocketAddr,
+    /// What this machine is called in the fleet [default: its host name, as far as a certificate can say it]
+    #[arg(long, env = "LIZMON_THIS_HOST", value_name = "NAME")]
+    this_host: Option<NodeName>,
     /// Folder for everything that must survive; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
@@ -101,8 +104,8 @@ impl Site {
         let clock = context.clock;
         let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
         let place = Place::take(args.listen)?;
-        let house = House::new(certs, context.keys.unlock(), &place)?;
-        house.keep(clock())?;
+        let (keys, this_host) = (context.keys.unlock(), args.this_host.as_ref());
+        let house = House::open(certs, keys, &place, this_host, clock())?;
         let url: BaseUrl = place.url.parse().context("cannot name the receiver")?;
         let monitor = lizmon_monitor::Config {
             host: house.host.clone(),
@@ -274,7 +277,7 @@ async fn keep_house(house: House, clock: fn() -> u64) {
     loop {
         tokio::time::sleep(KEEP_HOUSE_EVERY).await;
         let keeping = house.clone();
-        let kept = tokio::task::spawn_blocking(move || keeping.keep(clock())).await;
+        let kept = tokio::task::spawn_blocking(move || keeping.keep(Pace::Running, clock())).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!("certificates and revocation lists cannot be looked after: {error:#}");
         }

@@ -9,7 +9,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
-use super::Authority;
+use super::{Authority, Rotated};
 use crate::audit::{Deed, Event};
 use crate::disk::{self, Access};
 use crate::error::Error;
@@ -175,6 +175,10 @@ impl Authority {
         }
         if now >= ca.validity.not_after {
             return Err(Error::IssuerEnded {
+                which: match now >= self.root.validity.not_after {
+                    true => Rotated::Root,
+                    false => Rotated::Issuing,
+                },
                 subject: ca.common_name.clone(),
                 not_after: rfc3339(ca.validity.not_after),
             });

@@ -111,11 +111,7 @@ impl Office {
 
     /// Which CA should be replaced by now, and how to.
     pub(super) fn ending(&self, now: u64) -> Option<String> {
-        let (which, end) = self.authority().ending(now)?;
-        let end = rfc3339(end);
-        Some(format!(
-            "the {which} CA ends at {end}, and no certificate outlives it: `lizctl rotate {which} --next` begins its replacement"
-        ))
+        Some(self.authority().ending(now)?.to_string())
     }
 
     /// Signs revocation lists again that are due, and sees to our own certificate.

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use lizmon_ca::authority::{Authority, InitOptions, Request};
+use lizmon_ca::Error;
+use lizmon_ca::authority::{
+    Authority, Ending, InitOptions, Request, RotateOptions, Rotated, Stage,
+};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::layout::{CaFiles, LeafFiles};
-use lizmon_ca::ledger::{Entry, State};
+use lizmon_ca::ledger::{Entry, Generation, Phase, State};
 use lizmon_ca::passphrase::Unlock;
-use lizmon_ca::profile::San;
+use lizmon_ca::profile::{Profile, San, Validity};
 use lizmon_client::Credentials;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::{NODE_NAME_BYTES_MAX, NameError, NodeName, Role};
@@ -29,37 +32,98 @@ pub(crate) struct House {
     receiver_sans: Vec<San>,
 }
 
+/// Whether anything runs on the files that are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Nothing runs yet: all that is due is done at once.
+    Starting,
+    /// Programs have to take up what each step changes: one step of a rotation a time.
+    Running,
+}
+
 impl House {
-    /// Nothing is touched yet.
-    pub(crate) fn new(certs: PathBuf, unlock: Unlock, place: &Place) -> Result<Self, NameError> {
-        Ok(Self {
+    /// Makes and renews what has to be there before anything starts.
+    pub(crate) fn open(
+        certs: PathBuf,
+        unlock: Unlock,
+        place: &Place,
+        this_host: Option<&NodeName>,
+        now: u64,
+    ) -> anyhow::Result<Self> {
+        let mut house = Self {
             unlock,
             ca: CaFiles::new(&certs),
-            host: node_name(&sysinfo::System::host_name().unwrap_or_default())?,
+            host: match this_host {
+                Some(name) => name.clone(),
+                None => name_of(&rustix::system::uname().nodename().to_string_lossy())?,
+            },
             local: LOCAL_NAME.parse()?,
             receiver_sans: place.sans.clone(),
             certs,
-        })
+        };
+        let authority = house.authority(now)?;
+        house.take_issued_name(&authority.entries()?)?;
+        house.keep_with(authority, Pace::Starting, now)?;
+        Ok(house)
     }
 
-    /// Makes what is missing, renews what is past two thirds of its life, and signs revocation lists again that are past
-    /// half of theirs.
-    pub(crate) fn keep(&self, now: u64) -> Result<(), lizmon_ca::Error> {
-        let authority = if Authority::is_there(&self.certs) {
-            Authority::open_with(&self.certs, self.unlock.clone(), now)?
-        } else {
-            let authority = Authority::init(&self.certs, &InitOptions::default(), now)?;
-            output::note(format!("made a CA in {}", self.certs.display()));
-            authority
+    /// Makes what is missing, renews what is past two thirds of its life, replaces a CA that comes to its end if it is
+    /// nobody else's, and signs revocation lists again that are past half of their life.
+    pub(crate) fn keep(&self, pace: Pace, now: u64) -> Result<(), Error> {
+        self.keep_with(self.authority(now)?, pace, now)
+    }
+
+    fn authority(&self, now: u64) -> Result<Authority, Error> {
+        if Authority::is_there(&self.certs) {
+            return Authority::open_with(&self.certs, self.unlock.clone(), now);
+        }
+        let authority = Authority::init(&self.certs, &InitOptions::default(), now)?;
+        output::note(format!("made a CA in {}", self.certs.display()));
+        Ok(authority)
+    }
+
+    /// No two names may differ only by case, and a machine's name changes its case by a whim of DHCP.
+    fn take_issued_name(&mut self, entries: &[Entry]) -> Result<(), NameError> {
+        let host = self.host.as_str();
+        let is_node = |entry: &&Entry| entry.profile == Profile::Leaf(Role::Node);
+        let mut twins = entries.iter().filter(is_node).map(|entry| &entry.name);
+        if twins.clone().any(|name| name == host) {
+            return Ok(());
+        }
+        if let Some(issued) = twins.find(|name| name.eq_ignore_ascii_case(host)) {
+            output::note(format!(
+                "this host `{host}` goes as `{issued}`: that is how its certificates were issued"
+            ));
+            self.host = issued.parse()?;
+        }
+        Ok(())
+    }
+
+    fn keep_with(&self, mut authority: Authority, pace: Pace, now: u64) -> Result<(), Error> {
+        let rounds = match pace {
+            // One CA may be due after the other: each is begun, its leaves issued anew, the old one ended.
+            Pace::Starting => 2 * 2,
+            Pace::Running => 1,
         };
+        for _ in 0..rounds {
+            let stepped = self.replace_ending(&mut authority, pace, now)?;
+            self.keep_leaves(&authority, now)?;
+            if !stepped {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_leaves(&self, authority: &Authority, now: u64) -> Result<(), Error> {
         let entries = authority.entries()?;
-        for (role, name, sans) in [
-            (Role::Receiver, &self.local, &self.receiver_sans[..]),
-            (Role::Node, &self.host, &[]),
-            (Role::Reader, &self.local, &[]),
-        ] {
+        let generations = authority.generations()?;
+        let signs =
+            |ca: &&Generation| ca.phase == Phase::Current && ca.entry.profile == Profile::Issuing;
+        let issuer = generations.iter().find(signs).map(|ca| &*ca.entry.serial);
+        for (role, name, sans) in self.leaves() {
             let files = LeafFiles::new(&self.certs, role, name);
-            if is_good(&files, sans, &entries, now) {
+            if is_good(&files, sans, &entries, issuer, now) {
                 continue;
             }
             let mut request = Request::new(role, name.clone());
@@ -72,6 +136,67 @@ impl House {
             ));
         }
         Ok(())
+    }
+
+    fn leaves(&self) -> [(Role, &NodeName, &[San]); 3] {
+        [
+            (Role::Receiver, &self.local, &self.receiver_sans),
+            (Role::Node, &self.host, &[]),
+            (Role::Reader, &self.local, &[]),
+        ]
+    }
+
+    /// Takes the steps of a rotation that a CA's coming end asks for, and says whether it took any. Where the CA has let in
+    /// others, they may have to be told of each step: then it is only said what to do, until the end is there and nobody
+    /// is left to be told.
+    fn replace_ending(
+        &self,
+        authority: &mut Authority,
+        pace: Pace,
+        now: u64,
+    ) -> Result<bool, Error> {
+        let options = RotateOptions {
+            force: true,
+            ..RotateOptions::default()
+        };
+        let mut stepped = false;
+        while let Some((which, due)) = next_step(authority, now)? {
+            if !due.has_ended && !self.is_alone(&authority.entries()?, now) {
+                if pace == Pace::Starting {
+                    output::note(due);
+                }
+                return Ok(false);
+            }
+            let stage = match authority.rotate_next(which, &options, now) {
+                Ok(rotation) => rotation.stage,
+                Err(error) if !due.has_ended => {
+                    output::note(format!("{due}; it could not be done here: {error}"));
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
+            output::note(format!("{}: {}", due.story(), told(which, stage)));
+            stepped = true;
+            // The old one goes only once nobody shows its certificates.
+            if pace == Pace::Running || stage == Stage::InUse {
+                break;
+            }
+        }
+        Ok(stepped)
+    }
+
+    /// Whether every certificate that counts is one of ours.
+    fn is_alone(&self, entries: &[Entry], now: u64) -> bool {
+        let ours = self.leaves();
+        let is_ours = |entry: &Entry, role: Role| {
+            ours.iter()
+                .any(|(our_role, name, _)| *our_role == role && name.as_str() == entry.name)
+        };
+        let live = entries.iter().filter(|entry| entry.is_live(now));
+        live.into_iter().all(|entry| match entry.profile {
+            Profile::Leaf(role) => is_ours(entry, role),
+            Profile::Root | Profile::Issuing => true,
+        })
     }
 
     /// What the receiver shows and trusts.
@@ -105,9 +230,49 @@ impl House {
     }
 }
 
-/// Whether this CA issued the certificate, it is not revoked, has a third of its life before it, bears the names and
-/// has its key beside it.
-fn is_good(files: &LeafFiles, sans: &[San], entries: &[Entry], now: u64) -> bool {
+/// The rotation that is to be begun or to go on, and the CA because of whose end.
+fn next_step(authority: &Authority, now: u64) -> Result<Option<(Rotated, Ending)>, Error> {
+    let rotation = authority.rotation(now)?;
+    if rotation.stage != Stage::InUse {
+        // One that somebody has begun goes on, whichever it is.
+        let under_way = rotation.rotated.filter(|_| rotation.stage != Stage::Steady);
+        let ending = authority.ending(now);
+        return Ok(ending.map(|ending| (under_way.unwrap_or(ending.which), ending)));
+    }
+    let old = |ca: &&Generation| ca.phase == Phase::Old;
+    let ending = rotation.generations.iter().filter(old).find_map(|ca| {
+        let validity = Validity {
+            not_before: ca.entry.not_before,
+            not_after: ca.entry.not_after,
+        };
+        let which = match ca.entry.profile {
+            Profile::Root => Rotated::Root,
+            _ => Rotated::Issuing,
+        };
+        Ending::of(which, validity, now)
+    });
+    // Who still shows a certificate of the old one is not left behind.
+    let ending = ending.filter(|_| rotation.waiting.is_empty());
+    Ok(rotation.rotated.zip(ending))
+}
+
+fn told(which: Rotated, stage: Stage) -> String {
+    match stage {
+        Stage::Published => format!("made a new {which} CA"),
+        Stage::InUse => format!("the new {which} CA signs now"),
+        Stage::Steady => format!("the old {which} CA is not trusted any more"),
+    }
+}
+
+/// Whether the CA that signs now issued the certificate, it is not revoked, has begun, has a third of its life before it,
+/// bears the names and has its key beside it.
+fn is_good(
+    files: &LeafFiles,
+    sans: &[San],
+    entries: &[Entry],
+    issuer: Option<&str>,
+    now: u64,
+) -> bool {
     let chain = std::fs::read_to_string(&files.certificate).unwrap_or_default();
     let Some(entry) = entries.iter().find(|entry| chain.starts_with(&entry.pem)) else {
         return false;
@@ -115,7 +280,8 @@ fn is_good(files: &LeafFiles, sans: &[San], entries: &[Entry], now: u64) -> bool
     let life = entry.not_after.saturating_sub(entry.not_before);
     let renew_at = entry.not_before + life / 3 * 2;
     entry.state == State::Valid
-        && now < renew_at
+        && Some(&*entry.issuer) == issuer
+        && (entry.not_before..renew_at).contains(&now)
         && key_of(&files.key).is_some_and(|key| key == entry.key_sha256)
         && bears(&chain, sans)
 }
@@ -137,10 +303,23 @@ fn bears(chain: &str, sans: &[San]) -> bool {
     }
 }
 
+/// The name of this machine, and a word about it where it could not be taken as it is.
+fn name_of(host_name: &str) -> Result<NodeName, NameError> {
+    let name = node_name(host_name)?;
+    if name.as_str() != host_name {
+        output::note(format!(
+            "this host is called `{}`, which no certificate can say: it goes as `{name}`; --this-host gives it another name",
+            host_name.escape_debug()
+        ));
+    }
+    Ok(name)
+}
+
 /// What an operating system takes for a host name may be no node name: what does not fit becomes `-`.
 fn node_name(host_name: &str) -> Result<NodeName, NameError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let fitted: String = host_name
+        .trim_end_matches('.')
         .chars()
         .map(|c| if allowed(c) { c } else { '-' })
         .skip_while(|c| !c.is_ascii_alphanumeric())
@@ -172,6 +351,11 @@ mod tests {
             ("-web", "web"),
             ("über", "ber"),
             ("", "localhost"),
+            ("web1.example.", "web1.example"),
+            (&long[..64], &long[..64]),
+            ("my host", "my-host"),
+            ("under_score", "under_score"),
+            ("::1", "1"),
             ("…", "localhost"),
             (&long, &long[..200]),
         ] {
@@ -195,7 +379,7 @@ mod tests {
             local: LOCAL_NAME.parse().unwrap(),
             receiver_sans: vec![San::Dns("localhost".into())],
         };
-        house.keep(NOW).unwrap();
+        house.keep(Pace::Starting, NOW).unwrap();
         Ground { _dir: dir, house }
     }
 
@@ -218,7 +402,7 @@ mod tests {
             |house: &House| leaves(house).map(|path| std::fs::read(path).unwrap_or_default());
         let before = read(&ground.house);
         change(&mut ground.house);
-        ground.house.keep(NOW + later).unwrap();
+        ground.house.keep(Pace::Starting, NOW + later).unwrap();
         let after = read(&ground.house);
         let anew = [0, 1, 2].map(|at| before[at] != after[at]);
         assert_eq!(anew, expected);
@@ -279,9 +463,131 @@ mod tests {
         let ground = ground();
         let crl = || std::fs::read(&ground.house.ca.crl).unwrap();
         let first = crl();
-        ground.house.keep(NOW + 14 * DAY).unwrap();
+        ground.house.keep(Pace::Running, NOW + 14 * DAY).unwrap();
         assert_eq!(crl(), first);
-        ground.house.keep(NOW + 16 * DAY).unwrap();
+        ground.house.keep(Pace::Running, NOW + 16 * DAY).unwrap();
         assert_ne!(crl(), first);
+    }
+
+    fn issuing(house: &House) -> Vec<u8> {
+        std::fs::read(&house.ca.issuing_certificate).unwrap()
+    }
+
+    fn root(house: &House) -> Vec<u8> {
+        std::fs::read(&house.ca.root_certificate).unwrap()
+    }
+
+    /// A folder that lay still for so long is used again as if nothing had been.
+    #[test]
+    fn a_ca_that_ends_is_replaced_at_the_start() {
+        for (days, new_issuing, new_root) in [
+            (240, false, false),
+            (250, true, false),
+            (366, true, false),
+            (2_400, true, false),
+            (2_500, true, true),
+            (3_651, true, true),
+            (20_000, true, true),
+        ] {
+            let mut ground = ground();
+            let before = (issuing(&ground.house), root(&ground.house));
+            check(&mut ground, days * DAY, [true; 3], |_| ());
+            let house = &ground.house;
+            assert_eq!(issuing(house) != before.0, new_issuing, "{days} days");
+            assert_eq!(root(house) != before.1, new_root, "{days} days");
+            let authority = Authority::open(&house.certs, NOW + days * DAY).unwrap();
+            let ending = authority.ending(NOW + days * DAY);
+            // A root is not replaced before its own last third, though an issuing CA may be in its last by then.
+            assert!(ending.is_none(), "{days} days: {ending:?}");
+            assert_eq!(
+                authority.rotation(NOW + days * DAY).unwrap().stage,
+                Stage::Steady,
+                "{days} days"
+            );
+            check(&mut ground, days * DAY + 1, [false; 3], |_| ());
+        }
+    }
+
+    /// While programs run on the files they have to take up each step before the next one comes.
+    #[test]
+    fn a_ca_that_ends_is_replaced_step_by_step_while_it_runs() {
+        for (days, what) in [(250, Rotated::Issuing), (2_438, Rotated::Root)] {
+            let ground = ground();
+            let house = &ground.house;
+            let now = NOW + days * DAY;
+            // As if it had run until then: what it shows is good.
+            if what == Rotated::Root {
+                house.keep(Pace::Starting, NOW + 2_400 * DAY).unwrap();
+            }
+            house.keep(Pace::Running, now - 8 * DAY).unwrap();
+            let mut stages = Vec::new();
+            for round in 0..5 {
+                house.keep(Pace::Running, now + round * 600).unwrap();
+                let authority = Authority::open(&house.certs, now + round * 600).unwrap();
+                stages.push(authority.rotation(now + round * 600).unwrap().stage);
+                for credentials in [house.node(), house.reader()] {
+                    let url = "https://localhost".parse().unwrap();
+                    lizmon_client::Client::new(url, &credentials, now + round * 600).unwrap();
+                }
+            }
+            let expected = [
+                Stage::Published,
+                Stage::InUse,
+                Stage::Steady,
+                Stage::Steady,
+                Stage::Steady,
+            ];
+            assert_eq!(stages, expected, "{what}");
+        }
+    }
+
+    /// Others would have to be told of each step: nothing is done behind their backs while their certificates count.
+    #[test]
+    fn a_ca_of_others_is_replaced_only_when_it_has_ended() {
+        let mut ground = ground();
+        let before = issuing(&ground.house);
+        let authority = Authority::open(&ground.house.certs, NOW).unwrap();
+        let other = Request::new(Role::Node, "web9".parse().unwrap());
+        authority.issue(other, NOW + 240 * DAY).unwrap();
+        check(&mut ground, 250 * DAY, [true; 3], |_| ());
+        assert_eq!(issuing(&ground.house), before);
+        check(&mut ground, 366 * DAY, [true; 3], |_| ());
+        assert_ne!(issuing(&ground.house), before);
+    }
+
+    #[test]
+    fn what_was_issued_by_a_clock_that_was_ahead_is_issued_again() {
+        let mut ground = ground();
+        ground.house.keep(Pace::Starting, NOW + 65 * DAY).unwrap();
+        check(&mut ground, DAY, [true; 3], |_| ());
+        check(&mut ground, DAY, [false; 3], |_| ());
+    }
+
+    /// A machine's name may change its case from one day to the next; its certificates go on.
+    #[test]
+    fn the_issued_spelling_of_a_name_is_used() {
+        let ground = ground();
+        let authority = Authority::open(&ground.house.certs, NOW).unwrap();
+        let entries = authority.entries().unwrap();
+        for (called, used) in [
+            ("web1", "web1"),
+            ("WEB1", "web1"),
+            ("Web1", "web1"),
+            ("web1.example", "web1.example"),
+            ("web", "web"),
+            // A receiver's name is nobody's host name.
+            ("LOCALHOST", "LOCALHOST"),
+        ] {
+            let mut house = House {
+                host: called.parse().unwrap(),
+                ca: CaFiles::new(&ground.house.certs),
+                certs: ground.house.certs.clone(),
+                unlock: Unlock::default(),
+                local: LOCAL_NAME.parse().unwrap(),
+                receiver_sans: Vec::new(),
+            };
+            house.take_issued_name(&entries).unwrap();
+            assert_eq!(house.host.as_str(), used, "{called}");
+        }
     }
 }
