@@ -1,6 +1,6 @@
 //! Certificate revocation lists: when one is signed again, and with what in it.
 //!
-//! The issuing CA's lives [`CRL_LIFETIME_SECS`] and is signed again past half its life. The root's runs to the
+//! The issuing CA's lives [`CRL_DAYS`], or as long as was chosen, and is signed again past half its life. The root's runs to the
 //! issuing CA's end, so that its key may be away. `certs/crl.pem` is a copy of what the ledger holds: one current
 //! CRL per trusted CA, the root's first.
 
@@ -16,8 +16,10 @@ use crate::ledger::{CrlRow, RevokedRow};
 use crate::profile::{BACKDATE_SECS, DAY_SECS, Serial, Validity, date};
 use crate::signer::Signer;
 
-/// How long the issuing CA's CRL lives.
-pub const CRL_LIFETIME_SECS: u64 = 30 * DAY_SECS;
+/// How many days the issuing CA's CRL lives unless somebody chose otherwise.
+pub const CRL_DAYS: u32 = 30;
+/// The same in seconds.
+pub const CRL_LIFETIME_SECS: u64 = CRL_DAYS as u64 * DAY_SECS;
 /// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 wants it on one CRL past
 /// that end; a verifier with a slow clock wants a little more.
 const KEPT_PAST_END_SECS: u64 = 2 * DAY_SECS;
@@ -184,8 +186,8 @@ pub(crate) fn sign(
 }
 
 /// Earliest end of a revoked certificate that still has to be named.
-pub(crate) fn named_from(now: u64) -> u64 {
-    now.saturating_sub(KEPT_PAST_END_SECS + CRL_LIFETIME_SECS)
+pub(crate) fn named_from(lifetime_secs: u64, now: u64) -> u64 {
+    now.saturating_sub(KEPT_PAST_END_SECS + lifetime_secs.max(CRL_LIFETIME_SECS))
 }
 
 /// The same of what was only replaced by a renewal: there may be one of each holder in a fleet, and a list is signed for

@@ -27,6 +27,8 @@ pub struct InitOptions {
     pub root_days: u32,
     /// How long the issuing CA lives, in days; never past the root's end.
     pub issuing_days: u32,
+    /// How long the issuing CA's revocation lists live, in days, if not [`CRL_DAYS`](crate::crl::CRL_DAYS).
+    pub crl_days: Option<u32>,
     /// Kind of both CAs' keys.
     pub key_alg: KeyAlg,
     /// What both keys are encrypted with, if they are.
@@ -66,6 +68,7 @@ impl Default for InitOptions {
             trust_domain: TrustDomain::default(),
             root_days: 3650,
             issuing_days: 365,
+            crl_days: None,
             key_alg: KeyAlg::default(),
             passphrase: None,
             offline_root: None,
@@ -103,6 +106,9 @@ pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Sca
         for ca in [&root, &issuing] {
             book.add(&ca.entry(now))?;
             book.set_phase(&ca.serial.to_string(), Phase::Current, now)?;
+        }
+        if let Some(days) = options.crl_days {
+            book.choose_crl_days(days)?;
         }
         book.note(
             &init_event(options, &root, &issuing, &disk::operator()),

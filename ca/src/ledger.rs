@@ -132,6 +132,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (issuer, serial)
     ) STRICT;
 ",
+    // What was chosen for the CA as a whole, where that is not the default.
+    "
+    CREATE TABLE choice (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+",
 ];
 
 /// Whether a certificate still counts.

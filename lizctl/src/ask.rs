@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use lizmon_client::{Client, Error};
 use lizmon_protocol::name::NodeName;
@@ -40,6 +41,9 @@ pub(crate) struct Query {
         default_value = "table"
     )]
     output: Form,
+    /// Print JSON for programs, as --output json does
+    #[arg(long, env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
     /// Ask again and again, this long after each answer, until Ctrl-C
     #[arg(long, env = "LIZMON_WATCH", value_name = "TIME", value_parser = parse_watch)]
     watch: Option<Duration>,
@@ -92,7 +96,7 @@ pub(crate) fn hosts(args: &Hosts, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let client = args.connect.client(now)?;
     let runtime = runtime()?;
-    if args.json.on {
+    if args.json.is_on() {
         return print_json(&runtime.block_on(client.hosts_json(now))?);
     }
     let hosts = runtime.block_on(client.hosts(now))?;
@@ -139,10 +143,14 @@ enum Answer {
 }
 
 impl Query {
+    fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.output }
+    }
+
     async fn ask(&self, client: &Client, context: &Context) -> Result<Answer, Error> {
         let now = (context.clock)();
         let label = self.label.as_deref();
-        Ok(match self.output {
+        Ok(match self.form() {
             Form::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
             Form::Table | Form::Chart => {
                 Answer::Summaries(client.summaries(&self.host, label, now).await?)
@@ -157,7 +165,7 @@ impl Query {
         };
         let size = live::size();
         let redrawn = size.filter(|_| again);
-        let mut lines = match self.output {
+        let mut lines = match self.form() {
             Form::Chart => {
                 let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
                 view::charts(summaries, columns)

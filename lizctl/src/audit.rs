@@ -40,7 +40,7 @@ pub(crate) fn audit(args: &Audit, context: &Context) -> anyhow::Result<()> {
     let client = args.connect.client((context.clock)())?;
     let delivery = runtime()?.block_on(ask(args, &client, context))?;
     let account = Account::of(&args.host, &delivery);
-    if args.json.on {
+    if args.json.is_on() {
         output::json(&account)?;
     } else {
         account.show()?;

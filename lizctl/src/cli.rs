@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_daemon::LogFlags;
@@ -177,7 +177,7 @@ pub(crate) enum Command {
     Push(push::Push),
     /// Run all of it on this machine: CA, certificates, receiver, monitor, live view
     #[command(
-        after_help = "Examples:\n  lizctl up\n  lizctl up --for 20s --listen 127.0.0.1:9443 --data /tmp/data"
+        after_help = "Examples:\n  lizctl up\n  lizctl up --for 20s --listen 127.0.0.1:9443 --data /tmp/data\n  lizctl up --this-host web1"
     )]
     Up(up::Up),
     /// Print the script that completes lizctl's verbs and flags in a shell
@@ -207,6 +207,9 @@ pub(crate) struct InitCa {
     /// How long the issuing CA lives; never longer than the root
     #[arg(long, env = "LIZMON_ISSUING_DAYS", value_name = "DAYS", default_value = "365", value_parser = days())]
     pub(crate) issuing_days: u32,
+    /// How long the revocation lists live [default: 30]; longer, where no liz-ca and no cron is there to sign them
+    #[arg(long, env = "LIZMON_CRL_DAYS", value_name = "DAYS", value_parser = days())]
+    pub(crate) crl_days: Option<u32>,
     /// Kind of the CA's keys: p256 or ed25519
     #[arg(
         long,
@@ -316,7 +319,30 @@ pub(crate) struct OneFile {
 pub(crate) struct Json {
     /// Print JSON for programs
     #[arg(long = "json", env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
-    pub(crate) on: bool,
+    on: bool,
+    /// How to show it; json is --json
+    #[arg(
+        long,
+        env = "LIZMON_OUTPUT",
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: TextOrJson,
+}
+
+impl Json {
+    pub(crate) fn is_on(&self) -> bool {
+        self.on || self.output == TextOrJson::Json
+    }
+}
+
+/// The forms of what is no course of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TextOrJson {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
 }
 
 const DAYS_MAX: i64 = 36_500;

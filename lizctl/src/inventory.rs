@@ -32,7 +32,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     if let Some(within) = args.expiring {
         entries = expiring(entries, within, now);
     }
-    if args.json.on {
+    if args.json.is_on() {
         let domain = authority.trust_domain();
         let certificates: Vec<Listed<'_>> = entries
             .iter()
@@ -73,7 +73,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
 pub(crate) fn inspect(args: &OneFile) -> anyhow::Result<()> {
     let file = args.file.display();
     let items = inspect::inspect(&read(&args.file)?).with_context(|| file.to_string())?;
-    if args.json.on {
+    if args.json.is_on() {
         return output::json(&serde_json::json!({ "items": items }));
     }
     for (index, item) in items.iter().enumerate() {
@@ -105,7 +105,7 @@ pub(crate) fn verify(args: &OneFile, context: &Context) -> anyhow::Result<()> {
             output::date(verdict.crl_next_update),
         ));
     }
-    if args.json.on {
+    if args.json.is_on() {
         return output::json(&serde_json::json!({
             "identity": verdict.spiffe_id,
             "not-after": verdict.not_after,

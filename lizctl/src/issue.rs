@@ -21,6 +21,7 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
         trust_domain: args.trust_domain.clone(),
         root_days: args.root_days,
         issuing_days: args.issuing_days,
+        crl_days: args.crl_days,
         key_alg: args.key_alg,
         passphrase: context.keys.new_passphrase(args.encrypt)?,
         offline_root: args.offline_root.clone(),
@@ -45,6 +46,13 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
         "fingerprint {} (SHA-256 of the root)",
         authority.root_fingerprint()
     ))?;
+    if let Some(end) = authority.lists_end()? {
+        output::line(format_args!(
+            "lists       {}, until {}: liz-ca signs them again, and any lizctl command that opens the CA",
+            files.crl.display(),
+            output::date(end),
+        ))?;
+    }
     output::note(format_args!(
         "next: lizctl{} issue-receiver NAME --san DNS-OR-IP; {} may be taken offline",
         certs_flag(context),
@@ -221,7 +229,7 @@ fn credentials(issued: &Issued, authority: &Authority) -> String {
     )
 }
 
-fn certs_flag(context: &Context) -> String {
+pub(crate) fn certs_flag(context: &Context) -> String {
     if context.certs == Path::new("certs") {
         String::new()
     } else {

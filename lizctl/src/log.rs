@@ -26,7 +26,7 @@ pub(crate) struct VerifyAudit {
 pub(crate) fn audit_log(args: &AuditLog, context: &Context) -> anyhow::Result<()> {
     let authority = context.look((context.clock)())?;
     let lines = authority.audit_log()?;
-    if args.json.on {
+    if args.json.is_on() {
         let lines = lines.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
         return output::json(&serde_json::json!({ "lines": lines }));
     }
@@ -49,7 +49,7 @@ pub(crate) fn audit_log(args: &AuditLog, context: &Context) -> anyhow::Result<()
 pub(crate) fn verify_audit(args: &VerifyAudit, context: &Context) -> anyhow::Result<()> {
     let authority = context.look((context.clock)())?;
     let head = authority.verify_audit(args.head.as_ref())?;
-    if args.json.on {
+    if args.json.is_on() {
         let head = head.map(|head| head.to_string());
         return output::json(&serde_json::json!({ "good": true, "head": head }));
     }

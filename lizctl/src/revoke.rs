@@ -13,7 +13,7 @@ use lizmon_client::Client;
 use lizmon_protocol::name::{NodeName, Role};
 use lizmon_protocol::problem::Code;
 
-use crate::cli::Context;
+use crate::cli::{self, Context};
 use crate::connect::Receivers;
 use crate::output;
 
@@ -85,6 +85,9 @@ pub(crate) struct SignCrl {
     /// Let the numbers go on from here: the highest that a receiver holds, after a backup was restored
     #[arg(long, env = "LIZMON_ABOVE", value_name = "NUMBER")]
     above: Option<u64>,
+    /// How long the lists live from now on; the root's runs to the issuing CA's end
+    #[arg(long, env = "LIZMON_CRL_DAYS", value_name = "DAYS", value_parser = cli::days())]
+    crl_days: Option<u32>,
     #[command(flatten)]
     receivers: Receivers,
 }
@@ -95,10 +98,15 @@ pub(crate) fn sign_crl(args: &SignCrl, context: &Context) -> anyhow::Result<()> 
     let now = (context.clock)();
     let receivers = args.receivers.clients(now)?;
     let authority = context.authority(now)?;
+    if let Some(days) = args.crl_days {
+        authority.choose_crl_days(days)?;
+    }
     for crl in authority.sign_lists(args.above, now)? {
         output::line(format_args!(
-            "signed number {} of {}",
-            crl.number, crl.issuer
+            "signed number {} of {}, until {}",
+            crl.number,
+            crl.issuer,
+            output::date(crl.next_update)
         ))?;
     }
     tell(&authority, &receivers, context, begin)

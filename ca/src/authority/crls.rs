@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::Authority;
 use crate::audit::{Deed, Event};
-use crate::crl::{self, CRL_LIFETIME_SECS, Reason};
+use crate::crl::{self, CRL_DAYS, Reason};
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::layout::CaFiles;
 use crate::ledger::{Book, CrlRow, Generation, Phase, RevokedRow, State};
-use crate::profile::{Profile, Validity};
+use crate::profile::{DAY_SECS, Profile, Validity};
 use crate::signer::{CaCertificate, Signer};
 
 /// A CRL that was signed.
@@ -22,6 +22,8 @@ pub struct SignedCrl {
     pub issuer: String,
     /// RFC 5280 section 5.2.3: only rises.
     pub number: u64,
+    /// By when the next one has to be there: epoch seconds.
+    pub next_update: u64,
 }
 
 impl Authority {
@@ -63,6 +65,18 @@ impl Authority {
         })?;
         self.publish_crls()?;
         Ok(signed)
+    }
+
+    /// Lets the issuing CAs' lists live so many days from the next one on: long, where nobody is there to sign them.
+    pub fn choose_crl_days(&self, days: u32) -> Result<(), Error> {
+        self.ledger.exclusive(|book| book.choose_crl_days(days))
+    }
+
+    /// By when somebody has to have signed the issuing CA's list again: epoch seconds.
+    pub fn lists_end(&self) -> Result<Option<u64>, Error> {
+        let end = |book: &Book<'_>| crl_of(book, &self.issuing.serial);
+        let current = self.ledger.exclusive(|book| end(book))?;
+        Ok(current.map(|crl| crl.next_update))
     }
 
     fn sign_due(&self, now: u64) -> Result<(), Error> {
@@ -133,17 +147,18 @@ impl Authority {
     ) -> Result<Option<SignedCrl>, Error> {
         self.adopt_lists(book, generations, now)?;
         let ca = signer.certificate();
+        let chosen_secs = u64::from(book.chosen_crl_days()?.unwrap_or(CRL_DAYS)) * DAY_SECS;
         let lifetime_secs = match last_issuing_end(generations, &ca.serial) {
             // A root's CRL runs to the end of what it has to speak for, so that its key can be away until then.
             Some(end) => end.saturating_sub(now),
-            None => CRL_LIFETIME_SECS,
+            None => chosen_secs,
         };
         let Some(validity) = crl::validity(ca.validity, lifetime_secs, now) else {
             return Ok(None);
         };
         let mut revoked = book.revoked(
             &ca.serial,
-            crl::named_from(now),
+            crl::named_from(chosen_secs, now),
             crl::superseded_named_from(now),
         )?;
         revoked.extend(book.unknown_revoked_by(&ca.serial)?);
@@ -177,6 +192,7 @@ impl Authority {
         Ok(Some(SignedCrl {
             issuer: ca.common_name.clone(),
             number: row.number,
+            next_update: row.next_update,
         }))
     }
 

@@ -73,6 +73,26 @@ impl Book<'_> {
         Ok(())
     }
 
+    /// How long the lists of the issuing CAs live, if somebody chose that.
+    pub(crate) fn chosen_crl_days(&self) -> Result<Option<u32>, Error> {
+        self.run(|t| {
+            t.prepare_cached("SELECT value FROM choice WHERE name = 'crl-days'")?
+                .query_row([], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// Lets them live so long from the next one on.
+    pub(crate) fn choose_crl_days(&self, days: u32) -> Result<(), Error> {
+        self.run(|t| {
+            t.execute(
+                "INSERT INTO choice VALUES ('crl-days', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [days],
+            )
+        })?;
+        Ok(())
+    }
+
     /// Whether the CA's files still have to follow the ledger.
     pub(crate) fn is_unsettled(&self) -> Result<bool, Error> {
         self.run(|t| t.prepare_cached("SELECT 1 FROM unsettled")?.exists([]))
