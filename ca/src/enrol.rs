@@ -37,10 +37,12 @@ pub use self::renewal::{OVERLAP, RENEWED_VALID_MAX, RenewalFlaw, SUPERSEDED_EVER
 pub const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
 /// How long one can be asked for. Longer, and it is a password in a file.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * DAY_SECS);
-/// How long a certificate lives that was asked for over the network.
+/// How long a certificate lives that was given for a join token, and each that follows it.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(7 * DAY_SECS);
 /// How long an ended token is remembered, so that a refusal can still say why in the log.
 const TOKEN_KEPT_SECS: u64 = 30 * DAY_SECS;
+/// How the ledger says that a join token let a holder in.
+const BY_TOKEN: &str = "join token ";
 /// Hex digits of a token's hash in the ledger's and the log's words. They tell tokens apart, and are no use to anyone.
 const TOKEN_MARK_CHARS: usize = 8;
 
@@ -210,7 +212,7 @@ impl Authority {
     ) -> Result<Enrolled, Error> {
         let id = self.id(row.role, row.name.clone());
         let signed = self.sign_leaf(&id, &[], LEAF_LIFETIME, key, now)?;
-        let issued_by = format!("join token {} of {}", row.mark(), row.created_by);
+        let issued_by = format!("{BY_TOKEN}{} of {}", row.mark(), row.created_by);
         let entry = signed.entry(&id, &issued_by, now);
         enter(book, &id, &entry, Some(&row.mark()))?;
         book.mark_used(&row.hash, key_hash, signed.serial.as_bytes(), now)?;
@@ -254,7 +256,12 @@ impl Enrolled {
     }
 }
 
-fn der_of(entry: &Entry) -> Result<CertificateDer<'static>, Error> {
+/// Whether a join token let its holder in.
+pub(crate) fn is_by_token(entry: &Entry) -> bool {
+    entry.issued_by.starts_with(BY_TOKEN)
+}
+
+pub(crate) fn der_of(entry: &Entry) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(entry.pem.as_bytes()).map_err(|_| unreadable())
 }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request};
+use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request, RotateOptions, Rotated};
 use lizmon_ca::crl::Reason;
 use lizmon_ca::enrol::{EnrolError, Enrolled, LEAF_LIFETIME, RenewalFlaw, TOKEN_TTL, TokenFlaw};
+use lizmon_ca::ledger::Entry;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
 use lizmon_protocol::name::{NodeName, Role};
@@ -237,7 +238,7 @@ fn a_certificate_renews_as_the_same_holder() {
         .renew(&identity(&pem.contents), &request(), NOW)
         .unwrap();
     assert_eq!(got.spiffe_id, issued.spiffe_id);
-    assert_eq!(got.not_after, NOW + LEAF_LIFETIME.as_secs());
+    assert_eq!(got.not_after, issued.validity.not_after, "as long again");
     let names = |der: &[u8]| {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
         let names = certificate.subject_alternative_name().unwrap().unwrap();
@@ -247,6 +248,76 @@ fn a_certificate_renews_as_the_same_holder() {
     let entry = house.ca.entries().unwrap().pop().unwrap();
     assert_eq!(entry.renews, Some(first.serial));
     house.ca.verify_audit(None).unwrap();
+}
+
+/// Who was given 90 days does not become somebody who has to renew each week, nor the other way round; what the issuing
+/// CA's end cut short is no measure.
+#[test]
+fn a_renewal_keeps_the_kind_of_life() {
+    let house = House::new();
+    let end = house.ca.issuing_validity().not_after;
+    let der_of = |entry: &Entry| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(entry.pem.as_bytes()).unwrap();
+        pem.contents
+    };
+    for (role, days) in [
+        (Role::Reader, 90),
+        (Role::Operator, 90),
+        (Role::Node, 90),
+        (Role::Node, 1),
+        (Role::Reader, 200),
+    ] {
+        let name = named(&format!("{role}{days}"));
+        let request = Request {
+            lifetime: Duration::from_secs(days * 86_400),
+            key: KeySource::Csr(self::request()),
+            ..Request::new(role, name)
+        };
+        house.ca.issue(request, NOW).unwrap();
+        let mut now = NOW;
+        let mut der = der_of(house.ca.entries().unwrap().last().unwrap());
+        for _ in 0..8 {
+            now += days * 86_400 / 3 * 2;
+            let Ok(next) = house.ca.renew(&identity(&der), &self::request(), now) else {
+                assert!(now >= end, "{role} {days}");
+                break;
+            };
+            let expected = (now + days * 86_400).min(end);
+            assert_eq!(next.not_after, expected, "{role} {days}");
+            der = next.der.to_vec();
+        }
+    }
+}
+
+/// The first certificate of a holder, and the second, were both cut short by their CA's end.
+#[test]
+fn a_life_that_was_cut_short_is_whole_again_below_the_next_ca() {
+    let mut house = House::new();
+    let end = house.ca.issuing_validity().not_after;
+    let near = end - 86_400;
+    let joined = house.joined("web1");
+    let week = LEAF_LIFETIME.as_secs();
+    let of_node = house
+        .ca
+        .renew(&identity(&joined.der), &request(), NOW + week);
+    assert_eq!(of_node.unwrap().not_after, NOW + 2 * week);
+    let person = Request {
+        key: KeySource::Csr(request()),
+        ..Request::new(Role::Reader, named("ada"))
+    };
+    house.ca.issue(person, near).unwrap();
+    let entry = house.ca.entries().unwrap().pop().unwrap();
+    assert_eq!(entry.not_after, end);
+    let options = RotateOptions::default();
+    for _ in ["publish", "use"] {
+        house
+            .ca
+            .rotate_next(Rotated::Issuing, &options, near)
+            .unwrap();
+    }
+    let (_, pem) = x509_parser::pem::parse_x509_pem(entry.pem.as_bytes()).unwrap();
+    let next = house.ca.renew(&identity(&pem.contents), &request(), near);
+    assert_eq!(next.unwrap().not_after, near + 90 * 86_400);
 }
 
 #[test]

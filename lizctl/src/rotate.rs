@@ -1,21 +1,26 @@
 //! `rotate`: another issuing CA, or another root, step by step.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use lizmon_ca::authority::{Authority, RotateOptions, Rotated, Rotation, Stage};
+use lizmon_ca::authority::{Authority, RotateOptions, Rotated, Rotation, Stage, Waiting};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::ledger::{Entry, Generation};
 use lizmon_ca::profile::Profile;
+use lizmon_protocol::name::Role;
 
 use crate::cli::{self, Context, Json};
 use crate::connect::Receivers;
+use crate::issue::certs_flag;
 use crate::{output, revoke};
 
-/// How many of those who wait are named.
+/// How many of those who wait are named after a step.
 const NAMES_SHOWN: usize = 10;
+/// Longest wait for new certificates to be taken up.
+const SETTLE_SECS_MAX: u64 = 30;
 
 #[derive(Debug, Args)]
 #[group(id = "step", args = ["status", "next", "back"], required = true, multiple = false)]
@@ -32,7 +37,7 @@ pub(crate) struct Rotate {
     /// Take the last step back
     #[arg(long, env = "LIZMON_BACK", value_parser = FalseyValueParser::new())]
     back: bool,
-    /// Go on although somebody would be left behind
+    /// Go on although somebody would be left behind, and wait for nobody
     #[arg(long, env = "LIZMON_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
     /// Write a new root's key into this folder, which can be taken away, and not into --certs
@@ -64,7 +69,7 @@ pub(crate) fn rotate(args: &Rotate, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     if args.status {
         let authority = context.look(now)?;
-        return show(args, &authority, &authority.rotation(now)?, now);
+        return show(args, &authority, &authority.rotation(now)?, (context, now));
     }
     let receivers = args.receivers.clients(now)?;
     let mut authority = context.authority(now)?;
@@ -76,20 +81,45 @@ pub(crate) fn rotate(args: &Rotate, context: &Context) -> anyhow::Result<()> {
         offline_root: args.offline_root.clone(),
     };
     let rotation = if args.next {
+        let now = settle(args, &authority, context)?;
         authority.rotate_next(args.what, &options, now)?
     } else {
         authority.rotate_back(args.what, &options, now)?
     };
-    show(args, &authority, &rotation, now)?;
+    show(args, &authority, &rotation, (context, now))?;
     revoke::tell(&authority, &receivers, context, begin)
         .context("the step is taken; not every receiver knows")
 }
 
-fn show(args: &Rotate, authority: &Authority, rotation: &Rotation, now: u64) -> anyhow::Result<()> {
+/// Waits until those who were given a new certificate a moment ago have taken it up: else they would be refused with the
+/// old one. Returns what time it is then.
+fn settle(args: &Rotate, authority: &Authority, context: &Context) -> anyhow::Result<u64> {
+    let now = (context.clock)();
+    let settled = authority.rotation(now)?.settled_from;
+    let Some(wait) = settled.and_then(|settled| settled.checked_sub(now)) else {
+        return Ok(now);
+    };
+    if args.force || wait == 0 {
+        return Ok(now);
+    }
+    output::note(format_args!(
+        "waiting for {wait} s: somebody was given a new certificate a moment ago, and may still show the old one"
+    ));
+    // Of a clock that was set back nobody waits longer than files are looked at.
+    std::thread::sleep(Duration::from_secs(wait.min(SETTLE_SECS_MAX)));
+    Ok((context.clock)())
+}
+
+fn show(
+    args: &Rotate,
+    authority: &Authority,
+    rotation: &Rotation,
+    (context, now): (&Context, u64),
+) -> anyhow::Result<()> {
     let entries = authority.entries()?;
     let advice = advice(args.what, rotation, authority);
-    if args.json.on {
-        return output::json(&as_json(rotation, &entries, now, &advice));
+    if args.json.is_on() {
+        return output::json(&as_json(rotation, &entries, (context, now), &advice));
     }
     match (rotation.stage, rotation.rotated) {
         (Stage::Steady, _) | (_, None) => output::line("no rotation is under way")?,
@@ -113,23 +143,61 @@ fn show(args: &Rotate, authority: &Authority, rotation: &Rotation, now: u64) -> 
         ["CA", "PHASE", "SINCE", "UNTIL", "LEAVES", "SERIAL"],
         rows.collect(),
     )?;
-    for waiting in rotation.waiting.iter().take(NAMES_SHOWN) {
+    // Who asks who is left is told of everybody.
+    let shown = match args.status {
+        true => usize::MAX,
+        false => NAMES_SHOWN,
+    };
+    for waiting in rotation.waiting.iter().take(shown) {
         output::line(format_args!(
-            "waits: {waiting}, until {}",
-            output::date(waiting.not_after)
+            "waits: {waiting}, until {}: {}",
+            output::date(waiting.not_after),
+            helps(waiting, context)
         ))?;
     }
-    if rotation.waiting.len() > NAMES_SHOWN {
+    if rotation.waiting.len() > shown {
         output::line(format_args!(
-            "waits: {} more",
-            rotation.waiting.len() - NAMES_SHOWN
+            "waits: {} more: lizctl rotate {} --status names them",
+            rotation.waiting.len() - shown,
+            args.what
         ))?;
     }
     output::note(advice);
     Ok(())
 }
 
-fn as_json(rotation: &Rotation, entries: &[Entry], now: u64, advice: &str) -> serde_json::Value {
+/// What to type so that a holder need not be waited for.
+fn helps(waiting: &Waiting, context: &Context) -> String {
+    let name = &waiting.name;
+    let here = command(waiting, context);
+    match waiting.renews_by {
+        _ if waiting.role == Role::Ca => "liz-ca gives itself a new one while it runs".to_owned(),
+        Some(by) => format!(
+            "renews by itself until {}; at once: on {name}, `lizctl renew --ca-url https://CA-HOST:8444 --cert {name}.crt \
+             --key {name}.key --ca root.crt`, or here `{here}` and take it the files",
+            output::date(by)
+        ),
+        None => format!("here `{here}`, and take it the files"),
+    }
+}
+
+/// The verb that gives a holder its next certificate, under the same names.
+fn command(waiting: &Waiting, context: &Context) -> String {
+    let mut words = vec![
+        format!("lizctl{}", certs_flag(context)),
+        format!("issue-{}", waiting.role),
+        waiting.name.clone(),
+    ];
+    words.extend(waiting.sans.iter().map(|san| format!("--san {san}")));
+    words.join(" ")
+}
+
+fn as_json(
+    rotation: &Rotation,
+    entries: &[Entry],
+    (context, now): (&Context, u64),
+    advice: &str,
+) -> serde_json::Value {
     let generations = rotation.generations.iter().map(|ca| {
         serde_json::json!({
             "ca": ca.entry.profile.as_str(),
@@ -146,9 +214,12 @@ fn as_json(rotation: &Rotation, entries: &[Entry], now: u64, advice: &str) -> se
             "role": waiting.role.as_str(),
             "name": waiting.name,
             "not-after": waiting.not_after,
+            "renews-by": waiting.renews_by,
+            "command": (waiting.role != Role::Ca).then(|| command(waiting, context)),
         })
     });
     serde_json::json!({
+        "settled-from": rotation.settled_from,
         "stage": rotation.stage.as_str(),
         "rotated": rotation.rotated.map(Rotated::as_str),
         "generations": generations.collect::<Vec<_>>(),
@@ -177,7 +248,7 @@ fn advice(what: Rotated, rotation: &Rotation, authority: &Authority) -> String {
     let command = |step: &str| format!("lizctl rotate {} {step}", rotation.rotated.unwrap_or(what));
     match (rotation.stage, rotation.rotated) {
         (Stage::Published, Some(Rotated::Root)) => format!(
-            "next: give every receiver and host {roots} and {crls}, or wait until all have renewed; then {}, or {}",
+            "next: give every receiver and host {roots} and {crls}, or wait until all have renewed, or hurry those who are named with the commands beside them; then {}, or {}",
             command("--next"),
             command("--back"),
         ),
@@ -187,7 +258,7 @@ fn advice(what: Rotated, rotation: &Rotation, authority: &Authority) -> String {
             command("--back"),
         ),
         (Stage::InUse, _) => format!(
-            "next: wait until all have renewed; then {}, or {}",
+            "next: wait until all have renewed, or hurry those who are named with the commands beside them; then {}, or {}",
             command("--next"),
             command("--back"),
         ),

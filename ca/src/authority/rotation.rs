@@ -32,11 +32,15 @@ pub use self::stages::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiti
 use super::{Authority, SignedCrl};
 use crate::audit::{Deed, Event};
 use crate::disk::{self, Access, Scaffold};
+use crate::enrol::{der_of, is_by_token, sans_of};
 use crate::error::Error;
 use crate::founding::NewCa;
 use crate::ledger::{Book, Entry, Generation, Phase};
 use crate::passphrase;
 use crate::profile::{Profile, rfc3339};
+
+/// After which time a program shows what was put in the place of its files: it looks at them every 10 s at the latest.
+const TAKEN_UP_SECS: u64 = 15;
 
 impl Authority {
     /// Where a rotation stands.
@@ -52,6 +56,7 @@ impl Authority {
                 stage,
                 rotated,
                 waiting: waiting(book, &generations, stage, rotated, now)?,
+                settled_from: settled_from(book, &generations, stage, now)?,
                 generations,
             })
         })
@@ -129,7 +134,9 @@ impl Authority {
         let mut serials = Vec::new();
         let root = match rotated {
             Rotated::Issuing => {
-                self.signer_of(generations, current(generations, Profile::Root)?)?
+                let root = current(generations, Profile::Root)?;
+                refuse_ended_root(root, now)?;
+                self.signer_of(generations, root)?
             }
             Rotated::Root => {
                 let (alg, days) = (options.key_alg, options.root_days);
@@ -204,7 +211,8 @@ impl Authority {
         let incoming: Vec<&Generation> = in_phase(generations, comes).collect();
         let rotated = Rotated::of(incoming.iter().copied());
         if let Some(over) = incoming.iter().find(|ca| ca.entry.not_after <= now) {
-            return Err(Error::IssuerEnded {
+            return Err(Error::NextEnded {
+                which: rotated,
                 subject: over.entry.name.clone(),
                 not_after: rfc3339(over.entry.not_after),
             });
@@ -336,6 +344,18 @@ fn current(generations: &[Generation], profile: Profile) -> Result<&Generation, 
         .ok_or(Error::Rotated)
 }
 
+/// What it signs would have ended with it.
+fn refuse_ended_root(root: &Generation, now: u64) -> Result<(), Error> {
+    if now < root.entry.not_after {
+        return Ok(());
+    }
+    Err(Error::IssuerEnded {
+        which: Rotated::Root,
+        subject: root.entry.name.clone(),
+        not_after: rfc3339(root.entry.not_after),
+    })
+}
+
 fn serials<'a>(moved: impl Iterator<Item = &'a Generation>) -> Vec<String> {
     moved.map(|ca| ca.entry.serial.clone()).collect()
 }
@@ -413,13 +433,44 @@ fn holders(
         }
     }
     let such = newest.into_values().filter(|(_, entry)| such(entry));
-    Ok(such
-        .map(|(role, entry)| Waiting {
+    such.map(|(role, entry)| {
+        // Who came by a token, or has renewed before, goes on doing so, before the last third of the life.
+        let renews = entry.renews.is_some() || is_by_token(&entry);
+        let life = entry.not_after.saturating_sub(entry.not_before);
+        Ok(Waiting {
             role,
-            name: entry.name,
             not_after: entry.not_after,
+            renews_by: renews.then(|| entry.not_before + life / 4 * 3),
+            sans: sans_of(&der_of(&entry)?).unwrap_or_default(),
+            name: entry.name,
         })
-        .collect())
+    })
+    .collect()
+}
+
+/// When the last holder has taken up its certificate of the new CA who had one of the old that still counts: until then
+/// it may go on showing that.
+fn settled_from(
+    book: &Book<'_>,
+    generations: &[Generation],
+    stage: Stage,
+    now: u64,
+) -> Result<Option<u64>, Error> {
+    if stage != Stage::InUse {
+        return Ok(None);
+    }
+    let old = serials(in_phase(generations, Phase::Old));
+    let (mut replaced, mut newest) = (HashSet::new(), None);
+    let live = book.entries()?.into_iter();
+    for entry in live.filter(|entry| entry.is_live(now)) {
+        let holder = (entry.profile, entry.name);
+        if old.contains(&entry.issuer) {
+            replaced.insert(holder);
+        } else if replaced.contains(&holder) {
+            newest = newest.max(Some(entry.issued_at));
+        }
+    }
+    Ok(newest.map(|issued| issued + TAKEN_UP_SECS))
 }
 
 /// What is logged.

@@ -15,13 +15,13 @@ use lizmon_protocol::name::SpiffeId;
 use rcgen::SubjectPublicKeyInfo;
 use rusqlite::OptionalExtension;
 
-use super::{EnrolError, Enrolled, LEAF_LIFETIME, der_of, sans_of, unreadable};
+use super::{EnrolError, Enrolled, LEAF_LIFETIME, der_of, is_by_token, sans_of, unreadable};
 use crate::authority::{Authority, Revocation, enter};
 use crate::crl::Reason;
 use crate::error::Error;
 use crate::key;
 use crate::ledger::{Book, Entry, Phase, State, seconds, sql};
-use crate::profile::San;
+use crate::profile::{LEAF_LIFETIME_SECS, LIFETIME_SECS_MAX, LIFETIME_SECS_MIN, San};
 use crate::signer::strip_sign;
 
 /// How long a certificate is good after its successor was first used, and how long a renewal may wait to be used before
@@ -33,6 +33,9 @@ pub const SUPERSEDED_EVERY: Duration = Duration::from_secs(600);
 /// Certificates by renewal that one holder may have beside the one it shows: two attempts whose answers were lost, and
 /// one more. Without a bound each would be a certificate for somebody else to use.
 pub const RENEWED_VALID_MAX: usize = 3;
+
+/// How many renewals are looked back along: of those that were all cut short.
+const LINE_MAX: usize = 64;
 
 /// Why a certificate does not renew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -113,7 +116,7 @@ impl Authority {
         key: &SubjectPublicKeyInfo,
         now: u64,
     ) -> Result<Enrolled, Error> {
-        let signed = self.sign_leaf(&id, sans, LEAF_LIFETIME, key, now)?;
+        let signed = self.sign_leaf(&id, sans, life_of(book, old)?, key, now)?;
         let entry = Entry {
             renews: Some(old.serial.clone()),
             ..signed.entry(&id, &id.to_string(), now)
@@ -142,6 +145,31 @@ impl Authority {
         }
         self.end_all(&over, Reason::Superseded, now)
     }
+}
+
+/// How long a certificate lives that follows this one: as long as this was to live, so that who was given 90 days is not
+/// one who has to renew each week. Where its issuer's end cut it short, the one before says it.
+fn life_of(book: &Book<'_>, old: &Entry) -> Result<Duration, Error> {
+    let mut entry = old.clone();
+    for _ in 0..LINE_MAX {
+        let issuer = book.find(&entry.issuer)?;
+        let is_cut = issuer.is_none_or(|issuer| entry.not_after >= issuer.not_after);
+        if !is_cut {
+            let secs = entry.not_after.saturating_sub(entry.issued_at);
+            return Ok(Duration::from_secs(
+                secs.clamp(LIFETIME_SECS_MIN, LIFETIME_SECS_MAX),
+            ));
+        }
+        let before = entry.renews.as_deref().map(|serial| book.find(serial));
+        match before.transpose()?.flatten() {
+            Some(before) => entry = before,
+            None => break,
+        }
+    }
+    Ok(match is_by_token(&entry) {
+        true => LEAF_LIFETIME,
+        false => Duration::from_secs(LEAF_LIFETIME_SECS),
+    })
 }
 
 fn serial_of(identity: &Identity) -> String {

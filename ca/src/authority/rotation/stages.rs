@@ -9,7 +9,7 @@ use lizmon_protocol::name::Role;
 use super::in_phase;
 use crate::key::KeyAlg;
 use crate::ledger::{Generation, Phase};
-use crate::profile::Profile;
+use crate::profile::{Profile, San};
 
 /// Which CA is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,10 @@ pub struct Waiting {
     pub name: String,
     /// When its newest certificate ends: epoch seconds.
     pub not_after: u64,
+    /// By when it should have renewed, if it does that by itself as far as can be told: epoch seconds.
+    pub renews_by: Option<u64>,
+    /// The DNS names and addresses of its newest certificate.
+    pub sans: Vec<San>,
 }
 
 impl fmt::Display for Waiting {
@@ -121,6 +125,9 @@ pub struct Rotation {
     pub generations: Vec<Generation>,
     /// Whom the next step would leave behind: without renewal they would be refused, or refuse others.
     pub waiting: Vec<Waiting>,
+    /// When those who were given a certificate of the new CA have taken it up, who look at their files every few seconds;
+    /// the last step waits for that. None while nobody has to: epoch seconds.
+    pub settled_from: Option<u64>,
 }
 
 /// What a step may be told.
