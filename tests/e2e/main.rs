@@ -25,6 +25,7 @@ mod harness;
 mod hostile;
 mod house;
 mod limits;
+mod manual;
 mod matrix;
 mod metrics;
 mod oauth;

@@ -1,0 +1,191 @@
+//! The blocks of README and docs, typed as they stand, whole and in order, with the real programs.
+//!
+//! Nothing in them is changed but where servers are: names of hosts and ports become those of this machine. A line that
+//! begins with the name of a daemon goes on running while the lines after it are typed.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::harness::process::{Finished, Running, program, run};
+
+const DAEMONS: [&str; 3] = ["liz-ca ", "liz-receiver ", "liz-monitor "];
+
+/// What stands between ```sh and ``` on a page.
+fn blocks(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+    let text = fs::read_to_string(path).unwrap();
+    let blocks = text.split("```sh\n").skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+/// A machine: its folder, and what was set in its shell.
+struct Typist {
+    folder: PathBuf,
+    places: Vec<(&'static str, String)>,
+    environment: Vec<(&'static str, String)>,
+    daemons: Vec<Running>,
+}
+
+impl Typist {
+    fn new(folder: PathBuf, places: &[(&'static str, String)]) -> Self {
+        fs::create_dir_all(&folder).unwrap();
+        Self {
+            folder,
+            places: places.to_vec(),
+            environment: Vec::new(),
+            daemons: Vec::new(),
+        }
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let programs = program("lizctl").get_program().to_owned();
+        let programs = Path::new(&programs).parent().unwrap().to_owned();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command
+            .args(["-eu", "-c", script])
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("PATH", format!("{}:{path}", programs.display()))
+            .env("HOME", &self.folder)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Types a block, and returns what its ordinary lines left.
+    fn type_in(&mut self, block: &str) -> String {
+        let mut text = block.replace("\\\n", " ");
+        for (there, here) in &self.places {
+            text = text.replace(there, here);
+        }
+        let mut script = String::new();
+        let mut left = String::new();
+        let mut run_script = |typist: &Self, script: &mut String| {
+            if !script.is_empty() {
+                left.push_str(&done(run(&mut typist.shell(script)), script));
+                script.clear();
+            }
+        };
+        for line in text.lines() {
+            if DAEMONS.iter().any(|daemon| line.starts_with(daemon)) {
+                run_script(self, &mut script);
+                let mut daemon = Running::start(&mut self.shell(&format!("exec {line}")));
+                daemon.wait_for("READY");
+                self.daemons.push(daemon);
+            } else {
+                script.push_str(line);
+                script.push('\n');
+            }
+        }
+        run_script(self, &mut script);
+        left
+    }
+
+    fn take(&self, from: &Path, files: &[&str]) {
+        for file in files {
+            let name = Path::new(file).file_name().unwrap();
+            fs::copy(from.join(file), self.folder.join(name)).unwrap();
+        }
+    }
+
+    fn stop(self) {
+        for daemon in self.daemons {
+            daemon.signal(Signal::TERM);
+            assert!(daemon.wait().status.success());
+        }
+    }
+}
+
+fn done(finished: Finished, script: &str) -> String {
+    let (out, err) = (&finished.stdout, &finished.stderr);
+    assert!(finished.status.success(), "{script}\n{out}{err}");
+    finished.stdout
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn places() -> Vec<(&'static str, String)> {
+    let [receiver, ca] = [free_port(), free_port()];
+    vec![
+        ("0.0.0.0:8443", format!("127.0.0.1:{receiver}")),
+        ("0.0.0.0:8444", format!("127.0.0.1:{ca}")),
+        ("rx1.example:8443", format!("localhost:{receiver}")),
+        ("ca.example:8444", format!("localhost:{ca}")),
+        ("rx1.example", "localhost".to_owned()),
+        ("ca.example", "localhost".to_owned()),
+    ]
+}
+
+/// A newcomer types the README's four steps on four machines, and sees web1's numbers.
+#[test]
+fn the_readme_as_typed() {
+    let ground = tempfile::tempdir().unwrap();
+    let at = |name: &str| ground.path().join(name);
+    let places = places();
+    let all = blocks("README.md");
+    let [at_the_ca, on_rx1, on_web1, anywhere] = &all[..] else {
+        panic!("the README has four blocks, not {}", all.len());
+    };
+    let mut ca = Typist::new(at("ca"), &places);
+    ca.type_in(at_the_ca);
+    let certs = at("ca").join("certs");
+
+    let mut rx1 = Typist::new(at("rx1"), &places);
+    let own = ["receivers/rx1.crt", "receivers/rx1.key", "root.crt", "crl.pem"];
+    rx1.take(&certs, &own);
+    rx1.type_in(on_rx1);
+
+    let made = run(&mut ca.shell("lizctl join-token web1"));
+    let fingerprint = made.stderr.split("CA fingerprint ").nth(1).unwrap();
+    let fingerprint = fingerprint.split_whitespace().next().unwrap().to_owned();
+    let mut web1 = Typist::new(at("web1"), &places);
+    web1.environment = vec![
+        ("FINGERPRINT", fingerprint),
+        ("TOKEN", made.success().trim().to_owned()),
+    ];
+    web1.type_in(on_web1);
+    web1.daemons[0].wait_for("Publish was successful to");
+
+    let mut ada = Typist::new(at("ada"), &places);
+    ada.take(&certs, &["readers/ada.crt", "readers/ada.key", "root.crt"]);
+    let seen = ada.type_in(anywhere);
+    assert!(seen.contains("web1") && seen.contains("by-minute"), "{seen}");
+    assert!(seen.contains("lost 0"), "{seen}");
+    for machine in [web1, rx1, ca] {
+        machine.stop();
+    }
+}
+
+/// What is done by hand where no liz-ca runs.
+#[test]
+fn the_pages_on_certificates_and_the_ca_as_typed() {
+    let ground = tempfile::tempdir().unwrap();
+    let places = places();
+    let mut ca = Typist::new(ground.path().join("ca"), &places);
+    ca.type_in(
+        "lizctl init-ca\nlizctl issue-receiver rx1 --san localhost\nlizctl issue-operator olga\n\
+         liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem\n",
+    );
+    let stick = ground.path().join("stick");
+    fs::create_dir(&stick).unwrap();
+    ca.environment = vec![("STICK", stick.display().to_string())];
+    for page in ["docs/certificates.md", "docs/ca-operations.md"] {
+        let all = blocks(page);
+        assert!(!all.is_empty(), "{page} has nothing to type");
+        for block in &all {
+            ca.type_in(block);
+        }
+    }
+    let lists = ca.type_in("lizctl inspect certs/crl.pem");
+    assert!(lists.contains("number: "), "{lists}");
+    ca.stop();
+}
