@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use lizmon_protocol::name::Role;
 use rusqlite::{Connection, Transaction};
 
 pub(crate) use self::book::{seconds, sql};
@@ -21,6 +22,7 @@ use self::flaw::failed;
 use self::open::Reading;
 pub(crate) use self::place::Place;
 pub use self::place::UnknownRevoked;
+use crate::enrol::is_by_token;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -196,6 +198,12 @@ impl Entry {
     /// Whether it counts at `now`: not revoked, not ended.
     pub fn is_live(&self, now: u64) -> bool {
         self.state == State::Valid && now <= self.not_after
+    }
+
+    /// Whether its holder renews by itself, as far as can be told: it came by a join token, has renewed before, or is
+    /// `liz-ca`'s own.
+    pub fn renews_itself(&self) -> bool {
+        self.renews.is_some() || is_by_token(self) || self.profile == Profile::Leaf(Role::Ca)
     }
 }
 

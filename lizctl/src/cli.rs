@@ -294,7 +294,7 @@ impl Leaf {
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only holders whose newest certificate ends within this time, or has ended
+    /// Only holders whose newest certificate ends within this time, or has ended, and was not renewed in time
     #[arg(long, env = "LIZMON_EXPIRING", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) expiring: Option<Duration>,
     /// Only what was revoked

@@ -1,6 +1,6 @@
 //! `list`, `inspect` and `verify`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{self, Item, Revoked};
 use lizmon_ca::layout::CaFiles;
-use lizmon_ca::ledger::{Entry, State};
+use lizmon_ca::ledger::{Entry, Generation, State};
 use lizmon_ca::profile::Profile;
 use lizmon_ca::verify::{self, Trusted};
 use serde::Serialize;
@@ -23,6 +23,8 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let mut entries = authority.entries()?;
     let mut renewals = Renewals::of(&entries);
     renewals.seen = authority.seen()?.into_iter().collect();
+    let standing = Standing::new(&authority.generations()?, now);
+    let renewals = Renewals::of(&entries);
     if args.newest {
         entries = newest(entries);
     }
@@ -30,13 +32,14 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         entries.retain(|entry| entry.state == State::Revoked);
     }
     if let Some(within) = args.expiring {
+        entries.retain(|entry| standing.of(entry) != RETIRED);
         entries = expiring(entries, within, now);
     }
     if args.json.is_on() {
         let domain = authority.trust_domain();
         let certificates: Vec<Listed<'_>> = entries
             .iter()
-            .map(|entry| Listed::new(entry, &renewals, domain, now))
+            .map(|entry| Listed::new(entry, &renewals, domain, standing.of(entry)))
             .collect();
         return output::json(&serde_json::json!({ "certificates": certificates }));
     }
@@ -45,6 +48,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             entry.profile.to_string(),
             entry.name.clone(),
             renewals.state_text(entry, now),
+            state_text(entry, standing.of(entry)),
             output::date(entry.not_after),
             left(entry.not_after, now),
             renewals.origin(entry).to_owned(),
@@ -151,7 +155,7 @@ impl<'a> Listed<'a> {
         entry: &'a Entry,
         renewals: &'a Renewals,
         domain: &lizmon_protocol::name::TrustDomain,
-        now: u64,
+        state: &'a str,
     ) -> Self {
         let identity = match entry.profile {
             Profile::Leaf(role) => Some(format!("spiffe://{domain}/{role}/{}", entry.name)),
@@ -163,7 +167,7 @@ impl<'a> Listed<'a> {
             identity,
             serial: &entry.serial,
             issuer: &entry.issuer,
-            state: state(entry, now),
+            state,
             not_before: entry.not_before,
             not_after: entry.not_after,
             issued_at: entry.issued_at,
@@ -190,8 +194,8 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
     entries.into_iter().filter(is_last).collect()
 }
 
-/// The newest valid certificate of each holder, where it ends within that time: a renewed one's forerunner is
-/// nobody's worry.
+/// The newest valid certificate of each holder, where it ends within that time and nobody has renewed it in time: a renewed
+/// one's forerunner is nobody's worry, and neither is one whose holder will renew it by itself.
 fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
     let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
     let valid = |entry: &&Entry| entry.state == State::Valid;
@@ -204,19 +208,51 @@ fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
         .into_iter()
         .filter(|entry| valid(&entry) && entry.not_after <= limit)
         .filter(|entry| newest.get(&holder(entry)) == Some(&entry.not_after))
+        .filter(|entry| !entry.renews_itself() || now > renewed_by(entry))
         .collect()
 }
 
-fn state(entry: &Entry, now: u64) -> &'static str {
-    match entry.state {
-        State::Valid if entry.not_after < now => "ended",
-        state => state.as_str(),
+/// By when who renews by itself has done so, with all the failures that are none yet: that is due at two thirds of the life
+/// and a twelfth.
+fn renewed_by(entry: &Entry) -> u64 {
+    let life = entry.not_after.saturating_sub(entry.not_before);
+    entry.not_before + life / 6 * 5
+}
+
+/// No receiver takes it, because the CA that signed it was replaced.
+const RETIRED: &str = "retired";
+
+/// Which CAs count.
+struct Standing {
+    /// Serials of those that are not trusted any more.
+    retired: HashSet<String>,
+    now: u64,
+}
+
+impl Standing {
+    fn new(generations: &[Generation], now: u64) -> Self {
+        let gone = generations.iter().filter(|ca| !ca.phase.is_trusted());
+        Self {
+            retired: gone.map(|ca| ca.entry.serial.clone()).collect(),
+            now,
+        }
+    }
+
+    /// `valid`, `ended`, `revoked`, or `retired` where it or its issuer was replaced.
+    fn of(&self, entry: &Entry) -> &'static str {
+        let is_retired = [&entry.serial, &entry.issuer]
+            .iter()
+            .any(|serial| self.retired.contains(*serial));
+        match entry.state {
+            State::Valid if is_retired => RETIRED,
+            State::Valid if entry.not_after < self.now => "ended",
+            state => state.as_str(),
+        }
     }
 }
 
-/// `valid`, `ended`, or `revoked (key-compromise)`.
-fn state_text(entry: &Entry, now: u64) -> String {
-    let state = state(entry, now);
+/// The state, and why: `revoked (key-compromise)`.
+fn state_text(entry: &Entry, state: &str) -> String {
     match entry.revoked_reason.and_then(reason) {
         Some(reason) if entry.revoked_reason != Some(0) => format!("{state} ({reason})"),
         _ => state.to_owned(),

@@ -140,7 +140,12 @@ fn the_readme_as_typed() {
     let certs = at("ca").join("certs");
 
     let mut rx1 = Typist::new(at("rx1"), &places);
-    let own = ["receivers/rx1.crt", "receivers/rx1.key", "root.crt", "crl.pem"];
+    let own = [
+        "receivers/rx1.crt",
+        "receivers/rx1.key",
+        "root.crt",
+        "crl.pem",
+    ];
     rx1.take(&certs, &own);
     rx1.type_in(on_rx1);
 
@@ -158,7 +163,10 @@ fn the_readme_as_typed() {
     let mut ada = Typist::new(at("ada"), &places);
     ada.take(&certs, &["readers/ada.crt", "readers/ada.key", "root.crt"]);
     let seen = ada.type_in(anywhere);
-    assert!(seen.contains("web1") && seen.contains("by-minute"), "{seen}");
+    assert!(
+        seen.contains("web1") && seen.contains("by-minute"),
+        "{seen}"
+    );
     assert!(seen.contains("lost 0"), "{seen}");
     for machine in [web1, rx1, ca] {
         machine.stop();

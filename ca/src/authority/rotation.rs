@@ -32,7 +32,7 @@ pub use self::stages::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiti
 use super::{Authority, SignedCrl};
 use crate::audit::{Deed, Event};
 use crate::disk::{self, Access, Scaffold};
-use crate::enrol::{der_of, is_by_token, sans_of};
+use crate::enrol::{der_of, sans_of};
 use crate::error::Error;
 use crate::founding::NewCa;
 use crate::ledger::{Book, Entry, Generation, Phase};
@@ -435,7 +435,7 @@ fn holders(
     let such = newest.into_values().filter(|(_, entry)| such(entry));
     such.map(|(role, entry)| {
         // Who came by a token, or has renewed before, goes on doing so, before the last third of the life.
-        let renews = entry.renews.is_some() || is_by_token(&entry);
+        let renews = entry.renews_itself();
         let life = entry.not_after.saturating_sub(entry.not_before);
         Ok(Waiting {
             role,

@@ -318,6 +318,85 @@ fn a_rotation_is_shown_taken_and_taken_back() {
     }
 }
 
+/// Who waits is named with what hurries it, and what is over is listed as such.
+#[test]
+fn a_rotation_names_who_is_left_and_what_helps() {
+    let desk = Desk::with_ca();
+    for line in [
+        "issue-node web1",
+        "issue-reader ada",
+        "issue-receiver rx1 --san rx1.example --san 192.0.2.7",
+        "rotate issuing --next",
+        "rotate issuing --next",
+    ] {
+        desk.run(line).done();
+    }
+    let helps = |name: &str| {
+        let status = desk.json("rotate issuing --status --json");
+        let waiting = status["waiting"].as_array().unwrap();
+        let entry = waiting.iter().find(|entry| entry["name"] == name);
+        entry.map(|entry| entry["command"].as_str().unwrap().to_owned())
+    };
+    let shown = desk.run("rotate issuing --status").done().stdout;
+    for (name, command) in [
+        ("web1", "lizctl issue-node web1"),
+        ("ada", "lizctl issue-reader ada"),
+        (
+            "rx1",
+            "lizctl issue-receiver rx1 --san rx1.example --san 192.0.2.7",
+        ),
+    ] {
+        assert_eq!(helps(name).as_deref(), Some(command));
+        assert!(shown.contains(&format!("`{command}`")), "{shown}");
+        desk.run(command.strip_prefix("lizctl ").unwrap()).done();
+        assert_eq!(helps(name), None, "that helps");
+    }
+    // Nobody is left, but files that were replaced a moment ago are not yet in use.
+    let last = desk.run("rotate issuing --next").done();
+    assert!(last.stderr.contains("waiting for "), "{last:?}");
+    let listed = desk.json("list --output json");
+    let states = |role: &str| -> Vec<String> {
+        let entries = listed["certificates"].as_array().unwrap().iter();
+        entries
+            .filter(|entry| entry["role"] == role)
+            .map(|entry| entry["state"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(states("issuing"), ["retired", "valid"]);
+    assert_eq!(states("node"), ["retired", "valid"]);
+    assert_eq!(states("root"), ["valid"]);
+    let expiring = desk.json("list --expiring 400d --json");
+    let expiring = expiring["certificates"].as_array().unwrap();
+    let retired = expiring.iter().find(|entry| entry["state"] == "retired");
+    assert!(retired.is_none(), "{retired:?}");
+}
+
+/// Without liz-ca nobody is there to sign them again.
+#[test]
+fn lists_live_as_long_as_was_chosen() {
+    let lives = |desk: &Desk| {
+        let shown = desk.json("inspect certs/crl.pem --json");
+        let list = &shown["items"][1];
+        let [from, until] = ["this-update", "next-update"].map(|key| list[key].as_u64().unwrap());
+        (until - from) / 86_400
+    };
+    let desk = Desk::with_ca();
+    assert_eq!(lives(&desk), 30);
+    desk.run("sign-crl --crl-days 90").done();
+    assert_eq!(lives(&desk), 90);
+    // From then on, whoever signs.
+    desk.run("issue-node web1").done();
+    desk.run("revoke web1").done();
+    assert_eq!(lives(&desk), 90);
+    desk.run("sign-crl --crl-days 1000").done();
+    assert!((363..=365).contains(&lives(&desk)), "not past its CA");
+    let desk = Desk::new();
+    let made = desk.run("init-ca --crl-days 200").done();
+    assert!(made.stdout.contains("lists "), "{made:?}");
+    assert_eq!(lives(&desk), 200);
+    desk.run("sign-crl --crl-days 0").failed(2, "--crl-days");
+}
+
 #[test]
 fn exit_codes_of_rotate() {
     let desk = Desk::with_ca();
