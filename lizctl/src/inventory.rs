@@ -24,7 +24,6 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let mut renewals = Renewals::of(&entries);
     renewals.seen = authority.seen()?.into_iter().collect();
     let standing = Standing::new(&authority.generations()?, now);
-    let renewals = Renewals::of(&entries);
     if args.newest {
         entries = newest(entries);
     }
@@ -47,8 +46,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         [
             entry.profile.to_string(),
             entry.name.clone(),
-            renewals.state_text(entry, now),
-            state_text(entry, standing.of(entry)),
+            renewals.state_text(entry, standing.of(entry)),
             output::date(entry.not_after),
             left(entry.not_after, now),
             renewals.origin(entry).to_owned(),
@@ -294,9 +292,9 @@ impl Renewals {
 
     /// `valid`, `valid (never seen)` where it came by a renewal and was not shown since, `ended`, or
     /// `revoked (key-compromise)`.
-    fn state_text(&self, entry: &Entry, now: u64) -> String {
+    fn state_text(&self, entry: &Entry, state: &str) -> String {
         let is_unused = entry.renews.is_some() && !self.seen.contains_key(&entry.serial);
-        match state_text(entry, now) {
+        match state_text(entry, state) {
             state if state == "valid" && is_unused => "valid (never seen)".to_owned(),
             state => state,
         }
