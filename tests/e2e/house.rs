@@ -83,6 +83,7 @@ fn only_the_ca_and_lizctl_can_issue() {
             &[
                 "lizmon-daemon",
                 "lizmon-durable",
+                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
@@ -94,6 +95,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-client",
                 "lizmon-daemon",
                 "lizmon-durable",
+                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
@@ -111,6 +113,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-client",
                 "lizmon-daemon",
                 "lizmon-monitor",
+                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",

@@ -161,21 +161,21 @@ impl House {
         };
         let mut stepped = false;
         while let Some((which, due)) = next_step(authority, now)? {
-            if !due.has_ended && !self.is_alone(&authority.entries()?, now) {
-                if pace == Pace::Starting {
-                    output::note(due);
+            if due.advice.is_some() && !self.is_alone(&authority.entries()?, now) {
+                if let (Pace::Starting, Some(advice)) = (pace, due.advice) {
+                    output::note(advice);
                 }
                 return Ok(false);
             }
             let stage = match authority.rotate_next(which, &options, now) {
                 Ok(rotation) => rotation.stage,
-                Err(error) if !due.has_ended => {
-                    output::note(format!("{due}; it could not be done here: {error}"));
+                Err(error) if due.can_wait => {
+                    output::note(format!("{}; it could not be replaced: {error}", due.story));
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
             };
-            output::note(format!("{}: {}", due.story(), told(which, stage)));
+            output::note(format!("{}: {}", due.story, told(which, stage)));
             stepped = true;
             // The old one goes only once nobody shows its certificates.
             if pace == Pace::Running || stage == Stage::InUse {
@@ -230,30 +230,68 @@ impl House {
     }
 }
 
-/// The rotation that is to be begun or to go on, and the CA because of whose end.
-fn next_step(authority: &Authority, now: u64) -> Result<Option<(Rotated, Ending)>, Error> {
-    let rotation = authority.rotation(now)?;
-    if rotation.stage != Stage::InUse {
-        // One that somebody has begun goes on, whichever it is.
-        let under_way = rotation.rotated.filter(|_| rotation.stage != Stage::Steady);
-        let ending = authority.ending(now);
-        return Ok(ending.map(|ending| (under_way.unwrap_or(ending.which), ending)));
+/// Why a CA has to be replaced.
+struct Due {
+    story: String,
+    /// What to tell instead, where others have certificates of it. Nobody has any that count once it has ended.
+    advice: Option<String>,
+    can_wait: bool,
+}
+
+impl Due {
+    fn of(which: Rotated, life: Validity, now: u64) -> Option<Self> {
+        if now < life.not_before {
+            let begins = output::date(life.not_before);
+            let story = format!("the {which} CA begins at {begins}, later than now");
+            return Some(Self {
+                advice: Some(format!("{story}: is the clock right?")),
+                story,
+                can_wait: false,
+            });
+        }
+        let ending = Ending::of(which, life, now)?;
+        Some(Self {
+            story: ending.story(),
+            advice: (!ending.has_ended).then(|| ending.to_string()),
+            can_wait: !ending.has_ended,
+        })
     }
-    let old = |ca: &&Generation| ca.phase == Phase::Old;
-    let ending = rotation.generations.iter().filter(old).find_map(|ca| {
-        let validity = Validity {
-            not_before: ca.entry.not_before,
-            not_after: ca.entry.not_after,
-        };
-        let which = match ca.entry.profile {
-            Profile::Root => Rotated::Root,
-            _ => Rotated::Issuing,
-        };
-        Ending::of(which, validity, now)
-    });
-    // Who still shows a certificate of the old one is not left behind.
-    let ending = ending.filter(|_| rotation.waiting.is_empty());
-    Ok(rotation.rotated.zip(ending))
+}
+
+/// The rotation that is to be begun or to go on, and why.
+fn next_step(authority: &Authority, now: u64) -> Result<Option<(Rotated, Due)>, Error> {
+    let rotation = authority.rotation(now)?;
+    if rotation.stage == Stage::InUse {
+        let old = |ca: &&Generation| ca.phase == Phase::Old;
+        let due = rotation.generations.iter().filter(old).find_map(|ca| {
+            let which = match ca.entry.profile {
+                Profile::Root => Rotated::Root,
+                _ => Rotated::Issuing,
+            };
+            let life = Validity {
+                not_before: ca.entry.not_before,
+                not_after: ca.entry.not_after,
+            };
+            Due::of(which, life, now)
+        });
+        // Who still shows a certificate of the old one is not left behind.
+        let due = due.filter(|_| rotation.waiting.is_empty());
+        return Ok(rotation.rotated.zip(due));
+    }
+    // One that somebody has begun goes on, whichever it is.
+    let under_way = rotation.rotated.filter(|_| rotation.stage != Stage::Steady);
+    let root = authority.root_validity();
+    let which = match authority.ending(now) {
+        Some(ending) => ending.which,
+        None if now < root.not_before => Rotated::Root,
+        None => Rotated::Issuing,
+    };
+    let life = match which {
+        Rotated::Root => root,
+        Rotated::Issuing => authority.issuing_validity(),
+    };
+    let due = Due::of(which, life, now);
+    Ok(due.map(|due| (under_way.unwrap_or(which), due)))
 }
 
 fn told(which: Rotated, stage: Stage) -> String {
@@ -369,6 +407,10 @@ mod tests {
     }
 
     fn ground() -> Ground {
+        ground_at(NOW)
+    }
+
+    fn ground_at(now: u64) -> Ground {
         let dir = tempfile::tempdir().unwrap();
         let certs = dir.path().join("certs");
         let house = House {
@@ -379,7 +421,7 @@ mod tests {
             local: LOCAL_NAME.parse().unwrap(),
             receiver_sans: vec![San::Dns("localhost".into())],
         };
-        house.keep(Pace::Starting, NOW).unwrap();
+        house.keep(Pace::Starting, now).unwrap();
         Ground { _dir: dir, house }
     }
 
@@ -553,6 +595,27 @@ mod tests {
         assert_eq!(issuing(&ground.house), before);
         check(&mut ground, 366 * DAY, [true; 3], |_| ());
         assert_ne!(issuing(&ground.house), before);
+    }
+
+    /// A machine without a clock of its own makes its CA in 2036, and hears of the right time later; or the other way round.
+    #[test]
+    fn a_ca_that_was_made_by_a_wrong_clock_is_replaced() {
+        for (made, now) in [
+            (NOW + 3_650 * DAY, NOW),
+            (NOW + DAY, NOW),
+            (86_400, NOW),
+            (NOW, 86_400),
+        ] {
+            let ground = ground_at(made);
+            let house = &ground.house;
+            house.keep(Pace::Starting, now).unwrap();
+            let authority = Authority::open(&house.certs, now).unwrap();
+            assert_eq!(authority.rotation(now).unwrap().stage, Stage::Steady);
+            for credentials in [house.node(), house.reader()] {
+                let url = "https://localhost".parse().unwrap();
+                lizmon_client::Client::new(url, &credentials, now).unwrap();
+            }
+        }
     }
 
     #[test]
