@@ -29,11 +29,12 @@ fn own_tests() -> BTreeSet<String> {
 /// Whether a crate of the workspace has such a module, or such a test in one: `lizmon-ca::life::a_ca_under_a_passphrase`.
 fn is_in_crate(workspace: &str, name: &str) -> bool {
     let mut parts: Vec<&str> = name.split("::").collect();
-    let entry = format!("{} = {{ path = \"", parts.remove(0));
-    let Some(folder) = workspace.split(&entry).nth(1) else {
-        return false;
-    };
-    let folder = root().join(folder.split('"').next().unwrap());
+    let crate_name = parts.remove(0).to_owned();
+    let entry = format!("{crate_name} = {{ path = \"");
+    // A crate that no other one uses stands in a folder of its name.
+    let listed = workspace.split(&entry).nth(1);
+    let listed = listed.map(|rest| rest.split('"').next().unwrap());
+    let folder = root().join(listed.unwrap_or(&crate_name));
     let files = |parts: &[&str]| {
         let ends = [".rs", "/mod.rs", "/tests.rs"].map(|end| parts.join("/") + end);
         let places = ["src", "tests"].map(|place| folder.join(place));
