@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use self::courier::Courier;
-use self::sampling::{Sampling, Taken, WAITING_MAX};
+use self::sampling::{Sampling, Taken, WAITING_MAX, say_words};
 use crate::Edges;
 use crate::config::{Config, PublishUrl};
 use crate::dispatch::Dispatch;
@@ -94,15 +94,20 @@ impl Agent {
             check_identity(&client, &config.credentials.cert, &config.host)?;
             clients.push((url, client));
         }
+        let dispatch = Dispatch::new(open_spool(
+            config.spool.as_deref(),
+            config.spool_bytes_max,
+            &clients,
+            &edges,
+        )?);
+        // Not before: what was read then is to be a moment old when the first sample is taken, and no more.
+        let now = (edges.clock)();
+        let (sampler, words) = Sampler::new(&config.collect, now)?;
+        say_words(&words);
         Ok(Self {
             ticker: Ticker::new(config.interval, now + APART_MIN),
-            sampler: Sampler::new(&config.collect)?,
-            dispatch: Dispatch::new(open_spool(
-                config.spool.as_deref(),
-                config.spool_bytes_max,
-                &clients,
-                &edges,
-            )?),
+            sampler,
+            dispatch,
             host: config.host,
             edges,
             clients,

@@ -8,6 +8,14 @@
 //! | `spool-records` | records that wait for the receiver that is furthest behind |
 //! | `spool-dropped` | records given up since the monitor was started |
 //! | `certificate-days` | days until its certificate ends; negative once it has |
+//! | `unmeasured` | values that were asked for and could not be measured, since the monitor was started |
+
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "there is no /proc to judge by")
+)]
+mod proc;
+pub mod unmeasured;
 
 use std::time::Duration;
 
@@ -16,8 +24,13 @@ use lizmon_protocol::name::{Label, NameError};
 use lizmon_protocol::sample::{SampleSet, Value};
 use sysinfo::{MemoryRefreshKind, System};
 
-/// The processor's counters need this long between two readings to tell anything.
-pub const APART_MIN: Duration = sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
+use self::proc::CpuJudge;
+use self::unmeasured::{Told, Unmeasured, Word};
+
+/// The processor's counters need this long between two readings to tell anything. A little more than sysinfo's own time,
+/// which it takes by another clock: before that it repeats what it said.
+pub const APART_MIN: Duration =
+    sysinfo::MINIMUM_CPU_UPDATE_INTERVAL.saturating_add(Duration::from_millis(20));
 
 /// One thing that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +47,8 @@ pub enum Metric {
     SpoolDropped,
     /// Days until the certificate ends.
     CertificateDays,
+    /// Values that could not be measured, since the start.
+    Unmeasured,
 }
 
 /// What the monitor knows about itself.
@@ -59,6 +74,7 @@ impl Metric {
             Self::SpoolRecords => "spool-records",
             Self::SpoolDropped => "spool-dropped",
             Self::CertificateDays => "certificate-days",
+            Self::Unmeasured => "unmeasured",
         }
     }
 }
@@ -77,57 +93,140 @@ pub enum SampleError {
 /// Reads what it was asked for, and nothing else: everything sysinfo knows costs 11 ms, these 0.1 ms.
 pub struct Sampler {
     system: System,
-    metrics: Vec<(Metric, Label<'static>)>,
+    metrics: Vec<Asked>,
+    cpu_judge: CpuJudge,
+    /// When the last reading was taken, by the caller's clock.
+    read_at: Duration,
+    unmeasured: u64,
+}
+
+/// One metric that was asked for.
+struct Asked {
+    metric: Metric,
+    label: Label<'static>,
+    told: Told,
+}
+
+/// What has been since the last time.
+#[derive(Debug, PartialEq)]
+pub struct Sample {
+    /// What was measured.
+    pub values: SampleSet<'static>,
+    /// What a person should know of what was not.
+    pub words: Vec<(Metric, Word)>,
 }
 
 impl Sampler {
-    /// Takes the first reading, which the first sample is measured against: leave at least [`APART_MIN`] until then.
-    pub fn new(metrics: &[Metric]) -> Result<Self, SampleError> {
-        let named = |metric: &Metric| Ok((*metric, Label::new(metric.label())?));
+    /// Takes the first reading, which the first sample is measured against: leave at least [`APART_MIN`] until then. With it, which
+    /// metrics cannot be read as things are.
+    pub fn new(
+        metrics: &[Metric],
+        now: Duration,
+    ) -> Result<(Self, Vec<(Metric, Word)>), SampleError> {
+        let asked = |metric: &Metric| {
+            Ok(Asked {
+                metric: *metric,
+                label: Label::new(metric.label())?,
+                told: Told::default(),
+            })
+        };
         let mut sampler = Self {
             system: System::new().map_err(SampleError::System)?,
             metrics: metrics
                 .iter()
-                .map(named)
+                .map(asked)
                 .collect::<Result<_, NameError>>()?,
+            cpu_judge: CpuJudge::default(),
+            read_at: now,
+            unmeasured: 0,
         };
-        sampler.refresh();
-        Ok(sampler)
-    }
-
-    /// What has been since the last time. What cannot be read now is left out.
-    pub fn sample(&mut self, own: Own) -> SampleSet<'static> {
-        self.refresh();
-        let values = self.metrics.iter().filter_map(|(metric, label)| {
-            let value = match metric {
-                Metric::Cpu => Some(f64::from(self.system.global_cpu_usage()).clamp(0.0, 100.0)),
-                Metric::Mem => {
-                    used_percent(self.system.total_memory(), self.system.available_memory())
+        let mut words = Vec::new();
+        for at in 0..sampler.metrics.len() {
+            let metric = sampler.metrics[at].metric;
+            match sampler.measure(metric, Own::default()) {
+                // There was nothing before it.
+                Ok(_) | Err(Unmeasured::ReadOnce { .. }) => (),
+                Err(why) => {
+                    let word = sampler.metrics[at].told.missed(why, now.as_secs());
+                    words.extend(word.map(|word| (metric, word)));
                 }
-                Metric::ClockSkew => own.clock_ahead_secs,
-                Metric::SpoolRecords => Some(own.pending as f64),
-                Metric::SpoolDropped => Some(own.given_up as f64),
-                Metric::CertificateDays => Some(own.certificate_days),
-            };
-            let value = value.filter(|value| value.is_finite())?;
-            Some((label.clone(), Value::new(two_decimals(value))?))
-        });
-        SampleSet::new(values.collect())
-    }
-
-    fn refresh(&mut self) {
-        for (metric, _) in &self.metrics {
-            match metric {
-                Metric::Cpu => self.system.refresh_cpu_usage(),
-                Metric::Mem => self
-                    .system
-                    .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram()),
-                Metric::ClockSkew
-                | Metric::SpoolRecords
-                | Metric::SpoolDropped
-                | Metric::CertificateDays => (),
             }
         }
+        Ok((sampler, words))
+    }
+
+    /// What has been since the last time. What cannot be measured now is left out, counted, and told of now and then.
+    pub fn sample(&mut self, own: Own, now: Duration) -> Sample {
+        // A clock that was set back says nothing of how long ago that was.
+        let is_early = now.abs_diff(self.read_at) < APART_MIN;
+        if !is_early {
+            self.read_at = now;
+        }
+        let mut values = Vec::with_capacity(self.metrics.len());
+        let mut words = Vec::new();
+        for at in 0..self.metrics.len() {
+            let metric = self.metrics[at].metric;
+            let measured = match metric {
+                Metric::Cpu if is_early => Err(Unmeasured::TooSoon),
+                metric => self.measure(metric, own),
+            };
+            let asked = &mut self.metrics[at];
+            let value = measured.and_then(|value| {
+                let value = value.map(|value| Value::new(two_decimals(value)));
+                value.map_or(Ok(None), |value| {
+                    value.map(Some).ok_or(Unmeasured::NoNumber)
+                })
+            });
+            let word = match value {
+                Ok(value) => {
+                    values.extend(value.map(|value| (asked.label.clone(), value)));
+                    asked.told.measured()
+                }
+                Err(why) => {
+                    self.unmeasured += 1;
+                    asked.told.missed(why, now.as_secs())
+                }
+            };
+            words.extend(word.map(|word| (metric, word)));
+        }
+        Sample {
+            values: SampleSet::new(values),
+            words,
+        }
+    }
+
+    /// None where there is nothing to measure yet.
+    fn measure(&mut self, metric: Metric, own: Own) -> Result<Option<f64>, Unmeasured> {
+        match metric {
+            Metric::Cpu => self.cpu().map(Some),
+            Metric::Mem => self.memory().map(Some),
+            Metric::ClockSkew => Ok(own.clock_ahead_secs),
+            Metric::SpoolRecords => Ok(Some(own.pending as f64)),
+            Metric::SpoolDropped => Ok(Some(own.given_up as f64)),
+            Metric::CertificateDays => Ok(Some(own.certificate_days)),
+            Metric::Unmeasured => Ok(Some(self.unmeasured as f64)),
+        }
+    }
+
+    fn cpu(&mut self) -> Result<f64, Unmeasured> {
+        self.system.refresh_cpu_usage();
+        #[cfg(target_os = "linux")]
+        self.cpu_judge
+            .judge(proc::read(proc::STAT).and_then(|stat| proc::ticks(&stat)))?;
+        let percent = f64::from(self.system.global_cpu_usage());
+        match percent.is_finite() {
+            true => Ok(percent.clamp(0.0, 100.0)),
+            false => Err(Unmeasured::NoNumber),
+        }
+    }
+
+    fn memory(&mut self) -> Result<f64, Unmeasured> {
+        self.system
+            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        #[cfg(target_os = "linux")]
+        proc::judge_memory(&proc::read(proc::MEMINFO)?)?;
+        used_percent(self.system.total_memory(), self.system.available_memory())
+            .ok_or(Unmeasured::NoNumber)
     }
 }
 
@@ -177,14 +276,18 @@ mod tests {
             given_up: 2,
             certificate_days: -0.251,
         };
+        let start = Duration::from_secs(1_465_001_814);
         let cases = [
             (Metric::ClockSkew, "clock-skew", -1.5),
             (Metric::SpoolRecords, "spool-records", 3.0),
             (Metric::SpoolDropped, "spool-dropped", 2.0),
             (Metric::CertificateDays, "certificate-days", -0.25),
+            (Metric::Unmeasured, "unmeasured", 0.0),
         ];
         for (metric, label, expected) in cases {
-            let set = Sampler::new(&[metric]).unwrap().sample(own);
+            let (mut sampler, words) = Sampler::new(&[metric], start).unwrap();
+            assert_eq!(words, []);
+            let set = sampler.sample(own, start + APART_MIN).values;
             let got: Vec<_> = set
                 .iter()
                 .map(|(label, value)| (label.as_str(), value.get()))
@@ -195,19 +298,50 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_measured() {
+        let start = Duration::from_secs(1_465_001_814);
         for metrics in [
             &[Metric::Mem][..],
             &[Metric::Cpu],
             &[Metric::Mem, Metric::Cpu],
         ] {
-            let set = Sampler::new(metrics).unwrap().sample(Own::default());
-            let labels: Vec<_> = set.iter().map(|(label, _)| label.as_str()).collect();
+            let (mut sampler, words) = Sampler::new(metrics, start).unwrap();
+            assert_eq!(words, []);
+            // So that the counters have gone on.
+            std::thread::sleep(APART_MIN);
+            let sample = sampler.sample(Own::default(), start + APART_MIN);
+            let labels: Vec<_> = sample
+                .values
+                .iter()
+                .map(|(label, _)| label.as_str())
+                .collect();
             let expected: Vec<_> = metrics.iter().map(|metric| metric.label()).collect();
             assert_eq!(labels, expected);
+            assert_eq!(sample.words, []);
             assert!(
-                set.iter()
+                sample
+                    .values
+                    .iter()
                     .all(|(_, value)| (0.0..=100.0).contains(&value.get()))
             );
         }
+    }
+
+    /// sysinfo reads nothing so soon, and gives what it gave before: nothing at all, after the first reading.
+    #[test]
+    fn what_was_read_a_moment_ago_is_not_said_again() {
+        let start = Duration::from_secs(1_465_001_814);
+        let metrics = [Metric::Cpu, Metric::Unmeasured];
+        let (mut sampler, _) = Sampler::new(&metrics, start).unwrap();
+        let early = start + APART_MIN - Duration::from_millis(1);
+        for _ in 0..2 {
+            sampler.sample(Own::default(), early);
+        }
+        let sample = sampler.sample(Own::default(), early);
+        let got: Vec<_> = sample
+            .values
+            .iter()
+            .map(|(label, value)| (label.as_str(), value.get()))
+            .collect();
+        assert_eq!(got, [("unmeasured", 3.0)]);
     }
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use lizmon_protocol::sample::SampleSet;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use crate::sample::{Own, Sampler};
+use crate::sample::unmeasured::Word;
+use crate::sample::{Metric, Own, Sample, Sampler};
 use crate::tick::{Tick, Ticker};
 
 /// Samples that wait to be kept: ten minutes of one a second. A disk that hangs for longer is not waited for.
@@ -59,7 +60,8 @@ impl Sampling {
 
     /// Takes a sample if the time has come; how long to wait until the next look.
     fn look(&mut self) -> Duration {
-        match self.ticker.at((self.clock)()) {
+        let now = (self.clock)();
+        match self.ticker.at(now) {
             Tick::Wait(wait) => return wait,
             Tick::SteppedBack(secs) => {
                 warn!("the clock was set back by {secs} s: going on from there");
@@ -70,15 +72,16 @@ impl Sampling {
                         "{skipped} ticks went by without a sample: this machine slept, was overloaded, or its clock was set forward"
                     );
                 }
-                self.take(epoch);
+                self.take(epoch, now);
             }
         }
         Duration::ZERO
     }
 
-    fn take(&mut self, epoch: u64) {
+    fn take(&mut self, epoch: u64, now: Duration) {
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = self.sampler.sample(own);
+        let Sample { values, words } = self.sampler.sample(own, now);
+        say_words(&words);
         debug!(epoch, values = %Json(&values), "sampled");
         // Where nobody takes them any more we are about to be stopped.
         match self.taken.try_send(Taken { epoch, values }) {
@@ -94,6 +97,24 @@ impl Sampling {
                 self.missed
             );
             self.missed = 0;
+        }
+    }
+}
+
+/// What cannot be measured is told when it begins, now and then, and when it is over.
+pub(super) fn say_words(words: &[(Metric, Word)]) {
+    for (metric, word) in words {
+        let label = metric.label();
+        match word {
+            Word::Begins(why) => {
+                warn!("`{label}` is not measured, and so not published: {why}");
+            }
+            Word::Lasts { why, samples } => {
+                warn!("`{label}` is still not measured, in {samples} samples by now: {why}");
+            }
+            Word::Again { samples } => {
+                info!("`{label}` is measured again; {samples} samples lack it");
+            }
         }
     }
 }
@@ -129,7 +150,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::sample::Metric;
 
     const START: u64 = 1_465_001_814;
 
@@ -140,7 +160,9 @@ mod tests {
         let sampling = Sampling {
             clock: Arc::new(move || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
             ticker: Ticker::new(NonZeroU32::MIN, Duration::from_secs(START - 1)),
-            sampler: Sampler::new(&[Metric::Mem]).unwrap(),
+            sampler: Sampler::new(&[Metric::Mem], Duration::from_secs(START))
+                .unwrap()
+                .0,
             own: Arc::default(),
             taken,
             missed: 0,

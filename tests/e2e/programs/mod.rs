@@ -1,6 +1,7 @@
 //! The shipped programs as processes: flags, exit codes, what goes to stdout and what to stderr, signals, files.
 
 mod lizctl;
+mod measured;
 pub(crate) mod monitor;
 mod receiver;
 mod up;
