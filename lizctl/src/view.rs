@@ -220,6 +220,7 @@ mod tests {
             labels: vec!["cpu".into(), "mem".into()],
             certificate_end: 1_472_777_814,
             silent,
+            last_received: None,
         };
         let all = Hosts {
             hosts: vec![
@@ -244,6 +245,7 @@ mod tests {
             labels: Vec::new(),
             certificate_end: END,
             silent: false,
+            last_received: None,
         };
         for (now, expected) in [
             (END - 36 * 3600, "2016-09-02 00:56"),

@@ -27,6 +27,7 @@ pub mod authorize;
 pub mod ingest;
 pub mod journal;
 pub mod query;
+pub mod silence;
 pub mod store;
 pub mod summarize;
 

@@ -6,6 +6,7 @@ use lizmon_protocol::summary::{self, Hosts, Summary};
 use lizmon_summary::{Average, Series, TIERS, Tier, Window};
 
 use crate::authorize::{ListHosts, Permit, ReadHost};
+use crate::silence;
 use crate::summarize::Summaries;
 
 /// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters. `None` if nothing at all
@@ -80,7 +81,8 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
                     last_epoch: host.last_epoch,
                     labels,
                     certificate_end: host.certificate_end,
-                    silent: host.last_epoch + summary::SILENT_AFTER_SECS < now,
+                    silent: silence::is_silent(host, now),
+                    last_received: Some(silence::last_received(host, now)),
                 });
             }
         }

@@ -35,6 +35,8 @@ pub struct Host {
     pub producers: HashMap<ProducerId, Producer>,
     /// The greatest epoch of its samples.
     pub last_epoch: u64,
+    /// When something came from it last, by our own clock.
+    pub last_received: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
 }
@@ -170,6 +172,7 @@ impl Summarizer {
         };
         if let Some(host) = hosts.get_mut(submission.host) {
             host.certificate_end = submission.certificate_end;
+            host.last_received = host.last_received.max(submission.taken_at);
             answer = host.apply(submission);
         }
         drop(hosts);
@@ -542,6 +545,9 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
         };
         host.producers.insert(producer, kept);
     }
+    // What nobody numbered is remembered by its epoch alone.
+    let taken = host.producers.values().map(|producer| producer.last_taken);
+    host.last_received = taken.max().unwrap_or(host.last_epoch);
     (kept.name.into(), host)
 }
 

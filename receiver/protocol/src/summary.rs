@@ -67,13 +67,17 @@ pub struct Host {
     /// When the certificate it last reported with ends: epoch seconds.
     #[serde(rename = "certificate-end")]
     pub certificate_end: u64,
-    /// Whether it has not been heard of for [`SILENT_AFTER_SECS`].
+    /// Whether it is overdue: nothing has come for the larger of two minutes and three times its recent spacing.
     #[serde(default)]
     pub silent: bool,
+    /// When something came from it last, by the receiver's clock: epoch seconds. Older receivers do not tell.
+    #[serde(
+        rename = "last-received",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub last_received: Option<u64>,
 }
-
-/// How old a host's newest sample is when the host is called silent: two minutes, for monitors that send once a minute.
-pub const SILENT_AFTER_SECS: u64 = 120;
 
 #[cfg(test)]
 mod tests {
@@ -112,8 +116,12 @@ mod tests {
 
     #[test]
     fn golden_hosts() {
-        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true}]}"#;
+        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true,"last-received":1465001815}]}"#;
         let hosts: Hosts = serde_json::from_str(golden).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), golden);
+        // A receiver of before told less.
+        let older = golden.replace(r#","last-received":1465001815"#, "");
+        let hosts: Hosts = serde_json::from_str(&older).unwrap();
+        assert_eq!(serde_json::to_string(&hosts).unwrap(), older);
     }
 }
