@@ -25,7 +25,7 @@ use crate::report::Health;
 use crate::sample::{APART_MIN, Own, SampleError, Sampler};
 use crate::spool::disk::{Disk, OpenError};
 use crate::spool::memory::Memory;
-use crate::spool::{Event, Keep, Limits, MEMORY_BYTES_MAX, Spool};
+use crate::spool::{Event, Home, Keep, Limits, MEMORY_BYTES_MAX, Machine, Spool, why};
 use crate::tick::Ticker;
 
 /// How long a stop waits for what has been sampled to be delivered.
@@ -81,6 +81,7 @@ pub struct Agent {
     sampler: Sampler,
     dispatch: Dispatch<AnyKeep>,
     clients: Vec<(PublishUrl, Client)>,
+    file_look: watch::Sender<()>,
 }
 
 impl Agent {
@@ -97,6 +98,7 @@ impl Agent {
         let dispatch = Dispatch::new(open_spool(
             config.spool.as_deref(),
             config.spool_bytes_max,
+            &config.host,
             &clients,
             &edges,
         )?);
@@ -111,7 +113,13 @@ impl Agent {
             host: config.host,
             edges,
             clients,
+            file_look: watch::Sender::new(()),
         })
+    }
+
+    /// Whatever is sent into it has certificate, key and CA looked at now, and not only when it is time.
+    pub fn file_look(&self) -> watch::Sender<()> {
+        self.file_look.clone()
     }
 
     /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left. `ready` is called
@@ -140,6 +148,7 @@ impl Agent {
                 shared: shared.clone(),
                 news: shared.news.subscribe(),
                 stop: shared.stop.subscribe(),
+                file_look: self.file_look.subscribe(),
                 health: Health::default(),
                 looked_at_files: (self.edges.clock)().as_secs(),
                 reload_complaint: String::new(),
@@ -204,6 +213,7 @@ impl Agent {
 fn open_spool(
     folder: Option<&std::path::Path>,
     bytes_max: u64,
+    host: &NodeName,
     clients: &[(PublishUrl, Client)],
     edges: &Edges,
 ) -> Result<Spool<AnyKeep>, OpenError> {
@@ -218,7 +228,13 @@ fn open_spool(
         }
     };
     let new_producer = edges.new_producer.clone();
-    Ok(Spool::open(keep, urls, limits, move || new_producer()))
+    let home = Home {
+        host: host.to_string(),
+        machine: Machine::this(),
+    };
+    Ok(Spool::open_at(Some(home), keep, urls, limits, move || {
+        new_producer()
+    }))
 }
 
 fn check_identity(
@@ -291,6 +307,22 @@ impl Shared {
                 ),
                 Event::Unreadable(error) => error!("the spool cannot be read: {error}"),
                 Event::Mended => info!("the spool works again, and has what waited in memory"),
+                Event::SetAside {
+                    why,
+                    host,
+                    records,
+                    place,
+                } => {
+                    let whose = match why {
+                        why::OTHER_HOST => format!("{host}'s"),
+                        _ => format!("filled on another machine by the name of {host}"),
+                    };
+                    error!(
+                        reason = why,
+                        records,
+                        "the spool is {whose}: nothing of it is delivered from here. It is kept in {place}, and new records have a new producer"
+                    );
+                }
                 Event::NewProducer(producer) => warn!(
                     "the spool was damaged: what it holds is delivered, and new records are numbered anew by {producer}"
                 ),

@@ -19,6 +19,7 @@
 
 mod bounds;
 pub mod disk;
+mod home;
 pub mod keep;
 mod lot;
 pub mod memory;
@@ -27,6 +28,7 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
+pub use home::{Home, Machine};
 pub use keep::{Keep, KeepError};
 pub use ranges::Ranges;
 
@@ -35,7 +37,7 @@ use lizmon_protocol::sample::{
 };
 
 use self::bounds::Steadiness;
-use self::keep::{Change, NOTES_MAX, Note};
+use self::keep::{Change, Loaded, NOTES_MAX, Note};
 use self::tape::{Kind, Tape};
 
 /// Most bytes of records on disk: at the usual two labels, ten days of one a second.
@@ -65,6 +67,10 @@ pub mod why {
     pub const DISK: &str = "the disk took nothing for too long";
     /// They were on a damaged part of the disk, or never got there.
     pub const DAMAGED: &str = "not on the disk any more";
+    /// They are of a host by another name, and set aside.
+    pub const OTHER_HOST: &str = "other_host";
+    /// They were measured on another machine by the same name, and set aside.
+    pub const OTHER_MACHINE: &str = "other_machine";
 }
 
 /// How much is kept, and for how long.
@@ -118,6 +124,17 @@ pub enum Event {
     Mended,
     /// Tapes were found from which it cannot be told which number comes next: new records have a new producer.
     NewProducer(ProducerId),
+    /// What was found is not this host's, or not this machine's. It is not delivered, and new records have a new producer.
+    SetAside {
+        /// [`why::OTHER_HOST`] or [`why::OTHER_MACHINE`].
+        why: &'static str,
+        /// Whose it is.
+        host: String,
+        /// How many records waited there.
+        records: u64,
+        /// Where they are now.
+        place: String,
+    },
 }
 
 /// The keep takes nothing.
@@ -133,6 +150,7 @@ struct Trouble {
 pub struct Spool<K> {
     keep: K,
     limits: Limits,
+    home: Option<Home>,
     /// URLs.
     destinations: Vec<String>,
     new_producer: Box<dyn FnMut() -> ProducerId + Send>,
@@ -159,9 +177,21 @@ impl<K: Keep> Spool<K> {
         limits: Limits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
     ) -> Self {
+        Self::open_at(None, keep, destinations, limits, new_producer)
+    }
+
+    /// The same where it is known whose records these are: what is another's is set aside.
+    pub fn open_at(
+        home: Option<Home>,
+        keep: K,
+        destinations: Vec<String>,
+        limits: Limits,
+        new_producer: impl FnMut() -> ProducerId + Send + 'static,
+    ) -> Self {
         let mut spool = Self {
             keep,
             limits,
+            home,
             destinations,
             new_producer: Box::new(new_producer),
             tapes: Vec::new(),
@@ -279,7 +309,7 @@ impl<K: Keep> Spool<K> {
             .iter()
             .filter(|tape| tape.is_dirty)
             .map(|tape| Change {
-                state: tape.state(&self.destinations),
+                state: tape.state(&self.destinations, self.home.as_ref()),
                 ended: tape.has_ended(),
                 append: tape.tail.iter().collect(),
             })
@@ -348,8 +378,9 @@ impl<K: Keep> Spool<K> {
             return Ok(());
         }
         let mut loaded = self.keep.load()?;
-        self.is_loaded = true;
         loaded.take_up_notes();
+        let strangers = self.set_strangers_aside(&mut loaded)?;
+        self.is_loaded = true;
         let is_new = loaded.tapes.is_empty();
         let since = std::mem::take(&mut self.tapes);
         for found in loaded.tapes {
@@ -358,6 +389,8 @@ impl<K: Keep> Spool<K> {
             self.count_given_up(lost, why::DAMAGED);
             self.tapes.push(tape);
         }
+        let is_new = is_new || !strangers.is_empty();
+        self.tapes.extend(strangers);
         self.tapes.extend(since);
         // If this fails, so does it before the first record, and that matters. What has ended goes from the notes too.
         let _unimportant = self.save();
@@ -370,6 +403,45 @@ impl<K: Keep> Spool<K> {
             let _unimportant = self.keep.note(&self.notes(None), true);
         }
         Ok(())
+    }
+
+    /// Where any tape is of another home, nothing of what was found is delivered: all of it was filled there, or is a copy of what was.
+    /// What is left are tapes that tell the receivers so.
+    fn set_strangers_aside(&mut self, loaded: &mut Loaded) -> Result<Vec<Tape>, KeepError> {
+        let Some(home) = self.home.clone() else {
+            return Ok(Vec::new());
+        };
+        let stranger = loaded.tapes.iter().find_map(|found| {
+            let its_home = found.state.home.as_ref()?;
+            Some((home.refuses(its_home)?, its_home.host.clone()))
+        });
+        let Some((why, host)) = stranger else {
+            return Ok(Vec::new());
+        };
+        let mut records = 0;
+        let mut tapes = Vec::new();
+        for found in &loaded.tapes {
+            let mut found = found.clone();
+            found.held = Ranges::default();
+            found.state.open = false;
+            let (tape, waited) = Tape::found(found, &self.destinations, why);
+            records += waited;
+            tapes.push(tape);
+        }
+        let states: Vec<_> = tapes
+            .iter()
+            .map(|tape| tape.state(&self.destinations, Some(&home)))
+            .collect();
+        let place = self.keep.set_aside(&states)?;
+        loaded.tapes.clear();
+        self.given_up += records;
+        self.events.push(Event::SetAside {
+            why,
+            host,
+            records,
+            place,
+        });
+        Ok(tapes)
     }
 
     /// Saves, and sees whether the keep works. Whether it does.

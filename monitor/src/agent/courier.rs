@@ -34,6 +34,7 @@ pub(super) struct Courier {
     pub(super) shared: Arc<Shared>,
     pub(super) news: watch::Receiver<()>,
     pub(super) stop: watch::Receiver<bool>,
+    pub(super) file_look: watch::Receiver<()>,
     pub(super) health: Health,
     pub(super) looked_at_files: u64,
     pub(super) reload_complaint: String,
@@ -63,6 +64,7 @@ impl Courier {
             tokio::select! {
                 _ = self.news.changed() => (),
                 _ = self.stop.wait_for(|stop| *stop) => (),
+                Ok(()) = self.file_look.changed() => self.looked_at_files = 0,
                 () = sleep(wait) => (),
             }
         }

@@ -5,6 +5,7 @@
 //!               record(tape, seq, epoch, crc, samples)
 //! lock          held while the folder is used; holds the notes: which numbers are taken
 //! spool.db.damaged-1 …    what could not be used any more, the newest first
+//! spool.db.other-1 …      what was filled for another host or on another machine, the newest last
 //! ```
 //!
 //! Each commit is synced, and there is one a second. A record's checksum covers its producer and number too. A file that SQLite
@@ -60,6 +61,16 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// A later version of lizmon wrote it. It is left as it is.
+    #[error("the spool `{}` was written by a newer lizmon, version {found}; this one knows {known}: use the newer program, or give --spool another folder", folder.display())]
+    Newer {
+        /// Where.
+        folder: PathBuf,
+        /// The version of what is there.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// The database cannot be used, and that is not its own fault.
     #[error("cannot open the spool's database in `{}`: {source}", folder.display())]
     Database {
@@ -74,7 +85,7 @@ impl OpenError {
     /// Whether it is the disk's state, which may pass, and not a wrong folder or one in use.
     fn is_disk_trouble(&self) -> bool {
         match self {
-            Self::Locked(_) => false,
+            Self::Locked(_) | Self::Newer { .. } => false,
             Self::Folder { source, .. } => {
                 is_full(source)
                     || source.kind() == io::ErrorKind::ReadOnlyFilesystem
@@ -86,7 +97,7 @@ impl OpenError {
 
     fn is_full(&self) -> bool {
         match self {
-            Self::Locked(_) => false,
+            Self::Locked(_) | Self::Newer { .. } => false,
             Self::Folder { source, .. } => is_full(source),
             Self::Database { source, .. } => {
                 source.sqlite_error_code() == Some(ErrorCode::DiskFull)
@@ -167,6 +178,13 @@ impl Opened {
     fn open(folder: &Path) -> Result<Self, OpenError> {
         make_folder(folder)?;
         let mut lock = Lock::take(folder)?;
+        if let Some(found) = mend::newer_version(folder) {
+            return Err(OpenError::Newer {
+                folder: folder.to_owned(),
+                found,
+                known: VERSION,
+            });
+        }
         let notes = lock.read_notes();
         let database =
             mend::open_or_mend(folder, &notes).map_err(|source| OpenError::Database {
@@ -214,6 +232,19 @@ impl Keep for Disk {
         records_max: usize,
     ) -> Result<Vec<Kept>, KeepError> {
         self.try_or_mend(|database| read(database, producer, from, to, records_max))
+    }
+
+    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError> {
+        let folder = self.folder.clone();
+        self.opened()?;
+        let Some(Opened { database, lock }) = self.opened.take() else {
+            return Err(KeepError::Failed("the spool is not open".into()));
+        };
+        // With its log written back the file is whole by itself.
+        database.close().map_err(|(_, error)| keep_error(error))?;
+        let (database, place) = mend::set_aside(&folder, tapes).map_err(keep_error)?;
+        self.opened = Some(Opened { database, lock });
+        Ok(place.display().to_string())
     }
 
     fn is_lasting(&self) -> bool {

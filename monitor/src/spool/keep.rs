@@ -6,6 +6,7 @@ use std::error::Error;
 use lizmon_protocol::sample::ProducerId;
 use serde::{Deserialize, Serialize};
 
+use super::home::Home;
 use super::ranges::Ranges;
 
 /// A record as it is kept. Its values are JSON, as they will travel.
@@ -49,6 +50,9 @@ pub struct TapeState {
     pub newest_epoch: u64,
     /// How far each destination is, by its URL.
     pub places: BTreeMap<String, PlaceState>,
+    /// Where its records are from. None where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
 }
 
 /// When a tape's newest record was measured, where only its note was found.
@@ -101,6 +105,7 @@ impl Note {
             next: self.next,
             newest_epoch: UNKNOWN_EPOCH,
             places: BTreeMap::new(),
+            home: None,
         }
     }
 }
@@ -190,6 +195,10 @@ pub trait Keep {
         records_max: usize,
     ) -> Result<Vec<Kept>, KeepError>;
 
+    /// Puts everything that is held where nobody delivers it, and nobody loses it, and begins with these tapes without records.
+    /// All of it, or nothing. Where that is, for a person.
+    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError>;
+
     /// Whether it outlives the process.
     fn is_lasting(&self) -> bool;
 }
@@ -215,6 +224,10 @@ impl<K: Keep + ?Sized> Keep for Box<K> {
         records_max: usize,
     ) -> Result<Vec<Kept>, KeepError> {
         (**self).read(producer, from, to, records_max)
+    }
+
+    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError> {
+        (**self).set_aside(tapes)
     }
 
     fn is_lasting(&self) -> bool {

@@ -16,6 +16,8 @@ pub struct Memory {
     durable_notes: Vec<Note>,
     /// What a failed commit has left behind.
     in_doubt: Option<Vec<Tape>>,
+    /// What was another host's.
+    aside: Vec<Tape>,
     faults: Faults,
 }
 
@@ -81,6 +83,11 @@ impl Memory {
     pub fn lose_notes(&mut self) {
         self.notes.clear();
         self.durable_notes.clear();
+    }
+
+    /// How many records were another host's, and set aside last.
+    pub fn records_aside(&self) -> usize {
+        self.aside.iter().map(|tape| tape.records.len()).sum()
     }
 
     /// How many records are held.
@@ -159,6 +166,19 @@ impl Keep for Memory {
             .map(|(_, kept)| kept.clone())
             .take(records_max)
             .collect())
+    }
+
+    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError> {
+        if self.faults.commits {
+            return Err(KeepError::Full("as the test said".into()));
+        }
+        let empty = |state: &TapeState| Tape {
+            state: state.clone(),
+            records: BTreeMap::new(),
+        };
+        self.aside = std::mem::take(&mut self.tapes);
+        self.tapes = tapes.iter().map(empty).collect();
+        Ok("memory".to_owned())
     }
 
     fn is_lasting(&self) -> bool {

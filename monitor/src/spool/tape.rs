@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use lizmon_protocol::sample::ProducerId;
 
+use super::home::Home;
 use super::keep::{Found, Kept, PlaceState, TapeState};
 
 /// Reports that wait to be told to one destination. Beyond it the oldest is forgotten, and is a gap without a reason then.
@@ -119,7 +120,7 @@ impl Tape {
         self.next > self.kept_next
     }
 
-    pub(super) fn state(&self, destinations: &[String]) -> TapeState {
+    pub(super) fn state(&self, destinations: &[String], home: Option<&Home>) -> TapeState {
         let places = destinations.iter().cloned().zip(self.places.clone());
         TapeState {
             producer: self.producer,
@@ -128,6 +129,7 @@ impl Tape {
             next: self.next,
             newest_epoch: self.newest_epoch,
             places: places.collect(),
+            home: home.cloned(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::slice;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Row, params};
 use tracing::warn;
 
@@ -19,6 +20,8 @@ const FILE: &str = "spool.db";
 const NEW: &str = "spool.db.new";
 /// Set aside, the newest as 1.
 const DAMAGED: &str = "spool.db.damaged";
+/// Another host's or machine's: none is ever removed, for its records are nowhere else.
+const OTHER: &str = "spool.db.other";
 /// How many are kept for whoever wants to know what happened.
 const DAMAGED_MAX: usize = 3;
 /// SQLite's companions of a file: the file itself first.
@@ -43,6 +46,44 @@ pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Co
         }
         opened => opened,
     }
+}
+
+/// The version of a database that a later program wrote; none where it is ours to use or to mend. The file stays as it is, bit for bit, and
+/// so does its log.
+pub(super) fn newer_version(folder: &Path) -> Option<i64> {
+    let file = folder.join(FILE);
+    if !file.exists() {
+        return None;
+    }
+    let database = connect(&file).ok()?;
+    let only_look = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    database.set_db_config(only_look, true).ok()?;
+    let version = database.pragma_query_value(None, "user_version", |row| row.get(0));
+    version.ok().filter(|version| *version > VERSION)
+}
+
+/// Moves the database where it is kept and not used, and makes a new one with these tapes. Where the old one is now.
+pub(super) fn set_aside(
+    folder: &Path,
+    tapes: &[TapeState],
+) -> rusqlite::Result<(Connection, PathBuf)> {
+    let file = folder.join(FILE);
+    let new = folder.join(NEW);
+    remove_all(&new);
+    let mut database = open(&new)?;
+    let transaction = database.transaction()?;
+    for state in tapes {
+        set_tape(&transaction, state.clone())?;
+    }
+    transaction.commit()?;
+    database.close().map_err(|(_, error)| error)?;
+    let place = (1..)
+        .map(|number: u64| folder.join(format!("{OTHER}-{number}")))
+        .find(|place| !place.exists())
+        .unwrap_or_else(|| folder.join(OTHER));
+    rename_all(&file, &place).map_err(from_io)?;
+    rename_all(&new, &file).map_err(from_io)?;
+    Ok((open(&file)?, place))
 }
 
 /// Copies what can be read into a new database, and puts that in the place of the old one.

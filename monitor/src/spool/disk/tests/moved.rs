@@ -1,0 +1,105 @@
+//! Spools that come to another host, another machine, or an older program.
+
+use rusqlite::config::DbConfig;
+
+use super::*;
+use crate::spool::{Event, Home, Machine};
+
+const START: u64 = 1_465_001_814;
+
+/// A downgrade: the spool was called damaged, and set aside with all that waited in it.
+#[test]
+fn what_a_newer_program_wrote_is_left_alone() {
+    for (version, in_log) in [(2, false), (99, false), (i64::from(i32::MAX), true)] {
+        let folder = TempDir::new().unwrap();
+        let mut spool = open(folder.path(), 1);
+        push(&mut spool, [START]);
+        drop(spool);
+        let newer = Connection::open(folder.path().join(DATABASE)).unwrap();
+        let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        newer.set_db_config(keeps_log, in_log).unwrap();
+        newer.pragma_update(None, "user_version", version).unwrap();
+        drop(newer);
+        let files = || [DATABASE, LOG, LOCK].map(|name| fs::read(folder.path().join(name)).ok());
+        let before = files();
+        assert!(before[1].is_some() || !in_log);
+        match Disk::open(folder.path()) {
+            Err(OpenError::Newer { found, known, .. }) => {
+                assert_eq!((found, known), (version, VERSION));
+            }
+            other => panic!("{version}: {other:?}"),
+        }
+        assert!(files() == before, "{version}: it was changed");
+    }
+}
+
+/// An image was cloned, a machine renamed: what web1 had measured was delivered as web2's.
+#[test]
+fn what_is_another_s_is_set_aside_and_told() {
+    let at = |host: &str, id: &str| Home {
+        host: host.to_owned(),
+        machine: Machine {
+            id: Some(id.to_owned()),
+            product: None,
+        },
+    };
+    let cases = [
+        ("web1", "a", None),
+        ("web2", "a", Some(why::OTHER_HOST)),
+        ("web1", "b", Some(why::OTHER_MACHINE)),
+        ("web2", "b", Some(why::OTHER_HOST)),
+    ];
+    for (host, id, reason) in cases {
+        let folder = TempDir::new().unwrap();
+        let open = |home: Home, producer: u8| {
+            let keep = Disk::open(folder.path()).unwrap();
+            let urls = vec!["https://a:1/api/perf".to_owned()];
+            let new_producer = move || ProducerId::from_bytes([producer; 16]);
+            Spool::open_at(Some(home), keep, urls, Limits::new(1 << 20), new_producer)
+        };
+        let mut spool = open(at("web1", "a"), 1);
+        push(&mut spool, START..START + 5);
+        drop(spool);
+        let mut spool = open(at(host, id), 2);
+        let told: Vec<_> = spool
+            .take_events()
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::SetAside {
+                    why, records, host, ..
+                } => Some((why, records, host)),
+                _ => None,
+            })
+            .collect();
+        let is_kept = folder.path().join("spool.db.other-1").exists();
+        let (given, lost) = match reason {
+            None => (5, 0),
+            Some(_) => (0, 5),
+        };
+        let expected: Vec<_> = reason
+            .map(|why| (why, 5, "web1".to_owned()))
+            .into_iter()
+            .collect();
+        assert_eq!(told, expected, "{host} on {id}");
+        assert_eq!(is_kept, !expected.is_empty(), "{host} on {id}");
+        // New numbers are another producer's, and the old one's are told.
+        push(&mut spool, [START + 9]);
+        let producer = spool.producer().unwrap();
+        assert_eq!(producer.as_bytes()[0], 1 + u8::from(is_kept));
+        let (mut records, mut dropped) = (0, 0);
+        while let Some(lot) = spool.lot(0, 0, 100) {
+            records += lot.records.len();
+            for range in &lot.dropped {
+                assert_eq!(Some(range.why.as_str()), reason, "{host} on {id}");
+                dropped += range.to.get() - range.from.get() + 1;
+            }
+            spool.settle(0, &lot);
+        }
+        assert_eq!((records, dropped), (given + 1, lost), "{host} on {id}");
+        // And once is enough.
+        drop(spool);
+        let mut again = open(at(host, id), 3);
+        assert_eq!(again.take_events(), [], "{host} on {id}");
+        assert_eq!(again.producer(), Some(producer));
+    }
+}
