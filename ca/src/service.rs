@@ -180,7 +180,9 @@ impl Service {
     /// Serves until `shutdown`; then takes no more connections and finishes what has begun.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
         let handle = Handle::new();
+        let accept_failed = self.door.accept_failed();
         let mut server = axum_server::from_tcp(self.listener)?
+            .accept_error_handler(accept_failed)
             .acceptor(self.door)
             .handle(handle.clone())
             .first_request_timeout(self.limits.first_request_timeout);

@@ -83,9 +83,10 @@ pub(crate) fn query(args: &Query, context: &Context) -> anyhow::Result<()> {
         let Some(pause) = args.watch else {
             return args.show(&args.ask(&client, context).await?, false);
         };
-        let stop = std::pin::pin!(lizmon_daemon::stop().context("cannot listen for signals")?);
+        let stop =
+            std::pin::pin!(lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?);
         tokio::select! {
-            () = stop => Ok(()),
+            _ = stop => Ok(()),
             ended = watch(args, pause, &mut client, context) => ended,
         }
     })

@@ -237,7 +237,7 @@ pub(crate) struct IssueReceiver {
     /// Its name in the fleet
     pub(crate) name: NodeName,
     /// A DNS name or IP address under which clients reach it
-    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_delimiter = ',')]
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_delimiter = ',', value_parser = lizmon_daemon::args::parsed_item::<San>)]
     pub(crate) sans: Vec<San>,
     #[command(flatten)]
     pub(crate) leaf: Leaf,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
+use lizmon_daemon::args;
 use lizmon_protocol::route;
 
 /// The flags of a connection.
@@ -41,7 +42,7 @@ impl Connect {
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Receivers {
     /// A receiver that is told at once: https://HOST:8443; may be given several times
-    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver,
+    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_one_receiver,
           value_delimiter = ',', requires_all = ["cert", "key", "ca"])]
     urls: Vec<BaseUrl>,
     /// An operator's certificate, followed by the issuing one (PEM): certs/operators/NAME.crt
@@ -75,8 +76,13 @@ impl Receivers {
 
 /// A monitor's publish URL is taken too: it names the same receiver.
 fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
-    let bare = text.trim_end_matches('/');
+    let bare = text.trim().trim_end_matches('/');
     bare.strip_suffix(route::PERF).unwrap_or(bare).parse()
+}
+
+/// One of several.
+fn parse_one_receiver(text: &str) -> Result<BaseUrl, args::ItemError<BaseUrlError>> {
+    parse_receiver(args::item(text)?).map_err(args::ItemError::Bad)
 }
 
 #[cfg(test)]

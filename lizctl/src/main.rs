@@ -28,7 +28,6 @@ mod view;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use lizmon_monitor::Edges;
 use lizmon_protocol::sample::ProducerId;
 
@@ -36,7 +35,7 @@ use cli::{Cli, Command, Context};
 use output::live::Aside;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = lizmon_daemon::args::parse();
     cli.global.log.start_on(|| Aside);
     let context = Context {
         certs: cli.global.certs,

@@ -2,7 +2,7 @@
 
 pub(crate) mod live;
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -16,13 +16,27 @@ struct StdoutError(#[from] std::io::Error);
 pub(crate) fn complain(error: &anyhow::Error) {
     let text = lizmon_client::error::in_one_line(error.as_ref());
     let line: Vec<&str> = text.lines().map(str::trim).collect();
-    eprintln!("lizctl: {}", line.join(" "));
+    // Where nobody can read it, the exit code says so still.
+    let _unread = writeln!(stderr(), "lizctl: {}", line.join(" "));
 }
 
 /// Whether the failure is only that nobody reads our stdout any more.
 pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StdoutError(source)) if source.kind() == ErrorKind::BrokenPipe)
 }
+
+/// Whether the failure is that the terminal we print to has gone.
+pub(crate) fn terminal_is_gone(error: &anyhow::Error) -> bool {
+    let causes = || {
+        error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+    };
+    causes().any(|source| source.raw_os_error() == Some(EIO))
+}
+
+/// What a terminal that was hung up answers: the same number on every Unix.
+const EIO: i32 = 5;
 
 /// A line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {

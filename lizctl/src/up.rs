@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use clap::Args;
 use lizmon_client::enrol::lists::ServerLists;
 use lizmon_client::{BaseUrl, Client, Credentials, Error};
+use lizmon_daemon::Ended;
 use lizmon_monitor::config::PublishUrl;
 use lizmon_monitor::sample::Metric;
 use lizmon_monitor::{Agent, Edges, spool};
@@ -81,10 +82,22 @@ pub(crate) fn up(args: &Up, context: &Context, edges: Edges) -> anyhow::Result<(
         .build()
         .context("cannot start the event loop")?
         .block_on(async {
-            let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+            let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
             let site = Site::build(args, context, edges).await?;
             site.run(args.lasting, stop).await
         })
+}
+
+/// Why the table is shown no more.
+enum End {
+    /// It was time, or somebody said so.
+    Told,
+    /// The terminal has gone.
+    HungUp,
+    /// It cannot be printed.
+    Unprinted(anyhow::Error),
+    /// The receiver or the monitor ended without being told.
+    BrokeDown(anyhow::Result<()>),
 }
 
 /// Everything that runs, and the reader that looks at it.
@@ -145,14 +158,16 @@ impl Site {
     async fn run(
         mut self,
         lasting: Option<Duration>,
-        stop: impl Future<Output = ()>,
+        stop: impl Future<Output = Ended>,
     ) -> anyhow::Result<()> {
-        let ended_early = self.look_on(lasting, stop).await;
-        live::draw(Vec::new()).context("cannot draw on the terminal")?;
+        let has_terminal = live::size().is_some();
+        let end = self.look_on(lasting, stop).await;
+        let erased = live::draw(Vec::new()).context("cannot draw on the terminal");
         self.housekeeping.abort();
-        if let Some(ended) = ended_early {
+        if let End::BrokeDown(ended) = end {
             return ended;
         }
+        // Whatever becomes of what is printed, what was sampled is kept.
         self.stop_monitor.send_replace(true);
         (&mut self.monitor)
             .await
@@ -163,6 +178,16 @@ impl Site {
         drop(self.reader);
         self.stop_receiver.send_replace(true);
         self.receiver.await.context("the receiver broke down")??;
+        match end {
+            End::HungUp => return Ok(()),
+            // The terminal had gone before the signal came that says so.
+            End::Unprinted(error) if has_terminal && output::terminal_is_gone(&error) => {
+                return Ok(());
+            }
+            End::Unprinted(error) => return Err(error),
+            End::Told | End::BrokeDown(_) => (),
+        }
+        erased?;
         let host = &self.host;
         print(
             &title,
@@ -170,12 +195,12 @@ impl Site {
         )
     }
 
-    /// Shows the table until it is time to stop. `Some` where the receiver or the monitor ended without being told.
+    /// Shows the table until it is time to stop.
     async fn look_on(
         &mut self,
         lasting: Option<Duration>,
-        stop: impl Future<Output = ()>,
-    ) -> Option<anyhow::Result<()>> {
+        stop: impl Future<Output = Ended>,
+    ) -> End {
         let mut stop = pin!(stop);
         let mut end: Pin<Box<dyn Future<Output = ()>>> = match lasting {
             Some(lasting) => Box::pin(tokio::time::sleep(lasting)),
@@ -187,10 +212,13 @@ impl Site {
         };
         loop {
             tokio::select! {
-                () = &mut stop => return None,
-                () = &mut end => return None,
-                ended = &mut self.receiver => return Some(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
-                ended = &mut self.monitor => return Some(broke_down("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut stop => return match ended {
+                    Ended::Told => End::Told,
+                    Ended::HungUp => End::HungUp,
+                },
+                () = &mut end => return End::Told,
+                ended = &mut self.receiver => return End::BrokeDown(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut self.monitor => return End::BrokeDown(broke_down("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {
@@ -199,7 +227,7 @@ impl Site {
             match self.see().await {
                 Ok(Some(summaries)) => {
                     if let Err(error) = self.show(&summaries) {
-                        return Some(Err(error));
+                        return End::Unprinted(error);
                     }
                 }
                 Ok(None) => tracing::debug!("no sample yet"),

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::TypedValueParser;
+use clap::builder::{EnumValueParser, TypedValueParser};
 use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
+use lizmon_daemon::args;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
@@ -35,7 +36,8 @@ pub struct Flags {
         value_name = "URL",
         required = true,
         num_args = 1..,
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = args::parsed_item::<PublishUrl>
     )]
     pub publish: Vec<PublishUrl>,
     /// This host's certificate, followed by the issuing one (PEM)
@@ -65,7 +67,8 @@ pub struct Flags {
         env = "LIZMON_COLLECT",
         value_name = "METRIC",
         default_value = "cpu,mem",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = args::Item(EnumValueParser::<Metric>::new())
     )]
     pub collect: Vec<Metric>,
     /// Folder for what is not delivered yet, so that it survives a restart; without it, that waits in memory
@@ -188,6 +191,9 @@ pub enum PublishUrlError {
         /// What was probably meant.
         suggestion: String,
     },
+    /// Several in one word, or a slip.
+    #[error("`{0}` has a space in it: several receivers are joined by commas, or given one by one")]
+    Space(String),
     /// Not the route.
     #[error("it does not end in {}: type {suggestion}", route::PERF)]
     Route {
@@ -212,6 +218,10 @@ impl FromStr for PublishUrl {
     type Err = PublishUrlError;
 
     fn from_str(text: &str) -> Result<Self, PublishUrlError> {
+        let text = text.trim();
+        if text.contains(char::is_whitespace) {
+            return Err(PublishUrlError::Space(text.escape_debug().to_string()));
+        }
         let bare = text.trim_end_matches('/');
         let (base, has_route) = match bare.strip_suffix(route::PERF) {
             Some(base) => (base, true),
@@ -256,6 +266,16 @@ mod tests {
             (
                 "https://[::1]:8443/api/perf",
                 Ok("https://[::1]:8443/api/perf"),
+            ),
+            (
+                " https://r1:8443/api/perf\n",
+                Ok("https://r1:8443/api/perf"),
+            ),
+            (
+                "https://r1:8443/api/perf https://r2:8443/api/perf",
+                Err(
+                    "has a space in it: several receivers are joined by commas, or given one by one",
+                ),
             ),
             ("https://r1:8443", Err("type https://r1:8443/api/perf")),
             ("https://r1:8443/", Err("type https://r1:8443/api/perf")),

@@ -28,7 +28,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = lizmon_daemon::args::parse();
     cli.log.start();
     lizmon_daemon::exit_code("liz-monitor", run(cli.flags))
 }
@@ -59,6 +59,9 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         .context("cannot start the event loop")?;
     runtime.block_on(async {
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        let look = agent.file_look();
+        lizmon_daemon::reload_at_hang_up(move || look.send_replace(()))
+            .context("cannot listen for signals")?;
         tokio::spawn(renewer.run());
         if let Some(watch) = watch {
             tokio::spawn(watch.run());

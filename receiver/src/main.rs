@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let command = care::Care::augment_subcommands(Cli::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true);
-    let matches = command.get_matches();
+    let matches = lizmon_daemon::args::without_empty_variables(command).get_matches();
     let result = match matches.subcommand_name() {
         Some(_) => care::Care::from_arg_matches(&matches)
             .map_err(anyhow::Error::from)
@@ -59,6 +59,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before anything is promised: a signal from now on ends the receiver cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        // Nothing more is to be done: the files are looked at every second.
+        lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
         let renewer = Renewer {
             tell: Arc::new(lizmon_daemon::tell_status),

@@ -158,7 +158,9 @@ impl Receiver {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), StartError> {
         let handle = Handle::new();
+        let accept_failed = self.door.accept_failed();
         let mut server = axum_server::from_tcp(self.listener)?
+            .accept_error_handler(accept_failed)
             .acceptor(self.door)
             .handle(handle.clone())
             .first_request_timeout(self.first_request_timeout);

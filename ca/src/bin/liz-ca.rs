@@ -41,7 +41,7 @@ struct Cli {
     )]
     certs: PathBuf,
     /// A DNS name or IP address under which clients reach it [default: this host's name, localhost and the address it listens on]
-    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_delimiter = ',', conflicts_with = "cert")]
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_delimiter = ',', value_parser = lizmon_daemon::args::parsed_item::<San>, conflicts_with = "cert")]
     sans: Vec<San>,
     /// Its name in the fleet: it issues a certificate to itself, certs/cas/NAME.crt, and renews it
     #[arg(
@@ -66,7 +66,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = lizmon_daemon::args::parse();
     cli.log.start();
     lizmon_daemon::raise_open_files();
     lizmon_daemon::exit_code("liz-ca", run(cli))
@@ -81,6 +81,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before anything is promised: a signal from now on ends the service cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        // Nothing more is to be done: the files are looked at every second.
+        lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock = Arc::new(lizmon_daemon::epoch_secs);
         let service = Service::start(listener, config, clock).await?;
         tracing::info!("READY on {}, {}", service.address(), service.url());

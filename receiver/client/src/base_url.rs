@@ -23,6 +23,9 @@ pub enum BaseUrlError {
     /// Not a URL at all.
     #[error("`{0}` is not a URL: it should look like https://localhost:8443")]
     NotUrl(String),
+    /// Several in one word, or a slip.
+    #[error("`{0}` has a space in it: it should look like https://localhost:8443")]
+    Space(String),
     /// Another scheme.
     #[error("`{0}` does not start with https://: lizmon speaks nothing else")]
     NotHttps(String),
@@ -35,7 +38,11 @@ impl FromStr for BaseUrl {
     type Err = BaseUrlError;
 
     fn from_str(text: &str) -> Result<Self, BaseUrlError> {
+        let text = text.trim();
         let shown = || text.escape_debug().to_string();
+        if text.contains(char::is_whitespace) {
+            return Err(BaseUrlError::Space(shown()));
+        }
         if !text.contains("://") {
             return Err(BaseUrlError::NotUrl(shown()));
         }
@@ -76,6 +83,8 @@ mod tests {
     fn base_urls() {
         let cases = [
             ("https://localhost:8443", Ok("https://localhost:8443")),
+            (" https://localhost:8443\n", Ok("https://localhost:8443")),
+            ("https://a:8443 https://b:8443", Err("has a space in it")),
             ("https://localhost:8443/", Ok("https://localhost:8443")),
             ("HTTPS://LocalHost/", Ok("https://localhost")),
             ("https://[::1]:8443", Ok("https://[::1]:8443")),
@@ -84,7 +93,7 @@ mod tests {
             ("localhost", Err("is not a URL")),
             ("", Err("is not a URL")),
             ("https://", Err("is not a URL")),
-            ("https://a b", Err("is not a URL")),
+            ("https://a b", Err("has a space in it")),
             ("http://localhost:8443", Err("does not start with https")),
             ("ftp://localhost", Err("does not start with https")),
             ("https://u:p@localhost", Err("has a user")),

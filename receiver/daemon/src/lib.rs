@@ -2,17 +2,19 @@
 //! notice that it is ready, its exit code. For `main.rs` of every program; nothing below is built with it, and it knows
 //! nothing of ours.
 
+pub mod args;
 mod log;
 mod signal;
 
 use std::fmt::Display;
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sd_notify::NotifyState;
 
 pub use log::{LogFlags, LogFormat};
-pub use signal::stop;
+pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};
 
 /// The wall clock, since 1970 UTC; 0 before it.
 #[expect(
@@ -69,8 +71,10 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With its causes, as anyhow writes them. Some say what their own cause says as well.
-            eprintln!("{program}: {}", once(&format!("{error:#}")));
+            // With its causes, as anyhow writes them. Some say what their own cause says as well. Where nobody can read it, the exit code
+            // says so still.
+            let text = format!("{error:#}");
+            let _unread = writeln!(stderr(), "{program}: {}", once(&text));
             ExitCode::FAILURE
         }
     }

@@ -42,7 +42,10 @@ impl LogFlags {
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
-        let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(writer)
+            // A line that cannot be written is not complained of where it cannot be written: that would be a panic.
+            .log_internal_errors(false);
         let (wanted, misread) = filter(std::env::var("RUST_LOG").ok().as_deref());
         let log = tracing_subscriber::registry();
         match self.log_format {

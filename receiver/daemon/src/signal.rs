@@ -1,10 +1,25 @@
-//! The signals that end a program which runs until it is told to stop.
+//! The signals that end a program which runs until it is told to stop, and those that do not.
+//!
+//! | signal | daemons | `lizctl up` and whatever else has a terminal |
+//! | --- | --- | --- |
+//! | SIGTERM, SIGINT, SIGQUIT | end cleanly | the same |
+//! | SIGHUP | go on, and look at their files at once | end cleanly: the terminal has gone; with `nohup` they go on |
+//! | SIGUSR1, SIGUSR2, SIGPIPE | go on | the same |
 
 use std::io;
 
 use sd_notify::NotifyState;
 
-/// Resolves at the first SIGTERM or SIGINT (elsewhere: Ctrl-C) after this call, and tells systemd that we are about to
+/// What ended a program with a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Told,
+    /// Its terminal has gone: nobody reads any more what it prints.
+    HungUp,
+}
+
+/// Resolves at the first SIGTERM, SIGINT or SIGQUIT (elsewhere: Ctrl-C) after this call, and tells systemd that we are about to
 /// end.
 pub fn stop() -> io::Result<impl Future<Output = ()>> {
     let signal = signal()?;
@@ -14,15 +29,53 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// The same for a program with a terminal, which ends when that goes, unless it was started not to.
+pub fn stop_or_hang_up() -> io::Result<impl Future<Output = Ended>> {
+    let stop = stop()?;
+    let hang_up = hang_up()?;
+    Ok(async {
+        tokio::select! {
+            () = stop => Ended::Told,
+            () = hang_up => Ended::HungUp,
+        }
+    })
+}
+
+/// SIGHUP ends nothing from now on: each has `reload` called, for as long as the event loop runs.
+#[cfg(unix)]
+pub fn reload_at_hang_up(reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::info!("SIGHUP: certificates, roots and revocation lists are looked at now");
+            reload();
+        }
+    });
+    Ok(())
+}
+
+/// There is no such signal.
+#[cfg(not(unix))]
+pub fn reload_at_hang_up(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(unix)]
 fn signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    // They would end us without a flush. Once they are listened for, they never do again.
+    for unused in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let _listened_for = signal(unused)?;
+    }
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => (),
             _ = interrupt.recv() => (),
+            _ = quit.recv() => (),
         }
     })
 }
@@ -35,4 +88,60 @@ fn signal() -> io::Result<impl Future<Output = ()>> {
             std::future::pending().await
         }
     })
+}
+
+#[cfg(unix)]
+fn hang_up() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listened_for = match is_hang_up_ignored() {
+        true => None,
+        false => Some(signal(SignalKind::hangup())?),
+    };
+    Ok(async {
+        match listened_for {
+            Some(mut hang_up) => {
+                hang_up.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn hang_up() -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::pending())
+}
+
+/// Whether whoever started us wants us to outlive the terminal, as `nohup` does. Where the system does not tell, nobody does.
+#[cfg(unix)]
+fn is_hang_up_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hang_up(&status))
+}
+
+/// `SigIgn:` is a mask of 16 hexadecimal digits; SIGHUP is 1, its lowest bit. proc_pid_status(5).
+#[cfg(unix)]
+fn ignores_hang_up(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_the_terminal_is_to_be_outlived() {
+        let cases = [
+            ("Name:\tx\nSigIgn:\t0000000000000001\n", true),
+            ("Name:\tx\nSigIgn:\t0000000000001001\n", true),
+            ("Name:\tx\nSigIgn:\t0000000000001000\n", false),
+            ("Name:\tx\nSigBlk:\t0000000000000001\n", false),
+            ("SigIgn:\n", false),
+            ("", false),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(ignores_hang_up(status), expected, "{status:?}");
+        }
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum_server::accept::Accept;
 use http::Request;
@@ -24,6 +26,12 @@ use crate::identity::Identity;
 use crate::limits::{Addresses, Limits, Paces};
 use crate::stream::{Activity, IdleStream, InFlight};
 use crate::trust::{Trust, TrustReader};
+
+/// A listener that cannot take connections is told of this often.
+const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
+/// The process, and the whole system, have too many files open: the same numbers on every Unix.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// The acceptor to give to axum-server. Each handshake runs in its connection's own task, and none for longer than its
 /// limit: a slow client stalls nobody.
@@ -128,6 +136,31 @@ impl FrontDoor {
     /// Who did not get in.
     pub fn turned_away(&self) -> Arc<TurnedAway> {
         self.inner.turned_away.clone()
+    }
+
+    /// What to say where the listener itself cannot take a connection: give it to axum-server, which tries again 20 times a second.
+    pub fn accept_failed(
+        &self,
+    ) -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
+        let log = BoundedLog::new(NonZeroU32::MIN, ACCEPT_FAILED_EVERY);
+        move |address, error| {
+            // With an address it is one client's affair, and noted already.
+            if address.is_some() {
+                return;
+            }
+            let advice = match error.raw_os_error() {
+                Some(EMFILE) => {
+                    ": this process has as many files open as it may (`ulimit -n`; systemd: LimitNOFILE=), raise that"
+                }
+                Some(ENFILE) => {
+                    ": this machine has as many files open as it may (sysctl fs.file-max)"
+                }
+                _ => "",
+            };
+            log.say(|unsaid| {
+                tracing::error!(%error, unsaid, "no new connection can be taken, and it is tried again{advice}");
+            });
+        }
     }
 
     async fn open(

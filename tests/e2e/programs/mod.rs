@@ -1,5 +1,6 @@
 //! The shipped programs as processes: flags, exit codes, what goes to stdout and what to stderr, signals, files.
 
+mod edges;
 mod lizctl;
 mod measured;
 pub(crate) mod monitor;

@@ -1,0 +1,225 @@
+//! Flags and their environment twins, read in the same way by every program.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command, Parser};
+
+/// Reads the program's own arguments, or ends it with a word about them.
+pub fn parse<C: Parser>() -> C {
+    let parsed = without_empty_variables(C::command())
+        .try_get_matches()
+        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    parsed.unwrap_or_else(|error| error.format(&mut C::command()).exit())
+}
+
+/// The same command, without the environment twins whose variable is empty now: that is as good as none. Compose files and
+/// `EnvironmentFile=` leave them so.
+pub fn without_empty_variables(command: Command) -> Command {
+    without_empty(command, &|name| std::env::var_os(name))
+}
+
+fn without_empty(
+    command: Command,
+    variable: &dyn Fn(&OsStr) -> Option<std::ffi::OsString>,
+) -> Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(variable);
+        value.is_some_and(|value| value.to_str().is_some_and(|text| text.trim().is_empty()))
+    };
+    command
+        .mut_args(|arg| match is_empty(&arg) {
+            true => arg.env(None::<&'static str>),
+            false => arg,
+        })
+        .mut_subcommands(|verb| without_empty(verb, variable))
+}
+
+/// An item of a list is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an item of the list is empty: is there a comma too many?")]
+pub struct EmptyItem;
+
+/// Why an item of a list is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemError<E: Display> {
+    /// Nothing stands there.
+    #[error(transparent)]
+    Empty(#[from] EmptyItem),
+    /// It is not what it should be.
+    #[error("{0}")]
+    Bad(E),
+}
+
+/// One item of a list joined by commas, without the blanks around it.
+pub fn item(text: &str) -> Result<&str, EmptyItem> {
+    match text.trim() {
+        "" => Err(EmptyItem),
+        item => Ok(item),
+    }
+}
+
+/// The same, read as what it stands for: for `value_parser`.
+pub fn parsed_item<T>(text: &str) -> Result<T, ItemError<T::Err>>
+where
+    T: FromStr<Err: Display>,
+{
+    item(text)?.parse().map_err(ItemError::Bad)
+}
+
+/// The same for an item that clap reads by itself.
+#[derive(Debug, Clone)]
+pub struct Item<P>(pub P);
+
+impl<P: TypedValueParser> TypedValueParser for Item<P> {
+    type Value = P::Value;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let Some(text) = value.to_str() else {
+            return self.0.parse_ref(command, arg, value);
+        };
+        match item(text) {
+            Ok(text) => self.0.parse_ref(command, arg, OsStr::new(text)),
+            Err(empty) => {
+                let name = arg.map(|arg| format!("{arg}: ")).unwrap_or_default();
+                let kind = ErrorKind::ValueValidation;
+                Err(command.clone().error(kind, format!("{name}{empty}")))
+            }
+        }
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::path::PathBuf;
+
+    use clap::builder::EnumValueParser;
+    use clap::{Args, CommandFactory, FromArgMatches, Subcommand, ValueEnum};
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+    enum Metric {
+        Cpu,
+        Mem,
+    }
+
+    #[derive(Debug, Args)]
+    struct Flags {
+        #[arg(long, env = "X_COUNT", default_value = "1")]
+        count: NonZeroU32,
+        #[arg(long, env = "X_FOLDER")]
+        folder: Option<PathBuf>,
+        #[arg(long, env = "X_ON")]
+        on: bool,
+        #[arg(long, env = "X_LIST", default_value = "cpu", value_delimiter = ',',
+              value_parser = Item(EnumValueParser::<Metric>::new()))]
+        list: Vec<Metric>,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        flags: Flags,
+        #[command(subcommand)]
+        verb: Option<Verb>,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Verb {
+        Do {
+            #[arg(long, env = "X_LIMIT", value_delimiter = ',', value_parser = parsed_item::<u32>)]
+            limit: Vec<u32>,
+        },
+    }
+
+    /// As if the environment were so: clap looks into it when a flag is declared.
+    fn declared_with(value: &'static str) -> Command {
+        fn set(command: Command, value: &'static str) -> Command {
+            command
+                .mut_args(|arg| match arg.get_env() {
+                    Some(_) => arg.default_value(value),
+                    None => arg,
+                })
+                .mut_subcommands(|verb| set(verb, value))
+        }
+        set(Program::command(), value)
+    }
+
+    #[test]
+    fn every_empty_variable_is_left_out() {
+        fn twins(command: &Command) -> usize {
+            let own = command
+                .get_arguments()
+                .filter(|arg| arg.get_env().is_some());
+            own.count() + command.get_subcommands().map(twins).sum::<usize>()
+        }
+        assert!(declared_with("").try_get_matches_from(["p"]).is_err());
+        for (value, left) in [("", 0), (" ", 0), ("\t\n", 0), ("0", 5), (" 0", 5)] {
+            let command = without_empty(Program::command(), &|_| Some(value.into()));
+            assert_eq!(twins(&command), left, "{value:?}");
+        }
+        let command = without_empty(Program::command(), &|_| Some("".into()));
+        let matches = command.try_get_matches_from(["p", "do"]).unwrap();
+        let program = Program::from_arg_matches(&matches).unwrap();
+        let Flags {
+            count,
+            folder,
+            on,
+            list,
+        } = program.flags;
+        let got = (count.get(), folder, on, list);
+        assert_eq!(got, (1, None, false, vec![Metric::Cpu]));
+        assert!(matches!(program.verb, Some(Verb::Do { limit }) if limit.is_empty()));
+    }
+
+    #[test]
+    fn items_are_trimmed_and_none_is_empty() {
+        use Metric::{Cpu, Mem};
+        let cases: [(&str, Result<&[Metric], &str>); 7] = [
+            ("cpu,mem", Ok(&[Cpu, Mem])),
+            ("cpu, mem", Ok(&[Cpu, Mem])),
+            (" cpu ,\tmem\n", Ok(&[Cpu, Mem])),
+            ("cpu,", Err("an item of the list is empty")),
+            (",", Err("an item of the list is empty")),
+            ("cpu,,mem", Err("an item of the list is empty")),
+            ("cpu mem", Err("cpu mem")),
+        ];
+        for (text, expected) in cases {
+            match (Program::try_parse_from(["p", "--list", text]), expected) {
+                (Ok(program), Ok(expected)) => assert_eq!(program.flags.list, expected, "{text}"),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{text}: {error}");
+                    assert_eq!(error.exit_code(), 2);
+                }
+                (got, _) => panic!("{text}: {got:?}"),
+            }
+        }
+        let limits = |text| match Program::try_parse_from(["p", "do", "--limit", text]) {
+            Ok(Program {
+                verb: Some(Verb::Do { limit }),
+                ..
+            }) => Ok(limit),
+            Ok(_) => Err(String::new()),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(limits("1, 2"), Ok(vec![1, 2]));
+        assert!(limits("1,").unwrap_err().contains("empty"));
+        assert!(limits("1 2").unwrap_err().contains("invalid digit"));
+    }
+}

@@ -1,0 +1,279 @@
+//! What surrounds every program: signals, its environment, a log that nobody can read, too few open files.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::monitor::monitor;
+use crate::crash::{receiver_command, started};
+use crate::harness::World;
+use crate::harness::process::{Running, program, run};
+use crate::harness::world::Holder;
+
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+fn liz_ca(world: &World) -> Command {
+    let mut command = program("liz-ca");
+    command.args(["--listen", "127.0.0.1:0", "--certs"]);
+    command.arg(world.certs());
+    command
+}
+
+/// All that run on.
+fn daemons(world: &World, node: &Holder) -> [Command; 3] {
+    [receiver_command(world), liz_ca(world), monitor(world, node)]
+}
+
+/// SIGHUP ended receiver and monitor without a flush; the others end a program that does not listen for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_go_on_after_a_signal_that_does_not_end_them() {
+    let world = World::start().await;
+    let node = world.node("web1");
+    for command in daemons(&world, &node) {
+        // Not the folder of the receiver in this process, which is locked.
+        let data = tempfile::tempdir().unwrap();
+        let mut command = without_data(&command);
+        command.env("LIZMON_DATA", data.path());
+        let mut running = Running::start(&mut command);
+        running.wait_for("READY");
+        for signal in [Signal::USR1, Signal::USR2, Signal::PIPE] {
+            running.signal(signal);
+        }
+        for _ in 0..2 {
+            running.signal(Signal::HUP);
+            running.wait_for("SIGHUP");
+        }
+        running.signal(Signal::QUIT);
+        running.wait_within(AT_ONCE).success();
+    }
+}
+
+/// The same command without `--data DIR`.
+fn without_data(command: &Command) -> Command {
+    let mut bare = Command::new(command.get_program());
+    let mut arguments = command.get_args();
+    while let Some(argument) = arguments.next() {
+        match argument == "--data" {
+            true => drop(arguments.next()),
+            false => drop(bare.arg(argument)),
+        }
+    }
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => bare.env(key, value),
+            None => bare.env_remove(key),
+        };
+    }
+    bare.stdin(Stdio::null());
+    bare
+}
+
+/// A terminal was closed: the last samples were lost. Under `nohup` it is to be outlived.
+#[test]
+fn up_ends_cleanly_with_its_terminal() {
+    for (wrapper, ends) in [("", true), ("trap '' HUP;", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = free.local_addr().unwrap().to_string();
+        let lizctl = program("lizctl");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{wrapper} exec \"$@\""), "sh"])
+            .arg(lizctl.get_program())
+            .args(["up", "--listen", &free])
+            .current_dir(folder.path())
+            .stdin(Stdio::null());
+        let mut running = Running::start(&mut command);
+        running.wait_for("Publish was successful");
+        running.signal(Signal::HUP);
+        if !ends {
+            // It goes on to print its table, and ends as it is told to.
+            running.wait_for(" by minute, ");
+            running.signal(Signal::TERM);
+        }
+        let done = running.wait_within(AT_ONCE);
+        assert!(done.stderr.contains("everything is committed"), "{done:?}");
+        done.success();
+    }
+}
+
+/// Compose files and `EnvironmentFile=` leave variables empty: programs refused to start.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_variable_is_none() {
+    let world = World::start().await;
+    let node = world.node("web1");
+    for empty in ["", " "] {
+        for command in daemons(&world, &node) {
+            let help = run(Command::new(command.get_program()).arg("--help")).success();
+            let mut twins: Vec<&str> = help.split("[env: ").skip(1).collect();
+            for twin in &mut twins {
+                *twin = twin.split('=').next().unwrap();
+            }
+            assert!(twins.len() > 5, "{help}");
+            let data = tempfile::tempdir().unwrap();
+            let mut command = without_data(&command);
+            for twin in twins {
+                command.env(twin, empty);
+            }
+            command.env("RUST_LOG", "info").current_dir(data.path());
+            let mut running = Running::start(&mut command);
+            running.wait_for("READY");
+            running.signal(Signal::TERM);
+            running.wait_within(AT_ONCE).success();
+        }
+        let mut lizctl = program("lizctl");
+        lizctl
+            .args(["list", "--json", "--certs"])
+            .arg(world.certs());
+        for twin in ["EXPIRING", "JSON", "LOG_FORMAT", "PASSPHRASE_FILE", "CERTS"] {
+            lizctl.env(format!("LIZMON_{twin}"), empty);
+        }
+        run(&mut lizctl).success();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_lists_are_trimmed() {
+    let world = World::start().await;
+    let node = world.node("web1");
+    let url = world.url("/api/perf");
+    let cases = [
+        ("COLLECT", "cpu, mem".to_owned(), None),
+        ("PUBLISH", format!(" {url} , {url}"), None),
+        (
+            "COLLECT",
+            "cpu,".to_owned(),
+            Some("item of the list is empty"),
+        ),
+        (
+            "PUBLISH",
+            format!("{url},"),
+            Some("item of the list is empty"),
+        ),
+        ("PUBLISH", format!("{url} {url}"), Some("has a space in it")),
+    ];
+    for (twin, value, refusal) in cases {
+        let whole = monitor(&world, &node);
+        let mut command = program("liz-monitor");
+        let mut arguments = whole.get_args();
+        while let Some(argument) = arguments.next() {
+            match twin == "PUBLISH" && argument == "--publish" {
+                true => drop(arguments.next()),
+                false => drop(command.arg(argument)),
+            }
+        }
+        command.env(format!("LIZMON_{twin}"), &value);
+        let mut running = Running::start(&mut command);
+        if let Some(refusal) = refusal {
+            let done = running.wait();
+            assert!(done.failure(2).contains(refusal), "{value}: {done:?}");
+            continue;
+        }
+        running.wait_for("READY");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE).success();
+    }
+}
+
+/// On a full disk every program panicked instead: its exit code, 101, said nothing.
+#[test]
+fn exit_codes_hold_where_nobody_can_read_why() {
+    let files = |command: &mut Command| {
+        command.args(["--cert", "none", "--key", "none", "--ca", "none"]);
+    };
+    let mut receiver = program("liz-receiver");
+    files(receiver.args(["--listen", "127.0.0.1:0", "--crl", "none"]));
+    let mut monitor = program("liz-monitor");
+    files(monitor.args(["--this-host", "a", "--publish", "https://a:1/api/perf"]));
+    let mut ca = program("liz-ca");
+    ca.args(["--listen", "127.0.0.1:0", "--certs", "/none"]);
+    let mut list = program("lizctl");
+    list.args(["list", "--certs", "/none"]);
+    let mut wrong = program("lizctl");
+    wrong.arg("--no-such-flag");
+    for (mut command, code) in [(receiver, 1), (monitor, 1), (ca, 1), (list, 1), (wrong, 2)] {
+        command.stdout(Stdio::null());
+        let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+        let (reader, gone) = std::io::pipe().unwrap();
+        drop(reader);
+        for stderr in [full(), gone.into(), Stdio::null()] {
+            let status = command.stderr(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{command:?}");
+        }
+    }
+}
+
+/// What a daemon logs is lost then, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_on_a_full_disk_stops_nothing() {
+    let mut world = World::without_receiver(|_| ());
+    let node = world.node("web1");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let whole = receiver_command(&world);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$@\" 2>/dev/full", "sh"])
+        .arg(whole.get_program())
+        .env("RUST_LOG", "debug");
+    for argument in whole.get_args() {
+        match argument == "127.0.0.1:0" {
+            true => command.arg(address.to_string()),
+            false => command.arg(argument),
+        };
+    }
+    let running = Running::start(&mut command);
+    // It cannot say when it is ready.
+    while TcpStream::connect(address).is_err() {
+        tokio::task::yield_now().await;
+    }
+    world.set_port(address.port());
+    let token = world.token(&node).await;
+    let path = format!("/api/perf/web1/{}", world.clock.now());
+    world
+        .post(&node, &token, &path, r#"{"cpu":1}"#)
+        .await
+        .no_content("a sample");
+    running.signal(Signal::TERM);
+    running.wait_within(AT_ONCE).success();
+}
+
+/// Nobody got in, and nothing said why.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_open_files_are_told_of() {
+    let mut world = World::without_receiver(|_| ());
+    let node = world.node("web1");
+    let limited = |command: &Command| {
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "ulimit -n 64; exec \"$@\"", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        limited
+    };
+    for (command, what) in [
+        (liz_ca(&world), "liz-ca"),
+        (receiver_command(&world), "the receiver"),
+    ] {
+        let mut running = started(&mut world, &mut limited(&command));
+        let address = world.url("");
+        let address = address
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .replace("localhost", "127.0.0.1");
+        let held: Vec<_> = (0..80).map(|_| TcpStream::connect(&address)).collect();
+        let line = running.wait_for("no new connection can be taken");
+        assert!(line.contains("LimitNOFILE"), "{what}: {line}");
+        drop(held);
+        if what == "the receiver" {
+            world.token(&node).await;
+        }
+        running.signal(Signal::TERM);
+        running.wait_within(Duration::from_secs(60)).success();
+    }
+}
