@@ -307,6 +307,13 @@ impl Shared {
                 ),
                 Event::Unreadable(error) => error!("the spool cannot be read: {error}"),
                 Event::Mended => info!("the spool works again, and has what waited in memory"),
+                Event::KnownNumbers {
+                    destination,
+                    records,
+                } => error!(
+                    records,
+                    "{destination} knew numbers that were never sent to it: this spool is a copy of another, or came back older than it was. The records are sent again, and new ones have a new producer; end whatever else publishes as this host"
+                ),
                 Event::SetAside {
                     why,
                     host,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lizmon_client::Error;
 use lizmon_protocol::sample::{Epoch, IdempotencyKey, SampleSet};
 
-use crate::publish::{Decision, Dropped, Pace, is_about_the_body, names_records};
+use crate::publish::{Decision, Dropped, Pace, is_about_the_body, may_have_arrived, names_records};
 use crate::skew::{News, Skew};
 use crate::spool::{Keep, KeepError, Lot, Spool};
 
@@ -151,6 +151,12 @@ impl<K: Keep> Dispatch<K> {
         done
     }
 
+    /// How many of a lot's numbers the destination says it knew: before [`Self::done`].
+    pub fn heard_known(&mut self, destination: usize, lot: &Lot, known: u64, now: Duration) {
+        let now = self.receivers_time(now);
+        self.spool.heard_known(destination, lot, known, now);
+    }
+
     /// What a receiver's clock said, in an answer to a request sent and answered at these times of ours.
     pub fn heard_clock(
         &mut self,
@@ -219,6 +225,9 @@ impl<K: Keep> Dispatch<K> {
         now: Duration,
         chance: f64,
     ) -> Done {
+        if may_have_arrived(error) {
+            self.spool.may_have_arrived(destination, lot);
+        }
         let courier = &mut self.couriers[destination];
         if is_about_the_body(error) && lot.records.is_empty() {
             self.spool.forget_reports(destination, lot);

@@ -174,6 +174,18 @@ pub fn is_about_the_body(error: &Error) -> bool {
     )
 }
 
+/// Whether the records may be counted all the same, as where only the answer was lost. Nothing of a refused request is stored.
+pub fn may_have_arrived(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { obstacle, .. } => {
+            matches!(obstacle, Obstacle::Timeout | Obstacle::Broken)
+        }
+        Error::Malformed { .. } => true,
+        Error::Refused { status, .. } => *status == 408 || *status >= 500,
+        _ => false,
+    }
+}
+
 /// Whether the receiver says which records are at fault.
 pub fn names_records(error: &Error) -> bool {
     let Error::Refused {

@@ -21,6 +21,7 @@ mod bounds;
 pub mod disk;
 mod home;
 pub mod keep;
+mod known;
 mod lot;
 pub mod memory;
 mod ranges;
@@ -124,6 +125,13 @@ pub enum Event {
     Mended,
     /// Tapes were found from which it cannot be told which number comes next: new records have a new producer.
     NewProducer(ProducerId),
+    /// A destination knew numbers that were never sent to it: somebody else has them too. New records have a new producer.
+    KnownNumbers {
+        /// Its URL.
+        destination: String,
+        /// How many records are sent to it again, under new numbers.
+        records: u64,
+    },
     /// What was found is not this host's, or not this machine's. It is not delivered, and new records have a new producer.
     SetAside {
         /// [`why::OTHER_HOST`] or [`why::OTHER_MACHINE`].
@@ -220,6 +228,17 @@ impl<K: Keep> Spool<K> {
     ) -> Option<IdempotencyKey> {
         // A set of ours is a map of texts to finite numbers: there is no such set that cannot be written.
         let values = serde_json::to_vec(values).ok()?.into_boxed_slice();
+        self.push_for(None, epoch, values, now)
+    }
+
+    /// The same for one destination alone, or for all.
+    fn push_for(
+        &mut self,
+        only: Option<usize>,
+        epoch: Epoch,
+        values: Box<[u8]>,
+        now: u64,
+    ) -> Option<IdempotencyKey> {
         let is_due = self.is_due(now);
         if is_due && let Err(error) = self.load() {
             self.begin_trouble(&error, now);
@@ -239,6 +258,12 @@ impl<K: Keep> Spool<K> {
             None => self.spare_tape(),
         };
         let seq = self.tapes[at].append(epoch.secs(), values);
+        if let Some(only) = only {
+            let places = self.tapes[at].places.iter_mut().enumerate();
+            for (_, other) in places.filter(|(place, _)| *place != only) {
+                other.settle(seq, seq);
+            }
+        }
         let is_number_safe = self.tapes[at].kind == Kind::Spare
             || !is_due
             || self.try_save(now)
@@ -506,9 +531,17 @@ impl<K: Keep> Spool<K> {
         let gaps = tape.places.iter().map(|place| place.gaps).max();
         let is_due = gaps.unwrap_or(0) >= GAPS_MAX || tape.next >= SAFE_INTEGER_MAX;
         // In trouble it can wait: what is more than a receiver keeps, it refuses until later.
-        if !is_due || self.trouble.is_some() {
+        if is_due {
+            self.change_tape(at, now);
+        }
+    }
+
+    /// Ends the open tape and begins another, if the keep takes that now.
+    fn change_tape(&mut self, at: usize, now: u64) {
+        if self.trouble.is_some() {
             return;
         }
+        let tape = &mut self.tapes[at];
         tape.kind = Kind::Closed;
         tape.is_dirty = true;
         if self.try_save(now) {

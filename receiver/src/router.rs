@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, Request, StatusCode, request};
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
+use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
 use percent_encoding::percent_decode_str;
@@ -271,6 +272,10 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
     match epoch {
+        Some(_) if answer.duplicate > 0 => {
+            let replayed = [(REPLAYED_HEADER, "true")];
+            Ok((StatusCode::NO_CONTENT, replayed).into_response())
+        }
         Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         None => Ok(json(&answer)),
     }

@@ -81,11 +81,15 @@ impl Courier {
                 .heard_clock(self.destination, theirs, sent, answered);
             self.say_clock(news);
         }
+        if let Ok(known @ 1..) = result {
+            let mut dispatch = self.shared.dispatch();
+            dispatch.heard_known(self.destination, &lot, known, answered);
+        }
         let chance = (self.edges.chance)();
         let done = self.shared.dispatch().done(
             self.destination,
             &lot,
-            result.as_ref().copied(),
+            result.as_ref().map(|_| ()),
             answered,
             chance,
         );
@@ -95,12 +99,13 @@ impl Courier {
             (Done::NotTold, _) => warn!("{} does not want to know what was given up", self.url),
             (Done::Again(wait), Err(error)) if !wait.is_zero() => self.say_failed(&error, wait),
             (Done::Again(_), Err(error)) => debug!("{error}: again at once"),
-            (Done::Again(_), Ok(())) => (),
+            (Done::Again(_), Ok(_)) => (),
         }
     }
 
     /// One record by itself goes as the first lizmon's did, several as a batch; their numbers say if they came before.
-    async fn send(&self, lot: &Lot) -> Result<(), Error> {
+    /// How many numbers the receiver knew.
+    async fn send(&self, lot: &Lot) -> Result<u64, Error> {
         let now = self.now();
         let producer = lot.producer;
         trace!(%producer, records = %Numbers(lot), "sending to {}", self.url);
@@ -109,10 +114,10 @@ impl Courier {
                 producer,
                 seq: record.seq,
             };
-            return self
-                .client
+            self.client
                 .publish(&self.host, record.epoch, &record.values, Some(key), now)
-                .await;
+                .await?;
+            return Ok(self.client.take_replayed().into());
         }
         let batch = Batch {
             producer,
@@ -124,7 +129,7 @@ impl Courier {
             "{} took {} records and knew {}",
             self.url, answer.accepted, answer.duplicate
         );
-        Ok(())
+        Ok(answer.duplicate)
     }
 
     /// Takes new files if there are any. A complaint is made once for as long as it stays the same.

@@ -6,6 +6,7 @@ use lizmon_protocol::sample::ProducerId;
 
 use super::home::Home;
 use super::keep::{Found, Kept, PlaceState, TapeState};
+use super::ranges::Ranges;
 
 /// Reports that wait to be told to one destination. Beyond it the oldest is forgotten, and is a gap without a reason then.
 const UNREPORTED_MAX: usize = 256;
@@ -38,6 +39,8 @@ pub(super) struct Tape {
     pub(super) tail: VecDeque<Kept>,
     /// In the order of the spool's destinations.
     pub(super) places: Vec<PlaceState>,
+    /// What each destination may have got already, though it did not say so. What an earlier process numbered may have been sent by it.
+    pub(super) tried: Vec<Ranges>,
     /// Whether the keep knows less than this.
     pub(super) is_dirty: bool,
     /// When the oldest record was measured, once that is known.
@@ -56,6 +59,7 @@ impl Tape {
             newest_epoch: 0,
             tail: VecDeque::new(),
             places: vec![PlaceState::default(); destinations],
+            tried: vec![Ranges::default(); destinations],
             is_dirty: true,
             oldest_epoch: None,
         }
@@ -76,6 +80,8 @@ impl Tape {
                 place
             })
         };
+        let mut tried = Ranges::default();
+        tried.insert(1, state.next - 1);
         let mut tape = Self {
             producer: state.producer,
             kind: if state.open { Kind::Open } else { Kind::Closed },
@@ -86,6 +92,7 @@ impl Tape {
             newest_epoch: state.newest_epoch,
             tail: VecDeque::new(),
             places: destinations.iter().map(place).collect(),
+            tried: vec![tried; destinations.len()],
             is_dirty: true,
             oldest_epoch: None,
         };

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::delivery::{Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
 use lizmon_protocol::name::{NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
@@ -53,6 +53,8 @@ pub struct Client {
     token: Mutex<Option<KeptToken>>,
     /// The server's clock at its latest answer, epoch seconds; 0 where that is not known, or was asked for.
     server_clock: AtomicU64,
+    /// Whether the last answer said that the request's number was known.
+    replayed: AtomicBool,
 }
 
 impl fmt::Debug for Client {
@@ -101,6 +103,7 @@ impl Client {
             http: build_http(credentials, loaded)?,
             token: Mutex::new(None),
             server_clock: AtomicU64::new(0),
+            replayed: AtomicBool::new(false),
             credentials: credentials.clone(),
             fingerprint,
             url,
@@ -126,6 +129,11 @@ impl Client {
     pub fn take_server_clock(&self) -> Option<u64> {
         let clock = self.server_clock.swap(0, Ordering::Relaxed);
         (clock > 0).then_some(clock)
+    }
+
+    /// Whether the last answer to [`Self::publish`] said that the record's number was known already: it changed nothing then. Asked once.
+    pub fn take_replayed(&self) -> bool {
+        self.replayed.swap(false, Ordering::Relaxed)
     }
 
     /// Takes the files again if they changed: all of them, or none where one is no good. Then the connections and the
@@ -349,6 +357,8 @@ impl Client {
             .map_err(|error| Error::from_transport(&self.url, error))?;
         let clock = server_clock(&response).unwrap_or(0);
         self.server_clock.store(clock, Ordering::Relaxed);
+        let replayed = response.headers().contains_key(REPLAYED_HEADER);
+        self.replayed.store(replayed, Ordering::Relaxed);
         Ok(response)
     }
 

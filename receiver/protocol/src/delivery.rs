@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::ProducerId;
 
+/// On the answer to a single POST whose number was known already, and which changed nothing: of the value `true`.
+pub const REPLAYED_HEADER: &str = "idempotent-replayed";
+
 /// The answer for one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
