@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -52,14 +52,30 @@ pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Co
 /// so does its log.
 pub(super) fn newer_version(folder: &Path) -> Option<i64> {
     let file = folder.join(FILE);
-    if !file.exists() {
-        return None;
-    }
-    let database = connect(&file).ok()?;
+    let log = fs::metadata(with(&file, COMPANIONS[1]));
+    let version = match log.is_ok_and(|log| log.len() > 0) {
+        true => version_with_log(&file)?,
+        false => version_in_head(&file)?,
+    };
+    Some(version).filter(|version| *version > VERSION)
+}
+
+/// As SQLite reads it, which leaves a log that is there as it is, and would make one that is not.
+fn version_with_log(file: &Path) -> Option<i64> {
+    let database = connect(file).ok()?;
     let only_look = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     database.set_db_config(only_look, true).ok()?;
     let version = database.pragma_query_value(None, "user_version", |row| row.get(0));
-    version.ok().filter(|version| *version > VERSION)
+    version.ok()
+}
+
+/// As the file itself says it: <https://sqlite.org/fileformat.html#the_database_header>.
+fn version_in_head(file: &Path) -> Option<i64> {
+    let mut head = [0; 64];
+    fs::File::open(file).ok()?.read_exact(&mut head).ok()?;
+    let [.., a, b, c, d] = head;
+    let is_database = head.starts_with(b"SQLite format 3\0");
+    is_database.then(|| i32::from_be_bytes([a, b, c, d]).into())
 }
 
 /// Moves the database where it is kept and not used, and makes a new one with these tapes. Where the old one is now.
