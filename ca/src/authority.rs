@@ -5,6 +5,7 @@ mod copies;
 mod crls;
 mod ending;
 mod issue;
+mod restore;
 mod revocation;
 mod rotation;
 
@@ -29,6 +30,7 @@ pub use crls::SignedCrl;
 pub use ending::Ending;
 pub(crate) use issue::enter;
 pub use issue::{Issued, KeySource, Request};
+pub use restore::Restored;
 pub use revocation::Revocation;
 pub use rotation::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiting};
 

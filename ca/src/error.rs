@@ -190,6 +190,25 @@ pub enum Error {
     /// A file where a new key would be written.
     #[error("{} is there already: move it away, or choose another folder", .0.display())]
     InTheWay(PathBuf),
+    /// A restore over a CA that has done more since.
+    #[error(
+        "{} has {lines} lines in its log that the backup does not know, the last of {last}: they would be forgotten; restore all the same with --force, which keeps it aside",
+        .path.display()
+    )]
+    NewerThere {
+        /// The ledger that is there.
+        path: PathBuf,
+        /// How many.
+        lines: usize,
+        /// When the last was written, RFC 3339.
+        last: String,
+    },
+    /// A restore over another CA.
+    #[error(
+        "{} is another CA's than the backup's: name another folder with --certs, or replace it with --force, which keeps it aside",
+        .0.display()
+    )]
+    OtherCaThere(PathBuf),
     /// A root cannot take itself back.
     #[error(
         "{0} is a root, which no revocation list can end: replace it with `lizctl rotate root --next`"

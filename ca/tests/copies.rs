@@ -10,6 +10,7 @@ use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, InitOptions, Issued, Request};
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::passphrase::Unlock;
 use lizmon_ca::verify::{Refusal, Trusted, verify};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
@@ -231,4 +232,66 @@ fn what_a_restored_ledger_does_not_know_can_be_revoked() {
     authority.verify_audit(None).unwrap();
     authority.sign_lists(None, NOW).unwrap();
     house.assert_revoked(&issued);
+}
+
+#[test]
+fn a_backup_is_restored_and_nothing_is_lost_by_it() {
+    let (house, authority) = House::new();
+    let before = issue(&authority, "web1");
+    authority.backup(&house.beside).unwrap();
+    let restore =
+        |force| Authority::restore(&house.beside, &house.certs, Unlock::default(), force, NOW);
+    // Nothing has happened since: there is nothing to lose.
+    drop(authority);
+    restore(false).unwrap();
+    let authority = house.open();
+    let after = issue(&authority, "web2");
+    revoke(&authority, &before);
+    let highest = revoke(&authority, &after);
+    drop(authority);
+    let refused = restore(false).unwrap_err();
+    assert!(
+        matches!(refused, Error::NewerThere { lines: 1.., .. }),
+        "{refused:?}"
+    );
+    house.assert_revoked(&before);
+
+    let restored = restore(true).unwrap();
+    // The list that was in force is taken in.
+    for leaf in [&before, &after] {
+        house.assert_revoked(leaf);
+    }
+    assert!(house.numbers()[1] > highest);
+    restored
+        .authority
+        .verify_audit(restored.head.as_ref())
+        .unwrap();
+    assert!(restored.aside.unwrap().join("ledger.db").exists());
+    issue(&restored.authority, "web3");
+    drop(restored.authority);
+
+    // A damaged or lost ledger is what a backup is for, and needs no force.
+    for damage in [&b"rubbish"[..], b""] {
+        fs::write(house.certs.join("ledger.db"), damage).unwrap();
+        drop(restore(false).unwrap().authority);
+    }
+    fs::remove_dir_all(&house.certs).unwrap();
+    drop(restore(false).unwrap().authority);
+    // Another CA is not replaced by mistake, and a damaged copy by nothing.
+    let (other, _open) = House::new();
+    let refused = Authority::restore(&house.beside, &other.certs, Unlock::default(), false, NOW);
+    assert!(
+        matches!(refused, Err(Error::OtherCaThere(_))),
+        "{refused:?}"
+    );
+    let good = fs::read(house.beside.join("ledger.db")).unwrap();
+    for broken in [&good[..good.len() / 2], b"rubbish", b""] {
+        fs::write(house.beside.join("ledger.db"), broken).unwrap();
+        restore(true).unwrap_err();
+        house.open();
+    }
+    fs::write(house.beside.join("ledger.db"), &good).unwrap();
+    fs::write(house.beside.join("issuing.key"), "rubbish").unwrap();
+    restore(true).unwrap_err();
+    house.open();
 }

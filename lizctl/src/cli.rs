@@ -13,7 +13,7 @@ use lizmon_daemon::LogFlags;
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::secret::Keys;
-use crate::{ask, audit, enrol, log, p12, push, revoke, rotate, shell, up};
+use crate::{ask, audit, backup, enrol, log, p12, push, revoke, rotate, shell, up};
 
 /// What every verb is given beside its own flags.
 pub(crate) struct Context {
@@ -124,9 +124,12 @@ pub(crate) enum Command {
                       --cert certs/operators/olga.crt --key certs/operators/olga.key --ca certs/root.crt"
     )]
     SignCrl(revoke::SignCrl),
-    /// Copy the CA into a new folder that can take its place
+    /// Copy the CA into a new folder, from which `restore` brings it back
     #[command(after_help = "Example: lizctl backup /media/stick/lizmon-2027-01-31")]
-    Backup(revoke::Backup),
+    Backup(backup::Backup),
+    /// Put a backup in the place of the CA; what was there is kept aside
+    #[command(after_help = "Example: lizctl restore /media/stick/lizmon-2027-01-31")]
+    Restore(backup::Restore),
     /// Replace the issuing CA or the root: publish a new one, use it, retire the old one
     #[command(
         after_help = "Examples:\n  lizctl rotate issuing --status\n  lizctl rotate issuing --next\n  lizctl rotate root --next --offline-root /media/stick\n  \

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{self, Item, Revoked};
 use lizmon_ca::layout::CaFiles;
-use lizmon_ca::ledger::{Entry, Generation, State};
+use lizmon_ca::ledger::{Entry, Generation, State, UnknownRevoked};
 use lizmon_ca::profile::Profile;
 use lizmon_ca::verify::{self, Trusted};
 use serde::Serialize;
@@ -23,6 +23,8 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let mut entries = authority.entries()?;
     let mut renewals = Renewals::of(&entries);
     renewals.seen = authority.seen()?.into_iter().collect();
+    renewals.copied_at = authority.copied_at()?;
+    let unknown = authority.unknown_revoked()?;
     let standing = Standing::new(&authority.generations()?, now);
     if args.newest {
         entries = newest(entries);
@@ -40,7 +42,12 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             .iter()
             .map(|entry| Listed::new(entry, &renewals, domain, standing.of(entry)))
             .collect();
-        return output::json(&serde_json::json!({ "certificates": certificates }));
+        let unknown: Vec<_> = unknown.iter().map(as_json).collect();
+        return output::json(&serde_json::json!({
+            "certificates": certificates,
+            "unknown": unknown,
+            "restored-at": renewals.copied_at,
+        }));
     }
     let rows = entries.iter().map(|entry| {
         [
@@ -56,6 +63,25 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             entry.serial.clone(),
         ]
     });
+    // Of what this ledger does not know it has no more than the number.
+    let unknown = unknown.iter().filter(|_| args.expiring.is_none());
+    let rows = rows.chain(unknown.map(|row| {
+        let reason = row.reason.and_then(reason).unwrap_or("no reason given");
+        let state = format!("revoked ({reason})");
+        let [role, name] = ["unknown", "-"].map(str::to_owned);
+        let dash = || "-".to_owned();
+        let by = row.revoked_by.clone();
+        [
+            role,
+            name,
+            state,
+            dash(),
+            dash(),
+            by,
+            dash(),
+            row.serial.clone(),
+        ]
+    }));
     output::table(
         [
             "ROLE",
@@ -182,6 +208,17 @@ impl<'a> Listed<'a> {
     }
 }
 
+fn as_json(row: &UnknownRevoked) -> serde_json::Value {
+    serde_json::json!({
+        "serial": row.serial,
+        "issuer": row.issuer,
+        "state": "revoked",
+        "revoked-at": row.revoked_at,
+        "revoked-reason": row.reason.and_then(reason),
+        "revoked-by": row.revoked_by,
+    })
+}
+
 /// The last certificate that each holder was given, in the ledger's order.
 fn newest(entries: Vec<Entry>) -> Vec<Entry> {
     let last: HashMap<_, String> = entries
@@ -269,16 +306,22 @@ struct Renewals {
     newest: HashMap<(&'static str, String), u64>,
     /// By serial: when it was first shown to `liz-ca`.
     seen: HashMap<String, u64>,
+    /// By role and name: the serial of the last certificate.
+    last_given: HashMap<(&'static str, String), String>,
+    /// When the ledger was found to be a copy, which may not know what came after it was made.
+    copied_at: Option<u64>,
 }
 
 impl Renewals {
     /// Of the whole ledger, in its order: what is renewed stands before what renews it.
     fn of(entries: &[Entry]) -> Self {
         let (mut origins, mut newest) = (HashMap::new(), HashMap::new());
+        let mut last_given = HashMap::new();
         for entry in entries {
             let of_forerunner = entry.renews.as_ref().and_then(|serial| origins.get(serial));
             let origin: String = of_forerunner.unwrap_or(&entry.issued_by).clone();
             origins.insert(entry.serial.clone(), origin);
+            last_given.insert(holder(entry), entry.serial.clone());
             if entry.renews.is_some() {
                 newest.insert(holder(entry), entry.issued_at);
             }
@@ -287,6 +330,8 @@ impl Renewals {
             origins,
             newest,
             seen: HashMap::new(),
+            last_given,
+            copied_at: None,
         }
     }
 
@@ -294,7 +339,13 @@ impl Renewals {
     /// `revoked (key-compromise)`.
     fn state_text(&self, entry: &Entry, state: &str) -> String {
         let is_unused = entry.renews.is_some() && !self.seen.contains_key(&entry.serial);
+        // A holder whose last known certificate is over may have been given another before this copy was put back.
+        let is_last = self.last_given.get(&holder(entry)) == Some(&entry.serial);
+        let is_before_copying = self.copied_at.is_some_and(|at| entry.issued_at <= at);
         match state_text(entry, state) {
+            state if state != "valid" && is_last && is_before_copying => {
+                format!("{state}, later ones unknown")
+            }
             state if state == "valid" && is_unused => "valid (never seen)".to_owned(),
             state => state,
         }

@@ -8,6 +8,7 @@
 
 mod ask;
 mod audit;
+mod backup;
 mod cli;
 mod connect;
 mod enrol;
@@ -68,7 +69,8 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Renew(args) => enrol::renew(&args, context),
         Command::Revoke(args) => revoke::revoke(&args, context),
         Command::SignCrl(args) => revoke::sign_crl(&args, context),
-        Command::Backup(args) => revoke::backup(&args, context),
+        Command::Backup(args) => backup::backup(&args, context),
+        Command::Restore(args) => backup::restore(&args, context),
         Command::Rotate(args) => rotate::rotate(&args, context),
         Command::AuditLog(args) => log::audit_log(&args, context),
         Command::VerifyAudit(args) => log::verify_audit(&args, context),

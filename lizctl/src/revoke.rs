@@ -1,6 +1,5 @@
-//! `revoke` and `sign-crl`, which tell receivers at once, and `backup`.
+//! `revoke` and `sign-crl`, which tell receivers at once.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -110,25 +109,6 @@ pub(crate) fn sign_crl(args: &SignCrl, context: &Context) -> anyhow::Result<()> 
         ))?;
     }
     tell(&authority, &receivers, context, begin)
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Backup {
-    /// A folder that is not there yet
-    folder: PathBuf,
-}
-
-/// `lizctl backup`.
-pub(crate) fn backup(args: &Backup, context: &Context) -> anyhow::Result<()> {
-    context.look((context.clock)())?.backup(&args.folder)?;
-    output::line(format_args!(
-        "{} is a copy of the CA",
-        args.folder.display()
-    ))?;
-    output::note(
-        "it holds the CA's keys: keep it as safe as these; to use it, put it in the place of --certs",
-    );
-    Ok(())
 }
 
 fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {

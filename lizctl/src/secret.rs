@@ -86,6 +86,12 @@ impl Context {
     /// Opens the CA to look at it.
     pub(crate) fn look(&self, now: u64) -> Result<Authority, Error> {
         let authority = Authority::open_to_read(&self.certs, self.keys.unlock_unasked(), now)?;
+        if let Some(at) = authority.copied_at()? {
+            output::note(format_args!(
+                "this ledger was restored or copied, found so at {}: what was issued and revoked elsewhere before then it does not know",
+                output::date(at)
+            ));
+        }
         if authority.is_read_only() {
             output::note(format_args!(
                 "nothing can be written in {}: shown as it is there",

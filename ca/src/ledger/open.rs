@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tempfile::TempDir;
 
-use super::{BUSY_TIMEOUT, Ledger, failed};
+use super::{BUSY_TIMEOUT, Ledger, LedgerFlaw, failed};
 use crate::error::Error;
 
 /// How often a copy is begun again because somebody wrote meanwhile.
@@ -106,6 +106,20 @@ impl Ledger {
             .execute("VACUUM INTO ?1", [name])
             .map_err(|error| failed(place, error))?;
         Ok(())
+    }
+
+    /// Reads every page, and holds every index against its table.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let found: String = self.exclusive(|book| {
+            book.run(|t| t.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))
+        })?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(Error::Ledger {
+                path: self.path.clone(),
+                source: LedgerFlaw::Damaged,
+            }),
+        }
     }
 
     /// Whether nothing can be changed.

@@ -1,0 +1,198 @@
+//! Puts a backup in the place of a CA, after a look at both; what was there is kept aside.
+
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{Authority, Current};
+use crate::audit::Head;
+use crate::disk::{self, Access};
+use crate::error::Error;
+use crate::layout::CaFiles;
+use crate::ledger::Ledger;
+use crate::passphrase::{Keyring, Unlock, is_sealed};
+use crate::profile::rfc3339;
+use crate::signer::Signer;
+
+/// A CA that was restored.
+#[derive(Debug)]
+pub struct Restored {
+    /// It, open.
+    pub authority: Authority,
+    /// Where that is kept which was there before, if anything was.
+    pub aside: Option<PathBuf>,
+    /// The newest line of the audit log that it knows.
+    pub head: Option<Head>,
+    /// When that was written: epoch seconds.
+    pub knows_until: u64,
+}
+
+impl Authority {
+    /// Restores `copy`, which [`Self::backup`] made, into `certs`. Nothing is touched where the copy is damaged, or where a
+    /// CA is that has done more since, unless `force` says so. The certificates of leaves beside it stay.
+    ///
+    /// The list that is in force in `certs` stays there: the CA takes in what it revokes.
+    pub fn restore(
+        copy: &Path,
+        certs: &Path,
+        unlock: Unlock,
+        force: bool,
+        now: u64,
+    ) -> Result<Restored, Error> {
+        let from = CaFiles::new(copy);
+        let checked = Self::check_copy(copy, &from)?;
+        let files = CaFiles::new(certs);
+        let lines = checked.audit_log()?;
+        let (last, first) = (lines.last(), lines.first());
+        if !force {
+            refuse_to_lose(&files, lines.len(), first.map(|line| &line.hash))?;
+        }
+        let head = last.map(|line| Head {
+            number: line.number,
+            hash: line.hash.clone(),
+        });
+        let knows_until = last.map_or(0, |line| line.time);
+        disk::certs_folder(certs)?;
+        let aside = put_aside(certs, &files, &from, now)?;
+        put(&from, &files, &checked)?;
+        Ok(Restored {
+            authority: Self::open_with(certs, unlock, now)?,
+            aside,
+            head,
+            knows_until,
+        })
+    }
+
+    /// Whether a folder holds a whole CA: its files belong together, its ledger and its log are as they were written.
+    fn check_copy(copy: &Path, from: &CaFiles) -> Result<Self, Error> {
+        if !Self::is_there(copy) {
+            return Err(Error::NotThere(copy.to_owned()));
+        }
+        if let Some(missing) = from.essential().into_iter().find(|path| !path.exists()) {
+            return Err(Error::FileMissing(missing.clone()));
+        }
+        let checked = Self::load_to_read(copy, Unlock::default())?;
+        checked.ledger.check()?;
+        checked.verify_audit(None)?;
+        let current = Current::read(from, &checked.generations()?)?;
+        let key = Zeroizing::new(disk::read(&from.issuing_key)?);
+        if !is_sealed(&key) {
+            let key = Keyring::new(Unlock::default()).read(&from.issuing_key)?;
+            Signer::new(current.issuing, &from.issuing_key, key)?;
+        }
+        Ok(checked)
+    }
+}
+
+/// An error where a CA is that has done what the copy does not know. One whose ledger cannot be read is what a backup is
+/// for.
+fn refuse_to_lose(
+    files: &CaFiles,
+    lines_of_copy: usize,
+    first_of_copy: Option<&Vec<u8>>,
+) -> Result<(), Error> {
+    if !files.ledger.exists() || disk::is_empty(&files.ledger) {
+        return Ok(());
+    }
+    let there = Ledger::open_to_read(&files.ledger)
+        .and_then(|ledger| ledger.exclusive(|book| book.lines()));
+    let Ok(there) = there else {
+        return Ok(());
+    };
+    let is_same_ca = there.first().map(|line| &line.hash) == first_of_copy;
+    let Some(last) = there.last() else {
+        return Ok(());
+    };
+    if !is_same_ca {
+        return Err(Error::OtherCaThere(files.ledger.clone()));
+    }
+    if there.len() > lines_of_copy {
+        return Err(Error::NewerThere {
+            path: files.ledger.clone(),
+            lines: there.len() - lines_of_copy,
+            last: rfc3339(last.time),
+        });
+    }
+    Ok(())
+}
+
+/// Moves what would be replaced into a new folder beside it; the root's key only where another comes.
+fn put_aside(
+    certs: &Path,
+    files: &CaFiles,
+    from: &CaFiles,
+    now: u64,
+) -> Result<Option<PathBuf>, Error> {
+    let mut goes = vec![
+        files.root_certificate.clone(),
+        files.issuing_certificate.clone(),
+        files.issuing_key.clone(),
+        files.generations.clone(),
+        files.ledger.clone(),
+        certs.join("ledger.db-wal"),
+        certs.join("ledger.db-shm"),
+    ];
+    if from.root_key.exists() {
+        goes.push(files.root_key.clone());
+    }
+    goes.retain(|path| disk::is_taken(path));
+    if goes.is_empty() {
+        return Ok(None);
+    }
+    let stamp = rfc3339(now).replace(':', "");
+    let mut names = (1..).map(|at| match at {
+        1 => certs.join(format!("replaced-{stamp}")),
+        at => certs.join(format!("replaced-{stamp}-{at}")),
+    });
+    let aside = names.find(|path| !disk::is_taken(path));
+    let aside = aside.ok_or_else(|| Error::InTheWay(certs.to_owned()))?;
+    disk::folder(&aside)?;
+    if let Some(crl) = disk::read_if_there(&files.crl)? {
+        disk::write(&aside.join("crl.pem"), &crl, Access::Public)?;
+    }
+    for path in goes {
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        std::fs::rename(&path, aside.join(name)).map_err(Error::io("move", &path))?;
+    }
+    Ok(Some(aside))
+}
+
+/// The ledger comes last: without it there is no CA, and whoever is interrupted restores again.
+fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error> {
+    let copy = |from: &Path, to: &Path, access| match disk::read_if_there(from)? {
+        Some(bytes) => disk::write(to, &Zeroizing::new(bytes), access),
+        None => Ok(()),
+    };
+    let (public, secret) = (Access::Public, Access::Secret);
+    copy(&from.root_certificate, &files.root_certificate, public)?;
+    copy(&from.root_key, &files.root_key, secret)?;
+    copy(
+        &from.issuing_certificate,
+        &files.issuing_certificate,
+        public,
+    )?;
+    copy(&from.issuing_key, &files.issuing_key, secret)?;
+    if !files.crl.exists() {
+        copy(&from.crl, &files.crl, public)?;
+    }
+    if from.generations.exists() {
+        disk::folder(&files.generations)?;
+        for ca in checked.generations()? {
+            let serial = &ca.entry.serial;
+            copy(
+                &from.generation_key(serial),
+                &files.generation_key(serial),
+                secret,
+            )?;
+        }
+    }
+    let half = files.ledger.with_extension("db.new");
+    if disk::is_taken(&half) {
+        disk::remove(&half)?;
+    }
+    disk::claim(&half).map_err(Error::io("create", &half))?;
+    checked.ledger.copy_to(&half)?;
+    std::fs::rename(&half, &files.ledger).map_err(Error::io("write", &files.ledger))
+}
