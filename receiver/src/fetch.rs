@@ -44,13 +44,14 @@ struct Said {
 async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
     let url = &from.source.url;
     match fetch(app, from).await {
-        Ok(newer) => {
+        Ok((newer, unusable)) => {
             if said.failure.is_over() {
                 tracing::info!("revocation lists are to be had from {url} again");
             }
-            let refusals: Vec<_> = newer.refused.iter().map(ToString::to_string).collect();
+            let refusals = newer.refused.iter().map(ToString::to_string);
+            let refusals: Vec<_> = refusals.chain(unusable.iter().cloned()).collect();
             let of_strangers = |refused: &CrlRefused| matches!(refused, CrlRefused::NotSigned(_));
-            let all_of_strangers = newer.refused.iter().all(of_strangers);
+            let all_of_strangers = unusable.is_empty() && newer.refused.iter().all(of_strangers);
             said.refusals.about(refusals.join("; "), |text| {
                 match (text, all_of_strangers) {
                     ("", _) => (),
@@ -79,7 +80,7 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
     }
 }
 
-async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<Newer, String> {
+async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<(Newer, Vec<String>), String> {
     let Lists { pem, authorities } = from
         .source
         .fetch()
@@ -88,16 +89,33 @@ async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<Newer, String> {
     let app = app.clone();
     // The disk is waited for, and a long list takes a while to read and to verify.
     let take = move || {
-        let lists = RevocationList::read_all(&pem).map_err(|error| error.to_string())?;
+        let (lists, unusable) = read_each(&pem)?;
         let mut trust = app
             .trust_writer
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         trust
             .take_newer(lists, &authorities)
+            .map(|newer| (newer, unusable))
             .map_err(|error| in_one_line(&error))
     };
     tokio::task::spawn_blocking(take)
         .await
         .map_err(|error| error.to_string())?
+}
+
+/// Each list stands for itself: one that cannot be used keeps no other back.
+fn read_each(pem: &[u8]) -> Result<(Vec<RevocationList>, Vec<String>), String> {
+    let (mut lists, mut unusable) = (Vec::new(), Vec::new());
+    for list in RevocationList::read_each(pem) {
+        match list {
+            Ok(list) => lists.push(list),
+            Err(why) => unusable.push(why.to_string()),
+        }
+    }
+    match lists.is_empty() {
+        true if unusable.is_empty() => Err("no revocation list came: is it a liz-ca?".to_owned()),
+        true => Err(unusable.join("; ")),
+        false => Ok((lists, unusable)),
+    }
 }

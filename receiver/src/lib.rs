@@ -18,6 +18,7 @@
 
 pub mod body;
 pub mod config;
+pub mod health;
 pub mod metrics;
 pub mod problem;
 pub mod router;

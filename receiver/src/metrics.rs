@@ -6,6 +6,7 @@
 mod series;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -17,7 +18,8 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::accept::{Cause, TurnedAway};
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::identity::Identity;
-use lizmon_mtls::trust::TrustReader;
+use lizmon_mtls::revocation::CrlNumber;
+use lizmon_mtls::trust::{Part, Trust, TrustReader};
 use lizmon_protocol::problem::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -31,6 +33,7 @@ use tokio::sync::Semaphore;
 
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
+use crate::health::Judge;
 use crate::problem::Rejection;
 use crate::store::status::StoreStatus;
 use crate::summarize::Summaries;
@@ -80,6 +83,7 @@ impl Metrics {
         turned_away: Arc<TurnedAway>,
         summaries: Arc<Summaries>,
         store: Arc<StoreStatus>,
+        health: Judge,
         clock: Clock,
     ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
@@ -97,7 +101,12 @@ impl Metrics {
             Family::clone(&requests_refused),
         );
         store.register(&mut registry);
-        registry.register_collector(Box::new(Now { trust, turned_away }));
+        registry.register_collector(Box::new(Now {
+            trust,
+            turned_away,
+            health,
+            clock: clock.clone(),
+        }));
         registry.register_collector(Box::new(NewestMinutes { summaries, clock }));
         Self {
             registry: Arc::new(registry),
@@ -161,10 +170,17 @@ impl Metrics {
 }
 
 /// What is looked up when somebody asks.
-#[derive(Debug)]
 struct Now {
     trust: TrustReader,
     turned_away: Arc<TurnedAway>,
+    health: Judge,
+    clock: Clock,
+}
+
+impl fmt::Debug for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Now({:?})", self.trust)
+    }
 }
 
 impl Collector for Now {
@@ -184,23 +200,28 @@ impl Collector for Now {
             Some(&Unit::Seconds),
             ends,
         )?;
-        let lists = trust.crls().iter();
-        let of = |issuer: &str| [("issuer", issuer.to_owned())];
+        encode_lists(&mut encoder, &trust)?;
+        let count = |part: Part| {
+            let mut complaints = self.health.complaints(&trust);
+            let of_part = complaints
+                .by_ref()
+                .filter(|complaint| complaint.part == part);
+            ([("part", part.as_str().to_owned())], of_part.count() as u64)
+        };
         gauges(
             &mut encoder,
-            "revocation_list_next_update",
-            "When the next list of this issuer is due at the latest, since 1970",
-            Some(&Unit::Seconds),
-            lists
-                .clone()
-                .map(|list| (of(&list.issuer), list.next_update)),
-        )?;
-        gauges(
-            &mut encoder,
-            "revocation_list_number",
-            "Number of the list in force of this issuer",
+            "trust_not_in_use",
+            "Files of trust, and lists and sections in them, that are not in use as they stand",
             None,
-            lists.map(|list| (of(&list.issuer), list.number)),
+            Part::ALL.map(count),
+        )?;
+        let warnings = self.health.warnings(&trust, (self.clock)()).len() as u64;
+        gauges::<0>(
+            &mut encoder,
+            "health_warnings",
+            "Warnings that /healthz gives",
+            None,
+            [([], warnings)],
         )?;
         let loads = ConstCounter::new(trust.generation());
         loads.encode(encoder.encode_descriptor(
@@ -221,6 +242,55 @@ impl Collector for Now {
         }
         Ok(())
     }
+}
+
+/// One series for each issuer, whatever number of lists it has.
+fn encode_lists(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(), fmt::Error> {
+    struct OfIssuer {
+        next_update: u64,
+        number: Option<CrlNumber>,
+        count: u64,
+    }
+    let mut issuers: BTreeMap<&str, OfIssuer> = BTreeMap::new();
+    for list in trust.crls() {
+        let of = issuers.entry(&list.issuer).or_insert(OfIssuer {
+            next_update: u64::MAX,
+            number: None,
+            count: 0,
+        });
+        of.count += 1;
+        of.number = list.number.clone().max(of.number.take());
+        if !list.is_beside {
+            of.next_update = of.next_update.min(list.next_update);
+        }
+    }
+    let each = |value: fn(&OfIssuer) -> Option<u64>| {
+        let issuers = issuers.iter();
+        issuers
+            .filter_map(|(issuer, of)| Some(([("issuer", (*issuer).to_owned())], value(of)?)))
+            .collect::<Vec<_>>()
+    };
+    gauges(
+        encoder,
+        "revocation_list_next_update",
+        "When the next list of this issuer is due at the latest, since 1970",
+        Some(&Unit::Seconds),
+        each(|of| Some(of.next_update)),
+    )?;
+    gauges(
+        encoder,
+        "revocation_list_number",
+        "Number of the list in force of this issuer, the highest where there are several",
+        None,
+        each(|of| of.number.as_ref().map(CrlNumber::saturating_u64)),
+    )?;
+    gauges(
+        encoder,
+        "revocation_lists_in_force",
+        "Lists of this issuer: several where number and date do not say which is newer",
+        None,
+        each(|of| Some(of.count)),
+    )
 }
 
 fn gauges<const LABELS: usize>(

@@ -24,6 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::authorize;
 use crate::body::{BODY_BYTES_MAX, BodyReader};
+use crate::health::{Judge, date};
 use crate::ingest;
 use crate::journal::Journal;
 use crate::metrics::{self, Metrics, Refused};
@@ -54,8 +55,8 @@ pub struct App {
     pub summaries: Arc<Summaries>,
     /// Counts.
     pub metrics: Metrics,
-    /// How long past its end a revocation list is put up with: seconds.
-    pub crl_grace: u64,
+    /// Says what somebody has to see to.
+    pub health: Judge,
     /// The time.
     pub clock: Clock,
 }
@@ -319,26 +320,8 @@ struct Health {
 async fn health(State(app): Shared) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
-    let old = trust
-        .crls()
-        .iter()
-        .filter(|crl| crl.is_required && crl.is_due(now));
-    let own = trust.own();
-    let own = own.is_late(now).then(|| match now > own.not_after {
-        true => "our own certificate has ended".to_owned(),
-        false => "our own certificate ends soon, and was not renewed".to_owned(),
-    });
-    let warnings = old
-        .map(|crl| match now > crl.next_update {
-            true => format!("the revocation list of {} has expired", crl.issuer),
-            false => format!(
-                "the revocation list of {} is past half its life",
-                crl.issuer
-            ),
-        })
-        .chain(own)
-        .chain(app.journal.status().warnings(now))
-        .collect();
+    let mut warnings = app.health.warnings(&trust, now);
+    warnings.extend(app.journal.status().warnings(now));
     json(&Health {
         status: "ok",
         warnings,
@@ -372,16 +355,12 @@ async fn read_metrics(State(app): Shared, head: request::Parts) -> Result<Respon
 
 /// Past its end and the grace after it, a revocation list says nothing any more: nobody is let in.
 fn check_crls(app: &App, now: u64) -> Result<(), Rejection> {
-    let trust = app.trust.current();
-    match trust
-        .crls()
-        .iter()
-        .find(|crl| crl.is_required && now > crl.next_update.saturating_add(app.crl_grace))
-    {
+    match app.health.refused_for(&app.trust.current(), now) {
         Some(crl) => {
             let detail = format!(
-                "the revocation list of {} ended at {}",
-                crl.issuer, crl.next_update
+                "the revocation list of {} ended on {}",
+                crl.issuer,
+                date(crl.next_update)
             );
             Err(Rejection::from(Code::CrlExpired).with_detail(detail))
         }

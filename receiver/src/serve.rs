@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum_server::Handle;
-use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
-use lizmon_mtls::trust::{Trust, TrustError, TrustReader, TrustWriter};
+use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 
 use crate::body::BodyReader;
 use crate::config::{Config, ListsFrom};
 use crate::fetch;
+use crate::health::Judge;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
 use crate::router::{self, App};
@@ -30,6 +30,8 @@ const KEPT_CRL: &str = "crl.pem";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often what somebody has to see to is complained of, and what has failed is tried again.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
+/// After how long what was complained of is complained of again.
+const REMIND_AGAIN_SECS: u64 = 3600;
 /// How long requests that have begun may take to finish once the receiver is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 streams of one connection at a time.
@@ -110,6 +112,10 @@ impl Receiver {
         let summaries = summarizer.summaries();
         let (journal, thread) =
             Journal::start(store, summarizer, config.gather_window, clock.clone())?;
+        let health = Judge {
+            crl_grace: config.crl_grace.as_secs(),
+            fetches_lists: config.lists_from.is_some(),
+        };
         let door = FrontDoor::new(reader.clone(), config.limits.clone());
         let app = App {
             metrics: Metrics::new(
@@ -117,6 +123,7 @@ impl Receiver {
                 door.turned_away(),
                 summaries.clone(),
                 journal.status(),
+                health,
                 clock.clone(),
             ),
             trust: reader.clone(),
@@ -125,10 +132,10 @@ impl Receiver {
             bodies: BodyReader::new(config.body_timeout),
             journal,
             summaries,
-            crl_grace: config.crl_grace.as_secs(),
+            health,
             clock: clock.clone(),
         };
-        warn_of_crls(&reader, clock());
+        note(&reader.current());
         Ok(Self {
             listener,
             address,
@@ -210,10 +217,12 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut remind = tokio::time::interval(REMIND_EVERY);
     let mut rotation_failed = false;
+    let mut said = Said::default();
+    said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
     loop {
         tokio::select! {
             _ = look.tick() => {
-                reload_if_changed(&app, &clock).await;
+                reload_if_changed(&app, &clock, &mut said).await;
                 if !rotation_failed && let Err(error) = app.tokens.rotate(clock()) {
                     tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
                     rotation_failed = true;
@@ -221,24 +230,30 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
             }
             _ = remind.tick() => {
                 rotation_failed = false;
-                warn_of_crls(&app.trust, clock());
+                said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
             }
         }
     }
 }
 
-async fn reload_if_changed(app: &Arc<App>, clock: &Clock) {
+async fn reload_if_changed(app: &Arc<App>, clock: &Clock, said: &mut Said) {
     match reload_trust(app.clone()).await {
         None => (),
         Some(Ok(trust)) => {
-            tracing::info!(
-                generation = trust.generation(),
-                "certificates and revocation lists reloaded"
-            );
+            let generation = trust.generation();
+            match app.health.complaints(&trust).count() {
+                0 => tracing::info!(generation, "certificates and revocation lists reloaded"),
+                not_in_use => tracing::warn!(
+                    generation,
+                    not_in_use,
+                    "certificates and revocation lists reloaded, but not all of what the files hold is in use"
+                ),
+            }
+            note(&trust);
             if let Err(refusal) = trust.judge_own(clock()) {
                 tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
             }
-            warn_of_crls(&app.trust, clock());
+            said.remind(app.health.warnings(&trust, clock()), clock());
         }
         Some(Err(error)) => {
             let error = &error as &dyn std::error::Error;
@@ -247,6 +262,37 @@ async fn reload_if_changed(app: &Arc<App>, clock: &Clock) {
                 "kept the certificates and revocation lists as they were"
             );
         }
+    }
+}
+
+/// How the files were understood.
+fn note(trust: &Trust) {
+    for note in trust.notes() {
+        tracing::info!("{note}");
+    }
+}
+
+/// What was said of what somebody has to see to.
+#[derive(Default)]
+struct Said {
+    warnings: Vec<String>,
+    /// Epoch seconds.
+    at: u64,
+}
+
+impl Said {
+    /// Says what is new, and all of it again after an hour.
+    fn remind(&mut self, warnings: Vec<String>, now: u64) {
+        let is_due = now.saturating_sub(self.at) >= REMIND_AGAIN_SECS;
+        for warning in &warnings {
+            if is_due || !self.warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        if is_due {
+            self.at = now;
+        }
+        self.warnings = warnings;
     }
 }
 
@@ -259,19 +305,4 @@ async fn reload_trust(app: Arc<App>) -> Option<Result<Arc<Trust>, TrustError>> {
             .reload_if_changed()
     };
     tokio::task::spawn_blocking(reload).await.ok().flatten()
-}
-
-fn warn_of_crls(trust: &TrustReader, now: u64) {
-    for crl in trust
-        .current()
-        .crls()
-        .iter()
-        .filter(|crl| crl.is_required && crl.is_due(now))
-    {
-        tracing::warn!(
-            issuer = crl.issuer,
-            next_update = rfc3339(crl.next_update),
-            "the revocation list is past half its life: any lizctl command on the CA's folder, with the issuer's key there, signs a new one"
-        );
-    }
 }

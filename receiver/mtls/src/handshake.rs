@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,6 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use lizmon_pki::path::{Fault, Paths, Usage, unix_time};
 use lizmon_protocol::name::TrustDomain;
 
 use crate::Clock;
@@ -65,14 +65,12 @@ impl rustls::time_provider::TimeProvider for HandshakeTime {
     }
 }
 
-fn unix_time(epoch: u64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(epoch))
-}
-
 /// WebPKI's judgement, and besides it that the certificate speaks for somebody of our trust domain.
 #[derive(Debug)]
 pub(crate) struct DomainVerifier {
     pub(crate) webpki: Arc<dyn ClientCertVerifier>,
+    /// Judges chains, and asks the lists.
+    pub(crate) paths: Paths,
     pub(crate) trust_domain: TrustDomain,
     /// Set when somebody is turned away because no list speaks of them.
     pub(crate) misses_a_list: AtomicBool,
@@ -116,15 +114,29 @@ impl ClientCertVerifier for DomainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self
-            .webpki
-            .verify_client_cert(end_entity, intermediates, now);
-        if let Err(rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus)) =
-            verified
-        {
-            self.misses_a_list.store(true, Ordering::Relaxed);
-        }
-        let verified = verified?;
+        let judged = self
+            .paths
+            .judge(end_entity, intermediates, now, Usage::Client);
+        let verified = match judged {
+            Ok(()) => ClientCertVerified::assertion(),
+            Err(Fault::Revoked) => return Err(CertificateError::Revoked.into()),
+            Err(Fault::NoList) => {
+                self.misses_a_list.store(true, Ordering::Relaxed);
+                return Err(CertificateError::UnknownRevocationStatus.into());
+            }
+            // rustls says it in its own words, with times and names.
+            Err(Fault::NoPath(_)) => {
+                let shown: Vec<_> = self
+                    .paths
+                    .intermediates()
+                    .iter()
+                    .chain(intermediates)
+                    .cloned()
+                    .collect();
+                self.webpki.verify_client_cert(end_entity, &shown, now)?;
+                return Err(CertificateError::UnknownIssuer.into());
+            }
+        };
         match Identity::from_der(end_entity) {
             Ok(identity) if identity.spiffe_id.trust_domain == self.trust_domain => Ok(verified),
             _ => Err(CertificateError::ApplicationVerificationFailure.into()),

@@ -94,10 +94,12 @@ pub fn first_server_name(der: &[u8]) -> Option<String> {
         })
 }
 
-/// A certificate's subject as text, and the last second it is good.
-pub(crate) fn subject_and_end(der: &[u8]) -> Option<(String, u64)> {
+/// A certificate's subject as text, and the first and the last second it is good.
+pub(crate) fn subject_and_term(der: &[u8]) -> Option<(String, u64, u64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some((certificate.subject().to_string(), not_after(der)?))
+    let begin = certificate.validity().not_before.timestamp();
+    let begin = u64::try_from(begin).unwrap_or(0);
+    Some((certificate.subject().to_string(), begin, not_after(der)?))
 }
 
 /// The last second a certificate is good, without asking whom it speaks for.

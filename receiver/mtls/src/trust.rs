@@ -10,23 +10,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use lizmon_pki::anchors::Anchors;
+use lizmon_pki::authority;
+use lizmon_pki::held::Added;
+use lizmon_pki::path::{Demand, Paths};
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
 use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
 use crate::identity::Identity;
-use crate::revocation::{
-    CrlRefused, CrlStatus, RevocationList, lacks_a_list, newest, require, verified_authorities,
-};
+use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
 
 mod error;
 mod files;
+mod lists;
 
 pub use error::TrustError;
-pub use files::TrustFiles;
-use files::{FileStamps, Parts, REVOCATION_LIST, keep, stamps};
+pub use files::{Complaint, Part, TrustFiles};
+use files::{FileStamps, Own, keep, root_store, stamps};
+use lists::Sources;
 
 /// Why a peer's certificate is not good any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +53,23 @@ pub struct Loaded {
     pub part: &'static str,
     /// Its subject, as text.
     pub subject: String,
+    /// Its first second: epoch seconds.
+    pub not_before: u64,
     /// Its last second: epoch seconds.
     pub not_after: u64,
+}
+
+/// How long before its end an authority is complained of at the earliest: 90 days, enough to hand a new root to a fleet.
+pub const AUTHORITY_LONG_BEFORE_SECS: u64 = 90 * 86_400;
+
+impl Loaded {
+    /// Whether it is an authority's that should be followed by another one by now: less is left than
+    /// [`AUTHORITY_LONG_BEFORE_SECS`], and than a third of its life. Leaves renew themselves.
+    pub fn is_ending_authority(&self, now: u64) -> bool {
+        let life = self.not_after.saturating_sub(self.not_before);
+        let early = AUTHORITY_LONG_BEFORE_SECS.min(life / 3);
+        self.part != "own" && now.saturating_add(early) > self.not_after
+    }
 }
 
 /// What is shown and trusted from one reload to the next.
@@ -62,6 +81,24 @@ pub struct Trust {
     verifier: Arc<DomainVerifier>,
     crls: Vec<CrlStatus>,
     parts: Parts,
+    complaints: Vec<Complaint>,
+    notes: Vec<String>,
+}
+
+/// What trust is made of.
+struct Parts {
+    own: Own,
+    anchors: Anchors,
+    lists: Vec<RevocationList>,
+    /// Authorities that signed lists, and that stand in no file of ours.
+    known: Vec<CertificateDer<'static>>,
+}
+
+/// What was read, and what is to be said of it.
+struct Read {
+    parts: Parts,
+    complaints: Vec<Complaint>,
+    notes: Vec<String>,
 }
 
 impl fmt::Debug for Trust {
@@ -76,57 +113,58 @@ impl fmt::Debug for Trust {
 impl Trust {
     /// Puts the parts together. `files` only name what does not fit.
     fn assemble(
-        parts: Parts,
+        read: Read,
         files: &TrustFiles,
         generation: u64,
         clock: &Clock,
     ) -> Result<Self, TrustError> {
-        // rustls would ask nobody for revocation then: whoever is let in by no list is let in by anything.
+        let Read {
+            parts,
+            complaints,
+            notes,
+        } = read;
+        let Own { chain, key } = parts.own.same();
+        // Nobody could be asked for then: whoever is let in by no list is let in by anything.
         if parts.lists.is_empty() {
-            return Err(TrustError::Empty {
-                file: files.crl.clone(),
-                what: REVOCATION_LIST,
-            });
+            let file = files.crl.clone();
+            return Err(TrustError::no_lists(file, Vec::new(), &complaints));
         }
         let provider = Arc::new(provider());
-        let leaf = parts.chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
         let own = Identity::from_der(leaf).map_err(|source| TrustError::Identity {
             file: files.cert.clone(),
             source,
         })?;
-        if !own.spiffe_id.role.is_server() {
-            return Err(TrustError::WrongRole {
-                file: files.cert.clone(),
-                role: own.spiffe_id.role,
-            });
-        }
         let server_name = crate::identity::first_server_name(leaf);
-        let mut roots = RootCertStore::empty();
-        for root in &parts.roots {
-            roots
-                .add(root.clone())
-                .map_err(|source| TrustError::Unusable {
-                    file: files.ca.clone(),
-                    source,
-                })?;
-        }
-        // An expired list still revokes: what becomes of one is the receiver's to decide, not the handshake's.
-        let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .with_crls(parts.lists.iter().map(|list| list.der().clone()))
+        let roots = root_store(&parts.anchors.roots, files)?;
+        // It is not given the lists: the paths ask them, for whatever it finds.
+        let webpki = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
             .allow_unauthenticated()
             .build()
             .map_err(|source| TrustError::Verifier {
                 file: files.ca.clone(),
                 source,
             })?;
-        let trust_domain = own.spiffe_id.trust_domain.clone();
-        let misses_a_list = lacks_a_list(&parts.lists, &parts.chain, &parts.roots);
+        let Anchors {
+            roots,
+            intermediates,
+            ..
+        } = &parts.anchors;
+        // An expired list still revokes: what becomes of one is the receiver's to decide, not the handshake's.
+        let paths = Paths::new(
+            roots,
+            intermediates.clone(),
+            parts.lists.clone(),
+            Demand::AList,
+            provider.signature_verification_algorithms.all,
+        );
+        let missing = revocation::missing(&parts.lists, &chain, roots);
         let verifier = Arc::new(DomainVerifier {
             webpki,
-            trust_domain,
-            misses_a_list: misses_a_list.into(),
+            paths,
+            trust_domain: own.spiffe_id.trust_domain.clone(),
+            misses_a_list: (!missing.is_empty()).into(),
         });
-        let (chain, key) = (parts.chain.clone(), parts.key.clone_key());
         let server_config =
             server_config(provider, verifier.clone(), chain, key, clock).map_err(|source| {
                 TrustError::Unusable {
@@ -134,25 +172,23 @@ impl Trust {
                     source,
                 }
             })?;
-        let crls = parts
-            .lists
-            .iter()
-            .map(|list| list.status().clone())
-            .collect();
+        let statuses = parts.lists.iter().map(|list| list.status().clone());
         Ok(Self {
             generation,
             own,
             server_name,
             server_config: Arc::new(server_config),
             verifier,
-            crls,
+            crls: statuses.collect(),
             parts,
+            complaints,
+            notes,
         })
     }
 
     /// What peers would say of our own certificate.
     pub fn judge_own(&self, now: u64) -> Result<(), Refusal> {
-        self.verify(&self.parts.chain, now)
+        self.verify(&self.parts.own.chain, now)
     }
 
     /// Rises with every reload; never 0.
@@ -175,19 +211,38 @@ impl Trust {
         &self.crls
     }
 
-    /// Every certificate that was loaded: what we show, leaf first, then the roots.
+    /// What is not in use as it stands: files, and parts of them. What is in force instead is what was before.
+    pub fn complaints(&self) -> &[Complaint] {
+        &self.complaints
+    }
+
+    /// What somebody may want to know of how the files were understood: to be said once.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Every certificate that was loaded: what we show, leaf first, then the authorities of the roots' file.
     pub fn loaded(&self) -> impl Iterator<Item = Loaded> {
         let own = (self
             .parts
+            .own
             .chain
             .iter()
             .zip(iter::once("own").chain(iter::repeat("issuing"))))
-        .chain(self.parts.roots.iter().zip(iter::repeat("root")));
+        .chain(
+            self.parts
+                .anchors
+                .intermediates
+                .iter()
+                .zip(iter::repeat("issuing")),
+        )
+        .chain(self.parts.anchors.roots.iter().zip(iter::repeat("root")));
         own.filter_map(|(der, part)| {
-            let (subject, not_after) = crate::identity::subject_and_end(der)?;
+            let (subject, not_before, not_after) = crate::identity::subject_and_term(der)?;
             Some(Loaded {
                 part,
                 subject,
+                not_before,
                 not_after,
             })
         })
@@ -204,10 +259,19 @@ impl Trust {
         self.verifier.misses_a_list.load(Ordering::Relaxed)
     }
 
-    /// The authorities whose lists can be judged: the roots, and those of our own chain and of `shown` that a root signed.
-    fn authorities<'a>(&'a self, shown: &'a [CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
-        let Parts { roots, chain, .. } = &self.parts;
-        verified_authorities(roots, chain.iter().chain(shown))
+    /// The authorities whose lists can be judged: the roots, and those below them, to any depth, of our own chain, of the
+    /// roots' file, of those that signed lists before, that peers have shown, and that are shown now.
+    fn authorities<'a>(&'a self, shown: &'a [CertificateDer<'a>]) -> Vec<authority::Authority> {
+        let Parts {
+            own,
+            anchors,
+            known,
+            ..
+        } = &self.parts;
+        let learned = self.verifier.paths.learned();
+        let all = own.chain.iter().chain(&anchors.intermediates);
+        let all = all.chain(known).chain(&learned).chain(shown);
+        authority::verified(&anchors.roots, all)
     }
 
     /// Judges a chain as a handshake at `now` would.
@@ -267,15 +331,24 @@ impl TrustWriter {
         kept_crl: Option<PathBuf>,
         clock: Clock,
     ) -> Result<(Self, TrustReader), TrustError> {
-        let seen = stamps(&files, kept_crl.as_deref());
-        let parts = Parts::read(&files, kept_crl.as_deref(), &[], clock())?;
-        let trust = Trust::assemble(parts, &files, 1, &clock)?;
-        trust
-            .judge_own(clock())
-            .map_err(|refusal| TrustError::OwnRefused {
+        let (seen, now) = (stamps(&files, kept_crl.as_deref()), clock());
+        let sources = Sources::read_strictly(&files, kept_crl.as_deref())?;
+        let own = Own::read(&files)?;
+        let anchors = files::anchors(&files)?;
+        let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
+        let trust = Trust::assemble(read, &files, 1, &clock)?;
+        trust.judge_own(now).map_err(|refusal| {
+            let Parts { own, anchors, .. } = &trust.parts;
+            let missing = revocation::missing(&trust.parts.lists, &own.chain, &anchors.roots);
+            // Whoever lacks a list is let in by nobody, and it would be no use to have a new certificate.
+            if refusal == Refusal::Untrusted && !missing.is_empty() {
+                return TrustError::no_lists(files.crl.clone(), missing, &trust.complaints);
+            }
+            TrustError::OwnRefused {
                 file: files.cert.clone(),
                 refusal,
-            })?;
+            }
+        })?;
         let current = Arc::new(ArcSwap::from_pointee(trust));
         let reader = TrustReader(current.clone());
         Ok((
@@ -290,12 +363,14 @@ impl TrustWriter {
         ))
     }
 
-    /// Loads the files again if one has changed since they were last read. On error the trust stays as it was. A list
-    /// with a lower number than the one in force does not replace it.
+    /// Loads the files again if one has changed since they were last read. Our own pair, the roots and each list are taken
+    /// each for itself; what cannot be used stays as it was, and is among [`Trust::complaints`]. A list never takes the place
+    /// of one that it is not newer than.
     pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
         let found = stamps(&self.files, self.kept_crl.as_deref());
         let now = (self.clock)();
-        let has_ended = |list: &CrlStatus| !list.is_required && list.has_long_ended(now);
+        let has_ended =
+            |list: &CrlStatus| !list.is_required && !list.is_beside && list.has_long_ended(now);
         if found == self.seen && !self.current.load().crls.iter().any(has_ended) {
             return None;
         }
@@ -304,16 +379,42 @@ impl TrustWriter {
         Some(self.reload(now))
     }
 
-    fn reload(&self, now: u64) -> Result<Arc<Trust>, TrustError> {
+    fn reload(&mut self, now: u64) -> Result<Arc<Trust>, TrustError> {
         let current = self.current.load_full();
-        let kept_crl = self.kept_crl.as_deref();
-        let parts = Parts::read(&self.files, kept_crl, &current.parts.lists, now)?;
-        let trust = self.next(parts)?;
+        let mut complaints = Vec::new();
+        let mut or_as_it_was = |part, file: &PathBuf, error: TrustError| {
+            let reason = format!("{}; kept what was there before", error.reason(file));
+            complaints.push(Complaint::new(file, part, reason));
+        };
+        let own = Own::read(&self.files).unwrap_or_else(|error| {
+            or_as_it_was(Part::Own, &self.files.cert, error);
+            current.parts.own.same()
+        });
+        let anchors = files::anchors(&self.files).unwrap_or_else(|error| {
+            or_as_it_was(Part::Roots, &self.files.ca, error);
+            current.parts.anchors.clone()
+        });
+        let mut known = current.parts.known.clone();
+        known.extend(current.verifier.paths.learned());
+        let sources = Sources::read(&self.files, self.kept_crl.as_deref());
+        let mut read = sources.put_in_force(own, anchors, known, &current.parts.lists, now);
+        read.complaints.splice(0..0, complaints);
+        let trust = self.next(read)?;
+        // What a start would not find in the files again is kept.
+        if trust
+            .complaints
+            .iter()
+            .any(|complaint| complaint.is_older_list)
+            || trust.crls.iter().any(|list| list.is_beside)
+        {
+            self.keep(&trust)?;
+        }
         self.current.store(trust.clone());
         Ok(trust)
     }
 
-    /// Takes lists that were handed in: judged, kept on disk, and in force when this returns. All of them or none.
+    /// Takes lists that were handed in: judged, kept on disk, and in force when this returns. All of them or none, but that one
+    /// which is neither newer nor older than the one in force is taken beside it: then it is refused, and in force.
     ///
     /// `shown` are certificates somebody has shown, among which the lists' authorities may be; they are not believed.
     pub fn take_lists(
@@ -321,12 +422,18 @@ impl TrustWriter {
         lists: Vec<RevocationList>,
         shown: &[CertificateDer<'static>],
     ) -> Result<Result<Arc<Trust>, CrlRefused>, TrustError> {
-        let (current, now) = (self.current.load_full(), (self.clock)());
-        let authorities = current.authorities(shown);
-        let judge = |list: &RevocationList| list.judge(&current.parts.lists, &authorities, now);
-        match lists.iter().try_for_each(judge) {
-            Err(refused) => Ok(Err(refused)),
-            Ok(()) => self.put_in_force(&current, lists, now).map(Ok),
+        let Newer { trust, refused } = self.take(lists, shown, |refused| {
+            !matches!(
+                refused,
+                CrlRefused::NotNewer {
+                    is_beside: true,
+                    ..
+                }
+            )
+        })?;
+        match refused.into_iter().next() {
+            Some(refused) => Ok(Err(refused)),
+            None => Ok(Ok(trust.unwrap_or_else(|| self.current.load_full()))),
         }
     }
 
@@ -337,61 +444,84 @@ impl TrustWriter {
         lists: Vec<RevocationList>,
         shown: &[CertificateDer<'static>],
     ) -> Result<Newer, TrustError> {
+        self.take(lists, shown, |_| false)
+    }
+
+    /// `ends_it` says which refusal of one list is that of all.
+    fn take(
+        &mut self,
+        lists: Vec<RevocationList>,
+        shown: &[CertificateDer<'static>],
+        ends_it: impl Fn(&CrlRefused) -> bool,
+    ) -> Result<Newer, TrustError> {
         let (current, now) = (self.current.load_full(), (self.clock)());
         let authorities = current.authorities(shown);
-        let in_force = &current.parts.lists;
-        let (mut good, mut refused) = (Vec::new(), Vec::new());
+        let mut in_force = current.parts.lists.clone();
+        let mut refused = Vec::new();
         for list in lists {
-            if in_force.iter().any(|held| held.der() == list.der()) {
-                continue;
-            }
-            match list.judge(in_force, &authorities, now) {
-                Ok(()) => good.push(list),
+            match revocation::take(&mut in_force, list, &authorities, now) {
+                Ok(Added::Same | Added::Newer | Added::Beside | Added::Older) => (),
+                Err(why) if ends_it(&why) => {
+                    let (trust, refused) = (None, vec![why]);
+                    return Ok(Newer { trust, refused });
+                }
                 Err(why) => refused.push(why),
             }
         }
-        let taken = !good.is_empty();
-        let trust = self.put_in_force(&current, good, now)?;
-        Ok(Newer {
-            trust: taken.then_some(trust),
-            refused,
+        let trust = self.put_in_force(&current, in_force, &authorities, now)?;
+        Ok(Newer { trust, refused })
+    }
+
+    /// Lists that have been judged. `None` if they are in force already.
+    fn put_in_force(
+        &mut self,
+        current: &Arc<Trust>,
+        mut lists: Vec<RevocationList>,
+        authorities: &[authority::Authority],
+        now: u64,
+    ) -> Result<Option<Arc<Trust>>, TrustError> {
+        let Parts { own, anchors, .. } = &current.parts;
+        revocation::require(&mut lists, &own.chain, &anchors.roots, now);
+        if lists == current.parts.lists {
+            return Ok(None);
+        }
+        let parts = Parts {
+            known: lists::signers(&lists, authorities, anchors),
+            own: own.same(),
+            anchors: anchors.clone(),
+            lists,
+        };
+        // What the files say has not changed, though what is said of their lists may have.
+        let mut complaints = current.complaints.clone();
+        complaints.retain(|complaint| complaint.part != Part::Lists);
+        let sources = Sources::read(&self.files, None);
+        complaints.extend(sources.complaints(&parts, authorities));
+        let notes = Vec::new();
+        // Made before it is kept: what cannot be used is not kept.
+        let trust = self.next(Read {
+            parts,
+            complaints,
+            notes,
+        })?;
+        self.keep(&trust)?;
+        self.current.store(trust.clone());
+        Ok(Some(trust))
+    }
+
+    fn keep(&mut self, trust: &Trust) -> Result<(), TrustError> {
+        let Some(file) = &self.kept_crl else {
+            return Ok(());
+        };
+        let Parts { lists, known, .. } = &trust.parts;
+        keep(file, lists, known).map_err(|source| TrustError::NotKept {
+            file: file.clone(),
+            source,
         })
     }
 
-    /// Lists that have been judged.
-    fn put_in_force(
-        &self,
-        current: &Arc<Trust>,
-        lists: Vec<RevocationList>,
-        now: u64,
-    ) -> Result<Arc<Trust>, TrustError> {
-        let Parts {
-            roots,
-            lists: in_force,
-            chain,
-            ..
-        } = &current.parts;
-        let mut lists = newest(in_force.iter().cloned().chain(lists));
-        require(&mut lists, chain, roots, now);
-        if lists == *in_force {
-            return Ok(current.clone());
-        }
-        let parts = current.parts.with_lists(lists);
-        // Made before it is kept: what cannot be used is not kept.
-        let trust = self.next(parts)?;
-        if let Some(file) = &self.kept_crl {
-            keep(file, &trust.parts.lists).map_err(|source| TrustError::NotKept {
-                file: file.clone(),
-                source,
-            })?;
-        }
-        self.current.store(trust.clone());
-        Ok(trust)
-    }
-
-    fn next(&self, parts: Parts) -> Result<Arc<Trust>, TrustError> {
+    fn next(&self, read: Read) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
-        Trust::assemble(parts, &self.files, generation, &self.clock).map(Arc::new)
+        Trust::assemble(read, &self.files, generation, &self.clock).map(Arc::new)
     }
 }
 

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, request};
-use lizmon_mtls::revocation::RevocationList;
+use lizmon_mtls::revocation::{RevocationList, UnusableCrl};
+use lizmon_pki::pem;
 use lizmon_protocol::problem::{Code, ValueError};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use super::{App, Authenticated, Shared, connection_of};
 use crate::authorize::{Administer, Permit};
@@ -42,15 +42,33 @@ async fn take(
         .read(&head.headers, body, CRL_BYTES_MAX, sender.room()?)
         .await?;
     // Authorities whose certificates stand beside the lists: the next generation, which has signed no one here yet.
-    let beside = CertificateDer::pem_slice_iter(body.bytes()).filter_map(Result::ok);
+    let beside = pem::sections(body.bytes())
+        .filter_map(Result::ok)
+        .filter(|section| section.kind == pem::Kind::Certificate)
+        .map(|section| CertificateDer::from(section.der));
     shown.extend(beside.take(AUTHORITIES_MAX));
-    let lists = RevocationList::read_all(body.bytes())
-        .map_err(|error| Rejection::from(Code::MalformedCrl).with_detail(error.to_string()))?;
+    let lists = RevocationList::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
     let app = app.clone();
     // The disk is waited for, and a long list takes a while to verify.
     tokio::task::spawn_blocking(move || put_in_force(&permit, &app, lists, &shown, now))
         .await
         .map_err(|_| Rejection::from(Code::InternalError))?
+}
+
+/// No list at all is a malformed body; a list that may not be used as it stands is an invalid one.
+fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
+    let reason = error.to_string();
+    if error.is_malformed() {
+        return Rejection::from(Code::MalformedCrl).with_detail(reason);
+    }
+    let error = ValueError {
+        record: None,
+        label: None,
+        reason: reason.clone(),
+    };
+    Rejection::from(Code::InvalidCrl)
+        .with_detail(reason)
+        .with_errors(vec![error], now)
 }
 
 fn put_in_force(

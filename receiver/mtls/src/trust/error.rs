@@ -1,18 +1,28 @@
 //! What can be wrong with the files.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use lizmon_pki::anchors::AnchorsError;
+use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 use rustls::server::VerifierBuilderError;
 
-use super::Refusal;
+use super::{Complaint, Part, Refusal};
 use crate::identity::IdentityError;
-use crate::revocation::MalformedCrl;
+use crate::revocation::UnusableCrl;
 
 /// Why files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
+    /// A file that the system does not let us read.
+    #[error("{file}: cannot be read", file = file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file that cannot be read as what it should be.
     #[error("{file}: cannot read {what}", file = file.display())]
     Unreadable {
@@ -21,15 +31,25 @@ pub enum TrustError {
         /// What should be in it.
         what: &'static str,
         /// Why not.
-        source: rustls_pki_types::pem::Error,
+        source: PemError,
     },
-    /// A file without what it should hold.
-    #[error("{file}: there should be {what} in it", file = file.display())]
-    Empty {
+    /// A file that says whom to trust, and cannot be used.
+    #[error("{file}", file = file.display())]
+    Anchors {
         /// Which file.
         file: PathBuf,
-        /// What should be in it.
-        what: &'static str,
+        /// Why not.
+        source: AnchorsError,
+    },
+    /// No list speaks for somebody without whose list nobody is let in.
+    #[error("{file}: {}", no_lists(issuers, reasons), file = file.display())]
+    NoLists {
+        /// Which file.
+        file: PathBuf,
+        /// Whose lists are missing; none if there are none at all.
+        issuers: Vec<String>,
+        /// What is wrong with lists that are there.
+        reasons: Vec<String>,
     },
     /// A file that is no revocation list.
     #[error("{file}", file = file.display())]
@@ -37,7 +57,7 @@ pub enum TrustError {
         /// Which file.
         file: PathBuf,
         /// What it is not.
-        source: MalformedCrl,
+        source: UnusableCrl,
     },
     /// The folder for what is handed in cannot be written.
     #[error("{file}: the revocation list cannot be kept", file = file.display())]
@@ -87,4 +107,45 @@ pub enum TrustError {
         /// Why not.
         source: VerifierBuilderError,
     },
+}
+
+impl TrustError {
+    pub(super) fn no_lists(file: PathBuf, issuers: Vec<String>, complaints: &[Complaint]) -> Self {
+        let reasons = complaints
+            .iter()
+            .filter(|complaint| complaint.part == Part::Lists)
+            .map(ToString::to_string);
+        Self::NoLists {
+            file,
+            issuers,
+            reasons: reasons.collect(),
+        }
+    }
+
+    /// What is wrong, in one line, without the name of this file.
+    pub(super) fn reason(&self, file: &Path) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        let named = format!("{}: ", file.display());
+        text.strip_prefix(&named).map(str::to_owned).unwrap_or(text)
+    }
+}
+
+fn no_lists(issuers: &[String], reasons: &[String]) -> String {
+    let mut text = match issuers {
+        [] => "there should be a certificate revocation list in it".to_owned(),
+        issuers => format!(
+            "no revocation list of {} can be used, and without one nobody is let in",
+            issuers.join(" or ")
+        ),
+    };
+    for reason in reasons {
+        text.push_str("; ");
+        text.push_str(reason);
+    }
+    text
 }

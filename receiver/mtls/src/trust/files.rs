@@ -1,15 +1,25 @@
-//! What stands in the files of trust, when it has changed, and where lists are kept that were handed in.
+//! Reading the files of trust, when they have changed, and where lists are kept that were handed in.
+//!
+//! Our own pair, the roots and the lists are read each for itself, and each list alone: what is wrong with one holds back no
+//! other.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lizmon_durable::Access;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use lizmon_pki::anchors::{self, Anchors};
+use lizmon_pki::list::{RevocationList, UnusableCrl};
+use lizmon_pki::pem;
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TrustError;
-use crate::revocation::{RevocationList, newest, require};
+use crate::handshake::provider;
+use crate::identity::Identity;
 
 /// The files that say what to show and whom to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,68 +28,211 @@ pub struct TrustFiles {
     pub cert: PathBuf,
     /// Its key: PKCS#8 PEM.
     pub key: PathBuf,
-    /// The roots we trust: PEM.
+    /// The roots we trust, and authorities below them that help to build chains: PEM.
     pub ca: PathBuf,
     /// A current revocation list of every authority that may stand in a chain: PEM.
     pub crl: PathBuf,
 }
 
-/// What was read from the files.
-pub(super) struct Parts {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) roots: Vec<CertificateDer<'static>>,
-    pub(super) lists: Vec<RevocationList>,
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Our own certificate and key.
+    Own,
+    /// Whom we trust.
+    Roots,
+    /// The revocation lists.
+    Lists,
 }
 
-impl Parts {
-    /// Reads the files. Lists of `in_force` are kept unless there are newer ones.
-    pub(super) fn read(
-        files: &TrustFiles,
-        kept_crl: Option<&Path>,
-        in_force: &[RevocationList],
-        now: u64,
-    ) -> Result<Self, TrustError> {
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Own, Self::Roots, Self::Lists];
+
+    /// As a label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Roots => "roots",
+            Self::Lists => "lists",
+        }
+    }
+}
+
+/// A file, or a part of one, that is not in use as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// Which file.
+    pub file: PathBuf,
+    /// What it is for.
+    pub part: Part,
+    /// Why, and what is in force instead.
+    pub reason: String,
+    /// Whether it is a list that is older than the one in force, by number and date: where lists are fetched, files only say
+    /// what to begin with.
+    pub is_older_list: bool,
+}
+
+impl Complaint {
+    pub(super) fn new(file: &Path, part: Part, reason: String) -> Self {
+        Self {
+            file: file.to_owned(),
+            part,
+            reason,
+            is_older_list: false,
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.reason)
+    }
+}
+
+/// What we show.
+pub(super) struct Own {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Own {
+    /// Certificate and key, of a server, and fitting each other.
+    pub(super) fn read(files: &TrustFiles) -> Result<Self, TrustError> {
+        let certificate = |source| TrustError::Unreadable {
+            file: files.cert.clone(),
+            what: "a certificate",
+            source,
+        };
+        let chain = pem::certificates(&read(&files.cert)?).map_err(certificate)?;
         let key =
-            PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TrustError::Unreadable {
+            pem::private_key(&read(&files.key)?).map_err(|source| TrustError::Unreadable {
                 file: files.key.clone(),
                 what: "a private key",
                 source,
             })?;
-        let mut lists = in_force.to_vec();
-        lists.extend(revocation_lists(&files.crl)?);
-        if let Some(kept) = kept_crl.filter(|kept| kept.exists()) {
-            lists.extend(revocation_lists(kept)?);
+        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let own = Identity::from_der(leaf).map_err(|source| TrustError::Identity {
+            file: files.cert.clone(),
+            source,
+        })?;
+        if !own.spiffe_id.role.is_server() {
+            return Err(TrustError::WrongRole {
+                file: files.cert.clone(),
+                role: own.spiffe_id.role,
+            });
         }
-        let (chain, roots) = (certificates(&files.cert)?, certificates(&files.ca)?);
-        let mut lists = newest(lists);
-        require(&mut lists, &chain, &roots, now);
-        Ok(Self {
-            chain,
-            key,
-            roots,
-            lists,
-        })
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|source| {
+            TrustError::Unusable {
+                file: files.cert.clone(),
+                source,
+            }
+        })?;
+        Ok(Self { chain, key })
     }
 
-    pub(super) fn with_lists(&self, lists: Vec<RevocationList>) -> Self {
+    pub(super) fn same(&self) -> Self {
         Self {
             chain: self.chain.clone(),
             key: self.key.clone_key(),
-            roots: self.roots.clone(),
-            lists,
         }
     }
 }
 
-/// Puts the lists in the old file's place.
-pub(super) fn keep(file: &Path, lists: &[RevocationList]) -> io::Result<()> {
-    let pem = |list: &RevocationList| pem::encode(&pem::Pem::new("X509 CRL", list.der().to_vec()));
-    let text: String = lists.iter().map(pem).collect();
+/// The roots, each one that rustls can use.
+pub(super) fn anchors(files: &TrustFiles) -> Result<Anchors, TrustError> {
+    let anchors = anchors::read(&read(&files.ca)?).map_err(|source| TrustError::Anchors {
+        file: files.ca.clone(),
+        source,
+    })?;
+    root_store(&anchors.roots, files)?;
+    Ok(anchors)
+}
+
+pub(super) fn root_store(
+    roots: &[CertificateDer<'static>],
+    files: &TrustFiles,
+) -> Result<Arc<RootCertStore>, TrustError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store
+            .add(root.clone())
+            .map_err(|source| TrustError::Unusable {
+                file: files.ca.clone(),
+                source,
+            })?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// What stands in a file of lists.
+#[derive(Default)]
+pub(super) struct ListsRead {
+    pub(super) lists: Vec<RevocationList>,
+    /// Certificates beside them, among which may be those of who signed them.
+    pub(super) beside: Vec<CertificateDer<'static>>,
+    pub(super) unusable: Vec<UnusableCrl>,
+}
+
+impl ListsRead {
+    pub(super) fn from_file(file: &Path) -> Result<Self, TrustError> {
+        let bytes = read(file)?;
+        let mut found = Self::default();
+        for list in RevocationList::read_each(&bytes) {
+            match list {
+                Ok(list) => found.lists.push(list),
+                Err(why) => found.unusable.push(why),
+            }
+        }
+        let sections = pem::sections(&bytes).filter_map(Result::ok);
+        found.beside = sections
+            .filter(|section| section.kind == pem::Kind::Certificate)
+            .map(|section| section.der.into())
+            .collect();
+        Ok(found)
+    }
+
+    /// At a start nothing is in force yet that would hold instead of what is not understood.
+    pub(super) fn refuse_malformed(&self, file: &Path) -> Result<(), TrustError> {
+        match self.unusable.iter().find(|why| why.is_malformed()) {
+            None => Ok(()),
+            Some(source) => Err(TrustError::MalformedCrl {
+                file: file.to_owned(),
+                source: source.clone(),
+            }),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TrustError> {
+    std::fs::read(file).map_err(|source| TrustError::File {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+/// Puts the lists in the old file's place, and beside them the certificates that say who signed them.
+pub(super) fn keep(
+    file: &Path,
+    lists: &[RevocationList],
+    authorities: &[CertificateDer<'static>],
+) -> io::Result<()> {
+    let list = |list: &RevocationList| pem_text("X509 CRL", list.der());
+    let authority = |der: &CertificateDer<'static>| pem_text("CERTIFICATE", der);
+    let text: String = lists
+        .iter()
+        .map(list)
+        .chain(authorities.iter().map(authority))
+        .collect();
+    if std::fs::read(file).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
     lizmon_durable::write(file, text.as_bytes(), Access::Secret)
 }
 
-pub(super) const REVOCATION_LIST: &str = "a certificate revocation list";
+fn pem_text(label: &str, der: &[u8]) -> String {
+    ::pem::encode(&::pem::Pem::new(label, der))
+}
 
 pub(super) type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
 
@@ -100,38 +253,4 @@ pub(super) fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps 
         let inode = 0;
         Some((metadata.modified().ok()?, metadata.len(), inode))
     })
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    all_of(file, "a certificate")
-}
-
-fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TrustError> {
-    let malformed = |source| TrustError::MalformedCrl {
-        file: file.to_owned(),
-        source,
-    };
-    all_of::<CertificateRevocationListDer<'static>>(file, REVOCATION_LIST)?
-        .into_iter()
-        .map(|der| RevocationList::from_der(der).map_err(malformed))
-        .collect()
-}
-
-/// Everything of one kind in a PEM file; at least one.
-fn all_of<T: PemObject>(file: &Path, what: &'static str) -> Result<Vec<T>, TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
-        file: file.to_owned(),
-        what,
-        source,
-    };
-    let found: Vec<T> = T::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
-    match found.is_empty() {
-        true => Err(TrustError::Empty {
-            file: file.to_owned(),
-            what,
-        }),
-        false => Ok(found),
-    }
 }

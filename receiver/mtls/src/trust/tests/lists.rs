@@ -1,0 +1,561 @@
+//! Which lists are in force, whatever stands in the files.
+
+use super::*;
+use crate::revocation::UnusableCrl;
+
+const WEB2: u8 = 3;
+
+/// A list as strangers sign them.
+struct Odd<'a> {
+    ca: &'a Ca,
+    number: Option<&'a [u8]>,
+    revoked: &'a [u8],
+    this_update: u64,
+    scope: Option<rcgen::CrlScope>,
+}
+
+impl Odd<'_> {
+    fn params(&self) -> CertificateRevocationListParams {
+        let revoked = self.revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&[*serial]),
+            revocation_time: at(self.this_update),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        CertificateRevocationListParams {
+            this_update: at(self.this_update),
+            next_update: at(self.this_update + 30 * DAY),
+            crl_number: SerialNumber::from_slice(self.number.unwrap_or(&[1])),
+            issuing_distribution_point: self.scope.map(|scope| {
+                rcgen::CrlIssuingDistributionPoint {
+                    distribution_point: rcgen::CrlDistributionPoint {
+                        uris: vec!["http://ca.example/crl".to_owned()],
+                    },
+                    scope: Some(scope),
+                }
+            }),
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+    }
+
+    /// PEM; the extension with the number is made one that nobody knows where there is to be none, or another one.
+    fn pem(&self, other_extension: Option<(&[u8], bool)>) -> String {
+        let signed = self.params().signed_by(&self.ca.issuer).unwrap();
+        let Some((oid_end, critical)) = other_extension else {
+            return signed.pem().unwrap();
+        };
+        let der = signed.der().to_vec();
+        resign(self.ca, &der, oid_end, critical)
+    }
+}
+
+/// Renames the extension cRLNumber, 2.5.29.20, to 2.5.29.X, and signs anew.
+fn resign(ca: &Ca, der: &[u8], oid_end: &[u8], critical: bool) -> String {
+    use x509_parser::asn1_rs::{Any, FromDer as _};
+    let content = Any::from_der(der).unwrap().1.data;
+    let (rest, tbs) = Any::from_der(content).unwrap();
+    let algorithm_and_signature = rest;
+    let (_, algorithm) = Any::from_der(algorithm_and_signature).unwrap();
+    let algorithm = sequence(0x30, algorithm.data);
+    let oid = [0x06, 0x03, 0x55, 0x1d, 20];
+    let at = tbs
+        .data
+        .windows(5)
+        .position(|window| window == oid)
+        .unwrap();
+    // The extension's SEQUENCE stands right before its name, short as it is.
+    let length = usize::from(tbs.data[at - 1]);
+    let value = &tbs.data[at + 5..at - 1 + 1 + length];
+    let mut inside = [&[0x06, 0x03, 0x55, 0x1d][..], oid_end].concat();
+    if critical {
+        inside.extend([0x01, 0x01, 0xff]);
+    }
+    inside.extend(value);
+    let changed = sequence(0x30, &inside);
+    let whole = |extensions_at: usize| {
+        // Extensions stand last: [0] { SEQUENCE { … } }.
+        let list = Any::from_der(Any::from_der(&tbs.data[extensions_at..]).unwrap().1.data)
+            .unwrap()
+            .1;
+        let begin = list.data.as_ptr() as usize - tbs.data.as_ptr() as usize;
+        let others = [
+            &list.data[..at - 2 - begin],
+            &changed,
+            &list.data[at - 1 + 1 + length - begin..],
+        ]
+        .concat();
+        [
+            &tbs.data[..extensions_at],
+            &sequence(0xa0, &sequence(0x30, &others)),
+        ]
+        .concat()
+    };
+    let is_last = |at: &usize| {
+        tbs.data[*at] == 0xa0
+            && Any::from_der(&tbs.data[*at..]).is_ok_and(|(rest, _)| rest.is_empty())
+    };
+    let extensions_at = (0..tbs.data.len()).find(is_last).unwrap();
+    let tbs = sequence(0x30, &whole(extensions_at));
+    let signature = rcgen::SigningKey::sign(ca.issuer.key(), &tbs).unwrap();
+    let signature = sequence(0x03, &[&[0][..], &signature].concat());
+    let der = sequence(0x30, &[tbs, algorithm, signature].concat());
+    ::pem::encode(&::pem::Pem::new("X509 CRL", der))
+}
+
+fn sequence(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let head = match length {
+        0..=0x7f => vec![tag, length as u8],
+        0x80..=0xff => vec![tag, 0x81, length as u8],
+        _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+    };
+    [head, content.to_vec()].concat()
+}
+
+const NONE: Option<(&[u8], bool)> = None;
+/// An unknown extension that is not critical stands where the number would.
+const NO_NUMBER: Option<(&[u8], bool)> = Some((&[99], false));
+const UNKNOWN_CRITICAL: Option<(&[u8], bool)> = Some((&[99], true));
+/// 2.5.29.27, deltaCRLIndicator.
+const DELTA: Option<(&[u8], bool)> = Some((&[27], true));
+
+impl House {
+    fn odd<'a>(&'a self, number: &'a [u8], revoked: &'a [u8], days_ago: u64) -> Odd<'a> {
+        Odd {
+            ca: &self.issuing,
+            number: Some(number),
+            revoked,
+            this_update: NOW - days_ago * DAY,
+            scope: None,
+        }
+    }
+
+    fn of(&self, serial: u8) -> Vec<CertificateDer<'static>> {
+        chain(
+            &self
+                .issuing
+                .leaf("spiffe://lizmon.internal/node/web2", serial)
+                .0,
+        )
+    }
+}
+
+/// The story: a CA was restored from its backup, and signed numbers again that it had signed before. And CAs that write no
+/// numbers at all: what their second list said was never heard.
+#[test]
+fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
+    type Signed<'a> = (&'a [u8], &'a [u8], u64, Option<(&'a [u8], bool)>);
+    let big = [1; 20];
+    // Lists as they follow each other, and whether NODE and WEB2 are revoked in the end.
+    let cases: Vec<(&str, Vec<Signed<'_>>, [bool; 2], usize)> = vec![
+        (
+            "newer by both",
+            vec![(&[5], &[NODE], 9, NONE), (&[6], &[WEB2], 8, NONE)],
+            [false, true],
+            0,
+        ),
+        (
+            "older by both",
+            vec![(&[6], &[NODE], 8, NONE), (&[5], &[WEB2], 9, NONE)],
+            [true, false],
+            0,
+        ),
+        (
+            "the same number, later",
+            vec![(&[5], &[NODE], 9, NONE), (&[5], &[WEB2], 8, NONE)],
+            [true, true],
+            1,
+        ),
+        (
+            "the same number and date",
+            vec![(&[5], &[NODE], 9, NONE), (&[5], &[WEB2], 9, NONE)],
+            [true, true],
+            1,
+        ),
+        (
+            "a lower number, later",
+            vec![(&[7], &[NODE], 9, NONE), (&[5], &[WEB2], 8, NONE)],
+            [true, true],
+            1,
+        ),
+        (
+            "a higher number, earlier",
+            vec![(&[7], &[NODE], 8, NONE), (&[9], &[WEB2], 9, NONE)],
+            [true, true],
+            1,
+        ),
+        (
+            "a newer one by both than the later of two",
+            vec![
+                (&[9], &[NODE], 9, NONE),
+                (&[5], &[], 8, NONE),
+                (&[6], &[WEB2], 7, NONE),
+            ],
+            [true, true],
+            1,
+        ),
+        (
+            "a newer one by both than either",
+            vec![
+                (&[9], &[NODE], 9, NONE),
+                (&[5], &[WEB2], 8, NONE),
+                (&[10], &[], 7, NONE),
+            ],
+            [false, false],
+            0,
+        ),
+        (
+            "no numbers, all of the first in the second",
+            vec![
+                (&[1], &[NODE], 9, NO_NUMBER),
+                (&[1], &[NODE, WEB2], 8, NO_NUMBER),
+            ],
+            [true, true],
+            0,
+        ),
+        (
+            "no numbers, each something of its own",
+            vec![(&[1], &[NODE], 9, NO_NUMBER), (&[1], &[WEB2], 8, NO_NUMBER)],
+            [true, true],
+            1,
+        ),
+        (
+            "a number after none",
+            vec![(&[1], &[NODE], 9, NO_NUMBER), (&[1], &[WEB2], 8, NONE)],
+            [true, true],
+            1,
+        ),
+        (
+            "none after a number",
+            vec![(&[1], &[NODE], 9, NONE), (&[1], &[WEB2], 8, NO_NUMBER)],
+            [true, true],
+            1,
+        ),
+        (
+            "numbers of 20 octets",
+            vec![(&big, &[NODE], 9, NONE), (&[2; 20], &[WEB2], 8, NONE)],
+            [false, true],
+            0,
+        ),
+        (
+            "from 20 octets to one",
+            vec![(&big, &[NODE], 9, NONE), (&[2], &[WEB2], 8, NONE)],
+            [true, true],
+            1,
+        ),
+    ];
+    for (story, lists, expected, beside) in cases {
+        let house = House::new();
+        // None of them says the same as the list that the house begins with.
+        house.write_crls(
+            &lists[..1]
+                .iter()
+                .map(|(number, revoked, days, other)| house.odd(number, revoked, *days).pem(*other))
+                .collect::<String>(),
+        );
+        let (mut writer, reader) = house.open().unwrap();
+        for (number, revoked, days, other) in &lists[1..] {
+            house.write_crls(&house.odd(number, revoked, *days).pem(*other));
+            writer.reload_if_changed().unwrap().unwrap();
+        }
+        let judged = |reader: &TrustReader| {
+            [house.node.clone(), house.of(WEB2)]
+                .map(|chain| reader.current().verify(&chain, NOW) == Err(Refusal::Revoked))
+        };
+        assert_eq!(judged(&reader), expected, "{story}");
+        let count = reader
+            .current()
+            .crls()
+            .iter()
+            .filter(|list| list.is_beside)
+            .count();
+        assert_eq!(count, beside, "{story}");
+        let told = !reader.current().complaints().is_empty();
+        assert_eq!(told, beside > 0 || story.starts_with("older"), "{story}");
+        drop(writer);
+        let reopened = house.open().unwrap().1;
+        assert_eq!(judged(&reopened), expected, "{story}, and started again");
+    }
+}
+
+/// Each list is judged alone: one that cannot be used holds back none that can, nor our own certificate.
+#[test]
+fn one_list_that_cannot_be_used_holds_back_no_other() {
+    let house = House::new();
+    let third = root("somebody else");
+    let of = |ca, other| {
+        let odd = Odd {
+            ca,
+            number: Some(&[9]),
+            revoked: &[],
+            this_update: NOW - DAY,
+            scope: None,
+        };
+        odd.pem(other)
+    };
+    let imposter = Ca {
+        certificate: root("x").certificate,
+        issuer: root("issuing 1").issuer,
+    };
+    let cases: Vec<(&str, String, &str)> = vec![
+        (
+            "an unknown critical extension",
+            of(&house.root, UNKNOWN_CRITICAL),
+            "critical extension",
+        ),
+        ("a delta", of(&house.issuing, DELTA), "delta"),
+        ("a stranger's delta", of(&third, DELTA), "delta"),
+        (
+            "by another key of the name",
+            of(&imposter, NONE),
+            "another key",
+        ),
+        (
+            "a number of 21 octets",
+            of(&house.root, NONE).replace("-----END", "AAAA\n-----END"),
+            "base64",
+        ),
+        (
+            "cut in half",
+            of(&house.root, NONE)[..200].to_owned(),
+            "does not end",
+        ),
+        (
+            "a key",
+            KeyPair::generate().unwrap().serialize_pem(),
+            "does not belong here",
+        ),
+    ];
+    for (story, bad, why) in cases {
+        let house = &house;
+        house.write_crls(&house.issuing.crl(1, &[]));
+        let _gone = std::fs::remove_file(house.folder.path().join("kept.pem"));
+        let (mut writer, reader) = house.open().unwrap();
+        let root = house.root.crl(2, &[]);
+        house.write(
+            "crl.pem",
+            &format!("{root}\n{}\n{bad}", house.issuing.crl(2, &[NODE])),
+        );
+        let (cert, key) = house
+            .issuing
+            .leaf("spiffe://lizmon.internal/receiver/rx", 77);
+        house.write("rx.crt", &cert);
+        house.write("rx.key", &key);
+        let trust = writer.reload_if_changed().unwrap().unwrap();
+        assert_eq!(
+            reader.current().verify(&house.node, NOW),
+            Err(Refusal::Revoked),
+            "{story}"
+        );
+        assert_eq!(
+            trust.own().serial_hex(),
+            "4d",
+            "{story}: our own new certificate"
+        );
+        let [complaint] = trust.complaints() else {
+            panic!("{story}: {:?}", trust.complaints());
+        };
+        assert!(
+            complaint.to_string().contains(why) && complaint.to_string().contains("crl.pem"),
+            "{story}: {complaint}"
+        );
+        assert_eq!(complaint.part, Part::Lists, "{story}");
+        house.write("crl.pem", &(root + &house.issuing.crl(3, &[])));
+        let trust = writer.reload_if_changed().unwrap().unwrap();
+        assert_eq!(trust.complaints(), [], "{story}: mended");
+        assert_eq!(trust.verify(&house.node, NOW), Ok(()), "{story}: mended");
+    }
+}
+
+/// A list by another key replaces nothing and locks nobody out, whatever its number; nor does one that is kept of a CA that
+/// was made anew under its old names.
+#[test]
+fn a_list_counts_for_the_key_that_signed_it() {
+    let house = House::new();
+    let (mut writer, reader) = house.open().unwrap();
+    house.push(&mut writer, &house.issuing.crl(7, &[])).unwrap();
+    let imposter = root("x").issuing("issuing 1");
+    house.write_crls(&imposter.crl(9, &[NODE]));
+    let trust = writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(trust.verify(&house.node, NOW), Ok(()), "a forged list");
+    assert_eq!(trust.complaints().len(), 1);
+    house.write_crls(&house.issuing.crl(8, &[NODE]));
+    writer.reload_if_changed().unwrap().unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    drop(writer);
+    let anew = House::new();
+    let kept = std::fs::read_to_string(house.folder.path().join("kept.pem")).unwrap();
+    anew.write("kept.pem", &kept);
+    let reader = anew.open().unwrap().1;
+    assert_eq!(
+        reader.current().verify(&anew.node, NOW),
+        Ok(()),
+        "made anew"
+    );
+}
+
+/// Parts of one CA's list are one for each kind of certificate: neither takes the other's place.
+#[test]
+fn parts_of_a_list_stand_beside_each_other() {
+    let house = House::new();
+    let part = |number: &[u8], revoked: &[u8], scope| {
+        Odd {
+            scope: Some(scope),
+            ..house.odd(number, revoked, 1)
+        }
+        .pem(NONE)
+    };
+    let users = part(&[2], &[NODE], rcgen::CrlScope::UserCertsOnly);
+    let authorities = part(&[3], &[], rcgen::CrlScope::CaCertsOnly);
+    for lists in [
+        format!("{users}{authorities}"),
+        format!("{authorities}{users}"),
+    ] {
+        house.write_crls(&lists);
+        let reader = house.open().unwrap().1;
+        assert_eq!(
+            reader.current().verify(&house.node, NOW),
+            Err(Refusal::Revoked)
+        );
+        assert_eq!(reader.current().verify(&house.of(WEB2), NOW), Ok(()));
+    }
+    house.write_crls(&authorities);
+    assert!(house.open().is_err(), "nothing speaks about leaves");
+}
+
+/// The story: with the issuing CA in the file of roots, nothing that the root said of it was heard.
+#[test]
+fn who_did_not_sign_itself_is_no_anchor() {
+    let house = House::new();
+    let both = house.issuing.certificate.pem() + &house.root.certificate.pem();
+    house.write("root.crt", &both);
+    let (mut writer, reader) = house.open().unwrap();
+    let bare = &house.node[..1];
+    assert_eq!(
+        reader.current().verify(bare, NOW),
+        Ok(()),
+        "it helps to build the chain"
+    );
+    let authority = house.issuing.certificate.der();
+    let (_, authority) = x509_parser::parse_x509_certificate(authority).unwrap();
+    let serials = vec![authority.raw_serial().to_vec()];
+    let revoking = house.root.crl_naming(2, serials, NOW - DAY);
+    house.write("crl.pem", &(revoking + &house.issuing.crl(1, &[])));
+    writer.reload_if_changed().unwrap().unwrap();
+    for chain in [bare, &house.node] {
+        assert_eq!(reader.current().verify(chain, NOW), Err(Refusal::Revoked));
+    }
+    house.write("root.crt", &house.issuing.certificate.pem());
+    let trust = writer.reload_if_changed().unwrap().unwrap();
+    assert!(
+        trust.complaints()[0].to_string().contains("is no root"),
+        "{:?}",
+        trust.complaints()
+    );
+}
+
+/// Authorities stand at any depth, and are known by what peers have shown.
+#[test]
+fn lists_of_deeper_authorities_are_taken() {
+    let house = House::new();
+    let middle = house.root.issuing("middle");
+    let deep = middle.issuing("deep");
+    let node = chain(&deep.leaf("spiffe://lizmon.internal/node/web2", WEB2).0);
+    let shown = [&node[..], &[middle.certificate.der().clone()]].concat();
+    let (mut writer, reader) = house.open().unwrap();
+    let lists = |number, revoked: &[u8]| {
+        let text = middle.crl(number, &[]) + &deep.crl(number, revoked);
+        RevocationList::read_all(text.as_bytes()).unwrap()
+    };
+    writer.take_lists(lists(1, &[]), &shown).unwrap().unwrap();
+    assert_eq!(reader.current().verify(&shown, NOW), Ok(()));
+    writer.take_lists(lists(2, &[WEB2]), &[]).unwrap().unwrap();
+    assert_eq!(reader.current().verify(&shown, NOW), Err(Refusal::Revoked));
+    drop(writer);
+    let reader = house.open().unwrap().1;
+    assert_eq!(
+        reader.current().verify(&shown, NOW),
+        Err(Refusal::Revoked),
+        "after a restart"
+    );
+}
+
+/// Who pushes is told what is held, and that both hold where number and date disagree.
+#[test]
+fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
+    let house = House::new();
+    house.write_crls(&house.issuing.crl_from(1, &[], NOW - 9 * DAY));
+    let (mut writer, reader) = house.open().unwrap();
+    house
+        .push(&mut writer, &house.issuing.crl_from(5, &[], NOW - 2 * DAY))
+        .unwrap();
+    let refused = house
+        .push(&mut writer, &house.issuing.crl_from(5, &[NODE], NOW - DAY))
+        .unwrap_err();
+    assert!(matches!(
+        refused,
+        CrlRefused::NotNewer {
+            is_beside: true,
+            ..
+        }
+    ));
+    assert!(
+        refused.to_string().contains("number 5 is in force"),
+        "{refused}"
+    );
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Err(Refusal::Revoked)
+    );
+    let older = house
+        .push(
+            &mut writer,
+            &house.issuing.crl_from(4, &[WEB2], NOW - 3 * DAY),
+        )
+        .unwrap_err();
+    assert!(matches!(
+        older,
+        CrlRefused::NotNewer {
+            is_beside: false,
+            ..
+        }
+    ));
+    assert_eq!(reader.current().verify(&house.of(WEB2), NOW), Ok(()));
+    house
+        .push(&mut writer, &house.issuing.crl_from(6, &[], NOW))
+        .unwrap();
+    assert_eq!(
+        reader.current().verify(&house.node, NOW),
+        Ok(()),
+        "newer by both"
+    );
+}
+
+#[test]
+fn what_a_list_may_not_be_is_said() {
+    let house = House::new();
+    let cases: [(Option<(&[u8], bool)>, fn(&UnusableCrl) -> bool); 2] = [
+        (UNKNOWN_CRITICAL, |why| {
+            matches!(why, UnusableCrl::CriticalExtension(_))
+        }),
+        (DELTA, |why| matches!(why, UnusableCrl::Delta(_))),
+    ];
+    for (other, expected) in cases {
+        let pem = house.odd(&[2], &[], 1).pem(other);
+        let why = RevocationList::read_all(pem.as_bytes()).unwrap_err();
+        let UnusableCrl::At { source, .. } = &why else {
+            panic!("{why}");
+        };
+        assert!(expected(source) && !why.is_malformed(), "{why}");
+    }
+    let big = house.odd(&[7; 20], &[], 1).pem(NONE);
+    let list = RevocationList::read_all(big.as_bytes()).unwrap().remove(0);
+    assert_eq!(
+        list.status().numbered(),
+        format!("number 0x{}", "07".repeat(20))
+    );
+}

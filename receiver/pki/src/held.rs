@@ -1,0 +1,100 @@
+//! Which lists are in force: one for each authority and part, and more where they do not agree on which is newer.
+//!
+//! ```text
+//!  newer by number and date ──> takes its place      older by both ──> passed over
+//!  anything else            ──> both are in force: what either revokes is revoked
+//! ```
+//!
+//! Lists are compared with those of the same key alone: whoever signs in the name of an authority with another key replaces
+//! nothing. Of two lists without numbers none is ever newer by number; there one goes when later ones revoke all that it
+//! does, as does one beside a later one of its number. So each that is held revokes something that no other one does, and there are no more than the CA has revoked.
+
+use crate::list::RevocationList;
+
+/// What became of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// The very same is in force.
+    Same,
+    /// It is in force, and nothing beside it.
+    Newer,
+    /// It is in force beside others, which it is neither newer nor older than.
+    Beside,
+    /// One that is newer by number and date is in force.
+    Older,
+}
+
+/// What would become of a list: whether it is newer, that only [`add`] knows.
+pub fn would_be(held: &[RevocationList], list: &RevocationList) -> Added {
+    if held.iter().any(|held| held.der() == list.der()) {
+        Added::Same
+    } else if held
+        .iter()
+        .any(|held| is_pair(held, list) && held.status().is_newer_than(list.status()))
+    {
+        Added::Older
+    } else {
+        Added::Newer
+    }
+}
+
+/// Adds a list to those in force.
+pub fn add(held: &mut Vec<RevocationList>, list: RevocationList) -> Added {
+    match would_be(held, &list) {
+        Added::Newer => (),
+        other => return other,
+    }
+    held.retain(|held| !is_pair(held, &list) || !list.status().is_newer_than(held.status()));
+    let der = list.der().clone();
+    held.push(list);
+    drop_covered(held);
+    let added = held.iter().find(|held| *held.der() == der);
+    let is_one_of_several = added.is_none_or(|added| {
+        held.iter()
+            .any(|other| other.der() != added.der() && is_pair(added, other))
+    });
+    match is_one_of_several {
+        true => Added::Beside,
+        false => Added::Newer,
+    }
+}
+
+/// Marks each list that a later one is in force beside, and of the others those that must not end.
+pub fn mark(held: &mut [RevocationList], is_needed: impl Fn(&RevocationList) -> bool) {
+    for at in 0..held.len() {
+        let is_beside = (0..held.len()).any(|other| is_later_pair(held, at, other));
+        let is_required = !is_beside && is_needed(&held[at]);
+        let status = held[at].status_mut();
+        (status.is_beside, status.is_required) = (is_beside, is_required);
+    }
+}
+
+/// Whether the second is a later one of the same authority than the first. Of lists of one second the one that came later.
+fn is_later_pair(held: &[RevocationList], one: usize, other: usize) -> bool {
+    let when = |at: usize| (held[at].status().this_update, at);
+    when(other) > when(one) && is_pair(&held[one], &held[other])
+}
+
+/// Drops lists whose place another one takes without a loss: a later one of the same number that revokes all that it does,
+/// or, where it has no number, later ones that do together.
+fn drop_covered(held: &mut Vec<RevocationList>) {
+    let mut at = 0;
+    while at < held.len() {
+        let one = &held[at];
+        let number = &one.status().number;
+        let later: Vec<&RevocationList> = (0..held.len())
+            .filter(|other| is_later_pair(held, at, *other))
+            .map(|other| &held[other])
+            .filter(|other| number.is_none() || other.status().number == *number)
+            .collect();
+        if !later.is_empty() && one.is_covered_by(&later) {
+            held.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+fn is_pair(one: &RevocationList, other: &RevocationList) -> bool {
+    one.is_of_same_scope(other) && one.signer().is_some() && one.signer() == other.signer()
+}

@@ -1,0 +1,430 @@
+//! One revocation list: what it says of itself, who signed it, what it speaks about.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateRevocationListDer;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+
+use crate::authority::Authority;
+use crate::pem::{self, Kind, PemError, Section};
+use crate::signature::{Signature, judge};
+
+/// A list's number: RFC 5280 section 5.2.3, up to 20 octets.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CrlNumber(Box<[u8]>);
+
+/// What is known of one revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlStatus {
+    /// Whose it is, as text.
+    pub issuer: String,
+    /// Its number, if it has one.
+    pub number: Option<CrlNumber>,
+    /// Signed at: epoch seconds.
+    pub this_update: u64,
+    /// To be replaced before: epoch seconds; the same as `this_update` if it does not say.
+    pub next_update: u64,
+    /// Whether it is a root's, or of an authority of our own certificate: then it must not end. Of an authority that was
+    /// retired the last list is held until it has ended, and nobody misses it.
+    pub is_required: bool,
+    /// Whether a later one of the same authority is in force beside it, which is not newer by number and date: then what
+    /// either revokes is revoked.
+    pub is_beside: bool,
+}
+
+/// How long before its end a list is complained of at the earliest: 30 days.
+pub const LONG_BEFORE_SECS: u64 = 30 * 86_400;
+/// How long a list that nobody requires is held past its end: three days, the grace that required ones have by default.
+pub const HELD_SECS: u64 = 72 * 3600;
+
+/// One list, as it was signed.
+#[derive(Clone)]
+pub struct RevocationList {
+    der: CertificateRevocationListDer<'static>,
+    entries: Arc<CertRevocationList<'static>>,
+    scope: Scope,
+    /// The key that signed it, as far as that is known: SubjectPublicKeyInfo, DER.
+    signer: Option<Arc<[u8]>>,
+    status: CrlStatus,
+}
+
+/// Why bytes are no list that could be in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableCrl {
+    /// Not understood as PEM.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// Not a list at all.
+    #[error("not a certificate revocation list, neither PEM nor DER")]
+    Malformed,
+    /// A list in PEM that is broken inside.
+    #[error("line {line}: {source}")]
+    At {
+        /// Where it begins.
+        line: usize,
+        /// Why.
+        source: Box<UnusableCrl>,
+    },
+    /// Only what changed since another list: RFC 5280 section 5.2.4.
+    #[error("the list of {0} is a delta: hand in the complete list")]
+    Delta(String),
+    /// About certificates of other issuers: RFC 5280 section 5.2.5.
+    #[error(
+        "the list of {0} is an indirect one, which speaks about other issuers' certificates: not supported"
+    )]
+    Indirect(String),
+    /// For some reasons of revocation, or for attribute certificates alone.
+    #[error("the list of {0} is cut up in a way that is not supported")]
+    Partition(String),
+    /// It says that it must not be used by whoever does not understand this.
+    #[error("the list of {0} has a critical extension that is not understood here")]
+    CriticalExtension(String),
+    /// Of version 1, without extensions.
+    #[error("the list of {0} is of version 1: sign version 2 (`openssl ca`: set crl_extensions)")]
+    Version(String),
+    /// A number beyond 20 octets, or below zero.
+    #[error("the list of {0} has no valid number: at most 20 octets, RFC 5280 section 5.2.3")]
+    Number(String),
+    /// WebPKI refuses it for another reason.
+    #[error("the list of {issuer} cannot be used: {source}")]
+    WebPki {
+        /// Whose.
+        issuer: String,
+        /// Its reason.
+        source: webpki::Error,
+    },
+}
+
+/// Which certificates of its issuer a list speaks about: RFC 5280 section 5.2.5.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Scope {
+    users_alone: bool,
+    authorities_alone: bool,
+    /// Where it is to be had; those of a list that is a part of several tell the parts apart.
+    locations: Vec<String>,
+}
+
+impl UnusableCrl {
+    /// Whether it is no list at all, rather than one that must not be used.
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            Self::Pem(_) | Self::Malformed => true,
+            Self::At { source, .. } => source.is_malformed(),
+            _ => false,
+        }
+    }
+}
+
+impl CrlNumber {
+    /// From bytes, the most significant first.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let zeroes = bytes.iter().take_while(|byte| **byte == 0).count();
+        Self(bytes[zeroes..].into())
+    }
+
+    /// The number, or the greatest that fits.
+    pub fn saturating_u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        match bytes.len().checked_sub(self.0.len()) {
+            Some(at) => {
+                bytes[at..].copy_from_slice(&self.0);
+                u64::from_be_bytes(bytes)
+            }
+            None => u64::MAX,
+        }
+    }
+}
+
+impl PartialOrd for CrlNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for CrlNumber {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
+    }
+}
+
+impl From<u64> for CrlNumber {
+    fn from(number: u64) -> Self {
+        Self::from_bytes(&number.to_be_bytes())
+    }
+}
+
+/// Decimal, and hexadecimal beyond 64 bits, as OpenSSL shows it.
+impl fmt::Display for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() <= 8 {
+            return write!(f, "{}", self.saturating_u64());
+        }
+        f.write_str("0x")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+impl fmt::Debug for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl CrlStatus {
+    /// Whether somebody should have signed a new one: more than half of its life is over, and less than
+    /// [`LONG_BEFORE_SECS`] is left. A root's list may live for a year, and its key lie in a safe.
+    pub fn is_due(&self, now: u64) -> bool {
+        let life = self.next_update.saturating_sub(self.this_update);
+        now > self.this_update + life / 2 && now + LONG_BEFORE_SECS > self.next_update
+    }
+
+    /// Whether it ended so long ago that it is not held any more.
+    pub fn has_long_ended(&self, now: u64) -> bool {
+        now > self.next_update.saturating_add(HELD_SECS)
+    }
+
+    /// "number 7", or that it has none.
+    pub fn numbered(&self) -> String {
+        match &self.number {
+            Some(number) => format!("number {number}"),
+            None => "no number".to_owned(),
+        }
+    }
+
+    /// Newer by number and date together: RFC 5280 section 5.2.3 lets neither go back. Lists signed within a second bear one
+    /// date.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let by_number = self.number.as_ref().zip(other.number.as_ref());
+        by_number.is_some_and(|(ours, theirs)| ours > theirs)
+            && self.this_update >= other.this_update
+    }
+}
+
+impl RevocationList {
+    /// Reads one list.
+    pub fn from_der(der: CertificateRevocationListDer<'static>) -> Result<Self, UnusableCrl> {
+        let Ok(([], list)) = CertificateRevocationList::from_der(&der) else {
+            return Err(UnusableCrl::Malformed);
+        };
+        let issuer = list.issuer().to_string();
+        let entries = OwnedCertRevocationList::from_der(&der)
+            .map_err(|source| unusable(issuer.clone(), source))?;
+        let epoch = |secs: i64| u64::try_from(secs).map_err(|_| UnusableCrl::Malformed);
+        let this_update = epoch(list.last_update().timestamp())?;
+        let next_update = list.next_update().map(|time| epoch(time.timestamp()));
+        let status = CrlStatus {
+            issuer,
+            number: list
+                .crl_number()
+                .map(|number| CrlNumber::from_bytes(&number.to_bytes_be())),
+            this_update,
+            next_update: next_update.transpose()?.unwrap_or(this_update),
+            is_required: false,
+            is_beside: false,
+        };
+        Ok(Self {
+            entries: Arc::new(entries.into()),
+            scope: Scope::of(&list),
+            signer: None,
+            status,
+            der,
+        })
+    }
+
+    /// Reads every list of a PEM text, or the one list of a DER; at least one. Certificates may stand beside them. The first
+    /// thing that is wrong is the error.
+    pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, UnusableCrl> {
+        let found: Vec<_> = Self::read_each(bytes).collect::<Result<_, _>>()?;
+        match found.is_empty() {
+            true => Err(PemError::Absent {
+                wanted: "revocation list",
+            }
+            .into()),
+            false => Ok(found),
+        }
+    }
+
+    /// Each list of a PEM text, or the one of a DER, and each thing that is wrong, in order.
+    pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Self, UnusableCrl>> {
+        let is_der = matches!(pem::sections(bytes).next(), Some(Err(PemError::Der)));
+        let of_der = is_der.then(|| Self::from_der(bytes.to_vec().into()));
+        let sections = (!is_der).then(|| pem::sections(bytes));
+        let of_pem = sections.into_iter().flatten().filter_map(|section| {
+            let section = match section {
+                Ok(section) => section,
+                Err(error) => return Some(Err(error.into())),
+            };
+            match section.kind {
+                Kind::RevocationList => Some(Self::from_section(section)),
+                Kind::Certificate => None,
+                _ => Some(Err(section.misplaced("revocation lists").into())),
+            }
+        });
+        of_der.into_iter().chain(of_pem)
+    }
+
+    fn from_section(section: Section) -> Result<Self, UnusableCrl> {
+        let line = section.line;
+        Self::from_der(section.der.into()).map_err(|source| UnusableCrl::At {
+            line,
+            source: Box::new(source),
+        })
+    }
+
+    /// What is known of it.
+    pub fn status(&self) -> &CrlStatus {
+        &self.status
+    }
+
+    pub(crate) fn status_mut(&mut self) -> &mut CrlStatus {
+        &mut self.status
+    }
+
+    /// The list as it was signed.
+    pub fn der(&self) -> &CertificateRevocationListDer<'static> {
+        &self.der
+    }
+
+    /// The content of its issuer's name, DER.
+    pub fn issuer_name(&self) -> &[u8] {
+        self.entries.issuer()
+    }
+
+    /// The key that signed it, if that is known.
+    pub fn signer(&self) -> Option<&Arc<[u8]>> {
+        self.signer.as_ref()
+    }
+
+    /// Looks for who signed it.
+    pub fn find_signer(&mut self, authorities: &[Authority]) {
+        let mut of_name = authorities
+            .iter()
+            .filter(|authority| *authority.name == *self.issuer_name() && authority.signs_lists());
+        let signer = of_name.find(|authority| self.is_signed_by(&authority.key));
+        self.signer = signer.map(|authority| authority.key.clone());
+    }
+
+    /// Whether this key, SubjectPublicKeyInfo, signed it.
+    pub fn is_signed_by(&self, key: &[u8]) -> bool {
+        match &self.signer {
+            Some(signer) => **signer == *key,
+            None => judge(&self.der, key) == Signature::Good,
+        }
+    }
+
+    /// Whether it revokes this serial number, the content of its DER.
+    pub fn revokes(&self, serial: &[u8]) -> bool {
+        // An entry that cannot be read is one: the list was signed with it.
+        !matches!(self.entries.find_serial(serial), Ok(None))
+    }
+
+    /// Whether these lists revoke whatever this one does.
+    pub fn is_covered_by(&self, others: &[&Self]) -> bool {
+        let Ok((_, list)) = CertificateRevocationList::from_der(&self.der) else {
+            return false;
+        };
+        list.iter_revoked_certificates()
+            .all(|entry| others.iter().any(|other| other.revokes(entry.raw_serial())))
+    }
+
+    /// Whether both speak about the same certificates of the same issuer.
+    pub(crate) fn is_of_same_scope(&self, other: &Self) -> bool {
+        self.issuer_name() == other.issuer_name() && self.scope == other.scope
+    }
+
+    /// Whether it speaks about this certificate of its issuer's.
+    pub(crate) fn speaks_about(&self, certificate: &[u8]) -> bool {
+        if self.scope == Scope::default() {
+            return true;
+        }
+        X509Certificate::from_der(certificate)
+            .is_ok_and(|(_, certificate)| self.scope.includes(&certificate))
+    }
+}
+
+impl fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status.issuer, self.status.numbered())
+    }
+}
+
+impl PartialEq for RevocationList {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der && self.status == other.status && self.signer == other.signer
+    }
+}
+
+impl Eq for RevocationList {}
+
+impl Scope {
+    fn of(list: &CertificateRevocationList<'_>) -> Self {
+        let point = list
+            .extensions()
+            .iter()
+            .find_map(|found| match found.parsed_extension() {
+                ParsedExtension::IssuingDistributionPoint(point) => Some(point),
+                _ => None,
+            });
+        point.map_or_else(Self::default, |point| Self {
+            users_alone: point.only_contains_user_certs,
+            authorities_alone: point.only_contains_ca_certs,
+            locations: point
+                .distribution_point
+                .as_ref()
+                .map(locations)
+                .unwrap_or_default(),
+        })
+    }
+
+    /// As WebPKI judges it: a certificate that names locations is spoken about by lists that bear one of them.
+    fn includes(&self, certificate: &X509Certificate<'_>) -> bool {
+        let is_ca = certificate.is_ca();
+        if self.users_alone && is_ca || self.authorities_alone && !is_ca {
+            return false;
+        }
+        let points =
+            certificate
+                .iter_extensions()
+                .find_map(|found| match found.parsed_extension() {
+                    ParsedExtension::CRLDistributionPoints(points) => Some(points),
+                    _ => None,
+                });
+        points.is_none_or(|points| {
+            let named = points
+                .iter()
+                .filter(|point| point.crl_issuer.is_none() && point.reasons.is_none());
+            named
+                .filter_map(|point| point.distribution_point.as_ref())
+                .flat_map(locations)
+                .any(|location| self.locations.contains(&location))
+        })
+    }
+}
+
+fn locations(name: &DistributionPointName<'_>) -> Vec<String> {
+    let DistributionPointName::FullName(names) = name else {
+        return Vec::new();
+    };
+    let uri = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    };
+    names.iter().filter_map(uri).collect()
+}
+
+fn unusable(issuer: String, source: webpki::Error) -> UnusableCrl {
+    use webpki::Error;
+    match source {
+        Error::UnsupportedDeltaCrl => UnusableCrl::Delta(issuer),
+        Error::UnsupportedIndirectCrl => UnusableCrl::Indirect(issuer),
+        Error::UnsupportedRevocationReasonsPartitioning
+        | Error::UnsupportedCrlIssuingDistributionPoint => UnusableCrl::Partition(issuer),
+        Error::UnsupportedCriticalExtension => UnusableCrl::CriticalExtension(issuer),
+        Error::UnsupportedCrlVersion => UnusableCrl::Version(issuer),
+        Error::InvalidCrlNumber => UnusableCrl::Number(issuer),
+        source => UnusableCrl::WebPki { issuer, source },
+    }
+}

@@ -1,0 +1,266 @@
+//! Whether anybody on a peer's verified path to a root is revoked.
+//!
+//! WebPKI looks for paths; each that it finds is judged here. It could ask the lists as well, but takes the first that bears
+//! an issuer's name, whoever signed it: a list by another key would lock everybody out, and of two lists in force the second
+//! would say nothing. Here every list counts that the very key on the path has signed.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath};
+
+use crate::list::RevocationList;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How many pairs of a list and a key are remembered. Keys on paths are authorities' that a root vouches for.
+const REMEMBERED_MAX: usize = 4096;
+/// How many authorities are remembered that only peers have shown.
+const LEARNED_MAX: usize = 64;
+
+/// What is asked of the lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Each issuer on the path must have a list that speaks about whom it issued to.
+    AList,
+    /// What the lists say holds; where none speaks, nothing is held against anybody.
+    Nothing,
+}
+
+/// What a peer's certificate is shown for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// By a client: clientAuth.
+    Client,
+    /// By a server: serverAuth.
+    Server,
+}
+
+/// Why a chain is not good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Somebody on every path is revoked.
+    Revoked,
+    /// No list speaks about somebody on the path.
+    NoList,
+    /// There is no path.
+    NoPath(webpki::Error),
+}
+
+/// Judges chains by roots and lists that never change.
+pub struct Paths {
+    anchors: Vec<TrustAnchor<'static>>,
+    intermediates: Vec<CertificateDer<'static>>,
+    lists: Vec<RevocationList>,
+    demand: Demand,
+    algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+    /// Which list, by its place, which key has signed.
+    signed: RwLock<HashMap<(usize, Box<[u8]>), bool>>,
+    learned: RwLock<Vec<CertificateDer<'static>>>,
+}
+
+impl fmt::Debug for Paths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Paths to {} roots by {:?}",
+            self.anchors.len(),
+            self.lists
+        )
+    }
+}
+
+impl Paths {
+    /// `intermediates` help to find paths; whoever is shown need not be believed. Roots that cannot be read lead nowhere.
+    pub fn new(
+        roots: &[CertificateDer<'static>],
+        intermediates: Vec<CertificateDer<'static>>,
+        lists: Vec<RevocationList>,
+        demand: Demand,
+        algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+    ) -> Self {
+        let anchor = |root: &CertificateDer<'static>| {
+            Some(webpki::anchor_from_trusted_cert(root).ok()?.to_owned())
+        };
+        Self {
+            anchors: roots.iter().filter_map(anchor).collect(),
+            intermediates,
+            lists,
+            demand,
+            algorithms,
+            signed: RwLock::default(),
+            learned: RwLock::default(),
+        }
+    }
+
+    /// The certificates that are added to whatever a peer shows.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
+    /// Authorities on good paths that only peers have shown so far.
+    pub fn learned(&self) -> Vec<CertificateDer<'static>> {
+        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+        learned.clone()
+    }
+
+    /// Judges a chain at `now`: there is a path to a root, for this use, on which nobody is revoked.
+    pub fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        shown: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+    ) -> Result<(), Fault> {
+        let all: Vec<CertificateDer<'_>> =
+            self.intermediates.iter().chain(shown).cloned().collect();
+        let leaf = EndEntityCert::try_from(leaf).map_err(Fault::NoPath)?;
+        let fault = Cell::new(None);
+        let on_path = |path: &VerifiedPath<'_>| {
+            let found = self.judge_path(path);
+            if let Err(found) = found {
+                // Of several paths: that somebody is revoked says more than that a list is missing.
+                let said = fault.get();
+                fault.set(Some(
+                    said.filter(|said| *said == OnPath::Revoked)
+                        .unwrap_or(found),
+                ));
+            }
+            found.map_err(|_| webpki::Error::UnknownRevocationStatus)
+        };
+        let path = leaf.verify_for_usage(
+            self.algorithms,
+            &self.anchors,
+            &all,
+            now,
+            match usage {
+                Usage::Client => KeyUsage::client_auth(),
+                Usage::Server => KeyUsage::server_auth(),
+            },
+            None,
+            Some(&on_path),
+        );
+        match (path, fault.get()) {
+            (Ok(path), _) => {
+                self.learn(&path);
+                Ok(())
+            }
+            (Err(_), Some(OnPath::Revoked)) => Err(Fault::Revoked),
+            (Err(_), Some(OnPath::NoList)) => Err(Fault::NoList),
+            (Err(error), None) => Err(Fault::NoPath(error)),
+        }
+    }
+
+    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), OnPath> {
+        let above: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
+        let mut keys: Vec<(Box<[u8]>, Option<CertificateDer<'_>>)> = above
+            .iter()
+            .map(|cert| {
+                (
+                    cert.subject_public_key_info().as_ref().into(),
+                    Some(cert.der()),
+                )
+            })
+            .collect();
+        let anchor = webpki::spki_for_anchor(path.anchor());
+        keys.push((anchor.as_ref().into(), None));
+        let leaf: &Cert<'_> = path.end_entity();
+        let mut no_list = false;
+        for (cert, (key, issuer)) in std::iter::once(leaf).chain(above).zip(&keys) {
+            match self.ask(cert, key, issuer.as_ref()) {
+                Err(OnPath::Revoked) => return Err(OnPath::Revoked),
+                Err(OnPath::NoList) => no_list = true,
+                Ok(()) => (),
+            }
+        }
+        match no_list && self.demand == Demand::AList {
+            true => Err(OnPath::NoList),
+            false => Ok(()),
+        }
+    }
+
+    /// What the lists of its issuer, who has this key, say of one certificate.
+    fn ask(
+        &self,
+        cert: &Cert<'_>,
+        key: &[u8],
+        issuer: Option<&CertificateDer<'_>>,
+    ) -> Result<(), OnPath> {
+        let der = cert.der();
+        let mut spoken = false;
+        for (at, list) in self.lists.iter().enumerate() {
+            if list.issuer_name() != cert.issuer() || !self.has_signed(key, issuer, at, list) {
+                continue;
+            }
+            if list.revokes(cert.serial()) {
+                return Err(OnPath::Revoked);
+            }
+            spoken = spoken || list.speaks_about(&der);
+        }
+        match spoken {
+            true => Ok(()),
+            false => Err(OnPath::NoList),
+        }
+    }
+
+    fn has_signed(
+        &self,
+        key: &[u8],
+        issuer: Option<&CertificateDer<'_>>,
+        at: usize,
+        list: &RevocationList,
+    ) -> bool {
+        if let Some(signer) = list.signer() {
+            return **signer == *key;
+        }
+        let pair = (at, Box::from(key));
+        let known = self.signed.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&pair) {
+            return *known;
+        }
+        drop(known);
+        let signed = issuer.is_none_or(may_sign_lists) && list.is_signed_by(key);
+        let mut known = self.signed.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < REMEMBERED_MAX {
+            known.insert(pair, signed);
+        }
+        signed
+    }
+
+    fn learn(&self, path: &VerifiedPath<'_>) {
+        for cert in path.intermediate_certificates() {
+            let der = cert.der();
+            let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+            let is_known = self.intermediates.contains(&der) || learned.contains(&der);
+            let is_full = learned.len() >= LEARNED_MAX;
+            drop(learned);
+            if !is_known && !is_full {
+                let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+                learned.push(der.into_owned());
+            }
+        }
+    }
+}
+
+/// RFC 5280 section 4.2.1.3: a certificate that says nothing of its key's usage forbids none, as WebPKI has it.
+fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
+    let Ok((_, issuer)) = X509Certificate::from_der(issuer) else {
+        return false;
+    };
+    let usages = issuer.key_usage().ok().flatten();
+    usages.is_none_or(|usages| usages.value.crl_sign())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnPath {
+    Revoked,
+    NoList,
+}
+
+/// Seconds since 1970 as WebPKI wants them.
+pub fn unix_time(epoch: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(epoch))
+}

@@ -1,0 +1,66 @@
+//! Whether a key signed a certificate or a list: by the very algorithms that TLS verifies chains with.
+
+use webpki::ALL_VERIFICATION_ALGS;
+use x509_parser::asn1_rs::{Any, FromDer};
+
+/// What a signature turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signature {
+    /// This key's.
+    Good,
+    /// Not this key's.
+    Bad,
+    /// Of an algorithm that nobody trusts any more, or that is not known here.
+    Unsupported,
+}
+
+/// Judges a certificate or a list, DER, by a SubjectPublicKeyInfo, DER.
+pub(crate) fn judge(signed: &[u8], key: &[u8]) -> Signature {
+    verify(signed, key).unwrap_or(Signature::Bad)
+}
+
+/// RFC 5280 sections 4.1 and 5.1: what is signed, the algorithm, the signature.
+fn verify(signed: &[u8], key: &[u8]) -> Option<Signature> {
+    let content = content(signed)?;
+    let (rest, _) = Any::from_der(content).ok()?;
+    let message = &content[..content.len() - rest.len()];
+    let (algorithm, signature) = two(rest)?;
+    let (key_algorithm, public_key) = two(self::content(key)?)?;
+    let mut fitting = ALL_VERIFICATION_ALGS
+        .iter()
+        .filter(|known| known.signature_alg_id().as_ref() == algorithm)
+        .filter(|known| known.public_key_alg_id().as_ref() == key_algorithm)
+        .peekable();
+    if fitting.peek().is_none() {
+        return Some(Signature::Unsupported);
+    }
+    let (signature, public_key) = (whole_bytes(signature)?, whole_bytes(public_key)?);
+    let good = fitting.any(|known| {
+        known
+            .verify_signature(public_key, message, signature)
+            .is_ok()
+    });
+    Some(if good {
+        Signature::Good
+    } else {
+        Signature::Bad
+    })
+}
+
+/// What is in a DER value, without its tag and length.
+pub(crate) fn content(der: &[u8]) -> Option<&[u8]> {
+    let (_, value) = Any::from_der(der).ok()?;
+    Some(value.data)
+}
+
+/// The contents of two DER values, one behind the other.
+fn two(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (rest, first) = Any::from_der(der).ok()?;
+    let (_, second) = Any::from_der(rest).ok()?;
+    Some((first.data, second.data))
+}
+
+/// The bytes of a BIT STRING of whole bytes.
+fn whole_bytes(bits: &[u8]) -> Option<&[u8]> {
+    bits.strip_prefix(&[0])
+}
