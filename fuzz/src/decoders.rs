@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue};
 use lizmon_monitor::spool::disk::Disk;
 use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
 use lizmon_mtls::identity::Identity;
-use lizmon_mtls::revocation::RevocationList;
+use lizmon_mtls::revocation::{self, RevocationList};
+use lizmon_pki::authority;
 use lizmon_protocol::name::SpiffeId;
 use lizmon_protocol::sample::{
     BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, Epoch, IdempotencyKey,
@@ -172,10 +173,14 @@ pub fn revocation_list(bytes: &[u8]) {
     };
     assert!(!lists.is_empty());
     for list in &lists {
-        assert!(list.judge(&[], &[], NOW).is_err());
+        let take = |mut in_force: Vec<RevocationList>, shown: &[u8]| {
+            let authorities = authority::verified(&[shown.to_vec().into()], []);
+            revocation::take(&mut in_force, list.clone(), &authorities, NOW)
+        };
+        assert!(take(Vec::new(), &[]).is_err());
         // What is in force already changes nothing.
-        assert!(list.judge(&lists, &[], NOW).is_ok());
-        let _whatever = list.judge(&[], &[bytes.to_vec().into()], NOW);
+        assert!(take(lists.clone(), &[]).is_ok());
+        let _whatever = take(Vec::new(), bytes);
         assert!(!format!("{list:?}").is_empty());
         let _either = list.status().is_due(NOW);
     }

@@ -198,7 +198,10 @@ fn revocation_lists_handed_in() {
     let good = revocation_lists();
     for list in &good {
         let lists = lizmon_mtls::revocation::RevocationList::read_all(list);
-        assert_eq!(lists.expect("it is good")[0].status().number, 7);
+        assert_eq!(
+            lists.expect("it is good")[0].status().numbered(),
+            "number 7"
+        );
     }
     check(
         decoders::revocation_list,

@@ -40,7 +40,7 @@ const CLOCK_SKEW_SECS_MAX: u64 = 300;
 /// Adds a list that was handed in to those in force, if it may be; what is said of it goes by what was in force before.
 ///
 /// `authorities` have been verified to be what they say; see [`lizmon_pki::authority::verified`].
-pub(crate) fn take(
+pub fn take(
     in_force: &mut Vec<RevocationList>,
     mut list: RevocationList,
     authorities: &[Authority],
