@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use lizmon_identity::Leaf;
+use lizmon_pki::anchors::{self, Anchors, AnchorsError};
+use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::SpiffeId;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
+use rustls::{ClientConfig, InconsistentKeys};
 
 pub use self::error::CredentialsError;
 pub(crate) use self::error::Span;
@@ -112,18 +113,8 @@ impl Credentials {
         .settle();
         let chain = read_certificates("certificate", &self.cert)?;
         let (identity, not_after) = self.check_leaf(&chain[0], now)?;
-        let key: PrivateKeyDer<'static> = PrivateKeyDer::from_pem_slice(&read("key", &self.key)?)
-            .map_err(|source| match source {
-            pem::Error::NoItemsFound => CredentialsError::Absent {
-                what: "private key",
-                path: self.key.clone(),
-            },
-            source => CredentialsError::Damaged {
-                what: "private key",
-                path: self.key.clone(),
-                source,
-            },
-        })?;
+        let key =
+            pem::private_key(&read("key", &self.key)?).map_err(in_pem("private key", &self.key))?;
         let provider = Arc::new(provider());
         let certified =
             CertifiedKey::from_der(chain, key, &provider).map_err(|source| match source {
@@ -190,7 +181,7 @@ impl Credentials {
         lists: &ServerLists,
         resolver: Arc<dyn ResolvesClientCert>,
     ) -> Result<ClientConfig, CredentialsError> {
-        let tls = trusting(read_roots(&self.ca)?, servers, lists, provider);
+        let tls = trusting(&read_roots(&self.ca)?, servers, lists, provider);
         let tls = tls.map_err(in_file(&self.ca))?;
         Ok(with_protocol(tls.with_client_cert_resolver(resolver)))
     }
@@ -204,12 +195,27 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
     })
 }
 
-fn read_roots(path: &Path) -> Result<RootCertStore, CredentialsError> {
-    let mut roots = RootCertStore::empty();
-    for root in read_certificates("CA certificate", path)? {
-        roots.add(root).map_err(in_file(path))?;
+/// The authorities of a file. One that did not sign itself helps to build chains, and is not trusted for itself.
+fn read_roots(path: &Path) -> Result<Anchors, CredentialsError> {
+    const WHAT: &str = "CA certificate";
+    anchors::read(&read(WHAT, path)?).map_err(|error| match error {
+        AnchorsError::Pem(error) => in_pem(WHAT, path)(error),
+        source => CredentialsError::Anchors {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// What is wrong with a PEM file.
+fn in_pem(what: &'static str, path: &Path) -> impl Fn(PemError) -> CredentialsError {
+    move |source| {
+        let path = path.to_owned();
+        match source {
+            PemError::Absent { .. } => CredentialsError::Absent { what, path },
+            source => CredentialsError::Damaged { what, path, source },
+        }
     }
-    Ok(roots)
 }
 
 fn in_file(path: &Path) -> impl Fn(rustls::Error) -> CredentialsError {
@@ -224,19 +230,7 @@ fn read_certificates(
     what: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let certificates: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&read(what, path)?)
-            .collect::<Result<_, _>>()
-            .map_err(|source| CredentialsError::Damaged {
-                what,
-                path: path.to_owned(),
-                source,
-            })?;
-    if certificates.is_empty() {
-        let path = path.to_owned();
-        return Err(CredentialsError::Absent { what, path });
-    }
-    Ok(certificates)
+    pem::certificates(&read(what, path)?).map_err(in_pem(what, path))
 }
 
 impl FileMark {
@@ -330,7 +324,7 @@ mod tests {
             ("cert", Some(""), &["there is no certificate in", "cert`"]),
             ("key", Some("x"), &["there is no private key in", "key`"]),
             ("ca", Some("x"), &["there is no CA certificate in", "ca`"]),
-            ("cert", Some(&pem[..200]), &["is damaged", "cert`"]),
+            ("cert", Some(&pem[..200]), &["cannot be used", "cert`"]),
             ("cert", Some(&pem), &["does not belong", "key`", "cert`"]),
             (
                 "key",

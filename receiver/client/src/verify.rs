@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use lizmon_identity::Leaf;
+use lizmon_pki::anchors::Anchors;
+use lizmon_pki::list::RevocationList;
+use lizmon_pki::path::{Demand, Fault, Paths, Usage};
 use lizmon_protocol::name::{Role, SpiffeId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::server::VerifierBuilderError;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
 /// Why the identity in a certificate cannot be used.
@@ -30,6 +32,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub(crate) struct ServerRoleVerifier {
     web_pki: Arc<WebPkiServerVerifier>,
+    paths: Paths,
     servers: Servers,
 }
 
@@ -44,17 +47,31 @@ pub(crate) enum Servers {
 
 impl ServerRoleVerifier {
     pub(crate) fn new(
-        roots: RootCertStore,
+        anchors: &Anchors,
         servers: Servers,
-        lists: Vec<CertificateRevocationListDer<'static>>,
+        lists: Vec<RevocationList>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Self, VerifierBuilderError> {
+    ) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for root in &anchors.roots {
+            roots.add(root.clone())?;
+        }
         // A list that is missing or old is no reason to fall silent: what the others say holds all the same.
+        let paths = Paths::new(
+            &anchors.roots,
+            anchors.intermediates.clone(),
+            lists,
+            Demand::Nothing,
+            provider.signature_verification_algorithms.all,
+        );
         let web_pki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .with_crls(lists)
-            .allow_unknown_revocation_status()
-            .build()?;
-        Ok(Self { web_pki, servers })
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(Self {
+            web_pki,
+            paths,
+            servers,
+        })
     }
 }
 
@@ -67,13 +84,20 @@ impl ServerCertVerifier for ServerRoleVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.web_pki.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )?;
+        let known = self.paths.intermediates().iter();
+        let above: Vec<_> = known.chain(intermediates).cloned().collect();
+        let verified =
+            self.web_pki
+                .verify_server_cert(end_entity, &above, server_name, ocsp_response, now)?;
+        // The same judgement as the other end's.
+        let judged = self
+            .paths
+            .judge(end_entity, intermediates, now, Usage::Server);
+        judged.map_err(|fault| match fault {
+            Fault::Revoked => CertificateError::Revoked,
+            Fault::NoList => CertificateError::UnknownRevocationStatus,
+            Fault::NoPath(_) => CertificateError::UnknownIssuer,
+        })?;
         check_role(end_entity, self.servers)
             .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
         Ok(verified)
@@ -179,9 +203,8 @@ mod tests {
         ];
         let roots = pki.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let all =
-            ServerRoleVerifier::new(roots.clone(), Servers::All, vec![], provider.clone()).unwrap();
-        let ca_alone = ServerRoleVerifier::new(roots, Servers::CaAlone, vec![], provider).unwrap();
+        let all = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone()).unwrap();
+        let ca_alone = ServerRoleVerifier::new(&roots, Servers::CaAlone, vec![], provider).unwrap();
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
@@ -209,9 +232,9 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
-        let check = |roots: RootCertStore, host: &str, expected: &str| {
+        let check = |roots: Anchors, host: &str, expected: &str| {
             let verifier =
-                ServerRoleVerifier::new(roots, Servers::All, vec![], provider.clone()).unwrap();
+                ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone()).unwrap();
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let error = verifier
                 .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)

@@ -26,6 +26,10 @@ pub enum Added {
 
 /// What would become of a list: whether it is newer, that only [`add`] knows.
 pub fn would_be(held: &[RevocationList], list: &RevocationList) -> Added {
+    would_be_among(held, list, is_pair)
+}
+
+fn would_be_among(held: &[RevocationList], list: &RevocationList, is_pair: IsPair) -> Added {
     if held.iter().any(|held| held.der() == list.der()) {
         Added::Same
     } else if held
@@ -40,14 +44,26 @@ pub fn would_be(held: &[RevocationList], list: &RevocationList) -> Added {
 
 /// Adds a list to those in force.
 pub fn add(held: &mut Vec<RevocationList>, list: RevocationList) -> Added {
-    match would_be(held, &list) {
+    add_among(held, list, is_pair)
+}
+
+/// The same where nobody knows yet who signed what: for whoever has all lists from one who is trusted with that.
+pub fn add_unjudged(held: &mut Vec<RevocationList>, list: RevocationList) -> Added {
+    add_among(held, list, RevocationList::is_of_same_scope)
+}
+
+/// Whether two lists are to be compared.
+type IsPair = fn(&RevocationList, &RevocationList) -> bool;
+
+fn add_among(held: &mut Vec<RevocationList>, list: RevocationList, is_pair: IsPair) -> Added {
+    match would_be_among(held, &list, is_pair) {
         Added::Newer => (),
         other => return other,
     }
     held.retain(|held| !is_pair(held, &list) || !list.status().is_newer_than(held.status()));
     let der = list.der().clone();
     held.push(list);
-    drop_covered(held);
+    drop_covered(held, is_pair);
     let added = held.iter().find(|held| *held.der() == der);
     let is_one_of_several = added.is_none_or(|added| {
         held.iter()
@@ -62,28 +78,29 @@ pub fn add(held: &mut Vec<RevocationList>, list: RevocationList) -> Added {
 /// Marks each list that a later one is in force beside, and of the others those that must not end.
 pub fn mark(held: &mut [RevocationList], is_needed: impl Fn(&RevocationList) -> bool) {
     for at in 0..held.len() {
-        let is_beside = (0..held.len()).any(|other| is_later_pair(held, at, other));
+        let is_beside = (0..held.len())
+            .any(|other| is_later(held, at, other) && is_pair(&held[at], &held[other]));
         let is_required = !is_beside && is_needed(&held[at]);
         let status = held[at].status_mut();
         (status.is_beside, status.is_required) = (is_beside, is_required);
     }
 }
 
-/// Whether the second is a later one of the same authority than the first. Of lists of one second the one that came later.
-fn is_later_pair(held: &[RevocationList], one: usize, other: usize) -> bool {
+/// Whether the second is later than the first. Of lists of one second the one that came later.
+fn is_later(held: &[RevocationList], one: usize, other: usize) -> bool {
     let when = |at: usize| (held[at].status().this_update, at);
-    when(other) > when(one) && is_pair(&held[one], &held[other])
+    when(other) > when(one)
 }
 
 /// Drops lists whose place another one takes without a loss: a later one of the same number that revokes all that it does,
 /// or, where it has no number, later ones that do together.
-fn drop_covered(held: &mut Vec<RevocationList>) {
+fn drop_covered(held: &mut Vec<RevocationList>, is_pair: IsPair) {
     let mut at = 0;
     while at < held.len() {
         let one = &held[at];
         let number = &one.status().number;
         let later: Vec<&RevocationList> = (0..held.len())
-            .filter(|other| is_later_pair(held, at, *other))
+            .filter(|other| is_later(held, at, *other) && is_pair(&held[at], &held[*other]))
             .map(|other| &held[other])
             .filter(|other| number.is_none() || other.status().number == *number)
             .collect();

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use lizmon_pki::anchors::AnchorsError;
+use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::SpiffeId;
-use rustls::pki_types::pem;
 
 use crate::verify::IdentityError;
 
@@ -30,15 +31,23 @@ pub enum CredentialsError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged.
-    #[error("the {what} in `{}` is damaged: copy it again", path.display())]
+    /// The file is damaged, or holds what does not belong there.
+    #[error("the {what} in `{}` cannot be used", path.display())]
     Damaged {
         /// What the file should hold.
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// Where the PEM text is broken.
-        source: pem::Error,
+        source: PemError,
+    },
+    /// The file holds no root that could be trusted.
+    #[error("the CA certificate `{}` cannot be used", path.display())]
+    Anchors {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: AnchorsError,
     },
     /// The certificate does not say who it speaks for.
     #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]

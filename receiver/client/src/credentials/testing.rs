@@ -1,5 +1,6 @@
 //! A small authority for the tests of this crate.
 
+use lizmon_pki::anchors::Anchors;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
@@ -33,10 +34,11 @@ impl Pki {
         }
     }
 
-    pub(crate) fn roots(&self) -> rustls::RootCertStore {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
-        roots
+    pub(crate) fn roots(&self) -> Anchors {
+        Anchors {
+            roots: vec![self.certificate.der().clone()],
+            ..Anchors::default()
+        }
     }
 
     /// A certificate for localhost and these URIs, for both sides of a connection.

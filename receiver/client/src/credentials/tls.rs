@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lizmon_pki::anchors::Anchors;
 use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, ConfigBuilder};
 
 use super::{CredentialsError, in_file, read_roots};
 use crate::enrol::lists::ServerLists;
@@ -15,17 +16,19 @@ use crate::verify::{AnyServer, ServerRoleVerifier, Servers};
 /// TLS to a `liz-ca` below one of the roots in this file, by one who shows no certificate: for what anyone may have.
 pub(crate) fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
     let (servers, lists) = (Servers::CaAlone, ServerLists::default());
-    let tls = trusting(read_roots(ca)?, servers, &lists, Arc::new(provider()));
+    let tls = trusting(&read_roots(ca)?, servers, &lists, Arc::new(provider()));
     let tls = tls.map_err(in_file(ca))?;
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
 /// TLS to the `liz-ca` below exactly this root, by one who has no certificate yet.
 pub(crate) fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone())?;
+    let anchors = Anchors {
+        roots: vec![root.clone()],
+        ..Anchors::default()
+    };
     let (servers, lists) = (Servers::CaAlone, ServerLists::default());
-    let tls = trusting(roots, servers, &lists, Arc::new(provider()))?;
+    let tls = trusting(&anchors, servers, &lists, Arc::new(provider()))?;
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
@@ -40,13 +43,12 @@ pub(crate) fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
 }
 
 pub(super) fn trusting(
-    roots: RootCertStore,
+    anchors: &Anchors,
     servers: Servers,
     lists: &ServerLists,
     provider: Arc<CryptoProvider>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
-    let verifier = ServerRoleVerifier::new(roots, servers, lists.ders(), provider.clone())
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let verifier = ServerRoleVerifier::new(anchors, servers, lists.all(), provider.clone())?;
     Ok(ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()

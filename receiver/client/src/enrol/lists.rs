@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use lizmon_pki::held;
+use lizmon_pki::list::RevocationList;
 use lizmon_protocol::enrol::{CACERTS, CRL};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::CertificateDer;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::answer::read_certificates;
 use super::renewer::{Chance, Now};
@@ -169,16 +169,16 @@ pub struct ServerLists(Arc<RwLock<Known>>);
 #[derive(Default)]
 struct Known {
     version: u64,
-    lists: Vec<HeldList>,
+    lists: Vec<RevocationList>,
 }
 
-/// One list.
-#[derive(Clone)]
-struct HeldList {
-    /// The DER of its issuer's name.
-    issuer: Vec<u8>,
-    number: u64,
-    der: CertificateRevocationListDer<'static>,
+/// What came of taking lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether it changed anything.
+    pub is_new: bool,
+    /// Why others are not in force.
+    pub unusable: Vec<String>,
 }
 
 /// Bytes that are no lists.
@@ -193,32 +193,34 @@ impl fmt::Debug for ServerLists {
 }
 
 impl ServerLists {
-    /// Takes the lists of a CA, PEM: of each authority the one with the highest number. Says whether that changed anything.
-    /// Whoever judges by them checks their signatures.
-    pub fn take(&self, pem: &[u8]) -> Result<bool, NotLists> {
-        let fresh: Vec<HeldList> = CertificateRevocationListDer::pem_slice_iter(pem)
-            .map(|der| HeldList::read(der.map_err(|_| NotLists)?))
-            .collect::<Result<_, _>>()?;
+    /// Takes the lists of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
+    /// What the CA has no list of any more is forgotten. Whoever judges by them checks their signatures.
+    pub fn take(&self, pem: &[u8]) -> Result<Taken, NotLists> {
+        let (mut fresh, mut unusable) = (Vec::new(), Vec::new());
+        for list in RevocationList::read_each(pem) {
+            match list {
+                Ok(list) => fresh.push(list),
+                Err(why) => unusable.push(why.to_string()),
+            }
+        }
         if fresh.is_empty() {
             return Err(NotLists);
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let newest = fresh.into_iter().map(|list| {
-            let held = known.lists.iter().find(|held| held.issuer == list.issuer);
-            match held {
-                Some(held) if held.number >= list.number => held.clone(),
-                _ => list,
-            }
-        });
-        let newest: Vec<HeldList> = newest.collect();
-        let ders =
-            |lists: &[HeldList]| -> Vec<_> { lists.iter().map(|list| list.der.clone()).collect() };
-        if ders(&newest) == ders(&known.lists) {
-            return Ok(false);
+        let is_still_there = |held: &&RevocationList| {
+            let names = fresh.iter().map(RevocationList::issuer_name);
+            names.into_iter().any(|name| name == held.issuer_name())
+        };
+        let mut lists: Vec<_> = known.lists.iter().filter(is_still_there).cloned().collect();
+        for list in fresh {
+            held::add_unjudged(&mut lists, list);
         }
-        known.lists = newest;
-        known.version += 1;
-        Ok(true)
+        let is_new = lists != known.lists;
+        if is_new {
+            known.lists = lists;
+            known.version += 1;
+        }
+        Ok(Taken { is_new, unusable })
     }
 
     /// Rises whenever they change.
@@ -229,21 +231,9 @@ impl ServerLists {
             .version
     }
 
-    pub(crate) fn ders(&self) -> Vec<CertificateRevocationListDer<'static>> {
+    pub(crate) fn all(&self) -> Vec<RevocationList> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.lists.iter().map(|list| list.der.clone()).collect()
-    }
-}
-
-impl HeldList {
-    fn read(der: CertificateRevocationListDer<'static>) -> Result<Self, NotLists> {
-        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| NotLists)?;
-        let number = list.crl_number().map_or(Ok(0), u64::try_from);
-        Ok(Self {
-            issuer: list.issuer().as_raw().to_vec(),
-            number: number.map_err(|_| NotLists)?,
-            der,
-        })
+        known.lists.clone()
     }
 }
 
@@ -281,9 +271,18 @@ impl ServerWatch {
             Err(error) => Err(in_one_line(&error)),
         };
         match taken {
-            Ok(new) => {
-                if complaint.is_over() {
-                    info!("the revocation lists of {url} are to be had again");
+            Ok(Taken {
+                is_new: new,
+                unusable,
+            }) => {
+                match unusable.is_empty() {
+                    true if complaint.is_over() => {
+                        info!("the revocation lists of {url} are to be had again");
+                    }
+                    true => (),
+                    false => complaint.about(unusable.join("; "), |text| {
+                        warn!("not every revocation list of {url} is in force: {text}");
+                    }),
                 }
                 debug!(new, "has asked {url} which receivers are revoked");
                 if new { Asked::New } else { Asked::Same }
@@ -420,10 +419,15 @@ mod tests {
         let lists = ServerLists::default();
         let mut version = 0;
         for (at, (pem, changes, count)) in steps.into_iter().enumerate() {
-            assert_eq!(lists.take(pem.as_bytes()), Ok(changes), "{at}");
+            let taken = lists.take(pem.as_bytes()).unwrap();
+            assert_eq!(
+                (taken.is_new, taken.unusable),
+                (changes, Vec::new()),
+                "{at}"
+            );
             version += u64::from(changes);
             assert_eq!(
-                (lists.version(), lists.ders().len()),
+                (lists.version(), lists.all().len()),
                 (version, count),
                 "{at}"
             );

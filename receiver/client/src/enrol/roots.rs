@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use lizmon_pki::pem::{self, PemError};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::EnrolError;
-use super::answer::{pem, trust_domain};
+use super::answer::{pem as pem_text, trust_domain};
 use super::pair::{Access, FileError, check_replaceable, write_whole};
 
 /// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
@@ -36,7 +36,7 @@ pub(super) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bo
     let Some(wanted) = changed(path, roots)? else {
         return Ok(false);
     };
-    write_whole(path, pem(&wanted).as_bytes(), Access::Public)?;
+    write_whole(path, pem_text(&wanted).as_bytes(), Access::Public)?;
     Ok(true)
 }
 
@@ -60,19 +60,21 @@ fn changed(
     Ok((!same).then_some(wanted))
 }
 
-/// None where there is no file, or one without certificates.
+/// None where there is no file, or one without anything in it. What is not understood is not overwritten.
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(CertificateDer::pem_slice_iter(&bytes)
-            .filter_map(Result::ok)
-            .collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(FileError {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        }
-        .into()),
+    let failed = |source| FileError {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(failed)?,
+    };
+    match pem::certificates(&bytes) {
+        Ok(there) => Ok(there),
+        Err(PemError::Absent { .. }) => Ok(Vec::new()),
+        Err(error) => Err(failed(std::io::Error::other(error)).into()),
     }
 }
 
@@ -123,7 +125,7 @@ mod tests {
             let own = |roots: Vec<&CertificateDer<'static>>| -> Vec<CertificateDer<'static>> {
                 roots.into_iter().cloned().collect()
             };
-            std::fs::write(&path, pem(&own(before))).unwrap();
+            std::fs::write(&path, pem_text(&own(before))).unwrap();
             assert_eq!(write(&path, &own(told)).unwrap(), changed, "{at}");
             assert_eq!(read(&path).unwrap(), own(after), "{at}");
         }
