@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::TrustDomain;
 use rcgen::{
     Certificate, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
     Issuer, KeyPair, PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
@@ -31,19 +31,13 @@ pub(crate) struct CaCertificate {
 impl CaCertificate {
     /// Reads the first certificate of a PEM file that must be a CA of ours, signed by `parent` or by itself.
     pub(crate) fn from_pem(path: &Path, pem: &[u8], parent: Option<&Self>) -> Result<Self, Error> {
-        let der =
-            CertificateDer::from_pem_slice(pem).map_err(|_| bad(path, "not a PEM certificate"))?;
-        Self::from_der(der, parent).map_err(|why| bad(path, why))
+        let mut ders = pem::certificates(pem).map_err(in_file(path))?;
+        Self::from_der(ders.swap_remove(0), parent).map_err(|why| bad(path, why))
     }
 
     /// Reads every certificate of a PEM file that holds nothing but roots of ours.
     pub(crate) fn all_from_pem(path: &Path, pem: &[u8]) -> Result<Vec<Self>, Error> {
-        let ders: Vec<_> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| bad(path, "not a PEM certificate"))?;
-        if ders.is_empty() {
-            return Err(bad(path, "not a PEM certificate"));
-        }
+        let ders = pem::certificates(pem).map_err(in_file(path))?;
         ders.into_iter()
             .map(|der| Self::from_der(der, None).map_err(|why| bad(path, why)))
             .collect()
@@ -130,6 +124,13 @@ impl Signer {
         params: &CertificateRevocationListParams,
     ) -> Result<CertificateRevocationList, Error> {
         Ok(params.signed_by(&self.issuer)?)
+    }
+}
+
+fn in_file(path: &Path) -> impl Fn(PemError) -> Error {
+    move |source| Error::Pem {
+        path: path.to_owned(),
+        source,
     }
 }
 

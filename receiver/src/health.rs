@@ -1,8 +1,6 @@
 //! What somebody has to see to, in words: for health, and for the log.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use humantime::format_rfc3339_seconds;
+use lizmon_identity::rfc3339;
 use lizmon_mtls::revocation::CrlStatus;
 use lizmon_mtls::trust::{Complaint, Loaded, Trust};
 
@@ -52,8 +50,8 @@ impl Judge {
         if !list.is_required || !list.is_due(now) {
             return None;
         }
-        let (issuer, end) = (&list.issuer, date(list.next_update));
-        let last = date(self.refuses_after(list));
+        let (issuer, end) = (&list.issuer, rfc3339(list.next_update));
+        let last = rfc3339(self.refuses_after(list));
         let cure =
             "any lizctl command on the CA's folder, with the issuer's key there, signs a new one";
         Some(if now > self.refuses_after(list) {
@@ -84,24 +82,102 @@ fn of_authority(loaded: &Loaded, now: u64) -> Option<String> {
     if !loaded.is_ending_authority(now) {
         return None;
     }
-    let (subject, end) = (&loaded.subject, date(loaded.not_after));
-    let (what, cure) = match loaded.part {
-        "root" => ("root", "lizctl rotate root --next"),
-        _ => ("issuing CA", "lizctl rotate issuing --next"),
-    };
-    Some(match now > loaded.not_after {
-        true => format!(
-            "the {what} {subject} is EXPIRED since {end}: nobody below it is let in, see `{cure}`"
+    let (subject, end) = (&loaded.subject, rfc3339(loaded.not_after));
+    let is_over = now > loaded.not_after;
+    Some(match (loaded.part, is_over) {
+        ("root", true) => format!(
+            "the root {subject} is EXPIRED since {end}: what it signed is refused by other programs, and ends with it: see `lizctl rotate root --next`"
         ),
-        false => format!(
-            "the {what} {subject} ends on {end}, and everybody below it is refused then: replace it in time, with `{cure}`"
+        ("root", false) => format!(
+            "the root {subject} ends on {end}, and what it signed with it: replace it in time, with `lizctl rotate root --next`"
+        ),
+        (_, true) => format!(
+            "the issuing CA {subject} is EXPIRED since {end}: nobody below it is let in, see `lizctl rotate issuing --next`"
+        ),
+        (_, false) => format!(
+            "the issuing CA {subject} ends on {end}, and everybody below it is refused then: replace it in time, with `lizctl rotate issuing --next`"
         ),
     })
 }
 
-/// RFC 3339.
-pub(crate) fn date(epoch: u64) -> String {
-    // Dates beyond the year 9999 have no such form.
-    const LAST: u64 = 253_402_300_799;
-    format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(epoch.min(LAST))).to_string()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const DAY: u64 = 86_400;
+
+    #[test]
+    fn authorities_that_end() {
+        let ends = |part, life: u64, left: i64| {
+            let not_after = NOW.saturating_add_signed(left);
+            let loaded = Loaded {
+                part,
+                subject: "CN=ca".to_owned(),
+                not_before: not_after - life,
+                not_after,
+            };
+            of_authority(&loaded, NOW).unwrap_or_default()
+        };
+        let days = |days: i64| days * DAY as i64;
+        // What it is, for how many days it lives, how many are left, and what is said.
+        let cases = [
+            ("root", 3650, days(91), ""),
+            ("root", 3650, days(89), "ends on 2027-04-14T08:00:00Z"),
+            ("root", 3650, days(0), "ends on"),
+            (
+                "root",
+                3650,
+                -1,
+                "the root CN=ca is EXPIRED since 2027-01-15T07:59:59Z",
+            ),
+            ("issuing", 365, days(91), ""),
+            ("issuing", 365, days(89), "`lizctl rotate issuing --next`"),
+            ("issuing", 30, days(11), ""),
+            ("issuing", 30, days(9), "everybody below it is refused then"),
+            ("issuing", 30, days(-2), "EXPIRED since"),
+            ("own", 90, days(1), ""),
+        ];
+        for (part, life, left, expected) in cases {
+            let said = ends(part, life * DAY, left);
+            let fits = said.contains(expected) && said.is_empty() == expected.is_empty();
+            assert!(fits, "{part} {life} {left}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_ends_names_the_day_of_refusal() {
+        let judge = Judge {
+            crl_grace: 3 * DAY,
+            fetches_lists: false,
+        };
+        let list = |is_required| CrlStatus {
+            issuer: "CN=ca".to_owned(),
+            number: None,
+            this_update: NOW,
+            next_update: NOW + 30 * DAY,
+            is_required,
+            is_beside: false,
+        };
+        // After how many days, and what is said of a list that is required.
+        let cases = [
+            (14, ""),
+            (
+                16,
+                "ends on 2027-02-14T08:00:00Z, and everyone is refused from 2027-02-17T08:00:00Z on",
+            ),
+            (
+                31,
+                "has expired on 2027-02-14T08:00:00Z: everyone is refused from 2027-02-17T08:00:00Z on",
+            ),
+            (34, "EXPIRED, refusing everyone since 2027-02-17T08:00:00Z"),
+        ];
+        for (days, expected) in cases {
+            let said = |is_required| judge.of_list(&list(is_required), NOW + days * DAY);
+            let required = said(true).unwrap_or_default();
+            let fits = required.contains(expected) && required.is_empty() == expected.is_empty();
+            assert!(fits, "{days}: {required}");
+            assert_eq!(said(false), None, "{days}");
+        }
+    }
 }

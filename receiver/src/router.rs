@@ -12,6 +12,7 @@ use axum::routing::{MethodRouter, get, post, put};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode, request};
+use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
@@ -24,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::authorize;
 use crate::body::{BODY_BYTES_MAX, BodyReader};
-use crate::health::{Judge, date};
+use crate::health::Judge;
 use crate::ingest;
 use crate::journal::Journal;
 use crate::metrics::{self, Metrics, Refused};
@@ -360,7 +361,7 @@ fn check_crls(app: &App, now: u64) -> Result<(), Rejection> {
             let detail = format!(
                 "the revocation list of {} ended on {}",
                 crl.issuer,
-                date(crl.next_update)
+                rfc3339(crl.next_update)
             );
             Err(Rejection::from(Code::CrlExpired).with_detail(detail))
         }

@@ -244,4 +244,77 @@ mod tests {
         check(pki.roots(), "other.example", "NotValidForName");
         check(Pki::new("other").roots(), "localhost", "UnknownIssuer");
     }
+
+    /// The story: with the issuing CA in the file of roots, which people call ca-chain.pem, its revocation was heard by nobody.
+    #[test]
+    fn an_issuing_ca_in_the_file_of_roots_can_be_revoked() {
+        use rcgen::{
+            BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa,
+            Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+            date_time_ymd,
+        };
+        let ca = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            params.serial_number = Some(SerialNumber::from(77_u64));
+            (params, KeyPair::generate().unwrap())
+        };
+        let (root_params, root_key) = ca("root");
+        let root = root_params.self_signed(&root_key).unwrap();
+        let root_issuer = Issuer::new(root_params, root_key);
+        let (params, key) = ca("issuing");
+        let issuing = params.signed_by(&key, &root_issuer).unwrap();
+        let pki = Pki::below(issuing.clone(), Issuer::new(params, key));
+        let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
+        let list = |number: &[u8], revoked: &[u64]| {
+            let date = date_time_ymd(2026, 1, 1);
+            let revoked = revoked.iter().map(|serial| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: date,
+                reason_code: None,
+                invalidity_date: None,
+            });
+            let params = CertificateRevocationListParams {
+                this_update: date,
+                next_update: date_time_ymd(2026, 2, 1),
+                crl_number: SerialNumber::from_slice(number),
+                issuing_distribution_point: None,
+                revoked_certs: revoked.collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&root_issuer).unwrap().pem().unwrap()
+        };
+        let anchors = issuing.pem() + &root.pem();
+        let anchors = lizmon_pki::anchors::read(anchors.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let host = ServerName::try_from("localhost").unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
+        let cases: [(&str, Vec<String>, bool); 4] = [
+            ("no list", vec![], true),
+            ("nobody is revoked", vec![list(&[1], &[])], true),
+            ("the issuing CA is", vec![list(&[1; 20], &[77])], false),
+            (
+                "by a list of a number that another one bears as well",
+                vec![list(&[1], &[77]), list(&[1], &[])],
+                false,
+            ),
+        ];
+        for (story, pems, good) in cases {
+            let lists = crate::enrol::lists::ServerLists::default();
+            for pem in pems {
+                assert!(lists.take(pem.as_bytes()).unwrap().is_new, "{story}");
+            }
+            let verifier =
+                ServerRoleVerifier::new(&anchors, Servers::All, lists.all(), provider.clone())
+                    .unwrap();
+            let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
+            for shown in shown {
+                let judged =
+                    verifier.verify_server_cert(leaf.certificate.der(), shown, &host, &[], now);
+                assert_eq!(judged.is_ok(), good, "{story}: {judged:?}");
+            }
+        }
+    }
 }

@@ -34,6 +34,13 @@ impl Pki {
         }
     }
 
+    pub(crate) fn below(certificate: Certificate, issuer: Issuer<'static, KeyPair>) -> Self {
+        Self {
+            certificate,
+            issuer,
+        }
+    }
+
     pub(crate) fn roots(&self) -> Anchors {
         Anchors {
             roots: vec![self.certificate.der().clone()],
