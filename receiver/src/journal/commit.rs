@@ -188,7 +188,11 @@ impl Committer {
             || position - self.committed_position >= COMMIT_AFTER_GROUPS;
         if is_due {
             // Everything that had changed by then is committed before the next round begins.
-            let before = self.committed_position + 1;
+            // After a failure all of it at once: only that shows whether it works again.
+            let before = match self.status.is_in_trouble() {
+                true => Position::MAX,
+                false => self.committed_position + 1,
+            };
             match self
                 .summarizer
                 .commit_oldest(&mut *self.store, before, expiry)
@@ -307,6 +311,10 @@ impl Committer {
 
     /// Commits everything, so that the next start has nothing to replay.
     pub fn finish(&mut self) -> Result<(), StoreError> {
+        match self.store.look() {
+            Err(error) if error.is_damage() => return self.replace(&error, self.seen_at),
+            _ => (),
+        }
         while self
             .summarizer
             .commit_oldest(&mut *self.store, Position::MAX, None)?

@@ -327,3 +327,68 @@ fn a_group_waits_only_for_those_who_may_still_come() {
     check(10, 2, GATHER_STEPS, 64, false);
     check(10, 2, GATHER_STEPS - 1, 64, true);
 }
+
+fn committer(disk: &Disk) -> Committer {
+    let mut store = MemoryStore::open(disk.clone());
+    let summarizer = Summarizer::open(&mut store, NOW).unwrap();
+    Committer::new(Box::new(store), summarizer, NOW)
+}
+
+fn takes(committer: &mut Committer, seq: u64) -> bool {
+    let submission = keyed(producer(1), &[(seq, NOW)], &labels(0..2));
+    let mut answers = committer.take(std::iter::once((&submission, NOW)));
+    answers.remove(0).is_ok()
+}
+
+/// The story: a damaged page, and every POST was refused for ever, or answered and never committed.
+#[test]
+fn a_store_that_is_damaged_while_it_is_used_is_made_anew() {
+    let disk = Disk::default();
+    let mut committer = committer(&disk);
+    assert!(takes(&mut committer, 1));
+    disk.damage();
+    assert!(takes(&mut committer, 2));
+    assert_eq!(committer.status().refusal(), None);
+    disk.damage();
+    // A round of commits ends, and the next begins.
+    for rounds in 1..3 {
+        committer.upkeep(NOW + rounds * COMMITTED_WITHIN_SECS);
+    }
+    assert_eq!(committer.status().refusal(), None);
+    drop(committer);
+    let reopened = Summarizer::open(&mut MemoryStore::open(disk.clone()), NOW).unwrap();
+    let summaries = reopened.summaries();
+    let shard = summaries.shard_with("web1");
+    assert_eq!(shard["web1"].producers[&producer(1)].set.ranges(), [(1, 2)]);
+    assert_eq!(disk.journal_len(), 0);
+}
+
+/// Longer than a round of commits.
+const COMMITTED_WITHIN_SECS: u64 = 30;
+
+/// The story: on a full disk every POST was 503, and readiness was 200.
+#[test]
+fn a_store_that_fails_says_so_and_recovers_though_nobody_sends_anything() {
+    let disk = Disk::default();
+    let mut committer = committer(&disk);
+    assert!(takes(&mut committer, 1));
+    let refused = |committer: &Committer, words: &str| {
+        let refusal = committer.status().refusal().unwrap_or_default();
+        assert!(refusal.contains(words), "{words}: {refusal}");
+    };
+    disk.set_failing(true);
+    assert!(!takes(&mut committer, 2));
+    refused(&committer, "nothing can be stored");
+    committer.upkeep(NOW + COMMITTED_WITHIN_SECS);
+    refused(&committer, "cannot be committed");
+    committer.upkeep(NOW + COMMITTED_WITHIN_SECS + 2);
+    refused(&committer, "nothing can be stored");
+    disk.set_failing(false);
+    for later in 4..7 {
+        committer.upkeep(NOW + COMMITTED_WITHIN_SECS + later);
+    }
+    assert_eq!(committer.status().refusal(), None);
+    assert_eq!(committer.status().warnings(NOW), [] as [String; 0]);
+    assert_eq!(committer.summarizer().uncommitted(), 0);
+    assert_eq!(disk.journal_len(), 0);
+}
