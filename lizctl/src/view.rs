@@ -3,7 +3,7 @@
 mod chart;
 
 use comfy_table::{CellAlignment, Table, presets};
-use lizmon_protocol::summary::{Host, Hosts, Summaries};
+use lizmon_protocol::summary::{HolderState, Host, Hosts, Summaries};
 use time::OffsetDateTime;
 
 pub(crate) use chart::charts;
@@ -107,6 +107,7 @@ fn certificate_end(host: &Host, now: u64) -> String {
     const SOON_SECS: u64 = 36 * 3600;
     let end = minute(host.certificate_end, Date::WithYear);
     match host.certificate_end.checked_sub(now) {
+        _ if host.state == Some(HolderState::Revoked) => format!("{end}, revoked"),
         None => format!("{end}, ended"),
         Some(left) if left < SOON_SECS => format!("{end}, soon"),
         Some(_) => end,
@@ -219,6 +220,7 @@ mod tests {
             last_epoch,
             labels: vec!["cpu".into(), "mem".into()],
             certificate_end: 1_472_777_814,
+            state: None,
             silent,
             last_received: None,
         };
@@ -244,6 +246,7 @@ mod tests {
             last_epoch: END,
             labels: Vec::new(),
             certificate_end: END,
+            state: None,
             silent: false,
             last_received: None,
         };

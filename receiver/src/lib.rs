@@ -33,6 +33,7 @@ pub mod store;
 pub mod summarize;
 
 mod fetch;
+mod holders;
 mod serve;
 
 pub use config::Config;

@@ -2,7 +2,7 @@
 
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::name::SUMMARY_PREFIX;
-use lizmon_protocol::summary::{self, Hosts, Summary};
+use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
 use lizmon_summary::{Average, Series, TIERS, Tier, Window};
 
 use crate::authorize::{ListHosts, Permit, ReadHost};
@@ -81,6 +81,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
                     last_epoch: host.last_epoch,
                     labels,
                     certificate_end: host.certificate_end,
+                    state: (host.certificate_end < now).then_some(HolderState::Ended),
                     silent: silence::is_silent(host, now),
                     last_received: Some(silence::last_received(host, now)),
                 });

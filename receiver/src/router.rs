@@ -26,6 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::authorize;
 use crate::body::{BODY_BYTES_MAX, BodyReader};
 use crate::health::Judge;
+use crate::holders::Holders;
 use crate::ingest;
 use crate::journal::Journal;
 use crate::metrics::{self, Metrics, Refused};
@@ -54,6 +55,8 @@ pub struct App {
     pub journal: Journal,
     /// The numbers.
     pub summaries: Arc<Summaries>,
+    /// By which certificates hosts report.
+    pub(crate) holders: Holders,
     /// Counts.
     pub metrics: Metrics,
     /// Says what somebody has to see to.
@@ -63,6 +66,9 @@ pub struct App {
 }
 
 type Shared = State<Arc<App>>;
+
+/// A host that has reported this long ago is asked for what became of its certificate.
+const HEARD_SECS: u64 = 1;
 
 /// A body beyond this is read into records beside the tasks that serve others.
 const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
@@ -273,6 +279,7 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .take_records(records)
         .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
+    sender.remember();
     match epoch {
         Some(_) if answer.duplicate > 0 => {
             let replayed = [(REPLAYED_HEADER, "true")];
@@ -292,7 +299,16 @@ async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response
     let now = (app.clock)();
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.list_hosts()?;
-    sender.answer(&query::hosts(&permit, &app.summaries, now))
+    let mut hosts = query::hosts(&permit, &app.summaries, now);
+    let trust = app.trust.current();
+    for host in &mut hosts.hosts {
+        // Who reports at this moment was judged at this moment.
+        let is_heard = host.last_epoch.saturating_add(HEARD_SECS) >= now;
+        if !is_heard && host.state.is_none() {
+            host.state = app.holders.state(&host.name, &trust, now);
+        }
+    }
+    sender.answer(&hosts)
 }
 
 async fn delivery(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {

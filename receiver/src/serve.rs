@@ -16,6 +16,7 @@ use crate::body::BodyReader;
 use crate::config::{Config, ListsFrom};
 use crate::fetch;
 use crate::health::Judge;
+use crate::holders::Holders;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
 use crate::router::{self, App};
@@ -133,6 +134,7 @@ impl Receiver {
             journal,
             summaries,
             health,
+            holders: Holders::default(),
             clock: clock.clone(),
         };
         note(&reader.current());

@@ -102,6 +102,39 @@ async fn a_list_is_in_force_at_once_and_stays() {
     }
 }
 
+/// A host that was ended is not merely silent: who lists hosts is told, whether it tries again or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_ended_is_listed_as_such() {
+    let stage = Stage::set().await;
+    let world = &stage.world;
+    let reader = world.reader();
+    let now = world.clock.now();
+    for holder in [&stage.node, &stage.gone] {
+        let token = world.token(holder).await;
+        let path = format!("/api/perf/{}/{}", holder.name, now);
+        let sent = world.post(holder, &token, &path, r#"{"cpu":1}"#).await;
+        sent.no_content("a sample");
+    }
+    world.clock.set(now + 5);
+    let states = async || {
+        let token = world.token(&reader).await;
+        let list = world.get(&reader, &token, "/api/perf").await;
+        let list = list.json("the list");
+        let hosts = list["hosts"].as_array().unwrap().clone();
+        let state = |name: &str| {
+            let host = hosts.iter().find(|host| host["name"] == name);
+            host.unwrap()["state"].as_str().map(str::to_owned)
+        };
+        (state("a"), state("gone"))
+    };
+    assert_eq!(states().await, (None, None));
+    let lists = stage.revoke(&stage.gone);
+    stage.put(lists).await.no_content("a new list");
+    for story in ["at once", "and from then on"] {
+        assert_eq!(states().await, (None, Some("revoked".into())), "{story}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_alone_hands_in_lists() {
     let stage = Stage::set().await;

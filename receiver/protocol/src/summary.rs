@@ -54,6 +54,16 @@ pub struct Hosts {
     pub hosts: Vec<Host>,
 }
 
+/// Why a host cannot report any more with the certificate it has reported with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HolderState {
+    /// It is on a revocation list, or one above it is.
+    Revoked,
+    /// It has ended.
+    Ended,
+}
+
 /// One host that reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -67,6 +77,9 @@ pub struct Host {
     /// When the certificate it last reported with ends: epoch seconds.
     #[serde(rename = "certificate-end")]
     pub certificate_end: u64,
+    /// What became of that certificate, where it is not good any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<HolderState>,
     /// Whether it is overdue: nothing has come for the larger of two minutes and three times its recent spacing.
     #[serde(default)]
     pub silent: bool,

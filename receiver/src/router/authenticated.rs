@@ -64,6 +64,14 @@ impl<'a> Authenticated<'a> {
         Ok(peer.ok_or(Code::CertificateMismatch)??.pace)
     }
 
+    /// Remembers by which certificate a host reports.
+    pub(super) fn remember(&self) {
+        if let Some(shown) = self.connection.shown_identity() {
+            let host = shown.spiffe_id.name.as_str();
+            self.app.holders.saw(host, shown, self.connection.shown());
+        }
+    }
+
     /// The room for the sender's bodies.
     pub(super) fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
         Ok(self.pace()?.room())

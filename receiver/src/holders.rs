@@ -1,0 +1,59 @@
+//! The certificates by which hosts last reported: a host whose certificate was revoked is not merely silent.
+//!
+//! Kept in memory alone, so it is known of hosts that have reported since the receiver was started.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use lizmon_mtls::identity::Identity;
+use lizmon_mtls::trust::{Refusal, Trust};
+use lizmon_protocol::summary::HolderState;
+use rustls_pki_types::CertificateDer;
+
+/// Hosts whose certificates are remembered, at one to two KiB each: of more nothing is told.
+const HOLDERS_MAX: usize = 20_000;
+
+/// What each host last showed.
+#[derive(Default)]
+pub(crate) struct Holders(Mutex<HashMap<Box<str>, Held>>);
+
+struct Held {
+    thumbprint: [u8; 32],
+    not_after: u64,
+    chain: Box<[CertificateDer<'static>]>,
+    /// By which generation of trust it was judged last, and whether it is revoked.
+    judged: (u64, bool),
+}
+
+impl Holders {
+    /// A host has just reported by this certificate.
+    pub(crate) fn saw(&self, host: &str, shown: &Identity, chain: &[CertificateDer<'static>]) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = held.get(host).map(|held| held.thumbprint);
+        if is_known == Some(shown.thumbprint) || (is_known.is_none() && held.len() >= HOLDERS_MAX) {
+            return;
+        }
+        held.insert(
+            host.into(),
+            Held {
+                thumbprint: shown.thumbprint,
+                not_after: shown.not_after,
+                chain: chain.into(),
+                judged: (0, false),
+            },
+        );
+    }
+
+    /// What became of the certificate since; nothing where it is good, or not known.
+    pub(crate) fn state(&self, host: &str, trust: &Trust, now: u64) -> Option<HolderState> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get_mut(host)?;
+        if held.judged.0 != trust.generation() {
+            // Before its end, because what has ended is not asked for its revocation.
+            let at = now.min(held.not_after);
+            let is_revoked = trust.verify(&held.chain, at) == Err(Refusal::Revoked);
+            held.judged = (trust.generation(), is_revoked);
+        }
+        held.judged.1.then_some(HolderState::Revoked)
+    }
+}
