@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -148,6 +148,7 @@ impl Service {
             trust: reader.clone(),
             rates: Rates::new(&config.rates),
             refusals: BoundedLog::default(),
+            joined: Mutex::default(),
             body_timeout: config.body_timeout,
             clock,
         };

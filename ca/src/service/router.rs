@@ -1,7 +1,8 @@
 //! Routes: who may try, then what they send, then the office.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -34,7 +35,7 @@ use super::rates::Rates;
 use super::refusal::Refusal;
 use crate::authority::Authority;
 use crate::disk;
-use crate::enrol::{EnrolError, Enrolled};
+use crate::enrol::{EnrolError, Enrolled, TokenFlaw};
 use crate::error::Error;
 use crate::est;
 use crate::profile::rfc3339;
@@ -56,11 +57,16 @@ pub(super) struct App {
     pub(super) trust: TrustReader,
     pub(super) rates: Rates,
     pub(super) refusals: BoundedLog,
+    /// From where names have joined since the start.
+    pub(super) joined: Mutex<HashMap<NodeName, IpAddr>>,
     pub(super) body_timeout: Duration,
     pub(super) clock: Clock,
 }
 
 type Shared = State<Arc<App>>;
+
+/// Names whose address is remembered: beyond it all are forgotten, and an alarm may be one too many.
+const JOINED_MAX: usize = 10_000;
 
 /// A path that is served, and with which methods.
 pub struct Route {
@@ -172,7 +178,33 @@ async fn simple_enroll(
         authority.enrol(&holder, &token, &est::read_request(&body)?, now)
     })
     .await?;
+    match &enrolled {
+        Ok(_) => remember(&app, name.clone(), address.ip()),
+        Err(error) if is_owner(&app, error, &name, address.ip()) => {
+            app.refusals.say(|unsaid| {
+                tracing::info!(address = %address.ip(), who = %name, unsaid,
+                               "its own join, run again with another key: refused, and no alarm");
+            });
+            return Err(Refusal::of(error));
+        }
+        Err(_) => (),
+    }
     answer(&app, enrolled, address.ip(), name.as_str())
+}
+
+fn remember(app: &App, name: NodeName, address: IpAddr) {
+    let mut joined = app.joined.lock().unwrap_or_else(PoisonError::into_inner);
+    if joined.len() >= JOINED_MAX {
+        joined.clear();
+    }
+    joined.insert(name, address);
+}
+
+/// Whether who shows a used token with another key is who used it, as far as its address tells: then `join` was only run
+/// again. From elsewhere it may be a thief.
+fn is_owner(app: &App, error: &EnrolError, name: &NodeName, address: IpAddr) -> bool {
+    let joined = app.joined.lock().unwrap_or_else(PoisonError::into_inner);
+    matches!(error, EnrolError::Token(TokenFlaw::Used)) && joined.get(name) == Some(&address)
 }
 
 /// The next certificate, by the current one: RFC 7030 section 4.2.2.

@@ -28,7 +28,6 @@ pub mod schedule;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lizmon_protocol::enrol::{
@@ -43,7 +42,7 @@ use rustls::pki_types::CertificateDer;
 
 use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
-use self::pair::{Access, FileError, Pair};
+use self::pair::{FileError, Pair};
 use crate::base_url::BaseUrl;
 use crate::client::{http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
@@ -185,14 +184,9 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
         key: join.folder.join(format!("{name}.key")),
     };
     pair.settle()?;
-    let joined = Joined::new(join);
     let (key, is_new) = match pair.waiting_key()?.map(|pem| NewKey::from_pem(&pem)) {
         Some(Ok(key)) => (key, false),
-        // To the CA another key with a token that was used looks like a thief's.
-        Some(Err(_)) | None => match installed_key(&pair).filter(|_| joined.is_told()) {
-            Some(key) => (key, false),
-            None => (NewKey::generate()?, true),
-        },
+        Some(Err(_)) | None => (NewKey::generate()?, true),
     };
     if is_new {
         pair.stage_key(&key.pem)?;
@@ -219,37 +213,7 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let chain = ca.check(&certificates, leaf, &key, now, |id| id.name == *name)?;
     let roots_changed = roots::write(&root_file, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
-    joined.tell(&pair)?;
     Ok(obtained(chain, pair, root_file, roots_changed))
-}
-
-/// Which token the pair in a folder was got by, as its SHA-256: who types the same command again means the same key.
-struct Joined {
-    file: PathBuf,
-    token_sha256: String,
-}
-
-impl Joined {
-    fn new(join: &Join) -> Self {
-        let token = digest(&SHA256, join.token.as_str().as_bytes());
-        let hex = token.as_ref().iter().map(|byte| format!("{byte:02x}"));
-        Self {
-            file: join.folder.join(format!(".{}.joined", join.token.name())),
-            token_sha256: hex.collect(),
-        }
-    }
-
-    fn is_told(&self) -> bool {
-        std::fs::read_to_string(&self.file).is_ok_and(|told| told == self.token_sha256)
-    }
-
-    fn tell(&self, pair: &Pair) -> Result<(), FileError> {
-        pair::write_for(
-            &self.file,
-            &pair.cert,
-            (self.token_sha256.as_bytes(), Access::Secret),
-        )
-    }
 }
 
 /// Renews: asks as who we are for the next certificate with a new key, and replaces the pair. Roots that the CA has come to

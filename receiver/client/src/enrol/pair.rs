@@ -148,7 +148,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(
 }
 
 /// The same for a file that is to take the place of another.
-pub(super) fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
+fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
     let (bytes, access) = what;
     lizmon_durable::write_for(path, place, bytes, access).map_err(failed("write", path))
 }
