@@ -252,8 +252,8 @@ impl Summarizer {
         now: u64,
     ) -> Result<(), StoreError> {
         let hosts = self.summaries.shards().flat_map(|shard| {
-            let whole = |(name, host): (&Box<str>, &Host)| host.whole(name);
-            shard.iter().map(whole).collect::<Vec<_>>()
+            let hosts = shard.iter().map(|(name, host)| host.whole(name));
+            hosts.collect::<Vec<_>>()
         });
         let state = State {
             cursors: vec![self.position; usize::from(SHARDS)],

@@ -50,6 +50,9 @@ pub enum Fault {
     NoPath(webpki::Error),
 }
 
+/// Whether a list, by its place, is signed by a key, by its bytes: as far as it was asked.
+type Signed = HashMap<(usize, Box<[u8]>), bool>;
+
 /// Judges chains by roots and lists that never change.
 pub struct Paths {
     anchors: Vec<TrustAnchor<'static>>,
@@ -57,8 +60,7 @@ pub struct Paths {
     lists: Vec<RevocationList>,
     demand: Demand,
     algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
-    /// Which list, by its place, which key has signed.
-    signed: RwLock<HashMap<(usize, Box<[u8]>), bool>>,
+    signed: RwLock<Signed>,
     learned: RwLock<Vec<CertificateDer<'static>>>,
 }
 
