@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `answer` | certificates out of PKCS #7, and whether they are what was asked for |
 //! | [`pair`] | certificate and key on disk, replaced as a pair |
+//! | `parts` | a file's certificates and key replaced, what else it holds kept |
 //! | `roots` | the file of roots, brought to what the CA trusts |
 //! | [`schedule`] | when renewal is due: pure |
 //! | [`renewer`] | renews for as long as a program runs |
@@ -21,6 +22,7 @@ mod answer;
 mod fingerprint;
 pub mod lists;
 pub mod pair;
+mod parts;
 pub mod renewer;
 mod roots;
 pub mod schedule;
@@ -42,7 +44,7 @@ use rustls::pki_types::CertificateDer;
 
 use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates};
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
-use self::pair::{FileError, Pair};
+use self::pair::{FileError, Pair, SharedFile};
 use crate::base_url::BaseUrl;
 use crate::client::{http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
@@ -103,6 +105,9 @@ pub enum EnrolError {
     /// Another CA's root is where ours would be written.
     #[error("`{}` is another CA's root: choose another folder with --out", .0.display())]
     OtherRoot(PathBuf),
+    /// Two of the files are one, and renewal would write one part over the other.
+    #[error(transparent)]
+    Shared(#[from] SharedFile),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up with this root")]
     Tls(#[source] rustls::Error),
@@ -170,6 +175,12 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     let pinned = pinned_root(&join.url, join.fingerprint).await?;
     let root_file = join.folder.join("root.crt");
     roots::refuse_others(&root_file, &pinned)?;
+    let name = join.token.name();
+    let pair = Pair {
+        cert: join.folder.join(format!("{name}.crt")),
+        key: join.folder.join(format!("{name}.key")),
+    };
+    pair.check_apart(&root_file)?;
     let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
     let ca = Ca::new(join.url.clone(), tls)?;
     // Again, now from one who has proven to be that root's: there may be a second root.
@@ -178,11 +189,6 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
         certificates.roots.push(pinned);
     }
 
-    let name = join.token.name();
-    let pair = Pair {
-        cert: join.folder.join(format!("{name}.crt")),
-        key: join.folder.join(format!("{name}.key")),
-    };
     pair.settle()?;
     let (key, is_new) = match pair.waiting_key()?.map(|pem| NewKey::from_pem(&pem)) {
         Some(Ok(key)) => (key, false),
@@ -228,6 +234,7 @@ pub async fn renew(
         cert: credentials.cert.clone(),
         key: credentials.key.clone(),
     };
+    pair.check_apart(&credentials.ca)?;
     pair.check_writable()?;
     let ca = Ca::new(url.clone(), loaded.tls)?;
     let certificates = ca.certificates().await?;

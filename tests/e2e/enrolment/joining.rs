@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{Office, certificate_in, id_of, join, joined, request_for, root_fingerprint, token};
 use crate::harness::World;
 use crate::harness::process::{Finished, Running, program, run};
+use crate::harness::raw::Shown;
 
 /// Off the event loop, which serves what the program asks.
 async fn ran(mut command: Command) -> Finished {
@@ -228,6 +229,73 @@ async fn check_inventory(world: &World, name: &str, let_in_by: &str, renewed: bo
         newest["last-renewal"],
         expected.unwrap_or_default(),
         "{newest}"
+    );
+}
+
+/// A renewal wrote the certificate over the key that stood in the same file, and said success.
+#[tokio::test(flavor = "multi_thread")]
+async fn renew_keeps_all_that_a_file_holds() {
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let holder = world.node("web1");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let (cert, key, root) = (read(&holder.cert), read(&holder.key), read(&world.root()));
+    let at = |name: &str| world.folder().join(name);
+    let renew = |cert: &str, key: &str, ca: &str| {
+        let mut command = program("lizctl");
+        command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+        command
+            .arg(at(cert))
+            .arg("--key")
+            .arg(at(key))
+            .arg("--ca")
+            .arg(at(ca));
+        command
+    };
+    std::fs::write(at("ca.pem"), format!("# the root\n{root}")).unwrap();
+    std::fs::write(at("both.pem"), format!("# web1\n{cert}{key}# end\n")).unwrap();
+    let before = Shown::from_files(&at("both.pem"), &at("both.pem"));
+    for _again in 0..2 {
+        ran(renew("both.pem", "both.pem", "ca.pem")).await.success();
+    }
+    let after = Shown::from_files(&at("both.pem"), &at("both.pem"));
+    assert!(after.key != before.key && after.chain[0] != before.chain[0]);
+    let text = read(&at("both.pem"));
+    assert!(
+        text.starts_with("# web1\n") && text.ends_with("# end\n"),
+        "{text}"
+    );
+    assert_eq!(mode(&at("both.pem")), 0o600);
+    assert_eq!(read(&at("ca.pem")), format!("# the root\n{root}"));
+
+    let issued = world.ca.entries().unwrap().len();
+    std::fs::write(at("all.pem"), format!("{cert}{key}{root}")).unwrap();
+    std::fs::write(at("cert.pem"), &cert).unwrap();
+    std::fs::write(at("key.pem"), &key).unwrap();
+    std::fs::hard_link(at("both.pem"), at("linked.pem")).unwrap();
+    for (cert, key, ca) in [
+        ("all.pem", "all.pem", "all.pem"),
+        ("all.pem", "key.pem", "all.pem"),
+        ("cert.pem", "all.pem", "all.pem"),
+        ("both.pem", "linked.pem", "ca.pem"),
+    ] {
+        let files = [cert, key, ca].map(|name| read(&at(name)));
+        let refused = ran(renew(cert, key, ca)).await;
+        let said = refused.failure(1);
+        assert!(
+            said.contains("are one file") && said.lines().count() == 1,
+            "{said}"
+        );
+        assert_eq!(
+            [cert, key, ca].map(|name| read(&at(name))),
+            files,
+            "nothing is touched"
+        );
+    }
+    assert_eq!(
+        world.ca.entries().unwrap().len(),
+        issued,
+        "the CA was not asked"
     );
 }
 

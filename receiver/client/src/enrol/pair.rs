@@ -6,6 +6,8 @@
 //!
 //! Before 2 the old pair stands; after 3 the new one. In between the key is new and the certificate old: [`Pair::settle`]
 //! sees that they do not fit, that CERT.new does, and does step 3. Every program of ours that loads a pair settles first.
+//!
+//! Where both stand in one file, it is replaced in one step. What else a file holds is kept.
 
 use std::fs;
 use std::io;
@@ -16,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::parts::{self, NewPair, Wanted};
 use crate::credentials::provider;
 
 /// Where a certificate and its key stand.
@@ -39,19 +42,103 @@ pub struct FileError {
     pub source: io::Error,
 }
 
+/// Two parts in one file, where one would be written over the other.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` and `{}` are one file: for renewal {what}",
+    one.display(),
+    other.display()
+)]
+pub struct SharedFile {
+    one: PathBuf,
+    other: PathBuf,
+    what: &'static str,
+}
+
+/// How two paths are related.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    Apart,
+    /// One name in one folder.
+    Same,
+    /// One file by two names: a link of either kind. Replacing one name leaves the other as it was.
+    Linked,
+}
+
+impl Places {
+    fn of(one: &Path, other: &Path) -> Self {
+        let folder = |path: &Path| fs::canonicalize(folder_of(path)).ok();
+        if one == other || one.file_name() == other.file_name() && folder(one) == folder(other) {
+            return Self::Same;
+        }
+        match (file_id(one), file_id(other)) {
+            (Some(one), Some(other)) if one == other => Self::Linked,
+            _ => Self::Apart,
+        }
+    }
+}
+
+/// What tells a file from all others, symbolic links followed.
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
 impl Pair {
-    /// Replaces both. Their folders must be writable.
+    /// Replaces both, each in the file it stands in. Their folders must be writable.
     pub fn install(&self, chain_pem: &str, key_pem: &str) -> Result<(), FileError> {
         let _until_done = lock_folder(&self.key);
-        self.stage_key(key_pem)?;
-        let cert = (chain_pem.as_bytes(), Access::Public);
-        write_for(&self.staged_cert(), &self.cert, cert)?;
+        let pair = NewPair { chain_pem, key_pem };
+        let old_cert = read_own(&self.cert)?;
+        if Places::of(&self.cert, &self.key) == Places::Same {
+            let both = parts::with_pair(&old_cert, pair, Wanted::Both);
+            write_whole(&self.cert, &both, Access::Secret)?;
+            self.drop_waiting_key();
+            return Ok(());
+        }
+        let cert = parts::with_pair(&old_cert, pair, Wanted::Chain);
+        let key = parts::with_pair(&read_own(&self.key)?, pair, Wanted::Key);
+        let staged_key = (&key[..], Access::Secret);
+        write_for(&self.staged_key(), &self.key, staged_key)?;
+        write_for(
+            &self.staged_cert(),
+            &self.cert,
+            (&cert, parts::access(&cert)),
+        )?;
         rename(&self.staged_key(), &self.key)?;
         match rename(&self.staged_cert(), &self.cert) {
             // Another program that loads the pair has just settled it for us.
-            Err(_) if read_if_there(&self.cert)?.as_deref() == Some(chain_pem.as_bytes()) => Ok(()),
+            Err(_) if read_if_there(&self.cert)?.as_deref() == Some(&cert[..]) => Ok(()),
             done => done,
         }
+    }
+
+    /// Whether each part could be replaced without another being lost; `ca` is the file of roots. To be asked before a
+    /// certificate is.
+    pub(crate) fn check_apart(&self, ca: &Path) -> Result<(), SharedFile> {
+        let shared = |one: &Path, other: &Path, what| SharedFile {
+            one: one.to_owned(),
+            other: other.to_owned(),
+            what,
+        };
+        if Places::of(&self.cert, &self.key) == Places::Linked {
+            let what = "give certificate and key the same path, or a file each";
+            return Err(shared(&self.cert, &self.key, what));
+        }
+        for part in [&self.cert, &self.key] {
+            if Places::of(part, ca) != Places::Apart {
+                let what = "the authorities need a file of their own";
+                return Err(shared(part, ca, what));
+            }
+        }
+        Ok(())
     }
 
     /// Whether both could be replaced. To be asked before a certificate is: one that cannot be kept is issued for nothing.
@@ -108,13 +195,18 @@ impl Pair {
     }
 }
 
+/// What is named without a folder lies here.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Waits for others who replace pairs in the same folder, `lizctl renew` beside a monitor for instance: the two would take each
 /// other's halves. Where the system has no such locks, all goes on without.
 fn lock_folder(path: &Path) -> Option<fs::File> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = fs::File::open(folder.unwrap_or(Path::new("."))).ok()?;
+    let folder = fs::File::open(folder_of(path)).ok()?;
     folder.lock().ok()?;
     Some(folder)
 }
@@ -164,6 +256,14 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
         path,
         source,
     }
+}
+
+/// What a file of ours holds; nothing where there is none, or a link, which is replaced and not followed: what it points to
+/// may be anybody's.
+fn read_own(path: &Path) -> Result<Vec<u8>, FileError> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let read = is_file.then(|| read_if_there(path)).transpose()?;
+    Ok(read.flatten().unwrap_or_default())
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
@@ -263,6 +363,98 @@ mod tests {
         assert_ne!(disk.settled(), "nothing");
         let left = fs::read_dir(disk.dir.path()).unwrap().count();
         assert_eq!(left, 2, "certificate and key, and nothing that waits");
+    }
+
+    /// A certificate was written over the key it belongs to, and the file made readable for all.
+    #[test]
+    fn a_file_that_holds_both_holds_both_afterwards() {
+        let disk = Disk::new();
+        let (old, new) = (&disk.old, &disk.new);
+        let shapes = [
+            format!("{}{}", old.0, old.1),
+            format!("{}{}", old.1, old.0),
+            format!("# web1\n{}\n{}# end\n", old.0, old.1),
+            format!("{}{}", old.0, old.1).replace('\n', "\r\n"),
+            format!("{}{}", old.0, old.1).trim_end().to_owned(),
+        ];
+        for both in shapes {
+            let path = disk.dir.path().join("web1.pem");
+            fs::write(&path, &both).unwrap();
+            let (cert, key) = (path.clone(), disk.dir.path().join("./web1.pem"));
+            let pair = Pair { cert, key };
+            pair.check_apart(&disk.dir.path().join("root.crt")).unwrap();
+            pair.install(&new.0, &new.1).unwrap();
+            let found = fs::read(&path).unwrap();
+            assert!(fit(&found, &found), "{both}");
+            let text = String::from_utf8(found).unwrap();
+            assert!(
+                text.contains(new.0.trim()) && text.contains(new.1.trim()),
+                "{text}"
+            );
+            assert!(!text.contains(old.1.trim()), "{text}");
+            assert_eq!(text.contains("# web1"), both.contains("# web1"));
+            assert_eq!(fs::read_dir(disk.dir.path()).unwrap().count(), 1);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = fs::metadata(&path).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
+            }
+        }
+    }
+
+    /// Beside a key of its own, a certificate's file may hold the key as well, for another program, and a key's the chain.
+    #[test]
+    fn what_else_a_file_holds_is_kept() {
+        let disk = Disk::new();
+        let (pair, old, new) = (disk.pair(), &disk.old, &disk.new);
+        fs::write(&pair.cert, format!("# web1\n{}{}", old.0, old.1)).unwrap();
+        fs::write(&pair.key, format!("# secret\n{}{}", old.1, old.0)).unwrap();
+        pair.install(&new.0, &new.1).unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(&pair.cert), format!("# web1\n{}{}", new.0, new.1));
+        assert_eq!(read(&pair.key), format!("# secret\n{}{}", new.1, new.0));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&pair.cert).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "it holds a key");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn parts_that_would_be_written_over_each_other_are_refused() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "b", "c"] {
+            fs::write(at(name), name).unwrap();
+        }
+        symlink("a", at("link-to-a")).unwrap();
+        fs::hard_link(at("a"), at("a-again")).unwrap();
+        symlink(".", at("folder")).unwrap();
+        let check = |cert: &str, key: &str, ca: &str, is_good: bool| {
+            let pair = Pair {
+                cert: at(cert),
+                key: at(key),
+            };
+            let got = pair.check_apart(&at(ca));
+            assert_eq!(got.is_ok(), is_good, "{cert} {key} {ca}: {got:?}");
+        };
+        check("a", "b", "c", true);
+        check("a", "a", "c", true);
+        check("a", "folder/a", "c", true);
+        check("a", "new", "none", true);
+        check("new", "new", "c", true);
+        check("a", "link-to-a", "c", false);
+        check("a", "a-again", "c", false);
+        check("a", "b", "a", false);
+        check("a", "b", "link-to-a", false);
+        check("a", "b", "folder/a", false);
+        check("a", "b", "b", false);
+        check("a", "a", "a", false);
+        check("new", "b", "new", false);
     }
 
     #[test]

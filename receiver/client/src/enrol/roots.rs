@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 
 use super::EnrolError;
 use super::answer::{pem as pem_text, trust_domain};
-use super::pair::{Access, FileError, check_replaceable, write_whole};
+use super::pair::{FileError, check_replaceable, write_whole};
+use super::parts;
 
 /// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
 pub(super) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
@@ -36,7 +37,11 @@ pub(super) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bo
     let Some(wanted) = changed(path, roots)? else {
         return Ok(false);
     };
-    write_whole(path, pem_text(&wanted).as_bytes(), Access::Public)?;
+    let file = std::fs::read(path).unwrap_or_default();
+    // A file that cannot be read has been refused by `changed`.
+    let file = parts::with_certificates(&file, &wanted, pem_text)
+        .unwrap_or_else(|_| pem_text(&wanted).into_bytes());
+    write_whole(path, &file, parts::access(&file))?;
     Ok(true)
 }
 
@@ -127,7 +132,11 @@ mod tests {
             };
             std::fs::write(&path, pem_text(&own(before))).unwrap();
             assert_eq!(write(&path, &own(told)).unwrap(), changed, "{at}");
-            assert_eq!(read(&path).unwrap(), own(after), "{at}");
+            let sorted = |mut roots: Vec<CertificateDer<'static>>| {
+                roots.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
+                roots
+            };
+            assert_eq!(sorted(read(&path).unwrap()), sorted(own(after)), "{at}");
         }
     }
 }
