@@ -275,24 +275,19 @@ fn the_same_key_is_given_the_same_certificate() {
     // Who keeps its key has to get a new one at some time.
     assert!(!renew(&shown(&given), LATER).again);
     // One that is due for renewal itself, or is revoked, is no answer.
+    let due = NOW + 61 * DAY;
     let key2 = self::key();
     let web2 = house.issue("web2", NOW);
     let given = house.ca.renew(&web2, &request(&key2), NOW).unwrap();
-    let late = house
-        .ca
-        .renew(&web2, &request(&key2), NOW + 5 * DAY)
-        .unwrap();
+    let late = house.ca.renew(&web2, &request(&key2), due).unwrap();
     assert!(!late.again);
     for serial in [&given.serial, &late.serial] {
         house
             .ca
-            .revoke(&serial.parse().unwrap(), Reason::Superseded, NOW + 5 * DAY)
+            .revoke(&serial.parse().unwrap(), Reason::Superseded, due)
             .unwrap();
     }
-    let anew = house
-        .ca
-        .renew(&web2, &request(&key2), NOW + 5 * DAY)
-        .unwrap();
+    let anew = house.ca.renew(&web2, &request(&key2), due).unwrap();
     assert!(!anew.again);
     house.ca.verify_audit(None).unwrap();
 }
