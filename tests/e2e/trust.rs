@@ -351,7 +351,7 @@ async fn the_last_good_files_stay_in_force() {
         // Cut in its first block, and something else altogether.
         for bad in [&good[..200], &fs::read(&a.key).unwrap()] {
             fs::write(file, bad).unwrap();
-            running.wait_for("ERROR");
+            running.wait_for("not_in_use=1");
             world
                 .post(&a, &token, &path, r#"{"cpu":1}"#)
                 .await

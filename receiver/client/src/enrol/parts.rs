@@ -34,8 +34,8 @@ pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: Wanted) -> Vec<u
     });
     let lacks_chain = certificates.is_empty() && wanted != Wanted::Key;
     let lacks_key = keys.is_empty() && wanted != Wanted::Chain;
-    let mut edits = replaced(certificates, pair.chain_pem);
-    edits.extend(replaced(keys, pair.key_pem));
+    let mut edits = replaced(file, certificates, pair.chain_pem);
+    edits.extend(replaced(file, keys, pair.key_pem));
     let mut new = edited(file, edits);
     let lacking = [(lacks_chain, pair.chain_pem), (lacks_key, pair.key_pem)];
     for (_, text) in lacking.into_iter().filter(|(lacks, _)| *lacks) {
@@ -89,10 +89,22 @@ fn spans(sections: &[Section], is_wanted: impl Fn(&Section) -> bool) -> Vec<Rang
     wanted.map(|section| section.span.clone()).collect()
 }
 
-/// The text in place of the first of these, and nothing in place of the others.
-fn replaced(spans: Vec<Range<usize>>, text: &str) -> Vec<(Range<usize>, &str)> {
+/// The text in place of the first of these, and nothing in place of the others. Those with nothing but blank lines between them
+/// count as one: else each renewal would leave some more.
+fn replaced<'t>(
+    file: &[u8],
+    spans: Vec<Range<usize>>,
+    text: &'t str,
+) -> Vec<(Range<usize>, &'t str)> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for span in spans {
+        match runs.last_mut() {
+            Some(last) if file[last.end..span.start].trim_ascii().is_empty() => last.end = span.end,
+            _ => runs.push(span),
+        }
+    }
     let texts = std::iter::once(text).chain(std::iter::repeat(""));
-    spans.into_iter().zip(texts).collect()
+    runs.into_iter().zip(texts).collect()
 }
 
 /// The file after these edits.
@@ -174,6 +186,8 @@ mod tests {
             &format!("subject=web1\n{cert}\n# the key\n{key}# end"),
             format!("subject=web1\n{new}\n# the key\n{new_key}# end"),
         );
+        check(&format!("{cert}\n{issuing}"), new.clone());
+        check(&format!("{cert}\r\n\r\n{issuing}"), new.clone());
         check(cert.trim_end(), new.clone());
         check(&format!("{cert}{key}").replace('\n', "\r\n"), both.clone());
         let half = cert.replace("-----END CERTIFICATE-----\n", "");
