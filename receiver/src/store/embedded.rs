@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The disk is not believed: what is read is judged by its checksum, the file's structure by SQLite's own check, and what is
-//! written ahead frame by frame. Where something is damaged, [`rescue`] makes a new database of all that can be read.
+//! written ahead frame by frame. Where something is damaged, `rescue` makes a new database of all that can be read.
 //! `shard_again` and `producer_again` say again what `shard` and `producer` say.
 
 pub mod care;
