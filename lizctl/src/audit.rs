@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use lizmon_client::{Client, Error};
-use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::delivery::{
+    ACKNOWLEDGED, BEFORE_ASKED, BEFORE_DATA, Delivery, Removed, StampClock,
+};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use serde::Serialize;
@@ -29,6 +32,9 @@ pub(crate) struct Audit {
     /// Ask again until nothing is missing, for as long as this: records may be on the way
     #[arg(long, env = "LIZMON_WAIT", value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
+    /// Settle what is missing, for this reason: from then on it is told as that and not as lost. An operator's right
+    #[arg(long, env = "LIZMON_ACKNOWLEDGE", value_name = "WHY", value_parser = NonEmptyStringValueParser::new())]
+    acknowledge: Option<String>,
     #[command(flatten)]
     json: Json,
     #[command(flatten)]
@@ -38,7 +44,19 @@ pub(crate) struct Audit {
 /// `lizctl audit`. Fails where anything is lost.
 pub(crate) fn audit(args: &Audit, context: &Context) -> anyhow::Result<()> {
     let client = args.connect.client((context.clock)())?;
-    let delivery = runtime()?.block_on(ask(args, &client, context))?;
+    let delivery = runtime()?.block_on(async {
+        let delivery = ask(args, &client, context).await?;
+        let Some(why) = &args.acknowledge else {
+            return Ok::<_, Error>(delivery);
+        };
+        let now = (context.clock)();
+        let settled = client.acknowledge(&args.host, why, now).await?;
+        output::note(format_args!(
+            "acknowledged: {settled} numbers of {}",
+            args.host
+        ));
+        client.delivery(&args.host, now).await
+    })?;
     let account = Account::of(&args.host, &delivery);
     if args.json.is_on() {
         output::json(&account)?;
@@ -112,6 +130,10 @@ struct Account<'a> {
     duplicate: u64,
     /// Numbers that their producer gave up.
     dropped: u64,
+    /// Numbers from before this receiver was asked, or before its data began anew.
+    before: u64,
+    /// Numbers that a person has settled.
+    acknowledged: u64,
     #[serde(flatten)]
     delivery: &'a Delivery,
 }
@@ -125,14 +147,22 @@ impl<'a> Account<'a> {
             received: 0,
             duplicate: 0,
             dropped: 0,
+            before: 0,
+            acknowledged: 0,
             delivery,
         };
         for producer in &delivery.producers {
             account.received += producer.received;
             account.duplicate += producer.duplicate;
             account.lost += numbers_in(producer.missing.iter().copied());
-            account.dropped +=
-                numbers_in(producer.dropped.iter().map(|(from, to, _)| (*from, *to)));
+            for (from, to, why) in &producer.dropped {
+                let sum = match Settled::of(why) {
+                    Settled::Dropped => &mut account.dropped,
+                    Settled::Before => &mut account.before,
+                    Settled::Acknowledged => &mut account.acknowledged,
+                };
+                *sum = sum.saturating_add(numbers_in(std::iter::once((*from, *to))));
+            }
         }
         account
     }
@@ -141,19 +171,39 @@ impl<'a> Account<'a> {
         let producers = &self.delivery.producers;
         if !producers.is_empty() {
             let rows = producers.iter().map(|producer| {
-                let dropped = producer.dropped.iter().map(|(from, to, _)| (*from, *to));
+                let settled = |as_what: Settled| {
+                    let ranges = producer.dropped.iter();
+                    let ranges = ranges.filter(|(.., why)| Settled::of(why) == as_what);
+                    numbers_in(ranges.map(|(from, to, _)| (*from, *to))).to_string()
+                };
                 [
                     producer.producer.to_string(),
                     producer.received.to_string(),
                     producer.duplicate.to_string(),
                     numbers_in(producer.missing.iter().copied()).to_string(),
-                    numbers_in(dropped).to_string(),
+                    settled(Settled::Dropped),
+                    settled(Settled::Before),
+                    settled(Settled::Acknowledged),
                 ]
             });
-            let head = ["PRODUCER", "RECEIVED", "CAME AGAIN", "MISSING", "DROPPED"];
+            let head = [
+                "PRODUCER",
+                "RECEIVED",
+                "CAME AGAIN",
+                "MISSING",
+                "DROPPED",
+                "BEFORE",
+                "ACKNOWLEDGED",
+            ];
             output::table(head, rows.collect())?;
         }
         self.ranges().iter().try_for_each(output::line)?;
+        if let Some(clock) = self.delivery.clock {
+            output::line(clock_line(clock))?;
+        }
+        if let Some(removed) = self.delivery.removed {
+            output::line(removed_line(removed))?;
+        }
         output::line(self.verdict())
     }
 
@@ -167,8 +217,13 @@ impl<'a> Account<'a> {
             }
             for (from, to, why) in &of.dropped {
                 let range = range(*from, *to);
+                let word = match Settled::of(why) {
+                    Settled::Dropped => "dropped",
+                    Settled::Before => "before",
+                    Settled::Acknowledged => "settled",
+                };
                 lines.push(format!(
-                    "dropped  {producer}  {range}  {}",
+                    "{word:<7}  {producer}  {range}  {}",
                     why.escape_debug()
                 ));
             }
@@ -183,13 +238,66 @@ impl<'a> Account<'a> {
             received,
             duplicate,
             dropped,
+            before,
+            acknowledged,
             ..
         } = self;
-        format!(
+        let mut verdict = format!(
             "lost {lost}, twice {twice} up to each producer's highest number: {received} received, \
              {duplicate} came again and changed nothing, {dropped} dropped"
-        )
+        );
+        for (count, what) in [
+            (
+                before,
+                "from before this receiver was asked, or its data began anew",
+            ),
+            (acknowledged, "acknowledged"),
+        ] {
+            if *count > 0 {
+                verdict.push_str(&format!(", {count} {what}"));
+            }
+        }
+        verdict
     }
+}
+
+/// As what numbers are settled that have not arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// Their producer gave them up.
+    Dropped,
+    /// This receiver has no part in them, or has none any more.
+    Before,
+    /// A person said so.
+    Acknowledged,
+}
+
+impl Settled {
+    fn of(why: &str) -> Self {
+        match why {
+            BEFORE_ASKED | BEFORE_DATA => Self::Before,
+            _ if why.starts_with(ACKNOWLEDGED) => Self::Acknowledged,
+            _ => Self::Dropped,
+        }
+    }
+}
+
+fn clock_line(clock: StampClock) -> String {
+    let (by, which) = match clock.ahead_secs {
+        ahead @ 0.. => (ahead.unsigned_abs(), "ahead of"),
+        behind => (behind.unsigned_abs(), "behind"),
+    };
+    format!("clock    its own is {by} s {which} its receivers': samples are stamped by theirs")
+}
+
+fn removed_line(removed: Removed) -> String {
+    // The last second of the year 9999: what lies beyond cannot be written.
+    let at = Duration::from_secs(removed.at.min(253_402_300_799));
+    let at = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at);
+    format!(
+        "removed  {} samples that lay ahead of the receiver's clock, last at {at}",
+        removed.samples
+    )
 }
 
 /// How many numbers are in inclusive ranges. Those of one producer are disjoint and at most 2^53.
@@ -235,7 +343,7 @@ mod tests {
     fn sums() {
         check(
             "",
-            r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"producers":[]}"#,
+            r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"before":0,"acknowledged":0,"producers":[]}"#,
             &[],
             "lost 0, twice 0 up to each producer's highest number: 0 received, 0 came again and changed nothing, 0 dropped",
         );
@@ -243,7 +351,7 @@ mod tests {
         check(
             complete,
             &format!(
-                r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"producers":[{complete}]}}"#
+                r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"producers":[{complete}]}}"#
             ),
             &["dropped  P1  4-5  the disk was full"],
             "lost 0, twice 0 up to each producer's highest number: 9 received, 3 came again and changed nothing, 2 dropped",
@@ -253,7 +361,7 @@ mod tests {
         check(
             &format!("{gaps},{complete}"),
             &format!(
-                r#"{{"host":"web1","lost":7,"twice":0,"received":11,"duplicate":3,"dropped":2,"producers":[{gaps},{complete}]}}"#
+                r#"{{"host":"web1","lost":7,"twice":0,"received":11,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"producers":[{gaps},{complete}]}}"#
             ),
             &[
                 "missing  P1  2",
@@ -264,12 +372,58 @@ mod tests {
         );
     }
 
+    /// A second receiver, or one that has lost its data, has lost nothing on the way.
+    #[test]
+    fn what_came_before_is_not_lost() {
+        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before this receiver's data began anew"],[530,530,"acknowledged: the disk broke"]]}"#;
+        check(
+            before,
+            &format!(
+                r#"{{"host":"web1","lost":0,"twice":0,"received":2,"duplicate":0,"dropped":0,"before":524,"acknowledged":1,"producers":[{before}]}}"#
+            ),
+            &[
+                "before   P1  1-500  before this receiver was asked",
+                "before   P1  503-526  before this receiver's data began anew",
+                "settled  P1  530  acknowledged: the disk broke",
+            ],
+            "lost 0, twice 0 up to each producer's highest number: 2 received, 0 came again and changed nothing, 0 dropped, 524 from before this receiver was asked, or its data began anew, 1 acknowledged",
+        );
+    }
+
+    #[test]
+    fn whose_time_samples_are_stamped_by() {
+        let check = |ahead_secs: i64, expected: &str| {
+            let line = clock_line(StampClock { ahead_secs, at: 0 });
+            assert_eq!(line, expected);
+        };
+        check(
+            3_600,
+            "clock    its own is 3600 s ahead of its receivers': samples are stamped by theirs",
+        );
+        check(
+            -86_400,
+            "clock    its own is 86400 s behind its receivers': samples are stamped by theirs",
+        );
+    }
+
+    #[test]
+    fn what_was_removed_is_told() {
+        let removed = Removed {
+            samples: 6,
+            at: 1_465_001_814,
+        };
+        assert_eq!(
+            removed_line(removed),
+            "removed  6 samples that lay ahead of the receiver's clock, last at 2016-06-04T00:56:54Z"
+        );
+    }
+
     /// Nothing that a receiver says moves the cursor of whoever reads it.
     #[test]
     fn reasons_are_shown_as_text() {
         check(
             r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}"#,
-            r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}]}"#,
+            r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"before":0,"acknowledged":0,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}]}"#,
             &[r"dropped  P1  2  \u{1b}[2J"],
             "lost 0, twice 0 up to each producer's highest number: 1 received, 0 came again and changed nothing, 1 dropped",
         );

@@ -91,6 +91,7 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
 fn edges() -> Edges {
     Edges {
         clock: Arc::new(lizmon_daemon::since_1970),
+        monotonic: Arc::new(lizmon_daemon::since_boot),
         chance: Arc::new(fastrand::f64),
         new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     }

@@ -31,7 +31,7 @@ use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use lizmon_protocol::summary::Summaries;
-use lizmon_receiver::Receiver;
+use lizmon_receiver::{Clocks, Receiver};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -292,7 +292,13 @@ async fn start_receiver(
     clock: fn() -> u64,
 ) -> anyhow::Result<(ReceiverTask, watch::Sender<bool>)> {
     let config = lizmon_receiver::Config::new(trust, data.to_owned());
-    let receiver = Receiver::start(place.listener, config, Arc::new(clock))
+    let clocks = Clocks {
+        wall: Arc::new(clock),
+        fine: Arc::new(lizmon_daemon::since_1970),
+        monotonic: Arc::new(lizmon_daemon::since_boot_secs),
+        boot: lizmon_daemon::boot_id(),
+    };
+    let receiver = Receiver::start(place.listener, config, clocks)
         .await
         .context("the receiver cannot start")?;
     let (stop, stopped) = watch::channel(false);

@@ -2,6 +2,7 @@
 
 mod courier;
 mod sampling;
+mod stamp;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use self::courier::Courier;
 use self::sampling::{Sampling, Taken, WAITING_MAX, say_words};
+use self::stamp::StampClock;
 use crate::Edges;
 use crate::config::{Config, PublishUrl};
 use crate::dispatch::Dispatch;
@@ -129,7 +131,9 @@ impl Agent {
         ready: impl FnOnce(),
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), StartError> {
+        let stamp = Arc::new(StampClock::new(&self.edges));
         let shared = Arc::new(Shared {
+            stamp: stamp.clone(),
             urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
             dispatch: Mutex::new(self.dispatch),
             certificate_end: AtomicU64::new(0),
@@ -152,6 +156,7 @@ impl Agent {
                 health: Health::default(),
                 looked_at_files: (self.edges.clock)().as_secs(),
                 reload_complaint: String::new(),
+                put_off_said_at: None,
             };
             couriers.spawn(courier.run());
         }
@@ -164,7 +169,7 @@ impl Agent {
         };
         keeper.note_own((self.edges.clock)().as_secs());
         let sampling = Sampling {
-            clock: self.edges.clock,
+            clock: Arc::new(move || stamp.now()),
             ticker: self.ticker,
             sampler: self.sampler,
             own: keeper.own.clone(),
@@ -271,6 +276,8 @@ fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
 
 /// What the sampling side and the couriers have in common.
 struct Shared {
+    /// What samples are stamped by.
+    stamp: Arc<StampClock>,
     /// By destination, as the spool counts them.
     urls: Vec<PublishUrl>,
     dispatch: Mutex<Dispatch<AnyKeep>>,
@@ -348,6 +355,7 @@ impl Shared {
                 pending = dispatch.spool().pending(destination),
                 given_up,
                 clock_ahead_secs = skew,
+                clock_corrected_secs = dispatch.corrected_secs(),
                 certificate_days,
                 "watching, and publishing to {url}"
             );

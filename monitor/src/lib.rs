@@ -78,6 +78,8 @@ pub use config::{Config, Flags};
 pub struct Edges {
     /// The time since 1970 UTC. It may step.
     pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
+    /// The time since some moment, asleep or awake. It does not step.
+    pub monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// A number from 0 to 1, another each time, so that a fleet does not come back in step.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// Another name each time for who numbers records: unlike any other monitor's, and any earlier run's.

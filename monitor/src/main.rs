@@ -48,6 +48,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let edges = Edges {
         clock: Arc::new(lizmon_daemon::since_1970),
+        monotonic: Arc::new(lizmon_daemon::since_boot),
         chance: Arc::new(fastrand::f64),
         new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     };

@@ -37,7 +37,7 @@ use lizmon_protocol::sample::{
     Dropped, Epoch, IdempotencyKey, ProducerId, Record, SAFE_INTEGER_MAX, SampleSet, Seq,
 };
 
-use self::bounds::Steadiness;
+pub(crate) use self::bounds::Steadiness;
 use self::keep::{Change, Loaded, NOTES_MAX, Note};
 use self::tape::{Kind, Tape};
 
@@ -72,6 +72,10 @@ pub mod why {
     pub const OTHER_HOST: &str = "other_host";
     /// They were measured on another machine by the same name, and set aside.
     pub const OTHER_MACHINE: &str = "other_machine";
+    /// They were settled before this receiver was among those to publish to.
+    pub const BEFORE: &str = lizmon_protocol::delivery::BEFORE_ASKED;
+    /// The receiver had them, and has lost them: its data began anew, or is older than it was.
+    pub const GONE: &str = lizmon_protocol::delivery::BEFORE_DATA;
 }
 
 /// How much is kept, and for how long.
@@ -314,6 +318,42 @@ impl<K: Keep> Spool<K> {
         tape.is_dirty = true;
         tape.release();
         self.given_up += given_up;
+    }
+
+    /// This destination does not take these for now: they wait until [`Spool::take_up`].
+    pub fn put_off(&mut self, destination: usize, producer: ProducerId, seqs: &[Seq]) {
+        if let Some(tape) = self.tape_of(producer) {
+            for seq in seqs {
+                tape.put_off[destination].insert(seq.get(), seq.get());
+            }
+        }
+    }
+
+    /// What was put off for this destination is sent again.
+    pub fn take_up(&mut self, destination: usize) {
+        for tape in &mut self.tapes {
+            tape.put_off[destination] = Ranges::default();
+        }
+    }
+
+    /// A destination says what it misses of a producer's numbers. What we have settled with it cannot come again, so it is told
+    /// that it has lost it. How many records that is.
+    pub fn missed(
+        &mut self,
+        destination: usize,
+        producer: ProducerId,
+        missing: &[(u64, u64)],
+    ) -> u64 {
+        let Some(tape) = self.tape_of(producer) else {
+            return 0;
+        };
+        let place = &mut tape.places[destination];
+        let missed = missing
+            .iter()
+            .map(|(from, to)| place.missed(*from, *to))
+            .sum();
+        tape.is_dirty |= missed > 0;
+        missed
     }
 
     /// This destination does not want to be told these.

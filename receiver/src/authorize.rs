@@ -20,6 +20,9 @@ pub struct ReadHost;
 #[derive(Debug)]
 pub struct ListHosts;
 
+/// Settle what is missing of a host.
+#[derive(Debug)]
+pub struct Settle;
 /// Change what the receiver trusts.
 #[derive(Debug)]
 pub struct Administer;
@@ -59,6 +62,13 @@ impl Permit<Ingest> {
 
 impl Permit<ReadHost> {
     /// The host that may be read.
+    pub fn host(&self) -> Option<&NodeName> {
+        self.host.as_ref()
+    }
+}
+
+impl Permit<Settle> {
+    /// The host whose missing numbers may be settled.
     pub fn host(&self) -> Option<&NodeName> {
         self.host.as_ref()
     }
@@ -143,6 +153,14 @@ impl<'a> Caller<'a> {
     pub fn administer(&self) -> Result<Permit<Administer>, Rejection> {
         if self.scopes.contains(Scope::Admin) {
             return Ok(Permit::new(self, None));
+        }
+        Err(Rejection::insufficient_scope(Scope::Admin))
+    }
+
+    /// May the caller settle what is missing of the host that the path names?
+    pub fn acknowledge(&self, path_host: &str) -> Result<Permit<Settle>, Rejection> {
+        if self.scopes.contains(Scope::Admin) {
+            return Ok(Permit::new(self, path_host.parse().ok()));
         }
         Err(Rejection::insufficient_scope(Scope::Admin))
     }

@@ -14,15 +14,16 @@ mod commit;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lizmon_mtls::Clock;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
+use crate::clock::Clocks;
 use crate::problem::Rejection;
 use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
@@ -60,6 +61,7 @@ struct Waiting {
 pub struct Journal {
     queue: SyncSender<Waiting>,
     status: Arc<StoreStatus>,
+    is_clock_steady: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -76,14 +78,16 @@ impl Journal {
         store: Box<dyn Store>,
         summarizer: Summarizer,
         gather_window: Duration,
-        clock: Clock,
+        clocks: Clocks,
     ) -> std::io::Result<(Self, JournalThread)> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
+        let is_clock_steady = Arc::new(AtomicBool::new(false));
         let writer = Writer {
-            committer: Committer::new(store, summarizer, clock()),
+            is_clock_steady: is_clock_steady.clone(),
+            committer: Committer::new(store, summarizer, clocks.read()),
             waiting,
             gather_window,
-            clock,
+            clocks,
             company: 0,
         };
         let status = writer.committer.status();
@@ -94,12 +98,22 @@ impl Journal {
                 let _until_the_end = alive;
                 writer.run()
             })?;
-        Ok((Self { queue, status }, JournalThread { thread, ended }))
+        let journal = Self {
+            queue,
+            status,
+            is_clock_steady,
+        };
+        Ok((journal, JournalThread { thread, ended }))
     }
 
     /// How the store below is.
     pub fn status(&self) -> Arc<StoreStatus> {
         self.status.clone()
+    }
+
+    /// Whether windows move on by this machine's clock.
+    pub fn is_clock_steady(&self) -> bool {
+        self.is_clock_steady.load(Ordering::Relaxed)
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
@@ -173,9 +187,10 @@ impl Gathered {
 
 struct Writer {
     committer: Committer,
+    is_clock_steady: Arc<AtomicBool>,
     waiting: Receiver<Waiting>,
     gather_window: Duration,
-    clock: Clock,
+    clocks: Clocks,
     /// How many requests the last group had, if this one came right behind it.
     company: usize,
 }
@@ -192,7 +207,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.committer.upkeep((self.clock)());
+            self.committer.upkeep(self.clocks.read());
+            let is_steady = self.committer.is_clock_steady();
+            self.is_clock_steady.store(is_steady, Ordering::Relaxed);
         }
         self.committer.finish()
     }
@@ -246,7 +263,7 @@ impl Writer {
         let requests = group
             .iter()
             .map(|waiting| (&waiting.submission, waiting.now));
-        let answers = self.committer.take(requests);
+        let answers = self.committer.take(requests, self.clocks.read());
         for (waiting, answer) in group.into_iter().zip(answers) {
             let _gone_meanwhile = waiting.reply.send(answer);
         }

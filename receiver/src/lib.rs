@@ -17,6 +17,7 @@
 //! - Nothing outside [`store`] and [`config`] knows which store it is.
 
 pub mod body;
+pub mod clock;
 pub mod config;
 pub mod health;
 pub mod metrics;
@@ -36,6 +37,7 @@ mod fetch;
 mod holders;
 mod serve;
 
+pub use clock::Clocks;
 pub use config::Config;
 pub use lizmon_mtls::Clock;
 pub use serve::{Receiver, StartError};

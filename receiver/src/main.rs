@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
 use lizmon_receiver::config::Flags;
-use lizmon_receiver::{Clock, Config, Receiver};
+use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 
 /// Take samples from machines that prove who they are, make them durable, answer summaries.
 ///
@@ -67,11 +67,17 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             ..flags.renewer(clock.clone(), Arc::new(fastrand::f64))
         };
         renewer.settle()?;
+        let clocks = Clocks {
+            wall: clock,
+            fine: Arc::new(lizmon_daemon::since_1970),
+            monotonic: Arc::new(lizmon_daemon::since_boot_secs),
+            boot: lizmon_daemon::boot_id(),
+        };
         let config = Config {
             lists_from: flags.lists_from(Arc::new(fastrand::f64)),
             ..Config::from(flags)
         };
-        let receiver = Receiver::start(listener, config, clock).await?;
+        let receiver = Receiver::start(listener, config, clocks).await?;
         tracing::info!(
             "READY on {}, issuer {}",
             receiver.address(),

@@ -78,6 +78,13 @@ impl Rejection {
         self
     }
 
+    /// By a clock that nobody knows to be right this would push out, or never be found; after so long it is known.
+    pub fn clock_unsteady(secs: u64, detail: &str) -> Self {
+        let mut rejection = Self::from(Code::ClockUnsteady);
+        rejection.retry_after(secs.max(RETRY_AFTER_SECS));
+        rejection.with_detail(detail)
+    }
+
     /// What was refused.
     pub fn code(&self) -> Code {
         self.0.problem.code

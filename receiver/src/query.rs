@@ -1,13 +1,18 @@
 //! Answers for readers, straight from memory. A lock is held for one host or one shard at a time.
 
-use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
-use lizmon_protocol::name::SUMMARY_PREFIX;
+use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
+use lizmon_protocol::name::{Label, SUMMARY_PREFIX};
+use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
-use lizmon_summary::{Average, Series, TIERS, Tier, Window};
+use lizmon_summary::{AHEAD_SECS_MAX, Average, Series, TIERS, Tier, Window};
 
-use crate::authorize::{ListHosts, Permit, ReadHost};
+use crate::authorize::{ListHosts, Permit, ReadHost, Settle};
 use crate::silence;
+use crate::store::record::Submission;
 use crate::summarize::Summaries;
+
+/// A monitor that has sent samples for so long without saying that it stamps them by our time stamps them by its own.
+const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 
 /// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters. `None` if nothing at all
 /// is known of the host in any window.
@@ -82,7 +87,9 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
                     labels,
                     certificate_end: host.certificate_end,
                     state: (host.certificate_end < now).then_some(HolderState::Ended),
-                    silent: silence::is_silent(host, now),
+                    // What lies ahead of the clock was written by a wrong one, and says nothing of now.
+                    silent: silence::is_silent(host, now)
+                        || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),
                 });
             }
@@ -116,8 +123,12 @@ pub fn newest_minutes(
 pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delivery> {
     let name = permit.host()?.as_str();
     let hosts = numbers.shard_with(name);
-    let mut producers: Vec<_> = hosts
-        .get(name)?
+    let host = hosts.get(name)?;
+    let removed = (host.removed.samples > 0).then_some(Removed {
+        samples: host.removed.samples,
+        at: host.removed.at,
+    });
+    let mut producers: Vec<_> = host
         .producers
         .iter()
         .map(|(id, producer)| ProducerDelivery {
@@ -133,7 +144,47 @@ pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delive
         })
         .collect();
     producers.sort_by_key(|producer| producer.producer);
-    Some(Delivery { producers })
+    // One that stamps by its own clock again says nothing.
+    let is_fresh = |at: u64| at + CLOCK_SAID_AGO_SECS_MAX >= host.last_epoch;
+    let clock = host.clock.filter(|(_, at)| is_fresh(*at));
+    Some(Delivery {
+        producers,
+        removed,
+        clock: clock.map(|(ahead_secs, at)| StampClock { ahead_secs, at }),
+    })
+}
+
+/// What is missing of a host, as submissions that give it up for this reason, and how many numbers each is about. `None` if
+/// nothing is known of the host.
+pub fn missing(
+    permit: &Permit<Settle>,
+    numbers: &Summaries,
+    why: &Label<'static>,
+    now: u64,
+) -> Option<Vec<(u64, Submission)>> {
+    let name = permit.host()?;
+    let hosts = numbers.shard_with(name.as_str());
+    let host = hosts.get(name.as_str())?;
+    let mut submissions = Vec::new();
+    for (id, producer) in &host.producers {
+        let missing = producer.dropped.take_out_of(producer.set.missing());
+        for ranges in missing.chunks(BATCH_DROPPED_MAX) {
+            let dropped = ranges.iter().filter_map(|(from, to)| {
+                Some(Dropped {
+                    from: Seq::new(*from)?,
+                    to: Seq::new(*to)?,
+                    why: why.clone(),
+                })
+            });
+            let dropped: Vec<_> = dropped.collect();
+            let none = std::iter::empty::<(Option<Seq>, Epoch, &SampleSet<'_>)>();
+            let submission = Submission::new(name, host.certificate_end, Some(*id), now)
+                .with_records_and_dropped(none, &dropped);
+            let count = ranges.iter().map(|(from, to)| to - from + 1).sum();
+            submissions.push((count, submission));
+        }
+    }
+    Some(submissions)
 }
 
 fn summary_name(tier: &Tier, label: &str) -> String {

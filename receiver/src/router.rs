@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, request};
 use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::Connection;
@@ -19,12 +19,14 @@ use lizmon_mtls::trust::{TrustReader, TrustWriter};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
+use lizmon_protocol::sample::SAFE_INTEGER_MAX;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::authorize;
 use crate::body::{BODY_BYTES_MAX, BodyReader};
+use crate::clock::FineClock;
 use crate::health::Judge;
 use crate::holders::Holders;
 use crate::ingest;
@@ -35,6 +37,7 @@ use crate::query;
 use crate::summarize::Summaries;
 use crate::token::Tokens;
 
+mod acknowledge;
 mod authenticated;
 mod crl;
 mod oauth;
@@ -63,6 +66,10 @@ pub struct App {
     pub health: Judge,
     /// The time.
     pub clock: Clock,
+    /// The same to the millisecond.
+    pub fine_clock: FineClock,
+    /// Which start of this receiver this is: the millisecond of it.
+    pub run: u64,
 }
 
 type Shared = State<Arc<App>>;
@@ -132,6 +139,11 @@ pub fn routes() -> Vec<Route> {
             get(host).post(host),
         ),
         Route::to_send(route::CRL, "PUT", put(crl::put)),
+        Route::to_send(
+            format!("{}/{{host}}{}", route::DELIVERY, acknowledge::PATH_END),
+            "POST",
+            post(acknowledge::post),
+        ),
     ]
 }
 
@@ -155,6 +167,7 @@ pub fn router(app: Arc<App>) -> Router {
             Rejection::from(Code::InternalError).into_response()
         }))
         .layer(from_fn_with_state(app.clone(), note_refusals))
+        .layer(from_fn_with_state(app.clone(), tell_time))
         .with_state(app)
 }
 
@@ -185,6 +198,25 @@ async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -
             .as_ref()
             .and_then(|connection| connection.shown_identity());
         app.metrics.refused(refused, is_denial, address, who);
+    }
+    response
+}
+
+/// Says in every answer what time it is here: `Date` has whole seconds, and whoever sends on each whole second would find
+/// us half a second off.
+async fn tell_time(State(app): Shared, request: Request<Body>, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let now = (app.fine_clock)();
+    let steady = if app.journal.is_clock_steady() {
+        ""
+    } else {
+        "=?0"
+    };
+    let (secs, millis, run) = (now.as_secs(), now.subsec_millis(), app.run);
+    let text = format!("{secs}.{millis:03};steady{steady};run={run}");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        let name = HeaderName::from_static(route::TIME_HEADER);
+        response.headers_mut().insert(name, value);
     }
     response
 }
@@ -281,6 +313,9 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
     sender.remember();
+    if let Some(ahead_secs) = ahead_of(&head.headers) {
+        app.summaries.note_clock(&host, ahead_secs, now);
+    }
     match epoch {
         Some(_) if answer.duplicate > 0 => {
             let replayed = [(REPLAYED_HEADER, "true")];
@@ -289,6 +324,17 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         None => Ok(json(&answer)),
     }
+}
+
+/// How far the sender says its clock is ahead of what it stamps samples by.
+fn ahead_of(headers: &HeaderMap) -> Option<i64> {
+    let said: i64 = headers
+        .get(route::AHEAD_HEADER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
+    (said.unsigned_abs() <= SAFE_INTEGER_MAX).then_some(said)
 }
 
 fn too_many_records(wait: Duration) -> Rejection {

@@ -13,6 +13,7 @@ use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 
 use crate::body::BodyReader;
+use crate::clock::Clocks;
 use crate::config::{Config, ListsFrom};
 use crate::fetch;
 use crate::health::Judge;
@@ -87,8 +88,9 @@ impl Receiver {
     pub async fn start(
         listener: TcpListener,
         config: Config,
-        clock: Clock,
+        clocks: Clocks,
     ) -> Result<Self, StartError> {
+        let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
         let address = listener.local_addr()?;
         let kept_crl = config.data.join(KEPT_CRL);
         let (trust, reader) =
@@ -111,8 +113,7 @@ impl Receiver {
             now,
         )?;
         let summaries = summarizer.summaries();
-        let (journal, thread) =
-            Journal::start(store, summarizer, config.gather_window, clock.clone())?;
+        let (journal, thread) = Journal::start(store, summarizer, config.gather_window, clocks)?;
         let health = Judge {
             crl_grace: config.crl_grace.as_secs(),
             fetches_lists: config.lists_from.is_some(),
@@ -136,6 +137,8 @@ impl Receiver {
             health,
             holders: Holders::default(),
             clock: clock.clone(),
+            run: u64::try_from(fine_clock().as_millis()).unwrap_or(u64::MAX),
+            fine_clock,
         };
         note(&reader.current());
         Ok(Self {

@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
-use lizmon_summary::{Bucket, DeliverySet, DroppedSet, Series, TIERS};
+use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
 
+use crate::clock::KeptClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
-    HostState, KeptBucket, KeptProducer, Position, SHARDS, ShardChanges, State, Store, StoreError,
-    shard_of,
+    HostState, KeptBucket, KeptProducer, Position, Removed, SHARDS, ShardChanges, State, Store,
+    StoreError, shard_of,
 };
 
 /// How long a producer is remembered after it was last heard of: long enough to come back from an outage and find its
@@ -39,6 +40,12 @@ pub struct Host {
     pub last_received: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
+    /// What was taken out because it lay ahead of a steady clock.
+    pub removed: Removed,
+    /// Whether that has happened since the last commit: then all of its intervals are written anew.
+    pub(crate) is_cut: bool,
+    /// How far its monitor said its own clock is ahead of what it stamps samples by, and when. Not kept: it says so again.
+    pub clock: Option<(i64, u64)>,
 }
 
 /// What is known of one producer.
@@ -80,6 +87,14 @@ impl Summaries {
         (0..self.shards.len()).map(|at| self.read(at))
     }
 
+    /// A monitor said how far its host's clock is ahead of what it stamps samples by.
+    pub fn note_clock(&self, host: &str, ahead_secs: i64, now: u64) {
+        let mut hosts = self.write(usize::from(shard_of(host)));
+        if let Some(host) = hosts.get_mut(host) {
+            host.clock = Some((ahead_secs, now));
+        }
+    }
+
     // A panic while a lock was held has been contained to its request; what it left are numbers, each whole in itself.
     fn read(&self, at: usize) -> RwLockReadGuard<'_, Hosts> {
         self.shards[at]
@@ -110,12 +125,18 @@ pub struct Summarizer {
     /// The last position that was applied.
     position: Position,
     next_sweep: u16,
+    /// What is known of the clock, to be kept with the next commit.
+    clock: Option<KeptClock>,
 }
 
 impl Summarizer {
     /// The numbers as the store has them: its state, and the journal after it.
     pub fn open(store: &mut dyn Store, now: u64) -> Result<Self, StoreError> {
-        let State { cursors, hosts } = store.load(now)?;
+        let State {
+            cursors,
+            hosts,
+            clock,
+        } = store.load(now)?;
         let summaries = Arc::new(Summaries::new());
         for kept in hosts {
             let shard = usize::from(shard_of(&kept.name));
@@ -130,6 +151,7 @@ impl Summarizer {
             unsaved,
             position,
             next_sweep: 0,
+            clock,
         };
         let mut damaged = 0_u64;
         store.read_after(after, &mut |position, group| match read_group(group) {
@@ -219,7 +241,7 @@ impl Summarizer {
             .min()
             .filter(|(since, _)| *since < before);
         match oldest {
-            Some((_, shard)) => self.commit(store, shard, expiry).map(|()| true),
+            Some((_, shard)) => self.commit(store, shard, expiry, false).map(|()| true),
             None => Ok(false),
         }
     }
@@ -231,7 +253,22 @@ impl Summarizer {
         if self.summaries.read(shard).is_empty() {
             return Ok(());
         }
-        self.commit(store, shard, Some(now))
+        self.commit(store, shard, Some(now), false)
+    }
+
+    /// What was known of the clock when that was last kept.
+    pub fn kept_clock(&self) -> Option<KeptClock> {
+        self.clock
+    }
+
+    /// Keeps this of the clock with the next commit.
+    pub fn note_clock(&mut self, clock: KeptClock) {
+        self.clock = Some(clock);
+    }
+
+    /// Keeps now what is known of the clock: nobody may have sent anything for long.
+    pub fn keep_clock(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        self.commit(store, 0, None, true)
     }
 
     /// How many groups of the journal are not in what was committed.
@@ -258,6 +295,7 @@ impl Summarizer {
         let state = State {
             cursors: vec![self.position; usize::from(SHARDS)],
             hosts: hosts.collect(),
+            clock: self.clock,
         };
         store.replace(&state, fault, now)?;
         for (shard, unsaved) in self.unsaved.iter_mut().enumerate() {
@@ -280,21 +318,20 @@ impl Summarizer {
         store: &mut dyn Store,
         shard: usize,
         expiry: Option<u64>,
+        is_forced: bool,
     ) -> Result<(), StoreError> {
         let changes = self.changes_of(shard, expiry);
         let ends = changes.ended_hosts.len() + changes.ended_series.len();
-        if self.unsaved[shard].since.is_none() && changes.hosts.is_empty() && ends == 0 {
+        let is_unchanged = self.unsaved[shard].since.is_none() && changes.hosts.is_empty();
+        if is_unchanged && ends == 0 && !is_forced {
             return Ok(());
         }
         store.commit(&changes)?;
         let mut hosts = self.summaries.write(shard);
         for changed in &changes.hosts {
-            for series in hosts
-                .get_mut(&*changed.name)
-                .into_iter()
-                .flat_map(|host| host.series.values_mut())
-            {
-                series.clear_dirty();
+            if let Some(host) = hosts.get_mut(&*changed.name) {
+                host.is_cut = false;
+                host.series.values_mut().for_each(Series::clear_dirty);
             }
         }
         for (host, label) in &changes.ended_series {
@@ -327,6 +364,7 @@ impl Summarizer {
             cursor: self.position,
             drop_through: needed
                 .map_or(self.position, |position| (position - 1).min(self.position)),
+            clock: self.clock,
             ..ShardChanges::default()
         };
         for (name, host) in hosts.iter() {
@@ -355,6 +393,9 @@ impl Host {
             accepted: 0,
             duplicate: 0,
         };
+        if submission.cuts_ahead {
+            self.cut_ahead_of(submission.taken_at);
+        }
         for record in submission.records() {
             if let (Some(id), Some(seq)) = (submission.producer, record.seq) {
                 let producer = self.producers.entry(id).or_default();
@@ -388,6 +429,27 @@ impl Host {
             producer.dropped.insert(from, to, why);
         }
         answer
+    }
+
+    /// Takes out whatever no clock that says this can have let in.
+    fn cut_ahead_of(&mut self, taken_at: u64) {
+        let from = taken_at.saturating_add(AHEAD_SECS_MAX);
+        let mut samples = 0;
+        let mut newest = 0;
+        for series in self.series.values_mut() {
+            samples += series.cut(from);
+            series.mark_all();
+            newest = newest.max(series.newest_end());
+        }
+        self.last_epoch = self.last_epoch.min(newest).min(from);
+        for producer in self.producers.values_mut() {
+            producer.last_taken = producer.last_taken.min(from);
+        }
+        if samples > 0 {
+            self.removed.samples += samples;
+            self.removed.at = taken_at;
+            self.is_cut = true;
+        }
     }
 
     /// Nothing left in any window, and nobody who could still send a record twice.
@@ -432,7 +494,10 @@ impl Host {
 
     /// All of it.
     fn whole(&self, name: &str) -> HostState {
-        self.kept(name, None, |series| series.kept().collect())
+        HostState {
+            is_whole: false,
+            ..self.kept(name, None, |series| series.kept().collect())
+        }
     }
 
     fn kept(
@@ -458,7 +523,9 @@ impl Host {
             name: name.to_owned(),
             last_epoch: self.last_epoch,
             certificate_end: self.certificate_end,
+            removed: self.removed,
             buckets: buckets.collect(),
+            is_whole: self.is_cut,
             producers: producers.map(|(id, producer)| producer.kept(*id)).collect(),
         }
     }
@@ -499,6 +566,7 @@ fn restore(kept: HostState) -> (Box<str>, Host) {
     let mut host = Host {
         last_epoch: kept.last_epoch,
         certificate_end: kept.certificate_end,
+        removed: kept.removed,
         ..Host::default()
     };
     for KeptBucket {

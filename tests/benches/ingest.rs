@@ -25,7 +25,7 @@ use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_mtls::trust::{TrustFiles, TrustWriter};
 use lizmon_protocol::name::Role;
-use lizmon_receiver::{Clock, Config, Receiver};
+use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -112,7 +112,7 @@ async fn serve_receiver(folder: &Path) -> Result<()> {
     }
     let listener = listen()?;
     let address = listener.local_addr().context("an address")?;
-    let receiver = Receiver::start(listener, config, Arc::new(now))
+    let receiver = Receiver::start(listener, config, Clocks::of_one(Arc::new(now)))
         .await
         .context("a receiver")?;
     tell(address)?;

@@ -1,5 +1,6 @@
 //! What is remembered of a producer's numbers: gaps, numbers given up, and how much of it there may be.
 
+use lizmon_protocol::name::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Holder, World};
@@ -193,4 +194,101 @@ async fn numbers_that_cannot_be_given_up() {
             "{story}: the records beside it are refused too"
         );
     }
+}
+
+/// What was missing for good was called lost for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_settles_what_is_missing() {
+    let mut stage = Stage::set().await;
+    stage.taken(0, [1, 5, 9], "with gaps").await;
+    stage.taken(1, [3], "another producer").await;
+    let operator = stage.world.holder(Role::Operator, "op");
+    let reader = stage.world.reader();
+    let path = "/api/delivery/a/acknowledged";
+    let settle = async |stage: &Stage, who: &Holder, path: &str, body: &str| {
+        let token = stage.world.token(who).await;
+        stage.world.post(who, &token, path, body.to_owned()).await
+    };
+    let good = r#"{"why":"the disk broke"}"#;
+    for (who, body, code) in [
+        (&reader, good, "insufficient_scope"),
+        (&stage.node, good, "insufficient_scope"),
+        (&operator, "", "malformed_json"),
+        (&operator, "{}", "malformed_json"),
+        (&operator, r#"{"why":"a\nb"}"#, "invalid_values"),
+    ] {
+        settle(&stage, who, path, body).await.refused(code, body);
+    }
+    let long = format!(r#"{{"why":"{}"}}"#, "x".repeat(115));
+    let refused = settle(&stage, &operator, path, &long).await;
+    refused.refused("invalid_values", "too long");
+    let unknown = settle(&stage, &operator, "/api/delivery/b/acknowledged", good).await;
+    unknown.refused("unknown_host", "nobody");
+    for settled in [8, 0] {
+        let got = settle(&stage, &operator, path, good).await.json("settled");
+        assert_eq!(got, json!({"acknowledged": settled}));
+    }
+    for story in ["at once", "after a restart"] {
+        let told = stage.told_of_first().await;
+        assert_eq!(told["missing"], json!([]), "{story}");
+        let why = "acknowledged: the disk broke";
+        assert_eq!(
+            told["dropped"],
+            json!([[2, 4, why], [6, 8, why]]),
+            "{story}"
+        );
+        assert_eq!(told["received"], json!(3), "{story}");
+        stage.world.restart().await;
+    }
+    // One that arrives all the same counts.
+    stage.taken(0, [7], "late").await;
+    assert_eq!(stage.told_of_first().await["received"], json!(4));
+}
+
+/// Receiver and node share a clock that runs ahead for one sample: a day was pushed out, and audit said that nothing was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_ahead_for_one_sample_costs_nothing() {
+    let mut stage = Stage::set().await;
+    let now = stage.world.clock.now();
+    let minutes: Vec<u64> = (0..1_400).collect();
+    let records = minutes.iter().map(
+        |minute| json!({"seq": minute + 1, "epoch": now - minute * 60, "values": {"cpu": 10}}),
+    );
+    let records: Vec<_> = records.collect();
+    let batch = json!({"producer": producer(0), "records": records}).to_string();
+    let send = async |stage: &Stage, body: &str| {
+        let token = stage.world.token(&stage.node).await;
+        let body = body.to_owned();
+        stage
+            .world
+            .post(&stage.node, &token, "/api/perf/a", body)
+            .await
+    };
+    let history = async |stage: &Stage| {
+        let token = stage.world.token(&stage.node).await;
+        let got = stage
+            .world
+            .get(&stage.node, &token, "/api/perf/a/cpu")
+            .await;
+        let got = got.json("history");
+        let count = |name: &str| got[name]["average-count"].as_u64().unwrap_or(0);
+        (count("summary:by-minute:cpu"), count("summary:by-hour:cpu"))
+    };
+    send(&stage, &batch).await.json("a day");
+    let before = history(&stage).await;
+    assert!(before.0 >= 59 && before.1 >= 23, "{before:?}");
+    for ahead in [3 * 3_600, 12 * 3_600] {
+        stage.world.clock.set(now + ahead);
+        stage.world.restart().await;
+        let refused = stage.send(1, [1], json!([])).await;
+        let wait: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+        refused.refused("clock_unsteady", "one sample");
+        stage.world.clock.set(now);
+        stage.world.restart().await;
+        assert_eq!(history(&stage).await, before, "{ahead}");
+        let known = send(&stage, &batch).await.json("the day again");
+        assert_eq!(known, json!({"accepted": 0, "duplicate": 1_400}));
+    }
+    stage.taken(1, [1], "and on it goes").await;
 }

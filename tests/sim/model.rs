@@ -1,15 +1,17 @@
 //! What should be true: a plain list of what each monitor recorded, and of which each receiver has taken what.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_protocol::summary::Summaries;
 use lizmon_receiver::store::record::SubmissionView;
-use lizmon_summary::TIERS;
+use lizmon_summary::{AHEAD_SECS_MAX, TIERS, Tier};
 
 use crate::Wrong;
 use crate::monitor::RecordId;
+
+const BY_MINUTE: &str = "by-minute";
 
 /// One record, as its monitor wrote it down.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ struct Recorded {
     values: Vec<(&'static str, f64)>,
     /// By receiver: whether it was taken.
     is_taken: Vec<bool>,
+    /// By receiver: whether it lay ahead of the true time then. Such a one may be taken out again, and is told of then.
+    is_ahead: Vec<bool>,
     /// Nobody can be blamed if it is lost: it never was anywhere but in the memory of a process that died.
     is_excused: bool,
 }
@@ -72,6 +76,7 @@ impl Model {
             epoch,
             values,
             is_taken: vec![false; self.receivers],
+            is_ahead: vec![false; self.receivers],
             is_excused: false,
         };
         match self.hosts[monitor].records.insert(id, recorded) {
@@ -103,10 +108,10 @@ impl Model {
     /// A receiver has answered a submission with success.
     pub(crate) fn take(
         &mut self,
-        monitor: usize,
-        receiver: usize,
+        (monitor, receiver): (usize, usize),
         submission: &SubmissionView<'_>,
         answer: BatchAnswer,
+        true_now: u64,
     ) -> Result<(), Wrong> {
         let mut expected = BatchAnswer {
             accepted: 0,
@@ -135,6 +140,7 @@ impl Model {
             } else {
                 expected.accepted += 1;
                 *is_taken = true;
+                known.is_ahead[receiver] = record.epoch > true_now + AHEAD_SECS_MAX;
             }
         }
         if answer == expected {
@@ -155,8 +161,10 @@ impl Model {
     pub(crate) fn take_unnumbered(&mut self, receiver: usize, submission: &SubmissionView<'_>) {
         for record in submission.records() {
             for (label, _) in record.values() {
-                let known = (record.epoch, Known::Taken);
-                self.unnumbered[receiver].insert(label.to_owned(), known);
+                // Those that were stamped by a wrong clock nobody looks for.
+                if let Some(known) = self.unnumbered[receiver].get_mut(label) {
+                    known.1 = Known::Taken;
+                }
             }
         }
     }
@@ -199,6 +207,7 @@ impl Model {
         monitor: usize,
         receiver: usize,
         held: &HashMap<ProducerId, Vec<(u64, u64)>>,
+        true_now: u64,
     ) -> Result<(), Wrong> {
         let host = &mut self.hosts[monitor];
         for (producer, ranges) in held {
@@ -210,6 +219,7 @@ impl Model {
                 };
                 if !std::mem::replace(&mut record.is_taken[receiver], true) {
                     self.found_after_crash += 1;
+                    record.is_ahead[receiver] = record.epoch > true_now + AHEAD_SECS_MAX;
                 }
             }
         }
@@ -234,6 +244,9 @@ impl Model {
         told: &Summaries,
         now: u64,
     ) -> Result<(), Wrong> {
+        let doubtful = self.doubtful(monitor, receiver);
+        let is_doubtful =
+            |(name, start): &(String, u64)| doubtful.contains(&(tier_of(name), *start));
         let expected = self.expected(monitor, receiver, now);
         let told: BTreeMap<_, _> = told
             .iter()
@@ -244,7 +257,16 @@ impl Model {
                 })
             })
             .collect();
-        for (interval, (count, min, max, avg)) in &expected {
+        // Where something lies ahead still, the newest 60 minutes do not reach back as far.
+        let begins = told.keys().filter(|(name, _)| name.contains(BY_MINUTE));
+        let minutes_begin = begins.map(|(_, start)| *start).min().unwrap_or(0);
+        let is_given = |(name, start): &(String, u64)| {
+            doubtful.is_empty() || !name.contains(BY_MINUTE) || *start >= minutes_begin
+        };
+        let certain = expected
+            .iter()
+            .filter(|(interval, _)| !is_doubtful(interval) && is_given(interval));
+        for (interval, (count, min, max, avg)) in certain {
             let same = told.get(interval).is_some_and(|(c, lo, hi, mean)| {
                 (c, lo, hi) == (count, min, max) && (mean - avg).abs() <= 0.01
             });
@@ -258,13 +280,25 @@ impl Model {
         }
         match told
             .keys()
-            .find(|interval| !expected.contains_key(*interval))
+            .find(|interval| !expected.contains_key(*interval) && !is_doubtful(interval))
         {
             None => Ok(()),
             Some(interval) => Err(Wrong(format!(
                 "receiver {receiver} has {interval:?} of monitor {monitor}, the model has not"
             ))),
         }
+    }
+
+    /// The intervals, by tier, that hold something which lay ahead of the true time.
+    fn doubtful(&self, monitor: usize, receiver: usize) -> HashSet<(&'static str, u64)> {
+        let records = self.hosts[monitor].records.values();
+        let ahead = records.filter(|record| record.is_taken[receiver] && record.is_ahead[receiver]);
+        ahead
+            .flat_map(|record| {
+                let start = |tier: &Tier| (record.epoch - 1) / tier.width_secs * tier.width_secs;
+                TIERS.each_ref().map(|tier| (tier.name, start(tier)))
+            })
+            .collect()
     }
 
     fn expected(
@@ -310,7 +344,7 @@ impl Model {
         monitor: usize,
         receiver: usize,
         delivery: &Delivery,
-        may_be_dropped: impl Fn(&str) -> bool,
+        may_be_dropped: impl Fn(&str, u64) -> bool,
     ) -> Result<Fates, Wrong> {
         let told: HashMap<_, _> = delivery
             .producers
@@ -325,7 +359,7 @@ impl Model {
                 let range = dropped.find(|(from, to, _)| (from..=to).contains(&seq))?;
                 Some(range.2.as_str())
             });
-            if let Some(why) = why.filter(|why| !may_be_dropped(why)) {
+            if let Some(why) = why.filter(|why| !may_be_dropped(why, record.epoch)) {
                 return Err(Wrong(format!(
                     "monitor {monitor} dropped number {seq} (epoch {}) without need, as {why}",
                     record.epoch
@@ -354,6 +388,12 @@ impl Model {
         }
         Ok(fates)
     }
+}
+
+/// The tier that a summary's name names.
+fn tier_of(name: &str) -> &'static str {
+    let mut tiers = TIERS.iter().map(|tier| tier.name);
+    tiers.find(|tier| name.contains(tier)).unwrap()
 }
 
 /// What became of one monitor's records at one receiver.

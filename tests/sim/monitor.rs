@@ -221,7 +221,7 @@ impl Monitor {
         };
         let (sent, now) = times;
         if let Ok(answer) = answer {
-            let _told = dispatch.heard_clock(receiver, answer.date, sent, now);
+            let _told = dispatch.heard_clock(receiver, answer.clock, sent, now);
         }
         let result = match answer {
             Ok(answer) if answer.status == 204 => Ok(()),
@@ -245,6 +245,11 @@ impl Monitor {
             }),
         };
         let _done = dispatch.done(receiver, lot, result.as_ref().copied(), now, chance);
+    }
+
+    /// How far its clock is ahead of what it stamps samples by.
+    pub(crate) fn corrected_secs(&mut self) -> Option<f64> {
+        self.alive().and_then(|dispatch| dispatch.corrected_secs())
     }
 
     pub(crate) fn has_read_its_disk(&mut self) -> bool {

@@ -1,12 +1,14 @@
 //! A receiver in the simulation: everything it is made of but sockets, threads and SQLite.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
+use lizmon_client::ServerClock;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::problem::Code;
@@ -14,6 +16,7 @@ use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_protocol::summary::Summaries;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
+use lizmon_receiver::clock::Reading;
 use lizmon_receiver::journal::Committer;
 use lizmon_receiver::problem::Rejection;
 use lizmon_receiver::store::StoreError;
@@ -90,21 +93,21 @@ pub(crate) struct Judged {
 }
 
 impl Judged {
-    pub(crate) fn answer(self, date: u64) -> Answer {
+    pub(crate) fn answer(self, clock: ServerClock) -> Answer {
         match self.result {
             Ok(_) if self.waiting.is_single => Answer {
                 status: 204,
                 retry_after: None,
-                date,
+                clock,
                 body: Vec::new(),
             },
             Ok(answer) => Answer {
                 status: 200,
                 retry_after: None,
-                date,
+                clock,
                 body: serde_json::to_vec(&answer).unwrap(),
             },
-            Err(rejection) => refusal(rejection, date),
+            Err(rejection) => refusal(rejection, clock),
         }
     }
 }
@@ -114,6 +117,7 @@ pub(crate) struct Receiver {
     committer: Option<Committer>,
     waiting: Vec<Waiting>,
     pub(crate) is_busy: bool,
+    pub(crate) clock_wrong_ms: i64,
     /// Which start of it this is: what an earlier one was to do is not done.
     pub(crate) life: u64,
 }
@@ -125,6 +129,7 @@ impl Receiver {
             committer: None,
             waiting: Vec::new(),
             is_busy: false,
+            clock_wrong_ms: 0,
             life: 0,
         }
     }
@@ -137,10 +142,10 @@ impl Receiver {
         !self.waiting.is_empty()
     }
 
-    pub(crate) fn start(&mut self, now: u64) -> Result<(), StoreError> {
+    pub(crate) fn start(&mut self, at: Reading) -> Result<(), StoreError> {
         let mut store = MemoryStore::open(self.disk.clone());
-        let summarizer = Summarizer::open(&mut store, now)?;
-        self.committer = Some(Committer::new(Box::new(store), summarizer, now));
+        let summarizer = Summarizer::open(&mut store, at.wall)?;
+        self.committer = Some(Committer::new(Box::new(store), summarizer, at));
         Ok(())
     }
 
@@ -169,13 +174,14 @@ impl Receiver {
         monitor: Option<usize>,
         node: &Node,
         request: &Request,
-        now: u64,
+        at: Duration,
     ) -> Result<bool, Answer> {
+        let (now, clock) = (at.as_secs(), self.clock(at));
         if self.is_busy || self.waiting.len() >= QUEUE_MAX {
-            return Err(refusal(Code::Overloaded.into(), now));
+            return Err(refusal(Code::Overloaded.into(), clock));
         }
         let submission =
-            submission(node, request, now).map_err(|rejection| refusal(rejection, now))?;
+            submission(node, request, now).map_err(|rejection| refusal(rejection, clock))?;
         self.waiting.push(Waiting {
             id,
             monitor,
@@ -187,13 +193,13 @@ impl Receiver {
     }
 
     /// Takes all that waits as one group.
-    pub(crate) fn take(&mut self) -> Vec<Judged> {
+    pub(crate) fn take(&mut self, at: Reading) -> Vec<Judged> {
         let Some(committer) = &mut self.committer else {
             return Vec::new();
         };
         let group = std::mem::take(&mut self.waiting);
         let requests = group.iter().map(|w| (&w.submission, w.now));
-        let results = committer.take(requests);
+        let results = committer.take(requests, at);
         group
             .into_iter()
             .zip(results)
@@ -201,9 +207,19 @@ impl Receiver {
             .collect()
     }
 
-    pub(crate) fn upkeep(&mut self, now: u64) {
+    /// What it says of its clock.
+    pub(crate) fn clock(&self, at: Duration) -> ServerClock {
+        let is_steady = self.committer.as_ref();
+        ServerClock {
+            at,
+            is_steady: is_steady.is_some_and(Committer::is_clock_steady),
+            run: self.life,
+        }
+    }
+
+    pub(crate) fn upkeep(&mut self, at: Reading) {
         if let Some(committer) = &mut self.committer {
-            committer.upkeep(now);
+            committer.upkeep(at);
         }
     }
 
@@ -258,13 +274,13 @@ fn submission(node: &Node, request: &Request, now: u64) -> Result<Submission, Re
 }
 
 /// As it goes over the wire.
-fn refusal(rejection: Rejection, date: u64) -> Answer {
+fn refusal(rejection: Rejection, clock: ServerClock) -> Answer {
     let response = axum::response::IntoResponse::into_response(rejection);
     let retry_after = response.headers().get(http::header::RETRY_AFTER);
     Answer {
         status: response.status().as_u16(),
         retry_after: retry_after.map(|secs| secs.to_str().unwrap().parse().unwrap()),
-        date,
+        clock,
         body: response
             .into_body()
             .collect()

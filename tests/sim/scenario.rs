@@ -6,7 +6,15 @@ use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, TAPES_MAX, why};
 use lizmon_protocol::problem::Code;
 
 /// Seconds of virtual time that nothing is sampled any more, at the end, so that everything can be delivered.
-pub(crate) const DRAIN_SECS_MAX: u64 = 4 * 3_600;
+/// What lies ahead of the true time waits until that has come.
+pub(crate) const DRAIN_SECS_MAX: u64 = 4 * 3_600 + FAR_SECS as u64;
+/// The furthest that a receiver's clock is wrong.
+const FAR_SECS: i64 = 200_000;
+
+/// What is younger in the end cannot have been too old for anybody: a day, without what a monitor's clock may be ahead.
+const OLD_SECS: u64 = 22 * HOUR;
+/// A clock that is wrong for less is not believed.
+const WRONG_SECS_MAX: u64 = 55;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
@@ -105,6 +113,8 @@ pub(crate) struct Scenario {
     pub(crate) disk_damaged: f64,
     /// By how many milliseconds a monitor's clock is wrong from that second on.
     pub(crate) clock: Vec<(usize, u64, i64)>,
+    /// The same of a receiver's, from that millisecond on, and whether the monitors' clocks go with it.
+    pub(crate) receiver_clock: Vec<(usize, u64, i64, bool)>,
 }
 
 impl Scenario {
@@ -115,25 +125,25 @@ impl Scenario {
         scenario.add_faults(rng);
         scenario.add_cuts(rng);
         scenario.add_clocks(rng);
+        scenario.add_receiver_clocks(rng);
         scenario
     }
 
-    /// Whether a monitor that has died so often has had a reason to drop a record as `why`.
-    pub(crate) fn may_be_dropped(&self, monitor: usize, deaths: usize, why: &str) -> bool {
-        let is_clock_wrong_by = |ms: u64| {
-            let mut clock = self.clock.iter();
-            clock.any(|(whose, _, wrong)| *whose == monitor && wrong.unsigned_abs() > ms)
-        };
+    /// Whether a monitor that has died so often has had a reason to drop a record as `why`, that old in the end. A clock
+    /// that is wrong, whose ever, is none.
+    pub(crate) fn may_be_dropped(
+        &self,
+        (monitor, deaths): (usize, usize),
+        why: &str,
+        age_secs: u64,
+    ) -> bool {
         let has_disk_faults = self.monitor_disk.iter().any(|disk| disk.0 == monitor);
         let is_small = self.spool.bytes_max < DISK_BYTES_MAX;
-        if why == Code::EpochInFuture.as_str() {
-            return is_clock_wrong_by(100_000);
-        }
         if why == Code::EpochTooOld.as_str() {
-            return self.kind == Kind::DayOutage || is_clock_wrong_by(HOUR * 1_000);
+            return age_secs >= OLD_SECS;
         }
         match why {
-            why::OLD => self.kind == Kind::DayOutage || is_clock_wrong_by(HOUR * 1_000),
+            why::OLD => age_secs >= OLD_SECS,
             why::FULL => is_small || deaths + 1 >= TAPES_MAX,
             why::DISK => has_disk_faults,
             why::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,
@@ -175,6 +185,7 @@ impl Scenario {
             spool: Limits::new(DISK_BYTES_MAX),
             disk_damaged: 0.0,
             clock: Vec::new(),
+            receiver_clock: Vec::new(),
         }
     }
 
@@ -304,6 +315,34 @@ impl Scenario {
                     self.clock.push((monitor, healed, skew));
                 }
             }
+        }
+    }
+
+    /// In every other run one receiver's clock goes wrong for moments: at a start of its machine, or in between.
+    fn add_receiver_clocks(&mut self, rng: &mut Rng) {
+        if rng.bool() {
+            return;
+        }
+        let receiver = rng.usize(0..self.receivers);
+        let is_shared = rng.bool();
+        let mut at = if rng.bool() {
+            0
+        } else {
+            rng.u64(1..self.sampling_secs)
+        };
+        for _ in 0..rng.u8(1..4) {
+            let wrong_secs = match rng.u8(0..4) {
+                0 => rng.i64(-600..=600),
+                1 => rng.i64(-14_400..=14_400),
+                _ if is_shared && rng.u8(0..4) != 0 => rng.i64(-FAR_SECS..=7_200),
+                _ => rng.i64(-FAR_SECS..=FAR_SECS),
+            };
+            let back = at + rng.u64(1..=WRONG_SECS_MAX);
+            self.receiver_clock
+                .push((receiver, at * 1_000, wrong_secs * 1_000, is_shared));
+            self.receiver_clock
+                .push((receiver, back * 1_000, 0, is_shared));
+            at = back + rng.u64(1..self.sampling_secs);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What goes over the network, without the network.
 
+use lizmon_client::ServerClock;
 use lizmon_protocol::sample::Epoch;
 
 /// A POST.
@@ -25,7 +26,7 @@ pub(crate) enum Target {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<u64>,
-    /// The receiver's clock: epoch seconds.
-    pub(crate) date: u64,
+    /// What the receiver says of its clock.
+    pub(crate) clock: ServerClock,
     pub(crate) body: Vec<u8>,
 }

@@ -15,6 +15,7 @@ use lizmon_monitor::spool::Lot;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::Ticker;
 use lizmon_protocol::delivery::Delivery;
+use lizmon_receiver::clock::Reading;
 
 use self::event::Event;
 use crate::Wrong;
@@ -55,6 +56,8 @@ struct Host {
     /// Rises with each start and each step of the clock: an older look at it is not taken.
     life: u64,
     clock_wrong_ms: i64,
+    /// The same of what samples are stamped by, where that is the receivers' time.
+    stamped_wrong_ms: Option<i64>,
     deaths: usize,
     /// By receiver: which turn of the courier this is. What an earlier one was to do is not done.
     turns: Vec<u64>,
@@ -156,6 +159,14 @@ impl World {
         for (monitor, at, wrong_ms) in self.scenario.clock.clone() {
             self.at(at * 1_000, Event::Clock { monitor, wrong_ms });
         }
+        for (receiver, at, wrong_ms, is_shared) in self.scenario.receiver_clock.clone() {
+            let event = Event::ReceiverClock {
+                receiver,
+                wrong_ms,
+                is_shared,
+            };
+            self.at(at, event);
+        }
         for monitor in 0..self.hosts.len() {
             self.at(0, Event::MonitorStarts { monitor });
             self.monitor_will_die(monitor);
@@ -226,6 +237,11 @@ impl World {
             }
             Event::Disk { monitor, faults } => self.set_disk(monitor, faults),
             Event::Clock { monitor, wrong_ms } => self.set_clock(monitor, wrong_ms),
+            Event::ReceiverClock {
+                receiver,
+                wrong_ms,
+                is_shared,
+            } => self.set_receivers_clock(receiver, wrong_ms, is_shared),
             Event::Heal => self.heal(),
             Event::Take { .. } | Event::ReceiverDies { .. } | Event::ReceiverStops { .. } => (),
         }
@@ -252,11 +268,13 @@ impl World {
         for receiver in 0..self.receivers.len() {
             self.receivers[receiver].disk.set_failing(false);
             self.receivers[receiver].is_busy = false;
+            self.receivers[receiver].clock_wrong_ms = 0;
             self.set_fates(receiver);
             self.at(self.now_ms, Event::ReceiverStarts { receiver });
         }
         for monitor in 0..self.hosts.len() {
             self.hosts[monitor].clock_wrong_ms = 0;
+            self.hosts[monitor].stamped_wrong_ms = None;
             self.set_disk(monitor, Faults::default());
             self.at(self.now_ms, Event::MonitorStarts { monitor });
             self.wake_couriers(monitor);
@@ -296,7 +314,7 @@ impl World {
             .check_unnumbered(receiver, &by_hand, now, !at.has_waiting())?;
         for (monitor, host) in self.hosts.iter().enumerate() {
             let held = at.held(&host.node);
-            self.model.reconcile(monitor, receiver, &held)?;
+            self.model.reconcile(monitor, receiver, &held, now)?;
             let summaries = at.summaries(&host.node, now);
             self.model
                 .check_summaries(monitor, receiver, &summaries, now)?;
@@ -310,10 +328,14 @@ impl World {
             let delivery = self.receivers[receiver].delivery(&host.node);
             let nothing = || Delivery {
                 producers: Vec::new(),
+                removed: None,
+                clock: None,
             };
             let delivery = delivery.unwrap_or_else(nothing);
             let scenario = &self.scenario;
-            let may_be_dropped = |why: &str| scenario.may_be_dropped(monitor, host.deaths, why);
+            let age = |epoch: u64| self.secs().saturating_sub(epoch);
+            let may_be_dropped =
+                |why: &str, epoch| scenario.may_be_dropped((monitor, host.deaths), why, age(epoch));
             let fates = self
                 .model
                 .check_fates(monitor, receiver, &delivery, may_be_dropped)?;
@@ -338,6 +360,32 @@ impl World {
 
     fn secs(&self) -> u64 {
         START_SECS + self.now_ms / 1_000
+    }
+
+    /// What a receiver's clocks say.
+    fn reading(&self, receiver: usize) -> Reading {
+        Reading {
+            wall: self.receivers_time(receiver).as_secs(),
+            monotonic: self.now_ms / 1_000,
+            boot: Some([1; 16]),
+        }
+    }
+
+    fn receivers_time(&self, receiver: usize) -> Duration {
+        let right = START_SECS * 1_000 + self.now_ms;
+        let wrong = self.receivers[receiver].clock_wrong_ms;
+        Duration::from_millis(right.saturating_add_signed(wrong))
+    }
+
+    /// What a monitor stamps samples by.
+    fn stamp_time(&self, monitor: usize) -> Duration {
+        match self.hosts[monitor].stamped_wrong_ms {
+            Some(wrong) => {
+                let right = START_SECS * 1_000 + self.now_ms;
+                Duration::from_millis(right.saturating_add_signed(wrong))
+            }
+            None => self.monitors_time(monitor),
+        }
     }
 
     fn monitors_time(&self, monitor: usize) -> Duration {
@@ -372,6 +420,7 @@ impl Host {
             ticker: Ticker::new(interval, Duration::from_secs(START_SECS)),
             life: 0,
             clock_wrong_ms: 0,
+            stamped_wrong_ms: None,
             deaths: 0,
             turns: vec![0; scenario.receivers],
             is_sending: vec![false; scenario.receivers],

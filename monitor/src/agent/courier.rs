@@ -16,8 +16,8 @@ use crate::Edges;
 use crate::config::PublishUrl;
 use crate::dispatch::{Done, Next};
 use crate::publish::{Dropped, advice};
-use crate::report::{Bad, Good, Health};
-use crate::skew::News;
+use crate::report::{Bad, Good, Health, REMIND_SECS};
+use crate::skew::{CorrectionNews, News};
 use crate::spool::Lot;
 
 /// How often the files of certificate, key and CA are looked at.
@@ -38,6 +38,7 @@ pub(super) struct Courier {
     pub(super) health: Health,
     pub(super) looked_at_files: u64,
     pub(super) reload_complaint: String,
+    pub(super) put_off_said_at: Option<u64>,
 }
 
 impl Courier {
@@ -75,11 +76,14 @@ impl Courier {
         let result = self.send(&lot).await;
         let answered = self.edges_now();
         if let Some(theirs) = self.client.take_server_clock() {
-            let news = self
-                .shared
-                .dispatch()
-                .heard_clock(self.destination, theirs, sent, answered);
+            let (news, correction, corrected) = {
+                let mut dispatch = self.shared.dispatch();
+                let heard = dispatch.heard_clock(self.destination, theirs, sent, answered);
+                (heard.0, heard.1, dispatch.corrected_secs())
+            };
+            self.shared.stamp.correct(corrected);
             self.say_clock(news);
+            self.say_correction(correction);
         }
         if let Ok(known @ 1..) = result {
             let mut dispatch = self.shared.dispatch();
@@ -94,8 +98,13 @@ impl Courier {
             chance,
         );
         match (done, result) {
-            (Done::Delivered(records), _) => self.say_delivered(records),
+            (Done::Delivered(records), _) => {
+                self.say_delivered(records);
+                self.ask_what_is_missing().await;
+            }
             (Done::GivenUp(dropped), _) => self.say_given_up(&dropped, lot.records.len()),
+            (Done::PutOff(records), Err(error)) => self.say_put_off(records, &error),
+            (Done::PutOff(_), Ok(_)) => (),
             (Done::NotTold, _) => warn!("{} does not want to know what was given up", self.url),
             (Done::Again(wait), Err(error)) if !wait.is_zero() => self.say_failed(&error, wait),
             (Done::Again(_), Err(error)) => debug!("{error}: again at once"),
@@ -103,10 +112,35 @@ impl Courier {
         }
     }
 
+    /// A receiver that has started anew may have lost its data, or got back older ones: what it misses of what it once had is
+    /// no loss of ours, and it is told so.
+    async fn ask_what_is_missing(&mut self) {
+        if !self.shared.dispatch().take_may_have_lost(self.destination) {
+            return;
+        }
+        match self.client.delivery(&self.host, self.now()).await {
+            Ok(delivery) => {
+                let missed = self.shared.dispatch().missed(self.destination, &delivery);
+                if missed > 0 {
+                    warn!(
+                        "{} has lost {missed} records that it once had: its data began anew, or is older than it was",
+                        self.url
+                    );
+                }
+            }
+            Err(error) => {
+                debug!("{} does not say what it misses: {error}", self.url);
+                self.shared.dispatch().still_may_have_lost(self.destination);
+            }
+        }
+    }
+
     /// One record by itself goes as the first lizmon's did, several as a batch; their numbers say if they came before.
     /// How many numbers the receiver knew.
     async fn send(&self, lot: &Lot) -> Result<u64, Error> {
         let now = self.now();
+        self.client
+            .tell_clock(self.shared.dispatch().corrected_secs());
         let producer = lot.producer;
         trace!(%producer, records = %Numbers(lot), "sending to {}", self.url);
         if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
@@ -170,7 +204,7 @@ impl Courier {
     fn say_clock(&self, news: Option<News>) {
         match news {
             Some(News::Off(ahead)) => warn!(
-                "this machine's clock is {:.0} s {} that of {}: set one of them, or samples get lost",
+                "this machine's clock is {:.0} s {} that of {}: set one of them",
                 ahead.abs(),
                 if ahead > 0.0 { "ahead of" } else { "behind" },
                 self.url
@@ -178,6 +212,44 @@ impl Courier {
             Some(News::Right) => info!("this machine's clock agrees with that of {}", self.url),
             None => (),
         }
+    }
+
+    fn say_correction(&self, news: Option<CorrectionNews>) {
+        match news {
+            Some(CorrectionNews::Begins(ahead)) => warn!(
+                "samples are stamped by the receivers' time from now on: this machine's clock is {:.0} s {} it, set it right",
+                ahead.abs(),
+                if ahead > 0.0 { "ahead of" } else { "behind" },
+            ),
+            Some(CorrectionNews::Ends) => {
+                info!("samples are stamped by this machine's clock again: it is right enough");
+            }
+            Some(CorrectionNews::Disagree) => warn!(
+                "samples are stamped by this machine's clock, though receivers' are far from it: they do not agree on the time"
+            ),
+            None => (),
+        }
+    }
+
+    /// It may be so of each record, once a second: said when it begins, and rarely after.
+    fn say_put_off(&mut self, records: usize, error: &Error) {
+        let now = self.now();
+        let is_quiet = self
+            .put_off_said_at
+            .is_some_and(|said| now.abs_diff(said) < REMIND_SECS);
+        if is_quiet {
+            debug!("{records} records wait, because it is another time there: {error}");
+            return;
+        }
+        self.put_off_said_at = Some(now);
+        let ahead = self.shared.dispatch().ahead_of_secs(self.destination);
+        let ahead = ahead.unwrap_or_default();
+        warn!(
+            "{} does not take {records} records for now, they are kept and sent again: the clocks disagree, this machine's is {:.0} s {} that one: {error}",
+            self.url,
+            ahead.abs(),
+            if ahead >= 0.0 { "ahead of" } else { "behind" },
+        );
     }
 
     fn say_delivered(&mut self, records: usize) {

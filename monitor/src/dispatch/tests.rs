@@ -180,8 +180,8 @@ fn answers() {
     let all = || (vec![1, 2, 3, 4], 0);
     let cases: [Case; 7] = [
         (
-            refused(Code::EpochTooOld, &[0, 2]),
-            given_up(Code::EpochTooOld, &[0, 2]),
+            refused(Code::InvalidValues, &[0, 2]),
+            given_up(Code::InvalidValues, &[0, 2]),
             (vec![2, 4], 2),
         ),
         (
@@ -263,13 +263,190 @@ fn a_clock_set_back_ends_a_rest() {
 fn a_clock_that_is_wrong_makes_nothing_old() {
     let mut dispatch = new();
     sample(&mut dispatch, 1_000_000);
-    dispatch.heard_clock(0, 1_000_000, secs(1_000_000), secs(1_000_000));
+    let clock = |at: u64| ServerClock {
+        at: secs(at),
+        is_steady: true,
+        run: 1,
+    };
+    dispatch.heard_clock(0, clock(1_000_000), secs(1_000_000), secs(1_000_000));
     // Set forward by two days, and the receivers say so.
     let wrong = 1_000_000 + 2 * 86_400;
-    dispatch.heard_clock(0, 1_000_001, secs(wrong + 1), secs(wrong + 1));
+    dispatch.heard_clock(0, clock(1_000_001), secs(wrong + 1), secs(wrong + 1));
     sample(&mut dispatch, wrong + 2);
     assert_eq!(seqs(&send(&mut dispatch, secs(wrong + 2))), [1, 2]);
     assert_eq!(dispatch.clock_ahead_secs().map(f64::round), Some(172_800.0));
+}
+
+fn refused_at(code: Code, records: &[usize], theirs: u64) -> Error {
+    let mut error = refused(code, records);
+    if let Error::Refused {
+        problem: Some(problem),
+        ..
+    } = &mut error
+    {
+        problem.now = Some(theirs);
+    }
+    error
+}
+
+/// A receiver that boots hours behind, or ahead, for seconds: the whole backlog was given up.
+#[test]
+fn a_receiver_at_another_time_costs_no_record() {
+    const NOW: u64 = 1_465_001_814;
+    for (code, theirs) in [
+        (Code::EpochInFuture, NOW - 3 * 3_600),
+        (Code::EpochInFuture, NOW - 10 * 86_400),
+        (Code::EpochTooOld, NOW + 2 * 86_400),
+    ] {
+        let mut dispatch = new();
+        (0..900).for_each(|second| {
+            sample(&mut dispatch, NOW - 900 + second);
+        });
+        let mut requests = 0;
+        // It names the first hundred.
+        let error = refused_at(code, &(0..100).collect::<Vec<_>>(), theirs);
+        let mut now = secs(NOW);
+        while now < secs(NOW + 20) {
+            match dispatch.next(0, now) {
+                Next::Send(lot) => {
+                    requests += 1;
+                    let done = dispatch.done(0, &lot, Err(&error), now, 0.5);
+                    assert!(matches!(done, Done::PutOff(_)), "{done:?}");
+                }
+                Next::Wait(wait) => now += wait.min(secs(1)),
+                Next::Idle => panic!("records wait"),
+            }
+        }
+        assert!(requests <= 10, "{code:?} {requests}");
+        assert_eq!(dispatch.spool().given_up(), 0);
+        assert_eq!(dispatch.spool().pending(0), 900);
+        // What comes meanwhile is not behind them.
+        sample(&mut dispatch, NOW + 20);
+        let lot = send(&mut dispatch, now + secs(2));
+        assert_eq!(seqs(&lot), [901], "{code:?}");
+        dispatch.done(0, &lot, Ok(()), now, 0.5);
+        // They come again by themselves, and at once when the receiver's clock is another.
+        let lot = send(&mut dispatch, secs(NOW + 61));
+        assert!(lot.records.len() >= 890);
+        dispatch.done(0, &lot, Err(&error), secs(NOW + 61), 0.5);
+        let clock = ServerClock {
+            at: secs(NOW + 62),
+            is_steady: false,
+            run: 1,
+        };
+        dispatch.heard_clock(0, clock, secs(NOW + 62), secs(NOW + 62));
+        let lot = send(&mut dispatch, secs(NOW + 64));
+        assert!(lot.records.len() >= 890);
+        dispatch.done(0, &lot, Ok(()), secs(NOW + 64), 0.5);
+    }
+}
+
+/// What both clocks call too old is given up, once ours has run on for a while. What is ahead never is.
+#[test]
+fn what_is_too_old_for_both_is_given_up() {
+    // A whole hour.
+    const OLD: u64 = 1_000_000_800;
+    let now = OLD + 86_400 + 1;
+    let mut dispatch = new();
+    sample(&mut dispatch, OLD);
+    sample(&mut dispatch, OLD + 1);
+    sample(&mut dispatch, now);
+    let refuse = |dispatch: &mut Dispatch<Memory>, at: u64| {
+        dispatch.hurry();
+        let lot = send(dispatch, secs(at));
+        // The receiver's clock is an hour behind, or so it says: the first word stands for all.
+        let error = refused_at(Code::EpochTooOld, &[0, 1, 2], now - 3_600);
+        let done = dispatch.done(0, &lot, Err(&error), secs(at), 0.0);
+        (seqs(&lot), done)
+    };
+    assert_eq!(
+        refuse(&mut dispatch, now + 590),
+        (vec![1, 2, 3], Done::PutOff(3))
+    );
+    let (sent, done) = refuse(&mut dispatch, now + 700);
+    assert_eq!(sent, [1, 2, 3]);
+    let Done::GivenUp(dropped) = done else {
+        panic!("{done:?}")
+    };
+    let told: Vec<_> = dropped
+        .iter()
+        .map(|dropped| (dropped.at, dropped.code))
+        .collect();
+    assert_eq!(told, [(0, Code::EpochTooOld)]);
+    assert_eq!(dispatch.spool().pending(0), 2);
+}
+
+/// A second receiver, or one that has lost its data, misses what it was never to get, or once had.
+#[test]
+fn who_has_no_part_in_a_record_is_told_so() {
+    let mut dispatch = start(Memory::default(), 1, Limits::new(1 << 20), 1);
+    (100..110).for_each(|epoch| {
+        sample(&mut dispatch, epoch);
+    });
+    let lot = send(&mut dispatch, secs(110));
+    dispatch.done(0, &lot, Ok(()), secs(110), 0.5);
+    sample(&mut dispatch, 111);
+    dispatch.close().unwrap();
+    // A second one is added.
+    let mut dispatch = start(dispatch.into_keep(), 2, Limits::new(1 << 20), 2);
+    let told = |next: Next| match next {
+        Next::Send(lot) => {
+            let dropped = lot.dropped.iter();
+            let dropped: Vec<_> = dropped
+                .map(|dropped| {
+                    (
+                        dropped.from.get(),
+                        dropped.to.get(),
+                        dropped.why.to_string(),
+                    )
+                })
+                .collect();
+            (seqs(&lot), dropped)
+        }
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (dispatch.next(0, secs(112)), dispatch.next(1, secs(112)));
+    assert_eq!(told(first.clone()), (vec![11], vec![]));
+    assert_eq!(
+        told(second),
+        (vec![11], vec![(1, 10, why::BEFORE.to_owned())])
+    );
+    let Next::Send(lot) = first else { panic!() };
+    let producer = lot.producer;
+    dispatch.done(0, &lot, Ok(()), secs(112), 0.5);
+    // The first one starts anew, without its data, and has got number 12 since.
+    let clock = |run: u64| ServerClock {
+        at: secs(112),
+        is_steady: true,
+        run,
+    };
+    dispatch.heard_clock(0, clock(1), secs(112), secs(112));
+    assert!(dispatch.take_may_have_lost(0) && !dispatch.take_may_have_lost(0));
+    dispatch.heard_clock(0, clock(1), secs(112), secs(112));
+    assert!(!dispatch.take_may_have_lost(0));
+    dispatch.heard_clock(0, clock(2), secs(112), secs(112));
+    assert!(dispatch.take_may_have_lost(0));
+    let missing = |missing: &[(u64, u64)]| Delivery {
+        producers: vec![ProducerDelivery {
+            producer,
+            received: 1,
+            duplicate: 0,
+            missing: missing.to_vec(),
+            dropped: Vec::new(),
+        }],
+        removed: None,
+        clock: None,
+    };
+    sample(&mut dispatch, 113);
+    // What still waits is no loss.
+    assert_eq!(dispatch.missed(0, &missing(&[(1, 12)])), 11);
+    assert_eq!(
+        dispatch.missed(0, &missing(&[(1, 12)])),
+        0,
+        "it is said once"
+    );
+    let expected = (vec![12], vec![(1, 11, why::GONE.to_owned())]);
+    assert_eq!(told(dispatch.next(0, secs(113))), expected);
 }
 
 /// Answers get lost for a day: a receiver that takes every lot and cannot say so keeps few ranges.

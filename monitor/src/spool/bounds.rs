@@ -15,13 +15,13 @@ const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
 
 /// Since when the clock has run on without a jump: one that is wrong for a moment, as after a start, makes nothing old.
 #[derive(Debug, Default)]
-pub(super) struct Steadiness {
+pub(crate) struct Steadiness {
     since: u64,
     last: u64,
 }
 
 impl Steadiness {
-    fn is_steady_at(&mut self, now: u64) -> bool {
+    pub(crate) fn is_steady_at(&mut self, now: u64) -> bool {
         if now < self.last || now - self.last > JUMP_SECS {
             self.since = now;
         }

@@ -45,6 +45,15 @@ impl Ranges {
         gaps.into_iter()
     }
 
+    /// What is in it from `from` to `to`, ascending.
+    pub fn overlap(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let begin = self.0.partition_point(|(_, end)| *end < from);
+        let there = self.0[begin..].iter().take_while(|(start, _)| *start <= to);
+        there
+            .map(|(start, end)| ((*start).max(from), (*end).min(to)))
+            .collect()
+    }
+
     /// The highest number up to which all from 1 on are in it; 0 where 1 is not.
     pub fn through(&self) -> u64 {
         match self.0.first() {
@@ -100,6 +109,9 @@ mod tests {
             let missing: Vec<u64> = ranges.gaps(from, from + width).flat_map(|(from, to)| from..=to).collect();
             let expected: Vec<u64> = (from..=from + width).filter(|number| !model.contains(number)).collect();
             prop_assert_eq!(missing, expected);
+            let there: Vec<u64> = ranges.overlap(from, from + width).into_iter().flat_map(|(from, to)| from..=to).collect();
+            let expected: Vec<u64> = (from..=from + width).filter(|number| model.contains(number)).collect();
+            prop_assert_eq!(there, expected);
             let through = (1..).take_while(|number| model.contains(number)).last().unwrap_or(0);
             prop_assert_eq!(ranges.through(), through);
         }

@@ -7,6 +7,7 @@ use lizmon_protocol::sample::ProducerId;
 use super::home::Home;
 use super::keep::{Found, Kept, PlaceState, TapeState};
 use super::ranges::Ranges;
+use super::why;
 
 /// Reports that wait to be told to one destination. Beyond it the oldest is forgotten, and is a gap without a reason then.
 const UNREPORTED_MAX: usize = 256;
@@ -45,6 +46,8 @@ pub(super) struct Tape {
     pub(super) is_dirty: bool,
     /// When the oldest record was measured, once that is known.
     pub(super) oldest_epoch: Option<u64>,
+    /// In the order of the spool's destinations: what each does not take for now. Not kept: a new start asks again.
+    pub(super) put_off: Vec<Ranges>,
 }
 
 impl Tape {
@@ -62,12 +65,13 @@ impl Tape {
             tried: vec![Ranges::default(); destinations],
             is_dirty: true,
             oldest_epoch: None,
+            put_off: vec![Ranges::default(); destinations],
         }
     }
 
     /// A tape as it was found. A destination that it does not know begins with what is held; what is not held any more,
     /// and not settled, is given up for this reason. With it, how many records are known to be lost so.
-    pub(super) fn found(found: Found, destinations: &[String], why: &str) -> (Self, u64) {
+    pub(super) fn found(found: Found, destinations: &[String], lost_as: &str) -> (Self, u64) {
         let Found { state, held, .. } = found;
         // Without any place there is no telling what had been delivered: it is reported, but not called lost.
         let is_known = !state.places.is_empty();
@@ -76,7 +80,12 @@ impl Tape {
         let place = |url: &String| {
             known.remove(url).unwrap_or_else(|| {
                 let mut place = PlaceState::default();
-                place.settled.insert(1, first.saturating_sub(1));
+                let before = first.saturating_sub(1);
+                place.settled.insert(1, before);
+                // It will miss them, and is told why: nobody had asked us to send them there.
+                if is_known && before > 0 {
+                    place.report(1, before, why::BEFORE);
+                }
                 place
             })
         };
@@ -95,10 +104,11 @@ impl Tape {
             tried: vec![tried; destinations.len()],
             is_dirty: true,
             oldest_epoch: None,
+            put_off: vec![Ranges::default(); destinations.len()],
         };
         let mut lost = 0;
         for (from, to) in held.gaps(first, state.next - 1) {
-            lost += tape.give_up_everywhere(from, to, why);
+            lost += tape.give_up_everywhere(from, to, lost_as);
         }
         tape.release();
         (tape, if is_known { lost } else { 0 })
@@ -186,14 +196,22 @@ impl Tape {
         self.kind == Kind::Closed && self.first >= self.next && told
     }
 
-    /// Numbers that this destination has not settled, and that may be sent.
+    /// Numbers that this destination has not settled, and that may be sent now.
     pub(super) fn unsettled(
         &self,
         destination: usize,
     ) -> impl DoubleEndedIterator<Item = (u64, u64)> + use<> {
         let place = &self.places[destination];
-        let to = self.sendable_below - 1;
-        place.settled.gaps(self.first, to.max(self.first - 1))
+        let to = (self.sendable_below - 1).max(self.first - 1);
+        let put_off = self.put_off[destination].as_slice();
+        if put_off.is_empty() {
+            return place.settled.gaps(self.first, to);
+        }
+        let mut held_back = place.settled.clone();
+        for (from, to) in put_off {
+            held_back.insert(*from, *to);
+        }
+        held_back.gaps(self.first, to)
     }
 
     /// How many records this destination has not settled.
@@ -218,6 +236,19 @@ impl PlaceState {
             self.report(from, to, why);
         }
         self.settled.insert(from, to);
+        count
+    }
+
+    /// The destination misses these, though they were settled: it has lost them, and is told so.
+    pub(super) fn missed(&mut self, from: u64, to: u64) -> u64 {
+        let mut count = 0;
+        for (from, to) in self.settled.overlap(from, to) {
+            let is_said = |(start, end, _): &(u64, u64, String)| *start <= to && from <= *end;
+            if !self.unreported.iter().any(is_said) {
+                self.report(from, to, why::GONE);
+                count += to - from + 1;
+            }
+        }
         count
     }
 

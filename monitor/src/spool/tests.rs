@@ -479,7 +479,7 @@ fn destinations_come_and_go() {
     let urls = vec!["https://new:1/api/perf".to_owned(), URLS[0].to_owned()];
     let mut spool = Spool::open(keep, urls, limits(), producers(50));
     check(&mut spool, 1, (0, 9), &[3], &[]);
-    check(&mut spool, 0, (0, 9), &[2, 3], &[]);
+    check(&mut spool, 0, (0, 9), &[2, 3], &[(1, 1, why::BEFORE)]);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use lizmon_protocol::delivery::{Delivery, REPLAYED_HEADER};
+use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
 use lizmon_protocol::name::{NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
@@ -55,6 +55,9 @@ pub struct Client {
     server_clock: AtomicU64,
     /// Whether the last answer said that the request's number was known.
     replayed: AtomicBool,
+    server_run: AtomicU64,
+    /// How far our clock is ahead of what samples are stamped by; the least there is where that is our own.
+    clock_ahead: AtomicI64,
 }
 
 impl fmt::Debug for Client {
@@ -104,6 +107,8 @@ impl Client {
             token: Mutex::new(None),
             server_clock: AtomicU64::new(0),
             replayed: AtomicBool::new(false),
+            server_run: AtomicU64::new(0),
+            clock_ahead: AtomicI64::new(i64::MIN),
             credentials: credentials.clone(),
             fingerprint,
             url,
@@ -125,10 +130,28 @@ impl Client {
         self.not_after
     }
 
-    /// What the server's clock said in its latest answer since this was last asked: epoch seconds, RFC 9110 section 6.6.1.
-    pub fn take_server_clock(&self) -> Option<u64> {
+    /// What the server's clock said in its latest answer since this was last asked.
+    pub fn take_server_clock(&self) -> Option<ServerClock> {
         let clock = self.server_clock.swap(0, Ordering::Relaxed);
-        (clock > 0).then_some(clock)
+        (clock > 0).then_some(ServerClock {
+            at: Duration::from_millis(clock >> 1),
+            is_steady: clock & 1 != 0,
+            run: self.server_run.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Says with each sample from now on how far our clock is ahead of what samples are stamped by; nothing where that is our
+    /// own.
+    pub fn tell_clock(&self, ahead_secs: Option<f64>) {
+        let ahead = ahead_secs.map_or(i64::MIN, |ahead| ahead.round() as i64);
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    fn with_clock(&self, request: RequestBuilder) -> RequestBuilder {
+        match self.clock_ahead.load(Ordering::Relaxed) {
+            i64::MIN => request,
+            ahead => request.header(route::AHEAD_HEADER, ahead),
+        }
     }
 
     /// Whether the last answer to [`Self::publish`] said that the record's number was known already: it changed nothing then. Asked once.
@@ -207,7 +230,7 @@ impl Client {
         if let Some(key) = key {
             request = request.header("idempotency-key", format!("\"{key}\""));
         }
-        self.send_with_token(request, now).await?;
+        self.send_with_token(self.with_clock(request), now).await?;
         Ok(())
     }
 
@@ -227,7 +250,7 @@ impl Client {
             Some(small) => request.header(CONTENT_ENCODING, "zstd").body(small),
             None => request.body(body),
         };
-        let answer = self.send_with_token(request, now).await?;
+        let answer = self.send_with_token(self.with_clock(request), now).await?;
         self.parse(&answer)
     }
 
@@ -277,6 +300,18 @@ impl Client {
     /// Which numbered records of a host have arrived.
     pub async fn delivery(&self, host: &NodeName, now: u64) -> Result<Delivery, Error> {
         self.parse(&self.get(&route::delivery(host), now).await?)
+    }
+
+    /// Settles what is missing of a host. How many numbers that were.
+    pub async fn acknowledge(&self, host: &NodeName, why: &str, now: u64) -> Result<u64, Error> {
+        let why = why.to_owned();
+        let request = self
+            .http
+            .post(self.at(&route::acknowledged(host)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.to_json(&Acknowledge { why })?);
+        let answer = self.send_with_token(request, now).await?;
+        Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
     }
 
     /// Hands in revocation lists, PEM. They are in force when this returns.
@@ -355,7 +390,11 @@ impl Client {
             .send()
             .await
             .map_err(|error| Error::from_transport(&self.url, error))?;
-        let clock = server_clock(&response).unwrap_or(0);
+        let clock = server_clock(&response).map_or(0, |clock| {
+            let millis = u64::try_from(clock.at.as_millis()).unwrap_or(u64::MAX);
+            self.server_run.store(clock.run, Ordering::Relaxed);
+            millis << 1 | u64::from(clock.is_steady)
+        });
         self.server_clock.store(clock, Ordering::Relaxed);
         let replayed = response.headers().contains_key(REPLAYED_HEADER);
         self.replayed.store(replayed, Ordering::Relaxed);
@@ -402,6 +441,17 @@ impl Client {
     }
 }
 
+/// What a server's clock said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerClock {
+    /// The time since 1970.
+    pub at: Duration,
+    /// Whether the server knows its clock to be steady.
+    pub is_steady: bool,
+    /// Which start of the server this is: another number each time, 0 where it does not say.
+    pub run: u64,
+}
+
 /// An answer beyond [`ANSWER_BYTES_MAX`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer has more than {ANSWER_BYTES_MAX} bytes")]
@@ -438,10 +488,35 @@ pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn server_clock(response: &Response) -> Option<u64> {
+/// A receiver says it to the millisecond; of others, RFC 9110 section 6.6.1 gives whole seconds, half a second early on average.
+fn server_clock(response: &Response) -> Option<ServerClock> {
+    let own = response.headers().get(route::TIME_HEADER);
+    if let Some(clock) = own.and_then(|value| own_clock(value.as_bytes())) {
+        return Some(clock);
+    }
     let text = response.headers().get(DATE)?.to_str().ok()?;
     let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    Some(ServerClock {
+        at: date.duration_since(UNIX_EPOCH).ok()? + Duration::from_millis(500),
+        is_steady: false,
+        run: 0,
+    })
+}
+
+fn own_clock(value: &[u8]) -> Option<ServerClock> {
+    let item = sfv::Parser::new(value).parse::<sfv::Item>().ok()?;
+    let secs: f64 = item.bare_item.as_decimal()?.into();
+    let steady = item
+        .params
+        .get("steady")
+        .and_then(sfv::BareItem::as_boolean);
+    let run = item.params.get("run").and_then(sfv::BareItem::as_integer);
+    let run = run.map(i64::from).and_then(|run| u64::try_from(run).ok());
+    Some(ServerClock {
+        at: Duration::try_from_secs_f64(secs).ok()?,
+        is_steady: steady == Some(true),
+        run: run.unwrap_or(0),
+    })
 }
 
 /// The smaller form, where there is one.
@@ -484,6 +559,23 @@ mod tests {
             let url = Url::parse(&format!("https://h/api/perf/web1/{expected}")).unwrap();
             assert_eq!(url.path(), format!("/api/perf/web1/{expected}"));
         }
+    }
+
+    #[test]
+    fn what_a_receiver_says_of_its_clock() {
+        let check = |text: &str, expected: Option<(u64, bool)>| {
+            let told = own_clock(text.as_bytes());
+            let told = told.map(|clock| (clock.at.as_millis() as u64, clock.is_steady));
+            assert_eq!(told, expected, "{text}");
+        };
+        let run = own_clock(b"1465001814.123;steady;run=1465001800000").map(|clock| clock.run);
+        assert_eq!(run, Some(1_465_001_800_000));
+        check("1465001814.123;steady", Some((1_465_001_814_123, true)));
+        check("1465001814.000;steady=?0", Some((1_465_001_814_000, false)));
+        check("1465001814.5", Some((1_465_001_814_500, false)));
+        check("-1.0;steady", None);
+        check("soon", None);
+        check("", None);
     }
 
     #[test]

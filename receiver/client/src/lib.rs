@@ -27,6 +27,6 @@ mod token;
 mod verify;
 
 pub use base_url::{BaseUrl, BaseUrlError};
-pub use client::Client;
+pub use client::{Client, ServerClock};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Error, Obstacle};

@@ -32,6 +32,41 @@ pub fn epoch_secs() -> u64 {
     since_1970().as_secs()
 }
 
+/// Since the machine's start, asleep or awake, by a clock that is never set.
+#[cfg(target_os = "linux")]
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// Since this was asked first, by a clock that is never set.
+#[cfg(not(target_os = "linux"))]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time enters every program here and is passed down"
+)]
+pub fn since_boot() -> Duration {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    FIRST.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// The same in whole seconds.
+pub fn since_boot_secs() -> u64 {
+    since_boot().as_secs()
+}
+
+/// Which start of the machine this is, where the system tells it: another number each time.
+pub fn boot_id() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16)
+        .ok()
+        .map(u128::to_be_bytes)
+}
+
 /// Tells systemd that the program is ready, if it was started by it.
 pub fn tell_ready() {
     tell(NotifyState::Ready);

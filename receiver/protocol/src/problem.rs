@@ -94,6 +94,8 @@ codes! {
     InternalError = 500 "internal_error" "something broke inside: the receiver's log says what",
     /// Nothing can be stored at present.
     StoreUnavailable = 503 "store_unavailable" "nothing can be stored at present: send it again",
+    /// It is not known yet whether the receiver's clock is right.
+    ClockUnsteady = 503 "clock_unsteady" "the receiver's clock is not known to be right yet: send it again",
     /// There is more to do than fits.
     Overloaded = 503 "overloaded" "there is more to do than fits: send it again",
     /// The revocation list is past its end.

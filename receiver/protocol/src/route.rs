@@ -11,6 +11,12 @@ pub const TOKEN: &str = "/oauth2/token";
 pub const METADATA: &str = "/.well-known/oauth-authorization-server";
 /// RFC 7517 section 5.
 pub const JWKS: &str = "/.well-known/jwks.json";
+/// The header of every answer that says what time it is there: seconds since 1970 with three decimals, and whether that clock is
+/// known to be steady, and which start of the receiver this is, as an RFC 8941 item: `1465001814.123;steady;run=1465001800456`.
+pub const TIME_HEADER: &str = "lizmon-time";
+/// The header of a POST by which a monitor says that it stamps samples by the receivers' time, and how many seconds its own clock
+/// is ahead of that.
+pub const AHEAD_HEADER: &str = "lizmon-clock-ahead";
 /// The list of hosts; below it, everything about one host.
 pub const PERF: &str = "/api/perf";
 /// Below it, what has arrived from one host.
@@ -27,6 +33,11 @@ pub const READYZ: &str = "/readyz";
 /// `/api/perf/{host}`
 pub fn host(host: &NodeName) -> String {
     format!("{PERF}/{host}")
+}
+
+/// `/api/delivery/{host}/acknowledged`
+pub fn acknowledged(host: &NodeName) -> String {
+    format!("{DELIVERY}/{host}/acknowledged")
 }
 
 /// `/api/perf/{host}/{epoch}`

@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use lizmon_protocol::problem::{Code, ValueError};
 use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
 use lizmon_summary::window::Refused;
-use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, TIERS, accepts};
+use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
+use crate::clock::Judged;
 use crate::problem::Rejection;
 use crate::store::record::{RecordView, Submission, SubmissionView};
 use crate::summarize::{Host, Producer, Summaries};
@@ -26,14 +27,46 @@ pub const PRODUCER_RANGES_MAX: usize = 1_024;
 pub(super) enum Novelty {
     /// At least one record is new.
     New,
+    /// The same, and what lies ahead of the clock goes first: it was written by a wrong one.
+    NewCutting,
     /// Every record came before.
     Known,
+}
+
+/// Beyond what is accepted ahead of the clock, so much more has to lie there before it goes: requests of one group were
+/// judged at different moments, and a steady clock is set by a little.
+const CUT_SLACK_SECS: u64 = 60;
+/// A request that was judged so long ago, or so long from now, was judged by another clock.
+const JUDGED_AGO_SECS_MAX: u64 = 60;
+
+/// By host, the greatest epoch that it had when the clock was found not to be steady. Whatever is older than that was there
+/// before.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    regime: u64,
+    hosts: HashMap<String, u64>,
+}
+
+impl Marks {
+    fn of(&mut self, name: &str, host: Option<&Host>, judged: Judged) -> u64 {
+        if judged.is_steady() || self.regime != judged.regime {
+            self.regime = judged.regime;
+            self.hosts.clear();
+        }
+        if judged.is_steady() {
+            return 0;
+        }
+        let last = host.map_or(0, |host| host.last_epoch);
+        *self.hosts.entry(name.to_owned()).or_insert(last)
+    }
 }
 
 /// The judgement of one group.
 pub(super) struct Admission<'s> {
     summaries: &'s Summaries,
     pending: HashMap<String, Pending>,
+    clock: Judged,
+    marks: &'s mut Marks,
 }
 
 /// What of a host was admitted in this group.
@@ -94,10 +127,12 @@ impl<'a> Known<'a> {
 }
 
 impl<'s> Admission<'s> {
-    pub(super) fn new(summaries: &'s Summaries) -> Self {
+    pub(super) fn new(summaries: &'s Summaries, clock: Judged, marks: &'s mut Marks) -> Self {
         Self {
             summaries,
             pending: HashMap::new(),
+            clock,
+            marks,
         }
     }
 
@@ -116,6 +151,8 @@ impl<'s> Admission<'s> {
         let known = Known { host, pending };
         let fresh = Fresh::of(&view, known);
         fresh.check_epochs(&view, now)?;
+        let mark = self.marks.of(view.host, host, self.clock);
+        let cuts = fresh.check_clock(&view, host, self.clock, (now, mark))?;
         let numbers = fresh.check_producer(&view, known, now)?;
         let labels = fresh.check_labels(&view, known, now)?;
         let gives_up_more = news_of_dropped(&view, known, now)?;
@@ -123,7 +160,11 @@ impl<'s> Admission<'s> {
             return Ok(Novelty::Known);
         }
         fresh.note(&view, host, labels, numbers, &mut self.pending);
-        Ok(Novelty::New)
+        Ok(if cuts {
+            Novelty::NewCutting
+        } else {
+            Novelty::New
+        })
     }
 }
 
@@ -194,6 +235,64 @@ impl Fresh {
         match code {
             Some(code) => Err(Rejection::from(code).with_errors(errors, now)),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what would push out history, or would not be found, by a clock that is not known to be steady. By one that
+    /// is, whether what lies ahead of it has to go. `now` is when the request was judged, `mark` what was there before.
+    fn check_clock(
+        &self,
+        view: &SubmissionView<'_>,
+        host: Option<&Host>,
+        clock: Judged,
+        (now, mark): (u64, u64),
+    ) -> Result<bool, Rejection> {
+        if self.is_empty() || view.is_empty() {
+            return Ok(false);
+        }
+        if now.abs_diff(clock.now) > JUDGED_AGO_SECS_MAX {
+            let wait = clock.secs_until_steady();
+            return Err(Rejection::clock_unsteady(
+                wait,
+                "the clock has just been set",
+            ));
+        }
+        let Some(host) = host else {
+            return Ok(false);
+        };
+        let any = |is_so: &dyn Fn(&Series, u64) -> bool| {
+            self.records(view).any(|(_, record)| {
+                let series = record
+                    .values()
+                    .filter_map(|(label, _)| host.series.get(label));
+                series.into_iter().any(|series| is_so(series, record.epoch))
+            })
+        };
+        if !clock.is_steady() {
+            let at = clock.floor.max(mark).min(clock.now);
+            if any(&|series, epoch| series.pushes_out(epoch, mark, at)) {
+                return Err(Rejection::clock_unsteady(
+                    clock.secs_until_steady(),
+                    "what was there before would be pushed out",
+                ));
+            }
+        }
+        // In the usual case nothing lies ahead of what is accepted, and everything is found.
+        if host.last_epoch <= now.saturating_add(AHEAD_SECS_MAX) {
+            return Ok(false);
+        }
+        let slack = AHEAD_SECS_MAX + CUT_SLACK_SECS;
+        let is_hidden = any(&|series, epoch| !series.finds(epoch, now));
+        if !is_hidden && host.last_epoch <= now.saturating_add(slack) {
+            return Ok(false);
+        }
+        match clock.secs_until_ahead_goes(slack) {
+            0 => Ok(true),
+            wait if is_hidden => Err(Rejection::clock_unsteady(
+                wait,
+                "what lies ahead of the clock would hide it",
+            )),
+            _ => Ok(false),
         }
     }
 

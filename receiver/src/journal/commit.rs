@@ -6,7 +6,8 @@ use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 
-use super::admit::{Admission, Novelty};
+use super::admit::{Admission, Marks, Novelty};
+use crate::clock::{ClockJudge, Reading};
 use crate::problem::Rejection;
 use crate::store::record::{Group, Submission};
 use crate::store::status::{StoreStatus, Task};
@@ -19,18 +20,15 @@ const COMMIT_AFTER_SECS: u64 = 20;
 const COMMIT_AFTER_GROUPS: u64 = 20_000;
 /// How often one shard is swept of what has ended: all of them in about ten minutes.
 const SWEEP_EVERY_SECS: u64 = 10;
+/// How often what is known of the clock is kept, though nobody sends anything.
+const KEEP_CLOCK_EVERY_SECS: u64 = 60;
 /// How often the store gives back what it does not need: a step of a MiB each time.
 const TIDY_EVERY_SECS: u64 = 2;
 
 /// How often a store that fails is tried, though nobody sends anything.
 const PROBE_EVERY_SECS: u64 = 2;
 
-/// A step of the clock larger than this between two looks at it is no time that has passed.
-const CLOCK_JUMP_SECS: u64 = 3_600;
-/// How long the clock must have gone on without a jump before anything is deleted by it.
-const CLOCK_STEADY_SECS: u64 = 600;
-
-/// A store, its numbers, and the one order in which they change. No thread, no clock: `now` is an argument.
+/// A store, its numbers, and the one order in which they change. No thread, no clock: what clocks say is an argument.
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
@@ -44,16 +42,24 @@ pub struct Committer {
     tidied_at: u64,
     /// When the clock was last looked at.
     seen_at: u64,
-    /// Since when the clock has gone on without a jump.
-    steady_since: u64,
+    clock: ClockJudge,
+    is_clock_steady: bool,
+    /// By the monotonic clock.
+    clock_kept_at: u64,
+    marks: Marks,
     /// While nothing can be stored, every group fails: the log may be on the same disk.
     unstored: BoundedLog,
+    /// While the clock is not known to be steady, every request may be refused.
+    unsteady: BoundedLog,
+    /// Every host may have been written to by a wrong clock.
+    cut: BoundedLog,
 }
 
 impl Committer {
     /// A committer on an opened store.
-    pub fn new(store: Box<dyn Store>, summarizer: Summarizer, now: u64) -> Self {
+    pub fn new(store: Box<dyn Store>, summarizer: Summarizer, at: Reading) -> Self {
         let committed_position = summarizer.position();
+        let now = at.wall;
         let status = Arc::new(StoreStatus::default());
         status.set_damage(store.damage(), now);
         if let Some(room) = store.room() {
@@ -61,7 +67,6 @@ impl Committer {
         }
         Self {
             store,
-            summarizer,
             status,
             complete_at: now,
             probed_at: now,
@@ -70,8 +75,14 @@ impl Committer {
             swept_at: now,
             tidied_at: now,
             seen_at: now,
-            steady_since: now,
+            clock: ClockJudge::new(summarizer.kept_clock(), at),
+            is_clock_steady: false,
+            clock_kept_at: at.monotonic,
+            marks: Marks::default(),
             unstored: BoundedLog::default(),
+            unsteady: BoundedLog::default(),
+            cut: BoundedLog::default(),
+            summarizer,
         }
     }
 
@@ -85,27 +96,47 @@ impl Committer {
         self.status.clone()
     }
 
+    /// Whether windows moved on by the clock when it was looked at last.
+    pub fn is_clock_steady(&self) -> bool {
+        self.is_clock_steady
+    }
+
     /// Takes the requests of one group, each with the moment it is judged by: admits or refuses each as a whole, makes
     /// what was admitted durable with one append, counts it, and gives the answers in the requests' order.
     pub fn take<'a>(
         &mut self,
         requests: impl Iterator<Item = (&'a Submission, u64)>,
+        at: Reading,
     ) -> Vec<Result<BatchAnswer, Rejection>> {
         let summaries = self.summarizer.summaries();
-        let mut admission = Admission::new(&summaries);
+        let clock = self.clock.look(at);
+        let mut admission = Admission::new(&summaries, clock, &mut self.marks);
         let mut group = Group::default();
         let mut verdicts = Vec::new();
         for (submission, now) in requests {
             let verdict = admission.admit(submission, now);
-            if matches!(verdict, Ok(Novelty::New)) {
-                group.push(submission);
+            match &verdict {
+                Ok(Novelty::New) => group.push(submission),
+                Ok(Novelty::NewCutting) => group.push_cutting(submission),
+                Ok(Novelty::Known) => (),
+                Err(rejection) if rejection.code() == Code::ClockUnsteady => {
+                    let steady_secs = clock.steady_secs;
+                    self.unsteady.say(|unsaid| {
+                        tracing::warn!(
+                            steady_secs,
+                            unsaid,
+                            "not taken: the clock is not known to be right yet"
+                        );
+                    });
+                }
+                Err(_) => (),
             }
             verdicts.push((submission, verdict));
         }
         let position = if group.is_empty() {
             Ok(self.summarizer.position())
         } else {
-            self.append(&group.seal())
+            self.append(&group.seal(), at.wall)
         };
         if let Err(error) = &position {
             let (error, requests) = (error as &dyn std::error::Error, verdicts.len());
@@ -123,11 +154,11 @@ impl Committer {
     }
 
     /// A damaged store gets no second try, but a new one in its place does.
-    fn append(&mut self, group: &[u8]) -> Result<Position, StoreError> {
+    fn append(&mut self, group: &[u8], now: u64) -> Result<Position, StoreError> {
         let appended = self.status.sync(|| self.store.append(group));
         match appended {
             Err(error) if error.is_damage() => {
-                self.replace(&error, self.seen_at)?;
+                self.replace(&error, now)?;
                 self.status.sync(|| self.store.append(group))
             }
             done => done,
@@ -162,10 +193,23 @@ impl Committer {
         submission: &Submission,
         novelty: Novelty,
     ) -> Result<BatchAnswer, Rejection> {
-        let view = submission
+        let mut view = submission
             .view()
             .map_err(|_| Rejection::from(Code::InternalError))?;
-        if novelty == Novelty::New {
+        if novelty == Novelty::NewCutting {
+            // As it stands in the journal.
+            view.cuts_ahead = true;
+            self.cut.say(|unsaid| {
+                let (host, now) = (view.host, view.taken_at);
+                tracing::warn!(
+                    host,
+                    now,
+                    unsaid,
+                    "samples that lie ahead of the clock are taken out"
+                );
+            });
+        }
+        if novelty != Novelty::Known {
             return Ok(self.summarizer.apply(position, &view));
         }
         self.summarizer.note_duplicates(&view);
@@ -177,9 +221,15 @@ impl Committer {
 
     /// Commits what has become old, a shard at a time, so that nobody waits long behind it. To be called every second
     /// or so.
-    pub fn upkeep(&mut self, now: u64) {
-        let expiry = self.expiry(now);
+    pub fn upkeep(&mut self, at: Reading) {
+        let now = at.wall;
+        let clock = self.clock.look(at);
+        self.is_clock_steady = clock.is_steady();
+        self.seen_at = now;
+        // One wrong hour must not delete a day's numbers.
+        let expiry = clock.expiry();
         self.look(now);
+        self.keep_clock_if_due(at);
         // A clock that was set back must not put things off until it has come as far again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
@@ -261,6 +311,20 @@ impl Committer {
         }
     }
 
+    fn keep_clock_if_due(&mut self, at: Reading) {
+        if at.boot.is_none() {
+            return;
+        }
+        self.summarizer.note_clock(self.clock.kept());
+        if at.monotonic.abs_diff(self.clock_kept_at) < KEEP_CLOCK_EVERY_SECS {
+            return;
+        }
+        self.clock_kept_at = at.monotonic;
+        if let Err(error) = self.summarizer.keep_clock(&mut *self.store) {
+            self.put_off(&error, at.wall);
+        }
+    }
+
     fn tidy_if_due(&mut self, now: u64) {
         if (self.tidied_at..self.tidied_at + TIDY_EVERY_SECS).contains(&now) {
             return;
@@ -276,21 +340,6 @@ impl Committer {
                 tracing::warn!(error, unsaid, "the store keeps room that it does not need")
             });
         }
-    }
-
-    /// The moment by which things have ended, if the clock may be believed: one wrong hour must not delete a day's
-    /// numbers. A machine may start with a wrong clock, too.
-    fn expiry(&mut self, now: u64) -> Option<u64> {
-        if now.abs_diff(self.seen_at) > CLOCK_JUMP_SECS {
-            tracing::warn!(
-                from = self.seen_at,
-                to = now,
-                "the clock has jumped: nothing is deleted for a while"
-            );
-            self.steady_since = now;
-        }
-        self.seen_at = now;
-        (now.saturating_sub(self.steady_since) >= CLOCK_STEADY_SECS).then_some(now)
     }
 
     /// Nothing is lost: what was not committed is in the journal. Tried again after a while, or with a new store.

@@ -1,6 +1,7 @@
 //! One group after another: who is answered what, what counts, and what is left of it later.
 
 mod admission;
+mod clocks;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value}
 use uuid::Uuid;
 
 use super::*;
+use crate::clock::Reading;
 use crate::store::memory::{Disk, MemoryStore};
 use crate::summarize::Summaries;
 
@@ -65,34 +67,42 @@ fn a_jump_of_the_clock_deletes_nothing() {
     let disk = Disk::default();
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
-    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
-    let take = |committer: &mut Committer, seq: u64, now: u64| {
+    let mut committer = Committer::new(Box::new(store), summarizer, Reading::of_one(NOW));
+    let mut monotonic = NOW;
+    let mut at = move |wall: u64| {
+        monotonic += 1;
+        Reading {
+            monotonic,
+            ..Reading::of_one(wall)
+        }
+    };
+    let take = |committer: &mut Committer, seq: u64, at: Reading| {
         let submission = keyed(producer(1), &[(seq, NOW)], &labels(0..1));
         committer
-            .take(std::iter::once((&submission, now)))
+            .take(std::iter::once((&submission, at.wall)), at)
             .remove(0)
             .unwrap()
             .accepted
     };
-    assert_eq!(take(&mut committer, 1, NOW), 1);
-    (NOW..NOW + 700).for_each(|now| committer.upkeep(now));
-    (0..200).for_each(|secs| committer.upkeep(NOW + 10 * YEAR + secs));
-    (0..200).for_each(|secs| committer.upkeep(NOW + 900 + secs));
+    assert_eq!(take(&mut committer, 1, at(NOW)), 1);
+    (NOW..NOW + 700).for_each(|now| committer.upkeep(at(now)));
+    (0..200).for_each(|secs| committer.upkeep(at(NOW + 10 * YEAR + secs)));
+    (0..200).for_each(|secs| committer.upkeep(at(NOW + 900 + secs)));
     assert_eq!(
         samples_of_web1(&committer.summarizer().summaries()),
         1,
         "still there"
     );
-    assert_eq!(take(&mut committer, 1, NOW), 0, "still known");
-    assert_eq!(take(&mut committer, 2, NOW), 1);
-    (0..200).for_each(|secs| committer.upkeep(NOW + 1_100 + secs));
+    assert_eq!(take(&mut committer, 1, at(NOW + 1_100)), 0, "still known");
+    assert_eq!(take(&mut committer, 2, at(NOW + 1_100)), 1);
+    (0..200).for_each(|secs| committer.upkeep(at(NOW + 1_100 + secs)));
     assert_eq!(
         disk.journal_len(),
         0,
         "commits go on after the clock was set back"
     );
     // A clock that stays there is believed in the end.
-    (0..2_000).for_each(|secs| committer.upkeep(NOW + 10 * YEAR + secs));
+    (0..2_000).for_each(|secs| committer.upkeep(at(NOW + 10 * YEAR + secs)));
     assert_eq!(samples_of_web1(&committer.summarizer().summaries()), 0);
 }
 
@@ -101,8 +111,13 @@ fn journal(disk: &Disk) -> (Journal, Arc<Summaries>, JournalThread) {
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let summaries = summarizer.summaries();
-    let (journal, thread) =
-        Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
+    let (journal, thread) = Journal::start(
+        Box::new(store),
+        summarizer,
+        GATHER_WINDOW,
+        Clocks::of_one(Arc::new(|| NOW)),
+    )
+    .unwrap();
     (journal, summaries, thread)
 }
 
@@ -179,7 +194,7 @@ fn the_file_is_bounded_under_constant_load() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
-    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
+    let mut committer = Committer::new(Box::new(store), summarizer, Reading::of_one(NOW));
     let mut size_after_days = Vec::new();
     for hour in 1..=14 * 24 {
         let now = NOW + hour * HOUR;
@@ -191,10 +206,10 @@ fn the_file_is_bounded_under_constant_load() {
             .collect();
         for host in 0..5 {
             let submission = keyed_by(&format!("h{host}"), spool, &records, &names);
-            let answers = committer.take(std::iter::once((&submission, now)));
+            let answers = committer.take(std::iter::once((&submission, now)), Reading::of_one(now));
             assert_eq!(answers[0].as_ref().unwrap().accepted, 60);
         }
-        (0..60).for_each(|minute| committer.upkeep(now + minute * 60));
+        (0..60).for_each(|minute| committer.upkeep(Reading::of_one(now + minute * 60)));
         if hour % 24 == 0 {
             let size = |entry: std::io::Result<std::fs::DirEntry>| {
                 entry.unwrap().metadata().unwrap().len()
@@ -237,7 +252,7 @@ fn the_file_comes_down_when_a_fleet_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
-    let mut committer = Committer::new(Box::new(store), summarizer, NOW);
+    let mut committer = Committer::new(Box::new(store), summarizer, Reading::of_one(NOW));
     let bytes = || {
         let size =
             |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
@@ -257,14 +272,14 @@ fn the_file_comes_down_when_a_fleet_is_gone() {
         for host in 0..HOSTS {
             let name = format!("h{fleet}-{host}");
             let submission = keyed_by(&name, producer(1), &records, &labels(0..40));
-            let answers = committer.take(std::iter::once((&submission, now)));
+            let answers = committer.take(std::iter::once((&submission, now)), Reading::of_one(now));
             assert_eq!(answers[0].as_ref().unwrap().accepted, 60);
         }
         assert_eq!(hosts(&committer), HOSTS, "the last fleet is gone");
         let end = now + 8 * 86_400;
         let mut largest = 0;
         while now < end {
-            committer.upkeep(now);
+            committer.upkeep(Reading::of_one(now));
             now += 60;
             largest = largest.max(bytes());
         }
@@ -289,8 +304,13 @@ fn the_folder_is_free_when_the_journal_has_ended() {
     for _ in 0..100 {
         let mut store = crate::store::embedded::EmbeddedStore::open(folder.path(), NOW).unwrap();
         let summarizer = Summarizer::open(&mut store, NOW).unwrap();
-        let (journal, thread) =
-            Journal::start(Box::new(store), summarizer, GATHER_WINDOW, Arc::new(|| NOW)).unwrap();
+        let (journal, thread) = Journal::start(
+            Box::new(store),
+            summarizer,
+            GATHER_WINDOW,
+            Clocks::of_one(Arc::new(|| NOW)),
+        )
+        .unwrap();
         drop(journal);
         thread.join().unwrap();
     }
@@ -331,12 +351,12 @@ fn a_group_waits_only_for_those_who_may_still_come() {
 fn committer(disk: &Disk) -> Committer {
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
-    Committer::new(Box::new(store), summarizer, NOW)
+    Committer::new(Box::new(store), summarizer, Reading::of_one(NOW))
 }
 
 fn takes(committer: &mut Committer, seq: u64) -> bool {
     let submission = keyed(producer(1), &[(seq, NOW)], &labels(0..2));
-    let mut answers = committer.take(std::iter::once((&submission, NOW)));
+    let mut answers = committer.take(std::iter::once((&submission, NOW)), Reading::of_one(NOW));
     answers.remove(0).is_ok()
 }
 
@@ -352,7 +372,7 @@ fn a_store_that_is_damaged_while_it_is_used_is_made_anew() {
     disk.damage();
     // A round of commits ends, and the next begins.
     for rounds in 1..3 {
-        committer.upkeep(NOW + rounds * COMMITTED_WITHIN_SECS);
+        committer.upkeep(Reading::of_one(NOW + rounds * COMMITTED_WITHIN_SECS));
     }
     assert_eq!(committer.status().refusal(), None);
     drop(committer);
@@ -379,13 +399,13 @@ fn a_store_that_fails_says_so_and_recovers_though_nobody_sends_anything() {
     disk.set_failing(true);
     assert!(!takes(&mut committer, 2));
     refused(&committer, "nothing can be stored");
-    committer.upkeep(NOW + COMMITTED_WITHIN_SECS);
+    committer.upkeep(Reading::of_one(NOW + COMMITTED_WITHIN_SECS));
     refused(&committer, "cannot be committed");
-    committer.upkeep(NOW + COMMITTED_WITHIN_SECS + 2);
+    committer.upkeep(Reading::of_one(NOW + COMMITTED_WITHIN_SECS + 2));
     refused(&committer, "nothing can be stored");
     disk.set_failing(false);
     for later in 4..7 {
-        committer.upkeep(NOW + COMMITTED_WITHIN_SECS + later);
+        committer.upkeep(Reading::of_one(NOW + COMMITTED_WITHIN_SECS + later));
     }
     assert_eq!(committer.status().refusal(), None);
     assert_eq!(committer.status().warnings(NOW), [] as [String; 0]);

@@ -2,7 +2,8 @@
 
 use lizmon_summary::Bucket;
 
-use super::{HostState, KeptBucket, KeptProducer, SHARDS, ShardChanges, Store};
+use super::{HostState, KeptBucket, KeptProducer, Removed, SHARDS, ShardChanges, Store};
+use crate::clock::KeptClock;
 
 const NOW: u64 = 1_465_001_814;
 
@@ -11,6 +12,8 @@ pub(crate) fn check<S: Store>(open: &mut dyn FnMut() -> S) {
     the_journal_keeps_order_and_survives(open);
     state_and_cursor_change_together(open);
     rings_replace_and_ends_remove(open);
+    a_whole_host_replaces_what_was_there(open);
+    the_clock_is_kept(open);
     the_journal_is_dropped_when_nobody_needs_it(open);
     a_new_one_takes_its_place(open);
 }
@@ -68,7 +71,9 @@ fn host(name: &str, buckets: Vec<KeptBucket>) -> HostState {
         name: name.into(),
         last_epoch: 5,
         certificate_end: 9,
+        removed: Removed { samples: 3, at: 8 },
         buckets,
+        is_whole: false,
         producers: vec![producer],
     }
 }
@@ -155,6 +160,65 @@ fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
     assert!(load(&mut open()).1.is_empty());
 }
 
+fn a_whole_host_replaces_what_was_there<S: Store>(open: &mut dyn FnMut() -> S) {
+    let commit = |store: &mut S, host: &HostState| {
+        let hosts = vec![host.clone()];
+        let changes = ShardChanges {
+            shard: 3,
+            cursor: 2,
+            hosts,
+            ..ShardChanges::default()
+        };
+        store.commit(&changes).unwrap();
+    };
+    let mut store = open();
+    let first = vec![bucket("cpu", 0, 3840, 2.0), bucket("mem", 1, 120, 3.0)];
+    commit(&mut store, &host("web1", first));
+    let left = HostState {
+        is_whole: true,
+        ..host("web1", vec![bucket("cpu", 2, 60, 1.0)])
+    };
+    commit(&mut store, &left);
+    drop(store);
+    let mut store = open();
+    let expected = HostState {
+        is_whole: false,
+        ..left
+    };
+    assert_eq!(load(&mut store).1, [expected]);
+    let ended_hosts = vec!["web1".to_owned()];
+    let ends = ShardChanges {
+        shard: 3,
+        cursor: 2,
+        ended_hosts,
+        ..ShardChanges::default()
+    };
+    store.commit(&ends).unwrap();
+}
+
+fn the_clock_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
+    let mut store = open();
+    assert_eq!(store.load(NOW).unwrap().clock, None);
+    let clock = KeptClock {
+        boot: [7; 16],
+        offset: -5,
+        since: 1,
+        floor: 1_465_001_814,
+        floor_at: 3,
+    };
+    for clock in [Some(clock), None] {
+        let changes = ShardChanges {
+            shard: 3,
+            cursor: 2,
+            clock,
+            ..ShardChanges::default()
+        };
+        store.commit(&changes).unwrap();
+    }
+    drop(store);
+    assert_eq!(open().load(NOW).unwrap().clock, Some(clock));
+}
+
 fn the_journal_is_dropped_when_nobody_needs_it<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     let needs_none_up_to = |drop_through| ShardChanges {
@@ -184,6 +248,7 @@ fn a_new_one_takes_its_place<S: Store>(open: &mut dyn FnMut() -> S) {
     let state = super::State {
         cursors: vec![3; usize::from(SHARDS)],
         hosts: vec![web1],
+        clock: None,
     };
     store.replace(&state, "a test", NOW).unwrap();
     let has_it = |mut store: S| {

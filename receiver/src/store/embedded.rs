@@ -8,6 +8,8 @@
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one at its slot
 //! producer(host, producer, duplicate, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
+//! removed(host, samples, at)                              what was taken out because it lay ahead of the clock
+//! clock(id, boot, wall_offset, since, floor, floor_at)    what is known of the clock: one row
 //! damage(found_at, host, label, start, stop, what)        what could not be read any more
 //! ```
 //!
@@ -327,6 +329,7 @@ impl Store for EmbeddedStore {
         if self.bytes() > CHECKED_AT_START_BYTES_MAX {
             self.checking = Checking::start(&files::database(&self.folder))?;
         }
+        rows::fill_in_clocks(&self.connection, &mut reading.state)?;
         Ok(reading.state)
     }
 
@@ -348,6 +351,9 @@ impl Store for EmbeddedStore {
                 .execute([host])?;
         }
         rows::save_cursor(&transaction, changes.shard, changes.cursor)?;
+        if let Some(clock) = &changes.clock {
+            rows::save_clock(&transaction, clock)?;
+        }
         transaction
             .prepare_cached("DELETE FROM journal WHERE position <= ?1")?
             .execute([changes.drop_through as i64])?;

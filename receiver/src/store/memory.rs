@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::clock::KeptClock;
+
 use super::{HostState, KeptBucket, Position, SHARDS, ShardChanges, State, Store, StoreError};
 
 /// What survives the process: shared by the stores that are opened on it one after another.
@@ -43,6 +45,7 @@ struct Contents {
     journal: BTreeMap<Position, Vec<u8>>,
     cursors: BTreeMap<u16, Position>,
     hosts: BTreeMap<String, HostState>,
+    clock: Option<KeptClock>,
     fails: bool,
     damaged: bool,
     fates: Option<Box<dyn FnMut() -> Fate + Send>>,
@@ -154,10 +157,12 @@ impl Contents {
                     .iter()
                     .any(|new| (&new.label, new.tier, new.slot) == (&old.label, old.tier, old.slot))
             };
-            kept.buckets.retain(|old| !is_replaced(old));
+            kept.buckets
+                .retain(|old| !host.is_whole && !is_replaced(old));
             kept.buckets.extend(host.buckets.iter().cloned());
             *kept = HostState {
                 buckets: std::mem::take(&mut kept.buckets),
+                is_whole: false,
                 ..host.clone()
             };
         }
@@ -169,6 +174,7 @@ impl Contents {
         for host in &changes.ended_hosts {
             self.hosts.remove(host);
         }
+        self.clock = changes.clock.or(self.clock);
         self.cursors.insert(changes.shard, changes.cursor);
         self.journal = self.journal.split_off(&(changes.drop_through + 1));
     }
@@ -211,6 +217,7 @@ impl Store for MemoryStore {
         Ok(State {
             cursors,
             hosts: contents.hosts.values().cloned().collect(),
+            clock: contents.clock,
         })
     }
 
@@ -227,6 +234,7 @@ impl Store for MemoryStore {
         contents.cursors = (0..).zip(state.cursors.iter().copied()).collect();
         let hosts = state.hosts.iter().cloned();
         contents.hosts = hosts.map(|host| (host.name.clone(), host)).collect();
+        contents.clock = state.clock;
         contents.damaged = false;
         Ok(())
     }

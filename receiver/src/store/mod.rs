@@ -18,6 +18,7 @@ use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::Bucket;
 
 use self::damage::Damage;
+use crate::clock::KeptClock;
 
 /// Into how many shards hosts are divided. Fixed when a store is made; a shard is what is committed at once.
 pub const SHARDS: u16 = 64;
@@ -184,6 +185,8 @@ pub struct State {
     pub cursors: Vec<Position>,
     /// Every host.
     pub hosts: Vec<HostState>,
+    /// What was known of the clock.
+    pub clock: Option<KeptClock>,
 }
 
 /// What is kept of one host, or has changed of it.
@@ -195,10 +198,23 @@ pub struct HostState {
     pub last_epoch: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
+    /// Samples that were taken out because they lay ahead of a steady clock, and when that was last.
+    pub removed: Removed,
     /// Intervals of its series.
     pub buckets: Vec<KeptBucket>,
+    /// Whether these are all there are: any others that are kept go.
+    pub is_whole: bool,
     /// Who numbered its records.
     pub producers: Vec<KeptProducer>,
+}
+
+/// What was taken out of a host's summaries because it lay ahead of a steady clock.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// How many samples, over all labels.
+    pub samples: u64,
+    /// When that was last: epoch seconds; 0 if it never was.
+    pub at: u64,
 }
 
 /// One interval of one series of a host.
@@ -244,6 +260,8 @@ pub struct ShardChanges {
     pub ended_series: Vec<(String, Box<str>)>,
     /// Hosts of which nothing is left.
     pub ended_hosts: Vec<String>,
+    /// What is known of the clock, if that is to be kept.
+    pub clock: Option<KeptClock>,
 }
 
 /// Which shard keeps a host. FNV-1a over the name: fixed for ever, for it says where things are.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
-//! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | taken at u64 | producer: 0 u8, or 1 u8 and 16 bytes
+//! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | taken at u64 | flags u8 | producer: 16 bytes, if there is one
 //!             | records u32 | record… | dropped ranges u16 | dropped…
 //! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
 //! value       label: length u8, bytes | f64
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
+//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it goes first.
 //! All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and never a panic.
 
 use lizmon_protocol::name::{Label, NodeName};
@@ -16,6 +17,10 @@ use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value}
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 5;
+/// A producer numbered the records.
+const HAS_PRODUCER: u8 = 1;
+/// What lies ahead of the moment the records were taken at goes.
+const CUTS_AHEAD: u8 = 2;
 
 /// Bytes that are not what this module wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +49,7 @@ impl Submission {
         match producer {
             None => bytes.push(0),
             Some(producer) => {
-                bytes.push(1);
+                bytes.push(HAS_PRODUCER);
                 bytes.extend_from_slice(producer.as_bytes());
             }
         }
@@ -127,6 +132,21 @@ impl Group {
         self.bytes.extend_from_slice(submission.as_bytes());
     }
 
+    /// The same, and what lies ahead of it goes first: see [`SubmissionView::cuts_ahead`].
+    pub fn push_cutting(&mut self, submission: &Submission) {
+        const HOST: usize = 4;
+        let start = self.bytes.len();
+        self.push(submission);
+        let host_bytes = self
+            .bytes
+            .get(start + HOST)
+            .map_or(0, |bytes| usize::from(*bytes));
+        let flags = start + HOST + 1 + host_bytes + 8 + 8;
+        if let Some(flags) = self.bytes.get_mut(flags) {
+            *flags |= CUTS_AHEAD;
+        }
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.bytes.len() == HEAD_BYTES
@@ -166,6 +186,8 @@ pub struct SubmissionView<'a> {
     pub taken_at: u64,
     /// Who numbered them.
     pub producer: Option<ProducerId>,
+    /// Whether the clock was known to be steady, and what lies further ahead of it than any sample may goes first.
+    pub cuts_ahead: bool,
     count: usize,
     records: Reader<'a>,
 }
@@ -189,10 +211,13 @@ impl<'a> SubmissionView<'a> {
         let host = reader.text()?;
         let certificate_end = reader.u64()?;
         let taken_at = reader.u64()?;
-        let producer = match reader.u8()? {
+        let flags = reader.u8()?;
+        if flags > (HAS_PRODUCER | CUTS_AHEAD) {
+            return Err(Corrupt);
+        }
+        let producer = match flags & HAS_PRODUCER {
             0 => None,
-            1 => Some(ProducerId::from_bytes(reader.array()?)),
-            _ => return Err(Corrupt),
+            _ => Some(ProducerId::from_bytes(reader.array()?)),
         };
         let count = reader.u32()? as usize;
         let view = Self {
@@ -200,6 +225,7 @@ impl<'a> SubmissionView<'a> {
             certificate_end,
             taken_at,
             producer,
+            cuts_ahead: flags & CUTS_AHEAD != 0,
             count,
             records: reader,
         };
@@ -425,6 +451,28 @@ mod tests {
         assert!(records[1].is_empty());
         let dropped: Vec<_> = first.dropped().collect();
         assert_eq!(dropped, [(3, 5, "too old"), (9, 9, "the disk was full")]);
+    }
+
+    #[test]
+    fn a_submission_that_cuts_says_so() {
+        let unnumbered = Submission::new(&"a".parse().unwrap(), 7, None, 8)
+            .with_records(std::iter::empty::<(Option<Seq>, Epoch, &SampleSet<'_>)>());
+        let mut group = Group::default();
+        group.push(&submission("web1"));
+        group.push_cutting(&submission("db1"));
+        group.push_cutting(&unnumbered);
+        let bytes = group.seal();
+        let told: Vec<_> = read_group(&bytes)
+            .unwrap()
+            .iter()
+            .map(|s| (s.host, s.cuts_ahead, s.producer.is_some(), s.len()))
+            .collect();
+        let expected = [
+            ("web1", false, true, 2),
+            ("db1", true, true, 2),
+            ("a", true, false, 0),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -108,6 +108,59 @@ impl Series {
         })
     }
 
+    /// Whether a sample of this epoch would push out an interval that begins before `made_before`, and that is in its
+    /// window at `at`.
+    pub fn pushes_out(&self, epoch: u64, made_before: u64, at: u64) -> bool {
+        self.rings.iter().zip(&TIERS).any(|(ring, tier)| {
+            let Some(interval) = tier.interval_of(epoch) else {
+                return false;
+            };
+            let kept_from = (interval + 1).saturating_sub(tier.kept as u64);
+            let start = tier.window_start(at);
+            ring.oldest_first()
+                .take_while(|(oldest, _)| *oldest < kept_from)
+                .filter(|(_, aggregate)| !aggregate.is_empty())
+                .map(|(oldest, _)| oldest * tier.width_secs)
+                .any(|begin| begin < made_before && begin >= start)
+        })
+    }
+
+    /// Whether a sample of this epoch, once it is counted, is found in every window at `now` that it belongs in.
+    pub fn finds(&self, epoch: u64, now: u64) -> bool {
+        self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
+            let is_due = epoch > tier.window_start(now);
+            let newest = ring.newest().unwrap_or(0);
+            let has_room = |interval: u64| interval + tier.kept as u64 > newest;
+            !is_due || tier.interval_of(epoch).is_none_or(has_room)
+        })
+    }
+
+    /// Takes out the intervals that begin at `from` or later, and says how many samples they held.
+    pub fn cut(&mut self, from: u64) -> u64 {
+        let rings = self.rings.iter_mut().zip(&TIERS);
+        rings
+            .map(|(ring, tier)| ring.cut(from, tier))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The end of the newest interval of all; 0 without a sample.
+    pub fn newest_end(&self) -> u64 {
+        let finest = self.rings.iter().zip(&TIERS);
+        finest
+            .filter_map(|(ring, tier)| Some((ring.newest()? + 1) * tier.width_secs))
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// As if everything had changed: whoever keeps it has forgotten it.
+    pub fn mark_all(&mut self) {
+        for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
+            let there = ring.oldest_first().filter(|(_, cell)| !cell.is_empty());
+            ring.dirty = there.fold(0, |dirty, (interval, _)| dirty | bit(interval, tier));
+        }
+    }
+
     /// Whether nothing is left in any window: nobody will miss the series.
     pub fn is_empty_at(&self, now: u64) -> bool {
         self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
@@ -244,6 +297,22 @@ impl Ring {
             self.cells.push_back(Aggregate::EMPTY);
         }
         self.cells.get_mut(at)
+    }
+
+    fn cut(&mut self, from: u64, tier: &Tier) -> u64 {
+        let mut samples = 0;
+        while let Some(newest) = self.newest() {
+            let is_empty = self.cells.back().is_none_or(Aggregate::is_empty);
+            if !is_empty && newest * tier.width_secs < from {
+                break;
+            }
+            samples += self.cells.pop_back().map_or(0, |cell| cell.count());
+            self.dirty &= !bit(newest, tier);
+        }
+        if self.cells.is_empty() {
+            self.oldest = 0;
+        }
+        samples
     }
 
     /// Doubles the room, but never past what can be kept: a full ring wastes nothing.
@@ -399,6 +468,77 @@ mod tests {
         assert_eq!(series.dirty().count(), 0);
         series.apply(NOW, 2.0);
         assert_eq!(series.dirty().count(), 2);
+    }
+
+    const HOUR: u64 = 3_600;
+
+    #[test]
+    fn what_would_be_pushed_out() {
+        let mut series = Series::new();
+        for minute in 0..24 * 60 {
+            series.apply(NOW - minute * 60, 1.0);
+        }
+        let check = |epoch: u64, made_before: u64, at: u64, expected: bool| {
+            let told = series.pushes_out(epoch, made_before, at);
+            assert_eq!(told, expected, "{epoch} {made_before} {at}");
+        };
+        check(NOW, NOW, NOW, false);
+        // What has left the window by itself may go, and no more than that.
+        check(NOW + 120, NOW, NOW, false);
+        check(NOW + 600, NOW, NOW + 600, false);
+        check(NOW + 600, NOW, NOW, true);
+        check(NOW + 2 * 24 * HOUR, NOW, NOW, true);
+        check(NOW + 2 * 24 * HOUR, NOW, NOW + 2 * 24 * HOUR, false);
+        check(NOW + 2 * HOUR, NOW - 25 * HOUR, NOW, false);
+        check(NOW - 25 * HOUR, NOW, 0, false);
+    }
+
+    #[test]
+    fn what_would_not_be_found() {
+        let mut series = Series::new();
+        series.apply(NOW + 2 * HOUR, 1.0);
+        let check = |series: &Series, epoch: u64, now: u64, expected: bool| {
+            assert_eq!(series.finds(epoch, now), expected, "{epoch} at {now}");
+        };
+        check(&series, NOW + 2 * HOUR, NOW, true);
+        check(&series, NOW, NOW, false);
+        check(&series, NOW - 2 * HOUR, NOW, true);
+        check(&series, NOW - 24 * HOUR, NOW, false);
+        assert_eq!(series.cut(NOW + 120), 1);
+        assert_eq!(series, Series::new());
+        assert_eq!(series.newest_end(), 0);
+        for epoch in NOW - 24 * HOUR + 60..=NOW + AHEAD_SECS_MAX {
+            check(&series, epoch, NOW, true);
+            series.apply(epoch, 1.0);
+            check(&series, epoch, NOW, true);
+        }
+    }
+
+    #[test]
+    fn a_cut_leaves_what_is_before_it() {
+        let mut all = Series::new();
+        let mut before = Series::new();
+        for minute in 0..30 {
+            all.apply(NOW + minute * 60, 1.0);
+            if NOW + minute * 60 <= 1_465_002_120 {
+                before.apply(NOW + minute * 60, 1.0);
+            }
+        }
+        all.apply(NOW + 5 * HOUR, 1.0);
+        assert_eq!(all.cut(1_465_002_060), 1);
+        assert_eq!(all.cut(1_465_002_060), 0);
+        assert_eq!(all.newest_end(), 1_465_005_600);
+        all.clear_dirty();
+        all.mark_all();
+        assert_eq!(all.dirty().count(), 2);
+        let mut all = Series::new();
+        (0..30).for_each(|minute| all.apply(NOW + minute * 60, 1.0));
+        assert_eq!(all.cut(1_465_002_120), 24);
+        let minutes = |series: &Series| series.window(0, NOW).map(|window| window.averages);
+        assert_eq!(minutes(&all), minutes(&before));
+        all.clear_dirty();
+        all.mark_all();
+        assert_eq!(all.dirty().count(), 6 + 2);
     }
 
     #[test]

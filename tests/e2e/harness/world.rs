@@ -9,7 +9,7 @@ use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::Role;
 use lizmon_receiver::store::StoreError;
-use lizmon_receiver::{Config, Receiver, StartError};
+use lizmon_receiver::{Clocks, Config, Receiver, StartError};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -167,7 +167,8 @@ impl World {
         (self.edit)(&mut config);
         let listener = listener.try_clone().expect("a socket can be shared");
         let clock = self.clock.clone();
-        match Receiver::start(listener, config, Arc::new(move || clock.now())).await {
+        let clocks = Clocks::of_one(Arc::new(move || clock.now()));
+        match Receiver::start(listener, config, clocks).await {
             Err(StartError::Store(StoreError::Locked { .. })) => None,
             started => Some(started.expect("the receiver starts")),
         }

@@ -42,7 +42,7 @@ enum Access {
 }
 
 /// All that the receiver serves, about node a where it is about a node.
-const ROWS: [Row<Access>; 14] = [
+const ROWS: [Row<Access>; 15] = [
     row(
         "POST",
         "/oauth2/token",
@@ -101,6 +101,13 @@ const ROWS: [Row<Access>; 14] = [
         200,
     ),
     row("PUT", "/api/crl", "/api/crl", Access::Administer, 204),
+    row(
+        "POST",
+        "/api/delivery/{host}/acknowledged",
+        "/api/delivery/a/acknowledged",
+        Access::Administer,
+        200,
+    ),
     row("GET", "/healthz", "/healthz", Access::Anyone, 200),
     row("GET", "/readyz", "/readyz", Access::Anyone, 200),
     row("GET", "/metrics", "/metrics", Access::Scrape, 200),
@@ -375,6 +382,7 @@ impl Bodies {
                 let batch = json!({"producer": PRODUCER, "records": [record]});
                 batch.to_string().into()
             }
+            ("POST", Access::Administer) => br#"{"why":"the disk broke"}"#.to_vec(),
             ("PUT", Access::Administer) if is_good => self.lists.clone(),
             ("PUT", Access::Administer) => self.newer_lists.clone(),
             _ => Vec::new(),

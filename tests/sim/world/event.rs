@@ -85,6 +85,12 @@ pub(super) enum Event {
         monitor: usize,
         wrong_ms: i64,
     },
+    /// By how much a receiver's clock is wrong, and those of all monitors with it if they share it.
+    ReceiverClock {
+        receiver: usize,
+        wrong_ms: i64,
+        is_shared: bool,
+    },
     /// Everything is made good: from here on all must be delivered.
     Heal,
 }
@@ -112,6 +118,7 @@ impl Event {
             Self::Disk { monitor, .. } => (15, *monitor as u64),
             Self::Clock { monitor, .. } => (16, *monitor as u64),
             Self::Heal => (17, 0),
+            Self::ReceiverClock { receiver, .. } => (18, *receiver as u64),
         };
         kind << 56 | of
     }

@@ -29,7 +29,7 @@ impl World {
     }
 
     pub(super) fn look(&mut self, monitor: usize, life: u64) -> Result<(), Wrong> {
-        let now = self.monitors_time(monitor);
+        let now = self.stamp_time(monitor);
         let host = &mut self.hosts[monitor];
         // A spool that could not be read at the start is looked at with each sample.
         let is_over = self.is_healed && host.monitor.has_read_its_disk();
@@ -129,6 +129,12 @@ impl World {
         let times = (under_way.sent, now);
         host.monitor
             .done(receiver, &under_way.lot, answer, times, chance);
+        let ahead_ms = host
+            .monitor
+            .corrected_secs()
+            .map(|secs| (secs * 1_000.0) as i64);
+        // From here on its monotonic clock, which is this world's, says how the receivers' time goes on.
+        host.stamped_wrong_ms = ahead_ms.map(|ahead| host.clock_wrong_ms - ahead);
         self.courier_after(monitor, receiver, 0);
     }
 
@@ -144,6 +150,19 @@ impl World {
         if !self.is_healed {
             self.hosts[monitor].clock_wrong_ms = wrong_ms;
             self.look_now(monitor);
+        }
+    }
+
+    /// A receiver's clock, and with it those of whoever runs on the same machine.
+    pub(super) fn set_receivers_clock(&mut self, receiver: usize, wrong_ms: i64, is_shared: bool) {
+        if self.is_healed {
+            return;
+        }
+        self.receivers[receiver].clock_wrong_ms = wrong_ms;
+        if is_shared {
+            for monitor in 0..self.hosts.len() {
+                self.set_clock(monitor, wrong_ms);
+            }
         }
     }
 
@@ -192,6 +211,7 @@ impl World {
         }
         host.monitor.start();
         host.ticker = Ticker::new(interval, now);
+        host.stamped_wrong_ms = None;
         host.is_sending.fill(false);
         self.wake_couriers(monitor);
         self.look_now(monitor);

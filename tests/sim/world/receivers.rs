@@ -4,6 +4,7 @@ use lizmon_client::Obstacle;
 use lizmon_monitor::spool::Lot;
 use lizmon_protocol::sample::Epoch;
 use lizmon_receiver::store::memory::Fate;
+use lizmon_summary::AHEAD_SECS_MAX;
 
 use super::World;
 use super::event::Event;
@@ -11,13 +12,15 @@ use crate::Wrong;
 use crate::monitor::encode;
 use crate::wire::{Request, Target};
 
+/// Once nothing goes wrong any more it may be seldom.
+const HEALED_UPKEEP_SECS: u64 = 60;
 /// How long the journal's sync takes at most.
 const SYNC_MS_MAX: u64 = 20;
 
 impl World {
     pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), lot: &Lot) {
         let (monitor, receiver) = between;
-        let now = self.secs();
+        let now = self.receivers_time(receiver);
         let at = &mut self.receivers[receiver];
         if !at.is_up() {
             return self.nothing_comes(id, 1, Obstacle::Connect);
@@ -31,10 +34,11 @@ impl World {
     }
 
     pub(super) fn by_hand(&mut self, receiver: usize) {
-        let now = self.secs();
+        let at = self.receivers_time(receiver);
+        let (now, true_now) = (at.as_secs(), self.secs());
         let id = self.next_request();
-        let at = &mut self.receivers[receiver];
-        if !at.is_up() {
+        let receivers = &mut self.receivers[receiver];
+        if !receivers.is_up() {
             return;
         }
         let label = format!("by hand {id}");
@@ -44,8 +48,11 @@ impl World {
                 epoch: Epoch::new(now).unwrap(),
             },
         };
-        self.model.send_unnumbered(receiver, label, now);
-        if let Ok(is_first) = at.accept(id, None, &self.somebody, &request, now) {
+        // One that is stamped by a wrong clock may be taken out again.
+        if now.abs_diff(true_now) <= AHEAD_SECS_MAX {
+            self.model.send_unnumbered(receiver, label, now);
+        }
+        if let Ok(is_first) = receivers.accept(id, None, &self.somebody, &request, at) {
             self.take_soon(receiver, is_first);
         }
     }
@@ -59,7 +66,8 @@ impl World {
     }
 
     pub(super) fn take(&mut self, receiver: usize) -> Result<(), Wrong> {
-        let judged = self.receivers[receiver].take();
+        let at = self.reading(receiver);
+        let judged = self.receivers[receiver].take(at);
         if self.receivers[receiver].disk.is_crashed() {
             self.receiver_dies(receiver);
             return Ok(());
@@ -70,7 +78,10 @@ impl World {
             };
             let view = one.waiting.submission.view().unwrap();
             match one.waiting.monitor {
-                Some(monitor) => self.model.take(monitor, receiver, &view, *answer)?,
+                Some(monitor) => {
+                    let between = (monitor, receiver);
+                    self.model.take(between, &view, *answer, self.secs())?;
+                }
                 None => self.model.take_unnumbered(receiver, &view),
             }
             self.note(answer.accepted << 32 | answer.duplicate);
@@ -79,22 +90,27 @@ impl World {
             self.receiver_dies(receiver);
             return Ok(());
         }
-        let now = self.secs();
+        let clock = self.receivers_time(receiver);
+        let clock = self.receivers[receiver].clock(clock);
         for one in judged {
             let id = one.waiting.id;
-            let answer = one.answer(now);
+            let answer = one.answer(clock);
             self.reply(id, answer);
         }
         Ok(())
     }
 
     pub(super) fn upkeep(&mut self, receiver: usize) {
-        let now = self.secs();
-        self.receivers[receiver].upkeep(now);
+        let at = self.reading(receiver);
+        self.receivers[receiver].upkeep(at);
         if self.receivers[receiver].disk.is_crashed() {
             self.receiver_dies(receiver);
         }
-        let at = self.now_ms + self.scenario.upkeep_every * 1_000;
+        let every = match self.is_healed {
+            true => HEALED_UPKEEP_SECS,
+            false => self.scenario.upkeep_every,
+        };
+        let at = self.now_ms + every * 1_000;
         self.at(at, Event::Upkeep { receiver });
     }
 
@@ -149,9 +165,9 @@ impl World {
         if self.receivers[receiver].is_up() {
             return Ok(());
         }
-        let now = self.secs();
+        let at = self.reading(receiver);
         self.receivers[receiver]
-            .start(now)
+            .start(at)
             .map_err(|error| Wrong(format!("receiver {receiver} does not start: {error}")))?;
         self.check_receiver(receiver)
     }

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::admit::{Admission, Novelty};
+use super::super::admit::{Admission, Marks, Novelty};
 use super::*;
+use crate::clock::Judged;
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
     let values = labels.iter().map(|label| {
@@ -26,9 +27,19 @@ fn count(summarizer: &mut Summarizer, submission: &Submission) {
     summarizer.apply(position, &submission.view().unwrap());
 }
 
+fn right_clock() -> Judged {
+    Judged {
+        now: NOW,
+        steady_secs: 3_600,
+        floor: NOW,
+        regime: 0,
+    }
+}
+
 /// Judges submissions as one group, and gives what each of them is refused for.
 fn judge(summaries: &Summaries, submissions: &[Submission]) -> Vec<Result<Novelty, Code>> {
-    let mut admission = Admission::new(summaries);
+    let mut marks = Marks::default();
+    let mut admission = Admission::new(summaries, right_clock(), &mut marks);
     submissions
         .iter()
         .map(|one| {

@@ -66,6 +66,7 @@ pub(super) fn everything(
         state: State {
             cursors,
             hosts: states.into_values().collect(),
+            clock: None,
         },
         last,
         id: id.ok().filter(|id| uuid::Uuid::parse_str(id).is_ok()),

@@ -6,7 +6,8 @@ use lizmon_summary::{Bucket, TIERS};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::damage::Damage;
-use super::super::{HostState, KeptBucket, KeptProducer, Position, StoreError};
+use super::super::{HostState, KeptBucket, KeptProducer, Position, Removed, State, StoreError};
+use crate::clock::KeptClock;
 
 const STATS_BYTES: usize = 32;
 
@@ -232,6 +233,22 @@ pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Resu
             ],
             |row| row.get(0),
         )?;
+    if host.is_whole {
+        transaction
+            .prepare_cached("DELETE FROM series WHERE host = ?1")?
+            .execute([id])?;
+    }
+    if host.removed != Removed::default() {
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO removed(host, samples, at) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![
+                id,
+                host.removed.samples as i64,
+                host.removed.at as i64
+            ])?;
+    }
     let mut known: Option<(&str, i64)> = None;
     for kept in &host.buckets {
         // The intervals of one series stand together.
@@ -249,6 +266,54 @@ pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Resu
     }
     for kept in &host.producers {
         save_producer(transaction, &host.name, id, kept)?;
+    }
+    Ok(())
+}
+
+/// Keeps what is known of the clock.
+pub(super) fn save_clock(
+    transaction: &Transaction<'_>,
+    clock: &KeptClock,
+) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO clock(id, boot, wall_offset, since, floor, floor_at) VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            clock.boot,
+            clock.offset,
+            clock.since as i64,
+            clock.floor as i64,
+            clock.floor_at as i64
+        ])?;
+    Ok(())
+}
+
+/// What is known of the clock, and of each host what was taken out because of it. Whatever cannot be read of that says
+/// nothing: the clock is judged anew then.
+pub(super) fn fill_in_clocks(connection: &Connection, state: &mut State) -> Result<(), StoreError> {
+    let clock = "SELECT boot, wall_offset, since, floor, floor_at FROM clock WHERE id = 1";
+    state.clock = connection
+        .query_row(clock, [], |row| {
+            Ok(KeptClock {
+                boot: row.get(0)?,
+                offset: row.get(1)?,
+                since: row.get::<_, i64>(2)? as u64,
+                floor: row.get::<_, i64>(3)? as u64,
+                floor_at: row.get::<_, i64>(4)? as u64,
+            })
+        })
+        .ok();
+    let mut removed = connection
+        .prepare("SELECT samples, at FROM removed JOIN host ON host = id WHERE name = ?1")?;
+    for host in &mut state.hosts {
+        let of_host = removed.query_row([&host.name], |row| {
+            Ok(Removed {
+                samples: row.get::<_, i64>(0)? as u64,
+                at: row.get::<_, i64>(1)? as u64,
+            })
+        });
+        host.removed = of_host.unwrap_or_default();
     }
     Ok(())
 }

@@ -35,6 +35,10 @@ duplicate INTEGER NOT NULL, last_taken INTEGER NOT NULL, ranges BLOB NOT NULL, d
 PRIMARY KEY(host, producer)) WITHOUT ROWID;
 CREATE TABLE damage(id INTEGER PRIMARY KEY, found_at INTEGER NOT NULL,
 host TEXT, label TEXT, start INTEGER, stop INTEGER, what TEXT NOT NULL);
+CREATE TABLE removed(host INTEGER PRIMARY KEY REFERENCES host(id) ON DELETE CASCADE,
+samples INTEGER NOT NULL, at INTEGER NOT NULL);
+CREATE TABLE clock(id INTEGER PRIMARY KEY, boot BLOB NOT NULL, wall_offset INTEGER NOT NULL,
+since INTEGER NOT NULL, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL);
 ";
 
 /// Makes the tables of a store with this name of its own.

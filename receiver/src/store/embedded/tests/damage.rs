@@ -35,6 +35,8 @@ fn host(at: usize) -> HostState {
         name: format!("web{at}"),
         last_epoch: NOW - at as u64,
         certificate_end: NOW + 1_000,
+        removed: super::super::super::Removed::default(),
+        is_whole: false,
         buckets: buckets.collect(),
         producers: vec![KeptProducer {
             producer: lizmon_protocol::sample::ProducerId::from_bytes([at as u8 + 1; 16]),

@@ -1,0 +1,72 @@
+//! `POST /api/delivery/{host}/acknowledged`: an operator settles what is missing of a host. Durable like a sample, and told from
+//! then on as what it is.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{Request, request};
+use lizmon_protocol::delivery::{ACKNOWLEDGED, Acknowledge, Acknowledged};
+use lizmon_protocol::name::Label;
+use lizmon_protocol::problem::{Code, ValueError};
+use lizmon_protocol::route;
+
+use super::{App, Authenticated, Shared, decode, json};
+use crate::problem::Rejection;
+use crate::query;
+
+/// Behind the host.
+pub(super) const PATH_END: &str = "/acknowledged";
+/// A reason, and what stands around it.
+const BYTES_MAX: usize = 4 << 10;
+
+/// `POST /api/delivery/{host}/acknowledged`
+pub(super) async fn post(
+    State(app): Shared,
+    request: Request<Body>,
+) -> Result<Response, Rejection> {
+    let (head, mut body) = request.into_parts();
+    let answer = take(&app, &head, &mut body).await;
+    app.bodies.discard(&head.headers, body).await;
+    answer
+}
+
+async fn take(
+    app: &Arc<App>,
+    head: &request::Parts,
+    body: &mut Body,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let path = head.uri.path().strip_prefix(route::DELIVERY);
+    let host = path.and_then(|path| path.strip_prefix('/')?.strip_suffix(PATH_END));
+    let host = host.map(decode).unwrap_or_default();
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.acknowledge(&host)?;
+    let body = app
+        .bodies
+        .read(&head.headers, body, BYTES_MAX, sender.room()?)
+        .await?;
+    let asked: Acknowledge = serde_json::from_slice(body.bytes())
+        .map_err(|error| Rejection::from(Code::MalformedJson).with_detail(error.to_string()))?;
+    let why = reason(&asked.why, now)?;
+    let missing = query::missing(&permit, &app.summaries, &why, now).ok_or(Code::UnknownHost)?;
+    let mut acknowledged = 0;
+    for (numbers, submission) in missing {
+        app.journal.submit(submission, now).await?;
+        acknowledged += numbers;
+    }
+    tracing::info!(host, acknowledged, %why, "an operator has settled what is missing");
+    Ok(json(&Acknowledged { acknowledged }))
+}
+
+fn reason(why: &str, now: u64) -> Result<Label<'static>, Rejection> {
+    Label::new(format!("{ACKNOWLEDGED}: {}", why.trim())).map_err(|error| {
+        let error = ValueError {
+            record: None,
+            label: None,
+            reason: format!("why: {error}"),
+        };
+        Rejection::from(Code::InvalidValues).with_errors(vec![error], now)
+    })
+}
