@@ -510,10 +510,13 @@ fn own_clock(value: &[u8]) -> Option<ServerClock> {
         .params
         .get("steady")
         .and_then(sfv::BareItem::as_boolean);
+    // RFC 9651 section 3.3.2: three digits at most, which an f64 holds but for its last bits.
+    let at = Duration::try_from_secs_f64(secs).ok()? + Duration::from_micros(500);
+    let at = Duration::from_millis(u64::try_from(at.as_millis()).ok()?);
     let run = item.params.get("run").and_then(sfv::BareItem::as_integer);
     let run = run.map(i64::from).and_then(|run| u64::try_from(run).ok());
     Some(ServerClock {
-        at: Duration::try_from_secs_f64(secs).ok()?,
+        at,
         is_steady: steady == Some(true),
         run: run.unwrap_or(0),
     })
