@@ -22,6 +22,8 @@ struct Recorded {
     is_taken: Vec<bool>,
     /// By receiver: whether it lay ahead of the true time then. Such a one may be taken out again, and is told of then.
     is_ahead: Vec<bool>,
+    /// By receiver: whether the finest window was over for it by a clock that was ahead then. It is counted by hour alone.
+    is_late: Vec<bool>,
     /// Nobody can be blamed if it is lost: it never was anywhere but in the memory of a process that died.
     is_excused: bool,
 }
@@ -48,6 +50,8 @@ enum Known {
 pub(crate) struct Model {
     hosts: Vec<HostModel>,
     receivers: usize,
+    /// By receiver: what its clock said when it last took anything.
+    took_at: Vec<u64>,
     /// By receiver: the labels of samples without a number that it has, as far as is known.
     unnumbered: Vec<HashMap<String, (u64, Known)>>,
     /// Records that a crash left on a receiver's disk though nobody had been told that they were taken.
@@ -59,9 +63,15 @@ impl Model {
         Self {
             hosts: (0..monitors).map(|_| HostModel::default()).collect(),
             receivers,
+            took_at: vec![0; receivers],
             unnumbered: vec![HashMap::new(); receivers],
             found_after_crash: 0,
         }
+    }
+
+    /// A receiver takes what waits, while its clock says this.
+    pub(crate) fn takes_at(&mut self, receiver: usize, now: u64) {
+        self.took_at[receiver] = now;
     }
 
     /// A monitor has recorded something under this number.
@@ -77,6 +87,7 @@ impl Model {
             values,
             is_taken: vec![false; self.receivers],
             is_ahead: vec![false; self.receivers],
+            is_late: vec![false; self.receivers],
             is_excused: false,
         };
         match self.hosts[monitor].records.insert(id, recorded) {
@@ -117,6 +128,7 @@ impl Model {
             accepted: 0,
             duplicate: 0,
         };
+        let finest_from = TIERS[0].window_start(self.took_at[receiver]);
         for record in submission.records() {
             let Some(id) = submission.producer.zip(record.seq.map(|seq| seq.get())) else {
                 return Err(Wrong(format!(
@@ -141,6 +153,7 @@ impl Model {
                 expected.accepted += 1;
                 *is_taken = true;
                 known.is_ahead[receiver] = record.epoch > true_now + AHEAD_SECS_MAX;
+                known.is_late[receiver] = record.epoch <= finest_from;
             }
         }
         if answer == expected {
@@ -209,6 +222,7 @@ impl Model {
         held: &HashMap<ProducerId, Vec<(u64, u64)>>,
         true_now: u64,
     ) -> Result<(), Wrong> {
+        let finest_from = TIERS[0].window_start(self.took_at[receiver]);
         let host = &mut self.hosts[monitor];
         for (producer, ranges) in held {
             for seq in ranges.iter().flat_map(|(from, to)| *from..=*to) {
@@ -220,6 +234,7 @@ impl Model {
                 if !std::mem::replace(&mut record.is_taken[receiver], true) {
                     self.found_after_crash += 1;
                     record.is_ahead[receiver] = record.epoch > true_now + AHEAD_SECS_MAX;
+                    record.is_late[receiver] = record.epoch <= finest_from;
                 }
             }
         }
@@ -289,14 +304,21 @@ impl Model {
         }
     }
 
-    /// The intervals, by tier, that hold something which lay ahead of the true time.
+    /// The intervals, by tier, that hold something which lay ahead of the true time, or came when they seemed to be over.
     fn doubtful(&self, monitor: usize, receiver: usize) -> HashSet<(&'static str, u64)> {
         let records = self.hosts[monitor].records.values();
-        let ahead = records.filter(|record| record.is_taken[receiver] && record.is_ahead[receiver]);
-        ahead
+        let taken = records.filter(|record| record.is_taken[receiver]);
+        let start = |tier: &Tier, epoch: u64| (epoch - 1) / tier.width_secs * tier.width_secs;
+        taken
             .flat_map(|record| {
-                let start = |tier: &Tier| (record.epoch - 1) / tier.width_secs * tier.width_secs;
-                TIERS.each_ref().map(|tier| (tier.name, start(tier)))
+                let tiers = TIERS.iter().enumerate();
+                let doubtful = tiers.filter(|(at, _)| {
+                    record.is_ahead[receiver] || (*at == 0 && record.is_late[receiver])
+                });
+                let doubtful: Vec<_> = doubtful
+                    .map(|(_, tier)| (tier.name, start(tier, record.epoch)))
+                    .collect();
+                doubtful
             })
             .collect()
     }

@@ -67,6 +67,7 @@ impl World {
 
     pub(super) fn take(&mut self, receiver: usize) -> Result<(), Wrong> {
         let at = self.reading(receiver);
+        self.model.takes_at(receiver, at.wall);
         let judged = self.receivers[receiver].take(at);
         if self.receivers[receiver].disk.is_crashed() {
             self.receiver_dies(receiver);
