@@ -375,7 +375,7 @@ mod tests {
     /// A second receiver, or one that has lost its data, has lost nothing on the way.
     #[test]
     fn what_came_before_is_not_lost() {
-        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before this receiver's data began anew"],[530,530,"acknowledged: the disk broke"]]}"#;
+        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data began anew"],[530,530,"acknowledged: the disk broke"]]}"#;
         check(
             before,
             &format!(
@@ -383,7 +383,7 @@ mod tests {
             ),
             &[
                 "before   P1  1-500  before this receiver was asked",
-                "before   P1  503-526  before this receiver's data began anew",
+                "before   P1  503-526  before its data began anew",
                 "settled  P1  530  acknowledged: the disk broke",
             ],
             "lost 0, twice 0 up to each producer's highest number: 2 received, 0 came again and changed nothing, 0 dropped, 524 from before this receiver was asked, or its data began anew, 1 acknowledged",

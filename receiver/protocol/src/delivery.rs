@@ -9,7 +9,7 @@ pub const REPLAYED_HEADER: &str = "idempotent-replayed";
 /// Why numbers are not missing: their producer was told to send to this receiver only after them.
 pub const BEFORE_ASKED: &str = "before this receiver was asked";
 /// The same: the receiver had them, and its data began anew, or came back older than it was.
-pub const BEFORE_DATA: &str = "before this receiver's data began anew";
+pub const BEFORE_DATA: &str = "before its data began anew";
 /// With this begins the reason where a person has settled what was missing.
 pub const ACKNOWLEDGED: &str = "acknowledged";
 
