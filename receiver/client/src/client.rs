@@ -48,6 +48,8 @@ pub struct Client {
     lists_version: u64,
     identity: SpiffeId,
     not_after: u64,
+    /// Whether a server that trusts the same roots as we do would take it, when it was loaded.
+    is_good: bool,
     http: reqwest::Client,
     /// Locked while a new one is asked for, so that many requests ask once.
     token: Mutex<Option<KeptToken>>,
@@ -78,7 +80,7 @@ impl Client {
     }
 
     /// For a program that outlives its certificates. It does not speak to a server that is on one of these lists, and begins
-    /// with a certificate that has ended too, which no server takes: [`reload`](Self::reload) takes up new lists and files.
+    /// with a certificate that has ended too, or has not begun, which no server takes: [`reload`](Self::reload) takes up new lists and files.
     pub fn lasting(
         url: BaseUrl,
         credentials: &Credentials,
@@ -86,7 +88,7 @@ impl Client {
         now: u64,
     ) -> Result<Self, Error> {
         Self::with(url, credentials, lists, |lists| {
-            credentials.load_ended_too(lists, now)
+            credentials.load_whenever(lists, now)
         })
     }
 
@@ -103,6 +105,7 @@ impl Client {
             lists_version,
             identity: loaded.identity.clone(),
             not_after: loaded.not_after,
+            is_good: loaded.fault.is_none(),
             http: build_http(credentials, loaded)?,
             token: Mutex::new(None),
             server_clock: AtomicU64::new(0),
@@ -177,7 +180,15 @@ impl Client {
                 found: Box::new(loaded.identity),
             });
         }
+        if let Some(source) = &loaded.fault
+            && self.is_good
+            && now <= self.not_after
+        {
+            let (path, source) = (self.credentials.cert.clone(), source.clone());
+            return Err(CredentialsError::NoBetter { path, source });
+        }
         self.not_after = loaded.not_after;
+        self.is_good = loaded.fault.is_none();
         self.http = build_http(&self.credentials, loaded)?;
         self.lists_version = lists_version;
         if same_files {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use lizmon_identity::Leaf;
 use lizmon_pki::anchors::{self, Anchors, AnchorsError};
+use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
 use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::SpiffeId;
 use rustls::client::ResolvesClientCert;
@@ -44,6 +45,8 @@ pub(crate) struct Loaded {
     pub(crate) identity: SpiffeId,
     /// The second after which the certificate is not good any more.
     pub(crate) not_after: u64,
+    /// What a server that trusts the same roots would say against it.
+    pub(crate) fault: Option<Fault>,
     pub(crate) tls: ClientConfig,
 }
 
@@ -72,14 +75,16 @@ impl Credentials {
         self.load_for(Servers::All, lists, now)
     }
 
-    /// The same, though the certificate may have ended: no server takes it then.
-    pub(crate) fn load_ended_too(
+    /// The same, though the certificate may have ended, or not begun: no server takes it then.
+    pub(crate) fn load_whenever(
         &self,
         lists: &ServerLists,
         now: u64,
     ) -> Result<Loaded, CredentialsError> {
-        let end = self.term().map_or(now, |term| term.not_after);
-        self.load(lists, now.min(end))
+        let at = self
+            .term()
+            .map_or(now, |term| now.min(term.not_after).max(term.not_before));
+        self.load(lists, at)
     }
 
     /// The same, to speak to a `liz-ca` and to nobody else: what a receiver's key may be stolen for, it is not this.
@@ -116,6 +121,8 @@ impl Credentials {
         let key =
             pem::private_key(&read("key", &self.key)?).map_err(in_pem("private key", &self.key))?;
         let provider = Arc::new(provider());
+        let anchors = read_roots(&self.ca)?;
+        let fault = fault_of(&chain, &anchors, &provider, now);
         let certified =
             CertifiedKey::from_der(chain, key, &provider).map_err(|source| match source {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -130,10 +137,11 @@ impl Credentials {
                 },
             })?;
         let resolver = Arc::new(SingleCertAndKey::from(certified));
-        let tls = self.configure(provider, servers, lists, resolver)?;
+        let tls = self.configure(provider, servers, lists, &anchors, resolver)?;
         Ok(Loaded {
             identity,
             not_after,
+            fault,
             tls,
         })
     }
@@ -179,12 +187,33 @@ impl Credentials {
         provider: Arc<CryptoProvider>,
         servers: Servers,
         lists: &ServerLists,
+        anchors: &Anchors,
         resolver: Arc<dyn ResolvesClientCert>,
     ) -> Result<ClientConfig, CredentialsError> {
-        let tls = trusting(&read_roots(&self.ca)?, servers, lists, provider);
+        let tls = trusting(anchors, servers, lists, provider);
         let tls = tls.map_err(in_file(&self.ca))?;
         Ok(with_protocol(tls.with_client_cert_resolver(resolver)))
     }
+}
+
+/// What a server that trusts these authorities would say against a chain of ours. Who is revoked it knows better.
+fn fault_of(
+    chain: &[CertificateDer<'static>],
+    anchors: &Anchors,
+    provider: &CryptoProvider,
+    now: u64,
+) -> Option<Fault> {
+    let paths = Paths::new(
+        &anchors.roots,
+        anchors.intermediates.clone(),
+        Vec::new(),
+        Demand::Nothing,
+        provider.signature_verification_algorithms.all,
+    );
+    let (leaf, above) = chain.split_first()?;
+    paths
+        .judge(leaf, above, unix_time(now), Usage::Client)
+        .err()
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {
@@ -368,6 +397,18 @@ mod tests {
         }
     }
 
+    /// A machine that boots in another year samples and waits: its clock is set right a minute later.
+    #[test]
+    fn a_lasting_client_starts_whenever() {
+        let files = Files::new();
+        for now in [1, Pki::NOW - 30 * 86_400, Pki::NOW, Pki::NOW + 400 * 86_400] {
+            let url: crate::BaseUrl = "https://localhost:8443".parse().unwrap();
+            let lasting =
+                crate::Client::lasting(url, &files.credentials(), ServerLists::default(), now);
+            assert!(lasting.is_ok(), "{now}: {:?}", lasting.err());
+        }
+    }
+
     #[test]
     fn a_changed_file_changes_the_fingerprint() {
         let files = Files::new();
@@ -397,7 +438,8 @@ mod tests {
         let (key, ended) = (next.key.serialize_pem(), Pki::NOW + 366 * 86_400);
         // What is written, and when which answer comes.
         type Step<'a> = (&'a str, &'a [(&'a str, String)], u64, Option<bool>);
-        let steps: [Step<'_>; 7] = [
+        let foreign = Pki::new("another house").issue(&[NODE]);
+        let steps: [Step<'_>; 9] = [
             ("nothing new", &[], Pki::NOW, Some(false)),
             ("the new key alone", &[("key", key)], Pki::NOW, None),
             ("still that", &[], Pki::NOW, None),
@@ -416,6 +458,16 @@ mod tests {
                 Pki::NOW,
                 None,
             ),
+            (
+                "ours by another CA",
+                &[
+                    ("cert", foreign.certificate.pem()),
+                    ("key", foreign.key.serialize_pem()),
+                ],
+                Pki::NOW,
+                None,
+            ),
+            ("still that", &[], Pki::NOW, None),
             (
                 "ours again, but ended",
                 &[

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use lizmon_pki::anchors::Anchors;
 use lizmon_pki::authority;
 use lizmon_pki::held::Added;
+pub use lizmon_pki::path::Fault;
 use lizmon_pki::path::{Demand, Paths};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -26,6 +27,7 @@ use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
 mod error;
 mod files;
 mod lists;
+mod own;
 
 pub use error::TrustError;
 pub use files::{Complaint, Part, TrustFiles};
@@ -186,11 +188,6 @@ impl Trust {
         })
     }
 
-    /// What peers would say of our own certificate.
-    pub fn judge_own(&self, now: u64) -> Result<(), Refusal> {
-        self.verify(&self.parts.own.chain, now)
-    }
-
     /// Rises with every reload; never 0.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -306,6 +303,8 @@ pub struct TrustWriter {
     kept_crl: Option<PathBuf>,
     clock: Clock,
     seen: FileStamps,
+    /// A chain in our own certificate's file that clients would not take yet.
+    waiting: Option<Vec<CertificateDer<'static>>>,
     current: Arc<ArcSwap<Trust>>,
 }
 
@@ -337,16 +336,16 @@ impl TrustWriter {
         let anchors = files::anchors(&files)?;
         let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
         let trust = Trust::assemble(read, &files, 1, &clock)?;
-        trust.judge_own(now).map_err(|refusal| {
+        trust.judge_own(now).map_err(|source| {
             let Parts { own, anchors, .. } = &trust.parts;
             let missing = revocation::missing(&trust.parts.lists, &own.chain, &anchors.roots);
             // Whoever lacks a list is let in by nobody, and it would be no use to have a new certificate.
-            if refusal == Refusal::Untrusted && !missing.is_empty() {
+            if source == Fault::NoList && !missing.is_empty() {
                 return TrustError::no_lists(files.crl.clone(), missing, &trust.complaints);
             }
             TrustError::OwnRefused {
                 file: files.cert.clone(),
-                refusal,
+                source,
             }
         })?;
         let current = Arc::new(ArcSwap::from_pointee(trust));
@@ -357,6 +356,7 @@ impl TrustWriter {
                 kept_crl,
                 clock,
                 seen,
+                waiting: None,
                 current,
             },
             reader,
@@ -371,7 +371,8 @@ impl TrustWriter {
         let now = (self.clock)();
         let has_ended =
             |list: &CrlStatus| !list.is_required && !list.is_beside && list.has_long_ended(now);
-        if found == self.seen && !self.current.load().crls.iter().any(has_ended) {
+        let is_same = found == self.seen && !self.current.load().crls.iter().any(has_ended);
+        if is_same && !self.is_time_for_what_waits(now) {
             return None;
         }
         // Stamped before they are read: what changes while they are read is seen the next time.
@@ -400,6 +401,7 @@ impl TrustWriter {
         let mut read = sources.put_in_force(own, anchors, known, &current.parts.lists, now);
         read.complaints.splice(0..0, complaints);
         let trust = self.next(read)?;
+        let trust = self.with_the_better_pair(trust, &current, now)?;
         // What a start would not find in the files again is kept.
         if trust
             .complaints

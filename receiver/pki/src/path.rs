@@ -50,6 +50,36 @@ pub enum Fault {
     NoPath(webpki::Error),
 }
 
+impl std::error::Error for Fault {}
+
+/// What it is, in words for whoever has to mend it.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use webpki::Error as Path;
+        let words = match self {
+            Self::Revoked => "it has been revoked",
+            Self::NoList => "no revocation list speaks of it, or of an authority above it",
+            Self::NoPath(Path::CertExpired { .. }) => {
+                "it has expired, or an authority above it has"
+            }
+            Self::NoPath(Path::CertNotValidYet { .. }) => {
+                "it is not valid yet: has a clock been wrong, here or at the CA?"
+            }
+            Self::NoPath(Path::RequiredEkuNotFoundContext(_)) => {
+                "its extended key usage does not allow this use"
+            }
+            Self::NoPath(Path::NameConstraintViolation) => {
+                "a name in it is outside the name constraints of an authority above it"
+            }
+            Self::NoPath(Path::UnknownIssuer) => {
+                "it leads to no root that is trusted here: another CA issued it, or the issuing certificate behind it is missing"
+            }
+            Self::NoPath(error) => return write!(f, "its chain cannot be verified: {error}"),
+        };
+        f.write_str(words)
+    }
+}
+
 /// Whether a list, by its place, is signed by a key, by its bytes: as far as it was asked.
 type Signed = HashMap<(usize, Box<[u8]>), bool>;
 

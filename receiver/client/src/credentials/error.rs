@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use lizmon_pki::anchors::AnchorsError;
+use lizmon_pki::path::Fault;
 use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::SpiffeId;
 
@@ -80,6 +81,14 @@ pub enum CredentialsError {
         key: PathBuf,
         /// The certificate's file.
         cert: PathBuf,
+    },
+    /// No server would take the new one, and the one in use is good.
+    #[error("no server would take the certificate `{}` that is there now: the one from before stays in use", path.display())]
+    NoBetter {
+        /// The file.
+        path: PathBuf,
+        /// What a server would say.
+        source: Fault,
     },
     /// The file changed hands while we ran.
     #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]

@@ -8,7 +8,7 @@ use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 use rustls::server::VerifierBuilderError;
 
-use super::{Complaint, Part, Refusal};
+use super::{Complaint, Fault, Part};
 use crate::identity::IdentityError;
 use crate::revocation::UnusableCrl;
 
@@ -84,12 +84,12 @@ pub enum TrustError {
         role: Role,
     },
     /// A certificate of ours that peers would refuse.
-    #[error("{file}: our own certificate is of no use: {refusal}; issue a new one with `lizctl issue-receiver`", file = file.display())]
+    #[error("{file}: clients would not take our own certificate; issue a new one with `lizctl issue-receiver`", file = file.display())]
     OwnRefused {
         /// Which file.
         file: PathBuf,
-        /// What peers would say.
-        refusal: Refusal,
+        /// What they would say.
+        source: Fault,
     },
     /// The parts do not fit each other.
     #[error("{file}: certificate and key cannot be used together", file = file.display())]

@@ -66,6 +66,17 @@ impl Ca {
     /// Leaf and key as PEM, the issuing certificate behind the leaf.
     fn leaf(&self, id: &str, serial: u8) -> (String, String) {
         let key = KeyPair::generate().unwrap();
+        let leaf = self
+            .leaf_params(id, serial)
+            .signed_by(&key, &self.issuer)
+            .unwrap();
+        (
+            format!("{}{}", leaf.pem(), self.certificate.pem()),
+            key.serialize_pem(),
+        )
+    }
+
+    fn leaf_params(&self, id: &str, serial: u8) -> CertificateParams {
         let mut params = params("", 90 * DAY);
         params.distinguished_name = DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from_slice(&[serial]));
@@ -78,11 +89,7 @@ impl Ca {
             ExtendedKeyUsagePurpose::ClientAuth,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        (
-            format!("{}{}", leaf.pem(), self.certificate.pem()),
-            key.serialize_pem(),
-        )
+        params
     }
 
     fn crl(&self, number: u64, revoked: &[u8]) -> String {
@@ -328,14 +335,113 @@ fn our_own_revocation_does_not_hold_back_the_others() {
         reader.current().verify(&house.node, NOW),
         Err(Refusal::Revoked)
     );
-    assert_eq!(reader.current().judge_own(NOW), Err(Refusal::Revoked));
+    assert_eq!(reader.current().judge_own(NOW), Err(Fault::Revoked));
     assert!(matches!(
         house.open(),
         Err(TrustError::OwnRefused {
-            refusal: Refusal::Revoked,
+            source: Fault::Revoked,
             ..
         })
     ));
+}
+
+/// An own pair that no client accepts was taken into use, and the good one dropped.
+#[test]
+fn our_own_pair_is_swapped_for_one_that_clients_take() {
+    const ID: &str = "spiffe://lizmon.internal/receiver/rx";
+    let key = KeyPair::generate().unwrap();
+    let with = |ca: &Ca, behind: &str, bend: &dyn Fn(&mut CertificateParams)| {
+        let mut params = ca.leaf_params(ID, 9);
+        bend(&mut params);
+        let leaf = params.signed_by(&key, &ca.issuer).unwrap();
+        format!("{}{behind}", leaf.pem())
+    };
+    let house = House::new();
+    let (issuing, other) = (&house.issuing, root("other"));
+    let behind = issuing.certificate.pem();
+    let cases = [
+        (
+            "no chain",
+            with(issuing, "", &|_| ()),
+            "issuing certificate behind it is missing",
+        ),
+        (
+            "of another CA",
+            with(&other, &other.certificate.pem(), &|_| ()),
+            "no root that is trusted",
+        ),
+        (
+            "ended",
+            with(issuing, &behind, &|params| params.not_after = at(NOW - 1)),
+            "expired",
+        ),
+        (
+            "not begun",
+            with(issuing, &behind, &|params| {
+                params.not_before = at(NOW + DAY)
+            }),
+            "not valid yet",
+        ),
+        (
+            "a client's",
+            with(issuing, &behind, &|params| {
+                params.extended_key_usages.pop();
+            }),
+            "extended key usage",
+        ),
+        (
+            "no name",
+            with(issuing, &behind, &|params| {
+                params.subject_alt_names.pop();
+            }),
+            "no DNS name",
+        ),
+        (
+            "revoked",
+            with(issuing, &behind, &|params| {
+                params.serial_number = Some(SerialNumber::from_slice(&[77]))
+            }),
+            "revoked",
+        ),
+    ];
+    house.write_crls(&issuing.crl(2, &[77]));
+    let clock = Arc::new(std::sync::atomic::AtomicU64::new(NOW));
+    let told = clock.clone();
+    let (mut writer, reader) = house
+        .open_at(Arc::new(move || told.load(Ordering::Relaxed)))
+        .unwrap();
+    let good = reader.current().own().clone();
+    let set = |now: u64| clock.store(now, Ordering::Relaxed);
+    for (story, cert, reason) in &cases {
+        house.write("rx.key", &key.serialize_pem());
+        house.write("rx.crt", cert);
+        let trust = writer.reload_if_changed().unwrap().unwrap();
+        assert_eq!(*trust.own(), good, "{story}");
+        trust.judge_own(NOW).unwrap();
+        let [complaint] = trust.complaints() else {
+            panic!("{story}: {:?}", trust.complaints())
+        };
+        assert_eq!(complaint.part, Part::Own, "{story}");
+        assert!(
+            complaint.reason.contains(reason) && complaint.reason.contains("kept"),
+            "{story}: {complaint}"
+        );
+        assert!(writer.reload_if_changed().is_none(), "{story}: said once");
+    }
+    // What waits is taken when it begins, with no change of the files.
+    house.write("rx.crt", &cases[3].1);
+    writer.reload_if_changed().unwrap().unwrap();
+    set(NOW + DAY);
+    let trust = writer.reload_if_changed().unwrap().unwrap();
+    assert_ne!(*trust.own(), good);
+    assert!(trust.complaints().is_empty(), "{:?}", trust.complaints());
+    // Where the held one is no better, what the files say is shown.
+    set(NOW + 91 * DAY);
+    house.write("rx.crt", &cases[2].1);
+    let trust = writer.reload_if_changed().unwrap().unwrap();
+    assert!(trust.judge_own(NOW + 91 * DAY).is_err());
+    assert_eq!(trust.own().not_after, NOW - 1);
+    assert!(writer.reload_if_changed().is_none());
 }
 
 #[test]
