@@ -71,8 +71,9 @@ enum Form {
 
 /// `lizctl token`: the token alone, to stand in a shell's `$(…)`.
 pub(crate) fn token(args: &Token, context: &Context) -> anyhow::Result<()> {
-    let client = args.connect.client((context.clock)())?;
-    let response = runtime()?.block_on(client.token(args.scope))?;
+    let now = (context.clock)();
+    let client = args.connect.client(now)?;
+    let response = runtime()?.block_on(client.token(args.scope, now))?;
     output::line(response.access_token)
 }
 
@@ -133,7 +134,8 @@ async fn watch(
         }
         tokio::time::sleep(pause).await;
         if let Err(error) = client.reload((context.clock)()) {
-            tracing::warn!("keeping the certificate files read before: {error}");
+            let why = lizmon_client::error::in_one_line(&error);
+            tracing::warn!("keeping the certificate files read before: {why}");
         }
     }
 }

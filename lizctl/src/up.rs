@@ -222,7 +222,8 @@ impl Site {
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {
-                tracing::warn!("keeping the reader's certificate files read before: {error}");
+                let why = lizmon_client::error::in_one_line(&error);
+                tracing::warn!("keeping the reader's certificate files read before: {why}");
             }
             match self.see().await {
                 Ok(Some(summaries)) => {

@@ -254,15 +254,16 @@ pub fn advice(error: &Error) -> Option<&'static str> {
                 "have a node certificate issued for this machine, and give it by --cert and --key",
             ),
             Error::CertificateRefused { .. } => {
-                Some("have a new certificate issued in place of this one: it is taken up by itself")
+                Some("a new certificate in place of this one is taken up by itself")
             }
             _ => None,
         };
     };
     match (status, error.code()) {
-        (401, Some(Code::CertificateRevoked | Code::CertificateExpired)) => {
-            Some("have a new certificate issued in place of this one: it is taken up by itself")
-        }
+        (
+            401,
+            Some(Code::CertificateRevoked | Code::CertificateExpired | Code::CertificateUntrusted),
+        ) => Some("a new certificate in place of this one is taken up by itself"),
         (401, Some(Code::CertificateMismatch)) => {
             Some("something between us and the receiver ends TLS: it must pass it through")
         }

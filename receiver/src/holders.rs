@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use lizmon_mtls::identity::Identity;
-use lizmon_mtls::trust::{Refusal, Trust};
+use lizmon_mtls::trust::Trust;
 use lizmon_protocol::summary::HolderState;
 use rustls_pki_types::CertificateDer;
 
@@ -51,7 +51,8 @@ impl Holders {
         if held.judged.0 != trust.generation() {
             // Before its end, because what has ended is not asked for its revocation.
             let at = now.min(held.not_after);
-            let is_revoked = trust.verify(&held.chain, at) == Err(Refusal::Revoked);
+            let judged = trust.verify(&held.chain, at);
+            let is_revoked = judged.is_err_and(|refusal| refusal.is_revoked());
             held.judged = (trust.generation(), is_revoked);
         }
         held.judged.1.then_some(HolderState::Revoked)

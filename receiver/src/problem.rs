@@ -90,6 +90,11 @@ impl Rejection {
         self.0.problem.code
     }
 
+    /// What is said of this time.
+    pub fn detail(&self) -> Option<&str> {
+        self.0.problem.detail.as_deref()
+    }
+
     fn challenge(&mut self, challenge: &str) {
         if let Ok(value) = HeaderValue::from_str(challenge) {
             self.0.headers.insert(WWW_AUTHENTICATE, value);
@@ -131,13 +136,12 @@ impl From<Code> for Rejection {
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Expired => Code::CertificateExpired.into(),
-            Refusal::Revoked => Code::CertificateRevoked.into(),
-            Refusal::Untrusted => {
-                Self::from(Code::CertificateRevoked).with_detail(refusal.to_string())
-            }
-        }
+        let code = match &refusal {
+            refusal if refusal.is_revoked() => Code::CertificateRevoked,
+            refusal if refusal.is_about_time() => Code::CertificateExpired,
+            _ => Code::CertificateUntrusted,
+        };
+        Self::from(code).with_detail(refusal.to_string())
     }
 }
 

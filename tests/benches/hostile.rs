@@ -589,7 +589,7 @@ async fn connect(
 
 async fn node(server: &Server, certs: &Path, authority: &Authority, name: &str) -> Result<Node> {
     let token = client(server, certs, authority, name)?
-        .token(None)
+        .token(None, now())
         .await
         .context("a token")?;
     let http = reqwest::Client::builder()

@@ -275,8 +275,13 @@ async fn token(address: SocketAddr, node: &Node) -> Result<String> {
         ca: node.ca.clone(),
     };
     let url: BaseUrl = format!("https://{address}").parse().context("a URL")?;
-    let client = Client::new(url, &credentials, now()).context("a client")?;
-    Ok(client.token(None).await.context("a token")?.access_token)
+    let now = now();
+    let client = Client::new(url, &credentials, now).context("a client")?;
+    Ok(client
+        .token(None, now)
+        .await
+        .context("a token")?
+        .access_token)
 }
 
 async fn connect(

@@ -95,7 +95,7 @@ pub(crate) fn run(patience: Patience) {
 fn wait_for_token(runtime: &tokio::runtime::Runtime, client: &Client) -> String {
     let by = Instant::now() + Duration::from_secs(60);
     loop {
-        match runtime.block_on(client.token(None)) {
+        match runtime.block_on(client.token(None, epoch_now())) {
             Ok(token) => return token.access_token,
             Err(error) => assert!(Instant::now() < by, "{error}"),
         }

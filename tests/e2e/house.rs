@@ -59,7 +59,7 @@ fn only_the_ca_and_lizctl_can_issue() {
         ("lizmon-daemon", &[]),
         ("lizmon-durable", &[]),
         ("lizmon-identity", &["lizmon-protocol"]),
-        ("lizmon-pki", &[]),
+        ("lizmon-pki", &["lizmon-identity"]),
         (
             "lizmon-client",
             &[

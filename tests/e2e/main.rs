@@ -32,6 +32,7 @@ mod oauth;
 mod oauth_clients;
 mod pipeline;
 mod programs;
+mod refusals;
 mod revocation_lists;
 mod store_damage;
 mod strangers;

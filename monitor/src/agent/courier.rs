@@ -182,10 +182,11 @@ impl Courier {
                 true
             }
             Err(error) => {
-                let complaint = error.to_string();
-                if complaint != self.reload_complaint {
-                    error!("keeping the certificate files read before: {complaint}");
-                    self.reload_complaint = complaint;
+                let reason = error.reason();
+                if reason != self.reload_complaint {
+                    let why = lizmon_client::error::in_one_line(&error);
+                    error!("keeping the certificate files read before: {why}");
+                    self.reload_complaint = reason;
                 }
                 false
             }
@@ -271,7 +272,7 @@ impl Courier {
             None => error.to_string(),
         };
         let kept = self.shared.dispatch().spool().pending(self.destination);
-        match self.health.failed(&text, self.now()) {
+        match self.health.failed(&error.reason(), self.now()) {
             // Where only a person can help, it is an error; what may pass by itself is a warning.
             Bad::Begins if error.is_refusal_of_us() || advice(error).is_some() => {
                 error!(

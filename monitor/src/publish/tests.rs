@@ -84,8 +84,13 @@ fn waits() {
         check(no_token(401), records, retry(60));
         check(no_token(400), records, retry(60));
         check(no_token(503), records, retry(1));
-        let alert = rustls_alert();
-        check(CertificateRefused { url: url(), alert }, records, retry(1));
+        check(coded(Code::CertificateUntrusted), records, retry(60));
+        let refused = CertificateRefused {
+            url: url(),
+            alert: rustls_alert(),
+            seen: Box::default(),
+        };
+        check(refused, records, retry(1));
         let error = lizmon_client::error::CertificateError::UnknownIssuer;
         check(ServerNotTrusted { url: url(), error }, records, retry(1));
         let source = "no JSON".into();

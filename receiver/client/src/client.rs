@@ -16,7 +16,7 @@ use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, Token
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
@@ -24,6 +24,7 @@ use crate::base_url::BaseUrl;
 use crate::credentials::{Credentials, CredentialsError, Fingerprint, Loaded};
 use crate::enrol::lists::ServerLists;
 use crate::error::Error;
+use crate::refusal::OwnChain;
 use crate::token::{Freshness, KeptToken};
 
 /// A server that takes longer to accept a connection and shake hands is away.
@@ -50,7 +51,10 @@ pub struct Client {
     not_after: u64,
     /// Whether a server that trusts the same roots as we do would take it, when it was loaded.
     is_good: bool,
+    own: OwnChain,
     http: reqwest::Client,
+    /// For what anyone may ask.
+    anonymous: ClientConfig,
     /// Locked while a new one is asked for, so that many requests ask once.
     token: Mutex<Option<KeptToken>>,
     /// The server's clock at its latest answer, epoch seconds; 0 where that is not known, or was asked for.
@@ -106,7 +110,9 @@ impl Client {
             identity: loaded.identity.clone(),
             not_after: loaded.not_after,
             is_good: loaded.fault.is_none(),
-            http: build_http(credentials, loaded)?,
+            http: build_http(credentials, loaded.tls)?,
+            own: loaded.own,
+            anonymous: loaded.anonymous,
             token: Mutex::new(None),
             server_clock: AtomicU64::new(0),
             replayed: AtomicBool::new(false),
@@ -189,7 +195,8 @@ impl Client {
         }
         self.not_after = loaded.not_after;
         self.is_good = loaded.fault.is_none();
-        self.http = build_http(&self.credentials, loaded)?;
+        self.http = build_http(&self.credentials, loaded.tls)?;
+        (self.own, self.anonymous) = (loaded.own, loaded.anonymous);
         self.lists_version = lists_version;
         if same_files {
             return Ok(false);
@@ -200,15 +207,15 @@ impl Client {
     }
 
     /// Asks for a token; for all that our role may have where `scope` is `None`. It is not kept.
-    pub async fn token(&self, scope: Option<Scopes>) -> Result<TokenResponse, Error> {
+    pub async fn token(&self, scope: Option<Scopes>, now: u64) -> Result<TokenResponse, Error> {
         let scope = scope.map(|scope| scope.to_string());
         let mut form = vec![("grant_type", GRANT_CLIENT_CREDENTIALS)];
         form.extend(scope.as_deref().map(|scope| ("scope", scope)));
         let request = self.http.post(self.at(route::TOKEN)).form(&form);
-        let response = self.send(request).await?;
+        let response = self.send(request, now).await?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);
-        let body = self.read_body(response).await?;
+        let body = self.read_body(response, now).await?;
         if status == 200 {
             return serde_json::from_slice(&body)
                 .map_err(|error| Error::malformed(&self.url, error));
@@ -350,10 +357,10 @@ impl Client {
     /// The body of a successful answer. A token that was refused is not kept.
     async fn send_with_token(&self, request: RequestBuilder, now: u64) -> Result<Vec<u8>, Error> {
         let token = self.kept_token(now).await?;
-        let response = self.send(request.bearer_auth(&token)).await?;
+        let response = self.send(request.bearer_auth(&token), now).await?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);
-        let body = self.read_body(response).await?;
+        let body = self.read_body(response, now).await?;
         match status {
             200..300 => Ok(body),
             401 => {
@@ -371,7 +378,7 @@ impl Client {
         if let (Some(token), Some(Freshness::Fresh)) = (kept.as_ref(), freshness) {
             return Ok(token.text().clone());
         }
-        match (self.token(None).await, kept.as_ref(), freshness) {
+        match (self.token(None, now).await, kept.as_ref(), freshness) {
             (Ok(response), ..) => {
                 let token = KeptToken::new(response, now);
                 let text = token.text().clone();
@@ -396,11 +403,11 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Error::from_transport(&self.url, error))?;
+    async fn send(&self, request: RequestBuilder, now: u64) -> Result<Response, Error> {
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.failed(error, now).await),
+        };
         let clock = server_clock(&response).map_or(0, |clock| {
             let millis = u64::try_from(clock.at.as_millis()).unwrap_or(u64::MAX);
             self.server_run.store(clock.run, Ordering::Relaxed);
@@ -412,16 +419,26 @@ impl Client {
         Ok(response)
     }
 
-    async fn read_body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+    /// What an exchange failed by. Where it may be a clock, the server's is asked.
+    async fn failed(&self, error: reqwest::Error, now: u64) -> Error {
+        let mut error = Error::from_transport(&self.url, error, || self.own.seen(now));
+        ask_clock(&mut error, &self.url, &self.anonymous).await;
+        error
+    }
+
+    async fn read_body(&self, mut response: Response, now: u64) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
-        let broken = |error| Error::from_transport(&self.url, error);
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(self.failed(error, now).await),
+            };
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(Error::malformed(&self.url, AnswerTooLarge));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
     }
 
     fn refused(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> Error {
@@ -470,12 +487,29 @@ struct AnswerTooLarge;
 
 fn build_http(
     credentials: &Credentials,
-    loaded: Loaded,
+    tls: ClientConfig,
 ) -> Result<reqwest::Client, CredentialsError> {
-    http_client(loaded.tls).map_err(|error| CredentialsError::Tls {
+    http_client(tls).map_err(|error| CredentialsError::Tls {
         path: credentials.cert.clone(),
         source: rustls::Error::General(error.to_string()),
     })
+}
+
+/// Where a certificate of ours that is valid by our clock was refused for its dates: what the server's clock says. Anyone may
+/// ask that, and only who is believed to be the server is asked.
+pub(crate) async fn ask_clock(error: &mut Error, url: &BaseUrl, anonymous: &ClientConfig) {
+    let Error::CertificateRefused { alert, seen, .. } = error else {
+        return;
+    };
+    if *alert != AlertDescription::CertificateExpired || seen.fault.is_some() {
+        return;
+    }
+    let Ok(http) = http_client(anonymous.clone()) else {
+        return;
+    };
+    let answer = http.get(format!("{url}{}", route::HEALTHZ)).send().await;
+    let clock = answer.ok().and_then(|answer| server_clock(&answer));
+    seen.server_clock = clock.map(|clock| clock.at.as_secs());
 }
 
 /// The way all of our clients speak HTTP.

@@ -11,10 +11,9 @@ use std::time::SystemTime;
 
 use lizmon_identity::Leaf;
 use lizmon_pki::anchors::{self, Anchors, AnchorsError};
-use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
+use lizmon_pki::path::{Demand, Fault, Paths, Whose};
 use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::SpiffeId;
-use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -26,6 +25,7 @@ pub(crate) use self::tls::{anonymous_tls, pinned_tls, provider, unverified_tls};
 use self::tls::{trusting, with_protocol};
 use crate::enrol::lists::ServerLists;
 use crate::enrol::pair::Pair;
+use crate::refusal::OwnChain;
 pub use crate::verify::IdentityError;
 use crate::verify::Servers;
 
@@ -47,7 +47,11 @@ pub(crate) struct Loaded {
     pub(crate) not_after: u64,
     /// What a server that trusts the same roots would say against it.
     pub(crate) fault: Option<Fault>,
+    /// To ask that again at another time.
+    pub(crate) own: OwnChain,
     pub(crate) tls: ClientConfig,
+    /// TLS to the same servers without the certificate, for what anyone may ask.
+    pub(crate) anonymous: ClientConfig,
 }
 
 /// From when until when a certificate is good: epoch seconds, both ends included.
@@ -117,12 +121,18 @@ impl Credentials {
         }
         .settle();
         let chain = read_certificates("certificate", &self.cert)?;
-        let (identity, not_after) = self.check_leaf(&chain[0], now)?;
+        let (identity, term) = self.check_leaf(&chain[0], now)?;
         let key =
             pem::private_key(&read("key", &self.key)?).map_err(in_pem("private key", &self.key))?;
         let provider = Arc::new(provider());
         let anchors = read_roots(&self.ca)?;
-        let fault = fault_of(&chain, &anchors, &provider, now);
+        let own = own_chain(&chain, &anchors, &provider, term);
+        let fault = own.fault(now);
+        // rustls would refuse to show it, in words of its own.
+        if let Some(source @ (Fault::CriticalExtension(Whose::Own) | Fault::Malformed(_))) = fault {
+            let path = self.cert.clone();
+            return Err(CredentialsError::Unusable { path, source });
+        }
         let certified =
             CertifiedKey::from_der(chain, key, &provider).map_err(|source| match source {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -137,12 +147,14 @@ impl Credentials {
                 },
             })?;
         let resolver = Arc::new(SingleCertAndKey::from(certified));
-        let tls = self.configure(provider, servers, lists, &anchors, resolver)?;
+        let to_them = trusting(&anchors, servers, lists, provider).map_err(in_file(&self.ca))?;
         Ok(Loaded {
             identity,
-            not_after,
+            not_after: term.not_after,
             fault,
-            tls,
+            own,
+            anonymous: with_protocol(to_them.clone().with_no_client_auth()),
+            tls: with_protocol(to_them.with_client_cert_resolver(resolver)),
         })
     }
 
@@ -155,18 +167,26 @@ impl Credentials {
         &self,
         leaf: &CertificateDer<'_>,
         now: u64,
-    ) -> Result<(SpiffeId, u64), CredentialsError> {
+    ) -> Result<(SpiffeId, Term), CredentialsError> {
         let path = || self.cert.clone();
         let (identity, term) = self.read_leaf(leaf)?;
         if now > term.not_after {
-            let secs = now - term.not_after;
-            return Err(CredentialsError::Expired { path: path(), secs });
+            let (path, not_after) = (path(), term.not_after);
+            return Err(CredentialsError::Expired {
+                path,
+                not_after,
+                now,
+            });
         }
         if now < term.not_before {
-            let secs = term.not_before - now;
-            return Err(CredentialsError::NotYetValid { path: path(), secs });
+            let (path, not_before) = (path(), term.not_before);
+            return Err(CredentialsError::NotYetValid {
+                path,
+                not_before,
+                now,
+            });
         }
-        Ok((identity, term.not_after))
+        Ok((identity, term))
     }
 
     fn read_leaf(&self, leaf: &CertificateDer<'_>) -> Result<(SpiffeId, Term), CredentialsError> {
@@ -181,28 +201,14 @@ impl Credentials {
         };
         Ok((leaf.spiffe_id, term))
     }
-
-    fn configure(
-        &self,
-        provider: Arc<CryptoProvider>,
-        servers: Servers,
-        lists: &ServerLists,
-        anchors: &Anchors,
-        resolver: Arc<dyn ResolvesClientCert>,
-    ) -> Result<ClientConfig, CredentialsError> {
-        let tls = trusting(anchors, servers, lists, provider);
-        let tls = tls.map_err(in_file(&self.ca))?;
-        Ok(with_protocol(tls.with_client_cert_resolver(resolver)))
-    }
 }
 
-/// What a server that trusts these authorities would say against a chain of ours. Who is revoked it knows better.
-fn fault_of(
+fn own_chain(
     chain: &[CertificateDer<'static>],
     anchors: &Anchors,
     provider: &CryptoProvider,
-    now: u64,
-) -> Option<Fault> {
+    term: Term,
+) -> OwnChain {
     let paths = Paths::new(
         &anchors.roots,
         anchors.intermediates.clone(),
@@ -210,10 +216,11 @@ fn fault_of(
         Demand::Nothing,
         provider.signature_verification_algorithms.all,
     );
-    let (leaf, above) = chain.split_first()?;
-    paths
-        .judge(leaf, above, unix_time(now), Usage::Client)
-        .err()
+    OwnChain {
+        chain: chain.to_vec(),
+        paths,
+        term: (term.not_before, term.not_after),
+    }
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, CredentialsError> {

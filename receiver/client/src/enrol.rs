@@ -46,9 +46,10 @@ use self::answer::{AnswerFlaw, CaCertificates, NewChain, pem, read_certificates}
 pub use self::fingerprint::{Fingerprint, Fingerprints, MalformedFingerprint};
 use self::pair::{FileError, Pair, SharedFile};
 use crate::base_url::BaseUrl;
-use crate::client::{http_client, retry_after};
+use crate::client::{ask_clock, http_client, retry_after};
 use crate::credentials::{Credentials, pinned_tls, unverified_tls};
-use crate::error::{Error, word_for};
+use crate::error::{Error, Seen, word_for};
+use crate::refusal::OwnChain;
 
 /// No answer with certificates is greater: a hundred of them.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -182,7 +183,7 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     };
     pair.check_apart(&root_file)?;
     let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
-    let ca = Ca::new(join.url.clone(), tls)?;
+    let ca = Ca::new(join.url.clone(), tls, None)?;
     // Again, now from one who has proven to be that root's: there may be a second root.
     let mut certificates = ca.certificates().await?;
     if !certificates.roots.contains(&pinned) {
@@ -236,7 +237,8 @@ pub async fn renew(
     };
     pair.check_apart(&credentials.ca)?;
     pair.check_writable()?;
-    let ca = Ca::new(url.clone(), loaded.tls)?;
+    let shown = Shown::new(loaded.own, loaded.anonymous, now);
+    let ca = Ca::new(url.clone(), loaded.tls, Some(shown))?;
     let certificates = ca.certificates().await?;
     roots::check_writable(&credentials.ca, &certificates.roots)?;
     let key = NewKey::generate()?;
@@ -255,7 +257,7 @@ async fn show_new(url: &BaseUrl, credentials: &Credentials, now: u64) {
     let Ok(loaded) = credentials.load_for_ca(now) else {
         return;
     };
-    if let Ok(ca) = Ca::new(url.clone(), loaded.tls) {
+    if let Ok(ca) = Ca::new(url.clone(), loaded.tls, None) {
         let _ = ca.certificates().await;
     }
 }
@@ -310,7 +312,8 @@ async fn pinned_root(
     url: &BaseUrl,
     wanted: Fingerprint,
 ) -> Result<CertificateDer<'static>, EnrolError> {
-    let anyone = Ca::new(url.clone(), unverified_tls().map_err(EnrolError::Tls)?)?;
+    let tls = unverified_tls().map_err(EnrolError::Tls)?;
+    let anyone = Ca::new(url.clone(), tls, None)?;
     let roots = anyone.certificates().await?.roots;
     let found = roots.iter().map(|root| Fingerprint::of(root)).collect();
     roots
@@ -327,12 +330,44 @@ async fn pinned_root(
 struct Ca {
     url: BaseUrl,
     http: reqwest::Client,
+    shown: Option<Shown>,
+}
+
+/// The certificate that is shown to it.
+struct Shown {
+    own: OwnChain,
+    anonymous: rustls::ClientConfig,
+    now: u64,
+}
+
+impl Shown {
+    fn new(own: OwnChain, anonymous: rustls::ClientConfig, now: u64) -> Self {
+        Self {
+            own,
+            anonymous,
+            now,
+        }
+    }
 }
 
 impl Ca {
-    fn new(url: BaseUrl, tls: rustls::ClientConfig) -> Result<Self, EnrolError> {
-        let http = http_client(tls).map_err(|error| Error::from_transport(&url, error))?;
-        Ok(Self { url, http })
+    fn new(
+        url: BaseUrl,
+        tls: rustls::ClientConfig,
+        shown: Option<Shown>,
+    ) -> Result<Self, EnrolError> {
+        let http =
+            http_client(tls).map_err(|error| Error::from_transport(&url, error, Seen::default))?;
+        Ok(Self { url, http, shown })
+    }
+
+    async fn failed(&self, error: reqwest::Error) -> Error {
+        let Some(shown) = &self.shown else {
+            return Error::from_transport(&self.url, error, Seen::default);
+        };
+        let mut error = Error::from_transport(&self.url, error, || shown.own.seen(shown.now));
+        ask_clock(&mut error, &self.url, &shown.anonymous).await;
+        error
     }
 
     async fn certificates(&self) -> Result<CaCertificates, EnrolError> {
@@ -380,8 +415,10 @@ impl Ca {
         request: RequestBuilder,
         bytes_max: usize,
     ) -> Result<Vec<u8>, EnrolError> {
-        let broken = |error| Error::from_transport(&self.url, error);
-        let mut response = request.send().await.map_err(broken)?;
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.failed(error).await.into()),
+        };
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
         // Of the two only a receiver speaks RFC 9457.
         if is_problem(&response) {
@@ -389,7 +426,12 @@ impl Ca {
             return Err(EnrolError::IsReceiver { url });
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) => return Err(self.failed(error).await.into()),
+            };
             if body.len() + chunk.len() > bytes_max {
                 return Err(self.flawed(AnswerFlaw::TooLarge(bytes_max)));
             }

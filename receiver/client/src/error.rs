@@ -5,12 +5,15 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use lizmon_pki::path::Fault;
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::token::TokenError;
 pub use rustls::{AlertDescription, CertificateError};
 
 use crate::base_url::BaseUrl;
 use crate::credentials::CredentialsError;
+pub use crate::refusal::Seen;
+use crate::refusal::{AlertText, TrustText};
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +43,14 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// The server refused our certificate by TLS alert. Under TLS 1.3 that shows with the first answer only.
-    #[error("{url} refused our certificate: {}", AlertText(*alert))]
+    #[error("{url} refused our certificate: {}", AlertText(*alert, seen))]
     CertificateRefused {
         /// Which server.
         url: BaseUrl,
         /// The alert.
         alert: AlertDescription,
+        /// What we see of it ourselves.
+        seen: Box<Seen>,
     },
     /// The server's certificate is not one we trust.
     #[error("{url} is not trusted: {}", TrustText(error))]
@@ -135,6 +140,24 @@ impl Error {
         }
     }
 
+    /// Stays the same as long as the reason does: what [`Display`](fmt::Display) says of clocks is another text each second.
+    pub fn reason(&self) -> String {
+        let kind = |fault: Option<&Fault>| format!("{:?}", fault.map(std::mem::discriminant));
+        match self {
+            Self::CertificateRefused { url, alert, seen } => {
+                format!("{url} {alert:?} {}", kind(seen.fault.as_ref()))
+            }
+            Self::ServerNotTrusted {
+                url,
+                error: CertificateError::Other(other),
+            } if other.0.is::<Fault>() => {
+                format!("{url} {}", kind(other.0.downcast_ref()))
+            }
+            Self::Credentials(error) => error.reason(),
+            error => error.to_string(),
+        }
+    }
+
     pub(crate) fn malformed(
         url: &BaseUrl,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
@@ -146,16 +169,26 @@ impl Error {
     }
 
     /// Finds out what a failed exchange failed by.
-    pub(crate) fn from_transport(url: &BaseUrl, error: reqwest::Error) -> Self {
+    /// `seen` is asked for what we know of our own certificate, where that was refused.
+    pub(crate) fn from_transport(
+        url: &BaseUrl,
+        error: reqwest::Error,
+        seen: impl FnOnce() -> Seen,
+    ) -> Self {
         let url = url.clone();
         let error = error.without_url();
         let obstacle = match find_in_chain::<rustls::Error>(&error) {
             Some(rustls::Error::AlertReceived(alert)) if is_about_our_certificate(*alert) => {
-                let alert = *alert;
-                return Self::CertificateRefused { url, alert };
+                let (alert, seen) = (*alert, Box::new(seen()));
+                return Self::CertificateRefused { url, alert, seen };
             }
             Some(rustls::Error::InvalidCertificate(error)) => {
                 let error = error.clone();
+                return Self::ServerNotTrusted { url, error };
+            }
+            // It speaks TLS well: it is a list of ours that is no good.
+            Some(rustls::Error::InvalidCertRevocationList(_)) => {
+                let error = CertificateError::UnknownRevocationStatus;
                 return Self::ServerNotTrusted { url, error };
             }
             Some(_) => Obstacle::Tls,
@@ -268,47 +301,6 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
-struct AlertText(AlertDescription);
-
-impl fmt::Display for AlertText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use AlertDescription as A;
-        match self.0 {
-            A::CertificateRevoked => f.write_str("it is revoked: have a new one issued"),
-            A::CertificateExpired => f.write_str("it has expired: have a new one issued"),
-            A::UnknownCA | A::DecryptError => {
-                f.write_str("it was issued by a CA that the server does not know")
-            }
-            A::CertificateRequired | A::NoCertificate => f.write_str("it wants one, and saw none"),
-            other => write!(f, "TLS alert {}", u8::from(other)),
-        }
-    }
-}
-
-struct TrustText<'e>(&'e CertificateError);
-
-impl fmt::Display for TrustText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                f.write_str("its certificate was not issued by the CA we were given: check --ca")
-            }
-            error @ (CertificateError::NotValidForName
-            | CertificateError::NotValidForNameContext { .. }) => {
-                write!(
-                    f,
-                    "{error}: issue it a certificate with that --san, or use a name it has"
-                )
-            }
-            CertificateError::Revoked => f.write_str(
-                "its certificate is revoked: it needs a new one from lizctl issue-receiver",
-            ),
-            CertificateError::Other(other) => write!(f, "its certificate: {}", other.0),
-            error => write!(f, "{error}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +357,7 @@ mod tests {
                 Error::CertificateRefused {
                     url: url(),
                     alert: AlertDescription::CertificateRevoked,
+                    seen: Box::default(),
                 },
                 "it is revoked",
                 true,
@@ -372,7 +365,7 @@ mod tests {
             (
                 Error::ServerNotTrusted {
                     url: url(),
-                    error: CertificateError::UnknownIssuer,
+                    error: crate::refusal::of_fault(Fault::BadSignature),
                 },
                 "check --ca",
                 false,

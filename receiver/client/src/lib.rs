@@ -17,12 +17,14 @@
 //! | [`client`] | the requests |
 //! | [`enrol`] | joining, and renewal: certificates from `liz-ca` |
 //! | [`error`] | what can come of them |
+//! | `refusal` | why a certificate was refused, in words |
 
 mod base_url;
 pub mod client;
 pub mod credentials;
 pub mod enrol;
 pub mod error;
+mod refusal;
 mod token;
 mod verify;
 

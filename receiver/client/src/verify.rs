@@ -5,13 +5,16 @@ use std::sync::Arc;
 use lizmon_identity::Leaf;
 use lizmon_pki::anchors::Anchors;
 use lizmon_pki::list::RevocationList;
-use lizmon_pki::path::{Demand, Fault, Paths, Usage};
+use lizmon_pki::path::{Demand, Paths, Usage};
 use lizmon_protocol::name::{Role, SpiffeId};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{DigitallySignedStruct, SignatureScheme};
+
+use crate::refusal::{of_fault, of_identity};
 
 /// Why the identity in a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +30,11 @@ pub enum IdentityError {
     NotCa(Box<SpiffeId>),
 }
 
-/// rustls's own verification (chain, time, host name, serverAuth), and the role on top of it: a node's key that was
-/// stolen cannot pose as a receiver, whatever names its certificate might bear.
+/// WebPKI's verification (chain, time, serverAuth, host name), and the role on top of it: a node's key that was stolen cannot
+/// pose as a receiver, whatever names its certificate might bear.
 #[derive(Debug)]
 pub(crate) struct ServerRoleVerifier {
-    web_pki: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
     paths: Paths,
     servers: Servers,
 }
@@ -51,11 +54,7 @@ impl ServerRoleVerifier {
         servers: Servers,
         lists: Vec<RevocationList>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        for root in &anchors.roots {
-            roots.add(root.clone())?;
-        }
+    ) -> Self {
         // A list that is missing or old is no reason to fall silent: what the others say holds all the same.
         let paths = Paths::new(
             &anchors.roots,
@@ -64,14 +63,11 @@ impl ServerRoleVerifier {
             Demand::Nothing,
             provider.signature_verification_algorithms.all,
         );
-        let web_pki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        Ok(Self {
-            web_pki,
+        Self {
+            provider,
             paths,
             servers,
-        })
+        }
     }
 }
 
@@ -81,26 +77,16 @@ impl ServerCertVerifier for ServerRoleVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let known = self.paths.intermediates().iter();
-        let above: Vec<_> = known.chain(intermediates).cloned().collect();
-        let verified =
-            self.web_pki
-                .verify_server_cert(end_entity, &above, server_name, ocsp_response, now)?;
         // The same judgement as the other end's.
-        let judged = self
-            .paths
-            .judge(end_entity, intermediates, now, Usage::Server);
-        judged.map_err(|fault| match fault {
-            Fault::Revoked => CertificateError::Revoked,
-            Fault::NoList => CertificateError::UnknownRevocationStatus,
-            Fault::NoPath(_) => CertificateError::UnknownIssuer,
-        })?;
-        check_role(end_entity, self.servers)
-            .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
-        Ok(verified)
+        self.paths
+            .judge(end_entity, intermediates, now, Usage::Server)
+            .map_err(of_fault)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        check_role(end_entity, self.servers).map_err(of_identity)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -109,7 +95,8 @@ impl ServerCertVerifier for ServerRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.web_pki.verify_tls12_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -118,11 +105,14 @@ impl ServerCertVerifier for ServerRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.web_pki.verify_tls13_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.web_pki.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -203,8 +193,8 @@ mod tests {
         ];
         let roots = pki.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let all = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone()).unwrap();
-        let ca_alone = ServerRoleVerifier::new(&roots, Servers::CaAlone, vec![], provider).unwrap();
+        let all = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone());
+        let ca_alone = ServerRoleVerifier::new(&roots, Servers::CaAlone, vec![], provider);
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
@@ -233,8 +223,7 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
         let check = |roots: Anchors, host: &str, expected: &str| {
-            let verifier =
-                ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone()).unwrap();
+            let verifier = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone());
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let error = verifier
                 .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
@@ -242,7 +231,8 @@ mod tests {
             assert!(format!("{error:?}").contains(expected), "{error:?}");
         };
         check(pki.roots(), "other.example", "NotValidForName");
-        check(Pki::new("other").roots(), "localhost", "UnknownIssuer");
+        check(Pki::new("other").roots(), "localhost", "MissingIssuer");
+        check(Pki::new("root").roots(), "localhost", "BadSignature");
     }
 
     /// The story: with the issuing CA in the file of roots, which people call ca-chain.pem, its revocation was heard by nobody.
@@ -307,8 +297,7 @@ mod tests {
                 assert!(lists.take(pem.as_bytes()).unwrap().is_new, "{story}");
             }
             let verifier =
-                ServerRoleVerifier::new(&anchors, Servers::All, lists.all(), provider.clone())
-                    .unwrap();
+                ServerRoleVerifier::new(&anchors, Servers::All, lists.all(), provider.clone());
             let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
             for shown in shown {
                 let judged =

@@ -22,6 +22,7 @@ use tower::Service;
 
 use crate::bounded_log::BoundedLog;
 use crate::connection::Connection;
+use crate::handshake::{self, Refused};
 use crate::identity::Identity;
 use crate::limits::{Addresses, Limits, Paces};
 use crate::stream::{Activity, IdleStream, InFlight};
@@ -82,11 +83,10 @@ impl Cause {
     }
 
     fn of(error: &io::Error) -> Self {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-        match (error.kind(), tls) {
-            (_, Some(rustls::Error::InvalidCertificate(_))) => Self::Certificate,
-            (io::ErrorKind::TimedOut, _) => Self::Slow,
-            (io::ErrorKind::QuotaExceeded, _) => Self::TooMany,
+        match error.kind() {
+            _ if refused(error).is_some() => Self::Certificate,
+            io::ErrorKind::TimedOut => Self::Slow,
+            io::ErrorKind::QuotaExceeded => Self::TooMany,
             _ => Self::Handshake,
         }
     }
@@ -112,10 +112,16 @@ impl TurnedAway {
             // Probes of balancers and scanners: every second, for ever.
             Cause::Handshake => tracing::debug!(%address, %error, "no connection"),
             cause => self.log.say(|unsaid| {
-                tracing::warn!(%address, cause = cause.as_str(), %error, unsaid, "turned away");
+                let shown = refused(error).map(|refused| refused.shown.as_str());
+                tracing::warn!(%address, cause = cause.as_str(), shown, %error, unsaid, "turned away");
             }),
         }
     }
+}
+
+/// Whether a certificate ended the handshake.
+fn refused(error: &io::Error) -> Option<&Refused> {
+    error.get_ref()?.downcast_ref()
 }
 
 impl FrontDoor {
@@ -185,11 +191,14 @@ impl FrontDoor {
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
         let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
-        let tls = tokio::time::timeout(limits.handshake_timeout, handshake)
-            .await
-            .map_err(|_| {
-                io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
-            })??;
+        let handshake = tokio::time::timeout(limits.handshake_timeout, handshake);
+        let (tls, refused) = handshake::noting(handshake).await;
+        if let Some(refused) = refused {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
+        }
+        let tls = tls.map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+        })??;
         let connection = Arc::new(self.connection_of(address, &tls, &trust)?);
         let activity = Arc::new(Activity::new());
         let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), place);

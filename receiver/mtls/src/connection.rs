@@ -1,9 +1,10 @@
 //! What is known of one connection, asked again by every request on it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use lizmon_pki::path::Fault;
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::Identity;
@@ -25,13 +26,11 @@ struct Peer {
     not_after: u64,
     chain: Vec<CertificateDer<'static>>,
     pace: Arc<Pace>,
-    /// The generation of trust that last judged the chain, times four, plus the verdict.
-    judged: AtomicU64,
+    /// The generation of trust that last took the chain.
+    trusted: AtomicU64,
+    /// The one that last refused it, and why.
+    refused: Mutex<Option<(u64, Refusal)>>,
 }
-
-const TRUSTED: u64 = 1;
-const REVOKED: u64 = 2;
-const UNTRUSTED: u64 = 3;
 
 /// A peer that is trusted at this moment.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +63,6 @@ impl Connection {
             .filter_map(|der| crate::identity::not_after(der))
             .min();
         let not_after = of_chain.unwrap_or(0).min(identity.not_after);
-        let judged = AtomicU64::new(generation * 4 + TRUSTED);
         Self {
             address,
             peer: Some(Peer {
@@ -72,7 +70,8 @@ impl Connection {
                 not_after,
                 chain,
                 pace,
-                judged,
+                trusted: AtomicU64::new(generation),
+                refused: Mutex::default(),
             }),
         }
     }
@@ -109,26 +108,28 @@ impl Connection {
 impl Peer {
     fn judge(&self, trust: &Trust, now: u64) -> Result<(), Refusal> {
         if now > self.not_after {
-            return Err(Refusal::Expired);
+            return Err(Fault::ended(&self.chain, self.not_after, now).into());
         }
-        let judged = self.judged.load(Ordering::Relaxed);
-        let verdict = if judged / 4 == trust.generation() {
-            judged % 4
-        } else {
-            let verdict = match trust.verify(&self.chain, now) {
-                Ok(()) => TRUSTED,
-                Err(Refusal::Revoked) => REVOKED,
-                Err(Refusal::Expired) => return Err(Refusal::Expired),
-                Err(Refusal::Untrusted) => UNTRUSTED,
-            };
-            self.judged
-                .store(trust.generation() * 4 + verdict, Ordering::Relaxed);
-            verdict
-        };
-        match verdict {
-            TRUSTED => Ok(()),
-            REVOKED => Err(Refusal::Revoked),
-            _ => Err(Refusal::Untrusted),
+        let generation = trust.generation();
+        if self.trusted.load(Ordering::Relaxed) == generation {
+            return Ok(());
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, refusal)) = &*refused
+            && *at == generation
+        {
+            return Err(refusal.clone());
+        }
+        match trust.verify(&self.chain, now) {
+            Ok(()) => {
+                self.trusted.store(generation, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(refusal) => {
+                // What is only the time's fault may be over by the next request.
+                *refused = (!refusal.is_about_time()).then(|| (generation, refusal.clone()));
+                Err(refusal)
+            }
         }
     }
 }

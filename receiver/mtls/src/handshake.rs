@@ -1,7 +1,10 @@
 //! The TLS configuration of a trust: one provider, our order of cipher suites, and a verifier that asks one thing more
 //! than WebPKI does.
 
+use std::cell::RefCell;
+use std::error::Error as StdError;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +13,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, ServerConfig,
-    SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, OtherError,
+    ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -19,7 +22,7 @@ use lizmon_pki::path::{Fault, Paths, Usage, unix_time};
 use lizmon_protocol::name::TrustDomain;
 
 use crate::Clock;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError, shown_name};
 use crate::trust::Refusal;
 
 /// The one crypto provider, preferring the cipher suite that costs least with hardware AES.
@@ -78,21 +81,103 @@ pub(crate) struct DomainVerifier {
 
 impl DomainVerifier {
     pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Refusal> {
-        let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(Refusal::Untrusted);
-        };
-        match self.verify_client_cert(leaf, intermediates, unix_time(now)) {
-            Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(error)) => Err(match error {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    Refusal::Expired
-                }
-                CertificateError::Revoked => Refusal::Revoked,
-                _ => Refusal::Untrusted,
-            }),
-            Err(_) => Err(Refusal::Untrusted),
+        match chain.split_first() {
+            Some((leaf, intermediates)) => self.judge(leaf, intermediates, unix_time(now)),
+            None => Err(Refusal::Nobody(IdentityError::NotACertificate)),
         }
     }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let judged = self.paths.judge(leaf, intermediates, now, Usage::Client);
+        if let Err(Fault::NoList { .. } | Fault::ForeignList { .. }) = judged {
+            self.misses_a_list.store(true, Ordering::Relaxed);
+        }
+        judged?;
+        let found = Identity::from_der(leaf)
+            .map_err(Refusal::Nobody)?
+            .spiffe_id
+            .trust_domain;
+        match found == self.trust_domain {
+            true => Ok(()),
+            false => Err(Refusal::OtherDomain {
+                found,
+                ours: self.trust_domain.clone(),
+            }),
+        }
+    }
+}
+
+/// A certificate that ended its handshake.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Whose it says it is: nobody has vouched for that.
+    pub(crate) shown: String,
+    /// Why.
+    pub(crate) refusal: Refusal,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.refusal.fmt(f)
+    }
+}
+
+impl StdError for Refused {}
+
+tokio::task_local! {
+    /// rustls keeps of a refusal what an alert can say: the reason in full goes beside it.
+    static REFUSED: RefCell<Option<Refused>>;
+}
+
+/// Runs a handshake; with its outcome why its certificate was refused, if it was.
+pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<Refused>) {
+    let noted = async {
+        let outcome = handshake.await;
+        (outcome, REFUSED.with(RefCell::take))
+    };
+    REFUSED.scope(RefCell::default(), noted).await
+}
+
+/// The alert that comes of a refusal says as much of the reason as TLS has words for: RFC 8446 section 6.2.
+fn certificate_error(refusal: &Refusal) -> CertificateError {
+    use CertificateError as E;
+    let Refusal::Chain(fault) = refusal else {
+        return E::ApplicationVerificationFailure;
+    };
+    match fault {
+        Fault::Revoked(_) => E::Revoked,
+        Fault::Expired { not_after, now, .. } => E::ExpiredContext {
+            time: unix_time(*now),
+            not_after: unix_time(*not_after),
+        },
+        Fault::NotYetValid {
+            not_before, now, ..
+        } => E::NotValidYetContext {
+            time: unix_time(*now),
+            not_before: unix_time(*not_before),
+        },
+        Fault::Purpose { .. } => E::InvalidPurpose,
+        Fault::MissingIssuer { .. } | Fault::UnknownRoot { .. } => E::UnknownIssuer,
+        Fault::BadSignature | Fault::SignatureAlgorithm => E::BadSignature,
+        Fault::CriticalExtension(_) => E::UnhandledCriticalExtension,
+        Fault::Malformed(_) => E::BadEncoding,
+        // Not the client's fault: it must not be told that its CA is unknown.
+        Fault::NoList { .. } | Fault::ForeignList { .. } => other(fault),
+        Fault::NameConstraints
+        | Fault::PathLength
+        | Fault::NotAnAuthority
+        | Fault::IsAuthority
+        | Fault::Other(_) => other(fault),
+    }
+}
+
+fn other(fault: &Fault) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(fault.clone())))
 }
 
 impl ClientCertVerifier for DomainVerifier {
@@ -114,33 +199,16 @@ impl ClientCertVerifier for DomainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let judged = self
-            .paths
-            .judge(end_entity, intermediates, now, Usage::Client);
-        let verified = match judged {
-            Ok(()) => ClientCertVerified::assertion(),
-            Err(Fault::Revoked) => return Err(CertificateError::Revoked.into()),
-            Err(Fault::NoList) => {
-                self.misses_a_list.store(true, Ordering::Relaxed);
-                return Err(CertificateError::UnknownRevocationStatus.into());
-            }
-            // rustls says it in its own words, with times and names.
-            Err(Fault::NoPath(_)) => {
-                let shown: Vec<_> = self
-                    .paths
-                    .intermediates()
-                    .iter()
-                    .chain(intermediates)
-                    .cloned()
-                    .collect();
-                self.webpki.verify_client_cert(end_entity, &shown, now)?;
-                return Err(CertificateError::UnknownIssuer.into());
-            }
-        };
-        match Identity::from_der(end_entity) {
-            Ok(identity) if identity.spiffe_id.trust_domain == self.trust_domain => Ok(verified),
-            _ => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
+        self.judge(end_entity, intermediates, now)
+            .map_err(|refusal| {
+                let error = certificate_error(&refusal);
+                let shown = shown_name(end_entity);
+                // Outside of a handshake of ours nobody asks.
+                let _unasked =
+                    REFUSED.try_with(|noted| noted.replace(Some(Refused { shown, refusal })));
+                error
+            })?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -94,6 +94,20 @@ pub fn first_server_name(der: &[u8]) -> Option<String> {
         })
 }
 
+/// Characters of a name that nobody has vouched for.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// Whom a certificate speaks for, or its subject: for a log, where nobody has vouched for it.
+pub(crate) fn shown_name(der: &[u8]) -> String {
+    let name = match Leaf::read(der) {
+        Ok(leaf) => leaf.spiffe_id.to_string(),
+        Err(_) => X509Certificate::from_der(der)
+            .map(|(_, certificate)| certificate.subject().to_string())
+            .unwrap_or_default(),
+    };
+    name.escape_debug().take(SHOWN_CHARS_MAX).collect()
+}
+
 /// A certificate's subject as text, and the first and the last second it is good.
 pub(crate) fn subject_and_term(der: &[u8]) -> Option<(String, u64, u64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;

@@ -15,13 +15,14 @@ use lizmon_pki::authority;
 use lizmon_pki::held::Added;
 pub use lizmon_pki::path::Fault;
 use lizmon_pki::path::{Demand, Paths};
+use lizmon_protocol::name::TrustDomain;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::CertificateDer;
 
 use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
 
 mod error;
@@ -34,18 +35,37 @@ pub use files::{Complaint, Part, TrustFiles};
 use files::{FileStamps, Own, keep, root_store, stamps};
 use lists::Sources;
 
-/// Why a peer's certificate is not good any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a peer's certificate is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It, or one above it, has ended.
-    #[error("the certificate has expired")]
-    Expired,
-    /// It, or one above it, has been revoked.
-    #[error("the certificate has been revoked")]
-    Revoked,
-    /// It does not lead to a root that is trusted now.
-    #[error("the certificate is not signed by an authority that is trusted here")]
-    Untrusted,
+    /// By its chain.
+    #[error("the certificate is not taken: {0}")]
+    Chain(#[from] Fault),
+    /// It speaks for nobody here.
+    #[error("the certificate is not one of lizmon's: {0}: issue one with lizctl")]
+    Nobody(#[source] IdentityError),
+    /// It speaks for somebody elsewhere.
+    #[error(
+        "the certificate is of the trust domain `{found}`, and here `{ours}` is served: show one of that domain"
+    )]
+    OtherDomain {
+        /// Its own.
+        found: TrustDomain,
+        /// Ours.
+        ours: TrustDomain,
+    },
+}
+
+impl Refusal {
+    /// Whether somebody is revoked.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, Self::Chain(Fault::Revoked(_)))
+    }
+
+    /// Whether it is the time: tomorrow, or by another clock, it may be taken.
+    pub fn is_about_time(&self) -> bool {
+        matches!(self, Self::Chain(fault) if fault.is_about_time())
+    }
 }
 
 /// A certificate that was loaded.
@@ -340,7 +360,8 @@ impl TrustWriter {
             let Parts { own, anchors, .. } = &trust.parts;
             let missing = revocation::missing(&trust.parts.lists, &own.chain, &anchors.roots);
             // Whoever lacks a list is let in by nobody, and it would be no use to have a new certificate.
-            if source == Fault::NoList && !missing.is_empty() {
+            let is_list = matches!(source, Fault::NoList { .. } | Fault::ForeignList { .. });
+            if is_list && !missing.is_empty() {
                 return TrustError::no_lists(files.crl.clone(), missing, &trust.complaints);
             }
             TrustError::OwnRefused {

@@ -9,6 +9,7 @@
 
 pub mod anchors;
 pub mod authority;
+mod fault;
 pub mod held;
 pub mod list;
 pub mod path;

@@ -4,7 +4,7 @@
 //! an issuer's name, whoever signed it: a list by another key would lock everybody out, and of two lists in force the second
 //! would say nothing. Here every list counts that the very key on the path has signed.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -13,8 +13,11 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath};
 
-use crate::list::RevocationList;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::fault::said;
+pub use crate::fault::{Fault, Whose};
+use crate::list::RevocationList;
 
 /// How many pairs of a list and a key are remembered. Keys on paths are authorities' that a root vouches for.
 const REMEMBERED_MAX: usize = 4096;
@@ -37,47 +40,6 @@ pub enum Usage {
     Client,
     /// By a server: serverAuth.
     Server,
-}
-
-/// Why a chain is not good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Somebody on every path is revoked.
-    Revoked,
-    /// No list speaks about somebody on the path.
-    NoList,
-    /// There is no path.
-    NoPath(webpki::Error),
-}
-
-impl std::error::Error for Fault {}
-
-/// What it is, in words for whoever has to mend it.
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use webpki::Error as Path;
-        let words = match self {
-            Self::Revoked => "it has been revoked",
-            Self::NoList => "no revocation list speaks of it, or of an authority above it",
-            Self::NoPath(Path::CertExpired { .. }) => {
-                "it has expired, or an authority above it has"
-            }
-            Self::NoPath(Path::CertNotValidYet { .. }) => {
-                "it is not valid yet: has a clock been wrong, here or at the CA?"
-            }
-            Self::NoPath(Path::RequiredEkuNotFoundContext(_)) => {
-                "its extended key usage does not allow this use"
-            }
-            Self::NoPath(Path::NameConstraintViolation) => {
-                "a name in it is outside the name constraints of an authority above it"
-            }
-            Self::NoPath(Path::UnknownIssuer) => {
-                "it leads to no root that is trusted here: another CA issued it, or the issuing certificate behind it is missing"
-            }
-            Self::NoPath(error) => return write!(f, "its chain cannot be verified: {error}"),
-        };
-        f.write_str(words)
-    }
 }
 
 /// Whether a list, by its place, is signed by a key, by its bytes: as far as it was asked.
@@ -149,21 +111,21 @@ impl Paths {
     ) -> Result<(), Fault> {
         let all: Vec<CertificateDer<'_>> =
             self.intermediates.iter().chain(shown).cloned().collect();
-        let leaf = EndEntityCert::try_from(leaf).map_err(Fault::NoPath)?;
-        let fault = Cell::new(None);
+        let explain = |error| Fault::explain(error, leaf, &all, usage);
+        let parsed = EndEntityCert::try_from(leaf).map_err(explain)?;
+        let fault = RefCell::new(None);
         let on_path = |path: &VerifiedPath<'_>| {
             let found = self.judge_path(path);
-            if let Err(found) = found {
+            if let Err(found) = &found {
                 // Of several paths: that somebody is revoked says more than that a list is missing.
-                let said = fault.get();
-                fault.set(Some(
-                    said.filter(|said| *said == OnPath::Revoked)
-                        .unwrap_or(found),
-                ));
+                let mut said = fault.borrow_mut();
+                if !matches!(*said, Some(Fault::Revoked(_))) {
+                    *said = Some(found.clone());
+                }
             }
             found.map_err(|_| webpki::Error::UnknownRevocationStatus)
         };
-        let path = leaf.verify_for_usage(
+        let path = parsed.verify_for_usage(
             self.algorithms,
             &self.anchors,
             &all,
@@ -175,18 +137,16 @@ impl Paths {
             None,
             Some(&on_path),
         );
-        match (path, fault.get()) {
-            (Ok(path), _) => {
+        match path {
+            Ok(path) => {
                 self.learn(&path);
                 Ok(())
             }
-            (Err(_), Some(OnPath::Revoked)) => Err(Fault::Revoked),
-            (Err(_), Some(OnPath::NoList)) => Err(Fault::NoList),
-            (Err(error), None) => Err(Fault::NoPath(error)),
+            Err(error) => Err(fault.take().unwrap_or_else(|| explain(error))),
         }
     }
 
-    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), OnPath> {
+    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), Fault> {
         let above: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
         let mut keys: Vec<(Box<[u8]>, Option<CertificateDer<'_>>)> = above
             .iter()
@@ -200,41 +160,55 @@ impl Paths {
         let anchor = webpki::spki_for_anchor(path.anchor());
         keys.push((anchor.as_ref().into(), None));
         let leaf: &Cert<'_> = path.end_entity();
-        let mut no_list = false;
+        let mut unspoken = None;
         for (cert, (key, issuer)) in std::iter::once(leaf).chain(above).zip(&keys) {
             match self.ask(cert, key, issuer.as_ref()) {
-                Err(OnPath::Revoked) => return Err(OnPath::Revoked),
-                Err(OnPath::NoList) => no_list = true,
-                Ok(()) => (),
+                Asked::Revoked => {
+                    let is_leaf = cert.der() == leaf.der();
+                    return Err(Fault::Revoked(match is_leaf {
+                        true => Whose::Own,
+                        false => Whose::Authority(name_of(cert, |it| said(it.subject()))),
+                    }));
+                }
+                Asked::Nobody => {
+                    let issuer = name_of(cert, |it| said(it.issuer()));
+                    unspoken.get_or_insert(Fault::NoList { issuer });
+                }
+                Asked::Foreign => {
+                    let issuer = name_of(cert, |it| said(it.issuer()));
+                    unspoken.get_or_insert(Fault::ForeignList { issuer });
+                }
+                Asked::Good => (),
             }
         }
-        match no_list && self.demand == Demand::AList {
-            true => Err(OnPath::NoList),
-            false => Ok(()),
+        match unspoken {
+            Some(fault) if self.demand == Demand::AList => Err(fault),
+            _ => Ok(()),
         }
     }
 
     /// What the lists of its issuer, who has this key, say of one certificate.
-    fn ask(
-        &self,
-        cert: &Cert<'_>,
-        key: &[u8],
-        issuer: Option<&CertificateDer<'_>>,
-    ) -> Result<(), OnPath> {
+    fn ask(&self, cert: &Cert<'_>, key: &[u8], issuer: Option<&CertificateDer<'_>>) -> Asked {
         let der = cert.der();
-        let mut spoken = false;
+        let (mut spoken, mut signed, mut foreign) = (false, false, false);
         for (at, list) in self.lists.iter().enumerate() {
-            if list.issuer_name() != cert.issuer() || !self.has_signed(key, issuer, at, list) {
+            if list.issuer_name() != cert.issuer() {
+                continue;
+            }
+            if !self.has_signed(key, issuer, at, list) {
+                foreign = true;
                 continue;
             }
             if list.revokes(cert.serial()) {
-                return Err(OnPath::Revoked);
+                return Asked::Revoked;
             }
+            signed = true;
             spoken = spoken || list.speaks_about(&der);
         }
-        match spoken {
-            true => Ok(()),
-            false => Err(OnPath::NoList),
+        match (spoken, foreign && !signed) {
+            (true, _) => Asked::Good,
+            (false, true) => Asked::Foreign,
+            (false, false) => Asked::Nobody,
         }
     }
 
@@ -286,10 +260,23 @@ fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
     usages.is_none_or(|usages| usages.value.crl_sign())
 }
 
+/// What the lists say of one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OnPath {
+enum Asked {
+    /// One of its issuer's speaks about it, and none revokes it.
+    Good,
+    /// One of its issuer's does.
     Revoked,
-    NoList,
+    /// None speaks about it.
+    Nobody,
+    /// None speaks about it, and those in its issuer's name are by another key.
+    Foreign,
+}
+
+fn name_of(cert: &Cert<'_>, which: impl Fn(&X509Certificate<'_>) -> String) -> String {
+    let der = cert.der();
+    let parsed = X509Certificate::from_der(&der);
+    parsed.map(|(_, parsed)| which(&parsed)).unwrap_or_default()
 }
 
 /// Seconds since 1970 as WebPKI wants them.

@@ -54,8 +54,10 @@ codes! {
     CertificateMismatch = 401 "certificate_mismatch" "the token is bound to another certificate than this connection's",
     /// The connection's certificate has been revoked.
     CertificateRevoked = 401 "certificate_revoked" "the certificate has been revoked",
-    /// The connection's certificate has ended.
-    CertificateExpired = 401 "certificate_expired" "the certificate has expired",
+    /// The connection's certificate has ended, or has not begun.
+    CertificateExpired = 401 "certificate_expired" "the certificate is not valid at this time",
+    /// The connection's certificate is not taken any more for another reason, such as a root that is gone.
+    CertificateUntrusted = 401 "certificate_untrusted" "the certificate is not trusted here",
     /// The path names another host than the token.
     WrongHost = 403 "wrong_host" "the token speaks for another host than the path names",
     /// The token does not allow this.

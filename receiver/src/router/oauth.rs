@@ -150,7 +150,7 @@ fn refused(refused: impl IntoResponse) -> Box<Response> {
 fn as_token_error(rejection: Rejection) -> Box<Response> {
     let code = rejection.code();
     match code.status() {
-        401 => refused(Refused::InvalidClient.because(code.title())),
+        401 => refused(Refused::InvalidClient.because(described(&rejection))),
         408 | 413 | 415 => {
             let mut response = Refused::InvalidRequest
                 .because(code.title())
@@ -161,6 +161,17 @@ fn as_token_error(rejection: Rejection) -> Box<Response> {
         }
         _ => refused(rejection),
     }
+}
+
+/// The reason in full. RFC 6749 section 5.2 has neither quotes nor backslashes in it, nor anything beyond ASCII.
+fn described(rejection: &Rejection) -> String {
+    let text = rejection.detail().unwrap_or(rejection.code().title());
+    let plain = |character| match character {
+        '"' | '\\' => '\'',
+        ' '..='~' => character,
+        _ => '?',
+    };
+    text.chars().map(plain).collect()
 }
 
 /// The request's parameters: RFC 6749 section 4.4.2.

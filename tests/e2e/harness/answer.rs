@@ -124,6 +124,7 @@ pub(crate) fn status_of(code: &str) -> u16 {
         | "token_expired"
         | "certificate_mismatch"
         | "certificate_revoked"
+        | "certificate_untrusted"
         | "certificate_expired" => 401,
         "wrong_host" | "insufficient_scope" => 403,
         "unknown_host" | "not_found" => 404,

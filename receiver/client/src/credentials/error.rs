@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use lizmon_identity::rfc3339;
 use lizmon_pki::anchors::AnchorsError;
 use lizmon_pki::path::Fault;
 use lizmon_pki::pem::PemError;
@@ -59,20 +60,40 @@ pub enum CredentialsError {
         source: IdentityError,
     },
     /// The certificate has ended.
-    #[error("the certificate `{}` has expired {} ago: join anew with a token, or issue a new one with lizctl", path.display(), Span(*secs))]
+    #[error(
+        "the certificate `{}` has expired {} ago: it was valid until {}, and the clock here says {}: join anew with a token, \
+         or issue a new one with lizctl",
+        path.display(), Span(now.saturating_sub(*not_after)), rfc3339(*not_after), rfc3339(*now)
+    )]
     Expired {
         /// The file.
         path: PathBuf,
-        /// How long ago it ended.
-        secs: u64,
+        /// Its last second: epoch seconds.
+        not_after: u64,
+        /// Our clock.
+        now: u64,
     },
     /// The certificate is not good yet.
-    #[error("the certificate `{}` is good only in {}: check this machine's clock", path.display(), Span(*secs))]
+    #[error(
+        "the certificate `{}` is not valid yet, and is good only in {}: it begins at {}, and the clock here says {}: \
+         check this machine's clock, and the CA's",
+        path.display(), Span(not_before.saturating_sub(*now)), rfc3339(*not_before), rfc3339(*now)
+    )]
     NotYetValid {
         /// The file.
         path: PathBuf,
-        /// In how many seconds it begins.
-        secs: u64,
+        /// Its first second: epoch seconds.
+        not_before: u64,
+        /// Our clock.
+        now: u64,
+    },
+    /// No server would look at it.
+    #[error("the certificate `{}` cannot be shown to anybody", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Fault,
     },
     /// The key belongs to another certificate.
     #[error("the key `{}` does not belong to the certificate `{}`: give the two that were issued together", key.display(), cert.display())]
@@ -108,6 +129,23 @@ pub enum CredentialsError {
         /// Its reason.
         source: rustls::Error,
     },
+}
+
+impl CredentialsError {
+    /// Stays the same as long as the reason does: what [`Display`](fmt::Display) says of clocks is another text each second.
+    pub fn reason(&self) -> String {
+        let kind = std::mem::discriminant(self);
+        match self {
+            Self::Expired { path, .. } | Self::NotYetValid { path, .. } => {
+                format!("{} {kind:?}", path.display())
+            }
+            Self::NoBetter { path, source } | Self::Unusable { path, source } => {
+                let fault = std::mem::discriminant(source);
+                format!("{} {kind:?} {fault:?}", path.display())
+            }
+            error => crate::error::in_one_line(error),
+        }
+    }
 }
 
 /// A stretch of time for a person: its greatest unit is enough.

@@ -48,7 +48,7 @@ pub(super) fn trusting(
     lists: &ServerLists,
     provider: Arc<CryptoProvider>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
-    let verifier = ServerRoleVerifier::new(anchors, servers, lists.all(), provider.clone())?;
+    let verifier = ServerRoleVerifier::new(anchors, servers, lists.all(), provider.clone());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()

@@ -72,7 +72,7 @@ impl Source {
 
     fn connect(&self) -> Result<Ca, EnrolError> {
         let tls = anonymous_tls(&self.ca).map_err(Error::from)?;
-        Ca::new(self.url.clone(), tls)
+        Ca::new(self.url.clone(), tls, None)
     }
 }
 

@@ -27,7 +27,9 @@ impl Trust {
     }
 
     fn judge_server(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Fault> {
-        let (leaf, above) = chain.split_first().ok_or(Fault::NoList)?;
+        let (leaf, above) = chain
+            .split_first()
+            .ok_or(Fault::Malformed(webpki::Error::BadDer))?;
         self.verifier
             .paths
             .judge(leaf, above, unix_time(now), Usage::Server)

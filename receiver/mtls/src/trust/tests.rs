@@ -10,6 +10,8 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
+use lizmon_pki::path::Whose;
+
 use super::*;
 
 mod rustls_facts;
@@ -200,13 +202,13 @@ fn a_pushed_list_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
     assert_eq!(reader.current().generation(), 2);
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     drop(writer);
     let (_writer, reader) = house.open().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
 }
 
@@ -260,11 +262,10 @@ fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
     let next = house.root.issuing("issuing 2");
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     let (mut writer, reader) = house.open().unwrap();
-    assert_eq!(
+    assert!(matches!(
         reader.current().verify(&node, NOW),
-        Err(Refusal::Untrusted),
-        "no list of its authority yet"
-    );
+        Err(Refusal::Chain(Fault::NoList { .. }))
+    ));
     let lists = RevocationList::read_all(next.crl(1, &[]).as_bytes()).unwrap();
     writer.take_lists(lists, &node).unwrap().unwrap();
     assert_eq!(reader.current().verify(&node, NOW), Ok(()));
@@ -290,13 +291,13 @@ fn a_changed_file_is_reloaded_but_an_older_list_revives_nobody() {
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     house.write_crls(&house.issuing.crl(2, &[]));
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
 }
 
@@ -333,13 +334,16 @@ fn our_own_revocation_does_not_hold_back_the_others() {
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
-    assert_eq!(reader.current().judge_own(NOW), Err(Fault::Revoked));
+    assert_eq!(
+        reader.current().judge_own(NOW),
+        Err(Fault::Revoked(Whose::Own))
+    );
     assert!(matches!(
         house.open(),
         Err(TrustError::OwnRefused {
-            source: Fault::Revoked,
+            source: Fault::Revoked(Whose::Own),
             ..
         })
     ));
@@ -363,7 +367,7 @@ fn our_own_pair_is_swapped_for_one_that_clients_take() {
         (
             "no chain",
             with(issuing, "", &|_| ()),
-            "issuing certificate behind it is missing",
+            "its certificate was not sent",
         ),
         (
             "of another CA",
@@ -464,10 +468,10 @@ fn other_trust_domains_are_strangers() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
     let foreign = chain(&house.issuing.leaf("spiffe://other.example/node/web1", 9).0);
-    assert_eq!(
+    assert!(matches!(
         reader.current().verify(&foreign, NOW),
-        Err(Refusal::Untrusted)
-    );
+        Err(Refusal::OtherDomain { .. })
+    ));
 }
 
 /// A retired authority's list ends like any other. Nobody signs it again, and nobody must be refused for it.
@@ -506,7 +510,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
     );
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     now.store(NOW + 33 * DAY, std::sync::atomic::Ordering::Relaxed);
     writer.reload_if_changed().unwrap().unwrap();
@@ -550,7 +554,11 @@ fn a_list_that_has_ended_keeps_no_newer_one_back() {
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     assert_eq!(reader.current().verify(&node, later), Ok(()));
     let revoked = reader.current().verify(&house.node, later);
-    assert_eq!(revoked, Err(Refusal::Revoked), "what it says still holds");
+    assert_eq!(
+        revoked,
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+        "what it says still holds"
+    );
 }
 
 /// What is fetched comes whole, with lists that are in force already and some that are nobody's here.
@@ -605,7 +613,7 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
     }
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     assert_eq!(reader.current().verify(&node, NOW), Ok(()));
@@ -614,7 +622,7 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
     let judged = [&house.node, &node].map(|chain| reader.current().verify(chain, NOW));
     assert_eq!(
         judged,
-        [Err(Refusal::Revoked), Ok(())],
+        [Err(Refusal::Chain(Fault::Revoked(Whose::Own))), Ok(())],
         "what was fetched is kept"
     );
 }

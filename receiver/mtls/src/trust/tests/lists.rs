@@ -260,8 +260,10 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
             writer.reload_if_changed().unwrap().unwrap();
         }
         let judged = |reader: &TrustReader| {
-            [house.node.clone(), house.of(WEB2)]
-                .map(|chain| reader.current().verify(&chain, NOW) == Err(Refusal::Revoked))
+            [house.node.clone(), house.of(WEB2)].map(|chain| {
+                reader.current().verify(&chain, NOW)
+                    == Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+            })
         };
         assert_eq!(judged(&reader), expected, "{story}");
         let count = reader
@@ -345,7 +347,7 @@ fn one_list_that_cannot_be_used_holds_back_no_other() {
         let trust = writer.reload_if_changed().unwrap().unwrap();
         assert_eq!(
             reader.current().verify(&house.node, NOW),
-            Err(Refusal::Revoked),
+            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
             "{story}"
         );
         assert_eq!(
@@ -384,7 +386,7 @@ fn a_list_counts_for_the_key_that_signed_it() {
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     drop(writer);
     let anew = House::new();
@@ -419,7 +421,7 @@ fn parts_of_a_list_stand_beside_each_other() {
         let reader = house.open().unwrap().1;
         assert_eq!(
             reader.current().verify(&house.node, NOW),
-            Err(Refusal::Revoked)
+            Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
         );
         assert_eq!(reader.current().verify(&house.of(WEB2), NOW), Ok(()));
     }
@@ -447,7 +449,9 @@ fn who_did_not_sign_itself_is_no_anchor() {
     house.write("crl.pem", &(revoking + &house.issuing.crl(1, &[])));
     writer.reload_if_changed().unwrap().unwrap();
     for chain in [bare, &house.node] {
-        assert_eq!(reader.current().verify(chain, NOW), Err(Refusal::Revoked));
+        let judged = reader.current().verify(chain, NOW);
+        let authority = Whose::Authority("CN=issuing 1".to_owned());
+        assert_eq!(judged, Err(Refusal::Chain(Fault::Revoked(authority))));
     }
     house.write("root.crt", &house.issuing.certificate.pem());
     let trust = writer.reload_if_changed().unwrap().unwrap();
@@ -474,12 +478,15 @@ fn lists_of_deeper_authorities_are_taken() {
     writer.take_lists(lists(1, &[]), &shown).unwrap().unwrap();
     assert_eq!(reader.current().verify(&shown, NOW), Ok(()));
     writer.take_lists(lists(2, &[WEB2]), &[]).unwrap().unwrap();
-    assert_eq!(reader.current().verify(&shown, NOW), Err(Refusal::Revoked));
+    assert_eq!(
+        reader.current().verify(&shown, NOW),
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+    );
     drop(writer);
     let reader = house.open().unwrap().1;
     assert_eq!(
         reader.current().verify(&shown, NOW),
-        Err(Refusal::Revoked),
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
         "after a restart"
     );
 }
@@ -509,7 +516,7 @@ fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
     );
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     let older = house
         .push(

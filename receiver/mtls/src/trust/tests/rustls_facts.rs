@@ -55,7 +55,7 @@ fn every_issuer_in_a_chain_may_revoke() {
         (
             "the leaf",
             |house| house.root.crl(2, &[]) + &house.issuing.crl(2, &[NODE]),
-            Err(Refusal::Revoked),
+            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
         ),
         (
             "the issuing CA",
@@ -65,7 +65,9 @@ fn every_issuer_in_a_chain_may_revoke() {
                 let serials = vec![authority.raw_serial().to_vec()];
                 house.root.crl_naming(2, serials, NOW - DAY) + &house.issuing.crl(2, &[])
             },
-            Err(Refusal::Revoked),
+            Err(Refusal::Chain(Fault::Revoked(Whose::Authority(
+                "CN=issuing 1".to_owned(),
+            )))),
         ),
     ];
     for (revoked, lists, expected) in lists {
@@ -94,7 +96,11 @@ fn of_two_lists_of_one_name_the_newest_counts() {
         house.write_crls(&lists(&house));
         let (_writer, reader) = house.open().unwrap();
         let judged = reader.current().verify(&house.node, NOW);
-        assert_eq!(judged, Err(Refusal::Revoked), "{story}");
+        assert_eq!(
+            judged,
+            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            "{story}"
+        );
         assert_eq!(reader.current().crls().len(), 2, "{story}");
     }
 }
@@ -115,7 +121,7 @@ fn an_expired_list_still_revokes() {
     );
     assert_eq!(
         trust.verify(&house.node, NOW + 60 * DAY),
-        Err(Refusal::Revoked)
+        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
     );
     assert_eq!(trust.judge_own(NOW + 60 * DAY), Ok(()));
 }
@@ -146,8 +152,30 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
         ("resumed before it, and asked", resumed),
         ("resumed before it, and never asked", unasked),
     ] {
-        assert_eq!(ask(&connection), Err(Refusal::Revoked), "{story}");
+        assert_eq!(
+            ask(&connection),
+            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            "{story}"
+        );
     }
+}
+
+/// A verdict is kept until the next reload, but not one that time itself changes.
+#[test]
+fn what_begins_is_taken_when_it_has_begun() {
+    let house = House::new();
+    let (_writer, reader) = house.open().unwrap();
+    let pace = Paces::new().of([0; 32], &Limits::default());
+    let identity = Identity::from_der(&house.node[0]).unwrap();
+    let begin = identity.not_before;
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 0);
+    let ask = |now| {
+        let peer = connection.peer(&reader.current(), now);
+        peer.expect("it shows a certificate").map(drop)
+    };
+    let early = ask(begin - 1).unwrap_err();
+    assert!(early.is_about_time(), "{early}");
+    assert_eq!(ask(NOW), Ok(()));
 }
 
 /// Nor is it judged again while a connection is open: its end is looked at by each request.
@@ -159,10 +187,15 @@ fn an_open_connection_ends_with_its_certificate() {
     let identity = Identity::from_der(&house.node[0]).unwrap();
     let end = identity.not_after;
     let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
+    let ended = Fault::Expired {
+        whose: Whose::Own,
+        not_after: end,
+        now: end + 1,
+    };
     for (now, expected) in [
         (NOW, Ok(())),
         (end, Ok(())),
-        (end + 1, Err(Refusal::Expired)),
+        (end + 1, Err(Refusal::Chain(ended))),
     ] {
         let peer = connection.peer(&reader.current(), now);
         let judged = peer.expect("it shows a certificate").map(drop);

@@ -1,0 +1,177 @@
+//! Why a certificate was refused, in words: ours by a server's alert, a server's by us.
+//!
+//! An alert says less than whoever sent it knows. What a server that trusts the same roots would say can be found out here as
+//! well, and with it the reason is told in full.
+
+use std::fmt;
+
+use lizmon_identity::rfc3339;
+use lizmon_pki::path::Fault;
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::verify::IdentityError;
+
+/// What we see ourselves of a certificate of ours that a server refused. Times are epoch seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What a server that trusts the roots we trust would say against it by our clock.
+    pub fault: Option<Fault>,
+    /// Its first and its last second.
+    pub term: Option<(u64, u64)>,
+    /// Our clock.
+    pub now: u64,
+    /// The server's clock, where that could be asked.
+    pub server_clock: Option<u64>,
+}
+
+/// A refusal of ours, by an alert.
+pub(crate) struct AlertText<'s>(pub(crate) AlertDescription, pub(crate) &'s Seen);
+
+impl fmt::Display for AlertText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use AlertDescription as A;
+        let Self(alert, seen) = self;
+        match (alert, &seen.fault) {
+            (A::CertificateRevoked, _) => {
+                f.write_str("it is revoked, or a CA above it is: have a new one issued")
+            }
+            (A::CertificateRequired | A::NoCertificate, _) => {
+                f.write_str("it wants one, and saw none")
+            }
+            (_, Some(fault)) => fault.fmt(f),
+            (A::CertificateExpired, None) => f.write_str(&clocks_differ(seen)),
+            (A::UnknownCA, None) => f.write_str(
+                "the CA that issued it is not among the roots that the server trusts: \
+                 give the server's --ca the root of that CA, or have a certificate issued by the server's CA",
+            ),
+            (A::DecryptError, None) => f.write_str(
+                "its signatures do not verify by the roots that the server trusts: another CA of the same name issued it, \
+                 or it was changed: have one issued by the server's CA",
+            ),
+            (A::UnsupportedCertificate, None) => f.write_str(
+                "its extended key usage does not allow clientAuth: have one issued with clientAuth",
+            ),
+            (A::BadCertificate, None) => f.write_str(
+                "the server cannot read it, or it has a critical extension that is not supported there: have it issued by lizctl",
+            ),
+            (A::AccessDenied, None) => f.write_str(
+                "it is of another trust domain than the server serves, or names no identity of lizmon's: have one issued by the server's CA",
+            ),
+            (A::CertificateUnknown, None) => f.write_str(
+                "the server cannot judge it. Most often it holds no revocation list that verifies of the CA that issued it: \
+                 give the server's --crl the current list; its log tells the reason",
+            ),
+            (other, None) => write!(f, "TLS alert {}: the server's log tells the reason", u8::from(*other)),
+        }
+    }
+}
+
+/// By our clock it is valid, by the server's it is not.
+fn clocks_differ(seen: &Seen) -> String {
+    let here = rfc3339(seen.now);
+    let Some((begin, end)) = seen.term else {
+        return format!(
+            "it has expired or is not valid yet by the server's clock, and the clock here says {here}: compare the clocks"
+        );
+    };
+    let (from, until) = (rfc3339(begin), rfc3339(end));
+    let term = format!("it is valid from {from} until {until}");
+    match seen.server_clock {
+        Some(there) if there < begin => format!(
+            "it is not valid yet by the server's clock, which says {}: {term}, and the clock here says {here}: set the clock that is wrong",
+            rfc3339(there)
+        ),
+        Some(there) if there > end => format!(
+            "it has expired by the server's clock, which says {}: {term}, and the clock here says {here}: set the clock that is wrong",
+            rfc3339(there)
+        ),
+        Some(there) => format!(
+            "a CA above it has expired or is not valid yet by the server's roots: {term}, the server's clock says {}, the clock here {here}",
+            rfc3339(there)
+        ),
+        None => format!(
+            "it has expired or is not valid yet by the server's clock: {term}, and the clock here says {here}: compare the two clocks"
+        ),
+    }
+}
+
+/// A server's certificate that we refuse.
+pub(crate) struct TrustText<'e>(pub(crate) &'e CertificateError);
+
+impl fmt::Display for TrustText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CertificateError::Other(other) => match other.0.downcast_ref::<Fault>() {
+                Some(fault) => server_fault(fault, f),
+                None => write!(f, "its certificate: {}", other.0),
+            },
+            error @ (CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }) => {
+                write!(
+                    f,
+                    "{error}: issue it a certificate with that --san, or use a name it has"
+                )
+            }
+            CertificateError::BadSignature => {
+                f.write_str("it does not prove that it holds the key of its certificate")
+            }
+            error => write!(f, "its certificate: {error}"),
+        }
+    }
+}
+
+fn server_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match fault {
+        Fault::MissingIssuer { .. } | Fault::UnknownRoot { .. } | Fault::BadSignature => write!(
+            f,
+            "its certificate was not issued by the CA we were given: {fault}: check --ca"
+        ),
+        fault if fault.is_over() => write!(
+            f,
+            "its certificate: {fault}: `lizctl issue-receiver` on the CA makes it one"
+        ),
+        fault => write!(f, "its certificate: {fault}"),
+    }
+}
+
+/// What a server's certificate names, if it cannot be who we look for.
+pub(crate) fn of_identity(error: IdentityError) -> CertificateError {
+    other(error)
+}
+
+/// Keeps the reason whole.
+pub(crate) fn of_fault(fault: Fault) -> CertificateError {
+    other(fault)
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+    CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)))
+}
+
+/// Our own certificate and what is above it, as a server would judge them.
+pub(crate) struct OwnChain {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) paths: lizmon_pki::path::Paths,
+    pub(crate) term: (u64, u64),
+}
+
+impl OwnChain {
+    /// What a server that trusts the same roots would say against it. Who is revoked it knows better.
+    pub(crate) fn fault(&self, now: u64) -> Option<Fault> {
+        use lizmon_pki::path::{Usage, unix_time};
+        let (leaf, above) = self.chain.split_first()?;
+        let judged = self.paths.judge(leaf, above, unix_time(now), Usage::Client);
+        judged.err()
+    }
+
+    /// All that can be seen of it from here.
+    pub(crate) fn seen(&self, now: u64) -> Seen {
+        Seen {
+            fault: self.fault(now),
+            term: Some(self.term),
+            now,
+            server_clock: None,
+        }
+    }
+}
