@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum_server::Handle;
-use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::limits::Limits;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustReader, TrustWriter};
+use lizmon_mtls::{Clock, TlsMin};
 
 pub use self::office::Own;
 use self::office::{Office, UPKEEP_EVERY};
@@ -59,6 +59,8 @@ pub struct Config {
     pub own: Own,
     /// Longest wait for a request's body.
     pub body_timeout: Duration,
+    /// The oldest version of TLS it speaks.
+    pub tls_min: TlsMin,
     /// The front door's limits.
     pub limits: Limits,
     /// How often anyone may try.
@@ -73,6 +75,7 @@ impl Config {
             unlock: Unlock::default(),
             own,
             body_timeout: BODY_TIMEOUT,
+            tls_min: TlsMin::default(),
             limits: Limits::default(),
             rates: RateLimits::default(),
         }
@@ -140,7 +143,7 @@ impl Service {
             ca: config.certs.join("root.crt"),
             crl: config.certs.join("crl.pem"),
         };
-        let (trust, reader) = TrustWriter::open(files, clock.clone())?;
+        let (trust, reader) = TrustWriter::open(files, clock.clone(), config.tls_min)?;
         let name = reader.current().server_name();
         let name = name.unwrap_or_else(|| address.ip().to_string());
         let app = App {

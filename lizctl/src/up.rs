@@ -26,6 +26,7 @@ use lizmon_daemon::Ended;
 use lizmon_monitor::config::PublishUrl;
 use lizmon_monitor::sample::Metric;
 use lizmon_monitor::{Agent, Edges, spool};
+use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
@@ -73,6 +74,9 @@ pub(crate) struct Up {
     /// Folder for everything that must survive; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
+    /// The oldest version of TLS the receiver speaks: 1.2 or 1.3
+    #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
+    tls_min: TlsMin,
 }
 
 /// Runs until Ctrl-C, or for as long as was asked.
@@ -131,7 +135,7 @@ impl Site {
             spool_bytes_max: spool::DISK_BYTES_MAX,
         };
         let (receiver, stop_receiver) =
-            start_receiver(place, house.trust_files(), &args.data, clock).await?;
+            start_receiver(place, house.trust_files(), args, clock).await?;
         output::note(format!(
             "receiver: {url}, keeping its data in {}",
             args.data.display()
@@ -289,10 +293,13 @@ type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::StartError>>;
 async fn start_receiver(
     place: Place,
     trust: TrustFiles,
-    data: &Path,
+    args: &Up,
     clock: fn() -> u64,
 ) -> anyhow::Result<(ReceiverTask, watch::Sender<bool>)> {
-    let config = lizmon_receiver::Config::new(trust, data.to_owned());
+    let config = lizmon_receiver::Config {
+        tls_min: args.tls_min,
+        ..lizmon_receiver::Config::new(trust, args.data.clone())
+    };
     let clocks = Clocks {
         wall: Arc::new(clock),
         fine: Arc::new(lizmon_daemon::since_1970),

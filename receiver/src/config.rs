@@ -11,6 +11,7 @@ use clap::Args;
 use lizmon_client::enrol::lists::Source;
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, Credentials};
+use lizmon_mtls::TlsMin;
 use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::trust::TrustFiles;
 
@@ -68,6 +69,9 @@ pub struct Flags {
     /// How long past its end a revocation list is put up with before all but health is refused
     #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
     pub crl_grace: Duration,
+    /// The oldest version of TLS it speaks: 1.2 or 1.3
+    #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
+    pub tls_min: TlsMin,
     /// Longest wait for company before one sync serves many requests; a lone request never waits
     #[arg(long, env = "LIZMON_GATHER_WINDOW", value_name = "TIME", default_value = "2ms", value_parser = humantime::parse_duration)]
     pub gather_window: Duration,
@@ -158,6 +162,8 @@ pub struct Config {
     pub gather_window: Duration,
     /// Longest wait for a request's body.
     pub body_timeout: Duration,
+    /// The oldest version of TLS it speaks.
+    pub tls_min: TlsMin,
     /// The front door's limits.
     pub limits: Limits,
 }
@@ -176,6 +182,7 @@ impl Config {
             crl_grace: CRL_GRACE,
             gather_window: GATHER_WINDOW,
             body_timeout: BODY_TIMEOUT,
+            tls_min: TlsMin::default(),
             limits: Limits::default(),
         }
     }
@@ -200,6 +207,7 @@ impl From<Flags> for Config {
             crl_grace: flags.crl_grace,
             gather_window: flags.gather_window,
             body_timeout: flags.body_timeout,
+            tls_min: flags.tls_min,
             limits: Limits {
                 handshake_timeout: flags.handshake_timeout,
                 first_request_timeout: flags.first_request_timeout,

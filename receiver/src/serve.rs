@@ -93,8 +93,12 @@ impl Receiver {
         let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
         let address = listener.local_addr()?;
         let kept_crl = config.data.join(KEPT_CRL);
-        let (trust, reader) =
-            TrustWriter::open_keeping(config.trust.clone(), kept_crl, clock.clone())?;
+        let (trust, reader) = TrustWriter::open_keeping(
+            config.trust.clone(),
+            kept_crl,
+            clock.clone(),
+            config.tls_min,
+        )?;
         let no_name = || StartError::NoServerName {
             cert: config.trust.cert.display().to_string(),
         };

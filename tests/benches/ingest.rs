@@ -23,6 +23,7 @@ use axum::routing::post;
 use http::StatusCode;
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::{TrustFiles, TrustWriter};
 use lizmon_protocol::name::Role;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
@@ -83,7 +84,8 @@ fn tell(address: SocketAddr) -> Result<()> {
 #[tokio::main]
 async fn serve_bare(folder: &Path) -> Result<()> {
     let clock: Clock = Arc::new(now);
-    let (_writer, trust) = TrustWriter::open(trust_files(folder), clock).context("trust")?;
+    let (_writer, trust) =
+        TrustWriter::open(trust_files(folder), clock, TlsMin::default()).context("trust")?;
     let listener = listen()?;
     tell(listener.local_addr().context("an address")?)?;
     let handler = |_body: Bytes| async { StatusCode::NO_CONTENT };

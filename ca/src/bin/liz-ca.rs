@@ -12,6 +12,7 @@ use lizmon_ca::passphrase::{Passphrase, Unlock};
 use lizmon_ca::profile::San;
 use lizmon_ca::service::{Config, Own, Service};
 use lizmon_daemon::LogFlags;
+use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
 /// Enrol and renew certificates over the network: RFC 7030 (EST) on the CA in a folder.
@@ -61,6 +62,9 @@ struct Cli {
     /// File with the passphrase of the issuing CA's key, if that is encrypted
     #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// The oldest version of TLS it speaks: 1.2 or 1.3
+    #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
+    tls_min: TlsMin,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -107,6 +111,7 @@ fn config(cli: Cli) -> anyhow::Result<Config> {
         }
     };
     let mut config = Config::new(cli.certs, own);
+    config.tls_min = cli.tls_min;
     if let Some(file) = &cli.passphrase_file {
         config.unlock = Unlock::with(Passphrase::from_file(file)?);
     }

@@ -24,6 +24,7 @@ use lizmon_protocol::name::TrustDomain;
 use crate::Clock;
 use crate::identity::{Identity, IdentityError, shown_name};
 use crate::trust::Refusal;
+use crate::version::TlsMin;
 
 /// The one crypto provider, preferring the cipher suite that costs least with hardware AES.
 pub(crate) fn provider() -> CryptoProvider {
@@ -40,10 +41,11 @@ pub(crate) fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     clock: &Clock,
+    tls_min: TlsMin,
 ) -> Result<ServerConfig, rustls::Error> {
     let time = Arc::new(HandshakeTime(clock.clone()));
     let mut config = ServerConfig::builder_with_details(provider, time)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(tls_min.versions())?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -23,11 +23,13 @@ pub mod limits;
 pub mod revocation;
 pub mod stream;
 pub mod trust;
+mod version;
 
 use std::sync::Arc;
 
 pub use discard::discard;
 pub use host::{HostError, check_host};
+pub use version::{TlsMin, TlsMinError};
 
 /// Where the time comes from: epoch seconds, from the edge of the process or from a test.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

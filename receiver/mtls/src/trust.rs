@@ -24,6 +24,7 @@ use crate::Clock;
 use crate::handshake::{DomainVerifier, provider, server_config};
 use crate::identity::{Identity, IdentityError};
 use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
+use crate::version::TlsMin;
 
 mod error;
 mod files;
@@ -139,6 +140,7 @@ impl Trust {
         files: &TrustFiles,
         generation: u64,
         clock: &Clock,
+        tls_min: TlsMin,
     ) -> Result<Self, TrustError> {
         let Read {
             parts,
@@ -187,13 +189,11 @@ impl Trust {
             trust_domain: own.spiffe_id.trust_domain.clone(),
             misses_a_list: (!missing.is_empty()).into(),
         });
-        let server_config =
-            server_config(provider, verifier.clone(), chain, key, clock).map_err(|source| {
-                TrustError::Unusable {
-                    file: files.cert.clone(),
-                    source,
-                }
-            })?;
+        let server_config = server_config(provider, verifier.clone(), chain, key, clock, tls_min)
+            .map_err(|source| TrustError::Unusable {
+            file: files.cert.clone(),
+            source,
+        })?;
         let statuses = parts.lists.iter().map(|list| list.status().clone());
         Ok(Self {
             generation,
@@ -322,6 +322,7 @@ pub struct TrustWriter {
     files: TrustFiles,
     kept_crl: Option<PathBuf>,
     clock: Clock,
+    tls_min: TlsMin,
     seen: FileStamps,
     /// A chain in our own certificate's file that clients would not take yet.
     waiting: Option<Vec<CertificateDer<'static>>>,
@@ -331,8 +332,12 @@ pub struct TrustWriter {
 impl TrustWriter {
     /// Loads the files for the first time. A certificate of ours that peers would refuse is refused here; later it is
     /// only complained of, for the others' revocations must come into force all the same.
-    pub fn open(files: TrustFiles, clock: Clock) -> Result<(Self, TrustReader), TrustError> {
-        Self::open_with(files, None, clock)
+    pub fn open(
+        files: TrustFiles,
+        clock: Clock,
+        tls_min: TlsMin,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        Self::open_with(files, None, clock, tls_min)
     }
 
     /// The same with a file where lists that are handed in are kept, and looked for beside `files.crl`. It need not
@@ -341,21 +346,23 @@ impl TrustWriter {
         files: TrustFiles,
         kept_crl: PathBuf,
         clock: Clock,
+        tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
-        Self::open_with(files, Some(kept_crl), clock)
+        Self::open_with(files, Some(kept_crl), clock, tls_min)
     }
 
     fn open_with(
         files: TrustFiles,
         kept_crl: Option<PathBuf>,
         clock: Clock,
+        tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
         let (seen, now) = (stamps(&files, kept_crl.as_deref()), clock());
         let sources = Sources::read_strictly(&files, kept_crl.as_deref())?;
         let own = Own::read(&files)?;
         let anchors = files::anchors(&files)?;
         let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
-        let trust = Trust::assemble(read, &files, 1, &clock)?;
+        let trust = Trust::assemble(read, &files, 1, &clock, tls_min)?;
         trust.judge_own(now).map_err(|source| {
             let Parts { own, anchors, .. } = &trust.parts;
             let missing = revocation::missing(&trust.parts.lists, &own.chain, &anchors.roots);
@@ -376,6 +383,7 @@ impl TrustWriter {
                 files,
                 kept_crl,
                 clock,
+                tls_min,
                 seen,
                 waiting: None,
                 current,
@@ -544,7 +552,7 @@ impl TrustWriter {
 
     fn next(&self, read: Read) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
-        Trust::assemble(read, &self.files, generation, &self.clock).map(Arc::new)
+        Trust::assemble(read, &self.files, generation, &self.clock, self.tls_min).map(Arc::new)
     }
 }
 

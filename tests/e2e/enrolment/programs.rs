@@ -40,6 +40,7 @@ fn it_says_what_it_is() {
         "cert",
         "key",
         "passphrase-file",
+        "tls-min",
         "log-format",
     ] {
         let twin = format!("[env: LIZMON_{}=", flag.to_uppercase().replace('-', "_"));

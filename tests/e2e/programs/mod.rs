@@ -6,6 +6,7 @@ mod measured;
 pub(crate) mod monitor;
 mod receiver;
 mod up;
+mod versions;
 
 use crate::harness::process::{program, run};
 
@@ -60,14 +61,14 @@ fn every_flag_is_documented_with_its_twin() {
         (
             "liz-receiver",
             "",
-            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace log-format",
+            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace tls-min log-format",
         ),
         (
             "liz-monitor",
             "",
             "this-host publish cert key ca interval collect log-format",
         ),
-        ("lizctl", "up", "for certs"),
+        ("lizctl", "up", "for certs tls-min"),
         (
             "lizctl",
             "init-ca",

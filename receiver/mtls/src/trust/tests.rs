@@ -176,7 +176,7 @@ impl House {
             ca: file("root.crt"),
             crl: file("crl.pem"),
         };
-        TrustWriter::open_keeping(files, file("kept.pem"), clock)
+        TrustWriter::open_keeping(files, file("kept.pem"), clock, TlsMin::default())
     }
 
     fn push(&self, writer: &mut TrustWriter, lists: &str) -> Result<(), CrlRefused> {
