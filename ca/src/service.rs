@@ -23,7 +23,7 @@ use axum_server::Handle;
 use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::limits::Limits;
-use lizmon_mtls::trust::{TrustError, TrustFiles, TrustReader, TrustWriter};
+use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
 use lizmon_mtls::{Clock, TlsMin};
 
 pub use self::office::Own;
@@ -144,6 +144,7 @@ impl Service {
             crl: config.certs.join("crl.pem"),
         };
         let (trust, reader) = TrustWriter::open(files, clock.clone(), config.tls_min)?;
+        warn_of_text(&reader.current());
         let name = reader.current().server_name();
         let name = name.unwrap_or_else(|| address.ip().to_string());
         let app = App {
@@ -227,6 +228,7 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
                 None => (),
                 Some(Ok(trust)) => {
                     tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
+                    warn_of_text(&trust);
                     // In a rotation our own certificate has to follow.
                     see_to_it(&app).await;
                 }
@@ -244,6 +246,12 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
                 }
             }
         }
+    }
+}
+
+fn warn_of_text(trust: &Trust) {
+    for text in trust.text_passed_over() {
+        tracing::warn!("{text}");
     }
 }
 

@@ -279,6 +279,9 @@ fn note(trust: &Trust) {
     for note in trust.notes() {
         tracing::info!("{note}");
     }
+    for text in trust.text_passed_over() {
+        tracing::warn!("{text}");
+    }
 }
 
 /// What was said of what somebody has to see to.

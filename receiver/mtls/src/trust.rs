@@ -106,6 +106,7 @@ pub struct Trust {
     parts: Parts,
     complaints: Vec<Complaint>,
     notes: Vec<String>,
+    text_passed_over: Vec<String>,
 }
 
 /// What trust is made of.
@@ -205,6 +206,7 @@ impl Trust {
             parts,
             complaints,
             notes,
+            text_passed_over: files::text_passed_over(files),
         })
     }
 
@@ -236,6 +238,11 @@ impl Trust {
     /// What somebody may want to know of how the files were understood: to be said once.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Text in the files that was passed over when they were read: to be warned of once.
+    pub fn text_passed_over(&self) -> &[String] {
+        &self.text_passed_over
     }
 
     /// Every certificate that was loaded: what we show, leaf first, then the authorities of the roots' file.

@@ -210,6 +210,10 @@ impl RevocationList {
             return Err(UnusableCrl::Malformed);
         };
         let issuer = list.issuer().to_string();
+        // WebPKI takes the version that is missing in the first one for broken DER.
+        if list.version().is_none() {
+            return Err(UnusableCrl::Version(issuer));
+        }
         let entries = OwnedCertRevocationList::from_der(&der)
             .map_err(|source| unusable(issuer.clone(), source))?;
         let epoch = |secs: i64| u64::try_from(secs).map_err(|_| UnusableCrl::Malformed);
@@ -426,5 +430,53 @@ fn unusable(issuer: String, source: webpki::Error) -> UnusableCrl {
         Error::UnsupportedCrlVersion => UnusableCrl::Version(issuer),
         Error::InvalidCrlNumber => UnusableCrl::Number(issuer),
         source => UnusableCrl::WebPki { issuer, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len();
+        assert!(length < 128, "one byte tells the length");
+        [&[tag, length as u8][..], content].concat()
+    }
+
+    /// A list of an issuer without a name, as far as it can be read: nobody has signed it.
+    fn list(version: Option<u8>, next_update: bool, revoked: bool) -> Vec<u8> {
+        let algorithm = value(0x30, &value(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
+        let date = |year: &str| value(0x17, format!("{year}0101000000Z").as_bytes());
+        let entry = value(0x30, &[value(2, &[7]), date("16")].concat());
+        let parts = [
+            version.map_or_else(Vec::new, |version| value(2, &[version])),
+            algorithm.clone(),
+            value(0x30, &[]),
+            date("16"),
+            if next_update { date("17") } else { Vec::new() },
+            if revoked {
+                value(0x30, &entry)
+            } else {
+                Vec::new()
+            },
+        ];
+        let signature = value(3, &[0, 1]);
+        let signed = value(0x30, &parts.concat());
+        value(0x30, &[signed, algorithm, signature].concat())
+    }
+
+    /// What `openssl ca -gencrl` writes without `crl_extensions` was called BadDer.
+    #[test]
+    fn a_list_of_version_1_is_called_that() {
+        for (next_update, revoked) in [(true, true), (true, false), (false, true)] {
+            let der = list(None, next_update, revoked);
+            let refused = RevocationList::from_der(der.into()).unwrap_err();
+            assert!(!refused.is_malformed(), "{refused}");
+            assert!(refused.to_string().contains("version 1"), "{refused}");
+        }
+        let of_version_2 = list(Some(1), true, true);
+        let refused = RevocationList::from_der(of_version_2.into());
+        let named = refused.map_err(|error| error.to_string());
+        assert!(!named.unwrap_err().contains("version 1"));
     }
 }

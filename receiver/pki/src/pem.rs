@@ -138,6 +138,26 @@ pub fn sections(bytes: &[u8]) -> Sections<'_> {
     }
 }
 
+/// The lines outside of sections that hold text, as OpenSSL's `-text` and people write it: harmless, and passed over.
+pub fn text_outside(bytes: &[u8]) -> Vec<usize> {
+    let (mut rest, mut line) = (bytes, 1);
+    let mut found = Vec::new();
+    loop {
+        let begin = find(rest, section::BEGIN);
+        let (outside, inside) = rest.split_at(begin.unwrap_or(rest.len()));
+        let is_text = |(_, text): &(usize, &[u8])| !outside::is_blank(text);
+        let lines = outside::lines(outside).enumerate().filter(is_text);
+        found.extend(lines.map(|(at, _)| line + at));
+        line += outside::line_ends(rest, outside.len());
+        if begin.is_none() {
+            return found;
+        }
+        let (_, length) = section::read(inside, line, 0);
+        line += outside::line_ends(inside, length);
+        rest = &inside[length..];
+    }
+}
+
 /// The certificates of a text, at least one. Keys and parameters may stand beside them, nothing else.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     const WANTED: &str = "certificate";

@@ -271,3 +271,28 @@ async fn flags_come_from_the_environment() {
         .json("a token");
     assert_eq!(got["expires_in"], 420);
 }
+
+/// As `openssl x509 -text` and people write it. It was passed over without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_beside_sections_is_warned_of() {
+    let mut world = World::without_receiver(|_| ());
+    let files = world.trust_files();
+    for file in [&files.ca, &files.crl, &files.cert] {
+        let sections = fs::read_to_string(file).unwrap();
+        let text = "Certificate:\n    Data:\n        Version: 3 (0x2)\n";
+        fs::write(file, format!("{text}{sections}")).unwrap();
+    }
+    let running = start_receiver(&mut world);
+    running.signal(Signal::TERM);
+    let done = running.wait_within(AT_ONCE);
+    for file in [&files.ca, &files.crl, &files.cert] {
+        let named = format!("{}: line 1 is text", file.display());
+        let warned = done.stderr.lines().filter(|line| line.contains(&named));
+        let warned: Vec<&str> = warned.collect();
+        assert!(
+            warned.len() == 1 && warned[0].contains("WARN") && warned[0].contains("3 lines"),
+            "{}",
+            done.stderr
+        );
+    }
+}

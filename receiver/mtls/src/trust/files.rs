@@ -234,6 +234,27 @@ fn pem_text(label: &str, der: &[u8]) -> String {
     ::pem::encode(&::pem::Pem::new(label, der))
 }
 
+/// What in the files is text beside their sections, as OpenSSL's `-text` writes it. A file that cannot be read is complained
+/// of elsewhere.
+pub(super) fn text_passed_over(files: &TrustFiles) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut files = vec![&files.cert, &files.key, &files.ca, &files.crl];
+    files.dedup();
+    for file in files {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        let lines = pem::text_outside(&bytes);
+        // Of a list in DER nothing is text.
+        if let (Some(first), Ok(_)) = (lines.first(), pem::read(&bytes)) {
+            said.push(format!(
+                "{}: line {first} is text beside the sections, {} lines in all are, and is passed over",
+                file.display(),
+                lines.len()
+            ));
+        }
+    }
+    said
+}
+
 pub(super) type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
 
 /// Enough of each file's metadata to see that it was replaced or written to.

@@ -31,6 +31,13 @@ pub(super) fn line_ends(text: &[u8], bytes: usize) -> usize {
     (0..bytes.min(text.len())).filter(|at| ends(*at)).count()
 }
 
+/// Nothing but what editors leave.
+pub(super) fn is_blank(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+    line.iter()
+        .all(|byte| byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0x1a))
+}
+
 /// Makes sure that nothing here was to be part of a section. `first_line` is the number of its first line.
 pub(super) fn check(text: &[u8], first_line: usize) -> Result<(), PemError> {
     for (at, one) in lines(text).enumerate() {

@@ -81,6 +81,41 @@ fn what_editors_and_cat_do_does_no_harm() {
 }
 
 #[test]
+fn text_that_is_passed_over_is_found() {
+    let Made { a, b, .. } = made();
+    let (of_a, of_both) = (a.lines().count(), a.lines().count() + b.lines().count());
+    let cases: [(&str, String, Vec<usize>); 8] = [
+        ("none", format!("{a}{b}"), vec![]),
+        ("blank lines", format!("\n \n{a}\n\t\r\n{b}\n\n"), vec![]),
+        (
+            "what editors leave",
+            format!("\u{feff}{a}\u{feff}{b}\u{1a}"),
+            vec![],
+        ),
+        (
+            "before",
+            format!("# Office\n\nCertificate:\n{a}{b}"),
+            vec![1, 3],
+        ),
+        (
+            "between",
+            format!("{a}subject=CN = B\u{fc}ro\n{b}"),
+            vec![of_a + 1],
+        ),
+        ("behind", format!("{a}{b}the end"), vec![of_both + 1]),
+        (
+            "by carriage returns",
+            format!("x\r{a}y\r\n{b}").replace('\n', "\r"),
+            vec![1, of_a + 2],
+        ),
+        ("no section", "a\nb\n".to_owned(), vec![1, 2]),
+    ];
+    for (story, text, expected) in cases {
+        assert_eq!(text_outside(text.as_bytes()), expected, "{story}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_an_error_with_its_line() {
     let Made { a, b, key } = made();
     let lines: Vec<&str> = a.lines().collect();
