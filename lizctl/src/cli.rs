@@ -12,6 +12,7 @@ use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_daemon::LogFlags;
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
+use crate::connect::AskedReceivers;
 use crate::secret::Keys;
 use crate::{ask, audit, backup, enrol, log, p12, push, revoke, rotate, shell, up};
 
@@ -308,6 +309,8 @@ pub(crate) struct List {
     pub(crate) newest: bool,
     #[command(flatten)]
     pub(crate) json: Json,
+    #[command(flatten)]
+    pub(crate) receivers: AskedReceivers,
 }
 
 #[derive(Debug, Args)]

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
 use lizmon_daemon::args;
+use lizmon_protocol::name::Role;
 use lizmon_protocol::route;
 
 /// The flags of a connection.
@@ -45,6 +48,13 @@ pub(crate) struct Receivers {
     #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_one_receiver,
           value_delimiter = ',', requires_all = ["cert", "key", "ca"])]
     urls: Vec<BaseUrl>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// As whom receivers are told or asked.
+#[derive(Debug, Args)]
+struct Operator {
     /// An operator's certificate, followed by the issuing one (PEM): certs/operators/NAME.crt
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -59,18 +69,90 @@ pub(crate) struct Receivers {
 impl Receivers {
     /// Reads and checks the files, once for each receiver; nothing is sent yet.
     pub(crate) fn clients(&self, now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
-        let (Some(cert), Some(key), Some(ca)) = (&self.cert, &self.key, &self.ca) else {
+        self.operator.clients(&self.urls, now)
+    }
+}
+
+impl Operator {
+    fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials {
+            cert: self.cert.clone()?,
+            key: self.key.clone()?,
+            ca: self.ca.clone()?,
+        })
+    }
+
+    fn clients(&self, urls: &[BaseUrl], now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
+        let Some(credentials) = self.credentials() else {
             return Ok(Vec::new());
         };
-        let credentials = Credentials {
-            cert: cert.clone(),
-            key: key.clone(),
-            ca: ca.clone(),
-        };
-        self.urls
-            .iter()
+        let clients = urls.iter();
+        clients
             .map(|url| Client::new(url.clone(), &credentials, now))
             .collect()
+    }
+}
+
+/// The receivers that are asked, if any, by a verb that needs none of them. The variables may be there for other verbs, and
+/// for a reader: then nobody is asked.
+#[derive(Debug)]
+pub(crate) struct AskedReceivers {
+    flags: AskedFlags,
+    is_typed: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+struct AskedFlags {
+    /// A receiver that is asked which certificates it has seen: https://HOST:8443; may be given several times
+    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_one_receiver,
+          value_delimiter = ',')]
+    urls: Vec<BaseUrl>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl Args for AskedReceivers {
+    fn augment_args(command: Command) -> Command {
+        AskedFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        AskedFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for AskedReceivers {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let asked = Self {
+            flags: AskedFlags::from_arg_matches(matches)?,
+            is_typed: matches.value_source("urls") == Some(ValueSource::CommandLine),
+        };
+        if asked.is_typed && asked.flags.operator.credentials().is_none() {
+            let kind = ErrorKind::MissingRequiredArgument;
+            let text = "--receiver needs --cert, --key and --ca: an operator's\n";
+            return Err(clap::Error::raw(kind, text));
+        }
+        Ok(asked)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl AskedReceivers {
+    /// Reads and checks the files, once for each receiver; nothing is sent yet.
+    pub(crate) fn clients(&self, now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
+        let AskedFlags { urls, operator } = &self.flags;
+        let clients = operator.clients(urls, now);
+        if self.is_typed {
+            return clients;
+        }
+        let mut clients = clients.unwrap_or_default();
+        clients.retain(|client| client.identity().role == Role::Operator);
+        Ok(clients)
     }
 }
 

@@ -15,16 +15,27 @@ use serde::Serialize;
 
 use crate::cli::{Context, List, OneFile};
 use crate::output;
+use crate::seen::{self, Seen, Unknown};
 
 /// `lizctl list`.
 pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
+    let receivers = args.receivers.clients(now)?;
     let authority = context.look(now)?;
+    let seen = Seen::ask(&receivers, &authority, context)?;
     let mut entries = authority.entries()?;
     let mut renewals = Renewals::of(&entries);
     renewals.seen = authority.seen()?.into_iter().collect();
     renewals.copied_at = authority.copied_at()?;
     let unknown = authority.unknown_revoked()?;
+    let mut unsettled: Vec<&Unknown> = seen.unsettled(&unknown).collect();
+    if args.revoked {
+        unsettled.clear();
+    }
+    if let Some(within) = args.expiring {
+        let limit = now.saturating_add(within.as_secs());
+        unsettled.retain(|seen| seen.certificate.not_after <= limit);
+    }
     let standing = Standing::new(&authority.generations()?, now);
     if args.newest {
         entries = newest(entries);
@@ -42,12 +53,15 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             .iter()
             .map(|entry| Listed::new(entry, &renewals, domain, standing.of(entry)))
             .collect();
-        let unknown: Vec<_> = unknown.iter().map(as_json).collect();
-        return output::json(&serde_json::json!({
+        let revoked = unknown.iter().map(|row| as_json(row, &seen));
+        let unsettled = unsettled.iter().map(|seen| unsettled_as_json(seen));
+        let unknown: Vec<_> = revoked.chain(unsettled).collect();
+        output::json(&serde_json::json!({
             "certificates": certificates,
             "unknown": unknown,
             "restored-at": renewals.copied_at,
-        }));
+        }))?;
+        return seen.complete();
     }
     let rows = entries.iter().map(|entry| {
         [
@@ -68,7 +82,10 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let rows = rows.chain(unknown.map(|row| {
         let reason = row.reason.and_then(reason).unwrap_or("no reason given");
         let state = format!("revoked ({reason})");
-        let [role, name] = ["unknown", "-"].map(str::to_owned);
+        let holder = seen.find(&row.serial);
+        let holder = holder.map(|seen| (seen.role(), seen.certificate.identity.name.as_str()));
+        let (role, name) = holder.unwrap_or(("unknown", "-"));
+        let [role, name] = [role, name].map(str::to_owned);
         let dash = || "-".to_owned();
         let by = row.revoked_by.clone();
         [
@@ -80,6 +97,20 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             by,
             dash(),
             row.serial.clone(),
+        ]
+    }));
+    let rows = rows.chain(unsettled.iter().map(|seen| {
+        let end = seen.certificate.not_after;
+        let dash = || "-".to_owned();
+        [
+            seen.role().to_owned(),
+            seen.certificate.identity.name.to_string(),
+            seen.state().to_owned(),
+            output::date(end),
+            left(end, now),
+            dash(),
+            dash(),
+            seen.serial(),
         ]
     }));
     output::table(
@@ -94,7 +125,9 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
             "SERIAL",
         ],
         rows.collect(),
-    )
+    )?;
+    seen::advise(&unsettled, renewals.copied_at.is_some());
+    seen.complete()
 }
 
 /// `lizctl inspect`.
@@ -208,14 +241,34 @@ impl<'a> Listed<'a> {
     }
 }
 
-fn as_json(row: &UnknownRevoked) -> serde_json::Value {
+fn as_json(row: &UnknownRevoked, seen: &Seen) -> serde_json::Value {
+    let seen = seen.find(&row.serial);
     serde_json::json!({
+        "role": seen.map(Unknown::role),
+        "name": seen.map(|seen| &seen.certificate.identity.name),
         "serial": row.serial,
         "issuer": row.issuer,
         "state": "revoked",
         "revoked-at": row.revoked_at,
         "revoked-reason": row.reason.and_then(reason),
         "revoked-by": row.revoked_by,
+    })
+}
+
+fn unsettled_as_json(seen: &Unknown) -> serde_json::Value {
+    let certificate = &seen.certificate;
+    serde_json::json!({
+        "role": seen.role(),
+        "name": certificate.identity.name,
+        "identity": certificate.identity,
+        "serial": seen.serial(),
+        "state": "unknown",
+        "of-this-ca": seen.of_this_ca,
+        "issuer-name": certificate.issuer,
+        "not-after": certificate.not_after,
+        "first-seen": certificate.first_seen,
+        "last-seen": certificate.last_seen,
+        "seen-by": seen.seen_by,
     })
 }
 

@@ -22,6 +22,7 @@ mod push;
 mod revoke;
 mod rotate;
 mod secret;
+mod seen;
 mod shell;
 mod up;
 mod view;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use lizmon_ca::authority::{Authority, Revocation};
 use lizmon_ca::crl::Reason;
+use lizmon_ca::error::Error;
 use lizmon_ca::ledger::Phase;
 use lizmon_ca::profile::{Profile, Serial};
 use lizmon_client::Client;
@@ -15,6 +16,7 @@ use lizmon_protocol::problem::Code;
 use crate::cli::{self, Context};
 use crate::connect::Receivers;
 use crate::output;
+use crate::seen::{Seen, Unknown};
 
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
@@ -60,15 +62,27 @@ pub(crate) fn revoke(args: &Revoke, context: &Context) -> anyhow::Result<()> {
     let (who, done) = match (&args.name, &args.serial) {
         (Some(name), _) => (
             format!("{} {name}", args.role),
-            authority.revoke_holder(args.role, name, args.reason, now)?,
+            authority.revoke_holder(args.role, name, args.reason, now),
         ),
         (None, Some(serial)) => (
             format!("the certificate {serial}"),
-            authority.revoke(serial, args.reason, now)?,
+            authority.revoke(serial, args.reason, now),
         ),
         (None, None) => return Err(crate::failure::Exit::Usage.into()),
     };
-    show(&who, &done)?;
+    let unknown_here = match done {
+        Ok(done) => {
+            show(&who, &done)?;
+            None
+        }
+        // The receivers may have seen what this ledger does not know.
+        Err(error @ (Error::UnknownHolder { .. } | Error::UnknownSerial(_)))
+            if !receivers.is_empty() =>
+        {
+            Some(error)
+        }
+        Err(error) => return Err(error.into()),
+    };
     if receivers.is_empty() {
         output::note(format_args!(
             "receivers that read {} refuse it within a second; to others copy that file, or name them with --receiver",
@@ -76,7 +90,54 @@ pub(crate) fn revoke(args: &Revoke, context: &Context) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    tell(&authority, &receivers, context, begin)
+    // First what is known, and at once.
+    let told = match unknown_here {
+        None => tell(&authority, &receivers, context, begin),
+        Some(_) => Ok(()),
+    };
+    // Nobody there would answer who has just ended their own certificate.
+    let is_own = |client: &Client| {
+        let own = client.identity();
+        Some(&own.name) == args.name.as_ref() && own.role == args.role
+    };
+    if told.is_err() || receivers.iter().any(is_own) {
+        return told;
+    }
+    let seen = Seen::ask(&receivers, &authority, context)?;
+    let ended = end_unknown(args, &seen, &authority, now)?;
+    match (unknown_here, ended) {
+        (Some(error), false) => {
+            seen.complete()?;
+            return Err(error.into());
+        }
+        (_, true) => tell(&authority, &receivers, context, begin),
+        (None, false) => Ok(()),
+    }
+}
+
+/// Ends what receivers have seen of this holder, or by this number, and the ledger does not know.
+fn end_unknown(
+    args: &Revoke,
+    seen: &Seen,
+    authority: &Authority,
+    now: u64,
+) -> anyhow::Result<bool> {
+    let is_meant = |seen: &&Unknown| {
+        let identity = &seen.certificate.identity;
+        let is_holder = args.name.as_ref() == Some(&identity.name) && args.role == identity.role;
+        let asked = args.serial.as_ref().map(Serial::to_string);
+        seen.of_this_ca && (is_holder || asked.as_ref() == Some(&seen.serial()))
+    };
+    let mut ended = false;
+    for seen in seen.unknown.iter().filter(is_meant) {
+        let serial = seen.serial().parse()?;
+        let done = authority.revoke_unknown(&serial, args.reason, now)?;
+        if !done.ended_unknown.is_empty() {
+            show(&seen.certificate.identity.to_string(), &done)?;
+            ended = true;
+        }
+    }
+    Ok(ended)
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,9 @@ pub struct ReadHost;
 #[derive(Debug)]
 pub struct ListHosts;
 
+/// List the certificates that were seen.
+#[derive(Debug)]
+pub struct ListCertificates;
 /// Settle what is missing of a host.
 #[derive(Debug)]
 pub struct Settle;
@@ -157,6 +160,14 @@ impl<'a> Caller<'a> {
         Err(Rejection::insufficient_scope(Scope::Admin))
     }
 
+    /// May the caller learn which certificates were seen?
+    pub fn list_certificates(&self) -> Result<Permit<ListCertificates>, Rejection> {
+        if self.scopes.contains(Scope::Admin) {
+            return Ok(Permit::new(self, None));
+        }
+        Err(Rejection::insufficient_scope(Scope::Admin))
+    }
+
     /// May the caller settle what is missing of the host that the path names?
     pub fn acknowledge(&self, path_host: &str) -> Result<Permit<Settle>, Rejection> {
         if self.scopes.contains(Scope::Admin) {
@@ -211,8 +222,8 @@ mod tests {
     const READER_A: &str = "spiffe://d/reader/a";
     const OPERATOR: &str = "spiffe://d/operator/o";
 
-    /// What `(ingest a, read a, read b, list, administer)` come to.
-    fn outcomes(certificate: &str, token: &str, scope: &str) -> Result<[Option<Code>; 5], Code> {
+    /// What `(ingest a, read a, read b, list, administer, list certificates)` come to.
+    fn outcomes(certificate: &str, token: &str, scope: &str) -> Result<[Option<Code>; 6], Code> {
         let identity = identity(certificate, 1);
         let claims = claims(token, 1, scope);
         let caller = Caller::new(&identity, &claims).map_err(|rejection| rejection.code())?;
@@ -222,6 +233,7 @@ mod tests {
             caller.read_host("b").err().map(|r| r.code()),
             caller.list_hosts().err().map(|r| r.code()),
             caller.administer().err().map(|r| r.code()),
+            caller.list_certificates().err().map(|r| r.code()),
         ])
     }
 
@@ -233,38 +245,38 @@ mod tests {
                 NODE_A,
                 NODE_A,
                 "metrics:write",
-                Ok([None, None, wrong, scope, scope]),
+                Ok([None, None, wrong, scope, scope, scope]),
             ),
             (
                 NODE_B,
                 NODE_B,
                 "metrics:write",
-                Ok([wrong, wrong, None, scope, scope]),
+                Ok([wrong, wrong, None, scope, scope, scope]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:read",
-                Ok([scope, None, None, None, scope]),
+                Ok([scope, None, None, None, scope, scope]),
             ),
             (
                 OPERATOR,
                 OPERATOR,
                 "metrics:read admin",
-                Ok([scope, None, None, None, None]),
+                Ok([scope, None, None, None, None, None]),
             ),
             // A token that claims more than its holder's role.
             (
                 NODE_A,
                 NODE_A,
                 "metrics:read admin",
-                Ok([scope, None, wrong, scope, scope]),
+                Ok([scope, None, wrong, scope, scope, scope]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:write",
-                Ok([scope, scope, scope, scope, scope]),
+                Ok([scope, scope, scope, scope, scope, scope]),
             ),
             // A token of somebody else, though bound to this very certificate.
             (

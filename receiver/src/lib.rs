@@ -29,6 +29,7 @@ pub mod authorize;
 pub mod ingest;
 pub mod journal;
 pub mod query;
+mod seen;
 pub mod silence;
 pub mod store;
 pub mod summarize;

@@ -34,6 +34,7 @@ use crate::journal::Journal;
 use crate::metrics::{self, Metrics, Refused};
 use crate::problem::Rejection;
 use crate::query;
+use crate::seen::Seen;
 use crate::summarize::Summaries;
 use crate::token::Tokens;
 
@@ -60,6 +61,8 @@ pub struct App {
     pub summaries: Arc<Summaries>,
     /// By which certificates hosts report.
     pub(crate) holders: Holders,
+    /// Which certificates were seen.
+    pub(crate) seen: Seen,
     /// Counts.
     pub metrics: Metrics,
     /// Says what somebody has to see to.
@@ -129,6 +132,7 @@ pub fn routes() -> Vec<Route> {
         Route::to_get(route::JWKS, get(oauth::key_set)),
         Route::to_get(route::PERF, get(list_hosts)),
         Route::to_get(format!("{}/{{host}}", route::DELIVERY), get(delivery)),
+        Route::to_get(route::CERTIFICATES, get(list_certificates)),
         Route::to_get(route::HEALTHZ, get(health)),
         Route::to_get(route::READYZ, get(ready)),
         Route::to_get(route::METRICS, get(read_metrics)),
@@ -357,6 +361,17 @@ async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response
         }
     }
     sender.answer(&hosts)
+}
+
+/// For whoever looks after the CA: what it issued and has forgotten.
+async fn list_certificates(
+    State(app): Shared,
+    head: request::Parts,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let sender = Authenticated::check(&app, &head, now)?;
+    let permit = sender.caller()?.list_certificates()?;
+    sender.answer(&app.seen.list(&permit, now))
 }
 
 async fn delivery(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {

@@ -21,6 +21,7 @@ use crate::holders::Holders;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
 use crate::router::{self, App};
+use crate::seen::Seen;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Store, StoreError};
 use crate::summarize::Summarizer;
@@ -140,11 +141,12 @@ impl Receiver {
             summaries,
             health,
             holders: Holders::default(),
+            seen: Seen::open(&config.data, clock()),
             clock: clock.clone(),
             run: u64::try_from(fine_clock().as_millis()).unwrap_or(u64::MAX),
             fine_clock,
         };
-        note(&reader.current());
+        note(&app, &reader.current(), clock());
         Ok(Self {
             listener,
             address,
@@ -190,7 +192,7 @@ impl Receiver {
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let serving = server.serve(router::router(self.app.clone()).into_make_service());
         let upkeep = upkeep(self.app.clone(), self.clock.clone());
-        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
+        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock.clone());
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping: no new connections, finishing what has begun");
@@ -205,7 +207,9 @@ impl Receiver {
             // Without it every POST would be refused: better to end, and be started again.
             () = self.journal.ended() => Ok(()),
         };
-        drop(self.app);
+        let (app, now) = (self.app, (self.clock)());
+        let kept = tokio::task::spawn_blocking(move || keep_seen(&app, now));
+        let _joined = kept.await;
         // The journal's thread ends when the last request has dropped its handle on it.
         tokio::task::spawn_blocking(|| self.journal.join())
             .await
@@ -240,8 +244,18 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
             _ = remind.tick() => {
                 rotation_failed = false;
                 said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
+                let (app, now) = (app.clone(), clock());
+                let kept = tokio::task::spawn_blocking(move || keep_seen(&app, now));
+                let _joined = kept.await;
             }
         }
+    }
+}
+
+/// What is lost by a failure is known again when its holders come back.
+fn keep_seen(app: &App, now: u64) {
+    if let Err(error) = app.seen.keep(now) {
+        tracing::warn!(%error, "which certificates were seen here cannot be written down: it is tried again in a minute");
     }
 }
 
@@ -258,7 +272,7 @@ async fn reload_if_changed(app: &Arc<App>, clock: &Clock, said: &mut Said) {
                     "certificates and revocation lists reloaded, but not all of what the files hold is in use"
                 ),
             }
-            note(&trust);
+            note(app, &trust, clock());
             if let Err(refusal) = trust.judge_own(clock()) {
                 tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
             }
@@ -274,8 +288,9 @@ async fn reload_if_changed(app: &Arc<App>, clock: &Clock, said: &mut Said) {
     }
 }
 
-/// How the files were understood.
-fn note(trust: &Trust) {
+/// How the files were understood, and what we show from now on.
+fn note(app: &App, trust: &Trust, now: u64) {
+    app.seen.note(trust.own(), trust.own_certificate(), now);
     for note in trust.notes() {
         tracing::info!("{note}");
     }

@@ -33,6 +33,7 @@ mod oauth_clients;
 mod pipeline;
 mod programs;
 mod refusals;
+mod restored;
 mod revocation_lists;
 mod store_damage;
 mod strangers;

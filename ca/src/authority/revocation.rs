@@ -32,6 +32,11 @@ impl Authority {
         let serial = serial.to_string();
         let done = self.ledger.exclusive(|book| {
             let Some(entry) = book.find(&serial)? else {
+                // In a ledger that was never copied nothing can be missing, so the number is wrong.
+                let was_copied = book.place()?.is_some_and(|place| place.copied_at.is_some());
+                if !was_copied {
+                    return Err(Error::UnknownSerial(serial));
+                }
                 return self.end_unknown(book, &serial, reason, now);
             };
             if entry.profile == Profile::Root {
@@ -99,7 +104,23 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes what the ledger does not know. In one that was never copied nothing can be missing, so the number is wrong.
+    /// Revokes a certificate that this CA signed and its ledger does not know: somebody has seen it. Revoking it again changes
+    /// nothing.
+    pub fn revoke_unknown(
+        &self,
+        serial: &Serial,
+        reason: Reason,
+        now: u64,
+    ) -> Result<Revocation, Error> {
+        self.unlock()?;
+        let serial = serial.to_string();
+        let done = self
+            .ledger
+            .exclusive(|book| self.end_unknown(book, &serial, reason, now))?;
+        self.publish_crls()?;
+        Ok(done)
+    }
+
     fn end_unknown(
         &self,
         book: &Book<'_>,
@@ -107,10 +128,6 @@ impl Authority {
         reason: Reason,
         now: u64,
     ) -> Result<Revocation, Error> {
-        let was_copied = book.place()?.is_some_and(|place| place.copied_at.is_some());
-        if !was_copied {
-            return Err(Error::UnknownSerial(serial.to_owned()));
-        }
         let generations = book.generations()?;
         let mut done = Revocation::default();
         // Which of them signed it is not known, and a number that nobody has does no harm.

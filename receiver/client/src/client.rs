@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use lizmon_protocol::certificate::SeenCertificates;
 use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
 use lizmon_protocol::name::{NodeName, SpiffeId};
@@ -330,6 +331,11 @@ impl Client {
             .body(self.to_json(&Acknowledge { why })?);
         let answer = self.send_with_token(request, now).await?;
         Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
+    }
+
+    /// Which certificates were seen there.
+    pub async fn certificates(&self, now: u64) -> Result<SeenCertificates, Error> {
+        self.parse(&self.get(route::CERTIFICATES, now).await?)
     }
 
     /// Hands in revocation lists, PEM. They are in force when this returns.

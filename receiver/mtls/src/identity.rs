@@ -70,6 +70,12 @@ pub fn thumbprint(der: &[u8]) -> [u8; 32] {
     bytes
 }
 
+/// The name of the CA that signed a certificate, as text.
+pub fn issuer(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.issuer().to_string())
+}
+
 /// The first name or address a server with this certificate can be reached by, as it stands in a URL. A pattern like
 /// `*.example` is no name that anybody could call.
 pub fn first_server_name(der: &[u8]) -> Option<String> {

@@ -220,6 +220,12 @@ impl Trust {
         &self.own
     }
 
+    /// The certificate that says so, DER.
+    pub fn own_certificate(&self) -> &[u8] {
+        let own = self.parts.own.chain.first();
+        own.map(AsRef::as_ref).unwrap_or_default()
+    }
+
     /// The first DNS name or address of our certificate, as it stands in a URL.
     pub fn server_name(&self) -> Option<String> {
         self.server_name.clone()

@@ -8,12 +8,14 @@
 //! | [`name`] | node names, labels, trust domains, roles and the SPIFFE ID that joins them |
 //! | [`sample`] | epochs, values, sample sets, batches, and who numbered them |
 //! | [`summary`] | the summaries readers get |
+//! | [`certificate`] | which certificates a receiver has seen |
 //! | [`delivery`] | which numbers of a producer have arrived |
 //! | [`token`] | the access token's claims, and the token endpoint's answers |
 //! | [`enrol`] | the routes of enrolment, and the join token |
 //! | [`problem`] | every error the API answers, RFC 9457 |
 //! | [`route`] | paths, built and taken apart |
 
+pub mod certificate;
 pub mod delivery;
 pub mod enrol;
 pub mod name;

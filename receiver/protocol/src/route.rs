@@ -23,6 +23,8 @@ pub const PERF: &str = "/api/perf";
 pub const DELIVERY: &str = "/api/delivery";
 /// Where an operator hands in revocation lists.
 pub const CRL: &str = "/api/crl";
+/// Which certificates were seen here.
+pub const CERTIFICATES: &str = "/api/certificates";
 /// What a server says of itself, as OpenMetrics.
 pub const METRICS: &str = "/metrics";
 /// Whether the process lives.

@@ -121,6 +121,12 @@ pub(super) fn peer_of<'a>(
     };
     let peer = peer?;
     peer.pace.take().map_err(Rejection::rate_limited)?;
+    let shown = connection.shown().first();
+    app.seen.note(
+        peer.identity,
+        shown.map(AsRef::as_ref).unwrap_or_default(),
+        now,
+    );
     Ok(Some(peer))
 }
 

@@ -42,7 +42,7 @@ enum Access {
 }
 
 /// All that the receiver serves, about node a where it is about a node.
-const ROWS: [Row<Access>; 15] = [
+const ROWS: [Row<Access>; 16] = [
     row(
         "POST",
         "/oauth2/token",
@@ -105,6 +105,13 @@ const ROWS: [Row<Access>; 15] = [
         "POST",
         "/api/delivery/{host}/acknowledged",
         "/api/delivery/a/acknowledged",
+        Access::Administer,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/certificates",
+        "/api/certificates",
         Access::Administer,
         200,
     ),

@@ -1,0 +1,248 @@
+//! The certificates that were seen here. A CA that was put back from a backup knows nothing of what it issued since: its
+//! operator asks the receivers.
+//!
+//! Kept beside the database, not in it: nothing is acknowledged by it, and a minute of it may be lost.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lizmon_durable::Access;
+use lizmon_mtls::identity::{self, Identity};
+use lizmon_protocol::certificate::{SeenCertificate, SeenCertificates};
+
+use crate::authorize::{ListCertificates, Permit};
+
+/// Within the data folder.
+const FILE: &str = "certificates-seen.json";
+/// At some 400 bytes each, those of 25,000 holders within a renewal's overlap.
+const CERTIFICATES_MAX: usize = 50_000;
+
+/// What was seen, in memory; [`Seen::keep`] writes it down.
+pub(crate) struct Seen {
+    file: PathBuf,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    since: u64,
+    by_thumbprint: HashMap<[u8; 32], SeenCertificate>,
+    certificates_max: usize,
+    is_complete: bool,
+    is_kept: bool,
+}
+
+impl Seen {
+    /// What was kept in this folder. What cannot be read is said, and begun anew: the holders come again.
+    pub(crate) fn open(folder: &Path, now: u64) -> Self {
+        let file = folder.join(FILE);
+        let kept = match read(&file) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "which certificates were seen here is not known any more, and begun anew");
+                None
+            }
+        };
+        let mut held = Held {
+            since: now,
+            by_thumbprint: HashMap::new(),
+            certificates_max: CERTIFICATES_MAX,
+            is_complete: true,
+            is_kept: false,
+        };
+        if let Some(kept) = kept {
+            held.since = kept.since.min(now);
+            held.is_complete = kept.complete;
+            for certificate in kept.certificates.into_iter().take(CERTIFICATES_MAX) {
+                let mut thumbprint = [0; 32];
+                if hex::decode_to_slice(&certificate.sha256, &mut thumbprint).is_ok() {
+                    held.by_thumbprint.insert(thumbprint, certificate);
+                }
+            }
+        }
+        Self {
+            file,
+            held: Mutex::new(held),
+        }
+    }
+
+    /// Somebody trusted has just shown this certificate, or we do.
+    pub(crate) fn note(&self, shown: &Identity, der: &[u8], now: u64) {
+        let mut held = self.lock();
+        if let Some(certificate) = held.by_thumbprint.get_mut(&shown.thumbprint) {
+            certificate.last_seen = certificate.last_seen.max(now);
+            return;
+        }
+        if held.by_thumbprint.len() >= held.certificates_max {
+            held.forget_the_ended(now);
+        }
+        if held.by_thumbprint.len() >= held.certificates_max {
+            held.is_complete = false;
+            return;
+        }
+        let certificate = SeenCertificate {
+            identity: shown.spiffe_id.clone(),
+            serial: shown.serial_hex(),
+            issuer: identity::issuer(der).unwrap_or_default(),
+            not_after: shown.not_after,
+            first_seen: now,
+            last_seen: now,
+            sha256: hex::encode(shown.thumbprint),
+        };
+        held.by_thumbprint.insert(shown.thumbprint, certificate);
+        held.is_kept = false;
+    }
+
+    /// All that have not ended.
+    pub(crate) fn list(&self, _permit: &Permit<ListCertificates>, now: u64) -> SeenCertificates {
+        self.lock().list(now)
+    }
+
+    /// Writes down what is new since this was last done.
+    pub(crate) fn keep(&self, now: u64) -> io::Result<()> {
+        let list = {
+            let mut held = self.lock();
+            if std::mem::replace(&mut held.is_kept, true) {
+                return Ok(());
+            }
+            held.forget_the_ended(now);
+            held.list(now)
+        };
+        let written = serde_json::to_vec(&list)
+            .map_err(io::Error::from)
+            .and_then(|bytes| lizmon_durable::write(&self.file, &bytes, Access::Secret));
+        if written.is_err() {
+            self.lock().is_kept = false;
+        }
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Those of another day's clock too: what has ended is let in nowhere.
+    fn forget_the_ended(&mut self, now: u64) {
+        self.by_thumbprint
+            .retain(|_, certificate| certificate.not_after >= now);
+    }
+
+    fn list(&self, now: u64) -> SeenCertificates {
+        let good = self.by_thumbprint.values();
+        let mut certificates: Vec<_> = good
+            .filter(|certificate| certificate.not_after >= now)
+            .cloned()
+            .collect();
+        certificates.sort_by_cached_key(|certificate| {
+            (certificate.identity.to_string(), certificate.serial.clone())
+        });
+        SeenCertificates {
+            since: self.since,
+            complete: self.is_complete,
+            certificates,
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<Option<SeenCertificates>> {
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_465_001_814;
+
+    fn shown(name: &str, serial: u8, not_after: u64) -> Identity {
+        Identity {
+            spiffe_id: format!("spiffe://d/node/{name}").parse().unwrap(),
+            serial: Box::new([1, serial]),
+            thumbprint: [serial; 32],
+            not_before: 0,
+            not_after,
+        }
+    }
+
+    fn serials(seen: &Seen, now: u64) -> Vec<String> {
+        let list = seen.lock().list(now);
+        list.certificates.into_iter().map(|c| c.serial).collect()
+    }
+
+    #[test]
+    fn what_was_seen_is_listed_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = Seen::open(folder.path(), NOW);
+        seen.note(&shown("b", 1, NOW + 10), b"", NOW);
+        seen.note(&shown("a", 2, NOW + 20), b"", NOW + 1);
+        seen.note(&shown("b", 1, NOW + 10), b"", NOW + 5);
+        assert_eq!(serials(&seen, NOW + 10), ["0102", "0101"]);
+        assert_eq!(serials(&seen, NOW + 11), ["0102"]);
+        let list = seen.lock().list(NOW);
+        let of_b = &list.certificates[1];
+        assert_eq!((of_b.first_seen, of_b.last_seen), (NOW, NOW + 5));
+        assert!(list.complete);
+    }
+
+    #[test]
+    fn it_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = Seen::open(folder.path(), NOW);
+        seen.note(&shown("a", 1, NOW + 100), b"", NOW);
+        seen.keep(NOW).unwrap();
+        let file = folder.path().join(FILE);
+        let written = std::fs::read(&file).unwrap();
+        // What is not new is not written again.
+        std::fs::remove_file(&file).unwrap();
+        seen.keep(NOW).unwrap();
+        assert!(!file.exists());
+        std::fs::write(&file, written).unwrap();
+        let seen = Seen::open(folder.path(), NOW + 50);
+        assert_eq!(serials(&seen, NOW + 50), ["0101"]);
+        assert_eq!(seen.lock().list(NOW + 50).since, NOW);
+        for damaged in [&b""[..], b"{", b"[]", br#"{"since":"x"}"#, &[0xff; 9]] {
+            std::fs::write(&file, damaged).unwrap();
+            let seen = Seen::open(folder.path(), NOW + 60);
+            assert!(serials(&seen, NOW + 60).is_empty());
+            assert_eq!(seen.lock().list(NOW + 60).since, NOW + 60);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        let seen = Seen::open(&gone, NOW);
+        seen.note(&shown("a", 1, NOW + 100), b"", NOW);
+        seen.keep(NOW).unwrap_err();
+        std::fs::create_dir(&gone).unwrap();
+        seen.keep(NOW).unwrap();
+        assert_eq!(serials(&Seen::open(&gone, NOW), NOW), ["0101"]);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = Seen::open(folder.path(), NOW);
+        seen.lock().certificates_max = 3;
+        for serial in 1..=3 {
+            seen.note(&shown("a", serial, NOW + 10), b"", NOW);
+        }
+        assert!(seen.lock().list(NOW).complete);
+        // The ended make room first.
+        seen.note(&shown("a", 4, NOW + 30), b"", NOW + 11);
+        assert_eq!(serials(&seen, NOW + 11), ["0104"]);
+        for serial in 5..=9 {
+            seen.note(&shown("a", serial, NOW + 30), b"", NOW + 12);
+        }
+        let list = seen.lock().list(NOW + 12);
+        assert_eq!((list.certificates.len(), list.complete), (3, false));
+    }
+}
