@@ -1,6 +1,6 @@
 //! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory than there is room
-//! for, in all and for each certificate. What counts is what has arrived, not what was announced: whoever only begins
-//! bodies takes no room.
+//! for, in all and for each holder. What counts is what has arrived, not what was announced: whoever only begins bodies
+//! takes no room. Small bodies have room of their own: they never wait for large ones, not even for their sender's.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
+use lizmon_mtls::limits::{BodyRooms, Pace};
 use lizmon_protocol::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,8 +25,15 @@ pub const CRL_BYTES_MAX: usize = 16 << 20;
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
 /// Longest wait for a body if `--body-timeout` does not say.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What all bodies being read may take together. Beyond it requests are told to come again.
-const BODIES_KIB_MAX: usize = 256 << 10;
+/// What all large bodies may take together. Beyond it requests wait for a moment, and then are told to come again.
+const LARGE_KIB_MAX: usize = 256 << 10;
+/// What all small bodies may take together.
+const SMALL_KIB_MAX: usize = 32 << 10;
+/// Largest small body, as it travels and unpacked: an hour of a monitor that samples once a minute.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+/// Most members of gzip, or frames of zstd, in one body: `bgzip` makes one of each 64 KiB. An empty one costs as much as
+/// a kilobyte to unpack.
+const MEMBERS_MAX: usize = 256;
 /// Largest window a zstd frame may ask for, as a power of two: the largest unpacked body.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// What one answer takes of its asker's room at most: half of it.
@@ -36,8 +44,6 @@ const DISCARDED_BYTES_MAX: usize = 2 * CRL_BYTES_MAX;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a packed body waits for room to be unpacked in, and a large answer for room to be made in.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
-/// A packed body beyond this is unpacked beside the tasks that serve others.
-const UNPACKED_IN_PLACE_MAX: usize = 1 << 10;
 
 /// The codings a body may have, as `Accept-Encoding` lists them.
 pub const CONTENT_CODINGS: &str = "gzip, zstd";
@@ -45,7 +51,7 @@ pub const CONTENT_CODINGS: &str = "gzip, zstd";
 /// Reads bodies, never more at once than there is room for.
 #[derive(Debug, Clone)]
 pub struct BodyReader {
-    room: Arc<Semaphore>,
+    all: Arc<BodyRooms>,
     timeout: Duration,
 }
 
@@ -56,10 +62,11 @@ pub struct TakenBody {
     room: Room,
 }
 
-/// Room that is taken until this is dropped.
+/// Room that is taken until this is dropped, of all and of the sender.
 #[derive(Debug, Default)]
 pub struct Room {
-    taken: Option<[OwnedSemaphorePermit; 2]>,
+    small: Option<[OwnedSemaphorePermit; 2]>,
+    large: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl TakenBody {
@@ -88,53 +95,99 @@ impl AsRef<[u8]> for Answer {
 }
 
 impl Room {
-    /// Room that others give back in a moment.
-    async fn waited_for(of_all: &Arc<Semaphore>, of_sender: &Arc<Semaphore>, bytes: usize) -> Self {
-        let kib = kib(bytes);
-        // The sender's own first: who fills that keeps nobody else waiting.
-        let sender = of_sender.clone().acquire_many_owned(kib).await;
-        let all = of_all.clone().acquire_many_owned(kib).await;
-        // Neither semaphore is ever closed.
-        Self {
-            taken: all.ok().zip(sender.ok()).map(|(all, sender)| [all, sender]),
-        }
+    /// Room for a small body, if there is any at this moment.
+    fn small(all: &BodyRooms, sender: &BodyRooms, bytes: usize) -> Result<Self, Rejection> {
+        let taken = [
+            take_now(&all.small, kib(bytes))?,
+            take_now(&sender.small, kib(bytes))?,
+        ];
+        Ok(Self {
+            small: Some(taken),
+            large: None,
+        })
     }
 
-    /// Keeps so much of another room, and gives the rest of it back.
-    fn keep_of(&mut self, other: Self, bytes: usize) {
-        let kib = kib(bytes) as usize;
-        let Some(mut other) = other.taken else { return };
-        let kept = other
-            .each_mut()
-            .map(|permit| permit.split(kib.min(permit.num_permits())));
-        if let [Some(all), Some(sender)] = kept {
-            self.add([all, sender]);
-        }
+    /// Room for a large body or a part of it, waited for behind others who want such room.
+    async fn large(all: &BodyRooms, of_sender: OwnedSemaphorePermit) -> Result<Self, Rejection> {
+        let kib = u32::try_from(of_sender.num_permits()).unwrap_or(u32::MAX);
+        let of_all = take_in_turn(&all.large, kib).await?;
+        Ok(Self {
+            small: None,
+            large: Some([of_all, of_sender]),
+        })
     }
 
-    fn add(&mut self, more: [OwnedSemaphorePermit; 2]) {
-        match &mut self.taken {
-            None => self.taken = Some(more),
-            Some(taken) => taken
-                .iter_mut()
-                .zip(more)
-                .for_each(|(taken, more)| taken.merge(more)),
-        }
-    }
-
-    fn take_more(
-        &mut self,
-        of_all: &Arc<Semaphore>,
-        of_sender: &Arc<Semaphore>,
+    /// The same, where the sender's own is waited for as well: others of its requests give it back in a moment.
+    async fn large_in_turn(
+        all: &BodyRooms,
+        sender: &BodyRooms,
         bytes: usize,
+    ) -> Result<Self, Rejection> {
+        // The sender's own first: who fills that keeps nobody else waiting.
+        Self::large(all, take_in_turn(&sender.large, kib(bytes)).await?).await
+    }
+
+    /// Takes room for so many bytes more of a body that then has `total` of them. One that is not small any more moves.
+    async fn grow(
+        &mut self,
+        all: &BodyRooms,
+        sender: &BodyRooms,
+        bytes: usize,
+        total: usize,
     ) -> Result<(), Rejection> {
-        let take = |room: &Arc<Semaphore>| {
-            let taken = room.clone().try_acquire_many_owned(kib(bytes));
-            taken.map_err(|_| Rejection::from(Code::Overloaded))
-        };
-        self.add([take(of_all)?, take(of_sender)?]);
+        if total <= SMALL_BYTES_MAX {
+            self.add(Self::small(all, sender, bytes)?);
+            return Ok(());
+        }
+        let moved = self
+            .small
+            .as_ref()
+            .map_or(0, |[permit, _]| permit.num_permits());
+        let wanted = kib(bytes).saturating_add(u32::try_from(moved).unwrap_or(u32::MAX));
+        self.add(Self::large(all, take_now(&sender.large, wanted)?).await?);
+        self.small = None;
         Ok(())
     }
+
+    /// Keeps so much of the room, and gives the rest of it back.
+    fn shrink(&mut self, bytes: usize) {
+        let kib = kib(bytes) as usize;
+        for permit in [&mut self.small, &mut self.large]
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let spare = permit.num_permits().saturating_sub(kib);
+            drop(permit.split(spare));
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        for (taken, more) in [(&mut self.small, more.small), (&mut self.large, more.large)] {
+            match (taken.as_mut(), more) {
+                (_, None) => (),
+                (None, more) => *taken = more,
+                (Some(taken), Some(more)) => taken
+                    .iter_mut()
+                    .zip(more)
+                    .for_each(|(taken, more)| taken.merge(more)),
+            }
+        }
+    }
+}
+
+fn take_now(room: &Arc<Semaphore>, kib: u32) -> Result<OwnedSemaphorePermit, Rejection> {
+    let taken = room.clone().try_acquire_many_owned(kib);
+    taken.map_err(|_| Code::Overloaded.into())
+}
+
+async fn take_in_turn(room: &Arc<Semaphore>, kib: u32) -> Result<OwnedSemaphorePermit, Rejection> {
+    let taken = tokio::time::timeout(ROOM_WAIT, room.clone().acquire_many_owned(kib)).await;
+    // The semaphores are never closed: what fails is the wait.
+    taken
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| Code::Overloaded.into())
 }
 
 fn kib(bytes: usize) -> u32 {
@@ -145,18 +198,18 @@ impl BodyReader {
     /// A reader that waits no longer than this for a body.
     pub fn new(timeout: Duration) -> Self {
         Self {
-            room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            all: Arc::new(BodyRooms::new(SMALL_KIB_MAX, LARGE_KIB_MAX)),
             timeout,
         }
     }
 
-    /// The body, unpacked, of a sender who may take up this room, if it has at most `max` bytes on the wire.
+    /// The body, unpacked, of a sender of this pace, if it has at most `max` bytes on the wire.
     pub async fn read(
         &self,
         headers: &HeaderMap,
         body: &mut Body,
         max: usize,
-        sender: &Arc<Semaphore>,
+        sender: &Pace,
     ) -> Result<TakenBody, Rejection> {
         let encoding = Encoding::of(headers)?;
         let announced = headers
@@ -166,32 +219,64 @@ impl BodyReader {
             return Err(too_large(max, "on the wire"));
         }
         let mut room = Room::default();
-        let packed = tokio::time::timeout(self.timeout, self.collect(body, max, sender, &mut room))
-            .await
-            .map_err(|_| Rejection::from(Code::RequestTimeout))??;
+        let packed = tokio::time::timeout(
+            self.timeout,
+            self.collect(body, max, sender.rooms(), &mut room),
+        )
+        .await
+        .map_err(|_| Rejection::from(Code::RequestTimeout))??;
         if encoding == Encoding::Identity {
             return Ok(TakenBody {
                 bytes: packed,
                 room,
             });
         }
-        // Waited for, and given back but for what was needed: it is the most it could be, and taken for milliseconds.
-        let unpacking = tokio::time::timeout(
-            ROOM_WAIT,
-            Room::waited_for(&self.room, sender, UNPACKED_BYTES_MAX),
-        )
-        .await
-        .map_err(|_| Rejection::from(Code::Overloaded))?;
-        let bytes = encoding.unpack(packed).await?;
-        room.keep_of(unpacking, bytes.len());
+        // Whoever was told to wait with such work is refused before there is any.
+        sender.may_send_records().map_err(Rejection::rate_limited)?;
+        let (bytes, unpacked) = self.unpack(encoding, packed, sender).await?;
+        room.add(unpacked);
         Ok(TakenBody { bytes, room })
+    }
+
+    async fn unpack(
+        &self,
+        encoding: Encoding,
+        packed: Bytes,
+        sender: &Pace,
+    ) -> Result<(Bytes, Room), Rejection> {
+        let rooms = sender.rooms();
+        // What turns out to be small takes small room, if there is any. It is unpacked here: that takes microseconds.
+        if packed.len() <= SMALL_BYTES_MAX
+            && let Ok(mut room) = Room::small(&self.all, rooms, SMALL_BYTES_MAX)
+        {
+            let (bytes, ended) = encoding.unpack(&packed, SMALL_BYTES_MAX);
+            if bytes.len() <= SMALL_BYTES_MAX {
+                ended.inspect_err(|_| sender.charge_refused(packed.len() + bytes.len()))?;
+                room.shrink(bytes.len());
+                return Ok((bytes.into(), room));
+            }
+        }
+        // Waited for, and given back but for what was needed: it is the most it could be, and taken for milliseconds.
+        let mut room = Room::large_in_turn(&self.all, rooms, UNPACKED_BYTES_MAX).await?;
+        let packed_len = packed.len();
+        let work = move || encoding.unpack(&packed, UNPACKED_BYTES_MAX);
+        let (bytes, ended) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Rejection::from(Code::InternalError))?;
+        let ended = match bytes.len() > UNPACKED_BYTES_MAX {
+            true => Err(too_large(UNPACKED_BYTES_MAX, "unpacked")),
+            false => ended,
+        };
+        ended.inspect_err(|_| sender.charge_refused(packed_len + bytes.len()))?;
+        room.shrink(bytes.len());
+        Ok((bytes.into(), room))
     }
 
     async fn collect(
         &self,
         body: &mut Body,
         max: usize,
-        sender: &Arc<Semaphore>,
+        sender: &BodyRooms,
         room: &mut Room,
     ) -> Result<Bytes, Rejection> {
         let mut first = Bytes::new();
@@ -202,10 +287,11 @@ impl BodyReader {
             let Ok(data) = frame.map_err(broke_off)?.into_data() else {
                 continue;
             };
-            if first.len() + all.len() + data.len() > max {
+            let total = first.len() + all.len() + data.len();
+            if total > max {
                 return Err(too_large(max, "on the wire"));
             }
-            room.take_more(&self.room, sender, data.len())?;
+            room.grow(&self.all, sender, data.len(), total).await?;
             // Most bodies come in one piece, which is not copied.
             if first.is_empty() && all.is_empty() {
                 first = data;
@@ -217,11 +303,22 @@ impl BodyReader {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    /// An answer for a sender who may take up this room. One that is larger than half of it takes half: there may be
-    /// two of them at once, not none.
-    pub fn answer(&self, bytes: Vec<u8>, sender: &Arc<Semaphore>) -> Result<Bytes, Rejection> {
-        let mut room = Room::default();
-        room.take_more(&self.room, sender, bytes.len().min(ANSWER_ROOM_BYTES_MAX))?;
+    /// An answer for a sender who may take up these rooms. One that is larger than half of the large room takes half:
+    /// there may be two of them at once, not none.
+    pub fn answer(&self, bytes: Vec<u8>, sender: &BodyRooms) -> Result<Bytes, Rejection> {
+        let room = if bytes.len() <= SMALL_BYTES_MAX {
+            Room::small(&self.all, sender, bytes.len())?
+        } else {
+            let kib = kib(bytes.len().min(ANSWER_ROOM_BYTES_MAX));
+            let taken = [
+                take_now(&self.all.large, kib)?,
+                take_now(&sender.large, kib)?,
+            ];
+            Room {
+                small: None,
+                large: Some(taken),
+            }
+        };
         Ok(Bytes::from_owner(Answer { bytes, _room: room }))
     }
 
@@ -229,13 +326,11 @@ impl BodyReader {
     pub async fn large_answer<T: Send + 'static>(
         &self,
         bytes_about: usize,
-        sender: &Arc<Semaphore>,
+        sender: &BodyRooms,
         make: impl FnOnce() -> Result<Vec<u8>, T> + Send + 'static,
     ) -> Result<Result<Bytes, T>, Rejection> {
         let bytes = bytes_about.min(ANSWER_ROOM_BYTES_MAX);
-        let room = tokio::time::timeout(ROOM_WAIT, Room::waited_for(&self.room, sender, bytes))
-            .await
-            .map_err(|_| Rejection::from(Code::Overloaded))?;
+        let room = Room::large_in_turn(&self.all, sender, bytes).await?;
         let made = tokio::task::spawn_blocking(make)
             .await
             .map_err(|_| Rejection::from(Code::InternalError))?;
@@ -281,129 +376,46 @@ impl Encoding {
         }
     }
 
-    async fn unpack(self, packed: Bytes) -> Result<Bytes, Rejection> {
-        if self == Self::Identity {
-            return Ok(packed);
-        }
-        if packed.len() <= UNPACKED_IN_PLACE_MAX {
-            return self.unpack_now(&packed);
-        }
-        tokio::task::spawn_blocking(move || self.unpack_now(&packed))
-            .await
-            .unwrap_or_else(|_| Err(Code::InternalError.into()))
-    }
-
-    fn unpack_now(self, packed: &[u8]) -> Result<Bytes, Rejection> {
+    /// What it unpacks to, at most one byte more than `max`, which is enough to know; and whether that is all of it.
+    fn unpack(self, packed: &[u8], max: usize) -> (Vec<u8>, Result<(), Rejection>) {
         let mut unpacked = Vec::new();
-        // One byte more than allowed is enough to know.
-        let limit = UNPACKED_BYTES_MAX as u64 + 1;
-        let result = match self {
-            Self::Identity => packed.take(limit).read_to_end(&mut unpacked),
-            Self::Gzip => flate2::read::MultiGzDecoder::new(packed)
-                .take(limit)
-                .read_to_end(&mut unpacked),
-            Self::Zstd => {
-                zstd::stream::read::Decoder::with_buffer(packed).and_then(|mut decoder| {
-                    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                    decoder.take(limit).read_to_end(&mut unpacked)
-                })
+        let mut rest = packed;
+        for _ in 0..MEMBERS_MAX {
+            let left = (max + 1 - unpacked.len()) as u64;
+            let ended = match self {
+                Self::Identity => rest
+                    .take(left)
+                    .read_to_end(&mut unpacked)
+                    .map(|_| rest = &[]),
+                Self::Gzip => {
+                    let mut member = flate2::bufread::GzDecoder::new(rest);
+                    let ended = member.by_ref().take(left).read_to_end(&mut unpacked);
+                    rest = member.into_inner();
+                    ended.map(|_| ())
+                }
+                Self::Zstd => unpack_frame(&mut rest, left, &mut unpacked),
+            };
+            let ended = ended.map_err(|error| {
+                Rejection::from(Code::MalformedJson)
+                    .with_detail(format!("the body cannot be unpacked: {error}"))
+            });
+            if ended.is_err() || rest.is_empty() || unpacked.len() > max {
+                return (unpacked, ended);
             }
-        };
-        if unpacked.len() > UNPACKED_BYTES_MAX {
-            return Err(too_large(UNPACKED_BYTES_MAX, "unpacked"));
         }
-        result.map_err(|error| {
-            Rejection::from(Code::MalformedJson)
-                .with_detail(format!("the body cannot be unpacked: {error}"))
-        })?;
-        Ok(unpacked.into())
+        let detail = format!("a packed body has at most {MEMBERS_MAX} members or frames");
+        let refused = Rejection::from(Code::BodyTooLarge).with_detail(detail);
+        (unpacked, Err(refused))
     }
+}
+
+fn unpack_frame(rest: &mut &[u8], bytes_max: u64, unpacked: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut frame = zstd::stream::read::Decoder::with_buffer(*rest)?.single_frame();
+    frame.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+    frame.by_ref().take(bytes_max).read_to_end(unpacked)?;
+    *rest = frame.finish();
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-    use lizmon_mtls::limits::BODIES_KIB_PER_CERTIFICATE_MAX;
-
-    fn sender() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(BODIES_KIB_PER_CERTIFICATE_MAX))
-    }
-
-    async fn read(
-        reader: &BodyReader,
-        sender: &Arc<Semaphore>,
-        packed: &[u8],
-    ) -> Result<TakenBody, Code> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-        let mut body = Body::from(packed.to_vec());
-        reader
-            .read(&headers, &mut body, BODY_BYTES_MAX, sender)
-            .await
-            .map_err(|rejection| rejection.code())
-    }
-
-    /// One certificate that fills its room leaves the others theirs; what is let go of can be taken again.
-    #[tokio::test]
-    async fn no_sender_takes_anothers_room() {
-        let reader = BodyReader::new(BODY_TIMEOUT);
-        let (greedy, other) = (sender(), sender());
-        let mib = vec![b' '; BODY_BYTES_MAX];
-        let take = async |sender: &Arc<Semaphore>| {
-            let mut body = Body::from(mib.clone());
-            let taken = reader
-                .read(&HeaderMap::new(), &mut body, BODY_BYTES_MAX, sender)
-                .await;
-            taken
-                .map(TakenBody::into_room)
-                .map_err(|rejection| rejection.code())
-        };
-        let mut held = Vec::new();
-        let refused = loop {
-            match take(&greedy).await {
-                Ok(room) => held.push(room),
-                Err(code) => break code,
-            }
-        };
-        assert_eq!(refused, Code::Overloaded);
-        assert_eq!(
-            held.len(),
-            (BODIES_KIB_PER_CERTIFICATE_MAX << 10) / BODY_BYTES_MAX
-        );
-        assert!(take(&other).await.is_ok());
-        held.pop();
-        assert!(take(&greedy).await.is_ok());
-    }
-
-    /// A fleet that comes back sends packed batches all at once: small ones do not take the room of large ones.
-    #[tokio::test]
-    async fn many_small_packed_bodies_fit_at_once() {
-        let reader = BodyReader::new(BODY_TIMEOUT);
-        let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
-        let mut held = Vec::new();
-        for _ in 0..500 {
-            held.push(read(&reader, &sender(), &packed).await.unwrap().into_room());
-        }
-        assert_eq!(
-            reader.room.available_permits(),
-            BODIES_KIB_MAX - 500 * (15 + 1)
-        );
-        drop(held);
-        assert_eq!(reader.room.available_permits(), BODIES_KIB_MAX);
-    }
-
-    #[tokio::test]
-    async fn bodies_unpacked_at_and_over_the_limit() {
-        let reader = BodyReader::new(BODY_TIMEOUT);
-        for (bytes, expected) in [
-            (UNPACKED_BYTES_MAX, Ok(UNPACKED_BYTES_MAX)),
-            (UNPACKED_BYTES_MAX + 1, Err(Code::BodyTooLarge)),
-            (200 * UNPACKED_BYTES_MAX, Err(Code::BodyTooLarge)),
-        ] {
-            let packed = zstd::encode_all(std::io::repeat(b' ').take(bytes as u64), 0).unwrap();
-            let got = read(&reader, &sender(), &packed).await;
-            assert_eq!(got.map(|body| body.bytes().len()), expected, "{bytes}");
-        }
-    }
-}
+mod tests;

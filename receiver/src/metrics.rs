@@ -29,7 +29,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
@@ -156,14 +156,22 @@ impl Metrics {
         }
     }
 
-    /// All of it, sent while it is written.
-    pub async fn text(&self, _permit: &Permit<ReadMetrics>) -> Result<Body, Rejection> {
-        let turn = tokio::time::timeout(TURN_WAIT, self.turns.clone().acquire_owned());
-        let Ok(Ok(turn)) = turn.await else {
+    /// All of it, sent while it is written, to a holder who has so many turns of its own.
+    pub async fn text(
+        &self,
+        _permit: &Permit<ReadMetrics>,
+        of_holder: &Arc<Semaphore>,
+    ) -> Result<Body, Rejection> {
+        let turns = async {
+            // The holder's own first: who waits for that keeps nobody else waiting.
+            let own = of_holder.clone().acquire_owned().await?;
+            Ok::<_, AcquireError>([own, self.turns.clone().acquire_owned().await?])
+        };
+        let Ok(Ok(turns)) = tokio::time::timeout(TURN_WAIT, turns).await else {
             return Err(Code::Overloaded.into());
         };
         let registry = self.registry.clone();
-        Ok(stream::body(turn, SCRAPE_TIME_MAX, move |mut out| {
+        Ok(stream::body(turns, SCRAPE_TIME_MAX, move |mut out| {
             text::encode(&mut out, &registry)
         }))
     }

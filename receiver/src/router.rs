@@ -270,7 +270,7 @@ async fn read_host(app: &Arc<App>, head: &request::Parts) -> Result<Response, Re
     };
     let made = app
         .bodies
-        .large_answer(labels * ANSWER_BYTES_PER_LABEL, sender.room()?, make)
+        .large_answer(labels * ANSWER_BYTES_PER_LABEL, sender.rooms()?, make)
         .await?;
     Ok(json_bytes(made?))
 }
@@ -290,9 +290,10 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         .map_err(too_many_records)?;
     let body = app
         .bodies
-        .read(&head.headers, body, BODY_BYTES_MAX, sender.room()?)
+        .read(&head.headers, body, BODY_BYTES_MAX, sender.pace()?)
         .await?;
-    let is_large = body.bytes().len() > PARSED_IN_PLACE_BYTES_MAX;
+    let bytes = body.bytes().len();
+    let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
     let key = ingest::idempotency_key(&head.headers);
     let parse = move || {
         let submission = match epoch {
@@ -304,13 +305,19 @@ async fn ingest(app: &App, head: &request::Parts, body: &mut Body) -> Result<Res
         let records = ingest::paced_records(&view);
         Ok::<_, Rejection>((submission, records, body.into_room()))
     };
-    let (submission, records, _until_answered) = if is_large {
+    let parsed = if is_large {
         tokio::task::spawn_blocking(parse)
             .await
-            .map_err(|_| Rejection::from(Code::InternalError))??
+            .map_err(|_| Rejection::from(Code::InternalError))?
     } else {
-        parse()?
+        parse()
     };
+    let (submission, records, _until_answered) = parsed.or_else(|refused| {
+        sender.pace().and_then(|pace| {
+            pace.charge_refused(bytes);
+            Err(refused)
+        })
+    })?;
     sender
         .pace()?
         .take_records(records)
@@ -343,7 +350,7 @@ fn ahead_of(headers: &HeaderMap) -> Option<i64> {
 
 fn too_many_records(wait: Duration) -> Rejection {
     Rejection::rate_limited(wait)
-        .with_detail("the certificate has sent too many records in this time")
+        .with_detail("the certificate's holder has sent too many records in this time, or too much that was refused")
 }
 
 async fn list_hosts(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
@@ -425,7 +432,7 @@ async fn read_metrics(State(app): Shared, head: request::Parts) -> Result<Respon
         Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
     })?;
     let permit = authorize::read_metrics(peer.identity)?;
-    let text = app.metrics.text(&permit).await?;
+    let text = app.metrics.text(&permit, peer.pace.scrapes()).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -378,3 +378,50 @@ async fn bodies_that_are_begun_leave_room_for_others() {
         drop(begun);
     }
 }
+
+/// One holder has as many certificates as it was given, and bodies on all of them: its room is its own, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_of_many_certificates_takes_no_more_than_its_part() {
+    const CERTIFICATES: usize = 12;
+    const BODIES_EACH: usize = 32;
+    let world = World::start().await;
+    let (a, reader) = (world.node("a"), world.reader());
+    let path = format!("/api/perf/b/{}", world.clock.now());
+    let (token_of_a, token_of_reader) = (world.token(&a).await, world.token(&reader).await);
+    for (story, coding, body) in [
+        ("large bodies", "identity", vec![b' '; (1 << 20) - 1]),
+        ("small bodies", "identity", vec![b' '; 48 << 10]),
+        ("packed bodies", "gzip", vec![0x1f; (1 << 20) - 1]),
+    ] {
+        let mut held = Vec::new();
+        for _ in 0..CERTIFICATES {
+            let b = world.node("b");
+            let token = world.token(&b).await;
+            let config = tls_config(&world.root(), Some(b.shown()), &["http/1.1"]);
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+                body.len() + 1
+            );
+            for _ in 0..BODIES_EACH {
+                let mut stream = raw::connect(&world, config.clone()).await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                // All but the last byte: it is held until the body's time is over. Or it is refused, and then the
+                // connection may be closed before all of it is sent.
+                let _sent_or_refused = stream.write_all(&body).await;
+                held.push(stream);
+            }
+        }
+        let path = format!("/api/perf/a/{}", world.clock.now());
+        let got = world.post(&a, &token_of_a, &path, r#"{"cpu":1}"#).await;
+        got.no_content(&format!("another node's POST beside {story}"));
+        let large = format!("{{\"cpu\":1{}}}", " ".repeat(200 << 10));
+        let got = world.post(&a, &token_of_a, &path, large).await;
+        got.no_content(&format!("another node's large POST beside {story}"));
+        let got = world.get(&reader, &token_of_reader, "/api/perf/a").await;
+        assert_eq!(got.status, 200, "a reader beside {story}");
+        let newcomer = world.node("c");
+        world.token(&newcomer).await;
+        drop(held);
+    }
+}

@@ -219,7 +219,7 @@ impl FrontDoor {
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
         // The verifier has asked the same before it let the handshake pass.
         let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
-        let pace = self.inner.paces.of(identity.thumbprint, &self.inner.limits);
+        let pace = self.inner.paces.of(&identity.spiffe_id, &self.inner.limits);
         // A resumed session was not verified again: its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };

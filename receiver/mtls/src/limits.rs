@@ -1,4 +1,4 @@
-//! What one address and one certificate may take up.
+//! What one address and one holder may take up.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,6 +12,7 @@ use governor::clock::{Clock as _, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use lizmon_protocol::name::SpiffeId;
 use tokio::sync::Semaphore;
 
 /// The limits of the front door, each with its default.
@@ -25,9 +26,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How many connections one address may hold.
     pub connections_per_address_max: usize,
-    /// How many requests one certificate may send in a second, over all its connections.
+    /// How many requests one holder may send in a second, over all its connections.
     pub requests_per_second_max: NonZeroU32,
-    /// How many records one certificate may send in a second; [`RECORDS_AT_ONCE_MAX`] or two seconds' worth at once.
+    /// How many records one holder may send in a second; [`RECORDS_AT_ONCE_MAX`] or two seconds' worth at once.
     pub records_per_second_max: NonZeroU32,
 }
 
@@ -118,10 +119,40 @@ impl Drop for Place {
 type Limiter =
     RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
 
-/// What bodies of one certificate may take up in memory together: an eighth of what all may.
-pub const BODIES_KIB_PER_CERTIFICATE_MAX: usize = 32 << 10;
+/// What small bodies of one holder may take up in memory together: an eighth of what all may.
+pub const SMALL_KIB_PER_HOLDER_MAX: usize = 4 << 10;
+/// The same for large ones.
+pub const LARGE_KIB_PER_HOLDER_MAX: usize = 32 << 10;
 
-/// What one certificate may take up, shared by all its connections.
+/// How many long answers that are sent while they are written one holder may be given at a time.
+pub const SCRAPES_PER_HOLDER_MAX: usize = 2;
+
+/// Room for bodies in memory, in KiB. Small ones have room of their own, where nobody ever waits behind a large one.
+#[derive(Debug)]
+pub struct BodyRooms {
+    /// For small bodies.
+    pub small: Arc<Semaphore>,
+    /// For large ones.
+    pub large: Arc<Semaphore>,
+}
+
+impl BodyRooms {
+    /// Rooms of so many KiB.
+    pub fn new(small_kib: usize, large_kib: usize) -> Self {
+        Self {
+            small: Arc::new(Semaphore::new(small_kib)),
+            large: Arc::new(Semaphore::new(large_kib)),
+        }
+    }
+
+    /// What one holder may take up.
+    pub fn of_holder() -> Self {
+        Self::new(SMALL_KIB_PER_HOLDER_MAX, LARGE_KIB_PER_HOLDER_MAX)
+    }
+}
+
+/// What one holder may take up, shared by all connections with any of its certificates: by SPIFFE ID, for one holder may
+/// have many certificates.
 #[derive(Debug)]
 pub struct Pace {
     requests: Limiter,
@@ -133,11 +164,13 @@ pub struct Pace {
     records_wait_until: AtomicU64,
     /// After so long without a question the limiters have forgotten everything.
     rested_millis: u64,
-    room: Arc<Semaphore>,
+    rooms: BodyRooms,
+    scrapes: Arc<Semaphore>,
 }
 
 impl Pace {
-    fn new(limits: &Limits) -> Self {
+    /// A pace of a holder who has taken nothing yet.
+    pub fn new(limits: &Limits) -> Self {
         let per_second = limits.records_per_second_max;
         let records = Quota::per_second(per_second)
             .allow_burst(RECORDS_AT_ONCE_MAX.max(per_second.saturating_mul(TWO)));
@@ -152,7 +185,8 @@ impl Pace {
             last_asked: AtomicU64::new(0),
             records_wait_until: AtomicU64::new(0),
             rested_millis: millis(replenished).saturating_add(RESTED_MILLIS_MORE),
-            room: Arc::new(Semaphore::new(BODIES_KIB_PER_CERTIFICATE_MAX)),
+            rooms: BodyRooms::of_holder(),
+            scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
         }
     }
 
@@ -197,11 +231,27 @@ impl Pace {
         self.age_millis() > last_asked.saturating_add(self.rested_millis)
     }
 
-    /// The room for its bodies, in KiB.
-    pub fn room(&self) -> &Arc<Semaphore> {
-        &self.room
+    /// Counts work that came to nothing as the records that it cost as much as: whoever sends what is refused is paced like
+    /// whoever sends what is taken.
+    pub fn charge_refused(&self, bytes: usize) {
+        let records = u32::try_from(bytes / REFUSED_BYTES_PER_RECORD).unwrap_or(u32::MAX);
+        // How long to wait is what the next request is told.
+        let _ = self.take_records(records.saturating_add(1));
+    }
+
+    /// Its turns at what takes long to send.
+    pub fn scrapes(&self) -> &Arc<Semaphore> {
+        &self.scrapes
+    }
+
+    /// The room for its bodies.
+    pub fn rooms(&self) -> &BodyRooms {
+        &self.rooms
     }
 }
+
+/// So many bytes unpacked or looked at cost about what a record does.
+const REFUSED_BYTES_PER_RECORD: usize = 32;
 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
@@ -214,7 +264,7 @@ const RESTED_MILLIS_MORE: u64 = 100;
 /// How many paces there must be before it is worth to look for rested ones.
 const PACES_MIN: usize = 64;
 
-/// The paces of all certificates that are connected, or were a moment ago: whoever connects anew does not begin anew.
+/// The paces of all holders that are connected, or were a moment ago: whoever connects anew does not begin anew.
 #[derive(Debug)]
 pub(crate) struct Paces {
     kept: Mutex<Kept>,
@@ -222,7 +272,7 @@ pub(crate) struct Paces {
 
 #[derive(Debug)]
 struct Kept {
-    by_thumbprint: HashMap<[u8; 32], Arc<Pace>>,
+    by_holder: HashMap<SpiffeId, Arc<Pace>>,
     /// How many there may be before those nobody needs are thrown away: twice as many as were needed the last time.
     sweep_at: usize,
 }
@@ -231,24 +281,24 @@ impl Paces {
     pub(crate) fn new() -> Self {
         Self {
             kept: Mutex::new(Kept {
-                by_thumbprint: HashMap::new(),
+                by_holder: HashMap::new(),
                 sweep_at: PACES_MIN,
             }),
         }
     }
 
-    pub(crate) fn of(&self, thumbprint: [u8; 32], limits: &Limits) -> Arc<Pace> {
+    pub(crate) fn of(&self, holder: &SpiffeId, limits: &Limits) -> Arc<Pace> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pace) = kept.by_thumbprint.get(&thumbprint) {
+        if let Some(pace) = kept.by_holder.get(holder) {
             return pace.clone();
         }
-        if kept.by_thumbprint.len() >= kept.sweep_at {
-            kept.by_thumbprint
+        if kept.by_holder.len() >= kept.sweep_at {
+            kept.by_holder
                 .retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_rested());
-            kept.sweep_at = PACES_MIN.max(2 * kept.by_thumbprint.len());
+            kept.sweep_at = PACES_MIN.max(2 * kept.by_holder.len());
         }
         let pace = Arc::new(Pace::new(limits));
-        kept.by_thumbprint.insert(thumbprint, pace.clone());
+        kept.by_holder.insert(holder.clone(), pace.clone());
         pace
     }
 }
@@ -290,6 +340,12 @@ mod tests {
         }
     }
 
+    fn node(number: u16) -> SpiffeId {
+        format!("spiffe://lizmon/node/n{number}")
+            .try_into()
+            .unwrap()
+    }
+
     fn per_second(requests: u32, records: u32) -> Limits {
         Limits {
             requests_per_second_max: NonZeroU32::new(requests).unwrap(),
@@ -302,17 +358,32 @@ mod tests {
     fn a_pace_is_shared_and_outlives_its_connections_for_a_moment() {
         let paces = Paces::new();
         let five = &per_second(5, 1);
-        let (one, same) = (paces.of([1; 32], five), paces.of([1; 32], five));
+        let (one, same) = (paces.of(&node(1), five), paces.of(&node(1), five));
         let taken = (0..5).filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok());
         assert_eq!(taken.count(), 5);
         let wait = one.take().unwrap_err();
         assert!(wait <= Duration::from_millis(200), "{wait:?}");
         drop((one, same));
         assert!(
-            paces.of([1; 32], five).take().is_err(),
+            paces.of(&node(1), five).take().is_err(),
             "connecting anew gives nothing back"
         );
-        paces.of([2; 32], five).take().unwrap();
+        paces.of(&node(2), five).take().unwrap();
+    }
+
+    #[test]
+    fn refused_work_is_paced() {
+        for (bytes, times, is_refused) in
+            [(0, 1_000, false), (8 << 20, 3, false), (8 << 20, 4, true)]
+        {
+            let pace = Pace::new(&per_second(1, 1));
+            (0..times).for_each(|_| pace.charge_refused(bytes));
+            assert_eq!(
+                pace.may_send_records().is_err(),
+                is_refused,
+                "{bytes} {times}"
+            );
+        }
     }
 
     /// One record a second, so that nothing comes back while the test runs.
@@ -370,7 +441,7 @@ mod tests {
     /// Makes every pace that nobody holds look as if it had last been asked so long ago.
     fn make_all_older(paces: &Paces, secs: u64) {
         let mut kept = paces.kept.lock().unwrap();
-        for pace in kept.by_thumbprint.values_mut().filter_map(Arc::get_mut) {
+        for pace in kept.by_holder.values_mut().filter_map(Arc::get_mut) {
             pace.opened -= Duration::from_secs(secs);
         }
     }
@@ -381,16 +452,14 @@ mod tests {
         for (records, are_kept) in [(100_000, false), (1, true)] {
             let paces = Paces::new();
             let limits = &per_second(5, records);
-            let connected = paces.of([255; 32], limits);
+            let connected = paces.of(&node(65_535), limits);
             for at in 0..1000_u16 {
-                let mut thumbprint = [0; 32];
-                thumbprint[..2].copy_from_slice(&at.to_le_bytes());
-                paces.of(thumbprint, limits);
+                paces.of(&node(at), limits);
                 make_all_older(&paces, 3);
             }
-            let kept = paces.kept.lock().unwrap().by_thumbprint.len();
+            let kept = paces.kept.lock().unwrap().by_holder.len();
             assert_eq!(kept > 2 * PACES_MIN, are_kept, "{kept}");
-            assert!(Arc::ptr_eq(&connected, &paces.of([255; 32], limits)));
+            assert!(Arc::ptr_eq(&connected, &paces.of(&node(65_535), limits)));
         }
     }
 }

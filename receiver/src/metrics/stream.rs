@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::poll_fn;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 /// Sent at once.
@@ -22,9 +22,9 @@ enum Chunk {
 }
 
 /// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it must hold no lock while it writes.
-/// What goes wrong cuts the body short, and so does a client that stops reading, or reads too slowly.
+/// `permits` are given back then. What goes wrong cuts the body short, and so does a client that stops reading, or reads too slowly.
 pub(super) fn body(
-    permit: OwnedSemaphorePermit,
+    permits: impl Send + 'static,
     time_max: Duration,
     write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result + Send + 'static,
 ) -> Body {
@@ -42,7 +42,7 @@ pub(super) fn body(
             // Where nobody reads any more nobody needs the end.
             let _unread = writer.send(last);
         }
-        drop(permit);
+        drop(permits);
     });
     let mut is_whole = false;
     Body::from_stream(poll_fn(move |context| {

@@ -45,10 +45,12 @@ async fn take(
     let permit = sender.caller()?.acknowledge(&host)?;
     let body = app
         .bodies
-        .read(&head.headers, body, BYTES_MAX, sender.room()?)
+        .read(&head.headers, body, BYTES_MAX, sender.pace()?)
         .await?;
-    let asked: Acknowledge = serde_json::from_slice(body.bytes())
-        .map_err(|error| Rejection::from(Code::MalformedJson).with_detail(error.to_string()))?;
+    let asked: Acknowledge = serde_json::from_slice(body.bytes()).or_else(|error| {
+        sender.pace()?.charge_refused(body.bytes().len());
+        Err(Rejection::from(Code::MalformedJson).with_detail(error.to_string()))
+    })?;
     let why = reason(&asked.why, now)?;
     let missing = query::missing(&permit, &app.summaries, &why, now).ok_or(Code::UnknownHost)?;
     let mut acknowledged = 0;

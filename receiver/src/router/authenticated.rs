@@ -6,11 +6,10 @@ use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, request};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
-use lizmon_mtls::limits::Pace;
+use lizmon_mtls::limits::{BodyRooms, Pace};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use super::{App, check_crls, json_bytes};
 use crate::authorize::Caller;
@@ -72,9 +71,9 @@ impl<'a> Authenticated<'a> {
         }
     }
 
-    /// The room for the sender's bodies.
-    pub(super) fn room(&self) -> Result<&Arc<Semaphore>, Rejection> {
-        Ok(self.pace()?.room())
+    /// The rooms for the sender's bodies.
+    pub(super) fn rooms(&self) -> Result<&BodyRooms, Rejection> {
+        Ok(self.pace()?.rooms())
     }
 
     /// An answer that takes up the sender's room until it is sent.
@@ -87,7 +86,7 @@ impl<'a> Authenticated<'a> {
         bytes: serde_json::Result<Vec<u8>>,
     ) -> Result<Response, Rejection> {
         let bytes = bytes.map_err(|_| Code::InternalError)?;
-        Ok(json_bytes(self.app.bodies.answer(bytes, self.room()?)?))
+        Ok(json_bytes(self.app.bodies.answer(bytes, self.rooms()?)?))
     }
 
     /// The caller, if the token belongs to the connection's certificate.

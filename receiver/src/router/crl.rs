@@ -39,7 +39,7 @@ async fn take(
     let mut shown = connection_of(head)?.shown().to_vec();
     let body = app
         .bodies
-        .read(&head.headers, body, CRL_BYTES_MAX, sender.room()?)
+        .read(&head.headers, body, CRL_BYTES_MAX, sender.pace()?)
         .await?;
     // Authorities whose certificates stand beside the lists: the next generation, which has signed no one here yet.
     let beside = pem::sections(body.bytes())

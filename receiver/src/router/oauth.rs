@@ -118,10 +118,13 @@ async fn answer(
     })?;
     let body = app
         .bodies
-        .read(&head.headers, body, BODY_BYTES_MAX, peer.pace.room())
+        .read(&head.headers, body, BODY_BYTES_MAX, peer.pace)
         .await
         .map_err(as_token_error)?;
-    let form = Form::parse(&head.headers, body.bytes()).map_err(refused)?;
+    let form = Form::parse(&head.headers, body.bytes()).map_err(|why| {
+        peer.pace.charge_refused(body.bytes().len());
+        refused(why)
+    })?;
     let scope = form
         .grant(peer.identity, app.tokens.audience())
         .map_err(refused)?;

@@ -133,8 +133,8 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     let connection = |generation| {
-        let pace = Paces::new().of([0; 32], &Limits::default());
         let identity = Identity::from_der(&house.node[0]).unwrap();
+        let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
         Connection::authenticated(HERE, identity, house.node.clone(), pace, generation)
     };
     let ask = |connection: &Connection| {
@@ -183,8 +183,8 @@ fn what_begins_is_taken_when_it_has_begun() {
 fn an_open_connection_ends_with_its_certificate() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
-    let pace = Paces::new().of([0; 32], &Limits::default());
     let identity = Identity::from_der(&house.node[0]).unwrap();
+    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
     let end = identity.not_after;
     let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
     let ended = Fault::Expired {

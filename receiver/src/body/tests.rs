@@ -1,0 +1,188 @@
+use super::*;
+use http::HeaderValue;
+use lizmon_mtls::limits::{LARGE_KIB_PER_HOLDER_MAX, Limits, SMALL_KIB_PER_HOLDER_MAX};
+
+fn sender() -> Pace {
+    Pace::new(&Limits::default())
+}
+
+async fn read(reader: &BodyReader, sender: &Pace, packed: &[u8]) -> Result<TakenBody, Code> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+    let mut body = Body::from(packed.to_vec());
+    reader
+        .read(&headers, &mut body, BODY_BYTES_MAX, sender)
+        .await
+        .map_err(|rejection| rejection.code())
+}
+
+/// One certificate that fills its room leaves the others theirs; what is let go of can be taken again.
+#[tokio::test]
+async fn no_sender_takes_anothers_room() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let (greedy, other) = (sender(), sender());
+    let mib = vec![b' '; BODY_BYTES_MAX];
+    let take = async |sender: &Pace| {
+        let mut body = Body::from(mib.clone());
+        let taken = reader
+            .read(&HeaderMap::new(), &mut body, BODY_BYTES_MAX, sender)
+            .await;
+        taken
+            .map(TakenBody::into_room)
+            .map_err(|rejection| rejection.code())
+    };
+    let mut held = Vec::new();
+    let refused = loop {
+        match take(&greedy).await {
+            Ok(room) => held.push(room),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(refused, Code::Overloaded);
+    assert_eq!(
+        held.len(),
+        (LARGE_KIB_PER_HOLDER_MAX << 10) / BODY_BYTES_MAX
+    );
+    assert!(take(&other).await.is_ok());
+    held.pop();
+    assert!(take(&greedy).await.is_ok());
+}
+
+/// A fleet that comes back sends packed batches all at once: small ones do not take the room of large ones.
+#[tokio::test]
+async fn many_small_packed_bodies_fit_at_once() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..500 {
+        held.push(read(&reader, &sender(), &packed).await.unwrap().into_room());
+    }
+    assert_eq!(
+        reader.all.small.available_permits(),
+        SMALL_KIB_MAX - 500 * (15 + 1)
+    );
+    drop(held);
+    assert_eq!(reader.all.small.available_permits(), SMALL_KIB_MAX);
+    assert_eq!(reader.all.large.available_permits(), LARGE_KIB_MAX);
+}
+
+#[tokio::test]
+async fn bodies_unpacked_at_and_over_the_limit() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    for (bytes, expected) in [
+        (UNPACKED_BYTES_MAX, Ok(UNPACKED_BYTES_MAX)),
+        (UNPACKED_BYTES_MAX + 1, Err(Code::BodyTooLarge)),
+        (200 * UNPACKED_BYTES_MAX, Err(Code::BodyTooLarge)),
+    ] {
+        let packed = zstd::encode_all(std::io::repeat(b' ').take(bytes as u64), 0).unwrap();
+        let got = read(&reader, &sender(), &packed).await;
+        assert_eq!(got.map(|body| body.bytes().len()), expected, "{bytes}");
+    }
+}
+
+/// A sender whose large bodies fill and wait for its room, and holders who together fill everybody's, keep no small
+/// body back: neither a plain or packed one, nor an answer.
+#[tokio::test]
+async fn small_bodies_are_never_behind_large_ones() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let greedy: Vec<_> = (0..8).map(|_| sender()).collect();
+    let mut held = Vec::new();
+    for pace in &greedy {
+        let kib = u32::try_from(LARGE_KIB_PER_HOLDER_MAX).unwrap();
+        let of_sender = take_now(&pace.rooms().large, kib).unwrap();
+        held.push(Room::large(&reader.all, of_sender).await.unwrap());
+    }
+    assert_eq!(reader.all.large.available_permits(), 0);
+    let newcomer = sender();
+    let waiting = Room::large_in_turn(&reader.all, newcomer.rooms(), UNPACKED_BYTES_MAX);
+    let small = async {
+        for pace in [&greedy[0], &newcomer] {
+            let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
+            let unpacked = read(&reader, pace, &packed)
+                .await
+                .map(|body| body.bytes().len());
+            assert_eq!(unpacked, Ok(15_000));
+            let mut body = Body::from(vec![b' '; SMALL_BYTES_MAX]);
+            let none = HeaderMap::new();
+            let plain = reader.read(&none, &mut body, BODY_BYTES_MAX, pace);
+            plain.await.unwrap();
+            reader
+                .answer(vec![b' '; SMALL_BYTES_MAX], pace.rooms())
+                .unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = waiting => panic!("there is no large room"),
+        () = small => (),
+    }
+}
+
+/// A body that grows takes one kind of room, and gives all of it back.
+#[tokio::test]
+async fn room_at_and_over_the_limit_of_small_bodies() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let sender = sender();
+    for (bytes, small, large) in [(SMALL_BYTES_MAX, 64, 0), (SMALL_BYTES_MAX + 1, 0, 65)] {
+        let parts = vec![b' '; bytes];
+        let parts: Vec<_> = parts.chunks(SMALL_BYTES_MAX).map(<[u8]>::to_vec).collect();
+        let parts = parts.into_iter().map(Ok::<_, std::io::Error>);
+        let mut body = Body::from_stream(futures_util::stream::iter(parts));
+        let none = HeaderMap::new();
+        let taken = reader.read(&none, &mut body, BODY_BYTES_MAX, &sender);
+        let taken = taken.await.unwrap();
+        let left = |rooms: &BodyRooms| {
+            (
+                rooms.small.available_permits(),
+                rooms.large.available_permits(),
+            )
+        };
+        assert_eq!(
+            left(&reader.all),
+            (SMALL_KIB_MAX - small, LARGE_KIB_MAX - large)
+        );
+        let own = (
+            SMALL_KIB_PER_HOLDER_MAX - small,
+            LARGE_KIB_PER_HOLDER_MAX - large,
+        );
+        assert_eq!(left(sender.rooms()), own);
+        drop(taken);
+        assert_eq!(left(&reader.all), (SMALL_KIB_MAX, LARGE_KIB_MAX));
+    }
+}
+
+/// Members at and over the limit, what is no member, and what is refused again and again.
+#[tokio::test]
+async fn members_are_limited_and_refused_work_is_paced() {
+    use std::io::Write as _;
+    let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    member.write_all(b" ").unwrap();
+    let (gzip, zstd) = (
+        member.finish().unwrap(),
+        zstd::encode_all(&b" "[..], 0).unwrap(),
+    );
+    for (encoding, member) in [(Encoding::Gzip, gzip), (Encoding::Zstd, zstd)] {
+        for (count, expected) in [(1, true), (MEMBERS_MAX, true), (MEMBERS_MAX + 1, false)] {
+            let (bytes, ended) = encoding.unpack(&member.repeat(count), SMALL_BYTES_MAX);
+            assert_eq!(bytes.len(), count.min(MEMBERS_MAX), "{encoding:?}");
+            assert_eq!(ended.is_ok(), expected, "{encoding:?} {count}");
+        }
+        let mut broken = member.clone();
+        broken.extend_from_slice(b"no member");
+        assert!(encoding.unpack(&broken, SMALL_BYTES_MAX).1.is_err());
+        assert!(
+            encoding
+                .unpack(&member[..member.len() - 1], SMALL_BYTES_MAX)
+                .1
+                .is_err()
+        );
+    }
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let sender = sender();
+    let bomb = zstd::encode_all(std::io::repeat(b' ').take(9 << 20), 0).unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..100 {
+        codes.push(read(&reader, &sender, &bomb).await.unwrap_err());
+    }
+    assert!(codes.contains(&Code::BodyTooLarge) && codes.contains(&Code::RateLimited));
+}
