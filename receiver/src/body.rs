@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
-use lizmon_mtls::limits::{BodyRooms, Pace};
+use lizmon_mtls::pace::{BodyRooms, Pace};
 use lizmon_protocol::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

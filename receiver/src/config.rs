@@ -90,10 +90,13 @@ pub struct Flags {
     /// Most connections of one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address: usize,
-    /// Most requests of one certificate in a second
+    /// Most connections of one certificate's holder; an eighth of the files that may be open, if that is less
+    #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
+    pub connections_per_holder: usize,
+    /// Most requests of one certificate's holder in a second
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
-    /// Most records of one certificate in a second, one of more than four values for each four; twice as many, or 1,000,000, at once
+    /// Most records of one certificate's holder in a second, one of more than four values for each four; twice as many, or 1,000,000, at once
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
 }
@@ -213,8 +216,10 @@ impl From<Flags> for Config {
                 first_request_timeout: flags.first_request_timeout,
                 idle_timeout: flags.idle_timeout,
                 connections_per_address_max: flags.connections_per_address,
+                connections_per_holder_max: flags.connections_per_holder,
                 requests_per_second_max: flags.requests_per_second,
                 records_per_second_max: flags.records_per_second,
+                ..Limits::default()
             },
         }
     }

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> anyhow::Result<()> {
-    lizmon_daemon::raise_open_files();
+    let open_files = lizmon_daemon::raise_open_files();
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
         let listen = flags.listen;
@@ -73,9 +73,12 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             monotonic: Arc::new(lizmon_daemon::since_boot_secs),
             boot: lizmon_daemon::boot_id(),
         };
+        let lists_from = flags.lists_from(Arc::new(fastrand::f64));
+        let config = Config::from(flags);
         let config = Config {
-            lists_from: flags.lists_from(Arc::new(fastrand::f64)),
-            ..Config::from(flags)
+            lists_from,
+            limits: config.limits.within_open_files(open_files),
+            ..config
         };
         let receiver = Receiver::start(listener, config, clocks).await?;
         tracing::info!(

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use lizmon_mtls::Clock;
-use lizmon_mtls::accept::{Cause, TurnedAway};
+use lizmon_mtls::accept::{Cause, FrontDoor, OpenConnections, TurnedAway};
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::CrlNumber;
@@ -77,10 +77,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of a receiver that trusts this, whose front door counts so, and that has these numbers.
+    /// Of a receiver that trusts this, with this front door, and that has these numbers.
     pub fn new(
         trust: TrustReader,
-        turned_away: Arc<TurnedAway>,
+        door: &FrontDoor,
         summaries: Arc<Summaries>,
         store: Arc<StoreStatus>,
         health: Judge,
@@ -103,7 +103,8 @@ impl Metrics {
         store.register(&mut registry);
         registry.register_collector(Box::new(Now {
             trust,
-            turned_away,
+            turned_away: door.turned_away(),
+            open: door.open_connections(),
             health,
             clock: clock.clone(),
         }));
@@ -181,6 +182,7 @@ impl Metrics {
 struct Now {
     trust: TrustReader,
     turned_away: Arc<TurnedAway>,
+    open: OpenConnections,
     health: Judge,
     clock: Clock,
 }
@@ -230,6 +232,14 @@ impl Collector for Now {
             "Warnings that /healthz gives",
             None,
             [([], warnings)],
+        )?;
+        let open = self.open.counts();
+        gauges(
+            &mut encoder,
+            "connections_open",
+            "Connections that are open, by what is known of the other end",
+            None,
+            open.map(|(state, count)| ([("state", state.to_owned())], count as u64)),
         )?;
         let loads = ConstCounter::new(trust.generation());
         loads.encode(encoder.encode_descriptor(

@@ -85,6 +85,14 @@ impl Rejection {
         rejection.with_detail(detail)
     }
 
+    /// As an answer without a body, for whoever reads none: nothing of it can be kept here.
+    pub fn without_body(self) -> Response {
+        let mut response = self.into_response();
+        *response.body_mut() = axum::body::Body::empty();
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+    }
+
     /// What was refused.
     pub fn code(&self) -> Code {
         self.0.problem.code

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, requ
 use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::Connection;
+use lizmon_mtls::service::Crowded;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
@@ -188,13 +189,7 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
 /// Counts what is refused, and says who is.
 async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let response = match lizmon_mtls::check_host(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => Rejection::from(Code::InvalidHost)
-            .with_detail(error.to_string())
-            .closing()
-            .into_response(),
-    };
+    let response = admit(request, next).await;
     if let Some(refused) = response.extensions().get::<Refused>() {
         let is_denial = matches!(response.status().as_u16(), 401 | 403 | 429);
         let address = connection.as_ref().map(|connection| connection.address());
@@ -204,6 +199,25 @@ async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -
         app.metrics.refused(refused, is_denial, address, who);
     }
     response
+}
+
+/// Lets a request in, or refuses it for what it is, whoever sends it. No route has a use for what strangers send: they are
+/// answered at once, and their bodies not waited for.
+async fn admit(mut request: Request<Body>, next: Next) -> Response {
+    if request.extensions().get::<Crowded>().is_some() {
+        return Rejection::from(Code::Overloaded).without_body();
+    }
+    let connection = request.extensions().get::<Arc<Connection>>();
+    if connection.is_none_or(|connection| connection.shown_identity().is_none()) {
+        *request.body_mut() = Body::empty();
+    }
+    match lizmon_mtls::check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Rejection::from(Code::InvalidHost)
+            .with_detail(error.to_string())
+            .closing()
+            .into_response(),
+    }
 }
 
 /// Says in every answer what time it is here: `Date` has whole seconds, and whoever sends on each whole second would find

@@ -127,7 +127,7 @@ impl Receiver {
         let app = App {
             metrics: Metrics::new(
                 reader.clone(),
-                door.turned_away(),
+                &door,
                 summaries.clone(),
                 journal.status(),
                 health,

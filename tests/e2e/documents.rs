@@ -42,7 +42,8 @@ fn is_in_crate(workspace: &str, name: &str) -> bool {
             let files = ends.clone().map(|end| fs::read_to_string(place.join(end)));
             files.into_iter().flatten()
         });
-        texts.filter(|text| text.contains("#[test]") || text.contains("#[cfg(test)]"))
+        let marks = ["#[test]", "#[tokio::test", "#[cfg(test)]"];
+        texts.filter(move |text| marks.iter().any(|mark| text.contains(mark)))
     };
     let (test, module) = parts.split_last().unwrap();
     let is_test = files(module).any(|text| text.contains(&format!("fn {test}()")));

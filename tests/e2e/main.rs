@@ -16,6 +16,7 @@
 mod authorization;
 mod ca_life;
 mod crash;
+mod crowd;
 mod delivery;
 mod documents;
 mod enrolment;

@@ -72,13 +72,14 @@ struct Cli {
 fn main() -> ExitCode {
     let cli: Cli = lizmon_daemon::args::parse();
     cli.log.start();
-    lizmon_daemon::raise_open_files();
-    lizmon_daemon::exit_code("liz-ca", run(cli))
+    let open_files = lizmon_daemon::raise_open_files();
+    lizmon_daemon::exit_code("liz-ca", run(cli, open_files))
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
     let listen = cli.listen;
-    let config = config(cli)?;
+    let mut config = config(cli)?;
+    config.limits = config.limits.within_open_files(open_files);
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen)

@@ -81,6 +81,14 @@ impl Refusal {
         ))
     }
 
+    /// As an answer without a body, for whoever reads none: nothing of it can be kept here.
+    pub(super) fn without_body(self) -> Response {
+        let mut response = self.into_response();
+        *response.body_mut() = axum::body::Body::empty();
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,

@@ -21,6 +21,7 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::identity::Identity;
+use lizmon_mtls::service::Crowded;
 use lizmon_mtls::trust::TrustReader;
 use lizmon_protocol::enrol;
 use lizmon_protocol::name::NodeName;
@@ -131,7 +132,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
             tracing::error!("a request panicked; the others go on");
             Refusal::Unavailable.into_response()
         }))
-        .layer(from_fn(check_host))
+        .layer(from_fn(admit))
         .with_state(app)
 }
 
@@ -165,16 +166,22 @@ async fn simple_enroll(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = read_body(&app, &parts.headers, body).await?;
     app.rates
         .join_from(address.ip())
         .map_err(Refusal::TooMany)?;
     let (name, token) = basic_credentials(&parts.headers).ok_or(Refusal::NO_TOKEN)?;
     app.rates.join_as(&name).map_err(Refusal::TooMany)?;
+    // First the token: what a stranger sends is not worth the wait.
+    let (now, holder, secret) = ((app.clock)(), name.clone(), token.clone());
+    let checked = at_the_office(&app, move |authority| {
+        authority.check_token(&holder, &secret, now)
+    });
+    if let Err(error) = checked.await? {
+        return answer(&app, Err(error), address.ip(), name.as_str());
+    }
+    let body = read_body(&app, &parts.headers, body).await?;
     let (now, holder) = ((app.clock)(), name.clone());
     let enrolled = at_the_office(&app, move |authority| {
-        // First the token: what a stranger has sent is not worth a look.
-        authority.check_token(&holder, &token, now)?;
         authority.enrol(&holder, &token, &est::read_request(&body)?, now)
     })
     .await?;
@@ -368,8 +375,18 @@ async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Byt
     Ok(taken.freeze())
 }
 
-/// What follows a request without one clear Host may not be what it seems: it is the connection's last.
-async fn check_host(request: Request<Body>, next: Next) -> Response {
+/// Lets a request in, or refuses it for what it is, whoever sends it. Only for a join token is the body of a stranger waited
+/// for.
+async fn admit(mut request: Request<Body>, next: Next) -> Response {
+    if request.extensions().get::<Crowded>().is_some() {
+        return Refusal::Unavailable.without_body();
+    }
+    let connection = request.extensions().get::<Arc<Connection>>();
+    let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
+    if is_stranger && request.uri().path() != enrol::SIMPLE_ENROLL {
+        *request.body_mut() = Body::empty();
+    }
+    // What follows a request without one clear Host may not be what it seems: it is the connection's last.
     match lizmon_mtls::check_host(&request) {
         Ok(()) => next.run(request).await,
         Err(error) => {

@@ -83,23 +83,30 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// As many connections as the system lets us have: each one is an open file.
+/// Lets as many files be open as the system lets us, and says how many those are: each connection is one.
 #[cfg(unix)]
-pub fn raise_open_files() {
+pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
-    }
+    let may_be_open = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
+            limit.current
+        }
+    };
+    may_be_open.unwrap_or(u64::MAX)
 }
 
 /// Elsewhere there is no such limit.
 #[cfg(not(unix))]
-pub fn raise_open_files() {}
+pub fn raise_open_files() -> u64 {
+    u64::MAX
+}
 
 /// How a program ends: what went wrong is said on stderr, behind its name.
 pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {

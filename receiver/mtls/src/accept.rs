@@ -6,27 +6,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum_server::accept::Accept;
-use http::Request;
-use pin_project_lite::pin_project;
 use rustls::HandshakeKind;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tower::Service;
 
 use crate::bounded_log::BoundedLog;
 use crate::connection::Connection;
 use crate::handshake::{self, Refused};
 use crate::identity::Identity;
-use crate::limits::{Addresses, Limits, Paces};
-use crate::stream::{Activity, IdleStream, InFlight};
+use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
+use crate::pace::Paces;
+use crate::places::{Addresses, HolderPlace, NoPlace, Place};
+use crate::service::ConnectionService;
+use crate::strangers::Seats;
+use crate::stream::{Activity, Held, IdleStream};
 use crate::trust::{Trust, TrustReader};
+
+/// A handshake that has had less time than this makes no room for another.
+const HANDSHAKE_KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// A listener that cannot take connections is told of this often.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
@@ -46,6 +49,9 @@ struct Inner {
     trust: TrustReader,
     limits: Limits,
     addresses: Arc<Addresses>,
+    handshakes: Arc<Seats>,
+    anonymous: Arc<Seats>,
+    of_holders: Arc<AtomicUsize>,
     paces: Paces,
     turned_away: Arc<TurnedAway>,
 }
@@ -57,18 +63,21 @@ pub enum Cause {
     Certificate,
     /// The handshake took too long.
     Slow,
-    /// The address holds as many connections as one may.
+    /// There is no place: the address or the holder has as many connections as one may, or all have.
     TooMany,
+    /// It had no certificate, or not yet, and made room for a newer connection.
+    Evicted,
     /// Whatever else ends a handshake: no TLS, no version or suite of ours, a client that does not trust us, or leaves.
     Handshake,
 }
 
 impl Cause {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Certificate,
         Self::Slow,
         Self::TooMany,
+        Self::Evicted,
         Self::Handshake,
     ];
 
@@ -78,15 +87,21 @@ impl Cause {
             Self::Certificate => "certificate",
             Self::Slow => "slow",
             Self::TooMany => "too_many",
+            Self::Evicted => "evicted",
             Self::Handshake => "handshake",
         }
     }
 
     fn of(error: &io::Error) -> Self {
+        if let Some(no_place) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return match no_place {
+                NoPlace::Evicted => Self::Evicted,
+                _ => Self::TooMany,
+            };
+        }
         match error.kind() {
             _ if refused(error).is_some() => Self::Certificate,
             io::ErrorKind::TimedOut => Self::Slow,
-            io::ErrorKind::QuotaExceeded => Self::TooMany,
             _ => Self::Handshake,
         }
     }
@@ -105,7 +120,7 @@ impl TurnedAway {
         self.counts[cause as usize].load(Ordering::Relaxed)
     }
 
-    fn note(&self, address: IpAddr, error: &io::Error) {
+    pub(crate) fn note(&self, address: IpAddr, error: &io::Error) {
         let cause = Cause::of(error);
         self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
         match cause {
@@ -124,13 +139,47 @@ fn refused(error: &io::Error) -> Option<&Refused> {
     error.get_ref()?.downcast_ref()
 }
 
+/// How many connections are open at a front door, each moment anew.
+#[derive(Debug, Clone)]
+pub struct OpenConnections(Arc<Inner>);
+
+impl OpenConnections {
+    /// By what is known of the other end.
+    pub fn counts(&self) -> [(&'static str, usize); 3] {
+        [
+            ("in_handshake", self.0.handshakes.taken()),
+            ("without_certificate", self.0.anonymous.taken()),
+            ("of_holders", self.0.of_holders.load(Ordering::Relaxed)),
+        ]
+    }
+}
+
+/// A connection that may send requests.
+type Opened = (
+    IdleStream<TlsStream<TcpStream>>,
+    Arc<Connection>,
+    Arc<Activity>,
+);
+
 impl FrontDoor {
     /// A front door that trusts what `trust` says at the moment of each handshake.
     pub fn new(trust: TrustReader, limits: Limits) -> Self {
+        if limits.anonymous_max < ANONYMOUS_MAX {
+            tracing::warn!(
+                in_handshake = limits.handshakes_max,
+                without_certificate = limits.anonymous_max,
+                of_one_holder = limits.connections_per_holder_max,
+                of_all_holders = limits.connections_max,
+                "few connections may be open, for few files may be (`ulimit -n`; systemd: LimitNOFILE=)"
+            );
+        }
         let inner = Inner {
             trust,
-            limits,
             addresses: Arc::default(),
+            handshakes: Seats::new(limits.handshakes_max, HANDSHAKE_KEPT_FOR),
+            anonymous: Seats::new(limits.anonymous_max, Duration::ZERO),
+            of_holders: Arc::default(),
+            limits,
             paces: Paces::new(),
             turned_away: Arc::default(),
         };
@@ -142,6 +191,11 @@ impl FrontDoor {
     /// Who did not get in.
     pub fn turned_away(&self) -> Arc<TurnedAway> {
         self.inner.turned_away.clone()
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> OpenConnections {
+        OpenConnections(self.inner.clone())
     }
 
     /// What to say where the listener itself cannot take a connection: give it to axum-server, which tries again 20 times a second.
@@ -169,63 +223,102 @@ impl FrontDoor {
         }
     }
 
-    async fn open(
-        &self,
-        address: IpAddr,
-        stream: TcpStream,
-    ) -> io::Result<(
-        IdleStream<TlsStream<TcpStream>>,
-        Arc<Connection>,
-        Arc<Activity>,
-    )> {
+    async fn open(&self, address: IpAddr, stream: TcpStream) -> io::Result<Opened> {
         let Inner {
             limits, addresses, ..
         } = &*self.inner;
+        let max = limits.connections_per_address_max;
         let place = addresses
-            .take(address, limits.connections_per_address_max)
-            .ok_or_else(|| {
-                let max = limits.connections_per_address_max;
-                let why = format!("the address has {max} connections already");
-                io::Error::new(io::ErrorKind::QuotaExceeded, why)
-            })?;
+            .take(address, max)
+            .ok_or(NoPlace::OfAddress(max))?;
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
-        let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
-        let handshake = tokio::time::timeout(limits.handshake_timeout, handshake);
-        let (tls, refused) = handshake::noting(handshake).await;
-        if let Some(refused) = refused {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
-        }
-        let tls = tls.map_err(|_| {
-            io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
-        })??;
-        let connection = Arc::new(self.connection_of(address, &tls, &trust)?);
-        let activity = Arc::new(Activity::new());
-        let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), place);
-        Ok((stream, connection, activity))
-    }
-
-    fn connection_of(
-        &self,
-        address: IpAddr,
-        tls: &TlsStream<TcpStream>,
-        trust: &Trust,
-    ) -> io::Result<Connection> {
+        let tls = self.shake_hands(stream, &trust).await?;
         let (_, session) = tls.get_ref();
-        let Some(chain) = session.peer_certificates() else {
-            return Ok(Connection::anonymous(address));
-        };
-        let chain: Vec<CertificateDer<'static>> = chain.to_vec();
-        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
-        // The verifier has asked the same before it let the handshake pass.
-        let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
-        let pace = self.inner.paces.of(&identity.spiffe_id, &self.inner.limits);
         // A resumed session was not verified again: its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };
-        Ok(Connection::authenticated(
-            address, identity, chain, pace, generation,
-        ))
+        match session.peer_certificates() {
+            None => self.anonymous(address, tls, place),
+            Some(chain) => {
+                let chain = chain.to_vec();
+                self.of_holder(address, tls, place, chain, generation)
+            }
+        }
+    }
+
+    /// A TLS handshake, in one of the seats there are for them.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        trust: &Trust,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let limits = &self.inner.limits;
+        let mut seat = self
+            .inner
+            .handshakes
+            .take()
+            .ok_or(NoPlace::InHandshake(limits.handshakes_max))?;
+        let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
+        let in_time = tokio::time::timeout(limits.handshake_timeout, handshake);
+        let (shaken, refused) = tokio::select! {
+            biased;
+            shaken = handshake::noting(in_time) => shaken,
+            () = &mut seat => return Err(NoPlace::Evicted.into()),
+        };
+        if let Some(refused) = refused {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
+        }
+        shaken.map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+        })?
+    }
+
+    fn anonymous(
+        &self,
+        address: IpAddr,
+        tls: TlsStream<TcpStream>,
+        place: Place,
+    ) -> io::Result<Opened> {
+        let limits = &self.inner.limits;
+        let seat = self.inner.anonymous.take().ok_or(NoPlace::Evicted)?;
+        let activity = Arc::new(Activity::of_stranger());
+        let held = Held::Anonymous {
+            seat,
+            lifetime: ANONYMOUS_LIFETIME,
+            address,
+            turned_away: self.inner.turned_away.clone(),
+        };
+        let idle_timeout = limits.idle_timeout.min(ANONYMOUS_IDLE_TIMEOUT);
+        let stream = IdleStream::new(tls, idle_timeout, activity.clone(), place, held);
+        let connection = Arc::new(Connection::anonymous(address));
+        Ok((stream, connection, activity))
+    }
+
+    fn of_holder(
+        &self,
+        address: IpAddr,
+        tls: TlsStream<TcpStream>,
+        place: Place,
+        chain: Vec<CertificateDer<'static>>,
+        generation: u64,
+    ) -> io::Result<Opened> {
+        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        // The verifier has asked the same before it let the handshake pass.
+        let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
+        let Inner {
+            limits,
+            paces,
+            of_holders,
+            ..
+        } = &*self.inner;
+        let pace = paces.of(&identity.spiffe_id, limits);
+        let of_holder = HolderPlace::take(&pace, of_holders, limits)?;
+        let activity = Arc::new(Activity::of_holder(pace.clone()));
+        let held = Held::OfHolder(of_holder);
+        let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), place, held);
+        let connection = Connection::authenticated(address, identity, chain, pace, generation);
+        Ok((stream, Arc::new(connection), activity))
     }
 }
 
@@ -243,59 +336,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for FrontDoor {
                 opened.inspect_err(|error| door.inner.turned_away.note(address, error))?;
             Ok((
                 Box::pin(stream),
-                ConnectionService {
-                    inner,
-                    connection,
-                    activity,
-                },
+                ConnectionService::new(inner, connection, activity),
             ))
         })
-    }
-}
-
-/// Gives every request its [`Connection`], and notes that the connection is busy.
-#[derive(Debug, Clone)]
-pub struct ConnectionService<S> {
-    inner: S,
-    connection: Arc<Connection>,
-    activity: Arc<Activity>,
-}
-
-impl<S, B> Service<Request<B>> for ConnectionService<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BusyFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        request.extensions_mut().insert(self.connection.clone());
-        BusyFuture {
-            inner: self.inner.call(request),
-            _in_flight: self.activity.begin(),
-        }
-    }
-}
-
-pin_project! {
-    /// A request being answered.
-    #[derive(Debug)]
-    pub struct BusyFuture<F> {
-        #[pin]
-        inner: F,
-        _in_flight: InFlight,
-    }
-}
-
-impl<F: Future> Future for BusyFuture<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().inner.poll(cx)
     }
 }

@@ -8,7 +8,7 @@ use lizmon_pki::path::Fault;
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::Identity;
-use crate::limits::Pace;
+use crate::pace::Pace;
 use crate::trust::{Refusal, Trust};
 
 /// One accepted connection. Every request on it carries this in its extensions.

@@ -1,8 +1,10 @@
-//! A connection's stream that ends itself when no request has come for too long.
+//! A connection's stream, which ends itself when no request has come for too long, or when its place is needed.
 //!
-//! HTTP/2 has no idle timeout of its own in hyper, and pings are not work: what counts is requests.
+//! HTTP/2 has no idle timeout of its own in hyper, and pings are not work: what counts is requests, and bytes of their answers.
 
+use std::future::Future as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,51 +15,145 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::limits::Place;
+use crate::accept::TurnedAway;
+use crate::limits::{
+    ANONYMOUS_LAST_ANSWER_AFTER, REQUESTS_AT_ONCE_ANONYMOUS_MAX, REQUESTS_AT_ONCE_PER_HOLDER_MAX,
+};
+use crate::pace::Pace;
+use crate::places::{HolderPlace, NoPlace, Place};
+use crate::strangers::Seat;
 
-/// When a connection last had a request.
+/// How much more of what is sent to us is read once everything is said, and for how long while more comes:
+/// closing with bytes unread makes the system reset the connection, and the answer would be lost.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What is going on on a connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,
-    in_flight: AtomicU32,
-    /// Milliseconds after `opened`.
-    last_end: AtomicU64,
+    /// Whose connection it is; nobody's without a certificate.
+    holder: Option<Arc<Pace>>,
+    /// Requests that are being worked on.
+    working: AtomicU32,
+    /// Answers that are being sent.
+    sending: AtomicU32,
+    /// When a request last ended or an answer last got on: milliseconds after `opened`.
+    last: AtomicU64,
 }
 
 impl Activity {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn of_stranger() -> Self {
         Self {
             opened: Instant::now(),
-            in_flight: AtomicU32::new(0),
-            last_end: AtomicU64::new(0),
+            holder: None,
+            working: AtomicU32::new(0),
+            sending: AtomicU32::new(0),
+            last: AtomicU64::new(0),
         }
     }
 
-    /// Notes that a request began; dropping the value notes that it ended.
+    pub(crate) fn of_holder(pace: Arc<Pace>) -> Self {
+        Self {
+            holder: Some(pace),
+            ..Self::of_stranger()
+        }
+    }
+
+    /// Notes that a request began; dropping the value notes that its answer is sent.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        self.working.fetch_add(1, Ordering::Relaxed);
+        if let Some(holder) = &self.holder {
+            holder.begin_work();
+        }
+        InFlight {
+            activity: self.clone(),
+            is_sending: false,
+        }
+    }
+
+    /// Whether it is without a certificate, and has been open for so long that its next answer is the last.
+    pub(crate) fn is_at_its_end(&self) -> bool {
+        self.holder.is_none() && self.opened.elapsed() > ANONYMOUS_LAST_ANSWER_AFTER
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.working.load(Ordering::Relaxed) + self.sending.load(Ordering::Relaxed)
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(millis, Ordering::Relaxed);
+    }
+
+    /// Notes that bytes went out: of an answer, if one is being sent.
+    fn note_sent(&self) {
+        if self.sending.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
     }
 
     /// When the connection will have been idle for `timeout`, if no request comes.
     fn idle_deadline(&self, timeout: Duration) -> Instant {
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
+        if self.working.load(Ordering::Relaxed) > 0 {
             return Instant::now() + timeout;
         }
-        self.opened + Duration::from_millis(self.last_end.load(Ordering::Relaxed)) + timeout
+        self.opened + Duration::from_millis(self.last.load(Ordering::Relaxed)) + timeout
     }
 }
 
-/// One request being worked on.
+/// One request being worked on, or its answer being sent.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Activity>);
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    is_sending: bool,
+}
+
+impl InFlight {
+    /// Its answer is there, and is sent from now on.
+    pub(crate) fn into_sending(mut self) -> Self {
+        self.activity.sending.fetch_add(1, Ordering::Relaxed);
+        self.activity.working.fetch_sub(1, Ordering::Relaxed);
+        self.activity.touch();
+        self.is_sending = true;
+        self
+    }
+
+    /// Whether its sender has more in flight than it may.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.activity.holder {
+            None => self.activity.in_flight() > REQUESTS_AT_ONCE_ANONYMOUS_MAX,
+            Some(holder) => holder.in_work() > REQUESTS_AT_ONCE_PER_HOLDER_MAX,
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let millis = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_end.store(millis, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.activity.touch();
+        let count = match self.is_sending {
+            true => &self.activity.sending,
+            false => &self.activity.working,
+        };
+        count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(holder) = &self.activity.holder {
+            holder.end_work();
+        }
     }
+}
+
+/// What a connection takes up beside its address's place, until it ends.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// A seat of those without a certificate, which may be needed for another, and not for long in any case.
+    Anonymous {
+        seat: Seat,
+        lifetime: Duration,
+        address: IpAddr,
+        turned_away: Arc<TurnedAway>,
+    },
+    /// A place of the holder's.
+    OfHolder(#[expect(dead_code, reason = "given back when it is dropped")] HolderPlace),
 }
 
 pin_project! {
@@ -71,11 +167,20 @@ pin_project! {
         timeout: Duration,
         activity: Arc<Activity>,
         _place: Place,
+        held: Held,
+        // How much more is read, once everything is said.
+        linger: Option<usize>,
     }
 }
 
 impl<S> IdleStream<S> {
-    pub(crate) fn new(inner: S, timeout: Duration, activity: Arc<Activity>, place: Place) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        timeout: Duration,
+        activity: Arc<Activity>,
+        place: Place,
+        held: Held,
+    ) -> Self {
         let timer = tokio::time::sleep_until(activity.idle_deadline(timeout));
         Self {
             inner,
@@ -83,6 +188,8 @@ impl<S> IdleStream<S> {
             timeout,
             activity,
             _place: place,
+            held,
+            linger: None,
         }
     }
 
@@ -102,6 +209,40 @@ impl<S> IdleStream<S> {
         }
     }
 
+    /// Ready with an error once a stranger's time is over, or its seat is needed, whatever it does.
+    fn poll_evicted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let this = self.project();
+        let Held::Anonymous {
+            seat,
+            lifetime,
+            address,
+            turned_away,
+        } = this.held
+        else {
+            return Poll::Pending;
+        };
+        let was_evicted = seat.is_evicted();
+        if Pin::new(seat).poll(cx).is_ready() {
+            let error = io::Error::from(NoPlace::Evicted);
+            if !was_evicted {
+                turned_away.note(*address, &error);
+            }
+            return Poll::Ready(error);
+        }
+        if this.activity.opened.elapsed() < *lifetime {
+            return Poll::Pending;
+        }
+        let why = "a connection without a certificate does not last";
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+
+    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.as_mut().poll_evicted(cx) {
+            Poll::Pending => self.poll_idle(cx),
+            evicted => evicted,
+        }
+    }
+
     fn or_idle<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -109,12 +250,52 @@ impl<S> IdleStream<S> {
     ) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.poll_idle(cx).map(Err),
+            Poll::Pending => self.poll_end(cx).map(Err),
         }
+    }
+
+    fn or_idle_sent(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(_)) = polled {
+            self.activity.note_sent();
+        }
+        self.or_idle(cx, polled)
     }
 }
 
-use std::future::Future as _;
+impl<S: AsyncRead> IdleStream<S> {
+    /// Reads what is still sent to us, within bounds, and throws it away.
+    fn poll_linger(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.as_mut().poll_evicted(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut this = self.project();
+        let mut has_come = this.linger.is_none();
+        let left = this.linger.get_or_insert(LINGER_BYTES_MAX);
+        let mut bytes = [0; 4096];
+        while *left > 0 {
+            let mut buf = ReadBuf::new(&mut bytes);
+            match this.inner.as_mut().poll_read(cx, &mut buf) {
+                Poll::Pending => {
+                    if has_come {
+                        let until = Instant::now() + LINGER_TIMEOUT;
+                        this.timer.as_mut().reset(until);
+                    }
+                    return this.timer.poll(cx);
+                }
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    *left = left.saturating_sub(buf.filled().len());
+                    has_come = true;
+                }
+                Poll::Ready(_ended) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
 
 impl<S: AsyncRead> AsyncRead for IdleStream<S> {
     fn poll_read(
@@ -122,19 +303,22 @@ impl<S: AsyncRead> AsyncRead for IdleStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(error) = self.as_mut().poll_evicted(cx) {
+            return Poll::Ready(Err(error));
+        }
         let polled = self.as_mut().project().inner.poll_read(cx, buf);
         self.or_idle(cx, polled)
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for IdleStream<S> {
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for IdleStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = self.as_mut().project().inner.poll_write(cx, buf);
-        self.or_idle(cx, polled)
+        self.or_idle_sent(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -143,7 +327,7 @@ impl<S: AsyncWrite> AsyncWrite for IdleStream<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = self.as_mut().project().inner.poll_write_vectored(cx, bufs);
-        self.or_idle(cx, polled)
+        self.or_idle_sent(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,48 +340,72 @@ impl<S: AsyncWrite> AsyncWrite for IdleStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = self.as_mut().project().inner.poll_shutdown(cx);
-        self.or_idle(cx, polled)
+        if self.linger.is_none() {
+            let polled = self.as_mut().project().inner.poll_shutdown(cx);
+            ready!(self.as_mut().or_idle(cx, polled))?;
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
     use super::*;
-    use crate::limits::Addresses;
-    use tokio::io::AsyncReadExt;
+    use crate::limits::Limits;
+    use crate::places::Addresses;
+    use crate::strangers::Seats;
 
     const TIMEOUT: Duration = Duration::from_secs(120);
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn idle_stream() -> (
-        IdleStream<tokio::io::DuplexStream>,
-        tokio::io::DuplexStream,
-        Arc<Activity>,
-    ) {
-        let (near, far) = tokio::io::duplex(64);
-        let activity = Arc::new(Activity::new());
-        let place = Arc::new(Addresses::default())
-            .take("127.0.0.1".parse().unwrap(), 1)
-            .unwrap();
-        (
-            IdleStream::new(near, TIMEOUT, activity.clone(), place),
-            far,
-            activity,
-        )
+    type Ours = Pin<Box<IdleStream<DuplexStream>>>;
+
+    fn stream(activity: Activity, held: Held) -> (Ours, DuplexStream, Arc<Activity>) {
+        let (near, far) = duplex(64);
+        let activity = Arc::new(activity);
+        let place = Arc::new(Addresses::default()).take(HERE, 1).unwrap();
+        let stream = IdleStream::new(near, TIMEOUT, activity.clone(), place, held);
+        (Box::pin(stream), far, activity)
+    }
+
+    fn of_holder() -> (Ours, DuplexStream, Arc<Activity>) {
+        let limits = Limits::default();
+        let pace = Arc::new(Pace::new(&limits));
+        let place = HolderPlace::take(&pace, &Arc::default(), &limits).unwrap();
+        stream(Activity::of_holder(pace), Held::OfHolder(place))
+    }
+
+    fn of_stranger(
+        seats: &Arc<Seats>,
+        lifetime: Duration,
+    ) -> (Ours, DuplexStream, Arc<Activity>, Arc<TurnedAway>) {
+        let turned_away = Arc::new(TurnedAway::default());
+        let held = Held::Anonymous {
+            seat: seats.take().unwrap(),
+            lifetime,
+            address: HERE,
+            turned_away: turned_away.clone(),
+        };
+        let (stream, far, activity) = stream(Activity::of_stranger(), held);
+        (stream, far, activity, turned_away)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_stream_ends_at_its_timeout() {
-        let (stream, _far, _activity) = idle_stream();
+        let (mut stream, _far, _activity) = of_holder();
         let before = Instant::now();
-        let error = Box::pin(stream).read_u8().await.unwrap_err();
+        let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(before.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_in_flight_keeps_it_and_then_the_time_counts_anew() {
-        let (stream, _far, activity) = idle_stream();
+        let (mut stream, _far, activity) = of_holder();
         let before = Instant::now();
         let in_flight = activity.begin();
         let work = async {
@@ -205,12 +413,120 @@ mod tests {
             drop(in_flight);
             std::future::pending::<()>().await
         };
-        let mut stream = Box::pin(stream);
         tokio::select! {
             result = stream.read_u8() => assert!(result.is_err()),
             () = work => (),
         }
         let secs = before.elapsed().as_secs();
         assert!((420..=421).contains(&secs), "{secs}");
+    }
+
+    /// An answer of many bytes over a slow line takes longer than a connection may idle; one that nobody reads keeps it no
+    /// longer than that.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_gets_on_keeps_it() {
+        let (mut stream, mut far, activity) = of_holder();
+        let sending = activity.begin().into_sending();
+        for _ in 0..10 {
+            stream.write_all(&[0; 64]).await.unwrap();
+            tokio::time::sleep(TIMEOUT / 2).await;
+            far.read_exact(&mut [0; 64]).await.unwrap();
+        }
+        stream.write_all(&[0; 64]).await.unwrap();
+        let before = Instant::now();
+        assert!(stream.write_all(&[0; 64]).await.is_err(), "nobody reads");
+        assert_eq!(before.elapsed().as_secs(), TIMEOUT.as_secs());
+        drop(sending);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_certificate_it_does_not_last() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let lifetime = Duration::from_secs(100);
+        let (mut stream, mut far, activity, _) = of_stranger(&seats, lifetime);
+        let in_flight = activity.begin();
+        assert!(!activity.is_at_its_end());
+        // However busy it is.
+        for second in 0..100 {
+            far.write_all(b"x").await.unwrap();
+            assert!(stream.read_u8().await.is_ok(), "{second}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(activity.is_at_its_end());
+        far.write_all(b"x").await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(in_flight);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_certificate_it_makes_room() {
+        let seats = Seats::new(1, Duration::ZERO);
+        let (mut stream, _far, activity, turned_away) = of_stranger(&seats, TIMEOUT);
+        let _in_flight = activity.begin();
+        let newer = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _seat = seats.take().unwrap();
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            read = stream.read_u8() => assert!(read.is_err()),
+            () = newer => (),
+        }
+        assert!(stream.read_u8().await.is_err(), "and stays ended");
+        let count = turned_away.count(crate::accept::Cause::Evicted);
+        assert_eq!(count, 1, "counted once");
+    }
+
+    /// What was said last arrives, though more of what the other end sends is on its way; but that is not waited for long.
+    #[tokio::test(start_paused = true)]
+    async fn a_close_waits_for_what_is_on_its_way() {
+        let seats = Seats::new(1, Duration::ZERO);
+        for (bytes, ends, millis) in [(1_000, true, 0), (1_000, false, 500), (4 << 20, true, 0)] {
+            let (mut stream, mut far, _, _) = of_stranger(&seats, TIMEOUT);
+            let before = Instant::now();
+            let send = async {
+                let _cut_or_not = far.write_all(&vec![0; bytes]).await;
+                if !ends {
+                    std::future::pending::<()>().await;
+                }
+                drop(far);
+            };
+            let close = async {
+                stream.shutdown().await.unwrap();
+                drop(stream);
+            };
+            tokio::pin!(send);
+            tokio::select! {
+                () = close => (),
+                () = async { (&mut send).await; std::future::pending().await } => (),
+            }
+            assert_eq!(before.elapsed().as_millis(), millis, "{bytes} {ends}");
+        }
+    }
+
+    #[test]
+    fn requests_at_and_over_what_a_sender_may_have_in_flight() {
+        let stranger = Arc::new(Activity::of_stranger());
+        let pace = Arc::new(Pace::new(&Limits {
+            requests_per_second_max: NonZeroU32::MIN,
+            ..Limits::default()
+        }));
+        // Two connections of one holder.
+        let [one, two] = [(); 2].map(|()| Arc::new(Activity::of_holder(pace.clone())));
+        for (connections, max) in [
+            ([&stranger, &stranger], REQUESTS_AT_ONCE_ANONYMOUS_MAX),
+            ([&one, &two], REQUESTS_AT_ONCE_PER_HOLDER_MAX),
+        ] {
+            let begun = |at: u32| connections[at as usize % 2].begin();
+            let mut held: Vec<_> = (0..max).map(begun).collect();
+            assert!(held.iter().all(|in_flight| !in_flight.is_over()));
+            assert!(begun(0).is_over());
+            let answered = held.pop().unwrap().into_sending();
+            let again = begun(1);
+            assert!(again.is_over(), "an answer that is sent counts");
+            drop((answered, again));
+            assert!(!begun(1).is_over());
+        }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use http::HeaderValue;
-use lizmon_mtls::limits::{LARGE_KIB_PER_HOLDER_MAX, Limits, SMALL_KIB_PER_HOLDER_MAX};
+use lizmon_mtls::limits::Limits;
+use lizmon_mtls::pace::{LARGE_KIB_PER_HOLDER_MAX, SMALL_KIB_PER_HOLDER_MAX};
 
 fn sender() -> Pace {
     Pace::new(&Limits::default())

@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, request};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
-use lizmon_mtls::limits::{BodyRooms, Pace};
+use lizmon_mtls::pace::{BodyRooms, Pace};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;

@@ -27,8 +27,8 @@ use crate::harness::process::{self, program};
 use crate::harness::raw::Shown;
 use crate::harness::{Answer, Holder, World};
 
-const ENROLL: &str = "/.well-known/est/simpleenroll";
-const REENROLL: &str = "/.well-known/est/simplereenroll";
+pub(crate) const ENROLL: &str = "/.well-known/est/simpleenroll";
+pub(crate) const REENROLL: &str = "/.well-known/est/simplereenroll";
 const CACERTS: &str = "/.well-known/est/cacerts";
 
 /// A `liz-ca` in this process, on the world's CA and under the world's clock. It ends with the test.
@@ -39,7 +39,7 @@ pub(crate) struct Office {
 }
 
 impl Office {
-    async fn open(world: &World) -> Self {
+    pub(crate) async fn open(world: &World) -> Self {
         Self::open_with(world, |_| ()).await
     }
 

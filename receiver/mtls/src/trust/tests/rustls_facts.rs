@@ -4,7 +4,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 use crate::connection::Connection;
-use crate::limits::{Limits, Paces};
+use crate::limits::Limits;
+use crate::pace::Paces;
 
 const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -165,8 +166,8 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
 fn what_begins_is_taken_when_it_has_begun() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
-    let pace = Paces::new().of([0; 32], &Limits::default());
     let identity = Identity::from_der(&house.node[0]).unwrap();
+    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
     let begin = identity.not_before;
     let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 0);
     let ask = |now| {

@@ -1,0 +1,353 @@
+//! What one holder may take up: requests and records in time, room for bodies, connections.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use lizmon_protocol::name::SpiffeId;
+use tokio::sync::Semaphore;
+
+use crate::limits::{Limits, RECORDS_AT_ONCE_MAX};
+
+type Limiter =
+    RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
+
+/// What small bodies of one holder may take up in memory together: an eighth of what all may.
+pub const SMALL_KIB_PER_HOLDER_MAX: usize = 4 << 10;
+/// The same for large ones.
+pub const LARGE_KIB_PER_HOLDER_MAX: usize = 32 << 10;
+
+/// How many long answers that are sent while they are written one holder may be given at a time.
+pub const SCRAPES_PER_HOLDER_MAX: usize = 2;
+
+/// Room for bodies in memory, in KiB. Small ones have room of their own, where nobody ever waits behind a large one.
+#[derive(Debug)]
+pub struct BodyRooms {
+    /// For small bodies.
+    pub small: Arc<Semaphore>,
+    /// For large ones.
+    pub large: Arc<Semaphore>,
+}
+
+impl BodyRooms {
+    /// Rooms of so many KiB.
+    pub fn new(small_kib: usize, large_kib: usize) -> Self {
+        Self {
+            small: Arc::new(Semaphore::new(small_kib)),
+            large: Arc::new(Semaphore::new(large_kib)),
+        }
+    }
+
+    /// What one holder may take up.
+    pub fn of_holder() -> Self {
+        Self::new(SMALL_KIB_PER_HOLDER_MAX, LARGE_KIB_PER_HOLDER_MAX)
+    }
+}
+
+/// What one holder may take up, shared by all connections with any of its certificates: by SPIFFE ID, for one holder may
+/// have many certificates.
+#[derive(Debug)]
+pub struct Pace {
+    requests: Limiter,
+    records: Limiter,
+    opened: std::time::Instant,
+    /// When it was last asked, in milliseconds after `opened`.
+    last_asked: AtomicU64,
+    /// Until when its records need not be looked at, in milliseconds after `opened`.
+    records_wait_until: AtomicU64,
+    /// After so long without a question the limiters have forgotten everything.
+    rested_millis: u64,
+    rooms: BodyRooms,
+    scrapes: Arc<Semaphore>,
+    connections: AtomicUsize,
+    in_work: AtomicU32,
+}
+
+impl Pace {
+    /// A pace of a holder who has taken nothing yet.
+    pub fn new(limits: &Limits) -> Self {
+        let per_second = limits.records_per_second_max;
+        let records = Quota::per_second(per_second)
+            .allow_burst(RECORDS_AT_ONCE_MAX.max(per_second.saturating_mul(TWO)));
+        let requests = Quota::per_second(limits.requests_per_second_max);
+        let replenished = requests
+            .burst_size_replenished_in()
+            .max(records.burst_size_replenished_in());
+        Self {
+            requests: RateLimiter::direct_with_clock(requests, MonotonicClock),
+            records: RateLimiter::direct_with_clock(records, MonotonicClock),
+            opened: MonotonicClock.now(),
+            last_asked: AtomicU64::new(0),
+            records_wait_until: AtomicU64::new(0),
+            rested_millis: millis(replenished).saturating_add(RESTED_MILLIS_MORE),
+            rooms: BodyRooms::of_holder(),
+            scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
+            connections: AtomicUsize::new(0),
+            in_work: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts one request, or says how long to wait before the next.
+    pub fn take(&self) -> Result<(), Duration> {
+        self.last_asked.store(self.age_millis(), Ordering::Relaxed);
+        self.requests
+            .check()
+            .map_err(|early| early.wait_time_from(MonotonicClock.now()))
+    }
+
+    /// Whether records may be sent now, or how long to wait. Whoever was told to wait and does not is refused here,
+    /// before there is work with what it sends.
+    pub fn may_send_records(&self) -> Result<(), Duration> {
+        let until = self.records_wait_until.load(Ordering::Relaxed);
+        match until.saturating_sub(self.age_millis()) {
+            0 => Ok(()),
+            left => Err(Duration::from_millis(left)),
+        }
+    }
+
+    /// Counts the records of one request, or none of them and says how long to wait with them.
+    pub fn take_records(&self, records: u32) -> Result<(), Duration> {
+        // No request has more than that.
+        let records = records.min(RECORDS_AT_ONCE_MAX.get());
+        let Some(Ok(Err(early))) = NonZeroU32::new(records).map(|n| self.records.check_n(n)) else {
+            return Ok(());
+        };
+        let wait = early.wait_time_from(MonotonicClock.now());
+        let until = self.age_millis().saturating_add(millis(wait));
+        self.records_wait_until.store(until, Ordering::Relaxed);
+        Err(wait)
+    }
+
+    fn age_millis(&self) -> u64 {
+        millis(MonotonicClock.now().saturating_duration_since(self.opened))
+    }
+
+    /// Whether it would be the same if it were made anew: all that was taken has been given back.
+    fn is_rested(&self) -> bool {
+        let last_asked = self.last_asked.load(Ordering::Relaxed);
+        self.age_millis() > last_asked.saturating_add(self.rested_millis)
+    }
+
+    /// Counts work that came to nothing as the records that it cost as much as: whoever sends what is refused is paced like
+    /// whoever sends what is taken.
+    pub fn charge_refused(&self, bytes: usize) {
+        let records = u32::try_from(bytes / REFUSED_BYTES_PER_RECORD).unwrap_or(u32::MAX);
+        // How long to wait is what the next request is told.
+        let _ = self.take_records(records.saturating_add(1));
+    }
+
+    /// How many connections it has.
+    pub(crate) fn connections(&self) -> &AtomicUsize {
+        &self.connections
+    }
+
+    /// How many of its requests are in work, this one included.
+    pub(crate) fn in_work(&self) -> u32 {
+        self.in_work.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_work(&self) {
+        self.in_work.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_work(&self) {
+        self.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Its turns at what takes long to send.
+    pub fn scrapes(&self) -> &Arc<Semaphore> {
+        &self.scrapes
+    }
+
+    /// The room for its bodies.
+    pub fn rooms(&self) -> &BodyRooms {
+        &self.rooms
+    }
+}
+
+/// So many bytes unpacked or looked at cost about what a record does.
+const REFUSED_BYTES_PER_RECORD: usize = 32;
+
+const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How much longer than its limiters need a pace is kept: milliseconds.
+const RESTED_MILLIS_MORE: u64 = 100;
+/// How many paces there must be before it is worth to look for rested ones.
+const PACES_MIN: usize = 64;
+
+/// The paces of all holders that are connected, or were a moment ago: whoever connects anew does not begin anew.
+#[derive(Debug)]
+pub(crate) struct Paces {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    by_holder: HashMap<SpiffeId, Arc<Pace>>,
+    /// How many there may be before those nobody needs are thrown away: twice as many as were needed the last time.
+    sweep_at: usize,
+}
+
+impl Paces {
+    pub(crate) fn new() -> Self {
+        Self {
+            kept: Mutex::new(Kept {
+                by_holder: HashMap::new(),
+                sweep_at: PACES_MIN,
+            }),
+        }
+    }
+
+    pub(crate) fn of(&self, holder: &SpiffeId, limits: &Limits) -> Arc<Pace> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pace) = kept.by_holder.get(holder) {
+            return pace.clone();
+        }
+        if kept.by_holder.len() >= kept.sweep_at {
+            kept.by_holder
+                .retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_rested());
+            kept.sweep_at = PACES_MIN.max(2 * kept.by_holder.len());
+        }
+        let pace = Arc::new(Pace::new(limits));
+        kept.by_holder.insert(holder.clone(), pace.clone());
+        pace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u16) -> SpiffeId {
+        format!("spiffe://lizmon/node/n{number}")
+            .try_into()
+            .unwrap()
+    }
+
+    fn per_second(requests: u32, records: u32) -> Limits {
+        Limits {
+            requests_per_second_max: NonZeroU32::new(requests).unwrap(),
+            records_per_second_max: NonZeroU32::new(records).unwrap(),
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn a_pace_is_shared_and_outlives_its_connections_for_a_moment() {
+        let paces = Paces::new();
+        let five = &per_second(5, 1);
+        let (one, same) = (paces.of(&node(1), five), paces.of(&node(1), five));
+        let taken = (0..5).filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok());
+        assert_eq!(taken.count(), 5);
+        let wait = one.take().unwrap_err();
+        assert!(wait <= Duration::from_millis(200), "{wait:?}");
+        drop((one, same));
+        assert!(
+            paces.of(&node(1), five).take().is_err(),
+            "connecting anew gives nothing back"
+        );
+        paces.of(&node(2), five).take().unwrap();
+    }
+
+    #[test]
+    fn refused_work_is_paced() {
+        for (bytes, times, is_refused) in
+            [(0, 1_000, false), (8 << 20, 3, false), (8 << 20, 4, true)]
+        {
+            let pace = Pace::new(&per_second(1, 1));
+            (0..times).for_each(|_| pace.charge_refused(bytes));
+            assert_eq!(
+                pace.may_send_records().is_err(),
+                is_refused,
+                "{bytes} {times}"
+            );
+        }
+    }
+
+    /// One record a second, so that nothing comes back while the test runs.
+    #[test]
+    fn records_at_and_over_the_limit() {
+        let at_once = RECORDS_AT_ONCE_MAX.get();
+        let cases: &[(&str, &[u32], Option<u64>)] = &[
+            ("none", &[0, 0], None),
+            ("at the limit, one by one", &[at_once - 2, 1, 1], None),
+            ("at the limit", &[at_once], None),
+            ("more than any request has", &[u32::MAX], None),
+            ("none, beyond the limit", &[at_once, 0], None),
+            ("one over", &[at_once, 1], Some(1)),
+            ("ten over", &[at_once - 10, 20], Some(10)),
+            (
+                "what is refused is not counted",
+                &[at_once - 1, 5, 1],
+                Some(4),
+            ),
+        ];
+        for (story, sent, wait_secs) in cases {
+            let pace = Pace::new(&per_second(1, 1));
+            pace.may_send_records().unwrap();
+            let waits: Vec<_> = sent
+                .iter()
+                .filter_map(|records| pace.take_records(*records).err())
+                .collect();
+            let near = |wait: &Duration, secs: u64| {
+                wait.abs_diff(Duration::from_secs(secs)) < Duration::from_millis(900)
+            };
+            match (&waits[..], wait_secs) {
+                ([], None) => pace.may_send_records().unwrap(),
+                ([wait], Some(secs)) => {
+                    assert!(near(wait, *secs), "{story}: {wait:?}");
+                    let still = pace.may_send_records().unwrap_err();
+                    assert!(near(&still, *secs), "{story}: {still:?}");
+                }
+                (waits, _) => panic!("{story}: {waits:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn records_come_back_with_time_and_more_of_them_where_the_pace_is_faster() {
+        let mut pace = Pace::new(&per_second(1, 600_000));
+        pace.take_records(600_000).unwrap();
+        pace.take_records(600_000).unwrap();
+        let wait = pace.take_records(600_000).unwrap_err();
+        assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1));
+        pace.may_send_records().unwrap_err();
+        pace.opened -= Duration::from_secs(1);
+        pace.may_send_records().unwrap();
+    }
+
+    /// Makes every pace that nobody holds look as if it had last been asked so long ago.
+    fn make_all_older(paces: &Paces, secs: u64) {
+        let mut kept = paces.kept.lock().unwrap();
+        for pace in kept.by_holder.values_mut().filter_map(Arc::get_mut) {
+            pace.opened -= Duration::from_secs(secs);
+        }
+    }
+
+    #[test]
+    fn paces_nobody_needs_are_thrown_away() {
+        // Two seconds give back every record of the one, and of the other hardly any.
+        for (records, are_kept) in [(100_000, false), (1, true)] {
+            let paces = Paces::new();
+            let limits = &per_second(5, records);
+            let connected = paces.of(&node(65_535), limits);
+            for at in 0..1000_u16 {
+                paces.of(&node(at), limits);
+                make_all_older(&paces, 3);
+            }
+            let kept = paces.kept.lock().unwrap().by_holder.len();
+            assert_eq!(kept > 2 * PACES_MIN, are_kept, "{kept}");
+            assert!(Arc::ptr_eq(&connected, &paces.of(&node(65_535), limits)));
+        }
+    }
+}

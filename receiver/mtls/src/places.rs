@@ -1,0 +1,187 @@
+//! Places for connections: of each address, of each holder, and of all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::limits::{Limits, network_of};
+use crate::pace::Pace;
+
+/// Why there is no place for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoPlace {
+    #[error("the address has {0} connections already")]
+    OfAddress(usize),
+    #[error(
+        "{0} connections are in the TLS handshake, all begun within a second: there are no more while so few files may be open \
+         (`ulimit -n`; systemd: LimitNOFILE=), or somebody floods us"
+    )]
+    InHandshake(usize),
+    #[error("it made room for a newer one: too many connections have no certificate")]
+    Evicted,
+    #[error("its holder has {0} connections already")]
+    OfHolder(usize),
+    #[error(
+        "{0} connections with a certificate are open: as many as the files that may be open allow \
+         (`ulimit -n`; systemd: LimitNOFILE=), raise that"
+    )]
+    OfAll(usize),
+}
+
+impl From<NoPlace> for io::Error {
+    fn from(why: NoPlace) -> Self {
+        Self::new(io::ErrorKind::QuotaExceeded, why)
+    }
+}
+
+/// Counts the open connections of each network. Holds an entry for as long as the network holds a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One counted connection; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// A place for one more connection of this address, if its network has fewer than `max`.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Place> {
+        let address = network_of(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_insert(0);
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            addresses: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self
+            .addresses
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = open.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// One connection of a holder; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct HolderPlace {
+    holder: Arc<Pace>,
+    all: Arc<AtomicUsize>,
+}
+
+impl HolderPlace {
+    /// A place for one more connection of this holder.
+    pub(crate) fn take(
+        holder: &Arc<Pace>,
+        all: &Arc<AtomicUsize>,
+        limits: &Limits,
+    ) -> Result<Self, NoPlace> {
+        let (own_max, all_max) = (limits.connections_per_holder_max, limits.connections_max);
+        if !count_below(holder.connections(), own_max) {
+            return Err(NoPlace::OfHolder(own_max));
+        }
+        if !count_below(all, all_max) {
+            holder.connections().fetch_sub(1, Ordering::Relaxed);
+            return Err(NoPlace::OfAll(all_max));
+        }
+        Ok(Self {
+            holder: holder.clone(),
+            all: all.clone(),
+        })
+    }
+}
+
+impl Drop for HolderPlace {
+    fn drop(&mut self) {
+        self.holder.connections().fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one more, if there are fewer than `max`.
+fn count_below(count: &AtomicUsize, max: usize) -> bool {
+    let more = |count: usize| (count < max).then_some(count + 1);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_places() {
+        let addresses = Arc::new(Addresses::default());
+        let v4: IpAddr = "127.0.0.1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        let first = addresses.take(v4, 2).unwrap();
+        let _second = addresses.take(mapped, 2).unwrap();
+        assert!(addresses.take(v4, 2).is_none());
+        assert!(addresses.take("127.0.0.2".parse().unwrap(), 2).is_some());
+        drop(first);
+        assert!(addresses.take(v4, 2).is_some());
+        assert_eq!(addresses.open.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn addresses_of_one_network_share_its_places() {
+        let cases = [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("2001:db8:1:3::", "2001:db8:1:3::"),
+            ("::1", "::"),
+        ];
+        let addresses = Arc::new(Addresses::default());
+        for (address, network) in cases {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(network_of(address).to_string(), network);
+            let _place = addresses.take(address, 1).unwrap();
+            assert!(addresses.take(network.parse().unwrap(), 1).is_none());
+        }
+    }
+
+    #[test]
+    fn a_holder_has_so_many_places_and_all_have() {
+        let limits = Limits {
+            connections_per_holder_max: 2,
+            connections_max: 3,
+            ..Limits::default()
+        };
+        let all = Arc::default();
+        let [a, b] = [(); 2].map(|()| Arc::new(Pace::new(&limits)));
+        let held = [(); 2].map(|()| HolderPlace::take(&a, &all, &limits).unwrap());
+        let refused = HolderPlace::take(&a, &all, &limits).unwrap_err();
+        assert_eq!(refused, NoPlace::OfHolder(2));
+        let _of_b = HolderPlace::take(&b, &all, &limits).unwrap();
+        let refused = HolderPlace::take(&b, &all, &limits).unwrap_err();
+        assert_eq!(refused, NoPlace::OfAll(3));
+        drop(held);
+        let _more = HolderPlace::take(&b, &all, &limits).unwrap();
+        let refused = HolderPlace::take(&b, &all, &limits).unwrap_err();
+        assert_eq!(refused, NoPlace::OfHolder(2), "and nothing was lost of it");
+    }
+}

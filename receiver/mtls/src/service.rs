@@ -1,0 +1,127 @@
+//! What every request of a connection gets, and what is noted of it until its answer is sent.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use crate::connection::Connection;
+use crate::stream::{Activity, InFlight};
+
+/// In the extensions of a request that came while its sender has as many in work as it may: to be answered at once, and
+/// without a body, for a sender may keep bodies here by reading none.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowded;
+
+/// Gives every request its [`Connection`], and notes that the connection is busy.
+#[derive(Debug, Clone)]
+pub struct ConnectionService<S> {
+    inner: S,
+    connection: Arc<Connection>,
+    activity: Arc<Activity>,
+}
+
+impl<S> ConnectionService<S> {
+    pub(crate) fn new(inner: S, connection: Arc<Connection>, activity: Arc<Activity>) -> Self {
+        Self {
+            inner,
+            connection,
+            activity,
+        }
+    }
+}
+
+impl<S, B, A> Service<Request<B>> for ConnectionService<S>
+where
+    S: Service<Request<B>, Response = Response<A>>,
+{
+    type Response = Response<BusyBody<A>>;
+    type Error = S::Error;
+    type Future = BusyFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let in_flight = self.activity.begin();
+        request.extensions_mut().insert(self.connection.clone());
+        if in_flight.is_over() {
+            request.extensions_mut().insert(Crowded);
+        }
+        let is_last = request.version() < Version::HTTP_2 && self.activity.is_at_its_end();
+        BusyFuture {
+            inner: self.inner.call(request),
+            in_flight: Some(in_flight),
+            is_last,
+        }
+    }
+}
+
+pin_project! {
+    /// A request being answered.
+    #[derive(Debug)]
+    pub struct BusyFuture<F> {
+        #[pin]
+        inner: F,
+        in_flight: Option<InFlight>,
+        is_last: bool,
+    }
+}
+
+impl<F, A, E> Future for BusyFuture<F>
+where
+    F: Future<Output = Result<Response<A>, E>>,
+{
+    type Output = Result<Response<BusyBody<A>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if *this.is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        let sending = this.in_flight.take().map(InFlight::into_sending);
+        Poll::Ready(Ok(response.map(|inner| BusyBody {
+            inner,
+            _sending: sending,
+        })))
+    }
+}
+
+pin_project! {
+    /// An answer's body: its request is in flight until the last of it is handed over.
+    #[derive(Debug)]
+    pub struct BusyBody<A> {
+        #[pin]
+        inner: A,
+        _sending: Option<InFlight>,
+    }
+}
+
+impl<A: Body> Body for BusyBody<A> {
+    type Data = A::Data;
+    type Error = A::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<A::Data>, A::Error>>> {
+        self.project().inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
