@@ -13,10 +13,16 @@ use super::event::Event;
 use super::{UnderWay, World, millis};
 use crate::Wrong;
 use crate::monitor::Death;
+use crate::scenario::Kind;
 use crate::wire::Answer;
 
 /// A courier that has nothing to do looks again after so long, as the agent's do.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Whoever has to wait for longer than that, where trying again can change nothing for hours, waits so many times as long.
+/// Once nothing goes wrong any more: what lies ahead of the true time may do so for days, and is tried each minute of them.
+const HEALED_PATIENCE: u32 = 20;
+/// While it is cut off for a day.
+const CUT_PATIENCE: u32 = 4;
 
 impl World {
     pub(super) fn look_now(&mut self, monitor: usize) {
@@ -90,15 +96,20 @@ impl World {
 
     pub(super) fn courier(&mut self, monitor: usize, receiver: usize, turn: u64) {
         let now = self.monitors_time(monitor);
+        let patience = self.patience(monitor, receiver);
         let host = &mut self.hosts[monitor];
         if host.turns[receiver] != turn || !host.monitor.is_alive() {
             return;
         }
         match host.monitor.next(receiver, now) {
-            Next::Idle => self.courier_after(monitor, receiver, millis(LOOK_EVERY)),
-            Next::Wait(wait) => {
-                let wait_ms = millis(wait.min(LOOK_EVERY)).max(1);
-                self.courier_after(monitor, receiver, wait_ms);
+            Next::Wait(wait) if wait < LOOK_EVERY => {
+                self.courier_after(monitor, receiver, millis(wait).max(1));
+            }
+            Next::Wait(wait) if patience > 1 => {
+                self.courier_after(monitor, receiver, millis(wait * patience));
+            }
+            Next::Wait(_) | Next::Idle => {
+                self.courier_after(monitor, receiver, millis(LOOK_EVERY * patience));
             }
             Next::Send(lot) => {
                 host.is_sending[receiver] = true;
@@ -110,6 +121,17 @@ impl World {
                     sent: now,
                 });
             }
+        }
+    }
+
+    fn patience(&self, monitor: usize, receiver: usize) -> u32 {
+        let is_day_long = self.scenario.kind == Kind::DayOutage;
+        if self.is_healed {
+            HEALED_PATIENCE
+        } else if is_day_long && self.cut(monitor, receiver).is_some() {
+            CUT_PATIENCE
+        } else {
+            1
         }
     }
 

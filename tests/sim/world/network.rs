@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Whether there is a cut now, and if so, whether connections are refused at once.
-    fn cut(&self, monitor: usize, receiver: usize) -> Option<bool> {
+    pub(super) fn cut(&self, monitor: usize, receiver: usize) -> Option<bool> {
         let secs = self.now_ms / 1_000;
         let cut = self.scenario.cuts.iter().find(|cut| {
             cut.monitor.is_none_or(|m| m == monitor)
