@@ -329,7 +329,6 @@ impl Store for EmbeddedStore {
         if self.bytes() > CHECKED_AT_START_BYTES_MAX {
             self.checking = Checking::start(&files::database(&self.folder))?;
         }
-        rows::fill_in_clocks(&self.connection, &mut reading.state)?;
         Ok(reading.state)
     }
 

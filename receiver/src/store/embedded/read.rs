@@ -3,16 +3,18 @@
 //! A start reads each table once, from end to end. Where that finds damage the database is read again, [`How::Thorough`]: from both
 //! ends of a table to the damaged pages, names from the indexes as well, which say them again, what stands twice from both places.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use rusqlite::{Connection, Row, types::ValueRef};
+use rusqlite::{Connection, Row};
 
 use super::super::damage::Damage;
-use super::super::{HostState, KeptBucket, KeptProducer, Position, SHARDS, State};
-use super::rows::{self, CURSORS, PRODUCERS, Place, ProducerRow};
+use super::super::{HostState, KeptProducer, Position, SHARDS, State};
+use super::rows::{self, CURSORS, PRODUCERS, ProducerRow};
 use lizmon_protocol::name::{Label, NodeName};
-use lizmon_summary::TIERS;
+
+mod clocks;
+mod intervals;
 
 /// How hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) fn everything(
     let series = reader.series(&hosts);
     reader.buckets(&series, &mut states);
     reader.producers(&hosts, &mut states);
+    reader.removed(&hosts, &mut states);
+    let clock = reader.clock();
     let cursors = reader.cursors();
     let last = reader.journal(&cursors, journal);
     let known = reader.known();
@@ -66,7 +70,7 @@ pub(super) fn everything(
         state: State {
             cursors,
             hosts: states.into_values().collect(),
-            clock: None,
+            clock,
         },
         last,
         id: id.ok().filter(|id| uuid::Uuid::parse_str(id).is_ok()),
@@ -215,55 +219,6 @@ impl Reader<'_> {
             self.of_store(format!("{lost} series have lost their name or their host"));
         }
         series
-    }
-
-    fn buckets(&mut self, series: &Series, states: &mut States) {
-        let mut intervals = Intervals {
-            series,
-            states,
-            seen: HashSet::new(),
-            bad: BTreeMap::new(),
-        };
-        let sql = "SELECT series, tier, slot, start, stats FROM bucket";
-        let is_whole = match self.how {
-            How::Once => self.scan("bucket", sql, "series, tier, slot", &mut |row| {
-                intervals.take(row)
-            }),
-            How::Thorough => series.keys().fold(true, |is_whole, id| {
-                let of_one = format!("{sql} WHERE series = {id}");
-                let is_read = self.scan("bucket", &of_one, "tier, slot", &mut |row| {
-                    intervals.take(row)
-                });
-                if !is_read {
-                    intervals.bad.insert((*id, u8::MAX, 0), None);
-                }
-                is_whole && is_read
-            }),
-        };
-        if self.how == How::Thorough && is_whole {
-            // Rows of series that nobody knows.
-            self.scan("bucket", sql, "series, tier, slot", &mut |row| {
-                intervals.take(row)
-            });
-        }
-        let Intervals { seen, bad, .. } = intervals;
-        let mut unknown = 0_u64;
-        for ((id, tier, slot), start) in bad {
-            if seen.contains(&(id, tier, slot)) {
-                continue;
-            }
-            match series.get(&id).and_then(|names| names.first()) {
-                Some((host, label)) => self
-                    .damage
-                    .push(lost_interval(self.now, host, label, tier, start)),
-                None => unknown += 1,
-            }
-        }
-        if unknown > 0 {
-            self.of_store(format!(
-                "{unknown} intervals are lost of which it is not known whose they were"
-            ));
-        }
     }
 
     fn producers(&mut self, hosts: &Hosts, states: &mut States) {
@@ -441,79 +396,6 @@ impl Reader<'_> {
 
 /// More than this cannot have been written between two commits: a number that says so is damaged.
 const LOST_POSITIONS_MAX: u64 = 10_000_000;
-
-/// Puts intervals where they belong.
-struct Intervals<'a> {
-    series: &'a Series,
-    states: &'a mut States,
-    seen: HashSet<(i64, u8, u16)>,
-    /// Those that are not what was written: when they began, as far as that can be believed.
-    bad: BTreeMap<(i64, u8, u16), Option<u64>>,
-}
-
-impl Intervals<'_> {
-    fn take(&mut self, row: &Row<'_>) {
-        let read = || {
-            Some((
-                row.get::<_, i64>(0).ok()?,
-                row.get::<_, u8>(1).ok()?,
-                row.get::<_, u16>(2).ok()?,
-            ))
-        };
-        let Some(key) = read() else {
-            self.bad.insert((-1, 0, 0), None);
-            return;
-        };
-        let (id, tier, slot) = key;
-        if self.seen.contains(&key) {
-            return;
-        }
-        let start = row.get::<_, i64>(3).ok().map(|start| start as u64);
-        let stats = row.get_ref(4).ok().and_then(|value| match value {
-            ValueRef::Blob(stats) => Some(stats),
-            _ => None,
-        });
-        for (host, label) in self.series.get(&id).into_iter().flatten() {
-            let place = Place {
-                host,
-                label,
-                tier: usize::from(tier),
-                slot: usize::from(slot),
-            };
-            let bucket = start
-                .zip(stats)
-                .and_then(|(start, stats)| place.read(start, stats));
-            if let (Some(bucket), Some(state)) = (bucket, self.states.get_mut(host)) {
-                let (label, tier, slot) = (label.as_str().into(), place.tier, place.slot);
-                state.buckets.push(KeptBucket {
-                    label,
-                    tier,
-                    slot,
-                    bucket,
-                });
-                self.seen.insert(key);
-                return;
-            }
-        }
-        self.bad.insert(key, start);
-    }
-}
-
-fn lost_interval(now: u64, host: &str, label: &str, tier: u8, start: Option<u64>) -> Damage {
-    let found = TIERS.get(usize::from(tier));
-    let span = found
-        .zip(start)
-        .map(|(tier, start)| (start, start.saturating_add(tier.width_secs)));
-    let what = match found {
-        Some(tier) => format!("an interval of {} is lost", tier.name),
-        None => "intervals are lost that cannot be read".to_owned(),
-    };
-    Damage {
-        label: Some(label.to_owned()),
-        span,
-        ..Damage::of_host(now, host, what)
-    }
-}
 
 fn host_of(row: &Row<'_>) -> Option<(i64, HostState)> {
     let state = HostState {

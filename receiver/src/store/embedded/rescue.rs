@@ -110,6 +110,9 @@ fn fill(new: &Path, contents: &Contents<'_>) -> Result<(), StoreError> {
     for (shard, cursor) in (0..).zip(&contents.state.cursors) {
         rows::save_cursor(&transaction, shard, *cursor)?;
     }
+    if let Some(clock) = &contents.state.clock {
+        rows::save_clock(&transaction, clock)?;
+    }
     for (position, group) in contents.groups {
         rows::save_group(&transaction, *position, group)?;
     }

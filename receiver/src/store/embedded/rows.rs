@@ -6,7 +6,7 @@ use lizmon_summary::{Bucket, TIERS};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::damage::Damage;
-use super::super::{HostState, KeptBucket, KeptProducer, Position, Removed, State, StoreError};
+use super::super::{HostState, KeptBucket, KeptProducer, Position, Removed, StoreError};
 use crate::clock::KeptClock;
 
 const STATS_BYTES: usize = 32;
@@ -35,6 +35,34 @@ pub(super) fn cursor_sum(shard: u16, cursor: Position) -> u32 {
 pub(super) fn host_sum(name: &str, last_epoch: u64, certificate_end: u64) -> u32 {
     let (last_epoch, end) = (last_epoch.to_le_bytes(), certificate_end.to_le_bytes());
     checksum(&[b"host", name.as_bytes(), &last_epoch, &end])
+}
+
+/// Of what was taken out of a host.
+fn removed_sum(host: &str, removed: Removed) -> u32 {
+    let (samples, at) = (removed.samples.to_le_bytes(), removed.at.to_le_bytes());
+    checksum(&[b"removed", host.as_bytes(), &samples, &at])
+}
+
+/// What a row says was taken out of this host; `None` if its checksum is another.
+pub(super) fn read_removed(host: &str, removed: Removed, sum: i64) -> Option<Removed> {
+    (i64::from(removed_sum(host, removed)) == sum).then_some(removed)
+}
+
+/// Of what is known of the clock.
+fn clock_sum(clock: &KeptClock) -> u32 {
+    checksum(&[
+        b"clock",
+        &clock.boot,
+        &clock.offset.to_le_bytes(),
+        &clock.since.to_le_bytes(),
+        &clock.floor.to_le_bytes(),
+        &clock.floor_at.to_le_bytes(),
+    ])
+}
+
+/// What a row says of the clock; `None` if its checksum is another.
+pub(super) fn read_clock(clock: KeptClock, sum: i64) -> Option<KeptClock> {
+    (i64::from(clock_sum(&clock)) == sum).then_some(clock)
 }
 
 /// What a producer's row says, as it stands there.
@@ -241,12 +269,13 @@ pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Resu
     if host.removed != Removed::default() {
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO removed(host, samples, at) VALUES (?1, ?2, ?3)",
+                "INSERT OR REPLACE INTO removed(host, samples, at, sum) VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![
                 id,
                 host.removed.samples as i64,
-                host.removed.at as i64
+                host.removed.at as i64,
+                removed_sum(&host.name, host.removed),
             ])?;
     }
     let mut known: Option<(&str, i64)> = None;
@@ -277,44 +306,17 @@ pub(super) fn save_clock(
 ) -> Result<(), StoreError> {
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO clock(id, boot, wall_offset, since, floor, floor_at) VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO clock(id, boot, wall_offset, since, floor, floor_at, sum)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             clock.boot,
             clock.offset,
             clock.since as i64,
             clock.floor as i64,
-            clock.floor_at as i64
+            clock.floor_at as i64,
+            clock_sum(clock),
         ])?;
-    Ok(())
-}
-
-/// What is known of the clock, and of each host what was taken out because of it. Whatever cannot be read of that says
-/// nothing: the clock is judged anew then.
-pub(super) fn fill_in_clocks(connection: &Connection, state: &mut State) -> Result<(), StoreError> {
-    let clock = "SELECT boot, wall_offset, since, floor, floor_at FROM clock WHERE id = 1";
-    state.clock = connection
-        .query_row(clock, [], |row| {
-            Ok(KeptClock {
-                boot: row.get(0)?,
-                offset: row.get(1)?,
-                since: row.get::<_, i64>(2)? as u64,
-                floor: row.get::<_, i64>(3)? as u64,
-                floor_at: row.get::<_, i64>(4)? as u64,
-            })
-        })
-        .ok();
-    let mut removed = connection
-        .prepare("SELECT samples, at FROM removed JOIN host ON host = id WHERE name = ?1")?;
-    for host in &mut state.hosts {
-        let of_host = removed.query_row([&host.name], |row| {
-            Ok(Removed {
-                samples: row.get::<_, i64>(0)? as u64,
-                at: row.get::<_, i64>(1)? as u64,
-            })
-        });
-        host.removed = of_host.unwrap_or_default();
-    }
     Ok(())
 }
 

@@ -5,10 +5,18 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::store::{HostState, KeptBucket, KeptProducer, SHARDS, shard_of};
+use crate::clock::KeptClock;
+use crate::store::{HostState, KeptBucket, KeptProducer, Removed, SHARDS, shard_of};
 
 const HOSTS: usize = 12;
 const LABELS: [&str; 3] = ["cpu", "mem", "disk:/"];
+const CLOCK: KeptClock = KeptClock {
+    boot: [3; 16],
+    offset: -1_000,
+    since: 7,
+    floor: NOW - 5,
+    floor_at: 1_002,
+};
 const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
 
 fn host(at: usize) -> HostState {
@@ -35,7 +43,10 @@ fn host(at: usize) -> HostState {
         name: format!("web{at}"),
         last_epoch: NOW - at as u64,
         certificate_end: NOW + 1_000,
-        removed: super::super::super::Removed::default(),
+        removed: Removed {
+            samples: at as u64 + 1,
+            at: NOW,
+        },
         is_whole: false,
         buckets: buckets.collect(),
         producers: vec![KeptProducer {
@@ -65,6 +76,7 @@ fn original() -> Original {
             cursor: 0,
             drop_through: 0,
             hosts: vec![host(at)],
+            clock: Some(CLOCK),
             ..ShardChanges::default()
         };
         store.commit(&changes).unwrap();
@@ -170,6 +182,7 @@ impl Original {
             }
             let is_whole = before.len() == after.len()
                 && host.producers == original.producers
+                && host.removed == original.removed
                 && host.last_epoch == original.last_epoch
                 && host.certificate_end == original.certificate_end;
             assert!(is_whole || tells(name), "{story}: {name}: {told:?}");
@@ -177,6 +190,14 @@ impl Original {
                 host.producers.is_empty() || host.producers == original.producers,
                 "{story}: {name}"
             );
+            assert!(
+                host.removed == Removed::default() || host.removed == original.removed,
+                "{story}: {name}"
+            );
+        }
+        match state.clock {
+            Some(clock) => assert_eq!(clock, CLOCK, "{story}"),
+            None => assert!(of_store, "{story}: {told:?}"),
         }
         assert!(state.hosts.len() <= self.state.hosts.len(), "{story}");
         assert_eq!(state.cursors.len(), usize::from(SHARDS), "{story}");
@@ -276,6 +297,71 @@ fn files_that_are_cut_off_emptied_or_gone() {
         fs::write(folder.join(FILE), "my shopping list ".repeat(1000)).unwrap();
     });
     assert!(!told.is_empty());
+}
+
+/// A number that fits its row as well, but was never written, is not believed; the rest of the store stays as it was.
+#[test]
+fn what_a_wrong_clock_did_is_known_by_its_checksum() {
+    let original = original();
+    let cases = [
+        (
+            "UPDATE removed SET samples = samples + 4 WHERE host = 3",
+            "web2: how many samples were taken out",
+        ),
+        (
+            "UPDATE removed SET at = at + 4 WHERE host = 1",
+            "web0: how many samples were taken out",
+        ),
+        (
+            "UPDATE removed SET sum = 'x' WHERE host = 1",
+            "web0: how many samples were taken out",
+        ),
+        (
+            "UPDATE removed SET host = 99 WHERE host = 1",
+            "of some hosts, it is not known which",
+        ),
+        (
+            "UPDATE clock SET floor = floor + 86400",
+            "what was known of the clock is lost",
+        ),
+        (
+            "UPDATE clock SET wall_offset = 0",
+            "what was known of the clock is lost",
+        ),
+        (
+            "UPDATE clock SET boot = x'00'",
+            "what was known of the clock is lost",
+        ),
+    ];
+    for (change, words) in cases {
+        let told = original.check(change, |folder| {
+            let database = Connection::open(folder.join(FILE)).unwrap();
+            database.pragma_update(None, "foreign_keys", "OFF").unwrap();
+            assert_eq!(database.execute(change, []).unwrap(), 1, "{change}");
+        });
+        let named = |told: &&Damage| told.to_string().starts_with(words);
+        assert_eq!(told.iter().filter(named).count(), 1, "{change}: {told:?}");
+        assert_eq!(told.len(), 2, "{change}: {told:?}");
+    }
+}
+
+/// Something else is damaged.
+#[test]
+fn what_a_wrong_clock_did_is_carried_over() {
+    let original = original();
+    let change = "UPDATE bucket SET start = start + 60 WHERE series = 1 AND tier = 0 AND slot = 0";
+    let folder = tempfile::tempdir().unwrap();
+    original.write(folder.path());
+    let database = Connection::open(folder.path().join(FILE)).unwrap();
+    assert_eq!(database.execute(change, []).unwrap(), 1);
+    drop(database);
+    let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
+    let state = store.load(NOW).unwrap();
+    assert_eq!(store.damage().len(), 2);
+    assert_eq!(state.clock, Some(CLOCK));
+    for (found, before) in state.hosts.iter().zip(&original.state.hosts) {
+        assert_eq!(found.removed, before.removed, "{}", found.name);
+    }
 }
 
 /// Nothing that is damaged is thrown away.

@@ -1,0 +1,73 @@
+//! What is known of the clock, and what was taken out because of it.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Row;
+
+use super::super::super::Removed;
+use super::super::super::damage::Damage;
+use super::super::rows;
+use super::{Hosts, How, Reader, States};
+use crate::clock::KeptClock;
+
+impl Reader<'_> {
+    /// What was taken out of each host because a wrong clock had written it.
+    pub(super) fn removed(&mut self, hosts: &Hosts, states: &mut States) {
+        let mut bad = BTreeSet::new();
+        let mut nobodys = 0_u64;
+        let sql = "SELECT host, samples, at, sum FROM removed";
+        let is_whole = self.scan("removed", sql, "host", &mut |row| {
+            let names = row.get::<_, i64>(0).ok().and_then(|id| hosts.get(&id));
+            let Some(name) = names.and_then(|names| names.first()) else {
+                nobodys += 1;
+                return;
+            };
+            match (removed_of(row, name), states.get_mut(name)) {
+                (Some(removed), Some(state)) => state.removed = removed,
+                _ => {
+                    bad.insert(name.clone());
+                }
+            }
+        });
+        let what = "how many samples were taken out, because they lay ahead of the clock, is lost";
+        for host in &bad {
+            self.damage.push(Damage::of_host(self.now, host, what));
+        }
+        if nobodys > 0 || (!is_whole && self.how == How::Thorough) {
+            self.of_store(format!("of some hosts, it is not known which, {what}"));
+        }
+    }
+
+    pub(super) fn clock(&mut self) -> Option<KeptClock> {
+        let (mut found, mut is_damaged) = (None, false);
+        let sql = "SELECT id, boot, wall_offset, since, floor, floor_at, sum FROM clock";
+        let is_whole = self.scan("clock", sql, "id", &mut |row| match clock_of(row) {
+            Some(clock) => found = Some(clock),
+            None => is_damaged = true,
+        });
+        let is_out_of_reach = !is_whole && found.is_none() && self.how == How::Thorough;
+        if is_damaged || is_out_of_reach {
+            self.of_store("what was known of the clock is lost: it is judged anew");
+        }
+        found
+    }
+}
+
+fn removed_of(row: &Row<'_>, host: &str) -> Option<Removed> {
+    let removed = Removed {
+        samples: row.get::<_, i64>(1).ok()? as u64,
+        at: row.get::<_, i64>(2).ok()? as u64,
+    };
+    rows::read_removed(host, removed, row.get(3).ok()?)
+}
+
+fn clock_of(row: &Row<'_>) -> Option<KeptClock> {
+    let clock = KeptClock {
+        boot: row.get(1).ok()?,
+        offset: row.get(2).ok()?,
+        since: row.get::<_, i64>(3).ok()? as u64,
+        floor: row.get::<_, i64>(4).ok()? as u64,
+        floor_at: row.get::<_, i64>(5).ok()? as u64,
+    };
+    rows::read_clock(clock, row.get(6).ok()?)
+}
