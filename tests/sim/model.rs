@@ -12,6 +12,8 @@ use crate::Wrong;
 use crate::monitor::RecordId;
 
 const BY_MINUTE: &str = "by-minute";
+/// Nothing that lies before the newest minute by no more than that may be pushed out by it.
+const MINUTES_KEPT_SECS: u64 = 64 * 60;
 
 /// One record, as its monitor wrote it down.
 #[derive(Debug)]
@@ -272,11 +274,14 @@ impl Model {
                 })
             })
             .collect();
-        // Where something lies ahead still, the newest 60 minutes do not reach back as far.
-        let begins = told.keys().filter(|(name, _)| name.contains(BY_MINUTE));
-        let minutes_begin = begins.map(|(_, start)| *start).min().unwrap_or(0);
+        // Where something lies ahead still, the newest 60 minutes do not reach back as far. But it pushed nothing out.
+        let minutes = told.keys().filter(|(name, _)| name.contains(BY_MINUTE));
+        let minutes = minutes.map(|(_, start)| *start);
+        let first = minutes.clone().min().unwrap_or(0);
+        let kept_from = minutes.max().unwrap_or(0).saturating_sub(MINUTES_KEPT_SECS);
         let is_given = |(name, start): &(String, u64)| {
-            doubtful.is_empty() || !name.contains(BY_MINUTE) || *start >= minutes_begin
+            let may_not_reach = *start < first && *start >= kept_from;
+            doubtful.is_empty() || !name.contains(BY_MINUTE) || !may_not_reach
         };
         let certain = expected
             .iter()

@@ -334,7 +334,7 @@ impl Scenario {
             let wrong_secs = match rng.u8(0..4) {
                 0 => rng.i64(-600..=600),
                 1 => rng.i64(-14_400..=14_400),
-                _ if is_shared && rng.u8(0..4) != 0 => rng.i64(-FAR_SECS..=7_200),
+                _ if is_shared && rng.bool() => rng.i64(-FAR_SECS..=7_200),
                 _ => rng.i64(-FAR_SECS..=FAR_SECS),
             };
             let back = at + rng.u64(1..=WRONG_SECS_MAX);
