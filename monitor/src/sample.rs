@@ -83,7 +83,7 @@ impl Metric {
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     /// The operating system is one that sysinfo does not know, or it lets us read nothing.
-    #[error("this machine's load cannot be read: {0:?}")]
+    #[error("this machine's load cannot be read: {0}")]
     System(sysinfo::Error),
     /// A label of ours is none; cannot happen while the names above are what they are.
     #[error(transparent)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lizmon_client::enrol::lists::{Asked, Complaint, Lists, Pace, RECEIVER_EVERY_SECS};
 use lizmon_client::error::in_one_line;
 use lizmon_mtls::Clock;
-use lizmon_mtls::revocation::{CrlRefused, RevocationList};
+use lizmon_mtls::revocation::{CrlRefused, RevocationList, in_words};
 use lizmon_mtls::trust::Newer;
 
 use crate::config::ListsFrom;
@@ -66,7 +66,11 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
             let Some(trust) = newer.trust else {
                 return Asked::Same;
             };
-            tracing::info!(generation = trust.generation(), lists = ?trust.crls(), "revocation lists were fetched, and are in force");
+            tracing::info!(
+                generation = trust.generation(),
+                lists = in_words(trust.crls()),
+                "revocation lists were fetched, and are in force"
+            );
             Asked::New
         }
         Err(text) => {

@@ -290,7 +290,11 @@ impl Courier {
                 "Publish to {} has failed for {away_secs} s, {kept} records are kept: {text}",
                 self.url
             ),
-            Bad::Known => debug!("Publish to {} failed, again in {wait:?}: {text}", self.url),
+            Bad::Known => debug!(
+                "Publish to {} failed, again in {:.1} s: {text}",
+                self.url,
+                wait.as_secs_f64()
+            ),
         }
     }
 

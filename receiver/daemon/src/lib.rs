@@ -95,7 +95,10 @@ pub fn raise_open_files() -> u64 {
     let may_be_open = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::warn!(%error, "the number of open files stays at {:?}", limit.current);
+            let current = limit
+                .current
+                .map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
+            tracing::warn!(%error, current, "the number of open files stays as it is");
             limit.current
         }
     };

@@ -1,5 +1,6 @@
 //! Revocation lists at the front door: which must be there, and why one that was handed in is not taken.
 
+use lizmon_identity::rfc3339;
 use lizmon_pki::authority::Authority;
 use lizmon_pki::held::{self, Added};
 use rustls_pki_types::CertificateDer;
@@ -36,6 +37,18 @@ pub enum CrlRefused {
 
 /// How far apart the clocks of CA and receiver may be: seconds.
 const CLOCK_SKEW_SECS_MAX: u64 = 300;
+
+/// What a reader of logs wants to know of lists.
+pub fn in_words(lists: &[CrlStatus]) -> String {
+    let words = lists.iter().map(|list| {
+        let number = list.number.as_ref();
+        let number =
+            number.map_or_else(|| "without a number".to_owned(), |n| format!("number {n}"));
+        let (from, to) = (rfc3339(list.this_update), rfc3339(list.next_update));
+        format!("{} {number} from {from} to {to}", list.issuer)
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
 
 /// Adds a list that was handed in to those in force, if it may be; what is said of it goes by what was in force before.
 ///
@@ -140,4 +153,26 @@ fn issuers<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'a>>) -> Ve
         .filter_map(Authority::read)
         .map(|authority| authority.issuer_name)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_in_words() {
+        let list = CrlStatus {
+            issuer: "CN=root".to_owned(),
+            number: None,
+            this_update: 1_465_001_814,
+            next_update: 1_465_005_414,
+            is_required: true,
+            is_beside: false,
+        };
+        assert_eq!(in_words(&[]), "");
+        assert_eq!(
+            in_words(&[list.clone(), list]),
+            "CN=root without a number from 2016-06-04T00:56:54Z to 2016-06-04T01:56:54Z; CN=root without a number from 2016-06-04T00:56:54Z to 2016-06-04T01:56:54Z"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lizmon_identity::rfc3339;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
@@ -200,9 +201,9 @@ impl Committer {
             // As it stands in the journal.
             view.cuts_ahead = true;
             self.cut.say(|unsaid| {
-                let (host, now) = (view.host, view.taken_at);
+                let now = rfc3339(view.taken_at);
                 tracing::warn!(
-                    host,
+                    host = view.host,
                     now,
                     unsaid,
                     "samples that lie ahead of the clock are taken out"

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, request};
-use lizmon_mtls::revocation::{RevocationList, UnusableCrl};
+use lizmon_mtls::revocation::{RevocationList, UnusableCrl, in_words};
 use lizmon_pki::pem;
 use lizmon_protocol::problem::{Code, ValueError};
 use rustls_pki_types::CertificateDer;
@@ -84,7 +84,11 @@ fn put_in_force(
         .unwrap_or_else(PoisonError::into_inner);
     match trust.take_lists(lists, shown) {
         Ok(Ok(trust)) => {
-            tracing::info!(generation = trust.generation(), lists = ?trust.crls(), "revocation lists are in force");
+            tracing::info!(
+                generation = trust.generation(),
+                lists = in_words(trust.crls()),
+                "revocation lists are in force"
+            );
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Ok(Err(refused)) => {

@@ -29,6 +29,16 @@ pub enum Task {
 
 const TASKS: usize = 3;
 
+impl Task {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Commit => "commit",
+            Self::File => "file",
+        }
+    }
+}
+
 /// How the store is.
 #[derive(Debug)]
 pub struct StoreStatus {
@@ -202,7 +212,7 @@ impl StoreStatus {
     pub(crate) fn works(&self, task: Task) {
         let mut trouble = locked(&self.trouble);
         if trouble[task as usize].take().is_some() {
-            tracing::info!(?task, "the store works again");
+            tracing::info!(task = task.as_str(), "the store works again");
         }
         self.ready
             .set(i64::from(trouble.iter().all(Option::is_none)));
