@@ -12,10 +12,16 @@
 //! | [`BEHIND_SECS`] | the same, though the clock is behind what it was when it was steady before |
 //! | [`EXPIRY_SECS`] | hosts, series and producers end by it |
 
+mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
+use lizmon_summary::AHEAD_SECS_MAX;
+
+pub use status::ClockStatus;
 
 /// For so long the clock must have gone on without a step before anything is pushed out by it.
 pub const STEADY_SECS: u64 = 60;
@@ -25,6 +31,10 @@ pub const BEHIND_SECS: u64 = 300;
 pub const EXPIRY_SECS: u64 = 600;
 /// So far the wall clock may come away from the monotonic one before that is a step: clocks are set by a little all the time.
 pub const STEP_SECS: u64 = 30;
+
+/// What lies so far ahead of a steady clock was written by a wrong one. That is more than is accepted ahead of it: requests of
+/// one group were judged at different moments, and a steady clock is set by a little.
+pub const AHEAD_GOES_SECS: u64 = AHEAD_SECS_MAX + 60;
 
 /// The time since 1970.
 pub type FineClock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -120,6 +130,8 @@ pub struct Judged {
     pub steady_secs: u64,
     /// What time it would be by the clock that was steady before; 0 if none was.
     pub floor: u64,
+    /// The same, or where no clock was steady what time it would be without the last step; nothing where there was none.
+    pub other: Option<u64>,
     /// Rises with every step.
     pub regime: u64,
 }
@@ -158,6 +170,8 @@ pub struct ClockJudge {
     floor: u64,
     floor_at: u64,
     regime: u64,
+    /// What the offset was before the last step.
+    offset_before: Option<i64>,
     boot: [u8; 16],
 }
 
@@ -170,6 +184,7 @@ impl ClockJudge {
             floor: kept.map_or(0, |kept| kept.floor),
             floor_at: at.monotonic,
             regime: 0,
+            offset_before: None,
             boot: at.boot.unwrap_or_default(),
         };
         if let Some(kept) = kept.filter(|kept| Some(kept.boot) == at.boot) {
@@ -186,11 +201,14 @@ impl ClockJudge {
     pub fn look(&mut self, at: Reading) -> Judged {
         let offset = at.offset();
         if offset.abs_diff(self.offset) > STEP_SECS {
-            let by = offset - self.offset;
+            let without = without_step(self.offset, at);
             tracing::warn!(
-                by_secs = by,
+                by_secs = offset - self.offset,
+                now = rfc3339(at.wall),
+                without = rfc3339(without),
                 "the clock has stepped: for a while nothing is deleted, or pushed out by it"
             );
+            self.offset_before = Some(self.offset);
             self.offset = offset;
             self.since = at.monotonic;
             self.regime += 1;
@@ -202,13 +220,13 @@ impl ClockJudge {
             self.floor_at = at.monotonic;
         }
         let passed = at.monotonic.saturating_sub(self.floor_at);
+        let floor = (self.floor > 0).then(|| self.floor.saturating_add(passed));
+        let before = self.offset_before.map(|before| without_step(before, at));
         Judged {
             now: at.wall,
             steady_secs,
-            floor: match self.floor {
-                0 => 0,
-                floor => floor.saturating_add(passed),
-            },
+            floor: floor.unwrap_or(0),
+            other: floor.or(before),
             regime: self.regime,
         }
     }
@@ -223,6 +241,11 @@ impl ClockJudge {
             floor_at: self.floor_at,
         }
     }
+}
+
+/// What time it would be if the wall clock had gone on as before.
+fn without_step(offset: i64, at: Reading) -> u64 {
+    at.monotonic.saturating_add_signed(offset)
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ mod commit;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
-use crate::clock::Clocks;
+use crate::clock::{ClockStatus, Clocks};
 use crate::problem::Rejection;
 use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
@@ -61,7 +60,7 @@ struct Waiting {
 pub struct Journal {
     queue: SyncSender<Waiting>,
     status: Arc<StoreStatus>,
-    is_clock_steady: Arc<AtomicBool>,
+    clock_status: Arc<ClockStatus>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -81,9 +80,7 @@ impl Journal {
         clocks: Clocks,
     ) -> std::io::Result<(Self, JournalThread)> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
-        let is_clock_steady = Arc::new(AtomicBool::new(false));
         let writer = Writer {
-            is_clock_steady: is_clock_steady.clone(),
             committer: Committer::new(store, summarizer, clocks.read()),
             waiting,
             gather_window,
@@ -91,6 +88,7 @@ impl Journal {
             company: 0,
         };
         let status = writer.committer.status();
+        let clock_status = writer.committer.clock_status();
         let (alive, ended) = oneshot::channel::<Infallible>();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -101,7 +99,7 @@ impl Journal {
         let journal = Self {
             queue,
             status,
-            is_clock_steady,
+            clock_status,
         };
         Ok((journal, JournalThread { thread, ended }))
     }
@@ -111,9 +109,9 @@ impl Journal {
         self.status.clone()
     }
 
-    /// Whether windows move on by this machine's clock.
-    pub fn is_clock_steady(&self) -> bool {
-        self.is_clock_steady.load(Ordering::Relaxed)
+    /// How this machine's clock is.
+    pub fn clock_status(&self) -> Arc<ClockStatus> {
+        self.clock_status.clone()
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
@@ -187,7 +185,6 @@ impl Gathered {
 
 struct Writer {
     committer: Committer,
-    is_clock_steady: Arc<AtomicBool>,
     waiting: Receiver<Waiting>,
     gather_window: Duration,
     clocks: Clocks,
@@ -208,8 +205,6 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.committer.upkeep(self.clocks.read());
-            let is_steady = self.committer.is_clock_steady();
-            self.is_clock_steady.store(is_steady, Ordering::Relaxed);
         }
         self.committer.finish()
     }

@@ -33,7 +33,9 @@ use tokio::sync::{AcquireError, Semaphore};
 
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
+use crate::clock::ClockStatus;
 use crate::health::Judge;
+use crate::journal::Journal;
 use crate::problem::Rejection;
 use crate::store::status::StoreStatus;
 use crate::summarize::Summaries;
@@ -82,7 +84,7 @@ impl Metrics {
         trust: TrustReader,
         door: &FrontDoor,
         summaries: Arc<Summaries>,
-        store: Arc<StoreStatus>,
+        journal: &Journal,
         health: Judge,
         clock: Clock,
     ) -> Self {
@@ -100,11 +102,15 @@ impl Metrics {
             "Other requests that were refused, by the problem's code",
             Family::clone(&requests_refused),
         );
+        let (store, clock_status) = (journal.status(), journal.clock_status());
         store.register(&mut registry);
+        clock_status.register(&mut registry);
         registry.register_collector(Box::new(Now {
             trust,
             turned_away: door.turned_away(),
             open: door.open_connections(),
+            store,
+            clock_status,
             health,
             clock: clock.clone(),
         }));
@@ -183,6 +189,8 @@ struct Now {
     trust: TrustReader,
     turned_away: Arc<TurnedAway>,
     open: OpenConnections,
+    store: Arc<StoreStatus>,
+    clock_status: Arc<ClockStatus>,
     health: Judge,
     clock: Clock,
 }
@@ -225,7 +233,10 @@ impl Collector for Now {
             None,
             Part::ALL.map(count),
         )?;
-        let warnings = self.health.warnings(&trust, (self.clock)()).len() as u64;
+        let now = (self.clock)();
+        let of_trust = self.health.warnings(&trust, now).len();
+        let of_clock = usize::from(self.clock_status.warning().is_some());
+        let warnings = (of_trust + of_clock + self.store.warnings(now).len()) as u64;
         gauges::<0>(
             &mut encoder,
             "health_warnings",

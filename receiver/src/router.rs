@@ -225,7 +225,7 @@ async fn admit(mut request: Request<Body>, next: Next) -> Response {
 async fn tell_time(State(app): Shared, request: Request<Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     let now = (app.fine_clock)();
-    let steady = if app.journal.is_clock_steady() {
+    let steady = if app.journal.clock_status().is_steady() {
         ""
     } else {
         "=?0"
@@ -422,6 +422,7 @@ async fn health(State(app): Shared) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
     let mut warnings = app.health.warnings(&trust, now);
+    warnings.extend(app.journal.clock_status().warning());
     warnings.extend(app.journal.status().warnings(now));
     json(&Health {
         status: "ok",

@@ -129,7 +129,7 @@ impl Receiver {
                 reader.clone(),
                 &door,
                 summaries.clone(),
-                journal.status(),
+                &journal,
                 health,
                 clock.clone(),
             ),

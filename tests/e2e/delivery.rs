@@ -3,7 +3,7 @@
 use lizmon_protocol::name::Role;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Holder, World};
+use crate::harness::{Answer, Holder, World, answer};
 
 const PRODUCERS_MAX: u64 = 64;
 const RANGES_MAX: u64 = 1_024;
@@ -284,6 +284,24 @@ async fn a_clock_ahead_for_one_sample_costs_nothing() {
         let wait: u64 = refused.header("retry-after").parse().unwrap();
         assert!((1..=60).contains(&wait), "{wait}");
         refused.refused("clock_unsteady", "one sample");
+        // Whoever looks is told, with the time that it is here.
+        let reader = stage.world.reader();
+        let health = stage.world.url("/healthz");
+        let health = answer(reader.http.get(health)).await.json("health");
+        let warnings = health["warnings"].as_array().unwrap();
+        let says = format!("it says {}, ", lizmon_identity::rfc3339(now + ahead));
+        let mut of_clock = warnings.iter().filter_map(Value::as_str);
+        let is_told = of_clock.any(|told| told.contains(&says) && told.contains("clock_unsteady"));
+        assert!(is_told, "{warnings:?}");
+        let metrics = answer(reader.http.get(stage.world.url("/metrics"))).await;
+        let metrics = metrics.text();
+        let warnings = format!("lizmon_health_warnings{{}} {}", warnings.len());
+        for line in ["lizmon_clock_steady 0", &warnings] {
+            assert!(
+                metrics.lines().any(|found| found == line),
+                "{line}: {metrics}"
+            );
+        }
         stage.world.clock.set(now);
         stage.world.restart().await;
         assert_eq!(history(&stage).await, before, "{ahead}");

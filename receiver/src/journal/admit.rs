@@ -10,7 +10,7 @@ use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
 use lizmon_summary::window::Refused;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
-use crate::clock::Judged;
+use crate::clock::{AHEAD_GOES_SECS, Judged};
 use crate::problem::Rejection;
 use crate::store::record::{RecordView, Submission, SubmissionView};
 use crate::summarize::{Host, Producer, Summaries};
@@ -33,9 +33,6 @@ pub(super) enum Novelty {
     Known,
 }
 
-/// Beyond what is accepted ahead of the clock, so much more has to lie there before it goes: requests of one group were
-/// judged at different moments, and a steady clock is set by a little.
-const CUT_SLACK_SECS: u64 = 60;
 /// A request that was judged so long ago, or so long from now, was judged by another clock.
 const JUDGED_AGO_SECS_MAX: u64 = 60;
 
@@ -281,7 +278,7 @@ impl Fresh {
         if host.last_epoch <= now.saturating_add(AHEAD_SECS_MAX) {
             return Ok(false);
         }
-        let slack = AHEAD_SECS_MAX + CUT_SLACK_SECS;
+        let slack = AHEAD_GOES_SECS;
         let is_hidden = any(&|series, epoch| !series.finds(epoch, now));
         if !is_hidden && host.last_epoch <= now.saturating_add(slack) {
             return Ok(false);

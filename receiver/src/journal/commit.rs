@@ -8,7 +8,7 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 
 use super::admit::{Admission, Marks, Novelty};
-use crate::clock::{ClockJudge, Reading};
+use crate::clock::{ClockJudge, ClockStatus, Reading};
 use crate::problem::Rejection;
 use crate::store::record::{Group, Submission};
 use crate::store::status::{StoreStatus, Task};
@@ -44,7 +44,7 @@ pub struct Committer {
     /// When the clock was last looked at.
     seen_at: u64,
     clock: ClockJudge,
-    is_clock_steady: bool,
+    clock_status: Arc<ClockStatus>,
     /// By the monotonic clock.
     clock_kept_at: u64,
     marks: Marks,
@@ -77,7 +77,7 @@ impl Committer {
             tidied_at: now,
             seen_at: now,
             clock: ClockJudge::new(summarizer.kept_clock(), at),
-            is_clock_steady: false,
+            clock_status: Arc::default(),
             clock_kept_at: at.monotonic,
             marks: Marks::default(),
             unstored: BoundedLog::default(),
@@ -99,7 +99,12 @@ impl Committer {
 
     /// Whether windows moved on by the clock when it was looked at last.
     pub fn is_clock_steady(&self) -> bool {
-        self.is_clock_steady
+        self.clock_status.is_steady()
+    }
+
+    /// How the clock was when it was looked at last.
+    pub fn clock_status(&self) -> Arc<ClockStatus> {
+        self.clock_status.clone()
     }
 
     /// Takes the requests of one group, each with the moment it is judged by: admits or refuses each as a whole, makes
@@ -121,6 +126,7 @@ impl Committer {
                 Ok(Novelty::NewCutting) => group.push_cutting(submission),
                 Ok(Novelty::Known) => (),
                 Err(rejection) if rejection.code() == Code::ClockUnsteady => {
+                    self.clock_status.has_refused();
                     let steady_secs = clock.steady_secs;
                     self.unsteady.say(|unsaid| {
                         tracing::warn!(
@@ -225,7 +231,7 @@ impl Committer {
     pub fn upkeep(&mut self, at: Reading) {
         let now = at.wall;
         let clock = self.clock.look(at);
-        self.is_clock_steady = clock.is_steady();
+        self.clock_status.set(clock);
         self.seen_at = now;
         // One wrong hour must not delete a day's numbers.
         let expiry = clock.expiry();

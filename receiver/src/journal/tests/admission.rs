@@ -32,6 +32,7 @@ fn right_clock() -> Judged {
         now: NOW,
         steady_secs: 3_600,
         floor: NOW,
+        other: Some(NOW),
         regime: 0,
     }
 }
