@@ -1,12 +1,13 @@
 //! From a TCP connection to a TLS one whose peer is known.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum_server::accept::Accept;
@@ -27,9 +28,6 @@ use crate::service::ConnectionService;
 use crate::strangers::Seats;
 use crate::stream::{Activity, Held, IdleStream};
 use crate::trust::{Trust, TrustReader};
-
-/// A handshake that has had less time than this makes no room for another.
-const HANDSHAKE_KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// A listener that cannot take connections is told of this often.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
@@ -176,8 +174,8 @@ impl FrontDoor {
         let inner = Inner {
             trust,
             addresses: Arc::default(),
-            handshakes: Seats::new(limits.handshakes_max, HANDSHAKE_KEPT_FOR),
-            anonymous: Seats::new(limits.anonymous_max, Duration::ZERO),
+            handshakes: Seats::new(limits.handshakes_max),
+            anonymous: Seats::new(limits.anonymous_max),
             of_holders: Arc::default(),
             limits,
             paces: Paces::new(),
@@ -239,7 +237,7 @@ impl FrontDoor {
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };
         match session.peer_certificates() {
-            None => self.anonymous(address, tls, place),
+            None => Ok(self.anonymous(address, tls, place)),
             Some(chain) => {
                 let chain = chain.to_vec();
                 self.of_holder(address, tls, place, chain, generation)
@@ -253,19 +251,19 @@ impl FrontDoor {
         stream: TcpStream,
         trust: &Trust,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let limits = &self.inner.limits;
-        let mut seat = self
-            .inner
-            .handshakes
-            .take()
-            .ok_or(NoPlace::InHandshake(limits.handshakes_max))?;
+        let mut seat = self.inner.handshakes.take();
         let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
-        let in_time = tokio::time::timeout(limits.handshake_timeout, handshake);
-        let (shaken, refused) = tokio::select! {
-            biased;
-            shaken = handshake::noting(in_time) => shaken,
-            () = &mut seat => return Err(NoPlace::Evicted.into()),
-        };
+        let in_time = tokio::time::timeout(self.inner.limits.handshake_timeout, handshake);
+        let mut noting = pin!(handshake::noting(in_time));
+        let shaken = poll_fn(|cx| match noting.as_mut().poll(cx) {
+            Poll::Ready(shaken) => Poll::Ready(Ok(shaken)),
+            Poll::Pending => {
+                // Something has come, or it has only begun.
+                seat.touch();
+                Pin::new(&mut seat).poll(cx).map(|()| Err(NoPlace::Evicted))
+            }
+        });
+        let (shaken, refused) = shaken.await?;
         if let Some(refused) = refused {
             return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
         }
@@ -274,17 +272,11 @@ impl FrontDoor {
         })?
     }
 
-    fn anonymous(
-        &self,
-        address: IpAddr,
-        tls: TlsStream<TcpStream>,
-        place: Place,
-    ) -> io::Result<Opened> {
+    fn anonymous(&self, address: IpAddr, tls: TlsStream<TcpStream>, place: Place) -> Opened {
         let limits = &self.inner.limits;
-        let seat = self.inner.anonymous.take().ok_or(NoPlace::Evicted)?;
         let activity = Arc::new(Activity::of_stranger());
         let held = Held::Anonymous {
-            seat,
+            seat: self.inner.anonymous.take(),
             lifetime: ANONYMOUS_LIFETIME,
             address,
             turned_away: self.inner.turned_away.clone(),
@@ -292,7 +284,7 @@ impl FrontDoor {
         let idle_timeout = limits.idle_timeout.min(ANONYMOUS_IDLE_TIMEOUT);
         let stream = IdleStream::new(tls, idle_timeout, activity.clone(), place, held);
         let connection = Arc::new(Connection::anonymous(address));
-        Ok((stream, connection, activity))
+        (stream, connection, activity)
     }
 
     fn of_holder(

@@ -16,11 +16,8 @@ pub(crate) enum NoPlace {
     #[error("the address has {0} connections already")]
     OfAddress(usize),
     #[error(
-        "{0} connections are in the TLS handshake, all begun within a second: there are no more while so few files may be open \
-         (`ulimit -n`; systemd: LimitNOFILE=), or somebody floods us"
+        "it made room for another: too many connections are in the TLS handshake, or have no certificate"
     )]
-    InHandshake(usize),
-    #[error("it made room for a newer one: too many connections have no certificate")]
     Evicted,
     #[error("its holder has {0} connections already")]
     OfHolder(usize),

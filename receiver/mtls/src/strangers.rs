@@ -1,35 +1,36 @@
 //! Connections whose holder is not known: those in the TLS handshake, and those without a certificate. There are so many
-//! seats for them, and where all are taken the oldest makes room for the next: whoever only holds seats keeps nobody out.
+//! seats for them, and where all are taken the one of which nothing was heard for longest makes room for the next: whoever
+//! only holds seats keeps nobody out.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 /// So many connections that nobody has to answer for.
 #[derive(Debug)]
 pub(crate) struct Seats {
     max: usize,
-    /// A seat that was taken a shorter time ago makes no room: its holder had no time to do anything with it.
-    kept_for: Duration,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    by_age: BTreeMap<u64, Sitting>,
+    /// By when they were last heard of: the first has been silent for longest.
+    by_age: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-#[derive(Debug)]
-struct Sitting {
-    since: Instant,
-    evict: oneshot::Sender<()>,
+impl Taken {
+    fn insert(&mut self, evict: oneshot::Sender<()>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.by_age.insert(number, evict);
+        number
+    }
 }
 
 /// One seat, free again when it is dropped. As a future it is ready when it has to be given up.
@@ -42,10 +43,9 @@ pub(crate) struct Seat {
 }
 
 impl Seats {
-    pub(crate) fn new(max: usize, kept_for: Duration) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
-            kept_for,
             taken: Mutex::default(),
         })
     }
@@ -56,31 +56,40 @@ impl Seats {
         taken.by_age.len()
     }
 
-    /// A seat, if there is one, or if the oldest may be evicted.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Seat> {
-        let now = Instant::now();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.by_age.len() >= self.max {
-            let oldest = taken.by_age.first_entry()?;
-            if now.saturating_duration_since(oldest.get().since) < self.kept_for {
-                return None;
-            }
-            // Its task is told and ends with it. If that task ends at this moment, so much the better.
-            let _ended_by_itself = oldest.remove().evict.send(());
-        }
+    /// A seat: another's, where all are taken.
+    pub(crate) fn take(self: &Arc<Self>) -> Seat {
         let (evict, evicted) = oneshot::channel();
-        let number = taken.next;
-        taken.next += 1;
-        taken.by_age.insert(number, Sitting { since: now, evict });
-        Some(Seat {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.by_age.len() >= self.max
+            && let Some((_, evict)) = taken.by_age.pop_first()
+        {
+            // Its task is told and ends with it. If that task ends at this moment, so much the better.
+            let _ended_by_itself = evict.send(());
+        }
+        let number = taken.insert(evict);
+        drop(taken);
+        Seat {
             seats: self.clone(),
             number,
             evicted: Some(evicted),
-        })
+        }
     }
 }
 
 impl Seat {
+    /// Something was heard of whoever has it. A handshake that gets on is not cut for one that begins, however many of them
+    /// come: else nobody would finish while a whole fleet comes back.
+    pub(crate) fn touch(&mut self) {
+        let mut taken = self
+            .seats
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(evict) = taken.by_age.remove(&self.number) {
+            self.number = taken.insert(evict);
+        }
+    }
+
     /// Whether it was told already that it has to be given up.
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.is_none()
@@ -115,28 +124,26 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    const KEPT_FOR: Duration = Duration::from_secs(1);
-
-    async fn is_evicted(seat: &mut Seat) -> bool {
-        tokio::time::timeout(Duration::ZERO, seat).await.is_ok()
+    fn is_evicted(seat: &mut Seat) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        Pin::new(seat).poll(&mut cx).is_ready()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_oldest_makes_room() {
-        let seats = Seats::new(2, KEPT_FOR);
-        let mut first = seats.take().unwrap();
-        let mut second = seats.take().unwrap();
-        assert!(seats.take().is_none(), "both were taken a moment ago");
-        tokio::time::advance(KEPT_FOR).await;
-        let mut third = seats.take().unwrap();
-        assert!(is_evicted(&mut first).await);
-        assert!(!is_evicted(&mut second).await && !is_evicted(&mut third).await);
-        // Whoever was evicted gives no seat back a second time.
+    #[test]
+    fn who_was_silent_for_longest_makes_room() {
+        let seats = Seats::new(2);
+        let (mut first, mut second) = (seats.take(), seats.take());
+        let mut third = seats.take();
+        assert!(is_evicted(&mut first) && !is_evicted(&mut second) && !is_evicted(&mut third));
+        second.touch();
+        // Whoever was evicted is not there any more, and gives no seat back a second time.
+        first.touch();
         drop(first);
-        let _fourth = seats.take().unwrap();
-        assert!(is_evicted(&mut second).await && !is_evicted(&mut third).await);
-        assert!(seats.take().is_none());
-        drop(third);
-        assert!(seats.take().is_some(), "a seat that was given back");
+        let fourth = seats.take();
+        assert!(!is_evicted(&mut second) && is_evicted(&mut third));
+        drop(fourth);
+        assert_eq!(seats.taken(), 1);
+        let _fifth = seats.take();
+        assert!(!is_evicted(&mut second), "there was a seat");
     }
 }

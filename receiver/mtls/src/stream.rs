@@ -307,6 +307,11 @@ impl<S: AsyncRead> AsyncRead for IdleStream<S> {
             return Poll::Ready(Err(error));
         }
         let polled = self.as_mut().project().inner.poll_read(cx, buf);
+        if let (Poll::Ready(Ok(())), Held::Anonymous { seat, .. }) =
+            (&polled, self.as_mut().project().held)
+        {
+            seat.touch();
+        }
         self.or_idle(cx, polled)
     }
 }
@@ -385,7 +390,7 @@ mod tests {
     ) -> (Ours, DuplexStream, Arc<Activity>, Arc<TurnedAway>) {
         let turned_away = Arc::new(TurnedAway::default());
         let held = Held::Anonymous {
-            seat: seats.take().unwrap(),
+            seat: seats.take(),
             lifetime,
             address: HERE,
             turned_away: turned_away.clone(),
@@ -441,7 +446,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_certificate_it_does_not_last() {
-        let seats = Seats::new(1, Duration::ZERO);
+        let seats = Seats::new(1);
         let lifetime = Duration::from_secs(100);
         let (mut stream, mut far, activity, _) = of_stranger(&seats, lifetime);
         let in_flight = activity.begin();
@@ -461,12 +466,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_certificate_it_makes_room() {
-        let seats = Seats::new(1, Duration::ZERO);
+        let seats = Seats::new(1);
         let (mut stream, _far, activity, turned_away) = of_stranger(&seats, TIMEOUT);
         let _in_flight = activity.begin();
         let newer = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let _seat = seats.take().unwrap();
+            let _seat = seats.take();
             std::future::pending::<()>().await
         };
         tokio::select! {
@@ -481,7 +486,7 @@ mod tests {
     /// What was said last arrives, though more of what the other end sends is on its way; but that is not waited for long.
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_for_what_is_on_its_way() {
-        let seats = Seats::new(1, Duration::ZERO);
+        let seats = Seats::new(1);
         for (bytes, ends, millis) in [(1_000, true, 0), (1_000, false, 500), (4 << 20, true, 0)] {
             let (mut stream, mut far, _, _) = of_stranger(&seats, TIMEOUT);
             let before = Instant::now();

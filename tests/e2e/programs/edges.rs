@@ -11,6 +11,7 @@ use super::monitor::monitor;
 use crate::crash::{receiver_command, started};
 use crate::harness::World;
 use crate::harness::process::{Running, program, run};
+use crate::harness::raw::{self, tls_config};
 use crate::harness::world::Holder;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -242,24 +243,59 @@ async fn a_log_on_a_full_disk_stops_nothing() {
     running.wait_within(AT_ONCE).success();
 }
 
+/// The same command where so many files may be open.
+fn with_open_files(command: &Command, max: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit -n {max}; exec \"$@\""), "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    limited
+}
+
+/// As many idle connections of a stranger as there may be files open locked everybody out of `liz-ca`.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_strangers_lock_nobody_out() {
+    let mut world = World::without_receiver(|_| ());
+    let node = world.node("web1");
+    for (command, path) in [
+        (liz_ca(&world), "/.well-known/est/cacerts"),
+        (receiver_command(&world), "/healthz"),
+    ] {
+        let running = started(&mut world, &mut with_open_files(&command, 256));
+        let address = format!("127.0.0.1:{}", world.port());
+        // Of the first ones the server may say that it has no more files: those that were closed are not counted.
+        let idle: Vec<_> = (0..600).map(|_| TcpStream::connect(&address)).collect();
+        let mut begun = Vec::new();
+        for _ in 0..100 {
+            let config = tls_config(&world.root(), None, &["http/1.1"]);
+            begun.push(raw::connect(&world, config).await);
+        }
+        let config = tls_config(&world.root(), Some(node.shown()), &["http/1.1"]);
+        let mut shown = raw::connect(&world, config).await.expect(path);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let got = raw::exchange(&mut shown, request.as_bytes()).await.unwrap();
+        assert_eq!(raw::status(&got), 200, "{path}");
+        drop((idle, begun));
+        running.signal(Signal::TERM);
+        let said = running.wait_within(Duration::from_secs(60)).stderr;
+        for words in ["few connections may be open", "cause=\"evicted\""] {
+            assert!(said.contains(words), "{path}: {words}: {said}");
+        }
+    }
+}
+
 /// Nobody got in, and nothing said why.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_open_files_are_told_of() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("web1");
-    let limited = |command: &Command| {
-        let mut limited = Command::new("sh");
-        limited
-            .args(["-c", "ulimit -n 64; exec \"$@\"", "sh"])
-            .arg(command.get_program())
-            .args(command.get_args());
-        limited
-    };
     for (command, what) in [
         (liz_ca(&world), "liz-ca"),
         (receiver_command(&world), "the receiver"),
     ] {
-        let mut running = started(&mut world, &mut limited(&command));
+        let mut running = started(&mut world, &mut with_open_files(&command, 64));
         let address = world.url("");
         let address = address
             .rsplit('/')
