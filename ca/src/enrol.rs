@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+use lizmon_pki::pem;
 use lizmon_protocol::enrol::{JoinToken, SECRET_BYTES};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
 use rusqlite::Row;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -262,7 +262,8 @@ pub(crate) fn is_by_token(entry: &Entry) -> bool {
 }
 
 pub(crate) fn der_of(entry: &Entry) -> Result<CertificateDer<'static>, Error> {
-    CertificateDer::from_pem_slice(entry.pem.as_bytes()).map_err(|_| unreadable())
+    let found = pem::certificates(entry.pem.as_bytes()).map_err(|_| unreadable())?;
+    found.into_iter().next().ok_or_else(unreadable)
 }
 
 fn unreadable() -> Error {

@@ -11,8 +11,6 @@ use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
     PrivateKeyChain,
 };
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use crate::failure::Exit;
 use crate::secret;
@@ -71,13 +69,15 @@ impl Wanted<'_> {
         let key = issued.key_path.as_ref();
         let key = key.context("there is no key of ours to write")?;
         let pem = std::fs::read(key).with_context(|| format!("cannot read {}", key.display()))?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(&pem)?;
-        let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes())
-            .map(|der| Ok(Certificate::from_der(&der?)?))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let key = lizmon_pki::pem::private_key(&pem)?;
+        let chain = lizmon_pki::pem::certificates(issued.chain_pem.as_bytes())?;
+        let chain = chain
+            .iter()
+            .map(|der| Certificate::from_der(der))
+            .collect::<Result<Vec<_>, _>>()?;
         let chain = PrivateKeyChain::new(
             issued.serial.as_bytes(),
-            PrivateKey::from_der(key.secret_pkcs8_der())?,
+            PrivateKey::from_der(key.secret_der())?,
             chain,
         );
         let mut store = KeyStore::new();

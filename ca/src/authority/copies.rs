@@ -5,8 +5,8 @@
 //! crl.pem holds a newer list of ours ----> taken into the ledger, with what it revokes, before anything is signed or written
 //! ```
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use lizmon_pki::pem::{Kind, sections};
+use rustls_pki_types::CertificateRevocationListDer;
 use serde_json::json;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::revocation_list::RevokedCertificate;
@@ -16,6 +16,7 @@ use super::crls::{crl_of, trusted_crls};
 use crate::audit::{Deed, Event};
 use crate::crl::{self, NUMBER_MAX, ON_HOLD, Reason};
 use crate::disk;
+use crate::enrol::der_of;
 use crate::error::Error;
 use crate::ledger::{Book, CrlRow, Generation, Place, State, UnknownRevoked};
 use crate::profile::rfc3339;
@@ -78,11 +79,15 @@ impl Authority {
             return Ok(());
         }
         let mut is_damaged = false;
-        // What stands before a damaged part is good.
-        let lists = CertificateRevocationListDer::pem_slice_iter(&bytes)
-            .map_while(|list| list.map_err(|_| is_damaged = true).ok());
-        for list in lists.collect::<Vec<_>>() {
-            self.adopt_list(book, generations, &list, now)?;
+        // What stands beside a damaged part is good.
+        for section in sections(&bytes) {
+            match section {
+                Ok(list) if list.kind == Kind::RevocationList => {
+                    self.adopt_list(book, generations, &list.der.into(), now)?;
+                }
+                Ok(_) => (),
+                Err(_) => is_damaged = true,
+            }
         }
         if is_damaged {
             tracing::warn!(file = %self.files.crl.display(), "it is damaged, and written anew from the ledger");
@@ -196,7 +201,7 @@ fn signer_of<'a>(
     list: &CertificateRevocationList<'_>,
 ) -> Option<&'a Generation> {
     generations.iter().find(|ca| {
-        let Ok(der) = CertificateDer::from_pem_slice(ca.entry.pem.as_bytes()) else {
+        let Ok(der) = der_of(&ca.entry) else {
             return false;
         };
         let Ok((_, certificate)) = X509Certificate::from_der(&der) else {

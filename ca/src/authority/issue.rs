@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lizmon_pki::pem;
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::{Authority, Rotated};
@@ -307,10 +306,10 @@ impl PublicKeyData for Subject {
 
 /// A key file of an earlier issue would no longer fit the certificate beside it.
 fn refuse_stray_key(path: &Path, requested: &SubjectPublicKeyInfo) -> Result<(), Error> {
-    let Some(pem) = disk::read_if_there(path)? else {
+    let Some(bytes) = disk::read_if_there(path)? else {
         return Ok(());
     };
-    let there = PrivateKeyDer::from_pem_slice(&pem)
+    let there = pem::private_key(&bytes)
         .ok()
         .and_then(|der| KeyPair::try_from(&der).ok());
     let same = there

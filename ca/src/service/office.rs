@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lizmon_mtls::identity::Identity;
+use lizmon_pki::pem;
 use lizmon_protocol::name::{NodeName, Role};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use crate::authority::{Authority, Request};
 use crate::disk;
@@ -174,11 +173,10 @@ impl Office {
         let Some(chain) = disk::read_if_there(&files.certificate)? else {
             return Ok(Err(WhyAnew::None));
         };
-        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&chain)
-            .filter_map(Result::ok)
-            .collect();
+        let chain = pem::certificates(&chain).unwrap_or_default();
         let issuing = disk::read(&authority.files().issuing_certificate)?;
-        let issuing = CertificateDer::from_pem_slice(&issuing).ok();
+        let issuing = pem::certificates(&issuing).ok();
+        let issuing = issuing.and_then(|found| found.into_iter().next());
         let (Some(leaf), Some(above)) = (chain.first(), chain.get(1)) else {
             return Ok(Err(WhyAnew::Unreadable));
         };
