@@ -26,7 +26,7 @@ use time::OffsetDateTime;
 use crate::error::Error;
 
 /// How far before now a certificate or CRL starts: the clocks of a fleet differ a little.
-pub const BACKDATE_SECS: u64 = 300;
+pub const BACKDATE_SECS: u64 = lizmon_pki::CLOCK_SKEW_SECS_MAX;
 /// How long a leaf from `lizctl` lives unless told otherwise.
 pub const LEAF_LIFETIME_SECS: u64 = 90 * DAY_SECS;
 /// Seconds of a day.

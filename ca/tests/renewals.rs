@@ -255,6 +255,44 @@ fn a_holder_that_was_told_to_wait_gets_one_then() {
     house.renew(&first, NOW);
 }
 
+/// A holder with two certificates asked by each of them for one key, and was given two.
+#[test]
+fn a_key_is_given_one_certificate_whatever_is_shown() {
+    let house = House::new();
+    let (one, two) = (house.issue("web1", NOW), house.issue("web1", NOW));
+    let key = key();
+    let renew = |current: &Identity, now| house.ca.renew(current, &request(&key), now).unwrap();
+    let given = renew(&one, NOW);
+    for current in [&two, &one, &shown(&given)] {
+        let again = renew(current, NOW + DAY / 48);
+        assert!(again.again && again.der == given.der);
+    }
+    // Not another holder, not another key, and not what came before the one that is shown.
+    let other = house.issue("web2", NOW);
+    assert!(!renew(&other, NOW).again);
+    assert!(
+        !house
+            .ca
+            .renew(&two, &request(&self::key()), NOW)
+            .unwrap()
+            .again
+    );
+    let later = renew(&shown(&given), LATER);
+    assert!(!later.again);
+    let latest = renew(&shown(&later), LATER + OVERLAP.as_secs());
+    assert!(!latest.again && latest.der != given.der);
+    // Nor one that follows a certificate which was stolen.
+    let third = house.issue("web3", NOW);
+    let fourth = house.issue("web3", NOW);
+    let stolen = renew(&third, NOW);
+    let serial = hex(&third).parse().unwrap();
+    house
+        .ca
+        .revoke(&serial, Reason::KeyCompromise, NOW)
+        .unwrap();
+    assert_ne!(renew(&fourth, NOW).der, stolen.der);
+}
+
 #[test]
 fn the_same_key_is_given_the_same_certificate() {
     let house = House::new();

@@ -129,6 +129,13 @@ pub(crate) fn renew(args: &Renew, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let obtained = runtime()?.block_on(enrol::renew(&args.ca_url, &credentials, now))?;
     show(&obtained)?;
+    if obtained.not_before > now {
+        output::note(format_args!(
+            "it begins at {}, and the clock here says {}: this machine's clock is behind the CA's",
+            output::date(obtained.not_before),
+            output::date(now)
+        ));
+    }
     if obtained.roots_changed {
         output::note(format_args!(
             "{} was brought to what the CA trusts now",

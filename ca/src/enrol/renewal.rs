@@ -96,13 +96,13 @@ impl Authority {
             }
             book.mark_seen(&serial, now)?;
             let key_sha256 = key::fingerprint(&key);
-            if let Some(given) = given_before(book, &old, &key_sha256, now)? {
+            let sans = sans_of(&der).ok_or_else(unreadable)?;
+            if let Some(given) = given_before(book, &id, &old, &sans, &key_sha256, now)? {
                 return Enrolled::new(id, &given, true).map(Ok);
             }
             if let Err(flaw) = refuse_too_many(book, &id, &old, now)? {
                 return Ok(Err(flaw));
             }
-            let sans = sans_of(&der).ok_or_else(unreadable)?;
             self.sign_next(book, id, &old, &sans, &key, now).map(Ok)
         })??)
     }
@@ -176,11 +176,14 @@ fn serial_of(identity: &Identity) -> String {
     hex::encode(strip_sign(&identity.serial))
 }
 
-/// What a renewal of `old`, or the renewal that gave `old` itself, was given for the same key. Not for what is itself due
-/// for renewal, or begins only in the future.
+/// What a renewal gave this holder for the same key and the same names, whichever of its certificates it showed; and where it
+/// keeps its key, `old` itself, if that was just given. Not what is itself due for renewal, begins only in the future, or will
+/// never renew.
 fn given_before(
     book: &Book<'_>,
+    id: &SpiffeId,
     old: &Entry,
+    sans: &[San],
     key_sha256: &str,
     now: u64,
 ) -> Result<Option<Entry>, Error> {
@@ -194,15 +197,25 @@ fn given_before(
             .iter()
             .any(|ca| ca.phase == Phase::Current && ca.entry.serial == entry.issuer)
     };
-    let mut given = book.renewals_of(&old.serial)?;
-    // Who keeps its key, and asks again with what it has just been given.
-    if old.renews.is_some() && now < old.issued_at.saturating_add(OVERLAP.as_secs()) {
-        given.push(old.clone());
+    let is_just_given = now < old.issued_at.saturating_add(OVERLAP.as_secs());
+    // In the order they were issued: what came before `old` is no answer to whoever has that.
+    let mut given = book.live(id.role, &id.name, now)?;
+    let since = given.iter().position(|entry| entry.serial == old.serial);
+    given.drain(..since.unwrap_or(0));
+    given.retain(|entry| {
+        entry.renews.is_some()
+            && entry.key_sha256 == key_sha256
+            && (entry.serial != old.serial || is_just_given)
+            && is_fresh(entry)
+            && is_by_current(entry)
+    });
+    for entry in given.into_iter().rev() {
+        let has_names = sans_of(&der_of(&entry)?).is_some_and(|found| found == sans);
+        if has_names && !book.is_line_revoked(&entry.serial)? {
+            return Ok(Some(entry));
+        }
     }
-    Ok(given
-        .into_iter()
-        .rev()
-        .find(|entry| entry.key_sha256 == key_sha256 && is_fresh(entry) && is_by_current(entry)))
+    Ok(None)
 }
 
 fn refuse_too_many(

@@ -215,11 +215,6 @@ impl Book<'_> {
             .next())
     }
 
-    /// The renewals of a certificate, in the order they were issued.
-    pub(crate) fn renewals_of(&self, serial: &str) -> Result<Vec<Entry>, Error> {
-        self.entries_where("renews = ?1", [serial.to_owned()])
-    }
-
     /// Every certificate, in the order they were issued, whatever the clock said meanwhile.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, Error> {
         self.entries_where("TRUE", [])

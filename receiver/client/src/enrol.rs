@@ -138,6 +138,19 @@ impl EnrolError {
         }
     }
 
+    /// Whether it is for a person to mend, here or at the CA, and a CA that is asked again soon can do nothing about it: what it
+    /// gives cannot be used, or not be kept.
+    pub fn is_for_long(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer { .. } | Self::File(_) | Self::Shared(_) | Self::OtherRoot(_)
+        )
+    }
+
+    fn is_too_often(&self) -> bool {
+        matches!(self, Self::Refused { status: 429, .. })
+    }
+
     /// Whether the CA has decided: nothing that was sent can have been granted.
     fn is_decided(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if (400..500).contains(status) && *status != 408)
@@ -162,6 +175,8 @@ pub struct Join {
 pub struct Obtained {
     /// Who it speaks for.
     pub identity: SpiffeId,
+    /// Its first second, and of all that is above it: by a clock that is behind the CA's it may be to come.
+    pub not_before: u64,
     /// Its last second.
     pub not_after: u64,
     /// Its files.
@@ -191,13 +206,7 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
     }
 
     pair.settle()?;
-    let (key, is_new) = match pair.waiting_key()?.map(|pem| NewKey::from_pem(&pem)) {
-        Some(Ok(key)) => (key, false),
-        Some(Err(_)) | None => (NewKey::generate()?, true),
-    };
-    if is_new {
-        pair.stage_key(&key.pem)?;
-    }
+    let (key, is_new) = next_key(&pair)?;
     let enroll = async |key: &NewKey| {
         let request = ca.post(SIMPLE_ENROLL, key);
         let request = request.basic_auth(name, Some(join.token.as_str()));
@@ -225,6 +234,9 @@ pub async fn join(join: &Join, now: u64) -> Result<Obtained, EnrolError> {
 
 /// Renews: asks as who we are for the next certificate with a new key, and replaces the pair. Roots that the CA has come to
 /// trust since, or trusts no more, are learned.
+///
+/// The key is on disk before the CA is asked. Whatever fails after that, now or after a restart, the next call asks with the
+/// same key, for which the CA gives the same certificate again.
 pub async fn renew(
     url: &BaseUrl,
     credentials: &Credentials,
@@ -241,14 +253,31 @@ pub async fn renew(
     let ca = Ca::new(url.clone(), loaded.tls, Some(shown))?;
     let certificates = ca.certificates().await?;
     roots::check_writable(&credentials.ca, &certificates.roots)?;
-    let key = NewKey::generate()?;
-    let leaf = ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await?;
+    let (key, _) = next_key(&pair)?;
+    let leaf = match ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await {
+        Err(error) if error.is_decided() && !error.is_too_often() => {
+            pair.drop_waiting_key();
+            return Err(error);
+        }
+        leaf => leaf?,
+    };
     let chain = ca.check(&certificates, leaf, &key, now, |id| *id == loaded.identity)?;
     // First the roots: the new chain may lead to a new one.
     let roots_changed = roots::write(&credentials.ca, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
-    show_new(url, credentials, now).await;
+    show_new(url, credentials, now.max(chain.not_before)).await;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
+}
+
+/// The key that waits for its certificate since an attempt that was cut short, or a new one that waits now. Whether it is new.
+fn next_key(pair: &Pair) -> Result<(NewKey, bool), EnrolError> {
+    let waiting = pair.waiting_key()?;
+    if let Some(Ok(key)) = waiting.map(|pem| NewKey::from_pem(&pem)) {
+        return Ok((key, false));
+    }
+    let key = NewKey::generate()?;
+    pair.stage_key(&key.pem)?;
+    Ok((key, true))
 }
 
 /// Shows the new certificate to the CA, which ends the one before when it sees that the new one is in use. Where that
@@ -270,6 +299,7 @@ fn installed_key(pair: &Pair) -> Option<NewKey> {
 fn obtained(chain: NewChain, pair: Pair, ca: PathBuf, roots_changed: bool) -> Obtained {
     Obtained {
         identity: chain.identity,
+        not_before: chain.not_before,
         not_after: chain.not_after,
         credentials: Credentials {
             cert: pair.cert,
@@ -292,8 +322,11 @@ impl NewKey {
         Self::new(&KeyPair::generate()?)
     }
 
+    /// The one key in a text that may hold a chain as well.
     fn from_pem(pem: &str) -> Result<Self, EnrolError> {
-        Self::new(&KeyPair::from_pem(pem)?)
+        let key = lizmon_pki::pem::private_key(pem.as_bytes());
+        let key = key.map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+        Self::new(&KeyPair::try_from(&key)?)
     }
 
     /// The request says nothing but the key: the CA would not listen.

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use lizmon_identity::rfc3339;
-use lizmon_pki::path::Fault;
+use lizmon_pki::path::{Fault, Whose};
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError};
 
@@ -127,9 +127,14 @@ fn server_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f,
             "its certificate was not issued by the CA we were given: {fault}: check --ca"
         ),
-        fault if fault.is_over() => write!(
+        Fault::Revoked(Whose::Own) => {
+            f.write_str("its certificate is revoked: it needs a new one from lizctl issue-receiver")
+        }
+        Fault::Expired {
+            whose: Whose::Own, ..
+        } => write!(
             f,
-            "its certificate: {fault}: `lizctl issue-receiver` on the CA makes it one"
+            "its certificate: {fault}: lizctl issue-receiver on the CA makes one"
         ),
         fault => write!(f, "its certificate: {fault}"),
     }

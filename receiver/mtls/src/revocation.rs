@@ -1,6 +1,7 @@
 //! Revocation lists at the front door: which must be there, and why one that was handed in is not taken.
 
 use lizmon_identity::rfc3339;
+use lizmon_pki::CLOCK_SKEW_SECS_MAX;
 use lizmon_pki::authority::Authority;
 use lizmon_pki::held::{self, Added};
 use rustls_pki_types::CertificateDer;
@@ -34,9 +35,6 @@ pub enum CrlRefused {
     #[error("the list of {0} is not in force now: sign a new one, and look at both clocks")]
     NotNow(String),
 }
-
-/// How far apart the clocks of CA and receiver may be: seconds.
-const CLOCK_SKEW_SECS_MAX: u64 = 300;
 
 /// What a reader of logs wants to know of lists.
 pub fn in_words(lists: &[CrlStatus]) -> String {

@@ -99,15 +99,6 @@ impl Fault {
         matches!(self, Self::Expired { .. } | Self::NotYetValid { .. })
     }
 
-    /// Whether it is the certificate itself that is over: with a new one of the same kind all is well.
-    pub fn is_over(&self) -> bool {
-        let own = |whose: &Whose| *whose == Whose::Own;
-        match self {
-            Self::Revoked(whose) | Self::Expired { whose, .. } => own(whose),
-            _ => false,
-        }
-    }
-
     /// That a chain, the leaf first, is over since `not_after`, the first end in it.
     pub fn ended(chain: &[CertificateDer<'_>], not_after: u64, now: u64) -> Self {
         let is_it = |certificate: &X509Certificate<'_>| {

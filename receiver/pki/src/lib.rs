@@ -15,3 +15,7 @@ pub mod list;
 pub mod path;
 pub mod pem;
 mod signature;
+
+/// How far apart the clocks of a CA, a receiver and a machine may be, in seconds: what is issued begins so long before it is
+/// issued, and what begins up to so long ahead is taken where dates are compared.
+pub const CLOCK_SKEW_SECS_MAX: u64 = 300;

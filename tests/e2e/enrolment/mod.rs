@@ -8,6 +8,7 @@ mod programs;
 mod renewal;
 mod requests;
 mod strangers;
+mod unkept;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,5 @@
 //! What came back: certificates out of PKCS #7, and whether they are what was asked for.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cms::cert::CertificateChoices;
@@ -10,10 +7,9 @@ use cms::cert::x509::der::{Decode, Encode};
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
 use lizmon_identity::Leaf;
+use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::credentials::provider;
@@ -41,7 +37,7 @@ pub enum AnswerFlaw {
     Identity(Box<str>),
     /// It does not lead to a root that we trust, has ended or not begun, or is no client's.
     #[error("the certificate would not be taken by a server: {0}")]
-    Chain(rustls::Error),
+    Chain(Fault),
 }
 
 /// The certificates of a body: RFC 7030 section 4.1.3, in no order.
@@ -86,7 +82,8 @@ impl CaCertificates {
     }
 
     /// The chain of a new certificate, after making sure that it is `id`'s for the key `spki` (DER), and that a server that
-    /// trusts `roots` would take it at `now`.
+    /// trusts `roots` would take it at `now`, or when it has begun: whose clock is behind the CA's waits for that with a
+    /// certificate in hand, rather than asking for others until then.
     pub(crate) fn chain_of(
         &self,
         leaf: CertificateDer<'static>,
@@ -97,9 +94,9 @@ impl CaCertificates {
         let nobody = || AnswerFlaw::Identity("anyone".into());
         let Leaf {
             spiffe_id: identity,
+            not_before,
             not_after,
             certificate,
-            ..
         } = Leaf::read(&leaf).map_err(|_| nobody())?;
         if certificate.public_key().raw != spki {
             return Err(AnswerFlaw::Key);
@@ -115,11 +112,17 @@ impl CaCertificates {
             })
             .cloned()
             .collect();
-        verify(&self.roots, &leaf, &above, now).map_err(AnswerFlaw::Chain)?;
+        let begins = |der: &CertificateDer<'_>| {
+            let begin = parse(der)?.validity().not_before.timestamp();
+            u64::try_from(begin).ok()
+        };
+        let begun = above.iter().filter_map(begins).fold(not_before, u64::max);
+        verify(&self.roots, &leaf, &above, now.max(begun)).map_err(AnswerFlaw::Chain)?;
         let mut chain = vec![leaf];
         chain.extend(above);
         Ok(NewChain {
             identity,
+            not_before: begun,
             not_after,
             chain,
         })
@@ -130,6 +133,8 @@ impl CaCertificates {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewChain {
     pub(crate) identity: SpiffeId,
+    /// The first second that all of it is good.
+    pub(crate) not_before: u64,
     pub(crate) not_after: u64,
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
@@ -166,17 +171,15 @@ fn verify(
     leaf: &CertificateDer<'_>,
     above: &[CertificateDer<'_>],
     now: u64,
-) -> Result<(), rustls::Error> {
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store.add(root.clone().into_owned())?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::new(provider()))
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
-    verifier.verify_client_cert(leaf, above, now).map(|_| ())
+) -> Result<(), Fault> {
+    let roots: Vec<_> = roots.iter().map(|root| root.clone().into_owned()).collect();
+    let algorithms = provider().signature_verification_algorithms.all;
+    Paths::new(&roots, Vec::new(), Vec::new(), Demand::Nothing, algorithms).judge(
+        leaf,
+        above,
+        unix_time(now),
+        Usage::Client,
+    )
 }
 
 /// Certificates as a PEM file has them.
@@ -282,8 +285,17 @@ mod tests {
         let (ca, other) = (Ca::new(), Ca::new());
         let (ours, theirs) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let db1 = "spiffe://lizmon.internal/node/db1";
-        let cases: [(&str, CertificateDer<'static>, Option<&str>); 6] = [
+        let coming = {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::URI(WEB1.try_into().unwrap())];
+            (params.not_before, params.not_after) =
+                (date_time_ymd(2026, 2, 1), date_time_ymd(2026, 3, 1));
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params.signed_by(&ours, &ca.issuer).unwrap().der().clone()
+        };
+        let cases: [(&str, CertificateDer<'static>, Option<&str>); 7] = [
             ("ours", ca.leaf(WEB1, &ours, 2027), None),
+            ("ours, by a clock that is ahead of ours", coming, None),
             ("another key", ca.leaf(WEB1, &theirs, 2027), Some("Key")),
             ("another's", ca.leaf(db1, &ours, 2027), Some("Identity")),
             (

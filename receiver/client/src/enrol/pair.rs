@@ -14,8 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use lizmon_durable::Access;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use lizmon_pki::pem;
 use rustls::sign::CertifiedKey;
 
 use super::parts::{self, NewPair, Wanted};
@@ -219,12 +218,9 @@ fn staged(path: &Path) -> PathBuf {
 
 /// Whether this is the key of the first of these certificates.
 fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
-    let chain: Option<Vec<_>> = CertificateDer::pem_slice_iter(cert_pem)
-        .map(Result::ok)
-        .collect();
-    let key = PrivateKeyDer::from_pem_slice(key_pem).ok();
+    let chain = pem::certificates(cert_pem).ok();
+    let key = pem::private_key(key_pem).ok();
     chain
-        .filter(|chain| !chain.is_empty())
         .zip(key)
         .is_some_and(|(chain, key)| CertifiedKey::from_der(chain, key, &provider()).is_ok())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lizmon_identity::rfc3339;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
@@ -166,8 +167,11 @@ impl Renewer {
                 }
             }
             Err(error) => {
-                let wait = error.retry_after();
-                watched.schedule.failed(after, wait, (self.chance)());
+                let (wait, chance) = (error.retry_after(), (self.chance)());
+                match error.is_for_long() {
+                    true => watched.schedule.failed_for_long(after, chance),
+                    false => watched.schedule.failed(after, wait, chance),
+                }
                 self.say_failed(&error, watched, after);
             }
         }
@@ -216,6 +220,14 @@ fn say_renewed(obtained: &Obtained, now: u64) {
     let left = Span(obtained.not_after.saturating_sub(now));
     let identity = &obtained.identity;
     info!("the certificate of {identity} was renewed, it is good for {left}");
+    if obtained.not_before > now {
+        warn!(
+            "the new certificate begins at {}, and the clock here says {}: this machine's clock is behind the CA's; \
+             the one before is used until then",
+            rfc3339(obtained.not_before),
+            rfc3339(now)
+        );
+    }
     if obtained.roots_changed {
         let path = obtained.credentials.ca.display();
         info!("the roots in `{path}` were brought to what the CA trusts now");

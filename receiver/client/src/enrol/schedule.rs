@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// The first wait after a failure, and the longest, in seconds. It doubles in between.
 const RETRY_SECS: (u64, u64) = (30, 3600);
+/// The same where only a person can help.
+const RETRY_FOR_LONG_SECS: (u64, u64) = (600, 6 * 3600);
 /// A CA that names a time is believed up to a day.
 const RETRY_AFTER_SECS_MAX: u64 = 86_400;
 
@@ -59,18 +61,29 @@ impl Schedule {
 
     /// An attempt at `now` failed. The next one is not before `retry_after`, if the CA named a time.
     pub fn failed(&mut self, now: u64, retry_after: Option<Duration>, chance: f64) {
-        let (first, longest) = RETRY_SECS;
         // With little left, a wait takes no more than a tenth of it.
         let left = self.not_after.saturating_sub(now);
-        let longest = longest.min(left / 10).max(1);
-        let wait = first
-            .checked_shl(self.failures.min(32))
-            .map_or(longest, |wait| wait.min(longest));
-        // Half of it at least, so that those who failed together do not come again together.
-        let wait = wait - part(wait / 2, chance);
+        let wait = self.wait(RETRY_SECS, left / 10, chance);
         let asked = retry_after.map_or(0, |asked| asked.as_secs().min(RETRY_AFTER_SECS_MAX));
         self.next = now + wait.max(asked).max(1);
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// An attempt at `now` failed by what only a person can mend: the waits are long, and up to a quarter of what is left.
+    pub fn failed_for_long(&mut self, now: u64, chance: f64) {
+        let left = self.not_after.saturating_sub(now);
+        let wait = self.wait(RETRY_FOR_LONG_SECS, left / 4, chance);
+        self.next = now + wait.max(1);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Doubles with each failure. Half of that at least, so that those who failed together do not come again together.
+    fn wait(&self, (first, longest): (u64, u64), most: u64, chance: f64) -> u64 {
+        let longest = longest.min(most).max(1);
+        let wait = first
+            .checked_shl(self.failures.min(32))
+            .map_or(longest, |wait| wait.min(longest));
+        wait - part(wait / 2, chance)
     }
 
     /// How many attempts failed since the last that worked.
@@ -135,6 +148,21 @@ mod tests {
         }
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
         assert_eq!(schedule.failures(), 10);
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_is_tried_rarely() {
+        let mut schedule = Schedule::new(FROM, FROM + 90 * DAY, 0.0);
+        let mut now = FROM + 60 * DAY;
+        let waits = [600, 1200, 2400, 4800, 9600, 19_200, 21_600, 21_600];
+        for expected in waits {
+            schedule.failed_for_long(now, 0.0);
+            assert_eq!(schedule.action(now), Action::Wait(expected));
+            now += expected;
+        }
+        let mut short = Schedule::new(FROM, FROM + 3600, 0.0);
+        short.failed_for_long(FROM + 2400, 0.0);
+        assert_eq!(short.action(FROM + 2400), Action::Wait(300));
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! Renewals whose certificate cannot be used or kept yet: each is issued once, and none is lost.
+//!
+//! A machine ten minutes behind its CA refused each new certificate as not begun, and asked for the next one at once. A
+//! certificate that could not be written took its key with it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lizmon_protocol::name::Role;
+use rustix::process::Signal;
+
+use super::Office;
+use crate::harness::World;
+use crate::harness::process::{Finished, Running, program, run};
+use crate::harness::raw::Shown;
+use crate::harness::world::Holder;
+use crate::programs;
+
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// Past two thirds of its life when the world begins: it was issued three hours ago.
+const DUE_SECS: u64 = 1800;
+
+/// How many certificates this name was given by renewal.
+fn renewed(world: &World, name: &str) -> usize {
+    let entries = world.ca.entries().unwrap().into_iter();
+    entries
+        .filter(|entry| entry.name == name && entry.renews.is_some())
+        .count()
+}
+
+async fn renew(world: &World, office: &Office, cert: &Path, key: &Path) -> Finished {
+    let mut command = program("lizctl");
+    command.arg("renew").arg("--cert").arg(cert).arg("--key");
+    command.arg(key).arg("--ca").arg(world.root());
+    command.args(["--ca-url", &office.base()]);
+    let done = tokio::task::spawn_blocking(move || run(&mut command));
+    done.await.unwrap()
+}
+
+/// The CA's and the receiver's clocks are ahead by this, so the machine is behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_behind_renews_once() {
+    for behind_secs in [200, 600, 3600, 86_400] {
+        let world = World::without_receiver(|_| ());
+        let office = Office::open(&world).await;
+        let node = world.node("web1");
+        world.clock.advance(behind_secs);
+        let done = renew(&world, &office, &node.cert, &node.key).await;
+        let told = done.stderr.clone();
+        done.success();
+        let is_told = told.contains("this machine's clock is behind the CA's");
+        assert_eq!(is_told, behind_secs > 300, "{behind_secs}: {told}");
+        assert_eq!(renewed(&world, "web1"), 1, "{behind_secs}");
+    }
+
+    let mut world = World::start().await;
+    let office = Office::open(&world).await;
+    let node = world.holder_for(Role::Node, "web1", DUE_SECS);
+    world.clock.advance(600);
+    let mut command = programs::monitor::monitor(&world, &node);
+    command.args(["--ca-url", &office.base()]);
+    let done = tokio::task::spawn_blocking(move || {
+        let mut running = Running::start(&mut command);
+        let said = running.wait_for("the new certificate begins at 20");
+        assert!(said.contains("the clock here says 20"), "{said}");
+        running.wait_for("keeping the certificate files read before");
+        running.wait_for("Publish was successful to");
+        running.signal(Signal::TERM);
+        running.wait_within(AT_ONCE)
+    });
+    let log = done.await.unwrap();
+    assert!(
+        !log.stderr.contains("could not be renewed"),
+        "{}",
+        log.stderr
+    );
+    assert_eq!(renewed(&world, "web1"), 1);
+    world.stop().await;
+}
+
+/// The write fails after the CA has issued: the key is there, and the same certificate comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_kept_is_issued_once() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let node = world.node("web1");
+    let old = node.shown();
+    let beside = |path: &Path, end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        std::path::PathBuf::from(name)
+    };
+    // Whoever runs this, root too, cannot write a file where a folder is.
+    let in_the_way = beside(&node.cert, ".new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..3 {
+        let done = renew(&world, &office, &node.cert, &node.key).await;
+        assert!(done.failure(1).contains("web1.crt.new"), "{}", done.stderr);
+        assert_eq!(renewed(&world, "web1"), 1);
+        let kept = Shown::from_files(&node.cert, &node.key);
+        assert_eq!((&kept.chain, &kept.key), (&old.chain, &old.key));
+        assert!(beside(&node.key, ".new").is_file(), "the new key is kept");
+    }
+    std::fs::remove_dir(&in_the_way).unwrap();
+    renew(&world, &office, &node.cert, &node.key)
+        .await
+        .success();
+    assert_eq!(renewed(&world, "web1"), 1);
+    let new = node.shown();
+    assert_ne!((&new.chain, &new.key), (&old.chain, &old.key));
+    assert!(!beside(&node.key, ".new").exists());
+    world.client(Some(new), &["http/1.1"]);
+}
+
+/// Certificate and key in one file: a monitor's own renewal keeps both there, and all else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_renews_a_file_of_both() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start().await;
+    let office = Office::open(&world).await;
+    let node = world.holder_for(Role::Node, "web1", DUE_SECS);
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    for (at, order) in [[&node.cert, &node.key], [&node.key, &node.cert]]
+        .into_iter()
+        .enumerate()
+    {
+        let path = world.folder().join(format!("both{at}.pem"));
+        let text = format!("# web1\n{}# and\n{}# end\n", read(order[0]), read(order[1]));
+        std::fs::write(&path, text).unwrap();
+        let both = Holder {
+            cert: path.clone(),
+            key: path.clone(),
+            ..node.clone()
+        };
+        let old = both.shown();
+        let mut command = programs::monitor::monitor(&world, &both);
+        command.args(["--ca-url", &office.base()]);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut running = Running::start(&mut command);
+            running.wait_for("was renewed");
+            running.wait_for("took up new certificate files");
+            running.wait_for("Publish was successful to");
+            running.signal(Signal::TERM);
+            running.wait_within(AT_ONCE)
+        });
+        done.await.unwrap().success();
+        let new = both.shown();
+        assert_ne!((&new.chain, &new.key), (&old.chain, &old.key));
+        let text = read(&path);
+        for kept in ["# web1\n", "# and\n", "# end\n"] {
+            assert!(text.contains(kept), "{text}");
+        }
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
