@@ -329,7 +329,9 @@ impl Shared {
                 } => {
                     let whose = match why {
                         why::OTHER_HOST => format!("{host}'s"),
-                        _ => format!("filled on another machine by the name of {host}"),
+                        _ => format!(
+                            "filled on another machine by the name of {host}, or this one's machine-id changes with each start: give it one that lasts"
+                        ),
                     };
                     error!(
                         reason = why,

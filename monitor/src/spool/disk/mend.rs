@@ -48,34 +48,46 @@ pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Co
     }
 }
 
+/// `liz` and a byte for the version, where a database says which program's it is.
+const APPLICATION: i64 = 0x6c69_7a00;
+
 /// The version of a database that a later program wrote; none where it is ours to use or to mend. The file stays as it is, bit for bit, and
 /// so does its log.
 pub(super) fn newer_version(folder: &Path) -> Option<i64> {
     let file = folder.join(FILE);
     let log = fs::metadata(with(&file, COMPANIONS[1]));
-    let version = match log.is_ok_and(|log| log.len() > 0) {
+    let (version, application) = match log.is_ok_and(|log| log.len() > 0) {
         true => version_with_log(&file)?,
         false => version_in_head(&file)?,
     };
-    Some(version).filter(|version| *version > VERSION)
+    is_newer(version, application).then_some(version)
+}
+
+/// The version stands at two places, so that a flipped bit in one of them does not make it a later program's. Those from before
+/// have the first alone.
+fn is_newer(version: i64, application: i64) -> bool {
+    let is_one_bit_off = (version ^ VERSION).count_ones() == 1;
+    let says_ours = application == APPLICATION + VERSION;
+    version > VERSION && !(is_one_bit_off && says_ours)
 }
 
 /// As SQLite reads it, which leaves a log that is there as it is, and would make one that is not.
-fn version_with_log(file: &Path) -> Option<i64> {
+fn version_with_log(file: &Path) -> Option<(i64, i64)> {
     let database = connect(file).ok()?;
     let only_look = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     database.set_db_config(only_look, true).ok()?;
-    let version = database.pragma_query_value(None, "user_version", |row| row.get(0));
-    version.ok()
+    let says = |name| database.pragma_query_value(None, name, |row| row.get(0));
+    says("user_version").ok().zip(says("application_id").ok())
 }
 
 /// As the file itself says it: <https://sqlite.org/fileformat.html#the_database_header>.
-fn version_in_head(file: &Path) -> Option<i64> {
-    let mut head = [0; 64];
+fn version_in_head(file: &Path) -> Option<(i64, i64)> {
+    let mut head = [0; 72];
     fs::File::open(file).ok()?.read_exact(&mut head).ok()?;
-    let [.., a, b, c, d] = head;
     let is_database = head.starts_with(b"SQLite format 3\0");
-    is_database.then(|| i32::from_be_bytes([a, b, c, d]).into())
+    let [.., a, b, c, d, _, _, _, _, e, f, g, h] = head;
+    let word = |bytes| i64::from(i32::from_be_bytes(bytes));
+    is_database.then(|| (word([a, b, c, d]), word([e, f, g, h])))
 }
 
 /// Moves the database where it is kept and not used, and makes a new one with these tapes. Where the old one is now.
@@ -156,7 +168,10 @@ fn check(database: &Connection) -> rusqlite::Result<()> {
         database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if tables == 0 && version == 0 {
-        let schema = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
+        let application = APPLICATION + VERSION;
+        let schema = format!(
+            "BEGIN; {SCHEMA} PRAGMA application_id = {application}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
         return database.execute_batch(&schema);
     }
     let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;

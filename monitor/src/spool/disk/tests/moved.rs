@@ -33,6 +33,37 @@ fn what_a_newer_program_wrote_is_left_alone() {
     }
 }
 
+/// A flipped bit was taken for a newer version: the monitor did not start, and advised a program that is not there.
+#[test]
+fn a_flipped_bit_is_no_newer_version() {
+    const VERSION_AT: usize = 60;
+    for in_log in [false, true] {
+        for bit in 0..32 {
+            let folder = TempDir::new().unwrap();
+            let mut spool = open(folder.path(), 1);
+            push(&mut spool, [START]);
+            drop(spool);
+            if in_log {
+                let database = Connection::open(folder.path().join(DATABASE)).unwrap();
+                let keeps_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+                database.set_db_config(keeps_log, true).unwrap();
+                let flipped = VERSION ^ (1 << bit);
+                let flipped = i64::from(flipped as i32);
+                database
+                    .pragma_update(None, "user_version", flipped)
+                    .unwrap();
+            } else {
+                let file = folder.path().join(DATABASE);
+                let mut bytes = fs::read(&file).unwrap();
+                bytes[VERSION_AT + 3 - bit / 8] ^= 1 << (bit % 8);
+                fs::write(file, bytes).unwrap();
+            }
+            let spool = open(folder.path(), 1);
+            assert_eq!(spool.pending(0), 1, "bit {bit}, in the log: {in_log}");
+        }
+    }
+}
+
 /// An image was cloned, a machine renamed: what web1 had measured was delivered as web2's.
 #[test]
 fn what_is_another_s_is_set_aside_and_told() {
