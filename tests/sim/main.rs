@@ -160,6 +160,15 @@ fn what_found_a_bug_finds_none() {
     }
 }
 
+/// So many seeds are enough to see that something is not done any more about clocks that are wrong.
+const CLOCK_SEEDS: u64 = 110;
+
+/// `tests/guards` takes out what is done about them, one thing at a time.
+#[test]
+fn wrong_clocks_cost_nothing() {
+    check(&(0..CLOCK_SEEDS).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_seed_does_the_same_again() {
     for seed in 0..16 {
