@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::PrivatePkcs8KeyDer;
+use x509_parser::asn1_rs::Tag;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
@@ -176,7 +177,10 @@ fn check_rsa(info: &ParsedInfo<'_>) -> Result<(), KeyError> {
 /// `P-256`, `Ed25519`, `RSA-2048`, or the OID of something else.
 pub(crate) fn kind(info: &ParsedInfo<'_>) -> String {
     let algorithm = &info.algorithm.algorithm;
-    let curve = || info.algorithm.parameters.as_ref()?.as_oid().ok();
+    let parameters = info.algorithm.parameters.as_ref();
+    // RFC 5480 section 2.1.1: a curve is named. Parameters written out are read as an OID of their bytes otherwise.
+    let named = parameters.filter(|parameters| parameters.tag() == Tag::Oid);
+    let curve = || named?.as_oid().ok();
     if *algorithm == OID_SIG_ED25519 {
         "Ed25519".to_owned()
     } else if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
@@ -184,7 +188,7 @@ pub(crate) fn kind(info: &ParsedInfo<'_>) -> String {
             Some(oid) if oid == OID_EC_P256 => "P-256".to_owned(),
             Some(oid) if oid == OID_NIST_EC_P384 => "P-384".to_owned(),
             Some(oid) => format!("on the curve {oid}"),
-            None => "on an unnamed curve".to_owned(),
+            None => "on a curve without a name".to_owned(),
         }
     } else if *algorithm == OID_PKCS1_RSAENCRYPTION {
         match info.parsed() {

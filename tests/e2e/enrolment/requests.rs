@@ -188,6 +188,12 @@ async fn keys_are_strong_or_refused() {
     let office = Office::open(&world).await;
     let rsa = |bits| vec!["-algorithm", "RSA", "-pkeyopt", bits];
     let curve = |name| vec!["-algorithm", "EC", "-pkeyopt", name];
+    // Its parameters were printed, as if they were the curve's name.
+    let explicit = [
+        curve("ec_paramgen_curve:P-256"),
+        vec!["-pkeyopt", "ec_param_enc:explicit"],
+    ]
+    .concat();
     let cases = [
         (curve("ec_paramgen_curve:P-256"), 200),
         (curve("ec_paramgen_curve:P-384"), 200),
@@ -198,6 +204,7 @@ async fn keys_are_strong_or_refused() {
         (curve("ec_paramgen_curve:secp256k1"), 400),
         (curve("ec_paramgen_curve:P-224"), 400),
         (vec!["-algorithm", "ED448"], 400),
+        (explicit.clone(), 400),
     ];
     let token = token(&world, "web1");
     let mut refusals = 0;
@@ -206,6 +213,8 @@ async fn keys_are_strong_or_refused() {
         if *status == 400 {
             let got = office.enroll(&world, "web1", &token, pem).await;
             refused(&got, 400, &format!("{algorithm:?}"));
+            let names_none = got.text().contains("on a curve without a name");
+            assert_eq!(names_none, *algorithm == explicit, "{}", got.text());
             refusals += 1;
             continue;
         }
@@ -215,7 +224,7 @@ async fn keys_are_strong_or_refused() {
         let got = office.enroll(&world, &name, &own, pem).await;
         certificate_in(world.folder(), &got);
     }
-    assert_eq!(refusals, 5);
+    assert_eq!(refusals, 6);
     let got = office.enroll(&world, "web1", &token, request()).await;
     assert_eq!(got.status, 200, "{}", got.text());
 }
