@@ -84,11 +84,13 @@ impl Seen {
             let seen = match asked {
                 Ok(seen) => seen,
                 Err(error) => {
-                    let error = anyhow::Error::from(error);
-                    output::note(format_args!("{url}: {error:#}"));
-                    failed.get_or_insert(
-                        error.context(format!("{url} did not say which certificates it has seen")),
-                    );
+                    let error = anyhow::Error::from(error)
+                        .context(format!("{url} did not say which certificates it has seen"));
+                    // The first failure ends the verb, and says the exit code.
+                    if failed.is_some() {
+                        output::note(format_args!("{error:#}"));
+                    }
+                    failed.get_or_insert(error);
                     continue;
                 }
             };
