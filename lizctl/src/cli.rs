@@ -3,6 +3,7 @@
 //! Every flag has an environment twin `LIZMON_…`; what is typed wins.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS, San};
 use lizmon_daemon::LogFlags;
+use lizmon_daemon::args::{self, Items};
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, NodeName, TrustDomain};
 
 use crate::connect::AskedReceivers;
@@ -241,8 +243,8 @@ pub(crate) struct IssueReceiver {
     /// Its name in the fleet
     pub(crate) name: NodeName,
     /// A DNS name or IP address under which clients reach it
-    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_delimiter = ',', value_parser = lizmon_daemon::args::parsed_item::<San>)]
-    pub(crate) sans: Vec<San>,
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_parser = Items(San::from_str))]
+    pub(crate) sans: Vec<args::List<San>>,
     #[command(flatten)]
     pub(crate) leaf: Leaf,
 }

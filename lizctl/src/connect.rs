@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
-use lizmon_daemon::args;
+use lizmon_daemon::args::{Items, List, items};
 use lizmon_protocol::name::Role;
 use lizmon_protocol::route;
 
@@ -45,9 +45,9 @@ impl Connect {
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Receivers {
     /// A receiver that is told at once: https://HOST:8443; may be given several times
-    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_one_receiver,
-          value_delimiter = ',', requires_all = ["cert", "key", "ca"])]
-    urls: Vec<BaseUrl>,
+    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver),
+          requires_all = ["cert", "key", "ca"])]
+    urls: Vec<List<BaseUrl>>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -82,13 +82,16 @@ impl Operator {
         })
     }
 
-    fn clients(&self, urls: &[BaseUrl], now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
+    fn clients(
+        &self,
+        urls: &[List<BaseUrl>],
+        now: u64,
+    ) -> Result<Vec<Client>, lizmon_client::Error> {
         let Some(credentials) = self.credentials() else {
             return Ok(Vec::new());
         };
-        let clients = urls.iter();
-        clients
-            .map(|url| Client::new(url.clone(), &credentials, now))
+        let urls = items(urls.to_vec()).into_iter();
+        urls.map(|url| Client::new(url, &credentials, now))
             .collect()
     }
 }
@@ -105,9 +108,8 @@ pub(crate) struct AskedReceivers {
 #[command(next_help_heading = "Connection")]
 struct AskedFlags {
     /// A receiver that is asked which certificates it has seen: https://HOST:8443; may be given several times
-    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_one_receiver,
-          value_delimiter = ',')]
-    urls: Vec<BaseUrl>,
+    #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver))]
+    urls: Vec<List<BaseUrl>>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -160,11 +162,6 @@ impl AskedReceivers {
 fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
     let bare = text.trim().trim_end_matches('/');
     bare.strip_suffix(route::PERF).unwrap_or(bare).parse()
-}
-
-/// One of several.
-fn parse_one_receiver(text: &str) -> Result<BaseUrl, args::ItemError<BaseUrlError>> {
-    parse_receiver(args::item(text)?).map_err(args::ItemError::Bad)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
 use lizmon_ca::est;
+use lizmon_daemon::args::items;
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::cli::{Context, InitCa, IssueNode, IssueOne, IssueReader, IssueReceiver, Leaf};
@@ -108,7 +109,7 @@ pub(crate) fn nodes(args: IssueNode, context: &Context) -> anyhow::Result<()> {
 /// `lizctl issue-receiver`.
 pub(crate) fn receiver(args: IssueReceiver, context: &Context) -> anyhow::Result<()> {
     let request = Request {
-        sans: args.sans,
+        sans: items(args.sans),
         ..request(Role::Receiver, args.name, &args.leaf)?
     };
     one(request, context, |issued, authority| {

@@ -11,7 +11,7 @@ use clap::builder::{EnumValueParser, TypedValueParser};
 use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
-use lizmon_daemon::args;
+use lizmon_daemon::args::{Items, List, items};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
@@ -36,10 +36,9 @@ pub struct Flags {
         value_name = "URL",
         required = true,
         num_args = 1..,
-        value_delimiter = ',',
-        value_parser = args::parsed_item::<PublishUrl>
+        value_parser = Items(PublishUrl::from_str)
     )]
-    pub publish: Vec<PublishUrl>,
+    pub publish: Vec<List<PublishUrl>>,
     /// This host's certificate, followed by the issuing one (PEM)
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
     pub cert: PathBuf,
@@ -67,10 +66,9 @@ pub struct Flags {
         env = "LIZMON_COLLECT",
         value_name = "METRIC",
         default_value = "cpu,mem",
-        value_delimiter = ',',
-        value_parser = args::Item(EnumValueParser::<Metric>::new())
+        value_parser = Items(EnumValueParser::<Metric>::new())
     )]
-    pub collect: Vec<Metric>,
+    pub collect: Vec<List<Metric>>,
     /// Folder for what is not delivered yet, so that it survives a restart; without it, that waits in memory
     #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]
     pub spool: Option<PathBuf>,
@@ -144,15 +142,15 @@ pub struct Config {
 
 impl From<Flags> for Config {
     /// What is given twice is taken once.
-    fn from(mut flags: Flags) -> Self {
+    fn from(flags: Flags) -> Self {
         let mut collect = Vec::new();
-        for metric in flags.collect {
+        for metric in items(flags.collect) {
             if !collect.contains(&metric) {
                 collect.push(metric);
             }
         }
         let mut publish: Vec<PublishUrl> = Vec::new();
-        for url in flags.publish.drain(..) {
+        for url in items(flags.publish) {
             if !publish.contains(&url) {
                 publish.push(url);
             }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use lizmon_ca::passphrase::{Passphrase, Unlock};
 use lizmon_ca::profile::San;
 use lizmon_ca::service::{Config, Own, Service};
 use lizmon_daemon::LogFlags;
+use lizmon_daemon::args::{Items, List, items};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -42,8 +44,8 @@ struct Cli {
     )]
     certs: PathBuf,
     /// A DNS name or IP address under which clients reach it [default: this host's name, localhost and the address it listens on]
-    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_delimiter = ',', value_parser = lizmon_daemon::args::parsed_item::<San>, conflicts_with = "cert")]
-    sans: Vec<San>,
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str), conflicts_with = "cert")]
+    sans: Vec<List<San>>,
     /// Its name in the fleet: it issues a certificate to itself, certs/cas/NAME.crt, and renews it
     #[arg(
         long,
@@ -103,7 +105,7 @@ fn config(cli: Cli) -> anyhow::Result<Config> {
             let sans = if cli.sans.is_empty() {
                 default_sans(cli.listen.ip())
             } else {
-                cli.sans
+                items(cli.sans)
             };
             Own::Issued {
                 name: cli.name,

@@ -1,8 +1,6 @@
 //! Flags and their environment twins, read in the same way by every program.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
-use std::str::FromStr;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -38,44 +36,27 @@ fn without_empty(
         .mut_subcommands(|verb| without_empty(verb, variable))
 }
 
-/// An item of a list is none.
+/// A list has no item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an item of the list is empty: is there a comma too many?")]
-pub struct EmptyItem;
+#[error("the list is empty")]
+struct EmptyList;
 
-/// Why an item of a list is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ItemError<E: Display> {
-    /// Nothing stands there.
-    #[error(transparent)]
-    Empty(#[from] EmptyItem),
-    /// It is not what it should be.
-    #[error("{0}")]
-    Bad(E),
+/// What stands between the commas of one argument, or of a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(Vec<T>);
+
+/// All that stands in the lists of a flag that may be given several times.
+pub fn items<T>(lists: Vec<List<T>>) -> Vec<T> {
+    lists.into_iter().flat_map(|list| list.0).collect()
 }
 
-/// One item of a list joined by commas, without the blanks around it.
-pub fn item(text: &str) -> Result<&str, EmptyItem> {
-    match text.trim() {
-        "" => Err(EmptyItem),
-        item => Ok(item),
-    }
-}
-
-/// The same, read as what it stands for: for `value_parser`.
-pub fn parsed_item<T>(text: &str) -> Result<T, ItemError<T::Err>>
-where
-    T: FromStr<Err: Display>,
-{
-    item(text)?.parse().map_err(ItemError::Bad)
-}
-
-/// The same for an item that clap reads by itself.
+/// Reads a list joined by commas: for `value_parser`. The blanks around an item are not part of it, and where nothing stands
+/// there is no item, as with a comma at the end; one there must be.
 #[derive(Debug, Clone)]
-pub struct Item<P>(pub P);
+pub struct Items<P>(pub P);
 
-impl<P: TypedValueParser> TypedValueParser for Item<P> {
-    type Value = P::Value;
+impl<P: TypedValueParser> TypedValueParser for Items<P> {
+    type Value = List<P::Value>;
 
     fn parse_ref(
         &self,
@@ -84,16 +65,21 @@ impl<P: TypedValueParser> TypedValueParser for Item<P> {
         value: &OsStr,
     ) -> Result<Self::Value, clap::Error> {
         let Some(text) = value.to_str() else {
-            return self.0.parse_ref(command, arg, value);
+            return Ok(List(vec![self.0.parse_ref(command, arg, value)?]));
         };
-        match item(text) {
-            Ok(text) => self.0.parse_ref(command, arg, OsStr::new(text)),
-            Err(empty) => {
-                let name = arg.map(|arg| format!("{arg}: ")).unwrap_or_default();
-                let kind = ErrorKind::ValueValidation;
-                Err(command.clone().error(kind, format!("{name}{empty}")))
-            }
+        let texts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        let items: Vec<_> = texts
+            .map(|text| self.0.parse_ref(command, arg, OsStr::new(text)))
+            .collect::<Result<_, _>>()?;
+        if items.is_empty() {
+            let name = arg.map(|arg| format!("{arg}: ")).unwrap_or_default();
+            let kind = ErrorKind::ValueValidation;
+            return Err(command.clone().error(kind, format!("{name}{EmptyList}")));
         }
+        Ok(List(items))
     }
 
     fn possible_values(
@@ -107,6 +93,7 @@ impl<P: TypedValueParser> TypedValueParser for Item<P> {
 mod tests {
     use std::num::NonZeroU32;
     use std::path::PathBuf;
+    use std::str::FromStr;
 
     use clap::builder::EnumValueParser;
     use clap::{Args, CommandFactory, FromArgMatches, Subcommand, ValueEnum};
@@ -127,9 +114,8 @@ mod tests {
         folder: Option<PathBuf>,
         #[arg(long, env = "X_ON")]
         on: bool,
-        #[arg(long, env = "X_LIST", default_value = "cpu", value_delimiter = ',',
-              value_parser = Item(EnumValueParser::<Metric>::new()))]
-        list: Vec<Metric>,
+        #[arg(long, env = "X_LIST", default_value = "cpu", value_parser = Items(EnumValueParser::<Metric>::new()))]
+        list: Vec<List<Metric>>,
     }
 
     #[derive(Debug, Parser)]
@@ -143,8 +129,8 @@ mod tests {
     #[derive(Debug, Subcommand)]
     enum Verb {
         Do {
-            #[arg(long, env = "X_LIMIT", value_delimiter = ',', value_parser = parsed_item::<u32>)]
-            limit: Vec<u32>,
+            #[arg(long, env = "X_LIMIT", num_args = 1.., value_parser = Items(u32::from_str))]
+            limit: Vec<List<u32>>,
         },
     }
 
@@ -183,7 +169,7 @@ mod tests {
             on,
             list,
         } = program.flags;
-        let got = (count.get(), folder, on, list);
+        let got = (count.get(), folder, on, items(list));
         assert_eq!(got, (1, None, false, vec![Metric::Cpu]));
         assert!(matches!(program.verb, Some(Verb::Do { limit }) if limit.is_empty()));
     }
@@ -191,18 +177,24 @@ mod tests {
     #[test]
     fn items_are_trimmed_and_none_is_empty() {
         use Metric::{Cpu, Mem};
-        let cases: [(&str, Result<&[Metric], &str>); 7] = [
+        let cases: [(&str, Result<&[Metric], &str>); 11] = [
             ("cpu,mem", Ok(&[Cpu, Mem])),
             ("cpu, mem", Ok(&[Cpu, Mem])),
             (" cpu ,\tmem\n", Ok(&[Cpu, Mem])),
-            ("cpu,", Err("an item of the list is empty")),
-            (",", Err("an item of the list is empty")),
-            ("cpu,,mem", Err("an item of the list is empty")),
+            ("cpu,", Ok(&[Cpu])),
+            (" , cpu", Ok(&[Cpu])),
+            ("cpu,,mem, ", Ok(&[Cpu, Mem])),
+            (",", Err("--list <LIST>: the list is empty")),
+            (" , ,", Err("the list is empty")),
+            ("", Err("the list is empty")),
             ("cpu mem", Err("cpu mem")),
+            ("cpu,men", Err("men")),
         ];
         for (text, expected) in cases {
             match (Program::try_parse_from(["p", "--list", text]), expected) {
-                (Ok(program), Ok(expected)) => assert_eq!(program.flags.list, expected, "{text}"),
+                (Ok(program), Ok(expected)) => {
+                    assert_eq!(items(program.flags.list), expected, "{text}");
+                }
                 (Err(error), Err(part)) => {
                     assert!(error.to_string().contains(part), "{text}: {error}");
                     assert_eq!(error.exit_code(), 2);
@@ -210,16 +202,18 @@ mod tests {
                 (got, _) => panic!("{text}: {got:?}"),
             }
         }
-        let limits = |text| match Program::try_parse_from(["p", "do", "--limit", text]) {
-            Ok(Program {
-                verb: Some(Verb::Do { limit }),
-                ..
-            }) => Ok(limit),
-            Ok(_) => Err(String::new()),
-            Err(error) => Err(error.to_string()),
+        let limits = |texts: &[&str]| {
+            let typed = ["p", "do", "--limit"].iter().chain(texts);
+            match Program::try_parse_from(typed) {
+                Ok(Program {
+                    verb: Some(Verb::Do { limit }),
+                    ..
+                }) => Ok(items(limit)),
+                Ok(_) => Err(String::new()),
+                Err(error) => Err(error.to_string()),
+            }
         };
-        assert_eq!(limits("1, 2"), Ok(vec![1, 2]));
-        assert!(limits("1,").unwrap_err().contains("empty"));
-        assert!(limits("1 2").unwrap_err().contains("invalid digit"));
+        assert_eq!(limits(&["1, 2", "3,"]), Ok(vec![1, 2, 3]));
+        assert!(limits(&["1 2"]).unwrap_err().contains("invalid digit"));
     }
 }
