@@ -333,9 +333,11 @@ mod tests {
         let metrics = [Metric::Cpu, Metric::Unmeasured];
         let (mut sampler, _) = Sampler::new(&metrics, start).unwrap();
         let early = start + APART_MIN - Duration::from_millis(1);
-        for _ in 0..2 {
-            sampler.sample(Own::default(), early);
-        }
+        // Not for another reason, as that the counters have not gone on in so short a time.
+        let first = sampler.sample(Own::default(), early);
+        let too_soon = (Metric::Cpu, Word::Begins(Unmeasured::TooSoon));
+        assert_eq!(first.words, [too_soon]);
+        sampler.sample(Own::default(), early);
         let sample = sampler.sample(Own::default(), early);
         let got: Vec<_> = sample
             .values
