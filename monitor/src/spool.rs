@@ -22,9 +22,11 @@ pub mod disk;
 mod home;
 pub mod keep;
 mod known;
+mod loading;
 mod lot;
 pub mod memory;
 mod ranges;
+mod settling;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,7 @@ use lizmon_protocol::sample::{
 };
 
 pub(crate) use self::bounds::Steadiness;
-use self::keep::{Change, Loaded, NOTES_MAX, Note};
+use self::keep::{Change, NOTES_MAX, Note};
 use self::tape::{Kind, Tape};
 
 /// Most bytes of records on disk: at the usual two labels, ten days of one a second.
@@ -289,83 +291,6 @@ impl<K: Keep> Spool<K> {
         }
     }
 
-    /// These have arrived at this destination.
-    pub fn settle(&mut self, destination: usize, lot: &Lot) {
-        let Some(tape) = self.tape_of(lot.producer) else {
-            return;
-        };
-        let place = &mut tape.places[destination];
-        for record in &lot.records {
-            place.settle(record.seq.get(), record.seq.get());
-        }
-        for dropped in &lot.dropped {
-            place.told(dropped.from.get(), dropped.to.get());
-        }
-        tape.is_dirty = true;
-        tape.release();
-    }
-
-    /// This destination will never take these, for a reason it will be told.
-    pub fn give_up(&mut self, destination: usize, producer: ProducerId, seqs: &[Seq], why: &str) {
-        let Some(tape) = self.tape_of(producer) else {
-            return;
-        };
-        let place = &mut tape.places[destination];
-        let given_up: u64 = seqs
-            .iter()
-            .map(|seq| place.give_up(seq.get(), seq.get(), why))
-            .sum();
-        tape.is_dirty = true;
-        tape.release();
-        self.given_up += given_up;
-    }
-
-    /// This destination does not take these for now: they wait until [`Spool::take_up`].
-    pub fn put_off(&mut self, destination: usize, producer: ProducerId, seqs: &[Seq]) {
-        if let Some(tape) = self.tape_of(producer) {
-            for seq in seqs {
-                tape.put_off[destination].insert(seq.get(), seq.get());
-            }
-        }
-    }
-
-    /// What was put off for this destination is sent again.
-    pub fn take_up(&mut self, destination: usize) {
-        for tape in &mut self.tapes {
-            tape.put_off[destination] = Ranges::default();
-        }
-    }
-
-    /// A destination says what it misses of a producer's numbers. What we have settled with it cannot come again, so it is told
-    /// that it has lost it. How many records that is.
-    pub fn missed(
-        &mut self,
-        destination: usize,
-        producer: ProducerId,
-        missing: &[(u64, u64)],
-    ) -> u64 {
-        let Some(tape) = self.tape_of(producer) else {
-            return 0;
-        };
-        let place = &mut tape.places[destination];
-        let missed = missing
-            .iter()
-            .map(|(from, to)| place.missed(*from, *to))
-            .sum();
-        tape.is_dirty |= missed > 0;
-        missed
-    }
-
-    /// This destination does not want to be told these.
-    pub fn forget_reports(&mut self, destination: usize, lot: &Lot) {
-        if let Some(tape) = self.tape_of(lot.producer) {
-            for dropped in &lot.dropped {
-                tape.places[destination].told(dropped.from.get(), dropped.to.get());
-            }
-            tape.is_dirty = true;
-        }
-    }
-
     /// Writes down how far everyone is. Without it, a record that was delivered may be sent again after a crash, and is known then.
     pub fn save(&mut self) -> Result<(), KeepError> {
         self.load()?;
@@ -435,78 +360,6 @@ impl<K: Keep> Spool<K> {
     /// Ends it, as a crash would: nothing more is written.
     pub fn into_keep(self) -> K {
         self.keep
-    }
-
-    /// Takes up what the keep holds, if that was not done yet.
-    fn load(&mut self) -> Result<(), KeepError> {
-        if self.is_loaded {
-            return Ok(());
-        }
-        let mut loaded = self.keep.load()?;
-        loaded.take_up_notes();
-        let strangers = self.set_strangers_aside(&mut loaded)?;
-        self.is_loaded = true;
-        let is_new = loaded.tapes.is_empty();
-        let since = std::mem::take(&mut self.tapes);
-        for found in loaded.tapes {
-            self.held_bytes += found.bytes;
-            let (tape, lost) = Tape::found(found, &self.destinations, why::DAMAGED);
-            self.count_given_up(lost, why::DAMAGED);
-            self.tapes.push(tape);
-        }
-        let is_new = is_new || !strangers.is_empty();
-        self.tapes.extend(strangers);
-        self.tapes.extend(since);
-        // If this fails, so does it before the first record, and that matters. What has ended goes from the notes too.
-        let _unimportant = self.save();
-        if self.open_tape().is_none() {
-            let producer = self.begin_tape();
-            if !is_new {
-                self.events.push(Event::NewProducer(producer));
-            }
-        } else {
-            let _unimportant = self.keep.note(&self.notes(None), true);
-        }
-        Ok(())
-    }
-
-    /// Where any tape is of another home, nothing of what was found is delivered: all of it was filled there, or is a copy of what was.
-    /// What is left are tapes that tell the receivers so.
-    fn set_strangers_aside(&mut self, loaded: &mut Loaded) -> Result<Vec<Tape>, KeepError> {
-        let Some(home) = self.home.clone() else {
-            return Ok(Vec::new());
-        };
-        let stranger = loaded.tapes.iter().find_map(|found| {
-            let its_home = found.state.home.as_ref()?;
-            Some((home.refuses(its_home)?, its_home.host.clone()))
-        });
-        let Some((why, host)) = stranger else {
-            return Ok(Vec::new());
-        };
-        let mut records = 0;
-        let mut tapes = Vec::new();
-        for found in &loaded.tapes {
-            let mut found = found.clone();
-            found.held = Ranges::default();
-            found.state.open = false;
-            let (tape, waited) = Tape::found(found, &self.destinations, why);
-            records += waited;
-            tapes.push(tape);
-        }
-        let states: Vec<_> = tapes
-            .iter()
-            .map(|tape| tape.state(&self.destinations, Some(&home)))
-            .collect();
-        let place = self.keep.set_aside(&states)?;
-        loaded.tapes.clear();
-        self.given_up += records;
-        self.events.push(Event::SetAside {
-            why,
-            host,
-            records,
-            place,
-        });
-        Ok(tapes)
     }
 
     /// Saves, and sees whether the keep works. Whether it does.
