@@ -108,7 +108,7 @@ pub(crate) fn revoke(args: &Revoke, context: &Context) -> anyhow::Result<()> {
     match (unknown_here, ended) {
         (Some(error), false) => {
             seen.complete()?;
-            return Err(error.into());
+            Err(error.into())
         }
         (_, true) => tell(&authority, &receivers, context, begin),
         (None, false) => Ok(()),
