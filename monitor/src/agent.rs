@@ -349,7 +349,8 @@ impl Shared {
     fn say_status(&self, now: u64) {
         let certificate_days = (self.certificate_days(now) * 100.0).round() / 100.0;
         let dispatch = self.dispatch();
-        let skew = dispatch.clock_ahead_secs();
+        let to_millis = |secs: f64| (secs * 1_000.0).round() / 1_000.0;
+        let skew = dispatch.clock_ahead_secs().map(to_millis);
         let given_up = dispatch.spool().given_up();
         for (destination, url) in self.urls.iter().enumerate() {
             info!(
@@ -357,7 +358,7 @@ impl Shared {
                 pending = dispatch.spool().pending(destination),
                 given_up,
                 clock_ahead_secs = skew,
-                clock_corrected_secs = dispatch.corrected_secs(),
+                clock_corrected_secs = dispatch.corrected_secs().map(to_millis),
                 certificate_days,
                 "watching, and publishing to {url}"
             );

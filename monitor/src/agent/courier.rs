@@ -17,7 +17,7 @@ use crate::config::PublishUrl;
 use crate::dispatch::{Done, Next};
 use crate::publish::{Dropped, advice};
 use crate::report::{Bad, Good, Health, REMIND_SECS};
-use crate::skew::{CorrectionNews, News};
+use crate::skew::{CorrectionNews, News, WARN_SECS};
 use crate::spool::Lot;
 
 /// How often the files of certificate, key and CA are looked at.
@@ -244,12 +244,20 @@ impl Courier {
         }
         self.put_off_said_at = Some(now);
         let ahead = self.shared.dispatch().ahead_of_secs(self.destination);
-        let ahead = ahead.unwrap_or_default();
+        let why = match ahead.unwrap_or_default() {
+            // They agree by now.
+            ahead if ahead.abs() < WARN_SECS => {
+                "a clock was wrong when they were measured".to_owned()
+            }
+            ahead => format!(
+                "the clocks disagree, this machine's is {:.0} s {} that one",
+                ahead.abs(),
+                if ahead >= 0.0 { "ahead of" } else { "behind" },
+            ),
+        };
         warn!(
-            "{} does not take {records} records for now, they are kept and sent again: the clocks disagree, this machine's is {:.0} s {} that one: {error}",
-            self.url,
-            ahead.abs(),
-            if ahead >= 0.0 { "ahead of" } else { "behind" },
+            "{} does not take {records} records for now, they are kept and sent again: {why}: {error}",
+            self.url
         );
     }
 
