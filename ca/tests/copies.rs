@@ -79,7 +79,7 @@ impl House {
     #[track_caller]
     fn assert_revoked(&self, issued: &Issued) {
         let judged = self.judge(issued);
-        assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+        assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
     }
 }
 

@@ -77,7 +77,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
         let judged = judge(&certs, issued, now);
         let as_expected = match &judged {
             Ok(()) => good,
-            Err(why) => !good && matches!(why, Refusal::Revoked),
+            Err(why) => !good && matches!(why, Refusal::Revoked(_)),
         };
         assert!(as_expected, "{}: {judged:?}", issued.spiffe_id);
     }
@@ -330,7 +330,7 @@ fn a_root_that_is_kept_offline() {
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap();
     let refused = judge(&certs, &issued, NOW);
-    assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Revoked(_))), "{refused:?}");
 
     // A key that is there already is not written over.
     let again = Authority::init(&dir.path().join("other"), &options, NOW);
@@ -411,6 +411,6 @@ fn a_backup_takes_the_cas_place() {
         "{signed:?}"
     );
     let refused = judge(&certs, &before, NOW);
-    assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Revoked(_))), "{refused:?}");
     issue(&restored, Role::Node, "web2", NOW);
 }

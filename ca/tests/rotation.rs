@@ -190,7 +190,7 @@ fn every_step_forward_and_back() {
             let both = [held_crls, read(&house.certs, "crl.pem")];
             let newest = [&both[1][..], &both[0][..]].concat();
             let judged = judge(&read(&house.certs, "root.crt"), &newest, &old, house.now);
-            assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+            assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
         }
         assert_eq!(
             house.step(rotated, false, false).unwrap().stage,
@@ -290,7 +290,7 @@ fn revocation_reaches_the_list_of_its_own_issuer() {
     assert_eq!((done.ended.len(), done.crls.len()), (2, 2));
     for issued in [&old, &new] {
         let judged = house.judge(issued);
-        assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+        assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
     }
     house.good(&[&other]);
     // Revoked while its issuer was retired, it stays revoked when that is trusted again.
@@ -302,7 +302,7 @@ fn revocation_reaches_the_list_of_its_own_issuer() {
     house.refused(&old);
     house.step(Rotated::Issuing, false, true).unwrap();
     let judged = house.judge(&old);
-    assert!(matches!(judged, Err(Refusal::Revoked)), "{judged:?}");
+    assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
 }
 
 /// Another process that held the CA open must not sign with what was replaced.

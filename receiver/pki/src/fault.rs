@@ -213,7 +213,7 @@ impl fmt::Display for Fault {
                 )
             }
             Self::NameConstraints => f.write_str(
-                "a name in it is outside the name constraints of an authority above it: have it issued by a CA that may certify that name",
+                "a name in it is outside the name constraints of an authority above it, or these constrain URIs, which is not supported: have it issued by a CA that may certify that name",
             ),
             Self::MissingIssuer { issuer } => write!(
                 f,

@@ -84,7 +84,7 @@ pub enum TrustError {
         role: Role,
     },
     /// A certificate of ours that peers would refuse.
-    #[error("{file}: clients would not take our own certificate; issue a new one with `lizctl issue-receiver`", file = file.display())]
+    #[error("{file}: clients would not take our own certificate{}", new_one(source), file = file.display())]
     OwnRefused {
         /// Which file.
         file: PathBuf,
@@ -132,6 +132,14 @@ impl TrustError {
         }
         let named = format!("{}: ", file.display());
         text.strip_prefix(&named).map(str::to_owned).unwrap_or(text)
+    }
+}
+
+/// A new certificate mends no clock.
+fn new_one(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::NotYetValid { .. } => "",
+        _ => "; issue a new one with `lizctl issue-receiver`",
     }
 }
 
