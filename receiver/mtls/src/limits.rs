@@ -44,7 +44,7 @@ pub const ANONYMOUS_MAX: usize = 1_024;
 /// A monitor has one connection.
 pub const CONNECTIONS_PER_HOLDER_MAX: usize = 4_096;
 /// How many requests of one holder may be in work at a time, until their answers are sent.
-pub const REQUESTS_AT_ONCE_PER_HOLDER_MAX: u32 = 1_024;
+pub const REQUESTS_AT_ONCE_PER_HOLDER_MAX: u32 = 4_096;
 /// How many requests of one connection without a certificate may be.
 pub const REQUESTS_AT_ONCE_ANONYMOUS_MAX: u32 = 8;
 /// How long a connection without a certificate may be without a request.
