@@ -110,8 +110,8 @@ impl Journal {
     }
 
     /// How this machine's clock is.
-    pub fn clock_status(&self) -> Arc<ClockStatus> {
-        self.clock_status.clone()
+    pub fn clock_status(&self) -> &Arc<ClockStatus> {
+        &self.clock_status
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.

@@ -102,7 +102,7 @@ impl Metrics {
             "Other requests that were refused, by the problem's code",
             Family::clone(&requests_refused),
         );
-        let (store, clock_status) = (journal.status(), journal.clock_status());
+        let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
         clock_status.register(&mut registry);
         registry.register_collector(Box::new(Now {

@@ -96,18 +96,18 @@ impl Seen {
 
     /// All that have not ended.
     pub(crate) fn list(&self, _permit: &Permit<ListCertificates>, now: u64) -> SeenCertificates {
-        self.lock().list(now)
+        self.lock().list_from(now)
     }
 
-    /// Writes down what is new since this was last done.
-    pub(crate) fn keep(&self, now: u64) -> io::Result<()> {
+    /// Writes down what is new since this was last done: what has ended too, for a clock that is ahead for a moment must not
+    /// make anybody forgotten.
+    pub(crate) fn keep(&self) -> io::Result<()> {
         let list = {
             let mut held = self.lock();
             if std::mem::replace(&mut held.is_kept, true) {
                 return Ok(());
             }
-            held.forget_the_ended(now);
-            held.list(now)
+            held.list_from(0)
         };
         let written = serde_json::to_vec(&list)
             .map_err(io::Error::from)
@@ -124,13 +124,14 @@ impl Seen {
 }
 
 impl Held {
-    /// Those of another day's clock too: what has ended is let in nowhere.
+    /// Makes room: what has ended is let in nowhere.
     fn forget_the_ended(&mut self, now: u64) {
         self.by_thumbprint
             .retain(|_, certificate| certificate.not_after >= now);
     }
 
-    fn list(&self, now: u64) -> SeenCertificates {
+    /// Those that are good at this moment or later.
+    fn list_from(&self, now: u64) -> SeenCertificates {
         let good = self.by_thumbprint.values();
         let mut certificates: Vec<_> = good
             .filter(|certificate| certificate.not_after >= now)
@@ -172,7 +173,7 @@ mod tests {
     }
 
     fn serials(seen: &Seen, now: u64) -> Vec<String> {
-        let list = seen.lock().list(now);
+        let list = seen.lock().list_from(now);
         list.certificates.into_iter().map(|c| c.serial).collect()
     }
 
@@ -185,7 +186,7 @@ mod tests {
         seen.note(&shown("b", 1, NOW + 10), b"", NOW + 5);
         assert_eq!(serials(&seen, NOW + 10), ["0102", "0101"]);
         assert_eq!(serials(&seen, NOW + 11), ["0102"]);
-        let list = seen.lock().list(NOW);
+        let list = seen.lock().list_from(NOW);
         let of_b = &list.certificates[1];
         assert_eq!((of_b.first_seen, of_b.last_seen), (NOW, NOW + 5));
         assert!(list.complete);
@@ -196,23 +197,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let seen = Seen::open(folder.path(), NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);
-        seen.keep(NOW).unwrap();
+        seen.keep().unwrap();
         let file = folder.path().join(FILE);
         let written = std::fs::read(&file).unwrap();
         // What is not new is not written again.
         std::fs::remove_file(&file).unwrap();
-        seen.keep(NOW).unwrap();
+        seen.keep().unwrap();
         assert!(!file.exists());
         std::fs::write(&file, written).unwrap();
         let seen = Seen::open(folder.path(), NOW + 50);
         assert_eq!(serials(&seen, NOW + 50), ["0101"]);
-        assert_eq!(seen.lock().list(NOW + 50).since, NOW);
+        assert_eq!(seen.lock().list_from(NOW + 50).since, NOW);
         for damaged in [&b""[..], b"{", b"[]", br#"{"since":"x"}"#, &[0xff; 9]] {
             std::fs::write(&file, damaged).unwrap();
             let seen = Seen::open(folder.path(), NOW + 60);
             assert!(serials(&seen, NOW + 60).is_empty());
-            assert_eq!(seen.lock().list(NOW + 60).since, NOW + 60);
+            assert_eq!(seen.lock().list_from(NOW + 60).since, NOW + 60);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_for_a_moment_makes_nobody_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = Seen::open(folder.path(), NOW);
+        seen.note(&shown("a", 1, NOW + 100), b"", NOW);
+        let later = NOW + 1_000_000;
+        seen.note(&shown("b", 2, later + 100), b"", later);
+        seen.keep().unwrap();
+        assert_eq!(serials(&seen, later), ["0102"]);
+        assert_eq!(serials(&seen, NOW), ["0101", "0102"]);
+        let again = Seen::open(folder.path(), NOW);
+        assert_eq!(serials(&again, NOW), ["0101", "0102"]);
     }
 
     #[test]
@@ -221,9 +236,9 @@ mod tests {
         let gone = folder.path().join("gone");
         let seen = Seen::open(&gone, NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);
-        seen.keep(NOW).unwrap_err();
+        seen.keep().unwrap_err();
         std::fs::create_dir(&gone).unwrap();
-        seen.keep(NOW).unwrap();
+        seen.keep().unwrap();
         assert_eq!(serials(&Seen::open(&gone, NOW), NOW), ["0101"]);
     }
 
@@ -235,14 +250,14 @@ mod tests {
         for serial in 1..=3 {
             seen.note(&shown("a", serial, NOW + 10), b"", NOW);
         }
-        assert!(seen.lock().list(NOW).complete);
+        assert!(seen.lock().list_from(NOW).complete);
         // The ended make room first.
         seen.note(&shown("a", 4, NOW + 30), b"", NOW + 11);
         assert_eq!(serials(&seen, NOW + 11), ["0104"]);
         for serial in 5..=9 {
             seen.note(&shown("a", serial, NOW + 30), b"", NOW + 12);
         }
-        let list = seen.lock().list(NOW + 12);
+        let list = seen.lock().list_from(NOW + 12);
         assert_eq!((list.certificates.len(), list.complete), (3, false));
     }
 }

@@ -192,7 +192,7 @@ impl Receiver {
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let serving = server.serve(router::router(self.app.clone()).into_make_service());
         let upkeep = upkeep(self.app.clone(), self.clock.clone());
-        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock.clone());
+        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
         let stopping = async {
             shutdown.await;
             tracing::info!("stopping: no new connections, finishing what has begun");
@@ -207,8 +207,8 @@ impl Receiver {
             // Without it every POST would be refused: better to end, and be started again.
             () = self.journal.ended() => Ok(()),
         };
-        let (app, now) = (self.app, (self.clock)());
-        let kept = tokio::task::spawn_blocking(move || keep_seen(&app, now));
+        let app = self.app;
+        let kept = tokio::task::spawn_blocking(move || keep_seen(&app));
         let _joined = kept.await;
         // The journal's thread ends when the last request has dropped its handle on it.
         tokio::task::spawn_blocking(|| self.journal.join())
@@ -244,8 +244,8 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
             _ = remind.tick() => {
                 rotation_failed = false;
                 said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
-                let (app, now) = (app.clone(), clock());
-                let kept = tokio::task::spawn_blocking(move || keep_seen(&app, now));
+                let app = app.clone();
+                let kept = tokio::task::spawn_blocking(move || keep_seen(&app));
                 let _joined = kept.await;
             }
         }
@@ -253,8 +253,8 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
 }
 
 /// What is lost by a failure is known again when its holders come back.
-fn keep_seen(app: &App, now: u64) {
-    if let Err(error) = app.seen.keep(now) {
+fn keep_seen(app: &App) {
+    if let Err(error) = app.seen.keep() {
         tracing::warn!(%error, "which certificates were seen here cannot be written down: it is tried again in a minute");
     }
 }

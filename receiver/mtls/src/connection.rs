@@ -30,6 +30,8 @@ struct Peer {
     trusted: AtomicU64,
     /// The one that last refused it, and why.
     refused: Mutex<Option<(u64, Refusal)>>,
+    /// In which minute it was last asked whether it was the first time.
+    asked_minute: AtomicU64,
 }
 
 /// A peer that is trusted at this moment.
@@ -72,6 +74,7 @@ impl Connection {
                 pace,
                 trusted: AtomicU64::new(generation),
                 refused: Mutex::default(),
+                asked_minute: AtomicU64::new(u64::MAX),
             }),
         }
     }
@@ -89,6 +92,16 @@ impl Connection {
     /// The certificates that were shown, the holder's first; none if no certificate was.
     pub fn shown(&self) -> &[CertificateDer<'static>] {
         self.peer.as_ref().map_or(&[], |peer| &peer.chain)
+    }
+
+    /// Whether this was not asked in this minute before, for what need not be done for each request. Never without a certificate.
+    pub fn is_first_of_minute(&self, now: u64) -> bool {
+        let minute = now / 60;
+        self.peer.as_ref().is_some_and(|peer| {
+            let asked = &peer.asked_minute;
+            asked.load(Ordering::Relaxed) != minute
+                && asked.swap(minute, Ordering::Relaxed) != minute
+        })
     }
 
     /// Who is at the other end, if a certificate was shown and is good at this moment by the trust of this moment.

@@ -120,12 +120,11 @@ pub(super) fn peer_of<'a>(
     };
     let peer = peer?;
     peer.pace.take().map_err(Rejection::rate_limited)?;
-    let shown = connection.shown().first();
-    app.seen.note(
-        peer.identity,
-        shown.map(AsRef::as_ref).unwrap_or_default(),
-        now,
-    );
+    if connection.is_first_of_minute(now)
+        && let Some(shown) = connection.shown().first()
+    {
+        app.seen.note(peer.identity, shown, now);
+    }
     Ok(Some(peer))
 }
 

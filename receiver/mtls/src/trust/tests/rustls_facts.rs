@@ -161,6 +161,19 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     }
 }
 
+/// What is done once a minute for each connection, whatever the clock says.
+#[test]
+fn the_first_request_of_a_minute_is_known() {
+    let house = House::new();
+    let identity = Identity::from_der(&house.node[0]).unwrap();
+    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
+    for (now, expected) in [(0, true), (59, false), (60, true), (60, false), (5, true)] {
+        assert_eq!(connection.is_first_of_minute(now), expected, "{now}");
+    }
+    assert!(!Connection::anonymous(HERE).is_first_of_minute(0));
+}
+
 /// A verdict is kept until the next reload, but not one that time itself changes.
 #[test]
 fn what_begins_is_taken_when_it_has_begun() {
