@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,10 +89,10 @@ pub struct Flags {
     pub idle_timeout: Duration,
     /// Most connections of one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
-    pub connections_per_address: usize,
+    pub connections_per_address: NonZeroUsize,
     /// Most connections of one certificate's holder; an eighth of the files that may be open, if that is less
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
-    pub connections_per_holder: usize,
+    pub connections_per_holder: NonZeroUsize,
     /// Most requests of one certificate's holder in a second
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
@@ -215,8 +215,8 @@ impl From<Flags> for Config {
                 handshake_timeout: flags.handshake_timeout,
                 first_request_timeout: flags.first_request_timeout,
                 idle_timeout: flags.idle_timeout,
-                connections_per_address_max: flags.connections_per_address,
-                connections_per_holder_max: flags.connections_per_holder,
+                connections_per_address_max: flags.connections_per_address.get(),
+                connections_per_holder_max: flags.connections_per_holder.get(),
                 requests_per_second_max: flags.requests_per_second,
                 records_per_second_max: flags.records_per_second,
                 ..Limits::default()

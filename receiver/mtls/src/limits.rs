@@ -1,7 +1,7 @@
 //! The limits of the front door, and their defaults.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 /// The limits of the front door, each with its default.
@@ -36,13 +36,13 @@ pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A monitor that sends once a minute keeps its connection.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A site's whole fleet may stand behind one address translation.
-pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
+pub const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 /// A site's whole fleet may come at once after an outage; each of these holds some 20 KiB for at most its time limit.
 pub const HANDSHAKES_MAX: usize = 16_384;
 /// Probes of balancers, and whoever wants public keys or a first certificate. Each may hold a head and some streams.
 pub const ANONYMOUS_MAX: usize = 1_024;
 /// A monitor has one connection.
-pub const CONNECTIONS_PER_HOLDER_MAX: usize = 4_096;
+pub const CONNECTIONS_PER_HOLDER_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// How many requests of one holder may be in work at a time, until their answers are sent.
 pub const REQUESTS_AT_ONCE_PER_HOLDER_MAX: u32 = 4_096;
 /// How many requests of one connection without a certificate may be.
@@ -73,10 +73,10 @@ impl Default for Limits {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
-            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX.get(),
             handshakes_max: HANDSHAKES_MAX,
             anonymous_max: ANONYMOUS_MAX,
-            connections_per_holder_max: CONNECTIONS_PER_HOLDER_MAX,
+            connections_per_holder_max: CONNECTIONS_PER_HOLDER_MAX.get(),
             connections_max: usize::MAX,
             requests_per_second_max: REQUESTS_PER_SECOND_MAX,
             records_per_second_max: RECORDS_PER_SECOND_MAX,

@@ -154,6 +154,25 @@ async fn what_is_missing_is_named() {
     }
 }
 
+/// A limit of nothing would let nobody in.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_limit_is_nothing() {
+    let world = World::without_receiver(|_| ());
+    for flag in [
+        "--connections-per-address",
+        "--connections-per-holder",
+        "--requests-per-second",
+        "--records-per-second",
+    ] {
+        for value in ["0", "-1", "many", ""] {
+            let mut command = receiver_command(&world);
+            let done = run(command.arg(format!("{flag}={value}")));
+            let said = done.failure(2);
+            assert!(said.contains(flag), "{flag} {value}: {said}");
+        }
+    }
+}
+
 /// The command's arguments with another value for this flag.
 fn replaced(command: &mut Command, flag: &str, value: &str) -> Vec<String> {
     let mut arguments: Vec<String> = command
