@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, requ
 use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
 use lizmon_mtls::connection::Connection;
-use lizmon_mtls::service::Crowded;
+use lizmon_mtls::service::{self, Crowded};
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
@@ -204,20 +204,22 @@ async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -
 /// Lets a request in, or refuses it for what it is, whoever sends it. No route has a use for what strangers send: they are
 /// answered at once, and their bodies not waited for.
 async fn admit(mut request: Request<Body>, next: Next) -> Response {
-    if request.extensions().get::<Crowded>().is_some() {
-        return Rejection::from(Code::Overloaded).without_body();
-    }
+    let is_crowded = request.extensions().get::<Crowded>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
-    if connection.is_none_or(|connection| connection.shown_identity().is_none()) {
-        *request.body_mut() = Body::empty();
-    }
-    match lizmon_mtls::check_host(&request) {
+    let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
+    let is_last = (is_crowded || is_stranger) && service::drop_body(&mut request);
+    let mut response = match lizmon_mtls::check_host(&request) {
+        _ if is_crowded => Rejection::from(Code::Overloaded).without_body(),
         Ok(()) => next.run(request).await,
         Err(error) => Rejection::from(Code::InvalidHost)
             .with_detail(error.to_string())
             .closing()
             .into_response(),
+    };
+    if is_last {
+        service::close_after(&mut response);
     }
+    response
 }
 
 /// Says in every answer what time it is here: `Date` has whole seconds, and whoever sends on each whole second would find

@@ -55,6 +55,11 @@ async fn a_stranger_is_answered_before_its_body() {
             let story = format!("{method} {path} {framing}");
             let said = said_at_once(&mut stream, &head, &story).await;
             assert_eq!(raw::status(said.as_bytes()), status, "{story}: {said}");
+            // Else a client would send its next request here, in vain.
+            let closes = said
+                .to_ascii_lowercase()
+                .contains("\r\nconnection: close\r\n");
+            assert!(closes, "{story}: {said}");
         }
     }
 }

@@ -21,7 +21,7 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::identity::Identity;
-use lizmon_mtls::service::Crowded;
+use lizmon_mtls::service::{self, Crowded};
 use lizmon_mtls::trust::TrustReader;
 use lizmon_protocol::enrol;
 use lizmon_protocol::name::NodeName;
@@ -378,22 +378,27 @@ async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Byt
 /// Lets a request in, or refuses it for what it is, whoever sends it. Only for a join token is the body of a stranger waited
 /// for.
 async fn admit(mut request: Request<Body>, next: Next) -> Response {
-    if request.extensions().get::<Crowded>().is_some() {
-        return Refusal::Unavailable.without_body();
-    }
+    let is_crowded = request.extensions().get::<Crowded>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
-    if is_stranger && request.uri().path() != enrol::SIMPLE_ENROLL {
-        *request.body_mut() = Body::empty();
-    }
-    // What follows a request without one clear Host may not be what it seems: it is the connection's last.
-    match lizmon_mtls::check_host(&request) {
+    let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
+    let may_be_unread = is_enrolment && service::is_unread(&request);
+    let is_dropped = is_crowded || is_stranger && !is_enrolment;
+    let is_last = is_dropped && service::drop_body(&mut request);
+    let mut response = match lizmon_mtls::check_host(&request) {
+        _ if is_crowded => Refusal::Unavailable.without_body(),
         Ok(()) => next.run(request).await,
+        // What follows a request without one clear Host may not be what it seems: it is the connection's last.
         Err(error) => {
             let close = [(CONNECTION, "close")];
             (close, Refusal::BadRequest(error.to_string())).into_response()
         }
+    };
+    // A join is refused before its body is read.
+    if is_last || may_be_unread && !response.status().is_success() {
+        service::close_after(&mut response);
     }
+    response
 }
 
 async fn discard_body(mut request: Request<Body>, next: Next) -> Response {

@@ -19,6 +19,25 @@ use crate::stream::{Activity, InFlight};
 #[derive(Debug, Clone, Copy)]
 pub struct Crowded;
 
+/// Puts an empty body in place of a request's, which is not waited for. Whether the answer has to be the connection's last: on
+/// HTTP/1 what is left of the body stands before the next request, and a client that is not told so would send that in vain.
+pub fn drop_body<B: Body + Default>(request: &mut Request<B>) -> bool {
+    let is_unread = is_unread(request);
+    *request.body_mut() = B::default();
+    is_unread
+}
+
+/// Whether an answer before this request's body was read has to be the connection's last.
+pub fn is_unread<B: Body>(request: &Request<B>) -> bool {
+    request.version() < Version::HTTP_2 && !request.body().is_end_stream()
+}
+
+/// Says that an answer is its connection's last.
+pub fn close_after<A>(response: &mut Response<A>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+}
+
 /// Gives every request its [`Connection`], and notes that the connection is busy.
 #[derive(Debug, Clone)]
 pub struct ConnectionService<S> {
@@ -85,8 +104,7 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if *this.is_last {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+            close_after(&mut response);
         }
         let sending = this.in_flight.take().map(InFlight::into_sending);
         Poll::Ready(Ok(response.map(|inner| BusyBody {
