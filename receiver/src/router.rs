@@ -203,11 +203,14 @@ async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -
 
 /// Lets a request in, or refuses it for what it is, whoever sends it. No route has a use for what strangers send: they are
 /// answered at once, and their bodies not waited for.
-async fn admit(mut request: Request<Body>, next: Next) -> Response {
+async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_crowded = request.extensions().get::<Crowded>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
-    let is_last = (is_crowded || is_stranger) && service::drop_body(&mut request);
+    let (head, mut body) = request.into_parts();
+    let is_last =
+        (is_crowded || is_stranger) && service::drop_body(&head, std::mem::take(&mut body)).await;
+    let request = Request::from_parts(head, body);
     let mut response = match lizmon_mtls::check_host(&request) {
         _ if is_crowded => Rejection::from(Code::Overloaded).without_body(),
         Ok(()) => next.run(request).await,

@@ -164,39 +164,52 @@ async fn simple_enroll(
     State(app): Shared,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     request: Request<Body>,
+) -> Response {
+    let (head, mut body) = request.into_parts();
+    let joined = join(&app, &head.headers, &mut body, address.ip()).await;
+    let mut response = joined.into_response();
+    // A join may be refused before its body is read.
+    if service::drop_body(&head, body).await {
+        service::close_after(&mut response);
+    }
+    response
+}
+
+async fn join(
+    app: &App,
+    headers: &HeaderMap,
+    body: &mut Body,
+    address: IpAddr,
 ) -> Result<Response, Refusal> {
-    let (parts, body) = request.into_parts();
-    app.rates
-        .join_from(address.ip())
-        .map_err(Refusal::TooMany)?;
-    let (name, token) = basic_credentials(&parts.headers).ok_or(Refusal::NO_TOKEN)?;
+    app.rates.join_from(address).map_err(Refusal::TooMany)?;
+    let (name, token) = basic_credentials(headers).ok_or(Refusal::NO_TOKEN)?;
     app.rates.join_as(&name).map_err(Refusal::TooMany)?;
     // First the token: what a stranger sends is not worth the wait.
     let (now, holder, secret) = ((app.clock)(), name.clone(), token.clone());
-    let checked = at_the_office(&app, move |authority| {
+    let checked = at_the_office(app, move |authority| {
         authority.check_token(&holder, &secret, now)
     });
     if let Err(error) = checked.await? {
-        return answer(&app, Err(error), address.ip(), name.as_str());
+        return answer(app, Err(error), address, name.as_str());
     }
-    let body = read_body(&app, &parts.headers, body).await?;
+    let body = read_body(app, headers, body).await?;
     let (now, holder) = ((app.clock)(), name.clone());
-    let enrolled = at_the_office(&app, move |authority| {
+    let enrolled = at_the_office(app, move |authority| {
         authority.enrol(&holder, &token, &est::read_request(&body)?, now)
     })
     .await?;
     match &enrolled {
-        Ok(_) => remember(&app, name.clone(), address.ip()),
-        Err(error) if is_owner(&app, error, &name, address.ip()) => {
+        Ok(_) => remember(app, name.clone(), address),
+        Err(error) if is_owner(app, error, &name, address) => {
             app.refusals.say(|unsaid| {
-                tracing::info!(address = %address.ip(), who = %name, unsaid,
+                tracing::info!(%address, who = %name, unsaid,
                                "its own join, run again with another key: refused, and no alarm");
             });
             return Err(Refusal::of(error));
         }
         Err(_) => (),
     }
-    answer(&app, enrolled, address.ip(), name.as_str())
+    answer(app, enrolled, address, name.as_str())
 }
 
 fn remember(app: &App, name: NodeName, address: IpAddr) {
@@ -220,8 +233,8 @@ async fn simple_reenroll(
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
-    let (parts, body) = request.into_parts();
-    let body = read_body(&app, &parts.headers, body).await?;
+    let (parts, mut body) = request.into_parts();
+    let body = read_body(&app, &parts.headers, &mut body).await?;
     let current = current_certificate(&app, &parts)?;
     app.rates
         .renew_as(&current.spiffe_id)
@@ -343,7 +356,7 @@ fn basic_credentials(headers: &HeaderMap) -> Option<(NodeName, String)> {
 }
 
 /// The whole body, bounded in bytes and in time.
-async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Refusal> {
+async fn read_body(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().lower();
     if announced > BODY_BYTES_MAX as u64 && headers.contains_key(EXPECT) {
         // Nothing was sent yet: RFC 9110 section 10.1.1.
@@ -377,14 +390,15 @@ async fn read_body(app: &App, headers: &HeaderMap, mut body: Body) -> Result<Byt
 
 /// Lets a request in, or refuses it for what it is, whoever sends it. Only for a join token is the body of a stranger waited
 /// for.
-async fn admit(mut request: Request<Body>, next: Next) -> Response {
+async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_crowded = request.extensions().get::<Crowded>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
     let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
-    let may_be_unread = is_enrolment && service::is_unread(&request);
     let is_dropped = is_crowded || is_stranger && !is_enrolment;
-    let is_last = is_dropped && service::drop_body(&mut request);
+    let (head, mut body) = request.into_parts();
+    let is_last = is_dropped && service::drop_body(&head, std::mem::take(&mut body)).await;
+    let request = Request::from_parts(head, body);
     let mut response = match lizmon_mtls::check_host(&request) {
         _ if is_crowded => Refusal::Unavailable.without_body(),
         Ok(()) => next.run(request).await,
@@ -394,8 +408,7 @@ async fn admit(mut request: Request<Body>, next: Next) -> Response {
             (close, Refusal::BadRequest(error.to_string())).into_response()
         }
     };
-    // A join is refused before its body is read.
-    if is_last || may_be_unread && !response.status().is_success() {
+    if is_last {
         service::close_after(&mut response);
     }
     response

@@ -1,12 +1,12 @@
 //! What every request of a connection gets, and what is noted of it until its answer is sent.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, Response, Version, request};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -19,17 +19,30 @@ use crate::stream::{Activity, InFlight};
 #[derive(Debug, Clone, Copy)]
 pub struct Crowded;
 
-/// Puts an empty body in place of a request's, which is not waited for. Whether the answer has to be the connection's last: on
-/// HTTP/1 what is left of the body stands before the next request, and a client that is not told so would send that in vain.
-pub fn drop_body<B: Body + Default>(request: &mut Request<B>) -> bool {
-    let is_unread = is_unread(request);
-    *request.body_mut() = B::default();
-    is_unread
-}
+/// How often it is looked whether the end of a body is here already: each look lets hyper hand over one more piece.
+const LOOKS_MAX: usize = 4;
 
-/// Whether an answer before this request's body was read has to be the connection's last.
-pub fn is_unread<B: Body>(request: &Request<B>) -> bool {
-    request.version() < Version::HTTP_2 && !request.body().is_end_stream()
+/// Lets go of a body that is not waited for. Whether the answer has to be the connection's last: on HTTP/1 what is still to come of the
+/// body stands before the next request, and a client that is not told would send that in vain.
+pub async fn drop_body<B: Body + Unpin>(head: &request::Parts, mut body: B) -> bool {
+    if head.version >= Version::HTTP_2 || body.is_end_stream() {
+        return false;
+    }
+    // Whoever asked first has sent nothing yet, and a look would have it sent: RFC 9110 section 10.1.1.
+    if head.headers.contains_key(EXPECT) {
+        return true;
+    }
+    for _ in 0..LOOKS_MAX {
+        let look = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+        match look {
+            Poll::Ready(None) => return false,
+            Poll::Ready(Some(Ok(_))) if body.is_end_stream() => return false,
+            Poll::Ready(Some(Ok(_))) => (),
+            Poll::Ready(Some(Err(_))) => return true,
+            Poll::Pending => tokio::task::yield_now().await,
+        }
+    }
+    true
 }
 
 /// Says that an answer is its connection's last.
