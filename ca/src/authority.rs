@@ -14,25 +14,25 @@ use std::sync::{Arc, OnceLock};
 
 use lizmon_protocol::name::TrustDomain;
 
-use crate::audit::{self, Event, Head, Holdings, Line};
+use crate::audit::{self, AuditEvent, AuditHead, AuditLine, LedgerSnapshot};
 use crate::disk;
 use crate::error::Error;
 use crate::founding;
 use crate::key;
 use crate::layout::CaFiles;
 use crate::ledger::{Entry, Generation, Ledger, Phase};
-use crate::passphrase::{Keyring, Unlock, is_sealed};
+use crate::passphrase::{Keyring, Unlock, is_encrypted};
 use crate::profile::{Profile, Validity};
 use crate::signer::{CaCertificate, Signer};
 
 pub use crate::founding::InitOptions;
 pub use crls::SignedCrl;
-pub use ending::Ending;
-pub(crate) use issue::enter;
+pub use ending::CaExpiry;
+pub(crate) use issue::record_issued;
 pub use issue::{Issued, KeySource, Request};
-pub use restore::Restored;
+pub use restore::RestoreOutcome;
 pub use revocation::Revocation;
-pub use rotation::{RotateOptions, Rotated, Rotation, Stage, UnknownCa, Waiting};
+pub use rotation::{CaKind, PendingHolder, RotateOptions, Rotation, Stage, UnknownCaKind};
 
 /// An open CA. Several, in several processes, may be open on one folder.
 #[derive(Debug)]
@@ -51,16 +51,16 @@ pub struct Authority {
 
 impl Authority {
     /// Whether `certs` holds anything of a CA.
-    pub fn is_there(certs: &Path) -> bool {
-        CaFiles::new(certs).any_there().is_some()
+    pub fn exists(certs: &Path) -> bool {
+        CaFiles::new(certs).first_present().is_some()
     }
 
     /// Makes a CA: two keys, two certificates, two CRLs, a ledger. Where there is one, or half of one, nothing is
     /// touched; where it fails, none of its files is left.
     pub fn init(certs: &Path, options: &InitOptions, now: u64) -> Result<Self, Error> {
-        let scaffold = founding::found(certs, options, now)?;
+        let rollback = founding::found(certs, options, now)?;
         let authority = Self::open_with(certs, options.unlock(), now)?;
-        scaffold.keep();
+        rollback.disarm();
         Ok(authority)
     }
 
@@ -73,21 +73,21 @@ impl Authority {
     /// past half their life.
     pub fn open_with(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
         let authority = Self::load(certs, unlock)?;
-        authority.notice_a_copy(now)?;
+        authority.detect_copy(now)?;
         authority.refresh_crls(now)?;
         Ok(authority)
     }
 
     /// Opens the CA for someone who only wants to look: as [`Self::open_with`], but where nobody knows the passphrase,
-    /// what would have to be signed stays as it is: see [`Self::lists_are_due`].
+    /// what would have to be signed stays as it is: see [`Self::crls_are_due`].
     ///
     /// Where nothing can be written, on a full disk or a medium that is read-only, or as a user who may not, all of it is
     /// read as it is there: see [`Self::is_read_only`]. That needs the ledger alone, and none of the keys.
-    pub fn open_to_read(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
+    pub fn open_read_only(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
         let keyless = unlock.clone();
         let opened = Self::load(certs, unlock).and_then(|authority| {
             let refreshed = authority
-                .notice_a_copy(now)
+                .detect_copy(now)
                 .and_then(|()| authority.refresh_crls(now));
             match refreshed {
                 Err(Error::KeyLocked(_)) => {}
@@ -96,15 +96,15 @@ impl Authority {
             Ok(authority)
         });
         match opened {
-            Err(error) if error.is_of_writing() => Self::load_to_read(certs, keyless),
+            Err(error) if error.is_write_failure() => Self::load_read_only(certs, keyless),
             done => done,
         }
     }
 
-    fn load_to_read(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
+    fn load_read_only(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
         let files = CaFiles::new(certs);
-        let ledger = Ledger::open_to_read(&files.ledger)?;
-        let current = ledger.exclusive(|book| Current::of(&files, &book.generations()?))?;
+        let ledger = Ledger::open_read_only(&files.ledger)?;
+        let current = ledger.transaction(|tx| Current::of(&files, &tx.generations()?))?;
         Ok(Self {
             certs: certs.to_owned(),
             files,
@@ -130,14 +130,14 @@ impl Authority {
 
     fn load(certs: &Path, unlock: Unlock) -> Result<Self, Error> {
         let files = CaFiles::new(certs);
-        disk::refuse_if_closed(&files.ledger)?;
-        if !Self::is_there(certs) {
+        disk::refuse_if_hidden(&files.ledger)?;
+        if !Self::exists(certs) {
             return Err(Error::NotThere(certs.to_owned()));
         }
         if let Some(missing) = files.essential().into_iter().find(|path| !path.exists()) {
             return Err(Error::FileMissing(missing.clone()));
         }
-        disk::refuse_if_open(certs)?;
+        disk::refuse_if_others_can_write(certs)?;
         disk::refuse_if_shared(&files.ledger)?;
         if files.ledger.is_symlink() {
             return Err(Error::BadFile {
@@ -154,17 +154,17 @@ impl Authority {
         let ledger = Ledger::open(&files.ledger)?;
         let keyring = Keyring::new(unlock);
         for key in [&files.issuing_key, &files.root_key] {
-            if disk::is_taken(key) {
+            if disk::is_present(key) {
                 disk::refuse_if_shared(key)?;
             }
         }
         // Under the lock, so that no rotation changes one file after another was read.
-        let (current, signer) = ledger.exclusive(|book| {
-            rotation::settle(&files, book)?;
-            let current = Current::read(&files, &book.generations()?)?;
+        let (current, signer) = ledger.transaction(|tx| {
+            rotation::reconcile(&files, tx)?;
+            let current = Current::read(&files, &tx.generations()?)?;
             let signer = OnceLock::new();
             let path = &files.issuing_key;
-            if !is_sealed(&zeroize::Zeroizing::new(disk::read(path)?)) {
+            if !is_encrypted(&zeroize::Zeroizing::new(disk::read(path)?)) {
                 let key = keyring.read(path)?;
                 let opened = Signer::new(current.issuing.clone(), path, key)?;
                 signer.get_or_init(|| Arc::new(opened));
@@ -216,30 +216,30 @@ impl Authority {
 
     /// Every certificate ever signed here, in order.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        self.ledger.exclusive(|book| book.entries())
+        self.ledger.transaction(|tx| tx.entries())
     }
 
     /// The CAs that ever were, the current ones first.
     pub fn generations(&self) -> Result<Vec<Generation>, Error> {
-        self.ledger.exclusive(|book| book.generations())
+        self.ledger.transaction(|tx| tx.generations())
     }
 
     /// The audit log.
-    pub fn audit_log(&self) -> Result<Vec<Line>, Error> {
-        self.ledger.exclusive(|book| book.lines())
+    pub fn audit_log(&self) -> Result<Vec<AuditLine>, Error> {
+        self.ledger.transaction(|tx| tx.lines())
     }
 
     /// Checks the audit log, also against a line of it that was kept elsewhere, and returns its newest.
-    pub fn verify_audit(&self, kept: Option<&Head>) -> Result<Option<Head>, Error> {
-        self.ledger.exclusive(|book| {
-            let holdings = Holdings {
-                entries: book.entries()?,
-                generations: book.generations()?,
-                crls: book.crls()?,
-                tokens: book.token_marks()?,
-                unknown: book.unknown_revoked()?,
+    pub fn verify_audit(&self, kept: Option<&AuditHead>) -> Result<Option<AuditHead>, Error> {
+        self.ledger.transaction(|tx| {
+            let holdings = LedgerSnapshot {
+                entries: tx.entries()?,
+                generations: tx.generations()?,
+                crls: tx.crls()?,
+                tokens: tx.token_ids()?,
+                unknown: tx.unknown_revoked()?,
             };
-            audit::verify(&book.lines()?, &holdings, kept).map_err(|source| Error::Audit {
+            audit::verify(&tx.lines()?, &holdings, kept).map_err(|source| Error::Audit {
                 path: self.files.ledger.clone(),
                 source,
             })
@@ -247,8 +247,8 @@ impl Authority {
     }
 
     /// Writes a line into the audit log.
-    pub fn note(&self, event: &Event<'_>, now: u64) -> Result<(), Error> {
-        self.ledger.exclusive(|book| book.note(event, now))
+    pub fn record_event(&self, event: &AuditEvent<'_>, now: u64) -> Result<(), Error> {
+        self.ledger.transaction(|tx| tx.record(event, now))
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

@@ -12,7 +12,7 @@ use rcgen::{
 };
 
 use crate::error::Error;
-use crate::ledger::{CrlRow, RevokedRow};
+use crate::ledger::{CrlRecord, RevokedEntry};
 use crate::profile::{BACKDATE_SECS, DAY_SECS, Serial, Validity, date};
 use crate::signer::Signer;
 
@@ -22,7 +22,7 @@ pub const CRL_DAYS: u32 = 30;
 pub const CRL_LIFETIME_SECS: u64 = CRL_DAYS as u64 * DAY_SECS;
 /// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 wants it on one CRL past
 /// that end; a verifier with a slow clock wants a little more.
-const KEPT_PAST_END_SECS: u64 = 2 * DAY_SECS;
+const LISTED_PAST_END_SECS: u64 = 2 * DAY_SECS;
 /// See [`number_beyond_all`].
 const NUMBER_RANDOM_BITS: u32 = 20;
 /// In 270,000 years.
@@ -116,7 +116,7 @@ impl FromStr for Reason {
 }
 
 /// Whether a CRL is past half its life or dated in the future, or there is none.
-pub(crate) fn is_due(current: Option<&CrlRow>, ca: Validity, now: u64) -> bool {
+pub(crate) fn is_due(current: Option<&CrlRecord>, ca: Validity, now: u64) -> bool {
     current.is_none_or(|crl| {
         let life = crl.next_update.saturating_sub(crl.this_update);
         now.saturating_sub(crl.this_update) > life / 2 || is_ahead(crl, ca, now)
@@ -126,7 +126,7 @@ pub(crate) fn is_due(current: Option<&CrlRow>, ca: Validity, now: u64) -> bool {
 /// Whether a CRL was signed while the clock was ahead of `now`: receivers refuse it until then, so it is signed again.
 /// Each CRL is dated [`BACKDATE_SECS`] before its signing, which is what clocks may differ by. One that begins with a CA
 /// that has not begun itself could not be dated any better.
-pub(crate) fn is_ahead(crl: &CrlRow, ca: Validity, now: u64) -> bool {
+pub(crate) fn is_ahead(crl: &CrlRecord, ca: Validity, now: u64) -> bool {
     crl.this_update > now.max(ca.not_before)
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn validity(ca: Validity, lifetime_secs: u64, now: u64) -> Option<Val
 /// A number that no CRL had which this CA signed before `now`, wherever it was: each rises by one from the last, or from
 /// one like this, and no CA signs a million a second. What is random in it keeps two copies apart that are taken into use
 /// in the same second.
-pub(crate) fn number_beyond_all(now: u64) -> Result<u64, Error> {
+pub(crate) fn unused_number(now: u64) -> Result<u64, Error> {
     let mut random = [0; 4];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::Random)?;
     let random = u64::from(u32::from_be_bytes(random)) % (1 << NUMBER_RANDOM_BITS);
@@ -153,10 +153,10 @@ pub(crate) fn number_beyond_all(now: u64) -> Result<u64, Error> {
 pub(crate) fn sign(
     signer: &Signer,
     last: u64,
-    revoked: &[RevokedRow],
+    revoked: &[RevokedEntry],
     validity: Validity,
     now: u64,
-) -> Result<CrlRow, Error> {
+) -> Result<CrlRecord, Error> {
     let number = last + 1;
     if number > NUMBER_MAX {
         return Err(Error::CrlNumbersUsedUp(
@@ -176,7 +176,7 @@ pub(crate) fn sign(
         key_identifier_method: KeyIdMethod::PreSpecified(signer.certificate().key_id.clone()),
     };
     let crl = signer.sign_crl(&params)?;
-    Ok(CrlRow {
+    Ok(CrlRecord {
         issuer: signer.certificate().serial.clone(),
         number,
         this_update: validity.not_before,
@@ -186,18 +186,18 @@ pub(crate) fn sign(
 }
 
 /// Earliest end of a revoked certificate that still has to be named.
-pub(crate) fn named_from(lifetime_secs: u64, now: u64) -> u64 {
-    now.saturating_sub(KEPT_PAST_END_SECS + lifetime_secs.max(CRL_LIFETIME_SECS))
+pub(crate) fn oldest_listed_end(lifetime_secs: u64, now: u64) -> u64 {
+    now.saturating_sub(LISTED_PAST_END_SECS + lifetime_secs.max(CRL_LIFETIME_SECS))
 }
 
 /// The same of what was only replaced by a renewal: there may be one of each holder in a fleet, and a list is signed for
 /// them many times a day.
-pub(crate) fn superseded_named_from(now: u64) -> u64 {
+pub(crate) fn oldest_listed_superseded_end(now: u64) -> u64 {
     now.saturating_sub(DAY_SECS)
 }
 
 /// What was revoked while the clock was ahead is revoked now, and not some day.
-fn named(row: &RevokedRow, now: u64) -> Result<RevokedCertParams, Error> {
+fn named(row: &RevokedEntry, now: u64) -> Result<RevokedCertParams, Error> {
     let reason = match row.reason {
         Some(ON_HOLD) => Some(RevocationReason::CertificateHold),
         code => code.and_then(Reason::from_code).map(Reason::encoded),
@@ -222,7 +222,7 @@ mod tests {
             not_before,
             not_after: NOW + 1000,
         };
-        let crl = |this_update, next_update| CrlRow {
+        let crl = |this_update, next_update| CrlRecord {
             issuer: String::new(),
             number: 1,
             this_update,

@@ -18,12 +18,12 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
 }
 
 /// Creates an empty secret file and fails if anything is there, a dangling link included: the claim on a folder.
-pub fn claim(path: &Path) -> std::io::Result<()> {
+pub fn create_secret(path: &Path) -> std::io::Result<()> {
     create_new(path)?.sync_all()
 }
 
 /// Makes a folder for its owner alone, or takes the one that is there as it is. A symbolic link is refused.
-pub fn folder(path: &Path) -> Result<(), Error> {
+pub fn create_folder(path: &Path) -> Result<(), Error> {
     match fs::create_dir(path) {
         Ok(()) => restrict_folder(path).map_err(Error::io("create", path)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -38,14 +38,14 @@ pub fn folder(path: &Path) -> Result<(), Error> {
 
 /// Makes the folder the user named, with what leads to it. Here a symbolic link is the user's own choice. Where a folder
 /// is there, others lose the right to write into it, which many a umask gives them.
-pub(crate) fn certs_folder(path: &Path) -> Result<(), Error> {
+pub(crate) fn create_certs_folder(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return close_folder(path).map_err(Error::io("write", path));
     }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    folder(path)
+    create_folder(path)
 }
 
 /// The bytes of a file, `None` if there is none.
@@ -68,12 +68,12 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Whether anything has this name, a dangling link included.
-pub(crate) fn is_taken(path: &Path) -> bool {
+pub(crate) fn is_present(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
 /// An error if we may not even see whether a file is there.
-pub(crate) fn refuse_if_closed(path: &Path) -> Result<(), Error> {
+pub(crate) fn refuse_if_hidden(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(Error::io("read", path)(error))
@@ -89,7 +89,7 @@ pub(crate) fn is_empty(path: &Path) -> bool {
 
 /// Whether a file is another user's than the one who runs this program.
 #[cfg(unix)]
-pub(crate) fn is_anothers(path: &Path) -> bool {
+pub(crate) fn is_owned_by_other(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let owner = fs::metadata(path).map(|file| file.uid());
     owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw())
@@ -97,7 +97,7 @@ pub(crate) fn is_anothers(path: &Path) -> bool {
 
 /// Elsewhere nobody says.
 #[cfg(not(unix))]
-pub(crate) fn is_anothers(_path: &Path) -> bool {
+pub(crate) fn is_owned_by_other(_path: &Path) -> bool {
     false
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn refuse_if_shared(path: &Path) -> Result<(), Error> {
 }
 
 /// An error if others can put files into a folder, their own keys for instance.
-pub(crate) fn refuse_if_open(folder: &Path) -> Result<(), Error> {
+pub(crate) fn refuse_if_others_can_write(folder: &Path) -> Result<(), Error> {
     refuse_mode(folder, 0o022, "go-w", fs::Metadata::is_dir)
 }
 
@@ -155,19 +155,19 @@ pub(crate) fn operator() -> String {
 
 /// Files and folders that disappear again unless `keep` is called: what fails leaves nothing behind.
 #[derive(Debug, Default)]
-pub(crate) struct Scaffold(Vec<PathBuf>);
+pub(crate) struct Rollback(Vec<PathBuf>);
 
-impl Scaffold {
+impl Rollback {
     pub(crate) fn add(&mut self, path: PathBuf) {
         self.0.push(path);
     }
 
-    pub(crate) fn keep(mut self) {
+    pub(crate) fn disarm(mut self) {
         self.0.clear();
     }
 }
 
-impl Drop for Scaffold {
+impl Drop for Rollback {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
             // Best effort: the failure that brought us here is what the user hears of.
@@ -238,15 +238,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         symlink("nowhere", &link).unwrap();
-        assert!(claim(&link).is_err());
-        assert!(folder(&link).is_err());
+        assert!(create_secret(&link).is_err());
+        assert!(create_folder(&link).is_err());
         let file = dir.path().join("file");
-        claim(&file).unwrap();
-        assert!(claim(&file).is_err());
-        assert!(folder(&file).is_err());
+        create_secret(&file).unwrap();
+        assert!(create_secret(&file).is_err());
+        assert!(create_folder(&file).is_err());
         let real = dir.path().join("real");
-        folder(&real).unwrap();
-        folder(&real).unwrap();
+        create_folder(&real).unwrap();
+        create_folder(&real).unwrap();
         assert_eq!(mode(&real), 0o700);
     }
 
@@ -266,14 +266,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for keep in [false, true] {
             let file = dir.path().join(keep.to_string());
-            claim(&file).unwrap();
-            let mut scaffold = Scaffold::default();
-            scaffold.add(file.clone());
-            scaffold.add(dir.path().join("never made"));
+            create_secret(&file).unwrap();
+            let mut rollback = Rollback::default();
+            rollback.add(file.clone());
+            rollback.add(dir.path().join("never made"));
             if keep {
-                scaffold.keep();
+                rollback.disarm();
             } else {
-                drop(scaffold);
+                drop(rollback);
             }
             assert_eq!(file.exists(), keep);
         }

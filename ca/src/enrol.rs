@@ -23,15 +23,15 @@ use rustls_pki_types::CertificateDer;
 use serde_json::json;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::audit::{Deed, Event};
-use crate::authority::{Authority, enter};
+use crate::audit::{AuditAction, AuditEvent};
+use crate::authority::{Authority, record_issued};
 use crate::error::Error;
-use crate::est::NotARequest;
-use crate::key::{self, KeyError};
-use crate::ledger::{Book, Entry, seconds, sql};
+use crate::est::CsrFormatError;
+use crate::key::{self, CsrError};
+use crate::ledger::{Entry, LedgerTx, seconds, sql};
 use crate::profile::{BACKDATE_SECS, DAY_SECS, Profile, San};
 
-pub use self::renewal::{OVERLAP, RENEWED_VALID_MAX, RenewalFlaw, SUPERSEDED_EVERY};
+pub use self::renewal::{OVERLAP, RENEWED_VALID_MAX, RenewalError, SUPERSEDED_INTERVAL};
 
 /// How long a join token can be used unless told otherwise.
 pub const TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
@@ -40,11 +40,11 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * DAY_SECS);
 /// How long a certificate lives that was given for a join token, and each that follows it.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(7 * DAY_SECS);
 /// How long an ended token is remembered, so that a refusal can still say why in the log.
-const TOKEN_KEPT_SECS: u64 = 30 * DAY_SECS;
+const TOKEN_RETENTION_SECS: u64 = 30 * DAY_SECS;
 /// How the ledger says that a join token let a holder in.
-const BY_TOKEN: &str = "join token ";
+const TOKEN_PREFIX: &str = "join token ";
 /// Hex digits of a token's hash in the ledger's and the log's words. They tell tokens apart, and are no use to anyone.
-const TOKEN_MARK_CHARS: usize = 8;
+const TOKEN_ID_CHARS: usize = 8;
 
 /// A certificate that was asked for over the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,19 +63,19 @@ pub struct Enrolled {
 
 /// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
-pub enum EnrolError {
+pub enum IssuanceError {
     /// There is no signing request.
     #[error(transparent)]
-    Body(#[from] NotARequest),
+    Body(#[from] CsrFormatError),
     /// The signing request is not taken.
     #[error(transparent)]
-    Request(#[from] KeyError),
-    /// The join token is not taken. Strangers are not told why: [`TokenFlaw`] is for the log.
+    Request(#[from] CsrError),
+    /// The join token is not taken. Strangers are not told why: [`JoinTokenError`] is for the log.
     #[error("the join token is not good for this name")]
-    Token(#[source] TokenFlaw),
+    Token(#[source] JoinTokenError),
     /// The current certificate does not renew.
     #[error(transparent)]
-    Renewal(#[from] RenewalFlaw),
+    Renewal(#[from] RenewalError),
     /// The CA could not.
     #[error(transparent)]
     Ca(#[from] Error),
@@ -83,7 +83,7 @@ pub enum EnrolError {
 
 /// What is wrong with a join token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenFlaw {
+pub enum JoinTokenError {
     /// No such token for this name.
     #[error("no such token was made for this name")]
     Unknown,
@@ -95,7 +95,7 @@ pub enum TokenFlaw {
     Used,
     /// What it was used for is not good any more.
     #[error("the certificate it was used for is revoked or has ended")]
-    CertificateOver,
+    CertificateEnded,
 }
 
 impl Authority {
@@ -129,15 +129,15 @@ impl Authority {
             hash,
         };
         self.check_names(role, std::slice::from_ref(name))?;
-        self.ledger().exclusive(|book| {
-            book.forget_tokens(now.saturating_sub(TOKEN_KEPT_SECS))?;
-            book.add_token(&row)?;
-            let event = Event {
-                deed: Deed::TokenMade,
+        self.ledger().transaction(|tx| {
+            tx.forget_tokens(now.saturating_sub(TOKEN_RETENTION_SECS))?;
+            tx.add_token(&row)?;
+            let event = AuditEvent {
+                deed: AuditAction::TokenMade,
                 who: self.operator(),
-                details: json!({"role": role.as_str(), "name": name.as_str(), "token": row.mark(), "expires": expires}),
+                details: json!({"role": role.as_str(), "name": name.as_str(), "token": row.short_id(), "expires": expires}),
             };
-            book.note(&event, now)
+            tx.record(&event, now)
         })?;
         Ok(token)
     }
@@ -156,7 +156,7 @@ impl Authority {
     pub(crate) fn check_ready(&self, now: u64) -> Result<(), Error> {
         self.unlock()?;
         self.leaf_validity(LEAF_LIFETIME, now)?;
-        self.ledger().exclusive(|_| Ok(()))
+        self.ledger().transaction(|_| Ok(()))
     }
 
     /// Issues to the bearer of a join token. The same token with the same key, while it lasts, gives the same certificate
@@ -167,25 +167,25 @@ impl Authority {
         token: &str,
         request_der: &[u8],
         now: u64,
-    ) -> Result<Enrolled, EnrolError> {
+    ) -> Result<Enrolled, IssuanceError> {
         let key = key::from_request(request_der)?;
         let key_hash = digest(&SHA256, &key.subject_public_key_info());
         let hash = hash_of(token);
         self.ledger()
-            .exclusive(|book| {
-                let row = match find_token(book, name, &hash, now)? {
+            .transaction(|tx| {
+                let row = match find_token(tx, name, &hash, now)? {
                     Ok(row) => row,
                     Err(flaw) => return Ok(Err(flaw)),
                 };
                 match &row.used {
                     None => self
-                        .use_token(book, &row, &key, key_hash.as_ref(), now)
+                        .use_token(tx, &row, &key, key_hash.as_ref(), now)
                         .map(Ok),
-                    Some(used) if used.key != key_hash.as_ref() => Ok(Err(TokenFlaw::Used)),
-                    Some(used) => self.issued_before(book, &used.serial, now),
+                    Some(used) if used.key != key_hash.as_ref() => Ok(Err(JoinTokenError::Used)),
+                    Some(used) => self.already_issued(tx, &used.serial, now),
                 }
             })?
-            .map_err(EnrolError::Token)
+            .map_err(IssuanceError::Token)
     }
 
     /// Whether there is any use in looking at what a stranger has sent.
@@ -194,17 +194,17 @@ impl Authority {
         name: &NodeName,
         token: &str,
         now: u64,
-    ) -> Result<(), EnrolError> {
+    ) -> Result<(), IssuanceError> {
         let hash = hash_of(token);
         let found = self
             .ledger()
-            .exclusive(|book| find_token(book, name, &hash, now))?;
-        found.map(drop).map_err(EnrolError::Token)
+            .transaction(|tx| find_token(tx, name, &hash, now))?;
+        found.map(drop).map_err(IssuanceError::Token)
     }
 
     fn use_token(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         row: &TokenRow,
         key: &SubjectPublicKeyInfo,
         key_hash: &[u8],
@@ -212,25 +212,25 @@ impl Authority {
     ) -> Result<Enrolled, Error> {
         let id = self.id(row.role, row.name.clone());
         let signed = self.sign_leaf(&id, &[], LEAF_LIFETIME, key, now)?;
-        let issued_by = format!("{BY_TOKEN}{} of {}", row.mark(), row.created_by);
+        let issued_by = format!("{TOKEN_PREFIX}{} of {}", row.short_id(), row.created_by);
         let entry = signed.entry(&id, &issued_by, now);
-        enter(book, &id, &entry, Some(&row.mark()))?;
-        book.mark_used(&row.hash, key_hash, signed.serial.as_bytes(), now)?;
+        record_issued(tx, &id, &entry, Some(&row.short_id()))?;
+        tx.mark_used(&row.hash, key_hash, signed.serial.as_bytes(), now)?;
         Enrolled::new(id, &entry, false)
     }
 
-    fn issued_before(
+    fn already_issued(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         serial: &str,
         now: u64,
-    ) -> Result<Result<Enrolled, TokenFlaw>, Error> {
-        let entry = book.find(serial)?;
+    ) -> Result<Result<Enrolled, JoinTokenError>, Error> {
+        let entry = tx.find(serial)?;
         let Some(entry) = entry.filter(|entry| entry.is_live(now)) else {
-            return Ok(Err(TokenFlaw::CertificateOver));
+            return Ok(Err(JoinTokenError::CertificateEnded));
         };
         let Some(id) = self.holder(&entry) else {
-            return Ok(Err(TokenFlaw::CertificateOver));
+            return Ok(Err(JoinTokenError::CertificateEnded));
         };
         Enrolled::new(id, &entry, true).map(Ok)
     }
@@ -257,8 +257,8 @@ impl Enrolled {
 }
 
 /// Whether a join token let its holder in.
-pub(crate) fn is_by_token(entry: &Entry) -> bool {
-    entry.issued_by.starts_with(BY_TOKEN)
+pub(crate) fn is_enrolled_by_token(entry: &Entry) -> bool {
+    entry.issued_by.starts_with(TOKEN_PREFIX)
 }
 
 pub(crate) fn der_of(entry: &Entry) -> Result<CertificateDer<'static>, Error> {
@@ -302,28 +302,28 @@ fn hash_of(token: &str) -> [u8; 32] {
 
 /// Of this name's tokens the one with this hash, if it has not ended. Every hash is compared, and each to its end.
 fn find_token(
-    book: &Book<'_>,
+    tx: &LedgerTx<'_>,
     name: &NodeName,
     hash: &[u8; 32],
     now: u64,
-) -> Result<Result<TokenRow, TokenFlaw>, Error> {
-    let found = book.tokens(name)?.into_iter().fold(None, |found, row| {
+) -> Result<Result<TokenRow, JoinTokenError>, Error> {
+    let found = tx.tokens(name)?.into_iter().fold(None, |found, row| {
         let same = verify_slices_are_equal(&row.hash, hash).is_ok();
         if same { Some(row) } else { found }
     });
     Ok(match found {
-        None => Err(TokenFlaw::Unknown),
-        Some(row) if now >= row.expires => Err(TokenFlaw::Ended),
+        None => Err(JoinTokenError::Unknown),
+        Some(row) if now >= row.expires => Err(JoinTokenError::Ended),
         // Made while the clock was ahead, it would be good until that time comes again.
-        Some(row) if row.created > now.saturating_add(BACKDATE_SECS) => Err(TokenFlaw::Ended),
+        Some(row) if row.created > now.saturating_add(BACKDATE_SECS) => Err(JoinTokenError::Ended),
         Some(row) => Ok(row),
     })
 }
 
-fn mark_of(hash: [u8; 32]) -> String {
-    let mut mark = hex::encode(hash);
-    mark.truncate(TOKEN_MARK_CHARS);
-    mark
+fn short_id(hash: [u8; 32]) -> String {
+    let mut short_id = hex::encode(hash);
+    short_id.truncate(TOKEN_ID_CHARS);
+    short_id
 }
 
 /// A join token as the ledger has it.
@@ -343,8 +343,8 @@ struct Used {
 }
 
 impl TokenRow {
-    fn mark(&self) -> String {
-        mark_of(self.hash)
+    fn short_id(&self) -> String {
+        short_id(self.hash)
     }
 
     fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<Self> {
@@ -365,7 +365,7 @@ impl TokenRow {
     }
 }
 
-impl Book<'_> {
+impl LedgerTx<'_> {
     fn add_token(&self, row: &TokenRow) -> Result<(), Error> {
         self.run(|t| {
             t.execute(
@@ -407,10 +407,10 @@ impl Book<'_> {
     }
 
     /// The mark of every token that is remembered, and whether it was used.
-    pub(crate) fn token_marks(&self) -> Result<Vec<(String, bool)>, Error> {
+    pub(crate) fn token_ids(&self) -> Result<Vec<(String, bool)>, Error> {
         self.run(|t| {
             t.prepare_cached("SELECT hash, used_key IS NOT NULL FROM join_token")?
-                .query_map([], |row| Ok((mark_of(row.get(0)?), row.get(1)?)))?
+                .query_map([], |row| Ok((short_id(row.get(0)?), row.get(1)?)))?
                 .collect()
         })
     }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 
-use crate::audit::Flaw;
-use crate::authority::Rotated;
+use crate::audit::AuditError;
+use crate::authority::CaKind;
 use crate::disk;
-use crate::key::KeyError;
-use crate::ledger::LedgerFlaw;
+use crate::key::CsrError;
+use crate::ledger::LedgerFailure;
 
 /// Why the certificate authority did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ pub enum Error {
         /// The ledger.
         path: PathBuf,
         /// Why, and what to do.
-        source: LedgerFlaw,
+        source: LedgerFailure,
     },
     /// The ledger of a later version.
     #[error(
@@ -96,12 +96,12 @@ pub enum Error {
     Random,
     /// A signing request or key that is not taken.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] CsrError),
     /// A name that differs from an issued one only by case.
     #[error(
         "{role} `{name}` differs only by case from `{taken}`, which was issued: choose another name"
     )]
-    CaseTwin {
+    CaseConflict {
         /// As what.
         role: Role,
         /// The name asked for.
@@ -144,7 +144,7 @@ pub enum Error {
     )]
     IssuerEnded {
         /// Which one has to be replaced: an issuing CA ends with its root.
-        which: Rotated,
+        which: CaKind,
         /// Its common name.
         subject: String,
         /// When, RFC 3339.
@@ -156,7 +156,7 @@ pub enum Error {
     )]
     NextEnded {
         /// Which rotation it belongs to.
-        which: Rotated,
+        which: CaKind,
         /// Its common name.
         subject: String,
         /// When, RFC 3339.
@@ -224,12 +224,12 @@ pub enum Error {
     },
     /// A rotation of the other CA is under way.
     #[error("the {0} CA is being rotated: finish that, or take it back, with `lizctl rotate {0}`")]
-    OtherRotation(Rotated),
+    OtherRotation(CaKind),
     /// `--back` where there is nothing before.
     #[error(
         "there is no retired CA to trust again: `lizctl rotate {0} --status` shows what there is"
     )]
-    NothingToTakeBack(Rotated),
+    NothingToTakeBack(CaKind),
     /// Holders who would be refused.
     #[error(
         "{count} holders still show a certificate of the CA that would go, {first} first: renew them, or leave them behind with --force"
@@ -286,14 +286,14 @@ pub enum Error {
         /// The ledger.
         path: PathBuf,
         /// Where, and how.
-        source: Flaw,
+        source: AuditError,
     },
 }
 
 impl Error {
     /// Whether it is one of writing, so that who only wants to read may go on. What others can read is its owner's fault
     /// alone.
-    pub(crate) fn is_of_writing(&self) -> bool {
+    pub(crate) fn is_write_failure(&self) -> bool {
         match self {
             Self::Io { source, .. } => matches!(
                 source.kind(),
@@ -304,9 +304,9 @@ impl Error {
             ),
             Self::Ledger { source, .. } => matches!(
                 source,
-                LedgerFlaw::DiskFull | LedgerFlaw::ReadOnly | LedgerFlaw::Disk
+                LedgerFailure::DiskFull | LedgerFailure::ReadOnly | LedgerFailure::Disk
             ),
-            Self::Shared { path, .. } => disk::is_anothers(path),
+            Self::Shared { path, .. } => disk::is_owned_by_other(path),
             _ => false,
         }
     }

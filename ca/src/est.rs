@@ -18,7 +18,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What holds no request, or more than one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotARequest {
+pub enum CsrFormatError {
     /// Neither PEM nor DER nor base64.
     #[error(
         "there is no signing request in it: it takes PKCS #10 as PEM, as DER, or as the base64 of its DER"
@@ -37,7 +37,7 @@ pub enum NotARequest {
 
 /// The DER of a signing request, from a file or a body: PEM as any tool writes it, DER, or the base64 that RFC 7030 section
 /// 4.2.1 wants. Line ends may be missing: curl's `--data` takes them away. What stands beside the request is not looked at.
-pub fn read_request(bytes: &[u8]) -> Result<Vec<u8>, NotARequest> {
+pub fn read_request(bytes: &[u8]) -> Result<Vec<u8>, CsrFormatError> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if bytes.first() == Some(&DER_SEQUENCE) {
         return Ok(bytes.to_vec());
@@ -55,13 +55,13 @@ pub fn read_request(bytes: &[u8]) -> Result<Vec<u8>, NotARequest> {
         .collect();
     match STANDARD.decode(packed) {
         Ok(der) if !der.is_empty() => Ok(der),
-        _ => Err(NotARequest::Nothing),
+        _ => Err(CsrFormatError::Nothing),
     }
 }
 
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
-fn read_pem(bytes: &[u8]) -> Result<Vec<u8>, NotARequest> {
+fn read_pem(bytes: &[u8]) -> Result<Vec<u8>, CsrFormatError> {
     let (mut requests, mut others, mut flaw) = (Vec::new(), Vec::new(), None);
     for section in pem::sections(bytes) {
         match section {
@@ -73,8 +73,8 @@ fn read_pem(bytes: &[u8]) -> Result<Vec<u8>, NotARequest> {
     match (requests.len(), flaw) {
         (1, _) => Ok(requests.swap_remove(0)),
         (0, Some(error)) => Err(error.into()),
-        (0, None) => Err(NotARequest::Other(others.join(", "))),
-        (several, _) => Err(NotARequest::Several(several)),
+        (0, None) => Err(CsrFormatError::Other(others.join(", "))),
+        (several, _) => Err(CsrFormatError::Several(several)),
     }
 }
 

@@ -8,14 +8,14 @@ use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 
-use crate::audit::{Deed, Event};
-use crate::disk::{self, Access, Scaffold};
+use crate::audit::{AuditAction, AuditEvent};
+use crate::disk::{self, Access, Rollback};
 use crate::error::Error;
 use crate::key::{self, KeyAlg};
 use crate::layout::CaFiles;
-use crate::ledger::{Entry, Ledger, Phase, State};
+use crate::ledger::{CertState, Entry, Ledger, Phase};
 use crate::passphrase::{self, Passphrase, Unlock};
-use crate::profile::{self, DAY_SECS, Facts, Profile, Serial, Validity};
+use crate::profile::{self, CertFields, DAY_SECS, Profile, Serial, Validity};
 use crate::signer::{CaCertificate, Signer};
 
 /// What a new CA is like.
@@ -77,63 +77,68 @@ impl Default for InitOptions {
 }
 
 /// Writes keys, certificates and ledger. They disappear again unless what is returned is kept.
-pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Scaffold, Error> {
+pub(crate) fn found(certs: &Path, options: &InitOptions, now: u64) -> Result<Rollback, Error> {
     let files = CaFiles::new(certs);
     files.refuse_if_there(certs)?;
     let root_key = options.root_key(&files);
-    if disk::is_taken(&root_key) {
+    if disk::is_present(&root_key) {
         return Err(Error::InTheWay(root_key));
     }
     let domain = &options.trust_domain;
     let root = NewCa::root(domain, options.key_alg, options.root_days, now)?;
     let signer = root.signer(&files.root_certificate, None)?;
     let issuing = NewCa::issuing(domain, &signer, options.key_alg, options.issuing_days, now)?;
-    disk::certs_folder(certs)?;
-    let mut scaffold = Scaffold::default();
+    disk::create_certs_folder(certs)?;
+    let mut rollback = Rollback::default();
     // Whoever creates the ledger makes the CA; a second one at the same moment fails here.
-    match disk::claim(&files.ledger) {
-        Ok(()) => scaffold.add(files.ledger.clone()),
+    match disk::create_secret(&files.ledger) {
+        Ok(()) => rollback.add(files.ledger.clone()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             return Err(Error::AlreadyThere(certs.to_owned()));
         }
         Err(source) => return Err(Error::io("create", &files.ledger)(source)),
     }
-    for beside in ["ledger.db-wal", "ledger.db-shm"] {
-        scaffold.add(certs.join(beside));
+    for sibling in ["ledger.db-wal", "ledger.db-shm"] {
+        rollback.add(certs.join(sibling));
     }
     let ledger = Ledger::open(&files.ledger)?;
-    ledger.exclusive(|book| {
+    ledger.transaction(|tx| {
         for ca in [&root, &issuing] {
-            book.add(&ca.entry(now))?;
-            book.set_phase(&ca.serial.to_string(), Phase::Current, now)?;
+            tx.add(&ca.entry(now))?;
+            tx.set_phase(&ca.serial.to_string(), Phase::Current, now)?;
         }
         if let Some(days) = options.crl_days {
-            book.choose_crl_days(days)?;
+            tx.set_crl_days(days)?;
         }
-        book.note(
+        tx.record(
             &init_event(options, &root, &issuing, &disk::operator()),
             now,
         )
     })?;
     // Written when the CA is opened, from the ledger.
-    scaffold.add(files.crl.clone());
+    rollback.add(files.crl.clone());
     for (path, ca) in [(&root_key, &root), (&files.issuing_key, &issuing)] {
-        scaffold.add(path.clone());
+        rollback.add(path.clone());
         passphrase::write_key(path, &ca.key, options.passphrase.as_ref())?;
     }
     for (path, ca) in [
         (&files.root_certificate, &root),
         (&files.issuing_certificate, &issuing),
     ] {
-        scaffold.add(path.clone());
+        rollback.add(path.clone());
         disk::write(path, ca.certificate.pem().as_bytes(), Access::Public)?;
     }
-    Ok(scaffold)
+    Ok(rollback)
 }
 
-fn init_event<'a>(options: &InitOptions, root: &NewCa, issuing: &NewCa, who: &'a str) -> Event<'a> {
-    Event {
-        deed: Deed::Init,
+fn init_event<'a>(
+    options: &InitOptions,
+    root: &NewCa,
+    issuing: &NewCa,
+    who: &'a str,
+) -> AuditEvent<'a> {
+    AuditEvent {
+        deed: AuditAction::Init,
         who,
         details: json!({
             "trust-domain": options.trust_domain.to_string(),
@@ -166,7 +171,7 @@ impl NewCa {
     ) -> Result<Self, Error> {
         let validity = Validity::new(u64::from(days) * DAY_SECS, None, now)?;
         let (serial, key) = (Serial::random()?, key::generate(alg)?);
-        let facts = Facts {
+        let facts = CertFields {
             serial: &serial,
             validity,
             key_id: &key::identifier(&key),
@@ -194,7 +199,7 @@ impl NewCa {
         let above = root.certificate();
         let validity = Validity::new(u64::from(days) * DAY_SECS, Some(above.validity), now)?;
         let (serial, key) = (Serial::random()?, key::generate(alg)?);
-        let facts = Facts {
+        let facts = CertFields {
             serial: &serial,
             validity,
             key_id: &key::identifier(&key),
@@ -236,7 +241,7 @@ impl NewCa {
             not_after: self.validity.not_after,
             issued_at: now,
             issued_by: disk::operator(),
-            state: State::Valid,
+            state: CertState::Valid,
             revoked_at: None,
             revoked_reason: None,
             revoked_by: None,

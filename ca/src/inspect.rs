@@ -153,7 +153,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
             Kind::RevocationList => (crl(der), "revocation list"),
             Kind::SigningRequest => (signing_request(der), "signing request"),
             Kind::EncryptedKey => (
-                encrypted_key(der).or_else(|| is_older_form(&section.label).then(older_form)),
+                encrypted_key(der)
+                    .or_else(|| is_legacy_label(&section.label).then(legacy_encrypted_key)),
                 "private key",
             ),
             kind if kind.is_private_key() => (
@@ -181,11 +182,11 @@ fn encrypted_key(der: &[u8]) -> Option<Item> {
 }
 
 /// With `Proc-Type` and `DEK-Info` between its first line and its base64.
-fn is_older_form(label: &str) -> bool {
+fn is_legacy_label(label: &str) -> bool {
     label != "ENCRYPTED PRIVATE KEY"
 }
 
-fn older_form() -> Item {
+fn legacy_encrypted_key() -> Item {
     Item::EncryptedPrivateKey {
         encryption: "OpenSSL's older form (Proc-Type, DEK-Info)".to_owned(),
     }
@@ -295,18 +296,18 @@ fn authority_key_id(extension: &ParsedExtension<'_>) -> Option<String> {
 }
 
 fn distinguished(name: &X509Name<'_>) -> String {
-    harmless(&name.to_string())
+    escape_control(&name.to_string())
 }
 
 fn general(name: &GeneralName<'_>) -> String {
     match name {
-        GeneralName::URI(text) | GeneralName::DNSName(text) => harmless(text),
+        GeneralName::URI(text) | GeneralName::DNSName(text) => escape_control(text),
         GeneralName::IPAddress(bytes) => match bytes.len() {
             4 => <[u8; 4]>::try_from(*bytes).map(|v4| std::net::Ipv4Addr::from(v4).to_string()),
             _ => <[u8; 16]>::try_from(*bytes).map(|v6| std::net::Ipv6Addr::from(v6).to_string()),
         }
         .unwrap_or_else(|_| hex::encode(bytes)),
-        other => harmless(&other.to_string()),
+        other => escape_control(&other.to_string()),
     }
 }
 
@@ -351,7 +352,7 @@ fn set(known: &[(bool, &str)]) -> Vec<String> {
 }
 
 /// Control characters would let a file write anywhere on the terminal.
-fn harmless(text: &str) -> String {
+fn escape_control(text: &str) -> String {
     let shown = |c: char| -> String {
         if c.is_control() {
             c.escape_default().to_string()

@@ -51,25 +51,25 @@ impl fmt::Display for KeyAlg {
 }
 
 impl FromStr for KeyAlg {
-    type Err = KeyError;
+    type Err = CsrError;
 
-    fn from_str(text: &str) -> Result<Self, KeyError> {
+    fn from_str(text: &str) -> Result<Self, CsrError> {
         [Self::P256, Self::Ed25519]
             .into_iter()
             .find(|alg| alg.as_str() == text)
-            .ok_or(KeyError::UnknownAlg)
+            .ok_or(CsrError::UnknownAlg)
     }
 }
 
 /// Why a key or a signing request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum CsrError {
     /// A kind of key that we do not make.
     #[error("no such kind of key: p256 or ed25519")]
     UnknownAlg,
     /// Not a PKCS #10 request.
     #[error("not a certificate signing request (PKCS #10, PEM or DER)")]
-    NotARequest,
+    CsrFormatError,
     /// Not signed by the key it asks for.
     #[error("the signing request is not signed by its own key")]
     Signature,
@@ -129,47 +129,47 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 
 /// The public key of a request, after its own signature and its strength were checked. Nothing else in the request
 /// is looked at: rcgen would sign it as it asks, CA:TRUE and foreign names included.
-pub(crate) fn from_request(der: &[u8]) -> Result<SubjectPublicKeyInfo, KeyError> {
+pub(crate) fn from_request(der: &[u8]) -> Result<SubjectPublicKeyInfo, CsrError> {
     let (rest, request) =
-        X509CertificationRequest::from_der(der).map_err(|_| KeyError::NotARequest)?;
+        X509CertificationRequest::from_der(der).map_err(|_| CsrError::CsrFormatError)?;
     if !rest.is_empty() {
-        return Err(KeyError::NotARequest);
+        return Err(CsrError::CsrFormatError);
     }
     let info = &request.certification_request_info.subject_pki;
     check_strength(info)?;
     request
         .verify_signature()
-        .map_err(|_| KeyError::Signature)?;
-    SubjectPublicKeyInfo::from_der(info.raw).map_err(|_| KeyError::Unsupported(kind(info)))
+        .map_err(|_| CsrError::Signature)?;
+    SubjectPublicKeyInfo::from_der(info.raw).map_err(|_| CsrError::Unsupported(kind(info)))
 }
 
-fn check_strength(info: &ParsedInfo<'_>) -> Result<(), KeyError> {
+fn check_strength(info: &ParsedInfo<'_>) -> Result<(), CsrError> {
     let key = &info.subject_public_key.data;
     match kind(info).as_str() {
-        "Ed25519" => (key.len() == 32).then_some(()).ok_or(KeyError::Point),
+        "Ed25519" => (key.len() == 32).then_some(()).ok_or(CsrError::Point),
         "P-256" => check_point(key, 32),
         "P-384" => check_point(key, 48),
         _ if info.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION => check_rsa(info),
-        other => Err(KeyError::Unsupported(other.to_owned())),
+        other => Err(CsrError::Unsupported(other.to_owned())),
     }
 }
 
 /// SEC 1 section 2.3.3: 04, then two coordinates.
-fn check_point(point: &[u8], coordinate_bytes: usize) -> Result<(), KeyError> {
+fn check_point(point: &[u8], coordinate_bytes: usize) -> Result<(), CsrError> {
     let good = point.len() == 1 + 2 * coordinate_bytes && point[0] == 4;
-    good.then_some(()).ok_or(KeyError::Point)
+    good.then_some(()).ok_or(CsrError::Point)
 }
 
-fn check_rsa(info: &ParsedInfo<'_>) -> Result<(), KeyError> {
+fn check_rsa(info: &ParsedInfo<'_>) -> Result<(), CsrError> {
     let Ok(ParsedKey::RSA(key)) = info.parsed() else {
-        return Err(KeyError::NotARequest);
+        return Err(CsrError::CsrFormatError);
     };
     let bits = bits(key.modulus);
     if !RSA_BITS.contains(&bits) {
-        return Err(KeyError::RsaBits(bits));
+        return Err(CsrError::RsaBits(bits));
     }
     if key.exponent != RSA_EXPONENT {
-        return Err(KeyError::RsaExponent);
+        return Err(CsrError::RsaExponent);
     }
     Ok(())
 }
@@ -252,12 +252,12 @@ mod tests {
         *tampered.last_mut().unwrap() ^= 1;
         let mut trailing = good.clone();
         trailing.push(0);
-        let cases: [(&[u8], KeyError); 5] = [
-            (&tampered, KeyError::Signature),
-            (&trailing, KeyError::NotARequest),
-            (&good[..good.len() - 1], KeyError::NotARequest),
-            (&[], KeyError::NotARequest),
-            (b"-----BEGIN", KeyError::NotARequest),
+        let cases: [(&[u8], CsrError); 5] = [
+            (&tampered, CsrError::Signature),
+            (&trailing, CsrError::CsrFormatError),
+            (&good[..good.len() - 1], CsrError::CsrFormatError),
+            (&[], CsrError::CsrFormatError),
+            (b"-----BEGIN", CsrError::CsrFormatError),
         ];
         for (der, error) in cases {
             assert_eq!(from_request(der).unwrap_err(), error);

@@ -91,20 +91,20 @@ impl CaFiles {
     }
 
     /// The first of them that is there, a dangling link included.
-    pub(crate) fn any_there(&self) -> Option<&PathBuf> {
+    pub(crate) fn first_present(&self) -> Option<&PathBuf> {
         let mut all = self.essential().into_iter().chain(self.optional());
-        all.find(|path| disk::is_taken(path))
+        all.find(|path| disk::is_present(path))
     }
 
     /// An error if a CA is there, or a part of one.
     pub(crate) fn refuse_if_there(&self, certs: &Path) -> Result<(), Error> {
-        let Some(present) = self.any_there() else {
+        let Some(present) = self.first_present() else {
             return Ok(());
         };
         match self
             .essential()
             .into_iter()
-            .find(|path| !disk::is_taken(path))
+            .find(|path| !disk::is_present(path))
         {
             None => Err(Error::AlreadyThere(certs.to_owned())),
             Some(missing) => Err(Error::HalfThere {

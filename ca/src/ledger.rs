@@ -17,12 +17,12 @@ use lizmon_protocol::name::Role;
 use rusqlite::{Connection, Transaction};
 
 pub(crate) use self::book::{seconds, sql};
-pub use self::flaw::LedgerFlaw;
+pub use self::flaw::LedgerFailure;
 use self::flaw::failed;
-use self::open::Reading;
-pub(crate) use self::place::Place;
+use self::open::ReadOnlyMode;
+pub(crate) use self::place::LedgerOrigin;
 pub use self::place::UnknownRevoked;
-use crate::enrol::is_by_token;
+use crate::enrol::is_enrolled_by_token;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -142,14 +142,14 @@ const MIGRATIONS: &[&str] = &[
 
 /// Whether a certificate still counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CertState {
     /// As issued.
     Valid,
     /// On the CRL until it ends.
     Revoked,
 }
 
-impl State {
+impl CertState {
     /// As it stands in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -181,7 +181,7 @@ pub struct Entry {
     /// Who asked.
     pub issued_by: String,
     /// Whether it still counts.
-    pub state: State,
+    pub state: CertState,
     /// Epoch seconds, if it was revoked.
     pub revoked_at: Option<u64>,
     /// Why, if it was revoked: RFC 5280 section 5.3.1.
@@ -197,13 +197,15 @@ pub struct Entry {
 impl Entry {
     /// Whether it counts at `now`: not revoked, not ended.
     pub fn is_live(&self, now: u64) -> bool {
-        self.state == State::Valid && now <= self.not_after
+        self.state == CertState::Valid && now <= self.not_after
     }
 
     /// Whether its holder renews by itself, as far as can be told: it came by a join token, has renewed before, or is
     /// `liz-ca`'s own.
-    pub fn renews_itself(&self) -> bool {
-        self.renews.is_some() || is_by_token(self) || self.profile == Profile::Leaf(Role::Ca)
+    pub fn renews_automatically(&self) -> bool {
+        self.renews.is_some()
+            || is_enrolled_by_token(self)
+            || self.profile == Profile::Leaf(Role::Ca)
     }
 }
 
@@ -261,7 +263,7 @@ pub struct Generation {
 
 /// The newest CRL of one CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CrlRow {
+pub(crate) struct CrlRecord {
     pub(crate) issuer: String,
     pub(crate) number: u64,
     pub(crate) this_update: u64,
@@ -271,7 +273,7 @@ pub(crate) struct CrlRow {
 
 /// One revoked certificate, as a CRL names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RevokedRow {
+pub(crate) struct RevokedEntry {
     pub(crate) serial: String,
     pub(crate) revoked_at: u64,
     pub(crate) reason: Option<u8>,
@@ -285,14 +287,14 @@ pub(crate) struct Ledger {
     /// The file that is open: another one where that cannot be written.
     file: PathBuf,
     connection: Mutex<Connection>,
-    reading: Option<Reading>,
+    reading: Option<ReadOnlyMode>,
 }
 
 impl Ledger {
     /// Runs `work` with the write lock held, and commits if it succeeds.
-    pub(crate) fn exclusive<T>(
+    pub(crate) fn transaction<T>(
         &self,
-        work: impl FnOnce(&Book<'_>) -> Result<T, Error>,
+        work: impl FnOnce(&LedgerTx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut connection = self
             .connection
@@ -301,21 +303,21 @@ impl Ledger {
         let transaction = connection
             .transaction_with_behavior(self.behavior())
             .map_err(|source| self.failed(source))?;
-        let book = Book {
+        let tx = LedgerTx {
             ledger: self,
             transaction,
         };
-        let done = work(&book)?;
-        book.transaction
+        let done = work(&tx)?;
+        tx.transaction
             .commit()
             .map_err(|source| self.failed(source))?;
         Ok(done)
     }
 
     fn migrate(&self) -> Result<(), Error> {
-        self.exclusive(|book| {
+        self.transaction(|tx| {
             let found: u32 =
-                book.run(|t| t.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+                tx.run(|t| t.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
             let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
             if found > known {
                 return Err(Error::LedgerTooNew {
@@ -325,11 +327,11 @@ impl Ledger {
                 });
             }
             for step in &MIGRATIONS[found as usize..] {
-                book.run(|t| t.execute_batch(step))?;
+                tx.run(|t| t.execute_batch(step))?;
             }
             if found < known {
-                book.run(|t| t.pragma_update(None, "application_id", APPLICATION_ID))?;
-                book.run(|t| t.pragma_update(None, "user_version", known))?;
+                tx.run(|t| t.pragma_update(None, "application_id", APPLICATION_ID))?;
+                tx.run(|t| t.pragma_update(None, "user_version", known))?;
             }
             Ok(())
         })
@@ -341,7 +343,7 @@ impl Ledger {
 }
 
 /// The ledger with its write lock held.
-pub(crate) struct Book<'a> {
+pub(crate) struct LedgerTx<'a> {
     ledger: &'a Ledger,
     transaction: Transaction<'a>,
 }
@@ -359,7 +361,7 @@ impl Entry {
             not_after: 1000,
             issued_at: 2,
             issued_by: "test".to_owned(),
-            state: State::Valid,
+            state: CertState::Valid,
             revoked_at: None,
             revoked_reason: None,
             revoked_by: None,
@@ -379,7 +381,7 @@ mod tests {
     fn file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        crate::disk::claim(&path).unwrap();
+        crate::disk::create_secret(&path).unwrap();
         (dir, path)
     }
 
@@ -409,10 +411,10 @@ mod tests {
     #[test]
     fn opening_again_changes_nothing() {
         let (_dir, path) = file();
-        let all = |ledger: &Ledger| ledger.exclusive(|book| book.entries()).unwrap();
+        let all = |ledger: &Ledger| ledger.transaction(|tx| tx.entries()).unwrap();
         let ledger = Ledger::open(&path).unwrap();
         ledger
-            .exclusive(|book| book.add(&entry("01", "web1")))
+            .transaction(|tx| tx.add(&entry("01", "web1")))
             .unwrap();
         let before = all(&ledger);
         assert_eq!(before, [entry("01", "web1")]);
@@ -424,21 +426,21 @@ mod tests {
     fn work_that_fails_leaves_nothing() {
         let (_dir, path) = file();
         let ledger = Ledger::open(&path).unwrap();
-        let failed: Result<(), Error> = ledger.exclusive(|book| {
-            book.add(&entry("01", "web1"))?;
+        let failed: Result<(), Error> = ledger.transaction(|tx| {
+            tx.add(&entry("01", "web1"))?;
             Err(Error::Random)
         });
         assert!(failed.is_err());
-        assert_eq!(ledger.exclusive(|book| book.entries()).unwrap(), []);
-        let twice = ledger.exclusive(|book| {
-            book.add(&entry("01", "web1"))?;
-            book.add(&entry("01", "web2"))
+        assert_eq!(ledger.transaction(|tx| tx.entries()).unwrap(), []);
+        let twice = ledger.transaction(|tx| {
+            tx.add(&entry("01", "web1"))?;
+            tx.add(&entry("01", "web2"))
         });
         assert!(
             matches!(twice, Err(Error::Ledger { .. })),
             "one serial twice"
         );
-        assert_eq!(ledger.exclusive(|book| book.entries()).unwrap(), []);
+        assert_eq!(ledger.transaction(|tx| tx.entries()).unwrap(), []);
     }
 
     #[test]
@@ -447,24 +449,24 @@ mod tests {
         let ledger = Ledger::open(&path).unwrap();
         let serials = |ended_before| {
             let rows = ledger
-                .exclusive(|book| book.revoked("ca", ended_before, 900))
+                .transaction(|tx| tx.revoked("ca", ended_before, 900))
                 .unwrap();
             rows.into_iter().map(|row| row.serial).collect::<Vec<_>>()
         };
         ledger
-            .exclusive(|book| {
-                book.add(&entry("01", "web1"))?;
-                book.add(&entry("02", "web2"))?;
+            .transaction(|tx| {
+                tx.add(&entry("01", "web1"))?;
+                tx.add(&entry("02", "web2"))?;
                 for (serial, not_after) in [("04", 899), ("05", 900)] {
-                    book.add(&Entry {
+                    tx.add(&Entry {
                         not_after,
                         ..entry(serial, serial)
                     })?;
-                    assert!(book.revoke(serial, Reason::Superseded.code(), "test", 70)?);
+                    assert!(tx.revoke(serial, Reason::Superseded.code(), "test", 70)?);
                 }
-                assert!(book.revoke("01", 1, "test", 50)?);
-                assert!(!book.revoke("01", 4, "test", 60)?, "once is enough");
-                assert!(!book.revoke("03", 1, "test", 50)?, "not issued");
+                assert!(tx.revoke("01", 1, "test", 50)?);
+                assert!(!tx.revoke("01", 4, "test", 60)?, "once is enough");
+                assert!(!tx.revoke("03", 1, "test", 50)?, "not issued");
                 Ok(())
             })
             .unwrap();
@@ -473,7 +475,7 @@ mod tests {
         assert_eq!(serials(800), ["01", "05"]);
         assert_eq!(serials(1001), [""; 0]);
         let other = ledger
-            .exclusive(|book| book.revoked("another", 0, 0))
+            .transaction(|tx| tx.revoked("another", 0, 0))
             .unwrap();
         assert_eq!(other, []);
     }
@@ -482,18 +484,18 @@ mod tests {
     fn the_audit_log_is_only_appended_to() {
         let (_dir, path) = file();
         let ledger = Ledger::open(&path).unwrap();
-        let event = crate::audit::Event {
-            deed: crate::audit::Deed::Init,
+        let event = crate::audit::AuditEvent {
+            deed: crate::audit::AuditAction::Init,
             who: "test",
             details: serde_json::json!({}),
         };
         ledger
-            .exclusive(|book| {
-                book.note(&event, 1)?;
-                book.note(&event, 2)
+            .transaction(|tx| {
+                tx.record(&event, 1)?;
+                tx.record(&event, 2)
             })
             .unwrap();
-        let lines = ledger.exclusive(|book| book.lines()).unwrap();
+        let lines = ledger.transaction(|tx| tx.lines()).unwrap();
         assert_eq!(lines.len(), 2);
         drop(ledger);
         // As somebody with the sqlite3 shell would.
@@ -510,6 +512,6 @@ mod tests {
         }
         drop(raw);
         let ledger = Ledger::open(&path).unwrap();
-        assert_eq!(ledger.exclusive(|book| book.lines()).unwrap(), lines);
+        assert_eq!(ledger.transaction(|tx| tx.lines()).unwrap(), lines);
     }
 }

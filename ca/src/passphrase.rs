@@ -52,7 +52,7 @@ impl fmt::Debug for Passphrase {
 }
 
 /// Asks for the passphrase of a key file; `None` where there is nobody to ask.
-pub type Ask = Arc<dyn Fn(&Path) -> Result<Option<Passphrase>, Error> + Send + Sync>;
+pub type PassphrasePrompt = Arc<dyn Fn(&Path) -> Result<Option<Passphrase>, Error> + Send + Sync>;
 
 /// How a CA's keys are come by. The default: they are where they belong, and not encrypted.
 #[derive(Clone, Default)]
@@ -60,7 +60,7 @@ pub struct Unlock {
     /// Where the root's key is, if not in the CA's folder.
     pub root_key: Option<PathBuf>,
     /// Asked once, when the first encrypted key is needed.
-    pub ask: Option<Ask>,
+    pub ask: Option<PassphrasePrompt>,
 }
 
 impl Unlock {
@@ -108,7 +108,7 @@ impl Keyring {
         };
         let pem = Zeroizing::new(disk::read(path)?);
         disk::refuse_if_shared(path)?;
-        let der = if is_sealed(&pem) {
+        let der = if is_encrypted(&pem) {
             let passphrase = self.passphrase(path)?;
             let der = open(path, &pem, &passphrase)?;
             *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(passphrase);
@@ -123,8 +123,8 @@ impl Keyring {
     }
 
     /// The passphrase under which a new key belongs beside this one, `None` if that is not encrypted.
-    pub(crate) fn passphrase_like(&self, path: &Path) -> Result<Option<Passphrase>, Error> {
-        if is_sealed(&Zeroizing::new(disk::read(path)?)) {
+    pub(crate) fn passphrase_of(&self, path: &Path) -> Result<Option<Passphrase>, Error> {
+        if is_encrypted(&Zeroizing::new(disk::read(path)?)) {
             // Opened, not only asked for: a typing error must not become the new key's passphrase.
             self.read(path)?;
             self.passphrase(path).map(Some)
@@ -161,7 +161,7 @@ pub(crate) fn write_key(
 }
 
 /// Whether a PEM file holds an encrypted key.
-pub(crate) fn is_sealed(pem: &[u8]) -> bool {
+pub(crate) fn is_encrypted(pem: &[u8]) -> bool {
     let label = EncryptedPrivateKeyInfoOwned::PEM_LABEL.as_bytes();
     pem.windows(label.len()).any(|window| window == label)
 }
@@ -286,7 +286,7 @@ mod tests {
             let key = key::generate(KeyAlg::P256).unwrap();
             write_key(&path, &key, Some(&passphrase("p"))).unwrap();
             keyring.read(&path).unwrap();
-            assert!(keyring.passphrase_like(&path).unwrap().is_some());
+            assert!(keyring.passphrase_of(&path).unwrap().is_some());
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
     }

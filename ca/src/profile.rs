@@ -205,7 +205,7 @@ impl Validity {
 
 /// What differs from one certificate of a template to the next, beside its names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct CertFields<'a> {
     pub(crate) serial: &'a Serial,
     pub(crate) validity: Validity,
     pub(crate) key_id: &'a [u8],
@@ -214,7 +214,7 @@ pub(crate) struct Facts<'a> {
 /// Template of the trust anchor.
 pub(crate) fn root(
     trust_domain: &TrustDomain,
-    facts: Facts<'_>,
+    facts: CertFields<'_>,
 ) -> Result<CertificateParams, Error> {
     ca(trust_domain, "root", 1, facts)
 }
@@ -222,7 +222,7 @@ pub(crate) fn root(
 /// Template of the CA that signs leaves.
 pub(crate) fn issuing(
     trust_domain: &TrustDomain,
-    facts: Facts<'_>,
+    facts: CertFields<'_>,
 ) -> Result<CertificateParams, Error> {
     let mut params = ca(trust_domain, "issuing CA", 0, facts)?;
     params.use_authority_key_identifier_extension = true;
@@ -234,7 +234,7 @@ fn ca(
     trust_domain: &TrustDomain,
     title: &str,
     path_len: u8,
-    facts: Facts<'_>,
+    facts: CertFields<'_>,
 ) -> Result<CertificateParams, Error> {
     let mut params = base(facts)?;
     let generation = hex::encode(&facts.serial.as_bytes()[..8]);
@@ -251,7 +251,7 @@ fn ca(
 pub(crate) fn leaf(
     id: &SpiffeId,
     sans: &[San],
-    facts: Facts<'_>,
+    facts: CertFields<'_>,
 ) -> Result<CertificateParams, Error> {
     let mut params = base(facts)?;
     params.distinguished_name = subject(&id.name);
@@ -285,7 +285,7 @@ pub(crate) fn check_sans(role: Role, sans: &[San]) -> Result<(), Error> {
     }
 }
 
-fn base(facts: Facts<'_>) -> Result<CertificateParams, Error> {
+fn base(facts: CertFields<'_>) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(facts.serial.as_bytes()));
     params.not_before = date(facts.validity.not_before)?;

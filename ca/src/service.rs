@@ -1,13 +1,13 @@
 //! `liz-ca`: enrolment and renewal over the network, RFC 7030, through the same front door as a receiver's.
 //!
 //! ```text
-//! FrontDoor (TLS, client certificate asked for, CRLs) --> router --> rates --> office (ledger, keys; off the event loop)
+//! FrontDoor (TLS, client certificate asked for, CRLs) --> router --> rates --> handle (ledger, keys; off the event loop)
 //! ```
 //!
 //! Anyone may fetch the CA's certificates and the revocation lists. A certificate is given for a join token, or to the
 //! holder of the current one.
 
-mod office;
+mod handle;
 mod rates;
 mod refusal;
 mod router;
@@ -26,19 +26,19 @@ use lizmon_mtls::limits::Limits;
 use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
 use lizmon_mtls::{Clock, TlsMin};
 
-pub use self::office::Own;
-use self::office::{Office, UPKEEP_EVERY};
+pub use self::handle::ServiceCertificate;
+use self::handle::{AuthorityHandle, MAINTENANCE_INTERVAL};
 pub use self::rates::RateLimits;
 use self::rates::Rates;
-use self::router::App;
-pub use self::router::{Route, routes};
+use self::router::ServiceState;
+pub use self::router::{CaRoute, routes};
 use crate::error::Error;
 use crate::passphrase::Unlock;
 
 /// How often the files of trust are looked at.
-const RELOAD_EVERY: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is said that a CA should be replaced.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(86_400);
+const WARN_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long requests that have begun may take to finish once the service is told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a request's body.
@@ -56,7 +56,7 @@ pub struct Config {
     /// How the issuing CA's key is come by.
     pub unlock: Unlock,
     /// What it shows.
-    pub own: Own,
+    pub own: ServiceCertificate,
     /// Longest wait for a request's body.
     pub body_timeout: Duration,
     /// The oldest version of TLS it speaks.
@@ -69,7 +69,7 @@ pub struct Config {
 
 impl Config {
     /// A configuration with every default.
-    pub fn new(certs: PathBuf, own: Own) -> Self {
+    pub fn new(certs: PathBuf, own: ServiceCertificate) -> Self {
         Self {
             certs,
             unlock: Unlock::default(),
@@ -101,7 +101,7 @@ pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
     url: String,
-    app: Arc<App>,
+    app: Arc<ServiceState>,
     door: FrontDoor,
     trust: TrustWriter,
     limits: Limits,
@@ -131,10 +131,10 @@ impl Service {
         let address = listener.local_addr()?;
         let (certs, own, unlock) = (config.certs.clone(), config.own, config.unlock);
         let now = clock();
-        let (office, shown) = blocking(move || {
-            let office = Office::open(&certs, own, unlock, now)?;
-            let shown = office.see_to_own_certificate(now)?;
-            Ok::<_, Error>((office, shown))
+        let (handle, shown) = blocking(move || {
+            let handle = AuthorityHandle::open(&certs, own, unlock, now)?;
+            let shown = handle.ensure_service_certificate(now)?;
+            Ok::<_, Error>((handle, shown))
         })
         .await??;
         let files = TrustFiles {
@@ -147,8 +147,8 @@ impl Service {
         warn_of_text(&reader.current());
         let name = reader.current().server_name();
         let name = name.unwrap_or_else(|| address.ip().to_string());
-        let app = App {
-            office: Arc::new(office),
+        let app = ServiceState {
+            handle: Arc::new(handle),
             trust: reader.clone(),
             rates: Rates::new(&config.rates),
             refusals: BoundedLog::default(),
@@ -209,7 +209,7 @@ impl Service {
         };
         let served = tokio::select! {
             served = serving => served,
-            () = upkeep(self.trust, self.app) => Ok(()),
+            () = maintenance(self.trust, self.app) => Ok(()),
             () = stopping => Ok(()),
         };
         tracing::info!("stopped");
@@ -218,10 +218,10 @@ impl Service {
 }
 
 /// Reloads trust when its files change, signs revocation lists again that are due, and renews our own certificate.
-async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
-    let mut reload = tokio::time::interval(RELOAD_EVERY);
-    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
-    let mut complain = tokio::time::interval(COMPLAIN_EVERY);
+async fn maintenance(mut trust: TrustWriter, app: Arc<ServiceState>) {
+    let mut reload = tokio::time::interval(RELOAD_INTERVAL);
+    let mut maintenance = tokio::time::interval(MAINTENANCE_INTERVAL);
+    let mut complain = tokio::time::interval(WARN_INTERVAL);
     loop {
         tokio::select! {
             _ = reload.tick() => match trust.reload_if_changed() {
@@ -230,18 +230,18 @@ async fn upkeep(mut trust: TrustWriter, app: Arc<App>) {
                     tracing::info!(generation = trust.generation(), "certificates and revocation lists reloaded");
                     warn_of_text(&trust);
                     // In a rotation our own certificate has to follow.
-                    see_to_it(&app).await;
+                    run_maintenance(&app).await;
                 }
                 Some(Err(error)) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "kept the certificates and revocation lists as they were");
                 }
             },
-            _ = upkeep.tick() => {
-                app.rates.forget_the_idle();
-                see_to_it(&app).await;
+            _ = maintenance.tick() => {
+                app.rates.remove_idle();
+                run_maintenance(&app).await;
             }
             _ = complain.tick() => {
-                if let Some(warning) = app.office.ending((app.clock)()) {
+                if let Some(warning) = app.handle.ending((app.clock)()) {
                     tracing::warn!("{warning}");
                 }
             }
@@ -255,9 +255,9 @@ fn warn_of_text(trust: &Trust) {
     }
 }
 
-async fn see_to_it(app: &App) {
-    let (office, now) = (app.office.clone(), (app.clock)());
-    let done = blocking(move || office.upkeep(now)).await;
+async fn run_maintenance(app: &ServiceState) {
+    let (handle, now) = (app.handle.clone(), (app.clock)());
+    let done = blocking(move || handle.maintenance(now)).await;
     let failed = match &done {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error as &dyn std::error::Error,

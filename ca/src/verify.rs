@@ -35,7 +35,7 @@ pub struct Verdict {
 /// Why a receiver does not take a certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum VerifyError {
     /// No certificate in the file.
     #[error("there is no certificate in it that can be read")]
     NoCertificate(#[source] PemError),
@@ -69,11 +69,11 @@ pub enum Refusal {
 
 /// Judges a leaf and what follows it in the file as a receiver would at `now`. An expired CRL is taken, as
 /// receivers take one; when it ends is in the verdict.
-pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdict, Refusal> {
-    let chain = certificates(chain_pem).map_err(Refusal::NoCertificate)?;
-    let (leaf, above) = chain.split_first().ok_or(Refusal::NotForClients)?;
-    let anchors = authorities(trusted.roots_pem).map_err(Refusal::BadRoot)?;
-    let lists = RevocationList::read_all(trusted.crls_pem).map_err(Refusal::BadCrl)?;
+pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdict, VerifyError> {
+    let chain = certificates(chain_pem).map_err(VerifyError::NoCertificate)?;
+    let (leaf, above) = chain.split_first().ok_or(VerifyError::NotForClients)?;
+    let anchors = authorities(trusted.roots_pem).map_err(VerifyError::BadRoot)?;
+    let lists = RevocationList::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
     let ends = lists.iter().map(|list| list.status().next_update);
     let crl_next_update = ends.min().unwrap_or(0);
 
@@ -91,7 +91,7 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
     let identity = Identity::from_der(leaf)?;
     let found = &identity.spiffe_id.trust_domain;
     match expected {
-        Some(expected) if expected != *found => Err(Refusal::TrustDomain {
+        Some(expected) if expected != *found => Err(VerifyError::TrustDomain {
             found: found.clone(),
             expected,
         }),
@@ -122,10 +122,10 @@ fn authorities(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
     }
 }
 
-fn refusal(fault: Fault) -> Refusal {
+fn refusal(fault: Fault) -> VerifyError {
     match fault {
-        Fault::Revoked(whose) => Refusal::Revoked(whose),
-        Fault::IsAuthority => Refusal::NotForClients,
-        fault => Refusal::Chain(fault),
+        Fault::Revoked(whose) => VerifyError::Revoked(whose),
+        Fault::IsAuthority => VerifyError::NotForClients,
+        fault => VerifyError::Chain(fault),
     }
 }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request, RotateOptions, Rotated};
+use lizmon_ca::authority::{Authority, CaKind, InitOptions, KeySource, Request, RotateOptions};
 use lizmon_ca::crl::{CRL_LIFETIME_SECS, Reason};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::layout::LeafFiles;
-use lizmon_ca::ledger::State;
+use lizmon_ca::ledger::CertState;
 use lizmon_ca::profile::{DAY_SECS, San, Validity};
-use lizmon_ca::verify::{Refusal, Trusted, Verdict, verify};
+use lizmon_ca::verify::{Trusted, Verdict, VerifyError, verify};
 use lizmon_protocol::name::{NodeName, Role};
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-fn judge(certs: &Path, file: &Path, now: u64) -> Result<Verdict, Refusal> {
+fn judge(certs: &Path, file: &Path, now: u64) -> Result<Verdict, VerifyError> {
     let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
     let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
     let trusted = Trusted {
@@ -355,11 +355,11 @@ fn a_ca_that_should_be_replaced_says_so() {
         (late(issuing), None),
         (
             late(issuing) + 1,
-            Some((Rotated::Issuing, issuing.not_after)),
+            Some((CaKind::Issuing, issuing.not_after)),
         ),
         (
             issuing.not_after + 1,
-            Some((Rotated::Issuing, issuing.not_after)),
+            Some((CaKind::Issuing, issuing.not_after)),
         ),
     ] {
         let found = authority.ending(now);
@@ -380,13 +380,13 @@ fn a_ca_that_should_be_replaced_says_so() {
     };
     for _ in ["publish", "use"] {
         authority
-            .rotate_next(Rotated::Issuing, &options, later)
+            .rotate_next(CaKind::Issuing, &options, later)
             .unwrap();
     }
     let found = authority.ending(later).unwrap();
     assert_eq!(
         (found.which, found.not_after),
-        (Rotated::Root, root.not_after),
+        (CaKind::Root, root.not_after),
         "a new issuing CA is no new root"
     );
 }
@@ -396,7 +396,7 @@ fn names_that_cannot_be_told_apart_are_refused() {
     let (_dir, certs, authority) = fresh();
     authority.issue(node("web1"), NOW).unwrap();
     let error = authority.issue(node("WEB1"), NOW).unwrap_err();
-    assert!(matches!(error, Error::CaseTwin { .. }), "{error}");
+    assert!(matches!(error, Error::CaseConflict { .. }), "{error}");
     assert!(!certs.join("nodes/WEB1.crt").exists() && !certs.join("nodes/WEB1.key").exists());
     // In another role it is somebody else.
     authority
@@ -448,7 +448,7 @@ fn a_revoked_certificate_is_refused_and_others_are_not() {
         .revoke(&bad.serial, Reason::KeyCompromise, NOW)
         .unwrap();
     let refusal = judge(&certs, &bad.certificate_path, NOW).unwrap_err();
-    assert!(matches!(refusal, Refusal::Revoked(_)), "{refusal}");
+    assert!(matches!(refusal, VerifyError::Revoked(_)), "{refusal}");
     judge(&certs, &good.certificate_path, NOW).unwrap();
     let numbers = || {
         crls(&certs)
@@ -463,7 +463,10 @@ fn a_revoked_certificate_is_refused_and_others_are_not() {
     assert_eq!(numbers(), ["1", "2"], "revoked again");
     let entries = authority.entries().unwrap();
     let entry = entries.iter().find(|entry| entry.name == "bad").unwrap();
-    assert_eq!((entry.state, entry.revoked_at), (State::Revoked, Some(NOW)));
+    assert_eq!(
+        (entry.state, entry.revoked_at),
+        (CertState::Revoked, Some(NOW))
+    );
     let unknown = "7f".repeat(16).parse().unwrap();
     let error = authority
         .revoke(&unknown, Reason::Unspecified, NOW)

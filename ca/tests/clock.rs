@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, InitOptions, Request, RotateOptions, Rotated, Stage};
+use lizmon_ca::authority::{Authority, CaKind, InitOptions, Request, RotateOptions, Stage};
 use lizmon_ca::crl::Reason;
-use lizmon_ca::enrol::{EnrolError, TOKEN_TTL, TokenFlaw};
+use lizmon_ca::enrol::{IssuanceError, JoinTokenError, TOKEN_TTL};
 use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::service::{Config, Own, Service};
+use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair};
@@ -69,7 +69,7 @@ fn request() -> Vec<u8> {
 fn lists_dated_in_the_future_are_signed_again_at_once() {
     for ahead in [301, DAY, 100 * DAY, 300 * DAY] {
         let (_dir, certs, authority) = founded(NOW);
-        authority.sign_lists(None, NOW + ahead).unwrap();
+        authority.sign_crls(None, NOW + ahead).unwrap();
         let before = lists(&certs);
         drop(authority);
         let authority = Authority::open(&certs, NOW).unwrap();
@@ -111,7 +111,7 @@ fn a_token_from_the_future_is_not_good_until_then() {
         let done = authority.enrol(&name, token.as_str(), &request(), NOW);
         match done {
             Ok(_) => assert!(good, "{ahead}"),
-            Err(EnrolError::Token(TokenFlaw::Ended)) => assert!(!good, "{ahead}"),
+            Err(IssuanceError::Token(JoinTokenError::Ended)) => assert!(!good, "{ahead}"),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -137,10 +137,10 @@ fn a_leaf_from_the_future_renews() {
 /// Made while the clock was ahead, a CA is no good yet. The way out is a rotation, and the refusal says so.
 #[test]
 fn a_ca_from_the_future_is_replaced() {
-    for (root_at, which) in [(NOW, Rotated::Issuing), (NOW + 20 * DAY, Rotated::Root)] {
+    for (root_at, which) in [(NOW, CaKind::Issuing), (NOW + 20 * DAY, CaKind::Root)] {
         let (_dir, _certs, mut authority) = founded(root_at);
         let options = RotateOptions::default();
-        if which == Rotated::Issuing {
+        if which == CaKind::Issuing {
             for ahead in [20 * DAY, 20 * DAY + 1, 20 * DAY + 2] {
                 authority.rotate_next(which, &options, NOW + ahead).unwrap();
             }
@@ -165,7 +165,7 @@ fn a_ca_from_the_future_is_replaced() {
 fn the_service_issues_itself_anew_after_its_clock_was_ahead() {
     let (_dir, certs, authority) = founded(NOW);
     drop(authority);
-    let own = Own::Issued {
+    let own = ServiceCertificate::Issued {
         name: "liz-ca".parse().unwrap(),
         sans: vec!["localhost".parse().unwrap()],
     };

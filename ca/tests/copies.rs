@@ -11,7 +11,7 @@ use lizmon_ca::authority::{Authority, InitOptions, Issued, Request};
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::passphrase::Unlock;
-use lizmon_ca::verify::{Refusal, Trusted, verify};
+use lizmon_ca::verify::{Trusted, VerifyError, verify};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
@@ -20,18 +20,18 @@ const NOW: u64 = 1_800_000_000;
 struct House {
     _dir: TempDir,
     certs: PathBuf,
-    beside: PathBuf,
+    sibling: PathBuf,
 }
 
 impl House {
     fn new() -> (Self, Authority) {
         let dir = tempfile::tempdir().unwrap();
-        let (certs, beside) = (dir.path().join("certs"), dir.path().join("beside"));
+        let (certs, sibling) = (dir.path().join("certs"), dir.path().join("beside"));
         let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
         let house = Self {
             _dir: dir,
             certs,
-            beside,
+            sibling,
         };
         (house, authority)
     }
@@ -53,7 +53,7 @@ impl House {
     /// Puts the other folder in the place of the CA's.
     fn restore(&self) {
         fs::remove_dir_all(&self.certs).unwrap();
-        self.copy(&self.beside, &self.certs);
+        self.copy(&self.sibling, &self.certs);
     }
 
     /// The number of each list in `crl.pem`, the root's first.
@@ -66,7 +66,7 @@ impl House {
         numbers.collect()
     }
 
-    fn judge(&self, issued: &Issued) -> Result<(), Refusal> {
+    fn judge(&self, issued: &Issued) -> Result<(), VerifyError> {
         let read = |name: &str| fs::read(self.certs.join(name)).unwrap();
         let (roots_pem, crls_pem) = (read("root.crt"), read("crl.pem"));
         let trusted = Trusted {
@@ -79,7 +79,7 @@ impl House {
     #[track_caller]
     fn assert_revoked(&self, issued: &Issued) {
         let judged = self.judge(issued);
-        assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
+        assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
     }
 }
 
@@ -105,9 +105,9 @@ fn no_number_comes_twice_after_a_restore() {
             .collect();
         if by_hand {
             drop(authority);
-            house.copy(&house.certs, &house.beside);
+            house.copy(&house.certs, &house.sibling);
         } else {
-            authority.backup(&house.beside).unwrap();
+            authority.backup(&house.sibling).unwrap();
             drop(authority);
         }
         let authority = house.open();
@@ -136,7 +136,7 @@ fn no_number_comes_twice_after_a_restore() {
             drop(authority);
             // Opened again it is no new copy.
             let before = house.numbers();
-            house.open().sign_lists(None, NOW).unwrap();
+            house.open().sign_crls(None, NOW).unwrap();
             let after = house.numbers();
             assert_eq!(after[1], before[1] + 1, "{by_hand}");
         }
@@ -148,7 +148,7 @@ fn no_number_comes_twice_after_a_restore() {
 fn a_newer_list_in_the_folder_is_taken_in() {
     let (house, authority) = House::new();
     let known = issue(&authority, "web1");
-    authority.backup(&house.beside).unwrap();
+    authority.backup(&house.sibling).unwrap();
     let unknown = issue(&authority, "web2");
     revoke(&authority, &known);
     let highest = revoke(&authority, &unknown);
@@ -157,7 +157,7 @@ fn a_newer_list_in_the_folder_is_taken_in() {
         let _ = fs::remove_file(house.certs.join(format!("ledger.db{suffix}")));
     }
     fs::copy(
-        house.beside.join("ledger.db"),
+        house.sibling.join("ledger.db"),
         house.certs.join("ledger.db"),
     )
     .unwrap();
@@ -173,14 +173,14 @@ fn a_newer_list_in_the_folder_is_taken_in() {
     authority.verify_audit(None).unwrap();
     // And it stays so.
     drop(authority);
-    house.open().sign_lists(None, NOW + 60).unwrap();
+    house.open().sign_crls(None, NOW + 60).unwrap();
     house.assert_revoked(&unknown);
 }
 
 #[test]
 fn what_is_no_list_of_ours_in_crl_pem_changes_nothing() {
     let (other, elsewhere) = House::new();
-    elsewhere.sign_lists(Some(1000), NOW).unwrap();
+    elsewhere.sign_crls(Some(1000), NOW).unwrap();
     drop(elsewhere);
     let foreign = fs::read(other.certs.join("crl.pem")).unwrap();
     let (house, authority) = House::new();
@@ -207,7 +207,7 @@ fn what_is_no_list_of_ours_in_crl_pem_changes_nothing() {
 #[test]
 fn what_a_restored_ledger_does_not_know_can_be_revoked() {
     let (house, authority) = House::new();
-    authority.backup(&house.beside).unwrap();
+    authority.backup(&house.sibling).unwrap();
     let issued = issue(&authority, "web1");
     // Where nothing can be missing, a number that is not there is a typing error.
     let wrong = "1234567890abcdef1234567890abcdef".parse().unwrap();
@@ -223,14 +223,14 @@ fn what_a_restored_ledger_does_not_know_can_be_revoked() {
     let done = authority
         .revoke(&issued.serial, Reason::Superseded, NOW)
         .unwrap();
-    assert_eq!(done.ended_unknown, [issued.serial.to_string()]);
+    assert_eq!(done.revoked_unknown, [issued.serial.to_string()]);
     house.assert_revoked(&issued);
     let again = authority
         .revoke(&issued.serial, Reason::Superseded, NOW)
         .unwrap();
-    assert!(again.ended_unknown.is_empty() && again.crls.is_empty());
+    assert!(again.revoked_unknown.is_empty() && again.crls.is_empty());
     authority.verify_audit(None).unwrap();
-    authority.sign_lists(None, NOW).unwrap();
+    authority.sign_crls(None, NOW).unwrap();
     house.assert_revoked(&issued);
 }
 
@@ -238,9 +238,9 @@ fn what_a_restored_ledger_does_not_know_can_be_revoked() {
 fn a_backup_is_restored_and_nothing_is_lost_by_it() {
     let (house, authority) = House::new();
     let before = issue(&authority, "web1");
-    authority.backup(&house.beside).unwrap();
+    authority.backup(&house.sibling).unwrap();
     let restore =
-        |force| Authority::restore(&house.beside, &house.certs, Unlock::default(), force, NOW);
+        |force| Authority::restore(&house.sibling, &house.certs, Unlock::default(), force, NOW);
     // Nothing has happened since: there is nothing to lose.
     drop(authority);
     restore(false).unwrap();
@@ -279,19 +279,19 @@ fn a_backup_is_restored_and_nothing_is_lost_by_it() {
     drop(restore(false).unwrap().authority);
     // Another CA is not replaced by mistake, and a damaged copy by nothing.
     let (other, _open) = House::new();
-    let refused = Authority::restore(&house.beside, &other.certs, Unlock::default(), false, NOW);
+    let refused = Authority::restore(&house.sibling, &other.certs, Unlock::default(), false, NOW);
     assert!(
         matches!(refused, Err(Error::OtherCaThere(_))),
         "{refused:?}"
     );
-    let good = fs::read(house.beside.join("ledger.db")).unwrap();
+    let good = fs::read(house.sibling.join("ledger.db")).unwrap();
     for broken in [&good[..good.len() / 2], b"rubbish", b""] {
-        fs::write(house.beside.join("ledger.db"), broken).unwrap();
+        fs::write(house.sibling.join("ledger.db"), broken).unwrap();
         restore(true).unwrap_err();
         house.open();
     }
-    fs::write(house.beside.join("ledger.db"), &good).unwrap();
-    fs::write(house.beside.join("issuing.key"), "rubbish").unwrap();
+    fs::write(house.sibling.join("ledger.db"), &good).unwrap();
+    fs::write(house.sibling.join("issuing.key"), "rubbish").unwrap();
     restore(true).unwrap_err();
     house.open();
 }

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, KeySource, Request, RotateOptions, Rotated};
+use lizmon_ca::authority::{Authority, CaKind, InitOptions, KeySource, Request, RotateOptions};
 use lizmon_ca::crl::Reason;
-use lizmon_ca::enrol::{EnrolError, Enrolled, LEAF_LIFETIME, RenewalFlaw, TOKEN_TTL, TokenFlaw};
+use lizmon_ca::enrol::{
+    Enrolled, IssuanceError, JoinTokenError, LEAF_LIFETIME, RenewalError, TOKEN_TTL,
+};
 use lizmon_ca::ledger::Entry;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
@@ -37,7 +39,12 @@ impl House {
             .unwrap()
     }
 
-    fn enrol(&self, token: &JoinToken, request: &[u8], now: u64) -> Result<Enrolled, EnrolError> {
+    fn enrol(
+        &self,
+        token: &JoinToken,
+        request: &[u8],
+        now: u64,
+    ) -> Result<Enrolled, IssuanceError> {
         self.ca.enrol(token.name(), token.as_str(), request, now)
     }
 
@@ -46,17 +53,17 @@ impl House {
     }
 
     #[track_caller]
-    fn refused(&self, token: &JoinToken, request: &[u8], now: u64, expected: TokenFlaw) {
+    fn refused(&self, token: &JoinToken, request: &[u8], now: u64, expected: JoinTokenError) {
         match self.enrol(token, request, now) {
-            Err(EnrolError::Token(flaw)) => assert_eq!(flaw, expected),
+            Err(IssuanceError::Token(flaw)) => assert_eq!(flaw, expected),
             other => panic!("{other:?}, expected {expected:?}"),
         }
     }
 
     #[track_caller]
-    fn no_renewal(&self, of: &Enrolled, now: u64, expected: RenewalFlaw) {
+    fn no_renewal(&self, of: &Enrolled, now: u64, expected: RenewalError) {
         match self.ca.renew(&identity(&of.der), &request(), now) {
-            Err(EnrolError::Renewal(flaw)) => assert_eq!(flaw, expected),
+            Err(IssuanceError::Renewal(flaw)) => assert_eq!(flaw, expected),
             other => panic!("{other:?}, expected {expected:?}"),
         }
     }
@@ -100,11 +107,11 @@ fn a_token_gives_its_name_one_certificate() {
     let again = house.enrol(&token, &first, NOW + 60).unwrap();
     assert_eq!((again.serial, again.der), (got.serial, got.der));
     assert!(again.again);
-    house.refused(&token, &other, NOW + 60, TokenFlaw::Used);
+    house.refused(&token, &other, NOW + 60, JoinTokenError::Used);
     // Not even that once the token has ended.
     let end = NOW + TOKEN_TTL.as_secs();
     assert!(house.enrol(&token, &first, end - 1).is_ok());
-    house.refused(&token, &first, end, TokenFlaw::Ended);
+    house.refused(&token, &first, end, JoinTokenError::Ended);
     let entries = house.ca.entries().unwrap();
     assert_eq!(entries.len(), 3, "root, issuing CA, and one leaf");
     assert!(
@@ -121,7 +128,7 @@ fn tokens_that_are_not_good() {
     let (token, other) = (house.token("web1"), house.token("web2"));
     let secret = token.as_str().rsplit_once('.').unwrap().1;
     let made_up = JoinToken::new(named("web1"), [7; 32]);
-    house.refused(&made_up, &request(), NOW, TokenFlaw::Unknown);
+    house.refused(&made_up, &request(), NOW, JoinTokenError::Unknown);
     for (name, text) in [
         ("web1", other.as_str()),
         ("web2", token.as_str()),
@@ -133,7 +140,7 @@ fn tokens_that_are_not_good() {
     ] {
         let got = house.ca.enrol(&named(name), text, &request(), NOW);
         assert!(
-            matches!(got, Err(EnrolError::Token(TokenFlaw::Unknown))),
+            matches!(got, Err(IssuanceError::Token(JoinTokenError::Unknown))),
             "{name} {text}: {got:?}"
         );
     }
@@ -141,11 +148,11 @@ fn tokens_that_are_not_good() {
         &token,
         &request(),
         NOW + TOKEN_TTL.as_secs(),
-        TokenFlaw::Ended,
+        JoinTokenError::Ended,
     );
     // A request that is none does not use it up.
     let got = house.enrol(&token, b"no request", NOW);
-    assert!(matches!(got, Err(EnrolError::Request(_))), "{got:?}");
+    assert!(matches!(got, Err(IssuanceError::Request(_))), "{got:?}");
     assert!(house.enrol(&token, &request(), NOW).is_ok());
 }
 
@@ -171,7 +178,7 @@ fn tokens_that_are_not_made() {
     assert!(house.enrol(&small, &request(), NOW).is_ok());
     let got = house.enrol(&big, &request(), NOW);
     assert!(
-        matches!(got, Err(EnrolError::Ca(Error::CaseTwin { .. }))),
+        matches!(got, Err(IssuanceError::Ca(Error::CaseConflict { .. }))),
         "{got:?}"
     );
 }
@@ -203,13 +210,13 @@ fn a_revocation_ends_tokens_and_what_they_gave() {
         .ca
         .revoke_holder(Role::Node, &named("web1"), Reason::KeyCompromise, NOW)
         .unwrap();
-    house.refused(&used, &first, NOW, TokenFlaw::Ended);
-    house.refused(&unused, &request(), NOW, TokenFlaw::Ended);
-    house.no_renewal(&old, NOW, RenewalFlaw::Revoked);
+    house.refused(&used, &first, NOW, JoinTokenError::Ended);
+    house.refused(&unused, &request(), NOW, JoinTokenError::Ended);
+    house.no_renewal(&old, NOW, RenewalError::Revoked);
     // Issued anew, it is somebody again; the old one stays what it is.
     let new = house.joined("web1");
     assert!(house.ca.renew(&identity(&new.der), &request(), NOW).is_ok());
-    house.no_renewal(&old, NOW, RenewalFlaw::Revoked);
+    house.no_renewal(&old, NOW, RenewalError::Revoked);
     // By number, the token is left; what it was used for does not come again.
     let token = house.token("db1");
     let got = house.enrol(&token, &first, NOW).unwrap();
@@ -217,7 +224,7 @@ fn a_revocation_ends_tokens_and_what_they_gave() {
         .ca
         .revoke(&got.serial.parse().unwrap(), Reason::Unspecified, NOW)
         .unwrap();
-    house.refused(&token, &first, NOW, TokenFlaw::CertificateOver);
+    house.refused(&token, &first, NOW, JoinTokenError::CertificateEnded);
     house.ca.verify_audit(None).unwrap();
 }
 
@@ -312,7 +319,7 @@ fn a_life_that_was_cut_short_is_whole_again_below_the_next_ca() {
     for _ in ["publish", "use"] {
         house
             .ca
-            .rotate_next(Rotated::Issuing, &options, near)
+            .rotate_next(CaKind::Issuing, &options, near)
             .unwrap();
     }
     let (_, pem) = x509_parser::pem::parse_x509_pem(entry.pem.as_bytes()).unwrap();
@@ -324,9 +331,9 @@ fn a_life_that_was_cut_short_is_whole_again_below_the_next_ca() {
 fn certificates_that_do_not_renew() {
     let (house, other) = (House::new(), House::new());
     let got = house.joined("web1");
-    house.no_renewal(&other.joined("web1"), NOW, RenewalFlaw::Unknown);
-    house.no_renewal(&got, got.not_after + 1, RenewalFlaw::NotNow);
-    house.no_renewal(&got, NOW - 301, RenewalFlaw::NotNow);
+    house.no_renewal(&other.joined("web1"), NOW, RenewalError::Unknown);
+    house.no_renewal(&got, got.not_after + 1, RenewalError::NotValidNow);
+    house.no_renewal(&got, NOW - 301, RenewalError::NotValidNow);
     assert!(
         house
             .ca
@@ -339,7 +346,7 @@ fn certificates_that_do_not_renew() {
     let refused = house.ca.renew(&forged, &request(), NOW);
     assert!(matches!(
         refused,
-        Err(EnrolError::Renewal(RenewalFlaw::Unknown))
+        Err(IssuanceError::Renewal(RenewalError::Unknown))
     ));
     assert!(
         house
@@ -361,10 +368,10 @@ fn a_revoked_certificate_spoils_those_that_follow_it() {
             .ca
             .revoke(&first.serial.parse().unwrap(), reason, NOW)
             .unwrap();
-        house.no_renewal(&first, NOW, RenewalFlaw::Revoked);
+        house.no_renewal(&first, NOW, RenewalError::Revoked);
         for follower in [&second, &third] {
             if spoils {
-                house.no_renewal(follower, NOW, RenewalFlaw::Revoked);
+                house.no_renewal(follower, NOW, RenewalError::Revoked);
             } else {
                 house.renewed(follower, NOW);
             }
@@ -407,7 +414,7 @@ fn rounds_of_revocation(rounds: usize) -> usize {
                 .ca
                 .revoke_holder(Role::Node, name, Reason::Unspecified, NOW);
             revoked.store(true, SeqCst);
-            assert!(done.unwrap().ended.len() >= 2, "round {round}");
+            assert!(done.unwrap().revoked.len() >= 2, "round {round}");
             renewing.join().unwrap()
         });
         assert!(late.is_empty(), "round {round}: {late:?}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
 use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::key::KeyError;
+use lizmon_ca::key::CsrError;
 use lizmon_ca::profile::DAY_SECS;
 use lizmon_protocol::name::Role;
 use rcgen::{
@@ -147,7 +147,7 @@ fn a_request_for_somebody_elses_key_is_refused() {
         .serialize_request(&key)
         .unwrap();
     let error = with_request(&authority, request.der().to_vec()).unwrap_err();
-    assert!(matches!(error, Error::Key(KeyError::Signature)), "{error}");
+    assert!(matches!(error, Error::Key(CsrError::Signature)), "{error}");
 }
 
 #[test]
@@ -189,56 +189,56 @@ fn weak_and_odd_keys_are_refused() {
     let cases = [
         (
             Weak(rsa(64, &f4), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaBits(512),
+            CsrError::RsaBits(512),
         ),
         (
             Weak(rsa(128, &f4), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaBits(1024),
+            CsrError::RsaBits(1024),
         ),
         (
             Weak(rsa(255, &f4), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaBits(2040),
+            CsrError::RsaBits(2040),
         ),
         (
             Weak(rsa(513, &f4), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaBits(4104),
+            CsrError::RsaBits(4104),
         ),
         (
             Weak(rsa(256, &[3]), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaExponent,
+            CsrError::RsaExponent,
         ),
         (
             Weak(rsa(256, &[1]), &rcgen::PKCS_RSA_SHA256),
-            KeyError::RsaExponent,
+            CsrError::RsaExponent,
         ),
         (
             Weak(rsa(256, &f4), &rcgen::PKCS_RSA_SHA256),
-            KeyError::Signature,
+            CsrError::Signature,
         ),
         (
             Weak(compressed, &rcgen::PKCS_ECDSA_P256_SHA256),
-            KeyError::Point,
+            CsrError::Point,
         ),
         (
             Weak(vec![4; 65], &rcgen::PKCS_ECDSA_P256_SHA256),
-            KeyError::Signature,
+            CsrError::Signature,
         ),
         (
             Weak(vec![0], &rcgen::PKCS_ECDSA_P256_SHA256),
-            KeyError::Point,
+            CsrError::Point,
         ),
         (
             Weak(vec![], &rcgen::PKCS_ECDSA_P384_SHA384),
-            KeyError::Point,
+            CsrError::Point,
         ),
-        (Weak(vec![1; 31], &rcgen::PKCS_ED25519), KeyError::Point),
-        (Weak(vec![0; 32], &rcgen::PKCS_ED25519), KeyError::Signature),
+        (Weak(vec![1; 31], &rcgen::PKCS_ED25519), CsrError::Point),
+        (Weak(vec![0; 32], &rcgen::PKCS_ED25519), CsrError::Signature),
         (
             Weak(
                 p521.public_key_raw().to_vec(),
                 &rcgen::PKCS_ECDSA_P521_SHA512,
             ),
-            KeyError::Unsupported("on the curve 1.3.132.0.35".to_owned()),
+            CsrError::Unsupported("on the curve 1.3.132.0.35".to_owned()),
         ),
     ];
     let (_dir, certs, authority) = fresh();

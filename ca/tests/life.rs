@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, Issued, Request, RotateOptions, Rotated};
+use lizmon_ca::authority::{Authority, CaKind, InitOptions, Issued, Request, RotateOptions};
 use lizmon_ca::crl::Reason;
-use lizmon_ca::ledger::State;
+use lizmon_ca::ledger::CertState;
 use lizmon_ca::passphrase::{Passphrase, Unlock};
 use lizmon_ca::profile::DAY_SECS;
-use lizmon_ca::verify::{Refusal, Trusted, verify};
+use lizmon_ca::verify::{Trusted, VerifyError, verify};
 use lizmon_protocol::name::{NodeName, Role};
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ fn issue(authority: &Authority, role: Role, text: &str, now: u64) -> Issued {
 }
 
 /// `Ok`, or what a receiver says that reads the CA's files.
-fn judge(certs: &Path, issued: &Issued, now: u64) -> Result<(), Refusal> {
+fn judge(certs: &Path, issued: &Issued, now: u64) -> Result<(), VerifyError> {
     let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
     let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
     let trusted = Trusted {
@@ -61,7 +61,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
         .revoke_holder(Role::Node, &name("web1"), Reason::KeyCompromise, now)
         .unwrap();
     let ended: Vec<&str> = done
-        .ended
+        .revoked
         .iter()
         .map(|entry| entry.serial.as_str())
         .collect();
@@ -77,7 +77,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
         let judged = judge(&certs, issued, now);
         let as_expected = match &judged {
             Ok(()) => good,
-            Err(why) => !good && matches!(why, Refusal::Revoked(_)),
+            Err(why) => !good && matches!(why, VerifyError::Revoked(_)),
         };
         assert!(as_expected, "{}: {judged:?}", issued.spiffe_id);
     }
@@ -86,7 +86,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
         .iter()
         .find(|entry| entry.serial == ended[0])
         .unwrap();
-    assert_eq!(entry.state, State::Revoked);
+    assert_eq!(entry.state, CertState::Revoked);
     assert_eq!(entry.revoked_reason, Some(1));
     assert!(entry.revoked_by.is_some());
 
@@ -94,7 +94,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
     let again = authority
         .revoke_holder(Role::Node, &name("web1"), Reason::Unspecified, now)
         .unwrap();
-    assert!(again.ended.is_empty() && again.crls.is_empty());
+    assert!(again.revoked.is_empty() && again.crls.is_empty());
     // Issued anew, it is good again.
     let anew = issue(&authority, Role::Node, "web1", now);
     judge(&certs, &anew, now).unwrap();
@@ -115,7 +115,7 @@ fn what_has_ended_by_itself_is_not_revoked() {
             NOW + 91 * DAY_SECS,
         )
         .unwrap();
-    assert!(done.ended.is_empty());
+    assert!(done.revoked.is_empty());
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn a_ledger_that_was_written_to_is_found_out() {
 /// Whatever was done last, a log without its line is found out: the chain cannot tell, but the ledger does.
 #[test]
 fn a_log_whose_end_is_cut_off_is_found_out() {
-    type Deed = fn(&mut Authority);
-    let deeds: [(&str, Deed, &str); 5] = [
+    type AuditAction = fn(&mut Authority);
+    let deeds: [(&str, AuditAction, &str); 5] = [
         (
             "a list signed",
-            |ca| drop(ca.sign_lists(None, NOW + 1).unwrap()),
+            |ca| drop(ca.sign_crls(None, NOW + 1).unwrap()),
             "revocation list",
         ),
         (
@@ -226,8 +226,7 @@ fn a_log_whose_end_is_cut_off_is_found_out() {
             |ca| {
                 let options = RotateOptions::default();
                 for at in 1..=2 {
-                    ca.rotate_next(Rotated::Issuing, &options, NOW + at)
-                        .unwrap();
+                    ca.rotate_next(CaKind::Issuing, &options, NOW + at).unwrap();
                 }
             },
             "last step of the CA",
@@ -289,9 +288,9 @@ fn a_ca_under_a_passphrase() {
     assert!(matches!(nobody, Err(Error::KeyLocked(_))), "{nobody:?}");
     // To look needs no passphrase, not even when lists are due; to keep them fresh does.
     let later = NOW + 16 * DAY_SECS;
-    let authority = Authority::open_to_read(&certs, Unlock::default(), later).unwrap();
+    let authority = Authority::open_read_only(&certs, Unlock::default(), later).unwrap();
     assert_eq!(authority.entries().unwrap().len(), 3);
-    assert!(authority.lists_are_due(later).unwrap());
+    assert!(authority.crls_are_due(later).unwrap());
     let due = Authority::open(&certs, later);
     assert!(matches!(due, Err(Error::KeyLocked(_))), "{due:?}");
 }
@@ -306,7 +305,7 @@ fn a_root_that_is_kept_offline() {
     };
     let missing = Authority::init(&certs, &options, NOW);
     assert!(matches!(missing, Err(Error::Io { .. })), "{missing:?}");
-    assert!(!Authority::is_there(&certs), "nothing is left of it");
+    assert!(!Authority::exists(&certs), "nothing is left of it");
 
     std::fs::create_dir(&stick).unwrap();
     let authority = Authority::init(&certs, &options, NOW).unwrap();
@@ -330,7 +329,10 @@ fn a_root_that_is_kept_offline() {
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap();
     let refused = judge(&certs, &issued, NOW);
-    assert!(matches!(refused, Err(Refusal::Revoked(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(VerifyError::Revoked(_))),
+        "{refused:?}"
+    );
 
     // A key that is there already is not written over.
     let again = Authority::init(&dir.path().join("other"), &options, NOW);
@@ -387,7 +389,7 @@ fn a_backup_takes_the_cas_place() {
     authority
         .revoke(&before.serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let held = authority.sign_lists(None, NOW).unwrap();
+    let held = authority.sign_crls(None, NOW).unwrap();
     let (root, fingerprint) = (authority.root_validity(), authority.root_fingerprint());
     drop(authority);
     std::fs::rename(&certs, dir.path().join("lost")).unwrap();
@@ -404,13 +406,16 @@ fn a_backup_takes_the_cas_place() {
         .revoke(&before.serial, Reason::KeyCompromise, NOW)
         .unwrap();
     let highest = held.iter().map(|crl| crl.number).max();
-    let signed = restored.sign_lists(highest, NOW).unwrap();
+    let signed = restored.sign_crls(highest, NOW).unwrap();
     assert_eq!(signed.len(), 2);
     assert!(
         signed.iter().all(|crl| Some(crl.number) > highest),
         "{signed:?}"
     );
     let refused = judge(&certs, &before, NOW);
-    assert!(matches!(refused, Err(Refusal::Revoked(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(VerifyError::Revoked(_))),
+        "{refused:?}"
+    );
     issue(&restored, Role::Node, "web2", NOW);
 }

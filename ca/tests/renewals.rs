@@ -6,10 +6,10 @@ use std::time::Duration;
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_ca::crl::Reason;
 use lizmon_ca::enrol::{
-    EnrolError, Enrolled, OVERLAP, RENEWED_VALID_MAX, RenewalFlaw, SUPERSEDED_EVERY,
+    Enrolled, IssuanceError, OVERLAP, RENEWED_VALID_MAX, RenewalError, SUPERSEDED_INTERVAL,
 };
 use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::ledger::{Entry, State};
+use lizmon_ca::ledger::{CertState, Entry};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair};
@@ -59,7 +59,7 @@ impl House {
     }
 
     fn is_valid(&self, of: &Identity) -> bool {
-        self.entry(of).state == State::Valid
+        self.entry(of).state == CertState::Valid
     }
 
     /// What the issuing CA's list names.
@@ -106,13 +106,13 @@ fn the_one_before_ends_when_the_new_one_has_been_in_use_for_the_overlap() {
     let first = house.issue("web1", NOW - 60 * DAY);
     let second = house.renew(&first, NOW);
     // Lost in a crash, for a month: the old one is all that the holder has.
-    house.ca.end_superseded(NOW + 25 * DAY).unwrap();
+    house.ca.revoke_superseded(NOW + 25 * DAY).unwrap();
     assert!(house.is_valid(&first));
 
-    house.ca.note_shown(&second, NOW).unwrap();
-    house.ca.end_superseded(LATER - 1).unwrap();
+    house.ca.record_use(&second, NOW).unwrap();
+    house.ca.revoke_superseded(LATER - 1).unwrap();
     assert!(house.is_valid(&first) && house.on_the_list().is_empty());
-    let done = house.ca.end_superseded(LATER).unwrap();
+    let done = house.ca.revoke_superseded(LATER).unwrap();
     assert_eq!(done.crls.len(), 1);
     assert_eq!(house.on_the_list(), [hex(&first)]);
     assert_eq!(house.entry(&first).revoked_reason, Some(4));
@@ -120,19 +120,22 @@ fn the_one_before_ends_when_the_new_one_has_been_in_use_for_the_overlap() {
     // It does not renew any more; what came of it does.
     let refused = house.ca.renew(&first, &request(&key()), LATER);
     assert!(
-        matches!(refused, Err(EnrolError::Renewal(RenewalFlaw::Revoked))),
+        matches!(refused, Err(IssuanceError::Renewal(RenewalError::Revoked))),
         "{refused:?}"
     );
     let third = house.renew(&second, LATER);
     // Nothing to do, nothing signed.
-    assert!(house.ca.end_superseded(LATER).unwrap().crls.is_empty());
+    assert!(house.ca.revoke_superseded(LATER).unwrap().crls.is_empty());
     // A renewal shows the certificate too.
     house.renew(&third, LATER);
-    house.ca.end_superseded(LATER + OVERLAP.as_secs()).unwrap();
+    house
+        .ca
+        .revoke_superseded(LATER + OVERLAP.as_secs())
+        .unwrap();
     assert!(!house.is_valid(&second) && house.is_valid(&third));
     // It leaves the list a day after its end.
     let over = house.entry(&first).not_after + DAY + 1;
-    house.ca.sign_lists(None, over).unwrap();
+    house.ca.sign_crls(None, over).unwrap();
     assert!(!house.on_the_list().contains(&hex(&first)));
     house.ca.verify_audit(None).unwrap();
 }
@@ -144,10 +147,10 @@ fn one_list_is_signed_for_all_that_were_replaced() {
         .map(|at| house.issue(&format!("web{at}"), NOW))
         .collect();
     for one in &first {
-        house.ca.note_shown(&house.renew(one, NOW), NOW).unwrap();
+        house.ca.record_use(&house.renew(one, NOW), NOW).unwrap();
     }
-    let done = house.ca.end_superseded(LATER).unwrap();
-    assert_eq!((done.ended.len(), done.crls.len()), (20, 1));
+    let done = house.ca.revoke_superseded(LATER).unwrap();
+    assert_eq!((done.revoked.len(), done.crls.len()), (20, 1));
     assert_eq!(house.on_the_list().len(), 20);
 }
 
@@ -157,26 +160,26 @@ fn a_renewal_that_was_never_used_ends_with_the_next() {
     let first = house.issue("web1", NOW);
     let lost = house.renew(&first, NOW);
     // As long as there is no other, it may yet be used.
-    house.ca.end_superseded(LATER).unwrap();
+    house.ca.revoke_superseded(LATER).unwrap();
     assert!(house.is_valid(&lost));
     let next = house.renew(&first, LATER);
-    house.ca.end_superseded(LATER).unwrap();
+    house.ca.revoke_superseded(LATER).unwrap();
     assert!(!house.is_valid(&lost) && house.is_valid(&next) && house.is_valid(&first));
 
     // The other way round: the later of two is the one that was lost.
     let first = house.issue("web2", NOW);
     let (used, lost) = (house.renew(&first, NOW), house.renew(&first, NOW));
-    house.ca.note_shown(&used, NOW).unwrap();
-    house.ca.end_superseded(LATER).unwrap();
+    house.ca.record_use(&used, NOW).unwrap();
+    house.ca.revoke_superseded(LATER).unwrap();
     assert!(house.is_valid(&used) && !house.is_valid(&lost) && !house.is_valid(&first));
 
     // Two machines that use one certificate, and each its own renewal of it.
     let first = house.issue("web3", NOW);
     let both = [house.renew(&first, NOW), house.renew(&first, NOW)];
     for one in &both {
-        house.ca.note_shown(one, NOW).unwrap();
+        house.ca.record_use(one, NOW).unwrap();
     }
-    house.ca.end_superseded(LATER).unwrap();
+    house.ca.revoke_superseded(LATER).unwrap();
     assert!(both.iter().all(|one| house.is_valid(one)));
     house.ca.verify_audit(None).unwrap();
 }
@@ -202,24 +205,24 @@ fn there_are_few_valid_ones_a_holder_at_a_time() {
                 Ok(next) => {
                     let next = shown(&next);
                     if in_use {
-                        house.ca.note_shown(&next, now).unwrap();
+                        house.ca.record_use(&next, now).unwrap();
                     }
                     all.push(next);
                 }
-                Err(EnrolError::Renewal(RenewalFlaw::TooMany { valid, wait })) => {
+                Err(IssuanceError::Renewal(RenewalError::TooMany { valid, wait })) => {
                     assert!(
                         valid >= RENEWED_VALID_MAX
                             && wait > Duration::ZERO
-                            && wait <= OVERLAP + SUPERSEDED_EVERY
+                            && wait <= OVERLAP + SUPERSEDED_INTERVAL
                     );
                     refused += 1;
                 }
                 // The first ends when what came of it was used.
-                Err(EnrolError::Renewal(RenewalFlaw::Revoked)) => break,
+                Err(IssuanceError::Renewal(RenewalError::Revoked)) => break,
                 Err(other) => panic!("{other:?}"),
             }
             if minute % 10 == 0 {
-                house.ca.end_superseded(now).unwrap();
+                house.ca.revoke_superseded(now).unwrap();
             }
             // The first, the one that is shown, and the others.
             assert!(house.valid("web1", now) <= RENEWED_VALID_MAX + 2);
@@ -240,18 +243,21 @@ fn a_holder_that_was_told_to_wait_gets_one_then() {
         house.renew(&first, NOW);
     }
     let refused = house.ca.renew(&first, &request(&key()), NOW + 60);
-    let Err(EnrolError::Renewal(RenewalFlaw::TooMany { wait, .. })) = refused else {
+    let Err(IssuanceError::Renewal(RenewalError::TooMany { wait, .. })) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!(wait, OVERLAP - Duration::from_secs(60) + SUPERSEDED_EVERY);
-    house.ca.end_superseded(LATER).unwrap();
+    assert_eq!(
+        wait,
+        OVERLAP - Duration::from_secs(60) + SUPERSEDED_INTERVAL
+    );
+    house.ca.revoke_superseded(LATER).unwrap();
     house.renew(&first, LATER);
     // The clock was ahead when the others were given: they do not stand in the way until then.
     let first = house.issue("web2", NOW);
     for _ in 0..RENEWED_VALID_MAX {
         house.renew(&first, NOW + 20 * DAY);
     }
-    house.ca.end_superseded(NOW).unwrap();
+    house.ca.revoke_superseded(NOW).unwrap();
     house.renew(&first, NOW);
 }
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
-    Authority, InitOptions, Issued, Request, RotateOptions, Rotated, Rotation, Stage,
+    Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Rotation, Stage,
 };
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::passphrase::{Passphrase, Unlock};
-use lizmon_ca::verify::{Refusal, Trusted, verify};
+use lizmon_ca::verify::{Trusted, VerifyError, verify};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ impl House {
         self.authority.issue(request, self.now).unwrap()
     }
 
-    fn step(&mut self, rotated: Rotated, forward: bool, force: bool) -> Result<Rotation, Error> {
+    fn step(&mut self, rotated: CaKind, forward: bool, force: bool) -> Result<Rotation, Error> {
         self.now += 60;
         let options = RotateOptions {
             force,
@@ -64,7 +64,7 @@ impl House {
         }
     }
 
-    fn judge(&self, issued: &Issued) -> Result<(), Refusal> {
+    fn judge(&self, issued: &Issued) -> Result<(), VerifyError> {
         judge(
             &read(&self.certs, "root.crt"),
             &read(&self.certs, "crl.pem"),
@@ -101,7 +101,7 @@ fn read(certs: &Path, file: &str) -> Vec<u8> {
     std::fs::read(certs.join(file)).unwrap()
 }
 
-fn judge(roots_pem: &[u8], crls_pem: &[u8], issued: &Issued, now: u64) -> Result<(), Refusal> {
+fn judge(roots_pem: &[u8], crls_pem: &[u8], issued: &Issued, now: u64) -> Result<(), VerifyError> {
     let trusted = Trusted {
         roots_pem,
         crls_pem,
@@ -119,8 +119,8 @@ fn shape(certs: &Path) -> (usize, usize) {
 fn every_step_forward_and_back() {
     // Roots and lists while steady, published, in use, and steady again.
     for (rotated, shapes) in [
-        (Rotated::Issuing, [(1, 2), (1, 3), (1, 3), (1, 2)]),
-        (Rotated::Root, [(1, 2), (2, 4), (2, 4), (1, 2)]),
+        (CaKind::Issuing, [(1, 2), (1, 3), (1, 3), (1, 2)]),
+        (CaKind::Root, [(1, 2), (2, 4), (2, 4), (1, 2)]),
     ] {
         let mut house = House::new(&InitOptions::default());
         let old = house.issue();
@@ -185,12 +185,12 @@ fn every_step_forward_and_back() {
         assert_eq!(shape(&house.certs), shapes[3], "{rotated}");
         house.good(&[&new]);
         house.refused(&old);
-        if rotated == Rotated::Issuing {
+        if rotated == CaKind::Issuing {
             // A receiver that keeps the old CA's list hears of it by the root's.
             let both = [held_crls, read(&house.certs, "crl.pem")];
             let newest = [&both[1][..], &both[0][..]].concat();
             let judged = judge(&read(&house.certs, "root.crt"), &newest, &old, house.now);
-            assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
+            assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
         }
         assert_eq!(
             house.step(rotated, false, false).unwrap().stage,
@@ -206,7 +206,7 @@ fn every_step_forward_and_back() {
         // The next rotation ends the way back to the first CA, and its key.
         house.step(rotated, true, true).unwrap();
         house.refused(&old);
-        let living = if rotated == Rotated::Root { 4 } else { 3 };
+        let living = if rotated == CaKind::Root { 4 } else { 3 };
         assert_eq!(house.keys().len(), living, "{:?}", house.keys());
         house.step(rotated, false, false).unwrap();
         let nothing = house.step(rotated, false, false);
@@ -229,19 +229,19 @@ fn issuer_of(certificate: &Path) -> String {
 #[test]
 fn one_rotation_at_a_time() {
     let mut house = House::new(&InitOptions::default());
-    house.step(Rotated::Issuing, true, false).unwrap();
+    house.step(CaKind::Issuing, true, false).unwrap();
     for forward in [true, false] {
-        let other = house.step(Rotated::Root, forward, true);
+        let other = house.step(CaKind::Root, forward, true);
         assert!(
-            matches!(other, Err(Error::OtherRotation(Rotated::Issuing))),
+            matches!(other, Err(Error::OtherRotation(CaKind::Issuing))),
             "{other:?}"
         );
     }
-    house.step(Rotated::Issuing, false, false).unwrap();
-    house.step(Rotated::Root, true, false).unwrap();
-    let other = house.step(Rotated::Issuing, true, true);
+    house.step(CaKind::Issuing, false, false).unwrap();
+    house.step(CaKind::Root, true, false).unwrap();
+    let other = house.step(CaKind::Issuing, true, true);
     assert!(
-        matches!(other, Err(Error::OtherRotation(Rotated::Root))),
+        matches!(other, Err(Error::OtherRotation(CaKind::Root))),
         "{other:?}"
     );
 }
@@ -251,10 +251,10 @@ fn nobody_is_left_behind_unless_told_to() {
     let mut house = House::new(&InitOptions::default());
     house.issue_to("web1");
     house.issue_to("web2");
-    let published = house.step(Rotated::Root, true, false).unwrap();
+    let published = house.step(CaKind::Root, true, false).unwrap();
     let waiting: Vec<String> = published.waiting.iter().map(ToString::to_string).collect();
     assert_eq!(waiting, ["node `web1`", "node `web2`"]);
-    let early = house.step(Rotated::Root, true, false).unwrap_err();
+    let early = house.step(CaKind::Root, true, false).unwrap_err();
     assert!(
         matches!(&early, Error::RootUnknown { count: 2, .. }),
         "{early}"
@@ -266,10 +266,10 @@ fn nobody_is_left_behind_unless_told_to() {
         .authority
         .revoke_holder(Role::Node, &name, Reason::Unspecified, house.now)
         .unwrap();
-    let used = house.step(Rotated::Root, true, false).unwrap();
+    let used = house.step(CaKind::Root, true, false).unwrap();
     assert_eq!((used.stage, used.waiting.len()), (Stage::InUse, 1));
     house.issue_to("web1");
-    let retired = house.step(Rotated::Root, true, false).unwrap();
+    let retired = house.step(CaKind::Root, true, false).unwrap();
     assert_eq!((retired.stage, retired.waiting.len()), (Stage::Steady, 0));
 }
 
@@ -277,8 +277,8 @@ fn nobody_is_left_behind_unless_told_to() {
 fn revocation_reaches_the_list_of_its_own_issuer() {
     let mut house = House::new(&InitOptions::default());
     let old = house.issue_to("web1");
-    house.step(Rotated::Issuing, true, true).unwrap();
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
     let new = house.issue_to("web1");
     let other = house.issue_to("web2");
     house.good(&[&old, &new, &other]);
@@ -287,22 +287,22 @@ fn revocation_reaches_the_list_of_its_own_issuer() {
         .authority
         .revoke_holder(Role::Node, &name, Reason::KeyCompromise, house.now)
         .unwrap();
-    assert_eq!((done.ended.len(), done.crls.len()), (2, 2));
+    assert_eq!((done.revoked.len(), done.crls.len()), (2, 2));
     for issued in [&old, &new] {
         let judged = house.judge(issued);
-        assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
+        assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
     }
     house.good(&[&other]);
     // Revoked while its issuer was retired, it stays revoked when that is trusted again.
     let spare = house.issue_to("spare");
-    house.step(Rotated::Issuing, false, true).unwrap();
-    house.step(Rotated::Issuing, true, true).unwrap();
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, false, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
     house.good(&[&spare]);
     house.refused(&old);
-    house.step(Rotated::Issuing, false, true).unwrap();
+    house.step(CaKind::Issuing, false, true).unwrap();
     let judged = house.judge(&old);
-    assert!(matches!(judged, Err(Refusal::Revoked(_))), "{judged:?}");
+    assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
 }
 
 /// Another process that held the CA open must not sign with what was replaced.
@@ -310,10 +310,10 @@ fn revocation_reaches_the_list_of_its_own_issuer() {
 fn who_held_the_ca_open_has_to_open_it_again() {
     let mut house = House::new(&InitOptions::default());
     let held = Authority::open(&house.certs, NOW).unwrap();
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
     let request = || Request::new(Role::Node, "web1".parse().unwrap());
     held.issue(request(), house.now).unwrap();
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
     let stale = held.issue(request(), house.now);
     assert!(matches!(stale, Err(Error::Rotated)), "{stale:?}");
     let issued = held
@@ -347,17 +347,17 @@ fn roots_that_are_kept_offline_rotate_too() {
     let first = stick.path().join("root.key");
     // The issuing CA: its beginning and its end need the root's key, and say so.
     open(&mut house, without.clone());
-    let away = house.step(Rotated::Issuing, true, true);
+    let away = house.step(CaKind::Issuing, true, true);
     assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
     assert_eq!(house.authority.rotation(NOW).unwrap().stage, Stage::Steady);
     open(&mut house, with(&first));
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
     open(&mut house, without.clone());
-    house.step(Rotated::Issuing, true, true).unwrap();
-    let away = house.step(Rotated::Issuing, true, true);
+    house.step(CaKind::Issuing, true, true).unwrap();
+    let away = house.step(CaKind::Issuing, true, true);
     assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
     open(&mut house, with(&first));
-    house.step(Rotated::Issuing, true, true).unwrap();
+    house.step(CaKind::Issuing, true, true).unwrap();
 
     // The root: nothing of it is ever in the CA's folder, and the old one's key is not needed.
     open(&mut house, without.clone());
@@ -370,12 +370,12 @@ fn roots_that_are_kept_offline_rotate_too() {
     house.now += 60;
     house
         .authority
-        .rotate_next(Rotated::Root, &options, house.now)
+        .rotate_next(CaKind::Root, &options, house.now)
         .unwrap();
-    house.step(Rotated::Root, true, true).unwrap();
+    house.step(CaKind::Root, true, true).unwrap();
     let new = house.issue();
     house.good(&[&old, &new]);
-    house.step(Rotated::Root, true, true).unwrap();
+    house.step(CaKind::Root, true, true).unwrap();
     house.good(&[&new]);
     house.refused(&old);
     let keys = house.keys();
@@ -420,7 +420,7 @@ fn files(house: &House) -> Files {
 #[test]
 fn a_step_that_is_cut_off_is_finished_by_the_next_opener() {
     let steps = [true, true, false, true, true, false];
-    for rotated in [Rotated::Issuing, Rotated::Root] {
+    for rotated in [CaKind::Issuing, CaKind::Root] {
         let mut house = House::new(&InitOptions::default());
         let mut leaves = vec![house.issue()];
         for forward in steps {
@@ -524,7 +524,7 @@ fn issuing_goes_on_through_a_rotation() {
             for (go, _) in &issuers {
                 (0..ISSUED_A_STEP).for_each(|_| go.send(()).unwrap());
             }
-            house.step(Rotated::Root, forward, true).unwrap();
+            house.step(CaKind::Root, forward, true).unwrap();
         }
         let threads = issuers.into_iter().map(|(_, issuer)| issuer);
         threads.flat_map(|issuer| issuer.join().unwrap()).collect()

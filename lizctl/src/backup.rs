@@ -47,7 +47,7 @@ pub(crate) fn restore(args: &Restore, context: &Context) -> anyhow::Result<()> {
     output::line(format_args!(
         "{} is restored, as of {}",
         context.certs.display(),
-        output::date(restored.knows_until)
+        output::date(restored.last_recorded)
     ))?;
     if let Some(aside) = &restored.aside {
         output::line(format_args!("what was there is in {}", aside.display()))?;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use lizmon_ca::crl::Reason;
 use lizmon_ca::inspect::{self, Item, Revoked};
 use lizmon_ca::layout::CaFiles;
-use lizmon_ca::ledger::{Entry, Generation, State, UnknownRevoked};
+use lizmon_ca::ledger::{CertState, Entry, Generation, UnknownRevoked};
 use lizmon_ca::profile::Profile;
 use lizmon_ca::verify::{self, Trusted};
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
     let seen = Seen::ask(&receivers, &authority, context)?;
     let mut entries = authority.entries()?;
     let mut renewals = Renewals::of(&entries);
-    renewals.seen = authority.seen()?.into_iter().collect();
+    renewals.seen = authority.first_uses()?.into_iter().collect();
     renewals.copied_at = authority.copied_at()?;
     let unknown = authority.unknown_revoked()?;
     let mut unsettled: Vec<&Unknown> = seen.unsettled(&unknown).collect();
@@ -41,7 +41,7 @@ pub(crate) fn list(args: &List, context: &Context) -> anyhow::Result<()> {
         entries = newest(entries);
     }
     if args.revoked {
-        entries.retain(|entry| entry.state == State::Revoked);
+        entries.retain(|entry| entry.state == CertState::Revoked);
     }
     if let Some(within) = args.expiring {
         entries.retain(|entry| standing.of(entry) != RETIRED);
@@ -286,7 +286,7 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
 /// one's forerunner is nobody's worry, and neither is one whose holder will renew it by itself.
 fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
     let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
-    let valid = |entry: &&Entry| entry.state == State::Valid;
+    let valid = |entry: &&Entry| entry.state == CertState::Valid;
     for entry in entries.iter().filter(valid) {
         let end = newest.entry(holder(entry)).or_default();
         *end = entry.not_after.max(*end);
@@ -296,7 +296,7 @@ fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
         .into_iter()
         .filter(|entry| valid(&entry) && entry.not_after <= limit)
         .filter(|entry| newest.get(&holder(entry)) == Some(&entry.not_after))
-        .filter(|entry| !entry.renews_itself() || now > renewed_by(entry))
+        .filter(|entry| !entry.renews_automatically() || now > renewed_by(entry))
         .collect()
 }
 
@@ -332,8 +332,8 @@ impl Standing {
             .iter()
             .any(|serial| self.retired.contains(*serial));
         match entry.state {
-            State::Valid if is_retired => RETIRED,
-            State::Valid if entry.not_after < self.now => "ended",
+            CertState::Valid if is_retired => RETIRED,
+            CertState::Valid if entry.not_after < self.now => "ended",
             state => state.as_str(),
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn init_ca(args: &InitCa, context: &Context) -> anyhow::Result<()> {
         "fingerprint {} (SHA-256 of the root)",
         authority.root_fingerprint()
     ))?;
-    if let Some(end) = authority.lists_end()? {
+    if let Some(end) = authority.crls_end()? {
         output::line(format_args!(
             "lists       {}, until {}: liz-ca signs them again, and any lizctl command that opens the CA",
             files.crl.display(),

@@ -1,7 +1,7 @@
 //! `audit-log` and `verify-audit`: what the CA did, and whether its log still says all of it.
 
 use clap::Args;
-use lizmon_ca::audit::{Head, Line};
+use lizmon_ca::audit::{AuditHead, AuditLine};
 use serde_json::{Map, Value};
 
 use crate::cli::{Context, Json};
@@ -17,7 +17,7 @@ pub(crate) struct AuditLog {
 pub(crate) struct VerifyAudit {
     /// A line that an earlier run printed: all up to it must still be the same
     #[arg(long, env = "LIZMON_HEAD", value_name = "NUMBER:HASH")]
-    head: Option<Head>,
+    head: Option<AuditHead>,
     #[command(flatten)]
     json: Json,
 }
@@ -69,11 +69,11 @@ pub(crate) fn verify_audit(args: &VerifyAudit, context: &Context) -> anyhow::Res
     }
 }
 
-fn details(line: &Line) -> anyhow::Result<Map<String, Value>> {
+fn details(line: &AuditLine) -> anyhow::Result<Map<String, Value>> {
     Ok(serde_json::from_str(&line.details)?)
 }
 
-fn as_json(line: &Line) -> anyhow::Result<Value> {
+fn as_json(line: &AuditLine) -> anyhow::Result<Value> {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
     Ok(serde_json::json!({
         "number": line.number,

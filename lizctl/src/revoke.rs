@@ -132,7 +132,7 @@ fn end_unknown(
     for seen in seen.unknown.iter().filter(is_meant) {
         let serial = seen.serial().parse()?;
         let done = authority.revoke_unknown(&serial, args.reason, now)?;
-        if !done.ended_unknown.is_empty() {
+        if !done.revoked_unknown.is_empty() {
             show(&seen.certificate.identity.to_string(), &done)?;
             ended = true;
         }
@@ -159,9 +159,9 @@ pub(crate) fn sign_crl(args: &SignCrl, context: &Context) -> anyhow::Result<()> 
     let receivers = args.receivers.clients(now)?;
     let authority = context.authority(now)?;
     if let Some(days) = args.crl_days {
-        authority.choose_crl_days(days)?;
+        authority.set_crl_days(days)?;
     }
-    for crl in authority.sign_lists(args.above, now)? {
+    for crl in authority.sign_crls(args.above, now)? {
         output::line(format_args!(
             "signed number {} of {}, until {}",
             crl.number,
@@ -173,15 +173,15 @@ pub(crate) fn sign_crl(args: &SignCrl, context: &Context) -> anyhow::Result<()> 
 }
 
 fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {
-    for serial in &done.ended_unknown {
+    for serial in &done.revoked_unknown {
         output::line(format_args!(
             "revoked the certificate {serial}, which this ledger does not know"
         ))?;
     }
-    if done.ended.is_empty() && done.ended_unknown.is_empty() {
+    if done.revoked.is_empty() && done.revoked_unknown.is_empty() {
         output::line(format_args!("{who}: nothing was valid any more"))?;
     }
-    for entry in &done.ended {
+    for entry in &done.revoked {
         output::line(format_args!(
             "revoked {} {}: serial {}",
             entry.profile, entry.name, entry.serial
@@ -264,7 +264,7 @@ async fn hand_over(
             "{} holds a list with the number {held}: signing beyond it",
             receiver.url()
         ));
-        for crl in authority.sign_lists(Some(above), (context.clock)())? {
+        for crl in authority.sign_crls(Some(above), (context.clock)())? {
             output::line(format_args!(
                 "signed number {} of {}",
                 crl.number, crl.issuer

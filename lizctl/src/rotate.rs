@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use lizmon_ca::authority::{Authority, RotateOptions, Rotated, Rotation, Stage, Waiting};
+use lizmon_ca::authority::{Authority, CaKind, PendingHolder, RotateOptions, Rotation, Stage};
 use lizmon_ca::key::KeyAlg;
 use lizmon_ca::ledger::{Entry, Generation};
 use lizmon_ca::profile::Profile;
@@ -27,7 +27,7 @@ const SETTLE_SECS_MAX: u64 = 30;
 pub(crate) struct Rotate {
     /// Which CA: issuing, or root, which brings an issuing CA of its own
     #[arg(value_name = "CA")]
-    what: Rotated,
+    what: CaKind,
     /// Say where the rotation stands and what the next step would do
     #[arg(long, env = "LIZMON_STATUS", value_parser = FalseyValueParser::new())]
     status: bool,
@@ -95,7 +95,7 @@ pub(crate) fn rotate(args: &Rotate, context: &Context) -> anyhow::Result<()> {
 /// old one. Returns what time it is then.
 fn settle(args: &Rotate, authority: &Authority, context: &Context) -> anyhow::Result<u64> {
     let now = (context.clock)();
-    let settled = authority.rotation(now)?.settled_from;
+    let settled = authority.rotation(now)?.retire_from;
     let Some(wait) = settled.and_then(|settled| settled.checked_sub(now)) else {
         return Ok(now);
     };
@@ -167,7 +167,7 @@ fn show(
 }
 
 /// What to type so that a holder need not be waited for.
-fn helps(waiting: &Waiting, context: &Context) -> String {
+fn helps(waiting: &PendingHolder, context: &Context) -> String {
     let name = &waiting.name;
     let here = command(waiting, context);
     match waiting.renews_by {
@@ -182,7 +182,7 @@ fn helps(waiting: &Waiting, context: &Context) -> String {
 }
 
 /// The verb that gives a holder its next certificate, under the same names.
-fn command(waiting: &Waiting, context: &Context) -> String {
+fn command(waiting: &PendingHolder, context: &Context) -> String {
     let mut words = vec![
         format!("lizctl{}", certs_flag(context)),
         format!("issue-{}", waiting.role),
@@ -219,9 +219,9 @@ fn as_json(
         })
     });
     serde_json::json!({
-        "settled-from": rotation.settled_from,
+        "settled-from": rotation.retire_from,
         "stage": rotation.stage.as_str(),
-        "rotated": rotation.rotated.map(Rotated::as_str),
+        "rotated": rotation.rotated.map(CaKind::as_str),
         "generations": generations.collect::<Vec<_>>(),
         "waiting": waiting.collect::<Vec<_>>(),
         "advice": advice,
@@ -242,12 +242,12 @@ fn leaves(ca: &Generation, entries: &[Entry], now: u64) -> usize {
 }
 
 /// What the user does next.
-fn advice(what: Rotated, rotation: &Rotation, authority: &Authority) -> String {
+fn advice(what: CaKind, rotation: &Rotation, authority: &Authority) -> String {
     let files = authority.files();
     let (roots, crls) = (files.root_certificate.display(), files.crl.display());
     let command = |step: &str| format!("lizctl rotate {} {step}", rotation.rotated.unwrap_or(what));
     match (rotation.stage, rotation.rotated) {
-        (Stage::Published, Some(Rotated::Root)) => format!(
+        (Stage::Published, Some(CaKind::Root)) => format!(
             "next: give every receiver and host {roots} and {crls}, or wait until all have renewed, or hurry those who are named with the commands beside them; then {}, or {}",
             command("--next"),
             command("--back"),
@@ -272,9 +272,9 @@ fn advice(what: Rotated, rotation: &Rotation, authority: &Authority) -> String {
     }
 }
 
-fn title(rotated: Rotated) -> &'static str {
+fn title(rotated: CaKind) -> &'static str {
     match rotated {
-        Rotated::Issuing => "issuing CA",
-        Rotated::Root => "root",
+        CaKind::Issuing => "issuing CA",
+        CaKind::Root => "root",
     }
 }

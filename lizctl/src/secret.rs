@@ -85,7 +85,7 @@ impl Context {
 
     /// Opens the CA to look at it.
     pub(crate) fn look(&self, now: u64) -> Result<Authority, Error> {
-        let authority = Authority::open_to_read(&self.certs, self.keys.unlock_unasked(), now)?;
+        let authority = Authority::open_read_only(&self.certs, self.keys.unlock_unasked(), now)?;
         if let Some(at) = authority.copied_at()? {
             output::note(format_args!(
                 "this ledger was restored or copied, found so at {}: what was issued and revoked elsewhere before then it does not know",
@@ -97,7 +97,7 @@ impl Context {
                 "nothing can be written in {}: shown as it is there",
                 self.certs.display()
             ));
-        } else if authority.lists_are_due(now)? {
+        } else if authority.crls_are_due(now)? {
             output::note(
                 "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
             );

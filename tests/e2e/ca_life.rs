@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lizmon_ca::authority::{
-    Authority, InitOptions, Issued, Request, RotateOptions, Rotated, Stage,
-};
+use lizmon_ca::authority::{Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Stage};
 use lizmon_ca::profile::San;
 use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_protocol::name::{Label, NodeName, Role};
@@ -360,7 +358,7 @@ async fn renew_all(world: &World, publishers: &[Publisher]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_sample_fails_while_a_ca_is_replaced() {
-    for rotated in [Rotated::Issuing, Rotated::Root] {
+    for rotated in [CaKind::Issuing, CaKind::Root] {
         let mut world = World::start().await;
         let stop = Arc::new(AtomicBool::new(false));
         let publishers = ["a", "b", "c"].map(|name| Publisher::start(&world, name, &stop));
@@ -428,7 +426,7 @@ fn openssl_takes(certs: &Path, issued: &Issued, purpose: &str) -> bool {
 
 #[test]
 fn openssl_agrees_in_every_phase() {
-    for rotated in [Rotated::Issuing, Rotated::Root] {
+    for rotated in [CaKind::Issuing, CaKind::Root] {
         let dir = tempfile::tempdir().unwrap();
         let certs = dir.path().join("certs");
         let now = wall_clock();

@@ -5,7 +5,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::Authority;
-use crate::disk::{self, Access, Scaffold};
+use crate::disk::{self, Access, Rollback};
 use crate::error::Error;
 use crate::layout::CaFiles;
 
@@ -14,17 +14,17 @@ impl Authority {
     /// meanwhile. Keys are copied as they are, encrypted or not; one that is away stays away. Leaves are not copied: their
     /// certificates are in the ledger, their keys belong to their holders.
     pub fn backup(&self, folder: &Path) -> Result<(), Error> {
-        if disk::is_taken(folder) {
+        if disk::is_present(folder) {
             return Err(Error::InTheWay(folder.to_owned()));
         }
-        self.ledger.exclusive(|book| {
-            let mut scaffold = Scaffold::default();
-            scaffold.add(folder.to_owned());
-            scaffold.add(folder.join("generations"));
-            disk::folder(folder)?;
+        self.ledger.transaction(|tx| {
+            let mut rollback = Rollback::default();
+            rollback.add(folder.to_owned());
+            rollback.add(folder.join("generations"));
+            disk::create_folder(folder)?;
             let mut copy = |from: &Path, to: &Path, access| match disk::read_if_there(from)? {
                 Some(bytes) => {
-                    scaffold.add(to.to_owned());
+                    rollback.add(to.to_owned());
                     disk::write(to, &Zeroizing::new(bytes), access)
                 }
                 None => Ok(()),
@@ -47,19 +47,19 @@ impl Authority {
             ] {
                 copy(from, to, access)?;
             }
-            if disk::is_taken(&self.files.generations) {
-                disk::folder(&there.generations)?;
-                for ca in book.generations()? {
+            if disk::is_present(&self.files.generations) {
+                disk::create_folder(&there.generations)?;
+                for ca in tx.generations()? {
                     let from = self.files.generation_key(&ca.entry.serial);
                     let to = there.generation_key(&ca.entry.serial);
                     copy(&from, &to, Access::Secret)?;
                 }
             }
             // Made for its owner alone before SQLite writes into it.
-            disk::claim(&there.ledger).map_err(Error::io("create", &there.ledger))?;
-            scaffold.add(there.ledger.clone());
+            disk::create_secret(&there.ledger).map_err(Error::io("create", &there.ledger))?;
+            rollback.add(there.ledger.clone());
             self.ledger.copy_to(&there.ledger)?;
-            scaffold.keep();
+            rollback.disarm();
             Ok(())
         })
     }

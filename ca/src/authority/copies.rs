@@ -13,35 +13,35 @@ use x509_parser::revocation_list::RevokedCertificate;
 
 use super::Authority;
 use super::crls::{crl_of, trusted_crls};
-use crate::audit::{Deed, Event};
+use crate::audit::{AuditAction, AuditEvent};
 use crate::crl::{self, NUMBER_MAX, ON_HOLD, Reason};
 use crate::disk;
 use crate::enrol::der_of;
 use crate::error::Error;
-use crate::ledger::{Book, CrlRow, Generation, Place, State, UnknownRevoked};
+use crate::ledger::{CertState, CrlRecord, Generation, LedgerOrigin, LedgerTx, UnknownRevoked};
 use crate::profile::rfc3339;
 use crate::signer::strip_sign;
 
 /// Who has revoked what a list says that this ledger did not sign.
-const BY_LIST: &str = "crl.pem";
+const ADOPTED_FROM_CRL: &str = "crl.pem";
 
 impl Authority {
     /// Finds out whether the ledger is a copy of another, which may have gone on signing meanwhile.
-    pub(super) fn notice_a_copy(&self, now: u64) -> Result<(), Error> {
-        let Some(file) = Place::of(&self.files.ledger) else {
+    pub(super) fn detect_copy(&self, now: u64) -> Result<(), Error> {
+        let Some(file) = LedgerOrigin::of(&self.files.ledger) else {
             return Ok(());
         };
-        self.ledger.exclusive(|book| {
-            let before = book.place()?;
+        self.ledger.transaction(|tx| {
+            let before = tx.origin()?;
             if before.as_ref().is_some_and(|place| place.file == file) {
                 return Ok(());
             }
             let mut copied_at = before.and_then(|place| place.copied_at);
             // A new ledger has no lists yet, and nothing to be beyond of.
-            if !book.crls()?.is_empty() {
-                let beyond = crl::number_beyond_all(now)?;
-                for ca in book.generations()? {
-                    book.raise_crl_floor(&ca.entry.serial, beyond)?;
+            if !tx.crls()?.is_empty() {
+                let beyond = crl::unused_number(now)?;
+                for ca in tx.generations()? {
+                    tx.raise_crl_floor(&ca.entry.serial, beyond)?;
                 }
                 copied_at = Some(now);
                 tracing::warn!(
@@ -50,32 +50,32 @@ impl Authority {
                      the numbers of its revocation lists go on beyond {beyond}"
                 );
             }
-            book.put_place(&Place { file, copied_at })
+            tx.set_origin(&LedgerOrigin { file, copied_at })
         })
     }
 
     /// When the ledger was last found to be a copy, if it ever was.
     pub fn copied_at(&self) -> Result<Option<u64>, Error> {
-        let place = self.ledger.exclusive(|book| book.place())?;
+        let place = self.ledger.transaction(|tx| tx.origin())?;
         Ok(place.and_then(|place| place.copied_at))
     }
 
     /// Certificates that were revoked and are not in the ledger.
     pub fn unknown_revoked(&self) -> Result<Vec<UnknownRevoked>, Error> {
-        self.ledger.exclusive(|book| book.unknown_revoked())
+        self.ledger.transaction(|tx| tx.unknown_revoked())
     }
 
     /// Takes in the lists of `crl.pem` that are ours and newer than the ledger's: then the ledger is older than they are.
-    pub(super) fn adopt_lists(
+    pub(super) fn adopt_crls(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         generations: &[Generation],
         now: u64,
     ) -> Result<(), Error> {
         let Some(bytes) = disk::read_if_there(&self.files.crl)? else {
             return Ok(());
         };
-        if bytes == trusted_crls(book)?.as_bytes() {
+        if bytes == trusted_crls(tx)?.as_bytes() {
             return Ok(());
         }
         let mut is_damaged = false;
@@ -83,7 +83,7 @@ impl Authority {
         for section in sections(&bytes) {
             match section {
                 Ok(list) if list.kind == Kind::RevocationList => {
-                    self.adopt_list(book, generations, &list.der.into(), now)?;
+                    self.adopt_crl(tx, generations, &list.der.into(), now)?;
                 }
                 Ok(_) => (),
                 Err(_) => is_damaged = true,
@@ -95,9 +95,9 @@ impl Authority {
         Ok(())
     }
 
-    fn adopt_list(
+    fn adopt_crl(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         generations: &[Generation],
         der: &CertificateRevocationListDer<'_>,
         now: u64,
@@ -111,15 +111,15 @@ impl Authority {
         let Some(row) = row_of(ca, der, &list) else {
             return Ok(());
         };
-        let held = crl_of(book, &row.issuer)?;
+        let held = crl_of(tx, &row.issuer)?;
         let held = held.map_or((0, 0), |held| (held.number, held.this_update));
         let is_newer = row.number > held.0 || row.this_update > held.1;
         // One of our own has the later date where the clock was ahead when it was signed.
-        if !is_newer || book.has_signed(&row)? {
+        if !is_newer || tx.has_logged_crl(&row)? {
             return Ok(());
         }
         for entry in list.iter_revoked_certificates() {
-            self.adopt_revocation(book, ca, entry, now)?;
+            self.adopt_revocation(tx, ca, entry, now)?;
         }
         tracing::warn!(
             issuer = ca.entry.name,
@@ -127,22 +127,22 @@ impl Authority {
             this_update = rfc3339(row.this_update),
             "crl.pem holds a newer list than the ledger: what it revokes is taken in, and the list is signed again"
         );
-        let event = Event {
-            deed: Deed::AdoptCrl,
+        let event = AuditEvent {
+            deed: AuditAction::AdoptCrl,
             who: &self.operator,
             details: json!({"issuer": row.issuer, "number": row.number, "next-update": row.next_update}),
         };
-        book.note(&event, now)?;
-        book.raise_crl_floor(&row.issuer, row.number)?;
+        tx.record(&event, now)?;
+        tx.raise_crl_floor(&row.issuer, row.number)?;
         if row.number > held.0 {
-            book.put_crl(&row)?;
+            tx.put_crl(&row)?;
         }
-        book.set_to_sign_again(&row.issuer, true)
+        tx.set_needs_resigning(&row.issuer, true)
     }
 
     fn adopt_revocation(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         ca: &Generation,
         entry: &RevokedCertificate<'_>,
         now: u64,
@@ -154,26 +154,29 @@ impl Authority {
         if reason == ON_HOLD {
             return Ok(());
         }
-        let known = book
+        let known = tx
             .find(&serial)?
             .filter(|known| known.issuer == ca.entry.serial);
         let is_known = known.is_some();
         let is_new = match known {
-            Some(known) if known.state == State::Revoked => false,
-            Some(known) => book.revoke(&known.serial, reason, BY_LIST, since)?,
-            None => book.revoke_unknown(&UnknownRevoked {
+            Some(known) if known.state == CertState::Revoked => false,
+            Some(known) => tx.revoke(&known.serial, reason, ADOPTED_FROM_CRL, since)?,
+            None => tx.revoke_unknown(&UnknownRevoked {
                 serial: serial.clone(),
                 issuer: ca.entry.serial.clone(),
                 revoked_at: since,
                 reason: Some(reason),
-                revoked_by: BY_LIST.to_owned(),
+                revoked_by: ADOPTED_FROM_CRL.to_owned(),
             })?,
         };
         if !is_new {
             return Ok(());
         }
         let reason = Reason::from_code(reason).unwrap_or_default();
-        book.note(&revoke_event(BY_LIST, &serial, is_known, reason), now)
+        tx.record(
+            &revoke_event(ADOPTED_FROM_CRL, &serial, is_known, reason),
+            now,
+        )
     }
 }
 
@@ -183,12 +186,12 @@ pub(super) fn revoke_event<'a>(
     serial: &str,
     is_known: bool,
     reason: Reason,
-) -> Event<'a> {
-    Event {
+) -> AuditEvent<'a> {
+    AuditEvent {
         deed: if is_known {
-            Deed::Revoke
+            AuditAction::Revoke
         } else {
-            Deed::RevokeUnknown
+            AuditAction::RevokeUnknown
         },
         who,
         details: json!({"serial": serial, "reason": reason.as_str()}),
@@ -217,13 +220,13 @@ fn row_of(
     ca: &Generation,
     der: &CertificateRevocationListDer<'_>,
     list: &CertificateRevocationList<'_>,
-) -> Option<CrlRow> {
+) -> Option<CrlRecord> {
     let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).ok();
     let number = list
         .crl_number()
         .and_then(|number| u64::try_from(number).ok());
     let pem = pem::encode(&pem::Pem::new("X509 CRL", der.to_vec()));
-    Some(CrlRow {
+    Some(CrlRecord {
         issuer: ca.entry.serial.clone(),
         number: number.filter(|number| *number <= NUMBER_MAX)?,
         this_update: seconds(list.last_update())?,

@@ -8,14 +8,16 @@ use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use serde_json::json;
 
-use super::{Authority, Rotated};
-use crate::audit::{Deed, Event};
+use super::{Authority, CaKind};
+use crate::audit::{AuditAction, AuditEvent};
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::key::{self, KeyAlg};
 use crate::layout::{LeafFiles, folder_name};
-use crate::ledger::{Book, Entry, Generation, Phase, State};
-use crate::profile::{self, Facts, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339};
+use crate::ledger::{CertState, Entry, Generation, LedgerTx, Phase};
+use crate::profile::{
+    self, CertFields, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339,
+};
 
 /// A certificate that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +82,14 @@ impl Authority {
         for name in names {
             match seen.insert(name.as_str().to_ascii_lowercase(), name) {
                 Some(other) if other == name => return Err(Error::NamedTwice(name.to_string())),
-                Some(other) => return Err(case_twin(role, name, other.to_string())),
+                Some(other) => return Err(case_conflict(role, name, other.to_string())),
                 None => {}
             }
         }
-        self.ledger.exclusive(|book| {
+        self.ledger.transaction(|tx| {
             names
                 .iter()
-                .try_for_each(|name| refuse_case_twin(book, role, name))
+                .try_for_each(|name| refuse_case_conflict(tx, role, name))
         })
     }
 
@@ -98,13 +100,13 @@ impl Authority {
         let lifetime = request.lifetime;
         let signed = self.sign_leaf(&id, &request.sans, lifetime, &key, now)?;
         let files = LeafFiles::new(&self.certs, id.role, &id.name);
-        disk::folder(&self.certs.join(folder_name(id.role)))?;
+        disk::create_folder(&self.certs.join(folder_name(id.role)))?;
         if let Subject::Theirs(key) = &key {
             refuse_stray_key(&files.key, key)?;
         }
         let entry = signed.entry(&id, &self.operator, now);
         self.ledger
-            .exclusive(|book| enter(book, &id, &entry, None))?;
+            .transaction(|tx| record_issued(tx, &id, &entry, None))?;
         let chain_pem = signed.leaf_pem + &self.issuing_pem;
         self.write_pair(&files, &key, &chain_pem)?;
         Ok(Issued {
@@ -127,7 +129,7 @@ impl Authority {
         }
     }
 
-    /// Signs a leaf from its template. Nothing is entered or written yet: it must not leave before [`enter`].
+    /// Signs a leaf from its template. Nothing is entered or written yet: it must not leave before [`record_issued`].
     pub(crate) fn sign_leaf(
         &self,
         id: &SpiffeId,
@@ -139,7 +141,7 @@ impl Authority {
         profile::check_sans(id.role, sans)?;
         let validity = self.leaf_validity(lifetime, now)?;
         let serial = Serial::random()?;
-        let facts = Facts {
+        let facts = CertFields {
             serial: &serial,
             validity,
             key_id: &key::identifier(key),
@@ -156,7 +158,7 @@ impl Authority {
 
     /// Under the lock, so that the pair on disk is one process's and not a mixture of two's.
     fn write_pair(&self, files: &LeafFiles, key: &Subject, chain_pem: &str) -> Result<(), Error> {
-        self.ledger.exclusive(|_| {
+        self.ledger.transaction(|_| {
             if let Subject::Ours(pair) = key {
                 disk::write(&files.key, pair.serialize_pem().as_bytes(), Access::Secret)?;
             }
@@ -175,8 +177,8 @@ impl Authority {
         if now >= ca.validity.not_after {
             return Err(Error::IssuerEnded {
                 which: match now >= self.root.validity.not_after {
-                    true => Rotated::Root,
-                    false => Rotated::Issuing,
+                    true => CaKind::Root,
+                    false => CaKind::Issuing,
                 },
                 subject: ca.common_name.clone(),
                 not_after: rfc3339(ca.validity.not_after),
@@ -208,7 +210,7 @@ impl SignedLeaf {
             not_after: self.validity.not_after,
             issued_at: now,
             issued_by: issued_by.to_owned(),
-            state: State::Valid,
+            state: CertState::Valid,
             revoked_at: None,
             revoked_reason: None,
             revoked_by: None,
@@ -220,20 +222,20 @@ impl SignedLeaf {
 
 /// Enters a certificate and its one line in the audit log, unless its holder's name is another spelling of one that is
 /// there, or its issuer was replaced since it was signed. `token` is the mark of the join token that it was given for.
-pub(crate) fn enter(
-    book: &Book<'_>,
+pub(crate) fn record_issued(
+    tx: &LedgerTx<'_>,
     id: &SpiffeId,
     entry: &Entry,
     token: Option<&str>,
 ) -> Result<(), Error> {
-    refuse_case_twin(book, id.role, &id.name)?;
-    let generations = book.generations()?;
+    refuse_case_conflict(tx, id.role, &id.name)?;
+    let generations = tx.generations()?;
     let is_issuer = |ca: &&Generation| ca.entry.serial == entry.issuer;
     let issuer = generations.iter().find(is_issuer);
     if issuer.is_none_or(|ca| ca.phase != Phase::Current) {
         return Err(Error::Rotated);
     }
-    book.add(entry)?;
+    tx.add(entry)?;
     let mut details = json!({
         "serial": entry.serial,
         "role": id.role.as_str(),
@@ -246,27 +248,27 @@ pub(crate) fn enter(
     let (deed, who) = match (&entry.renews, token) {
         (Some(renews), _) => {
             details["renews"] = json!(renews);
-            (Deed::Renew, &entry.issued_by)
+            (AuditAction::Renew, &entry.issued_by)
         }
-        (None, Some(mark)) => {
-            details["token"] = json!(mark);
-            (Deed::TokenUsed, &holder)
+        (None, Some(short_id)) => {
+            details["token"] = json!(short_id);
+            (AuditAction::TokenUsed, &holder)
         }
-        (None, None) => (Deed::Issue, &entry.issued_by),
+        (None, None) => (AuditAction::Issue, &entry.issued_by),
     };
-    let event = Event { deed, who, details };
-    book.note(&event, entry.issued_at)
+    let event = AuditEvent { deed, who, details };
+    tx.record(&event, entry.issued_at)
 }
 
-fn refuse_case_twin(book: &Book<'_>, role: Role, name: &NodeName) -> Result<(), Error> {
-    match book.case_twin(role, name)? {
-        Some(taken) => Err(case_twin(role, name, taken)),
+fn refuse_case_conflict(tx: &LedgerTx<'_>, role: Role, name: &NodeName) -> Result<(), Error> {
+    match tx.case_conflict(role, name)? {
+        Some(taken) => Err(case_conflict(role, name, taken)),
         None => Ok(()),
     }
 }
 
-fn case_twin(role: Role, name: &NodeName, taken: String) -> Error {
-    Error::CaseTwin {
+fn case_conflict(role: Role, name: &NodeName, taken: String) -> Error {
+    Error::CaseConflict {
         role,
         name: name.to_string(),
         taken,

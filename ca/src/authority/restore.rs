@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{Authority, Current};
-use crate::audit::Head;
+use crate::audit::AuditHead;
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::layout::CaFiles;
 use crate::ledger::Ledger;
-use crate::passphrase::{Keyring, Unlock, is_sealed};
+use crate::passphrase::{Keyring, Unlock, is_encrypted};
 use crate::profile::rfc3339;
 use crate::signer::Signer;
 
 /// A CA that was restored.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoreOutcome {
     /// It, open.
     pub authority: Authority,
     /// Where that is kept which was there before, if anything was.
     pub aside: Option<PathBuf>,
     /// The newest line of the audit log that it knows.
-    pub head: Option<Head>,
+    pub head: Option<AuditHead>,
     /// When that was written: epoch seconds.
-    pub knows_until: u64,
+    pub last_recorded: u64,
 }
 
 impl Authority {
@@ -38,45 +38,45 @@ impl Authority {
         unlock: Unlock,
         force: bool,
         now: u64,
-    ) -> Result<Restored, Error> {
+    ) -> Result<RestoreOutcome, Error> {
         let from = CaFiles::new(copy);
         let checked = Self::check_copy(copy, &from)?;
         let files = CaFiles::new(certs);
         let lines = checked.audit_log()?;
         let (last, first) = (lines.last(), lines.first());
         if !force {
-            refuse_to_lose(&files, lines.len(), first.map(|line| &line.hash))?;
+            refuse_to_lose_records(&files, lines.len(), first.map(|line| &line.hash))?;
         }
-        let head = last.map(|line| Head {
+        let head = last.map(|line| AuditHead {
             number: line.number,
             hash: line.hash.clone(),
         });
-        let knows_until = last.map_or(0, |line| line.time);
-        disk::certs_folder(certs)?;
-        let aside = put_aside(certs, &files, &from, now)?;
+        let last_recorded = last.map_or(0, |line| line.time);
+        disk::create_certs_folder(certs)?;
+        let aside = move_aside(certs, &files, &from, now)?;
         put(&from, &files, &checked)?;
-        Ok(Restored {
+        Ok(RestoreOutcome {
             authority: Self::open_with(certs, unlock, now)?,
             aside,
             head,
-            knows_until,
+            last_recorded,
         })
     }
 
     /// Whether a folder holds a whole CA: its files belong together, its ledger and its log are as they were written.
     fn check_copy(copy: &Path, from: &CaFiles) -> Result<Self, Error> {
-        if !Self::is_there(copy) {
+        if !Self::exists(copy) {
             return Err(Error::NotThere(copy.to_owned()));
         }
         if let Some(missing) = from.essential().into_iter().find(|path| !path.exists()) {
             return Err(Error::FileMissing(missing.clone()));
         }
-        let checked = Self::load_to_read(copy, Unlock::default())?;
+        let checked = Self::load_read_only(copy, Unlock::default())?;
         checked.ledger.check()?;
         checked.verify_audit(None)?;
         let current = Current::read(from, &checked.generations()?)?;
         let key = Zeroizing::new(disk::read(&from.issuing_key)?);
-        if !is_sealed(&key) {
+        if !is_encrypted(&key) {
             let key = Keyring::new(Unlock::default()).read(&from.issuing_key)?;
             Signer::new(current.issuing, &from.issuing_key, key)?;
         }
@@ -86,7 +86,7 @@ impl Authority {
 
 /// An error where a CA is that has done what the copy does not know. One whose ledger cannot be read is what a backup is
 /// for.
-fn refuse_to_lose(
+fn refuse_to_lose_records(
     files: &CaFiles,
     lines_of_copy: usize,
     first_of_copy: Option<&Vec<u8>>,
@@ -94,8 +94,8 @@ fn refuse_to_lose(
     if !files.ledger.exists() || disk::is_empty(&files.ledger) {
         return Ok(());
     }
-    let there = Ledger::open_to_read(&files.ledger)
-        .and_then(|ledger| ledger.exclusive(|book| book.lines()));
+    let there = Ledger::open_read_only(&files.ledger)
+        .and_then(|ledger| ledger.transaction(|tx| tx.lines()));
     let Ok(there) = there else {
         return Ok(());
     };
@@ -117,7 +117,7 @@ fn refuse_to_lose(
 }
 
 /// Moves what would be replaced into a new folder beside it; the root's key only where another comes.
-fn put_aside(
+fn move_aside(
     certs: &Path,
     files: &CaFiles,
     from: &CaFiles,
@@ -135,7 +135,7 @@ fn put_aside(
     if from.root_key.exists() {
         goes.push(files.root_key.clone());
     }
-    goes.retain(|path| disk::is_taken(path));
+    goes.retain(|path| disk::is_present(path));
     if goes.is_empty() {
         return Ok(None);
     }
@@ -144,9 +144,9 @@ fn put_aside(
         1 => certs.join(format!("replaced-{stamp}")),
         at => certs.join(format!("replaced-{stamp}-{at}")),
     });
-    let aside = names.find(|path| !disk::is_taken(path));
+    let aside = names.find(|path| !disk::is_present(path));
     let aside = aside.ok_or_else(|| Error::InTheWay(certs.to_owned()))?;
-    disk::folder(&aside)?;
+    disk::create_folder(&aside)?;
     if let Some(crl) = disk::read_if_there(&files.crl)? {
         disk::write(&aside.join("crl.pem"), &crl, Access::Public)?;
     }
@@ -178,7 +178,7 @@ fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error
         copy(&from.crl, &files.crl, public)?;
     }
     if from.generations.exists() {
-        disk::folder(&files.generations)?;
+        disk::create_folder(&files.generations)?;
         for ca in checked.generations()? {
             let serial = &ca.entry.serial;
             copy(
@@ -189,10 +189,10 @@ fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error
         }
     }
     let half = files.ledger.with_extension("db.new");
-    if disk::is_taken(&half) {
+    if disk::is_present(&half) {
         disk::remove(&half)?;
     }
-    disk::claim(&half).map_err(Error::io("create", &half))?;
+    disk::create_secret(&half).map_err(Error::io("create", &half))?;
     checked.ledger.copy_to(&half)?;
     std::fs::rename(&half, &files.ledger).map_err(Error::io("write", &files.ledger))
 }

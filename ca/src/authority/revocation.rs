@@ -6,19 +6,19 @@ use serde_json::json;
 use super::Authority;
 use super::copies::revoke_event;
 use super::crls::SignedCrl;
-use crate::audit::{Deed, Event};
+use crate::audit::{AuditAction, AuditEvent};
 use crate::crl::Reason;
 use crate::error::Error;
-use crate::ledger::{Book, Entry, Generation, State, UnknownRevoked};
+use crate::ledger::{CertState, Entry, Generation, LedgerTx, UnknownRevoked};
 use crate::profile::{Profile, Serial};
 
 /// What a revocation did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revocation {
-    /// The certificates that it ended: none if all of them were revoked or over before.
-    pub ended: Vec<Entry>,
-    /// The certificates that it ended and that this ledger does not know, by number.
-    pub ended_unknown: Vec<String>,
+    /// The certificates that it revoked: none if all of them were revoked or over before.
+    pub revoked: Vec<Entry>,
+    /// The certificates that it revoked and that this ledger does not know, by number.
+    pub revoked_unknown: Vec<String>,
     /// How many join tokens it withdrew.
     pub tokens_withdrawn: usize,
     /// The CRLs that say so.
@@ -30,30 +30,30 @@ impl Authority {
     pub fn revoke(&self, serial: &Serial, reason: Reason, now: u64) -> Result<Revocation, Error> {
         self.unlock()?;
         let serial = serial.to_string();
-        let done = self.ledger.exclusive(|book| {
-            let Some(entry) = book.find(&serial)? else {
+        let done = self.ledger.transaction(|tx| {
+            let Some(entry) = tx.find(&serial)? else {
                 // In a ledger that was never copied nothing can be missing, so the number is wrong.
-                let was_copied = book.place()?.is_some_and(|place| place.copied_at.is_some());
+                let was_copied = tx.origin()?.is_some_and(|place| place.copied_at.is_some());
                 if !was_copied {
                     return Err(Error::UnknownSerial(serial));
                 }
-                return self.end_unknown(book, &serial, reason, now);
+                return self.revoke_unknown_serial(tx, &serial, reason, now);
             };
             if entry.profile == Profile::Root {
                 return Err(Error::RootNotRevocable(entry.name));
             }
-            let ended = if entry.state == State::Revoked {
+            let revoked = if entry.state == CertState::Revoked {
                 Vec::new()
             } else {
                 vec![entry]
             };
-            self.end(book, ended, 0, reason, now)
+            self.revoke_entries(tx, revoked, 0, reason, now)
         })?;
         self.publish_crls()?;
         Ok(done)
     }
 
-    /// Revokes every certificate of a holder that has not ended, withdraws its join tokens, and publishes the CRLs that
+    /// Revokes every certificate of a holder that has not revoked, withdraws its join tokens, and publishes the CRLs that
     /// say so. Nothing is left that could be renewed until a certificate or token is issued anew.
     pub fn revoke_holder(
         &self,
@@ -63,42 +63,42 @@ impl Authority {
         now: u64,
     ) -> Result<Revocation, Error> {
         self.unlock()?;
-        let done = self.ledger.exclusive(|book| {
-            let tokens_withdrawn = book.withdraw_tokens(role, name, now)?;
-            if tokens_withdrawn == 0 && !book.knows(role, name)? {
+        let done = self.ledger.transaction(|tx| {
+            let tokens_withdrawn = tx.withdraw_tokens(role, name, now)?;
+            if tokens_withdrawn == 0 && !tx.has_issued_to(role, name)? {
                 return Err(Error::UnknownHolder {
                     role,
                     name: name.to_string(),
                 });
             }
             if tokens_withdrawn > 0 {
-                let event = Event {
-                    deed: Deed::TokenWithdrawn,
+                let event = AuditEvent {
+                    deed: AuditAction::TokenWithdrawn,
                     who: &self.operator,
                     details: json!({"role": role.as_str(), "name": name.as_str(), "count": tokens_withdrawn}),
                 };
-                book.note(&event, now)?;
+                tx.record(&event, now)?;
             }
-            self.end(book, book.live(role, name, now)?, tokens_withdrawn, reason, now)
+            self.revoke_entries(tx, tx.live_certificates(role, name, now)?, tokens_withdrawn, reason, now)
         })?;
         self.publish_crls()?;
         Ok(done)
     }
 
     /// Revokes these certificates, those among them that still count, and publishes the CRLs that say so.
-    pub(crate) fn end_all(
+    pub(crate) fn revoke_all(
         &self,
         serials: &[String],
         reason: Reason,
         now: u64,
     ) -> Result<Revocation, Error> {
         self.unlock()?;
-        let done = self.ledger.exclusive(|book| {
-            let mut ended = Vec::new();
+        let done = self.ledger.transaction(|tx| {
+            let mut revoked = Vec::new();
             for serial in serials {
-                ended.extend(book.find(serial)?.filter(|entry| entry.is_live(now)));
+                revoked.extend(tx.find(serial)?.filter(|entry| entry.is_live(now)));
             }
-            self.end(book, ended, 0, reason, now)
+            self.revoke_entries(tx, revoked, 0, reason, now)
         })?;
         self.publish_crls()?;
         Ok(done)
@@ -116,19 +116,19 @@ impl Authority {
         let serial = serial.to_string();
         let done = self
             .ledger
-            .exclusive(|book| self.end_unknown(book, &serial, reason, now))?;
+            .transaction(|tx| self.revoke_unknown_serial(tx, &serial, reason, now))?;
         self.publish_crls()?;
         Ok(done)
     }
 
-    fn end_unknown(
+    fn revoke_unknown_serial(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         serial: &str,
         reason: Reason,
         now: u64,
     ) -> Result<Revocation, Error> {
-        let generations = book.generations()?;
+        let generations = tx.generations()?;
         let mut done = Revocation::default();
         // Which of them signed it is not known, and a number that nobody has does no harm.
         let signs_leaves =
@@ -141,28 +141,27 @@ impl Authority {
                 reason: Some(reason.code()),
                 revoked_by: self.operator.clone(),
             };
-            if book.revoke_unknown(&row)? {
-                book.note(&revoke_event(&self.operator, serial, false, reason), now)?;
-                done.ended_unknown = vec![serial.to_owned()];
-                done.crls
-                    .extend(self.sign_crl(book, &generations, ca, now)?);
+            if tx.revoke_unknown(&row)? {
+                tx.record(&revoke_event(&self.operator, serial, false, reason), now)?;
+                done.revoked_unknown = vec![serial.to_owned()];
+                done.crls.extend(self.sign_crl(tx, &generations, ca, now)?);
             }
         }
         Ok(done)
     }
 
-    fn end(
+    fn revoke_entries(
         &self,
-        book: &Book<'_>,
-        ended: Vec<Entry>,
+        tx: &LedgerTx<'_>,
+        revoked: Vec<Entry>,
         tokens_withdrawn: usize,
         reason: Reason,
         now: u64,
     ) -> Result<Revocation, Error> {
-        for entry in &ended {
-            book.revoke(&entry.serial, reason.code(), &self.operator, now)?;
-            let event = Event {
-                deed: Deed::Revoke,
+        for entry in &revoked {
+            tx.revoke(&entry.serial, reason.code(), &self.operator, now)?;
+            let event = AuditEvent {
+                deed: AuditAction::Revoke,
                 who: &self.operator,
                 details: json!({
                     "serial": entry.serial,
@@ -171,20 +170,20 @@ impl Authority {
                     "reason": reason.as_str(),
                 }),
             };
-            book.note(&event, now)?;
+            tx.record(&event, now)?;
         }
-        let generations = book.generations()?;
+        let generations = tx.generations()?;
         let mut crls = Vec::new();
         // Each on its own issuer's list: that of another generation would say nothing of it. What an issuer signed that is
         // trusted no more, nobody takes anyway.
         for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
-            if ended.iter().any(|entry| entry.issuer == ca.entry.serial) {
-                crls.extend(self.sign_crl(book, &generations, ca, now)?);
+            if revoked.iter().any(|entry| entry.issuer == ca.entry.serial) {
+                crls.extend(self.sign_crl(tx, &generations, ca, now)?);
             }
         }
         Ok(Revocation {
-            ended,
-            ended_unknown: Vec::new(),
+            revoked,
+            revoked_unknown: Vec::new(),
             tokens_withdrawn,
             crls,
         })

@@ -11,7 +11,7 @@ use clap::Parser;
 use lizmon_ca::layout::LeafFiles;
 use lizmon_ca::passphrase::{Passphrase, Unlock};
 use lizmon_ca::profile::San;
-use lizmon_ca::service::{Config, Own, Service};
+use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::LogFlags;
 use lizmon_daemon::args::{Items, List, items};
 use lizmon_mtls::TlsMin;
@@ -100,14 +100,14 @@ fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
 
 fn config(cli: Cli) -> anyhow::Result<Config> {
     let own = match (cli.cert, cli.key) {
-        (Some(certificate), Some(key)) => Own::Given(LeafFiles { certificate, key }),
+        (Some(certificate), Some(key)) => ServiceCertificate::Given(LeafFiles { certificate, key }),
         _ => {
             let sans = if cli.sans.is_empty() {
                 default_sans(cli.listen.ip())
             } else {
                 items(cli.sans)
             };
-            Own::Issued {
+            ServiceCertificate::Issued {
                 name: cli.name,
                 sans,
             }

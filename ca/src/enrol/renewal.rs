@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Who renews and crashes before the new certificate is on disk has the old one still, however long it was away: only
-//! the successor's own use ends it. Lists are signed for many at a time, see [`Authority::end_superseded`].
+//! the successor's own use ends it. Lists are signed for many at a time, see [`Authority::revoke_superseded`].
 
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use lizmon_protocol::name::SpiffeId;
 use rcgen::SubjectPublicKeyInfo;
 use rusqlite::OptionalExtension;
 
-use super::{EnrolError, Enrolled, LEAF_LIFETIME, der_of, is_by_token, sans_of, unreadable};
-use crate::authority::{Authority, Revocation, enter};
+use super::{
+    Enrolled, IssuanceError, LEAF_LIFETIME, der_of, is_enrolled_by_token, sans_of, unreadable,
+};
+use crate::authority::{Authority, Revocation, record_issued};
 use crate::crl::Reason;
 use crate::error::Error;
 use crate::key;
-use crate::ledger::{Book, Entry, Phase, State, seconds, sql};
+use crate::ledger::{CertState, Entry, LedgerTx, Phase, seconds, sql};
 use crate::profile::{LEAF_LIFETIME_SECS, LIFETIME_SECS_MAX, LIFETIME_SECS_MIN, San};
 use crate::signer::strip_sign;
 
@@ -29,17 +31,17 @@ use crate::signer::strip_sign;
 /// client that tries again.
 pub const OVERLAP: Duration = Duration::from_secs(3600);
 /// How often those are ended that were replaced. Each time signs a list, and receivers fetch one each ten minutes.
-pub const SUPERSEDED_EVERY: Duration = Duration::from_secs(600);
+pub const SUPERSEDED_INTERVAL: Duration = Duration::from_secs(600);
 /// Certificates by renewal that one holder may have beside the one it shows: two attempts whose answers were lost, and
 /// one more. Without a bound each would be a certificate for somebody else to use.
 pub const RENEWED_VALID_MAX: usize = 3;
 
 /// How many renewals are looked back along: of those that were all cut short.
-const LINE_MAX: usize = 64;
+const CHAIN_MAX: usize = 64;
 
 /// Why a certificate does not renew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RenewalFlaw {
+pub enum RenewalError {
     /// It is not this CA's.
     #[error("this CA has not issued the certificate")]
     Unknown,
@@ -48,7 +50,7 @@ pub enum RenewalFlaw {
     Revoked,
     /// It has ended, or no certificate of this CA has begun.
     #[error("the certificate is not good at this time")]
-    NotNow,
+    NotValidNow,
     /// There are enough already.
     #[error(
         "{valid} certificates that this holder was given by renewal are valid beside this one: use the newest of them, \
@@ -71,12 +73,12 @@ impl Authority {
         current: &Identity,
         request_der: &[u8],
         now: u64,
-    ) -> Result<Enrolled, EnrolError> {
+    ) -> Result<Enrolled, IssuanceError> {
         let key = key::from_request(request_der)?;
         let serial = serial_of(current);
-        Ok(self.ledger().exclusive(|book| {
-            let Some(old) = book.find(&serial)? else {
-                return Ok(Err(RenewalFlaw::Unknown));
+        Ok(self.ledger().transaction(|tx| {
+            let Some(old) = tx.find(&serial)? else {
+                return Ok(Err(RenewalError::Unknown));
             };
             let der = der_of(&old)?;
             // Another CA's certificate may bear any number.
@@ -85,74 +87,74 @@ impl Authority {
                 .holder(&old)
                 .filter(|id| same && *id == current.spiffe_id)
             else {
-                return Ok(Err(RenewalFlaw::Unknown));
+                return Ok(Err(RenewalError::Unknown));
             };
-            if book.is_line_revoked(&serial)? {
-                return Ok(Err(RenewalFlaw::Revoked));
+            if tx.is_chain_revoked(&serial)? {
+                return Ok(Err(RenewalError::Revoked));
             }
             // One that was issued while our clock was ahead is ours all the same; not so where the clock is behind us all.
             if now > old.not_after || now < self.issuing_validity().not_before {
-                return Ok(Err(RenewalFlaw::NotNow));
+                return Ok(Err(RenewalError::NotValidNow));
             }
-            book.mark_seen(&serial, now)?;
+            tx.record_first_use(&serial, now)?;
             let key_sha256 = key::fingerprint(&key);
             let sans = sans_of(&der).ok_or_else(unreadable)?;
-            if let Some(given) = given_before(book, &id, &old, &sans, &key_sha256, now)? {
+            if let Some(given) = previously_issued(tx, &id, &old, &sans, &key_sha256, now)? {
                 return Enrolled::new(id, &given, true).map(Ok);
             }
-            if let Err(flaw) = refuse_too_many(book, &id, &old, now)? {
+            if let Err(flaw) = refuse_too_many(tx, &id, &old, now)? {
                 return Ok(Err(flaw));
             }
-            self.sign_next(book, id, &old, &sans, &key, now).map(Ok)
+            self.sign_next(tx, id, &old, &sans, &key, now).map(Ok)
         })??)
     }
 
     fn sign_next(
         &self,
-        book: &Book<'_>,
+        tx: &LedgerTx<'_>,
         id: SpiffeId,
         old: &Entry,
         sans: &[San],
         key: &SubjectPublicKeyInfo,
         now: u64,
     ) -> Result<Enrolled, Error> {
-        let signed = self.sign_leaf(&id, sans, life_of(book, old)?, key, now)?;
+        let signed = self.sign_leaf(&id, sans, next_lifetime(tx, old)?, key, now)?;
         let entry = Entry {
             renews: Some(old.serial.clone()),
             ..signed.entry(&id, &id.to_string(), now)
         };
-        enter(book, &id, &entry, None)?;
+        record_issued(tx, &id, &entry, None)?;
         Enrolled::new(id, &entry, false)
     }
 
     /// Notes that somebody has shown this certificate with its key: it is in use.
-    pub fn note_shown(&self, shown: &Identity, now: u64) -> Result<(), Error> {
+    pub fn record_use(&self, shown: &Identity, now: u64) -> Result<(), Error> {
         self.ledger()
-            .exclusive(|book| book.mark_seen(&serial_of(shown), now))
+            .transaction(|tx| tx.record_first_use(&serial_of(shown), now))
     }
 
     /// The certificates that were shown to us, by serial, and when first: epoch seconds.
-    pub fn seen(&self) -> Result<Vec<(String, u64)>, Error> {
-        self.ledger().exclusive(|book| book.seen())
+    pub fn first_uses(&self) -> Result<Vec<(String, u64)>, Error> {
+        self.ledger().transaction(|tx| tx.first_uses())
     }
 
     /// Revokes, as superseded, what a renewal has replaced and what of renewals was never used. One transaction and one list
     /// a CA for all of them: a fleet of 100,000 replaces one each four seconds, and no list could be signed for each.
-    pub fn end_superseded(&self, now: u64) -> Result<Revocation, Error> {
-        let over = self.ledger().exclusive(|book| book.superseded(now))?;
+    pub fn revoke_superseded(&self, now: u64) -> Result<Revocation, Error> {
+        let over = self.ledger().transaction(|tx| tx.superseded(now))?;
         if over.is_empty() {
             return Ok(Revocation::default());
         }
-        self.end_all(&over, Reason::Superseded, now)
+        self.revoke_all(&over, Reason::Superseded, now)
     }
 }
 
 /// How long a certificate lives that follows this one: as long as this was to live, so that who was given 90 days is not
 /// one who has to renew each week. Where its issuer's end cut it short, the one before says it.
-fn life_of(book: &Book<'_>, old: &Entry) -> Result<Duration, Error> {
+fn next_lifetime(tx: &LedgerTx<'_>, old: &Entry) -> Result<Duration, Error> {
     let mut entry = old.clone();
-    for _ in 0..LINE_MAX {
-        let issuer = book.find(&entry.issuer)?;
+    for _ in 0..CHAIN_MAX {
+        let issuer = tx.find(&entry.issuer)?;
         let is_cut = issuer.is_none_or(|issuer| entry.not_after >= issuer.not_after);
         if !is_cut {
             let secs = entry.not_after.saturating_sub(entry.issued_at);
@@ -160,13 +162,13 @@ fn life_of(book: &Book<'_>, old: &Entry) -> Result<Duration, Error> {
                 secs.clamp(LIFETIME_SECS_MIN, LIFETIME_SECS_MAX),
             ));
         }
-        let before = entry.renews.as_deref().map(|serial| book.find(serial));
+        let before = entry.renews.as_deref().map(|serial| tx.find(serial));
         match before.transpose()?.flatten() {
             Some(before) => entry = before,
             None => break,
         }
     }
-    Ok(match is_by_token(&entry) {
+    Ok(match is_enrolled_by_token(&entry) {
         true => LEAF_LIFETIME,
         false => Duration::from_secs(LEAF_LIFETIME_SECS),
     })
@@ -179,8 +181,8 @@ fn serial_of(identity: &Identity) -> String {
 /// What a renewal gave this holder for the same key and the same names, whichever of its certificates it showed; and where it
 /// keeps its key, `old` itself, if that was just given. Not what is itself due for renewal, begins only in the future, or will
 /// never renew.
-fn given_before(
-    book: &Book<'_>,
+fn previously_issued(
+    tx: &LedgerTx<'_>,
     id: &SpiffeId,
     old: &Entry,
     sans: &[San],
@@ -191,7 +193,7 @@ fn given_before(
         let life = entry.not_after.saturating_sub(entry.not_before);
         entry.is_live(now) && (entry.not_before..entry.not_before + life / 3 * 2).contains(&now)
     };
-    let generations = book.generations()?;
+    let generations = tx.generations()?;
     let is_by_current = |entry: &Entry| {
         generations
             .iter()
@@ -199,7 +201,7 @@ fn given_before(
     };
     let is_just_given = now < old.issued_at.saturating_add(OVERLAP.as_secs());
     // In the order they were issued: what came before `old` is no answer to whoever has that.
-    let mut given = book.live(id.role, &id.name, now)?;
+    let mut given = tx.live_certificates(id.role, &id.name, now)?;
     let since = given.iter().position(|entry| entry.serial == old.serial);
     given.drain(..since.unwrap_or(0));
     given.retain(|entry| {
@@ -211,7 +213,7 @@ fn given_before(
     });
     for entry in given.into_iter().rev() {
         let has_names = sans_of(&der_of(&entry)?).is_some_and(|found| found == sans);
-        if has_names && !book.is_line_revoked(&entry.serial)? {
+        if has_names && !tx.is_chain_revoked(&entry.serial)? {
             return Ok(Some(entry));
         }
     }
@@ -219,13 +221,13 @@ fn given_before(
 }
 
 fn refuse_too_many(
-    book: &Book<'_>,
+    tx: &LedgerTx<'_>,
     id: &SpiffeId,
     shown: &Entry,
     now: u64,
-) -> Result<Result<(), RenewalFlaw>, Error> {
+) -> Result<Result<(), RenewalError>, Error> {
     let counts = |entry: &&Entry| entry.renews.is_some() && entry.serial != shown.serial;
-    let live = book.live(id.role, &id.name, now)?;
+    let live = tx.live_certificates(id.role, &id.name, now)?;
     let valid: Vec<&Entry> = live.iter().filter(counts).collect();
     if valid.len() < RENEWED_VALID_MAX {
         return Ok(Ok(()));
@@ -236,9 +238,9 @@ fn refuse_too_many(
         over.saturating_sub(now).min(OVERLAP.as_secs())
     };
     let wait = Duration::from_secs(valid.iter().map(left).min().unwrap_or(0));
-    Ok(Err(RenewalFlaw::TooMany {
+    Ok(Err(RenewalError::TooMany {
         valid: valid.len(),
-        wait: wait + SUPERSEDED_EVERY,
+        wait: wait + SUPERSEDED_INTERVAL,
     }))
 }
 
@@ -254,10 +256,10 @@ const SUPERSEDED: &str = "
                         WHERE beside.renews = old.renews AND beside.serial <> old.serial
                           AND (beside.rowid > old.rowid OR seen.at IS NOT NULL))))";
 
-impl Book<'_> {
+impl LedgerTx<'_> {
     /// Whether this certificate or one that it follows is revoked. A thief of a key may have renewed before the
     /// revocation: what came of that renews no more either. One that was replaced in good order spoils nothing.
-    fn is_line_revoked(&self, serial: &str) -> Result<bool, Error> {
+    fn is_chain_revoked(&self, serial: &str) -> Result<bool, Error> {
         let found: Option<i64> = self.run(|t| {
             t.prepare_cached(
                 "WITH RECURSIVE line (serial) AS (
@@ -269,7 +271,7 @@ impl Book<'_> {
                  WHERE state = ?2 AND (serial = ?1 OR coalesce(revoked_reason, 0) <> ?3) LIMIT 1",
             )?
             .query_row(
-                (serial, State::Revoked.as_str(), Reason::Superseded.code()),
+                (serial, CertState::Revoked.as_str(), Reason::Superseded.code()),
                 |row| row.get(0),
             )
             .optional()
@@ -277,7 +279,7 @@ impl Book<'_> {
         Ok(found.is_some())
     }
 
-    fn mark_seen(&self, serial: &str, now: u64) -> Result<(), Error> {
+    fn record_first_use(&self, serial: &str, now: u64) -> Result<(), Error> {
         self.run(|t| {
             t.prepare_cached(
                 "INSERT OR IGNORE INTO seen (serial, at) SELECT serial, ?2 FROM certificate WHERE serial = ?1",
@@ -287,7 +289,7 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn seen(&self) -> Result<Vec<(String, u64)>, Error> {
+    fn first_uses(&self) -> Result<Vec<(String, u64)>, Error> {
         self.run(|t| {
             t.prepare_cached("SELECT serial, at FROM seen")?
                 .query_map([], |row| Ok((row.get(0)?, seconds(row, 1)?)))?

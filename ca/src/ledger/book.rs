@@ -4,8 +4,8 @@ use lizmon_protocol::name::{NodeName, Role};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Book, CrlRow, Entry, Generation, Phase, RevokedRow, State};
-use crate::audit::Line;
+use super::{CertState, CrlRecord, Entry, Generation, LedgerTx, Phase, RevokedEntry};
+use crate::audit::AuditLine;
 use crate::crl::Reason;
 use crate::error::Error;
 use crate::profile::Profile;
@@ -13,9 +13,13 @@ use crate::profile::Profile;
 /// One holder's certificates. The index knows names without their case; the second comparison is the exact one.
 const OF_HOLDER: &str = "profile = ?1 AND name = ?2 COLLATE NOCASE AND name = ?2 COLLATE BINARY";
 
-impl Book<'_> {
+impl LedgerTx<'_> {
     /// Another spelling of this name that was issued in this role.
-    pub(crate) fn case_twin(&self, role: Role, name: &NodeName) -> Result<Option<String>, Error> {
+    pub(crate) fn case_conflict(
+        &self,
+        role: Role,
+        name: &NodeName,
+    ) -> Result<Option<String>, Error> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT name FROM certificate
@@ -27,7 +31,12 @@ impl Book<'_> {
     }
 
     /// Every live certificate of a holder.
-    pub(crate) fn live(&self, role: Role, name: &NodeName, now: u64) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn live_certificates(
+        &self,
+        role: Role,
+        name: &NodeName,
+        now: u64,
+    ) -> Result<Vec<Entry>, Error> {
         let values = [role.as_str().to_owned(), name.to_string()];
         let mut entries = self.entries_where(OF_HOLDER, values)?;
         entries.retain(|entry| entry.is_live(now));
@@ -35,7 +44,7 @@ impl Book<'_> {
     }
 
     /// Whether anything was ever issued to a holder.
-    pub(crate) fn knows(&self, role: Role, name: &NodeName) -> Result<bool, Error> {
+    pub(crate) fn has_issued_to(&self, role: Role, name: &NodeName) -> Result<bool, Error> {
         self.run(|t| {
             t.prepare_cached(&format!("SELECT 1 FROM certificate WHERE {OF_HOLDER}"))?
                 .exists((role.as_str(), name.as_str()))
@@ -74,7 +83,7 @@ impl Book<'_> {
     }
 
     /// How long the lists of the issuing CAs live, if somebody chose that.
-    pub(crate) fn chosen_crl_days(&self) -> Result<Option<u32>, Error> {
+    pub(crate) fn crl_days(&self) -> Result<Option<u32>, Error> {
         self.run(|t| {
             t.prepare_cached("SELECT value FROM choice WHERE name = 'crl-days'")?
                 .query_row([], |row| row.get(0))
@@ -83,7 +92,7 @@ impl Book<'_> {
     }
 
     /// Lets them live so long from the next one on.
-    pub(crate) fn choose_crl_days(&self, days: u32) -> Result<(), Error> {
+    pub(crate) fn set_crl_days(&self, days: u32) -> Result<(), Error> {
         self.run(|t| {
             t.execute(
                 "INSERT INTO choice VALUES ('crl-days', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -94,13 +103,13 @@ impl Book<'_> {
     }
 
     /// Whether the CA's files still have to follow the ledger.
-    pub(crate) fn is_unsettled(&self) -> Result<bool, Error> {
+    pub(crate) fn is_reconcile_pending(&self) -> Result<bool, Error> {
         self.run(|t| t.prepare_cached("SELECT 1 FROM unsettled")?.exists([]))
     }
 
     /// Remembers whether the CA's files still have to follow the ledger.
-    pub(crate) fn set_unsettled(&self, unsettled: bool) -> Result<(), Error> {
-        let statement = if unsettled {
+    pub(crate) fn set_reconcile_pending(&self, pending: bool) -> Result<(), Error> {
+        let statement = if pending {
             "INSERT OR IGNORE INTO unsettled VALUES (1)"
         } else {
             "DELETE FROM unsettled"
@@ -132,22 +141,22 @@ impl Book<'_> {
     }
 
     /// The audit log.
-    pub(crate) fn lines(&self) -> Result<Vec<Line>, Error> {
+    pub(crate) fn lines(&self) -> Result<Vec<AuditLine>, Error> {
         self.lines_by("ORDER BY number")
     }
 
     /// Its newest line.
-    pub(crate) fn last_line(&self) -> Result<Option<Line>, Error> {
+    pub(crate) fn last_line(&self) -> Result<Option<AuditLine>, Error> {
         Ok(self.lines_by("ORDER BY number DESC LIMIT 1")?.pop())
     }
 
-    fn lines_by(&self, order: &'static str) -> Result<Vec<Line>, Error> {
+    fn lines_by(&self, order: &'static str) -> Result<Vec<AuditLine>, Error> {
         self.run(|t| {
             t.prepare_cached(&format!(
                 "SELECT number, time, who, what, details, previous, hash FROM audit {order}"
             ))?
             .query_map([], |row| {
-                Ok(Line {
+                Ok(AuditLine {
                     number: seconds(row, 0)?,
                     time: seconds(row, 1)?,
                     who: row.get(2)?,
@@ -162,7 +171,7 @@ impl Book<'_> {
     }
 
     /// Writes the next line of the audit log.
-    pub(crate) fn append(&self, line: &Line) -> Result<(), Error> {
+    pub(crate) fn append(&self, line: &AuditLine) -> Result<(), Error> {
         self.run(|t| {
             t.prepare_cached(
                 "INSERT INTO audit (number, time, who, what, details, previous, hash)
@@ -261,7 +270,7 @@ impl Book<'_> {
         issuer: &str,
         ended_before: u64,
         superseded_before: u64,
-    ) -> Result<Vec<RevokedRow>, Error> {
+    ) -> Result<Vec<RevokedEntry>, Error> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT serial, revoked_at, revoked_reason FROM certificate
@@ -277,7 +286,7 @@ impl Book<'_> {
                     sql(superseded_before),
                 ),
                 |row| {
-                    Ok(RevokedRow {
+                    Ok(RevokedEntry {
                         serial: row.get(0)?,
                         revoked_at: seconds(row, 1)?,
                         reason: row.get(2)?,
@@ -289,13 +298,13 @@ impl Book<'_> {
     }
 
     /// The newest CRL of each CA, the first CA's first.
-    pub(crate) fn crls(&self) -> Result<Vec<CrlRow>, Error> {
+    pub(crate) fn crls(&self) -> Result<Vec<CrlRecord>, Error> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT issuer, number, this_update, next_update, pem FROM crl ORDER BY rowid",
             )?
             .query_map([], |row| {
-                Ok(CrlRow {
+                Ok(CrlRecord {
                     issuer: row.get(0)?,
                     number: seconds(row, 1)?,
                     this_update: seconds(row, 2)?,
@@ -308,7 +317,7 @@ impl Book<'_> {
     }
 
     /// Keeps a new CRL in place of the CA's last one.
-    pub(crate) fn put_crl(&self, row: &CrlRow) -> Result<(), Error> {
+    pub(crate) fn put_crl(&self, row: &CrlRecord) -> Result<(), Error> {
         self.run(|t| {
             t.execute(
                 "INSERT INTO crl (issuer, number, this_update, next_update, pem) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -371,7 +380,7 @@ impl FromSql for Phase {
     }
 }
 
-impl FromSql for State {
+impl FromSql for CertState {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let text = value.as_str()?;
         [Self::Valid, Self::Revoked]

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// Why a ledger cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LedgerFlaw {
+pub enum LedgerFailure {
     /// No room.
     #[error("its disk is full: free some room there, and do this again")]
     DiskFull,
@@ -48,28 +48,28 @@ pub(super) fn failed(path: &Path, error: rusqlite::Error) -> Error {
     }
 }
 
-fn flaw(path: &Path, error: rusqlite::Error) -> LedgerFlaw {
+fn flaw(path: &Path, error: rusqlite::Error) -> LedgerFailure {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => LedgerFlaw::DiskFull,
+        Some(ErrorCode::DiskFull) => LedgerFailure::DiskFull,
         // A file of SQLite's beside it that cannot be made or grown says neither that nor why.
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => {
-            LedgerFlaw::DiskFull
+            LedgerFailure::DiskFull
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            LedgerFlaw::ReadOnly
+            LedgerFailure::ReadOnly
         }
-        Some(ErrorCode::DatabaseCorrupt) => LedgerFlaw::Damaged,
-        Some(ErrorCode::NotADatabase) => LedgerFlaw::NotALedger,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerFlaw::Busy,
-        Some(ErrorCode::SystemIoFailure) => LedgerFlaw::Disk,
-        Some(_) => LedgerFlaw::Sqlite(error),
+        Some(ErrorCode::DatabaseCorrupt) => LedgerFailure::Damaged,
+        Some(ErrorCode::NotADatabase) => LedgerFailure::NotALedger,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerFailure::Busy,
+        Some(ErrorCode::SystemIoFailure) => LedgerFailure::Disk,
+        Some(_) => LedgerFailure::Sqlite(error),
         // Not SQLite but what stands in a row: a type or a word that we never wrote.
-        None if is_of_a_row(&error) => LedgerFlaw::Damaged,
-        None => LedgerFlaw::Sqlite(error),
+        None if is_row_error(&error) => LedgerFailure::Damaged,
+        None => LedgerFailure::Sqlite(error),
     }
 }
 
-fn is_of_a_row(error: &rusqlite::Error) -> bool {
+fn is_row_error(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as Sqlite;
     matches!(
         error,
@@ -119,6 +119,6 @@ mod tests {
             assert!(!words.contains(&code.to_string()), "{words}");
         }
         let row = rusqlite::Error::InvalidColumnType(1, "name".into(), rusqlite::types::Type::Null);
-        assert!(matches!(flaw(Path::new("."), row), LedgerFlaw::Damaged));
+        assert!(matches!(flaw(Path::new("."), row), LedgerFailure::Damaged));
     }
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tempfile::TempDir;
 
-use super::{BUSY_TIMEOUT, Ledger, LedgerFlaw, failed};
+use super::{BUSY_TIMEOUT, Ledger, LedgerFailure, failed};
 use crate::error::Error;
 
 /// How often a copy is begun again because somebody wrote meanwhile.
@@ -29,7 +29,7 @@ const TO_READ: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
 
 /// How a ledger is read that cannot be written.
 #[derive(Debug)]
-pub(super) enum Reading {
+pub(super) enum ReadOnlyMode {
     /// From a copy, which goes when it is closed.
     Copy(#[expect(dead_code, reason = "kept for as long as the copy is read")] TempDir),
     /// In its place, as a file that does not change.
@@ -43,26 +43,26 @@ impl Ledger {
     }
 
     /// Opens an existing file of which nothing is to be changed, wherever it is.
-    pub(crate) fn open_to_read(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, Error> {
         let temporary = std::env::temp_dir();
         let mut last = None;
         for folder in [temporary.as_path(), Path::new(MEMORY)] {
             match copy_into(path, folder) {
                 Ok((folder, copy)) => {
-                    return Self::open_at(path, &copy, Some(Reading::Copy(folder)));
+                    return Self::open_at(path, &copy, Some(ReadOnlyMode::Copy(folder)));
                 }
                 Err(error) => last = last.or(Some(error)),
             }
         }
-        let waits = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+        let waits = fs::metadata(sibling(path, "-wal")).is_ok_and(|log| log.len() > 0);
         match last {
             // Without what waits in the log it would be an older one.
             Some(source) if waits => Err(Error::io("read", path)(source)),
-            _ => Self::open_at(path, path, Some(Reading::InPlace)),
+            _ => Self::open_at(path, path, Some(ReadOnlyMode::InPlace)),
         }
     }
 
-    fn open_at(path: &Path, file: &Path, reading: Option<Reading>) -> Result<Self, Error> {
+    fn open_at(path: &Path, file: &Path, reading: Option<ReadOnlyMode>) -> Result<Self, Error> {
         // SQLite would take an empty file for a new database.
         let metadata = fs::metadata(file).map_err(Error::io("read", path))?;
         let is_new = metadata.len() == 0;
@@ -84,11 +84,11 @@ impl Ledger {
                     why: "it is empty",
                 });
             }
-            (Some(Reading::Copy(_)), false) => {
+            (Some(ReadOnlyMode::Copy(_)), false) => {
                 ledger.migrate()?;
                 ledger.pragma("query_only", true)?;
             }
-            (Some(Reading::InPlace), false) => {}
+            (Some(ReadOnlyMode::InPlace), false) => {}
         }
         Ok(ledger)
     }
@@ -110,14 +110,14 @@ impl Ledger {
 
     /// Reads every page, and holds every index against its table.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let found: String = self.exclusive(|book| {
-            book.run(|t| t.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))
+        let found: String = self.transaction(|tx| {
+            tx.run(|t| t.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))
         })?;
         match found.as_str() {
             "ok" => Ok(()),
             _ => Err(Error::Ledger {
                 path: self.path.clone(),
-                source: LedgerFlaw::Damaged,
+                source: LedgerFailure::Damaged,
             }),
         }
     }
@@ -150,10 +150,10 @@ enum Connecting {
     Sqlite(rusqlite::Error),
 }
 
-fn connect(file: &Path, reading: Option<&Reading>) -> Result<Connection, Connecting> {
+fn connect(file: &Path, reading: Option<&ReadOnlyMode>) -> Result<Connection, Connecting> {
     let file = resolve(file).map_err(Connecting::File)?;
     let connected = match reading {
-        Some(Reading::InPlace) => Connection::open_with_flags(unchanging(&file), TO_READ),
+        Some(ReadOnlyMode::InPlace) => Connection::open_with_flags(immutable_uri(&file), TO_READ),
         _ => Connection::open_with_flags(file, TO_WRITE).and_then(|connection| {
             prepare(&connection)?;
             Ok(connection)
@@ -163,7 +163,7 @@ fn connect(file: &Path, reading: Option<&Reading>) -> Result<Connection, Connect
 }
 
 /// The URI of a file of which SQLite may take for granted that nobody changes it.
-fn unchanging(file: &Path) -> String {
+fn immutable_uri(file: &Path) -> String {
     let path: String = file
         .to_string_lossy()
         .chars()
@@ -183,12 +183,12 @@ fn copy_into(path: &Path, folder: &Path) -> io::Result<(TempDir, PathBuf)> {
         .prefix("lizmon-")
         .tempdir_in(folder)?;
     let copy = folder.path().join("ledger.db");
-    let log = beside(path, "-wal");
+    let log = sibling(path, "-wal");
     for _ in 0..COPIES_MAX {
         let before = (stamp(path)?, stamp(&log).ok());
         fs::write(&copy, fs::read(path)?)?;
         match fs::read(&log) {
-            Ok(bytes) => fs::write(beside(&copy, "-wal"), bytes)?,
+            Ok(bytes) => fs::write(sibling(&copy, "-wal"), bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -202,7 +202,7 @@ fn copy_into(path: &Path, folder: &Path) -> io::Result<(TempDir, PathBuf)> {
     ))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -242,13 +242,13 @@ mod tests {
     use crate::profile::Profile;
 
     fn serials(ledger: &Ledger) -> Vec<String> {
-        let entries = ledger.exclusive(|book| book.entries()).unwrap();
+        let entries = ledger.transaction(|tx| tx.entries()).unwrap();
         entries.into_iter().map(|entry| entry.serial).collect()
     }
 
     fn add(ledger: &Ledger, serial: &str) -> Result<(), Error> {
         let entry = Entry::for_test(serial, Profile::Leaf(Role::Node));
-        ledger.exclusive(|book| book.add(&entry))
+        ledger.transaction(|tx| tx.add(&entry))
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -264,12 +264,12 @@ mod tests {
     fn reading_writes_nothing_and_misses_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        crate::disk::claim(&path).unwrap();
+        crate::disk::create_secret(&path).unwrap();
         let ledger = Ledger::open(&path).unwrap();
         add(&ledger, "01").unwrap();
         // What was written last waits in the log.
-        assert!(fs::metadata(beside(&path, "-wal")).unwrap().len() > 0);
-        let reading = Ledger::open_to_read(&path).unwrap();
+        assert!(fs::metadata(sibling(&path, "-wal")).unwrap().len() > 0);
+        let reading = Ledger::open_read_only(&path).unwrap();
         assert_eq!(serials(&reading), ["01"]);
         assert!(reading.is_read_only() && add(&reading, "02").is_err());
         // While it is read it can be written; and the other way round.
@@ -279,8 +279,8 @@ mod tests {
 
         assert_eq!(names(dir.path()), ["ledger.db"]);
         for reading in [
-            Ledger::open_to_read(&path).unwrap(),
-            Ledger::open_at(&path, &path, Some(Reading::InPlace)).unwrap(),
+            Ledger::open_read_only(&path).unwrap(),
+            Ledger::open_at(&path, &path, Some(ReadOnlyMode::InPlace)).unwrap(),
         ] {
             assert_eq!(serials(&reading), ["01", "02"]);
             let copy = dir.path().join("copy.db");
@@ -296,7 +296,7 @@ mod tests {
     fn a_file_that_is_no_ledger_is_told_of() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
-        crate::disk::claim(&path).unwrap();
+        crate::disk::create_secret(&path).unwrap();
         drop(Ledger::open(&path).unwrap());
         let good = fs::read(&path).unwrap();
         let mut damaged = good.clone();
@@ -311,8 +311,8 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             fs::write(&path, bytes).unwrap();
-            let opened = Ledger::open_to_read(&path)
-                .and_then(|ledger| ledger.exclusive(|book| book.entries()));
+            let opened = Ledger::open_read_only(&path)
+                .and_then(|ledger| ledger.transaction(|tx| tx.entries()));
             let error = opened.unwrap_err();
             let source = std::error::Error::source(&error).map(ToString::to_string);
             let words = format!("{error}: {}", source.unwrap_or_default());

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::OptionalExtension;
 
 use super::book::{seconds, sql};
-use super::{Book, CrlRow, RevokedRow};
+use super::{CrlRecord, LedgerTx, RevokedEntry};
 use crate::error::Error;
 
 /// A revoked certificate that is not in the ledger: issued after the backup that the ledger was restored from.
@@ -25,12 +25,12 @@ pub struct UnknownRevoked {
 }
 
 /// Where the ledger stands.
-pub(crate) struct Place {
+pub(crate) struct LedgerOrigin {
     pub(crate) file: String,
     pub(crate) copied_at: Option<u64>,
 }
 
-impl Place {
+impl LedgerOrigin {
     /// What tells a file from every copy of it: its number in its file system and, as numbers come again, its birth.
     pub(crate) fn of(path: &Path) -> Option<String> {
         let metadata = std::fs::metadata(path).ok()?;
@@ -44,13 +44,13 @@ impl Place {
     }
 }
 
-impl Book<'_> {
+impl LedgerTx<'_> {
     /// Which file this ledger was when it was last written to; `None` if nobody has said yet.
-    pub(crate) fn place(&self) -> Result<Option<Place>, Error> {
+    pub(crate) fn origin(&self) -> Result<Option<LedgerOrigin>, Error> {
         self.run(|t| {
             t.prepare_cached("SELECT file, copied_at FROM place")?
                 .query_row([], |row| {
-                    Ok(Place {
+                    Ok(LedgerOrigin {
                         file: row.get(0)?,
                         copied_at: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
                     })
@@ -60,7 +60,7 @@ impl Book<'_> {
     }
 
     /// Remembers which file this ledger is.
-    pub(crate) fn put_place(&self, place: &Place) -> Result<(), Error> {
+    pub(crate) fn set_origin(&self, place: &LedgerOrigin) -> Result<(), Error> {
         self.run(|t| {
             t.execute("DELETE FROM place", [])?;
             t.execute(
@@ -94,7 +94,7 @@ impl Book<'_> {
     }
 
     /// Remembers whether a CA's list has to be signed again as soon as its key is at hand.
-    pub(crate) fn set_to_sign_again(&self, issuer: &str, again: bool) -> Result<(), Error> {
+    pub(crate) fn set_needs_resigning(&self, issuer: &str, again: bool) -> Result<(), Error> {
         self.run(|t| {
             t.execute(
                 "UPDATE crl_floor SET sign_again = ?2 WHERE issuer = ?1",
@@ -105,7 +105,7 @@ impl Book<'_> {
     }
 
     /// Whether a CA's list has to be signed again, whatever its dates.
-    pub(crate) fn is_to_sign_again(&self, issuer: &str) -> Result<bool, Error> {
+    pub(crate) fn needs_resigning(&self, issuer: &str) -> Result<bool, Error> {
         self.run(|t| {
             t.prepare_cached("SELECT 1 FROM crl_floor WHERE issuer = ?1 AND sign_again")?
                 .exists([issuer])
@@ -113,7 +113,7 @@ impl Book<'_> {
     }
 
     /// Whether the log tells of this very list.
-    pub(crate) fn has_signed(&self, crl: &CrlRow) -> Result<bool, Error> {
+    pub(crate) fn has_logged_crl(&self, crl: &CrlRecord) -> Result<bool, Error> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT 1 FROM audit WHERE what IN ('sign-crl', 'adopt-crl')
@@ -162,11 +162,11 @@ impl Book<'_> {
     }
 
     /// What a CA's CRL names of those. Their ends are not known: they stay on it for as long as there is one.
-    pub(crate) fn unknown_revoked_by(&self, issuer: &str) -> Result<Vec<RevokedRow>, Error> {
+    pub(crate) fn unknown_revoked_by(&self, issuer: &str) -> Result<Vec<RevokedEntry>, Error> {
         let all = self.unknown_revoked()?.into_iter();
         let of_issuer = all.filter(|row| row.issuer == issuer);
         Ok(of_issuer
-            .map(|row| RevokedRow {
+            .map(|row| RevokedEntry {
                 serial: row.serial,
                 revoked_at: row.revoked_at,
                 reason: row.reason,

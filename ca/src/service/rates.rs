@@ -79,7 +79,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))
     }
 
-    fn forget_the_idle(&self) {
+    fn remove_idle(&self) {
         self.0.retain_recent();
         self.0.shrink_to_fit();
     }
@@ -116,10 +116,10 @@ impl Rates {
         self.holders.take(holder)
     }
 
-    pub(super) fn forget_the_idle(&self) {
-        self.addresses.forget_the_idle();
-        self.names.forget_the_idle();
-        self.holders.forget_the_idle();
+    pub(super) fn remove_idle(&self) {
+        self.addresses.remove_idle();
+        self.names.remove_idle();
+        self.holders.remove_idle();
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
             let wait = rates.join_as(&name).unwrap_err();
             assert!(wait.as_secs() >= 3500, "{wait:?}");
         }
-        rates.forget_the_idle();
+        rates.remove_idle();
         assert!(rates.join_as(&"web1".parse().unwrap()).is_err());
         assert!(rates.join_as(&"Web1".parse().unwrap()).is_ok());
     }

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use lizmon_mtls::trust::Refusal as CertificateRefusal;
 use lizmon_protocol::enrol::NOT_FOUND;
 
-use crate::enrol::{EnrolError, RenewalFlaw};
+use crate::enrol::{IssuanceError, RenewalError};
 use crate::error::Error;
 
 /// When to come again if nothing better is known.
@@ -18,7 +18,7 @@ const CHALLENGE: &str = r#"Basic realm="lizmon enrolment", charset="UTF-8""#;
 
 /// Why a request gets no certificate: what the client is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum ErrorResponse {
     /// No name and token, or none that are good.
     Unauthorized(&'static str),
     /// Who it is may not have this.
@@ -44,7 +44,7 @@ pub(super) enum Refusal {
 const TOKEN_NOT_GOOD: &str = "the join token is not good for this name: it is wrong, has ended, or was used with another key; \
      make a new one with `lizctl join-token NAME`";
 
-impl Refusal {
+impl ErrorResponse {
     /// Somebody tried without a token at all.
     pub(super) const NO_TOKEN: Self = Self::Unauthorized(
         "send the name and the join token as HTTP Basic credentials: curl -u NAME:TOKEN; \
@@ -52,25 +52,25 @@ impl Refusal {
     );
 
     /// What the client is told of a failure; the log hears more.
-    pub(super) fn of(error: &EnrolError) -> Self {
+    pub(super) fn of(error: &IssuanceError) -> Self {
         match error {
-            EnrolError::Body(error) => Self::BadRequest(with_causes(error)),
-            EnrolError::Request(error) => Self::BadRequest(error.to_string()),
-            EnrolError::Token(_) => Self::Unauthorized(TOKEN_NOT_GOOD),
-            EnrolError::Renewal(flaw) => Self::Forbidden(match flaw {
-                RenewalFlaw::NotNow => {
+            IssuanceError::Body(error) => Self::BadRequest(with_causes(error)),
+            IssuanceError::Request(error) => Self::BadRequest(error.to_string()),
+            IssuanceError::Token(_) => Self::Unauthorized(TOKEN_NOT_GOOD),
+            IssuanceError::Renewal(flaw) => Self::Forbidden(match flaw {
+                RenewalError::NotValidNow => {
                     "the certificate has ended: join anew with a token from `lizctl join-token NAME`"
                         .to_owned()
                 }
-                RenewalFlaw::TooMany { wait, .. } => {
+                RenewalError::TooMany { wait, .. } => {
                     return Self::Enough(flaw.to_string(), *wait);
                 }
-                flaw @ (RenewalFlaw::Unknown | RenewalFlaw::Revoked) => {
+                flaw @ (RenewalError::Unknown | RenewalError::Revoked) => {
                     format!("{flaw}: it does not renew; join anew with a token from `lizctl join-token NAME`")
                 }
             }),
-            EnrolError::Ca(error @ Error::CaseTwin { .. }) => Self::Forbidden(error.to_string()),
-            EnrolError::Ca(_) => Self::Unavailable,
+            IssuanceError::Ca(error @ Error::CaseConflict { .. }) => Self::Forbidden(error.to_string()),
+            IssuanceError::Ca(_) => Self::Unavailable,
         }
     }
 
@@ -124,7 +124,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.text() + "\n").into_response();
         let headers = response.headers_mut();
@@ -168,38 +168,53 @@ mod tests {
     fn each_refusal_says_what_its_status_asks_for() {
         let wait = Duration::from_millis(1500);
         let cases = [
-            (Refusal::NO_TOKEN, 401, "www-authenticate", "Basic realm="),
             (
-                Refusal::Unauthorized(TOKEN_NOT_GOOD),
+                ErrorResponse::NO_TOKEN,
                 401,
                 "www-authenticate",
                 "Basic realm=",
             ),
             (
-                Refusal::Forbidden("no".into()),
+                ErrorResponse::Unauthorized(TOKEN_NOT_GOOD),
+                401,
+                "www-authenticate",
+                "Basic realm=",
+            ),
+            (
+                ErrorResponse::Forbidden("no".into()),
                 403,
                 "content-type",
                 "text/plain",
             ),
             (
-                Refusal::BadRequest("no".into()),
+                ErrorResponse::BadRequest("no".into()),
                 400,
                 "content-type",
                 "text/plain",
             ),
-            (Refusal::TooLarge, 413, "content-type", "text/plain"),
-            (Refusal::Timeout, 408, "content-type", "text/plain"),
-            (Refusal::TooMany(wait), 429, "retry-after", "2"),
-            (Refusal::TooMany(Duration::ZERO), 429, "retry-after", "1"),
+            (ErrorResponse::TooLarge, 413, "content-type", "text/plain"),
+            (ErrorResponse::Timeout, 408, "content-type", "text/plain"),
+            (ErrorResponse::TooMany(wait), 429, "retry-after", "2"),
             (
-                Refusal::Enough("use it".into(), wait),
+                ErrorResponse::TooMany(Duration::ZERO),
+                429,
+                "retry-after",
+                "1",
+            ),
+            (
+                ErrorResponse::Enough("use it".into(), wait),
                 429,
                 "retry-after",
                 "2",
             ),
-            (Refusal::Unavailable, 503, "retry-after", "5"),
-            (Refusal::NotFound, 404, "content-type", "text/plain"),
-            (Refusal::Method("GET, HEAD"), 405, "allow", "GET, HEAD"),
+            (ErrorResponse::Unavailable, 503, "retry-after", "5"),
+            (ErrorResponse::NotFound, 404, "content-type", "text/plain"),
+            (
+                ErrorResponse::Method("GET, HEAD"),
+                405,
+                "allow",
+                "GET, HEAD",
+            ),
         ];
         for (refusal, status, header, value) in cases {
             let response = refusal.clone().into_response();

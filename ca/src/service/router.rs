@@ -1,4 +1,4 @@
-//! Routes: who may try, then what they send, then the office.
+//! Routes: who may try, then what they send, then the handle.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,12 +31,12 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::blocking;
-use super::office::{MayBeRotation, Office};
+use super::handle::{AuthorityHandle, DetectRotation};
 use super::rates::Rates;
-use super::refusal::Refusal;
+use super::refusal::ErrorResponse;
 use crate::authority::Authority;
 use crate::disk;
-use crate::enrol::{EnrolError, Enrolled, TokenFlaw};
+use crate::enrol::{Enrolled, IssuanceError, JoinTokenError};
 use crate::error::Error;
 use crate::est;
 use crate::profile::rfc3339;
@@ -50,11 +50,11 @@ const WAITING_MAX: usize = 256;
 /// RFC 7030 section 4.1.3, and RFC 8951: what the body is, whatever it says.
 const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
-static ROOM: Semaphore = Semaphore::const_new(WAITING_MAX);
+static LEDGER_PERMITS: Semaphore = Semaphore::const_new(WAITING_MAX);
 
 /// What the handlers work with.
-pub(super) struct App {
-    pub(super) office: Arc<Office>,
+pub(super) struct ServiceState {
+    pub(super) handle: Arc<AuthorityHandle>,
     pub(super) trust: TrustReader,
     pub(super) rates: Rates,
     pub(super) refusals: BoundedLog,
@@ -64,24 +64,24 @@ pub(super) struct App {
     pub(super) clock: Clock,
 }
 
-type Shared = State<Arc<App>>;
+type Shared = State<Arc<ServiceState>>;
 
 /// Names whose address is remembered: beyond it all are forgotten, and an alarm may be one too many.
-const JOINED_MAX: usize = 10_000;
+const JOINED_NAMES_MAX: usize = 10_000;
 
 /// A path that is served, and with which methods.
-pub struct Route {
+pub struct CaRoute {
     /// The whole path.
     pub path: &'static str,
     /// As the `Allow` header names them.
     pub allow: &'static str,
     reads_body: bool,
-    handlers: MethodRouter<Arc<App>>,
+    handlers: MethodRouter<Arc<ServiceState>>,
 }
 
-impl Route {
+impl CaRoute {
     /// A route that has no use for a body.
-    fn to_get(path: &'static str, handlers: MethodRouter<Arc<App>>) -> Self {
+    fn to_get(path: &'static str, handlers: MethodRouter<Arc<ServiceState>>) -> Self {
         Self {
             path,
             allow: "GET, HEAD",
@@ -91,7 +91,7 @@ impl Route {
     }
 
     /// A route that reads the body itself.
-    fn to_post(path: &'static str, handlers: MethodRouter<Arc<App>>) -> Self {
+    fn to_post(path: &'static str, handlers: MethodRouter<Arc<ServiceState>>) -> Self {
         Self {
             path,
             allow: "POST",
@@ -102,20 +102,20 @@ impl Route {
 }
 
 /// Everything that is served: there are no other routes, and tests ask here which there are.
-pub fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<CaRoute> {
     vec![
-        Route::to_get(enrol::CACERTS, get(ca_certificates)),
-        Route::to_get(enrol::CRL, get(revocation_lists)),
-        Route::to_get(HEALTHZ, get(health)),
-        Route::to_get(READYZ, get(ready)),
-        Route::to_post(enrol::SIMPLE_ENROLL, post(simple_enroll)),
-        Route::to_post(enrol::SIMPLE_REENROLL, post(simple_reenroll)),
+        CaRoute::to_get(enrol::CACERTS, get(ca_certificates)),
+        CaRoute::to_get(enrol::CRL, get(revocation_lists)),
+        CaRoute::to_get(HEALTHZ, get(health)),
+        CaRoute::to_get(READYZ, get(ready)),
+        CaRoute::to_post(enrol::SIMPLE_ENROLL, post(simple_enroll)),
+        CaRoute::to_post(enrol::SIMPLE_REENROLL, post(simple_reenroll)),
     ]
 }
 
 /// All routes.
-pub(super) fn router(app: Arc<App>) -> Router {
-    let add = |router: Router<Arc<App>>, route: Route| {
+pub(super) fn router(app: Arc<ServiceState>) -> Router {
+    let add = |router: Router<Arc<ServiceState>>, route: CaRoute| {
         router.route(route.path, only(route.allow, route.handlers))
     };
     let (sent_to, others): (Vec<_>, Vec<_>) =
@@ -123,39 +123,45 @@ pub(super) fn router(app: Arc<App>) -> Router {
     let others = others
         .into_iter()
         .fold(Router::new(), add)
-        .fallback(|| async { Refusal::NotFound })
+        .fallback(|| async { ErrorResponse::NotFound })
         .layer(from_fn(discard_body));
     sent_to
         .into_iter()
         .fold(others, add)
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked; the others go on");
-            Refusal::Unavailable.into_response()
+            ErrorResponse::Unavailable.into_response()
         }))
         .layer(from_fn(admit))
         .with_state(app)
 }
 
 /// The route's methods, and an answer for all others that names them.
-fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+fn only(
+    allow: &'static str,
+    methods: MethodRouter<Arc<ServiceState>>,
+) -> MethodRouter<Arc<ServiceState>> {
     methods.fallback(move |mut request: Request<Body>| async move {
         let headers = request.headers().clone();
         discard(&headers, request.body_mut()).await;
-        Refusal::Method(allow)
+        ErrorResponse::Method(allow)
     })
 }
 
 /// RFC 7030 section 4.1: roots and issuing CAs that are trusted now.
-async fn ca_certificates(State(app): Shared, request: Request<Body>) -> Result<Response, Refusal> {
+async fn ca_certificates(
+    State(app): Shared,
+    request: Request<Body>,
+) -> Result<Response, ErrorResponse> {
     let (now, shown) = ((app.clock)(), shown(&app, &request));
-    let found = at_the_office(&app, move |authority| {
+    let found = with_authority(&app, move |authority| {
         if let Some(shown) = &shown {
-            authority.note_shown(shown, now)?;
+            authority.record_use(shown, now)?;
         }
         authority.ca_certificates()
     })
     .await?;
-    let found = found.map_err(|error| cannot(&app, &error))?;
+    let found = found.map_err(|error| unavailable(&app, &error))?;
     in_pkcs7(&app, &found)
 }
 
@@ -176,17 +182,19 @@ async fn simple_enroll(
 }
 
 async fn join(
-    app: &App,
+    app: &ServiceState,
     headers: &HeaderMap,
     body: &mut Body,
     address: IpAddr,
-) -> Result<Response, Refusal> {
-    app.rates.join_from(address).map_err(Refusal::TooMany)?;
-    let (name, token) = basic_credentials(headers).ok_or(Refusal::NO_TOKEN)?;
-    app.rates.join_as(&name).map_err(Refusal::TooMany)?;
+) -> Result<Response, ErrorResponse> {
+    app.rates
+        .join_from(address)
+        .map_err(ErrorResponse::TooMany)?;
+    let (name, token) = basic_credentials(headers).ok_or(ErrorResponse::NO_TOKEN)?;
+    app.rates.join_as(&name).map_err(ErrorResponse::TooMany)?;
     // First the token: what a stranger sends is not worth the wait.
     let (now, holder, secret) = ((app.clock)(), name.clone(), token.clone());
-    let checked = at_the_office(app, move |authority| {
+    let checked = with_authority(app, move |authority| {
         authority.check_token(&holder, &secret, now)
     });
     if let Err(error) = checked.await? {
@@ -194,27 +202,27 @@ async fn join(
     }
     let body = read_body(app, headers, body).await?;
     let (now, holder) = ((app.clock)(), name.clone());
-    let enrolled = at_the_office(app, move |authority| {
+    let enrolled = with_authority(app, move |authority| {
         authority.enrol(&holder, &token, &est::read_request(&body)?, now)
     })
     .await?;
     match &enrolled {
-        Ok(_) => remember(app, name.clone(), address),
-        Err(error) if is_owner(app, error, &name, address) => {
+        Ok(_) => remember_join(app, name.clone(), address),
+        Err(error) if is_same_host(app, error, &name, address) => {
             app.refusals.say(|unsaid| {
                 tracing::info!(%address, who = %name, unsaid,
                                "its own join, run again with another key: refused, and no alarm");
             });
-            return Err(Refusal::of(error));
+            return Err(ErrorResponse::of(error));
         }
         Err(_) => (),
     }
     answer(app, enrolled, address, name.as_str())
 }
 
-fn remember(app: &App, name: NodeName, address: IpAddr) {
+fn remember_join(app: &ServiceState, name: NodeName, address: IpAddr) {
     let mut joined = app.joined.lock().unwrap_or_else(PoisonError::into_inner);
-    if joined.len() >= JOINED_MAX {
+    if joined.len() >= JOINED_NAMES_MAX {
         joined.clear();
     }
     joined.insert(name, address);
@@ -222,9 +230,15 @@ fn remember(app: &App, name: NodeName, address: IpAddr) {
 
 /// Whether who shows a used token with another key is who used it, as far as its address tells: then `join` was only run
 /// again. From elsewhere it may be a thief.
-fn is_owner(app: &App, error: &EnrolError, name: &NodeName, address: IpAddr) -> bool {
+fn is_same_host(
+    app: &ServiceState,
+    error: &IssuanceError,
+    name: &NodeName,
+    address: IpAddr,
+) -> bool {
     let joined = app.joined.lock().unwrap_or_else(PoisonError::into_inner);
-    matches!(error, EnrolError::Token(TokenFlaw::Used)) && joined.get(name) == Some(&address)
+    matches!(error, IssuanceError::Token(JoinTokenError::Used))
+        && joined.get(name) == Some(&address)
 }
 
 /// The next certificate, by the current one: RFC 7030 section 4.2.2.
@@ -232,15 +246,15 @@ async fn simple_reenroll(
     State(app): Shared,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     request: Request<Body>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let (parts, mut body) = request.into_parts();
     let body = read_body(&app, &parts.headers, &mut body).await?;
     let current = current_certificate(&app, &parts)?;
     app.rates
         .renew_as(&current.spiffe_id)
-        .map_err(Refusal::TooMany)?;
+        .map_err(ErrorResponse::TooMany)?;
     let (now, holder) = ((app.clock)(), current.spiffe_id.to_string());
-    let enrolled = at_the_office(&app, move |authority| {
+    let enrolled = with_authority(&app, move |authority| {
         authority.renew(&current, &est::read_request(&body)?, now)
     })
     .await?;
@@ -249,21 +263,24 @@ async fn simple_reenroll(
 
 /// The certificate that came with this connection, if one did that is good. Whoever fetches what is public with it tells
 /// us that it is in use.
-fn shown(app: &App, request: &Request<Body>) -> Option<Identity> {
+fn shown(app: &ServiceState, request: &Request<Body>) -> Option<Identity> {
     let connection = request.extensions().get::<Arc<Connection>>()?;
     let peer = connection.peer(&app.trust.current(), (app.clock)())?;
     peer.ok().map(|peer| peer.identity.clone())
 }
 
 /// The certificate of this very connection, judged by the trust of this moment.
-fn current_certificate(app: &App, parts: &request::Parts) -> Result<Identity, Refusal> {
+fn current_certificate(
+    app: &ServiceState,
+    parts: &request::Parts,
+) -> Result<Identity, ErrorResponse> {
     let connection = parts.extensions.get::<Arc<Connection>>();
     let trust = app.trust.current();
     let peer = connection.and_then(|connection| connection.peer(&trust, (app.clock)()));
     match peer {
         Some(Ok(peer)) => Ok(peer.identity.clone()),
-        Some(Err(refusal)) => Err(Refusal::of_certificate(refusal)),
-        None => Err(Refusal::Forbidden(
+        Some(Err(refusal)) => Err(ErrorResponse::of_certificate(refusal)),
+        None => Err(ErrorResponse::Forbidden(
             "renewal takes the current certificate by mutual TLS: curl --cert CERT --key KEY; \
              who has none joins with a token from `lizctl join-token NAME`"
                 .to_owned(),
@@ -272,16 +289,16 @@ fn current_certificate(app: &App, parts: &request::Parts) -> Result<Identity, Re
 }
 
 fn answer(
-    app: &App,
-    enrolled: Result<Enrolled, EnrolError>,
+    app: &ServiceState,
+    enrolled: Result<Enrolled, IssuanceError>,
     address: IpAddr,
     who: &str,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let enrolled = enrolled.map_err(|error| {
         app.refusals.say(|unsaid| {
             tracing::warn!(%address, who, unsaid, error = &error as &dyn std::error::Error, "refused");
         });
-        Refusal::of(&error)
+        ErrorResponse::of(&error)
     })?;
     tracing::info!(%address, holder = %enrolled.spiffe_id, serial = enrolled.serial, not_after = rfc3339(enrolled.not_after),
                    again = enrolled.again, "issued");
@@ -290,16 +307,16 @@ fn answer(
 }
 
 /// The current lists, as `certs/crl.pem` has them.
-async fn revocation_lists(State(app): Shared) -> Result<Response, Refusal> {
-    let pem = at_the_office(&app, |authority| disk::read(&authority.files().crl)).await?;
-    let pem = pem.map_err(|error| cannot(&app, &error))?;
+async fn revocation_lists(State(app): Shared) -> Result<Response, ErrorResponse> {
+    let pem = with_authority(&app, |authority| disk::read(&authority.files().crl)).await?;
+    let pem = pem.map_err(|error| unavailable(&app, &error))?;
     let kind = (CONTENT_TYPE, "application/x-pem-file");
     Ok(([kind, (CACHE_CONTROL, "no-cache")], pem).into_response())
 }
 
 /// The process lives. What will go wrong if nobody does anything is said too.
 async fn health(State(app): Shared) -> Response {
-    let warnings: Vec<String> = app.office.ending((app.clock)()).into_iter().collect();
+    let warnings: Vec<String> = app.handle.ending((app.clock)()).into_iter().collect();
     let mut body = serde_json::json!({ "status": "ok" });
     if !warnings.is_empty() {
         body["warnings"] = warnings.into();
@@ -308,39 +325,44 @@ async fn health(State(app): Shared) -> Response {
 }
 
 /// The CA can be worked with, and can sign.
-async fn ready(State(app): Shared) -> Result<Response, Refusal> {
+async fn ready(State(app): Shared) -> Result<Response, ErrorResponse> {
     let now = (app.clock)();
-    let ready = at_the_office(&app, move |authority| authority.check_ready(now)).await?;
-    ready.map_err(|error| cannot(&app, &error))?;
+    let ready = with_authority(&app, move |authority| authority.check_ready(now)).await?;
+    ready.map_err(|error| unavailable(&app, &error))?;
     Ok(health(State(app)).await)
 }
 
-fn in_pkcs7(app: &App, certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {
-    let body = est::certificates_body(certificates).map_err(|error| cannot(app, &error))?;
+fn in_pkcs7(
+    app: &ServiceState,
+    certificates: &[CertificateDer<'_>],
+) -> Result<Response, ErrorResponse> {
+    let body = est::certificates_body(certificates).map_err(|error| unavailable(app, &error))?;
     let kind = (CONTENT_TYPE, enrol::MEDIA_TYPE_CERTIFICATES);
     Ok(([kind, (TRANSFER_ENCODING, "base64")], body).into_response())
 }
 
 /// Works with the CA beside the event loop, if there is room.
-async fn at_the_office<T, E>(
-    app: &App,
+async fn with_authority<T, E>(
+    app: &ServiceState,
     work: impl Fn(&Authority) -> Result<T, E> + Send + 'static,
-) -> Result<Result<T, E>, Refusal>
+) -> Result<Result<T, E>, ErrorResponse>
 where
     T: Send + 'static,
-    E: MayBeRotation + From<Error> + Send + 'static,
+    E: DetectRotation + From<Error> + Send + 'static,
 {
-    let _room = ROOM.try_acquire().map_err(|_| Refusal::Unavailable)?;
-    let (office, now) = (app.office.clone(), (app.clock)());
-    blocking(move || office.with(now, work))
+    let _room = LEDGER_PERMITS
+        .try_acquire()
+        .map_err(|_| ErrorResponse::Unavailable)?;
+    let (handle, now) = (app.handle.clone(), (app.clock)());
+    blocking(move || handle.with(now, work))
         .await
-        .map_err(|error| cannot(app, &error))
+        .map_err(|error| unavailable(app, &error))
 }
 
-fn cannot(app: &App, error: &(dyn std::error::Error + 'static)) -> Refusal {
+fn unavailable(app: &ServiceState, error: &(dyn std::error::Error + 'static)) -> ErrorResponse {
     app.refusals
         .say(|unsaid| tracing::error!(error, unsaid, "nothing can be issued"));
-    Refusal::Unavailable
+    ErrorResponse::Unavailable
 }
 
 /// RFC 7617: name and token. A token holds no colon, and neither does a name.
@@ -356,18 +378,22 @@ fn basic_credentials(headers: &HeaderMap) -> Option<(NodeName, String)> {
 }
 
 /// The whole body, bounded in bytes and in time.
-async fn read_body(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Refusal> {
+async fn read_body(
+    app: &ServiceState,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Bytes, ErrorResponse> {
     let announced = body.size_hint().lower();
     if announced > BODY_BYTES_MAX as u64 && headers.contains_key(EXPECT) {
         // Nothing was sent yet: RFC 9110 section 10.1.1.
-        return Err(Refusal::TooLarge);
+        return Err(ErrorResponse::TooLarge);
     }
     let mut taken = BytesMut::new();
     let mut seen: usize = 0;
     let all = async {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
-                return Err(Refusal::BadRequest("the body broke off".to_owned()));
+                return Err(ErrorResponse::BadRequest("the body broke off".to_owned()));
             };
             let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
             seen += data.len();
@@ -381,9 +407,9 @@ async fn read_body(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<By
     };
     tokio::time::timeout(app.body_timeout, all)
         .await
-        .map_err(|_| Refusal::Timeout)??;
+        .map_err(|_| ErrorResponse::Timeout)??;
     if seen > BODY_BYTES_MAX {
-        return Err(Refusal::TooLarge);
+        return Err(ErrorResponse::TooLarge);
     }
     Ok(taken.freeze())
 }
@@ -400,12 +426,12 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_last = is_dropped && service::drop_body(&head, std::mem::take(&mut body)).await;
     let request = Request::from_parts(head, body);
     let mut response = match lizmon_mtls::check_host(&request) {
-        _ if is_crowded => Refusal::Unavailable.without_body(),
+        _ if is_crowded => ErrorResponse::Unavailable.without_body(),
         Ok(()) => next.run(request).await,
         // What follows a request without one clear Host may not be what it seems: it is the connection's last.
         Err(error) => {
             let close = [(CONNECTION, "close")];
-            (close, Refusal::BadRequest(error.to_string())).into_response()
+            (close, ErrorResponse::BadRequest(error.to_string())).into_response()
         }
     };
     if is_last {

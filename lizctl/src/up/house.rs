@@ -8,7 +8,7 @@ use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::layout::{CaFiles, LeafFiles};
-use lizmon_ca::ledger::{Entry, Generation, Phase, State};
+use lizmon_ca::ledger::{CertState, Entry, Generation, Phase};
 use lizmon_ca::passphrase::Unlock;
 use lizmon_ca::profile::{Profile, San};
 use lizmon_client::Credentials;
@@ -74,7 +74,7 @@ impl House {
     }
 
     fn authority(&self, now: u64) -> Result<Authority, Error> {
-        if Authority::is_there(&self.certs) {
+        if Authority::exists(&self.certs) {
             return Authority::open_with(&self.certs, self.unlock.clone(), now);
         }
         let authority = Authority::init(&self.certs, &InitOptions::default(), now)?;
@@ -206,7 +206,7 @@ fn is_good(
     };
     let life = entry.not_after.saturating_sub(entry.not_before);
     let renew_at = entry.not_before + life / 3 * 2;
-    entry.state == State::Valid
+    entry.state == CertState::Valid
         && Some(&*entry.issuer) == issuer
         && (entry.not_before..renew_at).contains(&now)
         && key_of(&files.key).is_some_and(|key| key == entry.key_sha256)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, Request, RotateOptions, Rotated};
+use lizmon_ca::authority::{Authority, CaKind, Request, RotateOptions};
 use lizmon_ca::crl::Reason;
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
@@ -49,7 +49,7 @@ fn revoke(world: &World, role: Role, name: &str) {
     let done = world
         .ca
         .revoke_holder(role, &name.parse().unwrap(), Reason::KeyCompromise, now);
-    assert_eq!(done.unwrap().ended.len(), 1, "{name}");
+    assert_eq!(done.unwrap().revoked.len(), 1, "{name}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
         let options = RotateOptions::default();
         world
             .ca
-            .rotate_next(Rotated::Issuing, &options, now)
+            .rotate_next(CaKind::Issuing, &options, now)
             .unwrap();
     }
     world.ca = Authority::open(&world.certs(), now).unwrap();

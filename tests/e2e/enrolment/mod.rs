@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lizmon_ca::service::{Config, Own, Service};
+use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -45,7 +45,7 @@ impl Office {
     }
 
     pub(crate) async fn open_with(world: &World, edit: fn(&mut Config)) -> Self {
-        let own = Own::Issued {
+        let own = ServiceCertificate::Issued {
             name: "liz-ca".parse().unwrap(),
             sans: ["localhost", "127.0.0.1"]
                 .map(|san| san.parse().unwrap())

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, Request, RotateOptions, Rotated, Stage};
+use lizmon_ca::authority::{Authority, CaKind, Request, RotateOptions, Stage};
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
@@ -168,7 +168,7 @@ async fn a_receiver_renews_and_goes_on() {
 /// each step's certificate renews at the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_learned_by_renewal() {
-    for rotated in [Rotated::Issuing, Rotated::Root] {
+    for rotated in [CaKind::Issuing, CaKind::Root] {
         let mut world = World::without_receiver(|_| ());
         let office = Office::open(&world).await;
         let node = world.node("web1");
@@ -235,7 +235,7 @@ async fn who_cannot_learn_a_new_root_does_not_renew() {
     until_done(renew, "the roots are as they were").await;
     let now = world.clock.now();
     let mut ca = Authority::open(&world.certs(), now).unwrap();
-    ca.rotate_next(Rotated::Root, &RotateOptions::default(), now)
+    ca.rotate_next(CaKind::Root, &RotateOptions::default(), now)
         .unwrap();
     let issued = || ca.entries().unwrap().len();
     let (before, mut command) = (issued(), renew());

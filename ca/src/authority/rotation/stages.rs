@@ -13,14 +13,14 @@ use crate::profile::{Profile, San};
 
 /// Which CA is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotated {
+pub enum CaKind {
     /// The one that signs leaves.
     Issuing,
     /// The trust anchor, and the issuing CA below it.
     Root,
 }
 
-impl Rotated {
+impl CaKind {
     /// As it is written on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Rotated {
     }
 }
 
-impl fmt::Display for Rotated {
+impl fmt::Display for CaKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -48,16 +48,16 @@ impl fmt::Display for Rotated {
 /// Neither of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no such CA: issuing or root")]
-pub struct UnknownCa;
+pub struct UnknownCaKind;
 
-impl FromStr for Rotated {
-    type Err = UnknownCa;
+impl FromStr for CaKind {
+    type Err = UnknownCaKind;
 
-    fn from_str(text: &str) -> Result<Self, UnknownCa> {
+    fn from_str(text: &str) -> Result<Self, UnknownCaKind> {
         [Self::Issuing, Self::Root]
             .into_iter()
             .find(|rotated| rotated.as_str() == text)
-            .ok_or(UnknownCa)
+            .ok_or(UnknownCaKind)
     }
 }
 
@@ -82,11 +82,11 @@ impl Stage {
         }
     }
 
-    pub(super) fn of(generations: &[Generation]) -> (Self, Option<Rotated>) {
+    pub(super) fn of(generations: &[Generation]) -> (Self, Option<CaKind>) {
         for (phase, stage) in [(Phase::Next, Self::Published), (Phase::Old, Self::InUse)] {
             let mut moved = in_phase(generations, phase).peekable();
             if moved.peek().is_some() {
-                return (stage, Some(Rotated::of(moved)));
+                return (stage, Some(CaKind::of(moved)));
             }
         }
         (Self::Steady, None)
@@ -95,7 +95,7 @@ impl Stage {
 
 /// A holder of a certificate that the next step would leave behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct PendingHolder {
     /// As what.
     pub role: Role,
     /// Who.
@@ -108,7 +108,7 @@ pub struct Waiting {
     pub sans: Vec<San>,
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for PendingHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}`", self.role, self.name)
     }
@@ -120,14 +120,14 @@ pub struct Rotation {
     /// How far it is.
     pub stage: Stage,
     /// What is replaced; if none is under way, what `--back` would bring back.
-    pub rotated: Option<Rotated>,
+    pub rotated: Option<CaKind>,
     /// The CAs, the current ones first.
     pub generations: Vec<Generation>,
     /// Whom the next step would leave behind: without renewal they would be refused, or refuse others.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<PendingHolder>,
     /// When those who were given a certificate of the new CA have taken it up, who look at their files every few seconds;
     /// the last step waits for that. None while nobody has to: epoch seconds.
-    pub settled_from: Option<u64>,
+    pub retire_from: Option<u64>,
 }
 
 /// What a step may be told.

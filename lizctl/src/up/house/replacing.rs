@@ -1,7 +1,7 @@
 //! Replacing a CA of `lizctl up` that comes to its end.
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, Ending, RotateOptions, Rotated, Stage};
+use lizmon_ca::authority::{Authority, CaExpiry, CaKind, RotateOptions, Stage};
 use lizmon_ca::ledger::{Generation, Phase};
 use lizmon_ca::profile::{Profile, Validity};
 
@@ -58,7 +58,7 @@ struct Due {
 }
 
 impl Due {
-    fn of(which: Rotated, life: Validity, now: u64) -> Option<Self> {
+    fn of(which: CaKind, life: Validity, now: u64) -> Option<Self> {
         if now < life.not_before {
             let begins = output::date(life.not_before);
             let story = format!("the {which} CA begins at {begins}, later than now");
@@ -68,7 +68,7 @@ impl Due {
                 can_wait: false,
             });
         }
-        let ending = Ending::of(which, life, now)?;
+        let ending = CaExpiry::of(which, life, now)?;
         Some(Self {
             story: ending.story(),
             advice: (!ending.has_ended).then(|| ending.to_string()),
@@ -78,14 +78,14 @@ impl Due {
 }
 
 /// The rotation that is to be begun or to go on, and why.
-fn next_step(authority: &Authority, now: u64) -> Result<Option<(Rotated, Due)>, Error> {
+fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, Due)>, Error> {
     let rotation = authority.rotation(now)?;
     if rotation.stage == Stage::InUse {
         let old = |ca: &&Generation| ca.phase == Phase::Old;
         let due = rotation.generations.iter().filter(old).find_map(|ca| {
             let which = match ca.entry.profile {
-                Profile::Root => Rotated::Root,
-                _ => Rotated::Issuing,
+                Profile::Root => CaKind::Root,
+                _ => CaKind::Issuing,
             };
             let life = Validity {
                 not_before: ca.entry.not_before,
@@ -102,18 +102,18 @@ fn next_step(authority: &Authority, now: u64) -> Result<Option<(Rotated, Due)>, 
     let root = authority.root_validity();
     let which = match authority.ending(now) {
         Some(ending) => ending.which,
-        None if now < root.not_before => Rotated::Root,
-        None => Rotated::Issuing,
+        None if now < root.not_before => CaKind::Root,
+        None => CaKind::Issuing,
     };
     let life = match which {
-        Rotated::Root => root,
-        Rotated::Issuing => authority.issuing_validity(),
+        CaKind::Root => root,
+        CaKind::Issuing => authority.issuing_validity(),
     };
     let due = Due::of(which, life, now);
     Ok(due.map(|due| (under_way.unwrap_or(which), due)))
 }
 
-fn told(which: Rotated, stage: Stage) -> String {
+fn told(which: CaKind, stage: Stage) -> String {
     match stage {
         Stage::Published => format!("made a new {which} CA"),
         Stage::InUse => format!("the new {which} CA signs now"),

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use lizmon_ca::authority::{Rotated, Stage};
+use lizmon_ca::authority::{CaKind, Stage};
 
 use super::*;
 
@@ -175,12 +175,12 @@ fn a_ca_that_ends_is_replaced_at_the_start() {
 /// While programs run on the files they have to take up each step before the next one comes.
 #[test]
 fn a_ca_that_ends_is_replaced_step_by_step_while_it_runs() {
-    for (days, what) in [(250, Rotated::Issuing), (2_438, Rotated::Root)] {
+    for (days, what) in [(250, CaKind::Issuing), (2_438, CaKind::Root)] {
         let ground = ground();
         let house = &ground.house;
         let now = NOW + days * DAY;
         // As if it had run until then: what it shows is good.
-        if what == Rotated::Root {
+        if what == CaKind::Root {
             house.keep(Pace::Starting, NOW + 2_400 * DAY).unwrap();
         }
         house.keep(Pace::Running, now - 8 * DAY).unwrap();

@@ -12,7 +12,7 @@ use lizmon_protocol::name::{NodeName, Role};
 
 use crate::authority::{Authority, Request};
 use crate::disk;
-use crate::enrol::{EnrolError, LEAF_LIFETIME, SUPERSEDED_EVERY, sans_of};
+use crate::enrol::{IssuanceError, LEAF_LIFETIME, SUPERSEDED_INTERVAL, sans_of};
 use crate::error::Error;
 use crate::layout::LeafFiles;
 use crate::passphrase::Unlock;
@@ -20,11 +20,11 @@ use crate::profile::{San, rfc3339};
 use crate::signer::strip_sign;
 
 /// How often revocation lists and our own certificate are looked at.
-pub(super) const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+pub(super) const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The certificate that the service shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Own {
+pub enum ServiceCertificate {
     /// Somebody else's care.
     Given(LeafFiles),
     /// Issued by the service to itself, and again in time.
@@ -37,46 +37,51 @@ pub enum Own {
 }
 
 /// The CA as it was opened last.
-pub(super) struct Office {
+pub(super) struct AuthorityHandle {
     certs: PathBuf,
-    own: Own,
+    own: ServiceCertificate,
     authority: Mutex<Arc<Authority>>,
     /// When those were ended last that were replaced: epoch seconds.
-    superseded_ended: AtomicU64,
+    superseded_revoked_at: AtomicU64,
 }
 
 /// A failure that may only mean that `lizctl` has rotated a CA meanwhile.
-pub(super) trait MayBeRotation {
+pub(super) trait DetectRotation {
     fn is_rotation(&self) -> bool;
 }
 
-impl MayBeRotation for Error {
+impl DetectRotation for Error {
     fn is_rotation(&self) -> bool {
         matches!(self, Self::Rotated)
     }
 }
 
-impl MayBeRotation for EnrolError {
+impl DetectRotation for IssuanceError {
     fn is_rotation(&self) -> bool {
         matches!(self, Self::Ca(error) if error.is_rotation())
     }
 }
 
-impl Office {
+impl AuthorityHandle {
     /// Opens the CA and its issuing key.
-    pub(super) fn open(certs: &Path, own: Own, unlock: Unlock, now: u64) -> Result<Self, Error> {
+    pub(super) fn open(
+        certs: &Path,
+        own: ServiceCertificate,
+        unlock: Unlock,
+        now: u64,
+    ) -> Result<Self, Error> {
         let authority = Authority::open_with(certs, unlock, now)?;
         authority.unlock()?;
         Ok(Self {
             certs: certs.to_owned(),
             own,
             authority: Mutex::new(Arc::new(authority)),
-            superseded_ended: AtomicU64::new(0),
+            superseded_revoked_at: AtomicU64::new(0),
         })
     }
 
     /// Works with the CA; once more with the new one, if it turns out to have been rotated.
-    pub(super) fn with<T, E: MayBeRotation + From<Error>>(
+    pub(super) fn with<T, E: DetectRotation + From<Error>>(
         &self,
         now: u64,
         work: impl Fn(&Authority) -> Result<T, E>,
@@ -114,23 +119,23 @@ impl Office {
     }
 
     /// Signs revocation lists again that are due, and sees to our own certificate.
-    pub(super) fn upkeep(&self, now: u64) -> Result<(), Error> {
+    pub(super) fn maintenance(&self, now: u64) -> Result<(), Error> {
         self.with(now, |authority| authority.refresh_crls(now))?;
-        self.end_superseded(now)?;
-        self.see_to_own_certificate(now).map(|_| ())
+        self.revoke_superseded(now)?;
+        self.ensure_service_certificate(now).map(|_| ())
     }
 
     /// Ends what was replaced, at most once in [`SUPERSEDED_EVERY`].
-    fn end_superseded(&self, now: u64) -> Result<(), Error> {
-        let last = self.superseded_ended.load(Ordering::Relaxed);
-        if (last..last.saturating_add(SUPERSEDED_EVERY.as_secs())).contains(&now) {
+    fn revoke_superseded(&self, now: u64) -> Result<(), Error> {
+        let last = self.superseded_revoked_at.load(Ordering::Relaxed);
+        if (last..last.saturating_add(SUPERSEDED_INTERVAL.as_secs())).contains(&now) {
             return Ok(());
         }
-        let done = self.with(now, |authority| authority.end_superseded(now))?;
-        self.superseded_ended.store(now, Ordering::Relaxed);
-        if !done.ended.is_empty() {
+        let done = self.with(now, |authority| authority.revoke_superseded(now))?;
+        self.superseded_revoked_at.store(now, Ordering::Relaxed);
+        if !done.revoked.is_empty() {
             tracing::info!(
-                count = done.ended.len(),
+                count = done.revoked.len(),
                 "revoked certificates that were replaced by a renewal, as superseded"
             );
         }
@@ -138,14 +143,14 @@ impl Office {
     }
 
     /// Where our own certificate is: a good one, if we issue it.
-    pub(super) fn see_to_own_certificate(&self, now: u64) -> Result<LeafFiles, Error> {
+    pub(super) fn ensure_service_certificate(&self, now: u64) -> Result<LeafFiles, Error> {
         let (name, sans) = match &self.own {
-            Own::Given(files) => return Ok(files.clone()),
-            Own::Issued { name, sans } => (name, sans),
+            ServiceCertificate::Given(files) => return Ok(files.clone()),
+            ServiceCertificate::Issued { name, sans } => (name, sans),
         };
         let files = LeafFiles::new(&self.certs, Role::Ca, name);
         self.with(now, |authority| {
-            let Err(why) = self.judge_own(authority, &files, sans, now)? else {
+            let Err(why) = self.check_current(authority, &files, sans, now)? else {
                 return Ok::<_, Error>(());
             };
             let request = Request {
@@ -163,25 +168,25 @@ impl Office {
 
     /// Whether it is ours, by today's issuing CA, under these names, not revoked, begun, and not past two thirds of its
     /// life; else why it has to be issued again.
-    fn judge_own(
+    fn check_current(
         &self,
         authority: &Authority,
         files: &LeafFiles,
         sans: &[San],
         now: u64,
-    ) -> Result<Result<(), WhyAnew>, Error> {
+    ) -> Result<Result<(), ReissueReason>, Error> {
         let Some(chain) = disk::read_if_there(&files.certificate)? else {
-            return Ok(Err(WhyAnew::None));
+            return Ok(Err(ReissueReason::None));
         };
         let chain = pem::certificates(&chain).unwrap_or_default();
         let issuing = disk::read(&authority.files().issuing_certificate)?;
         let issuing = pem::certificates(&issuing).ok();
         let issuing = issuing.and_then(|found| found.into_iter().next());
         let (Some(leaf), Some(above)) = (chain.first(), chain.get(1)) else {
-            return Ok(Err(WhyAnew::Unreadable));
+            return Ok(Err(ReissueReason::Unreadable));
         };
         let Ok(identity) = Identity::from_der(leaf) else {
-            return Ok(Err(WhyAnew::Unreadable));
+            return Ok(Err(ReissueReason::Unreadable));
         };
         let life = identity.not_after.saturating_sub(identity.not_before);
         let names =
@@ -189,19 +194,19 @@ impl Office {
         let serial = hex::encode(strip_sign(&identity.serial));
         let live = authority
             .ledger()
-            .exclusive(|book| book.find(&serial))?
+            .transaction(|tx| tx.find(&serial))?
             .is_some_and(|entry| entry.is_live(now));
         let has_names = sans_of(leaf).is_some_and(|found| names(&found) == names(sans));
         let checks = [
-            (live, WhyAnew::NotLive),
-            (issuing.as_ref() == Some(above), WhyAnew::OtherIssuer),
-            (files.key.exists(), WhyAnew::NoKey),
+            (live, ReissueReason::NotLive),
+            (issuing.as_ref() == Some(above), ReissueReason::OtherIssuer),
+            (files.key.exists(), ReissueReason::NoKey),
             (
                 identity.not_before <= now,
-                WhyAnew::NotBegun(identity.not_before),
+                ReissueReason::NotBegun(identity.not_before),
             ),
-            (now < identity.not_before + life / 3 * 2, WhyAnew::Due),
-            (has_names, WhyAnew::OtherNames),
+            (now < identity.not_before + life / 3 * 2, ReissueReason::Due),
+            (has_names, ReissueReason::OtherNames),
         ];
         let failed = checks.into_iter().find(|(is_good, _)| !is_good);
         Ok(failed.map_or(Ok(()), |(_, why)| Err(why)))
@@ -210,7 +215,7 @@ impl Office {
 
 /// Why our own certificate is issued anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum WhyAnew {
+enum ReissueReason {
     #[error("there was none")]
     None,
     #[error("the file of the one before cannot be read")]

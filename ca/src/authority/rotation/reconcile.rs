@@ -9,29 +9,33 @@ use crate::authority::crls::write_crls;
 use crate::disk::{self, Access};
 use crate::error::Error;
 use crate::layout::CaFiles;
-use crate::ledger::{Book, Generation, Phase};
+use crate::ledger::{Generation, LedgerTx, Phase};
 use crate::profile::Profile;
 
 /// Brings the CA's files to what the ledger says, under its lock. May be cut off and begun again at any point.
-pub(in crate::authority) fn settle(files: &CaFiles, book: &Book<'_>) -> Result<(), Error> {
-    if !book.is_unsettled()? {
+pub(in crate::authority) fn reconcile(files: &CaFiles, tx: &LedgerTx<'_>) -> Result<(), Error> {
+    if !tx.is_reconcile_pending()? {
         return Ok(());
     }
-    let generations = book.generations()?;
+    let generations = tx.generations()?;
     for profile in [Profile::Root, Profile::Issuing] {
-        settle_key(files, &generations, profile)?;
+        reconcile_key(files, &generations, profile)?;
     }
     let issuing = current(&generations, Profile::Issuing)?;
     let pem = issuing.entry.pem.as_bytes();
     disk::write(&files.issuing_certificate, pem, Access::Public)?;
-    settle_trust(files, book, &generations)?;
+    reconcile_trust(files, tx, &generations)?;
     drop_keys(files, &generations)?;
-    book.set_unsettled(false)
+    tx.set_reconcile_pending(false)
 }
 
 /// The key of the CA that signs is in its place. What was there has a copy among the generations, made before the
 /// ledger changed.
-fn settle_key(files: &CaFiles, generations: &[Generation], profile: Profile) -> Result<(), Error> {
+fn reconcile_key(
+    files: &CaFiles,
+    generations: &[Generation],
+    profile: Profile,
+) -> Result<(), Error> {
     let place = current_key(files, profile);
     let there = disk::read_if_there(place)?.map(Zeroizing::new);
     let comes = files.generation_key(&current(generations, profile)?.entry.serial);
@@ -53,7 +57,11 @@ fn settle_key(files: &CaFiles, generations: &[Generation], profile: Profile) -> 
 }
 
 /// No root without its list: lists come first where a root is added, and go last where one is taken away.
-fn settle_trust(files: &CaFiles, book: &Book<'_>, generations: &[Generation]) -> Result<(), Error> {
+fn reconcile_trust(
+    files: &CaFiles,
+    tx: &LedgerTx<'_>,
+    generations: &[Generation],
+) -> Result<(), Error> {
     let roots: String = generations
         .iter()
         .filter(|ca| ca.entry.profile == Profile::Root && ca.phase.is_trusted())
@@ -65,9 +73,9 @@ fn settle_trust(files: &CaFiles, book: &Book<'_>, generations: &[Generation]) ->
     let write_roots = || disk::write(&files.root_certificate, roots.as_bytes(), Access::Public);
     if generations.iter().any(goes) {
         write_roots()?;
-        write_crls(files, book)
+        write_crls(files, tx)
     } else {
-        write_crls(files, book)?;
+        write_crls(files, tx)?;
         write_roots()
     }
 }
@@ -76,7 +84,7 @@ fn settle_trust(files: &CaFiles, book: &Book<'_>, generations: &[Generation]) ->
 fn drop_keys(files: &CaFiles, generations: &[Generation]) -> Result<(), Error> {
     for ca in generations.iter().filter(|ca| ca.phase == Phase::Gone) {
         let key = files.generation_key(&ca.entry.serial);
-        if disk::is_taken(&key) {
+        if disk::is_present(&key) {
             disk::remove(&key)?;
         }
     }
