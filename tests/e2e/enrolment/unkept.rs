@@ -112,6 +112,30 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     world.client(Some(new), &["http/1.1"]);
 }
 
+/// The CA's ledger takes no certificate, so it cannot issue: the key that it was asked with is kept, and used
+/// again. An answer that is lost has issued a certificate for that key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_on_disk_before_the_ca_is_asked() {
+    let world = World::without_receiver(|_| ());
+    let office = Office::open(&world).await;
+    let node = world.node("web1");
+    let waiting = node.key.with_extension("key.new");
+    let ledger = rusqlite::Connection::open(world.certs().join("ledger.db")).unwrap();
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON certificate
+         BEGIN SELECT RAISE(ABORT, 'full'); END";
+    ledger.execute_batch(refuse).unwrap();
+    let done = renew(&world, &office, &node.cert, &node.key).await;
+    assert!(!done.status.success(), "{}", done.stderr);
+    let key = std::fs::read_to_string(&waiting).unwrap();
+    ledger.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(renewed(&world, "web1"), 0);
+    renew(&world, &office, &node.cert, &node.key)
+        .await
+        .success();
+    assert_eq!(std::fs::read_to_string(&node.key).unwrap(), key);
+    assert!(!waiting.exists());
+}
+
 /// Certificate and key in one file: a monitor's own renewal keeps both there, and all else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_renews_a_file_of_both() {
