@@ -1,11 +1,11 @@
-//! The CA's files and folders: written whole or not at all ([`lizmon_durable`]), its keys for their owner alone. Where a
+//! The CA's files and folders: written whole or not at all ([`lizmon_pki::atomic_file`]), its keys for their owner alone. Where a
 //! folder is a symbolic link, nothing is written.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub use lizmon_durable::Access;
+pub use lizmon_pki::atomic_file::Access;
 
 use crate::error::Error;
 
@@ -14,7 +14,7 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
     if path.file_name().is_none() {
         return Err(Error::NotAFolder(path.to_owned()));
     }
-    lizmon_durable::write(path, bytes, access).map_err(Error::io("write", path))
+    lizmon_pki::atomic_file::write(path, bytes, access).map_err(Error::io("write", path))
 }
 
 /// Creates an empty secret file and fails if anything is there, a dangling link included: the claim on a folder.

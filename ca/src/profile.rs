@@ -325,7 +325,7 @@ pub(crate) fn date(epoch: u64) -> Result<OffsetDateTime, Error> {
         .ok_or(Error::Clock(epoch))
 }
 
-pub(crate) use lizmon_identity::rfc3339;
+pub(crate) use lizmon_pki::date::rfc3339;
 
 #[cfg(test)]
 mod tests {

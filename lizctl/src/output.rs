@@ -68,4 +68,4 @@ pub(crate) fn note(text: impl std::fmt::Display) {
 }
 
 /// Epoch seconds as RFC 3339 UTC.
-pub(crate) use lizmon_identity::rfc3339 as date;
+pub(crate) use lizmon_pki::date::rfc3339 as date;

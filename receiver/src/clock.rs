@@ -17,8 +17,8 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_identity::rfc3339;
 use lizmon_mtls::Clock;
+use lizmon_pki::date::rfc3339;
 use lizmon_summary::AHEAD_SECS_MAX;
 
 pub use status::ClockStatus;

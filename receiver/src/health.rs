@@ -1,8 +1,8 @@
 //! What somebody has to see to, in words: for health, and for the log.
 
-use lizmon_identity::rfc3339;
 use lizmon_mtls::revocation::CrlStatus;
 use lizmon_mtls::trust::{Complaint, Loaded, Trust};
+use lizmon_pki::date::rfc3339;
 
 /// How trust is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

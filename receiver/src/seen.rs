@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lizmon_durable::Access;
 use lizmon_mtls::identity::{self, Identity};
+use lizmon_pki::atomic_file::Access;
 use lizmon_protocol::certificate::{SeenCertificate, SeenCertificates};
 
 use crate::authorize::{ListCertificates, Permit};
@@ -111,7 +111,7 @@ impl Seen {
         };
         let written = serde_json::to_vec(&list)
             .map_err(io::Error::from)
-            .and_then(|bytes| lizmon_durable::write(&self.file, &bytes, Access::Secret));
+            .and_then(|bytes| lizmon_pki::atomic_file::write(&self.file, &bytes, Access::Secret));
         if written.is_err() {
             self.lock().is_kept = false;
         }

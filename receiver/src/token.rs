@@ -13,8 +13,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use lizmon_durable::Access;
 use lizmon_mtls::identity::Identity;
+use lizmon_pki::atomic_file::Access;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes, TYPE};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -161,7 +161,8 @@ impl KeyRing {
     }
 
     fn save(file: &Path, kept: &[KeptKey]) -> Result<(), KeyError> {
-        let write = || lizmon_durable::write(file, &serde_json::to_vec(kept)?, Access::Secret);
+        let write =
+            || lizmon_pki::atomic_file::write(file, &serde_json::to_vec(kept)?, Access::Secret);
         write().map_err(|source| KeyError::File {
             file: file.to_owned(),
             source,

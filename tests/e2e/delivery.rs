@@ -289,7 +289,7 @@ async fn a_clock_ahead_for_one_sample_costs_nothing() {
         let health = stage.world.url("/healthz");
         let health = answer(reader.http.get(health)).await.json("health");
         let warnings = health["warnings"].as_array().unwrap();
-        let says = format!("it says {}, ", lizmon_identity::rfc3339(now + ahead));
+        let says = format!("it says {}, ", lizmon_pki::date::rfc3339(now + ahead));
         let mut of_clock = warnings.iter().filter_map(Value::as_str);
         let is_told = of_clock.any(|told| told.contains(&says) && told.contains("clock_unsteady"));
         assert!(is_told, "{warnings:?}");

@@ -53,37 +53,17 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 12] = [
+    let expected: [(&str, &[&str]); 10] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
-        ("lizmon-durable", &[]),
-        ("lizmon-identity", &["lizmon-protocol"]),
-        ("lizmon-pki", &["lizmon-identity"]),
-        (
-            "lizmon-client",
-            &[
-                "lizmon-durable",
-                "lizmon-identity",
-                "lizmon-pki",
-                "lizmon-protocol",
-            ],
-        ),
-        (
-            "lizmon-mtls",
-            &[
-                "lizmon-durable",
-                "lizmon-identity",
-                "lizmon-pki",
-                "lizmon-protocol",
-            ],
-        ),
+        ("lizmon-pki", &["lizmon-protocol"]),
+        ("lizmon-client", &["lizmon-pki", "lizmon-protocol"]),
+        ("lizmon-mtls", &["lizmon-pki", "lizmon-protocol"]),
         (
             "lizmon-ca",
             &[
                 "lizmon-daemon",
-                "lizmon-durable",
-                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
@@ -94,8 +74,6 @@ fn only_the_ca_and_lizctl_can_issue() {
             &[
                 "lizmon-client",
                 "lizmon-daemon",
-                "lizmon-durable",
-                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
@@ -113,7 +91,6 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-client",
                 "lizmon-daemon",
                 "lizmon-monitor",
-                "lizmon-identity",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lizmon_identity::Leaf;
 use lizmon_pki::anchors::{self, Anchors, AnchorsError};
+use lizmon_pki::identity::Leaf;
 use lizmon_pki::path::{Demand, Fault, Paths, Whose};
 use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::SpiffeId;

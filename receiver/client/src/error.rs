@@ -375,7 +375,7 @@ mod tests {
                     url: url(),
                     error: CertificateError::Other(rustls::OtherError(std::sync::Arc::new(
                         crate::credentials::IdentityError::from(
-                            lizmon_identity::IdentityError::UriCount(2),
+                            lizmon_pki::identity::IdentityError::UriCount(2),
                         ),
                     ))),
                 },

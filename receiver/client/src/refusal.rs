@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use lizmon_identity::rfc3339;
+use lizmon_pki::date::rfc3339;
 use lizmon_pki::path::{Fault, Whose};
 use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lizmon_identity::Leaf;
 use lizmon_pki::anchors::Anchors;
+use lizmon_pki::identity::Leaf;
 use lizmon_pki::list::RevocationList;
 use lizmon_pki::path::{Demand, Paths, Usage};
 use lizmon_protocol::name::{Role, SpiffeId};
@@ -21,7 +21,7 @@ use crate::refusal::{of_fault, of_identity};
 pub enum IdentityError {
     /// It speaks for nobody.
     #[error(transparent)]
-    Nobody(#[from] lizmon_identity::IdentityError),
+    Nobody(#[from] lizmon_pki::identity::IdentityError),
     /// It was made for the other side of a connection.
     #[error("it is {0}'s: a server's role is receiver or ca")]
     NotServer(Box<SpiffeId>),

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use lizmon_identity::Leaf;
+use lizmon_pki::identity::Leaf;
 use lizmon_protocol::name::SpiffeId;
 use rustls_pki_types::DnsName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-pub use lizmon_identity::IdentityError;
+pub use lizmon_pki::identity::IdentityError;
 
 /// Everything later stages need to know of a peer's certificate.
 #[derive(Clone, PartialEq, Eq)]

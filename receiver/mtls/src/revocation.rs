@@ -1,8 +1,8 @@
 //! Revocation lists at the front door: which must be there, and why one that was handed in is not taken.
 
-use lizmon_identity::rfc3339;
 use lizmon_pki::CLOCK_SKEW_SECS_MAX;
 use lizmon_pki::authority::Authority;
+use lizmon_pki::date::rfc3339;
 use lizmon_pki::held::{self, Added};
 use rustls_pki_types::CertificateDer;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
-use lizmon_identity::rfc3339;
+use crate::date::rfc3339;
 
 use crate::path::Usage;
 

@@ -1,16 +1,21 @@
-//! What every program reads of certificates, keys and revocation lists, read the same by all of them. Pure: bytes in, values
-//! out; no file is opened here, and the time is an argument.
+//! Certificates, keys, certificate revocation lists (CRLs) and their files, as every program reads and
+//! writes them. Below TLS and HTTP: no socket is opened here, and the time is an argument.
 //!
 //! ```text
-//!  bytes of a file ──> pem ──> sections ──> anchors: roots, and what chains are built with
-//!                                   └─────> list ──> held: whose lists are in force ──┐
-//!                                                     a peer's chain ──> path ────────┴──> revoked, unknown, or good
+//!  file ──> pem ──> sections ──> anchors: roots, and the certificates that chains are built with
+//!                       └──────> list ──> held: the CRLs in force ──┐
+//!            a peer's chain ──> path ───────────────────────────────┴──> revoked, unknown, or valid
+//!            a peer's leaf ───> identity: role and name
+//!  bytes ──> atomic_file ──> file
 //! ```
 
 pub mod anchors;
+pub mod atomic_file;
 pub mod authority;
+pub mod date;
 mod fault;
 pub mod held;
+pub mod identity;
 pub mod list;
 pub mod path;
 pub mod pem;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lizmon_identity::rfc3339;
 use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_pki::date::rfc3339;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use lizmon_identity::rfc3339;
 use lizmon_pki::anchors::AnchorsError;
+use lizmon_pki::date::rfc3339;
 use lizmon_pki::path::Fault;
 use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::SpiffeId;

@@ -6,7 +6,7 @@ use cms::cert::CertificateChoices;
 use cms::cert::x509::der::{Decode, Encode};
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
-use lizmon_identity::Leaf;
+use lizmon_pki::identity::Leaf;
 use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::pki_types::CertificateDer;

@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use lizmon_durable::Access;
+pub(crate) use lizmon_pki::atomic_file::Access;
 use lizmon_pki::pem;
 use rustls::sign::CertifiedKey;
 
@@ -227,22 +227,22 @@ fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
 
 /// Whether a file could be put in this place.
 pub(super) fn check_replaceable(path: &Path) -> Result<(), FileError> {
-    lizmon_durable::check_replaceable(path).map_err(failed("replace", path))
+    lizmon_pki::atomic_file::check_replaceable(path).map_err(failed("replace", path))
 }
 
 /// Writes a file: it is whole or as it was.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
-    lizmon_durable::write(path, bytes, access).map_err(failed("write", path))
+    lizmon_pki::atomic_file::write(path, bytes, access).map_err(failed("write", path))
 }
 
 /// The same for a file that is to take the place of another.
 fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
     let (bytes, access) = what;
-    lizmon_durable::write_for(path, place, bytes, access).map_err(failed("write", path))
+    lizmon_pki::atomic_file::write_for(path, place, bytes, access).map_err(failed("write", path))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    lizmon_durable::rename(from, to).map_err(failed("replace", to))
+    lizmon_pki::atomic_file::rename(from, to).map_err(failed("replace", to))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {

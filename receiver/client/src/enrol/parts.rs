@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lizmon_durable::Access;
+use lizmon_pki::atomic_file::Access;
 use lizmon_pki::pem::{self, Kind, PemError, Section};
 use rustls::pki_types::CertificateDer;
 

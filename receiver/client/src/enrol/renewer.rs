@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_identity::rfc3339;
+use lizmon_pki::date::rfc3339;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lizmon_durable::Access;
 use lizmon_pki::anchors::{self, Anchors};
+use lizmon_pki::atomic_file::Access;
 use lizmon_pki::list::{RevocationList, UnusableCrl};
 use lizmon_pki::pem;
 use rustls::RootCertStore;
@@ -227,7 +227,7 @@ pub(super) fn keep(
     if std::fs::read(file).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(());
     }
-    lizmon_durable::write(file, text.as_bytes(), Access::Secret)
+    lizmon_pki::atomic_file::write(file, text.as_bytes(), Access::Secret)
 }
 
 fn pem_text(label: &str, der: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lizmon_identity::rfc3339;
+use lizmon_pki::date::rfc3339;
 use lizmon_pki::path::{Fault, Usage, unix_time};
 use rustls_pki_types::CertificateDer;
 

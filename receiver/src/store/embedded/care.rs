@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lizmon_durable::Access;
+use lizmon_pki::atomic_file::Access;
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,7 @@ fn fill(folder: &Path, file: &Path, to: &Path, copy: &Path, now: u64) -> Result<
     };
     let json = serde_json::to_vec_pretty(&label).map_err(io::Error::other);
     let path = to.join(LABEL);
-    json.and_then(|json| lizmon_durable::write(&path, &json, Access::Secret))
+    json.and_then(|json| lizmon_pki::atomic_file::write(&path, &json, Access::Secret))
         .map_err(failed(&path, "cannot be written"))?;
     Ok(label)
 }
@@ -291,7 +291,7 @@ fn id_of(file: &Path) -> Result<String, StoreError> {
 fn copy_lists(from: &Path, to: &Path) -> Result<(), CareError> {
     let (from, to) = (from.join(LISTS), to.join(LISTS));
     match fs::read(&from) {
-        Ok(lists) => lizmon_durable::write(&to, &lists, Access::Public)
+        Ok(lists) => lizmon_pki::atomic_file::write(&to, &lists, Access::Public)
             .map_err(failed(&to, "cannot be written")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(&from, "cannot be read")(error)),

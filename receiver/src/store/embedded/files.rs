@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lizmon_durable::Access;
+use lizmon_pki::atomic_file::Access;
 use uuid::Uuid;
 
 use super::super::StoreError;
@@ -94,7 +94,7 @@ pub(super) fn mark(folder: &Path, id: &str) -> Result<(), StoreError> {
     if marked(folder).as_deref() == Some(id) {
         return Ok(());
     }
-    lizmon_durable::write(&path, format!("{id}\n").as_bytes(), Access::Secret)
+    lizmon_pki::atomic_file::write(&path, format!("{id}\n").as_bytes(), Access::Secret)
         .map_err(failed(&path, "cannot say which store this is"))
 }
 

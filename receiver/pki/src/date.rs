@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 /// Epoch seconds as RFC 3339, UTC. Past the calendar's end they stay what they are, and say so.
 ///
 /// ```
-/// use lizmon_identity::rfc3339;
+/// use lizmon_pki::date::rfc3339;
 /// assert_eq!(rfc3339(1_465_001_814), "2016-06-04T00:56:54Z");
 /// assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
 /// assert_eq!(rfc3339(u64::MAX), "18446744073709551615 s since 1970");

@@ -4,12 +4,8 @@
 //! a connection read it here, so that neither takes for somebody whom the other takes for nobody. Whether the
 //! certificate is trusted is not asked here.
 
-mod date;
-
 use lizmon_protocol::name::{NameError, SpiffeId};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-pub use date::rfc3339;
 
 /// A certificate that speaks for somebody.
 #[derive(Debug, Clone)]
