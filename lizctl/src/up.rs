@@ -23,8 +23,8 @@ use clap::Args;
 use lizmon_client::enrol::lists::ServerLists;
 use lizmon_client::{BaseUrl, Client, Credentials, Error};
 use lizmon_daemon::Ended;
+use lizmon_monitor::collect::{CPU, MEM};
 use lizmon_monitor::config::PublishUrl;
-use lizmon_monitor::sample::Metric;
 use lizmon_monitor::{Agent, Edges, spool};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::TrustFiles;
@@ -130,7 +130,7 @@ impl Site {
             credentials: house.node(),
             server_lists: ServerLists::default(),
             interval: NonZeroU32::MIN,
-            collect: vec![Metric::Cpu, Metric::Mem],
+            collect: vec![&CPU, &MEM],
             spool: Some(args.data.join(SPOOL)),
             spool_bytes_max: spool::DISK_BYTES_MAX,
         };

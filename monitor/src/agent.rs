@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use self::courier::Courier;
-use self::sampling::{Sampling, Taken, WAITING_MAX, say_words};
+use self::sampling::{Sampling, Taken, WAITING_MAX, log_notices};
 use self::stamp::StampClock;
 use crate::Edges;
+use crate::collect::{CPU_INTERVAL_MIN, CollectorStartError, Sampler, SelfStats};
 use crate::config::{Config, PublishUrl};
 use crate::dispatch::Dispatch;
 use crate::report::Health;
-use crate::sample::{APART_MIN, Own, SampleError, Sampler};
 use crate::spool::disk::{Disk, OpenError};
 use crate::spool::memory::Memory;
 use crate::spool::{Event, Home, Keep, Limits, MEMORY_BYTES_MAX, Machine, Spool, why};
@@ -62,9 +62,9 @@ pub enum StartError {
         /// Who we are to be.
         host: NodeName,
     },
-    /// There is nothing to measure with.
+    /// A collector cannot be started.
     #[error(transparent)]
-    Sample(#[from] SampleError),
+    Collector(#[from] CollectorStartError),
     /// The system has no room for a thread to sample on.
     #[error("cannot start a thread to sample on: {0}")]
     Thread(#[source] std::io::Error),
@@ -106,10 +106,10 @@ impl Agent {
         )?);
         // Not before: what was read then is to be a moment old when the first sample is taken, and no more.
         let now = (edges.clock)();
-        let (sampler, words) = Sampler::new(&config.collect, now)?;
-        say_words(&words);
+        let (sampler, notices) = Sampler::start(&config.collect, edges.monotonic.clone(), now)?;
+        log_notices(&notices);
         Ok(Self {
-            ticker: Ticker::new(config.interval, now + APART_MIN),
+            ticker: Ticker::new(config.interval, now + CPU_INTERVAL_MIN),
             sampler,
             dispatch,
             host: config.host,
@@ -389,7 +389,7 @@ impl Shared {
 struct Keeper {
     clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// For the next sample.
-    own: Arc<Mutex<Own>>,
+    own: Arc<Mutex<SelfStats>>,
     status_at: Option<u64>,
     shared: Arc<Shared>,
 }
@@ -415,10 +415,10 @@ impl Keeper {
 
     fn note_own(&self, now: u64) {
         let dispatch = self.shared.dispatch();
-        let own = Own {
+        let own = SelfStats {
             clock_ahead_secs: dispatch.clock_ahead_secs(),
-            pending: dispatch.pending_max(),
-            given_up: dispatch.spool().given_up(),
+            pending_records: dispatch.pending_max(),
+            dropped_records: dispatch.spool().given_up(),
             certificate_days: self.shared.certificate_days(now),
         };
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::{EnumValueParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
 use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
@@ -15,7 +15,7 @@ use lizmon_daemon::args::{Items, List, items};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
-use crate::sample::Metric;
+use crate::collect::{self, COLLECTORS, CollectorSpec};
 use crate::spool::DISK_BYTES_MAX;
 
 /// The longest interval: beyond an hour, a window by minute would be nothing but gaps.
@@ -64,11 +64,11 @@ pub struct Flags {
     #[arg(
         long,
         env = "LIZMON_COLLECT",
-        value_name = "METRIC",
+        value_name = "COLLECTOR",
         default_value = "cpu,mem",
-        value_parser = Items(EnumValueParser::<Metric>::new())
+        value_parser = Items(collectors())
     )]
-    pub collect: Vec<List<Metric>>,
+    pub collect: Vec<List<&'static CollectorSpec>>,
     /// Folder for what is not delivered yet, so that it survives a restart; without it, that waits in memory
     #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]
     pub spool: Option<PathBuf>,
@@ -81,6 +81,16 @@ pub struct Flags {
         value_parser = clap::value_parser!(u32).range(1..=SPOOL_MIB_MAX)
     )]
     pub spool_mib: u32,
+}
+
+/// A collector by its name; the help describes each.
+fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
+    let values = COLLECTORS.iter().map(|spec| {
+        let meanings: Vec<_> = spec.labels.iter().map(|label| label.meaning).collect();
+        PossibleValue::new(spec.name).help(meanings.join("; "))
+    });
+    PossibleValuesParser::new(values)
+        .try_map(|name| collect::find(&name).ok_or("there is no such collector"))
 }
 
 impl Flags {
@@ -133,7 +143,7 @@ pub struct Config {
     /// Seconds from one sample to the next.
     pub interval: NonZeroU32,
     /// What to measure.
-    pub collect: Vec<Metric>,
+    pub collect: Vec<&'static CollectorSpec>,
     /// Where records wait that are not delivered yet; in memory where there is none.
     pub spool: Option<PathBuf>,
     /// Most bytes of records there.
@@ -144,9 +154,9 @@ impl From<Flags> for Config {
     /// What is given twice is taken once.
     fn from(flags: Flags) -> Self {
         let mut collect = Vec::new();
-        for metric in items(flags.collect) {
-            if !collect.contains(&metric) {
-                collect.push(metric);
+        for collector in items(flags.collect) {
+            if !collect.contains(&collector) {
+                collect.push(collector);
             }
         }
         let mut publish: Vec<PublishUrl> = Vec::new();
@@ -341,7 +351,7 @@ mod tests {
             let config = parse(flags).unwrap();
             let urls: Vec<_> = config.publish.iter().map(ToString::to_string).collect();
             assert_eq!(urls, expected);
-            assert_eq!(config.collect, [Metric::Cpu, Metric::Mem]);
+            assert_eq!(config.collect, [&collect::CPU, &collect::MEM]);
             assert_eq!(config.interval.get(), 1);
             assert_eq!((config.spool, config.spool_bytes_max), (None, 64 << 20));
         }

@@ -56,11 +56,11 @@
 //! [`spool::memory::Memory`] fails, forgets and comes back older than it was when it is told to.
 
 pub mod agent;
+pub mod collect;
 pub mod config;
 pub mod dispatch;
 pub mod publish;
 pub mod report;
-pub mod sample;
 pub mod skew;
 pub mod spool;
 pub mod tick;

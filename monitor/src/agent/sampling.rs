@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use lizmon_protocol::sample::SampleSet;
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
-use crate::sample::unmeasured::Word;
-use crate::sample::{Metric, Own, Sample, Sampler};
+use crate::collect::{Collected, FailureNotice, Notice, Sampler, SelfStats};
 use crate::tick::{Tick, Ticker};
 
 /// Samples that wait to be kept: ten minutes of one a second. A disk that hangs for longer is not waited for.
@@ -32,7 +31,7 @@ pub(super) struct Sampling {
     pub(super) ticker: Ticker,
     pub(super) sampler: Sampler,
     /// What the monitor knows about itself, as of its last record.
-    pub(super) own: Arc<Mutex<Own>>,
+    pub(super) own: Arc<Mutex<SelfStats>>,
     pub(super) taken: mpsc::Sender<Taken>,
     /// Samples for which there was no room, since it was last said.
     pub(super) missed: u64,
@@ -80,8 +79,15 @@ impl Sampling {
 
     fn take(&mut self, epoch: u64, now: Duration) {
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let Sample { values, words } = self.sampler.sample(own, now);
-        say_words(&words);
+        let Collected {
+            values,
+            notices,
+            took,
+        } = self.sampler.sample(own, now);
+        log_notices(&notices);
+        for (collector, took) in took {
+            trace!(collector, ?took, "collected");
+        }
         debug!(epoch, values = %Json(&values), "sampled");
         // Where nobody takes them any more we are about to be stopped.
         match self.taken.try_send(Taken { epoch, values }) {
@@ -101,20 +107,25 @@ impl Sampling {
     }
 }
 
-/// What cannot be measured is told when it begins, now and then, and when it is over.
-pub(super) fn say_words(words: &[(Metric, Word)]) {
-    for (metric, word) in words {
-        let label = metric.label();
-        match word {
-            Word::Begins(why) => {
-                warn!("`{label}` is not measured, and so not published: {why}");
+/// A collector that fails is logged when that begins, now and then, and when it works again.
+pub(super) fn log_notices(notices: &[(&'static str, Notice)]) {
+    for (collector, notice) in notices {
+        match notice {
+            Notice::Failure(FailureNotice::Failing(why)) => {
+                warn!("`{collector}` is not measured, and so not published: {why}");
             }
-            Word::Lasts { why, samples } => {
-                warn!("`{label}` is still not measured, in {samples} samples by now: {why}");
+            Notice::Failure(FailureNotice::StillFailing { why, samples }) => {
+                warn!(
+                    "`{collector}` is still not measured, and missing in {samples} samples: {why}"
+                );
             }
-            Word::Again { samples } => {
-                info!("`{label}` is measured again; {samples} samples lack it");
+            Notice::Failure(FailureNotice::Recovered { samples }) => {
+                info!("`{collector}` is measured again; it is missing in {samples} samples");
             }
+            Notice::Slow(took) => warn!(
+                "`{collector}` took {} ms, and delayed the whole sample",
+                took.as_millis()
+            ),
         }
     }
 }
@@ -150,6 +161,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::collect::MEM;
 
     const START: u64 = 1_465_001_814;
 
@@ -157,10 +169,11 @@ mod tests {
     fn sampling(waiting_max: usize) -> (Sampling, mpsc::Receiver<Taken>) {
         let (taken, waiting) = mpsc::channel(waiting_max);
         let now = AtomicU64::new(START);
+        let monotonic = Arc::new(|| Duration::ZERO);
         let sampling = Sampling {
             clock: Arc::new(move || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
             ticker: Ticker::new(NonZeroU32::MIN, Duration::from_secs(START - 1)),
-            sampler: Sampler::new(&[Metric::Mem], Duration::from_secs(START))
+            sampler: Sampler::start(&[&MEM], monotonic, Duration::from_secs(START))
                 .unwrap()
                 .0,
             own: Arc::default(),

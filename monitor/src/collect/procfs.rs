@@ -1,12 +1,13 @@
-//! What sysinfo hides: a `/proc` that cannot be read, stands still or goes back looks to it like a load of nothing, or of before.
-//! Its numbers are published only where the files it read them from are sound. Elsewhere than on Linux it is believed.
+//! Checks what sysinfo does not: where `/proc` cannot be read, does not change or goes back, sysinfo reports no load, or the
+//! last one. Its numbers are published only where the files that it reads are sound. On other systems than Linux they are
+//! published unchecked.
 
-use super::unmeasured::Unmeasured;
+use super::failure::CollectError;
 
 pub(super) const STAT: &str = "/proc/stat";
 pub(super) const MEMINFO: &str = "/proc/meminfo";
 
-/// The first line of `/proc/stat`: ticks of all cores, each only ever going on; proc_stat(5).
+/// The first line of `/proc/stat`: ticks of all cores, each of which only rises; proc_stat(5).
 const COUNTERS: [&str; 10] = [
     "user",
     "nice",
@@ -19,39 +20,42 @@ const COUNTERS: [&str; 10] = [
     "guest",
     "guest_nice",
 ];
-/// The oldest kernels have no more than these.
+/// The oldest kernels have only the first of them.
 const COUNTERS_MIN: usize = 4;
 
-/// What all cores have done since the start of the system, in ticks. A kernel that lacks the last ones says 0.
+/// The time that all cores have spent since the system was booted, in ticks. Counters that the kernel lacks are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticks([u64; COUNTERS.len()]);
+pub(super) struct CpuTicks([u64; COUNTERS.len()]);
 
-/// Judges one reading of the processor's counters after another.
+/// Checks each reading of the processor's counters against the one before.
 #[derive(Debug, Default)]
-pub(super) struct CpuJudge {
-    /// The last reading, where that was sound.
-    before: Option<Ticks>,
+pub(super) struct CpuCheck {
+    /// The last reading, if it was sound.
+    before: Option<CpuTicks>,
 }
 
-impl CpuJudge {
-    /// Whether the load between the last reading and this one can be told.
-    pub(super) fn judge(&mut self, now: Result<Ticks, Unmeasured>) -> Result<(), Unmeasured> {
+impl CpuCheck {
+    /// Whether the load between the last reading and this one can be computed.
+    pub(super) fn check(
+        &mut self,
+        now: Result<CpuTicks, CollectError>,
+    ) -> Result<(), CollectError> {
         let before = self.before.take();
         let now = now?;
         self.before = Some(now);
-        let before = before.ok_or(Unmeasured::ReadOnce { path: STAT })?;
-        let went_back = COUNTERS
+        let before = before.ok_or(CollectError::FirstReading { path: STAT })?;
+        let decreased = COUNTERS
             .iter()
             .zip(before.0.iter().zip(&now.0))
             .find(|(_, (before, now))| now < before);
-        if let Some((counter, _)) = went_back {
-            return Err(Unmeasured::WentBack {
+        if let Some((counter, _)) = decreased {
+            return Err(CollectError::Decreased {
                 path: STAT,
                 counter,
             });
         }
         match before == now {
-            true => Err(Unmeasured::Still { path: STAT }),
+            true => Err(CollectError::Unchanged { path: STAT }),
             false => Ok(()),
         }
     }
@@ -59,16 +63,16 @@ impl CpuJudge {
 
 /// The text of a file of `/proc`.
 #[cfg(target_os = "linux")]
-pub(super) fn read(path: &'static str) -> Result<String, Unmeasured> {
-    std::fs::read_to_string(path).map_err(|error| Unmeasured::Unreadable {
+pub(super) fn read(path: &'static str) -> Result<String, CollectError> {
+    std::fs::read_to_string(path).map_err(|error| CollectError::Unreadable {
         path,
         kind: error.kind(),
     })
 }
 
 /// Reads the line of all cores.
-pub(super) fn ticks(stat: &str) -> Result<Ticks, Unmeasured> {
-    let missing = Unmeasured::Missing {
+pub(super) fn cpu_ticks(stat: &str) -> Result<CpuTicks, CollectError> {
+    let missing = CollectError::Missing {
         path: STAT,
         field: "line of all cores",
     };
@@ -87,12 +91,12 @@ pub(super) fn ticks(stat: &str) -> Result<Ticks, Unmeasured> {
     }
     match count < COUNTERS_MIN {
         true => Err(missing),
-        false => Ok(Ticks(ticks)),
+        false => Ok(CpuTicks(ticks)),
     }
 }
 
-/// Whether both numbers that the used part is made of stand there. Without the second sysinfo guesses it.
-pub(super) fn judge_memory(meminfo: &str) -> Result<(), Unmeasured> {
+/// Whether the file has both numbers that the used part is computed from. Without the second, sysinfo estimates it.
+pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
     let kib = |field: &'static str| {
         let line = meminfo.lines().find_map(|line| {
             let (name, rest) = line.split_once(':')?;
@@ -100,7 +104,7 @@ pub(super) fn judge_memory(meminfo: &str) -> Result<(), Unmeasured> {
         });
         let number =
             line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        number.ok_or(Unmeasured::Missing {
+        number.ok_or(CollectError::Missing {
             path: MEMINFO,
             field,
         })
@@ -108,13 +112,13 @@ pub(super) fn judge_memory(meminfo: &str) -> Result<(), Unmeasured> {
     let total = kib("MemTotal")?;
     let available = kib("MemAvailable")?;
     if total == 0 {
-        return Err(Unmeasured::Missing {
+        return Err(CollectError::Missing {
             path: MEMINFO,
             field: "MemTotal",
         });
     }
     match available > total {
-        true => Err(Unmeasured::MoreThanAll { path: MEMINFO }),
+        true => Err(CollectError::AvailableAboveTotal { path: MEMINFO }),
         false => Ok(()),
     }
 }
@@ -123,7 +127,7 @@ pub(super) fn judge_memory(meminfo: &str) -> Result<(), Unmeasured> {
 mod tests {
     use super::*;
 
-    const MISSING: Unmeasured = Unmeasured::Missing {
+    const MISSING: CollectError = CollectError::Missing {
         path: STAT,
         field: "line of all cores",
     };
@@ -149,58 +153,58 @@ mod tests {
             ("", Err(MISSING)),
         ];
         for (text, expected) in cases {
-            assert_eq!(ticks(text), expected.map(Ticks), "{text:?}");
+            assert_eq!(cpu_ticks(text), expected.map(CpuTicks), "{text:?}");
         }
     }
 
     #[test]
-    fn only_counters_that_go_on_tell_a_load() {
+    fn only_rising_counters_give_a_load() {
         let back = |counter| {
-            Err(Unmeasured::WentBack {
+            Err(CollectError::Decreased {
                 path: STAT,
                 counter,
             })
         };
-        let once = Err(Unmeasured::ReadOnce { path: STAT });
-        let still = Err(Unmeasured::Still { path: STAT });
-        let gone = Unmeasured::Unreadable {
+        let once = Err(CollectError::FirstReading { path: STAT });
+        let unchanged = Err(CollectError::Unchanged { path: STAT });
+        let gone = CollectError::Unreadable {
             path: STAT,
             kind: std::io::ErrorKind::NotFound,
         };
         let steps = [
             (Ok("cpu  10 0 10 100 10 0 0 0"), once.clone()),
-            (Ok("cpu  10 0 10 100 10 0 0 0"), still.clone()),
+            (Ok("cpu  10 0 10 100 10 0 0 0"), unchanged.clone()),
             (Ok("cpu  10 0 10 101 10 0 0 0"), Ok(())),
             (Ok("cpu  11 0 10 101 10 0 0 0"), Ok(())),
-            // Kernels are known to take these two back a little.
+            // Kernels are known to decrease these two a little.
             (Ok("cpu  12 0 10 101 9 0 0 0"), back("iowait")),
             (Ok("cpu  12 0 10 100 20 0 0 0"), back("idle")),
             (Ok("cpu  13 0 10 101 20 0 0 0"), Ok(())),
             (Ok("cpu  1 0 1 1 2 0 0 0"), back("user")),
             (Ok("cpu  1 0 1 2 2 0 0 0"), Ok(())),
-            // What was before a gap is not the last interval's beginning.
+            // A reading from before a gap does not begin the last interval.
             (Err(gone.clone()), Err(gone)),
             (Ok("cpu  1 0 1 9 2 0 0 0"), once),
             (Ok("cpu  1 0 1 10 2 0 0 0"), Ok(())),
             (Ok("cpu  0 0 0 0 0 0 0 0"), back("user")),
-            (Ok("cpu  0 0 0 0 0 0 0 0"), still),
+            (Ok("cpu  0 0 0 0 0 0 0 0"), unchanged),
         ];
-        let mut judge = CpuJudge::default();
+        let mut check = CpuCheck::default();
         for (at, (text, expected)) in steps.into_iter().enumerate() {
-            let now = text.and_then(ticks);
-            assert_eq!(judge.judge(now), expected, "step {at}");
+            let now = text.and_then(cpu_ticks);
+            assert_eq!(check.check(now), expected, "step {at}");
         }
     }
 
     #[test]
-    fn memory_is_told_by_two_numbers() {
+    fn memory_needs_both_numbers() {
         let missing = |field| {
-            Err(Unmeasured::Missing {
+            Err(CollectError::Missing {
                 path: MEMINFO,
                 field,
             })
         };
-        let more = Err(Unmeasured::MoreThanAll { path: MEMINFO });
+        let more = Err(CollectError::AvailableAboveTotal { path: MEMINFO });
         let cases = [
             (
                 "MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable: 4 kB\n",
@@ -217,7 +221,7 @@ mod tests {
             ("", missing("MemTotal")),
         ];
         for (text, expected) in cases {
-            assert_eq!(judge_memory(text), expected, "{text:?}");
+            assert_eq!(check_memory(text), expected, "{text:?}");
         }
     }
 }
