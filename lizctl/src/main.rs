@@ -6,39 +6,37 @@
 //!
 //! Here the clock, the signals and the exit code are; the verbs are given what they need.
 
-mod ask;
-mod audit;
-mod backup;
 mod cli;
-mod connect;
-mod enrol;
+mod commands;
+mod context;
+mod crl_push;
+mod delivery_report;
+mod enrolment;
 mod failure;
-mod inventory;
-mod issue;
-mod log;
+mod flags;
+mod input;
+mod issuance;
 mod output;
-mod p12;
-mod push;
-mod revoke;
-mod rotate;
-mod secret;
-mod seen;
-mod shell;
-mod up;
+mod passphrase;
+mod pkcs12;
+mod runtime;
+mod unknown_certificates;
 mod view;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::CommandFactory;
 use lizmon_monitor::Edges;
 use lizmon_protocol::sample::ProducerId;
 
-use cli::{Cli, Command, Context};
-use output::live::Aside;
+use cli::{Cli, Command};
+use context::Context;
+use output::live::LogWriter;
 
 fn main() -> ExitCode {
     let cli: Cli = lizmon_daemon::args::parse();
-    cli.global.log.start_on(|| Aside);
+    cli.global.log.start_on(|| LogWriter);
     let context = Context {
         certs: cli.global.certs,
         keys: cli.global.keys,
@@ -59,32 +57,32 @@ fn main() -> ExitCode {
 /// One line a verb. A verb that speaks to a receiver builds its own tokio runtime.
 fn run(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
-        Command::InitCa(args) => issue::init_ca(&args, context),
-        Command::IssueNode(args) => issue::nodes(args, context),
-        Command::IssueReceiver(args) => issue::receiver(args, context),
-        Command::IssueReader(args) => issue::reader(args, context),
-        Command::IssueOperator(args) => issue::operator(args, context),
-        Command::List(args) => inventory::list(&args, context),
-        Command::JoinToken(args) => enrol::join_token(&args, context),
-        Command::Join(args) => enrol::join(&args, context),
-        Command::Renew(args) => enrol::renew(&args, context),
-        Command::Revoke(args) => revoke::revoke(&args, context),
-        Command::SignCrl(args) => revoke::sign_crl(&args, context),
-        Command::Backup(args) => backup::backup(&args, context),
-        Command::Restore(args) => backup::restore(&args, context),
-        Command::Rotate(args) => rotate::rotate(&args, context),
-        Command::AuditLog(args) => log::audit_log(&args, context),
-        Command::VerifyAudit(args) => log::verify_audit(&args, context),
-        Command::Inspect(args) => inventory::inspect(&args),
-        Command::Verify(args) => inventory::verify(&args, context),
-        Command::Token(args) => ask::token(&args, context),
-        Command::Query(args) => ask::query(&args, context),
-        Command::Hosts(args) => ask::hosts(&args, context),
-        Command::Audit(args) => audit::audit(&args, context),
-        Command::Push(args) => push::push(args, context),
-        Command::Up(args) => up::up(&args, context, edges()),
-        Command::Completions(args) => shell::completions(&args),
-        Command::Man(args) => shell::man(&args),
+        Command::InitCa(args) => commands::init_ca::run(&args, context),
+        Command::IssueNode(args) => commands::issue_node::run(args, context),
+        Command::IssueReceiver(args) => commands::issue_receiver::run(args, context),
+        Command::IssueReader(args) => commands::issue_reader::run(args, context),
+        Command::IssueOperator(args) => commands::issue_operator::run(args, context),
+        Command::JoinToken(args) => commands::join_token::run(&args, context),
+        Command::Join(args) => commands::join::run(&args, context),
+        Command::Renew(args) => commands::renew::run(&args, context),
+        Command::List(args) => commands::list::run(&args, context),
+        Command::Revoke(args) => commands::revoke::run(&args, context),
+        Command::SignCrl(args) => commands::sign_crl::run(&args, context),
+        Command::Backup(args) => commands::backup::run(&args, context),
+        Command::Restore(args) => commands::restore::run(&args, context),
+        Command::Rotate(args) => commands::rotate::run(&args, context),
+        Command::AuditLog(args) => commands::audit_log::run(&args, context),
+        Command::VerifyAudit(args) => commands::verify_audit::run(&args, context),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Verify(args) => commands::verify::run(&args, context),
+        Command::Token(args) => commands::token::run(&args, context),
+        Command::Query(args) => commands::query::run(&args, context),
+        Command::Hosts(args) => commands::hosts::run(&args, context),
+        Command::Audit(args) => commands::audit::run(&args, context),
+        Command::Push(args) => commands::push::run(args, context),
+        Command::Up(args) => commands::up::run(&args, context, edges()),
+        Command::Completions(args) => commands::completions::run(&args, Cli::command()),
+        Command::Man(args) => commands::man::run(&args, Cli::command()),
     }
 }
 

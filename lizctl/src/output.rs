@@ -48,6 +48,11 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
 
+/// The answer as the receiver wrote it, so that what a later receiver adds comes through.
+pub(crate) fn json_as_received(json: &[u8]) -> anyhow::Result<()> {
+    line(String::from_utf8_lossy(json).trim_end())
+}
+
 /// The answer as columns without lines between them, fit for `grep` and `awk`.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> anyhow::Result<()> {
     let mut table = Table::new();
@@ -64,7 +69,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
 
 /// A sign of life or advice, on stderr. Nobody misses it where that is closed.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    let _closed = live::Aside.write_all(format!("{text}\n").as_bytes());
+    let _closed = live::LogWriter.write_all(format!("{text}\n").as_bytes());
 }
 
 /// Epoch seconds as RFC 3339 UTC.

@@ -34,9 +34,9 @@ pub(crate) fn draw(mut lines: Vec<String>) -> io::Result<()> {
 }
 
 /// stderr, for log lines: what is drawn makes room and comes back below them.
-pub(crate) struct Aside;
+pub(crate) struct LogWriter;
 
-impl Write for Aside {
+impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let drawn = drawn();
         if drawn.is_empty() || !stderr().is_terminal() {

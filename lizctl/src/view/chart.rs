@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use lizmon_protocol::summary::{Average, Summaries, Summary};
 
-use super::{Date, minute, number, window_and_label};
+use super::format::{DatePart, number, utc_minute, window_and_label};
 
 /// Rows of one chart.
 const HEIGHT: usize = 9;
@@ -70,8 +70,8 @@ fn chart(name: &str, summary: &Summary, room: usize) -> Vec<String> {
 
 /// When the first and the last interval end; the last alone where both do not fit.
 fn time_axis(from: u64, until: u64, slots: usize) -> String {
-    let from = minute(from, Date::None);
-    let until = format!("{} UTC", minute(until, Date::None));
+    let from = utc_minute(from, DatePart::None);
+    let until = format!("{} UTC", utc_minute(until, DatePart::None));
     if slots < from.len() + until.len() + 1 {
         return until;
     }

@@ -1,0 +1,24 @@
+//! `issue-operator`: the certificate of somebody who reads and administers.
+
+use clap::Args;
+use lizmon_protocol::name::{NodeName, Role};
+
+use crate::context::Context;
+use crate::flags::leaf::LeafFlags;
+use crate::issuance;
+
+/// Issue the certificate of someone who reads, and changes what receivers trust
+#[derive(Debug, Args)]
+#[command(after_help = "Example: lizctl issue-operator alice --hours 12")]
+pub(crate) struct IssueOperatorArgs {
+    /// Whose it is
+    name: NodeName,
+    #[command(flatten)]
+    leaf: LeafFlags,
+}
+
+/// `lizctl issue-operator`.
+pub(crate) fn run(args: IssueOperatorArgs, context: &Context) -> anyhow::Result<()> {
+    let request = issuance::request(Role::Operator, args.name, &args.leaf)?;
+    issuance::issue(request, context, issuance::next_for_reader).map(drop)
+}

@@ -1,0 +1,102 @@
+//! `join`: this machine's first certificate, from a `liz-ca`.
+
+use std::io::{Read, stdin};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use lizmon_client::enrol::{self, Fingerprint, Join, Obtained};
+use lizmon_client::{BaseUrl, Credentials};
+use lizmon_protocol::enrol::JoinToken;
+use lizmon_protocol::name::Role;
+
+use crate::context::{Context, quoted};
+use crate::failure::Exit;
+use crate::{enrolment, output, runtime};
+
+/// Longest text of a token on stdin: the longest name, a dot, the secret and a line's end.
+const TOKEN_BYTES_MAX: u64 = 300;
+
+/// Join a fleet: make a key, and get this machine's certificate from liz-ca by a token
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out certs\n\n\
+                  Nothing is trusted before the root's fingerprint fits, and the token is sent to no other CA.\n\
+                  Where the answer was lost, the same command goes on with the same key."
+)]
+pub(crate) struct JoinArgs {
+    /// Where liz-ca is: https://HOST:8444
+    url: BaseUrl,
+    /// The token, as `lizctl join-token` printed it; - reads it from stdin
+    #[arg(
+        long,
+        env = "LIZMON_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    token: String,
+    /// SHA-256 of the CA's root, in hex, as `lizctl join-token` and `lizctl init-ca` print it
+    #[arg(long, env = "LIZMON_CA_FINGERPRINT", value_name = "HEX")]
+    ca_fingerprint: Fingerprint,
+    /// Folder for NAME.crt, NAME.key and root.crt [default: --certs]
+    #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// `lizctl join`.
+pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
+    let token = token_text(&args.token)?.trim().parse::<JoinToken>();
+    let token = token.map_err(|error| anyhow::Error::from(error).context(Exit::Usage))?;
+    let folder = args.out.as_deref().unwrap_or(&context.certs);
+    make_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let joining = Join {
+        url: args.url.clone(),
+        token,
+        fingerprint: args.ca_fingerprint,
+        folder: folder.to_owned(),
+    };
+    let now = (context.clock)();
+    let obtained = runtime::current_thread()?.block_on(enrol::join(&joining, now))?;
+    enrolment::show(&obtained)?;
+    output::note(format_args!("next: {}", next(&obtained, &args.url)));
+    Ok(())
+}
+
+fn token_text(argument: &str) -> anyhow::Result<String> {
+    if argument != "-" {
+        return Ok(argument.to_owned());
+    }
+    let mut text = String::new();
+    stdin()
+        .take(TOKEN_BYTES_MAX)
+        .read_to_string(&mut text)
+        .context("cannot read the token from stdin")?;
+    Ok(text)
+}
+
+/// For its owner alone, if it is made here.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// What the holder of this certificate would do with it.
+fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
+    let Credentials { cert, key, ca } = &obtained.credentials;
+    let files = format!(
+        "--cert {} --key {} --ca {}",
+        quoted(cert),
+        quoted(key),
+        quoted(ca)
+    );
+    match obtained.identity.role {
+        Role::Node => format!(
+            "liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {files} --ca-url {ca_url}",
+            obtained.identity.name,
+        ),
+        _ => format!("lizctl hosts --receiver https://RECEIVER:8443 {files}"),
+    }
+}

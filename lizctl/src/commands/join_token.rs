@@ -1,0 +1,59 @@
+//! `join-token`: lets a machine join once.
+
+use std::io::{IsTerminal, stdout};
+use std::time::Duration;
+
+use clap::Args;
+use lizmon_client::BaseUrl;
+use lizmon_protocol::name::{NodeName, Role};
+
+use crate::context::Context;
+use crate::output;
+
+/// Make a token with which a machine can join by itself, once; it is printed alone
+#[derive(Debug, Args)]
+#[command(after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444")]
+pub(crate) struct JoinTokenArgs {
+    /// Whom it lets in
+    name: NodeName,
+    /// As what: node, reader or operator
+    #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
+    role: Role,
+    /// How long it can be used, at most 7 days
+    #[arg(long, env = "LIZMON_TTL", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    /// Where liz-ca is, for the command that is printed
+    #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
+    ca_url: Option<BaseUrl>,
+}
+
+/// `lizctl join-token`: the token alone goes to stdout.
+pub(crate) fn run(args: &JoinTokenArgs, context: &Context) -> anyhow::Result<()> {
+    let now = (context.clock)();
+    let authority = context.authority(now)?;
+    let token = authority.make_join_token(args.role, &args.name, args.ttl, now)?;
+    output::line(token.as_str())?;
+    let url = match &args.ca_url {
+        Some(url) => url.as_str(),
+        None => "https://CA-HOST:8444",
+    };
+    // On a terminal it can be copied whole; in a script's log the secret has no place.
+    let shown = if stdout().is_terminal() {
+        token.as_str()
+    } else {
+        "TOKEN"
+    };
+    let fingerprint = authority.root_fingerprint();
+    output::note(format_args!(
+        "{} {} may join once, until {}",
+        args.role,
+        args.name,
+        output::date(now.saturating_add(args.ttl.as_secs())),
+    ));
+    output::note(format_args!("CA fingerprint {fingerprint}"));
+    output::note(format_args!(
+        "next, on {}: lizctl join {url} --token {shown} --ca-fingerprint {fingerprint}",
+        args.name,
+    ));
+    Ok(())
+}

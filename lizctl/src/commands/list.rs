@@ -1,0 +1,399 @@
+//! `list`: every certificate that was issued.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use lizmon_ca::crl::Reason;
+use lizmon_ca::ledger::{CertState, Entry, Generation, UnknownRevoked};
+use lizmon_ca::profile::Profile;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::flags::connection::QueriedReceivers;
+use crate::flags::output::OutputFlags;
+use crate::output;
+use crate::unknown_certificates::{self, UnknownCertificate, UnknownCertificates};
+
+/// List every certificate that was issued
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lizctl list\n  lizctl list --newest\n  lizctl list --expiring 7d --json"
+)]
+pub(crate) struct ListArgs {
+    /// Only holders whose newest certificate ends within this time, or has ended, and was not renewed in time
+    #[arg(long, env = "LIZMON_EXPIRING", value_name = "TIME", value_parser = humantime::parse_duration)]
+    expiring: Option<Duration>,
+    /// Only what was revoked
+    #[arg(long, env = "LIZMON_REVOKED", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
+    revoked: bool,
+    /// Of each holder only the newest certificate
+    #[arg(long, env = "LIZMON_NEWEST", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
+    newest: bool,
+    #[command(flatten)]
+    output: OutputFlags,
+    #[command(flatten)]
+    receivers: QueriedReceivers,
+}
+
+/// `lizctl list`.
+pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
+    let now = (context.clock)();
+    let receivers = args.receivers.clients(now)?;
+    let authority = context.authority_to_read(now)?;
+    let seen = UnknownCertificates::query(&receivers, &authority, context)?;
+    let mut entries = authority.entries()?;
+    let mut renewals = Renewals::of(&entries);
+    renewals.seen = authority.first_uses()?.into_iter().collect();
+    renewals.copied_at = authority.copied_at()?;
+    let unknown = authority.unknown_revoked()?;
+    let mut unsettled: Vec<&UnknownCertificate> = seen.unsettled(&unknown).collect();
+    if args.revoked {
+        unsettled.clear();
+    }
+    if let Some(within) = args.expiring {
+        let limit = now.saturating_add(within.as_secs());
+        unsettled.retain(|seen| seen.certificate.not_after <= limit);
+    }
+    let standing = Standing::new(&authority.generations()?, now);
+    if args.newest {
+        entries = newest(entries);
+    }
+    if args.revoked {
+        entries.retain(|entry| entry.state == CertState::Revoked);
+    }
+    if let Some(within) = args.expiring {
+        entries.retain(|entry| standing.of(entry) != RETIRED);
+        entries = expiring(entries, within, now);
+    }
+    if args.output.is_json() {
+        let domain = authority.trust_domain();
+        let certificates: Vec<Listed<'_>> = entries
+            .iter()
+            .map(|entry| Listed::new(entry, &renewals, domain, standing.of(entry)))
+            .collect();
+        let revoked = unknown.iter().map(|row| as_json(row, &seen));
+        let unsettled = unsettled.iter().map(|seen| unsettled_as_json(seen));
+        let unknown: Vec<_> = revoked.chain(unsettled).collect();
+        output::json(&serde_json::json!({
+            "certificates": certificates,
+            "unknown": unknown,
+            "restored-at": renewals.copied_at,
+        }))?;
+        return seen.complete();
+    }
+    let rows = entries.iter().map(|entry| {
+        [
+            entry.profile.to_string(),
+            entry.name.clone(),
+            renewals.state_text(entry, standing.of(entry)),
+            output::date(entry.not_after),
+            left(entry.not_after, now),
+            renewals.origin(entry).to_owned(),
+            renewals
+                .last(entry)
+                .map_or_else(|| "-".to_owned(), output::date),
+            entry.serial.clone(),
+        ]
+    });
+    // Of what this ledger does not know it has no more than the number.
+    let unknown = unknown.iter().filter(|_| args.expiring.is_none());
+    let rows = rows.chain(unknown.map(|row| {
+        let reason = row.reason.and_then(reason).unwrap_or("no reason given");
+        let state = format!("revoked ({reason})");
+        let holder = seen.find(&row.serial);
+        let holder = holder.map(|seen| (seen.role(), seen.certificate.identity.name.as_str()));
+        let (role, name) = holder.unwrap_or(("unknown", "-"));
+        let [role, name] = [role, name].map(str::to_owned);
+        let dash = || "-".to_owned();
+        let by = row.revoked_by.clone();
+        [
+            role,
+            name,
+            state,
+            dash(),
+            dash(),
+            by,
+            dash(),
+            row.serial.clone(),
+        ]
+    }));
+    let rows = rows.chain(unsettled.iter().map(|seen| {
+        let end = seen.certificate.not_after;
+        let dash = || "-".to_owned();
+        [
+            seen.role().to_owned(),
+            seen.certificate.identity.name.to_string(),
+            seen.state().to_owned(),
+            output::date(end),
+            left(end, now),
+            dash(),
+            dash(),
+            seen.serial(),
+        ]
+    }));
+    output::table(
+        [
+            "ROLE",
+            "NAME",
+            "STATE",
+            "UNTIL",
+            "LEFT",
+            "ISSUED BY",
+            "LAST RENEWAL",
+            "SERIAL",
+        ],
+        rows.collect(),
+    )?;
+    unknown_certificates::advise(&unsettled, renewals.copied_at.is_some());
+    seen.complete()
+}
+
+/// One certificate in `list --json`. Keys are promised; more may follow.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed<'a> {
+    role: &'a str,
+    name: &'a str,
+    identity: Option<String>,
+    serial: &'a str,
+    issuer: &'a str,
+    state: &'a str,
+    not_before: u64,
+    not_after: u64,
+    issued_at: u64,
+    issued_by: &'a str,
+    revoked_at: Option<u64>,
+    revoked_reason: Option<&'static str>,
+    revoked_by: Option<&'a str>,
+    renews: Option<&'a str>,
+    /// Who let the holder in: the person or join token behind the certificate at the beginning of its renewals.
+    let_in_by: &'a str,
+    /// When the holder last renewed: epoch seconds.
+    last_renewal: Option<u64>,
+    /// When it was first shown to `liz-ca`: epoch seconds.
+    first_seen: Option<u64>,
+    key_sha256: &'a str,
+}
+
+impl<'a> Listed<'a> {
+    fn new(
+        entry: &'a Entry,
+        renewals: &'a Renewals,
+        domain: &lizmon_protocol::name::TrustDomain,
+        state: &'a str,
+    ) -> Self {
+        let identity = match entry.profile {
+            Profile::Leaf(role) => Some(format!("spiffe://{domain}/{role}/{}", entry.name)),
+            Profile::Root | Profile::Issuing => None,
+        };
+        Self {
+            role: entry.profile.as_str(),
+            name: &entry.name,
+            identity,
+            serial: &entry.serial,
+            issuer: &entry.issuer,
+            state,
+            not_before: entry.not_before,
+            not_after: entry.not_after,
+            issued_at: entry.issued_at,
+            issued_by: &entry.issued_by,
+            revoked_at: entry.revoked_at,
+            revoked_reason: entry.revoked_reason.and_then(reason),
+            revoked_by: entry.revoked_by.as_deref(),
+            renews: entry.renews.as_deref(),
+            let_in_by: renewals.origin(entry),
+            last_renewal: renewals.last(entry),
+            first_seen: renewals.seen.get(&entry.serial).copied(),
+            key_sha256: &entry.key_sha256,
+        }
+    }
+}
+
+fn as_json(row: &UnknownRevoked, seen: &UnknownCertificates) -> serde_json::Value {
+    let seen = seen.find(&row.serial);
+    serde_json::json!({
+        "role": seen.map(UnknownCertificate::role),
+        "name": seen.map(|seen| &seen.certificate.identity.name),
+        "serial": row.serial,
+        "issuer": row.issuer,
+        "state": "revoked",
+        "revoked-at": row.revoked_at,
+        "revoked-reason": row.reason.and_then(reason),
+        "revoked-by": row.revoked_by,
+    })
+}
+
+fn unsettled_as_json(seen: &UnknownCertificate) -> serde_json::Value {
+    let certificate = &seen.certificate;
+    serde_json::json!({
+        "role": seen.role(),
+        "name": certificate.identity.name,
+        "identity": certificate.identity,
+        "serial": seen.serial(),
+        "state": "unknown",
+        "of-this-ca": seen.of_this_ca,
+        "issuer-name": certificate.issuer,
+        "not-after": certificate.not_after,
+        "first-seen": certificate.first_seen,
+        "last-seen": certificate.last_seen,
+        "seen-by": seen.seen_by,
+    })
+}
+
+/// The last certificate that each holder was given, in the ledger's order.
+fn newest(entries: Vec<Entry>) -> Vec<Entry> {
+    let last: HashMap<_, String> = entries
+        .iter()
+        .map(|entry| (holder(entry), entry.serial.clone()))
+        .collect();
+    let is_last = |entry: &Entry| last.get(&holder(entry)) == Some(&entry.serial);
+    entries.into_iter().filter(is_last).collect()
+}
+
+/// The newest valid certificate of each holder, where it ends within that time and nobody has renewed it in time: a renewed
+/// one's forerunner is nobody's worry, and neither is one whose holder will renew it by itself.
+fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
+    let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
+    let valid = |entry: &&Entry| entry.state == CertState::Valid;
+    for entry in entries.iter().filter(valid) {
+        let end = newest.entry(holder(entry)).or_default();
+        *end = entry.not_after.max(*end);
+    }
+    let limit = now.saturating_add(within.as_secs());
+    entries
+        .into_iter()
+        .filter(|entry| valid(&entry) && entry.not_after <= limit)
+        .filter(|entry| newest.get(&holder(entry)) == Some(&entry.not_after))
+        .filter(|entry| !entry.renews_automatically() || now > renewed_by(entry))
+        .collect()
+}
+
+/// By when who renews by itself has done so, with all the failures that are none yet: that is due at two thirds of the life
+/// and a twelfth.
+fn renewed_by(entry: &Entry) -> u64 {
+    let life = entry.not_after.saturating_sub(entry.not_before);
+    entry.not_before + life / 6 * 5
+}
+
+/// No receiver takes it, because the CA that signed it was replaced.
+const RETIRED: &str = "retired";
+
+/// Which CAs count.
+struct Standing {
+    /// Serials of those that are not trusted any more.
+    retired: HashSet<String>,
+    now: u64,
+}
+
+impl Standing {
+    fn new(generations: &[Generation], now: u64) -> Self {
+        let gone = generations.iter().filter(|ca| !ca.phase.is_trusted());
+        Self {
+            retired: gone.map(|ca| ca.entry.serial.clone()).collect(),
+            now,
+        }
+    }
+
+    /// `valid`, `ended`, `revoked`, or `retired` where it or its issuer was replaced.
+    fn of(&self, entry: &Entry) -> &'static str {
+        let is_retired = [&entry.serial, &entry.issuer]
+            .iter()
+            .any(|serial| self.retired.contains(*serial));
+        match entry.state {
+            CertState::Valid if is_retired => RETIRED,
+            CertState::Valid if entry.not_after < self.now => "ended",
+            state => state.as_str(),
+        }
+    }
+}
+
+/// The state, and why: `revoked (key-compromise)`.
+fn state_text(entry: &Entry, state: &str) -> String {
+    match entry.revoked_reason.and_then(reason) {
+        Some(reason) if entry.revoked_reason != Some(0) => format!("{state} ({reason})"),
+        _ => state.to_owned(),
+    }
+}
+
+fn reason(code: u8) -> Option<&'static str> {
+    Reason::from_code(code).map(Reason::as_str)
+}
+
+/// What the ledger says of a holder beyond one certificate.
+struct Renewals {
+    /// By serial: who issued the certificate that began the line.
+    origins: HashMap<String, String>,
+    /// By role and name: the newest renewal.
+    newest: HashMap<(&'static str, String), u64>,
+    /// By serial: when it was first shown to `liz-ca`.
+    seen: HashMap<String, u64>,
+    /// By role and name: the serial of the last certificate.
+    last_given: HashMap<(&'static str, String), String>,
+    /// When the ledger was found to be a copy, which may not know what came after it was made.
+    copied_at: Option<u64>,
+}
+
+impl Renewals {
+    /// Of the whole ledger, in its order: what is renewed stands before what renews it.
+    fn of(entries: &[Entry]) -> Self {
+        let (mut origins, mut newest) = (HashMap::new(), HashMap::new());
+        let mut last_given = HashMap::new();
+        for entry in entries {
+            let of_forerunner = entry.renews.as_ref().and_then(|serial| origins.get(serial));
+            let origin: String = of_forerunner.unwrap_or(&entry.issued_by).clone();
+            origins.insert(entry.serial.clone(), origin);
+            last_given.insert(holder(entry), entry.serial.clone());
+            if entry.renews.is_some() {
+                newest.insert(holder(entry), entry.issued_at);
+            }
+        }
+        Self {
+            origins,
+            newest,
+            seen: HashMap::new(),
+            last_given,
+            copied_at: None,
+        }
+    }
+
+    /// `valid`, `valid (never seen)` where it came by a renewal and was not shown since, `ended`, or
+    /// `revoked (key-compromise)`.
+    fn state_text(&self, entry: &Entry, state: &str) -> String {
+        let is_unused = entry.renews.is_some() && !self.seen.contains_key(&entry.serial);
+        // A holder whose last known certificate is over may have been given another before this copy was put back.
+        let is_last = self.last_given.get(&holder(entry)) == Some(&entry.serial);
+        let is_before_copying = self.copied_at.is_some_and(|at| entry.issued_at <= at);
+        match state_text(entry, state) {
+            state if state != "valid" && is_last && is_before_copying => {
+                format!("{state}, later ones unknown")
+            }
+            state if state == "valid" && is_unused => "valid (never seen)".to_owned(),
+            state => state,
+        }
+    }
+
+    fn origin(&self, entry: &Entry) -> &str {
+        let found = self.origins.get(&entry.serial);
+        found.map_or("", String::as_str)
+    }
+
+    fn last(&self, entry: &Entry) -> Option<u64> {
+        self.newest.get(&holder(entry)).copied()
+    }
+}
+
+fn holder(entry: &Entry) -> (&'static str, String) {
+    (entry.profile.as_str(), entry.name.clone())
+}
+
+fn left(end: u64, now: u64) -> String {
+    const HOUR_SECS: u64 = 3600;
+    match end.saturating_sub(now) {
+        0 => "-".to_owned(),
+        secs if secs < 2 * HOUR_SECS => format!("{}m", secs / 60),
+        secs if secs < 48 * HOUR_SECS => format!("{}h", secs / HOUR_SECS),
+        secs => format!("{}d", secs / (24 * HOUR_SECS)),
+    }
+}

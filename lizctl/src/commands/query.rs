@@ -1,0 +1,194 @@
+//! `query`: the summaries of a host.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use lizmon_client::{Client, Error};
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::summary::Summaries;
+
+use crate::context::Context;
+use crate::flags::connection::ConnectionFlags;
+use crate::output::{self, live};
+use crate::{runtime, view};
+
+/// The width of charts where there is no terminal to fill.
+const COLUMNS_WITHOUT_TERMINAL: usize = 80;
+
+/// Show the summaries of a host
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
+                  lizctl query web1\n  lizctl query web1 by-minute:cpu --output chart --watch 2s\n  \
+                  lizctl query web1 --output json"
+)]
+pub(crate) struct QueryArgs {
+    /// Whose summaries
+    host: NodeName,
+    /// Only summaries whose name contains this, in whatever case: cpu, by-hour
+    label: Option<String>,
+    /// How to show them
+    #[arg(
+        long,
+        env = "LIZMON_OUTPUT",
+        value_name = "FORM",
+        default_value = "table"
+    )]
+    output: Form,
+    /// Print JSON for programs, as --output json does
+    #[arg(long, env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
+    /// Ask again and again, this long after each answer, until Ctrl-C
+    #[arg(long, env = "LIZMON_WATCH", value_name = "TIME", value_parser = parse_watch)]
+    watch: Option<Duration>,
+    #[command(flatten)]
+    connection: ConnectionFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A line an interval.
+    Table,
+    /// The receiver's answer as it is.
+    Json,
+    /// Characters that show the course.
+    Chart,
+}
+
+/// `lizctl query`.
+pub(crate) fn run(args: &QueryArgs, context: &Context) -> anyhow::Result<()> {
+    let mut client = args.connection.client((context.clock)())?;
+    runtime::current_thread()?.block_on(async {
+        let Some(pause) = args.watch else {
+            return args.show(&args.ask(&client, context).await?, false);
+        };
+        let stop =
+            std::pin::pin!(lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?);
+        tokio::select! {
+            _ = stop => Ok(()),
+            ended = watch(args, pause, &mut client, context) => ended,
+        }
+    })
+}
+
+/// Until something is wrong that waiting does not mend; a receiver that was there and is away is waited for.
+async fn watch(
+    args: &QueryArgs,
+    pause: Duration,
+    client: &mut Client,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let mut answered = false;
+    let mut away = false;
+    loop {
+        match args.ask(client, context).await {
+            Ok(answer) => {
+                args.show(&answer, true)?;
+                (answered, away) = (true, false);
+            }
+            Err(error @ Error::Unreachable { .. }) if answered => {
+                if !away {
+                    output::note(format!("{error}; asking again"));
+                }
+                away = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(pause).await;
+        if let Err(error) = client.reload((context.clock)()) {
+            let why = lizmon_client::error::in_one_line(&error);
+            tracing::warn!("keeping the certificate files read before: {why}");
+        }
+    }
+}
+
+enum Answer {
+    Json(Vec<u8>),
+    Summaries(Summaries),
+}
+
+impl QueryArgs {
+    fn form(&self) -> Form {
+        if self.json { Form::Json } else { self.output }
+    }
+
+    async fn ask(&self, client: &Client, context: &Context) -> Result<Answer, Error> {
+        let now = (context.clock)();
+        let label = self.label.as_deref();
+        Ok(match self.form() {
+            Form::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
+            Form::Table | Form::Chart => {
+                Answer::Summaries(client.summaries(&self.host, label, now).await?)
+            }
+        })
+    }
+
+    fn show(&self, answer: &Answer, again: bool) -> anyhow::Result<()> {
+        let summaries = match answer {
+            Answer::Json(json) => return output::json_as_received(json),
+            Answer::Summaries(summaries) => summaries,
+        };
+        let size = live::size();
+        let redrawn = size.filter(|_| again);
+        let mut lines = match self.form() {
+            Form::Chart => {
+                let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
+                view::chart::charts(summaries, columns)
+            }
+            Form::Table | Form::Json => view::table::summaries(
+                summaries,
+                redrawn.map(|(_, rows)| view::table::per_series(summaries, rows)),
+            ),
+        };
+        if summaries.is_empty() {
+            let nothing = format!("no summary of {} has that in its name", self.host);
+            match redrawn {
+                Some(_) => lines = vec![nothing],
+                None => {
+                    output::note(nothing);
+                    return Ok(());
+                }
+            }
+        }
+        if redrawn.is_some() {
+            return live::draw(lines).context("cannot draw on the terminal");
+        }
+        if again {
+            lines.push(String::new());
+        }
+        lines.iter().try_for_each(output::line)
+    }
+}
+
+/// A receiver is not asked without pause.
+fn parse_watch(text: &str) -> Result<Duration, String> {
+    const WATCH_MIN: Duration = Duration::from_millis(100);
+    let pause =
+        humantime::parse_duration(text).map_err(|error| format!("{error}: write 2s or 1m"))?;
+    if pause < WATCH_MIN {
+        return Err("at least 100ms".to_owned());
+    }
+    Ok(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses() {
+        for (text, expected) in [
+            ("2s", Some(2000)),
+            ("100ms", Some(100)),
+            ("99ms", None),
+            ("0s", None),
+            ("2", None),
+            ("", None),
+        ] {
+            let got = parse_watch(text).ok();
+            assert_eq!(got, expected.map(Duration::from_millis), "{text}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Receiver, monitor and reader in one process.
+//!
+//! ```text
+//! local_pki (CA, certificates) -> receiver <- monitor
+//!                                │
+//!                                └──── reader -> the table on stdout
+//! ```
+//!
+//! The three speak over real sockets and real mutual TLS, each with its own certificate, as they would on three machines.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{PathBuf, absolute};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lizmon_client::enrol::lists::ServerLists;
+use lizmon_client::{BaseUrl, Client, Error};
+use lizmon_daemon::Ended;
+use lizmon_monitor::collect::{CPU, MEM};
+use lizmon_monitor::config::PublishUrl;
+use lizmon_monitor::{Agent, Edges, spool};
+use lizmon_mtls::TlsMin;
+use lizmon_mtls::trust::TrustFiles;
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::summary::Summaries;
+use lizmon_receiver::{Clocks, Receiver};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::curl;
+use super::local_endpoint::LocalEndpoint;
+use super::local_pki::LocalPki;
+use super::local_pki::ca_replacement::MaintenanceMode;
+use crate::context::Context;
+use crate::output::{self, live};
+use crate::view::table;
+
+/// How often the table is drawn anew on a terminal.
+const REDRAW_EVERY: Duration = Duration::from_secs(1);
+/// How often it is printed where there is no terminal.
+const PRINT_EVERY: Duration = Duration::from_secs(10);
+/// How often certificates and revocation lists are looked after.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(600);
+/// Below `--data`: what the monitor has not delivered yet.
+const SPOOL: &str = "spool";
+/// Lines around the table: its title, and the advice how to end.
+const LINES_AROUND: usize = 3;
+
+/// What of it can be chosen.
+pub(super) struct AllInOneConfig {
+    pub(super) listen: SocketAddr,
+    pub(super) this_host: Option<NodeName>,
+    pub(super) data: PathBuf,
+    pub(super) tls_min: TlsMin,
+}
+
+/// Why the table is shown no more.
+enum End {
+    /// It was time, or somebody said so.
+    Told,
+    /// The terminal has gone.
+    HungUp,
+    /// It cannot be printed.
+    Unprinted(anyhow::Error),
+    /// The receiver or the monitor ended without being told.
+    BrokeDown(anyhow::Result<()>),
+}
+
+/// Everything that runs, and the reader that looks at it.
+pub(super) struct AllInOne {
+    host: NodeName,
+    reader: Client,
+    clock: fn() -> u64,
+    receiver: JoinHandle<Result<(), lizmon_receiver::StartError>>,
+    monitor: JoinHandle<Result<(), lizmon_monitor::StartError>>,
+    maintenance: JoinHandle<()>,
+    stop_monitor: watch::Sender<bool>,
+    stop_receiver: watch::Sender<bool>,
+}
+
+impl AllInOne {
+    pub(super) async fn start(
+        config: &AllInOneConfig,
+        context: &Context,
+        edges: Edges,
+    ) -> anyhow::Result<Self> {
+        let clock = context.clock;
+        let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
+        let endpoint = LocalEndpoint::bind(config.listen)?;
+        let (keys, this_host) = (context.keys.unlock(), config.this_host.as_ref());
+        let pki = LocalPki::open(certs, keys, &endpoint, this_host, clock())?;
+        let url: BaseUrl = endpoint.url.parse().context("cannot name the receiver")?;
+        let monitor = lizmon_monitor::Config {
+            host: pki.host.clone(),
+            publish: vec![PublishUrl::new(url.clone())],
+            credentials: pki.node(),
+            server_lists: ServerLists::default(),
+            interval: NonZeroU32::MIN,
+            collect: vec![&CPU, &MEM],
+            spool: Some(config.data.join(SPOOL)),
+            spool_bytes_max: spool::DISK_BYTES_MAX,
+        };
+        let (receiver, stop_receiver) =
+            start_receiver(endpoint, pki.trust_files(), config, clock).await?;
+        output::note(format!(
+            "receiver: {url}, keeping its data in {}",
+            config.data.display()
+        ));
+        let monitor = Agent::new(monitor, edges).context("the monitor cannot start")?;
+        let reader = Client::new(url.clone(), &pki.reader(), clock())?;
+        curl::print(&url, &pki.host, &pki.reader())?;
+        let (stop_monitor, stopped) = watch::channel(false);
+        let watched = pki.host.clone();
+        let ready = move || tracing::debug!("watching {watched}");
+        Ok(Self {
+            host: pki.host.clone(),
+            reader,
+            clock,
+            receiver,
+            monitor: tokio::spawn(monitor.run(ready, told(stopped))),
+            maintenance: tokio::spawn(maintain_pki(pki, clock)),
+            stop_monitor,
+            stop_receiver,
+        })
+    }
+
+    /// The monitor goes first and the receiver last, so that nothing that was sampled is lost.
+    pub(super) async fn run(
+        mut self,
+        lasting: Option<Duration>,
+        stop: impl Future<Output = Ended>,
+    ) -> anyhow::Result<()> {
+        let has_terminal = live::size().is_some();
+        let end = self.look_on(lasting, stop).await;
+        let erased = live::draw(Vec::new()).context("cannot draw on the terminal");
+        self.maintenance.abort();
+        if let End::BrokeDown(ended) = end {
+            return ended;
+        }
+        // Whatever becomes of what is printed, what was sampled is kept.
+        self.stop_monitor.send_replace(true);
+        (&mut self.monitor)
+            .await
+            .context("the monitor broke down")??;
+        let seen = self.see().await;
+        let title = self.title();
+        // Its connections end here, so that the receiver need not wait for them.
+        drop(self.reader);
+        self.stop_receiver.send_replace(true);
+        self.receiver.await.context("the receiver broke down")??;
+        match end {
+            End::HungUp => return Ok(()),
+            // The terminal had gone before the signal came that says so.
+            End::Unprinted(error) if has_terminal && output::terminal_is_gone(&error) => {
+                return Ok(());
+            }
+            End::Unprinted(error) => return Err(error),
+            End::Told | End::BrokeDown(_) => (),
+        }
+        erased?;
+        let host = &self.host;
+        print(
+            &title,
+            &seen?.with_context(|| format!("no sample of {host} was taken in this time"))?,
+        )
+    }
+
+    /// Shows the table until it is time to stop.
+    async fn look_on(
+        &mut self,
+        lasting: Option<Duration>,
+        stop: impl Future<Output = Ended>,
+    ) -> End {
+        let mut stop = pin!(stop);
+        let mut end: Pin<Box<dyn Future<Output = ()>>> = match lasting {
+            Some(lasting) => Box::pin(tokio::time::sleep(lasting)),
+            None => Box::pin(std::future::pending()),
+        };
+        let every = match live::size() {
+            Some(_) => REDRAW_EVERY,
+            None => PRINT_EVERY,
+        };
+        loop {
+            tokio::select! {
+                ended = &mut stop => return match ended {
+                    Ended::Told => End::Told,
+                    Ended::HungUp => End::HungUp,
+                },
+                () = &mut end => return End::Told,
+                ended = &mut self.receiver => return End::BrokeDown(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut self.monitor => return End::BrokeDown(broke_down("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                () = tokio::time::sleep(every) => (),
+            }
+            if let Err(error) = self.reader.reload((self.clock)()) {
+                let why = lizmon_client::error::in_one_line(&error);
+                tracing::warn!("keeping the reader's certificate files read before: {why}");
+            }
+            match self.see().await {
+                Ok(Some(summaries)) => {
+                    if let Err(error) = self.show(&summaries) {
+                        return End::Unprinted(error);
+                    }
+                }
+                Ok(None) => tracing::debug!("no sample yet"),
+                Err(error) => tracing::warn!("cannot read the summaries: {error}"),
+            }
+        }
+    }
+
+    /// By-minute summaries of this host; none before its first sample.
+    async fn see(&self) -> Result<Option<Summaries>, Error> {
+        let filter = Some("by-minute:");
+        let asked = self
+            .reader
+            .summaries(&self.host, filter, (self.clock)())
+            .await;
+        match asked {
+            Ok(summaries) if summaries.is_empty() => Ok(None),
+            Err(error) if error.code() == Some(Code::UnknownHost) => Ok(None),
+            asked => asked.map(Some),
+        }
+    }
+
+    fn show(&self, summaries: &Summaries) -> anyhow::Result<()> {
+        let Some((_, rows)) = live::size() else {
+            print(&self.title(), summaries)?;
+            return output::line("");
+        };
+        let newest = table::per_series(summaries, rows.saturating_sub(LINES_AROUND));
+        let mut lines = vec![self.title()];
+        lines.extend(table::one_window(summaries, Some(newest)));
+        lines.push("Ctrl-C ends it.".to_owned());
+        live::draw(lines).context("cannot draw on the terminal")
+    }
+
+    fn title(&self) -> String {
+        format!("{} by minute, {}", self.host, output::date((self.clock)()))
+    }
+}
+
+fn print(title: &str, summaries: &Summaries) -> anyhow::Result<()> {
+    output::line(title)?;
+    let lines = table::one_window(summaries, None);
+    lines.iter().try_for_each(output::line)
+}
+
+fn broke_down(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+    ended.with_context(|| format!("the {what} ended"))?;
+    anyhow::bail!("the {what} ended without being told to: its log lines say why")
+}
+
+/// Resolves when the sender says so, or is gone.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _gone = stopped.wait_for(|stop| *stop).await;
+}
+
+type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::StartError>>;
+
+async fn start_receiver(
+    endpoint: LocalEndpoint,
+    trust: TrustFiles,
+    config: &AllInOneConfig,
+    clock: fn() -> u64,
+) -> anyhow::Result<(ReceiverTask, watch::Sender<bool>)> {
+    let receiver_config = lizmon_receiver::Config {
+        tls_min: config.tls_min,
+        ..lizmon_receiver::Config::new(trust, config.data.clone())
+    };
+    let clocks = Clocks {
+        wall: Arc::new(clock),
+        fine: Arc::new(lizmon_daemon::since_1970),
+        monotonic: Arc::new(lizmon_daemon::since_boot_secs),
+        boot: lizmon_daemon::boot_id(),
+    };
+    let receiver = Receiver::start(endpoint.listener, receiver_config, clocks)
+        .await
+        .context("the receiver cannot start")?;
+    let (stop, stopped) = watch::channel(false);
+    Ok((tokio::spawn(receiver.run(told(stopped))), stop))
+}
+
+/// Renews what is due, for as long as it runs; the others take up new files by themselves.
+async fn maintain_pki(pki: LocalPki, clock: fn() -> u64) {
+    let pki = Arc::new(pki);
+    loop {
+        tokio::time::sleep(MAINTAIN_EVERY).await;
+        let keeping = pki.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            keeping.maintain(MaintenanceMode::WhileRunning, clock())
+        })
+        .await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!("certificates and revocation lists cannot be looked after: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Hands the CRLs of this CA to receivers.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lizmon_ca::authority::Authority;
+use lizmon_ca::ledger::Phase;
+use lizmon_ca::profile::Profile;
+use lizmon_client::Client;
+use lizmon_protocol::problem::Code;
+
+use crate::context::Context;
+use crate::{output, runtime};
+
+/// Hands the current revocation lists to every receiver, whatever becomes of the others, and says how long after
+/// `begin` each had them.
+pub(crate) fn push(
+    authority: &Authority,
+    receivers: &[Client],
+    context: &Context,
+    begin: Duration,
+) -> anyhow::Result<()> {
+    let runtime = runtime::current_thread()?;
+    let mut failed = None;
+    for receiver in receivers {
+        match runtime.block_on(push_to(authority, receiver, context)) {
+            Ok(()) => {
+                let taken = (context.stopwatch)().saturating_sub(begin);
+                output::line(format_args!(
+                    "{} has the revocation lists, {} ms after this command began",
+                    receiver.url(),
+                    taken.as_millis()
+                ))?;
+            }
+            Err(error) => {
+                output::note(format_args!("{}: {error:#}", receiver.url()));
+                // The first failure says the exit code.
+                failed.get_or_insert((receiver.url(), error));
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some((url, error)) => Err(error.context(format!(
+            "{url} still trusts what it trusted: give it {}, or run this again",
+            authority.files().crl.display()
+        ))),
+    }
+}
+
+/// How often lists are signed again for one receiver: once for each CA that there may be in a rotation.
+const SIGNED_AGAIN_MAX: usize = 4;
+
+/// Hands the lists to one receiver. Where it holds one with a higher number, which this CA signed and has forgotten, they
+/// are signed again beyond that number.
+async fn push_to(
+    authority: &Authority,
+    receiver: &Client,
+    context: &Context,
+) -> anyhow::Result<()> {
+    for _ in 0..SIGNED_AGAIN_MAX {
+        let done = receiver.put_crl(&body(authority)?, (context.clock)()).await;
+        let Some(held) = done.as_ref().err().and_then(held_number) else {
+            return Ok(done?);
+        };
+        let above = held.parse().with_context(|| {
+            format!("it holds a list with the number {held}, which is higher than this CA can count: replace the CA with `lizctl rotate`")
+        })?;
+        output::note(format_args!(
+            "{} holds a list with the number {held}: signing beyond it",
+            receiver.url()
+        ));
+        for crl in authority.sign_crls(Some(above), (context.clock)())? {
+            output::line(format_args!(
+                "signed number {} of {}",
+                crl.number, crl.issuer
+            ))?;
+        }
+    }
+    Ok(receiver
+        .put_crl(&body(authority)?, (context.clock)())
+        .await?)
+}
+
+/// The number that the receiver says it holds, where ours is not higher.
+fn held_number(error: &lizmon_client::Error) -> Option<String> {
+    match error {
+        lizmon_client::Error::Refused {
+            problem: Some(problem),
+            ..
+        } if problem.code == Code::CrlNotNewer => number_in_force(problem.detail.as_deref()?),
+        _ => None,
+    }
+}
+
+/// `41` of "… has number 3, number 41 is in force: …".
+fn number_in_force(detail: &str) -> Option<String> {
+    let (before, _) = detail.split_once(" is in force")?;
+    let (_, number) = before.rsplit_once("number ")?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| number.to_owned())
+}
+
+/// `crl.pem`, and the certificates of the issuing CAs: in a rotation a receiver may never have seen the next one's, and
+/// takes no list of a stranger.
+fn body(authority: &Authority) -> anyhow::Result<Vec<u8>> {
+    let path = &authority.files().crl;
+    let mut body =
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    for ca in authority.generations()? {
+        if ca.entry.profile == Profile::Issuing && ca.phase <= Phase::Old {
+            body.extend_from_slice(ca.entry.pem.as_bytes());
+        }
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_in_force;
+
+    #[test]
+    fn the_number_that_a_receiver_holds_is_found() {
+        let of = |numbers: &str| {
+            format!("the list of CN=number 7 has {numbers} in force: sign a new one")
+        };
+        let cases = [
+            (of("number 3, number 41 is"), Some("41")),
+            (
+                of("number 3, number 1849688400123456 is"),
+                Some("1849688400123456"),
+            ),
+            (
+                of("no number, number 730750818665451459101842416358141509827966271487 is"),
+                Some("730750818665451459101842416358141509827966271487"),
+            ),
+            (of("number 3, number x is"), None),
+            (of("number 3, number  is"), None),
+            ("something else".to_owned(), None),
+            (String::new(), None),
+        ];
+        for (detail, expected) in cases {
+            assert_eq!(number_in_force(&detail).as_deref(), expected, "{detail}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Flags that several verbs share.
+
+pub(crate) mod ca_keys;
+pub(crate) mod connection;
+pub(crate) mod days;
+pub(crate) mod leaf;
+pub(crate) mod output;

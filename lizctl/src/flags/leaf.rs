@@ -1,0 +1,43 @@
+//! Flags of the verbs that issue a certificate.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use lizmon_ca::key::KeyAlg;
+use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS};
+
+use super::days::{DAYS_MAX, days};
+
+/// What every kind of leaf may be given.
+#[derive(Debug, Args)]
+pub(crate) struct LeafFlags {
+    /// How long it lives [default: 90 days]
+    #[arg(long, env = "LIZMON_DAYS", value_name = "N", value_parser = days(), conflicts_with = "hours")]
+    days: Option<u32>,
+    /// How long it lives, in hours
+    #[arg(long, env = "LIZMON_HOURS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX * 24))]
+    hours: Option<u32>,
+    /// A signing request (PEM or DER) whose key is certified; no key is made
+    #[arg(
+        long,
+        env = "LIZMON_CSR",
+        value_name = "FILE",
+        conflicts_with = "key_alg"
+    )]
+    pub(crate) csr: Option<PathBuf>,
+    /// Kind of key: p256 or ed25519 [default: p256]
+    #[arg(long, env = "LIZMON_KEY_ALG", value_name = "ALG")]
+    pub(crate) key_alg: Option<KeyAlg>,
+}
+
+impl LeafFlags {
+    pub(crate) fn lifetime(&self) -> Duration {
+        let secs = match (self.days, self.hours) {
+            (Some(days), _) => u64::from(days) * DAY_SECS,
+            (None, Some(hours)) => u64::from(hours) * 3600,
+            (None, None) => LEAF_LIFETIME_SECS,
+        };
+        Duration::from_secs(secs)
+    }
+}

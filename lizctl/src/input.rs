@@ -1,0 +1,33 @@
+//! What is read from files and stdin.
+
+use std::io::{BufRead, BufReader, stdin};
+use std::path::Path;
+
+use anyhow::Context as _;
+use lizmon_protocol::name::NodeName;
+
+/// The bytes of a file, or an error that names it.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// One name a line; what follows a # is a comment; `-` is stdin.
+pub(crate) fn node_names(file: &Path) -> anyhow::Result<Vec<NodeName>> {
+    let shown = file.display();
+    let reader: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(stdin().lock())
+    } else {
+        let opened = std::fs::File::open(file).with_context(|| format!("cannot read {shown}"))?;
+        Box::new(BufReader::new(opened))
+    };
+    let mut names = Vec::new();
+    for (index, line) in reader.lines().enumerate() {
+        let line = line.with_context(|| format!("cannot read {shown}"))?;
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if !name.is_empty() {
+            let name = name.parse();
+            names.push(name.with_context(|| format!("{shown}, line {}", index + 1))?);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,80 @@
+//! What the `issue-` verbs share: the request, the answer and the advice.
+
+use anyhow::Context as _;
+use lizmon_ca::authority::{Authority, Issued, KeySource, Request};
+use lizmon_ca::est;
+use lizmon_protocol::name::{NodeName, Role};
+
+use crate::context::{Context, quoted};
+use crate::flags::leaf::LeafFlags;
+use crate::{input, output};
+
+/// Issues one certificate, shows it, and says what to do with it.
+pub(crate) fn issue(
+    request: Request,
+    context: &Context,
+    next: impl FnOnce(&Issued, &Authority) -> String,
+) -> anyhow::Result<Issued> {
+    let now = (context.clock)();
+    let authority = context.authority(now)?;
+    let issued = authority.issue(request, now)?;
+    show(&issued)?;
+    output::note(next(&issued, &authority));
+    Ok(issued)
+}
+
+pub(crate) fn request(role: Role, name: NodeName, leaf: &LeafFlags) -> anyhow::Result<Request> {
+    Ok(Request {
+        lifetime: leaf.lifetime(),
+        key: key_source(leaf)?,
+        ..Request::new(role, name)
+    })
+}
+
+pub(crate) fn key_source(leaf: &LeafFlags) -> anyhow::Result<KeySource> {
+    let Some(file) = &leaf.csr else {
+        return Ok(KeySource::New(leaf.key_alg.unwrap_or_default()));
+    };
+    let bytes = input::read(file)?;
+    let der = est::read_request(&bytes).with_context(|| file.display().to_string())?;
+    Ok(KeySource::Csr(der))
+}
+
+pub(crate) fn next_for_reader(issued: &Issued, authority: &Authority) -> String {
+    format!(
+        "next: lizctl hosts --receiver https://RECEIVER:8443 {}",
+        credential_flags(issued, authority)
+    )
+}
+
+pub(crate) fn show(issued: &Issued) -> anyhow::Result<()> {
+    let key = match &issued.key_path {
+        Some(path) => format!(", key {}", path.display()),
+        None => String::new(),
+    };
+    let cut_short = if issued.cut_short {
+        " (the issuing CA ends then)"
+    } else {
+        ""
+    };
+    output::line(format_args!(
+        "{} {}: {}{key}, until {}{cut_short}",
+        issued.spiffe_id.role,
+        issued.spiffe_id.name,
+        issued.certificate_path.display(),
+        output::date(issued.validity.not_after),
+    ))
+}
+
+/// The flags that a program of ours is given.
+pub(crate) fn credential_flags(issued: &Issued, authority: &Authority) -> String {
+    let key = match &issued.key_path {
+        Some(path) => quoted(path),
+        None => "KEY".to_owned(),
+    };
+    format!(
+        "--cert {} --key {key} --ca {}",
+        quoted(&issued.certificate_path),
+        quoted(&authority.files().root_certificate),
+    )
+}

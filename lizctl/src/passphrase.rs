@@ -1,0 +1,32 @@
+//! Passphrases that are typed.
+
+use std::io::{IsTerminal, stderr, stdin};
+
+use anyhow::{anyhow, bail};
+use lizmon_ca::Error;
+use lizmon_ca::passphrase::Passphrase;
+
+use crate::failure::Exit;
+
+/// Asks for something new, and again against typing errors.
+pub(crate) fn ask_twice(what: &str) -> anyhow::Result<Passphrase> {
+    if !can_ask() {
+        let why = anyhow!("there is no terminal to ask on: give a file with the passphrase");
+        return Err(why.context(Exit::Usage));
+    }
+    let first = ask(&format!("{what}: "))?;
+    let again = ask("once more: ")?;
+    if first.as_bytes() != again.as_bytes() {
+        bail!("the two differ: try again");
+    }
+    Ok(first)
+}
+
+pub(crate) fn can_ask() -> bool {
+    stdin().is_terminal() || stderr().is_terminal()
+}
+
+pub(crate) fn ask(prompt: &str) -> Result<Passphrase, Error> {
+    let typed = rpassword::prompt_password(prompt).map_err(Error::PassphraseAsk)?;
+    Passphrase::new(typed.into_bytes())
+}

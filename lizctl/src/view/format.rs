@@ -1,0 +1,88 @@
+//! Names, times and numbers as they stand in tables and charts.
+
+use time::OffsetDateTime;
+
+/// `summary:by-minute:cpu` is the label `cpu` in the window `by-minute`.
+pub(super) fn window_and_label(name: &str) -> (&str, &str) {
+    let bare = name.strip_prefix("summary:").unwrap_or(name);
+    bare.split_once(':').unwrap_or(("", bare))
+}
+
+/// Whole units: who wants the second finds it in the JSON.
+pub(super) fn ago(epoch: u64, now: u64) -> String {
+    let Some(secs) = now.checked_sub(epoch) else {
+        return format!("{} s ahead", epoch - now);
+    };
+    match secs {
+        0..120 => format!("{secs} s ago"),
+        120..7200 => format!("{} min ago", secs / 60),
+        7200..172_800 => format!("{} h ago", secs / 3600),
+        _ => format!("{} d ago", secs / 86_400),
+    }
+}
+
+/// How much of the date stands before the time of day.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum DatePart {
+    None,
+    Shown,
+    WithYear,
+}
+
+/// Hours and minutes UTC; epoch seconds where the calendar ends.
+pub(super) fn utc_minute(epoch: u64, date: DatePart) -> String {
+    let at = i64::try_from(epoch).map(OffsetDateTime::from_unix_timestamp);
+    let Ok(Ok(at)) = at else {
+        return epoch.to_string();
+    };
+    let time = format!("{:02}:{:02}", at.hour(), at.minute());
+    let day = format!("{:02}-{:02}", u8::from(at.month()), at.day());
+    match date {
+        DatePart::None => time,
+        DatePart::Shown => format!("{day} {time}"),
+        DatePart::WithYear => format!("{}-{day} {time}", at.year()),
+    }
+}
+
+/// Two decimals, as the summaries have; powers of ten where that would say nothing or fill the line.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(0.01..1e9).contains(&size) {
+        format!("{value:.2e}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        let cases = [
+            (0.0, "0.00"),
+            (4.98, "4.98"),
+            (-100.0, "-100.00"),
+            (0.001, "1.00e-3"),
+            (123_456_789.5, "123456789.50"),
+            (1e290, "1.00e290"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(number(value), expected);
+        }
+    }
+
+    #[test]
+    fn ages() {
+        let cases = [
+            (1000, "0 s ago"),
+            (1001, "1 s ahead"),
+            (881, "119 s ago"),
+            (880, "2 min ago"),
+        ];
+        for (epoch, expected) in cases {
+            assert_eq!(ago(epoch, 1000), expected);
+        }
+    }
+}
