@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use lizmon_monitor::spool::disk::Disk;
+use lizmon_monitor::spool::disk::DiskBackend;
 use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::{self, RevocationList};
@@ -230,10 +230,10 @@ pub fn spool_files(bytes: &[u8]) {
     let mut spool = spool_in(folder.path(), 2);
     let key = push(&mut spool, NOW + 100);
     assert!(!given.contains(&key), "{key} was given before");
-    let newest = spool.lot(0, 1, 0).expect("it has just come");
+    let newest = spool.next_batch(0, 1, 0).expect("it has just come");
     assert!(newest.producer == key.producer && newest.records[0].seq == key.seq);
-    while let Some(lot) = spool.lot(0, 10, 100) {
-        spool.settle(0, &lot);
+    while let Some(batch) = spool.next_batch(0, 10, 100) {
+        spool.ack(0, &batch);
     }
     assert_eq!(spool.pending(0), 0);
 }
@@ -265,8 +265,8 @@ fn spooled() -> &'static Spooled {
     })
 }
 
-fn spool_in(folder: &Path, producer: u8) -> Spool<Disk> {
-    let disk = Disk::open(folder).expect("a spool starts whatever is in its folder");
+fn spool_in(folder: &Path, producer: u8) -> Spool<DiskBackend> {
+    let disk = DiskBackend::open(folder).expect("a spool starts whatever is in its folder");
     let urls = vec!["https://localhost:8443/api/perf".to_owned()];
     let mut last = [producer; 16];
     let new_producer = move || {
@@ -276,7 +276,7 @@ fn spool_in(folder: &Path, producer: u8) -> Spool<Disk> {
     Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
 }
 
-fn push(spool: &mut Spool<Disk>, epoch: u64) -> IdempotencyKey {
+fn push(spool: &mut Spool<DiskBackend>, epoch: u64) -> IdempotencyKey {
     let values = parse_sample_set(b"{\"cpu\":4.98}").expect("it is one");
     let at = Epoch::new(epoch).expect("it is one");
     spool

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::CommandFactory;
-use lizmon_monitor::Edges;
+use lizmon_monitor::Environment;
 use lizmon_protocol::sample::ProducerId;
 
 use cli::{Cli, Command};
@@ -80,15 +80,15 @@ fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Hosts(args) => commands::hosts::run(&args, context),
         Command::Audit(args) => commands::audit::run(&args, context),
         Command::Push(args) => commands::push::run(args, context),
-        Command::Up(args) => commands::up::run(&args, context, edges()),
+        Command::Up(args) => commands::up::run(&args, context, environment()),
         Command::Completions(args) => commands::completions::run(&args, Cli::command()),
         Command::Man(args) => commands::man::run(&args, Cli::command()),
     }
 }
 
 /// What a monitor in this process is given from outside.
-fn edges() -> Edges {
-    Edges {
+fn environment() -> Environment {
+    Environment {
         clock: Arc::new(lizmon_daemon::since_1970),
         monotonic: Arc::new(lizmon_daemon::since_boot),
         chance: Arc::new(fastrand::f64),

@@ -1,6 +1,6 @@
 //! Acts: samples on every tick, keeps what was sampled, and carries records to each destination. What to do is decided elsewhere.
 
-mod courier;
+mod publisher;
 mod sampling;
 mod stamp;
 
@@ -17,17 +17,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
-use self::courier::Courier;
-use self::sampling::{Sampling, Taken, WAITING_MAX, log_notices};
-use self::stamp::StampClock;
-use crate::Edges;
+use self::publisher::Publisher;
+use self::sampling::{Sample, SampleLoop, WAITING_MAX, log_notices};
+use self::stamp::SampleClock;
+use crate::Environment;
 use crate::collect::{CPU_INTERVAL_MIN, CollectorStartError, Sampler, SelfStats};
 use crate::config::{Config, PublishUrl};
-use crate::dispatch::Dispatch;
-use crate::report::Health;
-use crate::spool::disk::{Disk, OpenError};
-use crate::spool::memory::Memory;
-use crate::spool::{Event, Home, Keep, Limits, MEMORY_BYTES_MAX, Machine, Spool, why};
+use crate::health::DestinationHealth;
+use crate::scheduler::DeliveryScheduler;
+use crate::spool::disk::{DiskBackend, OpenError};
+use crate::spool::memory::MemoryBackend;
+use crate::spool::{
+    Event, Limits, MEMORY_BYTES_MAX, Machine, Origin, Spool, SpoolBackend, drop_reason,
+};
 use crate::tick::Ticker;
 
 /// How long a stop waits for what has been sampled to be delivered.
@@ -38,7 +40,7 @@ const STATUS_SECS: u64 = 3600;
 
 /// Why a monitor does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum AgentStartError {
     /// The certificate, key or CA is no good.
     #[error(transparent)]
     Client(#[from] Error),
@@ -73,23 +75,23 @@ pub enum StartError {
     Spool(#[from] OpenError),
 }
 
-type AnyKeep = Box<dyn Keep + Send>;
+type AnyBackend = Box<dyn SpoolBackend + Send>;
 
 /// A monitor that has checked everything it was given.
 pub struct Agent {
     host: NodeName,
-    edges: Edges,
+    environment: Environment,
     ticker: Ticker,
     sampler: Sampler,
-    dispatch: Dispatch<AnyKeep>,
+    scheduler: DeliveryScheduler<AnyBackend>,
     clients: Vec<(PublishUrl, Client)>,
-    file_look: watch::Sender<()>,
+    file_check: watch::Sender<()>,
 }
 
 impl Agent {
     /// Reads and checks certificate, key and CA, and takes the first reading. Nothing is sent yet.
-    pub fn new(config: Config, edges: Edges) -> Result<Self, StartError> {
-        let now = (edges.clock)();
+    pub fn new(config: Config, environment: Environment) -> Result<Self, AgentStartError> {
+        let now = (environment.clock)();
         let mut clients = Vec::new();
         for url in config.publish {
             let (base, lists) = (url.base().clone(), config.server_lists.clone());
@@ -97,95 +99,96 @@ impl Agent {
             check_identity(&client, &config.credentials.cert, &config.host)?;
             clients.push((url, client));
         }
-        let dispatch = Dispatch::new(open_spool(
+        let scheduler = DeliveryScheduler::new(open_spool(
             config.spool.as_deref(),
             config.spool_bytes_max,
             &config.host,
             &clients,
-            &edges,
+            &environment,
         )?);
-        // Not before: what was read then is to be a moment old when the first sample is taken, and no more.
-        let now = (edges.clock)();
-        let (sampler, notices) = Sampler::start(&config.collect, edges.monotonic.clone(), now)?;
+        // Not before: what was read then is to be a moment old when the first sample is sample, and no more.
+        let now = (environment.clock)();
+        let (sampler, notices) =
+            Sampler::start(&config.collect, environment.monotonic.clone(), now)?;
         log_notices(&notices);
         Ok(Self {
             ticker: Ticker::new(config.interval, now + CPU_INTERVAL_MIN),
             sampler,
-            dispatch,
+            scheduler,
             host: config.host,
-            edges,
+            environment,
             clients,
-            file_look: watch::Sender::new(()),
+            file_check: watch::Sender::new(()),
         })
     }
 
     /// Whatever is sent into it has certificate, key and CA looked at now, and not only when it is time.
-    pub fn file_look(&self) -> watch::Sender<()> {
-        self.file_look.clone()
+    pub fn file_check(&self) -> watch::Sender<()> {
+        self.file_check.clone()
     }
 
     /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left. `ready` is called
-    /// when the first sample is taken.
+    /// when the first sample is sample.
     pub async fn run(
         self,
         ready: impl FnOnce(),
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), StartError> {
-        let stamp = Arc::new(StampClock::new(&self.edges));
+    ) -> Result<(), AgentStartError> {
+        let stamp = Arc::new(SampleClock::new(&self.environment));
         let shared = Arc::new(Shared {
             stamp: stamp.clone(),
             urls: self.clients.iter().map(|(url, _)| url.clone()).collect(),
-            dispatch: Mutex::new(self.dispatch),
+            scheduler: Mutex::new(self.scheduler),
             certificate_end: AtomicU64::new(0),
-            news: watch::Sender::new(()),
+            new_records: watch::Sender::new(()),
             stop: watch::Sender::new(false),
         });
-        let mut couriers = JoinSet::new();
+        let mut publishers = JoinSet::new();
         for (destination, (url, client)) in self.clients.into_iter().enumerate() {
             shared.note_certificate(&client);
-            let courier = Courier {
+            let publisher = Publisher {
                 destination,
                 url,
                 client,
                 host: self.host.clone(),
-                edges: self.edges.clone(),
+                environment: self.environment.clone(),
                 shared: shared.clone(),
-                news: shared.news.subscribe(),
+                new_records: shared.new_records.subscribe(),
                 stop: shared.stop.subscribe(),
-                file_look: self.file_look.subscribe(),
-                health: Health::default(),
-                looked_at_files: (self.edges.clock)().as_secs(),
-                reload_complaint: String::new(),
-                put_off_said_at: None,
+                file_check: self.file_check.subscribe(),
+                health: DestinationHealth::default(),
+                files_checked_at: (self.environment.clock)().as_secs(),
+                last_reload_error: String::new(),
+                deferred_logged_at: None,
             };
-            couriers.spawn(courier.run());
+            publishers.spawn(publisher.run());
         }
-        let (taken, mut waiting) = mpsc::channel(WAITING_MAX);
-        let mut keeper = Keeper {
-            clock: self.edges.clock.clone(),
-            own: Arc::default(),
+        let (samples, mut waiting) = mpsc::channel(WAITING_MAX);
+        let mut recorder = Recorder {
+            clock: self.environment.clock.clone(),
+            stats: Arc::default(),
             status_at: None,
             shared: shared.clone(),
         };
-        keeper.note_own((self.edges.clock)().as_secs());
-        let sampling = Sampling {
+        recorder.update_stats((self.environment.clock)().as_secs());
+        let sampling = SampleLoop {
             clock: Arc::new(move || stamp.now()),
             ticker: self.ticker,
             sampler: self.sampler,
-            own: keeper.own.clone(),
-            taken,
+            self_stats: recorder.stats.clone(),
+            samples,
             missed: 0,
         };
-        let thread = sampling.start().map_err(StartError::Thread)?;
+        let thread = sampling.start().map_err(AgentStartError::Thread)?;
         let mut ready = Some(ready);
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                Some(ended) = couriers.join_next() => resume_panic(ended),
-                taken = waiting.recv() => match taken {
-                    Some(taken) => {
-                        keeper.keep(taken);
+                Some(ended) = publishers.join_next() => resume_panic(ended),
+                sample = waiting.recv() => match sample {
+                    Some(sample) => {
+                        recorder.record(sample);
                         if let Some(ready) = ready.take() {
                             ready();
                         }
@@ -195,14 +198,14 @@ impl Agent {
                 },
             }
         }
-        thread.end();
-        while let Ok(taken) = waiting.try_recv() {
-            keeper.keep(taken);
+        thread.stop();
+        while let Ok(sample) = waiting.try_recv() {
+            recorder.record(sample);
         }
-        shared.dispatch().hurry();
+        shared.scheduler().flush();
         shared.stop.send_replace(true);
         let all_ended = async {
-            while let Some(ended) = couriers.join_next().await {
+            while let Some(ended) = publishers.join_next().await {
                 resume_panic(ended);
             }
         };
@@ -220,22 +223,25 @@ fn open_spool(
     bytes_max: u64,
     host: &NodeName,
     clients: &[(PublishUrl, Client)],
-    edges: &Edges,
-) -> Result<Spool<AnyKeep>, OpenError> {
+    environment: &Environment,
+) -> Result<Spool<AnyBackend>, OpenError> {
     let urls: Vec<String> = clients.iter().map(|(url, _)| url.to_string()).collect();
-    let (keep, limits): (AnyKeep, _) = match folder {
-        Some(folder) => (Box::new(Disk::open(folder)?), Limits::new(bytes_max)),
+    let (keep, limits): (AnyBackend, _) = match folder {
+        Some(folder) => (Box::new(DiskBackend::open(folder)?), Limits::new(bytes_max)),
         None => {
             info!(
                 "what is not delivered waits in memory: give --spool DIR to have it survive a restart"
             );
-            (Box::new(Memory::default()), Limits::new(MEMORY_BYTES_MAX))
+            (
+                Box::new(MemoryBackend::default()),
+                Limits::new(MEMORY_BYTES_MAX),
+            )
         }
     };
-    let new_producer = edges.new_producer.clone();
-    let home = Home {
+    let new_producer = environment.new_producer.clone();
+    let home = Origin {
         host: host.to_string(),
-        machine: Machine::this(),
+        machine: Machine::read(),
     };
     Ok(Spool::open_at(Some(home), keep, urls, limits, move || {
         new_producer()
@@ -246,17 +252,17 @@ fn check_identity(
     client: &Client,
     path: &std::path::Path,
     host: &NodeName,
-) -> Result<(), StartError> {
+) -> Result<(), AgentStartError> {
     let identity = client.identity();
     if identity.role != Role::Node {
-        return Err(StartError::Role {
+        return Err(AgentStartError::Role {
             path: path.to_owned(),
             identity: Box::new(identity.clone()),
             host: host.clone(),
         });
     }
     if identity.name != *host {
-        return Err(StartError::Host {
+        return Err(AgentStartError::Host {
             path: path.to_owned(),
             certified: identity.name.clone(),
             host: host.clone(),
@@ -277,20 +283,22 @@ fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
 /// What the sampling side and the couriers have in common.
 struct Shared {
     /// What samples are stamped by.
-    stamp: Arc<StampClock>,
+    stamp: Arc<SampleClock>,
     /// By destination, as the spool counts them.
     urls: Vec<PublishUrl>,
-    dispatch: Mutex<Dispatch<AnyKeep>>,
-    /// The last second of the certificate that was taken up last: epoch seconds.
+    scheduler: Mutex<DeliveryScheduler<AnyBackend>>,
+    /// The last second of the certificate that is loaded now: epoch seconds.
     certificate_end: AtomicU64,
-    news: watch::Sender<()>,
+    new_records: watch::Sender<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Shared {
-    fn dispatch(&self) -> MutexGuard<'_, Dispatch<AnyKeep>> {
+    fn scheduler(&self) -> MutexGuard<'_, DeliveryScheduler<AnyBackend>> {
         // A panic leaves it whole: a record is appended or not, a number settled or not.
-        self.dispatch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scheduler
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_certificate(&self, client: &Client) {
@@ -305,16 +313,20 @@ impl Shared {
         (end as f64 - now as f64) / DAY_SECS
     }
 
-    fn say_events(&self) {
-        for event in self.dispatch().spool_mut().take_events() {
+    fn log_events(&self) {
+        for event in self.scheduler().spool_mut().take_events() {
             match event {
-                Event::GivenUp { records, why } => warn!("{records} records are given up: {why}"),
-                Event::Trouble(error) => error!(
+                Event::RecordsDropped { records, why } => {
+                    warn!("{records} records are given up: {why}")
+                }
+                Event::BackendFailed(error) => error!(
                     "the spool takes nothing, and new records wait in memory: {error}; make room, or mend the disk"
                 ),
                 Event::Unreadable(error) => error!("the spool cannot be read: {error}"),
-                Event::Mended => info!("the spool works again, and has what waited in memory"),
-                Event::KnownNumbers {
+                Event::BackendRecovered => {
+                    info!("the spool works again, and has what waited in memory")
+                }
+                Event::UnexpectedDuplicates {
                     destination,
                     records,
                 } => error!(
@@ -328,7 +340,7 @@ impl Shared {
                     place,
                 } => {
                     let whose = match why {
-                        why::OTHER_HOST => format!("{host}'s"),
+                        drop_reason::OTHER_HOST => format!("{host}'s"),
                         _ => format!(
                             "filled on another machine by the name of {host}, or this one's machine-id changes with each start: give it one that lasts"
                         ),
@@ -346,19 +358,19 @@ impl Shared {
         }
     }
 
-    fn say_status(&self, now: u64) {
+    fn log_status(&self, now: u64) {
         let certificate_days = (self.certificate_days(now) * 100.0).round() / 100.0;
-        let dispatch = self.dispatch();
+        let scheduler = self.scheduler();
         let to_millis = |secs: f64| (secs * 1_000.0).round() / 1_000.0;
-        let skew = dispatch.clock_ahead_secs().map(to_millis);
-        let given_up = dispatch.spool().given_up();
+        let skew = scheduler.clock_ahead_secs().map(to_millis);
+        let dropped_records = scheduler.spool().dropped_records();
         for (destination, url) in self.urls.iter().enumerate() {
             info!(
-                delivered = dispatch.delivered_records(destination),
-                pending = dispatch.spool().pending(destination),
-                given_up,
+                delivered = scheduler.delivered_records(destination),
+                pending = scheduler.spool().pending(destination),
+                dropped = dropped_records,
                 clock_ahead_secs = skew,
-                clock_corrected_secs = dispatch.corrected_secs().map(to_millis),
+                clock_corrected_secs = scheduler.correction_secs().map(to_millis),
                 certificate_days,
                 "watching, and publishing to {url}"
             );
@@ -367,14 +379,14 @@ impl Shared {
 
     /// Writes down how far everyone is, and says what is left.
     fn close(&self) {
-        let mut dispatch = self.dispatch();
-        let closed = dispatch.close();
+        let mut scheduler = self.scheduler();
+        let closed = scheduler.close();
         if let Err(error) = &closed {
             error!("the spool could not be written before the stop: {error}");
         }
-        let is_lasting = closed.is_ok() && dispatch.spool().keep().is_lasting();
+        let is_persistent = closed.is_ok() && scheduler.spool().backend().is_persistent();
         for (destination, url) in self.urls.iter().enumerate() {
-            match (dispatch.spool().pending(destination), is_lasting) {
+            match (scheduler.spool().pending(destination), is_persistent) {
                 (0, _) => (),
                 (left, true) => info!("{left} records for {url} wait in the spool"),
                 (left, false) => {
@@ -386,41 +398,41 @@ impl Shared {
 }
 
 /// Keeps what was sampled.
-struct Keeper {
+struct Recorder {
     clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// For the next sample.
-    own: Arc<Mutex<SelfStats>>,
+    stats: Arc<Mutex<SelfStats>>,
     status_at: Option<u64>,
     shared: Arc<Shared>,
 }
 
-impl Keeper {
-    fn keep(&mut self, taken: Taken) {
-        let Taken { epoch, values } = taken;
+impl Recorder {
+    fn record(&mut self, sample: Sample) {
+        let Sample { epoch, values } = sample;
         if let Some(at) = Epoch::new(epoch).filter(|_| !values.is_empty()) {
             let now = (self.clock)();
-            let key = self.shared.dispatch().sampled(at, &values, now);
+            let key = self.shared.scheduler().record(at, &values, now);
             // After `sampled`: where a log has that alone, the record met a crash.
             debug!(epoch, key = key.map(|key| key.to_string()), "kept");
-            self.shared.news.send_replace(());
+            self.shared.new_records.send_replace(());
         }
-        self.note_own(epoch);
-        self.shared.say_events();
+        self.update_stats(epoch);
+        self.shared.log_events();
         let last = *self.status_at.get_or_insert(epoch);
         if epoch.abs_diff(last) >= STATUS_SECS {
             self.status_at = Some(epoch);
-            self.shared.say_status(epoch);
+            self.shared.log_status(epoch);
         }
     }
 
-    fn note_own(&self, now: u64) {
-        let dispatch = self.shared.dispatch();
-        let own = SelfStats {
-            clock_ahead_secs: dispatch.clock_ahead_secs(),
-            pending_records: dispatch.pending_max(),
-            dropped_records: dispatch.spool().given_up(),
+    fn update_stats(&self, now: u64) {
+        let scheduler = self.shared.scheduler();
+        let stats = SelfStats {
+            clock_ahead_secs: scheduler.clock_ahead_secs(),
+            pending_records: scheduler.pending_records_max(),
+            dropped_records: scheduler.spool().dropped_records(),
             certificate_days: self.shared.certificate_days(now),
         };
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 }

@@ -25,7 +25,7 @@ const SPOOL_MIB_MAX: i64 = 1 << 20;
 
 /// The flags of `liz-monitor`. Each has an environment twin; what is typed wins.
 #[derive(Debug, Clone, Args)]
-pub struct Flags {
+pub struct MonitorFlags {
     /// The name of this host: the one in its certificate
     #[arg(long, env = "LIZMON_THIS_HOST", value_name = "NAME")]
     pub this_host: NodeName,
@@ -93,7 +93,7 @@ fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
         .try_map(|name| collect::find(&name).ok_or("there is no such collector"))
 }
 
-impl Flags {
+impl MonitorFlags {
     /// What keeps this host's certificate young.
     pub fn renewer(&self, clock: Now, chance: Chance) -> Renewer {
         Renewer {
@@ -150,9 +150,9 @@ pub struct Config {
     pub spool_bytes_max: u64,
 }
 
-impl From<Flags> for Config {
+impl From<MonitorFlags> for Config {
     /// What is given twice is taken once.
-    fn from(flags: Flags) -> Self {
+    fn from(flags: MonitorFlags) -> Self {
         let mut collect = Vec::new();
         for collector in items(flags.collect) {
             if !collect.contains(&collector) {
@@ -318,7 +318,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Program {
         #[command(flatten)]
-        flags: Flags,
+        flags: MonitorFlags,
     }
 
     fn parse(more: &[&str]) -> Result<Config, String> {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn bad_flags_are_refused() {
         let url = "https://a:1/api/perf";
         let cases: [(&[&str], &str); 6] = [
             (&[], "--publish"),

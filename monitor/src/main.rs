@@ -8,7 +8,7 @@ use clap::Parser;
 use lizmon_client::enrol::lists::ServerLists;
 use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
-use lizmon_monitor::{Agent, Config, Edges, Flags};
+use lizmon_monitor::{Agent, Config, Environment, MonitorFlags};
 use lizmon_protocol::sample::ProducerId;
 use tracing::info;
 
@@ -22,7 +22,7 @@ use tracing::info;
 #[command(name = "liz-monitor", version)]
 struct Cli {
     #[command(flatten)]
-    flags: Flags,
+    flags: MonitorFlags,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 /// One thread for all but the sampling: it needs no more, and each costs memory.
-fn run(flags: Flags) -> anyhow::Result<()> {
+fn run(flags: MonitorFlags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = Renewer {
         tell: Arc::new(lizmon_daemon::tell_status),
@@ -46,21 +46,21 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         server_lists,
         ..Config::from(flags)
     };
-    let edges = Edges {
+    let environment = Environment {
         clock: Arc::new(lizmon_daemon::since_1970),
         monotonic: Arc::new(lizmon_daemon::since_boot),
         chance: Arc::new(fastrand::f64),
         new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
     };
     let host = config.host.clone();
-    let agent = Agent::new(config, edges)?;
+    let agent = Agent::new(config, environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
     runtime.block_on(async {
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
-        let look = agent.file_look();
+        let look = agent.file_check();
         lizmon_daemon::reload_at_hang_up(move || look.send_replace(()))
             .context("cannot listen for signals")?;
         tokio::spawn(renewer.run());

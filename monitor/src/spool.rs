@@ -17,38 +17,38 @@
 //!   numbers are noted, which needs no room, so that after a crash they are reported. Only where not even that can be
 //!   written, a crash takes them without a word.
 
-mod bounds;
+mod ack;
+pub mod backend;
 pub mod disk;
-mod home;
-pub mod keep;
-mod known;
-mod loading;
-mod lot;
+mod duplicates;
+mod load;
 pub mod memory;
+mod origin;
+mod producer_log;
 mod ranges;
-mod settling;
-mod tape;
+mod retention;
+mod selection;
 #[cfg(test)]
 mod tests;
 
-pub use home::{Home, Machine};
-pub use keep::{Keep, KeepError};
+pub use backend::{BackendError, SpoolBackend};
+pub use origin::{Machine, Origin};
 pub use ranges::Ranges;
 
 use lizmon_protocol::sample::{
-    Dropped, Epoch, IdempotencyKey, ProducerId, Record, SAFE_INTEGER_MAX, SampleSet, Seq,
+    Batch, Epoch, IdempotencyKey, ProducerId, SAFE_INTEGER_MAX, SampleSet, Seq,
 };
 
-pub(crate) use self::bounds::Steadiness;
-use self::keep::{Change, NOTES_MAX, Note};
-use self::tape::{Kind, Tape};
+use self::backend::{CHECKPOINTS_MAX, LogChange, SeqCheckpoint};
+use self::producer_log::{LogKind, ProducerLog};
+pub(crate) use self::retention::ClockSteadiness;
 
 /// Most bytes of records on disk: at the usual two labels, ten days of one a second.
 pub const DISK_BYTES_MAX: u64 = 64 << 20;
 /// Most bytes of records where they are kept in memory: some six hours at one a second.
 pub const MEMORY_BYTES_MAX: u64 = 1536 << 10;
 /// What is kept in memory for a disk that takes nothing: as much as without one.
-pub const TAIL_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
+pub const UNSAVED_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
 /// No receiver takes older ones: its longest window is a day, rounded down to a whole hour.
 pub const AGE_SECS_MAX: u64 = 25 * 3600;
 /// A keep that is full is tried again with the next record: it says so at once.
@@ -58,16 +58,16 @@ pub const FAILED_RETRY_SECS: u64 = 10;
 /// A receiver keeps 1,024 ranges of a producer's numbers: before that many gaps, new records get a new producer.
 pub const GAPS_MAX: u32 = 512;
 /// Tapes that still wait to be delivered: half the producers that a receiver keeps of one host. Beyond it the oldest is given up.
-pub const TAPES_MAX: usize = 32;
+pub const PRODUCER_LOGS_MAX: usize = 32;
 
 /// Why records are given up, in the words that receivers are told.
-pub mod why {
+pub mod drop_reason {
     /// They are too old for any receiver.
-    pub const OLD: &str = "too old to be taken";
+    pub const TOO_OLD: &str = "too old to be taken";
     /// Newer ones needed the room.
-    pub const FULL: &str = "the spool was full";
+    pub const SPOOL_FULL: &str = "the spool was full";
     /// The disk took nothing, and memory had no more room.
-    pub const DISK: &str = "the disk took nothing for too long";
+    pub const DISK_FAILED: &str = "the disk took nothing for too long";
     /// They were on a damaged part of the disk, or never got there.
     pub const DAMAGED: &str = "not on the disk any more";
     /// They are of a host by another name, and set aside.
@@ -75,9 +75,9 @@ pub mod why {
     /// They were measured on another machine by the same name, and set aside.
     pub const OTHER_MACHINE: &str = "other_machine";
     /// They were settled before this receiver was among those to publish to.
-    pub const BEFORE: &str = lizmon_protocol::delivery::BEFORE_ASKED;
+    pub const BEFORE_ASKED: &str = lizmon_protocol::delivery::BEFORE_ASKED;
     /// The receiver had them, and has lost them: its data began anew, or is older than it was.
-    pub const GONE: &str = lizmon_protocol::delivery::BEFORE_DATA;
+    pub const BEFORE_DATA: &str = lizmon_protocol::delivery::BEFORE_DATA;
 }
 
 /// How much is kept, and for how long.
@@ -86,7 +86,7 @@ pub struct Limits {
     /// Most bytes of records in the keep.
     pub bytes_max: u64,
     /// Most bytes of records that the keep has not taken.
-    pub tail_bytes_max: u64,
+    pub unsaved_bytes_max: u64,
     /// Older records are given up.
     pub age_secs_max: u64,
 }
@@ -96,43 +96,35 @@ impl Limits {
     pub fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
-            tail_bytes_max: TAIL_BYTES_MAX,
+            unsaved_bytes_max: UNSAVED_BYTES_MAX,
             age_secs_max: AGE_SECS_MAX,
         }
     }
 }
 
-/// Records for one destination. Until they are settled they will be read again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lot {
-    /// Who numbered them.
-    pub producer: ProducerId,
-    /// Ascending.
-    pub records: Vec<Record<'static>>,
-    /// What the destination has not been told yet.
-    pub dropped: Vec<Dropped>,
-}
+/// Records for one destination, and what it has not been told yet. It is given again until it is acknowledged.
+pub type StoredBatch = Batch<'static>;
 
 /// Something that a person may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// So many records were given up, for at least one destination.
-    GivenUp {
+    RecordsDropped {
         /// How many.
         records: u64,
-        /// One of [`why`].
+        /// One of [`drop_reason`].
         why: &'static str,
     },
     /// The keep takes nothing from now on.
-    Trouble(String),
+    BackendFailed(String),
     /// What is kept cannot be read at present.
     Unreadable(String),
     /// The keep works again.
-    Mended,
+    BackendRecovered,
     /// Tapes were found from which it cannot be told which number comes next: new records have a new producer.
     NewProducer(ProducerId),
     /// A destination knew numbers that were never sent to it: somebody else has them too. New records have a new producer.
-    KnownNumbers {
+    UnexpectedDuplicates {
         /// Its URL.
         destination: String,
         /// How many records are sent to it again, under new numbers.
@@ -140,7 +132,7 @@ pub enum Event {
     },
     /// What was found is not this host's, or not this machine's. It is not delivered, and new records have a new producer.
     SetAside {
-        /// [`why::OTHER_HOST`] or [`why::OTHER_MACHINE`].
+        /// [`drop_reason::OTHER_HOST`] or [`drop_reason::OTHER_MACHINE`].
         why: &'static str,
         /// Whose it is.
         host: String,
@@ -153,7 +145,7 @@ pub enum Event {
 
 /// The keep takes nothing.
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+struct BackendFailure {
     /// When it was tried last, epoch seconds.
     tried_at: u64,
     /// How long it is left alone.
@@ -162,64 +154,64 @@ struct Trouble {
 
 /// Everything that is not delivered yet.
 pub struct Spool<K> {
-    keep: K,
+    backend: K,
     limits: Limits,
-    home: Option<Home>,
+    origin: Option<Origin>,
     /// URLs.
     destinations: Vec<String>,
     new_producer: Box<dyn FnMut() -> ProducerId + Send>,
     /// Oldest first; one of them is open once the keep was read, and one may be spare.
-    tapes: Vec<Tape>,
+    logs: Vec<ProducerLog>,
     /// Whether it is known what the keep holds.
     is_loaded: bool,
     /// What records in the keep cost.
-    held_bytes: u64,
-    trouble: Option<Trouble>,
-    steadiness: Steadiness,
+    stored_bytes: u64,
+    failure: Option<BackendFailure>,
+    steadiness: ClockSteadiness,
     saved_at: u64,
     /// What was said about a keep that cannot be read, so that it is said once.
     unreadable: Option<String>,
     events: Vec<Event>,
-    given_up: u64,
+    dropped_records: u64,
 }
 
-impl<K: Keep> Spool<K> {
+impl<K: SpoolBackend> Spool<K> {
     /// Goes on with what is kept, as soon as that can be read. `new_producer` gives another unique one each time.
     pub fn open(
-        keep: K,
+        backend: K,
         destinations: Vec<String>,
         limits: Limits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
     ) -> Self {
-        Self::open_at(None, keep, destinations, limits, new_producer)
+        Self::open_at(None, backend, destinations, limits, new_producer)
     }
 
     /// The same where it is known whose records these are: what is another's is set aside.
     pub fn open_at(
-        home: Option<Home>,
-        keep: K,
+        origin: Option<Origin>,
+        backend: K,
         destinations: Vec<String>,
         limits: Limits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
     ) -> Self {
         let mut spool = Self {
-            keep,
+            backend,
             limits,
-            home,
+            origin,
             destinations,
             new_producer: Box::new(new_producer),
-            tapes: Vec::new(),
+            logs: Vec::new(),
             is_loaded: false,
-            held_bytes: 0,
-            trouble: None,
-            steadiness: Steadiness::default(),
+            stored_bytes: 0,
+            failure: None,
+            steadiness: ClockSteadiness::default(),
             saved_at: 0,
             unreadable: None,
             events: Vec::new(),
-            given_up: 0,
+            dropped_records: 0,
         };
         if let Err(error) = spool.load() {
-            spool.begin_trouble(&error, 0);
+            spool.backend_failed(&error, 0);
         }
         spool
     }
@@ -234,102 +226,102 @@ impl<K: Keep> Spool<K> {
     ) -> Option<IdempotencyKey> {
         // A set of ours is a map of texts to finite numbers: there is no such set that cannot be written.
         let values = serde_json::to_vec(values).ok()?.into_boxed_slice();
-        self.push_for(None, epoch, values, now)
+        self.push_to(None, epoch, values, now)
     }
 
     /// The same for one destination alone, or for all.
-    fn push_for(
+    fn push_to(
         &mut self,
         only: Option<usize>,
         epoch: Epoch,
         values: Box<[u8]>,
         now: u64,
     ) -> Option<IdempotencyKey> {
-        let is_due = self.is_due(now);
+        let is_due = self.is_retry_due(now);
         if is_due && let Err(error) = self.load() {
-            self.begin_trouble(&error, now);
+            self.backend_failed(&error, now);
         }
-        self.tapes.retain(|tape| tape.is_dirty || !tape.has_ended());
+        self.logs.retain(|log| log.is_dirty || !log.is_finished());
         self.drop_old(now);
-        self.change_tape_if_due(now);
-        let at = match self.open_tape() {
+        self.rotate_log_if_due(now);
+        let at = match self.active_log() {
             // Before the record is written: a write that fails may be found all the same after a crash.
-            Some(open) => match self.keep.note(&self.notes(Some(open)), !is_due) {
+            Some(open) => match self.backend.note(&self.checkpoints(Some(open)), !is_due) {
                 Ok(()) => open,
                 Err(error) => {
-                    self.begin_trouble(&error, now);
-                    self.spare_tape()
+                    self.backend_failed(&error, now);
+                    self.volatile_log()
                 }
             },
-            None => self.spare_tape(),
+            None => self.volatile_log(),
         };
-        let seq = self.tapes[at].append(epoch.secs(), values);
+        let seq = self.logs[at].append(epoch.secs(), values);
         if let Some(only) = only {
-            let places = self.tapes[at].places.iter_mut().enumerate();
-            for (_, other) in places.filter(|(place, _)| *place != only) {
-                other.settle(seq, seq);
+            let destinations = self.logs[at].destinations.iter_mut().enumerate();
+            for (_, other) in destinations.filter(|(progress, _)| *progress != only) {
+                other.ack(seq, seq);
             }
         }
-        let is_number_safe = self.tapes[at].kind == Kind::Spare
+        let is_number_safe = self.logs[at].kind == LogKind::Volatile
             || !is_due
             || self.try_save(now)
-            || self.keep.note(&self.notes(None), true).is_ok();
+            || self.backend.note(&self.checkpoints(None), true).is_ok();
         if is_number_safe {
-            self.tapes[at].sendable_below = self.tapes[at].next;
+            self.logs[at].sendable_below = self.logs[at].next;
         }
-        let producer = self.tapes[at].producer;
-        self.bound_tail(at);
-        self.drop_beyond_room(now);
+        let producer = self.logs[at].producer;
+        self.limit_unsaved(at);
+        self.drop_beyond_limit(now);
         let seq = Seq::new(seq)?;
         Some(IdempotencyKey { producer, seq })
     }
 
     /// Writes down how far everyone is, if that was not done in this second.
     pub fn save_if_due(&mut self, now: u64) {
-        if self.trouble.is_none() && self.saved_at != now {
+        if self.failure.is_none() && self.saved_at != now {
             self.try_save(now);
         }
     }
 
     /// Writes down how far everyone is. Without it, a record that was delivered may be sent again after a crash, and is known then.
-    pub fn save(&mut self) -> Result<(), KeepError> {
+    pub fn save(&mut self) -> Result<(), BackendError> {
         self.load()?;
-        let changes: Vec<Change<'_>> = self
-            .tapes
+        let changes: Vec<LogChange<'_>> = self
+            .logs
             .iter()
-            .filter(|tape| tape.is_dirty)
-            .map(|tape| Change {
-                state: tape.state(&self.destinations, self.home.as_ref()),
-                ended: tape.has_ended(),
-                append: tape.tail.iter().collect(),
+            .filter(|log| log.is_dirty)
+            .map(|log| LogChange {
+                state: log.state(&self.destinations, self.origin.as_ref()),
+                ended: log.is_finished(),
+                append: log.unsaved.iter().collect(),
             })
             .collect();
         if changes.is_empty() {
             return Ok(());
         }
-        let freed = self.keep.commit(&changes)?;
-        self.held_bytes = self.held_bytes.saturating_sub(freed);
-        for tape in &mut self.tapes {
-            self.held_bytes += tape.tail_bytes();
-            tape.saved();
+        let freed = self.backend.commit(&changes)?;
+        self.stored_bytes = self.stored_bytes.saturating_sub(freed);
+        for log in &mut self.logs {
+            self.stored_bytes += log.unsaved_bytes();
+            log.saved();
         }
         Ok(())
     }
 
     /// How many records this destination has not settled.
     pub fn pending(&self, destination: usize) -> u64 {
-        let pending = self.tapes.iter().map(|tape| tape.pending(destination));
+        let pending = self.logs.iter().map(|log| log.pending(destination));
         pending.sum()
     }
 
     /// How many records were given up since the start, summed over the reasons.
-    pub fn given_up(&self) -> u64 {
-        self.given_up
+    pub fn dropped_records(&self) -> u64 {
+        self.dropped_records
     }
 
-    /// What records in the keep cost, by [`keep::Kept::bytes`].
-    pub fn held_bytes(&self) -> u64 {
-        self.held_bytes
+    /// What records in the keep cost, by [`backend::StoredRecord::bytes`].
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
     }
 
     /// What happened since the last time.
@@ -339,7 +331,7 @@ impl<K: Keep> Spool<K> {
 
     /// Who numbers new records; none before the keep could be read.
     pub fn producer(&self) -> Option<ProducerId> {
-        self.open_tape().map(|at| self.tapes[at].producer)
+        self.active_log().map(|at| self.logs[at].producer)
     }
 
     /// The destinations, by their URLs.
@@ -348,18 +340,18 @@ impl<K: Keep> Spool<K> {
     }
 
     /// Where it is kept.
-    pub fn keep(&self) -> &K {
-        &self.keep
+    pub fn backend(&self) -> &K {
+        &self.backend
     }
 
     /// Where it is kept, to break it.
-    pub fn keep_mut(&mut self) -> &mut K {
-        &mut self.keep
+    pub fn backend_mut(&mut self) -> &mut K {
+        &mut self.backend
     }
 
     /// Ends it, as a crash would: nothing more is written.
-    pub fn into_keep(self) -> K {
-        self.keep
+    pub fn into_backend(self) -> K {
+        self.backend
     }
 
     /// Saves, and sees whether the keep works. Whether it does.
@@ -367,125 +359,125 @@ impl<K: Keep> Spool<K> {
         self.saved_at = now;
         match self.save() {
             Ok(()) => {
-                if self.trouble.take().is_some() {
-                    self.events.push(Event::Mended);
+                if self.failure.take().is_some() {
+                    self.events.push(Event::BackendRecovered);
                 }
                 true
             }
             Err(error) => {
-                self.begin_trouble(&error, now);
+                self.backend_failed(&error, now);
                 false
             }
         }
     }
 
     /// Whether the keep is to be tried.
-    fn is_due(&self, now: u64) -> bool {
-        self.trouble
-            .is_none_or(|trouble| now.abs_diff(trouble.tried_at) >= trouble.retry_secs)
+    fn is_retry_due(&self, now: u64) -> bool {
+        self.failure
+            .is_none_or(|failure| now.abs_diff(failure.tried_at) >= failure.retry_secs)
     }
 
-    fn begin_trouble(&mut self, error: &KeepError, now: u64) {
+    fn backend_failed(&mut self, error: &BackendError, now: u64) {
         let retry_secs = match error {
-            KeepError::Full(_) => FULL_RETRY_SECS,
-            KeepError::Failed(_) => FAILED_RETRY_SECS,
+            BackendError::Full(_) => FULL_RETRY_SECS,
+            BackendError::Failed(_) => FAILED_RETRY_SECS,
         };
-        let trouble = Trouble {
+        let failure = BackendFailure {
             tried_at: now,
             retry_secs,
         };
-        if self.trouble.replace(trouble).is_none() {
-            self.events.push(Event::Trouble(error.to_string()));
+        if self.failure.replace(failure).is_none() {
+            self.events.push(Event::BackendFailed(error.to_string()));
         }
     }
 
     /// The numbers that are taken and that the keep may not know of: always the open tape's, for a keep may come back older
     /// than it was. With one more of the tape that is about to take a record.
-    fn notes(&self, about_to_take: Option<usize>) -> Vec<Note> {
-        let open = self.open_tape();
-        let unsaved = (0..self.tapes.len())
-            .filter(|at| Some(*at) != open && self.tapes[*at].has_unsaved_numbers());
+    fn checkpoints(&self, about_to_take: Option<usize>) -> Vec<SeqCheckpoint> {
+        let open = self.active_log();
+        let unsaved = (0..self.logs.len())
+            .filter(|at| Some(*at) != open && self.logs[*at].has_unsaved_numbers());
         let noted = open.into_iter().chain(unsaved);
         noted
-            .take(NOTES_MAX)
-            .map(|at| Note {
-                producer: self.tapes[at].producer,
-                next: self.tapes[at].next + u64::from(about_to_take == Some(at)),
+            .take(CHECKPOINTS_MAX)
+            .map(|at| SeqCheckpoint {
+                producer: self.logs[at].producer,
+                next: self.logs[at].next + u64::from(about_to_take == Some(at)),
             })
             .collect()
     }
 
     /// New records get a new producer before its gaps are more than a receiver keeps, and before it has no more numbers.
-    fn change_tape_if_due(&mut self, now: u64) {
-        let Some(at) = self.open_tape() else {
+    fn rotate_log_if_due(&mut self, now: u64) {
+        let Some(at) = self.active_log() else {
             return;
         };
-        let tape = &mut self.tapes[at];
-        let gaps = tape.places.iter().map(|place| place.gaps).max();
-        let is_due = gaps.unwrap_or(0) >= GAPS_MAX || tape.next >= SAFE_INTEGER_MAX;
+        let log = &mut self.logs[at];
+        let gaps = log.destinations.iter().map(|progress| progress.gaps).max();
+        let is_due = gaps.unwrap_or(0) >= GAPS_MAX || log.next >= SAFE_INTEGER_MAX;
         // In trouble it can wait: what is more than a receiver keeps, it refuses until later.
         if is_due {
-            self.change_tape(at, now);
+            self.rotate_log(at, now);
         }
     }
 
     /// Ends the open tape and begins another, if the keep takes that now.
-    fn change_tape(&mut self, at: usize, now: u64) {
-        if self.trouble.is_some() {
+    fn rotate_log(&mut self, at: usize, now: u64) {
+        if self.failure.is_some() {
             return;
         }
-        let tape = &mut self.tapes[at];
-        tape.kind = Kind::Closed;
-        tape.is_dirty = true;
+        let log = &mut self.logs[at];
+        log.kind = LogKind::Closed;
+        log.is_dirty = true;
         if self.try_save(now) {
-            self.begin_tape();
+            self.start_log();
         } else {
-            self.tapes[at].kind = Kind::Open;
+            self.logs[at].kind = LogKind::Active;
         }
     }
 
-    fn begin_tape(&mut self) -> ProducerId {
+    fn start_log(&mut self) -> ProducerId {
         let producer = (self.new_producer)();
-        let tape = Tape::new(producer, Kind::Open, self.destinations.len());
-        self.tapes.push(tape);
+        let log = ProducerLog::new(producer, LogKind::Active, self.destinations.len());
+        self.logs.push(log);
         // Durably, so that a power failure leaves some note of this tape: the tape itself knows the rest then. If this
         // fails, so does the note before the first record, and that matters.
-        let _unimportant = self.keep.note(&self.notes(None), true);
+        let _unimportant = self.backend.note(&self.checkpoints(None), true);
         producer
     }
 
     /// There always is one once the keep was read.
-    fn open_tape(&self) -> Option<usize> {
-        let open = |tape: &Tape| tape.kind == Kind::Open;
-        self.tapes.iter().position(open)
+    fn active_log(&self) -> Option<usize> {
+        let open = |log: &ProducerLog| log.kind == LogKind::Active;
+        self.logs.iter().position(open)
     }
 
     /// One for the whole process, so that it does not use up producers.
-    fn spare_tape(&mut self) -> usize {
-        let spare = |tape: &Tape| tape.kind == Kind::Spare;
-        self.tapes.iter().position(spare).unwrap_or_else(|| {
+    fn volatile_log(&mut self) -> usize {
+        let volatile = |log: &ProducerLog| log.kind == LogKind::Volatile;
+        self.logs.iter().position(volatile).unwrap_or_else(|| {
             let producer = (self.new_producer)();
-            let tape = Tape::new(producer, Kind::Spare, self.destinations.len());
-            self.tapes.push(tape);
-            self.tapes.len() - 1
+            let log = ProducerLog::new(producer, LogKind::Volatile, self.destinations.len());
+            self.logs.push(log);
+            self.logs.len() - 1
         })
     }
 
-    fn tape_of(&mut self, producer: ProducerId) -> Option<&mut Tape> {
-        self.tapes.iter_mut().find(|tape| tape.producer == producer)
+    fn log_of(&mut self, producer: ProducerId) -> Option<&mut ProducerLog> {
+        self.logs.iter_mut().find(|log| log.producer == producer)
     }
 
-    fn count_given_up(&mut self, records: u64, why: &'static str) {
+    fn count_dropped(&mut self, records: u64, why: &'static str) {
         if records == 0 {
             return;
         }
-        self.given_up += records;
+        self.dropped_records += records;
         match self.events.last_mut() {
-            Some(Event::GivenUp {
+            Some(Event::RecordsDropped {
                 records: known,
                 why: said,
             }) if *said == why => *known += records,
-            _ => self.events.push(Event::GivenUp { records, why }),
+            _ => self.events.push(Event::RecordsDropped { records, why }),
         }
     }
 }

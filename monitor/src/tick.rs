@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_intervals_keep_to_their_multiples() {
+    fn longer_intervals_tick_on_their_multiples() {
         check(
             10,
             101_000,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_slept_through_is_not_made_up() {
+    fn missed_ticks_are_not_made_up() {
         check(
             1,
             100_000,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_a_little_is_waited_for() {
+    fn a_small_step_back_is_waited_out() {
         check(
             1,
             100_000,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_far_is_believed() {
+    fn a_large_step_back_is_accepted() {
         check(
             1,
             100_000,

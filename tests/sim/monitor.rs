@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lizmon_client::{BaseUrl, Error, Obstacle};
-use lizmon_monitor::dispatch::{Dispatch, Next};
-use lizmon_monitor::spool::memory::{Crash, Faults, Memory};
-use lizmon_monitor::spool::{Keep, Limits, Lot, Spool};
+use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep};
+use lizmon_monitor::spool::memory::{Crash, Faults, MemoryBackend};
+use lizmon_monitor::spool::{Limits, Spool, SpoolBackend, StoredBatch};
 use lizmon_protocol::name::Label;
 use lizmon_protocol::problem::Problem;
-use lizmon_protocol::sample::{
-    Batch, BatchAnswer, Epoch, IdempotencyKey, ProducerId, SampleSet, Value,
-};
+use lizmon_protocol::sample::{BatchAnswer, Epoch, IdempotencyKey, ProducerId, SampleSet, Value};
 
 use crate::wire::{Answer, Request, Target};
 
@@ -30,7 +28,7 @@ pub(crate) struct Monitor {
     /// The disk has come back older than it was.
     is_older: bool,
     /// What the disk held once the process had started.
-    at_start: Memory,
+    at_start: MemoryBackend,
     /// Recorded since then, or not yet written then.
     since_start: Vec<RecordId>,
     /// Of those, what stands in memory alone, and nowhere that it ever was: not even a note could be written.
@@ -38,8 +36,8 @@ pub(crate) struct Monitor {
 }
 
 enum State {
-    Alive(Box<Dispatch<Memory>>),
-    Dead(Box<Memory>),
+    Alive(Box<DeliveryScheduler<MemoryBackend>>),
+    Dead(Box<MemoryBackend>),
 }
 
 /// What happens to the disk of a process that dies.
@@ -70,7 +68,7 @@ impl Monitor {
             producers: Arc::new(Mutex::new(rng)),
             faults: Faults::default(),
             is_older: false,
-            at_start: Memory::default(),
+            at_start: MemoryBackend::default(),
             since_start: Vec::new(),
             in_memory_alone: Vec::new(),
         }
@@ -80,55 +78,55 @@ impl Monitor {
         matches!(self.state, State::Alive(_))
     }
 
-    fn alive(&mut self) -> Option<&mut Dispatch<Memory>> {
+    fn alive(&mut self) -> Option<&mut DeliveryScheduler<MemoryBackend>> {
         match &mut self.state {
-            State::Alive(dispatch) => Some(dispatch),
+            State::Alive(scheduler) => Some(scheduler),
             State::Dead(_) => None,
         }
     }
 
     /// Starts with what the disk has. Nothing if it is up already.
     pub(crate) fn start(&mut self) {
-        let State::Dead(keep) = &mut self.state else {
+        let State::Dead(backend) = &mut self.state else {
             return;
         };
-        let mut keep = std::mem::take(&mut **keep);
+        let mut backend = std::mem::take(&mut **backend);
         let faults = match std::mem::take(&mut self.is_older) {
             // What is missing stands in the notes alone until this start has written it down.
             true => Faults::default(),
             false => self.faults,
         };
-        keep.set_faults(faults);
+        backend.set_faults(faults);
         self.in_memory_alone.clear();
         let producers = self.producers.clone();
         let new_producer = move || {
             let id: u128 = producers.lock().unwrap().u128(..);
             ProducerId::from_bytes(id.to_le_bytes())
         };
-        let spool = Spool::open(keep, self.urls.clone(), self.limits, new_producer);
+        let spool = Spool::open(backend, self.urls.clone(), self.limits, new_producer);
         // Not older than this: what a start finds missing it writes down, and no disk is damaged twice in a minute.
-        self.at_start = spool.keep().clone();
+        self.at_start = spool.backend().clone();
         self.at_start.set_faults(Faults::default());
-        let known = self.at_start.load().unwrap().tapes;
+        let known = self.at_start.load().unwrap().logs;
         self.since_start.retain(|(producer, seq)| {
             let mut known = known.iter().map(|found| &found.state);
             !known.any(|state| state.producer == *producer && *seq < state.next)
         });
-        let mut dispatch = Dispatch::new(spool);
-        dispatch.spool_mut().keep_mut().set_faults(self.faults);
-        self.state = State::Alive(Box::new(dispatch));
+        let mut scheduler = DeliveryScheduler::new(spool);
+        scheduler.spool_mut().backend_mut().set_faults(self.faults);
+        self.state = State::Alive(Box::new(scheduler));
     }
 
     /// The process ends. Which records nobody can be blamed for if they are lost.
     pub(crate) fn die(&mut self, death: Death, rng: &mut Rng) -> Vec<RecordId> {
-        let State::Alive(dispatch) = &mut self.state else {
+        let State::Alive(scheduler) = &mut self.state else {
             return Vec::new();
         };
         if death == Death::Stopped {
-            let _or_as_if_killed = dispatch.close();
+            let _or_as_if_killed = scheduler.close();
         }
-        let noted = dispatch.spool().producer();
-        let State::Alive(dispatch) =
+        let noted = scheduler.spool().producer();
+        let State::Alive(scheduler) =
             std::mem::replace(&mut self.state, State::Dead(Box::default()))
         else {
             return Vec::new();
@@ -137,16 +135,16 @@ impl Monitor {
             Death::PowerFailed => Crash::PowerFailed,
             _ => Crash::Killed,
         };
-        let mut keep = dispatch.into_keep().crash(crash, rng.bool());
+        let mut backend = scheduler.into_backend().crash(crash, rng.bool());
         let mut excused = std::mem::take(&mut self.in_memory_alone);
         match death {
             Death::RecordDamaged => {
                 if let Some((producer, seq)) = rng.choice(&self.since_start) {
-                    keep.damage(*producer, *seq);
+                    backend.damage(*producer, *seq);
                 }
             }
             Death::RolledBack => {
-                keep.roll_back(&self.at_start);
+                backend.roll_back(&self.at_start);
                 self.is_older = true;
                 // Notes tell of what was not written, and of the last producer.
                 let others = self.since_start.iter().filter(|id| Some(id.0) != noted);
@@ -155,24 +153,24 @@ impl Monitor {
             Death::NoteLost => {
                 // Of what the disk had not taken, only the note knew.
                 let mut is_held = |(producer, seq): &RecordId| {
-                    let read = keep.read(*producer, *seq, *seq, 1);
+                    let read = backend.read(*producer, *seq, *seq, 1);
                     read.is_ok_and(|kept| !kept.is_empty())
                 };
                 let unknown: Vec<_> = self.since_start.drain(..).collect();
                 excused.extend(unknown.into_iter().filter(|id| !is_held(id)));
-                keep.lose_notes();
+                backend.lose_checkpoints();
             }
             Death::Stopped | Death::Killed | Death::PowerFailed => (),
         }
-        self.state = State::Dead(Box::new(keep));
+        self.state = State::Dead(Box::new(backend));
         excused
     }
 
     /// What the disk refuses from now on.
     pub(crate) fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
-        if let Some(dispatch) = self.alive() {
-            dispatch.spool_mut().keep_mut().set_faults(faults);
+        if let Some(scheduler) = self.alive() {
+            scheduler.spool_mut().backend_mut().set_faults(faults);
         }
     }
 
@@ -186,9 +184,9 @@ impl Monitor {
             .iter()
             .map(|(label, value)| (Label::new(*label).unwrap(), Value::new(*value).unwrap()));
         let values = SampleSet::new(values.collect());
-        let dispatch = self.alive()?;
-        let key = dispatch.sampled(epoch, &values, now)?;
-        let open = dispatch.spool().producer();
+        let scheduler = self.alive()?;
+        let key = scheduler.record(epoch, &values, now)?;
+        let open = scheduler.spool().producer();
         let id = (key.producer, key.seq.get());
         self.since_start.push(id);
         if Some(key.producer) == open {
@@ -201,33 +199,34 @@ impl Monitor {
     }
 
     /// What to do for a receiver now; nothing if it is dead.
-    pub(crate) fn next(&mut self, receiver: usize, now: Duration) -> Next {
-        self.alive()
-            .map_or(Next::Idle, |dispatch| dispatch.next(receiver, now))
+    pub(crate) fn next(&mut self, receiver: usize, now: Duration) -> NextStep {
+        self.alive().map_or(NextStep::Idle, |scheduler| {
+            scheduler.next_step(receiver, now)
+        })
     }
 
     /// An answer has come, or will never come. `times` are our clock's, of sending and of this moment.
     pub(crate) fn done(
         &mut self,
         receiver: usize,
-        lot: &Lot,
+        batch: &StoredBatch,
         answer: &Result<Answer, Obstacle>,
         times: (Duration, Duration),
         chance: f64,
     ) {
         let url: BaseUrl = "https://r:8443".parse().unwrap();
-        let Some(dispatch) = self.alive() else {
+        let Some(scheduler) = self.alive() else {
             return;
         };
         let (sent, now) = times;
         if let Ok(answer) = answer {
-            let _told = dispatch.heard_clock(receiver, answer.clock, sent, now);
+            let _told = scheduler.on_server_clock(receiver, answer.clock, sent, now);
         }
         let result = match answer {
             Ok(answer) if answer.status == 204 => Ok(()),
             Ok(answer) if answer.status == 200 => {
                 let told: BatchAnswer = serde_json::from_slice(&answer.body).unwrap();
-                assert_eq!(told.accepted + told.duplicate, lot.records.len() as u64);
+                assert_eq!(told.accepted + told.duplicate, batch.records.len() as u64);
                 Ok(())
             }
             Ok(answer) => Err(Error::Refused {
@@ -244,44 +243,45 @@ impl Monitor {
                 cause: "simulated".into(),
             }),
         };
-        let _done = dispatch.done(receiver, lot, result.as_ref().copied(), now, chance);
+        let _done = scheduler.on_result(receiver, batch, result.as_ref().copied(), now, chance);
     }
 
     /// How far its clock is ahead of what it stamps samples by.
-    pub(crate) fn corrected_secs(&mut self) -> Option<f64> {
-        self.alive().and_then(|dispatch| dispatch.corrected_secs())
+    pub(crate) fn correction_secs(&mut self) -> Option<f64> {
+        self.alive()
+            .and_then(|scheduler| scheduler.correction_secs())
     }
 
     pub(crate) fn has_read_its_disk(&mut self) -> bool {
         self.alive()
-            .is_some_and(|dispatch| dispatch.spool().producer().is_some())
+            .is_some_and(|scheduler| scheduler.spool().producer().is_some())
     }
 
     /// Whether everything is delivered or given up, and every receiver has been told.
     pub(crate) fn is_done(&mut self, now: Duration) -> bool {
         let receivers = self.urls.len();
         let has_read = self.has_read_its_disk();
-        self.alive().is_some_and(|dispatch| {
+        self.alive().is_some_and(|scheduler| {
             has_read
-                && dispatch.pending_max() == 0
-                && (0..receivers).all(|at| dispatch.next(at, now) == Next::Idle)
+                && scheduler.pending_records_max() == 0
+                && (0..receivers).all(|at| scheduler.next_step(at, now) == NextStep::Idle)
         })
     }
 
     /// Writes what it says, for whoever reads a run.
     pub(crate) fn events(&mut self) -> Vec<String> {
-        self.alive().map_or_else(Vec::new, |dispatch| {
-            let events = dispatch.spool_mut().take_events();
+        self.alive().map_or_else(Vec::new, |scheduler| {
+            let events = scheduler.spool_mut().take_events();
             events.iter().map(|event| format!("{event:?}")).collect()
         })
     }
 }
 
 /// One record by itself goes with a key, several or reports as a batch: as the agent does it.
-pub(crate) fn encode(lot: &Lot) -> Request {
-    if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
+pub(crate) fn encode(batch: &StoredBatch) -> Request {
+    if let ([record], true) = (&batch.records[..], batch.dropped.is_empty()) {
         let key = IdempotencyKey {
-            producer: lot.producer,
+            producer: batch.producer,
             seq: record.seq,
         };
         return Request {
@@ -292,13 +292,8 @@ pub(crate) fn encode(lot: &Lot) -> Request {
             body: serde_json::to_vec(&record.values).unwrap(),
         };
     }
-    let batch = Batch {
-        producer: lot.producer,
-        records: lot.records.clone(),
-        dropped: lot.dropped.clone(),
-    };
     Request {
         target: Target::Batch,
-        body: serde_json::to_vec(&batch).unwrap(),
+        body: serde_json::to_vec(batch).unwrap(),
     }
 }

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use lizmon_monitor::spool::memory::Faults;
-use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, TAPES_MAX, why};
+use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, PRODUCER_LOGS_MAX, drop_reason};
 use lizmon_protocol::problem::Code;
 
 /// Seconds of virtual time that nothing is sampled any more, at the end, so that everything can be delivered.
@@ -143,10 +143,10 @@ impl Scenario {
             return age_secs >= OLD_SECS;
         }
         match why {
-            why::OLD => age_secs >= OLD_SECS,
-            why::FULL => is_small || deaths + 1 >= TAPES_MAX,
-            why::DISK => has_disk_faults,
-            why::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,
+            drop_reason::TOO_OLD => age_secs >= OLD_SECS,
+            drop_reason::SPOOL_FULL => is_small || deaths + 1 >= PRODUCER_LOGS_MAX,
+            drop_reason::DISK_FAILED => has_disk_faults,
+            drop_reason::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,
             _ => false,
         }
     }
@@ -239,7 +239,7 @@ impl Scenario {
         if rng.u8(0..4) == 0 {
             // A record of ours is some 70 bytes there.
             self.spool.bytes_max = rng.u64(2_000..40_000);
-            self.spool.tail_bytes_max = rng.u64(500..4_000);
+            self.spool.unsaved_bytes_max = rng.u64(500..4_000);
         }
         for monitor in 0..self.monitors {
             if self.kind != Kind::Brim && rng.u8(0..4) != 0 {
@@ -248,7 +248,7 @@ impl Scenario {
             for _ in 0..rng.u8(1..4) {
                 let faults = Faults {
                     commits: rng.u8(0..4) != 0,
-                    notes: rng.u8(0..3) == 0,
+                    checkpoints: rng.u8(0..3) == 0,
                     reads: rng.u8(0..4) == 0,
                 };
                 let span = self.span(rng, self.sampling_secs / 4);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use lizmon_monitor::spool::Lot;
+use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::Ticker;
 use lizmon_protocol::delivery::Delivery;
@@ -69,7 +69,7 @@ struct UnderWay {
     monitor: usize,
     receiver: usize,
     turn: u64,
-    lot: Rc<Lot>,
+    batch: Rc<StoredBatch>,
     /// When it was sent, by the monitor's clock.
     sent: Duration,
 }
@@ -200,17 +200,17 @@ impl World {
         let is_healed = self.is_healed;
         match event {
             Event::Look { monitor, life } => self.look(monitor, life)?,
-            Event::Courier {
+            Event::Publisher {
                 monitor,
                 receiver,
                 turn,
-            } => self.courier(monitor, receiver, turn),
+            } => self.publisher(monitor, receiver, turn),
             Event::Arrive {
                 id,
                 monitor,
                 receiver,
-                lot,
-            } => self.arrive(id, (monitor, receiver), &lot),
+                batch,
+            } => self.arrive(id, (monitor, receiver), &batch),
             Event::Take { receiver, life } if self.receivers[receiver].life == life => {
                 self.take(receiver)?;
             }

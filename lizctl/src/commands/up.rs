@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use lizmon_monitor::Edges;
+use lizmon_monitor::Environment;
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -48,7 +48,11 @@ pub(crate) struct UpArgs {
 }
 
 /// Runs until Ctrl-C, or for as long as was asked.
-pub(crate) fn run(args: &UpArgs, context: &Context, edges: Edges) -> anyhow::Result<()> {
+pub(crate) fn run(
+    args: &UpArgs,
+    context: &Context,
+    environment: Environment,
+) -> anyhow::Result<()> {
     let config = AllInOneConfig {
         listen: args.listen,
         this_host: args.this_host.clone(),
@@ -61,7 +65,7 @@ pub(crate) fn run(args: &UpArgs, context: &Context, edges: Edges) -> anyhow::Res
         .context("cannot start the event loop")?
         .block_on(async {
             let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
-            let all = AllInOne::start(&config, context, edges).await?;
+            let all = AllInOne::start(&config, context, environment).await?;
             all.run(args.lasting, stop).await
         })
 }

@@ -20,30 +20,30 @@ pub(super) const WAITING_MAX: usize = 600;
 
 /// One sample, not kept yet.
 #[derive(Debug, PartialEq)]
-pub(super) struct Taken {
+pub(super) struct Sample {
     pub(super) epoch: u64,
     pub(super) values: SampleSet<'static>,
 }
 
 /// What samples, and for whom.
-pub(super) struct Sampling {
+pub(super) struct SampleLoop {
     pub(super) clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     pub(super) ticker: Ticker,
     pub(super) sampler: Sampler,
     /// What the monitor knows about itself, as of its last record.
-    pub(super) own: Arc<Mutex<SelfStats>>,
-    pub(super) taken: mpsc::Sender<Taken>,
+    pub(super) self_stats: Arc<Mutex<SelfStats>>,
+    pub(super) samples: mpsc::Sender<Sample>,
     /// Samples for which there was no room, since it was last said.
     pub(super) missed: u64,
 }
 
-impl Sampling {
-    pub(super) fn start(self) -> io::Result<SamplingThread> {
+impl SampleLoop {
+    pub(super) fn start(self) -> io::Result<SampleThread> {
         let (stop, stopped) = channel();
         let thread = Builder::new()
             .name("sample".to_owned())
             .spawn(move || self.run(&stopped))?;
-        Ok(SamplingThread { thread, stop })
+        Ok(SampleThread { thread, stop })
     }
 
     fn run(mut self, stopped: &Receiver<Infallible>) {
@@ -51,7 +51,7 @@ impl Sampling {
             let wait = self.look();
             match stopped.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => return self.say_missed(),
+                Err(RecvTimeoutError::Disconnected) => return self.log_missed(),
                 Ok(never) => match never {},
             }
         }
@@ -78,25 +78,28 @@ impl Sampling {
     }
 
     fn take(&mut self, epoch: u64, now: Duration) {
-        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = *self
+            .self_stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Collected {
             values,
             notices,
             took,
-        } = self.sampler.sample(own, now);
+        } = self.sampler.sample(stats, now);
         log_notices(&notices);
         for (collector, took) in took {
             trace!(collector, ?took, "collected");
         }
         debug!(epoch, values = %Json(&values), "sampled");
         // Where nobody takes them any more we are about to be stopped.
-        match self.taken.try_send(Taken { epoch, values }) {
-            Ok(()) => self.say_missed(),
+        match self.samples.try_send(Sample { epoch, values }) {
+            Ok(()) => self.log_missed(),
             Err(_) => self.missed += 1,
         }
     }
 
-    fn say_missed(&mut self) {
+    fn log_missed(&mut self) {
         if self.missed > 0 {
             warn!(
                 "{} samples were not kept: the disk did not answer for too long",
@@ -131,14 +134,14 @@ pub(super) fn log_notices(notices: &[(&'static str, Notice)]) {
 }
 
 /// The thread, until it is told to end.
-pub(super) struct SamplingThread {
+pub(super) struct SampleThread {
     thread: JoinHandle<()>,
     stop: Sender<Infallible>,
 }
 
-impl SamplingThread {
+impl SampleThread {
     /// Ends it; a panic of it goes on here.
-    pub(super) fn end(self) {
+    pub(super) fn stop(self) {
         drop(self.stop);
         if let Err(panic) = self.thread.join() {
             std::panic::resume_unwind(panic);
@@ -166,32 +169,32 @@ mod tests {
     const START: u64 = 1_465_001_814;
 
     /// Its clock goes on by a second with each look.
-    fn sampling(waiting_max: usize) -> (Sampling, mpsc::Receiver<Taken>) {
-        let (taken, waiting) = mpsc::channel(waiting_max);
+    fn sampling(waiting_max: usize) -> (SampleLoop, mpsc::Receiver<Sample>) {
+        let (samples, waiting) = mpsc::channel(waiting_max);
         let now = AtomicU64::new(START);
         let monotonic = Arc::new(|| Duration::ZERO);
-        let sampling = Sampling {
+        let sampling = SampleLoop {
             clock: Arc::new(move || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
             ticker: Ticker::new(NonZeroU32::MIN, Duration::from_secs(START - 1)),
             sampler: Sampler::start(&[&MEM], monotonic, Duration::from_secs(START))
                 .unwrap()
                 .0,
-            own: Arc::default(),
-            taken,
+            self_stats: Arc::default(),
+            samples,
             missed: 0,
         };
         (sampling, waiting)
     }
 
-    fn epochs(waiting: &mut mpsc::Receiver<Taken>) -> Vec<u64> {
+    fn epochs(waiting: &mut mpsc::Receiver<Sample>) -> Vec<u64> {
         std::iter::from_fn(|| waiting.try_recv().ok())
-            .map(|taken| taken.epoch - START)
+            .map(|samples| samples.epoch - START)
             .collect()
     }
 
-    /// While a record took its time on a busy disk, no sample was taken.
+    /// While a record took its time on a busy disk, no sample was samples.
     #[test]
-    fn nobody_who_keeps_samples_is_waited_for() {
+    fn sampling_does_not_wait_for_the_spool() {
         let (mut sampling, mut waiting) = sampling(3);
         for _ in 0..5 {
             assert_eq!(sampling.look(), Duration::ZERO);
@@ -204,18 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_told_to() {
+    fn the_thread_stops_when_told_to() {
         let (sampling, mut waiting) = sampling(1);
         let thread = sampling.start().unwrap();
         assert_eq!(waiting.blocking_recv().unwrap().epoch, START);
-        thread.end();
+        thread.stop();
     }
 
     #[test]
     #[should_panic(expected = "the clock broke")]
-    fn its_panic_is_not_lost() {
+    fn a_panic_of_the_thread_is_propagated() {
         let (mut sampling, _waiting) = sampling(1);
         sampling.clock = Arc::new(|| panic!("the clock broke"));
-        sampling.start().unwrap().end();
+        sampling.start().unwrap().stop();
     }
 }

@@ -3,23 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::Edges;
+use crate::Environment;
 
 type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Read by whoever samples, set by whoever hears from receivers.
-pub(super) struct StampClock {
+pub(super) struct SampleClock {
     wall: Clock,
     monotonic: Clock,
     /// The receivers' time, and what the monotonic clock said then; none where our own will do.
     theirs: Mutex<Option<(Duration, Duration)>>,
 }
 
-impl StampClock {
-    pub(super) fn new(edges: &Edges) -> Self {
+impl SampleClock {
+    pub(super) fn new(environment: &Environment) -> Self {
         Self {
-            wall: edges.clock.clone(),
-            monotonic: edges.monotonic.clone(),
+            wall: environment.clock.clone(),
+            monotonic: environment.monotonic.clone(),
             theirs: Mutex::new(None),
         }
     }
@@ -66,7 +66,7 @@ mod tests {
             let secs = secs.clone();
             Arc::new(move || Duration::from_secs(secs.load(Ordering::Relaxed)))
         };
-        let stamp = StampClock::new(&Edges {
+        let stamp = SampleClock::new(&Environment {
             clock: clock(&wall),
             monotonic: clock(&monotonic),
             chance: Arc::new(|| 0.5),

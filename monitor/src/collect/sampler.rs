@@ -66,7 +66,10 @@ impl Sampler {
             })
         };
         let mut sampler = Self {
-            collectors: specs.iter().map(start).collect::<Result<_, CollectorStartError>>()?,
+            collectors: specs
+                .iter()
+                .map(start)
+                .collect::<Result<_, CollectorStartError>>()?,
             monotonic,
             failures: 0,
         };

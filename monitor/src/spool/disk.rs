@@ -1,9 +1,9 @@
 //! A keep on disk: SQLite in a folder that one process uses.
 //!
 //! ```text
-//! spool.db      tape(id, producer, state, crc)      all of a tape but its records, as JSON
-//!               record(tape, seq, epoch, crc, samples)
-//! lock          held while the folder is used; holds the notes: which numbers are taken
+//! spool.db      producer_log(id, producer, state, crc)      all of a tape but its records, as JSON
+//!               record(log, seq, epoch, crc, samples)
+//! lock          stored while the folder is used; holds the notes: which numbers are taken
 //! spool.db.damaged-1 …    what could not be used any more, the newest first
 //! spool.db.other-1 …      what was filled for another host or on another machine, the newest last
 //! ```
@@ -12,8 +12,8 @@
 //! finds damaged is copied, as far as it can be read, into a new one, and set aside. A disk that is full or fails at the start is
 //! tried again whenever the spool asks for it.
 
-mod mend;
-mod notes;
+mod checkpoints;
+mod repair;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -23,8 +23,11 @@ use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tracing::debug;
 
-use self::notes::Lock;
-use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, Note, TapeState};
+use self::checkpoints::LockFile;
+use super::backend::{
+    BackendContents, BackendError, LogChange, LogState, SeqCheckpoint, SpoolBackend, StoredLog,
+    StoredRecord,
+};
 use super::ranges::Ranges;
 
 const VERSION: i64 = 1;
@@ -37,15 +40,15 @@ const WAL_PAGES: i64 = 256;
 const WAL_BYTES: i64 = WAL_PAGES * 4096;
 
 const SCHEMA: &str = "
-    CREATE TABLE tape(id INTEGER PRIMARY KEY, producer BLOB NOT NULL UNIQUE, state TEXT NOT NULL, crc INTEGER NOT NULL);
+    CREATE TABLE producer_log(id INTEGER PRIMARY KEY, producer BLOB NOT NULL UNIQUE, state TEXT NOT NULL, crc INTEGER NOT NULL);
     CREATE TABLE record(
-        tape INTEGER NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, crc INTEGER NOT NULL, samples TEXT NOT NULL,
-        PRIMARY KEY(tape, seq)) WITHOUT ROWID;
+        log INTEGER NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, crc INTEGER NOT NULL, samples TEXT NOT NULL,
+        PRIMARY KEY(log, seq)) WITHOUT ROWID;
 ";
-const SET_TAPE: &str = "INSERT INTO tape(producer, state, crc) VALUES (?1, ?2, ?3)
+const UPSERT_LOG: &str = "INSERT INTO producer_log(producer, state, crc) VALUES (?1, ?2, ?3)
     ON CONFLICT(producer) DO UPDATE SET state = excluded.state, crc = excluded.crc RETURNING id";
-const SET_RECORD: &str =
-    "INSERT OR REPLACE INTO record(tape, seq, epoch, crc, samples) VALUES (?1, ?2, ?3, ?4, ?5)";
+const UPSERT_RECORD: &str =
+    "INSERT OR REPLACE INTO record(log, seq, epoch, crc, samples) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// Why a folder cannot hold a spool.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +86,7 @@ pub enum OpenError {
 
 impl OpenError {
     /// Whether it is the disk's state, which may pass, and not a wrong folder or one in use.
-    fn is_disk_trouble(&self) -> bool {
+    fn is_disk_failure(&self) -> bool {
         match self {
             Self::Locked(_) | Self::Newer { .. } => false,
             Self::Folder { source, .. } => {
@@ -118,24 +121,24 @@ fn is_full(error: &io::Error) -> bool {
 
 /// A folder for a spool, locked and with a database in it as soon as the disk lets it.
 #[derive(Debug)]
-pub struct Disk {
+pub struct DiskBackend {
     folder: PathBuf,
-    opened: Option<Opened>,
+    opened: Option<OpenDatabase>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenDatabase {
     database: Connection,
-    lock: Lock,
+    lock: LockFile,
 }
 
-impl Disk {
+impl DiskBackend {
     /// Opens the spool in `folder`, or makes a new one. What is damaged is mended, at the cost of what cannot be read. A disk in
     /// trouble is no error yet.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let opened = match Opened::open(folder) {
+        let opened = match OpenDatabase::open(folder) {
             Ok(opened) => Some(opened),
-            Err(error) if error.is_disk_trouble() => None,
+            Err(error) if error.is_disk_failure() => None,
             Err(error) => return Err(error),
         };
         Ok(Self {
@@ -144,12 +147,12 @@ impl Disk {
         })
     }
 
-    fn opened(&mut self) -> Result<&mut Opened, KeepError> {
+    fn opened(&mut self) -> Result<&mut OpenDatabase, BackendError> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
-            None => Opened::open(&self.folder).map_err(|error| match error.is_full() {
-                true => KeepError::Full(error.into()),
-                false => KeepError::Failed(error.into()),
+            None => OpenDatabase::open(&self.folder).map_err(|error| match error.is_full() {
+                true => BackendError::Full(error.into()),
+                false => BackendError::Failed(error.into()),
             })?,
         };
         Ok(self.opened.insert(opened))
@@ -157,37 +160,37 @@ impl Disk {
 
     /// Does it once more on a mended database where SQLite finds this one damaged. Where it cannot be mended now, whoever needs it
     /// next tries again.
-    fn try_or_mend<T>(
+    fn with_repair<T>(
         &mut self,
         attempt: impl Fn(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, KeepError> {
+    ) -> Result<T, BackendError> {
         match attempt(&mut self.opened()?.database) {
             Err(error) if is_damage(&error) => {
                 debug!("the spool's database is damaged: {error}");
                 let damaged = self.opened.take();
-                let mended = damaged.map(|damaged| damaged.mended(&self.folder));
-                self.opened = mended.transpose().map_err(keep_error)?;
-                attempt(&mut self.opened()?.database).map_err(keep_error)
+                let repaired = damaged.map(|damaged| damaged.repaired(&self.folder));
+                self.opened = repaired.transpose().map_err(backend_error)?;
+                attempt(&mut self.opened()?.database).map_err(backend_error)
             }
-            done => done.map_err(keep_error),
+            done => done.map_err(backend_error),
         }
     }
 }
 
-impl Opened {
+impl OpenDatabase {
     fn open(folder: &Path) -> Result<Self, OpenError> {
         make_folder(folder)?;
-        let mut lock = Lock::take(folder)?;
-        if let Some(found) = mend::newer_version(folder) {
+        let mut lock = LockFile::take(folder)?;
+        if let Some(found) = repair::newer_version(folder) {
             return Err(OpenError::Newer {
                 folder: folder.to_owned(),
                 found,
                 known: VERSION,
             });
         }
-        let notes = lock.read_notes();
+        let checkpoints = lock.read_checkpoints();
         let database =
-            mend::open_or_mend(folder, &notes).map_err(|source| OpenError::Database {
+            repair::open_or_repair(folder, &checkpoints).map_err(|source| OpenError::Database {
                 folder: folder.to_owned(),
                 source,
             })?;
@@ -195,33 +198,33 @@ impl Opened {
     }
 
     /// The same with a new database, made of what can be read of this one.
-    fn mended(self, folder: &Path) -> rusqlite::Result<Self> {
+    fn repaired(self, folder: &Path) -> rusqlite::Result<Self> {
         let Self { database, mut lock } = self;
         drop(database);
-        let notes = lock.read_notes();
-        let database = mend::mend(folder, &notes)?;
+        let checkpoints = lock.read_checkpoints();
+        let database = repair::repair(folder, &checkpoints)?;
         Ok(Self { database, lock })
     }
 }
 
-impl Keep for Disk {
-    fn load(&mut self) -> Result<Loaded, KeepError> {
-        let tapes = self.try_or_mend(load)?;
-        let notes = self.opened()?.lock.read_notes();
-        Ok(Loaded { tapes, notes })
+impl SpoolBackend for DiskBackend {
+    fn load(&mut self) -> Result<BackendContents, BackendError> {
+        let logs = self.with_repair(load)?;
+        let checkpoints = self.opened()?.lock.read_checkpoints();
+        Ok(BackendContents { logs, checkpoints })
     }
 
-    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
+    fn note(&mut self, checkpoints: &[SeqCheckpoint], durable: bool) -> Result<(), BackendError> {
         let lock = &mut self.opened()?.lock;
-        lock.write_notes(notes, durable)
+        lock.write_checkpoints(checkpoints, durable)
             .map_err(|error| match is_full(&error) {
-                true => KeepError::Full(error.into()),
-                false => KeepError::Failed(error.into()),
+                true => BackendError::Full(error.into()),
+                false => BackendError::Failed(error.into()),
             })
     }
 
-    fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
-        self.try_or_mend(|database| commit(database, changes))
+    fn commit(&mut self, changes: &[LogChange<'_>]) -> Result<u64, BackendError> {
+        self.with_repair(|database| commit(database, changes))
     }
 
     fn read(
@@ -230,32 +233,34 @@ impl Keep for Disk {
         from: u64,
         to: u64,
         records_max: usize,
-    ) -> Result<Vec<Kept>, KeepError> {
-        self.try_or_mend(|database| read(database, producer, from, to, records_max))
+    ) -> Result<Vec<StoredRecord>, BackendError> {
+        self.with_repair(|database| read(database, producer, from, to, records_max))
     }
 
-    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError> {
+    fn set_aside(&mut self, logs: &[LogState]) -> Result<String, BackendError> {
         let folder = self.folder.clone();
         self.opened()?;
-        let Some(Opened { database, lock }) = self.opened.take() else {
-            return Err(KeepError::Failed("the spool is not open".into()));
+        let Some(OpenDatabase { database, lock }) = self.opened.take() else {
+            return Err(BackendError::Failed("the spool is not open".into()));
         };
         // With its log written back the file is whole by itself.
-        database.close().map_err(|(_, error)| keep_error(error))?;
-        let (database, place) = mend::set_aside(&folder, tapes).map_err(keep_error)?;
-        self.opened = Some(Opened { database, lock });
+        database
+            .close()
+            .map_err(|(_, error)| backend_error(error))?;
+        let (database, place) = repair::set_aside(&folder, logs).map_err(backend_error)?;
+        self.opened = Some(OpenDatabase { database, lock });
         Ok(place.display().to_string())
     }
 
-    fn is_lasting(&self) -> bool {
+    fn is_persistent(&self) -> bool {
         true
     }
 }
 
-fn keep_error(error: rusqlite::Error) -> KeepError {
+fn backend_error(error: rusqlite::Error) -> BackendError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => KeepError::Full(error.into()),
-        _ => KeepError::Failed(error.into()),
+        Some(ErrorCode::DiskFull) => BackendError::Full(error.into()),
+        _ => BackendError::Failed(error.into()),
     }
 }
 
@@ -270,101 +275,101 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn load(database: &mut Connection) -> rusqlite::Result<Vec<Found>> {
+fn load(database: &mut Connection) -> rusqlite::Result<Vec<StoredLog>> {
     let mut statement =
-        database.prepare("SELECT id, producer, state, crc FROM tape ORDER BY id")?;
+        database.prepare("SELECT id, producer, state, crc FROM producer_log ORDER BY id")?;
     let mut rows = statement.query([])?;
-    let mut tapes = Vec::new();
+    let mut logs = Vec::new();
     while let Some(row) = rows.next()? {
         // A state that is damaged is like one that never was: mending has put the rest in order.
-        if let Some(state) = read_state(row)? {
-            let (held, bytes) = inventory(database, row.get(0)?, state.producer)?;
-            let kept_next = state.next;
-            tapes.push(Found {
+        if let Some(state) = read_log_state(row)? {
+            let (stored, bytes) = inventory(database, row.get(0)?, state.producer)?;
+            let stored_next = state.next;
+            logs.push(StoredLog {
                 state,
-                held,
+                stored,
                 bytes,
-                kept_next,
+                stored_next,
             });
         }
     }
-    Ok(tapes)
+    Ok(logs)
 }
 
 /// Which records are there and sound, and what they cost.
 fn inventory(
     database: &Connection,
-    tape: i64,
+    log: i64,
     producer: ProducerId,
 ) -> rusqlite::Result<(Ranges, u64)> {
     let mut statement = database.prepare_cached(
-        "SELECT seq, epoch, crc, samples FROM record WHERE tape = ?1 ORDER BY seq",
+        "SELECT seq, epoch, crc, samples FROM record WHERE log = ?1 ORDER BY seq",
     )?;
-    let mut rows = statement.query([tape])?;
-    let (mut held, mut bytes) = (Ranges::default(), 0);
+    let mut rows = statement.query([log])?;
+    let (mut stored, mut bytes) = (Ranges::default(), 0);
     while let Some(row) = rows.next()? {
         if let Some(kept) = read_record(row, 0, producer) {
-            held.insert(kept.seq, kept.seq);
+            stored.insert(kept.seq, kept.seq);
             bytes += kept.bytes();
         }
     }
-    Ok((held, bytes))
+    Ok((stored, bytes))
 }
 
-fn commit(database: &mut Connection, changes: &[Change<'_>]) -> rusqlite::Result<u64> {
+fn commit(database: &mut Connection, changes: &[LogChange<'_>]) -> rusqlite::Result<u64> {
     let transaction = database.transaction()?;
     let mut freed = 0;
-    for Change {
+    for LogChange {
         state,
         ended,
         append,
     } in changes
     {
         let json = serde_json::to_string(state).map_err(not_sql)?;
-        let crc = state_crc(state.producer, &json);
-        let tape: i64 = transaction
-            .prepare_cached(SET_TAPE)?
+        let crc = log_crc(state.producer, &json);
+        let log: i64 = transaction
+            .prepare_cached(UPSERT_LOG)?
             .query_row(params![state.producer.as_bytes(), json, crc], |row| {
                 row.get(0)
             })?;
         let below = if *ended { i64::MAX } else { state.first as i64 };
-        freed += forget(&transaction, tape, below)?;
+        freed += forget(&transaction, log, below)?;
         if *ended {
             transaction
-                .prepare_cached("DELETE FROM tape WHERE id = ?1")?
-                .execute([tape])?;
+                .prepare_cached("DELETE FROM producer_log WHERE id = ?1")?
+                .execute([log])?;
             continue;
         }
         for kept in append {
-            set_record(&transaction, tape, state.producer, kept)?;
+            insert_record(&transaction, log, state.producer, kept)?;
         }
     }
     transaction.commit()?;
     Ok(freed)
 }
 
-fn forget(database: &Connection, tape: i64, below: i64) -> rusqlite::Result<u64> {
+fn forget(database: &Connection, log: i64, below: i64) -> rusqlite::Result<u64> {
     let mut statement = database.prepare_cached(
-        "DELETE FROM record WHERE tape = ?1 AND seq < ?2 RETURNING length(samples)",
+        "DELETE FROM record WHERE log = ?1 AND seq < ?2 RETURNING length(samples)",
     )?;
-    let mut rows = statement.query([tape, below])?;
+    let mut rows = statement.query([log, below])?;
     let mut freed = 0;
     while let Some(row) = rows.next()? {
-        freed += Kept::bytes_of(row.get::<_, i64>(0)?.unsigned_abs());
+        freed += StoredRecord::bytes_of(row.get::<_, i64>(0)?.unsigned_abs());
     }
     Ok(freed)
 }
 
-fn set_record(
+fn insert_record(
     database: &Connection,
-    tape: i64,
+    log: i64,
     producer: ProducerId,
-    kept: &Kept,
+    kept: &StoredRecord,
 ) -> rusqlite::Result<()> {
     let crc = record_crc(producer, kept.seq, kept.epoch, &kept.values);
     let samples = std::str::from_utf8(&kept.values).map_err(not_sql)?;
-    database.prepare_cached(SET_RECORD)?.execute(params![
-        tape,
+    database.prepare_cached(UPSERT_RECORD)?.execute(params![
+        log,
         kept.seq as i64,
         kept.epoch as i64,
         crc,
@@ -383,18 +388,18 @@ fn read(
     from: u64,
     to: u64,
     records_max: usize,
-) -> rusqlite::Result<Vec<Kept>> {
-    let tape: Option<i64> = database
-        .prepare_cached("SELECT id FROM tape WHERE producer = ?1")?
+) -> rusqlite::Result<Vec<StoredRecord>> {
+    let log: Option<i64> = database
+        .prepare_cached("SELECT id FROM producer_log WHERE producer = ?1")?
         .query_row([producer.as_bytes()], |row| row.get(0))
         .optional()?;
-    let Some(tape) = tape else {
+    let Some(log) = log else {
         return Ok(Vec::new());
     };
     let mut statement = database.prepare_cached(
-        "SELECT seq, epoch, crc, samples FROM record WHERE tape = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
+        "SELECT seq, epoch, crc, samples FROM record WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
     )?;
-    let mut rows = statement.query(params![tape, from as i64, to as i64])?;
+    let mut rows = statement.query(params![log, from as i64, to as i64])?;
     let mut found = Vec::new();
     while found.len() < records_max
         && let Some(row) = rows.next()?
@@ -405,12 +410,16 @@ fn read(
 }
 
 /// The columns seq, epoch, crc and samples from `column` on; none where they are not what was written.
-fn read_record(row: &rusqlite::Row<'_>, column: usize, producer: ProducerId) -> Option<Kept> {
+fn read_record(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+    producer: ProducerId,
+) -> Option<StoredRecord> {
     let number = |at: usize| u64::try_from(row.get::<_, i64>(column + at).ok()?).ok();
     let (seq, epoch, crc) = (number(0)?, number(1)?, number(2)?);
     let values = row.get_ref(column + 3).ok()?.as_bytes().ok()?;
     let is_sound = u64::from(record_crc(producer, seq, epoch, values)) == crc;
-    is_sound.then(|| Kept {
+    is_sound.then(|| StoredRecord {
         seq,
         epoch,
         values: values.into(),
@@ -418,15 +427,15 @@ fn read_record(row: &rusqlite::Row<'_>, column: usize, producer: ProducerId) -> 
 }
 
 /// The columns id, producer, state and crc; none where they are not what was written.
-fn read_state(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<TapeState>> {
+fn read_log_state(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<LogState>> {
     let Ok(producer) = row.get::<_, [u8; 16]>(1) else {
         return Ok(None);
     };
     let producer = ProducerId::from_bytes(producer);
     let json = row.get_ref(2)?.as_bytes().unwrap_or_default();
     let text = std::str::from_utf8(json).unwrap_or_default();
-    let is_sound = row.get::<_, i64>(3).ok() == Some(state_crc(producer, text).into());
-    let state: Option<TapeState> = serde_json::from_str(text).ok();
+    let is_sound = row.get::<_, i64>(3).ok() == Some(log_crc(producer, text).into());
+    let state: Option<LogState> = serde_json::from_str(text).ok();
     Ok(state.filter(|state| is_sound && state.producer == producer))
 }
 
@@ -439,7 +448,7 @@ fn record_crc(producer: ProducerId, seq: u64, epoch: u64, values: &[u8]) -> u32 
     crc.finalize()
 }
 
-fn state_crc(producer: ProducerId, json: &str) -> u32 {
+fn log_crc(producer: ProducerId, json: &str) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(producer.as_bytes());
     crc.update(json.as_bytes());

@@ -4,27 +4,30 @@ use std::collections::BTreeMap;
 
 use lizmon_protocol::sample::ProducerId;
 
-use super::keep::{Change, Found, Keep, KeepError, Kept, Loaded, Note, TapeState};
+use super::backend::{
+    BackendContents, BackendError, LogChange, LogState, SeqCheckpoint, SpoolBackend, StoredLog,
+    StoredRecord,
+};
 use super::ranges::Ranges;
 
-/// Ends with the process, unless a test takes it through [`Memory::crash`].
+/// Ends with the process, unless a test takes it through [`MemoryBackend::crash`].
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub struct MemoryBackend {
     /// In the order they were first committed.
-    tapes: Vec<Tape>,
-    notes: Vec<Note>,
-    durable_notes: Vec<Note>,
+    logs: Vec<ProducerLog>,
+    checkpoints: Vec<SeqCheckpoint>,
+    durable_checkpoints: Vec<SeqCheckpoint>,
     /// What a failed commit has left behind.
-    in_doubt: Option<Vec<Tape>>,
+    in_doubt: Option<Vec<ProducerLog>>,
     /// What was another host's.
-    aside: Vec<Tape>,
+    aside: Vec<ProducerLog>,
     faults: Faults,
 }
 
 #[derive(Debug, Clone)]
-struct Tape {
-    state: TapeState,
-    records: BTreeMap<u64, Kept>,
+struct ProducerLog {
+    state: LogState,
+    records: BTreeMap<u64, StoredRecord>,
 }
 
 /// What goes wrong from now on. Nothing, unless a test says so.
@@ -33,7 +36,7 @@ pub struct Faults {
     /// Each commit says that there is no room.
     pub commits: bool,
     /// Notes are refused, too.
-    pub notes: bool,
+    pub checkpoints: bool,
     /// Nothing can be read.
     pub reads: bool,
 }
@@ -47,7 +50,7 @@ pub enum Crash {
     PowerFailed,
 }
 
-impl Memory {
+impl MemoryBackend {
     /// Chooses what goes wrong from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
@@ -55,13 +58,13 @@ impl Memory {
 
     /// What the next process finds. `in_doubt_is_there` decides on a commit that had failed last; nothing fails any more.
     pub fn crash(mut self, crash: Crash, in_doubt_is_there: bool) -> Self {
-        if let Some(tapes) = self.in_doubt.take()
+        if let Some(logs) = self.in_doubt.take()
             && in_doubt_is_there
         {
-            self.tapes = tapes;
+            self.logs = logs;
         }
         if crash == Crash::PowerFailed {
-            self.notes.clone_from(&self.durable_notes);
+            self.checkpoints.clone_from(&self.durable_checkpoints);
         }
         self.faults = Faults::default();
         self
@@ -69,82 +72,82 @@ impl Memory {
 
     /// Loses a record as a flipped bit would. Whether it was there.
     pub fn damage(&mut self, producer: ProducerId, seq: u64) -> bool {
-        let tape = self.tapes.iter_mut().find(|tape| tape.is_of(producer));
-        tape.is_some_and(|tape| tape.records.remove(&seq).is_some())
+        let log = self.logs.iter_mut().find(|log| log.is_of(producer));
+        log.is_some_and(|log| log.records.remove(&seq).is_some())
     }
 
     /// Goes back to what was committed at an `earlier` time, as SQLite does before a damaged part of its log. Notes are apart.
     pub fn roll_back(&mut self, earlier: &Self) {
-        self.tapes.clone_from(&earlier.tapes);
+        self.logs.clone_from(&earlier.logs);
         self.in_doubt = None;
     }
 
     /// Loses the notes.
-    pub fn lose_notes(&mut self) {
-        self.notes.clear();
-        self.durable_notes.clear();
+    pub fn lose_checkpoints(&mut self) {
+        self.checkpoints.clear();
+        self.durable_checkpoints.clear();
     }
 
     /// How many records were another host's, and set aside last.
     pub fn records_aside(&self) -> usize {
-        self.aside.iter().map(|tape| tape.records.len()).sum()
+        self.aside.iter().map(|log| log.records.len()).sum()
     }
 
-    /// How many records are held.
+    /// How many records are stored.
     pub fn records(&self) -> usize {
-        self.tapes.iter().map(|tape| tape.records.len()).sum()
+        self.logs.iter().map(|log| log.records.len()).sum()
     }
 }
 
-impl Tape {
+impl ProducerLog {
     fn is_of(&self, producer: ProducerId) -> bool {
         self.state.producer == producer
     }
 }
 
-impl Keep for Memory {
-    fn load(&mut self) -> Result<Loaded, KeepError> {
+impl SpoolBackend for MemoryBackend {
+    fn load(&mut self) -> Result<BackendContents, BackendError> {
         if self.faults.reads {
             return Err(fault());
         }
-        let found = |tape: &Tape| {
-            let mut held = Ranges::default();
-            for seq in tape.records.keys() {
-                held.insert(*seq, *seq);
+        let found = |log: &ProducerLog| {
+            let mut stored = Ranges::default();
+            for seq in log.records.keys() {
+                stored.insert(*seq, *seq);
             }
-            Found {
-                state: tape.state.clone(),
-                held,
-                bytes: tape.records.values().map(Kept::bytes).sum(),
-                kept_next: tape.state.next,
+            StoredLog {
+                state: log.state.clone(),
+                stored,
+                bytes: log.records.values().map(StoredRecord::bytes).sum(),
+                stored_next: log.state.next,
             }
         };
-        Ok(Loaded {
-            tapes: self.tapes.iter().map(found).collect(),
-            notes: self.notes.clone(),
+        Ok(BackendContents {
+            logs: self.logs.iter().map(found).collect(),
+            checkpoints: self.checkpoints.clone(),
         })
     }
 
-    fn note(&mut self, notes: &[Note], durable: bool) -> Result<(), KeepError> {
-        if self.faults.notes {
+    fn note(&mut self, checkpoints: &[SeqCheckpoint], durable: bool) -> Result<(), BackendError> {
+        if self.faults.checkpoints {
             return Err(fault());
         }
-        self.notes = notes.to_vec();
+        self.checkpoints = checkpoints.to_vec();
         if durable {
-            self.durable_notes = notes.to_vec();
+            self.durable_checkpoints = checkpoints.to_vec();
         }
         Ok(())
     }
 
-    fn commit(&mut self, changes: &[Change<'_>]) -> Result<u64, KeepError> {
+    fn commit(&mut self, changes: &[LogChange<'_>]) -> Result<u64, BackendError> {
         if self.faults.commits {
-            let mut tapes = self.tapes.clone();
-            apply(&mut tapes, changes);
-            self.in_doubt = Some(tapes);
-            return Err(KeepError::Full("as the test said".into()));
+            let mut logs = self.logs.clone();
+            apply(&mut logs, changes);
+            self.in_doubt = Some(logs);
+            return Err(BackendError::Full("as the test said".into()));
         }
         self.in_doubt = None;
-        Ok(apply(&mut self.tapes, changes))
+        Ok(apply(&mut self.logs, changes))
     }
 
     fn read(
@@ -153,77 +156,75 @@ impl Keep for Memory {
         from: u64,
         to: u64,
         records_max: usize,
-    ) -> Result<Vec<Kept>, KeepError> {
+    ) -> Result<Vec<StoredRecord>, BackendError> {
         if self.faults.reads {
             return Err(fault());
         }
-        let tape = self.tapes.iter().find(|tape| tape.is_of(producer));
-        let records = tape
+        let log = self.logs.iter().find(|log| log.is_of(producer));
+        let records = log
             .filter(|_| from <= to)
             .into_iter()
-            .flat_map(|tape| tape.records.range(from..=to));
+            .flat_map(|log| log.records.range(from..=to));
         Ok(records
             .map(|(_, kept)| kept.clone())
             .take(records_max)
             .collect())
     }
 
-    fn set_aside(&mut self, tapes: &[TapeState]) -> Result<String, KeepError> {
+    fn set_aside(&mut self, logs: &[LogState]) -> Result<String, BackendError> {
         if self.faults.commits {
-            return Err(KeepError::Full("as the test said".into()));
+            return Err(BackendError::Full("as the test said".into()));
         }
-        let empty = |state: &TapeState| Tape {
+        let empty = |state: &LogState| ProducerLog {
             state: state.clone(),
             records: BTreeMap::new(),
         };
-        self.aside = std::mem::take(&mut self.tapes);
-        self.tapes = tapes.iter().map(empty).collect();
+        self.aside = std::mem::take(&mut self.logs);
+        self.logs = logs.iter().map(empty).collect();
         Ok("memory".to_owned())
     }
 
-    fn is_lasting(&self) -> bool {
+    fn is_persistent(&self) -> bool {
         false
     }
 }
 
-fn fault() -> KeepError {
-    KeepError::Failed("as the test said".into())
+fn fault() -> BackendError {
+    BackendError::Failed("as the test said".into())
 }
 
-fn apply(tapes: &mut Vec<Tape>, changes: &[Change<'_>]) -> u64 {
+fn apply(logs: &mut Vec<ProducerLog>, changes: &[LogChange<'_>]) -> u64 {
     let mut freed = 0;
     for change in changes {
-        let at = tapes
-            .iter()
-            .position(|tape| tape.is_of(change.state.producer));
+        let at = logs.iter().position(|log| log.is_of(change.state.producer));
         if change.ended {
             if let Some(at) = at {
-                freed += tapes
+                freed += logs
                     .remove(at)
                     .records
                     .values()
-                    .map(Kept::bytes)
+                    .map(StoredRecord::bytes)
                     .sum::<u64>();
             }
             continue;
         }
         let at = at.unwrap_or_else(|| {
-            tapes.push(Tape {
+            logs.push(ProducerLog {
                 state: change.state.clone(),
                 records: BTreeMap::new(),
             });
-            tapes.len() - 1
+            logs.len() - 1
         });
-        let tape = &mut tapes[at];
-        tape.state.clone_from(&change.state);
-        let kept = tape.records.split_off(&change.state.first);
-        let forgotten = std::mem::replace(&mut tape.records, kept);
-        freed += forgotten.values().map(Kept::bytes).sum::<u64>();
+        let log = &mut logs[at];
+        log.state.clone_from(&change.state);
+        let kept = log.records.split_off(&change.state.first);
+        let forgotten = std::mem::replace(&mut log.records, kept);
+        freed += forgotten.values().map(StoredRecord::bytes).sum::<u64>();
         let append = change
             .append
             .iter()
             .filter(|kept| kept.seq >= change.state.first);
-        tape.records
+        log.records
             .extend(append.map(|kept| (kept.seq, (*kept).clone())));
     }
     freed

@@ -55,7 +55,7 @@ impl Ranges {
     }
 
     /// The highest number up to which all from 1 on are in it; 0 where 1 is not.
-    pub fn through(&self) -> u64 {
+    pub fn contiguous_end(&self) -> u64 {
         match self.0.first() {
             Some((1, end)) => *end,
             _ => 0,
@@ -113,12 +113,12 @@ mod tests {
             let expected: Vec<u64> = (from..=from + width).filter(|number| model.contains(number)).collect();
             prop_assert_eq!(there, expected);
             let through = (1..).take_while(|number| model.contains(number)).last().unwrap_or(0);
-            prop_assert_eq!(ranges.through(), through);
+            prop_assert_eq!(ranges.contiguous_end(), through);
         }
     }
 
     #[test]
-    fn nothing_added_is_nothing_changed() {
+    fn an_empty_insert_changes_nothing() {
         let mut ranges = Ranges::default();
         ranges.insert(3, 2);
         assert_eq!(ranges.as_slice(), []);

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use lizmon_protocol::sample::parse_sample_set;
 
-use super::memory::{Crash, Faults, Memory};
+use super::memory::{Crash, Faults, MemoryBackend};
 use super::*;
 
 const URLS: [&str; 2] = ["https://a:1/api/perf", "https://b:1/api/perf"];
@@ -20,21 +20,21 @@ fn producers(from: u8) -> impl FnMut() -> ProducerId + Send + 'static {
 fn limits() -> Limits {
     Limits {
         bytes_max: 1 << 20,
-        tail_bytes_max: 3 * RECORD_BYTES,
+        unsaved_bytes_max: 3 * RECORD_BYTES,
         age_secs_max: 1000,
     }
 }
 
-fn open(keep: Memory, limits: Limits, first_producer: u8) -> Spool<Memory> {
+fn open(backend: MemoryBackend, limits: Limits, first_producer: u8) -> Spool<MemoryBackend> {
     let urls = URLS.map(str::to_owned).to_vec();
-    Spool::open(keep, urls, limits, producers(first_producer))
+    Spool::open(backend, urls, limits, producers(first_producer))
 }
 
-fn new() -> Spool<Memory> {
-    open(Memory::default(), limits(), 0)
+fn new() -> Spool<MemoryBackend> {
+    open(MemoryBackend::default(), limits(), 0)
 }
 
-fn push(spool: &mut Spool<Memory>, epochs: impl IntoIterator<Item = u64>) {
+fn push(spool: &mut Spool<MemoryBackend>, epochs: impl IntoIterator<Item = u64>) {
     let values = parse_sample_set(br#"{"a":1}"#).unwrap();
     for epoch in epochs {
         spool
@@ -43,13 +43,13 @@ fn push(spool: &mut Spool<Memory>, epochs: impl IntoIterator<Item = u64>) {
     }
 }
 
-fn seqs(lot: &Option<Lot>) -> Vec<u64> {
-    let records = lot.iter().flat_map(|lot| &lot.records);
+fn seqs(batch: &Option<StoredBatch>) -> Vec<u64> {
+    let records = batch.iter().flat_map(|batch| &batch.records);
     records.map(|record| record.seq.get()).collect()
 }
 
-fn reports(lot: &Option<Lot>) -> Vec<(u64, u64, &str)> {
-    let dropped = lot.iter().flat_map(|lot| &lot.dropped);
+fn reports(batch: &Option<StoredBatch>) -> Vec<(u64, u64, &str)> {
+    let dropped = batch.iter().flat_map(|batch| &batch.dropped);
     dropped
         .map(|dropped| (dropped.from.get(), dropped.to.get(), dropped.why.as_str()))
         .collect()
@@ -57,24 +57,31 @@ fn reports(lot: &Option<Lot>) -> Vec<(u64, u64, &str)> {
 
 /// What a destination would get, and be told.
 fn check(
-    spool: &mut Spool<Memory>,
+    spool: &mut Spool<MemoryBackend>,
     destination: usize,
     (newest_max, oldest_max): (usize, usize),
     records: &[u64],
     told: &[(u64, u64, &str)],
 ) {
-    let lot = spool.lot(destination, newest_max, oldest_max);
-    assert_eq!(seqs(&lot), records);
-    assert_eq!(reports(&lot), told);
+    let batch = spool.next_batch(destination, newest_max, oldest_max);
+    assert_eq!(seqs(&batch), records);
+    assert_eq!(reports(&batch), told);
 }
 
-fn deliver(spool: &mut Spool<Memory>, destination: usize, newest_max: usize, oldest_max: usize) {
-    let lot = spool.lot(destination, newest_max, oldest_max).unwrap();
-    spool.settle(destination, &lot);
+fn deliver(
+    spool: &mut Spool<MemoryBackend>,
+    destination: usize,
+    newest_max: usize,
+    oldest_max: usize,
+) {
+    let batch = spool
+        .next_batch(destination, newest_max, oldest_max)
+        .unwrap();
+    spool.ack(destination, &batch);
 }
 
 #[test]
-fn what_is_not_settled_is_read_again() {
+fn records_are_read_until_they_are_acknowledged() {
     let mut spool = new();
     check(&mut spool, 0, (10, 10), &[], &[]);
     push(&mut spool, 100..103);
@@ -88,7 +95,7 @@ fn what_is_not_settled_is_read_again() {
 }
 
 #[test]
-fn the_newest_go_ahead_of_the_oldest() {
+fn the_newest_records_go_first() {
     let mut spool = new();
     push(&mut spool, 100..120);
     check(&mut spool, 0, (3, 0), &[18, 19, 20], &[]);
@@ -104,24 +111,24 @@ fn the_newest_go_ahead_of_the_oldest() {
 }
 
 #[test]
-fn a_destination_holds_back_no_other() {
+fn a_slow_destination_does_not_delay_others() {
     let mut spool = new();
     push(&mut spool, 100..104);
     deliver(&mut spool, 0, 0, 9);
     check(&mut spool, 0, (9, 9), &[], &[]);
     check(&mut spool, 1, (0, 9), &[1, 2, 3, 4], &[]);
     spool.save().unwrap();
-    assert_eq!(spool.keep().records(), 4);
+    assert_eq!(spool.backend().records(), 4);
     deliver(&mut spool, 1, 0, 9);
     spool.save().unwrap();
-    assert_eq!((spool.keep().records(), spool.held_bytes()), (0, 0));
+    assert_eq!((spool.backend().records(), spool.stored_bytes()), (0, 0));
 }
 
 #[test]
-fn the_oldest_make_room_and_are_reported_to_whom_they_miss() {
+fn a_full_spool_drops_and_reports_the_oldest() {
     let bytes_max = 4 * RECORD_BYTES;
     let mut spool = open(
-        Memory::default(),
+        MemoryBackend::default(),
         Limits {
             bytes_max,
             ..limits()
@@ -129,24 +136,24 @@ fn the_oldest_make_room_and_are_reported_to_whom_they_miss() {
         0,
     );
     push(&mut spool, 100..104);
-    assert_eq!(spool.held_bytes(), bytes_max);
+    assert_eq!(spool.stored_bytes(), bytes_max);
     deliver(&mut spool, 0, 0, 1);
     push(&mut spool, 104..106);
-    let full = |from, to| (from, to, why::FULL);
+    let full = |from, to| (from, to, drop_reason::SPOOL_FULL);
     // A little more goes than must, so that it is not done for each record.
     check(&mut spool, 0, (0, 9), &[3, 4, 5, 6], &[full(2, 2)]);
     check(&mut spool, 1, (0, 9), &[3, 4, 5, 6], &[full(1, 2)]);
-    assert_eq!(spool.held_bytes(), bytes_max);
-    assert_eq!(spool.given_up(), 2);
+    assert_eq!(spool.stored_bytes(), bytes_max);
+    assert_eq!(spool.dropped_records(), 2);
     let events = spool.take_events();
-    let given_up = events.iter().map(|event| match event {
-        Event::GivenUp {
+    let dropped_records = events.iter().map(|event| match event {
+        Event::RecordsDropped {
             records,
-            why: why::FULL,
+            why: drop_reason::SPOOL_FULL,
         } => *records,
         other => panic!("{other:?}"),
     });
-    assert_eq!(given_up.sum::<u64>(), 2);
+    assert_eq!(dropped_records.sum::<u64>(), 2);
     // Once told, it is not said again.
     deliver(&mut spool, 0, 0, 9);
     check(&mut spool, 0, (9, 9), &[], &[]);
@@ -154,63 +161,81 @@ fn the_oldest_make_room_and_are_reported_to_whom_they_miss() {
 }
 
 #[test]
-fn what_no_receiver_would_take_goes() {
+fn records_too_old_for_receivers_are_dropped() {
     let mut spool = new();
     push(&mut spool, [100, 101, 1100]);
     check(&mut spool, 0, (0, 9), &[1, 2, 3], &[]);
     push(&mut spool, [1101]);
-    check(&mut spool, 0, (0, 9), &[2, 3, 4], &[(1, 1, why::OLD)]);
+    check(
+        &mut spool,
+        0,
+        (0, 9),
+        &[2, 3, 4],
+        &[(1, 1, drop_reason::TOO_OLD)],
+    );
     push(&mut spool, [5000]);
-    check(&mut spool, 0, (0, 9), &[5], &[(1, 4, why::OLD)]);
+    check(&mut spool, 0, (0, 9), &[5], &[(1, 4, drop_reason::TOO_OLD)]);
 }
 
 /// Power failed in an outage of more than a day: the tape that ended there had nothing left but its reports, and was
 /// thrown away with them. The receiver never knew why those numbers were missing.
 #[test]
-fn what_an_ended_tape_gave_up_is_told_after_its_records_are_too_old() {
+fn drops_of_a_finished_log_are_reported_after_its_records_are_too_old() {
     let mut spool = new();
     push(&mut spool, [100]);
     let producer = spool.producer().unwrap();
-    let mut keep = spool.into_keep().crash(Crash::Killed, false);
-    keep.lose_notes();
-    let mut spool = open(keep, limits(), 7);
+    let mut backend = spool.into_backend().crash(Crash::Killed, false);
+    backend.lose_checkpoints();
+    let mut spool = open(backend, limits(), 7);
     push(&mut spool, (2000..4000).step_by(100));
     let mut told = Vec::new();
-    while let Some(lot) = spool.lot(0, 0, 100) {
-        let dropped = lot.dropped.iter();
-        told.extend(dropped.map(|range| (lot.producer, range.from.get(), range.to.get())));
-        spool.settle(0, &lot);
+    while let Some(batch) = spool.next_batch(0, 0, 100) {
+        let dropped = batch.dropped.iter();
+        told.extend(dropped.map(|range| (batch.producer, range.from.get(), range.to.get())));
+        spool.ack(0, &batch);
     }
     assert!(told.contains(&(producer, 1, 1)), "{told:?}");
 }
 
 #[test]
-fn a_clock_that_jumps_makes_nothing_old_for_ten_minutes() {
+fn a_clock_jump_drops_nothing_for_ten_minutes() {
     let mut spool = new();
     let day = 86_400;
     push(&mut spool, [100, day, day + 599]);
     check(&mut spool, 0, (0, 9), &[1, 2, 3], &[]);
     push(&mut spool, [day + 600]);
-    check(&mut spool, 0, (0, 9), &[2, 3, 4], &[(1, 1, why::OLD)]);
+    check(
+        &mut spool,
+        0,
+        (0, 9),
+        &[2, 3, 4],
+        &[(1, 1, drop_reason::TOO_OLD)],
+    );
     push(&mut spool, [200, 3 * day]);
-    check(&mut spool, 0, (0, 9), &[2, 3, 4, 5, 6], &[(1, 1, why::OLD)]);
+    check(
+        &mut spool,
+        0,
+        (0, 9),
+        &[2, 3, 4, 5, 6],
+        &[(1, 1, drop_reason::TOO_OLD)],
+    );
 }
 
 #[test]
-fn what_was_refused_is_reported_and_not_sent_again() {
+fn refused_records_are_reported_and_not_sent_again() {
     let mut spool = new();
     push(&mut spool, 100..104);
     let producer = spool.producer().unwrap();
     let named = [1, 2, 4].map(|seq| Seq::new(seq).unwrap());
-    spool.give_up(0, producer, &named, "invalid_values");
+    spool.drop_records(0, producer, &named, "invalid_values");
     let told = [(1, 2, "invalid_values"), (4, 4, "invalid_values")];
     check(&mut spool, 0, (0, 9), &[3], &told);
     check(&mut spool, 1, (0, 9), &[1, 2, 3, 4], &[]);
     // A report that grew while it was told is told again, as far as it grew.
-    let lot = spool.lot(0, 0, 9).unwrap();
+    let batch = spool.next_batch(0, 0, 9).unwrap();
     push(&mut spool, [104]);
-    spool.give_up(0, producer, &[Seq::new(5).unwrap()], "invalid_values");
-    spool.settle(0, &lot);
+    spool.drop_records(0, producer, &[Seq::new(5).unwrap()], "invalid_values");
+    spool.ack(0, &batch);
     check(&mut spool, 0, (0, 9), &[], &[(5, 5, "invalid_values")]);
     deliver(&mut spool, 0, 0, 9);
     check(&mut spool, 0, (0, 9), &[], &[]);
@@ -227,55 +252,62 @@ fn commits_fail() -> Faults {
 fn a_full_disk_stops_nothing() {
     let mut spool = new();
     push(&mut spool, [100]);
-    spool.keep_mut().set_faults(commits_fail());
+    spool.backend_mut().set_faults(commits_fail());
     push(&mut spool, 101..104);
     let events = spool.take_events();
-    assert!(matches!(&events[..], [Event::Trouble(_)]), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::BackendFailed(_)]),
+        "{events:?}"
+    );
     check(&mut spool, 0, (9, 9), &[1, 2, 3, 4], &[]);
     deliver(&mut spool, 0, 0, 2);
     // Memory holds three: of what is not delivered everywhere, the oldest goes.
     push(&mut spool, [104]);
-    let told = [(2, 2, why::DISK)];
+    let told = [(2, 2, drop_reason::DISK_FAILED)];
     check(&mut spool, 0, (9, 9), &[3, 4, 5], &[]);
     check(&mut spool, 1, (9, 9), &[1, 3, 4, 5], &told);
-    assert_eq!(spool.take_events(), [given_up(1, why::DISK)]);
-    spool.keep_mut().set_faults(Faults::default());
+    assert_eq!(
+        spool.take_events(),
+        [dropped_records(1, drop_reason::DISK_FAILED)]
+    );
+    spool.backend_mut().set_faults(Faults::default());
     push(&mut spool, [105]);
-    assert_eq!(spool.take_events(), [Event::Mended]);
+    assert_eq!(spool.take_events(), [Event::BackendRecovered]);
     check(&mut spool, 0, (9, 9), &[3, 4, 5, 6], &[]);
-    assert_eq!(spool.keep().records(), 5);
+    assert_eq!(spool.backend().records(), 5);
 }
 
 /// A disk that fails may take its time to say so: it is not asked each second.
 #[test]
-fn a_failing_disk_is_left_alone_for_a_while() {
+fn a_failing_disk_is_retried_after_a_while() {
     let mut spool = new();
     push(&mut spool, [100]);
-    spool.keep_mut().set_faults(Faults {
-        notes: true,
+    spool.backend_mut().set_faults(Faults {
+        checkpoints: true,
         ..Faults::default()
     });
     push(&mut spool, [101]);
-    spool.keep_mut().set_faults(Faults::default());
+    spool.backend_mut().set_faults(Faults::default());
     push(&mut spool, [102, 110]);
-    assert_eq!(spool.keep().records(), 1);
+    assert_eq!(spool.backend().records(), 1);
     push(&mut spool, [111]);
-    assert_eq!(spool.keep().records(), 5);
+    assert_eq!(spool.backend().records(), 5);
 }
 
 /// What the first destination gets, and what it is told of, as far as it has to wait for that.
-fn drain(spool: &mut Spool<Memory>, known: &mut BTreeSet<(ProducerId, u64)>) {
-    while let Some(lot) = spool.lot(0, 0, 100) {
+fn drain(spool: &mut Spool<MemoryBackend>, known: &mut BTreeSet<(ProducerId, u64)>) {
+    while let Some(batch) = spool.next_batch(0, 0, 100) {
         known.extend(
-            lot.records
+            batch
+                .records
                 .iter()
-                .map(|record| (lot.producer, record.seq.get())),
+                .map(|record| (batch.producer, record.seq.get())),
         );
-        for dropped in &lot.dropped {
+        for dropped in &batch.dropped {
             let range = dropped.from.get()..=dropped.to.get();
-            known.extend(range.map(|seq| (lot.producer, seq)));
+            known.extend(range.map(|seq| (batch.producer, seq)));
         }
-        spool.settle(0, &lot);
+        spool.ack(0, &batch);
     }
 }
 
@@ -283,9 +315,9 @@ fn drain(spool: &mut Spool<Memory>, known: &mut BTreeSet<(ProducerId, u64)>) {
 /// was measured in between was numbered by a producer in memory, of which nobody ever heard: neither after the second kill,
 /// nor when the disk had had room again before it.
 #[test]
-fn a_start_on_a_full_disk_leaves_nothing_untold() {
+fn a_start_on_a_full_disk_reports_every_loss() {
     let notes_fail = Faults {
-        notes: true,
+        checkpoints: true,
         ..commits_fail()
     };
     for (at_start, before_the_kill, lost) in [
@@ -298,29 +330,29 @@ fn a_start_on_a_full_disk_leaves_nothing_untold() {
     ] {
         let mut spool = new();
         let mut pushed = Vec::new();
-        let mut push = |spool: &mut Spool<Memory>, epoch: u64| {
+        let mut push = |spool: &mut Spool<MemoryBackend>, epoch: u64| {
             let values = parse_sample_set(br#"{"a":1}"#).unwrap();
             let key = spool.push(Epoch::new(epoch).unwrap(), &values, epoch);
             pushed.extend(key.map(|key| (key.producer, key.seq.get())));
         };
         push(&mut spool, 100);
-        spool.keep_mut().set_faults(commits_fail());
+        spool.backend_mut().set_faults(commits_fail());
         push(&mut spool, 101);
         push(&mut spool, 102);
-        let mut keep = spool.into_keep().crash(Crash::Killed, false);
-        keep.set_faults(at_start);
-        let mut spool = open(keep, limits(), 50);
+        let mut backend = spool.into_backend().crash(Crash::Killed, false);
+        backend.set_faults(at_start);
+        let mut spool = open(backend, limits(), 50);
         push(&mut spool, 103);
-        spool.keep_mut().set_faults(before_the_kill);
+        spool.backend_mut().set_faults(before_the_kill);
         push(&mut spool, 113);
-        let keep = spool.into_keep().crash(Crash::PowerFailed, false);
-        let mut spool = open(keep, limits(), 90);
+        let backend = spool.into_backend().crash(Crash::PowerFailed, false);
+        let mut spool = open(backend, limits(), 90);
         let mut known = BTreeSet::new();
         drain(&mut spool, &mut known);
         let story = format!("{at_start:?}, {before_the_kill:?}");
         assert_eq!(known, pushed.into_iter().collect(), "{story}");
-        let held = 5 - lost;
-        assert_eq!(spool.keep().records(), held, "{story}");
+        let stored = 5 - lost;
+        assert_eq!(spool.backend().records(), stored, "{story}");
     }
 }
 
@@ -332,37 +364,40 @@ fn unreadable() -> Faults {
 }
 
 #[test]
-fn a_keep_that_cannot_be_read_is_read_later() {
+fn an_unreadable_backend_is_read_later() {
     let mut spool = new();
     push(&mut spool, [100]);
     let old = spool.producer();
-    let mut keep = spool.into_keep();
-    keep.set_faults(unreadable());
-    let mut spool = open(keep, limits(), 50);
+    let mut backend = spool.into_backend();
+    backend.set_faults(unreadable());
+    let mut spool = open(backend, limits(), 50);
     assert_eq!(spool.producer(), None);
     push(&mut spool, [101]);
     let events = spool.take_events();
-    assert!(matches!(&events[..], [Event::Trouble(_)]), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::BackendFailed(_)]),
+        "{events:?}"
+    );
     check(&mut spool, 0, (9, 9), &[1], &[]);
     assert!(spool.save().is_err());
-    spool.keep_mut().set_faults(Faults::default());
+    spool.backend_mut().set_faults(Faults::default());
     push(&mut spool, [111]);
     assert_eq!(spool.producer(), old);
-    assert_eq!(spool.take_events(), [Event::Mended]);
-    assert_eq!((spool.pending(0), spool.keep().records()), (3, 3));
+    assert_eq!(spool.take_events(), [Event::BackendRecovered]);
+    assert_eq!((spool.pending(0), spool.backend().records()), (3, 3));
     // Its number goes on, and what was measured meanwhile stays where it was.
     check(&mut spool, 0, (9, 9), &[1], &[]);
     deliver(&mut spool, 0, 9, 9);
     check(&mut spool, 0, (9, 9), &[1, 2], &[]);
 }
 
-fn given_up(records: u64, why: &'static str) -> Event {
-    Event::GivenUp { records, why }
+fn dropped_records(records: u64, why: &'static str) -> Event {
+    Event::RecordsDropped { records, why }
 }
 
 /// A crash while the disk takes nothing: what was in memory is gone, and counted; no number comes again.
 #[test]
-fn what_a_crash_takes_is_counted() {
+fn a_crash_during_a_full_disk_is_counted() {
     for (crash, in_doubt_is_there, left) in [
         (Crash::Killed, false, &[1][..]),
         (Crash::PowerFailed, false, &[1]),
@@ -370,16 +405,16 @@ fn what_a_crash_takes_is_counted() {
     ] {
         let mut spool = new();
         push(&mut spool, [100]);
-        spool.keep_mut().set_faults(commits_fail());
+        spool.backend_mut().set_faults(commits_fail());
         push(&mut spool, 101..103);
-        let keep = spool.into_keep().crash(crash, in_doubt_is_there);
-        let mut spool = open(keep, limits(), 50);
+        let backend = spool.into_backend().crash(crash, in_doubt_is_there);
+        let mut spool = open(backend, limits(), 50);
         let lost = (left.len() as u64 + 1..=3).count() as u64;
         let (said, told) = match lost {
             0 => (vec![], vec![]),
             _ => (
-                vec![given_up(lost, why::DAMAGED)],
-                vec![(4 - lost, 3, why::DAMAGED)],
+                vec![dropped_records(lost, drop_reason::DAMAGED)],
+                vec![(4 - lost, 3, drop_reason::DAMAGED)],
             ),
         };
         assert_eq!(spool.take_events(), said);
@@ -390,82 +425,94 @@ fn what_a_crash_takes_is_counted() {
 }
 
 #[test]
-fn a_disk_that_takes_no_numbers_either_gets_none() {
+fn without_checkpoints_records_get_a_volatile_producer() {
     let mut spool = new();
     push(&mut spool, [100]);
-    spool.keep_mut().set_faults(Faults {
-        notes: true,
+    spool.backend_mut().set_faults(Faults {
+        checkpoints: true,
         commits: true,
         reads: true,
     });
     push(&mut spool, [101, 102]);
-    let lot = spool.lot(0, 9, 9);
-    assert_eq!(seqs(&lot), [1, 2]);
-    assert_ne!(lot.map(|lot| lot.producer), spool.producer());
+    let batch = spool.next_batch(0, 9, 9);
+    assert_eq!(seqs(&batch), [1, 2]);
+    assert_ne!(batch.map(|batch| batch.producer), spool.producer());
     assert_eq!(spool.pending(0), 3);
     deliver(&mut spool, 0, 9, 9);
-    spool.keep_mut().set_faults(Faults::default());
+    spool.backend_mut().set_faults(Faults::default());
     push(&mut spool, [120]);
     check(&mut spool, 0, (9, 9), &[1, 2], &[]);
 }
 
 #[test]
-fn damaged_records_are_counted_when_they_are_missed() {
+fn damaged_records_are_counted_when_they_are_read() {
     let mut spool = new();
     push(&mut spool, 100..106);
     let producer = spool.producer().unwrap();
-    assert!(spool.keep_mut().damage(producer, 2));
-    assert!(spool.keep_mut().damage(producer, 6));
-    check(&mut spool, 0, (0, 3), &[1, 3, 4], &[(2, 2, why::DAMAGED)]);
+    assert!(spool.backend_mut().damage(producer, 2));
+    assert!(spool.backend_mut().damage(producer, 6));
+    check(
+        &mut spool,
+        0,
+        (0, 3),
+        &[1, 3, 4],
+        &[(2, 2, drop_reason::DAMAGED)],
+    );
     check(
         &mut spool,
         0,
         (0, 9),
         &[1, 3, 4, 5],
-        &[(2, 2, why::DAMAGED), (6, 6, why::DAMAGED)],
+        &[(2, 2, drop_reason::DAMAGED), (6, 6, drop_reason::DAMAGED)],
     );
-    assert_eq!(spool.given_up(), 2);
+    assert_eq!(spool.dropped_records(), 2);
 }
 
 #[test]
-fn a_keep_that_comes_back_older_gives_no_number_twice() {
+fn a_rolled_back_backend_reuses_no_number() {
     let mut spool = new();
     push(&mut spool, 100..102);
-    let earlier = spool.keep().clone();
+    let earlier = spool.backend().clone();
     push(&mut spool, 102..105);
-    let mut keep = spool.into_keep();
-    keep.roll_back(&earlier);
-    let mut spool = open(keep, limits(), 50);
+    let mut backend = spool.into_backend();
+    backend.roll_back(&earlier);
+    let mut spool = open(backend, limits(), 50);
     push(&mut spool, [105]);
-    check(&mut spool, 0, (9, 9), &[1, 2, 6], &[(3, 5, why::DAMAGED)]);
+    check(
+        &mut spool,
+        0,
+        (9, 9),
+        &[1, 2, 6],
+        &[(3, 5, drop_reason::DAMAGED)],
+    );
 }
 
 #[test]
-fn without_its_note_a_tape_gets_no_more_numbers() {
+fn a_log_without_checkpoint_is_closed() {
     let mut spool = new();
     push(&mut spool, 100..102);
     let old = spool.producer().unwrap();
-    let mut keep = spool.into_keep();
-    keep.lose_notes();
-    let mut spool = open(keep, limits(), 50);
+    let mut backend = spool.into_backend();
+    backend.lose_checkpoints();
+    let mut spool = open(backend, limits(), 50);
     let new = spool.producer().unwrap();
     assert_ne!(old, new);
     assert_eq!(spool.take_events(), [Event::NewProducer(new)]);
     push(&mut spool, [102]);
-    let newest = spool.lot(0, 9, 9).unwrap();
+    let newest = spool.next_batch(0, 9, 9).unwrap();
     assert_eq!((newest.producer, seqs(&Some(newest))), (new, vec![1]));
     for destination in 0..2 {
         deliver(&mut spool, destination, 9, 9);
-        let rest = spool.lot(destination, 9, 9);
-        assert_eq!(rest.as_ref().map(|lot| lot.producer), Some(old));
+        let rest = spool.next_batch(destination, 9, 9);
+        assert_eq!(rest.as_ref().map(|batch| batch.producer), Some(old));
         assert_eq!(seqs(&rest), [1, 2]);
         deliver(&mut spool, destination, 9, 9);
     }
     // The old tape goes with its last record.
     spool.save().unwrap();
-    let spool = open(spool.into_keep(), limits(), 60);
+    let spool = open(spool.into_backend(), limits(), 60);
     assert_eq!(spool.producer(), Some(new));
-    assert_eq!(spool.tapes.len(), 1);
+    assert_eq!(spool.logs.len(), 1);
 }
 
 #[test]
@@ -475,23 +522,29 @@ fn destinations_come_and_go() {
     deliver(&mut spool, 0, 0, 2);
     deliver(&mut spool, 1, 0, 1);
     spool.save().unwrap();
-    let keep = spool.into_keep();
+    let backend = spool.into_backend();
     let urls = vec!["https://new:1/api/perf".to_owned(), URLS[0].to_owned()];
-    let mut spool = Spool::open(keep, urls, limits(), producers(50));
+    let mut spool = Spool::open(backend, urls, limits(), producers(50));
     check(&mut spool, 1, (0, 9), &[3], &[]);
-    check(&mut spool, 0, (0, 9), &[2, 3], &[(1, 1, why::BEFORE)]);
+    check(
+        &mut spool,
+        0,
+        (0, 9),
+        &[2, 3],
+        &[(1, 1, drop_reason::BEFORE_ASKED)],
+    );
 }
 
 #[test]
-fn many_gaps_begin_a_new_producer() {
+fn many_gaps_start_a_new_producer() {
     let mut spool = new();
     let first = spool.producer().unwrap();
     for gap in 0..u64::from(GAPS_MAX) {
         push(&mut spool, [100, 100]);
-        let lot = spool.lot(0, 0, 9).unwrap();
+        let batch = spool.next_batch(0, 0, 9).unwrap();
         let refused = Seq::new(2 * gap + 2).unwrap();
-        spool.give_up(0, first, &[refused], "invalid_values");
-        spool.settle(0, &lot);
+        spool.drop_records(0, first, &[refused], "invalid_values");
+        spool.ack(0, &batch);
         deliver(&mut spool, 1, 0, 9);
         assert_eq!(spool.producer(), Some(first));
     }
@@ -500,17 +553,17 @@ fn many_gaps_begin_a_new_producer() {
 }
 
 #[test]
-fn tapes_are_bounded() {
-    let mut keep = Memory::default();
+fn producer_logs_are_bounded() {
+    let mut backend = MemoryBackend::default();
     for run in 0..60 {
-        let mut spool = open(keep, limits(), 4 * run);
+        let mut spool = open(backend, limits(), 4 * run);
         push(&mut spool, [100]);
-        assert!(spool.tapes.len() <= TAPES_MAX + 1);
-        keep = spool.into_keep();
-        keep.lose_notes();
+        assert!(spool.logs.len() <= PRODUCER_LOGS_MAX + 1);
+        backend = spool.into_backend();
+        backend.lose_checkpoints();
     }
     // Nobody asks for them, and in the end nobody would take them.
-    let mut spool = open(keep, limits(), 250);
+    let mut spool = open(backend, limits(), 250);
     push(&mut spool, [2000, 700_000, 700_700, 700_701]);
-    assert_eq!(spool.tapes.len(), 1);
+    assert_eq!(spool.logs.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use lizmon_client::Obstacle;
-use lizmon_monitor::spool::Lot;
+use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 
 use super::World;
@@ -18,7 +18,7 @@ pub(super) enum Event {
         life: u64,
     },
     /// A courier asks what to do.
-    Courier {
+    Publisher {
         monitor: usize,
         receiver: usize,
         turn: u64,
@@ -28,7 +28,7 @@ pub(super) enum Event {
         id: u64,
         monitor: usize,
         receiver: usize,
-        lot: Rc<Lot>,
+        batch: Rc<StoredBatch>,
     },
     /// The journal takes what waits.
     Take {
@@ -100,7 +100,7 @@ impl Event {
     pub(super) fn code(&self) -> u64 {
         let (kind, of) = match self {
             Self::Look { monitor, .. } => (1, *monitor as u64),
-            Self::Courier {
+            Self::Publisher {
                 monitor, receiver, ..
             } => (2, (monitor * 16 + receiver) as u64),
             Self::Arrive { id, .. } => (3, *id),
@@ -126,8 +126,8 @@ impl Event {
     /// One line for a reader.
     pub(super) fn in_short(&self, world: &World) -> String {
         match self {
-            Self::Arrive { id, lot, .. } => {
-                let request = encode(lot);
+            Self::Arrive { id, batch, .. } => {
+                let request = encode(batch);
                 let body = String::from_utf8_lossy(&request.body);
                 let body: String = body.chars().take(200).collect();
                 format!("Arrive {id} {:?} {body}", request.target)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lizmon_client::Obstacle;
-use lizmon_monitor::dispatch::Next;
+use lizmon_monitor::scheduler::NextStep;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::{Tick, Ticker};
 use lizmon_protocol::sample::Epoch;
@@ -17,7 +17,7 @@ use crate::scenario::Kind;
 use crate::wire::Answer;
 
 /// A courier that has nothing to do looks again after so long, as the agent's do.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// Whoever has to wait for longer than that, where trying again can change nothing for hours, waits so many times as long.
 /// Once nothing goes wrong any more: what lies ahead of the true time may do so for days, and is tried each minute of them.
 const HEALED_PATIENCE: u32 = 20;
@@ -25,7 +25,7 @@ const HEALED_PATIENCE: u32 = 20;
 const CUT_PATIENCE: u32 = 4;
 
 impl World {
-    pub(super) fn look_now(&mut self, monitor: usize) {
+    pub(super) fn check_now(&mut self, monitor: usize) {
         let host = &mut self.hosts[monitor];
         if host.monitor.is_alive() {
             host.life += 1;
@@ -86,7 +86,7 @@ impl World {
     fn courier_after(&mut self, monitor: usize, receiver: usize, wait_ms: u64) {
         self.hosts[monitor].turns[receiver] += 1;
         let turn = self.hosts[monitor].turns[receiver];
-        let event = Event::Courier {
+        let event = Event::Publisher {
             monitor,
             receiver,
             turn,
@@ -94,7 +94,7 @@ impl World {
         self.at(self.now_ms + wait_ms, event);
     }
 
-    pub(super) fn courier(&mut self, monitor: usize, receiver: usize, turn: u64) {
+    pub(super) fn publisher(&mut self, monitor: usize, receiver: usize, turn: u64) {
         let now = self.monitors_time(monitor);
         let patience = self.patience(monitor, receiver);
         let host = &mut self.hosts[monitor];
@@ -102,22 +102,22 @@ impl World {
             return;
         }
         match host.monitor.next(receiver, now) {
-            Next::Wait(wait) if wait < LOOK_EVERY => {
+            NextStep::Wait(wait) if wait < CHECK_EVERY => {
                 self.courier_after(monitor, receiver, millis(wait).max(1));
             }
-            Next::Wait(wait) if patience > 1 => {
+            NextStep::Wait(wait) if patience > 1 => {
                 self.courier_after(monitor, receiver, millis(wait * patience));
             }
-            Next::Wait(_) | Next::Idle => {
-                self.courier_after(monitor, receiver, millis(LOOK_EVERY * patience));
+            NextStep::Wait(_) | NextStep::Idle => {
+                self.courier_after(monitor, receiver, millis(CHECK_EVERY * patience));
             }
-            Next::Send(lot) => {
+            NextStep::Send(batch) => {
                 host.is_sending[receiver] = true;
                 self.send(UnderWay {
                     monitor,
                     receiver,
                     turn,
-                    lot: Rc::new(lot),
+                    batch: Rc::new(batch),
                     sent: now,
                 });
             }
@@ -150,10 +150,10 @@ impl World {
         host.is_sending[receiver] = false;
         let times = (under_way.sent, now);
         host.monitor
-            .done(receiver, &under_way.lot, answer, times, chance);
+            .done(receiver, &under_way.batch, answer, times, chance);
         let ahead_ms = host
             .monitor
-            .corrected_secs()
+            .correction_secs()
             .map(|secs| (secs * 1_000.0) as i64);
         // From here on its monotonic clock, which is this world's, says how the receivers' time goes on.
         host.stamped_wrong_ms = ahead_ms.map(|ahead| host.clock_wrong_ms - ahead);
@@ -171,7 +171,7 @@ impl World {
     pub(super) fn set_clock(&mut self, monitor: usize, wrong_ms: i64) {
         if !self.is_healed {
             self.hosts[monitor].clock_wrong_ms = wrong_ms;
-            self.look_now(monitor);
+            self.check_now(monitor);
         }
     }
 
@@ -236,6 +236,6 @@ impl World {
         host.stamped_wrong_ms = None;
         host.is_sending.fill(false);
         self.wake_couriers(monitor);
-        self.look_now(monitor);
+        self.check_now(monitor);
     }
 }

@@ -17,7 +17,7 @@ impl World {
         self.figures.requests += 1;
         let (monitor, receiver) = (under_way.monitor, under_way.receiver);
         let is_cut = self.cut(monitor, receiver);
-        let lot = under_way.lot.clone();
+        let batch = under_way.batch.clone();
         self.under_way.insert(id, under_way);
         if is_cut == Some(true) {
             let after = self.latency();
@@ -29,12 +29,12 @@ impl World {
             let copies = 1 + u8::from(self.chance(self.scenario.duplicated));
             for _ in 0..copies {
                 let at = self.now_ms + self.latency();
-                let lot = lot.clone();
+                let batch = batch.clone();
                 let event = Event::Arrive {
                     id,
                     monitor,
                     receiver,
-                    lot,
+                    batch,
                 };
                 self.at(at, event);
             }

@@ -1,7 +1,7 @@
 //! The receivers' part of what happens.
 
 use lizmon_client::Obstacle;
-use lizmon_monitor::spool::Lot;
+use lizmon_monitor::spool::StoredBatch;
 use lizmon_protocol::sample::Epoch;
 use lizmon_receiver::store::memory::Fate;
 use lizmon_summary::AHEAD_SECS_MAX;
@@ -18,7 +18,7 @@ const HEALED_UPKEEP_SECS: u64 = 60;
 const SYNC_MS_MAX: u64 = 20;
 
 impl World {
-    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), lot: &Lot) {
+    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), batch: &StoredBatch) {
         let (monitor, receiver) = between;
         let now = self.receivers_time(receiver);
         let at = &mut self.receivers[receiver];
@@ -26,7 +26,7 @@ impl World {
             return self.nothing_comes(id, 1, Obstacle::Connect);
         }
         let node = &self.hosts[monitor].node;
-        let request = encode(lot);
+        let request = encode(batch);
         match at.accept(id, Some(monitor), node, &request, now) {
             Err(answer) => self.reply(id, answer),
             Ok(is_first) => self.take_soon(receiver, is_first),

@@ -22,7 +22,7 @@ use lizmon_client::{BaseUrl, Client, Error};
 use lizmon_daemon::Ended;
 use lizmon_monitor::collect::{CPU, MEM};
 use lizmon_monitor::config::PublishUrl;
-use lizmon_monitor::{Agent, Edges, spool};
+use lizmon_monitor::{Agent, Environment, spool};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::NodeName;
@@ -77,7 +77,7 @@ pub(super) struct AllInOne {
     reader: Client,
     clock: fn() -> u64,
     receiver: JoinHandle<Result<(), lizmon_receiver::StartError>>,
-    monitor: JoinHandle<Result<(), lizmon_monitor::StartError>>,
+    monitor: JoinHandle<Result<(), lizmon_monitor::AgentStartError>>,
     maintenance: JoinHandle<()>,
     stop_monitor: watch::Sender<bool>,
     stop_receiver: watch::Sender<bool>,
@@ -87,7 +87,7 @@ impl AllInOne {
     pub(super) async fn start(
         config: &AllInOneConfig,
         context: &Context,
-        edges: Edges,
+        environment: Environment,
     ) -> anyhow::Result<Self> {
         let clock = context.clock;
         let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
@@ -111,7 +111,7 @@ impl AllInOne {
             "receiver: {url}, keeping its data in {}",
             config.data.display()
         ));
-        let monitor = Agent::new(monitor, edges).context("the monitor cannot start")?;
+        let monitor = Agent::new(monitor, environment).context("the monitor cannot start")?;
         let reader = Client::new(url.clone(), &pki.reader(), clock())?;
         curl::print(&url, &pki.host, &pki.reader())?;
         let (stop_monitor, stopped) = watch::channel(false);

@@ -1,4 +1,4 @@
-mod moved;
+mod foreign;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,26 +7,26 @@ use std::sync::LazyLock;
 use lizmon_protocol::sample::{Epoch, parse_sample_set};
 use tempfile::TempDir;
 
-use super::notes::LOCK;
+use super::checkpoints::LOCK;
 use super::*;
-use crate::spool::{DISK_BYTES_MAX, Limits, Lot, Spool, why};
+use crate::spool::{DISK_BYTES_MAX, Limits, Spool, StoredBatch, drop_reason};
 
 const DATABASE: &str = "spool.db";
 const LOG: &str = "spool.db-wal";
 const RECORDS: u64 = 400;
 
-fn open(folder: &Path, first_producer: u8) -> Spool<Disk> {
+fn open(folder: &Path, first_producer: u8) -> Spool<DiskBackend> {
     let mut last = first_producer;
     let new_producer = move || {
         last += 1;
         ProducerId::from_bytes([last; 16])
     };
-    let disk = Disk::open(folder).unwrap();
+    let disk = DiskBackend::open(folder).unwrap();
     let urls = vec!["https://a:1/api/perf".to_owned()];
     Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
 }
 
-fn push(spool: &mut Spool<Disk>, epochs: impl IntoIterator<Item = u64>) {
+fn push(spool: &mut Spool<DiskBackend>, epochs: impl IntoIterator<Item = u64>) {
     for epoch in epochs {
         let values = format!(r#"{{"cpu":{epoch},"mem":61.25}}"#);
         let values = parse_sample_set(values.as_bytes()).unwrap();
@@ -36,25 +36,25 @@ fn push(spool: &mut Spool<Disk>, epochs: impl IntoIterator<Item = u64>) {
 }
 
 /// Everything that waits, as one destination gets it: numbers with their epochs, by producer, and how many were reported as lost.
-fn drain(spool: &mut Spool<Disk>) -> (Vec<(ProducerId, u64, u64)>, u64) {
+fn drain(spool: &mut Spool<DiskBackend>) -> (Vec<(ProducerId, u64, u64)>, u64) {
     let (mut records, mut lost) = (Vec::new(), 0);
-    while let Some(lot) = spool.lot(0, 0, 100) {
-        take(&lot, &mut records, &mut lost);
-        spool.settle(0, &lot);
+    while let Some(batch) = spool.next_batch(0, 0, 100) {
+        take(&batch, &mut records, &mut lost);
+        spool.ack(0, &batch);
     }
     (records, lost)
 }
 
-fn take(lot: &Lot, records: &mut Vec<(ProducerId, u64, u64)>, lost: &mut u64) {
-    for record in &lot.records {
+fn take(batch: &StoredBatch, records: &mut Vec<(ProducerId, u64, u64)>, lost: &mut u64) {
+    for record in &batch.records {
         assert_eq!(
             record.values.iter().next().unwrap().1.get(),
             record.epoch.secs() as f64
         );
-        records.push((lot.producer, record.seq.get(), record.epoch.secs()));
+        records.push((batch.producer, record.seq.get(), record.epoch.secs()));
     }
-    for dropped in &lot.dropped {
-        assert_eq!(dropped.why.as_str(), why::DAMAGED);
+    for dropped in &batch.dropped {
+        assert_eq!(dropped.why.as_str(), drop_reason::DAMAGED);
         *lost += dropped.to.get() - dropped.from.get() + 1;
     }
 }
@@ -74,26 +74,26 @@ fn a_killed_process_loses_nothing() {
     let folder = TempDir::new().unwrap();
     let mut spool = open(folder.path(), 0);
     push(&mut spool, 1..=RECORDS);
-    let first = spool.lot(0, 0, 100).unwrap();
-    spool.settle(0, &first);
+    let first = spool.next_batch(0, 0, 100).unwrap();
+    spool.ack(0, &first);
     push(&mut spool, [RECORDS + 1]);
     let killed = copy(folder.path());
     let mut again = open(killed.path(), 50);
     assert_eq!(again.producer(), spool.producer());
     assert_eq!(again.take_events(), []);
-    assert_eq!(again.held_bytes(), spool.held_bytes());
+    assert_eq!(again.stored_bytes(), spool.stored_bytes());
     let (records, lost) = drain(&mut again);
     let expected = (101..=RECORDS + 1).map(|seq| (spool.producer().unwrap(), seq, seq));
     assert_eq!((records, lost), (expected.collect(), 0));
     push(&mut again, [1000]);
     assert_eq!(
-        again.lot(0, 1, 0).unwrap().records[0].seq.get(),
+        again.next_batch(0, 1, 0).unwrap().records[0].seq.get(),
         RECORDS + 2
     );
 }
 
 #[test]
-fn a_stop_and_a_start_change_nothing() {
+fn a_restart_changes_nothing() {
     let folder = TempDir::new().unwrap();
     for run in 0..5 {
         let mut spool = open(folder.path(), 10 * run);
@@ -107,20 +107,20 @@ fn a_stop_and_a_start_change_nothing() {
 }
 
 #[test]
-fn a_folder_is_one_process_s() {
+fn a_folder_is_locked_by_one_process() {
     let folder = TempDir::new().unwrap();
-    let held = open(folder.path(), 0);
-    let error = Disk::open(folder.path()).unwrap_err();
+    let stored = open(folder.path(), 0);
+    let error = DiskBackend::open(folder.path()).unwrap_err();
     assert!(matches!(error, OpenError::Locked(_)));
-    assert!(!error.is_disk_trouble());
+    assert!(!error.is_disk_failure());
     assert!(error.to_string().contains("--spool"), "{error}");
-    drop(held);
-    Disk::open(folder.path()).unwrap();
+    drop(stored);
+    DiskBackend::open(folder.path()).unwrap();
 }
 
 #[cfg(unix)]
 #[test]
-fn nobody_else_reads_it() {
+fn the_folder_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let parent = TempDir::new().unwrap();
     let folder = parent.path().join("a/spool");
@@ -136,12 +136,12 @@ fn nobody_else_reads_it() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_one_is_named() {
+fn an_unusable_folder_is_named() {
     let parent = TempDir::new().unwrap();
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Disk::open(&file.join("spool")).unwrap_err();
-    assert!(!error.is_disk_trouble(), "{error}");
+    let error = DiskBackend::open(&file.join("spool")).unwrap_err();
+    assert!(!error.is_disk_failure(), "{error}");
     assert!(error.to_string().contains("file/spool"), "{error}");
 }
 
@@ -156,8 +156,8 @@ static SPOOL: LazyLock<(TempDir, ProducerId)> = LazyLock::new(|| {
     (copy(folder.path()), spool.producer().unwrap())
 });
 
-fn write_back(spool: &Spool<Disk>) {
-    let database = &spool.keep().opened.as_ref().unwrap().database;
+fn write_back(spool: &Spool<DiskBackend>) {
+    let database = &spool.backend().opened.as_ref().unwrap().database;
     database
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .unwrap();
@@ -192,8 +192,8 @@ fn check_damage(damage: impl Fn(&Path), story: &str) -> (u64, u64) {
     drop(spool);
     let mut spool = open(killed.path(), 100);
     push(&mut spool, [RECORDS + 4]);
-    let mended = fs::read_dir(killed.path()).unwrap();
-    assert!(mended.count() <= 3 + 3 * 3, "{story}: too many files");
+    let repaired = fs::read_dir(killed.path()).unwrap();
+    assert!(repaired.count() <= 3 + 3 * 3, "{story}: too many files");
     (old.len() as u64, lost)
 }
 
@@ -224,12 +224,12 @@ fn flip(file: &Path, at: u64, bit: u8) {
 }
 
 #[test]
-fn undamaged_nothing_is_lost() {
+fn an_undamaged_spool_loses_nothing() {
     assert_eq!(check_damage(|_| (), "nothing"), (RECORDS, 0));
 }
 
 #[test]
-fn cut_at_every_kind_of_place() {
+fn truncated_files() {
     for name in [DATABASE, LOG] {
         let places: [fn(u64) -> u64; 11] = [
             |_| 0,
@@ -256,7 +256,7 @@ fn cut_at_every_kind_of_place() {
 }
 
 #[test]
-fn files_that_are_gone_or_something_else() {
+fn missing_and_overwritten_files() {
     for name in [DATABASE, LOG] {
         check_all_told(
             |folder| fs::remove_file(folder.join(name)).unwrap(),
@@ -284,7 +284,7 @@ fn files_that_are_gone_or_something_else() {
 }
 
 #[test]
-fn a_database_of_others_is_set_aside() {
+fn a_foreign_database_is_set_aside() {
     let damage = |folder: &Path| {
         fs::remove_file(folder.join(DATABASE)).unwrap();
         fs::remove_file(folder.join(LOG)).unwrap();
@@ -298,7 +298,7 @@ fn a_database_of_others_is_set_aside() {
 
 /// At places that no one chose, and the same ones each time.
 #[test]
-fn flipped_anywhere() {
+fn flipped_bits() {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {
         state ^= state << 13;
@@ -315,7 +315,7 @@ fn flipped_anywhere() {
 }
 
 /// A spool with [`RECORDS`] records, damaged behind SQLite's back, and beyond what it has in its cache.
-fn damaged_while_it_runs(folder: &Path) -> Spool<Disk> {
+fn damaged_while_it_runs(folder: &Path) -> Spool<DiskBackend> {
     let mut spool = open(folder, 0);
     push(&mut spool, 1..=RECORDS);
     write_back(&spool);
@@ -325,13 +325,13 @@ fn damaged_while_it_runs(folder: &Path) -> Spool<Disk> {
         page[..8].fill(0xff);
     }
     fs::write(&file, bytes).unwrap();
-    let opened = spool.keep_mut().opened.as_mut();
+    let opened = spool.backend_mut().opened.as_mut();
     opened.unwrap().database.release_memory().unwrap();
     spool
 }
 
 #[test]
-fn damage_is_mended_while_it_runs() {
+fn damage_is_repaired_while_it_runs() {
     let folder = TempDir::new().unwrap();
     let mut spool = damaged_while_it_runs(folder.path());
     let (records, lost) = drain(&mut spool);
@@ -339,7 +339,7 @@ fn damage_is_mended_while_it_runs() {
     assert!(lost > 0);
     push(&mut spool, [RECORDS + 1]);
     assert_eq!(
-        spool.lot(0, 1, 0).unwrap().records[0].seq.get(),
+        spool.next_batch(0, 1, 0).unwrap().records[0].seq.get(),
         RECORDS + 1
     );
     assert!(folder.path().join("spool.db.damaged-1").exists());
@@ -348,12 +348,12 @@ fn damage_is_mended_while_it_runs() {
 /// There was no room for a new database when the old one was found damaged: until the next start nothing was kept then, whatever
 /// room there was.
 #[test]
-fn what_cannot_be_mended_now_is_mended_later() {
+fn a_repair_that_fails_is_tried_again() {
     let folder = TempDir::new().unwrap();
     let mut spool = damaged_while_it_runs(folder.path());
     let in_the_way = folder.path().join("spool.db.new");
     fs::create_dir(&in_the_way).unwrap();
-    assert_eq!(spool.lot(0, 0, 100), None);
+    assert_eq!(spool.next_batch(0, 0, 100), None);
     push(&mut spool, [RECORDS + 1]);
     fs::remove_dir(&in_the_way).unwrap();
     push(&mut spool, [RECORDS + 11]);

@@ -12,11 +12,11 @@ use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{Epoch, IdempotencyKey, SampleSet, Seq};
 
-use crate::publish::{
-    Decision, Dropped, HELPLESS_WAIT, Pace, is_about_the_body, may_have_arrived, names_records,
+use crate::retry::{
+    Backoff, Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
 };
-use crate::skew::{Correction, CorrectionNews, News, Skew};
-use crate::spool::{Keep, KeepError, Lot, Spool, Steadiness};
+use crate::skew::{ClockCorrection, ClockSkew, CorrectionNotice, SkewNotice};
+use crate::spool::{BackendError, ClockSteadiness, Spool, SpoolBackend, StoredBatch};
 
 /// Newest records that go ahead of a backlog at once.
 pub const NEWEST_MAX: usize = 10;
@@ -30,50 +30,50 @@ const DAY_SECS: u64 = 24 * HOUR_SECS;
 const HOUR_SECS: u64 = 3600;
 
 /// The spool, and how it goes with each destination.
-pub struct Dispatch<K> {
+pub struct DeliveryScheduler<K> {
     spool: Spool<K>,
-    couriers: Vec<Courier>,
-    is_hurried: bool,
-    correction: Correction,
+    states: Vec<DestinationState>,
+    is_flushing: bool,
+    correction: ClockCorrection,
     /// Whether our own clock may call a record too old.
-    own_clock: Steadiness,
+    own_clock: ClockSteadiness,
 }
 
 /// What a destination does not take for now, because it is another time there.
 #[derive(Debug, Clone, Copy)]
-struct PutOff {
-    rest: Rest,
+struct Deferral {
+    pause: Pause,
     /// How far our clock was ahead of theirs.
     ahead_secs: Option<f64>,
 }
 
 /// How it goes with one destination.
 #[derive(Debug, Default)]
-struct Courier {
-    pace: Pace,
+struct DestinationState {
+    backoff: Backoff,
     /// Nothing is sent before this is over.
-    rest: Option<Rest>,
+    pause: Option<Pause>,
     /// Nothing old is sent before this is over.
-    backlog_rest: Option<Rest>,
-    put_off: Option<PutOff>,
+    backlog_pause: Option<Pause>,
+    deferred: Option<Deferral>,
     /// Which start of the receiver answered last.
     run: u64,
     /// It has started anew since it was last asked what it misses: its data may have, too.
-    may_have_lost: bool,
+    is_delivery_check_due: bool,
     is_failing: bool,
     /// What was given up is told apart from records: together they were refused.
-    reports_go_alone: bool,
-    skew: Skew,
+    sends_reports_alone: bool,
+    skew: ClockSkew,
     delivered: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Rest {
+struct Pause {
     since: Duration,
     lasts: Duration,
 }
 
-impl Rest {
+impl Pause {
     /// Over at once where the clock was set back.
     fn left(self, now: Duration) -> Option<Duration> {
         let passed = now.checked_sub(self.since)?;
@@ -84,9 +84,9 @@ impl Rest {
 
 /// What to do now for one destination.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    /// Send this, and say how it went by [`Dispatch::done`]. Until then, ask no more.
-    Send(Lot),
+pub enum NextStep {
+    /// Send this, and say how it went by [`DeliveryScheduler::on_result`]. Until then, ask no more.
+    Send(StoredBatch),
     /// Ask again after this long, or when there is a new record.
     Wait(Duration),
     /// There is nothing to do until there is a new record.
@@ -95,275 +95,291 @@ pub enum Next {
 
 /// What became of a lot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
+pub enum Outcome {
     /// So many records have arrived.
     Delivered(usize),
     /// The same records will be sent again after this long, if not at once.
-    Again(Duration),
+    Retry(Duration),
     /// These were refused by name, and are given up.
-    GivenUp(Vec<Dropped>),
+    Dropped(Vec<RefusedRecord>),
     /// So many were refused because it is another time there: they are kept, and sent again later.
-    PutOff(usize),
+    Deferred(usize),
     /// The destination does not want to know what was given up.
-    NotTold,
+    ReportsRefused,
 }
 
-impl<K: Keep> Dispatch<K> {
+impl<K: SpoolBackend> DeliveryScheduler<K> {
     /// Goes on with what the spool holds, for its destinations, counted from 0.
     pub fn new(spool: Spool<K>) -> Self {
-        let couriers = spool.destinations().iter().map(|_| Courier::default());
+        let states = spool
+            .destinations()
+            .iter()
+            .map(|_| DestinationState::default());
         Self {
-            couriers: couriers.collect(),
+            states: states.collect(),
             spool,
-            is_hurried: false,
-            correction: Correction::default(),
-            own_clock: Steadiness::default(),
+            is_flushing: false,
+            correction: ClockCorrection::default(),
+            own_clock: ClockSteadiness::default(),
         }
     }
 
     /// A sample was taken: for all destinations. Who numbered it, and its number.
-    pub fn sampled(
+    pub fn record(
         &mut self,
         epoch: Epoch,
         values: &SampleSet<'_>,
         now: Duration,
     ) -> Option<IdempotencyKey> {
-        self.own_clock.is_steady_at(self.own_time(now));
-        let now = self.least_time(now);
+        self.own_clock.is_steady_at(self.sample_time(now));
+        let now = self.earliest_time(now);
         self.spool.push(epoch, values, now)
     }
 
     /// What to do now for this destination.
-    pub fn next(&mut self, destination: usize, now: Duration) -> Next {
-        self.take_up_if_due(destination, now);
-        let courier = &self.couriers[destination];
-        if let Some(left) = courier.rest.and_then(|rest| rest.left(now)) {
-            return Next::Wait(left);
+    pub fn next_step(&mut self, destination: usize, now: Duration) -> NextStep {
+        self.resume_deferred_if_due(destination, now);
+        let state = &self.states[destination];
+        if let Some(left) = state.pause.and_then(|pause| pause.left(now)) {
+            return NextStep::Wait(left);
         }
-        let backlog_rest = courier.backlog_rest.filter(|_| !self.is_hurried);
-        let backlog_wait = backlog_rest.and_then(|rest| rest.left(now));
-        let lot_max = courier.pace.lot_records_max();
-        let newest_max = match courier.is_failing {
+        let backlog_pause = state.backlog_pause.filter(|_| !self.is_flushing);
+        let backlog_wait = backlog_pause.and_then(|pause| pause.left(now));
+        let batch_max = state.backoff.batch_records_max();
+        let newest_max = match state.is_failing {
             true => 0,
-            false => NEWEST_MAX.min(lot_max),
+            false => NEWEST_MAX.min(batch_max),
         };
-        let oldest_max = backlog_wait.map_or(lot_max, |_| 0);
-        let reports_go_alone = courier.reports_go_alone;
+        let oldest_max = backlog_wait.map_or(batch_max, |_| 0);
+        let sends_reports_alone = state.sends_reports_alone;
         match (
-            self.spool.lot(destination, newest_max, oldest_max),
+            self.spool.next_batch(destination, newest_max, oldest_max),
             backlog_wait,
         ) {
-            (Some(mut lot), _) => {
-                if reports_go_alone && !lot.records.is_empty() {
-                    lot.dropped.clear();
+            (Some(mut batch), _) => {
+                if sends_reports_alone && !batch.records.is_empty() {
+                    batch.dropped.clear();
                 }
-                Next::Send(lot)
+                NextStep::Send(batch)
             }
-            (None, Some(wait)) => Next::Wait(wait),
+            (None, Some(wait)) => NextStep::Wait(wait),
             (None, None) => {
-                let put_off = self.couriers[destination].put_off;
-                let wait = put_off.and_then(|put_off| put_off.rest.left(now));
-                wait.map_or(Next::Idle, Next::Wait)
+                let deferred = self.states[destination].deferred;
+                let wait = deferred.and_then(|deferred| deferred.pause.left(now));
+                wait.map_or(NextStep::Idle, NextStep::Wait)
             }
         }
     }
 
     /// How sending a lot went. `chance` is from 0 to 1, another each time.
-    pub fn done(
+    pub fn on_result(
         &mut self,
         destination: usize,
-        lot: &Lot,
+        batch: &StoredBatch,
         result: Result<(), &Error>,
         now: Duration,
         chance: f64,
-    ) -> Done {
+    ) -> Outcome {
         let done = match result {
-            Ok(()) => self.delivered(destination, lot, now, chance),
-            Err(error) => self.failed(destination, lot, error, now, chance),
+            Ok(()) => self.delivered(destination, batch, now, chance),
+            Err(error) => self.failed(destination, batch, error, now, chance),
         };
-        let now = self.least_time(now);
+        let now = self.earliest_time(now);
         self.spool.save_if_due(now);
         done
     }
 
-    /// How many of a lot's numbers the destination says it knew: before [`Self::done`].
-    pub fn heard_known(&mut self, destination: usize, lot: &Lot, known: u64, now: Duration) {
-        let now = self.least_time(now);
-        self.spool.heard_known(destination, lot, known, now);
+    /// How many of a lot's numbers the destination says it knew: before [`Self::on_result`].
+    pub fn on_duplicates(
+        &mut self,
+        destination: usize,
+        batch: &StoredBatch,
+        known: u64,
+        now: Duration,
+    ) {
+        let now = self.earliest_time(now);
+        self.spool.on_duplicates(destination, batch, known, now);
     }
 
     /// What was put off is sent again after a while, when the clocks have come to differ by something else, and before a stop.
-    fn take_up_if_due(&mut self, destination: usize, now: Duration) {
-        let courier = &mut self.couriers[destination];
-        let Some(PutOff { rest, ahead_secs }) = courier.put_off else {
+    fn resume_deferred_if_due(&mut self, destination: usize, now: Duration) {
+        let state = &mut self.states[destination];
+        let Some(Deferral { pause, ahead_secs }) = state.deferred else {
             return;
         };
-        let has_changed = match (ahead_secs, courier.skew.ahead_secs()) {
+        let has_changed = match (ahead_secs, state.skew.ahead_secs()) {
             (Some(then), Some(now)) => (then - now).abs() > OTHER_TIME_SECS,
             (then, now) => then.is_some() != now.is_some(),
         };
-        if has_changed || rest.left(now).is_none() {
-            courier.put_off = None;
-            self.spool.take_up(destination);
+        if has_changed || pause.left(now).is_none() {
+            state.deferred = None;
+            self.spool.resume_deferred(destination);
         }
     }
 
     /// What a receiver's clock said, in an answer to a request sent and answered at these times of ours.
-    pub fn heard_clock(
+    pub fn on_server_clock(
         &mut self,
         destination: usize,
         theirs: ServerClock,
         sent: Duration,
         answered: Duration,
-    ) -> (Option<News>, Option<CorrectionNews>) {
-        let courier = &mut self.couriers[destination];
-        if courier.run != theirs.run {
-            courier.run = theirs.run;
-            courier.may_have_lost = true;
+    ) -> (Option<SkewNotice>, Option<CorrectionNotice>) {
+        let state = &mut self.states[destination];
+        if state.run != theirs.run {
+            state.run = theirs.run;
+            state.is_delivery_check_due = true;
         }
-        let news = courier.skew.heard(theirs, sent, answered);
-        let settled = self.couriers.iter();
-        let settled = settled.filter_map(|courier| courier.skew.settled_secs());
-        (news, self.correction.look(settled.collect()))
+        let news = state.skew.observe(theirs, sent, answered);
+        let steady = self.states.iter();
+        let steady = steady.filter_map(|state| state.skew.steady_secs());
+        (news, self.correction.update(steady.collect()))
     }
 
     /// How far our clock is ahead of the time that samples are to be stamped by; none where that is our own.
-    pub fn corrected_secs(&self) -> Option<f64> {
+    pub fn correction_secs(&self) -> Option<f64> {
         self.correction.ahead_secs()
     }
 
     /// How far our clock is ahead of this destination's, once that has answered.
     pub fn ahead_of_secs(&self, destination: usize) -> Option<f64> {
-        self.couriers[destination].skew.ahead_secs()
+        self.states[destination].skew.ahead_secs()
     }
 
     /// Whether this destination is to be asked what it misses, once more records have arrived there. Says so once.
-    pub fn take_may_have_lost(&mut self, destination: usize) -> bool {
-        std::mem::take(&mut self.couriers[destination].may_have_lost)
+    pub fn take_delivery_check_due(&mut self, destination: usize) -> bool {
+        std::mem::take(&mut self.states[destination].is_delivery_check_due)
     }
 
     /// To be asked again: there was no answer.
-    pub fn still_may_have_lost(&mut self, destination: usize) {
-        self.couriers[destination].may_have_lost = true;
+    pub fn set_delivery_check_due(&mut self, destination: usize) {
+        self.states[destination].is_delivery_check_due = true;
     }
 
     /// What it says it misses. How many records of those it once had: it is told that it has lost them.
-    pub fn missed(&mut self, destination: usize, delivery: &Delivery) -> u64 {
-        let of =
-            |told: &ProducerDelivery| self.spool.missed(destination, told.producer, &told.missing);
+    pub fn on_missing(&mut self, destination: usize, delivery: &Delivery) -> u64 {
+        let of = |told: &ProducerDelivery| {
+            self.spool
+                .on_missing(destination, told.producer, &told.missing)
+        };
         delivery.producers.iter().map(of).sum()
     }
 
     /// How many seconds our clock is ahead of the receivers', by the median of those that have answered.
     pub fn clock_ahead_secs(&self) -> Option<f64> {
-        let known = self.couriers.iter();
-        let mut known: Vec<f64> = known
-            .filter_map(|courier| courier.skew.ahead_secs())
-            .collect();
+        let known = self.states.iter();
+        let mut known: Vec<f64> = known.filter_map(|state| state.skew.ahead_secs()).collect();
         known.sort_by(f64::total_cmp);
         known.get(known.len() / 2).copied()
     }
 
     /// The time that samples are stamped by.
-    fn own_time(&self, now: Duration) -> u64 {
-        set_back(now, self.corrected_secs())
+    fn sample_time(&self, now: Duration) -> u64 {
+        set_back(now, self.correction_secs())
     }
 
     /// The earlier of our time and the receivers': what one of them does not call too old may still be taken.
-    fn least_time(&self, now: Duration) -> u64 {
-        set_back(now, self.clock_ahead_secs()).min(self.own_time(now))
+    fn earliest_time(&self, now: Duration) -> u64 {
+        set_back(now, self.clock_ahead_secs()).min(self.sample_time(now))
     }
 
     /// Whether a record is too old for a receiver by our own clock, and that may be believed.
     fn is_too_old(&mut self, epoch: u64, now: Duration) -> bool {
-        let now = self.own_time(now);
+        let now = self.sample_time(now);
         let day_begins = (now - now % HOUR_SECS).saturating_sub(DAY_SECS);
         self.own_clock.is_steady_at(now) && epoch <= day_begins
     }
 
     /// How many records this destination has taken since the start.
     pub fn delivered_records(&self, destination: usize) -> u64 {
-        self.couriers[destination].delivered
+        self.states[destination].delivered
     }
 
     /// How many records wait for the destination that is furthest behind.
-    pub fn pending_max(&self) -> u64 {
-        let pending = (0..self.couriers.len()).map(|at| self.spool.pending(at));
+    pub fn pending_records_max(&self) -> u64 {
+        let pending = (0..self.states.len()).map(|at| self.spool.pending(at));
         pending.max().unwrap_or(0)
     }
 
-    fn delivered(&mut self, destination: usize, lot: &Lot, now: Duration, chance: f64) -> Done {
-        self.spool.settle(destination, lot);
+    fn delivered(
+        &mut self,
+        destination: usize,
+        batch: &StoredBatch,
+        now: Duration,
+        chance: f64,
+    ) -> Outcome {
+        self.spool.ack(destination, batch);
         let pending = self.spool.pending(destination);
-        let courier = &mut self.couriers[destination];
-        courier.delivered += lot.records.len() as u64;
-        courier.pace.delivered();
-        courier.is_failing = false;
-        courier.rest = None;
-        let rests = courier.backlog_rest.and_then(|rest| rest.left(now));
-        courier.backlog_rest = match (pending, rests) {
+        let state = &mut self.states[destination];
+        state.delivered += batch.records.len() as u64;
+        state.backoff.delivered();
+        state.is_failing = false;
+        state.pause = None;
+        let rests = state.backlog_pause.and_then(|pause| pause.left(now));
+        state.backlog_pause = match (pending, rests) {
             (0, _) => None,
-            (_, Some(_)) => courier.backlog_rest,
-            (_, None) => Some(Rest {
+            (_, Some(_)) => state.backlog_pause,
+            (_, None) => Some(Pause {
                 since: now,
                 lasts: BACKLOG_EVERY.mul_f64(0.5 + chance),
             }),
         };
-        Done::Delivered(lot.records.len())
+        Outcome::Delivered(batch.records.len())
     }
 
     fn failed(
         &mut self,
         destination: usize,
-        lot: &Lot,
+        batch: &StoredBatch,
         error: &Error,
         now: Duration,
         chance: f64,
-    ) -> Done {
-        if may_have_arrived(error) {
-            self.spool.may_have_arrived(destination, lot);
+    ) -> Outcome {
+        if may_be_delivered(error) {
+            self.spool.mark_possibly_delivered(destination, batch);
         }
-        let courier = &mut self.couriers[destination];
-        if is_about_the_body(error) && lot.records.is_empty() {
-            self.spool.forget_reports(destination, lot);
-            return Done::NotTold;
+        let state = &mut self.states[destination];
+        if is_body_error(error) && batch.records.is_empty() {
+            self.spool.discard_reports(destination, batch);
+            return Outcome::ReportsRefused;
         }
         // Records that are named are at fault by themselves; anything else may be the reports' doing.
-        let may_be_reports = !lot.dropped.is_empty() && !courier.reports_go_alone;
-        if may_be_reports && is_about_the_body(error) && !names_records(error) {
-            courier.reports_go_alone = true;
-            return Done::Again(Duration::ZERO);
+        let may_be_reports = !batch.dropped.is_empty() && !state.sends_reports_alone;
+        if may_be_reports && is_body_error(error) && !names_records(error) {
+            state.sends_reports_alone = true;
+            return Outcome::Retry(Duration::ZERO);
         }
-        let decision = courier.pace.failed(error, lot.records.len(), chance);
+        let decision = state.backoff.failed(error, batch.records.len(), chance);
         if let Decision::Drop(dropped) = decision {
-            let (later, dropped) = self.sort_out(lot, dropped, told_now(error), now);
+            let (later, dropped) = self.split_refused(batch, dropped, server_now(error), now);
             if !later.is_empty() {
-                self.put_off(destination, lot, &later, now, chance);
+                self.deferred(destination, batch, &later, now, chance);
             }
             if dropped.is_empty() {
-                return Done::PutOff(later.len());
+                return Outcome::Deferred(later.len());
             }
             let named: Vec<_> = dropped
                 .iter()
-                .filter_map(|dropped| Some((lot.records.get(dropped.at)?.seq, dropped.code)))
+                .filter_map(|dropped| Some((batch.records.get(dropped.at)?.seq, dropped.code)))
                 .collect();
             for (seq, code) in named {
                 let why = code.as_str();
-                self.spool.give_up(destination, lot.producer, &[seq], why);
+                self.spool
+                    .drop_records(destination, batch.producer, &[seq], why);
             }
-            return Done::GivenUp(dropped);
+            return Outcome::Dropped(dropped);
         }
         match decision {
             Decision::Retry(wait) => {
-                courier.is_failing = true;
-                courier.rest = Some(Rest {
+                state.is_failing = true;
+                state.pause = Some(Pause {
                     since: now,
                     lasts: wait,
                 });
-                Done::Again(wait)
+                Outcome::Retry(wait)
             }
             Decision::RenewToken | Decision::Split | Decision::Drop(_) => {
-                Done::Again(Duration::ZERO)
+                Outcome::Retry(Duration::ZERO)
             }
         }
     }
@@ -371,14 +387,14 @@ impl<K: Keep> Dispatch<K> {
     /// Which of the refused records are refused for good. A record is not ahead of its time for ever, and one that is too old
     /// by their clock is so by ours as well, or one of the two is wrong. Receivers name the first hundred: what is later than
     /// what they find ahead, or earlier than what they find too old, they would refuse as well.
-    fn sort_out(
+    fn split_refused(
         &mut self,
-        lot: &Lot,
-        mut refused: Vec<Dropped>,
+        batch: &StoredBatch,
+        mut refused: Vec<RefusedRecord>,
         theirs: Option<u64>,
         now: Duration,
-    ) -> (Vec<Seq>, Vec<Dropped>) {
-        let epoch_of = |dropped: &Dropped| Some(lot.records.get(dropped.at)?.epoch.secs());
+    ) -> (Vec<Seq>, Vec<RefusedRecord>) {
+        let epoch_of = |dropped: &RefusedRecord| Some(batch.records.get(dropped.at)?.epoch.secs());
         // One word stands for all: that of the first.
         for one in &mut refused {
             let is_of_time = matches!(one.code, Code::EpochInFuture | Code::EpochTooOld);
@@ -398,55 +414,55 @@ impl<K: Keep> Dispatch<K> {
         let is_later = |this: &mut Self, epoch: u64| {
             epoch >= ahead_from || (epoch <= old_through && !this.is_too_old(epoch, now))
         };
-        let records = lot.records.iter();
+        let records = batch.records.iter();
         let later: Vec<Seq> = records
             .filter(|record| is_later(self, record.epoch.secs()))
             .map(|record| record.seq)
             .collect();
-        let is_final = |dropped: &Dropped| {
-            let record = lot.records.get(dropped.at);
+        let is_final = |dropped: &RefusedRecord| {
+            let record = batch.records.get(dropped.at);
             record.is_none_or(|record| !later.contains(&record.seq))
         };
         let dropped = refused.into_iter().filter(is_final).collect();
         (later, dropped)
     }
 
-    fn put_off(
+    fn deferred(
         &mut self,
         destination: usize,
-        lot: &Lot,
+        batch: &StoredBatch,
         later: &[Seq],
         now: Duration,
         chance: f64,
     ) {
-        self.spool.put_off(destination, lot.producer, later);
-        let courier = &mut self.couriers[destination];
-        let ahead_secs = courier.skew.ahead_secs();
-        let wait = |longest: Duration| Rest {
+        self.spool.deferred(destination, batch.producer, later);
+        let state = &mut self.states[destination];
+        let ahead_secs = state.skew.ahead_secs();
+        let wait = |longest: Duration| Pause {
             since: now,
             lasts: longest.mul_f64(0.5 + chance / 2.0),
         };
-        courier.put_off.get_or_insert(PutOff {
-            rest: wait(HELPLESS_WAIT),
+        state.deferred.get_or_insert(Deferral {
+            pause: wait(OPERATOR_WAIT),
             ahead_secs,
         });
         // Where the whole lot is refused, the next one may well be: not thousands in a second.
-        if later.len() == lot.records.len() {
-            courier.rest = Some(wait(BACKLOG_EVERY));
+        if later.len() == batch.records.len() {
+            state.pause = Some(wait(BACKLOG_EVERY));
         }
     }
 
     /// Something has changed that makes another attempt worth while: new certificates.
-    pub fn end_rest(&mut self, destination: usize) {
-        self.couriers[destination].rest = None;
+    pub fn clear_pause(&mut self, destination: usize) {
+        self.states[destination].pause = None;
     }
 
     /// We are about to stop: a backlog waits no more between its lots.
-    pub fn hurry(&mut self) {
-        self.is_hurried = true;
-        for destination in 0..self.couriers.len() {
-            self.couriers[destination].put_off = None;
-            self.spool.take_up(destination);
+    pub fn flush(&mut self) {
+        self.is_flushing = true;
+        for destination in 0..self.states.len() {
+            self.states[destination].deferred = None;
+            self.spool.resume_deferred(destination);
         }
     }
 
@@ -461,18 +477,18 @@ impl<K: Keep> Dispatch<K> {
     }
 
     /// Ends it, as a crash would: nothing more is written.
-    pub fn into_keep(self) -> K {
-        self.spool.into_keep()
+    pub fn into_backend(self) -> K {
+        self.spool.into_backend()
     }
 
     /// Writes down everything, before a stop.
-    pub fn close(&mut self) -> Result<(), KeepError> {
+    pub fn close(&mut self) -> Result<(), BackendError> {
         self.spool.save()
     }
 }
 
 /// What the receiver's clock said when it refused records.
-fn told_now(error: &Error) -> Option<u64> {
+fn server_now(error: &Error) -> Option<u64> {
     match error {
         Error::Refused { problem, .. } => problem.as_ref()?.now,
         _ => None,

@@ -11,8 +11,8 @@ use rusqlite::{Connection, Row, params};
 use tracing::warn;
 
 use super::{
-    CACHE_KIB, Note, SCHEMA, SET_TAPE, STATEMENTS, TapeState, VERSION, WAL_BYTES, WAL_PAGES,
-    not_sql, private, read_record, read_state, set_record, state_crc,
+    CACHE_KIB, LogState, SCHEMA, STATEMENTS, SeqCheckpoint, UPSERT_LOG, VERSION, WAL_BYTES,
+    WAL_PAGES, insert_record, log_crc, not_sql, private, read_log_state, read_record,
 };
 
 const FILE: &str = "spool.db";
@@ -28,7 +28,10 @@ const DAMAGED_MAX: usize = 3;
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Opens the database of a folder, or makes one, or mends it.
-pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Connection> {
+pub(super) fn open_or_repair(
+    folder: &Path,
+    checkpoints: &[SeqCheckpoint],
+) -> rusqlite::Result<Connection> {
     let file = folder.join(FILE);
     let new = folder.join(NEW);
     // The old one is moved away only after the new one is whole.
@@ -42,7 +45,7 @@ pub(super) fn open_or_mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Co
     match open(&file) {
         Err(error) if is_own_fault(&error) => {
             warn!("the spool's database is damaged: {error}");
-            mend(folder, notes)
+            repair(folder, checkpoints)
         }
         opened => opened,
     }
@@ -93,15 +96,15 @@ fn version_in_head(file: &Path) -> Option<(i64, i64)> {
 /// Moves the database where it is kept and not used, and makes a new one with these tapes. Where the old one is now.
 pub(super) fn set_aside(
     folder: &Path,
-    tapes: &[TapeState],
+    logs: &[LogState],
 ) -> rusqlite::Result<(Connection, PathBuf)> {
     let file = folder.join(FILE);
     let new = folder.join(NEW);
     remove_all(&new);
     let mut database = open(&new)?;
     let transaction = database.transaction()?;
-    for state in tapes {
-        set_tape(&transaction, state.clone())?;
+    for state in logs {
+        insert_log(&transaction, state.clone())?;
     }
     transaction.commit()?;
     database.close().map_err(|(_, error)| error)?;
@@ -115,14 +118,14 @@ pub(super) fn set_aside(
 }
 
 /// Copies what can be read into a new database, and puts that in the place of the old one.
-pub(super) fn mend(folder: &Path, notes: &[Note]) -> rusqlite::Result<Connection> {
+pub(super) fn repair(folder: &Path, checkpoints: &[SeqCheckpoint]) -> rusqlite::Result<Connection> {
     let file = folder.join(FILE);
     let new = folder.join(NEW);
     remove_all(&new);
     let mut rescue = open(&new)?;
     let transaction = rescue.transaction()?;
     let rescued = match connect(&file) {
-        Ok(damaged) => copy(&damaged, &transaction, notes)?,
+        Ok(damaged) => copy(&damaged, &transaction, checkpoints)?,
         Err(_) => 0,
     };
     transaction.commit()?;
@@ -183,8 +186,8 @@ fn check(database: &Connection) -> rusqlite::Result<()> {
 }
 
 const COLUMNS: [&str; 2] = [
-    "SELECT id, producer, state, crc FROM tape",
-    "SELECT tape, seq, epoch, crc, samples FROM record",
+    "SELECT id, producer, state, crc FROM producer_log",
+    "SELECT log, seq, epoch, crc, samples FROM record",
 ];
 
 /// Whether it is the file's own fault that it cannot be opened, and not the disk's or another process's.
@@ -205,45 +208,49 @@ fn is_own_fault(error: &rusqlite::Error) -> bool {
 }
 
 /// How many records could be copied. What cannot be read is left out; what cannot be written is an error.
-fn copy(damaged: &Connection, rescue: &Connection, notes: &[Note]) -> rusqlite::Result<u64> {
-    let mut tapes = HashMap::new();
+fn copy(
+    damaged: &Connection,
+    rescue: &Connection,
+    checkpoints: &[SeqCheckpoint],
+) -> rusqlite::Result<u64> {
+    let mut logs = HashMap::new();
     each_row(damaged, &format!("{} ORDER BY id", COLUMNS[0]), |row| {
-        if let (Ok(old), Ok(Some(state))) = (row.get::<_, i64>(0), read_state(row)) {
+        if let (Ok(old), Ok(Some(state))) = (row.get::<_, i64>(0), read_log_state(row)) {
             let producer = state.producer;
-            tapes.insert(old, (producer, set_tape(rescue, state)?));
+            logs.insert(old, (producer, insert_log(rescue, state)?));
         }
         Ok(true)
     })?;
     // A tape whose row cannot be read may be a note's: its records' checksums tell.
     let mut noted = Vec::new();
-    for note in notes {
-        if tapes.values().all(|(known, _)| *known != note.producer) {
-            noted.push((note.producer, set_tape(rescue, note.to_state())?));
+    for note in checkpoints {
+        if logs.values().all(|(known, _)| *known != note.producer) {
+            noted.push((note.producer, insert_log(rescue, note.to_state())?));
         }
     }
     let place_of = |row: &Row<'_>| Some((row.get::<_, i64>(0).ok()?, row.get::<_, i64>(1).ok()?));
     let (mut copied, mut reached) = (0, None);
     let mut copy_row = |row: &Row<'_>| {
-        let tape = row.get::<_, i64>(0).ok();
-        let candidates = match tape.and_then(|tape| tapes.get(&tape)) {
+        let log = row.get::<_, i64>(0).ok();
+        let candidates = match log.and_then(|log| logs.get(&log)) {
             Some(known) => slice::from_ref(known),
             None => &noted,
         };
-        for (producer, tape) in candidates {
+        for (producer, log) in candidates {
             if let Some(kept) = read_record(row, 1, *producer) {
-                set_record(rescue, *tape, *producer, &kept)?;
+                insert_record(rescue, *log, *producer, &kept)?;
                 copied += 1;
                 break;
             }
         }
         Ok::<_, rusqlite::Error>(())
     };
-    let up = format!("{} ORDER BY tape, seq", COLUMNS[1]);
+    let up = format!("{} ORDER BY log, seq", COLUMNS[1]);
     each_row(damaged, &up, |row| {
         reached = place_of(row).or(reached);
         copy_row(row).map(|()| true)
     })?;
-    let down = format!("{} ORDER BY tape DESC, seq DESC", COLUMNS[1]);
+    let down = format!("{} ORDER BY log DESC, seq DESC", COLUMNS[1]);
     each_row(damaged, &down, |row| {
         if place_of(row) <= reached {
             return Ok(false);
@@ -274,12 +281,12 @@ fn each_row(
 }
 
 /// A tape in the new database. It gets no more records, unless by a process that knows its next number.
-fn set_tape(rescue: &Connection, mut state: TapeState) -> rusqlite::Result<i64> {
-    state.open = false;
+fn insert_log(rescue: &Connection, mut state: LogState) -> rusqlite::Result<i64> {
+    state.active = false;
     let json = serde_json::to_string(&state).map_err(not_sql)?;
-    let crc = state_crc(state.producer, &json);
+    let crc = log_crc(state.producer, &json);
     rescue.query_row(
-        SET_TAPE,
+        UPSERT_LOG,
         params![state.producer.as_bytes(), json, crc],
         |row| row.get(0),
     )

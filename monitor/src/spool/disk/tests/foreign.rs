@@ -3,13 +3,13 @@
 use rusqlite::config::DbConfig;
 
 use super::*;
-use crate::spool::{Event, Home, Machine};
+use crate::spool::{Event, Machine, Origin};
 
 const START: u64 = 1_465_001_814;
 
 /// A downgrade: the spool was called damaged, and set aside with all that waited in it.
 #[test]
-fn what_a_newer_program_wrote_is_left_alone() {
+fn a_newer_programs_spool_is_left_alone() {
     for (version, in_log) in [(2, false), (99, false), (i64::from(i32::MAX), true)] {
         let folder = TempDir::new().unwrap();
         let mut spool = open(folder.path(), 1);
@@ -23,7 +23,7 @@ fn what_a_newer_program_wrote_is_left_alone() {
         let files = || [DATABASE, LOG, LOCK].map(|name| fs::read(folder.path().join(name)).ok());
         let before = files();
         assert_eq!(before[1].is_some(), in_log);
-        match Disk::open(folder.path()) {
+        match DiskBackend::open(folder.path()) {
             Err(OpenError::Newer { found, known, .. }) => {
                 assert_eq!((found, known), (version, VERSION));
             }
@@ -35,7 +35,7 @@ fn what_a_newer_program_wrote_is_left_alone() {
 
 /// A flipped bit was taken for a newer version: the monitor did not start, and advised a program that is not there.
 #[test]
-fn a_flipped_bit_is_no_newer_version() {
+fn a_flipped_bit_is_not_a_newer_version() {
     const VERSION_AT: usize = 60;
     for in_log in [false, true] {
         for bit in 0..32 {
@@ -66,8 +66,8 @@ fn a_flipped_bit_is_no_newer_version() {
 
 /// An image was cloned, a machine renamed: what web1 had measured was delivered as web2's.
 #[test]
-fn what_is_another_s_is_set_aside_and_told() {
-    let at = |host: &str, id: &str| Home {
+fn a_foreign_spool_is_set_aside_and_reported() {
+    let at = |host: &str, id: &str| Origin {
         host: host.to_owned(),
         machine: Machine {
             id: Some(id.to_owned()),
@@ -76,17 +76,23 @@ fn what_is_another_s_is_set_aside_and_told() {
     };
     let cases = [
         ("web1", "a", None),
-        ("web2", "a", Some(why::OTHER_HOST)),
-        ("web1", "b", Some(why::OTHER_MACHINE)),
-        ("web2", "b", Some(why::OTHER_HOST)),
+        ("web2", "a", Some(drop_reason::OTHER_HOST)),
+        ("web1", "b", Some(drop_reason::OTHER_MACHINE)),
+        ("web2", "b", Some(drop_reason::OTHER_HOST)),
     ];
     for (host, id, reason) in cases {
         let folder = TempDir::new().unwrap();
-        let open = |home: Home, producer: u8| {
-            let keep = Disk::open(folder.path()).unwrap();
+        let open = |origin: Origin, producer: u8| {
+            let backend = DiskBackend::open(folder.path()).unwrap();
             let urls = vec!["https://a:1/api/perf".to_owned()];
             let new_producer = move || ProducerId::from_bytes([producer; 16]);
-            Spool::open_at(Some(home), keep, urls, Limits::new(1 << 20), new_producer)
+            Spool::open_at(
+                Some(origin),
+                backend,
+                urls,
+                Limits::new(1 << 20),
+                new_producer,
+            )
         };
         let mut spool = open(at("web1", "a"), 1);
         push(&mut spool, START..START + 5);
@@ -118,13 +124,13 @@ fn what_is_another_s_is_set_aside_and_told() {
         let producer = spool.producer().unwrap();
         assert_eq!(producer.as_bytes()[0], 1 + u8::from(is_kept));
         let (mut records, mut dropped) = (0, 0);
-        while let Some(lot) = spool.lot(0, 0, 100) {
-            records += lot.records.len();
-            for range in &lot.dropped {
+        while let Some(batch) = spool.next_batch(0, 0, 100) {
+            records += batch.records.len();
+            for range in &batch.dropped {
                 assert_eq!(Some(range.why.as_str()), reason, "{host} on {id}");
                 dropped += range.to.get() - range.from.get() + 1;
             }
-            spool.settle(0, &lot);
+            spool.ack(0, &batch);
         }
         assert_eq!((records, dropped), (given + 1, lost), "{host} on {id}");
         // And once is enough.

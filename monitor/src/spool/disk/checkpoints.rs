@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::iter::repeat;
 use std::path::Path;
 
-use super::super::keep::{NOTES_MAX, Note};
+use super::super::backend::{CHECKPOINTS_MAX, SeqCheckpoint};
 use super::{OpenError, private};
 
 pub(super) const LOCK: &str = "lock";
@@ -20,9 +20,9 @@ const LINE_BYTES: usize = 128;
 
 /// Held for as long as this is.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct LockFile(File);
 
-impl Lock {
+impl LockFile {
     pub(super) fn take(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join(LOCK);
         let fails = |source| OpenError::Folder {
@@ -40,9 +40,9 @@ impl Lock {
     }
 
     /// Those that are sound. A file of one line, as it once was, is read as well.
-    pub(super) fn read_notes(&mut self) -> Vec<Note> {
+    pub(super) fn read_checkpoints(&mut self) -> Vec<SeqCheckpoint> {
         let mut bytes = Vec::new();
-        let bytes_max = (NOTES_MAX * LINE_BYTES) as u64;
+        let bytes_max = (CHECKPOINTS_MAX * LINE_BYTES) as u64;
         let lock = &mut self.0;
         // What cannot be read is as good as not there.
         let _read = lock
@@ -55,9 +55,13 @@ impl Lock {
     }
 
     /// In the place of those that are there. Durably: against a power failure too.
-    pub(super) fn write_notes(&mut self, notes: &[Note], durable: bool) -> io::Result<()> {
+    pub(super) fn write_checkpoints(
+        &mut self,
+        checkpoints: &[SeqCheckpoint],
+        durable: bool,
+    ) -> io::Result<()> {
         self.0.seek(SeekFrom::Start(0))?;
-        self.0.write_all(write_all(notes).as_bytes())?;
+        self.0.write_all(write_all(checkpoints).as_bytes())?;
         match durable {
             true => self.0.sync_data(),
             false => Ok(()),
@@ -65,28 +69,31 @@ impl Lock {
     }
 }
 
-fn write_all(notes: &[Note]) -> String {
-    let mut lines = String::with_capacity(NOTES_MAX * LINE_BYTES);
-    let notes = notes.iter().map(|note| write(*note));
-    for line in notes.chain(repeat(String::new())).take(NOTES_MAX) {
+fn write_all(checkpoints: &[SeqCheckpoint]) -> String {
+    let mut lines = String::with_capacity(CHECKPOINTS_MAX * LINE_BYTES);
+    let checkpoints = checkpoints.iter().map(|note| write(*note));
+    for line in checkpoints
+        .chain(repeat(String::new()))
+        .take(CHECKPOINTS_MAX)
+    {
         lines.push_str(&format!("{line:<width$}\n", width = LINE_BYTES - 1));
     }
     lines
 }
 
-fn write(note: Note) -> String {
+fn write(note: SeqCheckpoint) -> String {
     let text = format!("{MAGIC} {} {:016}", note.producer, note.next);
     let crc = crc32fast::hash(text.as_bytes());
     format!("{text} {crc:08x}")
 }
 
-fn parse(line: &str) -> Option<Note> {
+fn parse(line: &str) -> Option<SeqCheckpoint> {
     let line = line.trim_end_matches(' ');
     let (told, crc) = line.rsplit_once(' ')?;
     let crc = u32::from_str_radix(crc, 16).ok()?;
     let sound = told.strip_prefix(MAGIC)?.strip_prefix(' ')?;
     let (producer, next) = sound.split_once(' ')?;
-    let note = Note {
+    let note = SeqCheckpoint {
         producer: producer.parse().ok()?,
         next: next.parse().ok()?,
     };
@@ -103,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_written_is_a_note() {
-        let note = Note {
+    fn only_a_written_line_is_a_checkpoint() {
+        let note = SeqCheckpoint {
             producer: ProducerId::from_bytes([7; 16]),
             next: 1 << 52,
         };
         let text = write(note);
         assert_eq!(parse(&text), Some(note));
-        assert_eq!(write(Note { next: 1, ..note }).len(), text.len());
+        assert_eq!(write(SeqCheckpoint { next: 1, ..note }).len(), text.len());
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] ^= 1;
@@ -122,21 +129,21 @@ mod tests {
 
     /// However many there are, they fill the same room, and what stood there before is gone.
     #[test]
-    fn notes_stay_within_their_room() {
+    fn checkpoints_fit_their_file() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join(LOCK);
-        let note = |number: u8| Note {
+        let note = |number: u8| SeqCheckpoint {
             producer: ProducerId::from_bytes([number; 16]),
             next: number.into(),
         };
-        let mut lock = Lock::take(folder.path()).unwrap();
-        for count in [1, 3, 0, NOTES_MAX as u8, 2] {
-            let notes: Vec<_> = (0..count).map(note).collect();
-            lock.write_notes(&notes, true).unwrap();
-            assert_eq!(lock.read_notes(), notes);
+        let mut lock = LockFile::take(folder.path()).unwrap();
+        for count in [1, 3, 0, CHECKPOINTS_MAX as u8, 2] {
+            let checkpoints: Vec<_> = (0..count).map(note).collect();
+            lock.write_checkpoints(&checkpoints, true).unwrap();
+            assert_eq!(lock.read_checkpoints(), checkpoints);
             assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
         }
         fs::write(&path, write(note(9)) + "\n").unwrap();
-        assert_eq!(lock.read_notes(), [note(9)]);
+        assert_eq!(lock.read_checkpoints(), [note(9)]);
     }
 }

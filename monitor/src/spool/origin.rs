@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::why;
+use super::drop_reason;
 
 /// The host that records are of, and the machine that measured them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Home {
+pub struct Origin {
     /// The node name.
     pub host: String,
     /// Which machine.
@@ -27,8 +27,8 @@ pub struct Machine {
 
 impl Machine {
     /// This one. Only root may read the second.
-    pub fn this() -> Self {
-        let read = |path: &str| known(&std::fs::read_to_string(path).ok()?);
+    pub fn read() -> Self {
+        let read = |path: &str| parse_id(&std::fs::read_to_string(path).ok()?);
         Self {
             id: read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id")),
             product: read("/sys/class/dmi/id/product_uuid"),
@@ -36,7 +36,7 @@ impl Machine {
     }
 
     /// What only one of the two knows says nothing.
-    fn is_another_than(&self, other: &Self) -> bool {
+    fn differs_from(&self, other: &Self) -> bool {
         let differ = |one: &Option<String>, two: &Option<String>| {
             one.as_ref()
                 .zip(two.as_ref())
@@ -47,19 +47,19 @@ impl Machine {
 }
 
 /// Before the first boot a system's id is empty, or this word.
-fn known(text: &str) -> Option<String> {
+fn parse_id(text: &str) -> Option<String> {
     let text = text.trim().to_ascii_lowercase();
     (!text.is_empty() && text != "uninitialized").then_some(text)
 }
 
-impl Home {
+impl Origin {
     /// Why what was filled at `found` is not to be delivered from here; none where it is.
-    pub(super) fn refuses(&self, found: &Self) -> Option<&'static str> {
+    pub(super) fn conflict_with(&self, found: &Self) -> Option<&'static str> {
         if self.host != found.host {
-            return Some(why::OTHER_HOST);
+            return Some(drop_reason::OTHER_HOST);
         }
-        let is_another = self.machine.is_another_than(&found.machine);
-        is_another.then_some(why::OTHER_MACHINE)
+        let is_another = self.machine.differs_from(&found.machine);
+        is_another.then_some(drop_reason::OTHER_MACHINE)
     }
 }
 
@@ -67,8 +67,8 @@ impl Home {
 mod tests {
     use super::*;
 
-    fn home(host: &str, id: Option<&str>, product: Option<&str>) -> Home {
-        Home {
+    fn origin(host: &str, id: Option<&str>, product: Option<&str>) -> Origin {
+        Origin {
             host: host.to_owned(),
             machine: Machine {
                 id: id.map(str::to_owned),
@@ -78,26 +78,41 @@ mod tests {
     }
 
     #[test]
-    fn whose_it_is() {
-        let here = home("web1", Some("a"), Some("p"));
+    fn origins_are_compared() {
+        let here = origin("web1", Some("a"), Some("p"));
         let cases = [
-            (home("web1", Some("a"), Some("p")), None),
-            (home("web1", Some("a"), None), None),
-            (home("web1", None, None), None),
-            (home("web2", Some("a"), Some("p")), Some(why::OTHER_HOST)),
-            (home("WEB1", None, None), Some(why::OTHER_HOST)),
-            (home("web1", Some("b"), Some("p")), Some(why::OTHER_MACHINE)),
-            (home("web1", Some("a"), Some("q")), Some(why::OTHER_MACHINE)),
-            (home("web1", None, Some("q")), Some(why::OTHER_MACHINE)),
-            (home("web2", Some("b"), Some("q")), Some(why::OTHER_HOST)),
+            (origin("web1", Some("a"), Some("p")), None),
+            (origin("web1", Some("a"), None), None),
+            (origin("web1", None, None), None),
+            (
+                origin("web2", Some("a"), Some("p")),
+                Some(drop_reason::OTHER_HOST),
+            ),
+            (origin("WEB1", None, None), Some(drop_reason::OTHER_HOST)),
+            (
+                origin("web1", Some("b"), Some("p")),
+                Some(drop_reason::OTHER_MACHINE),
+            ),
+            (
+                origin("web1", Some("a"), Some("q")),
+                Some(drop_reason::OTHER_MACHINE),
+            ),
+            (
+                origin("web1", None, Some("q")),
+                Some(drop_reason::OTHER_MACHINE),
+            ),
+            (
+                origin("web2", Some("b"), Some("q")),
+                Some(drop_reason::OTHER_HOST),
+            ),
         ];
         for (found, expected) in cases {
-            assert_eq!(here.refuses(&found), expected, "{found:?}");
+            assert_eq!(here.conflict_with(&found), expected, "{found:?}");
         }
     }
 
     #[test]
-    fn an_id_that_is_none() {
+    fn an_uninitialized_machine_id_is_ignored() {
         let cases = [
             ("", None),
             ("\n", None),
@@ -105,7 +120,7 @@ mod tests {
             ("0A1B\n", Some("0a1b")),
         ];
         for (text, expected) in cases {
-            assert_eq!(known(text).as_deref(), expected, "{text:?}");
+            assert_eq!(parse_id(text).as_deref(), expected, "{text:?}");
         }
     }
 }

@@ -6,121 +6,130 @@ use std::time::Duration;
 
 use lizmon_client::{Client, Error};
 use lizmon_protocol::name::NodeName;
-use lizmon_protocol::sample::{Batch, IdempotencyKey};
+use lizmon_protocol::sample::IdempotencyKey;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, error, info, trace, warn};
 
 use super::Shared;
-use crate::Edges;
+use crate::Environment;
 use crate::config::PublishUrl;
-use crate::dispatch::{Done, Next};
-use crate::publish::{Dropped, advice};
-use crate::report::{Bad, Good, Health, REMIND_SECS};
-use crate::skew::{CorrectionNews, News, WARN_SECS};
-use crate::spool::Lot;
+use crate::health::{DestinationHealth, OutageNotice, REMIND_SECS, SuccessNotice};
+use crate::retry::{RefusedRecord, advice};
+use crate::scheduler::{NextStep, Outcome};
+use crate::skew::{CorrectionNotice, SkewNotice, WARN_SECS};
+use crate::spool::StoredBatch;
 
 /// How often the files of certificate, key and CA are looked at.
 const RELOAD_SECS: u64 = 10;
-const LOOK_EVERY: Duration = Duration::from_secs(RELOAD_SECS);
+const CHECK_EVERY: Duration = Duration::from_secs(RELOAD_SECS);
 
 /// Carries records to one destination.
-pub(super) struct Courier {
+pub(super) struct Publisher {
     pub(super) destination: usize,
     pub(super) url: PublishUrl,
     pub(super) client: Client,
     pub(super) host: NodeName,
-    pub(super) edges: Edges,
+    pub(super) environment: Environment,
     pub(super) shared: Arc<Shared>,
-    pub(super) news: watch::Receiver<()>,
+    pub(super) new_records: watch::Receiver<()>,
     pub(super) stop: watch::Receiver<bool>,
-    pub(super) file_look: watch::Receiver<()>,
-    pub(super) health: Health,
-    pub(super) looked_at_files: u64,
-    pub(super) reload_complaint: String,
-    pub(super) put_off_said_at: Option<u64>,
+    pub(super) file_check: watch::Receiver<()>,
+    pub(super) health: DestinationHealth,
+    pub(super) files_checked_at: u64,
+    pub(super) last_reload_error: String,
+    pub(super) deferred_logged_at: Option<u64>,
 }
 
-impl Courier {
+impl Publisher {
     pub(super) async fn run(mut self) {
         loop {
             if self.reload_if_due() {
-                self.shared.dispatch().end_rest(self.destination);
+                self.shared.scheduler().clear_pause(self.destination);
             }
-            self.news.mark_unchanged();
+            self.new_records.mark_unchanged();
             let next = self
                 .shared
-                .dispatch()
-                .next(self.destination, self.edges_now());
+                .scheduler()
+                .next_step(self.destination, self.wall_now());
             let wait = match next {
-                Next::Send(lot) => {
-                    self.carry(lot).await;
+                NextStep::Send(batch) => {
+                    self.deliver(batch).await;
                     continue;
                 }
-                Next::Wait(_) | Next::Idle if *self.stop.borrow() => return,
-                Next::Wait(wait) => wait.min(LOOK_EVERY),
-                Next::Idle => LOOK_EVERY,
+                NextStep::Wait(_) | NextStep::Idle if *self.stop.borrow() => return,
+                NextStep::Wait(wait) => wait.min(CHECK_EVERY),
+                NextStep::Idle => CHECK_EVERY,
             };
             // Neither sender goes before the last courier: both are shared with us.
             tokio::select! {
-                _ = self.news.changed() => (),
+                _ = self.new_records.changed() => (),
                 _ = self.stop.wait_for(|stop| *stop) => (),
-                Ok(()) = self.file_look.changed() => self.looked_at_files = 0,
+                Ok(()) = self.file_check.changed() => self.files_checked_at = 0,
                 () = sleep(wait) => (),
             }
         }
     }
 
-    async fn carry(&mut self, lot: Lot) {
-        let sent = self.edges_now();
-        let result = self.send(&lot).await;
-        let answered = self.edges_now();
+    async fn deliver(&mut self, batch: StoredBatch) {
+        let sent = self.wall_now();
+        let result = self.send(&batch).await;
+        let answered = self.wall_now();
         if let Some(theirs) = self.client.take_server_clock() {
             let (news, correction, corrected) = {
-                let mut dispatch = self.shared.dispatch();
-                let heard = dispatch.heard_clock(self.destination, theirs, sent, answered);
-                (heard.0, heard.1, dispatch.corrected_secs())
+                let mut scheduler = self.shared.scheduler();
+                let heard = scheduler.on_server_clock(self.destination, theirs, sent, answered);
+                (heard.0, heard.1, scheduler.correction_secs())
             };
             self.shared.stamp.correct(corrected);
-            self.say_clock(news);
-            self.say_correction(correction);
+            self.log_skew(news);
+            self.log_correction(correction);
         }
         if let Ok(known @ 1..) = result {
-            let mut dispatch = self.shared.dispatch();
-            dispatch.heard_known(self.destination, &lot, known, answered);
+            let mut scheduler = self.shared.scheduler();
+            scheduler.on_duplicates(self.destination, &batch, known, answered);
         }
-        let chance = (self.edges.chance)();
-        let done = self.shared.dispatch().done(
+        let chance = (self.environment.chance)();
+        let outcome = self.shared.scheduler().on_result(
             self.destination,
-            &lot,
+            &batch,
             result.as_ref().map(|_| ()),
             answered,
             chance,
         );
-        match (done, result) {
-            (Done::Delivered(records), _) => {
-                self.say_delivered(records);
+        match (outcome, result) {
+            (Outcome::Delivered(records), _) => {
+                self.log_delivered(records);
                 self.ask_what_is_missing().await;
             }
-            (Done::GivenUp(dropped), _) => self.say_given_up(&dropped, lot.records.len()),
-            (Done::PutOff(records), Err(error)) => self.say_put_off(records, &error),
-            (Done::PutOff(_), Ok(_)) => (),
-            (Done::NotTold, _) => warn!("{} does not want to know what was given up", self.url),
-            (Done::Again(wait), Err(error)) if !wait.is_zero() => self.say_failed(&error, wait),
-            (Done::Again(_), Err(error)) => debug!("{error}: again at once"),
-            (Done::Again(_), Ok(_)) => (),
+            (Outcome::Dropped(dropped), _) => self.log_dropped(&dropped, batch.records.len()),
+            (Outcome::Deferred(records), Err(error)) => self.log_deferred(records, &error),
+            (Outcome::Deferred(_), Ok(_)) => (),
+            (Outcome::ReportsRefused, _) => {
+                warn!("{} does not want to know what was given up", self.url)
+            }
+            (Outcome::Retry(wait), Err(error)) if !wait.is_zero() => self.log_failed(&error, wait),
+            (Outcome::Retry(_), Err(error)) => debug!("{error}: again at once"),
+            (Outcome::Retry(_), Ok(_)) => (),
         }
     }
 
     /// A receiver that has started anew may have lost its data, or got back older ones: what it misses of what it once had is
     /// no loss of ours, and it is told so.
     async fn ask_what_is_missing(&mut self) {
-        if !self.shared.dispatch().take_may_have_lost(self.destination) {
+        if !self
+            .shared
+            .scheduler()
+            .take_delivery_check_due(self.destination)
+        {
             return;
         }
         match self.client.delivery(&self.host, self.now()).await {
             Ok(delivery) => {
-                let missed = self.shared.dispatch().missed(self.destination, &delivery);
+                let missed = self
+                    .shared
+                    .scheduler()
+                    .on_missing(self.destination, &delivery);
                 if missed > 0 {
                     warn!(
                         "{} has lost {missed} records that it once had: its data began anew, or is older than it was",
@@ -130,20 +139,22 @@ impl Courier {
             }
             Err(error) => {
                 debug!("{} does not say what it misses: {error}", self.url);
-                self.shared.dispatch().still_may_have_lost(self.destination);
+                self.shared
+                    .scheduler()
+                    .set_delivery_check_due(self.destination);
             }
         }
     }
 
     /// One record by itself goes as the first lizmon's did, several as a batch; their numbers say if they came before.
     /// How many numbers the receiver knew.
-    async fn send(&self, lot: &Lot) -> Result<u64, Error> {
+    async fn send(&self, batch: &StoredBatch) -> Result<u64, Error> {
         let now = self.now();
         self.client
-            .tell_clock(self.shared.dispatch().corrected_secs());
-        let producer = lot.producer;
-        trace!(%producer, records = %Numbers(lot), "sending to {}", self.url);
-        if let ([record], true) = (&lot.records[..], lot.dropped.is_empty()) {
+            .tell_clock(self.shared.scheduler().correction_secs());
+        let producer = batch.producer;
+        trace!(%producer, records = %Numbers(batch), "sending to {}", self.url);
+        if let ([record], true) = (&batch.records[..], batch.dropped.is_empty()) {
             let key = IdempotencyKey {
                 producer,
                 seq: record.seq,
@@ -153,12 +164,7 @@ impl Courier {
                 .await?;
             return Ok(self.client.take_replayed().into());
         }
-        let batch = Batch {
-            producer,
-            records: lot.records.clone(),
-            dropped: lot.dropped.clone(),
-        };
-        let answer = self.client.publish_batch(&self.host, &batch, now).await?;
+        let answer = self.client.publish_batch(&self.host, batch, now).await?;
         debug!(
             "{} took {} records and knew {}",
             self.url, answer.accepted, answer.duplicate
@@ -169,31 +175,31 @@ impl Courier {
     /// Takes new files if there are any. A complaint is made once for as long as it stays the same.
     fn reload_if_due(&mut self) -> bool {
         let now = self.now();
-        if now.abs_diff(self.looked_at_files) < RELOAD_SECS {
+        if now.abs_diff(self.files_checked_at) < RELOAD_SECS {
             return false;
         }
-        self.looked_at_files = now;
+        self.files_checked_at = now;
         match self.client.reload(now) {
             Ok(false) => false,
             Ok(true) => {
-                self.reload_complaint.clear();
+                self.last_reload_error.clear();
                 info!("took up new certificate files for {}", self.url);
                 self.shared.note_certificate(&self.client);
                 true
             }
             Err(error) => {
                 let reason = error.reason();
-                if reason != self.reload_complaint {
+                if reason != self.last_reload_error {
                     let why = lizmon_client::error::in_one_line(&error);
                     error!("keeping the certificate files read before: {why}");
-                    self.reload_complaint = reason;
+                    self.last_reload_error = reason;
                 }
                 false
             }
         }
     }
 
-    fn say_given_up(&self, dropped: &[Dropped], records: usize) {
+    fn log_dropped(&self, dropped: &[RefusedRecord], records: usize) {
         let example = dropped.first().map_or("", |dropped| &dropped.why);
         warn!(
             "{} will not take {} of {records} records, and they are given up: {example}",
@@ -202,30 +208,32 @@ impl Courier {
         );
     }
 
-    fn say_clock(&self, news: Option<News>) {
+    fn log_skew(&self, news: Option<SkewNotice>) {
         match news {
-            Some(News::Off(ahead)) => warn!(
+            Some(SkewNotice::Off(ahead)) => warn!(
                 "this machine's clock is {:.0} s {} that of {}: set one of them",
                 ahead.abs(),
                 if ahead > 0.0 { "ahead of" } else { "behind" },
                 self.url
             ),
-            Some(News::Right) => info!("this machine's clock agrees with that of {}", self.url),
+            Some(SkewNotice::InSync) => {
+                info!("this machine's clock agrees with that of {}", self.url)
+            }
             None => (),
         }
     }
 
-    fn say_correction(&self, news: Option<CorrectionNews>) {
+    fn log_correction(&self, news: Option<CorrectionNotice>) {
         match news {
-            Some(CorrectionNews::Begins(ahead)) => warn!(
+            Some(CorrectionNotice::Started(ahead)) => warn!(
                 "samples are stamped by the receivers' time from now on: this machine's clock is {:.0} s {} it, set it right",
                 ahead.abs(),
                 if ahead > 0.0 { "ahead of" } else { "behind" },
             ),
-            Some(CorrectionNews::Ends) => {
+            Some(CorrectionNotice::Ended) => {
                 info!("samples are stamped by this machine's clock again: it is right enough");
             }
-            Some(CorrectionNews::Disagree) => warn!(
+            Some(CorrectionNotice::Disagree) => warn!(
                 "samples are stamped by this machine's clock, though receivers' are far from it: they do not agree on the time"
             ),
             None => (),
@@ -233,17 +241,17 @@ impl Courier {
     }
 
     /// It may be so of each record, once a second: said when it begins, and rarely after.
-    fn say_put_off(&mut self, records: usize, error: &Error) {
+    fn log_deferred(&mut self, records: usize, error: &Error) {
         let now = self.now();
         let is_quiet = self
-            .put_off_said_at
+            .deferred_logged_at
             .is_some_and(|said| now.abs_diff(said) < REMIND_SECS);
         if is_quiet {
             debug!("{records} records wait, because it is another time there: {error}");
             return;
         }
-        self.put_off_said_at = Some(now);
-        let ahead = self.shared.dispatch().ahead_of_secs(self.destination);
+        self.deferred_logged_at = Some(now);
+        let ahead = self.shared.scheduler().ahead_of_secs(self.destination);
         let why = match ahead.unwrap_or_default() {
             // They agree by now.
             ahead if ahead.abs() < WARN_SECS => {
@@ -261,44 +269,46 @@ impl Courier {
         );
     }
 
-    fn say_delivered(&mut self, records: usize) {
-        let pending = self.shared.dispatch().spool().pending(self.destination);
+    fn log_delivered(&mut self, records: usize) {
+        let pending = self.shared.scheduler().spool().pending(self.destination);
         let now = self.now();
         let url = &self.url;
         match self.health.delivered(records as u64, pending, now) {
-            Good::First => info!("Publish was successful to {url}"),
-            Good::Steady | Good::CatchingUp => debug!("Publish was successful to {url}"),
-            Good::Recovered { away_secs, records } => info!(
+            SuccessNotice::First => info!("Publish was successful to {url}"),
+            SuccessNotice::Steady | SuccessNotice::CatchingUp => {
+                debug!("Publish was successful to {url}")
+            }
+            SuccessNotice::Recovered { away_secs, records } => info!(
                 "Publish was successful to {url} again after {away_secs} s: all {records} records that waited are delivered"
             ),
         }
     }
 
-    fn say_failed(&mut self, error: &Error, wait: Duration) {
+    fn log_failed(&mut self, error: &Error, wait: Duration) {
         let text = match advice(error) {
             Some(advice) => format!("{error}: {advice}"),
             None => error.to_string(),
         };
-        let kept = self.shared.dispatch().spool().pending(self.destination);
+        let kept = self.shared.scheduler().spool().pending(self.destination);
         match self.health.failed(&error.reason(), self.now()) {
             // Where only a person can help, it is an error; what may pass by itself is a warning.
-            Bad::Begins if error.is_refusal_of_us() || advice(error).is_some() => {
+            OutageNotice::Started if error.is_refusal_of_us() || advice(error).is_some() => {
                 error!(
                     "Publish to {} failed, its records are kept: {text}",
                     self.url
                 );
             }
-            Bad::Begins => {
+            OutageNotice::Started => {
                 warn!(
                     "Publish to {} failed, its records are kept: {text}",
                     self.url
                 );
             }
-            Bad::Lasts { away_secs } => warn!(
+            OutageNotice::Ongoing { away_secs } => warn!(
                 "Publish to {} has failed for {away_secs} s, {kept} records are kept: {text}",
                 self.url
             ),
-            Bad::Known => debug!(
+            OutageNotice::Suppressed => debug!(
                 "Publish to {} failed, again in {:.1} s: {text}",
                 self.url,
                 wait.as_secs_f64()
@@ -306,17 +316,17 @@ impl Courier {
         }
     }
 
-    fn edges_now(&self) -> Duration {
-        (self.edges.clock)()
+    fn wall_now(&self) -> Duration {
+        (self.environment.clock)()
     }
 
     fn now(&self) -> u64 {
-        self.edges_now().as_secs()
+        self.wall_now().as_secs()
     }
 }
 
 /// `SEQ:EPOCH` of each record.
-struct Numbers<'a>(&'a Lot);
+struct Numbers<'a>(&'a StoredBatch);
 
 impl fmt::Display for Numbers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

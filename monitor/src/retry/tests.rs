@@ -53,7 +53,7 @@ fn away() -> Error {
 
 /// With chance 1 every wait is its longest, so that the table shows it.
 fn check(error: Error, records: usize, expected: Decision) {
-    let got = Pace::default().failed(&error, records, 1.0);
+    let got = Backoff::default().failed(&error, records, 1.0);
     assert_eq!(got, expected, "{error}, {records} records");
 }
 
@@ -62,7 +62,7 @@ fn retry(secs: u64) -> Decision {
 }
 
 #[test]
-fn waits() {
+fn retry_waits() {
     use lizmon_client::Error::{CertificateRefused, Malformed, ServerNotTrusted};
     for records in [1, 7] {
         check(away(), records, retry(1));
@@ -103,7 +103,7 @@ fn rustls_alert() -> lizmon_client::error::AlertDescription {
 }
 
 #[test]
-fn the_receivers_own_wait_is_honoured() {
+fn retry_after_is_honoured() {
     let overloaded = |secs| refused(Problem::new(Code::Overloaded), Some(secs));
     check(overloaded(10), 1, retry(15));
     check(
@@ -117,19 +117,19 @@ fn the_receivers_own_wait_is_honoured() {
         1,
         retry(3),
     );
-    let least = Pace::default().failed(&overloaded(10), 1, 0.0);
+    let least = Backoff::default().failed(&overloaded(10), 1, 0.0);
     assert_eq!(least, retry(10));
 }
 
 #[test]
-fn a_new_token_is_tried_once_in_a_row() {
+fn the_token_is_renewed_once_in_a_row() {
     for code in [
         Code::TokenInvalid,
         Code::TokenExpired,
         Code::TokenMissing,
         Code::CertificateMismatch,
     ] {
-        let mut pace = Pace::default();
+        let mut pace = Backoff::default();
         assert_eq!(pace.failed(&coded(code), 1, 1.0), Decision::RenewToken);
         assert_eq!(pace.failed(&coded(code), 1, 1.0), retry(60));
         assert_eq!(pace.failed(&coded(code), 1, 1.0), retry(60));
@@ -159,7 +159,7 @@ fn check_sift(
         Some(dropped) => Decision::Drop(
             dropped
                 .iter()
-                .map(|(at, why)| Dropped {
+                .map(|(at, why)| RefusedRecord {
                     at: *at,
                     code,
                     why: (*why).to_owned(),
@@ -219,7 +219,7 @@ fn only_named_records_are_dropped() {
 }
 
 #[test]
-fn limits_of_the_producer_are_waited_for() {
+fn producer_limits_are_waited_out() {
     for records in [1, 8] {
         let mut problem = Problem::new(Code::InvalidValues);
         problem.errors = vec![bad(None, None)];
@@ -228,48 +228,48 @@ fn limits_of_the_producer_are_waited_for() {
 }
 
 #[test]
-fn slow_lines_get_less_at_once() {
+fn slow_lines_get_smaller_batches() {
     let slow = || Error::Unreachable {
         url: url(),
         obstacle: Obstacle::Timeout,
         cause: "slow".into(),
     };
-    let mut pace = Pace::default();
+    let mut pace = Backoff::default();
     for expected in [500, 250, 125, 62, 50, 50] {
-        let records = pace.lot_records_max();
+        let records = pace.batch_records_max();
         let decision = pace.failed(&slow(), records, 1.0);
         assert!(matches!(decision, Decision::Retry(_)));
-        assert_eq!(pace.lot_records_max(), expected);
+        assert_eq!(pace.batch_records_max(), expected);
     }
     pace.failed(&away(), 50, 1.0);
-    assert_eq!(pace.lot_records_max(), 50);
+    assert_eq!(pace.batch_records_max(), 50);
 }
 
 #[test]
-fn lots_shrink_by_halves_and_grow_again() {
-    let mut pace = Pace::default();
+fn batches_shrink_by_halves_and_grow_again() {
+    let mut pace = Backoff::default();
     for expected in [500, 250, 125] {
-        let records = pace.lot_records_max();
+        let records = pace.batch_records_max();
         assert_eq!(
             pace.failed(&coded(Code::BodyTooLarge), records, 0.0),
             Decision::Split
         );
-        assert_eq!(pace.lot_records_max(), expected);
+        assert_eq!(pace.batch_records_max(), expected);
     }
     for expected in [250, 500, 1000, 1000] {
         pace.delivered();
-        assert_eq!(pace.lot_records_max(), expected);
+        assert_eq!(pace.batch_records_max(), expected);
     }
     assert_eq!(
         pace.failed(&coded(Code::BodyTooLarge), 3, 0.0),
         Decision::Split
     );
-    assert_eq!(pace.lot_records_max(), 1);
+    assert_eq!(pace.batch_records_max(), 1);
 }
 
 #[test]
 fn backoff_doubles_up_to_its_cap_and_starts_again() {
-    let mut pace = Pace::default();
+    let mut pace = Backoff::default();
     for secs in [1, 2, 4, 8, 16, 30, 30] {
         assert_eq!(pace.failed(&away(), 1, 1.0), retry(secs));
     }
@@ -291,14 +291,14 @@ proptest! {
     fn what_is_done_at_once_makes_progress(at in 0..Code::ALL.len(), records in 1..2000usize, named: Option<usize>) {
         let mut problem = Problem::new(Code::ALL[at]);
         problem.errors = vec![bad(named, None)];
-        let mut pace = Pace::default();
+        let mut pace = Backoff::default();
         match pace.failed(&refused(problem.clone(), None), records, 0.5) {
             Decision::RenewToken => {
                 let again = pace.failed(&refused(problem, None), records, 0.5);
                 prop_assert!(matches!(again, Decision::Retry(_)));
             }
             Decision::Retry(wait) => prop_assert!(wait >= BACKOFF_MIN),
-            Decision::Split => prop_assert!(pace.lot_records_max() < records),
+            Decision::Split => prop_assert!(pace.batch_records_max() < records),
             Decision::Drop(dropped) => {
                 prop_assert!(!dropped.is_empty() && dropped.iter().all(|dropped| dropped.at < records));
             }

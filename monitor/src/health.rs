@@ -7,7 +7,7 @@ pub const CHANGE_SECS: u64 = 60;
 
 /// How a destination has been lately.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct DestinationHealth {
     state: State,
 }
 
@@ -15,8 +15,8 @@ pub struct Health {
 enum State {
     #[default]
     New,
-    Well,
-    Ill {
+    Up,
+    Down {
         since: u64,
         said_at: u64,
         reason: String,
@@ -27,7 +27,7 @@ enum State {
 
 /// What to say after a delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Good {
+pub enum SuccessNotice {
     /// The first ever: it works.
     First,
     /// As ever.
@@ -45,47 +45,47 @@ pub enum Good {
 
 /// What to say after a failure.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Bad {
+pub enum OutageNotice {
     /// The first failure, or one for another reason.
-    Begins,
+    Started,
     /// It still fails.
-    Lasts {
+    Ongoing {
         /// Since the first failure.
         away_secs: u64,
     },
     /// It was said lately.
-    Known,
+    Suppressed,
 }
 
-impl Health {
+impl DestinationHealth {
     /// So many records were delivered, so many still wait.
-    pub fn delivered(&mut self, records: u64, pending: u64, now: u64) -> Good {
+    pub fn delivered(&mut self, records: u64, pending: u64, now: u64) -> SuccessNotice {
         match &mut self.state {
             State::New => {
-                self.state = State::Well;
-                Good::First
+                self.state = State::Up;
+                SuccessNotice::First
             }
-            State::Well => Good::Steady,
-            State::Ill {
+            State::Up => SuccessNotice::Steady,
+            State::Down {
                 since, caught_up, ..
             } => {
                 *caught_up += records;
                 if pending > 0 {
-                    return Good::CatchingUp;
+                    return SuccessNotice::CatchingUp;
                 }
-                let recovered = Good::Recovered {
+                let recovered = SuccessNotice::Recovered {
                     away_secs: now.saturating_sub(*since),
                     records: *caught_up,
                 };
-                self.state = State::Well;
+                self.state = State::Up;
                 recovered
             }
         }
     }
 
     /// Nothing was delivered, for this reason.
-    pub fn failed(&mut self, because: &str, now: u64) -> Bad {
-        if let State::Ill {
+    pub fn failed(&mut self, because: &str, now: u64) -> OutageNotice {
+        if let State::Down {
             since,
             said_at,
             reason,
@@ -95,25 +95,25 @@ impl Health {
             let quiet_secs = now.saturating_sub(*said_at);
             let changed = because != reason.as_str() && quiet_secs >= CHANGE_SECS;
             if !changed && quiet_secs < REMIND_SECS {
-                return Bad::Known;
+                return OutageNotice::Suppressed;
             }
             *said_at = now;
             *reason = because.to_owned();
             return if changed {
-                Bad::Begins
+                OutageNotice::Started
             } else {
-                Bad::Lasts {
+                OutageNotice::Ongoing {
                     away_secs: now.saturating_sub(*since),
                 }
             };
         }
-        self.state = State::Ill {
+        self.state = State::Down {
             since: now,
             said_at: now,
             reason: because.to_owned(),
             caught_up: 0,
         };
-        Bad::Begins
+        OutageNotice::Started
     }
 }
 
@@ -122,33 +122,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_is_told_when_it_changes() {
-        let mut health = Health::default();
-        assert_eq!(health.delivered(1, 0, 1), Good::First);
-        assert_eq!(health.delivered(1, 0, 2), Good::Steady);
-        assert_eq!(health.failed("away", 10), Bad::Begins);
-        assert_eq!(health.failed("away", 11), Bad::Known);
-        assert_eq!(health.failed("revoked", 69), Bad::Known);
-        assert_eq!(health.failed("revoked", 70), Bad::Begins);
-        assert_eq!(health.failed("revoked", 669), Bad::Known);
-        assert_eq!(health.failed("revoked", 670), Bad::Lasts { away_secs: 660 });
-        assert_eq!(health.failed("revoked", 671), Bad::Known);
-        assert_eq!(health.delivered(500, 1, 700), Good::CatchingUp);
-        assert_eq!(health.failed("revoked", 701), Bad::Known);
-        let recovered = Good::Recovered {
+    fn changes_are_logged_and_reminders_are_rare() {
+        let mut health = DestinationHealth::default();
+        assert_eq!(health.delivered(1, 0, 1), SuccessNotice::First);
+        assert_eq!(health.delivered(1, 0, 2), SuccessNotice::Steady);
+        assert_eq!(health.failed("away", 10), OutageNotice::Started);
+        assert_eq!(health.failed("away", 11), OutageNotice::Suppressed);
+        assert_eq!(health.failed("revoked", 69), OutageNotice::Suppressed);
+        assert_eq!(health.failed("revoked", 70), OutageNotice::Started);
+        assert_eq!(health.failed("revoked", 669), OutageNotice::Suppressed);
+        assert_eq!(
+            health.failed("revoked", 670),
+            OutageNotice::Ongoing { away_secs: 660 }
+        );
+        assert_eq!(health.failed("revoked", 671), OutageNotice::Suppressed);
+        assert_eq!(health.delivered(500, 1, 700), SuccessNotice::CatchingUp);
+        assert_eq!(health.failed("revoked", 701), OutageNotice::Suppressed);
+        let recovered = SuccessNotice::Recovered {
             away_secs: 692,
             records: 502,
         };
         assert_eq!(health.delivered(2, 0, 702), recovered);
-        assert_eq!(health.delivered(1, 0, 703), Good::Steady);
-        assert_eq!(health.failed("away", 704), Bad::Begins);
+        assert_eq!(health.delivered(1, 0, 703), SuccessNotice::Steady);
+        assert_eq!(health.failed("away", 704), OutageNotice::Started);
     }
 
     #[test]
-    fn an_outage_from_the_start_is_one_too() {
-        let mut health = Health::default();
-        assert_eq!(health.failed("away", 1), Bad::Begins);
-        let recovered = Good::Recovered {
+    fn an_outage_at_the_start_counts() {
+        let mut health = DestinationHealth::default();
+        assert_eq!(health.failed("away", 1), OutageNotice::Started);
+        let recovered = SuccessNotice::Recovered {
             away_secs: 9,
             records: 10,
         };
@@ -156,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_matter() {
-        let mut health = Health::default();
-        assert_eq!(health.failed("away", 1000), Bad::Begins);
-        assert_eq!(health.failed("away", 10), Bad::Known);
-        let recovered = Good::Recovered {
+    fn a_step_back_of_the_clock_is_harmless() {
+        let mut health = DestinationHealth::default();
+        assert_eq!(health.failed("away", 1000), OutageNotice::Started);
+        assert_eq!(health.failed("away", 10), OutageNotice::Suppressed);
+        let recovered = SuccessNotice::Recovered {
             away_secs: 0,
             records: 1,
         };

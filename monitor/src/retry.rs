@@ -9,9 +9,9 @@ use lizmon_client::{Error, Obstacle};
 use lizmon_protocol::problem::{Code, Problem, ValueError};
 
 /// Most records in one batch: some 100 kB, a tenth of what a receiver takes.
-pub const LOT_RECORDS_MAX: usize = 1000;
+pub const PUBLISH_RECORDS_MAX: usize = 1000;
 /// However slow the line, so many are sent at once: some 5 kB.
-pub const SLOW_LOT_RECORDS: usize = 50;
+pub const SLOW_LINE_RECORDS: usize = 50;
 /// The longest wait for a receiver that is away: live data is back within this after it is.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// No wait is shorter, whatever chance says.
@@ -19,7 +19,7 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Waits are drawn from twice as much after each failure, starting here.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The wait where only a person can help.
-pub const HELPLESS_WAIT: Duration = Duration::from_secs(60);
+pub const OPERATOR_WAIT: Duration = Duration::from_secs(60);
 /// The longest that a receiver's own Retry-After is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -33,12 +33,12 @@ pub enum Decision {
     /// Send less at once, at once.
     Split,
     /// These records of the lot will never be taken: give them up, send the rest.
-    Drop(Vec<Dropped>),
+    Drop(Vec<RefusedRecord>),
 }
 
 /// A record of the lot that the receiver refused by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
+pub struct RefusedRecord {
     /// Its place in the lot, from 0.
     pub at: usize,
     /// The receiver's word for it, by which it is counted.
@@ -49,32 +49,32 @@ pub struct Dropped {
 
 /// How it went lately with one destination, and so how much to send and how long to wait.
 #[derive(Debug)]
-pub struct Pace {
-    lot_records_max: usize,
+pub struct Backoff {
+    batch_records_max: usize,
     failures: u32,
     token_renewed: bool,
 }
 
-impl Default for Pace {
+impl Default for Backoff {
     fn default() -> Self {
         Self {
-            lot_records_max: LOT_RECORDS_MAX,
+            batch_records_max: PUBLISH_RECORDS_MAX,
             failures: 0,
             token_renewed: false,
         }
     }
 }
 
-impl Pace {
+impl Backoff {
     /// How many records to send at once.
-    pub fn lot_records_max(&self) -> usize {
-        self.lot_records_max
+    pub fn batch_records_max(&self) -> usize {
+        self.batch_records_max
     }
 
     /// A lot was delivered.
     pub fn delivered(&mut self) {
         *self = Self {
-            lot_records_max: (self.lot_records_max * 2).min(LOT_RECORDS_MAX),
+            batch_records_max: (self.batch_records_max * 2).min(PUBLISH_RECORDS_MAX),
             ..Self::default()
         };
     }
@@ -84,12 +84,12 @@ impl Pace {
         let decision = self.decide(error, records, chance);
         match &decision {
             Decision::RenewToken => self.token_renewed = true,
-            Decision::Split => self.lot_records_max = (records / 2).max(1),
+            Decision::Split => self.batch_records_max = (records / 2).max(1),
             Decision::Retry(_) => {
                 self.failures = self.failures.saturating_add(1);
                 if is_timeout(error) {
-                    let half = (records / 2).max(SLOW_LOT_RECORDS);
-                    self.lot_records_max = half.min(self.lot_records_max);
+                    let half = (records / 2).max(SLOW_LINE_RECORDS);
+                    self.batch_records_max = half.min(self.batch_records_max);
                 }
             }
             Decision::Drop(_) => (),
@@ -98,7 +98,7 @@ impl Pace {
     }
 
     fn decide(&self, error: &Error, records: usize, chance: f64) -> Decision {
-        let slowly = Decision::Retry(HELPLESS_WAIT.mul_f64(0.5 + chance / 2.0));
+        let slowly = Decision::Retry(OPERATOR_WAIT.mul_f64(0.5 + chance / 2.0));
         let backoff = Decision::Retry(backoff(self.failures, chance));
         let when_told = |after: &Option<Duration>| match after {
             Some(after) => Decision::Retry(told(*after, chance)),
@@ -111,11 +111,9 @@ impl Pace {
                 retry_after,
                 ..
             } => match (status, problem) {
-                (401, Some(problem)) if self.renewing_may_help(problem.code) => {
-                    Decision::RenewToken
-                }
-                (422, Some(problem)) if is_about_the_producer(problem) => slowly,
-                (400 | 413 | 422, Some(problem)) => sift(*status, problem, records),
+                (401, Some(problem)) if self.may_renew_token(problem.code) => Decision::RenewToken,
+                (422, Some(problem)) if is_producer_limit(problem) => slowly,
+                (400 | 413 | 422, Some(problem)) => find_refused(*status, problem, records),
                 (429 | 500..600, _) => when_told(retry_after),
                 (408, _) => backoff,
                 _ => slowly,
@@ -135,7 +133,7 @@ impl Pace {
     }
 
     /// Once: a second 401 in a row is not about the token's age. A certificate that has ended gets no token either.
-    fn renewing_may_help(&self, code: Code) -> bool {
+    fn may_renew_token(&self, code: Code) -> bool {
         let about_the_token = matches!(
             code,
             Code::TokenInvalid
@@ -155,7 +153,7 @@ fn is_timeout(error: &Error) -> bool {
 
 /// No record and no label is at fault where the receiver keeps no more producers of this host, or no more ranges of this one's
 /// numbers: what closes a gap is taken still, and the rest later.
-fn is_about_the_producer(problem: &Problem) -> bool {
+fn is_producer_limit(problem: &Problem) -> bool {
     let unnamed = |error: &ValueError| error.record.is_none() && error.label.is_none();
     problem.code == Code::InvalidValues
         && !problem.errors.is_empty()
@@ -163,7 +161,7 @@ fn is_about_the_producer(problem: &Problem) -> bool {
 }
 
 /// Whether the body is at fault, and not who sends it, or when.
-pub fn is_about_the_body(error: &Error) -> bool {
+pub fn is_body_error(error: &Error) -> bool {
     matches!(
         error,
         Error::Refused {
@@ -175,7 +173,7 @@ pub fn is_about_the_body(error: &Error) -> bool {
 }
 
 /// Whether the records may be counted all the same, as where only the answer was lost. Nothing of a refused request is stored.
-pub fn may_have_arrived(error: &Error) -> bool {
+pub fn may_be_delivered(error: &Error) -> bool {
     match error {
         Error::Unreachable { obstacle, .. } => {
             matches!(obstacle, Obstacle::Timeout | Obstacle::Broken)
@@ -199,9 +197,9 @@ pub fn names_records(error: &Error) -> bool {
 }
 
 /// Finds the records that the receiver will not take. Where it names none, halving the lot finds them.
-fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
+fn find_refused(status: u16, problem: &Problem, records: usize) -> Decision {
     let reason = |why: &str| format!("{}: {why}", problem.code.as_str());
-    let mut dropped: Vec<Dropped> = Vec::new();
+    let mut dropped: Vec<RefusedRecord> = Vec::new();
     for error in problem.errors.iter().filter(|_| status == 422) {
         let named = match error.record {
             Some(at) => Some(at),
@@ -216,7 +214,7 @@ fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
                 None => reason(&error.reason),
             };
             let code = problem.code;
-            dropped.push(Dropped { at, code, why });
+            dropped.push(RefusedRecord { at, code, why });
         }
     }
     if !dropped.is_empty() {
@@ -227,7 +225,7 @@ fn sift(status: u16, problem: &Problem, records: usize) -> Decision {
     }
     let why = reason(problem.detail.as_deref().unwrap_or(&problem.title));
     let code = problem.code;
-    Decision::Drop(vec![Dropped { at: 0, code, why }])
+    Decision::Drop(vec![RefusedRecord { at: 0, code, why }])
 }
 
 /// Full jitter: anything up to twice as long after each failure, so that a fleet does not come back in one instant.

@@ -1,8 +1,8 @@
 //! What is given up because there is no room, or because nobody would take it any more. Oldest first.
 
-use super::keep::{Keep, Kept, UNKNOWN_EPOCH};
-use super::tape::{Kind, Tape};
-use super::{Spool, TAPES_MAX, why};
+use super::backend::{SpoolBackend, StoredRecord, UNKNOWN_EPOCH};
+use super::producer_log::{LogKind, ProducerLog};
+use super::{PRODUCER_LOGS_MAX, Spool, drop_reason};
 
 /// For how long a clock must have run on before it may call a record too old.
 const STEADY_SECS: u64 = 600;
@@ -15,12 +15,12 @@ const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
 
 /// Since when the clock has run on without a jump: one that is wrong for a moment, as after a start, makes nothing old.
 #[derive(Debug, Default)]
-pub(crate) struct Steadiness {
+pub(crate) struct ClockSteadiness {
     since: u64,
     last: u64,
 }
 
-impl Steadiness {
+impl ClockSteadiness {
     pub(crate) fn is_steady_at(&mut self, now: u64) -> bool {
         if now < self.last || now - self.last > JUMP_SECS {
             self.since = now;
@@ -31,60 +31,60 @@ impl Steadiness {
 }
 
 /// Records read at once where only their sizes and ages are wanted.
-const LOOK_RECORDS: usize = 64;
+const OLDEST_RECORDS: usize = 64;
 
-impl<K: Keep> Spool<K> {
+impl<K: SpoolBackend> Spool<K> {
     /// Gives up what is too old, and tapes that nobody needs to hear of any more.
     pub(super) fn drop_old(&mut self, now: u64) {
-        self.drop_tapes_beyond_max();
+        self.drop_logs_beyond_max();
         if !self.steadiness.is_steady_at(now) {
             return;
         }
         let limit = now.saturating_sub(self.limits.age_secs_max);
-        for at in 0..self.tapes.len() {
-            let newest = &mut self.tapes[at].newest_epoch;
+        for at in 0..self.logs.len() {
+            let newest = &mut self.logs[at].newest_epoch;
             if *newest == UNKNOWN_EPOCH {
                 *newest = now;
             }
             while self.oldest_epoch(at).is_some_and(|epoch| epoch < limit) {
-                let look = self.look(at);
+                let look = self.read_oldest(at);
                 let old = look.iter().take_while(|kept| kept.epoch < limit);
                 let Some(last) = old.last() else {
                     break;
                 };
-                self.drop_through(at, last.seq, why::OLD);
+                self.drop_through(at, last.seq, drop_reason::TOO_OLD);
             }
         }
         let untold = now.saturating_sub(REPORTS_KEPT_SECS);
-        for tape in &mut self.tapes {
-            let is_over = tape.kind == Kind::Closed && tape.first >= tape.next;
-            if is_over && tape.newest_epoch < untold {
-                tape.forget_reports();
+        for log in &mut self.logs {
+            let is_over = log.kind == LogKind::Closed && log.first >= log.next;
+            if is_over && log.newest_epoch < untold {
+                log.discard_reports();
             }
         }
     }
 
-    fn drop_tapes_beyond_max(&mut self) {
-        let closed = |tape: &Tape| tape.kind == Kind::Closed;
-        if self.tapes.len() > TAPES_MAX
-            && let Some(oldest) = self.tapes.iter().position(closed)
+    fn drop_logs_beyond_max(&mut self) {
+        let closed = |log: &ProducerLog| log.kind == LogKind::Closed;
+        if self.logs.len() > PRODUCER_LOGS_MAX
+            && let Some(oldest) = self.logs.iter().position(closed)
         {
-            self.drop_through(oldest, self.tapes[oldest].next - 1, why::FULL);
-            self.tapes[oldest].forget_reports();
+            self.drop_through(oldest, self.logs[oldest].next - 1, drop_reason::SPOOL_FULL);
+            self.logs[oldest].discard_reports();
         }
     }
 
     /// Makes room in the keep, a little more than is needed, so that it is not done for each record.
-    pub(super) fn drop_beyond_room(&mut self, now: u64) {
+    pub(super) fn drop_beyond_limit(&mut self, now: u64) {
         let bytes_max = self.limits.bytes_max;
         // While nothing can be written, nothing is freed either, and nothing is added.
-        if self.held_bytes <= bytes_max || self.trouble.is_some() {
+        if self.stored_bytes <= bytes_max || self.failure.is_some() {
             return;
         }
-        let mut excess = self.held_bytes - (bytes_max - bytes_max / 64);
-        for at in 0..self.tapes.len() {
+        let mut excess = self.stored_bytes - (bytes_max - bytes_max / 64);
+        for at in 0..self.logs.len() {
             while excess > 0 {
-                let look = self.look(at);
+                let look = self.read_oldest(at);
                 let mut last = None;
                 for kept in look {
                     if excess == 0 {
@@ -96,59 +96,59 @@ impl<K: Keep> Spool<K> {
                 let Some(last) = last else {
                     break;
                 };
-                self.drop_through(at, last, why::FULL);
+                self.drop_through(at, last, drop_reason::SPOOL_FULL);
             }
         }
         self.try_save(now);
     }
 
     /// Keeps what the keep has not taken within its limit.
-    pub(super) fn bound_tail(&mut self, at: usize) {
-        let bytes_max = self.limits.tail_bytes_max;
-        let tape = &mut self.tapes[at];
-        let mut bytes = tape.tail_bytes();
+    pub(super) fn limit_unsaved(&mut self, at: usize) {
+        let bytes_max = self.limits.unsaved_bytes_max;
+        let log = &mut self.logs[at];
+        let mut bytes = log.unsaved_bytes();
         let mut lost = 0;
         while bytes > bytes_max
-            && let Some(kept) = tape.tail.pop_front()
+            && let Some(kept) = log.unsaved.pop_front()
         {
             bytes -= kept.bytes();
-            lost += tape.give_up_everywhere(kept.seq, kept.seq, why::DISK);
+            lost += log.drop_everywhere(kept.seq, kept.seq, drop_reason::DISK_FAILED);
         }
         if lost > 0 {
-            tape.release();
+            log.trim();
         }
-        self.count_given_up(lost, why::DISK);
+        self.count_dropped(lost, drop_reason::DISK_FAILED);
     }
 
     fn drop_through(&mut self, at: usize, seq: u64, why: &'static str) {
-        let tape = &mut self.tapes[at];
-        let lost = tape.give_up_everywhere(tape.first, seq, why);
-        tape.release();
-        self.count_given_up(lost, why);
+        let log = &mut self.logs[at];
+        let lost = log.drop_everywhere(log.first, seq, why);
+        log.trim();
+        self.count_dropped(lost, why);
     }
 
     fn oldest_epoch(&mut self, at: usize) -> Option<u64> {
-        if self.tapes[at].oldest_epoch.is_none() {
-            let oldest = self.look(at).first().map(|kept| kept.epoch);
-            self.tapes[at].oldest_epoch = oldest;
+        if self.logs[at].oldest_epoch.is_none() {
+            let oldest = self.read_oldest(at).first().map(|kept| kept.epoch);
+            self.logs[at].oldest_epoch = oldest;
         }
-        self.tapes[at].oldest_epoch
+        self.logs[at].oldest_epoch
     }
 
     /// Some of the oldest records; none where there are none, or they cannot be read.
-    fn look(&mut self, at: usize) -> Vec<Kept> {
-        let tape = &self.tapes[at];
-        let held_to = tape.tail_first() - 1;
-        if tape.first <= held_to {
+    fn read_oldest(&mut self, at: usize) -> Vec<StoredRecord> {
+        let log = &self.logs[at];
+        let stored_to = log.first_unsaved() - 1;
+        if log.first <= stored_to {
             let read = self
-                .keep
-                .read(tape.producer, tape.first, held_to, LOOK_RECORDS);
+                .backend
+                .read(log.producer, log.first, stored_to, OLDEST_RECORDS);
             match read {
                 Ok(look) if look.is_empty() => (),
                 Ok(look) => return look,
                 Err(_) => return Vec::new(),
             }
         }
-        tape.tail.iter().take(LOOK_RECORDS).cloned().collect()
+        log.unsaved.iter().take(OLDEST_RECORDS).cloned().collect()
     }
 }

@@ -6,8 +6,8 @@ use lizmon_protocol::sample::{ProducerId, parse_sample_set};
 use proptest::prelude::*;
 
 use super::*;
-use crate::spool::memory::{self, Crash, Faults, Memory};
-use crate::spool::{Limits, why};
+use crate::spool::memory::{self, Crash, Faults, MemoryBackend};
+use crate::spool::{Limits, drop_reason};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -43,7 +43,12 @@ fn refused(code: Code, records: &[usize]) -> Error {
     }
 }
 
-fn start(keep: Memory, destinations: usize, limits: Limits, id: u8) -> Dispatch<Memory> {
+fn start(
+    backend: MemoryBackend,
+    destinations: usize,
+    limits: Limits,
+    id: u8,
+) -> DeliveryScheduler<MemoryBackend> {
     let urls = (0..destinations).map(|at| format!("https://r{at}:1/api/perf"));
     let mut last = (id, 0);
     let new_producer = move || {
@@ -52,170 +57,182 @@ fn start(keep: Memory, destinations: usize, limits: Limits, id: u8) -> Dispatch<
         bytes[15] = last.1;
         ProducerId::from_bytes(bytes)
     };
-    Dispatch::new(Spool::open(keep, urls.collect(), limits, new_producer))
+    DeliveryScheduler::new(Spool::open(backend, urls.collect(), limits, new_producer))
 }
 
-fn new() -> Dispatch<Memory> {
-    start(Memory::default(), 1, Limits::new(1 << 20), 1)
+fn new() -> DeliveryScheduler<MemoryBackend> {
+    start(MemoryBackend::default(), 1, Limits::new(1 << 20), 1)
 }
 
-fn sample(dispatch: &mut Dispatch<Memory>, epoch: u64) -> IdempotencyKey {
+fn sample(scheduler: &mut DeliveryScheduler<MemoryBackend>, epoch: u64) -> IdempotencyKey {
     let values = parse_sample_set(br#"{"a":1}"#).unwrap();
     let at = Epoch::new(epoch).unwrap();
-    dispatch.sampled(at, &values, secs(epoch)).unwrap()
+    scheduler.record(at, &values, secs(epoch)).unwrap()
 }
 
-fn seqs(lot: &Lot) -> Vec<u64> {
-    lot.records.iter().map(|record| record.seq.get()).collect()
+fn seqs(batch: &StoredBatch) -> Vec<u64> {
+    batch
+        .records
+        .iter()
+        .map(|record| record.seq.get())
+        .collect()
 }
 
-fn send(dispatch: &mut Dispatch<Memory>, now: Duration) -> Lot {
-    match dispatch.next(0, now) {
-        Next::Send(lot) => lot,
+fn send(scheduler: &mut DeliveryScheduler<MemoryBackend>, now: Duration) -> StoredBatch {
+    match scheduler.next_step(0, now) {
+        NextStep::Send(batch) => batch,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn each_record_goes_by_itself_while_all_is_well() {
-    let mut dispatch = new();
-    assert_eq!(dispatch.next(0, secs(99)), Next::Idle);
+fn without_backlog_each_record_is_sent_alone() {
+    let mut scheduler = new();
+    assert_eq!(scheduler.next_step(0, secs(99)), NextStep::Idle);
     for epoch in 100..105 {
-        let key = sample(&mut dispatch, epoch);
-        let lot = send(&mut dispatch, secs(epoch));
-        assert_eq!(seqs(&lot), [key.seq.get()]);
-        let done = dispatch.done(0, &lot, Ok(()), secs(epoch), 0.5);
-        assert_eq!(done, Done::Delivered(1));
-        assert_eq!(dispatch.next(0, secs(epoch)), Next::Idle);
+        let key = sample(&mut scheduler, epoch);
+        let batch = send(&mut scheduler, secs(epoch));
+        assert_eq!(seqs(&batch), [key.seq.get()]);
+        let done = scheduler.on_result(0, &batch, Ok(()), secs(epoch), 0.5);
+        assert_eq!(done, Outcome::Delivered(1));
+        assert_eq!(scheduler.next_step(0, secs(epoch)), NextStep::Idle);
     }
-    assert_eq!(dispatch.delivered_records(0), 5);
+    assert_eq!(scheduler.delivered_records(0), 5);
 }
 
 #[test]
-fn after_an_outage_the_newest_go_at_once_and_the_rest_beside_them() {
-    let mut dispatch = new();
+fn after_an_outage_the_newest_records_go_first() {
+    let mut scheduler = new();
     (0..5000).for_each(|second| {
-        sample(&mut dispatch, 1000 + second);
+        sample(&mut scheduler, 1000 + second);
     });
     let mut now = secs(6000);
     // While it fails, the same oldest records are tried.
     for _ in 0..3 {
-        let lot = send(&mut dispatch, now);
+        let batch = send(&mut scheduler, now);
         let oldest: Vec<u64> = (1..=1000).collect();
-        let tried = seqs(&lot);
-        if dispatch.couriers[0].is_failing {
-            assert_eq!(tried, oldest);
+        let possibly_delivered = seqs(&batch);
+        if scheduler.states[0].is_failing {
+            assert_eq!(possibly_delivered, oldest);
         } else {
-            assert_eq!(tried.last(), Some(&5000));
+            assert_eq!(possibly_delivered.last(), Some(&5000));
         }
-        let done = dispatch.done(0, &lot, Err(&away()), now, 1.0);
-        let Done::Again(wait) = done else {
+        let done = scheduler.on_result(0, &batch, Err(&away()), now, 1.0);
+        let Outcome::Retry(wait) = done else {
             panic!("{done:?}")
         };
-        assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+        assert_eq!(scheduler.next_step(0, now), NextStep::Wait(wait));
         now += wait;
     }
-    let lot = send(&mut dispatch, now);
-    dispatch.done(0, &lot, Ok(()), now, 0.5);
+    let batch = send(&mut scheduler, now);
+    scheduler.on_result(0, &batch, Ok(()), now, 0.5);
     // It is back: the newest at once, without the old.
     assert_eq!(
-        seqs(&send(&mut dispatch, now)),
+        seqs(&send(&mut scheduler, now)),
         (4991..=5000).collect::<Vec<_>>()
     );
-    let lot = send(&mut dispatch, now);
-    dispatch.done(0, &lot, Ok(()), now, 0.5);
-    let Next::Wait(wait) = dispatch.next(0, now) else {
+    let batch = send(&mut scheduler, now);
+    scheduler.on_result(0, &batch, Ok(()), now, 0.5);
+    let NextStep::Wait(wait) = scheduler.next_step(0, now) else {
         panic!("the backlog waits")
     };
     assert!(wait <= BACKLOG_EVERY);
     // A new record does not wait for the backlog, and does not put it off.
-    let seq = sample(&mut dispatch, 6007).seq.get();
-    let lot = send(&mut dispatch, now);
-    assert_eq!(seqs(&lot), [seq]);
-    dispatch.done(0, &lot, Ok(()), now, 0.5);
-    assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+    let seq = sample(&mut scheduler, 6007).seq.get();
+    let batch = send(&mut scheduler, now);
+    assert_eq!(seqs(&batch), [seq]);
+    scheduler.on_result(0, &batch, Ok(()), now, 0.5);
+    assert_eq!(scheduler.next_step(0, now), NextStep::Wait(wait));
     // In five lots, one a second, all is there.
     let began = now;
-    while dispatch.spool().pending(0) > 0 {
-        match dispatch.next(0, now) {
-            Next::Send(lot) => {
-                assert!(lot.records.len() <= 1000);
-                dispatch.done(0, &lot, Ok(()), now, 0.5);
+    while scheduler.spool().pending(0) > 0 {
+        match scheduler.next_step(0, now) {
+            NextStep::Send(batch) => {
+                assert!(batch.records.len() <= 1000);
+                scheduler.on_result(0, &batch, Ok(()), now, 0.5);
             }
-            Next::Wait(wait) => now += wait,
-            Next::Idle => panic!("records wait"),
+            NextStep::Wait(wait) => now += wait,
+            NextStep::Idle => panic!("records wait"),
         }
     }
     assert_eq!(now - began, secs(4));
 }
 
 #[test]
-fn a_stop_hurries_the_backlog() {
-    let mut dispatch = new();
+fn a_stop_flushes_the_backlog() {
+    let mut scheduler = new();
     (0..3000).for_each(|second| {
-        sample(&mut dispatch, 1000 + second);
+        sample(&mut scheduler, 1000 + second);
     });
-    dispatch.hurry();
+    scheduler.flush();
     for expected in [2000, 1000, 0] {
-        let lot = send(&mut dispatch, secs(4000));
-        dispatch.done(0, &lot, Ok(()), secs(4000), 0.5);
-        assert_eq!(dispatch.spool().pending(0), expected);
+        let batch = send(&mut scheduler, secs(4000));
+        scheduler.on_result(0, &batch, Ok(()), secs(4000), 0.5);
+        assert_eq!(scheduler.spool().pending(0), expected);
     }
 }
 
 /// What is sent, how it is answered, what is done, and what is sent next: numbers of records, and of reports.
 #[test]
-fn answers() {
+fn outcomes_of_answers() {
     let zero = Duration::ZERO;
     let minute = secs(60);
-    type Case = (Error, Done, (Vec<u64>, usize));
-    let given_up = |code, at: &[usize]| {
-        let dropped = at.iter().map(|at| Dropped {
+    type Case = (Error, Outcome, (Vec<u64>, usize));
+    let dropped_records = |code, at: &[usize]| {
+        let dropped = at.iter().map(|at| RefusedRecord {
             at: *at,
             code,
             why: format!("{}: no", code.as_str()),
         });
-        Done::GivenUp(dropped.collect())
+        Outcome::Dropped(dropped.collect())
     };
     let all = || (vec![1, 2, 3, 4], 0);
     let cases: [Case; 7] = [
         (
             refused(Code::InvalidValues, &[0, 2]),
-            given_up(Code::InvalidValues, &[0, 2]),
+            dropped_records(Code::InvalidValues, &[0, 2]),
             (vec![2, 4], 2),
         ),
         (
             refused(Code::BodyTooLarge, &[]),
-            Done::Again(zero),
+            Outcome::Retry(zero),
             (vec![3, 4], 0),
         ),
-        (refused(Code::TokenExpired, &[]), Done::Again(zero), all()),
-        (refused(Code::WrongHost, &[]), Done::Again(minute), all()),
         (
-            refused(Code::CertificateRevoked, &[]),
-            Done::Again(minute),
+            refused(Code::TokenExpired, &[]),
+            Outcome::Retry(zero),
             all(),
         ),
-        (refused(Code::Overloaded, &[]), Done::Again(secs(1)), all()),
-        (away(), Done::Again(secs(1)), all()),
+        (refused(Code::WrongHost, &[]), Outcome::Retry(minute), all()),
+        (
+            refused(Code::CertificateRevoked, &[]),
+            Outcome::Retry(minute),
+            all(),
+        ),
+        (
+            refused(Code::Overloaded, &[]),
+            Outcome::Retry(secs(1)),
+            all(),
+        ),
+        (away(), Outcome::Retry(secs(1)), all()),
     ];
     for (error, expected, (records, reports)) in cases {
-        let mut dispatch = new();
+        let mut scheduler = new();
         (100..104).for_each(|epoch| {
-            sample(&mut dispatch, epoch);
+            sample(&mut scheduler, epoch);
         });
         let now = secs(104);
-        let lot = send(&mut dispatch, now);
-        let done = dispatch.done(0, &lot, Err(&error), now, 1.0);
+        let batch = send(&mut scheduler, now);
+        let done = scheduler.on_result(0, &batch, Err(&error), now, 1.0);
         assert_eq!(done, expected, "{error}");
-        if let Done::Again(wait) = done
+        if let Outcome::Retry(wait) = done
             && !wait.is_zero()
         {
-            assert_eq!(dispatch.next(0, now), Next::Wait(wait));
+            assert_eq!(scheduler.next_step(0, now), NextStep::Wait(wait));
         }
-        let lot = send(&mut dispatch, now + minute);
+        let batch = send(&mut scheduler, now + minute);
         assert_eq!(
-            (seqs(&lot), lot.dropped.len()),
+            (seqs(&batch), batch.dropped.len()),
             (records, reports),
             "{error}"
         );
@@ -223,58 +240,73 @@ fn answers() {
 }
 
 #[test]
-fn reports_that_are_not_wanted_cost_no_record() {
-    let mut dispatch = new();
+fn refused_reports_cost_no_record() {
+    let mut scheduler = new();
     (100..103).for_each(|epoch| {
-        sample(&mut dispatch, epoch);
+        sample(&mut scheduler, epoch);
     });
     let now = secs(103);
-    let lot = send(&mut dispatch, now);
-    dispatch.done(0, &lot, Err(&refused(Code::InvalidValues, &[1])), now, 0.5);
-    let lot = send(&mut dispatch, now);
-    assert_eq!((seqs(&lot), lot.dropped.len()), (vec![1, 3], 1));
+    let batch = send(&mut scheduler, now);
+    scheduler.on_result(
+        0,
+        &batch,
+        Err(&refused(Code::InvalidValues, &[1])),
+        now,
+        0.5,
+    );
+    let batch = send(&mut scheduler, now);
+    assert_eq!((seqs(&batch), batch.dropped.len()), (vec![1, 3], 1));
     // No record is named: is it the report?
-    let done = dispatch.done(0, &lot, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
-    assert_eq!(done, Done::Again(Duration::ZERO));
-    while let Next::Send(lot) = dispatch.next(0, now)
-        && !lot.records.is_empty()
+    let done = scheduler.on_result(0, &batch, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
+    assert_eq!(done, Outcome::Retry(Duration::ZERO));
+    while let NextStep::Send(batch) = scheduler.next_step(0, now)
+        && !batch.records.is_empty()
     {
-        assert_eq!(lot.dropped, []);
-        dispatch.done(0, &lot, Ok(()), now, 0.5);
+        assert_eq!(batch.dropped, []);
+        scheduler.on_result(0, &batch, Ok(()), now, 0.5);
     }
-    let lot = send(&mut dispatch, now + secs(2));
-    assert_eq!((seqs(&lot), lot.dropped.len()), (vec![], 1));
-    let done = dispatch.done(0, &lot, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
-    assert_eq!(done, Done::NotTold);
-    assert_eq!(dispatch.next(0, now + secs(4)), Next::Idle);
+    let batch = send(&mut scheduler, now + secs(2));
+    assert_eq!((seqs(&batch), batch.dropped.len()), (vec![], 1));
+    let done = scheduler.on_result(0, &batch, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
+    assert_eq!(done, Outcome::ReportsRefused);
+    assert_eq!(scheduler.next_step(0, now + secs(4)), NextStep::Idle);
 }
 
 #[test]
-fn a_clock_set_back_ends_a_rest() {
-    let mut dispatch = new();
-    sample(&mut dispatch, 1000);
-    let lot = send(&mut dispatch, secs(1000));
-    dispatch.done(0, &lot, Err(&away()), secs(1000), 1.0);
-    assert!(matches!(dispatch.next(0, secs(1000)), Next::Wait(_)));
-    assert!(matches!(dispatch.next(0, secs(10)), Next::Send(_)));
+fn a_step_back_of_the_clock_ends_a_pause() {
+    let mut scheduler = new();
+    sample(&mut scheduler, 1000);
+    let batch = send(&mut scheduler, secs(1000));
+    scheduler.on_result(0, &batch, Err(&away()), secs(1000), 1.0);
+    assert!(matches!(
+        scheduler.next_step(0, secs(1000)),
+        NextStep::Wait(_)
+    ));
+    assert!(matches!(
+        scheduler.next_step(0, secs(10)),
+        NextStep::Send(_)
+    ));
 }
 
 #[test]
-fn a_clock_that_is_wrong_makes_nothing_old() {
-    let mut dispatch = new();
-    sample(&mut dispatch, 1_000_000);
+fn a_wrong_clock_drops_nothing() {
+    let mut scheduler = new();
+    sample(&mut scheduler, 1_000_000);
     let clock = |at: u64| ServerClock {
         at: secs(at),
         is_steady: true,
         run: 1,
     };
-    dispatch.heard_clock(0, clock(1_000_000), secs(1_000_000), secs(1_000_000));
+    scheduler.on_server_clock(0, clock(1_000_000), secs(1_000_000), secs(1_000_000));
     // Set forward by two days, and the receivers say so.
     let wrong = 1_000_000 + 2 * 86_400;
-    dispatch.heard_clock(0, clock(1_000_001), secs(wrong + 1), secs(wrong + 1));
-    sample(&mut dispatch, wrong + 2);
-    assert_eq!(seqs(&send(&mut dispatch, secs(wrong + 2))), [1, 2]);
-    assert_eq!(dispatch.clock_ahead_secs().map(f64::round), Some(172_800.0));
+    scheduler.on_server_clock(0, clock(1_000_001), secs(wrong + 1), secs(wrong + 1));
+    sample(&mut scheduler, wrong + 2);
+    assert_eq!(seqs(&send(&mut scheduler, secs(wrong + 2))), [1, 2]);
+    assert_eq!(
+        scheduler.clock_ahead_secs().map(f64::round),
+        Some(172_800.0)
+    );
 }
 
 fn refused_at(code: Code, records: &[usize], theirs: u64) -> Error {
@@ -291,81 +323,81 @@ fn refused_at(code: Code, records: &[usize], theirs: u64) -> Error {
 
 /// A receiver that boots hours behind, or ahead, for seconds: the whole backlog was given up.
 #[test]
-fn a_receiver_at_another_time_costs_no_record() {
+fn a_receiver_with_a_wrong_clock_costs_no_record() {
     const NOW: u64 = 1_465_001_814;
     for (code, theirs) in [
         (Code::EpochInFuture, NOW - 3 * 3_600),
         (Code::EpochInFuture, NOW - 10 * 86_400),
         (Code::EpochTooOld, NOW + 2 * 86_400),
     ] {
-        let mut dispatch = new();
+        let mut scheduler = new();
         (0..900).for_each(|second| {
-            sample(&mut dispatch, NOW - 900 + second);
+            sample(&mut scheduler, NOW - 900 + second);
         });
         let mut requests = 0;
         // It names the first hundred.
         let error = refused_at(code, &(0..100).collect::<Vec<_>>(), theirs);
         let mut now = secs(NOW);
         while now < secs(NOW + 20) {
-            match dispatch.next(0, now) {
-                Next::Send(lot) => {
+            match scheduler.next_step(0, now) {
+                NextStep::Send(batch) => {
                     requests += 1;
-                    let done = dispatch.done(0, &lot, Err(&error), now, 0.5);
-                    assert!(matches!(done, Done::PutOff(_)), "{done:?}");
+                    let done = scheduler.on_result(0, &batch, Err(&error), now, 0.5);
+                    assert!(matches!(done, Outcome::Deferred(_)), "{done:?}");
                 }
-                Next::Wait(wait) => now += wait.min(secs(1)),
-                Next::Idle => panic!("records wait"),
+                NextStep::Wait(wait) => now += wait.min(secs(1)),
+                NextStep::Idle => panic!("records wait"),
             }
         }
         assert!(requests <= 10, "{code:?} {requests}");
-        assert_eq!(dispatch.spool().given_up(), 0);
-        assert_eq!(dispatch.spool().pending(0), 900);
+        assert_eq!(scheduler.spool().dropped_records(), 0);
+        assert_eq!(scheduler.spool().pending(0), 900);
         // What comes meanwhile is not behind them.
-        sample(&mut dispatch, NOW + 20);
-        let lot = send(&mut dispatch, now + secs(2));
-        assert_eq!(seqs(&lot), [901], "{code:?}");
-        dispatch.done(0, &lot, Ok(()), now, 0.5);
+        sample(&mut scheduler, NOW + 20);
+        let batch = send(&mut scheduler, now + secs(2));
+        assert_eq!(seqs(&batch), [901], "{code:?}");
+        scheduler.on_result(0, &batch, Ok(()), now, 0.5);
         // They come again by themselves, and at once when the receiver's clock is another.
-        let lot = send(&mut dispatch, secs(NOW + 61));
-        assert!(lot.records.len() >= 890);
-        dispatch.done(0, &lot, Err(&error), secs(NOW + 61), 0.5);
+        let batch = send(&mut scheduler, secs(NOW + 61));
+        assert!(batch.records.len() >= 890);
+        scheduler.on_result(0, &batch, Err(&error), secs(NOW + 61), 0.5);
         let clock = ServerClock {
             at: secs(NOW + 62),
             is_steady: false,
             run: 1,
         };
-        dispatch.heard_clock(0, clock, secs(NOW + 62), secs(NOW + 62));
-        let lot = send(&mut dispatch, secs(NOW + 64));
-        assert!(lot.records.len() >= 890);
-        dispatch.done(0, &lot, Ok(()), secs(NOW + 64), 0.5);
+        scheduler.on_server_clock(0, clock, secs(NOW + 62), secs(NOW + 62));
+        let batch = send(&mut scheduler, secs(NOW + 64));
+        assert!(batch.records.len() >= 890);
+        scheduler.on_result(0, &batch, Ok(()), secs(NOW + 64), 0.5);
     }
 }
 
 /// What both clocks call too old is given up, once ours has run on for a while. What is ahead never is.
 #[test]
-fn what_is_too_old_for_both_is_given_up() {
+fn records_too_old_for_both_clocks_are_dropped() {
     // A whole hour.
     const OLD: u64 = 1_000_000_800;
     let now = OLD + 86_400 + 1;
-    let mut dispatch = new();
-    sample(&mut dispatch, OLD);
-    sample(&mut dispatch, OLD + 1);
-    sample(&mut dispatch, now);
-    let refuse = |dispatch: &mut Dispatch<Memory>, at: u64| {
-        dispatch.hurry();
-        let lot = send(dispatch, secs(at));
+    let mut scheduler = new();
+    sample(&mut scheduler, OLD);
+    sample(&mut scheduler, OLD + 1);
+    sample(&mut scheduler, now);
+    let refuse = |scheduler: &mut DeliveryScheduler<MemoryBackend>, at: u64| {
+        scheduler.flush();
+        let batch = send(scheduler, secs(at));
         // The receiver's clock is an hour behind, or so it says: the first word stands for all.
         let error = refused_at(Code::EpochTooOld, &[0, 1, 2], now - 3_600);
-        let done = dispatch.done(0, &lot, Err(&error), secs(at), 0.0);
-        (seqs(&lot), done)
+        let done = scheduler.on_result(0, &batch, Err(&error), secs(at), 0.0);
+        (seqs(&batch), done)
     };
     assert_eq!(
-        refuse(&mut dispatch, now + 590),
-        (vec![1, 2, 3], Done::PutOff(3))
+        refuse(&mut scheduler, now + 590),
+        (vec![1, 2, 3], Outcome::Deferred(3))
     );
-    let (sent, done) = refuse(&mut dispatch, now + 700);
+    let (sent, done) = refuse(&mut scheduler, now + 700);
     assert_eq!(sent, [1, 2, 3]);
-    let Done::GivenUp(dropped) = done else {
+    let Outcome::Dropped(dropped) = done else {
         panic!("{done:?}")
     };
     let told: Vec<_> = dropped
@@ -373,25 +405,25 @@ fn what_is_too_old_for_both_is_given_up() {
         .map(|dropped| (dropped.at, dropped.code))
         .collect();
     assert_eq!(told, [(0, Code::EpochTooOld)]);
-    assert_eq!(dispatch.spool().pending(0), 2);
+    assert_eq!(scheduler.spool().pending(0), 2);
 }
 
 /// A second receiver, or one that has lost its data, misses what it was never to get, or once had.
 #[test]
-fn who_has_no_part_in_a_record_is_told_so() {
-    let mut dispatch = start(Memory::default(), 1, Limits::new(1 << 20), 1);
+fn records_of_before_are_reported_to_the_receiver() {
+    let mut scheduler = start(MemoryBackend::default(), 1, Limits::new(1 << 20), 1);
     (100..110).for_each(|epoch| {
-        sample(&mut dispatch, epoch);
+        sample(&mut scheduler, epoch);
     });
-    let lot = send(&mut dispatch, secs(110));
-    dispatch.done(0, &lot, Ok(()), secs(110), 0.5);
-    sample(&mut dispatch, 111);
-    dispatch.close().unwrap();
+    let batch = send(&mut scheduler, secs(110));
+    scheduler.on_result(0, &batch, Ok(()), secs(110), 0.5);
+    sample(&mut scheduler, 111);
+    scheduler.close().unwrap();
     // A second one is added.
-    let mut dispatch = start(dispatch.into_keep(), 2, Limits::new(1 << 20), 2);
-    let told = |next: Next| match next {
-        Next::Send(lot) => {
-            let dropped = lot.dropped.iter();
+    let mut scheduler = start(scheduler.into_backend(), 2, Limits::new(1 << 20), 2);
+    let told = |next: NextStep| match next {
+        NextStep::Send(batch) => {
+            let dropped = batch.dropped.iter();
             let dropped: Vec<_> = dropped
                 .map(|dropped| {
                     (
@@ -401,31 +433,39 @@ fn who_has_no_part_in_a_record_is_told_so() {
                     )
                 })
                 .collect();
-            (seqs(&lot), dropped)
+            (seqs(&batch), dropped)
         }
         other => panic!("{other:?}"),
     };
-    let (first, second) = (dispatch.next(0, secs(112)), dispatch.next(1, secs(112)));
+    let (first, second) = (
+        scheduler.next_step(0, secs(112)),
+        scheduler.next_step(1, secs(112)),
+    );
     assert_eq!(told(first.clone()), (vec![11], vec![]));
     assert_eq!(
         told(second),
-        (vec![11], vec![(1, 10, why::BEFORE.to_owned())])
+        (
+            vec![11],
+            vec![(1, 10, drop_reason::BEFORE_ASKED.to_owned())]
+        )
     );
-    let Next::Send(lot) = first else { panic!() };
-    let producer = lot.producer;
-    dispatch.done(0, &lot, Ok(()), secs(112), 0.5);
+    let NextStep::Send(batch) = first else {
+        panic!()
+    };
+    let producer = batch.producer;
+    scheduler.on_result(0, &batch, Ok(()), secs(112), 0.5);
     // The first one starts anew, without its data, and has got number 12 since.
     let clock = |run: u64| ServerClock {
         at: secs(112),
         is_steady: true,
         run,
     };
-    dispatch.heard_clock(0, clock(1), secs(112), secs(112));
-    assert!(dispatch.take_may_have_lost(0) && !dispatch.take_may_have_lost(0));
-    dispatch.heard_clock(0, clock(1), secs(112), secs(112));
-    assert!(!dispatch.take_may_have_lost(0));
-    dispatch.heard_clock(0, clock(2), secs(112), secs(112));
-    assert!(dispatch.take_may_have_lost(0));
+    scheduler.on_server_clock(0, clock(1), secs(112), secs(112));
+    assert!(scheduler.take_delivery_check_due(0) && !scheduler.take_delivery_check_due(0));
+    scheduler.on_server_clock(0, clock(1), secs(112), secs(112));
+    assert!(!scheduler.take_delivery_check_due(0));
+    scheduler.on_server_clock(0, clock(2), secs(112), secs(112));
+    assert!(scheduler.take_delivery_check_due(0));
     let missing = |missing: &[(u64, u64)]| Delivery {
         producers: vec![ProducerDelivery {
             producer,
@@ -437,36 +477,36 @@ fn who_has_no_part_in_a_record_is_told_so() {
         removed: None,
         clock: None,
     };
-    sample(&mut dispatch, 113);
+    sample(&mut scheduler, 113);
     // What still waits is no loss.
-    assert_eq!(dispatch.missed(0, &missing(&[(1, 12)])), 11);
+    assert_eq!(scheduler.on_missing(0, &missing(&[(1, 12)])), 11);
     assert_eq!(
-        dispatch.missed(0, &missing(&[(1, 12)])),
+        scheduler.on_missing(0, &missing(&[(1, 12)])),
         0,
         "it is said once"
     );
-    let expected = (vec![12], vec![(1, 11, why::GONE.to_owned())]);
-    assert_eq!(told(dispatch.next(0, secs(113))), expected);
+    let expected = (vec![12], vec![(1, 11, drop_reason::BEFORE_DATA.to_owned())]);
+    assert_eq!(told(scheduler.next_step(0, secs(113))), expected);
 }
 
 /// Answers get lost for a day: a receiver that takes every lot and cannot say so keeps few ranges.
 #[test]
 fn lost_answers_make_no_gaps() {
-    let mut dispatch = new();
+    let mut scheduler = new();
     let mut received = BTreeSet::new();
     let mut chance = 0.0;
     for second in 0..86_400 {
-        sample(&mut dispatch, 1_000_000 + second);
+        sample(&mut scheduler, 1_000_000 + second);
         let now = secs(1_000_000 + second);
-        if let Next::Send(lot) = dispatch.next(0, now) {
-            received.extend(seqs(&lot));
+        if let NextStep::Send(batch) = scheduler.next_step(0, now) {
+            received.extend(seqs(&batch));
             chance = (chance + 0.618) % 1.0;
             let result = if second % 1000 == 0 {
                 Ok(())
             } else {
                 Err(away())
             };
-            dispatch.done(0, &lot, result.as_ref().copied(), now, chance);
+            scheduler.on_result(0, &batch, result.as_ref().copied(), now, chance);
         }
     }
     let all: Vec<u64> = received.into_iter().collect();
@@ -483,14 +523,14 @@ struct Receiver {
 
 impl Receiver {
     /// A number that is known changes nothing.
-    fn take(&mut self, lot: &Lot) {
-        for record in &lot.records {
-            let key = (lot.producer, record.seq.get());
+    fn take(&mut self, batch: &StoredBatch) {
+        for record in &batch.records {
+            let key = (batch.producer, record.seq.get());
             self.has.entry(key).or_insert(record.epoch.secs());
         }
-        for dropped in &lot.dropped {
+        for dropped in &batch.dropped {
             let all = dropped.from.get()..=dropped.to.get();
-            self.told.extend(all.map(|seq| (lot.producer, seq)));
+            self.told.extend(all.map(|seq| (batch.producer, seq)));
         }
     }
 }
@@ -521,10 +561,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(memory::Crash::PowerFailed)
     ];
     let faults =
-        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(commits, notes, reads)| {
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(commits, checkpoints, reads)| {
             Fails(Faults {
-                commits: commits || notes,
-                notes,
+                commits: commits || checkpoints,
+                checkpoints,
                 reads,
             })
         });
@@ -548,8 +588,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What drives the monitor, and remembers what must not get lost.
 struct World {
-    dispatch: Dispatch<Memory>,
-    at_start: Memory,
+    scheduler: DeliveryScheduler<MemoryBackend>,
+    at_start: MemoryBackend,
     faults: Faults,
     now: u64,
     runs: u8,
@@ -561,14 +601,14 @@ struct World {
 impl World {
     const LIMITS: Limits = Limits {
         bytes_max: 3000,
-        tail_bytes_max: 500,
+        unsaved_bytes_max: 500,
         age_secs_max: 2000,
     };
 
     fn new() -> Self {
         Self {
-            dispatch: start(Memory::default(), 2, Self::LIMITS, 1),
-            at_start: Memory::default(),
+            scheduler: start(MemoryBackend::default(), 2, Self::LIMITS, 1),
+            at_start: MemoryBackend::default(),
             faults: Faults::default(),
             now: 1_000_000,
             runs: 1,
@@ -581,13 +621,13 @@ impl World {
         match step {
             Step::Sample => {
                 self.now += 1;
-                let key = sample(&mut self.dispatch, self.now);
+                let key = sample(&mut self.scheduler, self.now);
                 let number = (key.producer, key.seq.get());
-                let open = self.dispatch.spool().producer();
-                let is_lasting = Some(key.producer) == open;
-                assert_eq!(is_lasting, !self.faults.notes && open.is_some());
-                self.sampled.insert(self.now, (number, is_lasting));
-                if is_lasting {
+                let open = self.scheduler.spool().producer();
+                let is_persistent = Some(key.producer) == open;
+                assert_eq!(is_persistent, !self.faults.checkpoints && open.is_some());
+                self.sampled.insert(self.now, (number, is_persistent));
+                if is_persistent {
                     // With its number those of the producer in memory were noted.
                     self.sampled.values_mut().for_each(|sample| sample.1 = true);
                 }
@@ -599,7 +639,7 @@ impl World {
                 self.send(
                     at,
                     false,
-                    Some(&|lot| match lot.records.len() {
+                    Some(&|batch| match batch.records.len() {
                         0 => refused(Code::MalformedJson, &[]),
                         records => refused(Code::InvalidValues, &[record % records]),
                     }),
@@ -609,7 +649,7 @@ impl World {
                 self.send(
                     at,
                     false,
-                    Some(&|lot| match lot.records.len() {
+                    Some(&|batch| match batch.records.len() {
                         0 | 1 => away(),
                         _ => refused(Code::BodyTooLarge, &[]),
                     }),
@@ -618,15 +658,15 @@ impl World {
             Step::Passes(secs) => self.now += secs,
             Step::Fails(faults) => {
                 self.faults = faults;
-                self.dispatch.spool_mut().keep_mut().set_faults(faults);
+                self.scheduler.spool_mut().backend_mut().set_faults(faults);
             }
-            Step::Crash(crash, in_doubt) => self.crash(|keep| keep.crash(crash, in_doubt)),
+            Step::Crash(crash, in_doubt) => self.crash(|backend| backend.crash(crash, in_doubt)),
             Step::ComesBackOlder => {
                 let mut earlier = self.at_start.clone();
                 earlier.set_faults(Faults::default());
-                let known = earlier.load().unwrap().tapes;
+                let known = earlier.load().unwrap().logs;
                 // Notes tell of tapes that are open or not written; others are as they were.
-                let noted = self.dispatch.spool().producer();
+                let noted = self.scheduler.spool().producer();
                 self.sampled.retain(|_, ((producer, seq), _)| {
                     let mut known = known.iter().map(|found| &found.state);
                     Some(*producer) == noted
@@ -634,34 +674,37 @@ impl World {
                 });
                 // What is missing stands in the notes alone until the next start has written it down.
                 self.faults = Faults::default();
-                self.crash(|keep| {
-                    let mut keep = keep.crash(Crash::Killed, false);
-                    keep.roll_back(&earlier);
-                    keep
+                self.crash(|backend| {
+                    let mut backend = backend.crash(Crash::Killed, false);
+                    backend.roll_back(&earlier);
+                    backend
                 });
             }
             // While nothing can be committed, the note alone tells which numbers are taken: then both must not fail.
-            Step::LosesNote if self.dispatch.close().is_err() => (),
-            Step::LosesNote => self.crash(|keep| {
-                let mut keep = keep.crash(Crash::Killed, true);
-                keep.lose_notes();
-                keep
+            Step::LosesNote if self.scheduler.close().is_err() => (),
+            Step::LosesNote => self.crash(|backend| {
+                let mut backend = backend.crash(Crash::Killed, true);
+                backend.lose_checkpoints();
+                backend
             }),
             Step::LosesRecord(seq) => {
-                if let Some(producer) = self.dispatch.spool().producer() {
-                    self.dispatch.spool_mut().keep_mut().damage(producer, seq);
+                if let Some(producer) = self.scheduler.spool().producer() {
+                    self.scheduler
+                        .spool_mut()
+                        .backend_mut()
+                        .damage(producer, seq);
                 }
             }
         }
     }
 
-    fn send(&mut self, at: usize, arrives: bool, error: Option<&dyn Fn(&Lot) -> Error>) {
+    fn send(&mut self, at: usize, arrives: bool, error: Option<&dyn Fn(&StoredBatch) -> Error>) {
         let now = secs(self.now);
-        let Next::Send(lot) = self.dispatch.next(at, now) else {
+        let NextStep::Send(batch) = self.scheduler.next_step(at, now) else {
             return;
         };
-        for record in &lot.records {
-            let number = (lot.producer, record.seq.get());
+        for record in &batch.records {
+            let number = (batch.producer, record.seq.get());
             for receiver in &self.receivers {
                 let known = receiver.has.get(&number);
                 assert!(
@@ -671,35 +714,36 @@ impl World {
             }
         }
         if arrives {
-            self.receivers[at].take(&lot);
+            self.receivers[at].take(&batch);
         }
-        let error = error.map(|error| error(&lot));
+        let error = error.map(|error| error(&batch));
         let result = error.as_ref().map_or(Ok(()), Err);
-        if let Done::NotTold = self.dispatch.done(at, &lot, result, now, 0.5) {
+        if let Outcome::ReportsRefused = self.scheduler.on_result(at, &batch, result, now, 0.5) {
             // It does not want to know: that is as good as told.
-            self.receivers[at].take(&lot);
+            self.receivers[at].take(&batch);
         }
     }
 
     /// The next start finds what is left, on a disk that is as it was.
-    fn crash(&mut self, what_is_left: impl FnOnce(Memory) -> Memory) {
-        let spare = Dispatch::new(Spool::open(
-            Memory::default(),
+    fn crash(&mut self, what_is_left: impl FnOnce(MemoryBackend) -> MemoryBackend) {
+        let spare = DeliveryScheduler::new(Spool::open(
+            MemoryBackend::default(),
             Vec::new(),
             Self::LIMITS,
             || ProducerId::from_bytes([0; 16]),
         ));
-        let mut keep = what_is_left(std::mem::replace(&mut self.dispatch, spare).into_keep());
-        keep.set_faults(self.faults);
+        let mut backend =
+            what_is_left(std::mem::replace(&mut self.scheduler, spare).into_backend());
+        backend.set_faults(self.faults);
         self.runs += 1;
-        self.dispatch = start(keep, 2, Self::LIMITS, self.runs);
-        self.at_start = self.dispatch.spool().keep().clone();
+        self.scheduler = start(backend, 2, Self::LIMITS, self.runs);
+        self.at_start = self.scheduler.spool().backend().clone();
         // Numbers of a disk that took none ended with the process.
-        self.sampled.retain(|_, (_, is_lasting)| *is_lasting);
+        self.sampled.retain(|_, (_, is_persistent)| *is_persistent);
     }
 
     /// Nothing fails any more: what is left arrives.
-    fn settle(&mut self) {
+    fn ack(&mut self) {
         self.step(Step::Fails(Faults::default()));
         self.now += 100;
         self.step(Step::Sample);
@@ -710,7 +754,7 @@ impl World {
             }
         }
         for at in 0..2 {
-            assert_eq!(self.dispatch.spool().pending(at), 0);
+            assert_eq!(self.scheduler.spool().pending(at), 0);
         }
     }
 
@@ -738,14 +782,19 @@ proptest! {
         for step in steps {
             world.step(step);
         }
-        world.settle();
+        world.ack();
         world.check();
     }
 }
 
 #[test]
-fn words_for_receivers_are_labels() {
-    for word in [why::OLD, why::FULL, why::DISK, why::DAMAGED] {
+fn drop_reasons_are_labels() {
+    for word in [
+        drop_reason::TOO_OLD,
+        drop_reason::SPOOL_FULL,
+        drop_reason::DISK_FAILED,
+        drop_reason::DAMAGED,
+    ] {
         assert!(
             word.parse::<lizmon_protocol::name::Label<'static>>()
                 .is_ok()
