@@ -1,6 +1,6 @@
-//! The parser: the global flags, and which verbs there are.
+//! The parser: the global flags and the list of verbs.
 //!
-//! Every flag has an environment twin `LIZMON_…`; what is typed wins.
+//! Every flag has an environment variable `LIZMON_…`; the command line wins.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use crate::flags::ca_keys::CaKeyFlags;
 #[command(
     name = "lizctl",
     version,
-    about = "Mint the certificates of a fleet, ask its receiver, run it all on one machine",
+    about = "Issue the certificates of a fleet, query its receiver, run everything on one machine",
     after_help = EXIT_CODES
 )]
 pub(crate) struct Cli {
@@ -30,9 +30,9 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 it failed; 2 wrong usage; 3 refused by the server; 4 the server cannot be reached.
-Every flag has an environment twin: --trust-domain is LIZMON_TRUST_DOMAIN.";
+Every flag can be set by an environment variable: --trust-domain by LIZMON_TRUST_DOMAIN.";
 
-/// Flags that stand before or after any verb.
+/// Flags that are accepted before or after any verb.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
@@ -51,7 +51,7 @@ pub(crate) struct Global {
     pub(crate) keys: CaKeyFlags,
 }
 
-/// The verbs: a variant here, a line in `main.rs`, a file in `commands`.
+/// The verbs. The help text of each stands at its arguments, in `commands`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     InitCa(init_ca::InitCaArgs),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flag_of_every_verb_has_its_environment_twin() {
+    fn every_flag_of_every_verb_has_an_environment_variable() {
         let cli = Cli::command();
         cli.clone().debug_assert();
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
@@ -97,11 +97,11 @@ mod tests {
                 let Some(long) = argument.get_long() else {
                     continue;
                 };
-                let twin = format!("LIZMON_{}", long.replace('-', "_").to_uppercase());
+                let variable = format!("LIZMON_{}", long.replace('-', "_").to_uppercase());
                 let found = argument.get_env().map(|name| name.to_string_lossy());
                 assert_eq!(
                     found.as_deref(),
-                    Some(&*twin),
+                    Some(&*variable),
                     "{} --{long}",
                     command.get_name()
                 );
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_named_before_or_after_the_verb() {
+    fn certs_is_accepted_before_and_after_the_verb() {
         for line in ["lizctl --certs x list", "lizctl list --certs x"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(cli.global.certs, PathBuf::from("x"), "{line}");

@@ -1,4 +1,4 @@
-//! The verbs, a file each: the arguments, the examples of `--help`, and `run`, which does it.
+//! The verbs, one file each: its arguments, the examples of its `--help`, and its action, `run`.
 
 pub(crate) mod audit;
 pub(crate) mod audit_log;

@@ -1,4 +1,4 @@
-//! What every verb is given beside its own flags.
+//! What every verb gets besides its own flags.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,50 +9,51 @@ use lizmon_ca::authority::Authority;
 use crate::flags::ca_keys::CaKeyFlags;
 use crate::output;
 
-/// What every verb is given beside its own flags.
+/// What every verb gets besides its own flags.
 pub(crate) struct Context {
-    /// The folder of certificates, keys and the ledger.
+    /// Folder of certificates, keys and the ledger.
     pub(crate) certs: PathBuf,
-    /// How the CA's keys are come by.
+    /// How CA keys are unlocked.
     pub(crate) keys: CaKeyFlags,
     /// Seconds since 1970 UTC.
     pub(crate) clock: fn() -> u64,
-    /// The same with all its fractions, for what is measured.
+    /// Time since 1970 UTC with its fraction, for measuring durations.
     pub(crate) stopwatch: fn() -> Duration,
 }
 
 impl Context {
-    /// Opens the CA.
+    /// Opens the CA for writing.
     pub(crate) fn authority(&self, now: u64) -> Result<Authority, Error> {
         let authority = Authority::open_with(&self.certs, self.keys.unlock(), now)?;
-        warn_of_ending(&authority, now);
+        warn_of_expiry(&authority, now);
         Ok(authority)
     }
 
-    /// Opens the CA to look at it.
+    /// Opens the CA for reading. Nobody is asked for a passphrase.
     pub(crate) fn authority_to_read(&self, now: u64) -> Result<Authority, Error> {
-        let authority = Authority::open_read_only(&self.certs, self.keys.unlock_unasked(), now)?;
+        let authority =
+            Authority::open_read_only(&self.certs, self.keys.unlock_without_prompt(), now)?;
         if let Some(at) = authority.copied_at()? {
             output::note(format_args!(
-                "this ledger was restored or copied, found so at {}: what was issued and revoked elsewhere before then it does not know",
+                "this ledger was restored or copied, as was found at {}: it does not know what was issued or revoked elsewhere before then",
                 output::date(at)
             ));
         }
         if authority.is_read_only() {
             output::note(format_args!(
-                "nothing can be written in {}: shown as it is there",
+                "nothing can be written in {}: showing what is stored there",
                 self.certs.display()
             ));
         } else if authority.crls_are_due(now)? {
             output::note(
-                "a revocation list is past half of its life: run `lizctl sign-crl`, or this with --passphrase-file",
+                "a CRL is past half of its lifetime: run `lizctl sign-crl`, or this command with --passphrase-file",
             );
         }
-        warn_of_ending(&authority, now);
+        warn_of_expiry(&authority, now);
         Ok(authority)
     }
 
-    /// `--certs` as it must be typed again, with a space before it; nothing where it is the default.
+    /// ` --certs DIR` for a command that is printed; empty where `--certs` has its default.
     pub(crate) fn certs_flag(&self) -> String {
         if self.certs == Path::new("certs") {
             String::new()
@@ -62,14 +63,14 @@ impl Context {
     }
 }
 
-/// Who opens the CA is told of its end long before it comes.
-fn warn_of_ending(authority: &Authority, now: u64) {
+/// Warns long before a CA expires.
+fn warn_of_expiry(authority: &Authority, now: u64) {
     if let Some(ending) = authority.ending(now) {
         output::note(ending);
     }
 }
 
-/// As it can be typed into a shell.
+/// The path, quoted for a shell.
 pub(crate) fn quoted(path: &Path) -> String {
     shell_words::quote(&path.to_string_lossy()).into_owned()
 }

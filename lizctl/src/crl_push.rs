@@ -1,4 +1,4 @@
-//! Hands the CRLs of this CA to receivers.
+//! Pushes the CRLs of this CA to receivers.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use lizmon_protocol::problem::Code;
 use crate::context::Context;
 use crate::{output, runtime};
 
-/// Hands the current revocation lists to every receiver, whatever becomes of the others, and says how long after
-/// `begin` each had them.
+/// Pushes the current CRLs to every receiver, even if some fail, and prints how long after `begin`
+/// each had them.
 pub(crate) fn push(
     authority: &Authority,
     receivers: &[Client],
@@ -34,7 +34,7 @@ pub(crate) fn push(
             }
             Err(error) => {
                 output::note(format_args!("{}: {error:#}", receiver.url()));
-                // The first failure says the exit code.
+                // The first failure sets the exit code.
                 failed.get_or_insert((receiver.url(), error));
             }
         }
@@ -42,32 +42,32 @@ pub(crate) fn push(
     match failed {
         None => Ok(()),
         Some((url, error)) => Err(error.context(format!(
-            "{url} still trusts what it trusted: give it {}, or run this again",
+            "{url} still trusts what it trusted before: give it {}, or run this command again",
             authority.files().crl.display()
         ))),
     }
 }
 
-/// How often lists are signed again for one receiver: once for each CA that there may be in a rotation.
-const SIGNED_AGAIN_MAX: usize = 4;
+/// How often the CRLs are signed again for one receiver: once per CA that can exist in a rotation.
+const SIGN_AGAIN_MAX: usize = 4;
 
-/// Hands the lists to one receiver. Where it holds one with a higher number, which this CA signed and has forgotten, they
-/// are signed again beyond that number.
+/// Pushes the CRLs to one receiver. Where the receiver holds a CRL with a higher number (signed by
+/// this CA before it was restored from a backup), the CRLs are signed again with numbers above it.
 async fn push_to(
     authority: &Authority,
     receiver: &Client,
     context: &Context,
 ) -> anyhow::Result<()> {
-    for _ in 0..SIGNED_AGAIN_MAX {
+    for _ in 0..SIGN_AGAIN_MAX {
         let done = receiver.put_crl(&body(authority)?, (context.clock)()).await;
         let Some(held) = done.as_ref().err().and_then(held_number) else {
             return Ok(done?);
         };
         let above = held.parse().with_context(|| {
-            format!("it holds a list with the number {held}, which is higher than this CA can count: replace the CA with `lizctl rotate`")
+            format!("it holds a CRL with number {held}, which is higher than this CA can count: replace the CA with `lizctl rotate`")
         })?;
         output::note(format_args!(
-            "{} holds a list with the number {held}: signing beyond it",
+            "{} holds a CRL with number {held}: signing above it",
             receiver.url()
         ));
         for crl in authority.sign_crls(Some(above), (context.clock)())? {
@@ -82,7 +82,7 @@ async fn push_to(
         .await?)
 }
 
-/// The number that the receiver says it holds, where ours is not higher.
+/// The CRL number that the receiver holds, if it refused ours because it is not higher.
 fn held_number(error: &lizmon_client::Error) -> Option<String> {
     match error {
         lizmon_client::Error::Refused {
@@ -101,8 +101,8 @@ fn number_in_force(detail: &str) -> Option<String> {
     is_number.then(|| number.to_owned())
 }
 
-/// `crl.pem`, and the certificates of the issuing CAs: in a rotation a receiver may never have seen the next one's, and
-/// takes no list of a stranger.
+/// `crl.pem` and the certificates of the issuing CAs: in a rotation a receiver may not have seen
+/// the next one's certificate yet, and it refuses a CRL whose signer it does not know.
 fn body(authority: &Authority) -> anyhow::Result<Vec<u8>> {
     let path = &authority.files().crl;
     let mut body =
@@ -120,7 +120,7 @@ mod tests {
     use super::number_in_force;
 
     #[test]
-    fn the_number_that_a_receiver_holds_is_found() {
+    fn parses_the_crl_number_in_a_refusal() {
         let of = |numbers: &str| {
             format!("the list of CN=number 7 has {numbers} in force: sign a new one")
         };

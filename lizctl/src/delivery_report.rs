@@ -1,8 +1,9 @@
-//! A host's delivery, summed up: what arrived of its numbered records, and what did not.
+//! Delivery report of a host: which of its numbered records arrived, and which did not.
 //!
-//! A number counts once, however often it comes, because the receiver keeps which ones it has: so nothing is twice, and
-//! what came again is only shown. A number that has not arrived and was not given up by its producer is lost, or still on
-//! the way: the receiver cannot tell which, only time can. Of numbers above the highest that arrived nothing is known.
+//! The receiver remembers which sequence numbers it has, so a record counts once however often it
+//! arrives; duplicates are only reported. A number that has not arrived and that its producer has
+//! not dropped is lost or still in transit: only time can tell which. Nothing is known of numbers
+//! above the highest that arrived.
 
 use std::time::Duration;
 
@@ -14,23 +15,23 @@ use serde::Serialize;
 
 use crate::output;
 
-/// The answer with its sums. As JSON its keys are promised; more may follow.
+/// The receiver's answer with its sums. The JSON keys are stable; more may be added.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct DeliveryReport<'a> {
     host: &'a str,
-    /// Numbers that have not arrived and were not given up.
+    /// Numbers that have not arrived and were not dropped.
     pub(crate) lost: u64,
-    /// Numbers that counted more than once: none, because the receiver asks which it has before it counts.
+    /// Numbers that counted more than once: always 0, because the receiver deduplicates.
     twice: u64,
-    /// Different numbers that have arrived.
+    /// Distinct numbers that have arrived.
     received: u64,
-    /// Records that came again and changed nothing.
+    /// Duplicates, which changed nothing.
     duplicate: u64,
-    /// Numbers that their producer gave up.
+    /// Numbers that their producer dropped.
     dropped: u64,
-    /// Numbers from before this receiver was asked, or before its data began anew.
+    /// Numbers from before this receiver was used, or before its data was started anew.
     before: u64,
-    /// Numbers that a person has settled.
+    /// Numbers that an operator has acknowledged as missing.
     acknowledged: u64,
     #[serde(flatten)]
     delivery: &'a Delivery,
@@ -54,10 +55,10 @@ impl<'a> DeliveryReport<'a> {
             report.duplicate += producer.duplicate;
             report.lost += numbers_in(producer.missing.iter().copied());
             for (from, to, why) in &producer.dropped {
-                let sum = match Settled::of(why) {
-                    Settled::Dropped => &mut report.dropped,
-                    Settled::Before => &mut report.before,
-                    Settled::Acknowledged => &mut report.acknowledged,
+                let sum = match NotLost::of(why) {
+                    NotLost::Dropped => &mut report.dropped,
+                    NotLost::Before => &mut report.before,
+                    NotLost::Acknowledged => &mut report.acknowledged,
                 };
                 *sum = sum.saturating_add(numbers_in(std::iter::once((*from, *to))));
             }
@@ -69,9 +70,9 @@ impl<'a> DeliveryReport<'a> {
         let producers = &self.delivery.producers;
         if !producers.is_empty() {
             let rows = producers.iter().map(|producer| {
-                let settled = |as_what: Settled| {
+                let not_lost = |kind: NotLost| {
                     let ranges = producer.dropped.iter();
-                    let ranges = ranges.filter(|(.., why)| Settled::of(why) == as_what);
+                    let ranges = ranges.filter(|(.., why)| NotLost::of(why) == kind);
                     numbers_in(ranges.map(|(from, to, _)| (*from, *to))).to_string()
                 };
                 [
@@ -79,9 +80,9 @@ impl<'a> DeliveryReport<'a> {
                     producer.received.to_string(),
                     producer.duplicate.to_string(),
                     numbers_in(producer.missing.iter().copied()).to_string(),
-                    settled(Settled::Dropped),
-                    settled(Settled::Before),
-                    settled(Settled::Acknowledged),
+                    not_lost(NotLost::Dropped),
+                    not_lost(NotLost::Before),
+                    not_lost(NotLost::Acknowledged),
                 ]
             });
             let head = [
@@ -105,20 +106,20 @@ impl<'a> DeliveryReport<'a> {
         output::line(self.verdict())
     }
 
-    /// A line a range.
+    /// One line per range.
     fn ranges(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for of in &self.delivery.producers {
-            let producer = of.producer;
-            for (from, to) in &of.missing {
+        for delivery in &self.delivery.producers {
+            let producer = delivery.producer;
+            for (from, to) in &delivery.missing {
                 lines.push(format!("missing  {producer}  {}", range(*from, *to)));
             }
-            for (from, to, why) in &of.dropped {
+            for (from, to, why) in &delivery.dropped {
                 let range = range(*from, *to);
-                let word = match Settled::of(why) {
-                    Settled::Dropped => "dropped",
-                    Settled::Before => "before",
-                    Settled::Acknowledged => "settled",
+                let word = match NotLost::of(why) {
+                    NotLost::Dropped => "dropped",
+                    NotLost::Before => "before",
+                    NotLost::Acknowledged => "settled",
                 };
                 lines.push(format!(
                     "{word:<7}  {producer}  {range}  {}",
@@ -159,18 +160,18 @@ impl<'a> DeliveryReport<'a> {
     }
 }
 
-/// As what numbers are settled that have not arrived.
+/// Why numbers that have not arrived do not count as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    /// Their producer gave them up.
+enum NotLost {
+    /// Their producer dropped them.
     Dropped,
-    /// This receiver has no part in them, or has none any more.
+    /// They were sent before this receiver was used, or before its data was started anew.
     Before,
-    /// A person said so.
+    /// An operator has acknowledged them.
     Acknowledged,
 }
 
-impl Settled {
+impl NotLost {
     fn of(why: &str) -> Self {
         match why {
             BEFORE_ASKED | BEFORE_DATA => Self::Before,
@@ -189,7 +190,7 @@ fn clock_line(clock: StampClock) -> String {
 }
 
 fn removed_line(removed: Removed) -> String {
-    // The last second of the year 9999: what lies beyond cannot be written.
+    // The last second of the year 9999: RFC 3339 cannot express later ones.
     let at = Duration::from_secs(removed.at.min(253_402_300_799));
     let at = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at);
     format!(
@@ -198,7 +199,8 @@ fn removed_line(removed: Removed) -> String {
     )
 }
 
-/// How many numbers are in inclusive ranges. Those of one producer are disjoint and at most 2^53.
+/// How many numbers the inclusive ranges hold. The ranges of one producer are disjoint, and its
+/// numbers are at most 2^53.
 fn numbers_in(ranges: impl Iterator<Item = (u64, u64)>) -> u64 {
     ranges
         .map(|(from, to)| to.saturating_sub(from).saturating_add(1))
@@ -270,9 +272,9 @@ mod tests {
         );
     }
 
-    /// A second receiver, or one that has lost its data, has lost nothing on the way.
+    /// A second receiver, or one that lost its data, does not report earlier records as lost.
     #[test]
-    fn what_came_before_is_not_lost() {
+    fn numbers_from_before_are_not_lost() {
         let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data began anew"],[530,530,"acknowledged: the disk broke"]]}"#;
         check(
             before,
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_time_samples_are_stamped_by() {
+    fn a_clock_difference_is_one_line() {
         let check = |ahead_secs: i64, expected: &str| {
             let line = clock_line(StampClock { ahead_secs, at: 0 });
             assert_eq!(line, expected);
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_is_told() {
+    fn removed_samples_are_one_line() {
         let removed = Removed {
             samples: 6,
             at: 1_465_001_814,
@@ -316,9 +318,10 @@ mod tests {
         );
     }
 
-    /// Nothing that a receiver says moves the cursor of whoever reads it.
+    /// Control characters in a receiver's answer are escaped, so that they do not reach the
+    /// terminal.
     #[test]
-    fn reasons_are_shown_as_text() {
+    fn reasons_are_escaped() {
         check(
             r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}"#,
             r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"before":0,"acknowledged":0,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}]}"#,

@@ -1,4 +1,4 @@
-//! What `join` and `renew` say of the certificate they got.
+//! What `join` and `renew` print about the certificate they obtained.
 
 use lizmon_client::enrol::Obtained;
 

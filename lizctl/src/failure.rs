@@ -1,26 +1,26 @@
-//! What a failure means to the caller: the exit code.
+//! Exit codes of failures.
 
 use std::process::ExitCode;
 
 use lizmon_client::Error;
 use lizmon_client::enrol::EnrolError;
 
-/// Put into an error by `.context(Exit::…)`; an error without one ends with 1.
+/// Attached to an error by `.context(Exit::…)`; an error without one exits with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Exit {
-    /// Flags that parse one by one but make no sense together or here.
+    /// Flags that parse but are invalid in this combination or place.
     #[error("wrong usage")]
     Usage,
-    /// 401, 403, or a TLS alert for our certificate.
+    /// 401, 403, or a TLS alert about our certificate.
     #[error("refused by the server")]
     Refused,
-    /// No connection, or one that broke before an answer.
+    /// No connection, or one that closed before the response.
     #[error("the server cannot be reached")]
     Unreachable,
 }
 
 impl Exit {
-    /// What the client of a receiver met says it by its kind.
+    /// The exit code of a failed request to a receiver.
     fn of(error: &Error) -> Option<Self> {
         match error {
             error if error.is_refusal_of_us() => Some(Self::Refused),
@@ -29,7 +29,7 @@ impl Exit {
         }
     }
 
-    /// The same of a `liz-ca`'s.
+    /// The exit code of a failed enrolment at `liz-ca`.
     fn of_enrolment(error: &EnrolError) -> Option<Self> {
         match error {
             EnrolError::Exchange(error) => Self::of(error),
@@ -39,7 +39,7 @@ impl Exit {
     }
 }
 
-/// 1 unless the error says otherwise somewhere in its chain. clap itself ends with 2.
+/// 1, unless an error in the chain has an exit code of its own. clap itself exits with 2.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let of_client = || {
         let of_enrolment = || error.downcast_ref().and_then(Exit::of_enrolment);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_found_below_further_context() {
+    fn the_exit_code_is_found_below_further_context() {
         let plain = || anyhow!("boom");
         let cases = [
             (plain(), 1),

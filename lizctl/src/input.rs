@@ -1,4 +1,4 @@
-//! What is read from files and stdin.
+//! Reads files and stdin.
 
 use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use lizmon_protocol::name::NodeName;
 
-/// The bytes of a file, or an error that names it.
+/// Reads a file; the error names it.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// One name a line; what follows a # is a comment; `-` is stdin.
+/// Reads one name per line; `#` starts a comment; the file `-` is stdin.
 pub(crate) fn node_names(file: &Path) -> anyhow::Result<Vec<NodeName>> {
     let shown = file.display();
     let reader: Box<dyn BufRead> = if file == Path::new("-") {

@@ -1,4 +1,4 @@
-//! What the `issue-` verbs share: the request, the answer and the advice.
+//! What the `issue-` verbs share: the request, the output and the advice.
 
 use anyhow::Context as _;
 use lizmon_ca::authority::{Authority, Issued, KeySource, Request};
@@ -9,7 +9,7 @@ use crate::context::{Context, quoted};
 use crate::flags::leaf::LeafFlags;
 use crate::{input, output};
 
-/// Issues one certificate, shows it, and says what to do with it.
+/// Issues one certificate, prints it, and advises what to do with it.
 pub(crate) fn issue(
     request: Request,
     context: &Context,
@@ -66,7 +66,7 @@ pub(crate) fn show(issued: &Issued) -> anyhow::Result<()> {
     ))
 }
 
-/// The flags that a program of ours is given.
+/// The flags that give this certificate to a lizmon program.
 pub(crate) fn credential_flags(issued: &Issued, authority: &Authority) -> String {
     let key = match &issued.key_path {
         Some(path) => quoted(path),

@@ -1,10 +1,14 @@
-//! `lizctl`: mint the certificates of a fleet, ask its receiver, run it all on one machine.
+//! `lizctl`: issue the certificates of a fleet, query its receiver, run everything on one machine.
 //!
 //! ```text
-//! cli (every flag) --> one file a family of verbs --> output (stdout) or a failure (stderr, exit code)
+//! cli (parser) --> commands/VERB.rs --> output (stdout) or failure (stderr, exit code)
+//!                        │
+//!                        └──> context, flags and what else several verbs share
 //! ```
 //!
-//! Here the clock, the signals and the exit code are; the verbs are given what they need.
+//! The clock and the exit code live here; a verb gets what it needs as arguments.
+//!
+//! To add a verb: a file in `commands`, a variant in `cli::Command`, a line in `run` below.
 
 mod cli;
 mod commands;
@@ -45,16 +49,16 @@ fn main() -> ExitCode {
     };
     match run(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
-        // `lizctl list | head` got what it wanted.
-        Err(error) if output::reader_is_gone(&error) => ExitCode::SUCCESS,
+        // `lizctl list | head`: the reader of our stdout has read enough.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&error);
+            output::failure(&error);
             failure::exit_code(&error)
         }
     }
 }
 
-/// One line a verb. A verb that speaks to a receiver builds its own tokio runtime.
+/// One line per verb. A verb that talks to a server builds its own tokio runtime.
 fn run(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::InitCa(args) => commands::init_ca::run(&args, context),

@@ -1,4 +1,4 @@
-//! The only place that writes to stdout, and the one line on stderr that a failure gets.
+//! The only place that writes to stdout; also notes and the failure line on stderr.
 
 pub(crate) mod live;
 
@@ -7,26 +7,26 @@ use std::io::{ErrorKind, Write, stderr, stdout};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-/// stdout that cannot be written.
+/// stdout cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to stdout")]
 struct StdoutError(#[from] std::io::Error);
 
-/// `lizctl: what failed: because of what`, on one line whatever the causes say.
-pub(crate) fn complain(error: &anyhow::Error) {
+/// Prints `lizctl: what failed: why`, always on one line.
+pub(crate) fn failure(error: &anyhow::Error) {
     let text = lizmon_client::error::in_one_line(error.as_ref());
     let line: Vec<&str> = text.lines().map(str::trim).collect();
-    // Where nobody can read it, the exit code says so still.
+    // If stderr is closed, the exit code still reports the failure.
     let _unread = writeln!(stderr(), "lizctl: {}", line.join(" "));
 }
 
-/// Whether the failure is only that nobody reads our stdout any more.
-pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
+/// Whether the failure is only that the reader of our stdout has closed it.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StdoutError(source)) if source.kind() == ErrorKind::BrokenPipe)
 }
 
-/// Whether the failure is that the terminal we print to has gone.
-pub(crate) fn terminal_is_gone(error: &anyhow::Error) -> bool {
+/// Whether the failure is that our terminal was hung up.
+pub(crate) fn is_terminal_hangup(error: &anyhow::Error) -> bool {
     let causes = || {
         error
             .chain()
@@ -35,25 +35,25 @@ pub(crate) fn terminal_is_gone(error: &anyhow::Error) -> bool {
     causes().any(|source| source.raw_os_error() == Some(EIO))
 }
 
-/// What a terminal that was hung up answers: the same number on every Unix.
+/// The error of a terminal that was hung up: the same number on every Unix.
 const EIO: i32 = 5;
 
-/// A line of the answer.
+/// Prints one line of the answer.
 pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{text}").map_err(StdoutError)?)
 }
 
-/// The answer for a program: one JSON value.
+/// Prints the answer as one JSON value.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
 
-/// The answer as the receiver wrote it, so that what a later receiver adds comes through.
+/// Prints JSON as the receiver wrote it, so that keys of later receivers are kept.
 pub(crate) fn json_as_received(json: &[u8]) -> anyhow::Result<()> {
     line(String::from_utf8_lossy(json).trim_end())
 }
 
-/// The answer as columns without lines between them, fit for `grep` and `awk`.
+/// Prints the answer as columns without rules, fit for `grep` and `awk`.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> anyhow::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
@@ -67,7 +67,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     Ok(())
 }
 
-/// A sign of life or advice, on stderr. Nobody misses it where that is closed.
+/// Prints progress or advice on stderr. A closed stderr is ignored.
 pub(crate) fn note(text: impl std::fmt::Display) {
     let _closed = live::LogWriter.write_all(format!("{text}\n").as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Passphrases that are typed.
+//! Passphrases that are typed on the terminal.
 
 use std::io::{IsTerminal, stderr, stdin};
 
@@ -8,16 +8,16 @@ use lizmon_ca::passphrase::Passphrase;
 
 use crate::failure::Exit;
 
-/// Asks for something new, and again against typing errors.
+/// Asks twice for a new passphrase, to catch typing errors.
 pub(crate) fn ask_twice(what: &str) -> anyhow::Result<Passphrase> {
     if !can_ask() {
-        let why = anyhow!("there is no terminal to ask on: give a file with the passphrase");
+        let why = anyhow!("no terminal to ask for the passphrase: give a file with it");
         return Err(why.context(Exit::Usage));
     }
     let first = ask(&format!("{what}: "))?;
-    let again = ask("once more: ")?;
+    let again = ask("again: ")?;
     if first.as_bytes() != again.as_bytes() {
-        bail!("the two differ: try again");
+        bail!("the two passphrases differ: try again");
     }
     Ok(first)
 }

@@ -1,4 +1,4 @@
-//! PKCS #12 for browsers: key and chain in one file under a passphrase of its own.
+//! PKCS #12 files for browsers: key and chain in one encrypted file.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,14 @@ use p12_keystore::{
 use crate::failure::Exit;
 use crate::passphrase::ask_twice;
 
-/// Rounds of PBKDF2-SHA256, and of the file's MAC, which would else be the cheaper one to guess at: what OWASP lists.
-const ROUNDS: u32 = 600_000;
+/// Iterations of PBKDF2-SHA256, as OWASP recommends. The file's MAC gets as many, or else it would
+/// be the cheaper one to attack.
+const ITERATIONS: u32 = 600_000;
 
-/// Flags of a certificate that a person uses in a browser.
+/// Flags of a certificate for a browser.
 #[derive(Debug, Args)]
 pub(crate) struct Pkcs12Flags {
-    /// Write key and certificates into a PKCS #12 file too, as browsers import them
+    /// Also write key and certificates into a PKCS #12 file, which browsers import
     #[arg(
         long = "p12",
         env = "LIZMON_P12",
@@ -29,7 +30,7 @@ pub(crate) struct Pkcs12Flags {
         conflicts_with = "csr"
     )]
     file: Option<PathBuf>,
-    /// A file whose first line is the passphrase of the PKCS #12 file; asked for otherwise
+    /// File whose first line is the passphrase of the PKCS #12 file [default: ask on the terminal]
     #[arg(
         long,
         env = "LIZMON_P12_PASSPHRASE_FILE",
@@ -39,14 +40,14 @@ pub(crate) struct Pkcs12Flags {
     p12_passphrase_file: Option<PathBuf>,
 }
 
-/// A file that is wanted, and the passphrase it gets.
+/// A PKCS #12 file to be written, and its passphrase.
 pub(crate) struct Pkcs12Export<'a> {
     file: &'a Path,
     passphrase: Passphrase,
 }
 
 impl Pkcs12Flags {
-    /// Asked for before anything is issued.
+    /// Gets the passphrase before anything is issued.
     pub(crate) fn prepare(&self) -> anyhow::Result<Option<Pkcs12Export<'_>>> {
         let Some(file) = &self.file else {
             return Ok(None);
@@ -64,10 +65,10 @@ impl Pkcs12Flags {
 }
 
 impl Pkcs12Export<'_> {
-    /// Writes what was issued.
+    /// Writes the issued certificate and its key.
     pub(crate) fn write(&self, issued: &Issued) -> anyhow::Result<&Path> {
         let key = issued.key_path.as_ref();
-        let key = key.context("there is no key of ours to write")?;
+        let key = key.context("the key is not ours to export")?;
         let pem = std::fs::read(key).with_context(|| format!("cannot read {}", key.display()))?;
         let key = lizmon_pki::pem::private_key(&pem)?;
         let chain = lizmon_pki::pem::certificates(issued.chain_pem.as_bytes())?;
@@ -86,9 +87,9 @@ impl Pkcs12Export<'_> {
         let bytes = store
             .writer(std::str::from_utf8(self.passphrase.as_bytes())?)
             .encryption_algorithm(EncryptionAlgorithm::PbeWithHmacSha256AndAes256)
-            .encryption_iterations(ROUNDS)
+            .encryption_iterations(ITERATIONS)
             .mac_algorithm(MacAlgorithm::HmacSha256)
-            .mac_iterations(ROUNDS)
+            .mac_iterations(ITERATIONS)
             .write()?;
         disk::write(self.file, &bytes, Access::Secret)?;
         Ok(self.file)

@@ -1,8 +1,8 @@
-//! The event loop of a verb that asks a server.
+//! The tokio runtime of a verb that talks to a server.
 
 use anyhow::Context as _;
 
-/// One request at a time needs one thread.
+/// A runtime of one thread: there is one request at a time.
 pub(crate) fn current_thread() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,5 @@
-//! What receivers have seen and this CA's ledger does not know: what it issued after the backup that it was restored from,
-//! or what somebody else has signed with its key.
+//! Certificates that receivers have seen and this CA's ledger does not know: issued after the
+//! backup that the CA was restored from, or signed by somebody else with its key.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,13 +13,13 @@ use lizmon_protocol::certificate::SeenCertificate;
 use crate::context::Context;
 use crate::{output, runtime};
 
-/// A certificate that is in no ledger here.
+/// A certificate that is not in the ledger.
 #[derive(Debug, Clone)]
 pub(crate) struct UnknownCertificate {
     pub(crate) certificate: SeenCertificate,
-    /// Whether it names a CA of ours as the one that signed it: then it can be ended here.
+    /// Whether its issuer is one of our CAs: then it can be revoked here.
     pub(crate) of_this_ca: bool,
-    /// By whom it was seen.
+    /// URLs of the receivers that have seen it.
     pub(crate) seen_by: Vec<String>,
 }
 
@@ -28,12 +28,12 @@ impl UnknownCertificate {
         self.certificate.identity.role.as_str()
     }
 
-    /// As the ledger would write it, whatever stands before the number.
+    /// The serial number in the ledger's notation.
     pub(crate) fn serial(&self) -> String {
-        normal(&self.certificate.serial)
+        normalized(&self.certificate.serial)
     }
 
-    /// What the table says of it.
+    /// Its state in the table of `list`.
     pub(crate) fn state(&self) -> &'static str {
         if self.of_this_ca {
             "unknown"
@@ -43,24 +43,24 @@ impl UnknownCertificate {
     }
 }
 
-fn normal(serial: &str) -> String {
+fn normalized(serial: &str) -> String {
     match serial.parse::<Serial>() {
         Ok(serial) => serial.to_string(),
         Err(_) => serial.to_owned(),
     }
 }
 
-/// What the receivers said.
+/// The unknown certificates that receivers have seen.
 #[derive(Default)]
 pub(crate) struct UnknownCertificates {
-    /// By identity and serial number.
+    /// Ordered by identity and hash.
     pub(crate) unknown: Vec<UnknownCertificate>,
-    /// The first receiver that could not be asked.
+    /// The first receiver that could not be queried.
     failed: Option<anyhow::Error>,
 }
 
 impl UnknownCertificates {
-    /// Asks every receiver, whatever becomes of the others, and compares with the ledger.
+    /// Queries every receiver, even if some fail, and compares with the ledger.
     pub(crate) fn query(
         receivers: &[Client],
         authority: &Authority,
@@ -82,7 +82,7 @@ impl UnknownCertificates {
                 Err(error) => {
                     let error = anyhow::Error::from(error)
                         .context(format!("{url} did not say which certificates it has seen"));
-                    // The first failure ends the verb, and says the exit code.
+                    // The first failure sets the exit code.
                     if failed.is_some() {
                         output::note(format_args!("{error:#}"));
                     }
@@ -92,11 +92,11 @@ impl UnknownCertificates {
             };
             if !seen.complete {
                 output::note(format_args!(
-                    "{url} has seen more certificates than it remembers: there may be others"
+                    "{url} has seen more certificates than it remembers: there may be more"
                 ));
             }
             for certificate in seen.certificates {
-                if known.contains(normal(&certificate.serial).as_str()) {
+                if known.contains(normalized(&certificate.serial).as_str()) {
                     continue;
                 }
                 let key = (certificate.identity.to_string(), certificate.sha256.clone());
@@ -117,28 +117,28 @@ impl UnknownCertificates {
         })
     }
 
-    /// Those that nobody has ended here.
-    pub(crate) fn unsettled<'a>(
+    /// Those that are not revoked here.
+    pub(crate) fn not_revoked<'a>(
         &'a self,
         revoked: &[UnknownRevoked],
     ) -> impl Iterator<Item = &'a UnknownCertificate> {
-        let settled: HashSet<String> = revoked.iter().map(|row| row.serial.clone()).collect();
+        let revoked: HashSet<String> = revoked.iter().map(|row| row.serial.clone()).collect();
         let all = self.unknown.iter();
-        all.filter(move |seen| !settled.contains(&seen.serial()))
+        all.filter(move |seen| !revoked.contains(&seen.serial()))
     }
 
-    /// Who it was that this number was given to.
+    /// The unknown certificate with this serial number.
     pub(crate) fn find(&self, serial: &str) -> Option<&UnknownCertificate> {
         self.unknown.iter().find(|seen| seen.serial() == serial)
     }
 
-    /// That somebody was not asked is an error, once all else is said.
-    pub(crate) fn complete(self) -> anyhow::Result<()> {
+    /// An error if a receiver could not be queried; called after everything else is printed.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         self.failed.map_or(Ok(()), Err)
     }
 }
 
-/// How certificates name the CAs of this ledger.
+/// Subjects of the CAs in the ledger.
 fn issuers(authority: &Authority) -> anyhow::Result<HashSet<String>> {
     let mut names = HashSet::new();
     for ca in authority.generations()? {
@@ -151,10 +151,10 @@ fn issuers(authority: &Authority) -> anyhow::Result<HashSet<String>> {
     Ok(names)
 }
 
-/// What to do about those that count.
-pub(crate) fn advise(unsettled: &[&UnknownCertificate], was_copied: bool) {
+/// Advises what to do about unknown certificates.
+pub(crate) fn advise(unknown: &[&UnknownCertificate], was_copied: bool) {
     let (ours, others): (Vec<&UnknownCertificate>, Vec<&UnknownCertificate>) =
-        unsettled.iter().partition(|seen| seen.of_this_ca);
+        unknown.iter().partition(|seen| seen.of_this_ca);
     if let Some(first) = ours.first() {
         let serial = first.serial();
         let certificates = match ours.len() {
@@ -162,17 +162,17 @@ pub(crate) fn advise(unsettled: &[&UnknownCertificate], was_copied: bool) {
             many => format!("{many} certificates of this CA were seen"),
         };
         let why = if was_copied {
-            "issued after the backup that this CA was restored from: issue to those holders anew"
+            "issued after the backup that this CA was restored from: issue to those holders again"
         } else {
-            "and it was never restored: if you know of no other copy of the CA, somebody has its key: `lizctl rotate issuing`"
+            "although it was never restored: unless you know of another copy of the CA, somebody has its key: run `lizctl rotate issuing`"
         };
         output::note(format_args!(
-            "{certificates} that this ledger does not know, {why}; end what you do not want with `lizctl revoke --serial {serial} --receiver URL`"
+            "{certificates} that this ledger does not know, {why}; revoke unwanted ones with `lizctl revoke --serial {serial} --receiver URL`"
         ));
     }
     if !others.is_empty() {
         output::note(format_args!(
-            "{} of another CA, which receivers trust beside this one: what is not wanted is ended by that CA, or by taking it out of their --ca",
+            "{} of another CA, which receivers trust besides this one: revoke unwanted ones at that CA, or remove it from the receivers' --ca",
             others.len()
         ));
     }

@@ -1,4 +1,4 @@
-//! Summaries and hosts as a person reads them.
+//! Summaries and hosts as text.
 
 pub(crate) mod chart;
 mod format;

@@ -1,4 +1,4 @@
-//! `audit`: which of a host's records arrived.
+//! `audit`: which records of a host arrived.
 
 use std::time::Duration;
 
@@ -16,22 +16,23 @@ use crate::flags::connection::ConnectionFlags;
 use crate::flags::output::OutputFlags;
 use crate::{output, runtime};
 
-/// The pause between two questions of `--wait`: a monitor publishes each second.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Interval of the queries of `--wait`. A monitor publishes every second.
+const QUERY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Tell what arrived of a host's records, and whether any is lost
+/// Show which records of a host arrived, and whether any is lost
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl audit web1 --wait 10s\n\n\
-                  Exit code 1 where a record is missing: its number has not arrived, a higher one has, and its\n\
-                  producer has not given it up. It is lost, or still on the way. What is above the highest\n\
-                  number that arrived, no receiver knows.")]
+                  Exit code 1 if a record is missing: its number has not arrived, a higher one has, and its\n\
+                  producer has not dropped it. It is lost or still in transit. Nothing is known of numbers\n\
+                  above the highest that arrived.")]
 pub(crate) struct AuditArgs {
-    /// Whose records
+    /// The host
     host: NodeName,
-    /// Ask again until nothing is missing, for as long as this: records may be on the way
+    /// Query again until nothing is missing, for at most this long: records may be in transit
     #[arg(long, env = "LIZMON_WAIT", value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
-    /// Settle what is missing, for this reason: from then on it is told as that and not as lost. An operator's right
+    /// Acknowledge the missing records with this reason, so that they no longer count as lost;
+    /// needs an operator's certificate
     #[arg(long, env = "LIZMON_ACKNOWLEDGE", value_name = "WHY", value_parser = NonEmptyStringValueParser::new())]
     acknowledge: Option<String>,
     #[command(flatten)]
@@ -40,18 +41,18 @@ pub(crate) struct AuditArgs {
     connection: ConnectionFlags,
 }
 
-/// `lizctl audit`. Fails where anything is lost.
+/// `lizctl audit`. Fails if any record is lost.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> anyhow::Result<()> {
     let client = args.connection.client((context.clock)())?;
     let delivery = runtime::current_thread()?.block_on(async {
-        let delivery = ask(args, &client, context).await?;
+        let delivery = query(args, &client, context).await?;
         let Some(why) = &args.acknowledge else {
             return Ok::<_, Error>(delivery);
         };
         let now = (context.clock)();
-        let settled = client.acknowledge(&args.host, why, now).await?;
+        let count = client.acknowledge(&args.host, why, now).await?;
         output::note(format_args!(
-            "acknowledged: {settled} numbers of {}",
+            "acknowledged: {count} numbers of {}",
             args.host
         ));
         client.delivery(&args.host, now).await
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> anyhow::Result<()> {
     }
     if delivery.producers.is_empty() {
         output::note(format_args!(
-            "no record of {} is numbered: nothing could be missed",
+            "no record of {} is numbered: missing ones cannot be found",
             args.host
         ));
     }
@@ -77,31 +78,32 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> anyhow::Result<()> {
         "records"
     };
     let next = match args.wait {
-        None => "or still on the way, which --wait 10s tells".to_owned(),
+        None => "or still in transit: --wait 10s tells".to_owned(),
         Some(wait) => format!("still missing after {}", humantime::format_duration(wait)),
     };
     bail!("{} {records} of {} lost, {next}", report.lost, args.host)
 }
 
-/// The answer; with `--wait` the first in which nothing is missing, or else the last.
-async fn ask(args: &AuditArgs, client: &Client, context: &Context) -> Result<Delivery, Error> {
+/// Queries once; with `--wait`, until nothing is missing or the time is over.
+async fn query(args: &AuditArgs, client: &Client, context: &Context) -> Result<Delivery, Error> {
     let mut answer = client.delivery(&args.host, (context.clock)()).await;
     let Some(wait) = args.wait else {
         return answer;
     };
     let until_complete = async {
-        while may_mend(&answer) {
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        while may_improve(&answer) {
+            tokio::time::sleep(QUERY_INTERVAL).await;
             answer = client.delivery(&args.host, (context.clock)()).await;
         }
     };
-    // Out of time, the last answer stands.
+    // On a timeout the last answer counts.
     let _in_time = tokio::time::timeout(wait, until_complete).await;
     answer
 }
 
-/// Whether waiting can change the answer: something is missing, the host is not known yet, the receiver is away or busy.
-fn may_mend(answer: &Result<Delivery, Error>) -> bool {
+/// Whether waiting can change the answer: a record is missing, the host is not known yet, or the
+/// receiver is unreachable or busy.
+fn may_improve(answer: &Result<Delivery, Error>) -> bool {
     match answer {
         Ok(delivery) => delivery
             .producers

@@ -1,4 +1,4 @@
-//! `audit-log`: what the CA did.
+//! `audit-log`: shows the CA's audit log.
 
 use clap::Args;
 use lizmon_ca::audit::AuditLine;
@@ -56,7 +56,7 @@ fn as_json(line: &AuditLine) -> anyhow::Result<Value> {
     }))
 }
 
-/// `name=web1 serial=5f0e…`, without quotes where none are needed.
+/// `name=web1 serial=5f0e…`; strings are not quoted.
 fn as_text(details: &Map<String, Value>) -> String {
     let pairs = details.iter().map(|(key, value)| match value {
         Value::String(text) => format!("{key}={text}"),

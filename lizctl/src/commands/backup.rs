@@ -1,4 +1,4 @@
-//! `backup`: a copy of the CA.
+//! `backup`: copies the CA.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use clap::Args;
 use crate::context::Context;
 use crate::output;
 
-/// Copy the CA into a new folder, from which `restore` brings it back
+/// Copy the CA into a new folder, for `restore`
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl backup /media/stick/lizmon-2027-01-31")]
 pub(crate) struct BackupArgs {
-    /// A folder that is not there yet
+    /// The new folder; it must not exist
     folder: PathBuf,
 }
 

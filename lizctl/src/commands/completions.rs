@@ -1,21 +1,21 @@
-//! `completions`: a script for a shell.
+//! `completions`: shell completions.
 
 use clap::Args;
 use clap_complete::Shell;
 
 use crate::output;
 
-/// Print the script that completes lizctl's verbs and flags in a shell
+/// Print a script that completes lizctl's verbs and flags in a shell
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl completions bash > ~/.local/share/bash-completion/completions/lizctl"
 )]
 pub(crate) struct CompletionsArgs {
-    /// Which shell
+    /// The shell
     shell: Shell,
 }
 
-/// `lizctl completions`: a script on stdout.
+/// `lizctl completions`: prints the script.
 pub(crate) fn run(args: &CompletionsArgs, mut cli: clap::Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut cli, "lizctl", &mut script);

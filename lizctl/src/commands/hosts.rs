@@ -1,4 +1,4 @@
-//! `hosts`: who reports to a receiver.
+//! `hosts`: lists the hosts that report to a receiver.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `init-ca`: makes a CA.
+//! `init-ca`: creates a CA.
 
 use std::path::PathBuf;
 
@@ -12,29 +12,30 @@ use crate::context::Context;
 use crate::flags::days::days;
 use crate::output;
 
-/// Make a CA: root, issuing CA, revocation lists, ledger
+/// Create a CA: root, issuing CA, CRLs, ledger
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl init-ca --trust-domain metrics.example")]
 pub(crate) struct InitCaArgs {
-    /// Below which all identities live: spiffe://DOMAIN/ROLE/NAME
+    /// Trust domain of all identities: spiffe://DOMAIN/ROLE/NAME
     #[arg(long, env = "LIZMON_TRUST_DOMAIN", value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
     trust_domain: TrustDomain,
-    /// Encrypt the CA's keys with a passphrase that is asked for; --passphrase-file alone does it too
+    /// Ask for a passphrase and encrypt the CA's keys with it; --passphrase-file implies it
     #[arg(long, env = "LIZMON_ENCRYPT", value_parser = FalseyValueParser::new())]
     encrypt: bool,
-    /// Write the root's key into this folder, which can be taken away, and not into --certs
+    /// Write the root key into this folder (removable storage) instead of --certs
     #[arg(long, env = "LIZMON_OFFLINE_ROOT", value_name = "DIR")]
     offline_root: Option<PathBuf>,
-    /// How long the root lives
+    /// Lifetime of the root
     #[arg(long, env = "LIZMON_ROOT_DAYS", value_name = "DAYS", default_value = "3650", value_parser = days())]
     root_days: u32,
-    /// How long the issuing CA lives; never longer than the root
+    /// Lifetime of the issuing CA; it never outlives the root
     #[arg(long, env = "LIZMON_ISSUING_DAYS", value_name = "DAYS", default_value = "365", value_parser = days())]
     issuing_days: u32,
-    /// How long the revocation lists live [default: 30]; longer, where no liz-ca and no cron is there to sign them
+    /// Lifetime of CRLs [default: 30]; choose a longer one if neither liz-ca nor cron signs them
+    /// regularly
     #[arg(long, env = "LIZMON_CRL_DAYS", value_name = "DAYS", value_parser = days())]
     crl_days: Option<u32>,
-    /// Kind of the CA's keys: p256 or ed25519
+    /// Algorithm of the CA's keys: p256 or ed25519
     #[arg(
         long,
         env = "LIZMON_KEY_ALG",

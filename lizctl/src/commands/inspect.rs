@@ -1,4 +1,4 @@
-//! `inspect`: what a file says.
+//! `inspect`: shows the contents of a file.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use lizmon_ca::inspect::{self, Item, Revoked};
 use crate::flags::output::OutputFlags;
 use crate::{input, output};
 
-/// Show what a certificate, key, revocation list or signing request says
+/// Show the contents of a certificate, key, CRL or signing request
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl inspect certs/nodes/web1.crt")]
 pub(crate) struct InspectArgs {
-    /// PEM or DER
+    /// The file (PEM or DER)
     file: PathBuf,
     #[command(flatten)]
     output: OutputFlags,
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One field a line. What is absent is left out.
+/// Prints one field per line. Absent fields are left out.
 fn show(item: &Item) -> anyhow::Result<()> {
     let list = |all: &[String]| (!all.is_empty()).then(|| all.join(", "));
     let fields: Vec<(&str, Option<String>)> = match item {

@@ -1,4 +1,4 @@
-//! `issue-node`: certificates for hosts.
+//! `issue-node`: issues certificates for hosts.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ use crate::failure::Exit;
 use crate::flags::leaf::LeafFlags;
 use crate::{input, issuance, output};
 
-/// A sign of life each this many certificates.
+/// Progress is printed after each this many certificates.
 const PROGRESS_EVERY: usize = 100;
 
-/// Issue certificates for hosts that report about themselves
+/// Issue certificates for hosts that report metrics
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl issue-node web1 web2\n  lizctl issue-node --from hosts.txt --days 30\n  \
                   lizctl issue-node web1 --csr web1.csr"
 )]
 pub(crate) struct IssueNodeArgs {
-    /// Names of hosts
+    /// Names of the hosts
     #[arg(value_name = "NAME", required_unless_present = "from")]
     names: Vec<NodeName>,
-    /// A file with one name a line, # starts a comment; - is stdin
+    /// Read names from this file, one per line; # starts a comment; - is stdin
     #[arg(long, env = "LIZMON_FROM", value_name = "FILE", conflicts_with = "csr")]
     from: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `issue-operator`: the certificate of somebody who reads and administers.
+//! `issue-operator`: issues the certificate of an administrator.
 
 use clap::Args;
 use lizmon_protocol::name::{NodeName, Role};
@@ -7,11 +7,11 @@ use crate::context::Context;
 use crate::flags::leaf::LeafFlags;
 use crate::issuance;
 
-/// Issue the certificate of someone who reads, and changes what receivers trust
+/// Issue the certificate of an operator, who reads summaries and changes what receivers trust
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl issue-operator alice --hours 12")]
 pub(crate) struct IssueOperatorArgs {
-    /// Whose it is
+    /// Name of the operator
     name: NodeName,
     #[command(flatten)]
     leaf: LeafFlags,

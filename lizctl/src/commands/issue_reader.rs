@@ -1,4 +1,4 @@
-//! `issue-reader`: the certificate of somebody who reads.
+//! `issue-reader`: issues the certificate of a reader.
 
 use clap::Args;
 use lizmon_protocol::name::{NodeName, Role};
@@ -8,13 +8,13 @@ use crate::flags::leaf::LeafFlags;
 use crate::pkcs12::Pkcs12Flags;
 use crate::{issuance, output};
 
-/// Issue the certificate of someone who reads summaries
+/// Issue the certificate of a reader of summaries
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl issue-reader alice\n  lizctl issue-reader alice --p12 alice.p12"
 )]
 pub(crate) struct IssueReaderArgs {
-    /// Whose it is
+    /// Name of the reader
     name: NodeName,
     #[command(flatten)]
     leaf: LeafFlags,

@@ -1,4 +1,4 @@
-//! `issue-receiver`: the certificate of a server.
+//! `issue-receiver`: issues the certificate of a receiver.
 
 use std::str::FromStr;
 
@@ -12,15 +12,15 @@ use crate::context::Context;
 use crate::flags::leaf::LeafFlags;
 use crate::issuance;
 
-/// Issue the certificate of a receiver, a server
+/// Issue the certificate of a receiver
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl issue-receiver metrics --san metrics.example --san 10.0.0.5"
 )]
 pub(crate) struct IssueReceiverArgs {
-    /// Its name in the fleet
+    /// Name of the receiver
     name: NodeName,
-    /// A DNS name or IP address under which clients reach it
+    /// DNS name or IP address by which clients reach it
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_parser = Items(San::from_str))]
     sans: Vec<args::List<San>>,
     #[command(flatten)]

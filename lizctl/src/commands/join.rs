@@ -1,4 +1,4 @@
-//! `join`: this machine's first certificate, from a `liz-ca`.
+//! `join`: obtains this machine's first certificate from `liz-ca`.
 
 use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use crate::context::{Context, quoted};
 use crate::failure::Exit;
 use crate::{enrolment, output, runtime};
 
-/// Longest text of a token on stdin: the longest name, a dot, the secret and a line's end.
+/// Longest token on stdin: the longest name, a dot, the secret and a line end.
 const TOKEN_BYTES_MAX: u64 = 300;
 
-/// Join a fleet: make a key, and get this machine's certificate from liz-ca by a token
+/// Join a fleet: generate a key and obtain this machine's certificate from liz-ca with a join token
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out certs\n\n\
-                  Nothing is trusted before the root's fingerprint fits, and the token is sent to no other CA.\n\
-                  Where the answer was lost, the same command goes on with the same key."
+                  Nothing is trusted until the root's fingerprint matches, and the token is sent to no other CA.\n\
+                  If the response is lost, run the same command again: it continues with the same key."
 )]
 pub(crate) struct JoinArgs {
-    /// Where liz-ca is: https://HOST:8444
+    /// URL of liz-ca: https://HOST:8444
     url: BaseUrl,
-    /// The token, as `lizctl join-token` printed it; - reads it from stdin
+    /// The join token that `lizctl join-token` printed; - reads it from stdin
     #[arg(
         long,
         env = "LIZMON_TOKEN",
@@ -35,7 +35,8 @@ pub(crate) struct JoinArgs {
         hide_env_values = true
     )]
     token: String,
-    /// SHA-256 of the CA's root, in hex, as `lizctl join-token` and `lizctl init-ca` print it
+    /// SHA-256 fingerprint of the CA's root in hex, as `lizctl join-token` and `lizctl init-ca`
+    /// print it
     #[arg(long, env = "LIZMON_CA_FINGERPRINT", value_name = "HEX")]
     ca_fingerprint: Fingerprint,
     /// Folder for NAME.crt, NAME.key and root.crt [default: --certs]
@@ -49,14 +50,14 @@ pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
     let token = token.map_err(|error| anyhow::Error::from(error).context(Exit::Usage))?;
     let folder = args.out.as_deref().unwrap_or(&context.certs);
     make_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let joining = Join {
+    let join = Join {
         url: args.url.clone(),
         token,
         fingerprint: args.ca_fingerprint,
         folder: folder.to_owned(),
     };
     let now = (context.clock)();
-    let obtained = runtime::current_thread()?.block_on(enrol::join(&joining, now))?;
+    let obtained = runtime::current_thread()?.block_on(enrol::join(&join, now))?;
     enrolment::show(&obtained)?;
     output::note(format_args!("next: {}", next(&obtained, &args.url)));
     Ok(())
@@ -74,7 +75,7 @@ fn token_text(argument: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// For its owner alone, if it is made here.
+/// Creates the folder with mode 0700, unless it exists.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -83,7 +84,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-/// What the holder of this certificate would do with it.
+/// The command that the holder of this certificate runs next.
 fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
     let Credentials { cert, key, ca } = &obtained.credentials;
     let files = format!(

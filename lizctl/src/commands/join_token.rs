@@ -1,4 +1,4 @@
-//! `join-token`: lets a machine join once.
+//! `join-token`: creates a token with which a machine joins once.
 
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use lizmon_protocol::name::{NodeName, Role};
 use crate::context::Context;
 use crate::output;
 
-/// Make a token with which a machine can join by itself, once; it is printed alone
+/// Create a join token, with which a machine joins once; only the token goes to stdout
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444")]
 pub(crate) struct JoinTokenArgs {
-    /// Whom it lets in
+    /// Name of the machine or person that may join
     name: NodeName,
-    /// As what: node, reader or operator
+    /// Its role: node, reader or operator
     #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
     role: Role,
-    /// How long it can be used, at most 7 days
+    /// Lifetime of the token, at most 7 days
     #[arg(long, env = "LIZMON_TTL", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     ttl: Duration,
-    /// Where liz-ca is, for the command that is printed
+    /// URL of liz-ca for the command that is printed
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
     ca_url: Option<BaseUrl>,
 }
 
-/// `lizctl join-token`: the token alone goes to stdout.
+/// `lizctl join-token`. Only the token goes to stdout.
 pub(crate) fn run(args: &JoinTokenArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let authority = context.authority(now)?;
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &JoinTokenArgs, context: &Context) -> anyhow::Result<()>
         Some(url) => url.as_str(),
         None => "https://CA-HOST:8444",
     };
-    // On a terminal it can be copied whole; in a script's log the secret has no place.
+    // On a terminal the command is printed with the token; stderr of a script may be logged.
     let shown = if stdout().is_terminal() {
         token.as_str()
     } else {

@@ -1,4 +1,4 @@
-//! `list`: every certificate that was issued.
+//! `list`: lists the certificates that were issued.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,19 +16,20 @@ use crate::flags::output::OutputFlags;
 use crate::output;
 use crate::unknown_certificates::{self, UnknownCertificate, UnknownCertificates};
 
-/// List every certificate that was issued
+/// List all certificates that were issued
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl list\n  lizctl list --newest\n  lizctl list --expiring 7d --json"
 )]
 pub(crate) struct ListArgs {
-    /// Only holders whose newest certificate ends within this time, or has ended, and was not renewed in time
+    /// Only holders whose newest certificate ends within this time or has ended, and is not renewed
+    /// automatically
     #[arg(long, env = "LIZMON_EXPIRING", value_name = "TIME", value_parser = humantime::parse_duration)]
     expiring: Option<Duration>,
-    /// Only what was revoked
+    /// Only revoked certificates
     #[arg(long, env = "LIZMON_REVOKED", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
     revoked: bool,
-    /// Of each holder only the newest certificate
+    /// Only the newest certificate of each holder
     #[arg(long, env = "LIZMON_NEWEST", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
     newest: bool,
     #[command(flatten)]
@@ -42,21 +43,21 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let receivers = args.receivers.clients(now)?;
     let authority = context.authority_to_read(now)?;
-    let seen = UnknownCertificates::query(&receivers, &authority, context)?;
+    let seen_by_receivers = UnknownCertificates::query(&receivers, &authority, context)?;
     let mut entries = authority.entries()?;
-    let mut renewals = Renewals::of(&entries);
-    renewals.seen = authority.first_uses()?.into_iter().collect();
+    let mut renewals = RenewalHistory::new(&entries);
+    renewals.first_uses = authority.first_uses()?.into_iter().collect();
     renewals.copied_at = authority.copied_at()?;
     let unknown = authority.unknown_revoked()?;
-    let mut unsettled: Vec<&UnknownCertificate> = seen.unsettled(&unknown).collect();
+    let mut unrevoked: Vec<&UnknownCertificate> = seen_by_receivers.not_revoked(&unknown).collect();
     if args.revoked {
-        unsettled.clear();
+        unrevoked.clear();
     }
     if let Some(within) = args.expiring {
         let limit = now.saturating_add(within.as_secs());
-        unsettled.retain(|seen| seen.certificate.not_after <= limit);
+        unrevoked.retain(|seen| seen.certificate.not_after <= limit);
     }
-    let standing = Standing::new(&authority.generations()?, now);
+    let retirement = Retirement::new(&authority.generations()?, now);
     if args.newest {
         entries = newest(entries);
     }
@@ -64,30 +65,32 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
         entries.retain(|entry| entry.state == CertState::Revoked);
     }
     if let Some(within) = args.expiring {
-        entries.retain(|entry| standing.of(entry) != RETIRED);
+        entries.retain(|entry| retirement.state(entry) != RETIRED);
         entries = expiring(entries, within, now);
     }
     if args.output.is_json() {
         let domain = authority.trust_domain();
-        let certificates: Vec<Listed<'_>> = entries
+        let certificates: Vec<CertificateJson<'_>> = entries
             .iter()
-            .map(|entry| Listed::new(entry, &renewals, domain, standing.of(entry)))
+            .map(|entry| CertificateJson::new(entry, &renewals, domain, retirement.state(entry)))
             .collect();
-        let revoked = unknown.iter().map(|row| as_json(row, &seen));
-        let unsettled = unsettled.iter().map(|seen| unsettled_as_json(seen));
-        let unknown: Vec<_> = revoked.chain(unsettled).collect();
+        let revoked = unknown
+            .iter()
+            .map(|row| revoked_as_json(row, &seen_by_receivers));
+        let unrevoked = unrevoked.iter().map(|seen| unrevoked_as_json(seen));
+        let unknown: Vec<_> = revoked.chain(unrevoked).collect();
         output::json(&serde_json::json!({
             "certificates": certificates,
             "unknown": unknown,
             "restored-at": renewals.copied_at,
         }))?;
-        return seen.complete();
+        return seen_by_receivers.finish();
     }
     let rows = entries.iter().map(|entry| {
         [
             entry.profile.to_string(),
             entry.name.clone(),
-            renewals.state_text(entry, standing.of(entry)),
+            renewals.state_text(entry, retirement.state(entry)),
             output::date(entry.not_after),
             left(entry.not_after, now),
             renewals.origin(entry).to_owned(),
@@ -97,12 +100,12 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             entry.serial.clone(),
         ]
     });
-    // Of what this ledger does not know it has no more than the number.
+    // Of an unknown certificate the ledger has only the serial number.
     let unknown = unknown.iter().filter(|_| args.expiring.is_none());
     let rows = rows.chain(unknown.map(|row| {
         let reason = row.reason.and_then(reason).unwrap_or("no reason given");
         let state = format!("revoked ({reason})");
-        let holder = seen.find(&row.serial);
+        let holder = seen_by_receivers.find(&row.serial);
         let holder = holder.map(|seen| (seen.role(), seen.certificate.identity.name.as_str()));
         let (role, name) = holder.unwrap_or(("unknown", "-"));
         let [role, name] = [role, name].map(str::to_owned);
@@ -119,7 +122,7 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             row.serial.clone(),
         ]
     }));
-    let rows = rows.chain(unsettled.iter().map(|seen| {
+    let rows = rows.chain(unrevoked.iter().map(|seen| {
         let end = seen.certificate.not_after;
         let dash = || "-".to_owned();
         [
@@ -146,14 +149,14 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
         ],
         rows.collect(),
     )?;
-    unknown_certificates::advise(&unsettled, renewals.copied_at.is_some());
-    seen.complete()
+    unknown_certificates::advise(&unrevoked, renewals.copied_at.is_some());
+    seen_by_receivers.finish()
 }
 
-/// One certificate in `list --json`. Keys are promised; more may follow.
+/// One certificate in `list --json`. The keys are stable; more may be added.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Listed<'a> {
+struct CertificateJson<'a> {
     role: &'a str,
     name: &'a str,
     identity: Option<String>,
@@ -168,19 +171,19 @@ struct Listed<'a> {
     revoked_reason: Option<&'static str>,
     revoked_by: Option<&'a str>,
     renews: Option<&'a str>,
-    /// Who let the holder in: the person or join token behind the certificate at the beginning of its renewals.
+    /// The issuer of the first certificate in the chain of renewals: a person or a join token.
     let_in_by: &'a str,
-    /// When the holder last renewed: epoch seconds.
+    /// Last renewal of the holder, in epoch seconds.
     last_renewal: Option<u64>,
-    /// When it was first shown to `liz-ca`: epoch seconds.
+    /// First use at `liz-ca`, in epoch seconds.
     first_seen: Option<u64>,
     key_sha256: &'a str,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> CertificateJson<'a> {
     fn new(
         entry: &'a Entry,
-        renewals: &'a Renewals,
+        renewals: &'a RenewalHistory,
         domain: &lizmon_protocol::name::TrustDomain,
         state: &'a str,
     ) -> Self {
@@ -205,13 +208,13 @@ impl<'a> Listed<'a> {
             renews: entry.renews.as_deref(),
             let_in_by: renewals.origin(entry),
             last_renewal: renewals.last(entry),
-            first_seen: renewals.seen.get(&entry.serial).copied(),
+            first_seen: renewals.first_uses.get(&entry.serial).copied(),
             key_sha256: &entry.key_sha256,
         }
     }
 }
 
-fn as_json(row: &UnknownRevoked, seen: &UnknownCertificates) -> serde_json::Value {
+fn revoked_as_json(row: &UnknownRevoked, seen: &UnknownCertificates) -> serde_json::Value {
     let seen = seen.find(&row.serial);
     serde_json::json!({
         "role": seen.map(UnknownCertificate::role),
@@ -225,7 +228,7 @@ fn as_json(row: &UnknownRevoked, seen: &UnknownCertificates) -> serde_json::Valu
     })
 }
 
-fn unsettled_as_json(seen: &UnknownCertificate) -> serde_json::Value {
+fn unrevoked_as_json(seen: &UnknownCertificate) -> serde_json::Value {
     let certificate = &seen.certificate;
     serde_json::json!({
         "role": seen.role(),
@@ -242,7 +245,7 @@ fn unsettled_as_json(seen: &UnknownCertificate) -> serde_json::Value {
     })
 }
 
-/// The last certificate that each holder was given, in the ledger's order.
+/// The newest certificate of each holder, in the ledger's order.
 fn newest(entries: Vec<Entry>) -> Vec<Entry> {
     let last: HashMap<_, String> = entries
         .iter()
@@ -252,8 +255,8 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
     entries.into_iter().filter(is_last).collect()
 }
 
-/// The newest valid certificate of each holder, where it ends within that time and nobody has renewed it in time: a renewed
-/// one's forerunner is nobody's worry, and neither is one whose holder will renew it by itself.
+/// The newest valid certificate of each holder, if it ends within that time. Those that have been
+/// renewed, or that their holder will still renew automatically, are left out.
 fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
     let mut newest: HashMap<(&'static str, String), u64> = HashMap::new();
     let valid = |entry: &&Entry| entry.state == CertState::Valid;
@@ -270,24 +273,24 @@ fn expiring(entries: Vec<Entry>, within: Duration, now: u64) -> Vec<Entry> {
         .collect()
 }
 
-/// By when who renews by itself has done so, with all the failures that are none yet: that is due at two thirds of the life
-/// and a twelfth.
+/// When an automatic renewal has succeeded at the latest: it is due at two thirds of the lifetime
+/// plus a twelfth, and may fail a few times.
 fn renewed_by(entry: &Entry) -> u64 {
     let life = entry.not_after.saturating_sub(entry.not_before);
     entry.not_before + life / 6 * 5
 }
 
-/// No receiver takes it, because the CA that signed it was replaced.
+/// No receiver accepts it, because the CA that signed it was replaced.
 const RETIRED: &str = "retired";
 
-/// Which CAs count.
-struct Standing {
-    /// Serials of those that are not trusted any more.
+/// Which CAs are retired.
+struct Retirement {
+    /// Serials of the CAs that are no longer trusted.
     retired: HashSet<String>,
     now: u64,
 }
 
-impl Standing {
+impl Retirement {
     fn new(generations: &[Generation], now: u64) -> Self {
         let gone = generations.iter().filter(|ca| !ca.phase.is_trusted());
         Self {
@@ -296,8 +299,8 @@ impl Standing {
         }
     }
 
-    /// `valid`, `ended`, `revoked`, or `retired` where it or its issuer was replaced.
-    fn of(&self, entry: &Entry) -> &'static str {
+    /// `valid`, `ended`, `revoked`, or `retired` if the certificate or its issuer was replaced.
+    fn state(&self, entry: &Entry) -> &'static str {
         let is_retired = [&entry.serial, &entry.issuer]
             .iter()
             .any(|serial| self.retired.contains(*serial));
@@ -309,7 +312,7 @@ impl Standing {
     }
 }
 
-/// The state, and why: `revoked (key-compromise)`.
+/// The state with its reason: `revoked (key-compromise)`.
 fn state_text(entry: &Entry, state: &str) -> String {
     match entry.revoked_reason.and_then(reason) {
         Some(reason) if entry.revoked_reason != Some(0) => format!("{state} ({reason})"),
@@ -321,30 +324,30 @@ fn reason(code: u8) -> Option<&'static str> {
     Reason::from_code(code).map(Reason::as_str)
 }
 
-/// What the ledger says of a holder beyond one certificate.
-struct Renewals {
-    /// By serial: who issued the certificate that began the line.
+/// What the ledger knows of a holder beyond a single certificate.
+struct RenewalHistory {
+    /// By serial: the issuer of the first certificate in the chain of renewals.
     origins: HashMap<String, String>,
-    /// By role and name: the newest renewal.
+    /// By role and name: the time of the newest renewal.
     newest: HashMap<(&'static str, String), u64>,
-    /// By serial: when it was first shown to `liz-ca`.
-    seen: HashMap<String, u64>,
-    /// By role and name: the serial of the last certificate.
-    last_given: HashMap<(&'static str, String), String>,
-    /// When the ledger was found to be a copy, which may not know what came after it was made.
+    /// By serial: first use at `liz-ca`.
+    first_uses: HashMap<String, u64>,
+    /// By role and name: the serial of the newest certificate.
+    newest_serial: HashMap<(&'static str, String), String>,
+    /// When the ledger was found to be a copy, which may lack later certificates.
     copied_at: Option<u64>,
 }
 
-impl Renewals {
-    /// Of the whole ledger, in its order: what is renewed stands before what renews it.
-    fn of(entries: &[Entry]) -> Self {
+impl RenewalHistory {
+    /// From the whole ledger in its order: a certificate comes before its renewal.
+    fn new(entries: &[Entry]) -> Self {
         let (mut origins, mut newest) = (HashMap::new(), HashMap::new());
-        let mut last_given = HashMap::new();
+        let mut newest_serial = HashMap::new();
         for entry in entries {
-            let of_forerunner = entry.renews.as_ref().and_then(|serial| origins.get(serial));
-            let origin: String = of_forerunner.unwrap_or(&entry.issued_by).clone();
+            let of_predecessor = entry.renews.as_ref().and_then(|serial| origins.get(serial));
+            let origin: String = of_predecessor.unwrap_or(&entry.issued_by).clone();
             origins.insert(entry.serial.clone(), origin);
-            last_given.insert(holder(entry), entry.serial.clone());
+            newest_serial.insert(holder(entry), entry.serial.clone());
             if entry.renews.is_some() {
                 newest.insert(holder(entry), entry.issued_at);
             }
@@ -352,18 +355,18 @@ impl Renewals {
         Self {
             origins,
             newest,
-            seen: HashMap::new(),
-            last_given,
+            first_uses: HashMap::new(),
+            newest_serial,
             copied_at: None,
         }
     }
 
-    /// `valid`, `valid (never seen)` where it came by a renewal and was not shown since, `ended`, or
+    /// `valid`, `valid (never seen)` for a renewal that was not used yet, `ended`, or
     /// `revoked (key-compromise)`.
     fn state_text(&self, entry: &Entry, state: &str) -> String {
-        let is_unused = entry.renews.is_some() && !self.seen.contains_key(&entry.serial);
-        // A holder whose last known certificate is over may have been given another before this copy was put back.
-        let is_last = self.last_given.get(&holder(entry)) == Some(&entry.serial);
+        let is_unused = entry.renews.is_some() && !self.first_uses.contains_key(&entry.serial);
+        // The holder of an ended certificate may have got another one that this copy lacks.
+        let is_last = self.newest_serial.get(&holder(entry)) == Some(&entry.serial);
         let is_before_copying = self.copied_at.is_some_and(|at| entry.issued_at <= at);
         match state_text(entry, state) {
             state if state != "valid" && is_last && is_before_copying => {

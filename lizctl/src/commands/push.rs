@@ -1,4 +1,4 @@
-//! `push`: one sample of a host, for scripts and for trying things out.
+//! `push`: sends one sample of a host, for scripts and for trials.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -11,29 +11,29 @@ use crate::failure::Exit;
 use crate::flags::connection::ConnectionFlags;
 use crate::{output, runtime};
 
-/// Send one sample of a host, as that host
+/// Send one sample of a host, with that host's certificate
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
                   lizctl push web1 cpu=4.98 mem=61.2"
 )]
 pub(crate) struct PushArgs {
-    /// Which host it is about: the one your certificate names
+    /// The host: the one that your certificate names
     host: NodeName,
-    /// What was measured: cpu=4.98
+    /// Labels and values: cpu=4.98
     #[arg(value_name = "LABEL=VALUE", required = true, value_parser = parse_pair)]
     values: Vec<(Label<'static>, Value)>,
-    /// When it was measured, in seconds since 1970 UTC [default: now]
+    /// Time of the sample, in seconds since 1970 UTC [default: now]
     #[arg(long, env = "LIZMON_EPOCH", value_name = "SECONDS", value_parser = route::parse_epoch)]
     epoch: Option<Epoch>,
-    /// PRODUCER/SEQ, a lower-case UUID and a number: sent again, the sample counts once
+    /// PRODUCER/SEQ, a lower-case UUID and a number: a sample that is sent again counts once
     #[arg(long, env = "LIZMON_IDEMPOTENCY_KEY", value_name = "KEY")]
     idempotency_key: Option<IdempotencyKey>,
     #[command(flatten)]
     connection: ConnectionFlags,
 }
 
-/// `lizctl push`. Done means durable.
+/// `lizctl push`. Returns when the sample is durable.
 pub(crate) fn run(args: PushArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let epoch = match args.epoch {
@@ -52,19 +52,18 @@ pub(crate) fn run(args: PushArgs, context: &Context) -> anyhow::Result<()> {
     output::line(format_args!("{host} at {epoch}: {count} {values} kept"))
 }
 
-/// Values hold no `=`, labels may.
+/// Parses `LABEL=VALUE`. A label may contain `=`, a value never does.
 fn parse_pair(text: &str) -> Result<(Label<'static>, Value), String> {
     let (label, number) = text
         .rsplit_once('=')
         .ok_or("it should look like cpu=4.98")?;
-    // Whoever writes spaces around the sign does not mean a label that ends in one.
+    // Spaces around the sign are not part of the label.
     let label = Label::new(label.trim().to_owned()).map_err(|error| error.to_string())?;
-    // JSON's grammar, as the receiver's: no inf, no hexadecimal, no sign before but -.
+    // The grammar of JSON, as at the receiver: no inf, no hexadecimal, no leading +.
     let value = serde_json::from_str(number.trim())
         .ok()
         .and_then(Value::new);
-    let value =
-        value.ok_or("the value is no number, or too great a one: it should look like 4.98")?;
+    let value = value.ok_or("the value is no number, or too large: it should look like 4.98")?;
     Ok((label, value))
 }
 

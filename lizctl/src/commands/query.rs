@@ -1,4 +1,4 @@
-//! `query`: the summaries of a host.
+//! `query`: shows the summaries of a host.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::flags::connection::ConnectionFlags;
 use crate::output::{self, live};
 use crate::{runtime, view};
 
-/// The width of charts where there is no terminal to fill.
+/// The width of charts if stdout is not a terminal.
 const COLUMNS_WITHOUT_TERMINAL: usize = 80;
 
 /// Show the summaries of a host
@@ -25,22 +25,22 @@ const COLUMNS_WITHOUT_TERMINAL: usize = 80;
                   lizctl query web1 --output json"
 )]
 pub(crate) struct QueryArgs {
-    /// Whose summaries
+    /// The host
     host: NodeName,
-    /// Only summaries whose name contains this, in whatever case: cpu, by-hour
+    /// Only summaries whose name contains this, ignoring case: cpu, by-hour
     label: Option<String>,
-    /// How to show them
+    /// Output format
     #[arg(
         long,
         env = "LIZMON_OUTPUT",
         value_name = "FORM",
         default_value = "table"
     )]
-    output: Form,
-    /// Print JSON for programs, as --output json does
+    output: OutputForm,
+    /// Print JSON; the same as --output json
     #[arg(long, env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
-    /// Ask again and again, this long after each answer, until Ctrl-C
+    /// Repeat the query, this long after each answer, until Ctrl-C
     #[arg(long, env = "LIZMON_WATCH", value_name = "TIME", value_parser = parse_watch)]
     watch: Option<Duration>,
     #[command(flatten)]
@@ -48,12 +48,12 @@ pub(crate) struct QueryArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// A line an interval.
+enum OutputForm {
+    /// One line per interval.
     Table,
-    /// The receiver's answer as it is.
+    /// The receiver's answer, unchanged.
     Json,
-    /// Characters that show the course.
+    /// A text chart.
     Chart,
 }
 
@@ -73,7 +73,8 @@ pub(crate) fn run(args: &QueryArgs, context: &Context) -> anyhow::Result<()> {
     })
 }
 
-/// Until something is wrong that waiting does not mend; a receiver that was there and is away is waited for.
+/// Repeats the query until an error that waiting does not fix. A receiver that has answered before
+/// and is unreachable now is waited for.
 async fn watch(
     args: &QueryArgs,
     pause: Duration,
@@ -81,25 +82,25 @@ async fn watch(
     context: &Context,
 ) -> anyhow::Result<()> {
     let mut answered = false;
-    let mut away = false;
+    let mut is_unreachable = false;
     loop {
         match args.ask(client, context).await {
             Ok(answer) => {
                 args.show(&answer, true)?;
-                (answered, away) = (true, false);
+                (answered, is_unreachable) = (true, false);
             }
             Err(error @ Error::Unreachable { .. }) if answered => {
-                if !away {
-                    output::note(format!("{error}; asking again"));
+                if !is_unreachable {
+                    output::note(format!("{error}; trying again"));
                 }
-                away = true;
+                is_unreachable = true;
             }
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(pause).await;
         if let Err(error) = client.reload((context.clock)()) {
             let why = lizmon_client::error::in_one_line(&error);
-            tracing::warn!("keeping the certificate files read before: {why}");
+            tracing::warn!("cannot reload the certificate files, keeping the previous ones: {why}");
         }
     }
 }
@@ -110,16 +111,20 @@ enum Answer {
 }
 
 impl QueryArgs {
-    fn form(&self) -> Form {
-        if self.json { Form::Json } else { self.output }
+    fn form(&self) -> OutputForm {
+        if self.json {
+            OutputForm::Json
+        } else {
+            self.output
+        }
     }
 
     async fn ask(&self, client: &Client, context: &Context) -> Result<Answer, Error> {
         let now = (context.clock)();
         let label = self.label.as_deref();
         Ok(match self.form() {
-            Form::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
-            Form::Table | Form::Chart => {
+            OutputForm::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
+            OutputForm::Table | OutputForm::Chart => {
                 Answer::Summaries(client.summaries(&self.host, label, now).await?)
             }
         })
@@ -133,13 +138,13 @@ impl QueryArgs {
         let size = live::size();
         let redrawn = size.filter(|_| again);
         let mut lines = match self.form() {
-            Form::Chart => {
+            OutputForm::Chart => {
                 let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
                 view::chart::charts(summaries, columns)
             }
-            Form::Table | Form::Json => view::table::summaries(
+            OutputForm::Table | OutputForm::Json => view::table::summaries(
                 summaries,
-                redrawn.map(|(_, rows)| view::table::per_series(summaries, rows)),
+                redrawn.map(|(_, rows)| view::table::lines_per_series(summaries, rows)),
             ),
         };
         if summaries.is_empty() {
@@ -162,7 +167,7 @@ impl QueryArgs {
     }
 }
 
-/// A receiver is not asked without pause.
+/// Parses the pause of `--watch`, which has a minimum.
 fn parse_watch(text: &str) -> Result<Duration, String> {
     const WATCH_MIN: Duration = Duration::from_millis(100);
     let pause =

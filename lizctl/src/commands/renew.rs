@@ -1,4 +1,4 @@
-//! `renew`: the next certificate, with a new key.
+//! `renew`: renews a certificate, with a new key.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,24 @@ use lizmon_client::{BaseUrl, Credentials};
 use crate::context::Context;
 use crate::{enrolment, output, runtime};
 
-/// Renew a certificate now, with a new key; liz-monitor and liz-receiver do it by themselves with --ca-url
+/// Renew a certificate now, with a new key; liz-monitor and liz-receiver with --ca-url do it
+/// automatically
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl renew --ca-url https://ca.example:8444 --cert certs/web1.crt --key certs/web1.key \\\n    \
                   --ca certs/root.crt"
 )]
 pub(crate) struct RenewArgs {
-    /// Where liz-ca is: https://HOST:8444
+    /// URL of liz-ca: https://HOST:8444
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
     ca_url: BaseUrl,
-    /// The certificate to be renewed (PEM); it is replaced
+    /// The certificate to renew (PEM); it is replaced
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
     cert: PathBuf,
-    /// Its key (PEM); it is replaced by a new one
+    /// Its private key (PEM); it is replaced by a new one
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
     key: PathBuf,
-    /// The root certificate (PEM); it is replaced when the CA's roots change
+    /// The root certificate (PEM); it is replaced if the CA's roots have changed
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     ca: PathBuf,
 }
@@ -43,14 +44,14 @@ pub(crate) fn run(args: &RenewArgs, context: &Context) -> anyhow::Result<()> {
     enrolment::show(&obtained)?;
     if obtained.not_before > now {
         output::note(format_args!(
-            "it begins at {}, and the clock here says {}: this machine's clock is behind the CA's",
+            "it is valid from {}, but the time here is {}: this machine's clock is behind the CA's",
             output::date(obtained.not_before),
             output::date(now)
         ));
     }
     if obtained.roots_changed {
         output::note(format_args!(
-            "{} was brought to what the CA trusts now",
+            "{} now holds the roots that the CA trusts",
             args.ca.display()
         ));
     }

@@ -1,4 +1,4 @@
-//! `restore`: the CA from a copy.
+//! `restore`: restores the CA from a backup.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use lizmon_ca::authority::Authority;
 use crate::context::Context;
 use crate::output;
 
-/// Put a backup in the place of the CA; what was there is kept aside
+/// Replace the CA by a backup; the previous files are kept aside
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl restore /media/stick/lizmon-2027-01-31")]
 pub(crate) struct RestoreArgs {
-    /// A folder that `lizctl backup` made; it stays as it is
+    /// A folder that `lizctl backup` made; it is not changed
     folder: PathBuf,
-    /// Replace a CA that has done more since the backup, or another CA; it is kept aside
+    /// Replace a CA that is newer than the backup, or another CA; it is kept aside
     #[arg(long, env = "LIZMON_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
 }
@@ -40,9 +40,9 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<()> {
         ))?;
     }
     output::note(
-        "what was issued since then is good until its end and not known here: issue to those holders anew, and end what you \
-         do not want with `lizctl revoke --serial`; what was revoked since then and is in no crl.pem here, revoke again",
+        "certificates issued since then remain valid until they end and are not known here: issue to those holders again, and \
+         revoke unwanted ones with `lizctl revoke --serial`; revoke again what was revoked since then and is in no crl.pem here",
     );
-    output::note("next: lizctl sign-crl --receiver URL …, which gives every receiver the lists");
+    output::note("next: lizctl sign-crl --receiver URL …, which gives every receiver the CRLs");
     Ok(())
 }

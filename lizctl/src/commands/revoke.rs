@@ -1,4 +1,4 @@
-//! `revoke`: ends certificates, and tells receivers at once.
+//! `revoke`: revokes certificates, and pushes the CRLs to receivers.
 
 use clap::Args;
 use lizmon_ca::authority::{Authority, Revocation};
@@ -13,7 +13,7 @@ use crate::flags::connection::ReceiversFlags;
 use crate::unknown_certificates::{UnknownCertificate, UnknownCertificates};
 use crate::{crl_push, output};
 
-/// End all certificates of a holder, or one, and tell receivers
+/// Revoke all certificates of a holder, or one, and push the CRLs to receivers
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl revoke web1 --reason key-compromise\n  \
@@ -22,10 +22,10 @@ use crate::{crl_push, output};
                   lizctl revoke --serial 5f0e6a0c7a3b4c5d8e9f00112233aabb"
 )]
 pub(crate) struct RevokeArgs {
-    /// Whose certificates
+    /// Name of the holder
     #[arg(value_name = "NAME", required_unless_present = "serial")]
     name: Option<NodeName>,
-    /// As what it was issued: node, reader, operator, receiver or ca
+    /// Role of the holder: node, reader, operator, receiver or ca
     #[arg(
         long,
         env = "LIZMON_ROLE",
@@ -34,7 +34,7 @@ pub(crate) struct RevokeArgs {
         conflicts_with = "serial"
     )]
     role: Role,
-    /// One certificate, as `lizctl list` shows it; an issuing CA's too
+    /// Serial number of one certificate, as `lizctl list` shows it; also of an issuing CA
     #[arg(
         long,
         env = "LIZMON_SERIAL",
@@ -42,7 +42,8 @@ pub(crate) struct RevokeArgs {
         conflicts_with = "name"
     )]
     serial: Option<Serial>,
-    /// unspecified, key-compromise, superseded, cessation-of-operation or privilege-withdrawn
+    /// Reason: unspecified, key-compromise, superseded, cessation-of-operation or
+    /// privilege-withdrawn
     #[arg(
         long,
         env = "LIZMON_REASON",
@@ -58,7 +59,7 @@ pub(crate) struct RevokeArgs {
 pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
     let begin = (context.stopwatch)();
     let now = (context.clock)();
-    // Before anything is done: files that cannot be used are a reason to stop.
+    // First of all: stop if the certificate files cannot be used.
     let receivers = args.receivers.clients(now)?;
     let authority = context.authority(now)?;
     let (who, done) = match (&args.name, &args.serial) {
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
             show(&who, &done)?;
             None
         }
-        // The receivers may have seen what this ledger does not know.
+        // Receivers may have seen certificates that this ledger does not know.
         Err(error @ (Error::UnknownHolder { .. } | Error::UnknownSerial(_)))
             if !receivers.is_empty() =>
         {
@@ -87,29 +88,29 @@ pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
     };
     if receivers.is_empty() {
         output::note(format_args!(
-            "receivers that read {} refuse it within a second; to others copy that file, or name them with --receiver",
+            "receivers that read {} refuse it within a second; copy that file to others, or name them with --receiver",
             authority.files().crl.display(),
         ));
         return Ok(());
     }
-    // First what is known, and at once.
-    let told = match unknown_here {
+    // Push what is known before asking for more.
+    let pushed = match unknown_here {
         None => crl_push::push(&authority, &receivers, context, begin),
         Some(_) => Ok(()),
     };
-    // Nobody there would answer who has just ended their own certificate.
+    // Receivers no longer answer an operator who has just revoked their own certificate.
     let is_own = |client: &Client| {
         let own = client.identity();
         Some(&own.name) == args.name.as_ref() && own.role == args.role
     };
-    if told.is_err() || receivers.iter().any(is_own) {
-        return told;
+    if pushed.is_err() || receivers.iter().any(is_own) {
+        return pushed;
     }
     let seen = UnknownCertificates::query(&receivers, &authority, context)?;
-    let ended = end_unknown(args, &seen, &authority, now)?;
-    match (unknown_here, ended) {
+    let revoked = revoke_unknown(args, &seen, &authority, now)?;
+    match (unknown_here, revoked) {
         (Some(error), false) => {
-            seen.complete()?;
+            seen.finish()?;
             Err(error.into())
         }
         (_, true) => crl_push::push(&authority, &receivers, context, begin),
@@ -117,8 +118,9 @@ pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Ends what receivers have seen of this holder, or by this number, and the ledger does not know.
-fn end_unknown(
+/// Revokes certificates of this holder, or with this serial, that receivers have seen and the
+/// ledger does not know.
+fn revoke_unknown(
     args: &RevokeArgs,
     seen: &UnknownCertificates,
     authority: &Authority,
@@ -130,16 +132,16 @@ fn end_unknown(
         let asked = args.serial.as_ref().map(Serial::to_string);
         seen.of_this_ca && (is_holder || asked.as_ref() == Some(&seen.serial()))
     };
-    let mut ended = false;
+    let mut revoked = false;
     for seen in seen.unknown.iter().filter(is_meant) {
         let serial = seen.serial().parse()?;
         let done = authority.revoke_unknown(&serial, args.reason, now)?;
         if !done.revoked_unknown.is_empty() {
             show(&seen.certificate.identity.to_string(), &done)?;
-            ended = true;
+            revoked = true;
         }
     }
-    Ok(ended)
+    Ok(revoked)
 }
 
 fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `rotate`: another issuing CA, or another root, step by step.
+//! `rotate`: replaces the issuing CA or the root, step by step.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::flags::days::days;
 use crate::flags::output::OutputFlags;
 use crate::{crl_push, output};
 
-/// How many of those who wait are named after a step.
+/// How many pending holders are named after a step.
 const NAMES_SHOWN: usize = 10;
-/// Longest wait for new certificates to be taken up.
-const SETTLE_SECS_MAX: u64 = 30;
+/// Longest wait for programs to reload new certificates.
+const RELOAD_WAIT_SECS_MAX: u64 = 30;
 
 /// Replace the issuing CA or the root: publish a new one, use it, retire the old one
 #[derive(Debug, Args)]
@@ -31,31 +31,31 @@ const SETTLE_SECS_MAX: u64 = 30;
 )]
 #[group(id = "step", args = ["status", "next", "back"], required = true, multiple = false)]
 pub(crate) struct RotateArgs {
-    /// Which CA: issuing, or root, which brings an issuing CA of its own
+    /// Which CA: issuing, or root (with an issuing CA of its own)
     #[arg(value_name = "CA")]
     what: CaKind,
-    /// Say where the rotation stands and what the next step would do
+    /// Show the state of the rotation and what the next step would do
     #[arg(long, env = "LIZMON_STATUS", value_parser = FalseyValueParser::new())]
     status: bool,
     /// Take the next step: publish the new CA, use it, retire the old one
     #[arg(long, env = "LIZMON_NEXT", value_parser = FalseyValueParser::new())]
     next: bool,
-    /// Take the last step back
+    /// Undo the last step
     #[arg(long, env = "LIZMON_BACK", value_parser = FalseyValueParser::new())]
     back: bool,
-    /// Go on although somebody would be left behind, and wait for nobody
+    /// Continue without waiting, even if holders have not renewed yet
     #[arg(long, env = "LIZMON_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
-    /// Write a new root's key into this folder, which can be taken away, and not into --certs
+    /// Write the key of a new root into this folder (removable storage) instead of --certs
     #[arg(long, env = "LIZMON_OFFLINE_ROOT", value_name = "DIR")]
     offline_root: Option<PathBuf>,
-    /// How long a new root lives
+    /// Lifetime of a new root
     #[arg(long, env = "LIZMON_ROOT_DAYS", value_name = "DAYS", default_value = "3650", value_parser = days())]
     root_days: u32,
-    /// How long a new issuing CA lives; never longer than its root
+    /// Lifetime of a new issuing CA; it never outlives its root
     #[arg(long, env = "LIZMON_ISSUING_DAYS", value_name = "DAYS", default_value = "365", value_parser = days())]
     issuing_days: u32,
-    /// Kind of the new keys: p256 or ed25519
+    /// Algorithm of the new keys: p256 or ed25519
     #[arg(
         long,
         env = "LIZMON_KEY_ALG",
@@ -87,32 +87,36 @@ pub(crate) fn run(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
         offline_root: args.offline_root.clone(),
     };
     let rotation = if args.next {
-        let now = settle(args, &authority, context)?;
+        let now = wait_for_reload(args, &authority, context)?;
         authority.rotate_next(args.what, &options, now)?
     } else {
         authority.rotate_back(args.what, &options, now)?
     };
     show(args, &authority, &rotation, (context, now))?;
     crl_push::push(&authority, &receivers, context, begin)
-        .context("the step is taken; not every receiver knows")
+        .context("the step is done, but not every receiver has the CRLs")
 }
 
-/// Waits until those who were given a new certificate a moment ago have taken it up: else they would be refused with the
-/// old one. Returns what time it is then.
-fn settle(args: &RotateArgs, authority: &Authority, context: &Context) -> anyhow::Result<u64> {
+/// Waits until programs whose certificate was just replaced have reloaded it, or else they would be
+/// refused with the old one. Returns the time after the wait.
+fn wait_for_reload(
+    args: &RotateArgs,
+    authority: &Authority,
+    context: &Context,
+) -> anyhow::Result<u64> {
     let now = (context.clock)();
-    let settled = authority.rotation(now)?.retire_from;
-    let Some(wait) = settled.and_then(|settled| settled.checked_sub(now)) else {
+    let retire_from = authority.rotation(now)?.retire_from;
+    let Some(wait) = retire_from.and_then(|from| from.checked_sub(now)) else {
         return Ok(now);
     };
     if args.force || wait == 0 {
         return Ok(now);
     }
     output::note(format_args!(
-        "waiting for {wait} s: somebody was given a new certificate a moment ago, and may still show the old one"
+        "waiting for {wait} s: a certificate was issued a moment ago, and its holder may still use the old one"
     ));
-    // Of a clock that was set back nobody waits longer than files are looked at.
-    std::thread::sleep(Duration::from_secs(wait.min(SETTLE_SECS_MAX)));
+    // If the clock was set back, wait no longer than programs take to reload files.
+    std::thread::sleep(Duration::from_secs(wait.min(RELOAD_WAIT_SECS_MAX)));
     Ok((context.clock)())
 }
 
@@ -149,7 +153,7 @@ fn show(
         ["CA", "PHASE", "SINCE", "UNTIL", "LEAVES", "SERIAL"],
         rows.collect(),
     )?;
-    // Who asks who is left is told of everybody.
+    // `--status` names all of them.
     let shown = match args.status {
         true => usize::MAX,
         false => NAMES_SHOWN,
@@ -158,7 +162,7 @@ fn show(
         output::line(format_args!(
             "waits: {waiting}, until {}: {}",
             output::date(waiting.not_after),
-            helps(waiting, context)
+            advice_for(waiting, context)
         ))?;
     }
     if rotation.waiting.len() > shown {
@@ -172,22 +176,24 @@ fn show(
     Ok(())
 }
 
-/// What to type so that a holder need not be waited for.
-fn helps(waiting: &PendingHolder, context: &Context) -> String {
+/// How to renew the certificate of a pending holder now.
+fn advice_for(waiting: &PendingHolder, context: &Context) -> String {
     let name = &waiting.name;
     let here = command(waiting, context);
     match waiting.renews_by {
-        _ if waiting.role == Role::Ca => "liz-ca gives itself a new one while it runs".to_owned(),
+        _ if waiting.role == Role::Ca => {
+            "liz-ca renews its own certificate while it runs".to_owned()
+        }
         Some(by) => format!(
-            "renews by itself until {}; at once: on {name}, `lizctl renew --ca-url https://CA-HOST:8444 --cert {name}.crt \
-             --key {name}.key --ca root.crt`, or here `{here}` and take it the files",
+            "renews automatically by {}; to renew now: on {name}, `lizctl renew --ca-url https://CA-HOST:8444 --cert {name}.crt \
+             --key {name}.key --ca root.crt`, or here `{here}` and copy the files to it",
             output::date(by)
         ),
-        None => format!("here `{here}`, and take it the files"),
+        None => format!("here `{here}`, and copy the files to it"),
     }
 }
 
-/// The verb that gives a holder its next certificate, under the same names.
+/// The command that issues the next certificate of a holder, with the same SANs.
 fn command(waiting: &PendingHolder, context: &Context) -> String {
     let mut words = vec![
         format!("lizctl{}", context.certs_flag()),
@@ -234,7 +240,7 @@ fn as_json(
     })
 }
 
-/// How many certificates count that this CA signed.
+/// How many live certificates this CA has signed.
 fn leaves(ca: &Generation, entries: &[Entry], now: u64) -> usize {
     let signed =
         |entry: &&Entry| entry.issuer == ca.entry.serial && entry.serial != ca.entry.serial;
@@ -247,14 +253,14 @@ fn leaves(ca: &Generation, entries: &[Entry], now: u64) -> usize {
         .count()
 }
 
-/// What the user does next.
+/// What to do next.
 fn advice(what: CaKind, rotation: &Rotation, authority: &Authority) -> String {
     let files = authority.files();
     let (roots, crls) = (files.root_certificate.display(), files.crl.display());
     let command = |step: &str| format!("lizctl rotate {} {step}", rotation.rotated.unwrap_or(what));
     match (rotation.stage, rotation.rotated) {
         (Stage::Published, Some(CaKind::Root)) => format!(
-            "next: give every receiver and host {roots} and {crls}, or wait until all have renewed, or hurry those who are named with the commands beside them; then {}, or {}",
+            "next: give every receiver and host {roots} and {crls}, or wait until all have renewed, or renew those listed with the commands shown; then {}, or {}",
             command("--next"),
             command("--back"),
         ),
@@ -264,12 +270,12 @@ fn advice(what: CaKind, rotation: &Rotation, authority: &Authority) -> String {
             command("--back"),
         ),
         (Stage::InUse, _) => format!(
-            "next: wait until all have renewed, or hurry those who are named with the commands beside them; then {}, or {}",
+            "next: wait until all have renewed, or renew those listed with the commands shown; then {}, or {}",
             command("--next"),
             command("--back"),
         ),
         (Stage::Steady, Some(rotated)) => format!(
-            "done: give {crls} to receivers that do not read it here; `lizctl rotate {rotated} --back` trusts the old one again"
+            "done: copy {crls} to receivers that do not read it here; `lizctl rotate {rotated} --back` trusts the old one again"
         ),
         (Stage::Steady, None) => format!(
             "next: lizctl rotate {what} --next publishes a new {}",

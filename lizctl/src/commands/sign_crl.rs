@@ -1,4 +1,4 @@
-//! `sign-crl`: signs the CRLs again, and tells receivers.
+//! `sign-crl`: signs the CRLs again, and pushes them to receivers.
 
 use clap::Args;
 
@@ -7,17 +7,18 @@ use crate::flags::connection::ReceiversFlags;
 use crate::flags::days::days;
 use crate::{crl_push, output};
 
-/// Sign the revocation lists anew, and tell receivers
+/// Sign the CRLs again, and push them to receivers
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example, from cron:\n  lizctl sign-crl --passphrase-file /etc/lizmon/passphrase --receiver https://r1:8443 \\\n    \
                   --cert certs/operators/olga.crt --key certs/operators/olga.key --ca certs/root.crt"
 )]
 pub(crate) struct SignCrlArgs {
-    /// Let the numbers go on from here: the highest that a receiver holds, after a backup was restored
+    /// Number the CRLs above this: the highest number that a receiver holds, after a backup was
+    /// restored
     #[arg(long, env = "LIZMON_ABOVE", value_name = "NUMBER")]
     above: Option<u64>,
-    /// How long the lists live from now on; the root's runs to the issuing CA's end
+    /// Lifetime of CRLs from now on; the root's CRL is valid until the issuing CA ends
     #[arg(long, env = "LIZMON_CRL_DAYS", value_name = "DAYS", value_parser = days())]
     crl_days: Option<u32>,
     #[command(flatten)]

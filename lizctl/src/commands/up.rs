@@ -1,4 +1,4 @@
-//! `up`: everything on this machine, in one process.
+//! `up`: runs everything on this machine, in one process.
 
 mod all_in_one;
 mod curl;
@@ -18,16 +18,16 @@ use lizmon_protocol::name::NodeName;
 use self::all_in_one::{AllInOne, AllInOneConfig};
 use crate::context::Context;
 
-/// Run all of it on this machine: CA, certificates, receiver, monitor, live view
+/// Run everything on this machine: CA, certificates, receiver, monitor, live view
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  lizctl up\n  lizctl up --for 20s --listen 127.0.0.1:9443 --data /tmp/data\n  lizctl up --this-host web1"
 )]
 pub(crate) struct UpArgs {
-    /// End by itself after this long
+    /// Stop after this long
     #[arg(long = "for", env = "LIZMON_FOR", value_name = "TIME", value_parser = humantime::parse_duration)]
-    lasting: Option<Duration>,
-    /// Where the receiver listens; if the port is taken, the next free one
+    run_for: Option<Duration>,
+    /// Where the receiver listens; if the port is in use, the next free one
     #[arg(
         long,
         env = "LIZMON_LISTEN",
@@ -36,18 +36,18 @@ pub(crate) struct UpArgs {
         value_parser = local_endpoint::parse_listen
     )]
     listen: SocketAddr,
-    /// What this machine is called in the fleet [default: its host name, as far as a certificate can say it]
+    /// Name of this machine in the fleet [default: its host name, with invalid characters replaced]
     #[arg(long, env = "LIZMON_THIS_HOST", value_name = "NAME")]
     this_host: Option<NodeName>,
-    /// Folder for everything that must survive; locked by one process
+    /// Folder for all persistent data; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// The oldest version of TLS the receiver speaks: 1.2 or 1.3
+    /// Lowest TLS version that the receiver accepts: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     tls_min: TlsMin,
 }
 
-/// Runs until Ctrl-C, or for as long as was asked.
+/// `lizctl up`. Runs until Ctrl-C, or for as long as `--for` says.
 pub(crate) fn run(
     args: &UpArgs,
     context: &Context,
@@ -66,6 +66,6 @@ pub(crate) fn run(
         .block_on(async {
             let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
             let all = AllInOne::start(&config, context, environment).await?;
-            all.run(args.lasting, stop).await
+            all.run(args.run_for, stop).await
         })
 }

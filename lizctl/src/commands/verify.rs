@@ -1,4 +1,4 @@
-//! `verify`: whether a receiver would accept a certificate.
+//! `verify`: checks whether a receiver accepts a certificate.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::context::Context;
 use crate::flags::output::OutputFlags;
 use crate::{input, output};
 
-/// Judge a certificate file as a receiver would, by root.crt and crl.pem of --certs
+/// Verify a certificate file as a receiver does, with root.crt and crl.pem of --certs
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl verify certs/nodes/web1.crt")]
 pub(crate) struct VerifyArgs {
-    /// PEM or DER
+    /// The certificate file (PEM or DER)
     file: PathBuf,
     #[command(flatten)]
     output: OutputFlags,
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<()> {
         .with_context(|| format!("a receiver refuses {file}"))?;
     if verdict.crl_next_update < now {
         output::note(format_args!(
-            "{} ended at {}: fetch or sign a new one",
+            "{} expired at {}: fetch or sign a new one",
             files.crl.display(),
             output::date(verdict.crl_next_update),
         ));

@@ -1,4 +1,4 @@
-//! `verify-audit`: whether the CA's audit log is as it was written.
+//! `verify-audit`: verifies the CA's audit log.
 
 use clap::Args;
 use lizmon_ca::audit::AuditHead;
@@ -7,13 +7,13 @@ use crate::context::Context;
 use crate::flags::output::OutputFlags;
 use crate::output;
 
-/// Check that no line of the CA's audit log was changed, taken out or cut off
+/// Check that no line of the CA's audit log was changed, removed or cut off
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl verify-audit --head 42:9f86d0…, as an earlier run printed it"
 )]
 pub(crate) struct VerifyAuditArgs {
-    /// A line that an earlier run printed: all up to it must still be the same
+    /// A head that an earlier run printed: the log up to it must be unchanged
     #[arg(long, env = "LIZMON_HEAD", value_name = "NUMBER:HASH")]
     head: Option<AuditHead>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &VerifyAuditArgs, context: &Context) -> anyhow::Result<(
             ))?;
             output::line(format_args!("head {head}"))?;
             output::note(
-                "keep the head elsewhere, and give it to --head later: so nobody can write the log anew",
+                "keep the head elsewhere and give it to --head later, so that nobody can rewrite the log unnoticed",
             );
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! How a verb comes by the CA's keys: `--passphrase-file`, `--root-key`, or a question on the terminal.
+//! How CA keys are unlocked: `--passphrase-file`, `--root-key`, or a prompt on the terminal.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,8 @@ use crate::passphrase;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "The CA's keys")]
 pub(crate) struct CaKeyFlags {
-    /// A file whose first line is the passphrase of the CA's keys; asked for on a terminal where a key needs one
+    /// File whose first line is the passphrase of the CA's keys [default: ask on the terminal if a
+    /// key needs one]
     #[arg(
         long,
         global = true,
@@ -20,13 +21,13 @@ pub(crate) struct CaKeyFlags {
         value_name = "FILE"
     )]
     passphrase_file: Option<PathBuf>,
-    /// The root's key, where it is not in --certs
+    /// The root key, if it is not in --certs
     #[arg(long, global = true, env = "LIZMON_ROOT_KEY", value_name = "FILE")]
     root_key: Option<PathBuf>,
 }
 
 impl CaKeyFlags {
-    /// What the CA is opened with, also again and again: the question is asked once.
+    /// Unlocks the CA's keys. The terminal is asked at most once, however often the CA is opened.
     pub(crate) fn unlock(&self) -> Unlock {
         let file = self.passphrase_file.clone();
         let known = OnceLock::new();
@@ -48,8 +49,8 @@ impl CaKeyFlags {
         }
     }
 
-    /// The same for who only looks: nobody is asked.
-    pub(crate) fn unlock_unasked(&self) -> Unlock {
+    /// For reading: unlocks the keys with `--passphrase-file` alone, and asks nobody.
+    pub(crate) fn unlock_without_prompt(&self) -> Unlock {
         match &self.passphrase_file {
             Some(_) => self.unlock(),
             None => Unlock {
@@ -59,7 +60,7 @@ impl CaKeyFlags {
         }
     }
 
-    /// The passphrase of keys that are made: from the file, or asked twice; `None` where none is wanted.
+    /// The passphrase of new keys: from the file, or typed twice; `None` if they are not encrypted.
     pub(crate) fn new_passphrase(&self, wanted: bool) -> anyhow::Result<Option<Passphrase>> {
         match &self.passphrase_file {
             Some(file) => Ok(Some(Passphrase::from_file(file)?)),

@@ -1,4 +1,4 @@
-//! Which receiver is asked, and as whom: `--receiver --cert --key --ca`, the same for every verb that asks.
+//! The connection to a receiver: `--receiver --cert --key --ca`, the same for every verb.
 
 use std::path::PathBuf;
 
@@ -10,26 +10,26 @@ use lizmon_daemon::args::{Items, List, items};
 use lizmon_protocol::name::Role;
 use lizmon_protocol::route;
 
-/// The flags of a connection.
+/// The connection of a verb that queries one receiver.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionFlags {
-    /// Where the receiver is: https://HOST:8443
+    /// URL of the receiver: https://HOST:8443
     #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
     receiver: BaseUrl,
-    /// Your certificate, followed by the issuing one (PEM): certs/readers/NAME.crt
+    /// Your certificate, followed by the issuing CA's (PEM): certs/readers/NAME.crt
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
     cert: PathBuf,
-    /// The private key to it (PEM): certs/readers/NAME.key
+    /// Private key of the certificate (PEM): certs/readers/NAME.key
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
     key: PathBuf,
-    /// The root certificate that the receiver's certificate must lead to (PEM): certs/root.crt
+    /// Root certificate that verifies the receiver's (PEM): certs/root.crt
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     ca: PathBuf,
 }
 
 impl ConnectionFlags {
-    /// Reads and checks the files; nothing is sent yet.
+    /// Reads and checks the files; sends nothing yet.
     pub(crate) fn client(&self, now: u64) -> Result<Client, lizmon_client::Error> {
         let credentials = Credentials {
             cert: self.cert.clone(),
@@ -40,11 +40,11 @@ impl ConnectionFlags {
     }
 }
 
-/// The receivers that are told of a new revocation list, if any, and as whom.
+/// The receivers that get new CRLs, if any.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ReceiversFlags {
-    /// A receiver that is told at once: https://HOST:8443; may be given several times
+    /// Receiver that gets the CRLs at once: https://HOST:8443; can be given several times
     #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver),
           requires_all = ["cert", "key", "ca"])]
     urls: Vec<List<BaseUrl>>,
@@ -52,22 +52,22 @@ pub(crate) struct ReceiversFlags {
     operator: OperatorFlags,
 }
 
-/// As whom receivers are told or asked.
+/// The operator's certificate that authenticates to receivers.
 #[derive(Debug, Args)]
 struct OperatorFlags {
-    /// An operator's certificate, followed by the issuing one (PEM): certs/operators/NAME.crt
+    /// An operator's certificate, followed by the issuing CA's (PEM): certs/operators/NAME.crt
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// The private key to it (PEM): certs/operators/NAME.key
+    /// Private key of the certificate (PEM): certs/operators/NAME.key
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The root certificate that the receivers' certificates must lead to (PEM): certs/root.crt
+    /// Root certificate that verifies the receivers' (PEM): certs/root.crt
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
 impl ReceiversFlags {
-    /// Reads and checks the files, once for each receiver; nothing is sent yet.
+    /// Reads and checks the files, once for each receiver; sends nothing yet.
     pub(crate) fn clients(&self, now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
         self.operator.clients(&self.urls, now)
     }
@@ -96,8 +96,8 @@ impl OperatorFlags {
     }
 }
 
-/// The receivers that are asked, if any, by a verb that needs none of them. The variables may be there for other verbs, and
-/// for a reader: then nobody is asked.
+/// The receivers that are queried, if any, by a verb that works without them. Environment variables
+/// that were set for other verbs, or for a reader, are ignored.
 #[derive(Debug)]
 pub(crate) struct QueriedReceivers {
     flags: QueriedFlags,
@@ -107,7 +107,8 @@ pub(crate) struct QueriedReceivers {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 struct QueriedFlags {
-    /// A receiver that is asked which certificates it has seen: https://HOST:8443; may be given several times
+    /// Receiver that is asked which certificates it has seen: https://HOST:8443; can be given
+    /// several times
     #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver))]
     urls: Vec<List<BaseUrl>>,
     #[command(flatten)]
@@ -145,7 +146,7 @@ impl FromArgMatches for QueriedReceivers {
 }
 
 impl QueriedReceivers {
-    /// Reads and checks the files, once for each receiver; nothing is sent yet.
+    /// Reads and checks the files, once for each receiver; sends nothing yet.
     pub(crate) fn clients(&self, now: u64) -> Result<Vec<Client>, lizmon_client::Error> {
         let QueriedFlags { urls, operator } = &self.flags;
         let clients = operator.clients(urls, now);
@@ -158,7 +159,7 @@ impl QueriedReceivers {
     }
 }
 
-/// A monitor's publish URL is taken too: it names the same receiver.
+/// Accepts a monitor's publish URL too: it names the same receiver.
 fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
     let bare = text.trim().trim_end_matches('/');
     bare.strip_suffix(route::PERF).unwrap_or(bare).parse()

@@ -9,16 +9,16 @@ use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS};
 
 use super::days::{DAYS_MAX, days};
 
-/// What every kind of leaf may be given.
+/// Lifetime and key of a certificate.
 #[derive(Debug, Args)]
 pub(crate) struct LeafFlags {
-    /// How long it lives [default: 90 days]
+    /// Lifetime in days [default: 90]
     #[arg(long, env = "LIZMON_DAYS", value_name = "N", value_parser = days(), conflicts_with = "hours")]
     days: Option<u32>,
-    /// How long it lives, in hours
+    /// Lifetime in hours
     #[arg(long, env = "LIZMON_HOURS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX * 24))]
     hours: Option<u32>,
-    /// A signing request (PEM or DER) whose key is certified; no key is made
+    /// Certify the key of this signing request (PEM or DER); no key is generated
     #[arg(
         long,
         env = "LIZMON_CSR",
@@ -26,7 +26,7 @@ pub(crate) struct LeafFlags {
         conflicts_with = "key_alg"
     )]
     pub(crate) csr: Option<PathBuf>,
-    /// Kind of key: p256 or ed25519 [default: p256]
+    /// Key algorithm: p256 or ed25519 [default: p256]
     #[arg(long, env = "LIZMON_KEY_ALG", value_name = "ALG")]
     pub(crate) key_alg: Option<KeyAlg>,
 }

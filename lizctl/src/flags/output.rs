@@ -5,10 +5,10 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct OutputFlags {
-    /// Print JSON for programs
+    /// Print JSON
     #[arg(long = "json", env = "LIZMON_JSON", value_parser = FalseyValueParser::new())]
     on: bool,
-    /// How to show it; json is --json
+    /// Output format; json is the same as --json
     #[arg(
         long = "output",
         env = "LIZMON_OUTPUT",
@@ -24,11 +24,11 @@ impl OutputFlags {
     }
 }
 
-/// The forms of what is no course of numbers.
+/// The formats of an answer that is not a time series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TableOrJson {
-    /// For people.
+    /// Columns of text.
     Table,
-    /// For programs.
+    /// JSON.
     Json,
 }

@@ -1,4 +1,4 @@
-//! A part of the terminal that is drawn again and again, with log lines passing above it.
+//! A live view: lines on the terminal that are redrawn, with log lines scrolling above them.
 
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,21 +7,21 @@ use crossterm::cursor::{MoveToColumn, MoveUp};
 use crossterm::queue;
 use crossterm::terminal::{Clear, ClearType, DisableLineWrap, EnableLineWrap};
 
-/// The lines that stand on the terminal now, the cursor just below them.
+/// The lines that are drawn now; the cursor is just below them.
 static DRAWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Columns and rows of the terminal; `None` where stdout is none, or one that cannot move its cursor.
+/// Columns and rows of the terminal; `None` if stdout is not a terminal, or a dumb one.
 pub(crate) fn size() -> Option<(usize, usize)> {
     if !stdout().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
         return None;
     }
     let (columns, rows) = crossterm::terminal::size().unwrap_or((80, 24));
-    // Some terminals say 0 until they know.
+    // Some terminals report 0 until they know.
     let known = |size: u16, usual| if size == 0 { usual } else { usize::from(size) };
     Some((known(columns, 80), known(rows, 24)))
 }
 
-/// Replaces what was drawn before, by nothing too. What does not fit on the terminal is left out.
+/// Replaces the lines that were drawn before. Lines that do not fit on the terminal are cut.
 pub(crate) fn draw(mut lines: Vec<String>) -> io::Result<()> {
     let (columns, rows) = size().unwrap_or((usize::MAX, usize::MAX));
     fit(&mut lines, columns, rows);
@@ -33,7 +33,7 @@ pub(crate) fn draw(mut lines: Vec<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// stderr, for log lines: what is drawn makes room and comes back below them.
+/// stderr for log lines: the live view is erased first and redrawn below them.
 pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
@@ -58,7 +58,7 @@ fn drawn() -> MutexGuard<'static, Vec<String>> {
     DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One row a line, and one row left for the cursor; `…` says where something is left out.
+/// Cuts to one row per line and one row for the cursor; `…` marks a cut.
 fn fit(lines: &mut Vec<String>, columns: usize, rows: usize) {
     if lines.len() >= rows {
         lines.truncate(rows.saturating_sub(2));
@@ -74,7 +74,7 @@ fn fit(lines: &mut Vec<String>, columns: usize, rows: usize) {
     }
 }
 
-/// How many rows the lines take on a terminal that was made narrower since they were drawn.
+/// How many rows the lines take on a terminal that became narrower after they were drawn.
 fn rows_taken(lines: &[String], columns: usize) -> usize {
     let rows = |line: &String| line.chars().count().div_ceil(columns.max(1)).max(1);
     lines.iter().map(rows).sum()
@@ -94,7 +94,7 @@ fn erase(out: &mut impl Write, drawn: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// Without wrapping a line takes one row, even where some of its characters are two columns wide.
+/// With line wrap disabled a line takes one row, even if some characters are two columns wide.
 fn paint(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out() {
+    fn lines_that_do_not_fit_are_cut() {
         check_fit(&["ab", "cd"], 2, 3, &["ab", "cd"]);
         check_fit(&["abc", "│●│"], 2, 9, &["a…", "│…"]);
         check_fit(&["abc"], 1, 9, &["…"]);

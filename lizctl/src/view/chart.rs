@@ -1,4 +1,5 @@
-//! Summaries as charts of characters: a dot for each interval's average, a stroke from its least to its greatest.
+//! Summaries as text charts: a dot at each interval's average, a line from its minimum to its
+//! maximum.
 
 use std::ops::RangeInclusive;
 
@@ -8,25 +9,25 @@ use super::format::{DatePart, number, utc_minute, window_and_label};
 
 /// Rows of one chart.
 const HEIGHT: usize = 9;
-/// Columns for the numbers at the left, the widest of which is `-123456789.50`.
+/// Columns of the axis labels, the widest of which is `-123456789.50`.
 const SCALE_WIDTH: usize = 13;
-/// Intervals shown on the narrowest terminal.
+/// Intervals that are shown even on a narrower terminal.
 const INTERVALS_MIN: usize = 10;
 
-/// A chart for each series, for a terminal of so many columns: as many of the newest intervals as fit.
+/// A chart per series: as many of the newest intervals as fit into `columns`.
 pub(crate) fn charts(summaries: &Summaries, columns: usize) -> Vec<String> {
-    let room = columns.saturating_sub(SCALE_WIDTH + 2).max(INTERVALS_MIN);
+    let slots_max = columns.saturating_sub(SCALE_WIDTH + 2).max(INTERVALS_MIN);
     let mut lines = Vec::new();
     for (name, summary) in summaries {
         if !lines.is_empty() {
             lines.push(String::new());
         }
-        lines.extend(chart(name, summary, room));
+        lines.extend(chart(name, summary, slots_max));
     }
     lines
 }
 
-fn chart(name: &str, summary: &Summary, room: usize) -> Vec<String> {
+fn chart(name: &str, summary: &Summary, slots_max: usize) -> Vec<String> {
     let (window, label) = window_and_label(name);
     let title = format!("{label} {window}: ● average, │ range");
     let (Some(first), Some(last)) = (summary.averages.first(), summary.averages.last()) else {
@@ -36,7 +37,7 @@ fn chart(name: &str, summary: &Summary, room: usize) -> Vec<String> {
     let slots_back = |average: &Average| {
         usize::try_from((last.end_sec - average.end_sec) / width_secs).unwrap_or(usize::MAX)
     };
-    let slots = room.min(slots_back(first).saturating_add(1));
+    let slots = slots_max.min(slots_back(first).saturating_add(1));
     let shown: Vec<(usize, &Average)> = summary
         .averages
         .iter()
@@ -68,7 +69,7 @@ fn chart(name: &str, summary: &Summary, room: usize) -> Vec<String> {
     lines
 }
 
-/// When the first and the last interval end; the last alone where both do not fit.
+/// The ends of the first and the last interval; the last alone if both do not fit.
 fn time_axis(from: u64, until: u64, slots: usize) -> String {
     let from = utc_minute(from, DatePart::None);
     let until = format!("{} UTC", utc_minute(until, DatePart::None));
@@ -78,7 +79,7 @@ fn time_axis(from: u64, until: u64, slots: usize) -> String {
     format!("{from}{until:>width$}", width = slots - from.len())
 }
 
-/// From zero, or below it, to a round number that holds everything.
+/// The vertical axis: from 0, or a round number below it, to a round number.
 struct Scale {
     low: f64,
     high: f64,
@@ -86,12 +87,12 @@ struct Scale {
 
 impl Scale {
     fn of<'a>(averages: impl Iterator<Item = &'a Average> + Clone) -> Self {
-        let least = averages
+        let min = averages
             .clone()
             .map(|average| average.min)
             .fold(0.0, f64::min);
-        let greatest = averages.map(|average| average.max).fold(0.0, f64::max);
-        let (low, high) = (-round_up(-least), round_up(greatest));
+        let max = averages.map(|average| average.max).fold(0.0, f64::max);
+        let (low, high) = (-round_up(-min), round_up(max));
         if low < high {
             Self { low, high }
         } else {
@@ -104,7 +105,7 @@ impl Scale {
 
     fn row(&self, value: f64) -> usize {
         let share = (value - self.low) / (self.high - self.low);
-        // From 0 to HEIGHT - 1: a share is from 0 to 1, and `as` ends at 0 if rounding made it less.
+        // A share is in 0..=1; `as` saturates at 0 if rounding makes it negative.
         ((share * (HEIGHT - 1) as f64).round() as usize).min(HEIGHT - 1)
     }
 
@@ -117,7 +118,8 @@ impl Scale {
     }
 }
 
-/// The least of 1, 2, 4, 8 and 10 times a power of ten that is not less: each can be halved three times and stays short.
+/// The smallest of 1, 2, 4, 8 and 10 times a power of ten that is not below `value`: each can be
+/// halved three times and has few digits.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 0.0;
@@ -212,7 +214,7 @@ cpu by-minute: ● average, │ range
     }
 
     #[test]
-    fn every_value_has_its_place() {
+    fn the_scale_holds_every_value() {
         let cases: &[(f64, f64, &str, &str)] = &[
             (0.0, 0.0, "1.00", "0.00"),
             (0.0, 1e290, "1.00e290", "0.00"),
@@ -235,7 +237,7 @@ cpu by-minute: ● average, │ range
     }
 
     #[test]
-    fn no_interval_no_chart() {
+    fn a_series_without_intervals_has_no_chart() {
         assert_eq!(charts(&summary(&[]), 80).len(), 1);
         assert!(charts(&Summaries::new(), 80).is_empty());
     }

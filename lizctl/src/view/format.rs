@@ -1,4 +1,4 @@
-//! Names, times and numbers as they stand in tables and charts.
+//! Names, times and numbers in tables and charts.
 
 use time::OffsetDateTime;
 
@@ -8,7 +8,7 @@ pub(super) fn window_and_label(name: &str) -> (&str, &str) {
     bare.split_once(':').unwrap_or(("", bare))
 }
 
-/// Whole units: who wants the second finds it in the JSON.
+/// The age in whole units. JSON has the exact second.
 pub(super) fn ago(epoch: u64, now: u64) -> String {
     let Some(secs) = now.checked_sub(epoch) else {
         return format!("{} s ahead", epoch - now);
@@ -21,7 +21,7 @@ pub(super) fn ago(epoch: u64, now: u64) -> String {
     }
 }
 
-/// How much of the date stands before the time of day.
+/// How much of the date is printed before the time of day.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum DatePart {
     None,
@@ -29,7 +29,7 @@ pub(super) enum DatePart {
     WithYear,
 }
 
-/// Hours and minutes UTC; epoch seconds where the calendar ends.
+/// Hours and minutes in UTC; epoch seconds if the calendar cannot express the time.
 pub(super) fn utc_minute(epoch: u64, date: DatePart) -> String {
     let at = i64::try_from(epoch).map(OffsetDateTime::from_unix_timestamp);
     let Ok(Ok(at)) = at else {
@@ -44,7 +44,7 @@ pub(super) fn utc_minute(epoch: u64, date: DatePart) -> String {
     }
 }
 
-/// Two decimals, as the summaries have; powers of ten where that would say nothing or fill the line.
+/// Two decimals, as summaries have; scientific notation for tiny and huge values.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(0.01..1e9).contains(&size) {

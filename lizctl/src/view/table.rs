@@ -1,4 +1,4 @@
-//! One line an interval, or a host.
+//! Tables: one line per interval, or per host.
 
 use comfy_table::{CellAlignment, Table, presets};
 use lizmon_protocol::summary::{HolderState, Host, Hosts, Summaries};
@@ -9,14 +9,14 @@ const LABEL: &str = "LABEL";
 const WINDOW: &str = "WINDOW";
 const NUMBERS: [&str; 5] = ["UNTIL (UTC)", "SAMPLES", "AVG", "MIN", "MAX"];
 
-/// One line an interval, oldest first; of each series only the newest so many, where that is given.
+/// One line per interval, oldest first; of each series only the `newest` so many, if given.
 pub(crate) fn summaries(summaries: &Summaries, newest: Option<usize>) -> Vec<String> {
     table(summaries, newest, &[LABEL, WINDOW], |window, label| {
         vec![label.to_owned(), window.to_owned()]
     })
 }
 
-/// The same for summaries that are all of one window.
+/// The same without the window column, for summaries of one window.
 pub(crate) fn one_window(summaries: &Summaries, newest: Option<usize>) -> Vec<String> {
     table(summaries, newest, &[LABEL], |_, label| {
         vec![label.to_owned()]
@@ -55,12 +55,12 @@ fn table(
     trimmed(table)
 }
 
-/// How many lines each series may have so that all of them fit on the terminal, the head and the cursor too.
-pub(crate) fn per_series(summaries: &Summaries, rows: usize) -> usize {
+/// How many lines each series gets so that all fit on the terminal, with the header and the cursor.
+pub(crate) fn lines_per_series(summaries: &Summaries, rows: usize) -> usize {
     (rows.saturating_sub(3) / summaries.len().max(1)).max(1)
 }
 
-/// One line a host.
+/// One line per host.
 pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
@@ -88,7 +88,7 @@ fn trimmed(mut table: Table) -> Vec<String> {
     lines.map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A host that should have reported by now is marked.
+/// The age of the last sample; a silent host is marked.
 fn last_sample(host: &Host, now: u64) -> String {
     let ago = ago(host.last_epoch, now);
     if host.silent {
@@ -98,7 +98,8 @@ fn last_sample(host: &Host, now: u64) -> String {
     }
 }
 
-/// Past where it should have been renewed, it is marked: with the 7 days that `liz-ca` gives, 42 hours before the end at the latest.
+/// The end of the certificate, marked if it should have been renewed by now: `liz-ca` issues for 7
+/// days, and a holder renews 42 hours before the end at the latest.
 fn certificate_end(host: &Host, now: u64) -> String {
     const SOON_SECS: u64 = 36 * 3600;
     let end = utc_minute(host.certificate_end, DatePart::WithYear);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_an_interval() {
+    fn one_line_per_interval() {
         let all = Summaries::from([
             (
                 "summary:by-minute:cpu".to_owned(),
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_a_host() {
+    fn one_line_per_host() {
         let host = |name: &str, last_epoch, silent| Host {
             name: name.into(),
             last_epoch,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_nobody_renews_is_marked() {
+    fn a_certificate_that_was_not_renewed_is_marked() {
         const END: u64 = 1_472_777_814;
         let host = Host {
             name: "web1".into(),

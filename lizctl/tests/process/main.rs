@@ -1,8 +1,11 @@
-//! The shipped `lizctl` as a process: exit codes, what goes to stdout and what to stderr, files and modes.
+//! The shipped `lizctl` as a process: exit codes, stdout and stderr, files and modes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod ask;
-mod desk;
-mod life;
-mod mint;
+mod backup;
+mod client_verbs;
+mod issuance;
+mod keys;
+mod revocation;
+mod rotation;
+mod sandbox;

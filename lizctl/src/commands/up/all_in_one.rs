@@ -6,7 +6,8 @@
 //!                                └──── reader -> the table on stdout
 //! ```
 //!
-//! The three speak over real sockets and real mutual TLS, each with its own certificate, as they would on three machines.
+//! The three talk over real sockets and mutual TLS, each with its own certificate, as they would on
+//! three machines.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -40,18 +41,18 @@ use crate::context::Context;
 use crate::output::{self, live};
 use crate::view::table;
 
-/// How often the table is drawn anew on a terminal.
+/// How often the table is redrawn on a terminal.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
-/// How often it is printed where there is no terminal.
+/// How often it is printed if stdout is not a terminal.
 const PRINT_EVERY: Duration = Duration::from_secs(10);
-/// How often certificates and revocation lists are looked after.
+/// How often certificates and CRLs are maintained.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(600);
-/// Below `--data`: what the monitor has not delivered yet.
+/// The monitor's spool, below `--data`.
 const SPOOL: &str = "spool";
-/// Lines around the table: its title, and the advice how to end.
+/// Lines around the table: its title, and how to stop.
 const LINES_AROUND: usize = 3;
 
-/// What of it can be chosen.
+/// What the flags of `up` configure.
 pub(super) struct AllInOneConfig {
     pub(super) listen: SocketAddr,
     pub(super) this_host: Option<NodeName>,
@@ -59,19 +60,19 @@ pub(super) struct AllInOneConfig {
     pub(super) tls_min: TlsMin,
 }
 
-/// Why the table is shown no more.
-enum End {
-    /// It was time, or somebody said so.
-    Told,
-    /// The terminal has gone.
+/// Why the live view ended.
+enum EndReason {
+    /// The time is over, or a signal said so.
+    Stopped,
+    /// The terminal was hung up.
     HungUp,
-    /// It cannot be printed.
-    Unprinted(anyhow::Error),
-    /// The receiver or the monitor ended without being told.
-    BrokeDown(anyhow::Result<()>),
+    /// The table cannot be printed.
+    PrintFailed(anyhow::Error),
+    /// The receiver or the monitor ended by itself.
+    TaskEnded(anyhow::Result<()>),
 }
 
-/// Everything that runs, and the reader that looks at it.
+/// The running receiver and monitor, and the client that reads their summaries.
 pub(super) struct AllInOne {
     host: NodeName,
     reader: Client,
@@ -90,11 +91,14 @@ impl AllInOne {
         environment: Environment,
     ) -> anyhow::Result<Self> {
         let clock = context.clock;
-        let certs = absolute(&context.certs).context("cannot tell where --certs is")?;
+        let certs = absolute(&context.certs).context("cannot find the folder --certs")?;
         let endpoint = LocalEndpoint::bind(config.listen)?;
         let (keys, this_host) = (context.keys.unlock(), config.this_host.as_ref());
         let pki = LocalPki::open(certs, keys, &endpoint, this_host, clock())?;
-        let url: BaseUrl = endpoint.url.parse().context("cannot name the receiver")?;
+        let url: BaseUrl = endpoint
+            .url
+            .parse()
+            .context("cannot build the URL of the receiver")?;
         let monitor = lizmon_monitor::Config {
             host: pki.host.clone(),
             publish: vec![PublishUrl::new(url.clone())],
@@ -122,63 +126,64 @@ impl AllInOne {
             reader,
             clock,
             receiver,
-            monitor: tokio::spawn(monitor.run(ready, told(stopped))),
+            monitor: tokio::spawn(monitor.run(ready, wait_for_stop(stopped))),
             maintenance: tokio::spawn(maintain_pki(pki, clock)),
             stop_monitor,
             stop_receiver,
         })
     }
 
-    /// The monitor goes first and the receiver last, so that nothing that was sampled is lost.
+    /// Runs until the end. The monitor stops first and the receiver last, so that no sample is
+    /// lost.
     pub(super) async fn run(
         mut self,
-        lasting: Option<Duration>,
+        run_for: Option<Duration>,
         stop: impl Future<Output = Ended>,
     ) -> anyhow::Result<()> {
         let has_terminal = live::size().is_some();
-        let end = self.look_on(lasting, stop).await;
+        let end = self.show_live(run_for, stop).await;
         let erased = live::draw(Vec::new()).context("cannot draw on the terminal");
         self.maintenance.abort();
-        if let End::BrokeDown(ended) = end {
+        if let EndReason::TaskEnded(ended) = end {
             return ended;
         }
-        // Whatever becomes of what is printed, what was sampled is kept.
+        // Samples are kept even if they cannot be printed.
         self.stop_monitor.send_replace(true);
         (&mut self.monitor)
             .await
-            .context("the monitor broke down")??;
-        let seen = self.see().await;
+            .context("the monitor panicked")??;
+        let summaries = self.summaries().await;
         let title = self.title();
-        // Its connections end here, so that the receiver need not wait for them.
+        // Closes its connections, so that the receiver does not wait for them.
         drop(self.reader);
         self.stop_receiver.send_replace(true);
-        self.receiver.await.context("the receiver broke down")??;
+        self.receiver.await.context("the receiver panicked")??;
         match end {
-            End::HungUp => return Ok(()),
-            // The terminal had gone before the signal came that says so.
-            End::Unprinted(error) if has_terminal && output::terminal_is_gone(&error) => {
+            EndReason::HungUp => return Ok(()),
+            // The terminal was hung up, and its signal has not arrived yet.
+            EndReason::PrintFailed(error) if has_terminal && output::is_terminal_hangup(&error) => {
                 return Ok(());
             }
-            End::Unprinted(error) => return Err(error),
-            End::Told | End::BrokeDown(_) => (),
+            EndReason::PrintFailed(error) => return Err(error),
+            EndReason::Stopped | EndReason::TaskEnded(_) => (),
         }
         erased?;
         let host = &self.host;
         print(
             &title,
-            &seen?.with_context(|| format!("no sample of {host} was taken in this time"))?,
+            &summaries?.with_context(|| format!("no sample of {host} was taken in this time"))?,
         )
     }
 
     /// Shows the table until it is time to stop.
-    async fn look_on(
+    async fn show_live(
         &mut self,
-        lasting: Option<Duration>,
+        run_for: Option<Duration>,
         stop: impl Future<Output = Ended>,
-    ) -> End {
+    ) -> EndReason {
         let mut stop = pin!(stop);
-        let mut end: Pin<Box<dyn Future<Output = ()>>> = match lasting {
-            Some(lasting) => Box::pin(tokio::time::sleep(lasting)),
+        let mut end: Pin<Box<dyn Future<Output = ()>>> = match run_for {
+            Some(time) => Box::pin(tokio::time::sleep(time)),
             None => Box::pin(std::future::pending()),
         };
         let every = match live::size() {
@@ -188,32 +193,34 @@ impl AllInOne {
         loop {
             tokio::select! {
                 ended = &mut stop => return match ended {
-                    Ended::Told => End::Told,
-                    Ended::HungUp => End::HungUp,
+                    Ended::Told => EndReason::Stopped,
+                    Ended::HungUp => EndReason::HungUp,
                 },
-                () = &mut end => return End::Told,
-                ended = &mut self.receiver => return End::BrokeDown(broke_down("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
-                ended = &mut self.monitor => return End::BrokeDown(broke_down("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                () = &mut end => return EndReason::Stopped,
+                ended = &mut self.receiver => return EndReason::TaskEnded(task_ended("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut self.monitor => return EndReason::TaskEnded(task_ended("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {
                 let why = lizmon_client::error::in_one_line(&error);
-                tracing::warn!("keeping the reader's certificate files read before: {why}");
+                tracing::warn!(
+                    "cannot reload the reader's certificate files, keeping the previous ones: {why}"
+                );
             }
-            match self.see().await {
+            match self.summaries().await {
                 Ok(Some(summaries)) => {
                     if let Err(error) = self.show(&summaries) {
-                        return End::Unprinted(error);
+                        return EndReason::PrintFailed(error);
                     }
                 }
                 Ok(None) => tracing::debug!("no sample yet"),
-                Err(error) => tracing::warn!("cannot read the summaries: {error}"),
+                Err(error) => tracing::warn!("cannot query the summaries: {error}"),
             }
         }
     }
 
-    /// By-minute summaries of this host; none before its first sample.
-    async fn see(&self) -> Result<Option<Summaries>, Error> {
+    /// By-minute summaries of this host; `None` before its first sample.
+    async fn summaries(&self) -> Result<Option<Summaries>, Error> {
         let filter = Some("by-minute:");
         let asked = self
             .reader
@@ -231,7 +238,7 @@ impl AllInOne {
             print(&self.title(), summaries)?;
             return output::line("");
         };
-        let newest = table::per_series(summaries, rows.saturating_sub(LINES_AROUND));
+        let newest = table::lines_per_series(summaries, rows.saturating_sub(LINES_AROUND));
         let mut lines = vec![self.title()];
         lines.extend(table::one_window(summaries, Some(newest)));
         lines.push("Ctrl-C ends it.".to_owned());
@@ -249,13 +256,13 @@ fn print(title: &str, summaries: &Summaries) -> anyhow::Result<()> {
     lines.iter().try_for_each(output::line)
 }
 
-fn broke_down(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+fn task_ended(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {
     ended.with_context(|| format!("the {what} ended"))?;
-    anyhow::bail!("the {what} ended without being told to: its log lines say why")
+    anyhow::bail!("the {what} ended by itself: see its log lines")
 }
 
-/// Resolves when the sender says so, or is gone.
-async fn told(mut stopped: watch::Receiver<bool>) {
+/// Resolves when the sender says so, or is dropped.
+async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stop| *stop).await;
 }
 
@@ -281,21 +288,21 @@ async fn start_receiver(
         .await
         .context("the receiver cannot start")?;
     let (stop, stopped) = watch::channel(false);
-    Ok((tokio::spawn(receiver.run(told(stopped))), stop))
+    Ok((tokio::spawn(receiver.run(wait_for_stop(stopped))), stop))
 }
 
-/// Renews what is due, for as long as it runs; the others take up new files by themselves.
+/// Renews certificates and CRLs when they are due. Receiver, monitor and reader reload the files.
 async fn maintain_pki(pki: LocalPki, clock: fn() -> u64) {
     let pki = Arc::new(pki);
     loop {
         tokio::time::sleep(MAINTAIN_EVERY).await;
         let keeping = pki.clone();
-        let kept = tokio::task::spawn_blocking(move || {
+        let maintained = tokio::task::spawn_blocking(move || {
             keeping.maintain(MaintenanceMode::WhileRunning, clock())
         })
         .await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!("certificates and revocation lists cannot be looked after: {error:#}");
+        if let Ok(Err(error)) = maintained {
+            tracing::warn!("cannot maintain certificates and CRLs: {error:#}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The same question by curl, to be pasted into a shell.
+//! The same query as a curl command, for pasting into a shell.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use lizmon_protocol::route;
 
 use crate::output;
 
-/// Prints the line that asks for the summaries of this host.
+/// Prints the command that queries the summaries of this host.
 pub(super) fn print(url: &BaseUrl, host: &NodeName, reader: &Credentials) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     output::line("The same by curl:")?;
     output::line(curl_line(&program, url, host, reader))?;
     output::line("")
 }
 
-/// One line that can be pasted into a shell, in whatever folder it is, for as long as this runs: its token is fetched
-/// when it is used.
+/// One line that works in any folder for as long as this process runs: the token is fetched when
+/// the line is run.
 fn curl_line(program: &Path, url: &BaseUrl, host: &NodeName, reader: &Credentials) -> String {
     let [program, cert, key, ca] =
         [program, &reader.cert, &reader.key, &reader.ca].map(|path| path.display().to_string());
@@ -35,7 +35,7 @@ fn curl_line(program: &Path, url: &BaseUrl, host: &NodeName, reader: &Credential
         "--ca",
         &ca,
     ]);
-    // curl takes what follows a colon for a password.
+    // curl treats the text after a colon as a password.
     let cert = cert.replace('\\', r"\\").replace(':', r"\:");
     let curl = shell_words::join(["curl", "--cacert", &ca, "--cert", &cert, "--key", &key]);
     let asked = format!("{receiver}{}", route::host(host));

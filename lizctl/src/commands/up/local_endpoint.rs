@@ -1,4 +1,4 @@
-//! Where the receiver of `lizctl up` listens, and how it is reached there.
+//! The endpoint of the receiver of `lizctl up`: its listener, URL and SANs.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -8,28 +8,28 @@ use lizmon_ca::profile::San;
 
 use crate::output;
 
-/// How many ports are tried after the one that was asked for.
+/// How many ports are tried after the requested one.
 const PORTS_TRIED: u16 = 100;
 
-/// A socket that listens.
+/// A bound listener and its addresses.
 pub(crate) struct LocalEndpoint {
     pub(crate) listener: TcpListener,
-    /// How this machine reaches it.
+    /// The URL by which this machine reaches it.
     pub(crate) url: String,
-    /// The names that its certificate must bear.
+    /// The SANs that its certificate needs.
     pub(crate) sans: Vec<San>,
 }
 
 impl LocalEndpoint {
-    /// Takes the port that was asked for, or else the next free one, and says so.
+    /// Binds the requested port, or else the next free one, with a note.
     pub(crate) fn bind(wanted: SocketAddr) -> anyhow::Result<Self> {
         let listener = bind_next(wanted, TcpListener::bind)
             .with_context(|| format!("cannot listen on {wanted}: choose another with --listen"))?;
         let taken = listener
             .local_addr()
-            .context("cannot tell where the receiver listens")?;
+            .context("cannot get the address of the listener")?;
         if wanted.port() != 0 && taken.port() != wanted.port() {
-            output::note(format!("{wanted} is taken: listening on {taken}"));
+            output::note(format!("{wanted} is in use: listening on {taken}"));
         }
         Ok(Self {
             listener,
@@ -42,10 +42,10 @@ impl LocalEndpoint {
     }
 }
 
-/// What stands in a certificate is an address, so a name is not looked up here.
+/// The address goes into the certificate, so a name is not resolved here.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
-        .map_err(|_| "it should be an address and a port, like 127.0.0.1:8443 or [::1]:8443")
+        .map_err(|_| "it must be an address and a port, like 127.0.0.1:8443 or [::1]:8443")
 }
 
 fn bind_next<T>(
@@ -62,7 +62,7 @@ fn bind_next<T>(
     }
 }
 
-/// An address that stands for all of them is reached by loopback.
+/// An unspecified address is reached by loopback.
 fn reached_by(listening: IpAddr) -> IpAddr {
     match listening {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -71,7 +71,7 @@ fn reached_by(listening: IpAddr) -> IpAddr {
     }
 }
 
-/// What this machine calls itself, and the address it was told to listen on.
+/// The names of loopback, and the address of the listener.
 fn sans(listening: IpAddr) -> Vec<San> {
     let mut sans = vec![
         San::Dns("localhost".to_owned()),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_listens() {
+    fn listen_addresses_are_parsed() {
         for (text, good) in [
             ("127.0.0.1:8443", true),
             ("[::1]:0", true),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn how_it_is_reached() {
+    fn unspecified_addresses_are_reached_by_loopback() {
         for (listening, expected) in [
             ("127.0.0.1", "127.0.0.1"),
             ("0.0.0.0", "127.0.0.1"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_bears_every_name_it_is_reached_by() {
+    fn the_sans_hold_every_name_it_is_reached_by() {
         for (listening, count) in [("127.0.0.1", 3), ("0.0.0.0", 3), ("192.0.2.1", 4)] {
             let listening = listening.parse().unwrap();
             let sans = sans(listening);

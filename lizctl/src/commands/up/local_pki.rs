@@ -1,4 +1,4 @@
-//! The CA and the three certificates of `lizctl up`: made where there are none, renewed where they are due.
+//! The CA and the three certificates of `lizctl up`: created if missing, renewed if due.
 
 pub(super) mod ca_replacement;
 
@@ -19,22 +19,22 @@ use self::ca_replacement::MaintenanceMode;
 use super::local_endpoint::LocalEndpoint;
 use crate::output;
 
-/// Receiver and reader are of this machine and for it alone.
+/// Name of the receiver and the reader, which serve this machine alone.
 const LOCAL_NAME: &str = "localhost";
 
-/// Which files there are, and what must be in them.
+/// The files of the CA and its leaf certificates, and what these must hold.
 pub(crate) struct LocalPki {
     certs: PathBuf,
     unlock: Unlock,
     ca: CaFiles,
-    /// This machine.
+    /// Node name of this machine.
     pub(crate) host: NodeName,
     local: NodeName,
     receiver_sans: Vec<San>,
 }
 
 impl LocalPki {
-    /// Makes and renews what has to be there before anything starts.
+    /// Opens or creates the CA, and issues or renews everything before anything starts.
     pub(crate) fn open(
         certs: PathBuf,
         unlock: Unlock,
@@ -59,8 +59,8 @@ impl LocalPki {
         Ok(pki)
     }
 
-    /// Makes what is missing, renews what is past two thirds of its life, replaces a CA that comes to its end if it is
-    /// nobody else's, and signs revocation lists again that are past half of their life.
+    /// Issues what is missing, renews what is past two thirds of its lifetime, replaces an expiring
+    /// CA if nobody else uses it, and signs CRLs again that are past half of their lifetime.
     pub(crate) fn maintain(&self, mode: MaintenanceMode, now: u64) -> Result<(), Error> {
         self.maintain_with(self.authority(now)?, mode, now)
     }
@@ -70,21 +70,22 @@ impl LocalPki {
             return Authority::open_with(&self.certs, self.unlock.clone(), now);
         }
         let authority = Authority::init(&self.certs, &InitOptions::default(), now)?;
-        output::note(format!("made a CA in {}", self.certs.display()));
+        output::note(format!("created a CA in {}", self.certs.display()));
         Ok(authority)
     }
 
-    /// No two names may differ only by case, and a machine's name changes its case by a whim of DHCP.
+    /// Names must not differ only by case, but DHCP may change the case of a host name: keeps the
+    /// spelling of the certificates that were issued.
     fn adopt_issued_name(&mut self, entries: &[Entry]) -> Result<(), NameError> {
         let host = self.host.as_str();
         let is_node = |entry: &&Entry| entry.profile == Profile::Leaf(Role::Node);
-        let mut twins = entries.iter().filter(is_node).map(|entry| &entry.name);
-        if twins.clone().any(|name| name == host) {
+        let mut nodes = entries.iter().filter(is_node).map(|entry| &entry.name);
+        if nodes.clone().any(|name| name == host) {
             return Ok(());
         }
-        if let Some(issued) = twins.find(|name| name.eq_ignore_ascii_case(host)) {
+        if let Some(issued) = nodes.find(|name| name.eq_ignore_ascii_case(host)) {
             output::note(format!(
-                "this host `{host}` goes as `{issued}`: that is how its certificates were issued"
+                "this host `{host}` is named `{issued}`, as in its earlier certificates"
             ));
             self.host = issued.parse()?;
         }
@@ -98,7 +99,8 @@ impl LocalPki {
         now: u64,
     ) -> Result<(), Error> {
         let rounds = match mode {
-            // One CA may be due after the other: each is begun, its leaves issued anew, the old one ended.
+            // Both CAs may be due, one after the other, in two steps each: use the new one, retire
+            // the old one.
             MaintenanceMode::BeforeStart => 2 * 2,
             MaintenanceMode::WhileRunning => 1,
         };
@@ -148,7 +150,7 @@ impl LocalPki {
         ]
     }
 
-    /// Whether every certificate that counts is one of ours.
+    /// Whether all live certificates are ours.
     fn is_sole_holder(&self, entries: &[Entry], now: u64) -> bool {
         let ours = self.leaves();
         let is_ours = |entry: &Entry, role: Role| {
@@ -162,7 +164,7 @@ impl LocalPki {
         })
     }
 
-    /// What the receiver shows and trusts.
+    /// Certificate, roots and CRL of the receiver.
     pub(crate) fn trust_files(&self) -> TrustFiles {
         let files = LeafFiles::new(&self.certs, Role::Receiver, &self.local);
         TrustFiles {
@@ -173,12 +175,12 @@ impl LocalPki {
         }
     }
 
-    /// As whom the monitor publishes.
+    /// Credentials of the monitor.
     pub(crate) fn node(&self) -> Credentials {
         self.credentials(Role::Node, &self.host)
     }
 
-    /// As whom the summaries are read.
+    /// Credentials of the reader.
     pub(crate) fn reader(&self) -> Credentials {
         self.credentials(Role::Reader, &self.local)
     }
@@ -193,8 +195,8 @@ impl LocalPki {
     }
 }
 
-/// Whether the CA that signs now issued the certificate, it is not revoked, has begun, has a third of its life before it,
-/// bears the names and has its key beside it.
+/// Whether the current issuing CA issued the certificate, it is not revoked, is within the first
+/// two thirds of its lifetime, has the SANs, and its key is there.
 fn is_usable(
     files: &LeafFiles,
     sans: &[San],
@@ -232,32 +234,32 @@ fn has_sans(chain: &str, sans: &[San]) -> bool {
     }
 }
 
-/// The name of this machine, and a word about it where it could not be taken as it is.
+/// The node name of this machine, with a note if it differs from the host name.
 fn this_host_name(host_name: &str) -> Result<NodeName, NameError> {
     let name = node_name(host_name)?;
     if name.as_str() != host_name {
         output::note(format!(
-            "this host is called `{}`, which no certificate can say: it goes as `{name}`; --this-host gives it another name",
+            "the host name `{}` is not a valid node name: using `{name}`; choose another with --this-host",
             host_name.escape_debug()
         ));
     }
     Ok(name)
 }
 
-/// What an operating system takes for a host name may be no node name: what does not fit becomes `-`.
+/// Converts a host name to a node name: invalid characters become `-`.
 fn node_name(host_name: &str) -> Result<NodeName, NameError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fitted: String = host_name
+    let converted: String = host_name
         .trim_end_matches('.')
         .chars()
         .map(|c| if allowed(c) { c } else { '-' })
         .skip_while(|c| !c.is_ascii_alphanumeric())
         .take(NODE_NAME_BYTES_MAX)
         .collect();
-    if fitted.is_empty() {
+    if converted.is_empty() {
         LOCAL_NAME.parse()
     } else {
-        fitted.parse()
+        converted.parse()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replacing a CA of `lizctl up` that comes to its end.
+//! Replaces an expiring CA of `lizctl up`.
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, CaExpiry, CaKind, RotateOptions, Stage};
@@ -7,18 +7,18 @@ use lizmon_ca::profile::{Profile, Validity};
 
 use crate::output;
 
-/// Whether anything runs on the files that are maintained.
+/// Whether programs use the files that are maintained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MaintenanceMode {
-    /// Nothing runs yet: all that is due is done at once.
+    /// Nothing runs yet: everything that is due is done at once.
     BeforeStart,
-    /// Programs have to take up what each step changes: one step of a rotation a time.
+    /// Programs must reload the files after each step: one step of a rotation at a time.
     WhileRunning,
 }
 
-/// Takes the steps of a rotation that a CA's coming end asks for, and says whether it took any. Where the CA has let in
-/// others, they may have to be told of each step: then it is only said what to do, until the end is there and nobody
-/// is left to be told.
+/// Rotates a CA that expires, and returns whether it took any step. If the CA has issued to others,
+/// they may need to be informed of each step: then this only advises, until the CA has expired and
+/// nobody is left to inform.
 pub(super) fn replace_ending(
     authority: &mut Authority,
     mode: MaintenanceMode,
@@ -40,14 +40,14 @@ pub(super) fn replace_ending(
         let stage = match authority.rotate_next(which, &options, now) {
             Ok(rotation) => rotation.stage,
             Err(error) if due.can_wait => {
-                output::note(format!("{}; it could not be replaced: {error}", due.story));
+                output::note(format!("{}; replacing it failed: {error}", due.reason));
                 return Ok(false);
             }
             Err(error) => return Err(error),
         };
-        output::note(format!("{}: {}", due.story, told(which, stage)));
+        output::note(format!("{}: {}", due.reason, step_done(which, stage)));
         stepped = true;
-        // The old one goes only once nobody shows its certificates.
+        // The old CA is retired only when nobody uses its certificates.
         if mode == MaintenanceMode::WhileRunning || stage == Stage::InUse {
             break;
         }
@@ -56,35 +56,36 @@ pub(super) fn replace_ending(
 }
 
 /// Why a CA has to be replaced.
-struct Due {
-    story: String,
-    /// What to tell instead, where others have certificates of it. Nobody has any that count once it has ended.
+struct ReplacementDue {
+    reason: String,
+    /// What to advise instead, if others have certificates of it. `None` once it has expired,
+    /// because then nobody has a valid one.
     advice: Option<String>,
     can_wait: bool,
 }
 
-impl Due {
+impl ReplacementDue {
     fn of(which: CaKind, life: Validity, now: u64) -> Option<Self> {
         if now < life.not_before {
             let begins = output::date(life.not_before);
-            let story = format!("the {which} CA begins at {begins}, later than now");
+            let reason = format!("the {which} CA is valid from {begins}, later than now");
             return Some(Self {
-                advice: Some(format!("{story}: is the clock right?")),
-                story,
+                advice: Some(format!("{reason}: is the clock right?")),
+                reason,
                 can_wait: false,
             });
         }
         let ending = CaExpiry::of(which, life, now)?;
         Some(Self {
-            story: ending.story(),
+            reason: ending.story(),
             advice: (!ending.has_ended).then(|| ending.to_string()),
             can_wait: !ending.has_ended,
         })
     }
 }
 
-/// The rotation that is to be begun or to go on, and why.
-fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, Due)>, Error> {
+/// The rotation to start or to continue, and why.
+fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, ReplacementDue)>, Error> {
     let rotation = authority.rotation(now)?;
     if rotation.stage == Stage::InUse {
         let old = |ca: &&Generation| ca.phase == Phase::Old;
@@ -97,13 +98,13 @@ fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, Due)>, E
                 not_before: ca.entry.not_before,
                 not_after: ca.entry.not_after,
             };
-            Due::of(which, life, now)
+            ReplacementDue::of(which, life, now)
         });
-        // Who still shows a certificate of the old one is not left behind.
+        // Wait for holders that still use a certificate of the old CA.
         let due = due.filter(|_| rotation.waiting.is_empty());
         return Ok(rotation.rotated.zip(due));
     }
-    // One that somebody has begun goes on, whichever it is.
+    // A rotation that has been started continues, whichever CA it is of.
     let under_way = rotation.rotated.filter(|_| rotation.stage != Stage::Steady);
     let root = authority.root_validity();
     let which = match authority.ending(now) {
@@ -115,14 +116,14 @@ fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, Due)>, E
         CaKind::Root => root,
         CaKind::Issuing => authority.issuing_validity(),
     };
-    let due = Due::of(which, life, now);
+    let due = ReplacementDue::of(which, life, now);
     Ok(due.map(|due| (under_way.unwrap_or(which), due)))
 }
 
-fn told(which: CaKind, stage: Stage) -> String {
+fn step_done(which: CaKind, stage: Stage) -> String {
     match stage {
-        Stage::Published => format!("made a new {which} CA"),
-        Stage::InUse => format!("the new {which} CA signs now"),
-        Stage::Steady => format!("the old {which} CA is not trusted any more"),
+        Stage::Published => format!("created a new {which} CA"),
+        Stage::InUse => format!("the new {which} CA is in use"),
+        Stage::Steady => format!("the old {which} CA is no longer trusted"),
     }
 }

@@ -57,7 +57,7 @@ fn leaves(pki: &LocalPki) -> [PathBuf; 3] {
     [pki.trust_files().cert, pki.node().cert, pki.reader().cert]
 }
 
-/// Which of receiver, node and reader are issued anew by a second look.
+/// Which of receiver, node and reader are issued again by a second run.
 fn check(
     fixture: &mut Fixture,
     later: u64,
@@ -81,18 +81,18 @@ fn check(
 }
 
 #[test]
-fn what_is_good_stays() {
+fn certificates_in_their_first_two_thirds_are_kept() {
     check(&mut fixture(), 0, [false; 3], |_| ());
     check(&mut fixture(), 59 * DAY, [false; 3], |_| ());
 }
 
 #[test]
-fn what_is_past_two_thirds_of_its_life_is_renewed() {
+fn certificates_past_two_thirds_of_their_lifetime_are_renewed() {
     check(&mut fixture(), 60 * DAY + 1, [true; 3], |_| ());
 }
 
 #[test]
-fn what_is_missing_damaged_or_of_another_key_is_made_anew() {
+fn missing_damaged_or_mismatched_files_are_issued_again() {
     check(&mut fixture(), 0, [false, true, false], |pki| {
         std::fs::remove_file(pki.node().key).unwrap();
     });
@@ -126,7 +126,7 @@ fn a_revoked_certificate_is_replaced() {
 }
 
 #[test]
-fn revocation_lists_are_signed_again_past_half_their_life() {
+fn crls_are_signed_again_past_half_their_lifetime() {
     let fixture = fixture();
     let crl = || std::fs::read(&fixture.pki.ca.crl).unwrap();
     let first = crl();
@@ -150,9 +150,9 @@ fn root(pki: &LocalPki) -> Vec<u8> {
     std::fs::read(&pki.ca.root_certificate).unwrap()
 }
 
-/// A folder that lay still for so long is used again as if nothing had been.
+/// A folder that was not used for a long time works again.
 #[test]
-fn a_ca_that_ends_is_replaced_at_the_start() {
+fn an_expiring_ca_is_replaced_at_the_start() {
     for (days, new_issuing, new_root) in [
         (240, false, false),
         (250, true, false),
@@ -170,7 +170,7 @@ fn a_ca_that_ends_is_replaced_at_the_start() {
         assert_eq!(root(pki) != before.1, new_root, "{days} days");
         let authority = Authority::open(&pki.certs, NOW + days * DAY).unwrap();
         let ending = authority.ending(NOW + days * DAY);
-        // A root is not replaced before its own last third, though an issuing CA may be in its last by then.
+        // A root is not replaced before its own last third, even if the issuing CA is in its last.
         assert!(ending.is_none(), "{days} days: {ending:?}");
         assert_eq!(
             authority.rotation(NOW + days * DAY).unwrap().stage,
@@ -181,14 +181,14 @@ fn a_ca_that_ends_is_replaced_at_the_start() {
     }
 }
 
-/// While programs run on the files they have to take up each step before the next one comes.
+/// Running programs must reload the files after each step before the next one.
 #[test]
-fn a_ca_that_ends_is_replaced_step_by_step_while_it_runs() {
+fn an_expiring_ca_is_replaced_step_by_step_while_programs_run() {
     for (days, what) in [(250, CaKind::Issuing), (2_438, CaKind::Root)] {
         let fixture = fixture();
         let pki = &fixture.pki;
         let now = NOW + days * DAY;
-        // As if it had run until then: what it shows is good.
+        // As if it had run until then, with valid certificates.
         if what == CaKind::Root {
             pki.maintain(MaintenanceMode::BeforeStart, NOW + 2_400 * DAY)
                 .unwrap();
@@ -217,9 +217,10 @@ fn a_ca_that_ends_is_replaced_step_by_step_while_it_runs() {
     }
 }
 
-/// Others would have to be told of each step: nothing is done behind their backs while their certificates count.
+/// Other holders would need to be informed of each step: nothing is replaced while their
+/// certificates are valid.
 #[test]
-fn a_ca_of_others_is_replaced_only_when_it_has_ended() {
+fn a_ca_with_other_holders_is_replaced_only_after_it_expired() {
     let mut fixture = fixture();
     let before = issuing(&fixture.pki);
     let authority = Authority::open(&fixture.pki.certs, NOW).unwrap();
@@ -231,9 +232,10 @@ fn a_ca_of_others_is_replaced_only_when_it_has_ended() {
     assert_ne!(issuing(&fixture.pki), before);
 }
 
-/// A machine without a clock of its own makes its CA in 2036, and hears of the right time later; or the other way round.
+/// A machine without a hardware clock creates its CA in 2036 and learns the right time later, or
+/// the other way round.
 #[test]
-fn a_ca_that_was_made_by_a_wrong_clock_is_replaced() {
+fn a_ca_that_was_created_with_a_wrong_clock_is_replaced() {
     for (made, now) in [
         (NOW + 3_650 * DAY, NOW),
         (NOW + DAY, NOW),
@@ -253,7 +255,7 @@ fn a_ca_that_was_made_by_a_wrong_clock_is_replaced() {
 }
 
 #[test]
-fn what_was_issued_by_a_clock_that_was_ahead_is_issued_again() {
+fn certificates_that_are_not_valid_yet_are_issued_again() {
     let mut fixture = fixture();
     fixture
         .pki
@@ -263,7 +265,7 @@ fn what_was_issued_by_a_clock_that_was_ahead_is_issued_again() {
     check(&mut fixture, DAY, [false; 3], |_| ());
 }
 
-/// A machine's name may change its case from one day to the next; its certificates go on.
+/// The case of a host name may change; its certificates are kept.
 #[test]
 fn the_issued_spelling_of_a_name_is_used() {
     let fixture = fixture();
@@ -275,7 +277,7 @@ fn the_issued_spelling_of_a_name_is_used() {
         ("Web1", "web1"),
         ("web1.example", "web1.example"),
         ("web", "web"),
-        // A receiver's name is nobody's host name.
+        // The name of a receiver is not a node's.
         ("LOCALHOST", "LOCALHOST"),
     ] {
         let mut pki = LocalPki {

@@ -1,5 +1,6 @@
-//! Minting.
+//! `init-ca`, the `issue-` verbs, `list`, `inspect` and `verify`.
 
+use std::fs;
 use std::io::Write;
 #[cfg(unix)]
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::desk::{Desk, ran};
+use crate::sandbox::{Sandbox, ran};
 
 #[cfg(unix)]
 fn mode(path: &Path) -> u32 {
@@ -20,13 +21,14 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_fleet_is_minted_listed_and_verified() {
-    let desk = Desk::with_ca();
-    desk.run("issue-node web1 web2").done();
-    desk.run("issue-receiver metrics --san metrics.example --san 10.0.0.5 ::1")
+fn certificates_are_issued_listed_and_verified() {
+    let sandbox = Sandbox::with_ca();
+    sandbox.run("issue-node web1 web2").done();
+    sandbox
+        .run("issue-receiver metrics --san metrics.example --san 10.0.0.5 ::1")
         .done();
-    desk.run("issue-reader alice --key-alg ed25519").done();
-    desk.run("issue-operator olga --hours 12").done();
+    sandbox.run("issue-reader alice --key-alg ed25519").done();
+    sandbox.run("issue-operator olga --hours 12").done();
     let expected = [
         "node web1",
         "node web2",
@@ -34,8 +36,8 @@ fn a_fleet_is_minted_listed_and_verified() {
         "reader alice",
         "operator olga",
     ];
-    assert_eq!(desk.issued(), expected);
-    let table = desk.run("list").done().stdout;
+    assert_eq!(sandbox.issued(), expected);
+    let table = sandbox.run("list").done().stdout;
     assert!(table.starts_with("ROLE"), "{table}");
     assert_eq!(table.lines().count(), 1 + 2 + 5, "{table}");
     for (file, identity) in [
@@ -53,33 +55,33 @@ fn a_fleet_is_minted_listed_and_verified() {
             "spiffe://lizmon.internal/operator/olga",
         ),
     ] {
-        let plain = desk.run(&format!("verify {file}")).done();
+        let plain = sandbox.run(&format!("verify {file}")).done();
         assert!(plain.stdout.contains(identity), "{plain:?}");
-        let verdict = desk.json(&format!("verify --json {file}"));
+        let verdict = sandbox.json(&format!("verify --json {file}"));
         assert_eq!(verdict["identity"], identity);
-        let shown = desk.json(&format!("inspect {file} --json"));
+        let shown = sandbox.json(&format!("inspect {file} --json"));
         assert_eq!(shown["items"][0]["uris"][0], identity);
         assert_eq!(shown["items"][1]["ca"], true);
-        desk.run(&format!("inspect {file}")).done();
+        sandbox.run(&format!("inspect {file}")).done();
     }
-    desk.run("inspect certs/crl.pem").done();
-    let key = desk.run("inspect certs/nodes/web1.key").done();
+    sandbox.run("inspect certs/crl.pem").done();
+    let key = sandbox.run("inspect certs/nodes/web1.key").done();
     assert!(key.stdout.starts_with("private key: P-256"), "{key:?}");
-    let soon = desk.json("list --expiring 1d --json");
+    let soon = sandbox.json("list --expiring 1d --json");
     assert_eq!(soon["certificates"].as_array().unwrap().len(), 1, "{soon}");
     assert_eq!(soon["certificates"][0]["name"], "olga");
 }
 
 #[test]
 fn answers_go_to_stdout_and_advice_to_stderr() {
-    let desk = Desk::new();
-    let init = desk.run("init-ca --trust-domain metrics.example").done();
+    let sandbox = Sandbox::new();
+    let init = sandbox.run("init-ca --trust-domain metrics.example").done();
     assert!(init.stdout.contains("certs/root.crt"), "{init:?}");
     assert!(
         init.stderr.starts_with("next: lizctl issue-receiver"),
         "{init:?}"
     );
-    let node = desk.run("issue-node web1").done();
+    let node = sandbox.run("issue-node web1").done();
     assert!(
         node.stdout.starts_with("node web1: certs/nodes/web1.crt"),
         "{node:?}"
@@ -88,10 +90,10 @@ fn answers_go_to_stdout_and_advice_to_stderr() {
         node.stderr.contains("liz-monitor --this-host web1"),
         "{node:?}"
     );
-    let again = desk.run("issue-node web1").done();
+    let again = sandbox.run("issue-node web1").done();
     assert_ne!(again.stdout, "");
     for line in ["--help", "--version", "issue-node --help"] {
-        let help = desk.run(line).done();
+        let help = sandbox.run(line).done();
         assert!(
             !help.stdout.is_empty() && help.stderr.is_empty(),
             "{help:?}"
@@ -101,12 +103,12 @@ fn answers_go_to_stdout_and_advice_to_stderr() {
 
 #[test]
 fn failures_end_with_1_and_wrong_usage_with_2() {
-    let desk = Desk::with_ca();
-    desk.run("issue-node web1").done();
-    desk.write("bad-names", "web2\n# a comment\nweb 3\n");
-    desk.write("twins", "db1\nDB1\n");
-    desk.write("none", "# nobody\n");
-    desk.write("text", "hello");
+    let sandbox = Sandbox::with_ca();
+    sandbox.run("issue-node web1").done();
+    sandbox.write("bad-names", "web2\n# a comment\nweb 3\n");
+    sandbox.write("twins", "db1\nDB1\n");
+    sandbox.write("none", "# nobody\n");
+    sandbox.write("text", "hello");
     let cases = [
         ("init-ca", 1, "nothing was changed"),
         ("issue-node WEB1", 1, "differs only by case"),
@@ -140,17 +142,17 @@ fn failures_end_with_1_and_wrong_usage_with_2() {
         ("no-such-verb", 2, "no-such-verb"),
     ];
     for (line, code, culprit) in cases {
-        desk.run(line).failed(code, culprit);
+        sandbox.run(line).failed(code, culprit);
     }
-    assert_eq!(desk.issued(), ["node web1"]);
-    assert!(!desk.path("elsewhere").exists());
+    assert_eq!(sandbox.issued(), ["node web1"]);
+    assert!(!sandbox.path("elsewhere").exists());
 }
 
 #[test]
-fn every_flag_can_come_from_the_environment_and_what_is_typed_wins() {
-    let desk = Desk::new();
+fn every_flag_has_an_environment_variable_and_the_command_line_wins() {
+    let sandbox = Sandbox::new();
     let run = |line: &str, settings: &[(&str, &str)]| {
-        let mut command = desk.command();
+        let mut command = sandbox.command();
         command.args(line.split(' ')).envs(settings.iter().copied());
         ran(command.output().unwrap()).done()
     };
@@ -173,15 +175,15 @@ fn every_flag_can_come_from_the_environment_and_what_is_typed_wins() {
     let lives = entry["not-after"].as_u64().unwrap() - entry["issued-at"].as_u64().unwrap();
     assert_eq!(lives, 3600);
     run("--certs there init-ca", &certs);
-    assert!(desk.path("there/root.crt").exists());
+    assert!(sandbox.path("there/root.crt").exists());
 }
 
 #[test]
 fn names_are_read_from_a_file_or_stdin() {
-    let desk = Desk::with_ca();
-    desk.write("names", "# the web\nweb1\n\n  web2  # the second\nweb3");
-    desk.run("issue-node --from names db1").done();
-    let mut command = desk.command();
+    let sandbox = Sandbox::with_ca();
+    sandbox.write("names", "# the web\nweb1\n\n  web2  # the second\nweb3");
+    sandbox.run("issue-node --from names db1").done();
+    let mut command = sandbox.command();
     command.args(["issue-node", "--from", "-"]);
     let pipes = command
         .stdin(Stdio::piped())
@@ -196,15 +198,15 @@ fn names_are_read_from_a_file_or_stdin() {
         .unwrap();
     ran(child.wait_with_output().unwrap()).done();
     let names = ["db1", "web1", "web2", "web3", "mail1", "mail2"];
-    assert_eq!(desk.issued(), names.map(|name| format!("node {name}")));
+    assert_eq!(sandbox.issued(), names.map(|name| format!("node {name}")));
 }
 
 #[test]
 fn several_processes_share_one_ledger() {
-    let desk = Desk::with_ca();
+    let sandbox = Sandbox::with_ca();
     let children: Vec<_> = (0..10)
         .map(|process| {
-            let mut command = desk.command();
+            let mut command = sandbox.command();
             command.arg("issue-node");
             command.args([format!("a{process}"), format!("b{process}")]);
             let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -214,20 +216,22 @@ fn several_processes_share_one_ledger() {
     for child in children {
         ran(child.wait_with_output().unwrap()).done();
     }
-    let mut issued = desk.issued();
+    let mut issued = sandbox.issued();
     issued.sort();
     issued.dedup();
     assert_eq!(issued.len(), 20);
     for name in ["a0", "b9"] {
-        desk.run(&format!("verify certs/nodes/{name}.crt")).done();
+        sandbox
+            .run(&format!("verify certs/nodes/{name}.crt"))
+            .done();
     }
 }
 
 /// `lizctl list | true` is no failure.
 #[test]
 fn a_closed_stdout_is_no_failure() {
-    let desk = Desk::with_ca();
-    let mut command = desk.command();
+    let sandbox = Sandbox::with_ca();
+    let mut command = sandbox.command();
     command.arg("list").stderr(Stdio::piped());
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -238,9 +242,9 @@ fn a_closed_stdout_is_no_failure() {
 
 #[cfg(unix)]
 #[test]
-fn keys_are_their_owners_alone_whatever_the_umask() {
+fn keys_have_mode_0600_whatever_the_umask() {
     for umask in ["000", "022", "027", "077"] {
-        let desk = Desk::new();
+        let sandbox = Sandbox::new();
         for line in [
             "init-ca",
             "issue-node web1",
@@ -249,7 +253,7 @@ fn keys_are_their_owners_alone_whatever_the_umask() {
             let mut shell = Command::new("sh");
             let script = format!("umask {umask}; exec \"$0\" {line}");
             shell.args(["-c", &script, env!("CARGO_BIN_EXE_lizctl")]);
-            ran(shell.current_dir(desk.dir.path()).output().unwrap()).done();
+            ran(shell.current_dir(sandbox.dir.path()).output().unwrap()).done();
         }
         for file in [
             "root.key",
@@ -259,24 +263,64 @@ fn keys_are_their_owners_alone_whatever_the_umask() {
             "ledger.db",
         ] {
             assert_eq!(
-                mode(&desk.path("certs").join(file)),
+                mode(&sandbox.path("certs").join(file)),
                 0o600,
                 "{file}, umask {umask}"
             );
         }
         for folder in ["", "nodes", "receivers"] {
             assert_eq!(
-                mode(&desk.path("certs").join(folder)),
+                mode(&sandbox.path("certs").join(folder)),
                 0o700,
                 "{folder}, umask {umask}"
             );
         }
         for file in ["root.crt", "crl.pem", "nodes/web1.crt"] {
             assert_eq!(
-                mode(&desk.path("certs").join(file)) & 0o022,
+                mode(&sandbox.path("certs").join(file)) & 0o022,
                 0,
                 "{file}, umask {umask}"
             );
         }
+    }
+}
+
+#[test]
+fn requests_of_other_tools_are_read_from_files_too() {
+    let sandbox = Sandbox::with_ca();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let pem = request.pem().unwrap();
+    let base64: String = pem.lines().filter(|line| !line.contains("----")).collect();
+    let forms = [
+        pem.clone(),
+        pem.replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"),
+        pem.replace('\n', "\r\n"),
+        format!("\u{feff}{pem}"),
+        format!("Bag Attributes\n    friendlyName: web1\n{pem}"),
+        base64,
+    ];
+    for (at, form) in forms.iter().enumerate() {
+        sandbox.write("request", form);
+        sandbox
+            .run(&format!("issue-node web{at} --csr request"))
+            .done();
+    }
+    fs::write(sandbox.path("request"), request.der()).unwrap();
+    sandbox.run("issue-node der --csr request").done();
+    for (form, words) in [
+        (key.serialize_pem(), "but PRIVATE KEY"),
+        (
+            pem.replace("-----END", "----END"),
+            "request: the signing request cannot be read: line 1",
+        ),
+        (String::new(), "there is no signing request in it"),
+    ] {
+        sandbox.write("request", &form);
+        sandbox
+            .run("issue-node web9 --csr request")
+            .failed(1, words);
     }
 }

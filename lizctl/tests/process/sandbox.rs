@@ -1,4 +1,4 @@
-//! A folder to work in, and `lizctl` in it.
+//! A temporary folder in which `lizctl` is run.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -6,29 +6,29 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder to work in, and `lizctl` in it without any setting from outside.
-pub(crate) struct Desk {
+/// A temporary folder; `lizctl` runs in it without environment variables of ours.
+pub(crate) struct Sandbox {
     pub(crate) dir: TempDir,
 }
 
-/// What a run left.
+/// Exit code and output of a run.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct RunOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Desk {
+impl Sandbox {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { dir }
     }
 
     pub(crate) fn with_ca() -> Self {
-        let desk = Self::new();
-        desk.run("init-ca").done();
-        desk
+        let sandbox = Self::new();
+        sandbox.run("init-ca").done();
+        sandbox
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -41,7 +41,7 @@ impl Desk {
         command
     }
 
-    pub(crate) fn run(&self, line: &str) -> Ran {
+    pub(crate) fn run(&self, line: &str) -> RunOutput {
         let mut command = self.command();
         command.args(line.split_whitespace());
         ran(command.output().unwrap())
@@ -55,11 +55,17 @@ impl Desk {
         std::fs::write(self.path(file), text).unwrap();
     }
 
+    #[cfg(unix)]
+    pub(crate) fn chmod(&self, file: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(self.path(file), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     pub(crate) fn json(&self, line: &str) -> Value {
         serde_json::from_str(&self.run(line).done().stdout).unwrap()
     }
 
-    /// Role and name of everything issued.
+    /// Role and name of all leaf certificates that were issued.
     pub(crate) fn issued(&self) -> Vec<String> {
         let list = self.json("list --json");
         let listed = list["certificates"].as_array().unwrap().iter();
@@ -72,22 +78,22 @@ impl Desk {
     }
 }
 
-pub(crate) fn ran(output: Output) -> Ran {
-    Ran {
+pub(crate) fn ran(output: Output) -> RunOutput {
+    RunOutput {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-impl Ran {
+impl RunOutput {
     #[track_caller]
     pub(crate) fn done(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
-    /// One line on stderr that names the culprit, and nothing on stdout.
+    /// Failed with one line on stderr that names the culprit, and nothing on stdout.
     #[track_caller]
     pub(crate) fn failed(self, code: i32, culprit: &str) {
         assert_eq!(self.code, code, "{self:?}");
