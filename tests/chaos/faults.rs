@@ -14,25 +14,25 @@ use lizmon_client::Client;
 use lizmon_protocol::name::{NodeName, Role};
 use tokio::runtime::Runtime;
 
-use crate::account::Diary;
-use crate::land::{End, Land, SmallDisk, set_line};
 use crate::load::{Counts, Load};
-use crate::programs::{Program, built, epoch_now, without_settings};
+use crate::netns::{End, SmallDisk, TestNetwork, set_link};
+use crate::programs::{Program, epoch_now, program, without_lizmon_env};
+use crate::reference::MonitorLog;
 
 const MONITORS: usize = 8;
 /// The first ones also have their spools damaged, and are killed while their disks are full, or just were: what they kept may be dropped, and must
 /// be told then. What the others kept must arrive.
-const FRAIL: usize = 4;
+const FRAGILE: usize = 4;
 /// Small, and still several times what a run needs.
 const RECEIVER_DISK_KIB: u64 = 64 << 10;
 const SPOOL_DISK_KIB: u64 = 4 << 10;
 /// A monitor tries a full disk with each record: one that it measured so long after there was room is there, and all before it.
 const SAVED_AFTER_SECS: u64 = 2;
 /// Longest wait for anything that should happen, as long as it is not a matter of the schedule.
-const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Two requests of each client, and some of the reader.
-const GO_ON: u64 = 20;
+const MORE_REQUESTS: u64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -40,7 +40,7 @@ enum Fault {
     EndReceiver,
     StopReceiver,
     FillReceiver,
-    CutLine,
+    CutLink,
     KillMonitor,
     StopMonitor,
     FillSpool,
@@ -54,8 +54,8 @@ const ROUND: [Fault; 14] = [
     Fault::EndReceiver,
     Fault::StopReceiver,
     Fault::FillReceiver,
-    Fault::CutLine,
-    Fault::CutLine,
+    Fault::CutLink,
+    Fault::CutLink,
     Fault::KillMonitor,
     Fault::KillMonitor,
     Fault::KillMonitor,
@@ -66,34 +66,34 @@ const ROUND: [Fault; 14] = [
 ];
 
 #[derive(Debug, Clone, Copy)]
-enum Cure {
+enum Repair {
     StartReceiver,
-    WakeReceiver,
-    MendLine(End),
+    ResumeReceiver,
+    RestoreLink(End),
     StartMonitor(usize),
-    WakeMonitor(usize),
-    EmptySpool(usize),
+    ResumeMonitor(usize),
+    FreeSpool(usize),
     /// As soon as it has measured something at this time or later.
-    TakeAsSaved(usize, u64),
+    MarkSaved(usize, u64),
 }
 
 /// How often each was done.
 #[derive(Debug, Default)]
-struct Done {
+struct FaultCounts {
     receiver_kills: u64,
     receiver_ends: u64,
     receiver_stops: u64,
     receiver_fills: u64,
-    line_cuts: u64,
+    link_cuts: u64,
     monitor_kills: u64,
     monitor_stops: u64,
     spool_fills: u64,
     spool_damages: u64,
 }
 
-pub(crate) fn run(lasting: Duration, seed: u64) {
+pub(crate) fn run(duration: Duration, seed: u64) {
     let mut chaos = Chaos::new(seed);
-    let until = Instant::now() + lasting;
+    let until = Instant::now() + duration;
     let mut cards: VecDeque<Fault> = VecDeque::new();
     while Instant::now() < until {
         if cards.is_empty() {
@@ -106,10 +106,10 @@ pub(crate) fn run(lasting: Duration, seed: u64) {
             cards.push_back(fault);
         }
         let pause = chaos.between(100, 1_000);
-        chaos.tend_for(pause);
+        chaos.run_for(pause);
     }
-    chaos.heal();
-    chaos.settle();
+    chaos.repair_all();
+    chaos.check_delivery();
 }
 
 struct Monitor {
@@ -131,30 +131,30 @@ struct Chaos {
     receiver: Program,
     data: SmallDisk,
     monitors: Vec<Monitor>,
-    is_line_cut: bool,
-    cures: Vec<(Instant, Cure)>,
-    done: Done,
+    is_link_cut: bool,
+    repairs: Vec<(Instant, Repair)>,
+    fault_counts: FaultCounts,
     load: Option<Load>,
     reader: Client,
     runtime: Runtime,
-    land: Land,
+    network: TestNetwork,
 }
 
 impl Chaos {
     fn new(seed: u64) -> Self {
-        let land = Land::new();
-        let data = land.disk("receiver", RECEIVER_DISK_KIB);
+        let network = TestNetwork::new();
+        let data = network.disk("receiver", RECEIVER_DISK_KIB);
         let mut receiver = Program::new(
             "liz-receiver",
-            land.receiver(&data),
-            land.path("receiver.log"),
+            network.receiver(&data),
+            network.path("receiver.log"),
         );
         receiver.start();
         let monitors = (0..MONITORS).map(|at| {
             let name = format!("m{at}");
-            let disk = land.disk(&name, SPOOL_DISK_KIB);
-            let command = monitor(&land, &name, &disk);
-            let mut program = Program::new(&name, command, land.path(&format!("{name}.log")));
+            let disk = network.disk(&name, SPOOL_DISK_KIB);
+            let command = monitor(&network, &name, &disk);
+            let mut program = Program::new(&name, command, network.path(&format!("{name}.log")));
             program.start();
             Monitor {
                 host: name.parse().unwrap(),
@@ -168,13 +168,13 @@ impl Chaos {
             receiver,
             data,
             monitors: monitors.collect(),
-            is_line_cut: false,
-            cures: Vec::new(),
-            done: Done::default(),
-            load: Some(Load::start(&land, seed)),
-            reader: land.client(Role::Reader, "chaos-reader"),
+            is_link_cut: false,
+            repairs: Vec::new(),
+            fault_counts: FaultCounts::default(),
+            load: Some(Load::start(&network, seed)),
+            reader: network.client(Role::Reader, "chaos-reader"),
             runtime: Runtime::new().unwrap(),
-            land,
+            network,
         }
     }
 
@@ -182,25 +182,25 @@ impl Chaos {
         Duration::from_millis(self.rng.u64(from_ms..=to_ms))
     }
 
-    fn cure_after(&mut self, from_ms: u64, to_ms: u64, cure: Cure) {
+    fn repair_after(&mut self, from_ms: u64, to_ms: u64, repair: Repair) {
         let after = self.between(from_ms, to_ms);
-        self.cures.push((Instant::now() + after, cure));
+        self.repairs.push((Instant::now() + after, repair));
     }
 
     /// Whether it could be done now.
     fn try_fault(&mut self, fault: Fault) -> bool {
         let at = match fault {
-            Fault::DamageSpool => self.rng.usize(0..FRAIL),
+            Fault::DamageSpool => self.rng.usize(0..FRAGILE),
             _ => self.rng.usize(0..MONITORS),
         };
         let is_ready = match fault {
             Fault::KillReceiver => self.receiver.id().is_some(),
             Fault::EndReceiver | Fault::StopReceiver => self.receiver.runs(),
-            Fault::FillReceiver => self.receiver.runs() && !self.is_line_cut,
-            Fault::CutLine => !self.is_line_cut,
+            Fault::FillReceiver => self.receiver.runs() && !self.is_link_cut,
+            Fault::CutLink => !self.is_link_cut,
             Fault::KillMonitor => {
                 let monitor = &self.monitors[at];
-                monitor.program.id().is_some() && (at < FRAIL || !monitor.is_unsaved)
+                monitor.program.id().is_some() && (at < FRAGILE || !monitor.is_unsaved)
             }
             Fault::DamageSpool => {
                 self.monitors[at].program.id().is_some() && !self.monitors[at].is_unsaved
@@ -215,7 +215,7 @@ impl Chaos {
                     self.break_receiver(fault)
                 }
                 Fault::FillReceiver => self.fill_receiver(),
-                Fault::CutLine => self.cut_line(),
+                Fault::CutLink => self.cut_link(),
                 Fault::KillMonitor | Fault::StopMonitor | Fault::FillSpool | Fault::DamageSpool => {
                     self.break_monitor(fault, at)
                 }
@@ -228,19 +228,19 @@ impl Chaos {
         match fault {
             Fault::StopReceiver => {
                 self.receiver.stop();
-                self.done.receiver_stops += 1;
-                return self.cure_after(300, 4_000, Cure::WakeReceiver);
+                self.fault_counts.receiver_stops += 1;
+                return self.repair_after(300, 4_000, Repair::ResumeReceiver);
             }
             Fault::EndReceiver => {
                 self.receiver.end();
-                self.done.receiver_ends += 1;
+                self.fault_counts.receiver_ends += 1;
             }
             _ => {
                 self.receiver.kill();
-                self.done.receiver_kills += 1;
+                self.fault_counts.receiver_kills += 1;
             }
         }
-        self.cure_after(0, 1_500, Cure::StartReceiver);
+        self.repair_after(0, 1_500, Repair::StartReceiver);
     }
 
     fn break_monitor(&mut self, fault: Fault, at: usize) {
@@ -248,38 +248,38 @@ impl Chaos {
         match fault {
             Fault::StopMonitor => {
                 monitor.program.stop();
-                self.done.monitor_stops += 1;
-                return self.cure_after(300, 4_000, Cure::WakeMonitor(at));
+                self.fault_counts.monitor_stops += 1;
+                return self.repair_after(300, 4_000, Repair::ResumeMonitor(at));
             }
             Fault::FillSpool => {
                 monitor.disk.fill();
                 monitor.is_unsaved = true;
-                self.done.spool_fills += 1;
-                return self.cure_after(2_000, 15_000, Cure::EmptySpool(at));
+                self.fault_counts.spool_fills += 1;
+                return self.repair_after(2_000, 15_000, Repair::FreeSpool(at));
             }
             Fault::DamageSpool => {
                 monitor.program.kill();
                 damage(&monitor.spool(), &mut self.rng);
-                self.done.spool_damages += 1;
+                self.fault_counts.spool_damages += 1;
             }
             _ => {
                 monitor.program.kill();
-                self.done.monitor_kills += 1;
+                self.fault_counts.monitor_kills += 1;
             }
         }
-        self.cure_after(0, 2_500, Cure::StartMonitor(at));
+        self.repair_after(0, 2_500, Repair::StartMonitor(at));
     }
 
-    fn cut_line(&mut self) {
+    fn cut_link(&mut self) {
         let end = if self.rng.bool() {
-            End::Field
+            End::Monitors
         } else {
             End::Receiver
         };
-        set_line(end, "down");
-        self.is_line_cut = true;
-        self.done.line_cuts += 1;
-        self.cure_after(300, 6_000, Cure::MendLine(end));
+        set_link(end, "down");
+        self.is_link_cut = true;
+        self.fault_counts.link_cuts += 1;
+        self.repair_after(300, 6_000, Repair::RestoreLink(end));
     }
 
     /// While its disk is full, the receiver refuses what it cannot keep, and answers who reads. Once there is room it
@@ -294,23 +294,23 @@ impl Chaos {
         let before = self.receiver.id();
         let refused = Counts::of(&counts.store_unavailable);
         self.data.fill();
-        self.done.receiver_fills += 1;
+        self.fault_counts.receiver_fills += 1;
         self.wait_for("503 store_unavailable with a full disk", || {
-            Counts::of(&counts.store_unavailable) >= refused + GO_ON
+            Counts::of(&counts.store_unavailable) >= refused + MORE_REQUESTS
         });
-        let [taken, read, not_read] =
-            [&counts.taken, &counts.read, &counts.not_read].map(Counts::of);
+        let [taken, read, read_failed] =
+            [&counts.taken, &counts.read, &counts.read_failed].map(Counts::of);
         self.wait_for("reads with a full disk", || {
-            Counts::of(&counts.read) >= read + GO_ON
+            Counts::of(&counts.read) >= read + MORE_REQUESTS
         });
         assert_eq!(
-            Counts::of(&counts.not_read),
-            not_read,
+            Counts::of(&counts.read_failed),
+            read_failed,
             "a read fails with a full disk"
         );
         assert_eq!(Counts::of(&counts.taken), taken, "taken with a full disk");
         let longer = self.between(0, 2_000);
-        self.tend_for(longer);
+        self.run_for(longer);
         self.data.empty();
         let taken = Counts::of(&counts.taken);
         self.wait_for("batches taken once there is room", || {
@@ -320,31 +320,31 @@ impl Chaos {
     }
 
     fn wait_for(&mut self, what: &str, is_so: impl Fn() -> bool) {
-        let by = Instant::now() + PATIENCE;
+        let by = Instant::now() + TIMEOUT;
         while !is_so() {
             assert!(Instant::now() < by, "no {what}");
-            self.tend();
-            sleep(LOOK_EVERY);
+            self.poll();
+            sleep(POLL_INTERVAL);
         }
     }
 
-    fn tend_for(&mut self, time: Duration) {
+    fn run_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            self.tend();
-            sleep(LOOK_EVERY);
+            self.poll();
+            sleep(POLL_INTERVAL);
         }
     }
 
     /// Cures what is due, and sees that nothing ends by itself.
-    fn tend(&mut self) {
+    fn poll(&mut self) {
         let now = Instant::now();
-        for (_, cure) in self
-            .cures
+        for (_, repair) in self
+            .repairs
             .extract_if(.., |(due, _)| *due <= now)
             .collect::<Vec<_>>()
         {
-            self.cure(cure);
+            self.repair(repair);
         }
         self.receiver.check();
         for monitor in &mut self.monitors {
@@ -352,54 +352,54 @@ impl Chaos {
         }
     }
 
-    fn cure(&mut self, cure: Cure) {
-        match cure {
-            Cure::StartReceiver => self.receiver.start(),
-            Cure::WakeReceiver => self.receiver.go_on(),
-            Cure::MendLine(end) => {
-                set_line(end, "up");
-                self.is_line_cut = false;
+    fn repair(&mut self, repair: Repair) {
+        match repair {
+            Repair::StartReceiver => self.receiver.start(),
+            Repair::ResumeReceiver => self.receiver.resume(),
+            Repair::RestoreLink(end) => {
+                set_link(end, "up");
+                self.is_link_cut = false;
             }
-            Cure::StartMonitor(at) => self.monitors[at].program.start(),
-            Cure::WakeMonitor(at) => self.monitors[at].program.go_on(),
-            Cure::TakeAsSaved(at, epoch) => {
+            Repair::StartMonitor(at) => self.monitors[at].program.start(),
+            Repair::ResumeMonitor(at) => self.monitors[at].program.resume(),
+            Repair::MarkSaved(at, epoch) => {
                 let monitor = &mut self.monitors[at];
-                let newest = Diary::read(monitor.program.log()).newest_kept();
+                let newest = MonitorLog::read(monitor.program.log()).newest_kept();
                 monitor.is_unsaved = newest < Some(epoch);
                 if monitor.is_unsaved {
-                    self.cure_after(500, 500, cure);
+                    self.repair_after(500, 500, repair);
                 }
             }
-            Cure::EmptySpool(at) => {
+            Repair::FreeSpool(at) => {
                 self.monitors[at].disk.empty();
-                let cure = Cure::TakeAsSaved(at, epoch_now() + SAVED_AFTER_SECS);
-                self.cure_after(500, 500, cure);
+                let repair = Repair::MarkSaved(at, epoch_now() + SAVED_AFTER_SECS);
+                self.repair_after(500, 500, repair);
             }
         }
     }
 
-    fn heal(&mut self) {
-        let by = Instant::now() + PATIENCE;
-        while !self.cures.is_empty() {
-            assert!(Instant::now() < by, "not mended: {:?}", self.cures);
-            for (_, cure) in std::mem::take(&mut self.cures) {
-                self.cure(cure);
+    fn repair_all(&mut self) {
+        let by = Instant::now() + TIMEOUT;
+        while !self.repairs.is_empty() {
+            assert!(Instant::now() < by, "not mended: {:?}", self.repairs);
+            for (_, repair) in std::mem::take(&mut self.repairs) {
+                self.repair(repair);
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 }
 
-fn monitor(land: &Land, name: &str, disk: &SmallDisk) -> Command {
-    let credentials = land.credentials(Role::Node, name);
-    let mut command = Command::new(built("liz-monitor"));
-    without_settings(&mut command);
+fn monitor(network: &TestNetwork, name: &str, disk: &SmallDisk) -> Command {
+    let credentials = network.credentials(Role::Node, name);
+    let mut command = Command::new(program("liz-monitor"));
+    without_lizmon_env(&mut command);
     command.env("RUST_LOG", "info,lizmon_monitor=trace");
     command.args([
         "--this-host",
         name,
         "--publish",
-        &format!("{}/api/perf", land.url()),
+        &format!("{}/api/perf", network.url()),
     ]);
     command.args([
         "--log-format",

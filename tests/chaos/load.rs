@@ -12,9 +12,9 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::account::Reference;
-use crate::land::Land;
+use crate::netns::TestNetwork;
 use crate::programs::epoch_now;
+use crate::reference::Reference;
 
 const CLIENTS: u64 = 4;
 const RECORDS: u64 = 20;
@@ -32,7 +32,7 @@ pub(crate) struct Counts {
     pub(crate) store_unavailable: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) read: AtomicU64,
-    pub(crate) not_read: AtomicU64,
+    pub(crate) read_failed: AtomicU64,
 }
 
 impl Counts {
@@ -51,14 +51,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(land: &Land, seed: u64) -> Self {
+    pub(crate) fn start(network: &TestNetwork, seed: u64) -> Self {
         let runtime = Runtime::new().unwrap();
         let counts = Arc::new(Counts::default());
         let stop = Arc::new(AtomicBool::new(false));
         let posting = (0..CLIENTS).map(|at| {
             let name = format!("client{at}");
             let poster = Poster {
-                client: land.client(Role::Node, &name),
+                client: network.client(Role::Node, &name),
                 host: name.parse().unwrap(),
                 rng: fastrand::Rng::with_seed(seed ^ at),
                 counts: counts.clone(),
@@ -67,7 +67,7 @@ impl Load {
             runtime.spawn(poster.run(stop.clone()))
         });
         let posting = posting.collect();
-        let reader = land.client(Role::Reader, "chaos-reader");
+        let reader = network.client(Role::Reader, "chaos-reader");
         let reading = runtime.spawn(read(reader, counts.clone(), stop.clone()));
         Self {
             counts,
@@ -163,7 +163,7 @@ async fn read(client: Client, counts: Arc<Counts>, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
         match client.hosts(epoch_now()).await {
             Ok(_) => counts.read.fetch_add(1, Ordering::Relaxed),
-            Err(_) => counts.not_read.fetch_add(1, Ordering::Relaxed),
+            Err(_) => counts.read_failed.fetch_add(1, Ordering::Relaxed),
         };
         sleep(READ_EVERY).await;
     }

@@ -9,8 +9,8 @@
 //!  clients with batches, a reader, lizctl audit
 //! ```
 //!
-//! [`land`] makes the ground, [`programs`] runs what is shipped, [`faults`] breaks it at seeded moments, [`load`] goes on posting and
-//! reading, [`account`] compares what was recorded by those who measured with what the receiver says.
+//! [`netns`] makes the ground, [`programs`] runs what is shipped, [`faults`] breaks it at seeded moments, [`load`] goes on posting and
+//! reading, [`reference`] compares what was recorded by those who measured with what the receiver says.
 //! [`slow`] is about clients that take their time.
 //!
 //! `LIZMON_CHAOS_SECS` is how long things are broken (40), `LIZMON_CHAOS_SEED` chooses what and when.
@@ -21,11 +21,11 @@
     reason = "a test fails by panicking, and this one runs in real time"
 )]
 
-mod account;
 mod faults;
-mod land;
 mod load;
+mod netns;
 mod programs;
+mod reference;
 mod slow;
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ const SECS: u64 = 40;
 /// Whatever becomes of programs, disks and the line between them: each record that was kept counts once, or is shown as dropped.
 #[test]
 fn nothing_is_lost_and_nothing_is_twice() {
-    land::inside("nothing_is_lost_and_nothing_is_twice", || {
+    netns::inside("nothing_is_lost_and_nothing_is_twice", || {
         let number = |name: &str| std::env::var(name).ok()?.parse().ok();
         let secs = number("LIZMON_CHAOS_SECS").unwrap_or(SECS);
         let seed = number("LIZMON_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -48,8 +48,8 @@ fn nothing_is_lost_and_nothing_is_twice() {
 /// longer timeouts.
 #[test]
 fn slow_clients_are_cut_and_others_do_not_notice() {
-    land::inside("slow_clients_are_cut_and_others_do_not_notice", || {
-        slow::run(slow::Patience::new(
+    netns::inside("slow_clients_are_cut_and_others_do_not_notice", || {
+        slow::run(slow::Timeouts::new(
             std::env::var_os("LIZMON_SLOW_DEFAULTS").is_some(),
         ));
     });

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for a clean end.
-const END_PATIENCE: Duration = Duration::from_secs(45);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const END_TIMEOUT: Duration = Duration::from_secs(45);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What of a log is shown when a program did what it should not.
 const LOG_LINES_SHOWN: usize = 20;
 
@@ -22,7 +22,7 @@ pub(crate) fn epoch_now() -> u64 {
 }
 
 /// A program as it was built with this test.
-pub(crate) fn built(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let path = here.ancestors().nth(2).unwrap().join(name);
     assert!(
@@ -34,7 +34,7 @@ pub(crate) fn built(name: &str) -> PathBuf {
 }
 
 /// Nothing of the caller's settings reaches a program under test.
-pub(crate) fn without_settings(command: &mut Command) {
+pub(crate) fn without_lizmon_env(command: &mut Command) {
     for (key, _) in std::env::vars_os() {
         let text = key.to_string_lossy();
         if text.starts_with("LIZMON_") || text == "RUST_LOG" || text == "NOTIFY_SOCKET" {
@@ -107,7 +107,7 @@ impl Program {
         self.is_stopped = true;
     }
 
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         if self.life.is_some() && self.is_stopped {
             self.signal(Signal::CONT);
             self.is_stopped = false;
@@ -117,14 +117,14 @@ impl Program {
     /// SIGTERM, which ends it with exit code 0.
     pub(crate) fn end(&mut self) {
         self.signal(Signal::TERM);
-        let by = Instant::now() + END_PATIENCE;
+        let by = Instant::now() + END_TIMEOUT;
         let status = loop {
             match self.status() {
                 Some(status) => break status,
                 None if Instant::now() > by => {
-                    panic!("{} does not end:\n{}", self.name, self.last_words())
+                    panic!("{} does not end:\n{}", self.name, self.log_tail())
                 }
-                None => sleep(LOOK_EVERY),
+                None => sleep(POLL_INTERVAL),
             }
         };
         self.life = None;
@@ -132,7 +132,7 @@ impl Program {
             status.success(),
             "{} ended with {status}:\n{}",
             self.name,
-            self.last_words()
+            self.log_tail()
         );
     }
 
@@ -142,7 +142,7 @@ impl Program {
             panic!(
                 "{} ended by itself with {status}:\n{}",
                 self.name,
-                self.last_words()
+                self.log_tail()
             );
         }
     }
@@ -151,7 +151,7 @@ impl Program {
         self.life.as_mut()?.try_wait().unwrap()
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")

@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::land::Land;
-use crate::programs::{Program, epoch_now, without_settings};
+use crate::netns::TestNetwork;
+use crate::programs::{Program, epoch_now, without_lizmon_env};
 
 /// So many send their head slowly, and so many their body.
 const SLOW: usize = 200;
@@ -31,12 +31,12 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// How long a head and a body may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     head: Duration,
     body: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// Short, for a test; or what a receiver has by default.
     pub(crate) fn new(is_default: bool) -> Self {
         let (head, body) = if is_default { (10, 30) } else { (4, 6) };
@@ -48,36 +48,36 @@ impl Patience {
 }
 
 /// All slow ones are cut, and nobody else notices.
-pub(crate) fn run(patience: Patience) {
-    let land = Land::new();
-    let data = land.disk("receiver", 64 << 10);
-    let mut command = land.receiver(&data);
+pub(crate) fn run(timeouts: Timeouts) {
+    let network = TestNetwork::new();
+    let data = network.disk("receiver", 64 << 10);
+    let mut command = network.receiver(&data);
     let secs = |time: Duration| format!("{}s", time.as_secs());
     command.args([
         "--first-request-timeout",
-        &secs(patience.head),
+        &secs(timeouts.head),
         "--body-timeout",
-        &secs(patience.body),
+        &secs(timeouts.body),
     ]);
-    let mut receiver = Program::new("liz-receiver", command, land.path("receiver.log"));
+    let mut receiver = Program::new("liz-receiver", command, network.path("receiver.log"));
     receiver.start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let clients: Vec<Arc<Client>> = (0..CLIENTS)
-        .map(|at| Arc::new(land.client(Role::Node, &format!("quick{at}"))))
+        .map(|at| Arc::new(network.client(Role::Node, &format!("quick{at}"))))
         .collect();
-    let slow = land.client(Role::Node, "slow");
+    let slow = network.client(Role::Node, "slow");
     let token = wait_for_token(&runtime, &slow);
 
     let quiet = runtime.block_on(latencies(&clients, QUIET));
-    let heads = slow_heads(&land, patience);
+    let heads = slow_heads(&network, timeouts);
     let bodies = runtime.spawn(slow_bodies(
-        tls_config(&land),
-        land.listen(),
+        tls_config(&network),
+        network.listen(),
         token,
-        patience,
+        timeouts,
     ));
-    let lasting = patience.head.max(patience.body);
-    let beside = runtime.block_on(latencies(&clients, lasting));
+    let duration = timeouts.head.max(timeouts.body);
+    let beside = runtime.block_on(latencies(&clients, duration));
     let longest_body = runtime.block_on(bodies).unwrap();
     let heads = heads.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&heads.stdout);
@@ -104,8 +104,8 @@ fn wait_for_token(runtime: &tokio::runtime::Runtime, client: &Client) -> String 
 }
 
 /// Each client posts and reads in turn. A request that fails fails the test.
-async fn latencies(clients: &[Arc<Client>], lasting: Duration) -> Vec<Duration> {
-    let until = Instant::now() + lasting;
+async fn latencies(clients: &[Arc<Client>], duration: Duration) -> Vec<Duration> {
+    let until = Instant::now() + duration;
     let tasks = clients.iter().cloned().map(|client| {
         tokio::spawn(async move {
             let host: NodeName = client.identity().name.clone();
@@ -151,13 +151,13 @@ fn percentiles(mut took: Vec<Duration>) -> String {
 }
 
 /// slowhttptest, which shows no certificate: heads come before anybody asks for one.
-fn slow_heads(land: &Land, patience: Patience) -> std::process::Child {
+fn slow_heads(network: &TestNetwork, timeouts: Timeouts) -> std::process::Child {
     let mut command = Command::new("slowhttptest");
-    without_settings(&mut command);
+    without_lizmon_env(&mut command);
     command.env("TERM", "dumb").args(["-H", "-i", "1"]);
     command.args(["-c", &SLOW.to_string(), "-r", &SLOW.to_string()]);
-    command.args(["-l", &(patience.head + SLACK).as_secs().to_string()]);
-    command.args(["-u", &format!("{}/healthz", land.url())]);
+    command.args(["-l", &(timeouts.head + SLACK).as_secs().to_string()]);
+    command.args(["-u", &format!("{}/healthz", network.url())]);
     command.stdout(std::process::Stdio::piped());
     command
         .spawn()
@@ -169,7 +169,7 @@ async fn slow_bodies(
     config: ClientConfig,
     address: String,
     token: String,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Duration {
     let connector = TlsConnector::from(Arc::new(config));
     let tasks = (0..SLOW).map(|_| {
@@ -186,7 +186,7 @@ async fn slow_bodies(
             );
             write.write_all(head.as_bytes()).await.unwrap();
             let begun = Instant::now();
-            let is_cut = tokio::time::timeout(patience.body + SLACK, drip_until_cut(read, write));
+            let is_cut = tokio::time::timeout(timeouts.body + SLACK, drip_until_cut(read, write));
             let answer = is_cut.await.expect("a slow body is cut");
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
             begun.elapsed()
@@ -219,8 +219,8 @@ async fn drip_until_cut(
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn tls_config(land: &Land) -> ClientConfig {
-    let credentials = land.credentials(Role::Node, "slow");
+fn tls_config(network: &TestNetwork) -> ClientConfig {
+    let credentials = network.credentials(Role::Node, "slow");
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(&credentials.ca).unwrap())

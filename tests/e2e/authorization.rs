@@ -78,12 +78,12 @@ fn may_list(certificate: Who, token: Who) -> Verdict {
     together(certificate, token).or_else(|| token.is_node().then_some("insufficient_scope"))
 }
 
-struct Cast {
+struct Clients {
     clients: Vec<(Who, reqwest::Client)>,
     tokens: Vec<(Who, Option<String>)>,
 }
 
-async fn cast(world: &World) -> Cast {
+async fn clients_of_all_roles(world: &World) -> Clients {
     // The second certificate takes the first's place on disk: its client was made before.
     let people = [
         (NodeA, world.node("a")),
@@ -105,14 +105,14 @@ async fn cast(world: &World) -> Cast {
         .map(|(who, holder)| (who, holder.http))
         .collect();
     clients.push((Nobody, world.client(None, &["http/1.1"])));
-    Cast { clients, tokens }
+    Clients { clients, tokens }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mixture_of_certificate_token_path_and_body() {
     let world = World::start().await;
     let reader = world.reader();
-    let Cast { clients, tokens } = cast(&world).await;
+    let Clients { clients, tokens } = clients_of_all_roles(&world).await;
     let epoch = world.clock.now();
     let mut stored = json!({});
     let mut seq = 0;

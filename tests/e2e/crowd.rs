@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::enrolment::{ENROLL, Office, REENROLL};
+use crate::enrolment::{CaServer, ENROLL, REENROLL};
 use crate::harness::raw::{self, tls_config};
 use crate::harness::{World, answer};
 
@@ -32,7 +32,7 @@ async fn said_at_once(stream: &mut TlsStream<TcpStream>, head: &str, story: &str
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_answered_before_its_body() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     for (port, path, status) in [
         (world.port(), "/oauth2/token", 401),
         (world.port(), "/api/perf/a", 401),
@@ -41,10 +41,10 @@ async fn a_stranger_is_answered_before_its_body() {
         (world.port(), "/api/crl", 401),
         (world.port(), "/healthz", 405),
         (world.port(), "/nowhere", 404),
-        (office.port(), ENROLL, 401),
-        (office.port(), REENROLL, 403),
-        (office.port(), "/crl", 405),
-        (office.port(), "/nowhere", 404),
+        (ca_server.port(), ENROLL, 401),
+        (ca_server.port(), REENROLL, 403),
+        (ca_server.port(), "/crl", 405),
+        (ca_server.port(), "/nowhere", 404),
     ] {
         for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
             let method = if path == "/api/crl" { "PUT" } else { "POST" };

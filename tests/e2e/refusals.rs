@@ -129,16 +129,16 @@ fn shape((cert, key): (String, String), behind: &[&Ca]) -> Shape {
     }
 }
 
-/// A receiver of a good house, and a folder for whoever comes.
-struct House {
+/// A receiver of a good fixture, and a folder for whoever comes.
+struct Fixture {
     folder: tempfile::TempDir,
     root: Ca,
     receiver: (String, String),
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
-        let root = Ca::new("house root", None, AS_IT_IS);
+        let root = Ca::new("test root", None, AS_IT_IS);
         Self {
             folder: tempfile::tempdir().unwrap(),
             receiver: root.leaf(RECEIVER, AS_IT_IS),
@@ -225,12 +225,12 @@ fn critical(params: &mut CertificateParams) {
 /// What `lizctl` shows is refused: the words there, its exit code, and the words in the receiver's log.
 #[test]
 fn a_clients_certificate_is_refused_for_its_reason() {
-    let house = House::new();
-    let root = &house.root;
+    let fixture = Fixture::new();
+    let root = &fixture.root;
     let below = |name: &str, edit: Edit<'_>| Ca::new(name, Some(root), edit);
     let check = |story: &str, shape: Shape, client: &[&str], code: i32, server: &[&str]| {
-        let (mut receiver, url) = house.receiver(&shape);
-        let done = house.token(&shape, &url);
+        let (mut receiver, url) = fixture.receiver(&shape);
+        let done = fixture.token(&shape, &url);
         says(done.failure(code), client, story);
         if code == 3 {
             let line = receiver.wait_for("turned away");
@@ -305,7 +305,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
         &["no root that is trusted"],
     );
 
-    let double = Ca::new("house root", None, AS_IT_IS);
+    let double = Ca::new("test root", None, AS_IT_IS);
     same(
         "another CA of the same name",
         shape(double.leaf(NODE, AS_IT_IS), &[]),
@@ -433,7 +433,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
 /// A monitor starts whatever the time, samples, and waits.
 #[test]
 fn a_monitor_waits_for_its_certificates_time() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let cases: [(&str, Edit<'_>, &[&str]); 2] = [
         (
             "ended",
@@ -453,15 +453,15 @@ fn a_monitor_waits_for_its_certificates_time() {
         ),
     ];
     for (story, edit, words) in cases {
-        let waiting = shape(house.root.leaf(NODE, edit), &[]);
-        let (mut receiver, url) = house.receiver(&waiting);
-        let mut monitor = house.monitor(&waiting, &url);
+        let waiting = shape(fixture.root.leaf(NODE, edit), &[]);
+        let (mut receiver, url) = fixture.receiver(&waiting);
+        let mut monitor = fixture.monitor(&waiting, &url);
         says(&monitor.wait_for("refused our certificate"), words, story);
         says(&receiver.wait_for("turned away"), words, story);
         // A good one in its place: what was sampled meanwhile is delivered.
-        let (cert, key) = house.root.leaf(NODE, AS_IT_IS);
-        house.write("n.key", &key);
-        house.write("n.crt", &cert);
+        let (cert, key) = fixture.root.leaf(NODE, AS_IT_IS);
+        fixture.write("n.key", &key);
+        fixture.write("n.crt", &cert);
         monitor.wait_for("delivered");
     }
 }
@@ -535,15 +535,15 @@ async fn serve(pem: &str, key: &str) -> String {
 /// What a server shows is refused: the words, and that this is neither "no TLS" nor "not reached".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_certificate_is_refused_for_its_reason() {
-    let house = House::new();
-    let root = &house.root;
+    let fixture = Fixture::new();
+    let root = &fixture.root;
     let below = |name: &str, edit: Edit<'_>| Ca::new(name, Some(root), edit);
     let check =
         async |story: &str, (cert, key): (String, String), behind: &[&Ca], words: &[&str]| {
             let chain = cert + &behind.iter().map(|ca| ca.pem()).collect::<String>();
             let url = serve(&chain, &key).await;
             let client = shape(root.leaf(NODE, AS_IT_IS), &[]);
-            let done = tokio::task::block_in_place(|| house.token(&client, &url));
+            let done = tokio::task::block_in_place(|| fixture.token(&client, &url));
             let said = done.failure(1);
             says(said, words, story);
             says(said, &["is not trusted: "], story);
@@ -600,7 +600,7 @@ async fn a_servers_certificate_is_refused_for_its_reason() {
         words,
     )
     .await;
-    let double = Ca::new("house root", None, AS_IT_IS);
+    let double = Ca::new("test root", None, AS_IT_IS);
     let words = &[
         "not by the key of the authority that it names",
         "check --ca",

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::{NodeName, Role};
 
-use super::{Chaos, FRAIL, LOOK_EVERY, PATIENCE};
-use crate::account::{Diary, Reference, Tally};
+use super::{Chaos, FRAGILE, POLL_INTERVAL, TIMEOUT};
 use crate::load::Counts;
-use crate::programs::{built, epoch_now, without_settings};
+use crate::programs::{epoch_now, program, without_lizmon_env};
+use crate::reference::{MonitorLog, Reference, Tally};
 
 impl Chaos {
     /// Everything is delivered, and what the receiver says is what was measured.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn check_delivery(&mut self) {
         let load = self.load.take().unwrap();
         let counts = load.counts.clone();
         let posted = load.end();
-        let by = Instant::now() + PATIENCE;
+        let by = Instant::now() + TIMEOUT;
         loop {
-            self.tend();
+            self.poll();
             let waiting = self.waiting();
             if waiting.is_empty() {
                 break;
@@ -41,16 +41,16 @@ impl Chaos {
         let tally = self.check_all(&posted);
         self.receiver.end();
         let posted: u64 = posted.iter().map(|(_, reference)| reference.values()).sum();
-        self.say(&tally, posted, &counts);
+        self.print(&tally, posted, &counts);
     }
 
-    /// Numbered records of the monitors that nobody has heard of.
+    /// Numbered records of the monitors that nobody has accounted of.
     fn waiting(&self) -> Vec<String> {
-        let unheard = self.monitors.iter().flat_map(|monitor| {
-            let diary = Diary::read(monitor.program.log());
-            diary.unheard(&self.delivery(&monitor.host))
+        let unaccounted = self.monitors.iter().flat_map(|monitor| {
+            let log = MonitorLog::read(monitor.program.log());
+            log.unaccounted(&self.delivery(&monitor.host))
         });
-        unheard.collect()
+        unaccounted.collect()
     }
 
     fn delivery(&self, host: &NodeName) -> Delivery {
@@ -61,13 +61,13 @@ impl Chaos {
     }
 
     fn ask<T>(&self, question: impl Fn() -> Result<T, lizmon_client::Error>) -> T {
-        let by = Instant::now() + PATIENCE;
+        let by = Instant::now() + TIMEOUT;
         loop {
             match question() {
                 Ok(answer) => return answer,
                 Err(error) => assert!(Instant::now() < by, "{error}"),
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -82,10 +82,10 @@ impl Chaos {
             self.audit(host);
             let delivery = self.delivery(host);
             let (reference, tally) =
-                Diary::read(monitor.program.log()).settle(host.as_str(), &delivery);
+                MonitorLog::read(monitor.program.log()).expected(host.as_str(), &delivery);
             self.check(host, &reference, false);
             assert!(
-                at < FRAIL || tally.kept_and_dropped == 0,
+                at < FRAGILE || tally.kept_and_dropped == 0,
                 "{host}: {tally:?}, {delivery:?}"
             );
             sum.add(&tally);
@@ -103,9 +103,9 @@ impl Chaos {
 
     /// `lizctl audit` says so too.
     fn audit(&self, host: &NodeName) {
-        let mut command = Command::new(built("lizctl"));
-        without_settings(&mut command);
-        let credentials = self.land.credentials(Role::Reader, "chaos-reader");
+        let mut command = Command::new(program("lizctl"));
+        without_lizmon_env(&mut command);
+        let credentials = self.network.credentials(Role::Reader, "chaos-reader");
         command.args([
             "audit",
             host.as_str(),
@@ -113,7 +113,7 @@ impl Chaos {
             "--wait",
             "30s",
             "--receiver",
-            &self.land.url(),
+            &self.network.url(),
         ]);
         command
             .arg("--cert")
@@ -123,22 +123,22 @@ impl Chaos {
             .arg("--ca")
             .arg(credentials.ca);
         let done = command.output().unwrap();
-        let said = String::from_utf8_lossy(&done.stdout);
+        let stdout = String::from_utf8_lossy(&done.stdout);
         assert!(
             done.status.success(),
-            "audit of {host}: {}{said}",
+            "audit of {host}: {}{stdout}",
             String::from_utf8_lossy(&done.stderr)
         );
-        let account: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(
-            (&account["lost"], &account["twice"]),
+            (&report["lost"], &report["twice"]),
             (&0.into(), &0.into()),
-            "{host}: {account}"
+            "{host}: {report}"
         );
     }
 
-    fn say(&self, tally: &Tally, posted: u64, counts: &Counts) {
-        eprintln!("{:?}", self.done);
+    fn print(&self, tally: &Tally, posted: u64, counts: &Counts) {
+        eprintln!("{:?}", self.fault_counts);
         eprintln!(
             "{} monitors: {tally:?}; lost 0, twice 0",
             self.monitors.len()

@@ -10,7 +10,7 @@ use lizmon_ca::service::RateLimits;
 use lizmon_protocol::name::Role;
 use tokio::io::AsyncWriteExt;
 
-use super::{CACERTS, ENROLL, Office, REENROLL, certificate_in, id_of, refused, request, token};
+use super::{CACERTS, CaServer, ENROLL, REENROLL, certificate_in, id_of, refused, request, token};
 use crate::harness::World;
 use crate::harness::forge::{Forger, self_signed};
 use crate::harness::raw::{self, tls_config};
@@ -22,14 +22,14 @@ const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_certificate_takes_a_good_token() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let (good, others, used, old) = (
         token(&world, "web1"),
         token(&world, "db1"),
         token(&world, "web1"),
         token(&world, "web1"),
     );
-    let enrolled = office.enroll(&world, "web1", &used, request()).await;
+    let enrolled = ca_server.enroll(&world, "web1", &used, request()).await;
     certificate_in(world.folder(), &enrolled);
     let secret = good.rsplit_once('.').unwrap().1;
     let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
@@ -79,21 +79,23 @@ async fn a_first_certificate_takes_a_good_token() {
             }
             asked.body(request())
         };
-        let got = office.ask(&world, None, ENROLL, edit).await.unwrap();
+        let got = ca_server.ask(&world, None, ENROLL, edit).await.unwrap();
         refused(&got, 401, story);
         assert!(!got.text().contains(secret), "{story}");
     }
     // A certificate is no token, whoever's it is.
     for holder in [world.node("web1"), world.holder(Role::Operator, "olga")] {
         let edit = |asked: reqwest::RequestBuilder| asked.body(request());
-        let got = office.ask(&world, Some(holder.shown()), ENROLL, edit).await;
+        let got = ca_server
+            .ask(&world, Some(holder.shown()), ENROLL, edit)
+            .await;
         refused(&got.unwrap(), 401, &holder.name);
     }
     // None of that has used it up.
-    let got = office.enroll(&world, "web1", &good, request()).await;
+    let got = ca_server.enroll(&world, "web1", &good, request()).await;
     assert_eq!(id_of(&certificate_in(world.folder(), &got)), WEB1);
     world.clock.advance(600);
-    let got = office.enroll(&world, "web1", &old, request()).await;
+    let got = ca_server.enroll(&world, "web1", &old, request()).await;
     refused(&got, 401, "an expired token");
     world.ca.verify_audit(None).unwrap();
 }
@@ -101,16 +103,16 @@ async fn a_first_certificate_takes_a_good_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_no_lost_token() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let (token, ours) = (token(&world, "web1"), request());
     let mut serials = Vec::new();
     for _ in 0..3 {
-        let got = office.enroll(&world, "web1", &token, ours.clone()).await;
+        let got = ca_server.enroll(&world, "web1", &token, ours.clone()).await;
         serials.push(certificate_in(world.folder(), &got));
     }
     serials.dedup();
     assert_eq!(serials.len(), 1, "the same certificate each time");
-    let got = office.enroll(&world, "web1", &token, request()).await;
+    let got = ca_server.enroll(&world, "web1", &token, request()).await;
     refused(&got, 401, "another key");
     // A thief of token and request gets a certificate whose key he does not have; revoked, not even that.
     let name = "web1".parse().unwrap();
@@ -119,7 +121,7 @@ async fn a_lost_answer_is_no_lost_token() {
         .ca
         .revoke_holder(Role::Node, &name, Reason::KeyCompromise, now)
         .unwrap();
-    let got = office.enroll(&world, "web1", &token, ours).await;
+    let got = ca_server.enroll(&world, "web1", &token, ours).await;
     refused(&got, 401, "after the revocation");
 }
 
@@ -127,7 +129,7 @@ async fn a_lost_answer_is_no_lost_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn renewal_keeps_role_and_name() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     for (role, name) in [
         (Role::Node, "web1"),
         (Role::Reader, "web1"),
@@ -136,7 +138,7 @@ async fn renewal_keeps_role_and_name() {
         (Role::Ca, "web1"),
     ] {
         let holder = world.holder(role, name);
-        let got = office.reenroll(&world, holder.shown(), request()).await;
+        let got = ca_server.reenroll(&world, holder.shown(), request()).await;
         let der = certificate_in(world.folder(), &got.unwrap());
         assert_eq!(
             id_of(&der),
@@ -154,16 +156,16 @@ async fn what_does_not_renew() {
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),
     );
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     // None, and credentials instead of one.
     let edit = |asked: reqwest::RequestBuilder| asked.body(request());
-    let got = office.ask(&world, None, REENROLL, edit).await.unwrap();
+    let got = ca_server.ask(&world, None, REENROLL, edit).await.unwrap();
     refused(&got, 403, "no certificate");
     let secret = token(&world, "web1");
     let edit =
         |asked: reqwest::RequestBuilder| asked.basic_auth("web1", Some(secret)).body(request());
-    let got = office.ask(&world, None, REENROLL, edit).await.unwrap();
+    let got = ca_server.ask(&world, None, REENROLL, edit).await.unwrap();
     refused(&got, 403, "a token");
 
     let now = world.clock.now();
@@ -207,7 +209,7 @@ async fn what_does_not_renew() {
     ];
     for (story, shown) in cases {
         // The handshake refuses it, or the answer does.
-        if let Some(got) = office.reenroll(&world, shown, request()).await {
+        if let Some(got) = ca_server.reenroll(&world, shown, request()).await {
             refused(&got, 403, story);
         }
     }
@@ -216,7 +218,7 @@ async fn what_does_not_renew() {
         entries.iter().all(|entry| entry.renews.is_none()),
         "{entries:?}"
     );
-    let got = office.reenroll(&world, node.shown(), request()).await;
+    let got = ca_server.reenroll(&world, node.shown(), request()).await;
     assert_eq!(id_of(&certificate_in(world.folder(), &got.unwrap())), WEB1);
 }
 
@@ -224,9 +226,9 @@ async fn what_does_not_renew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_connection_ends_with_its_certificate() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
-    let ask = || node.http.post(office.url(REENROLL)).body(request());
+    let ask = || node.http.post(ca_server.url(REENROLL)).body(request());
     let first = ask().send().await.unwrap();
     assert_eq!(first.status(), 200);
     first.bytes().await.unwrap();
@@ -248,7 +250,7 @@ async fn an_open_connection_ends_with_its_certificate() {
     }
     // Issued anew, the name renews again; the old certificate never does.
     let anew = world.node("web1");
-    let got = office.reenroll(&world, anew.shown(), request()).await;
+    let got = ca_server.reenroll(&world, anew.shown(), request()).await;
     assert_eq!(got.unwrap().status, 200);
     if let Ok(got) = ask().send().await {
         assert_eq!(got.status(), 403);
@@ -266,30 +268,30 @@ async fn attempts_are_bounded() {
         rates.renewals_per_holder.every = Duration::from_secs(3600);
         config.rates = rates;
     };
-    let office = Office::open_with(&world, few).await;
+    let ca_server = CaServer::open_with(&world, few).await;
     let good = token(&world, "web1");
     for _ in 0..5 {
-        let got = office.enroll(&world, "web1", "wrong", request()).await;
+        let got = ca_server.enroll(&world, "web1", "wrong", request()).await;
         refused(&got, 401, "within the burst");
     }
-    let got = office.enroll(&world, "web1", &good, request()).await;
+    let got = ca_server.enroll(&world, "web1", &good, request()).await;
     refused(&got, 429, "past it, even a good token waits");
     let (web1, web2) = (world.node("web1"), world.node("web2"));
     for expected in [200, 200, 429] {
-        let got = office.reenroll(&world, web1.shown(), request()).await;
+        let got = ca_server.reenroll(&world, web1.shown(), request()).await;
         assert_eq!(got.unwrap().status, expected);
     }
-    let got = office.reenroll(&world, web2.shown(), request()).await;
+    let got = ca_server.reenroll(&world, web2.shown(), request()).await;
     assert_eq!(got.unwrap().status, 200, "another holder is another matter");
     // What is public stays so.
-    let got = office.ask(&world, None, CACERTS, |asked| asked).await;
+    let got = ca_server.ask(&world, None, CACERTS, |asked| asked).await;
     assert_eq!(got.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_and_methods() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let client = world.client(None, &["h2", "http/1.1"]);
     for (method, path, status) in [
         ("GET", "/healthz", 200),
@@ -312,7 +314,7 @@ async fn routes_and_methods() {
     ] {
         let method = method.parse().unwrap();
         let got = client
-            .request(method, office.url(path))
+            .request(method, ca_server.url(path))
             .send()
             .await
             .unwrap();
@@ -320,7 +322,7 @@ async fn routes_and_methods() {
         let allow = got.headers().get("allow").cloned();
         assert_eq!(allow.is_some(), status == 405, "{path}: {allow:?}");
     }
-    let got = office
+    let got = ca_server
         .ask(&world, None, "/crl", |asked| asked)
         .await
         .unwrap();
@@ -334,13 +336,13 @@ async fn routes_and_methods() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_client_is_cut_off() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open_with(&world, |config| {
+    let ca_server = CaServer::open_with(&world, |config| {
         config.limits.first_request_timeout = Duration::from_millis(400);
     })
     .await;
     for alpn in ["http/1.1", "h2"] {
         let config = tls_config(&world.root(), None, &[alpn]);
-        let mut stream = raw::connect_to(office.port, config).await.unwrap();
+        let mut stream = raw::connect_to(ca_server.port, config).await.unwrap();
         let cut = tokio::time::timeout(SOON, raw::read_to_close(&mut stream)).await;
         // A reset is as good a close as any.
         let _how = cut.unwrap_or_else(|_| panic!("{alpn}: still open"));
@@ -351,12 +353,12 @@ async fn a_silent_client_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_client_is_cut_off() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open_with(&world, |config| {
+    let ca_server = CaServer::open_with(&world, |config| {
         config.limits.idle_timeout = Duration::from_millis(400);
     })
     .await;
     let config = tls_config(&world.root(), None, &["h2"]);
-    let mut stream = raw::connect_to(office.port, config).await.unwrap();
+    let mut stream = raw::connect_to(ca_server.port, config).await.unwrap();
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings].concat();
     stream.write_all(&preface).await.unwrap();
@@ -368,7 +370,7 @@ async fn an_idle_client_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_names_one_host() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     for (story, hosts, expected) in [
         ("one", "Host: localhost\r\n", 200),
         ("none", "", 400),
@@ -381,7 +383,7 @@ async fn a_request_names_one_host() {
         ("none that is one", "Host: a@b\r\n", 400),
     ] {
         let config = tls_config(&world.root(), None, &["http/1.1"]);
-        let mut stream = raw::connect_to(office.port, config).await.unwrap();
+        let mut stream = raw::connect_to(ca_server.port, config).await.unwrap();
         let text = format!("GET {CACERTS} HTTP/1.1\r\nConnection: close\r\n{hosts}\r\n");
         let said = raw::exchange(&mut stream, text.as_bytes()).await.unwrap();
         assert_eq!(raw::status(&said), expected, "{story}");

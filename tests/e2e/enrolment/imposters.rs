@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{CACERTS, Office, join, request, root_fingerprint, token};
+use super::{CACERTS, CaServer, join, request, root_fingerprint, token};
 use crate::harness::World;
 use crate::harness::forge::{Forger, self_signed};
 use crate::harness::process::run;
@@ -117,8 +117,8 @@ async fn a_token_is_sent_to_nobody_but_the_ca() {
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),
     );
-    let office = Office::open(&world).await;
-    let cacerts = office.ask(&world, None, CACERTS, |asked| asked).await;
+    let ca_server = CaServer::open(&world).await;
+    let cacerts = ca_server.ask(&world, None, CACERTS, |asked| asked).await;
     let cacerts = cacerts.unwrap().text();
     let (token, out) = (token(&world, "web1"), world.folder().join("out"));
     for (story, shown) in imposters(&world, &elsewhere) {
@@ -145,7 +145,7 @@ async fn a_token_is_sent_to_nobody_but_the_ca() {
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{story}");
     }
     // Nothing of that has used it up.
-    let got = office.enroll(&world, "web1", &token, request()).await;
+    let got = ca_server.enroll(&world, "web1", &token, request()).await;
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
@@ -156,8 +156,8 @@ async fn nobody_else_renews() {
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),
     );
-    let office = Office::open(&world).await;
-    let cacerts = office.ask(&world, None, CACERTS, |asked| asked).await;
+    let ca_server = CaServer::open(&world).await;
+    let cacerts = ca_server.ask(&world, None, CACERTS, |asked| asked).await;
     let cacerts = cacerts.unwrap().text();
     let node = world.node("web1");
     let before = std::fs::read(&node.cert).unwrap();

@@ -10,7 +10,7 @@ use lizmon_protocol::name::Role;
 use rcgen::KeyPair;
 use serde_json::Value;
 
-use super::{Office, certificate_in, id_of, join, joined, request_for, root_fingerprint, token};
+use super::{CaServer, certificate_in, id_of, join, joined, request_for, root_fingerprint, token};
 use crate::harness::World;
 use crate::harness::process::{Finished, Running, program, run};
 use crate::harness::raw::Shown;
@@ -41,13 +41,19 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_becomes_files_ready_for_a_monitor() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let mut command = program("lizctl");
-    command.args(["join-token", "web1", "--ca-url", &office.base(), "--certs"]);
+    command.args([
+        "join-token",
+        "web1",
+        "--ca-url",
+        &ca_server.base(),
+        "--certs",
+    ]);
     command.arg(world.certs());
     let made = ran(command).await;
     let fingerprint = root_fingerprint(&world);
-    for part in [&*fingerprint, &office.base(), "lizctl join ", "web1"] {
+    for part in [&*fingerprint, &ca_server.base(), "lizctl join ", "web1"] {
         assert!(made.stderr.contains(part), "{part}: {}", made.stderr);
     }
     assert_eq!(made.stdout.lines().count(), 1, "the token alone");
@@ -55,7 +61,7 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
     assert!(!made.stderr.contains(&token), "no secret in a script's log");
 
     let out = world.folder().join("deep/down");
-    let plain = join(&office.base(), &token, &fingerprint, &out);
+    let plain = join(&ca_server.base(), &token, &fingerprint, &out);
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; exec \"$0\" \"$@\""]);
     command.arg(plain.get_program()).args(plain.get_args());
@@ -87,12 +93,12 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
     // The token is used up: refused, with exit code 3. Where its key is, that is known, and left as it is.
     let before = fs::read(out.join("web1.crt")).unwrap();
     let elsewhere = world.folder().join("elsewhere");
-    let done = ran(join(&office.base(), &token, &fingerprint, &elsewhere)).await;
+    let done = ran(join(&ca_server.base(), &token, &fingerprint, &elsewhere)).await;
     let said = done.failure(3);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("lizctl join-token"), "{said}");
     assert!(files(&elsewhere).is_empty());
-    ran(join(&office.base(), &token, &fingerprint, &out))
+    ran(join(&ca_server.base(), &token, &fingerprint, &out))
         .await
         .success();
     assert_eq!(fs::read(out.join("web1.crt")).unwrap(), before);
@@ -100,7 +106,7 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
 
     // From an expired or lost certificate the way back is a fresh token: the pair is replaced.
     let done = ran(join(
-        &office.base(),
+        &ca_server.base(),
         &super::token(&world, "web1"),
         &fingerprint,
         &out,
@@ -117,11 +123,11 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),
     );
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let out = world.folder().join("out");
     let good = token(&world, "web1");
     let wrong = root_fingerprint(&elsewhere);
-    let done = ran(join(&office.base(), &good, &wrong, &out)).await;
+    let done = ran(join(&ca_server.base(), &good, &wrong, &out)).await;
     let said = done.failure(1);
     assert!(
         said.contains(&root_fingerprint(&world)) && said.contains(&wrong),
@@ -129,7 +135,7 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
     );
     assert!(files(&out).is_empty());
     for bad in ["", "abc", &wrong[1..], &format!("{wrong}00")] {
-        let done = ran(join(&office.base(), &good, bad, &out)).await;
+        let done = ran(join(&ca_server.base(), &good, bad, &out)).await;
         assert_eq!(done.status.code(), Some(2), "{bad}: {}", done.stderr);
     }
     // As OpenSSL writes it, from stdin where nobody reads it over a shoulder.
@@ -139,7 +145,7 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
         .chunks(2)
         .map(|pair| String::from_utf8(pair.to_vec()).unwrap())
         .collect();
-    let plain = join(&office.base(), "-", &openssl.join(":"), &out);
+    let plain = join(&ca_server.base(), "-", &openssl.join(":"), &out);
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -152,7 +158,7 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
     // Where another CA's root lies, nothing is overwritten.
     let theirs = elsewhere.certs();
     let done = ran(join(
-        &office.base(),
+        &ca_server.base(),
         &token(&world, "web2"),
         &root_fingerprint(&world),
         &theirs,
@@ -182,18 +188,18 @@ async fn who_is_not_there_and_what_is_no_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_was_cut_short_goes_on() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let (token, out) = (token(&world, "web1"), world.folder().join("out"));
     fs::create_dir(&out).unwrap();
     // As the first run leaves it: the key is on disk before anything is sent.
     let key = KeyPair::generate().unwrap();
     fs::write(out.join("web1.key.new"), key.serialize_pem()).unwrap();
-    let lost = office
+    let lost = ca_server
         .enroll(&world, "web1", &token, request_for(&key))
         .await;
     let lost = certificate_in(world.folder(), &lost);
     let done = ran(join(
-        &office.base(),
+        &ca_server.base(),
         &token,
         &root_fingerprint(&world),
         &out,
@@ -205,7 +211,7 @@ async fn a_join_that_was_cut_short_goes_on() {
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
     // It was cut short after its last step, or somebody is not sure: the same command finds that all is done.
     let fingerprint = root_fingerprint(&world);
-    let again = ran(join(&office.base(), &token, &fingerprint, &out)).await;
+    let again = ran(join(&ca_server.base(), &token, &fingerprint, &out)).await;
     again.success();
     let same = joined(&world, &out, "web1").shown();
     assert_eq!((same.chain, same.key), (got.chain, got.key));
@@ -236,14 +242,14 @@ async fn check_inventory(world: &World, name: &str, let_in_by: &str, renewed: bo
 #[tokio::test(flavor = "multi_thread")]
 async fn renew_keeps_all_that_a_file_holds() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let holder = world.node("web1");
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let (cert, key, root) = (read(&holder.cert), read(&holder.key), read(&world.root()));
     let at = |name: &str| world.folder().join(name);
     let renew = |cert: &str, key: &str, ca: &str| {
         let mut command = program("lizctl");
-        command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+        command.args(["renew", "--ca-url", &ca_server.base(), "--cert"]);
         command
             .arg(at(cert))
             .arg("--key")
@@ -302,7 +308,7 @@ async fn renew_keeps_all_that_a_file_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn renew_replaces_the_pair() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     for (role, name) in [
         (Role::Node, "web1"),
         (Role::Reader, "alice"),
@@ -312,7 +318,7 @@ async fn renew_replaces_the_pair() {
         let old = holder.shown();
         let renew = || {
             let mut command = program("lizctl");
-            command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+            command.args(["renew", "--ca-url", &ca_server.base(), "--cert"]);
             command.arg(&holder.cert).arg("--key").arg(&holder.key);
             command.arg("--ca").arg(world.root());
             command
@@ -344,12 +350,12 @@ async fn renew_replaces_the_pair() {
     let out = world.folder().join("out");
     let fingerprint = root_fingerprint(&world);
     let token = token(&world, "web2");
-    ran(join(&office.base(), &token, &fingerprint, &out))
+    ran(join(&ca_server.base(), &token, &fingerprint, &out))
         .await
         .success();
     check_inventory(&world, "web2", "join token ", false).await;
     let mut command = program("lizctl");
-    command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+    command.args(["renew", "--ca-url", &ca_server.base(), "--cert"]);
     command.arg(out.join("web2.crt")).arg("--key");
     command
         .arg(out.join("web2.key"))
@@ -365,10 +371,10 @@ async fn renew_replaces_the_pair() {
 async fn from_a_token_to_the_first_sample() {
     const GOAL: Duration = Duration::from_secs(5);
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let mut measured = Vec::new();
     for name in ["web1", "web2", "web3", "web4", "web5"] {
-        let (joined, whole) = first_sample_after(&world, &office, name).await;
+        let (joined, whole) = first_sample_after(&world, &ca_server, name).await;
         println!("joined after {joined:?}, first accepted sample after {whole:?}");
         measured.push(whole);
         if whole < GOAL {
@@ -379,15 +385,19 @@ async fn from_a_token_to_the_first_sample() {
 }
 
 /// How long a join takes, and how long it is from its beginning to the first accepted sample.
-async fn first_sample_after(world: &World, office: &Office, name: &str) -> (Duration, Duration) {
+async fn first_sample_after(
+    world: &World,
+    ca_server: &CaServer,
+    name: &str,
+) -> (Duration, Duration) {
     let (token, out) = (token(world, name), world.folder().join(name));
-    let join = join(&office.base(), &token, &root_fingerprint(world), &out);
+    let join = join(&ca_server.base(), &token, &root_fingerprint(world), &out);
     let mut monitor = program("liz-monitor");
     monitor.args(["--this-host", name, "--publish", &world.url("/api/perf")]);
     monitor.arg("--cert").arg(out.join(format!("{name}.crt")));
     monitor.arg("--key").arg(out.join(format!("{name}.key")));
     monitor.arg("--ca").arg(out.join("root.crt"));
-    monitor.args(["--ca-url", &office.base()]);
+    monitor.args(["--ca-url", &ca_server.base()]);
     #[expect(
         clippy::disallowed_methods,
         reason = "what is tested is how long it takes"

@@ -10,7 +10,7 @@ use lizmon_ca::crl::Reason;
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 
-use super::Office;
+use super::CaServer;
 use crate::ca_life::{can_connect, renewed, until};
 use crate::crash::{receiver_command, started};
 use crate::harness::World;
@@ -55,10 +55,10 @@ fn revoke(world: &World, role: Role, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
     let mut world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let (gone, stays) = (world.node("gone"), world.node("stays"));
     let mut command = apart(&world);
-    command.args(["--ca-url", &office.base()]);
+    command.args(["--ca-url", &ca_server.base()]);
     revoke(&world, Role::Node, "gone");
     let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
     let running = in_background(move || {
@@ -104,7 +104,7 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
 async fn lists_come_from_nobody_else() {
     let mut world = World::start().await;
     let elsewhere = World::without_receiver(|_| ());
-    let other = Office::open(&elsewhere).await;
+    let other = CaServer::open(&elsewhere).await;
     let a_receiver = world.issuer();
     let node = world.node("web1");
     for (url, why) in [
@@ -132,10 +132,10 @@ async fn lists_come_from_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_receiver_gets_nothing_from_a_monitor() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     revoke(&world, Role::Receiver, "main");
-    let mut running = Running::start(&mut monitor(&world, &node, &office.base()));
+    let mut running = Running::start(&mut monitor(&world, &node, &ca_server.base()));
     let running = in_background(move || {
         let said = running.wait_for("its certificate is revoked");
         assert!(said.contains("its records are kept"), "{said}");

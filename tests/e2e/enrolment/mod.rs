@@ -2,12 +2,12 @@
 
 mod hostile;
 mod imposters;
+mod interop;
 mod joining;
 mod lists;
 mod programs;
 mod renewal;
 mod requests;
-mod strangers;
 mod unkept;
 
 use std::path::{Path, PathBuf};
@@ -33,13 +33,13 @@ pub(crate) const REENROLL: &str = "/.well-known/est/simplereenroll";
 const CACERTS: &str = "/.well-known/est/cacerts";
 
 /// A `liz-ca` in this process, on the world's CA and under the world's clock. It ends with the test.
-pub(crate) struct Office {
+pub(crate) struct CaServer {
     port: u16,
     _stop: oneshot::Sender<()>,
     _done: JoinHandle<()>,
 }
 
-impl Office {
+impl CaServer {
     pub(crate) async fn open(world: &World) -> Self {
         Self::open_with(world, |_| ()).await
     }

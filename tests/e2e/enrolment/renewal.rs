@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
-use super::{Office, join, joined, root_fingerprint, token};
+use super::{CaServer, join, joined, root_fingerprint, token};
 use crate::ca_life::until;
 use crate::crash::{receiver_command, started};
 use crate::harness::process::{Running, program, run};
@@ -32,10 +32,10 @@ fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_renews_without_losing_a_sample() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.holder_for(Role::Node, "web1", DUE_SECS);
     let old = node.shown();
-    let mut command = monitor(&world, &node, &office.base());
+    let mut command = monitor(&world, &node, &ca_server.base());
     let done = tokio::task::spawn_blocking(move || {
         let mut running = Running::start(&mut command);
         let said = running.wait_for("was renewed");
@@ -125,13 +125,13 @@ async fn a_receivers_health_tells_of_its_own_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_renews_and_goes_on() {
     let mut world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     // What the receiver shows is due.
     let due = world.holder_for(Role::Receiver, "main", DUE_SECS);
     let old = due.shown();
     let mut command = receiver_command(&world);
-    command.args(["--ca-url", &office.base()]);
+    command.args(["--ca-url", &ca_server.base()]);
     let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
     let token = world.token(&node).await;
     let running = tokio::task::spawn_blocking(move || {
@@ -170,13 +170,13 @@ async fn a_receiver_renews_and_goes_on() {
 async fn a_rotation_is_learned_by_renewal() {
     for rotated in [CaKind::Issuing, CaKind::Root] {
         let mut world = World::without_receiver(|_| ());
-        let office = Office::open(&world).await;
+        let ca_server = CaServer::open(&world).await;
         let node = world.node("web1");
         let roots = world.folder().join("roots.crt");
         std::fs::copy(world.root(), &roots).unwrap();
         let renew = || {
             let mut command = program("lizctl");
-            command.args(["renew", "--ca-url", &office.base(), "--cert"]);
+            command.args(["renew", "--ca-url", &ca_server.base(), "--cert"]);
             command.arg(&node.cert).arg("--key").arg(&node.key);
             command.arg("--ca").arg(&roots);
             command
@@ -208,7 +208,7 @@ async fn a_rotation_is_learned_by_renewal() {
         // A machine that joins now does it by the root of now.
         let out = world.folder().join("out");
         let (token, fingerprint) = (token(&world, "web2"), root_fingerprint(&world));
-        let join = || join(&office.base(), &token, &fingerprint, &out);
+        let join = || join(&ca_server.base(), &token, &fingerprint, &out);
         until_done(join, &format!("{rotated:?}, a newcomer")).await;
         world.ca.verify_audit(None).unwrap();
     }
@@ -218,7 +218,7 @@ async fn a_rotation_is_learned_by_renewal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_learn_a_new_root_does_not_renew() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     let roots = world.folder().join("root-of-the-start.crt");
     std::fs::copy(world.root(), &roots).unwrap();
@@ -226,7 +226,7 @@ async fn who_cannot_learn_a_new_root_does_not_renew() {
     let read_only = "/proc/self/fd/0";
     let renew = || {
         let mut command = program("lizctl");
-        command.args(["renew", "--ca-url", &office.base(), "--ca", read_only]);
+        command.args(["renew", "--ca-url", &ca_server.base(), "--ca", read_only]);
         command.arg("--cert").arg(&node.cert);
         command.arg("--key").arg(&node.key);
         command.stdin(std::fs::File::open(&roots).unwrap());
@@ -274,11 +274,11 @@ fn count(pem: &[u8]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_back_from_an_ended_certificate() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let folder = world.folder().join("web1");
     let fingerprint = root_fingerprint(&world);
     let mut first = join(
-        &office.base(),
+        &ca_server.base(),
         &token(&world, "web1"),
         &fingerprint,
         &folder,
@@ -297,9 +297,9 @@ async fn the_way_back_from_an_ended_certificate() {
     std::fs::copy(&ended.certificate_path, &node.cert).unwrap();
     std::fs::copy(ended.key_path.unwrap(), &node.key).unwrap();
 
-    let mut command = monitor(&world, &node, &office.base());
+    let mut command = monitor(&world, &node, &ca_server.base());
     let mut anew = join(
-        &office.base(),
+        &ca_server.base(),
         &token(&world, "web1"),
         &fingerprint,
         &folder,

@@ -11,7 +11,7 @@ use rcgen::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-use super::{Office, certificate_in, refused, request, token};
+use super::{CaServer, certificate_in, refused, request, token};
 use crate::harness::World;
 use crate::harness::process;
 
@@ -55,7 +55,7 @@ fn is_our_template(der: &[u8], name: &str, now: u64, story: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_contributes_its_key_alone() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let uri = |text: &str| SanType::URI(text.try_into().unwrap());
     let dns = |text: &str| SanType::DnsName(text.try_into().unwrap());
     type Edit<'e> = Box<dyn Fn(&mut CertificateParams) + 'e>;
@@ -148,7 +148,7 @@ async fn a_request_contributes_its_key_alone() {
         let key = KeyPair::generate().unwrap();
         let body = STANDARD.encode(params.serialize_request(&key).unwrap().der());
         let name = format!("web{at}");
-        let got = office
+        let got = ca_server
             .enroll(&world, &name, &token(&world, &name), body.clone())
             .await;
         let der = certificate_in(world.folder(), &got);
@@ -158,7 +158,7 @@ async fn a_request_contributes_its_key_alone() {
             chain: vec![der, issuing(&world)],
             key: key.serialize_der().try_into().unwrap(),
         };
-        let got = office.reenroll(&world, shown, body).await.unwrap();
+        let got = ca_server.reenroll(&world, shown, body).await.unwrap();
         is_our_template(&certificate_in(world.folder(), &got), &name, now, story);
     }
 }
@@ -185,7 +185,7 @@ fn openssl_request(folder: &Path, algorithm: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_strong_or_refused() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let rsa = |bits| vec!["-algorithm", "RSA", "-pkeyopt", bits];
     let curve = |name| vec!["-algorithm", "EC", "-pkeyopt", name];
     // Its parameters were printed, as if they were the curve's name.
@@ -211,7 +211,7 @@ async fn keys_are_strong_or_refused() {
     for (algorithm, status) in cases.iter().rev() {
         let pem = openssl_request(world.folder(), algorithm);
         if *status == 400 {
-            let got = office.enroll(&world, "web1", &token, pem).await;
+            let got = ca_server.enroll(&world, "web1", &token, pem).await;
             refused(&got, 400, &format!("{algorithm:?}"));
             let names_none = got.text().contains("on a curve without a name");
             assert_eq!(names_none, *algorithm == explicit, "{}", got.text());
@@ -221,18 +221,18 @@ async fn keys_are_strong_or_refused() {
         // None of the refused has used the token up; each that is taken has one of its own.
         let name = format!("web-{}", algorithm.concat().len());
         let own = super::token(&world, &name);
-        let got = office.enroll(&world, &name, &own, pem).await;
+        let got = ca_server.enroll(&world, &name, &own, pem).await;
         certificate_in(world.folder(), &got);
     }
     assert_eq!(refusals, 6);
-    let got = office.enroll(&world, "web1", &token, request()).await;
+    let got = ca_server.enroll(&world, "web1", &token, request()).await;
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_no_request() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let token = token(&world, "web1");
     let good = request();
     let der = STANDARD.decode(&good).unwrap();
@@ -271,7 +271,7 @@ async fn bodies_that_are_no_request() {
     for (story, body, status) in cases {
         let edit =
             |asked: reqwest::RequestBuilder| asked.basic_auth("web1", Some(&token)).body(body);
-        match office.ask(&world, None, super::ENROLL, edit).await {
+        match ca_server.ask(&world, None, super::ENROLL, edit).await {
             Ok(got) => refused(&got, status, story),
             // Far past what is read and thrown away, the answer may be lost with the connection.
             Err(error) => assert!(story.starts_with("a megabyte"), "{story}: {error:?}"),
@@ -284,12 +284,12 @@ async fn bodies_that_are_no_request() {
             changed[at] ^= 0x55;
             changed
         }] {
-            let got = office
+            let got = ca_server
                 .enroll(&world, "web1", &token, STANDARD.encode(body))
                 .await;
             refused(&got, 400, &format!("at {at}"));
         }
     }
-    let got = office.enroll(&world, "web1", &token, good).await;
+    let got = ca_server.enroll(&world, "web1", &token, good).await;
     assert_eq!(got.status, 200, "{}", got.text());
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 
-use super::Office;
+use super::CaServer;
 use crate::harness::World;
 use crate::harness::process::{Finished, Running, program, run};
 use crate::harness::raw::Shown;
@@ -28,11 +28,11 @@ fn renewed(world: &World, name: &str) -> usize {
         .count()
 }
 
-async fn renew(world: &World, office: &Office, cert: &Path, key: &Path) -> Finished {
+async fn renew(world: &World, ca_server: &CaServer, cert: &Path, key: &Path) -> Finished {
     let mut command = program("lizctl");
     command.arg("renew").arg("--cert").arg(cert).arg("--key");
     command.arg(key).arg("--ca").arg(world.root());
-    command.args(["--ca-url", &office.base()]);
+    command.args(["--ca-url", &ca_server.base()]);
     let done = tokio::task::spawn_blocking(move || run(&mut command));
     done.await.unwrap()
 }
@@ -42,10 +42,10 @@ async fn renew(world: &World, office: &Office, cert: &Path, key: &Path) -> Finis
 async fn a_machine_that_is_behind_renews_once() {
     for behind_secs in [200, 600, 3600, 86_400] {
         let world = World::without_receiver(|_| ());
-        let office = Office::open(&world).await;
+        let ca_server = CaServer::open(&world).await;
         let node = world.node("web1");
         world.clock.advance(behind_secs);
-        let done = renew(&world, &office, &node.cert, &node.key).await;
+        let done = renew(&world, &ca_server, &node.cert, &node.key).await;
         let told = done.stderr.clone();
         done.success();
         let is_told = told.contains("this machine's clock is behind the CA's");
@@ -54,11 +54,11 @@ async fn a_machine_that_is_behind_renews_once() {
     }
 
     let mut world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.holder_for(Role::Node, "web1", DUE_SECS);
     world.clock.advance(600);
     let mut command = programs::monitor::monitor(&world, &node);
-    command.args(["--ca-url", &office.base()]);
+    command.args(["--ca-url", &ca_server.base()]);
     let done = tokio::task::spawn_blocking(move || {
         let mut running = Running::start(&mut command);
         let said = running.wait_for("the new certificate begins at 20");
@@ -82,7 +82,7 @@ async fn a_machine_that_is_behind_renews_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     let old = node.shown();
     let beside = |path: &Path, end: &str| {
@@ -94,7 +94,7 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     let in_the_way = beside(&node.cert, ".new");
     std::fs::create_dir(&in_the_way).unwrap();
     for _ in 0..3 {
-        let done = renew(&world, &office, &node.cert, &node.key).await;
+        let done = renew(&world, &ca_server, &node.cert, &node.key).await;
         assert!(done.failure(1).contains("web1.crt.new"), "{}", done.stderr);
         assert_eq!(renewed(&world, "web1"), 1);
         let kept = Shown::from_files(&node.cert, &node.key);
@@ -102,7 +102,7 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
         assert!(beside(&node.key, ".new").is_file(), "the new key is kept");
     }
     std::fs::remove_dir(&in_the_way).unwrap();
-    renew(&world, &office, &node.cert, &node.key)
+    renew(&world, &ca_server, &node.cert, &node.key)
         .await
         .success();
     assert_eq!(renewed(&world, "web1"), 1);
@@ -117,19 +117,19 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_on_disk_before_the_ca_is_asked() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
     let waiting = node.key.with_extension("key.new");
     let ledger = rusqlite::Connection::open(world.certs().join("ledger.db")).unwrap();
     let refuse = "CREATE TRIGGER full BEFORE INSERT ON certificate
          BEGIN SELECT RAISE(ABORT, 'full'); END";
     ledger.execute_batch(refuse).unwrap();
-    let done = renew(&world, &office, &node.cert, &node.key).await;
+    let done = renew(&world, &ca_server, &node.cert, &node.key).await;
     assert!(!done.status.success(), "{}", done.stderr);
     let key = std::fs::read_to_string(&waiting).unwrap();
     ledger.execute_batch("DROP TRIGGER full").unwrap();
     assert_eq!(renewed(&world, "web1"), 0);
-    renew(&world, &office, &node.cert, &node.key)
+    renew(&world, &ca_server, &node.cert, &node.key)
         .await
         .success();
     assert_eq!(std::fs::read_to_string(&node.key).unwrap(), key);
@@ -141,7 +141,7 @@ async fn a_key_is_on_disk_before_the_ca_is_asked() {
 async fn a_monitor_renews_a_file_of_both() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let node = world.holder_for(Role::Node, "web1", DUE_SECS);
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     for (at, order) in [[&node.cert, &node.key], [&node.key, &node.cert]]
@@ -158,7 +158,7 @@ async fn a_monitor_renews_a_file_of_both() {
         };
         let old = both.shown();
         let mut command = programs::monitor::monitor(&world, &both);
-        command.args(["--ca-url", &office.base()]);
+        command.args(["--ca-url", &ca_server.base()]);
         let done = tokio::task::spawn_blocking(move || {
             let mut running = Running::start(&mut command);
             running.wait_for("was renewed");

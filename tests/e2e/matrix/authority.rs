@@ -11,10 +11,10 @@ use lizmon_ca::service::Config;
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 
-use super::cast::{Cast, Certificate, Who};
-use super::speaker::{Ask, Speaker};
+use super::credentials::{Certificate, CredentialSet, Who};
+use super::requester::{Ask, Requester};
 use super::{NOWHERE, Outcome, Row, all_rows, product, run};
-use crate::enrolment::Office;
+use crate::enrolment::CaServer;
 use crate::harness::World;
 use crate::harness::raw::tls_config;
 
@@ -203,8 +203,8 @@ fn without_rates(config: &mut Config) {
 async fn every_endpoint_times_every_wrong_credential() {
     let world = World::without_receiver(|_| ());
     let tokens = Tokens::make(&world);
-    let office = Office::open_with(&world, without_rates).await;
-    let cast = Cast::assemble(&world, office.port()).await;
+    let ca_server = CaServer::open_with(&world, without_rates).await;
+    let credentials = CredentialSet::assemble(&world, ca_server.port()).await;
     let before = world.ca.entries().unwrap().len();
     let rows = all_rows(&ROWS, &served(), Access::Nobody(405));
 
@@ -229,7 +229,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         }
         (ask, expected)
     });
-    run(cast.into_speakers(), cells).await;
+    run(credentials.into_requesters(), cells).await;
 
     let entries = world.ca.entries().unwrap();
     let issued: HashSet<_> = entries[before..]
@@ -245,15 +245,17 @@ async fn every_endpoint_times_every_wrong_credential() {
     }
     world.ca.verify_audit(None).unwrap();
     // What everybody brought in vain was good.
-    let got = office.enroll(&world, "a", &tokens.spare, request().1).await;
+    let got = ca_server
+        .enroll(&world, "a", &tokens.spare, request().1)
+        .await;
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn methods() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open_with(&world, without_rates).await;
+    let ca_server = CaServer::open_with(&world, without_rates).await;
     let config = tls_config(&world.root(), None, &["http/1.1"]);
-    let anyone = Speaker::http1(config, office.port()).await;
+    let anyone = Requester::http1(config, ca_server.port()).await;
     super::methods_are_those_of_the_table(anyone, &served(), str::to_owned).await;
 }

@@ -9,9 +9,9 @@
 //! server's module; whatever does not agree with it is listed, all of it at once.
 
 mod authority;
-mod cast;
+mod credentials;
 mod receiver;
-mod speaker;
+mod requester;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -19,8 +19,8 @@ use std::fmt;
 use rustls::AlertDescription;
 use serde_json::Value;
 
-use self::cast::Certificate;
-use self::speaker::{Ask, Speaker};
+use self::credentials::Certificate;
+use self::requester::{Ask, Requester};
 use crate::harness::Answer;
 
 /// A label of the first sample. No refusal says it to anybody.
@@ -213,17 +213,17 @@ fn product<A, T: Copy + fmt::Debug>(
 }
 
 /// Asks everything, everybody for himself, and lists what came otherwise.
-async fn run(speakers: Vec<(Certificate, Speaker)>, mut cells: Cells) {
+async fn run(requesters: Vec<(Certificate, Requester)>, mut cells: Cells) {
     let count: usize = cells.values().map(Vec::len).sum();
-    let tasks = speakers.into_iter().map(|(certificate, speaker)| {
+    let tasks = requesters.into_iter().map(|(certificate, requester)| {
         let cells = cells.remove(&certificate).unwrap_or_default();
-        tokio::spawn(otherwise(speaker, cells))
+        tokio::spawn(otherwise(requester, cells))
     });
     let tasks: Vec<_> = tasks.collect();
-    assert!(cells.is_empty(), "everybody has a speaker");
+    assert!(cells.is_empty(), "everybody has a requester");
     let mut failures = Vec::new();
     for task in futures_util::future::join_all(tasks).await {
-        failures.extend(task.expect("no speaker panics"));
+        failures.extend(task.expect("no requester panics"));
     }
     assert!(
         failures.is_empty(),
@@ -234,9 +234,9 @@ async fn run(speakers: Vec<(Certificate, Speaker)>, mut cells: Cells) {
 }
 
 /// What did not come as it should.
-async fn otherwise(speaker: Speaker, cells: Vec<Cell>) -> Vec<String> {
+async fn otherwise(requester: Requester, cells: Vec<Cell>) -> Vec<String> {
     let asks = cells.iter().map(|cell| cell.ask.clone()).collect();
-    let got = speaker.ask_all(asks).await;
+    let got = requester.ask_all(asks).await;
     let pairs = cells.into_iter().zip(got);
     let wrong = pairs.filter(|(cell, got)| cell.expected != *got);
     wrong
@@ -246,7 +246,7 @@ async fn otherwise(speaker: Speaker, cells: Vec<Cell>) -> Vec<String> {
 
 /// A method that the router's table does not name is refused, and the refusal names those it does.
 async fn methods_are_those_of_the_table(
-    mut speaker: Speaker,
+    mut requester: Requester,
     served: &[(String, &'static str)],
     path_of: impl Fn(&str) -> String,
 ) {
@@ -254,7 +254,7 @@ async fn methods_are_those_of_the_table(
         let allowed: Vec<&str> = allow.split(", ").collect();
         for method in METHODS {
             let ask = Ask::new(method, path_of(route));
-            let got = speaker.answer(ask).await.expect("an answer");
+            let got = requester.answer(ask).await.expect("an answer");
             let is_taken = got.status != 405;
             let story = format!("{method} {route}: {}", got.status);
             assert_eq!(is_taken, allowed.contains(&method), "{story}");

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lizmon_protocol::name::{Role, SpiffeId};
 use serde_json::json;
 
-use super::cast::{Cast, Certificate, Way, Who};
-use super::speaker::{Ask, Speaker};
+use super::credentials::{Certificate, CredentialSet, Way, Who};
+use super::requester::{Ask, Requester};
 use super::{CONFIDENTIAL, NOWHERE, Outcome, Row, all_rows, product, run};
 use crate::harness::answer::status_of;
 use crate::harness::forge::{self, Forger, own_token_key, stolen_token_key};
@@ -274,11 +274,11 @@ struct Mint {
 }
 
 impl Mint {
-    async fn open(world: &World, cast: &Cast) -> Self {
+    async fn open(world: &World, credentials: &CredentialSet) -> Self {
         let mut minted = HashMap::new();
         for token in TOKENS {
             if let Token::Of(who) = token {
-                minted.insert(who, world.token(cast.holder(who)).await);
+                minted.insert(who, world.token(credentials.holder(who)).await);
             }
         }
         Self {
@@ -291,8 +291,13 @@ impl Mint {
     }
 
     /// The Authorization header.
-    fn header(&self, cast: &Cast, certificate: Certificate, token: Token) -> Option<String> {
-        let own = self.own(cast, certificate);
+    fn header(
+        &self,
+        credentials: &CredentialSet,
+        certificate: Certificate,
+        token: Token,
+    ) -> Option<String> {
+        let own = self.own(credentials, certificate);
         let signed = |edit: fn(&mut forge::Token, u64)| {
             let mut token = own.clone();
             edit(&mut token, self.now);
@@ -307,7 +312,7 @@ impl Mint {
             Token::Of(who) => self.minted[&who].clone(),
             Token::OfRevoked => {
                 let revoked = Certificate::Revoked(Way::New);
-                self.own(cast, revoked).signed(&self.key)
+                self.own(credentials, revoked).signed(&self.key)
             }
             Token::Expired => signed(|token, now| token.lives(now - 300, now)),
             Token::NotYetValid => signed(|token, now| token.lives(now + 60, now + 360)),
@@ -334,11 +339,11 @@ impl Mint {
     }
 
     /// What the receiver would say in a token for this certificate; without one, in node a's.
-    fn own(&self, cast: &Cast, certificate: Certificate) -> forge::Token {
+    fn own(&self, credentials: &CredentialSet, certificate: Certificate) -> forge::Token {
         let node_a = Certificate::Of(Who::NodeA);
-        let leaf = cast
+        let leaf = credentials
             .leaf(certificate)
-            .or_else(|| cast.leaf(node_a))
+            .or_else(|| credentials.leaf(node_a))
             .unwrap();
         let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, leaf));
         let id: SpiffeId = certificate.id().parse().unwrap();
@@ -368,9 +373,9 @@ struct Bodies {
 }
 
 impl Bodies {
-    fn make(world: &World, cast: &Cast) -> Self {
+    fn make(world: &World, credentials: &CredentialSet) -> Self {
         let over = [Certificate::Of(Who::NodeB), Certificate::Revoked(Way::New)];
-        let over = over.map(|certificate| cast.leaf(certificate).unwrap());
+        let over = over.map(|certificate| credentials.leaf(certificate).unwrap());
         Self {
             now: world.clock.now(),
             lists: std::fs::read(world.certs().join("crl.pem")).unwrap(),
@@ -416,8 +421,8 @@ fn served() -> Vec<(String, &'static str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_times_every_wrong_credential() {
     let world = World::start().await;
-    let cast = Cast::assemble(&world, world.port()).await;
-    let node_a = cast.holder(Who::NodeA).clone();
+    let credentials = CredentialSet::assemble(&world, world.port()).await;
+    let node_a = credentials.holder(Who::NodeA).clone();
     let token = world.token(&node_a).await;
     let now = world.clock.now();
     let first = format!(r#"{{"cpu": 1, "{CONFIDENTIAL}": 1}}"#);
@@ -426,7 +431,10 @@ async fn every_endpoint_times_every_wrong_credential() {
         .post(&node_a, &token, &path, first)
         .await
         .no_content("the first");
-    let (bodies, mint) = (Bodies::make(&world, &cast), Mint::open(&world, &cast).await);
+    let (bodies, mint) = (
+        Bodies::make(&world, &credentials),
+        Mint::open(&world, &credentials).await,
+    );
     let rows = all_rows(&ROWS, &served(), Access::Nobody("method_not_allowed"));
 
     let mut number = 0;
@@ -435,7 +443,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         let expected = expected(row, certificate, token);
         number += 1;
         let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
-        ask.authorization = mint.header(&cast, certificate, token);
+        ask.authorization = mint.header(&credentials, certificate, token);
         ask.body = bodies.of(row, number, story, expected.is_good());
         if row.access == Access::Write && expected.is_good() {
             labels.insert(story.to_owned());
@@ -443,8 +451,8 @@ async fn every_endpoint_times_every_wrong_credential() {
         }
         (ask, expected)
     });
-    let operator = cast.holder(Who::Operator).clone();
-    run(cast.into_speakers(), cells).await;
+    let operator = credentials.holder(Who::Operator).clone();
+    run(credentials.into_requesters(), cells).await;
 
     // Of all that, what was to be taken is stored, and nothing else.
     assert_eq!(stored(&world).await, (labels, received));
@@ -461,7 +469,7 @@ async fn every_endpoint_times_every_wrong_credential() {
 async fn methods() {
     let world = World::start().await;
     let config = tls_config(&world.root(), None, &["http/1.1"]);
-    let anyone = Speaker::http1(config, world.port()).await;
+    let anyone = Requester::http1(config, world.port()).await;
     let path_of = |route: &str| {
         let row = ROWS.iter().find(|row| row.route == route);
         row.map_or(NOWHERE, |row| row.path).to_owned()

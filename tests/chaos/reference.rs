@@ -106,7 +106,7 @@ fn check_interval(what: &str, got: &Average, expected: Stats, is_order_known: bo
 
 /// What a monitor wrote in its log, over all its lives.
 #[derive(Debug, Default)]
-pub(crate) struct Diary {
+pub(crate) struct MonitorLog {
     /// By epoch: what was measured.
     sampled: BTreeMap<u64, Vec<(String, f64)>>,
     /// By producer and number: when it was measured. These were in the spool.
@@ -115,19 +115,19 @@ pub(crate) struct Diary {
     sent: HashMap<(String, u64), u64>,
 }
 
-impl Diary {
+impl MonitorLog {
     pub(crate) fn read(log: &Path) -> Self {
-        let mut diary = Self::default();
+        let mut parsed = Self::default();
         for line in std::fs::read_to_string(log).unwrap().lines() {
             // A panic is no JSON, and must not stay unseen.
             let line: Value = serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("{}: {line}: {error}", log.display()));
-            diary.take(&line["fields"]);
+            parsed.read_line(&line["fields"]);
         }
-        diary
+        parsed
     }
 
-    fn take(&mut self, fields: &Value) {
+    fn read_line(&mut self, fields: &Value) {
         let text = |key: &str| fields[key].as_str().unwrap();
         let message = text("message");
         if message == "sampled" {
@@ -161,27 +161,27 @@ impl Diary {
     }
 
     /// Numbers that were in the spool, and of which the receiver neither has the record nor was told that it is dropped.
-    pub(crate) fn unheard(&self, delivery: &Delivery) -> Vec<String> {
-        let heard: HashMap<String, Heard> = heard(delivery);
-        let mut unheard: Vec<_> = self.kept.keys().collect();
-        unheard.retain(|(producer, seq)| {
-            heard
-                .get(producer)
-                .is_none_or(|heard| !heard.received.contains(seq) && !heard.dropped.contains(seq))
+    pub(crate) fn unaccounted(&self, delivery: &Delivery) -> Vec<String> {
+        let accounted: HashMap<String, Accounted> = accounted(delivery);
+        let mut unaccounted: Vec<_> = self.kept.keys().collect();
+        unaccounted.retain(|(producer, seq)| {
+            accounted.get(producer).is_none_or(|accounted| {
+                !accounted.received.contains(seq) && !accounted.dropped.contains(seq)
+            })
         });
-        unheard.sort();
-        unheard
+        unaccounted.sort();
+        unaccounted
             .into_iter()
             .map(|(producer, seq)| format!("{producer}/{seq}"))
             .collect()
     }
 
     /// The summaries of what has arrived, by what was measured.
-    pub(crate) fn settle(&self, host: &str, delivery: &Delivery) -> (Reference, Tally) {
-        let unheard = self.unheard(delivery);
+    pub(crate) fn expected(&self, host: &str, delivery: &Delivery) -> (Reference, Tally) {
+        let unaccounted = self.unaccounted(delivery);
         assert!(
-            unheard.is_empty(),
-            "{host}: lost without a word: {unheard:?}, says {delivery:?}"
+            unaccounted.is_empty(),
+            "{host}: lost without a word: {unaccounted:?}, says {delivery:?}"
         );
         let mut reference = Reference::default();
         let mut epochs = BTreeSet::new();
@@ -190,11 +190,11 @@ impl Diary {
             producers: delivery.producers.len() as u64,
             ..Tally::default()
         };
-        for (producer, heard) in heard(delivery) {
-            tally.dropped += heard.dropped.len() as u64;
+        for (producer, accounted) in accounted(delivery) {
+            tally.dropped += accounted.dropped.len() as u64;
             let kept = |seq: &&u64| self.kept.contains_key(&(producer.clone(), **seq));
-            tally.kept_and_dropped += heard.dropped.iter().filter(kept).count() as u64;
-            for seq in heard.received {
+            tally.kept_and_dropped += accounted.dropped.iter().filter(kept).count() as u64;
+            for seq in accounted.received {
                 let key = (producer.clone(), seq);
                 let epoch = *self
                     .sent
@@ -236,13 +236,13 @@ impl Tally {
     }
 }
 
-struct Heard {
+struct Accounted {
     received: BTreeSet<u64>,
     dropped: BTreeSet<u64>,
 }
 
 /// The numbers that the receiver has, and those it was told are dropped. It names what it lacks, up to the highest it knows of.
-fn heard(delivery: &Delivery) -> HashMap<String, Heard> {
+fn accounted(delivery: &Delivery) -> HashMap<String, Accounted> {
     let of = |producer: &ProducerDelivery| {
         let ranges = producer
             .dropped
@@ -258,7 +258,7 @@ fn heard(delivery: &Delivery) -> HashMap<String, Heard> {
         let received = known
             .take(usize::try_from(producer.received).unwrap())
             .collect();
-        Heard { received, dropped }
+        Accounted { received, dropped }
     };
     let producers = delivery.producers.iter();
     producers

@@ -9,14 +9,14 @@ use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_protocol::name::Role;
 
-use crate::programs::{built, epoch_now, without_settings};
+use crate::programs::{epoch_now, program, without_lizmon_env};
 
 const INSIDE: &str = "LIZMON_CHAOS_INSIDE";
 const RECEIVER_ADDRESS: &str = "10.77.0.1";
-const FIELD_ADDRESS: &str = "10.77.0.2";
+const MONITOR_ADDRESS: &str = "10.77.0.2";
 /// The receiver's end of the line is in this namespace, the other end in ours.
 const NAMESPACE: &str = "rx";
-const ENDS: [&str; 2] = ["liz-field", "liz-rx"];
+const VETH: [&str; 2] = ["liz-field", "liz-rx"];
 
 /// Runs the body of this test in namespaces of its own. When they end, so does every process in them.
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
@@ -84,23 +84,23 @@ pub(crate) fn run(command: &str) {
 }
 
 /// Certificates, and a folder for all that this test makes.
-pub(crate) struct Land {
+pub(crate) struct TestNetwork {
     ca: Authority,
     folder: tempfile::TempDir,
 }
 
-impl Land {
+impl TestNetwork {
     /// Must be called in namespaces of our own.
     pub(crate) fn new() -> Self {
         // Names of namespaces are files in /run/netns, which may not be ours.
         run("mount -t tmpfs tmpfs /run");
         run(&format!("ip netns add {NAMESPACE}"));
-        let [field, rx] = ENDS;
+        let [field, rx] = VETH;
         run("ip link set lo up");
         run(&format!(
             "ip link add {field} type veth peer name {rx} netns {NAMESPACE}"
         ));
-        run(&format!("ip addr add {FIELD_ADDRESS}/24 dev {field}"));
+        run(&format!("ip addr add {MONITOR_ADDRESS}/24 dev {field}"));
         run(&format!("ip link set {field} up"));
         run(&format!(
             "ip -n {NAMESPACE} addr add {RECEIVER_ADDRESS}/24 dev {rx}"
@@ -165,11 +165,11 @@ impl Land {
     /// The receiver, on its side of the line.
     pub(crate) fn receiver(&self, data: &SmallDisk) -> Command {
         let mut command = Command::new("nsenter");
-        without_settings(&mut command);
+        without_lizmon_env(&mut command);
         command
             .arg(format!("--net=/run/netns/{NAMESPACE}"))
             .arg("--")
-            .arg(built("liz-receiver"));
+            .arg(program("liz-receiver"));
         let file = |name: &str| self.path("certs").join(name);
         command.args(["--listen", &self.listen()]);
         command
@@ -190,14 +190,14 @@ impl Land {
 /// Which end of the line goes down. From the field's own the network is unreachable; over there packets just vanish.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
-    Field,
+    Monitors,
     Receiver,
 }
 
-pub(crate) fn set_line(end: End, state: &str) {
-    let [field, rx] = ENDS;
+pub(crate) fn set_link(end: End, state: &str) {
+    let [field, rx] = VETH;
     match end {
-        End::Field => run(&format!("ip link set {field} {state}")),
+        End::Monitors => run(&format!("ip link set {field} {state}")),
         End::Receiver => run(&format!("ip -n {NAMESPACE} link set {rx} {state}")),
     }
 }
@@ -236,7 +236,7 @@ impl Drop for SmallDisk {
     }
 }
 
-impl Drop for Land {
+impl Drop for TestNetwork {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);

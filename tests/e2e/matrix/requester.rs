@@ -69,7 +69,7 @@ impl Ask {
 }
 
 /// Whoever asks. A connection that was opened is never opened anew: if it ends, so do its answers.
-pub(super) enum Speaker {
+pub(super) enum Requester {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>, u16),
     /// A handshake for each request, which goes with the first flight: the server has it before it has judged.
@@ -78,7 +78,7 @@ pub(super) enum Speaker {
     Resumed(ClientConfig, u16),
 }
 
-impl Speaker {
+impl Requester {
     pub(super) async fn http1(config: ClientConfig, port: u16) -> Self {
         let tls = raw::connect_to(port, config).await.expect("a handshake");
         let shaken = http1::handshake(TokioIo::new(tls)).await;

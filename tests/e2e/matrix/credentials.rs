@@ -13,7 +13,7 @@ use rustls::{AlertDescription, ClientConfig};
 use time::OffsetDateTime;
 
 use super::Outcome;
-use super::speaker::{Ask, Speaker};
+use super::requester::{Ask, Requester};
 use crate::harness::forge::{Forger, self_signed, uri};
 use crate::harness::raw::{Shown, tls_config_of};
 use crate::harness::{Holder, World};
@@ -244,43 +244,45 @@ fn identity(shown: &Shown) -> Identity {
 }
 
 /// Everybody, at one server.
-pub(super) struct Cast {
+pub(super) struct CredentialSet {
     shown: HashMap<Certificate, Shown>,
     holders: HashMap<Who, Holder>,
-    speakers: Vec<(Certificate, Speaker)>,
+    requesters: Vec<(Certificate, Requester)>,
 }
 
-impl Cast {
+impl CredentialSet {
     /// Issues and forges certificates, opens connections, ends and revokes what is to be over, and lets time pass.
     pub(super) async fn assemble(world: &World, port: u16) -> Self {
-        let mut cast = Self {
+        let mut credentials = Self {
             shown: HashMap::new(),
             holders: HashMap::new(),
-            speakers: Vec::new(),
+            requesters: Vec::new(),
         };
-        cast.issue(world);
-        cast.revoke(world, port).await;
-        cast.end(world, port).await;
-        let node_a = cast.shown[&Certificate::Of(Who::NodeA)].clone();
+        credentials.issue(world);
+        credentials.revoke(world, port).await;
+        credentials.end(world, port).await;
+        let node_a = credentials.shown[&Certificate::Of(Who::NodeA)].clone();
         for flaw in Flaw::ALL {
             let shown = flaw.shown(world, &node_a);
-            cast.shown.insert(Certificate::Flawed(flaw), shown);
+            credentials.shown.insert(Certificate::Flawed(flaw), shown);
         }
         for certificate in Certificate::all() {
-            let speaker = match certificate {
+            let requester = match certificate {
                 Certificate::Nobody | Certificate::Of(_) => {
-                    Speaker::http1(cast.config(world, certificate), port).await
+                    Requester::http1(credentials.config(world, certificate), port).await
                 }
                 Certificate::Ended(Way::New)
                 | Certificate::Revoked(Way::New)
-                | Certificate::Flawed(_) => Speaker::new(cast.config(world, certificate), port),
+                | Certificate::Flawed(_) => {
+                    Requester::new(credentials.config(world, certificate), port)
+                }
                 // They have a connection or session from before.
                 Certificate::Ended(_) | Certificate::Revoked(_) => continue,
             };
-            cast.speakers.push((certificate, speaker));
+            credentials.requesters.push((certificate, requester));
         }
-        assert_eq!(cast.speakers.len(), Certificate::all().len());
-        cast
+        assert_eq!(credentials.requesters.len(), Certificate::all().len());
+        credentials
     }
 
     fn issue(&mut self, world: &World) {
@@ -314,8 +316,8 @@ impl Cast {
         let config = self.config(world, Certificate::Revoked(Way::New));
         let refused = Outcome::Alert(AlertDescription::CertificateRevoked);
         let is_refused = async {
-            let speaker = || Speaker::new(config.clone(), port);
-            while speaker().ask_all(vec![Ask::health()]).await[0] != refused {}
+            let requester = || Requester::new(config.clone(), port);
+            while requester().ask_all(vec![Ask::health()]).await[0] != refused {}
         };
         let heard = tokio::time::timeout(SOON, is_refused).await;
         heard.expect("the server hears of the revocation");
@@ -339,13 +341,13 @@ impl Cast {
         for way in Way::ALL {
             self.shown.insert(over(way), shown.clone());
             let config = self.config(world, over(way));
-            let speaker = match way {
-                Way::OpenHttp1 => Speaker::http1(config, port).await,
-                Way::OpenHttp2 => Speaker::http2(config, port).await,
-                Way::Resumed | Way::ResumedTls12 => Speaker::resumed(config, port).await,
+            let requester = match way {
+                Way::OpenHttp1 => Requester::http1(config, port).await,
+                Way::OpenHttp2 => Requester::http2(config, port).await,
+                Way::Resumed | Way::ResumedTls12 => Requester::resumed(config, port).await,
                 Way::New => continue,
             };
-            self.speakers.push((over(way), speaker));
+            self.requesters.push((over(way), requester));
         }
     }
 
@@ -372,7 +374,7 @@ impl Cast {
     }
 
     /// Everybody, ready to ask.
-    pub(super) fn into_speakers(self) -> Vec<(Certificate, Speaker)> {
-        self.speakers
+    pub(super) fn into_requesters(self) -> Vec<(Certificate, Requester)> {
+        self.requesters
     }
 }

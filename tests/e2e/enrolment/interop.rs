@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    CACERTS, ENROLL, Office, certificate_in, certificates_in, id_of, joined, refused,
+    CACERTS, CaServer, ENROLL, certificate_in, certificates_in, id_of, joined, refused,
     root_fingerprint, token,
 };
 use crate::harness::World;
@@ -45,7 +45,7 @@ async fn paste(folder: &Path, lines: &str, environment: &[(&str, &str)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_manual_enrols_and_renews() {
     let world = World::start().await;
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     let blocks = manual();
     let [trust, enrol, renew] = &blocks[..] else {
         panic!("the manual has three blocks, not {}", blocks.len());
@@ -53,7 +53,7 @@ async fn the_manual_enrols_and_renews() {
     let folder = world.folder().join("stranger");
     std::fs::create_dir(&folder).unwrap();
     let (base, token, fingerprint) = (
-        office.base(),
+        ca_server.base(),
         token(&world, "web1"),
         root_fingerprint(&world),
     );
@@ -97,7 +97,7 @@ async fn the_manual_enrols_and_renews() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_content_type_will_do() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
+    let ca_server = CaServer::open(&world).await;
     for (at, kind) in [
         Some("application/pkcs10"),
         Some("application/x-www-form-urlencoded"),
@@ -118,7 +118,7 @@ async fn any_content_type_will_do() {
                 .basic_auth(&name, Some(&secret))
                 .body(super::request())
         };
-        let got = office.ask(&world, None, ENROLL, edit).await.unwrap();
+        let got = ca_server.ask(&world, None, ENROLL, edit).await.unwrap();
         certificate_in(world.folder(), &got);
     }
 }
@@ -126,8 +126,8 @@ async fn any_content_type_will_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cacerts_lead_from_leaf_to_root() {
     let world = World::without_receiver(|_| ());
-    let office = Office::open(&world).await;
-    let got = office
+    let ca_server = CaServer::open(&world).await;
+    let got = ca_server
         .ask(&world, None, CACERTS, |asked| asked)
         .await
         .unwrap();
@@ -140,10 +140,10 @@ async fn cacerts_lead_from_leaf_to_root() {
     assert!(found.contains(&of("root.crt")) && found.contains(&of("issuing.crt")));
     // A client with a bad certificate is refused at the handshake, even here.
     let stranger = World::without_receiver(|_| ()).node("web1").shown();
-    let got = office
+    let got = ca_server
         .ask(&world, Some(stranger), CACERTS, |asked| asked)
         .await;
     assert!(got.is_err());
-    let got = office.enroll(&world, "web1", "", String::new()).await;
+    let got = ca_server.enroll(&world, "web1", "", String::new()).await;
     refused(&got, 401, "no token");
 }
