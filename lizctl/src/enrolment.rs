@@ -1,6 +1,6 @@
 //! What `join` and `renew` print about the certificate they obtained.
 
-use lizmon_client::enrol::Obtained;
+use lizmon_enrol::Obtained;
 
 use crate::output;
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use lizmon_client::Error;
-use lizmon_client::enrol::EnrolError;
+use lizmon_client::{ConnectError, Error};
+use lizmon_enrol::EnrolError;
 
 /// Attached to an error by `.context(Exit::…)`; an error without one exits with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,15 +24,24 @@ impl Exit {
     fn of(error: &Error) -> Option<Self> {
         match error {
             error if error.is_refusal_of_us() => Some(Self::Refused),
-            Error::Unreachable { .. } => Some(Self::Unreachable),
+            Error::Connect(error) => Self::of_connection(error),
             _ => None,
+        }
+    }
+
+    /// The exit code of a failed connection.
+    fn of_connection(error: &ConnectError) -> Option<Self> {
+        match error {
+            ConnectError::CertificateRefused { .. } => Some(Self::Refused),
+            ConnectError::Unreachable { .. } => Some(Self::Unreachable),
+            ConnectError::ServerNotTrusted { .. } => None,
         }
     }
 
     /// The exit code of a failed enrolment at `liz-ca`.
     fn of_enrolment(error: &EnrolError) -> Option<Self> {
         match error {
-            EnrolError::Exchange(error) => Self::of(error),
+            EnrolError::Connect(error) => Self::of_connection(error),
             error if error.is_refusal_of_us() => Some(Self::Refused),
             _ => None,
         }
@@ -59,7 +68,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
-    use lizmon_client::Obstacle;
+    use lizmon_client::ConnectFailure;
 
     use super::*;
 
@@ -73,11 +82,11 @@ mod tests {
     }
 
     fn away() -> Error {
-        Error::Unreachable {
+        Error::Connect(ConnectError::Unreachable {
             url: "https://localhost".parse().unwrap(),
-            obstacle: Obstacle::Connect,
+            failure: ConnectFailure::Connect,
             cause: "below".into(),
-        }
+        })
     }
 
     #[test]

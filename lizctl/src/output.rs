@@ -14,7 +14,7 @@ struct StdoutError(#[from] std::io::Error);
 
 /// Prints `lizctl: what failed: why`, always on one line.
 pub(crate) fn failure(error: &anyhow::Error) {
-    let text = lizmon_client::error::in_one_line(error.as_ref());
+    let text = lizmon_pki::error_chain::in_one_line(error.as_ref());
     let line: Vec<&str> = text.lines().map(str::trim).collect();
     // If stderr is closed, the exit code still reports the failure.
     let _unread = writeln!(stderr(), "lizctl: {}", line.join(" "));

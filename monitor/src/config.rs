@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lizmon_client::enrol::lists::{ServerLists, ServerWatch, Source};
-use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
 use lizmon_daemon::args::{Items, List, items};
+use lizmon_enrol::crls::{CrlSource, ServerCrlRefresher};
+use lizmon_enrol::renewer::{Chance, Now, Renewer};
+use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
@@ -110,19 +111,19 @@ impl MonitorFlags {
     }
 
     /// What keeps these lists fresh, where `liz-ca` is known.
-    pub fn server_watch(
+    pub fn crl_refresher(
         &self,
-        lists: ServerLists,
+        lists: ServerCrls,
         clock: Now,
         chance: Chance,
-    ) -> Option<ServerWatch> {
-        let source = Source {
+    ) -> Option<ServerCrlRefresher> {
+        let source = CrlSource {
             url: self.ca_url.clone()?,
             ca: self.ca.clone(),
         };
-        Some(ServerWatch {
+        Some(ServerCrlRefresher {
             source,
-            lists,
+            crls: lists,
             clock,
             chance,
         })
@@ -139,7 +140,7 @@ pub struct Config {
     /// Who we are, and whom we trust.
     pub credentials: Credentials,
     /// Revocation lists by which receivers are judged; none where nobody fetches any.
-    pub server_lists: ServerLists,
+    pub server_lists: ServerCrls,
     /// Seconds from one sample to the next.
     pub interval: NonZeroU32,
     /// What to measure.
@@ -173,7 +174,7 @@ impl From<MonitorFlags> for Config {
                 key: flags.key,
                 ca: flags.ca,
             },
-            server_lists: ServerLists::default(),
+            server_lists: ServerCrls::default(),
             interval: flags.interval,
             collect,
             spool: flags.spool,

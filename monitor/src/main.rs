@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_client::enrol::lists::ServerLists;
-use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
+use lizmon_enrol::renewer::Renewer;
 use lizmon_monitor::{Agent, Config, Environment, MonitorFlags};
+use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::sample::ProducerId;
 use tracing::info;
 
@@ -40,8 +40,8 @@ fn run(flags: MonitorFlags) -> anyhow::Result<()> {
         tell: Arc::new(lizmon_daemon::tell_status),
         ..flags.renewer(seconds(), Arc::new(fastrand::f64))
     };
-    let server_lists = ServerLists::default();
-    let watch = flags.server_watch(server_lists.clone(), seconds(), Arc::new(fastrand::f64));
+    let server_lists = ServerCrls::default();
+    let watch = flags.crl_refresher(server_lists.clone(), seconds(), Arc::new(fastrand::f64));
     let config = Config {
         server_lists,
         ..Config::from(flags)

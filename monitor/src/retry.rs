@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use lizmon_client::{Error, Obstacle};
+use lizmon_client::{ConnectError, ConnectFailure, Error};
 use lizmon_protocol::problem::{Code, Problem, ValueError};
 
 /// Most records in one batch: some 100 kB, a tenth of what a receiver takes.
@@ -124,11 +124,7 @@ impl Backoff {
                 ..
             } => when_told(retry_after),
             Error::NoToken { .. } | Error::IsCa { .. } => slowly,
-            Error::CertificateRefused { .. }
-            | Error::ServerNotTrusted { .. }
-            | Error::Unreachable { .. }
-            | Error::Malformed { .. }
-            | Error::Credentials(_) => backoff,
+            Error::Connect(_) | Error::Malformed { .. } | Error::Credentials(_) => backoff,
         }
     }
 
@@ -147,8 +143,8 @@ impl Backoff {
 
 /// On a slow line, less may get through in time.
 fn is_timeout(error: &Error) -> bool {
-    let timeout = Obstacle::Timeout;
-    matches!(error, Error::Unreachable { obstacle, .. } if *obstacle == timeout)
+    let timeout = ConnectFailure::Timeout;
+    matches!(error, Error::Connect(ConnectError::Unreachable { failure, .. }) if *failure == timeout)
 }
 
 /// No record and no label is at fault where the receiver keeps no more producers of this host, or no more ranges of this one's
@@ -175,8 +171,8 @@ pub fn is_body_error(error: &Error) -> bool {
 /// Whether the records may be counted all the same, as where only the answer was lost. Nothing of a refused request is stored.
 pub fn may_be_delivered(error: &Error) -> bool {
     match error {
-        Error::Unreachable { obstacle, .. } => {
-            matches!(obstacle, Obstacle::Timeout | Obstacle::Broken)
+        Error::Connect(ConnectError::Unreachable { failure, .. }) => {
+            matches!(failure, ConnectFailure::Timeout | ConnectFailure::Broken)
         }
         Error::Malformed { .. } => true,
         Error::Refused { status, .. } => *status == 408 || *status >= 500,
@@ -251,7 +247,7 @@ pub fn advice(error: &Error) -> Option<&'static str> {
             } => Some(
                 "have a node certificate issued for this machine, and give it by --cert and --key",
             ),
-            Error::CertificateRefused { .. } => {
+            Error::Connect(ConnectError::CertificateRefused { .. }) => {
                 Some("a new certificate in place of this one is taken up by itself")
             }
             _ => None,

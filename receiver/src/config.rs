@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use lizmon_client::enrol::lists::Source;
-use lizmon_client::enrol::renewer::{Chance, Now, Renewer};
-use lizmon_client::{BaseUrl, Credentials};
+use lizmon_enrol::crls::CrlSource;
+use lizmon_enrol::renewer::{Chance, Now, Renewer};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::trust::TrustFiles;
+use lizmon_pki::credentials::Credentials;
+use lizmon_transport::BaseUrl;
 
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
@@ -119,7 +120,7 @@ impl Flags {
 
     /// Where newer revocation lists are, if that was said.
     pub fn lists_from(&self, chance: Chance) -> Option<ListsFrom> {
-        let source = Source {
+        let source = CrlSource {
             url: self.ca_url.clone()?,
             ca: self.ca.clone(),
         };
@@ -131,7 +132,7 @@ impl Flags {
 #[derive(Clone)]
 pub struct ListsFrom {
     /// The CA.
-    pub source: Source,
+    pub source: CrlSource,
     /// Spreads receivers.
     pub chance: Chance,
 }

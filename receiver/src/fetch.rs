@@ -4,11 +4,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use lizmon_client::enrol::lists::{Asked, Complaint, Lists, Pace, RECEIVER_EVERY_SECS};
-use lizmon_client::error::in_one_line;
+use lizmon_enrol::crls::{FetchedCrls, RECEIVER_EVERY_SECS};
+use lizmon_enrol::fetch_schedule::{FetchOutcome, FetchSchedule};
+use lizmon_enrol::log_once::LogOnce;
 use lizmon_mtls::Clock;
 use lizmon_mtls::revocation::{CrlRefused, RevocationList, in_words};
 use lizmon_mtls::trust::Newer;
+use lizmon_pki::error_chain::in_one_line;
 
 use crate::config::ListsFrom;
 use crate::router::App;
@@ -21,7 +23,7 @@ pub(crate) async fn lists(app: Arc<App>, from: Option<ListsFrom>, clock: Clock) 
     let Some(from) = from else {
         return std::future::pending().await;
     };
-    let mut pace = Pace::new(RECEIVER_EVERY_SECS);
+    let mut pace = FetchSchedule::new(RECEIVER_EVERY_SECS);
     let mut said = Said::default();
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -37,11 +39,11 @@ pub(crate) async fn lists(app: Arc<App>, from: Option<ListsFrom>, clock: Clock) 
 /// What was complained of, so that it is not again.
 #[derive(Default)]
 struct Said {
-    failure: Complaint,
-    refusals: Complaint,
+    failure: LogOnce,
+    refusals: LogOnce,
 }
 
-async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
+async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> FetchOutcome {
     let url = &from.source.url;
     match fetch(app, from).await {
         Ok((newer, unusable)) => {
@@ -64,14 +66,14 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
                 }
             });
             let Some(trust) = newer.trust else {
-                return Asked::Same;
+                return FetchOutcome::Same;
             };
             tracing::info!(
                 generation = trust.generation(),
                 lists = in_words(trust.crls()),
                 "revocation lists were fetched, and are in force"
             );
-            Asked::New
+            FetchOutcome::New
         }
         Err(text) => {
             said.failure.about(text, |text| {
@@ -79,13 +81,13 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> Asked {
                     "revocation lists cannot be fetched, those that are here hold: {text}"
                 );
             });
-            Asked::Failed
+            FetchOutcome::Failed
         }
     }
 }
 
 async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<(Newer, Vec<String>), String> {
-    let Lists { pem, authorities } = from
+    let FetchedCrls { pem, authorities } = from
         .source
         .fetch()
         .await

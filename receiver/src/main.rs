@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use lizmon_client::enrol::renewer::Renewer;
 use lizmon_daemon::LogFlags;
+use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::Flags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 
@@ -66,7 +66,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
             tell: Arc::new(lizmon_daemon::tell_status),
             ..flags.renewer(clock.clone(), Arc::new(fastrand::f64))
         };
-        renewer.settle()?;
+        renewer.finish_install()?;
         let clocks = Clocks {
             wall: clock,
             fine: Arc::new(lizmon_daemon::since_1970),

@@ -53,12 +53,20 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 10] = [
+    let expected: [(&str, &[&str]); 12] = [
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
         ("lizmon-pki", &["lizmon-protocol"]),
-        ("lizmon-client", &["lizmon-pki", "lizmon-protocol"]),
+        ("lizmon-transport", &["lizmon-pki", "lizmon-protocol"]),
+        (
+            "lizmon-enrol",
+            &["lizmon-pki", "lizmon-protocol", "lizmon-transport"],
+        ),
+        (
+            "lizmon-client",
+            &["lizmon-pki", "lizmon-protocol", "lizmon-transport"],
+        ),
         ("lizmon-mtls", &["lizmon-pki", "lizmon-protocol"]),
         (
             "lizmon-ca",
@@ -72,17 +80,25 @@ fn only_the_ca_and_lizctl_can_issue() {
         (
             "lizmon-receiver",
             &[
-                "lizmon-client",
                 "lizmon-daemon",
+                "lizmon-enrol",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-summary",
+                "lizmon-transport",
             ],
         ),
         (
             "lizmon-monitor",
-            &["lizmon-client", "lizmon-daemon", "lizmon-protocol"],
+            &[
+                "lizmon-client",
+                "lizmon-daemon",
+                "lizmon-enrol",
+                "lizmon-pki",
+                "lizmon-protocol",
+                "lizmon-transport",
+            ],
         ),
         (
             "lizctl",
@@ -90,11 +106,13 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-ca",
                 "lizmon-client",
                 "lizmon-daemon",
+                "lizmon-enrol",
                 "lizmon-monitor",
                 "lizmon-mtls",
                 "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-receiver",
+                "lizmon-transport",
             ],
         ),
     ];

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use lizmon_client::{BaseUrl, Error, Obstacle};
+use lizmon_client::{BaseUrl, ConnectError, ConnectFailure, Error};
 use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep};
 use lizmon_monitor::spool::memory::{Crash, Faults, MemoryBackend};
 use lizmon_monitor::spool::{Limits, Spool, SpoolBackend, StoredBatch};
@@ -210,7 +210,7 @@ impl Monitor {
         &mut self,
         receiver: usize,
         batch: &StoredBatch,
-        answer: &Result<Answer, Obstacle>,
+        answer: &Result<Answer, ConnectFailure>,
         times: (Duration, Duration),
         chance: f64,
     ) {
@@ -237,11 +237,11 @@ impl Monitor {
                     .map(Box::new),
                 retry_after: answer.retry_after.map(Duration::from_secs),
             }),
-            Err(obstacle) => Err(Error::Unreachable {
+            Err(obstacle) => Err(Error::Connect(ConnectError::Unreachable {
                 url,
-                obstacle: *obstacle,
+                failure: *obstacle,
                 cause: "simulated".into(),
-            }),
+            })),
         };
         let _done = scheduler.on_result(receiver, batch, result.as_ref().copied(), now, chance);
     }

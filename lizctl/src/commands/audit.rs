@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use lizmon_client::{Client, Error};
+use lizmon_client::{Client, ConnectError, Error};
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
@@ -109,7 +109,7 @@ fn may_improve(answer: &Result<Delivery, Error>) -> bool {
             .producers
             .iter()
             .any(|producer| !producer.missing.is_empty()),
-        Err(Error::Unreachable { .. }) => true,
+        Err(Error::Connect(ConnectError::Unreachable { .. })) => true,
         Err(error) => matches!(
             error.code(),
             Some(Code::UnknownHost | Code::Overloaded | Code::StoreUnavailable | Code::RateLimited)

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use lizmon_client::enrol::{self, Fingerprint, Join, Obtained};
 use lizmon_client::{BaseUrl, Credentials};
+use lizmon_enrol::{JoinRequest, Obtained, RootFingerprint};
 use lizmon_protocol::enrol::JoinToken;
 use lizmon_protocol::name::Role;
 
@@ -38,7 +38,7 @@ pub(crate) struct JoinArgs {
     /// SHA-256 fingerprint of the CA's root in hex, as `lizctl join-token` and `lizctl init-ca`
     /// print it
     #[arg(long, env = "LIZMON_CA_FINGERPRINT", value_name = "HEX")]
-    ca_fingerprint: Fingerprint,
+    ca_fingerprint: RootFingerprint,
     /// Folder for NAME.crt, NAME.key and root.crt [default: --certs]
     #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
     out: Option<PathBuf>,
@@ -50,14 +50,14 @@ pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
     let token = token.map_err(|error| anyhow::Error::from(error).context(Exit::Usage))?;
     let folder = args.out.as_deref().unwrap_or(&context.certs);
     make_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let join = Join {
+    let join = JoinRequest {
         url: args.url.clone(),
         token,
         fingerprint: args.ca_fingerprint,
         folder: folder.to_owned(),
     };
     let now = (context.clock)();
-    let obtained = runtime::current_thread()?.block_on(enrol::join(&join, now))?;
+    let obtained = runtime::current_thread()?.block_on(lizmon_enrol::join(&join, now))?;
     enrolment::show(&obtained)?;
     output::note(format_args!("next: {}", next(&obtained, &args.url)));
     Ok(())

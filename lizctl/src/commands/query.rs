@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
-use lizmon_client::{Client, Error};
+use lizmon_client::{Client, ConnectError, Error};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::summary::Summaries;
 
@@ -89,7 +89,7 @@ async fn watch(
                 args.show(&answer, true)?;
                 (answered, is_unreachable) = (true, false);
             }
-            Err(error @ Error::Unreachable { .. }) if answered => {
+            Err(error @ Error::Connect(ConnectError::Unreachable { .. })) if answered => {
                 if !is_unreachable {
                     output::note(format!("{error}; trying again"));
                 }
@@ -99,7 +99,7 @@ async fn watch(
         }
         tokio::time::sleep(pause).await;
         if let Err(error) = client.reload((context.clock)()) {
-            let why = lizmon_client::error::in_one_line(&error);
+            let why = lizmon_pki::error_chain::in_one_line(&error);
             tracing::warn!("cannot reload the certificate files, keeping the previous ones: {why}");
         }
     }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lizmon_client::enrol;
 use lizmon_client::{BaseUrl, Credentials};
 
 use crate::context::Context;
@@ -39,8 +38,11 @@ pub(crate) fn run(args: &RenewArgs, context: &Context) -> anyhow::Result<()> {
         ca: args.ca.clone(),
     };
     let now = (context.clock)();
-    let obtained =
-        runtime::current_thread()?.block_on(enrol::renew(&args.ca_url, &credentials, now))?;
+    let obtained = runtime::current_thread()?.block_on(lizmon_enrol::renew(
+        &args.ca_url,
+        &credentials,
+        now,
+    ))?;
     enrolment::show(&obtained)?;
     if obtained.not_before > now {
         output::note(format_args!(

@@ -190,7 +190,7 @@ impl Publisher {
             Err(error) => {
                 let reason = error.reason();
                 if reason != self.last_reload_error {
-                    let why = lizmon_client::error::in_one_line(&error);
+                    let why = lizmon_pki::error_chain::in_one_line(&error);
                     error!("keeping the certificate files read before: {why}");
                     self.last_reload_error = reason;
                 }

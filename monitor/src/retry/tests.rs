@@ -44,11 +44,11 @@ fn no_token(status: u16) -> Error {
 }
 
 fn away() -> Error {
-    Error::Unreachable {
+    Error::Connect(ConnectError::Unreachable {
         url: url(),
-        obstacle: Obstacle::Connect,
+        failure: ConnectFailure::Connect,
         cause: "refused".into(),
-    }
+    })
 }
 
 /// With chance 1 every wait is its longest, so that the table shows it.
@@ -63,7 +63,7 @@ fn retry(secs: u64) -> Decision {
 
 #[test]
 fn retry_waits() {
-    use lizmon_client::Error::{CertificateRefused, Malformed, ServerNotTrusted};
+    use lizmon_client::ConnectError::{CertificateRefused, ServerNotTrusted};
     for records in [1, 7] {
         check(away(), records, retry(1));
         check(coded(Code::RequestTimeout), records, retry(1));
@@ -88,18 +88,19 @@ fn retry_waits() {
         let refused = CertificateRefused {
             url: url(),
             alert: rustls_alert(),
-            seen: Box::default(),
+            own: Box::default(),
         };
-        check(refused, records, retry(1));
-        let error = lizmon_client::error::CertificateError::UnknownIssuer;
-        check(ServerNotTrusted { url: url(), error }, records, retry(1));
+        check(refused.into(), records, retry(1));
+        let error = lizmon_transport::error::CertificateError::UnknownIssuer;
+        let distrusted = ServerNotTrusted { url: url(), error };
+        check(distrusted.into(), records, retry(1));
         let source = "no JSON".into();
-        check(Malformed { url: url(), source }, records, retry(1));
+        check(Error::Malformed { url: url(), source }, records, retry(1));
     }
 }
 
-fn rustls_alert() -> lizmon_client::error::AlertDescription {
-    lizmon_client::error::AlertDescription::CertificateRevoked
+fn rustls_alert() -> lizmon_transport::error::AlertDescription {
+    lizmon_transport::error::AlertDescription::CertificateRevoked
 }
 
 #[test]
@@ -229,10 +230,12 @@ fn producer_limits_are_waited_out() {
 
 #[test]
 fn slow_lines_get_smaller_batches() {
-    let slow = || Error::Unreachable {
-        url: url(),
-        obstacle: Obstacle::Timeout,
-        cause: "slow".into(),
+    let slow = || {
+        Error::Connect(ConnectError::Unreachable {
+            url: url(),
+            failure: ConnectFailure::Timeout,
+            cause: "slow".into(),
+        })
     };
     let mut pace = Backoff::default();
     for expected in [500, 250, 125, 62, 50, 50] {

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use lizmon_client::{BaseUrl, Obstacle};
+use lizmon_client::{BaseUrl, ConnectError, ConnectFailure};
 use lizmon_protocol::problem::{Code, Problem, ValueError};
 use lizmon_protocol::sample::{ProducerId, parse_sample_set};
 use proptest::prelude::*;
@@ -18,11 +18,11 @@ fn url() -> BaseUrl {
 }
 
 fn away() -> Error {
-    Error::Unreachable {
+    Error::Connect(ConnectError::Unreachable {
         url: url(),
-        obstacle: Obstacle::Broken,
+        failure: ConnectFailure::Broken,
         cause: "cut".into(),
-    }
+    })
 }
 
 fn refused(code: Code, records: &[usize]) -> Error {

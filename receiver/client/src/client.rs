@@ -1,10 +1,13 @@
 //! The requests.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
+use lizmon_pki::credentials::{Credentials, CredentialsError, WatchedCredentials};
+use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::certificate::SeenCertificates;
 use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
@@ -14,26 +17,18 @@ use lizmon_protocol::route;
 use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey, SampleSet};
 use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
+use lizmon_transport::https::{ask_clock, https_client, retry_after, server_clock};
+use lizmon_transport::{BaseUrl, ConnectError, ServerClock};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response};
-use rustls::{AlertDescription, ClientConfig};
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::base_url::BaseUrl;
-use crate::credentials::{Credentials, CredentialsError, Fingerprint, Loaded};
-use crate::enrol::lists::ServerLists;
 use crate::error::Error;
-use crate::refusal::OwnChain;
 use crate::token::{Freshness, KeptToken};
 
-/// A server that takes longer to accept a connection and shake hands is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A request that takes longer has failed: the receiver's own bounds on head and body are 10 s and 30 s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Less than the receiver's bound on idle connections, so that we are the first to close.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Far more than any honest answer: a full host's summaries are a fifth of it, a list of 100,000 hosts some two thirds.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Batches from this size on are worth compressing.
@@ -44,18 +39,10 @@ const COMPRESS_LEVEL: i32 = 3;
 /// One receiver, asked with one certificate.
 pub struct Client {
     url: BaseUrl,
-    credentials: Credentials,
-    fingerprint: Fingerprint,
-    lists: ServerLists,
-    lists_version: u64,
-    identity: SpiffeId,
-    not_after: u64,
-    /// Whether a server that trusts the same roots as we do would take it, when it was loaded.
-    is_good: bool,
-    own: OwnChain,
+    /// Where our certificate is, for errors.
+    cert: PathBuf,
+    credentials: WatchedCredentials,
     http: reqwest::Client,
-    /// For what anyone may ask.
-    anonymous: ClientConfig,
     /// Locked while a new one is asked for, so that many requests ask once.
     token: Mutex<Option<KeptToken>>,
     /// The server's clock at its latest answer, epoch seconds; 0 where that is not known, or was asked for.
@@ -71,7 +58,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("url", &self.url)
-            .field("identity", &self.identity)
+            .field("identity", self.identity())
             .finish_non_exhaustive()
     }
 }
@@ -79,48 +66,34 @@ impl fmt::Debug for Client {
 impl Client {
     /// Reads and checks the credentials; nothing is sent yet.
     pub fn new(url: BaseUrl, credentials: &Credentials, now: u64) -> Result<Self, Error> {
-        Self::with(url, credentials, ServerLists::default(), |lists| {
-            credentials.load(lists, now)
-        })
+        Self::with(url, credentials, WatchedCredentials::new(credentials, now)?)
     }
 
-    /// For a program that outlives its certificates. It does not speak to a server that is on one of these lists, and begins
-    /// with a certificate that has ended too, or has not begun, which no server takes: [`reload`](Self::reload) takes up new lists and files.
+    /// For a program that outlives its certificates: see [`WatchedCredentials::lasting`].
     pub fn lasting(
         url: BaseUrl,
         credentials: &Credentials,
-        lists: ServerLists,
+        crls: ServerCrls,
         now: u64,
     ) -> Result<Self, Error> {
-        Self::with(url, credentials, lists, |lists| {
-            credentials.load_whenever(lists, now)
-        })
+        let watched = WatchedCredentials::lasting(credentials, crls, now)?;
+        Self::with(url, credentials, watched)
     }
 
     fn with(
         url: BaseUrl,
         credentials: &Credentials,
-        lists: ServerLists,
-        load: impl FnOnce(&ServerLists) -> Result<Loaded, CredentialsError>,
+        watched: WatchedCredentials,
     ) -> Result<Self, Error> {
-        let (fingerprint, lists_version) = (credentials.fingerprint(), lists.version());
-        let loaded = load(&lists)?;
         Ok(Self {
-            lists,
-            lists_version,
-            identity: loaded.identity.clone(),
-            not_after: loaded.not_after,
-            is_good: loaded.fault.is_none(),
-            http: build_http(credentials, loaded.tls)?,
-            own: loaded.own,
-            anonymous: loaded.anonymous,
+            http: build_http(&credentials.cert, watched.current().tls.clone())?,
             token: Mutex::new(None),
             server_clock: AtomicU64::new(0),
             replayed: AtomicBool::new(false),
             server_run: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(i64::MIN),
-            credentials: credentials.clone(),
-            fingerprint,
+            cert: credentials.cert.clone(),
+            credentials: watched,
             url,
         })
     }
@@ -132,12 +105,12 @@ impl Client {
 
     /// Who we are, by our certificate.
     pub fn identity(&self) -> &SpiffeId {
-        &self.identity
+        &self.credentials.current().identity
     }
 
     /// The last second our certificate is good for.
     pub fn certificate_end(&self) -> u64 {
-        self.not_after
+        self.credentials.current().not_after
     }
 
     /// What the server's clock said in its latest answer since this was last asked.
@@ -169,42 +142,20 @@ impl Client {
         self.replayed.swap(false, Ordering::Relaxed)
     }
 
-    /// Takes the files again if they changed: all of them, or none where one is no good. Then the connections and the
-    /// token go too, as both are bound to the certificate. Says whether anything was taken. Where only the lists that
-    /// servers are judged by have changed, the connections go, so that the next one is judged by them.
+    /// Reads the files again if they changed: all of them, or none where one cannot be used. Then the
+    /// connections and the token are dropped, as both are bound to the certificate. Returns whether new
+    /// files are in use. Where only the CRLs have changed, the connections are dropped: the next one is
+    /// judged by them.
     pub fn reload(&mut self, now: u64) -> Result<bool, CredentialsError> {
-        let fingerprint = self.credentials.fingerprint();
-        let same_files = fingerprint == self.fingerprint;
-        let lists_version = self.lists.version();
-        if same_files && lists_version == self.lists_version {
-            return Ok(false);
+        let (http, cert) = (&mut self.http, &self.cert);
+        let are_new = self.credentials.reload(now, |tls| {
+            *http = build_http(cert, tls.clone())?;
+            Ok(())
+        })?;
+        if are_new {
+            self.token = Mutex::new(None);
         }
-        let loaded = self.credentials.load(&self.lists, now)?;
-        if loaded.identity != self.identity {
-            return Err(CredentialsError::IdentityChanged {
-                path: self.credentials.cert.clone(),
-                held: Box::new(self.identity.clone()),
-                found: Box::new(loaded.identity),
-            });
-        }
-        if let Some(source) = &loaded.fault
-            && self.is_good
-            && now <= self.not_after
-        {
-            let (path, source) = (self.credentials.cert.clone(), source.clone());
-            return Err(CredentialsError::NoBetter { path, source });
-        }
-        self.not_after = loaded.not_after;
-        self.is_good = loaded.fault.is_none();
-        self.http = build_http(&self.credentials, loaded.tls)?;
-        (self.own, self.anonymous) = (loaded.own, loaded.anonymous);
-        self.lists_version = lists_version;
-        if same_files {
-            return Ok(false);
-        }
-        self.token = Mutex::new(None);
-        self.fingerprint = fingerprint;
-        Ok(true)
+        Ok(are_new)
     }
 
     /// Asks for a token; for all that our role may have where `scope` is `None`. It is not kept.
@@ -427,9 +378,10 @@ impl Client {
 
     /// What an exchange failed by. Where it may be a clock, the server's is asked.
     async fn failed(&self, error: reqwest::Error, now: u64) -> Error {
-        let mut error = Error::from_transport(&self.url, error, || self.own.seen(now));
-        ask_clock(&mut error, &self.url, &self.anonymous).await;
-        error
+        let current = self.credentials.current();
+        let mut error = ConnectError::from_transport(&self.url, error, || current.own.state(now));
+        ask_clock(&mut error, &self.url, &current.anonymous).await;
+        error.into()
     }
 
     async fn read_body(&self, mut response: Response, now: u64) -> Result<Vec<u8>, Error> {
@@ -475,101 +427,15 @@ impl Client {
     }
 }
 
-/// What a server's clock said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerClock {
-    /// The time since 1970.
-    pub at: Duration,
-    /// Whether the server knows its clock to be steady.
-    pub is_steady: bool,
-    /// Which start of the server this is: another number each time, 0 where it does not say.
-    pub run: u64,
-}
-
 /// An answer beyond [`ANSWER_BYTES_MAX`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer has more than {ANSWER_BYTES_MAX} bytes")]
 struct AnswerTooLarge;
 
-fn build_http(
-    credentials: &Credentials,
-    tls: ClientConfig,
-) -> Result<reqwest::Client, CredentialsError> {
-    http_client(tls).map_err(|error| CredentialsError::Tls {
-        path: credentials.cert.clone(),
+fn build_http(cert: &Path, tls: ClientConfig) -> Result<reqwest::Client, CredentialsError> {
+    https_client(tls).map_err(|error| CredentialsError::Tls {
+        path: cert.to_owned(),
         source: rustls::Error::General(error.to_string()),
-    })
-}
-
-/// Where a certificate of ours that is valid by our clock was refused for its dates: what the server's clock says. Anyone may
-/// ask that, and only who is believed to be the server is asked.
-pub(crate) async fn ask_clock(error: &mut Error, url: &BaseUrl, anonymous: &ClientConfig) {
-    let Error::CertificateRefused { alert, seen, .. } = error else {
-        return;
-    };
-    if *alert != AlertDescription::CertificateExpired || seen.fault.is_some() {
-        return;
-    }
-    let Ok(http) = http_client(anonymous.clone()) else {
-        return;
-    };
-    let answer = http.get(format!("{url}{}", route::HEALTHZ)).send().await;
-    let clock = answer.ok().and_then(|answer| server_clock(&answer));
-    seen.server_clock = clock.map(|clock| clock.at.as_secs());
-}
-
-/// The way all of our clients speak HTTP.
-pub(crate) fn http_client(tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .https_only(true)
-        .http1_only()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("lizmon/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build()
-}
-
-/// RFC 9110 section 10.2.3, in seconds; as a date, which receivers never send, it says nothing here.
-pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// A receiver says it to the millisecond; of others, RFC 9110 section 6.6.1 gives whole seconds, half a second early on average.
-fn server_clock(response: &Response) -> Option<ServerClock> {
-    let own = response.headers().get(route::TIME_HEADER);
-    if let Some(clock) = own.and_then(|value| own_clock(value.as_bytes())) {
-        return Some(clock);
-    }
-    let text = response.headers().get(DATE)?.to_str().ok()?;
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(ServerClock {
-        at: date.duration_since(UNIX_EPOCH).ok()? + Duration::from_millis(500),
-        is_steady: false,
-        run: 0,
-    })
-}
-
-fn own_clock(value: &[u8]) -> Option<ServerClock> {
-    let item = sfv::Parser::new(value).parse::<sfv::Item>().ok()?;
-    let secs: f64 = item.bare_item.as_decimal()?.into();
-    let steady = item
-        .params
-        .get("steady")
-        .and_then(sfv::BareItem::as_boolean);
-    // RFC 9651 section 3.3.2: three digits at most, which an f64 holds but for its last bits.
-    let at = Duration::try_from_secs_f64(secs).ok()? + Duration::from_micros(500);
-    let at = Duration::from_millis(u64::try_from(at.as_millis()).ok()?);
-    let run = item.params.get("run").and_then(sfv::BareItem::as_integer);
-    let run = run.map(i64::from).and_then(|run| u64::try_from(run).ok());
-    Some(ServerClock {
-        at,
-        is_steady: steady == Some(true),
-        run: run.unwrap_or(0),
     })
 }
 
@@ -613,23 +479,6 @@ mod tests {
             let url = Url::parse(&format!("https://h/api/perf/web1/{expected}")).unwrap();
             assert_eq!(url.path(), format!("/api/perf/web1/{expected}"));
         }
-    }
-
-    #[test]
-    fn what_a_receiver_says_of_its_clock() {
-        let check = |text: &str, expected: Option<(u64, bool)>| {
-            let told = own_clock(text.as_bytes());
-            let told = told.map(|clock| (clock.at.as_millis() as u64, clock.is_steady));
-            assert_eq!(told, expected, "{text}");
-        };
-        let run = own_clock(b"1465001814.123;steady;run=1465001800000").map(|clock| clock.run);
-        assert_eq!(run, Some(1_465_001_800_000));
-        check("1465001814.123;steady", Some((1_465_001_814_123, true)));
-        check("1465001814.000;steady=?0", Some((1_465_001_814_000, false)));
-        check("1465001814.5", Some((1_465_001_814_500, false)));
-        check("-1.0;steady", None);
-        check("soon", None);
-        check("", None);
     }
 
     #[test]

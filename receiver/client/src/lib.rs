@@ -11,24 +11,15 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`credentials`] | certificate, key and CA from files: checked, and reloaded when they change |
-//! | `verify` | the server's certificate must bear a server's role, besides the host's name |
-//! | `token` | how long a token is kept |
 //! | [`client`] | the requests |
-//! | [`enrol`] | joining, and renewal: certificates from `liz-ca` |
+//! | `token` | how long a token is kept |
 //! | [`error`] | what can come of them |
-//! | `refusal` | why a certificate was refused, in words |
 
-mod base_url;
 pub mod client;
-pub mod credentials;
-pub mod enrol;
 pub mod error;
-mod refusal;
 mod token;
-mod verify;
 
-pub use base_url::{BaseUrl, BaseUrlError};
-pub use client::{Client, ServerClock};
-pub use credentials::{Credentials, CredentialsError};
-pub use error::{Error, Obstacle};
+pub use client::Client;
+pub use error::Error;
+pub use lizmon_pki::credentials::{Credentials, CredentialsError};
+pub use lizmon_transport::{BaseUrl, BaseUrlError, ConnectError, ConnectFailure, ServerClock};

@@ -13,8 +13,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, OtherError,
-    ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
@@ -25,15 +25,6 @@ use crate::Clock;
 use crate::identity::{Identity, IdentityError, shown_name};
 use crate::trust::Refusal;
 use crate::version::TlsMin;
-
-/// The one crypto provider, preferring the cipher suite that costs least with hardware AES.
-pub(crate) fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
-}
 
 pub(crate) fn server_config(
     provider: Arc<CryptoProvider>,

@@ -15,13 +15,14 @@ use lizmon_pki::authority;
 use lizmon_pki::held::Added;
 pub use lizmon_pki::path::Fault;
 use lizmon_pki::path::{Demand, Paths};
+use lizmon_pki::provider::provider;
 use lizmon_protocol::name::TrustDomain;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::CertificateDer;
 
 use crate::Clock;
-use crate::handshake::{DomainVerifier, provider, server_config};
+use crate::handshake::{DomainVerifier, server_config};
 use crate::identity::{Identity, IdentityError};
 use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
 use crate::version::TlsMin;
@@ -33,7 +34,7 @@ mod own;
 
 pub use error::TrustError;
 pub use files::{Complaint, Part, TrustFiles};
-use files::{FileStamps, Own, keep, root_store, stamps};
+use files::{Own, TrustStamps, keep, root_store, stamps};
 use lists::Sources;
 
 /// Why a peer's certificate is not taken.
@@ -336,7 +337,7 @@ pub struct TrustWriter {
     kept_crl: Option<PathBuf>,
     clock: Clock,
     tls_min: TlsMin,
-    seen: FileStamps,
+    seen: TrustStamps,
     /// A chain in our own certificate's file that clients would not take yet.
     waiting: Option<Vec<CertificateDer<'static>>>,
     current: Arc<ArcSwap<Trust>>,

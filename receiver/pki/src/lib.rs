@@ -12,14 +12,24 @@
 pub mod anchors;
 pub mod atomic_file;
 pub mod authority;
+pub mod certificate_files;
+pub mod credentials;
 pub mod date;
+pub mod error_chain;
 mod fault;
+pub mod file_stamp;
 pub mod held;
 pub mod identity;
 pub mod list;
+pub mod own_chain;
 pub mod path;
 pub mod pem;
+pub mod provider;
+pub mod renewal_schedule;
+pub mod server_crls;
 mod signature;
+#[cfg(test)]
+mod testing;
 
 /// How far apart the clocks of a CA, a receiver and a machine may be, in seconds: what is issued begins so long before it is
 /// issued, and what begins up to so long ahead is taken where dates are compared.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use lizmon_client::Obstacle;
+use lizmon_client::ConnectFailure;
 use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 
@@ -38,7 +38,7 @@ pub(super) enum Event {
     /// An answer, or the news that there is none, reaches a courier.
     Answered {
         id: u64,
-        answer: Result<Answer, Obstacle>,
+        answer: Result<Answer, ConnectFailure>,
     },
     /// The journal's thread does what is due.
     Upkeep {

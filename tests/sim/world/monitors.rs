@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use lizmon_client::Obstacle;
+use lizmon_client::ConnectFailure;
 use lizmon_monitor::scheduler::NextStep;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::{Tick, Ticker};
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    pub(super) fn answered(&mut self, id: u64, answer: &Result<Answer, Obstacle>) {
+    pub(super) fn answered(&mut self, id: u64, answer: &Result<Answer, ConnectFailure>) {
         let Some(under_way) = self.under_way.remove(&id) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! The network's part of what happens.
 
-use lizmon_client::Obstacle;
+use lizmon_client::ConnectFailure;
 
 use super::event::Event;
 use super::{UnderWay, World};
@@ -21,10 +21,10 @@ impl World {
         self.under_way.insert(id, under_way);
         if is_cut == Some(true) {
             let after = self.latency();
-            self.nothing_comes(id, after, Obstacle::Connect);
+            self.nothing_comes(id, after, ConnectFailure::Connect);
             return;
         }
-        self.nothing_comes(id, REQUEST_TIMEOUT_MS, Obstacle::Timeout);
+        self.nothing_comes(id, REQUEST_TIMEOUT_MS, ConnectFailure::Timeout);
         if is_cut.is_none() && !self.chance(self.scenario.lost) {
             let copies = 1 + u8::from(self.chance(self.scenario.duplicated));
             for _ in 0..copies {
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    pub(super) fn nothing_comes(&mut self, id: u64, after_ms: u64, obstacle: Obstacle) {
+    pub(super) fn nothing_comes(&mut self, id: u64, after_ms: u64, obstacle: ConnectFailure) {
         let answer = Err(obstacle);
         self.at(self.now_ms + after_ms, Event::Answered { id, answer });
     }

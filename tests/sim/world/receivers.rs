@@ -1,6 +1,6 @@
 //! The receivers' part of what happens.
 
-use lizmon_client::Obstacle;
+use lizmon_client::ConnectFailure;
 use lizmon_monitor::spool::StoredBatch;
 use lizmon_protocol::sample::Epoch;
 use lizmon_receiver::store::memory::Fate;
@@ -23,7 +23,7 @@ impl World {
         let now = self.receivers_time(receiver);
         let at = &mut self.receivers[receiver];
         if !at.is_up() {
-            return self.nothing_comes(id, 1, Obstacle::Connect);
+            return self.nothing_comes(id, 1, ConnectFailure::Connect);
         }
         let node = &self.hosts[monitor].node;
         let request = encode(batch);
@@ -157,7 +157,7 @@ impl World {
         for id in waiting {
             if self.rng.u8(0..4) != 0 {
                 let after = self.rng.u64(0..50);
-                self.nothing_comes(id, after, Obstacle::Broken);
+                self.nothing_comes(id, after, ConnectFailure::Broken);
             }
         }
     }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lizmon_client::enrol::lists::ServerLists;
 use lizmon_client::{BaseUrl, Client, Error};
 use lizmon_daemon::Ended;
 use lizmon_monitor::collect::{CPU, MEM};
@@ -26,6 +25,7 @@ use lizmon_monitor::config::PublishUrl;
 use lizmon_monitor::{Agent, Environment, spool};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::TrustFiles;
+use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::summary::Summaries;
@@ -103,7 +103,7 @@ impl AllInOne {
             host: pki.host.clone(),
             publish: vec![PublishUrl::new(url.clone())],
             credentials: pki.node(),
-            server_lists: ServerLists::default(),
+            server_lists: ServerCrls::default(),
             interval: NonZeroU32::MIN,
             collect: vec![&CPU, &MEM],
             spool: Some(config.data.join(SPOOL)),
@@ -202,7 +202,7 @@ impl AllInOne {
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {
-                let why = lizmon_client::error::in_one_line(&error);
+                let why = lizmon_pki::error_chain::in_one_line(&error);
                 tracing::warn!(
                     "cannot reload the reader's certificate files, keeping the previous ones: {why}"
                 );

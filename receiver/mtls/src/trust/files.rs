@@ -7,18 +7,18 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use lizmon_pki::anchors::{self, Anchors};
-use lizmon_pki::atomic_file::Access;
+use lizmon_pki::atomic_file::{self, Access};
+use lizmon_pki::file_stamp::FileStamp;
 use lizmon_pki::list::{RevocationList, UnusableCrl};
 use lizmon_pki::pem;
+use lizmon_pki::provider::provider;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TrustError;
-use crate::handshake::provider;
 use crate::identity::Identity;
 
 /// The files that say what to show and whom to trust.
@@ -227,7 +227,7 @@ pub(super) fn keep(
     if std::fs::read(file).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(());
     }
-    lizmon_pki::atomic_file::write(file, text.as_bytes(), Access::Secret)
+    atomic_file::write(file, text.as_bytes(), Access::Secret)
 }
 
 fn pem_text(label: &str, der: &[u8]) -> String {
@@ -255,10 +255,11 @@ pub(super) fn text_passed_over(files: &TrustFiles) -> Vec<String> {
     said
 }
 
-pub(super) type FileStamps = [Option<(SystemTime, u64, u64)>; 5];
+/// The versions of the files of trust.
+pub(super) type TrustStamps = [Option<FileStamp>; 5];
 
-/// Enough of each file's metadata to see that it was replaced or written to.
-pub(super) fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps {
+/// The versions that the files have now.
+pub(super) fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> TrustStamps {
     [
         Some(&*files.cert),
         Some(&*files.key),
@@ -266,12 +267,5 @@ pub(super) fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> FileStamps 
         Some(&*files.crl),
         kept_crl,
     ]
-    .map(|file| {
-        let metadata = std::fs::metadata(file?).ok()?;
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Some((metadata.modified().ok()?, metadata.len(), inode))
-    })
+    .map(|file| FileStamp::of(file?))
 }

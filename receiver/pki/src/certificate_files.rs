@@ -4,25 +4,28 @@
 //! 1. write KEY.new, CERT.new    2. rename KEY.new to KEY    3. rename CERT.new to CERT
 //! ```
 //!
-//! Before 2 the old pair stands; after 3 the new one. In between the key is new and the certificate old: [`Pair::settle`]
+//! Before 2 the old pair stands; after 3 the new one. In between the key is new and the certificate old: [`CertificateFiles::finish_install`]
 //! sees that they do not fit, that CERT.new does, and does step 3. Every program of ours that loads a pair settles first.
 //!
 //! Where both stand in one file, it is replaced in one step. What else a file holds is kept.
+
+mod pem_parts;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use lizmon_pki::atomic_file::Access;
-use lizmon_pki::pem;
 use rustls::sign::CertifiedKey;
 
-use super::parts::{self, NewPair, Wanted};
-use crate::credentials::provider;
+use self::pem_parts::{NewPair, PemParts, with_pair};
+pub use self::pem_parts::{access, with_certificates};
+use crate::atomic_file::{self, Access};
+use crate::pem;
+use crate::provider::provider;
 
 /// Where a certificate and its key stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
+pub struct CertificateFiles {
     /// PEM, the leaf first.
     pub cert: PathBuf,
     /// PKCS #8 PEM.
@@ -56,7 +59,7 @@ pub struct SharedFile {
 
 /// How two paths are related.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Places {
+enum PathRelation {
     Apart,
     /// One name in one folder.
     Same,
@@ -64,7 +67,7 @@ enum Places {
     Linked,
 }
 
-impl Places {
+impl PathRelation {
     fn of(one: &Path, other: &Path) -> Self {
         let folder = |path: &Path| fs::canonicalize(folder_of(path)).ok();
         if one == other || one.file_name() == other.file_name() && folder(one) == folder(other) {
@@ -90,27 +93,23 @@ fn file_id(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path).ok()
 }
 
-impl Pair {
+impl CertificateFiles {
     /// Replaces both, each in the file it stands in. Their folders must be writable.
     pub fn install(&self, chain_pem: &str, key_pem: &str) -> Result<(), FileError> {
         let _until_done = lock_folder(&self.key);
         let pair = NewPair { chain_pem, key_pem };
         let old_cert = read_own(&self.cert)?;
-        if Places::of(&self.cert, &self.key) == Places::Same {
-            let both = parts::with_pair(&old_cert, pair, Wanted::Both);
+        if PathRelation::of(&self.cert, &self.key) == PathRelation::Same {
+            let both = with_pair(&old_cert, pair, PemParts::Both);
             write_whole(&self.cert, &both, Access::Secret)?;
             self.drop_waiting_key();
             return Ok(());
         }
-        let cert = parts::with_pair(&old_cert, pair, Wanted::Chain);
-        let key = parts::with_pair(&read_own(&self.key)?, pair, Wanted::Key);
+        let cert = with_pair(&old_cert, pair, PemParts::Chain);
+        let key = with_pair(&read_own(&self.key)?, pair, PemParts::Key);
         let staged_key = (&key[..], Access::Secret);
         write_for(&self.staged_key(), &self.key, staged_key)?;
-        write_for(
-            &self.staged_cert(),
-            &self.cert,
-            (&cert, parts::access(&cert)),
-        )?;
+        write_for(&self.staged_cert(), &self.cert, (&cert, access(&cert)))?;
         rename(&self.staged_key(), &self.key)?;
         match rename(&self.staged_cert(), &self.cert) {
             // Another program that loads the pair has just settled it for us.
@@ -121,18 +120,18 @@ impl Pair {
 
     /// Whether each part could be replaced without another being lost; `ca` is the file of roots. To be asked before a
     /// certificate is.
-    pub(crate) fn check_apart(&self, ca: &Path) -> Result<(), SharedFile> {
+    pub fn check_apart(&self, ca: &Path) -> Result<(), SharedFile> {
         let shared = |one: &Path, other: &Path, what| SharedFile {
             one: one.to_owned(),
             other: other.to_owned(),
             what,
         };
-        if Places::of(&self.cert, &self.key) == Places::Linked {
+        if PathRelation::of(&self.cert, &self.key) == PathRelation::Linked {
             let what = "give certificate and key the same path, or a file each";
             return Err(shared(&self.cert, &self.key, what));
         }
         for part in [&self.cert, &self.key] {
-            if Places::of(part, ca) != Places::Apart {
+            if PathRelation::of(part, ca) != PathRelation::Apart {
                 let what = "the authorities need a file of their own";
                 return Err(shared(part, ca, what));
             }
@@ -141,19 +140,19 @@ impl Pair {
     }
 
     /// Whether both could be replaced. To be asked before a certificate is: one that cannot be kept is issued for nothing.
-    pub(crate) fn check_writable(&self) -> Result<(), FileError> {
+    pub fn check_writable(&self) -> Result<(), FileError> {
         check_replaceable(&self.cert)?;
         check_replaceable(&self.key)
     }
 
     /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
-    pub(crate) fn stage_key(&self, key_pem: &str) -> Result<(), FileError> {
+    pub fn stage_key(&self, key_pem: &str) -> Result<(), FileError> {
         let key = (key_pem.as_bytes(), Access::Secret);
         write_for(&self.staged_key(), &self.key, key)
     }
 
     /// Finishes an [`install`](Self::install) that a crash cut short. Says whether there was anything to do.
-    pub fn settle(&self) -> Result<bool, FileError> {
+    pub fn finish_install(&self) -> Result<bool, FileError> {
         let Some(staged) = read_if_there(&self.staged_cert())? else {
             return Ok(false);
         };
@@ -168,19 +167,19 @@ impl Pair {
     }
 
     /// The key that waits for its certificate, if one does.
-    pub(crate) fn waiting_key(&self) -> Result<Option<String>, FileError> {
+    pub fn waiting_key(&self) -> Result<Option<String>, FileError> {
         let bytes = read_if_there(&self.staged_key())?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
     /// The key that is in its place, if one is.
-    pub(crate) fn installed_key(&self) -> Result<Option<String>, FileError> {
+    pub fn installed_key(&self) -> Result<Option<String>, FileError> {
         let bytes = read_if_there(&self.key)?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
     /// Forgets the key that waits.
-    pub(crate) fn drop_waiting_key(&self) {
+    pub fn drop_waiting_key(&self) {
         // Best effort: a key without a certificate is nobody's.
         let _gone_or_not = fs::remove_file(self.staged_key());
     }
@@ -226,23 +225,23 @@ fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
 }
 
 /// Whether a file could be put in this place.
-pub(super) fn check_replaceable(path: &Path) -> Result<(), FileError> {
-    lizmon_pki::atomic_file::check_replaceable(path).map_err(failed("replace", path))
+pub fn check_replaceable(path: &Path) -> Result<(), FileError> {
+    atomic_file::check_replaceable(path).map_err(failed("replace", path))
 }
 
 /// Writes a file: it is whole or as it was.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
-    lizmon_pki::atomic_file::write(path, bytes, access).map_err(failed("write", path))
+pub fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    atomic_file::write(path, bytes, access).map_err(failed("write", path))
 }
 
 /// The same for a file that is to take the place of another.
 fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
     let (bytes, access) = what;
-    lizmon_pki::atomic_file::write_for(path, place, bytes, access).map_err(failed("write", path))
+    atomic_file::write_for(path, place, bytes, access).map_err(failed("write", path))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    lizmon_pki::atomic_file::rename(from, to).map_err(failed("replace", to))
+    atomic_file::rename(from, to).map_err(failed("replace", to))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
@@ -273,7 +272,7 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::testing::Pki;
+    use crate::testing::Pki;
 
     const NODE: &[&str] = &["spiffe://lizmon.internal/node/web1"];
 
@@ -297,8 +296,8 @@ mod tests {
             }
         }
 
-        fn pair(&self) -> Pair {
-            Pair {
+        fn pair(&self) -> CertificateFiles {
+            CertificateFiles {
                 cert: self.dir.path().join("web1.crt"),
                 key: self.dir.path().join("web1.key"),
             }
@@ -307,8 +306,8 @@ mod tests {
         /// What a load finds after settling: `old`, `new`, or nothing usable.
         fn settled(&self) -> &'static str {
             let pair = self.pair();
-            pair.settle().unwrap();
-            assert!(!pair.settle().unwrap(), "once is enough");
+            pair.finish_install().unwrap();
+            assert!(!pair.finish_install().unwrap(), "once is enough");
             let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
             let found = (read(&pair.cert), read(&pair.key));
             match found {
@@ -377,7 +376,7 @@ mod tests {
             let path = disk.dir.path().join("web1.pem");
             fs::write(&path, &both).unwrap();
             let (cert, key) = (path.clone(), disk.dir.path().join("./web1.pem"));
-            let pair = Pair { cert, key };
+            let pair = CertificateFiles { cert, key };
             pair.check_apart(&disk.dir.path().join("root.crt")).unwrap();
             pair.install(&new.0, &new.1).unwrap();
             let found = fs::read(&path).unwrap();
@@ -431,7 +430,7 @@ mod tests {
         fs::hard_link(at("a"), at("a-again")).unwrap();
         symlink(".", at("folder")).unwrap();
         let check = |cert: &str, key: &str, ca: &str, is_good: bool| {
-            let pair = Pair {
+            let pair = CertificateFiles {
                 cert: at(cert),
                 key: at(key),
             };

@@ -8,11 +8,10 @@ use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
 use lizmon_pki::identity::Leaf;
 use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
+use lizmon_pki::provider::provider;
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-use crate::credentials::provider;
 
 /// Why an answer is not believed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -198,8 +197,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::credentials::testing::Pki;
 
+    /// 2026-01-15.
+    const NOW: u64 = 1_768_435_200;
     const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 
     /// A root, an issuing CA below it, and what they sign.
@@ -311,7 +311,7 @@ mod tests {
                 leaf.clone(),
                 |id| id.to_string() == WEB1,
                 &ours.subject_public_key_info(),
-                Pki::NOW,
+                NOW,
             );
             match (got, expected) {
                 (Ok(got), None) => {

@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_pki::date::rfc3339;
+use lizmon_pki::certificate_files::{CertificateFiles, FileError, check_replaceable};
+use lizmon_pki::credentials::{Credentials, CredentialsError, Validity};
+use lizmon_pki::date::{ApproxDuration, rfc3339};
+use lizmon_pki::error_chain::in_one_line;
+use lizmon_pki::renewal_schedule::{RenewalAction, RenewalSchedule};
+use lizmon_transport::BaseUrl;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::pair::{FileError, Pair, check_replaceable};
-use super::schedule::{Action, Schedule};
-use super::{EnrolError, Obtained, renew};
-use crate::base_url::BaseUrl;
-use crate::credentials::{Credentials, CredentialsError, Span, Term};
+use crate::enrolment::{Obtained, renew};
+use crate::error::EnrolError;
 
 /// How often the files are looked at: somebody may have issued a new certificate by hand, or joined anew.
 const LOOK_SECS_MAX: u64 = 60;
@@ -56,16 +58,16 @@ impl fmt::Debug for Renewer {
 
 /// A certificate that is waited on.
 struct Watched {
-    term: Term,
-    schedule: Schedule,
+    validity: Validity,
+    schedule: RenewalSchedule,
     said_ended: bool,
 }
 
 impl Renewer {
     /// Finishes a replacement that a crash cut short: to be done before the files are loaded.
-    pub fn settle(&self) -> Result<(), FileError> {
+    pub fn finish_install(&self) -> Result<(), FileError> {
         let (cert, key) = (self.credentials.cert.clone(), self.credentials.key.clone());
-        if (Pair { cert, key }).settle()? {
+        if (CertificateFiles { cert, key }).finish_install()? {
             info!("finished the renewal that was cut short");
         }
         self.try_to_write();
@@ -82,7 +84,7 @@ impl Renewer {
             if let Err(error) = check_replaceable(file) {
                 error!(
                     "what is renewed could not be kept: {}: let this user write into that folder, or leave --ca-url out",
-                    crate::error::in_one_line(&error)
+                    in_one_line(&error)
                 );
             }
         }
@@ -95,9 +97,13 @@ impl Renewer {
         let mut told = String::new();
         loop {
             let now = (self.clock)();
-            match self.credentials.term() {
-                Ok(term) if watched.as_ref().is_none_or(|known| known.term != term) => {
-                    watched = Some(self.watch(term, term.not_before, now));
+            match self.credentials.validity() {
+                Ok(validity)
+                    if watched
+                        .as_ref()
+                        .is_none_or(|known| known.validity != validity) =>
+                {
+                    watched = Some(self.watch(validity, validity.not_before, now));
                 }
                 Ok(_) => complaint.clear(),
                 Err(error) => complain(&error, &mut complaint),
@@ -115,17 +121,17 @@ impl Renewer {
         }
     }
 
-    fn watch(&self, term: Term, from: u64, now: u64) -> Watched {
-        let schedule = Schedule::new(from, term.not_after, (self.chance)());
-        if let Action::Wait(secs) = schedule.action(now) {
+    fn watch(&self, validity: Validity, from: u64, now: u64) -> Watched {
+        let schedule = RenewalSchedule::new(from, validity.not_after, (self.chance)());
+        if let RenewalAction::Wait(secs) = schedule.action(now) {
             debug!(
                 "the certificate is good for {} yet, and is renewed in {}",
-                Span(term.not_after.saturating_sub(now)),
-                Span(secs)
+                ApproxDuration(validity.not_after.saturating_sub(now)),
+                ApproxDuration(secs)
             );
         }
         Watched {
-            term,
+            validity,
             schedule,
             said_ended: false,
         }
@@ -134,8 +140,8 @@ impl Renewer {
     /// Renews if that is due; how long to wait after it.
     async fn step(&self, watched: &mut Watched, now: u64) -> u64 {
         match watched.schedule.action(now) {
-            Action::Wait(secs) => secs,
-            Action::Ended => {
+            RenewalAction::Wait(secs) => secs,
+            RenewalAction::Ended => {
                 if !watched.said_ended {
                     error!(
                         "the certificate `{}` has ended and was not renewed: {}",
@@ -146,7 +152,7 @@ impl Renewer {
                 }
                 LOOK_SECS_MAX
             }
-            Action::Renew => {
+            RenewalAction::Renew => {
                 match &self.url {
                     Some(url) => self.renew(url, watched, now).await,
                     None => self.complain_of_end(watched, now),
@@ -162,8 +168,8 @@ impl Renewer {
         match renewed {
             Ok(obtained) => {
                 say_renewed(&obtained, after);
-                if let Ok(term) = self.credentials.term() {
-                    *watched = self.watch(term, after, after);
+                if let Ok(validity) = self.credentials.validity() {
+                    *watched = self.watch(validity, after, after);
                 }
             }
             Err(error) => {
@@ -178,8 +184,8 @@ impl Renewer {
     }
 
     fn say_failed(&self, error: &EnrolError, watched: &Watched, now: u64) {
-        let left = Span(watched.term.not_after.saturating_sub(now));
-        let error = crate::error::in_one_line(error);
+        let left = ApproxDuration(watched.validity.not_after.saturating_sub(now));
+        let error = in_one_line(error);
         if error_needs_a_person(watched) {
             let way_back = self.way_back();
             warn!(
@@ -199,11 +205,11 @@ impl Renewer {
     }
 
     fn complain_of_end(&self, watched: &mut Watched, now: u64) {
-        let left = watched.term.not_after.saturating_sub(now);
+        let left = watched.validity.not_after.saturating_sub(now);
         warn!(
             "the certificate `{}` ends in {} and nothing renews it: give --ca-url, or issue a new one with lizctl",
             self.credentials.cert.display(),
-            Span(left),
+            ApproxDuration(left),
         );
         let wait = Duration::from_secs((left / 10).max(COMPLAIN_SECS_MIN));
         watched.schedule.failed(now, Some(wait), (self.chance)());
@@ -217,7 +223,7 @@ const WAY_BACK: [&str; 2] = [
 ];
 
 fn say_renewed(obtained: &Obtained, now: u64) {
-    let left = Span(obtained.not_after.saturating_sub(now));
+    let left = ApproxDuration(obtained.not_after.saturating_sub(now));
     let identity = &obtained.identity;
     info!("the certificate of {identity} was renewed, it is good for {left}");
     if obtained.not_before > now {
@@ -243,7 +249,12 @@ fn status(watched: Option<&Watched>, now: u64) -> String {
     let Some(watched) = watched else {
         return "its certificate cannot be read".to_owned();
     };
-    match watched.term.not_after.checked_sub(now).map(Span) {
+    match watched
+        .validity
+        .not_after
+        .checked_sub(now)
+        .map(ApproxDuration)
+    {
         None => "its certificate has ended".to_owned(),
         Some(left) if watched.schedule.failures() > 0 => {
             format!("its certificate ends in {left}, and was not renewed")
@@ -268,13 +279,13 @@ mod tests {
     #[test]
     fn a_few_words() {
         const END: u64 = 1_800_000_000;
-        let term = Term {
+        let validity = Validity {
             not_before: END - 600_000,
             not_after: END,
         };
         let well = Watched {
-            term,
-            schedule: Schedule::new(term.not_before, END, 0.0),
+            validity,
+            schedule: RenewalSchedule::new(validity.not_before, END, 0.0),
             said_ended: false,
         };
         let mut failed = Watched {

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use lizmon_pki::certificate_files::{
+    FileError, access, check_replaceable, with_certificates, write_whole,
+};
 use lizmon_pki::pem::{self, PemError};
 use rustls::pki_types::CertificateDer;
 
-use super::EnrolError;
-use super::answer::{pem as pem_text, trust_domain};
-use super::pair::{FileError, check_replaceable, write_whole};
-use super::parts;
+use crate::answer::{pem as pem_text, trust_domain};
+use crate::error::EnrolError;
 
 /// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
-pub(super) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
+pub(crate) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
     let there = read(path)?;
     if there.is_empty() || there.contains(pinned) {
         Ok(())
@@ -22,7 +23,7 @@ pub(super) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<
 
 /// Whether the file could be brought to these roots. To be asked before a certificate is: who has a new one counts as
 /// knowing the new root, and a rotation would go on without who does not.
-pub(super) fn check_writable(
+pub(crate) fn check_writable(
     path: &Path,
     roots: &[CertificateDer<'static>],
 ) -> Result<(), EnrolError> {
@@ -33,15 +34,15 @@ pub(super) fn check_writable(
 }
 
 /// Brings the file to these roots of one CA, and says whether that changed it.
-pub(super) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
+pub(crate) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
     let Some(wanted) = changed(path, roots)? else {
         return Ok(false);
     };
     let file = std::fs::read(path).unwrap_or_default();
     // A file that cannot be read has been refused by `changed`.
-    let file = parts::with_certificates(&file, &wanted, pem_text)
+    let file = with_certificates(&file, &wanted, pem_text)
         .unwrap_or_else(|_| pem_text(&wanted).into_bytes());
-    write_whole(path, &file, parts::access(&file))?;
+    write_whole(path, &file, access(&file))?;
     Ok(true)
 }
 

@@ -9,7 +9,7 @@ use reqwest::Url;
 /// Where a receiver is: `https://HOST:PORT`, below which the routes are.
 ///
 /// ```
-/// use lizmon_client::BaseUrl;
+/// use lizmon_transport::BaseUrl;
 /// let url: BaseUrl = "https://localhost:8443/".parse().unwrap();
 /// assert_eq!(url.to_string(), "https://localhost:8443");
 /// assert!("http://localhost:8443".parse::<BaseUrl>().is_err());

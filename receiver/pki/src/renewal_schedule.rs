@@ -15,7 +15,7 @@ const RETRY_AFTER_SECS_MAX: u64 = 86_400;
 
 /// When the next attempt is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
+pub struct RenewalSchedule {
     /// Epoch seconds.
     next: u64,
     /// The last second of the certificate.
@@ -25,7 +25,7 @@ pub struct Schedule {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum RenewalAction {
     /// Nothing for so many seconds.
     Wait(u64),
     /// Renew now.
@@ -34,7 +34,7 @@ pub enum Action {
     Ended,
 }
 
-impl Schedule {
+impl RenewalSchedule {
     /// For a certificate that is good `from` then until `not_after` (epoch seconds): due past two thirds of that. Whoever has
     /// just renewed gives the present as `from`, so that a backdated certificate is not due at once. `chance` is from 0 to 1:
     /// it spreads a fleet that was enrolled in one minute over a twelfth of the life.
@@ -49,13 +49,13 @@ impl Schedule {
     }
 
     /// What is to be done at `now`.
-    pub fn action(&self, now: u64) -> Action {
+    pub fn action(&self, now: u64) -> RenewalAction {
         if now > self.not_after {
-            Action::Ended
+            RenewalAction::Ended
         } else if now >= self.next {
-            Action::Renew
+            RenewalAction::Renew
         } else {
-            Action::Wait(self.next - now)
+            RenewalAction::Wait(self.next - now)
         }
     }
 
@@ -108,39 +108,39 @@ mod tests {
     fn renewal_is_due_past_two_thirds() {
         let end = FROM + 9 * DAY;
         let cases = [
-            (0.0, FROM, Action::Wait(6 * DAY)),
-            (0.0, FROM + 6 * DAY - 1, Action::Wait(1)),
-            (0.0, FROM + 6 * DAY, Action::Renew),
-            (1.0, FROM + 6 * DAY, Action::Wait(DAY * 3 / 4)),
-            (0.5, FROM + 6 * DAY, Action::Wait(DAY * 3 / 8)),
-            (1.0, FROM + 7 * DAY, Action::Renew),
-            (7.0, FROM + 7 * DAY, Action::Renew),
-            (f64::NAN, FROM + 6 * DAY, Action::Renew),
-            (0.0, end, Action::Renew),
-            (0.0, end + 1, Action::Ended),
+            (0.0, FROM, RenewalAction::Wait(6 * DAY)),
+            (0.0, FROM + 6 * DAY - 1, RenewalAction::Wait(1)),
+            (0.0, FROM + 6 * DAY, RenewalAction::Renew),
+            (1.0, FROM + 6 * DAY, RenewalAction::Wait(DAY * 3 / 4)),
+            (0.5, FROM + 6 * DAY, RenewalAction::Wait(DAY * 3 / 8)),
+            (1.0, FROM + 7 * DAY, RenewalAction::Renew),
+            (7.0, FROM + 7 * DAY, RenewalAction::Renew),
+            (f64::NAN, FROM + 6 * DAY, RenewalAction::Renew),
+            (0.0, end, RenewalAction::Renew),
+            (0.0, end + 1, RenewalAction::Ended),
             // The clock was set back.
-            (0.0, FROM - DAY, Action::Wait(7 * DAY)),
+            (0.0, FROM - DAY, RenewalAction::Wait(7 * DAY)),
         ];
         for (chance, now, expected) in cases {
-            let got = Schedule::new(FROM, end, chance).action(now);
+            let got = RenewalSchedule::new(FROM, end, chance).action(now);
             assert_eq!(got, expected, "{chance} {now}");
         }
         // A certificate without a life.
         assert_eq!(
-            Schedule::new(FROM, FROM - 1, 0.0).action(FROM),
-            Action::Ended
+            RenewalSchedule::new(FROM, FROM - 1, 0.0).action(FROM),
+            RenewalAction::Ended
         );
     }
 
     #[test]
     fn failures_wait_longer_and_longer() {
-        let mut schedule = Schedule::new(FROM, FROM + 90 * DAY, 0.0);
+        let mut schedule = RenewalSchedule::new(FROM, FROM + 90 * DAY, 0.0);
         let mut now = FROM + 60 * DAY;
         let mut waits = Vec::new();
         for _ in 0..10 {
-            assert_eq!(schedule.action(now), Action::Renew);
+            assert_eq!(schedule.action(now), RenewalAction::Renew);
             schedule.failed(now, None, 0.0);
-            let Action::Wait(wait) = schedule.action(now) else {
+            let RenewalAction::Wait(wait) = schedule.action(now) else {
                 panic!("{schedule:?}");
             };
             waits.push(wait);
@@ -152,23 +152,23 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_mend_is_tried_rarely() {
-        let mut schedule = Schedule::new(FROM, FROM + 90 * DAY, 0.0);
+        let mut schedule = RenewalSchedule::new(FROM, FROM + 90 * DAY, 0.0);
         let mut now = FROM + 60 * DAY;
         let waits = [600, 1200, 2400, 4800, 9600, 19_200, 21_600, 21_600];
         for expected in waits {
             schedule.failed_for_long(now, 0.0);
-            assert_eq!(schedule.action(now), Action::Wait(expected));
+            assert_eq!(schedule.action(now), RenewalAction::Wait(expected));
             now += expected;
         }
-        let mut short = Schedule::new(FROM, FROM + 3600, 0.0);
+        let mut short = RenewalSchedule::new(FROM, FROM + 3600, 0.0);
         short.failed_for_long(FROM + 2400, 0.0);
-        assert_eq!(short.action(FROM + 2400), Action::Wait(300));
+        assert_eq!(short.action(FROM + 2400), RenewalAction::Wait(300));
     }
 
     #[test]
     fn the_wait_after_a_failure() {
         let wait = |left: u64, retry_after: Option<u64>, chance: f64| {
-            let mut schedule = Schedule::new(FROM, FROM + left, 0.0);
+            let mut schedule = RenewalSchedule::new(FROM, FROM + left, 0.0);
             schedule.failed(FROM, retry_after.map(Duration::from_secs), chance);
             schedule.next - FROM
         };
@@ -192,16 +192,16 @@ mod tests {
     #[test]
     fn attempts_go_on_to_the_end() {
         let end = FROM + 7 * DAY;
-        let mut schedule = Schedule::new(FROM, end, 0.5);
+        let mut schedule = RenewalSchedule::new(FROM, end, 0.5);
         let (mut now, mut last) = (FROM, 0);
         loop {
             match schedule.action(now) {
-                Action::Wait(secs) => now += secs,
-                Action::Renew => {
+                RenewalAction::Wait(secs) => now += secs,
+                RenewalAction::Renew => {
                     last = now;
                     schedule.failed(now, None, 0.5);
                 }
-                Action::Ended => break,
+                RenewalAction::Ended => break,
             }
         }
         assert!(end - last < 10, "{}", end - last);

@@ -1,16 +1,15 @@
 //! Why credentials cannot be used.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use lizmon_pki::anchors::AnchorsError;
-use lizmon_pki::date::rfc3339;
-use lizmon_pki::path::Fault;
-use lizmon_pki::pem::PemError;
+use crate::anchors::AnchorsError;
+use crate::date::{ApproxDuration, rfc3339};
+use crate::path::Fault;
+use crate::pem::PemError;
 use lizmon_protocol::name::SpiffeId;
 
-use crate::verify::IdentityError;
+use super::server_verifier::ServerIdentityError;
 
 /// Why credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +56,13 @@ pub enum CredentialsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: IdentityError,
+        source: ServerIdentityError,
     },
     /// The certificate has ended.
     #[error(
         "the certificate `{}` has expired {} ago: it was valid until {}, and the clock here says {}: join anew with a token, \
          or issue a new one with lizctl",
-        path.display(), Span(now.saturating_sub(*not_after)), rfc3339(*not_after), rfc3339(*now)
+        path.display(), ApproxDuration(now.saturating_sub(*not_after)), rfc3339(*not_after), rfc3339(*now)
     )]
     Expired {
         /// The file.
@@ -77,7 +76,7 @@ pub enum CredentialsError {
     #[error(
         "the certificate `{}` is not valid yet, and is good only in {}: it begins at {}, and the clock here says {}: \
          check this machine's clock, and the CA's",
-        path.display(), Span(not_before.saturating_sub(*now)), rfc3339(*not_before), rfc3339(*now)
+        path.display(), ApproxDuration(not_before.saturating_sub(*now)), rfc3339(*not_before), rfc3339(*now)
     )]
     NotYetValid {
         /// The file.
@@ -132,7 +131,7 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
-    /// Stays the same as long as the reason does: what [`Display`](fmt::Display) says of clocks is another text each second.
+    /// Stays the same as long as the reason does: what [`Display`](std::fmt::Display) says of clocks is another text each second.
     pub fn reason(&self) -> String {
         let kind = std::mem::discriminant(self);
         match self {
@@ -143,43 +142,7 @@ impl CredentialsError {
                 let fault = std::mem::discriminant(source);
                 format!("{} {kind:?} {fault:?}", path.display())
             }
-            error => crate::error::in_one_line(error),
-        }
-    }
-}
-
-/// A stretch of time for a person: its greatest unit is enough.
-pub(crate) struct Span(pub(crate) u64);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, unit) = match self.0 {
-            0..120 => (self.0, "second"),
-            120..7200 => (self.0 / 60, "minute"),
-            7200..172_800 => (self.0 / 3600, "hour"),
-            _ => (self.0 / 86_400, "day"),
-        };
-        let plural = if count == 1 { "" } else { "s" };
-        write!(f, "{count} {unit}{plural}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans() {
-        let cases = [
-            (0, "0 seconds"),
-            (1, "1 second"),
-            (119, "119 seconds"),
-            (120, "2 minutes"),
-            (7200, "2 hours"),
-            (172_800, "2 days"),
-        ];
-        for (secs, expected) in cases {
-            assert_eq!(Span(secs).to_string(), expected);
+            error => crate::error_chain::in_one_line(error),
         }
     }
 }

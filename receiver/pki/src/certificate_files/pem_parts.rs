@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use lizmon_pki::atomic_file::Access;
-use lizmon_pki::pem::{self, Kind, PemError, Section};
-use rustls::pki_types::CertificateDer;
+use crate::atomic_file::Access;
+use crate::pem::{self, Kind, PemError, Section};
+use rustls_pki_types::CertificateDer;
 
 /// A new chain and its key, both PEM.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub(super) struct NewPair<'a> {
 
 /// What a file must hold afterwards, whatever it held before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum PemParts {
     Chain,
     Key,
     Both,
@@ -23,7 +23,7 @@ pub(super) enum Wanted {
 
 /// The file with the new chain where it held certificates, and the new key where it held one. What is wanted and was not
 /// there comes behind. Of a file that cannot be understood nothing is kept.
-pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: Wanted) -> Vec<u8> {
+pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: PemParts) -> Vec<u8> {
     let (file, sections) = match pem::read(file) {
         Ok(sections) => (file, sections),
         Err(_) => (&[][..], Vec::new()),
@@ -32,8 +32,8 @@ pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: Wanted) -> Vec<u
     let keys = spans(&sections, |section| {
         section.kind.is_private_key() || section.kind == Kind::Parameters
     });
-    let lacks_chain = certificates.is_empty() && wanted != Wanted::Key;
-    let lacks_key = keys.is_empty() && wanted != Wanted::Chain;
+    let lacks_chain = certificates.is_empty() && wanted != PemParts::Key;
+    let lacks_key = keys.is_empty() && wanted != PemParts::Chain;
     let mut edits = replaced(file, certificates, pair.chain_pem);
     edits.extend(replaced(file, keys, pair.key_pem));
     let mut new = edited(file, edits);
@@ -46,7 +46,7 @@ pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: Wanted) -> Vec<u
 }
 
 /// The file with these certificates and no others.
-pub(super) fn with_certificates(
+pub fn with_certificates(
     file: &[u8],
     wanted: &[CertificateDer<'static>],
     to_pem: impl Fn(&[CertificateDer<'static>]) -> String,
@@ -75,7 +75,7 @@ pub(super) fn with_certificates(
 }
 
 /// Who may read a file that holds this.
-pub(super) fn access(file: &[u8]) -> Access {
+pub fn access(file: &[u8]) -> Access {
     let is_key =
         |section: Result<Section, PemError>| section.is_ok_and(|found| found.kind.is_private_key());
     match pem::sections(file).any(is_key) {
@@ -173,7 +173,7 @@ mod tests {
                 "{wanted:?} {old}"
             );
         };
-        let check = |old: &str, expected| check_for(Wanted::Chain, old, expected);
+        let check = |old: &str, expected| check_for(PemParts::Chain, old, expected);
         let both = format!("{new}{new_key}");
         check("", new.clone());
         check(&cert, new.clone());
@@ -193,11 +193,11 @@ mod tests {
         let half = cert.replace("-----END CERTIFICATE-----\n", "");
         check(&half, new.clone());
         for old in ["", &key, &old_key, &half] {
-            check_for(Wanted::Key, old, new_key.clone());
+            check_for(PemParts::Key, old, new_key.clone());
         }
-        check_for(Wanted::Both, "", both.clone());
-        check_for(Wanted::Both, &key, format!("{new_key}{new}"));
-        check_for(Wanted::Both, &cert, both);
+        check_for(PemParts::Both, "", both.clone());
+        check_for(PemParts::Both, &key, format!("{new_key}{new}"));
+        check_for(PemParts::Both, &cert, both);
     }
 
     #[test]

@@ -8,13 +8,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 /// SHA-256 of a root's DER. Written as hex; colons and capitals, as OpenSSL has them, are read too.
 ///
 /// ```
-/// use lizmon_client::enrol::Fingerprint;
-/// let plain: Fingerprint = "00ff".repeat(16).parse().unwrap();
-/// let openssl: Fingerprint = ["00:FF"; 16].join(":").parse().unwrap();
+/// use lizmon_enrol::RootFingerprint;
+/// let plain: RootFingerprint = "00ff".repeat(16).parse().unwrap();
+/// let openssl: RootFingerprint = ["00:FF"; 16].join(":").parse().unwrap();
 /// assert_eq!(plain, openssl);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
+pub struct RootFingerprint([u8; 32]);
 
 /// Not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +23,15 @@ pub struct Fingerprint([u8; 32]);
 )]
 pub struct MalformedFingerprint;
 
-impl Fingerprint {
-    pub(super) fn of(der: &[u8]) -> Self {
+impl RootFingerprint {
+    pub(crate) fn of(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, der).as_ref());
         Self(bytes)
     }
 }
 
-impl FromStr for Fingerprint {
+impl FromStr for RootFingerprint {
     type Err = MalformedFingerprint;
 
     fn from_str(text: &str) -> Result<Self, MalformedFingerprint> {
@@ -54,7 +54,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for RootFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -62,15 +62,15 @@ impl fmt::Display for Fingerprint {
 
 /// Several of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprints(Vec<Fingerprint>);
+pub struct RootFingerprints(Vec<RootFingerprint>);
 
-impl Fingerprints {
-    pub(super) fn new(all: Vec<Fingerprint>) -> Self {
+impl RootFingerprints {
+    pub(crate) fn new(all: Vec<RootFingerprint>) -> Self {
         Self(all)
     }
 }
 
-impl fmt::Display for Fingerprints {
+impl fmt::Display for RootFingerprints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<_> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&all.join(", "))
@@ -102,7 +102,7 @@ mod tests {
             (String::new(), false),
         ];
         for (text, good) in cases {
-            let got = text.parse::<Fingerprint>();
+            let got = text.parse::<RootFingerprint>();
             assert_eq!(got.is_ok(), good, "{text}");
             if let Ok(got) = got {
                 assert_eq!(got.to_string(), hex, "{text}");

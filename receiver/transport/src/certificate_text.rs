@@ -6,33 +6,21 @@
 use std::fmt;
 
 use lizmon_pki::date::rfc3339;
+use lizmon_pki::own_chain::OwnCertificateState;
 use lizmon_pki::path::{Fault, Whose};
-use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError};
 
-use crate::verify::IdentityError;
-
-/// What we see ourselves of a certificate of ours that a server refused. Times are epoch seconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// What a server that trusts the roots we trust would say against it by our clock.
-    pub fault: Option<Fault>,
-    /// Its first and its last second.
-    pub term: Option<(u64, u64)>,
-    /// Our clock.
-    pub now: u64,
-    /// The server's clock, where that could be asked.
-    pub server_clock: Option<u64>,
-}
-
 /// A refusal of ours, by an alert.
-pub(crate) struct AlertText<'s>(pub(crate) AlertDescription, pub(crate) &'s Seen);
+pub(crate) struct AlertText<'s>(
+    pub(crate) AlertDescription,
+    pub(crate) &'s OwnCertificateState,
+);
 
 impl fmt::Display for AlertText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use AlertDescription as A;
-        let Self(alert, seen) = self;
-        match (alert, &seen.fault) {
+        let Self(alert, state) = self;
+        match (alert, &state.fault) {
             (A::CertificateRevoked, _) => {
                 f.write_str("it is revoked, or a CA above it is: have a new one issued")
             }
@@ -40,7 +28,7 @@ impl fmt::Display for AlertText<'_> {
                 f.write_str("it wants one, and saw none")
             }
             (_, Some(fault)) => fault.fmt(f),
-            (A::CertificateExpired, None) => f.write_str(&clocks_differ(seen)),
+            (A::CertificateExpired, None) => f.write_str(&clocks_differ(state)),
             (A::UnknownCA, None) => f.write_str(
                 "the CA that issued it is not among the roots that the server trusts: \
                  give the server's --ca the root of that CA, or have a certificate issued by the server's CA",
@@ -68,30 +56,30 @@ impl fmt::Display for AlertText<'_> {
 }
 
 /// By our clock it is valid, by the server's it is not.
-fn clocks_differ(seen: &Seen) -> String {
-    let here = rfc3339(seen.now);
-    let Some((begin, end)) = seen.term else {
+fn clocks_differ(state: &OwnCertificateState) -> String {
+    let here = rfc3339(state.now);
+    let Some((begin, end)) = state.validity else {
         return format!(
             "it has expired or is not valid yet by the server's clock, and the clock here says {here}: compare the clocks"
         );
     };
     let (from, until) = (rfc3339(begin), rfc3339(end));
-    let term = format!("it is valid from {from} until {until}");
-    match seen.server_clock {
+    let validity = format!("it is valid from {from} until {until}");
+    match state.server_clock {
         Some(there) if there < begin => format!(
-            "it is not valid yet by the server's clock, which says {}: {term}, and the clock here says {here}: set the clock that is wrong",
+            "it is not valid yet by the server's clock, which says {}: {validity}, and the clock here says {here}: set the clock that is wrong",
             rfc3339(there)
         ),
         Some(there) if there > end => format!(
-            "it has expired by the server's clock, which says {}: {term}, and the clock here says {here}: set the clock that is wrong",
+            "it has expired by the server's clock, which says {}: {validity}, and the clock here says {here}: set the clock that is wrong",
             rfc3339(there)
         ),
         Some(there) => format!(
-            "a CA above it has expired or is not valid yet by the server's roots: {term}, the server's clock says {}, the clock here {here}",
+            "a CA above it has expired or is not valid yet by the server's roots: {validity}, the server's clock says {}, the clock here {here}",
             rfc3339(there)
         ),
         None => format!(
-            "it has expired or is not valid yet by the server's clock: {term}, and the clock here says {here}: compare the two clocks"
+            "it has expired or is not valid yet by the server's clock: {validity}, and the clock here says {here}: compare the two clocks"
         ),
     }
 }
@@ -137,46 +125,5 @@ fn server_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             "its certificate: {fault}: lizctl issue-receiver on the CA makes one"
         ),
         fault => write!(f, "its certificate: {fault}"),
-    }
-}
-
-/// What a server's certificate names, if it cannot be who we look for.
-pub(crate) fn of_identity(error: IdentityError) -> CertificateError {
-    other(error)
-}
-
-/// Keeps the reason whole.
-pub(crate) fn of_fault(fault: Fault) -> CertificateError {
-    other(fault)
-}
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
-    CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error)))
-}
-
-/// Our own certificate and what is above it, as a server would judge them.
-pub(crate) struct OwnChain {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) paths: lizmon_pki::path::Paths,
-    pub(crate) term: (u64, u64),
-}
-
-impl OwnChain {
-    /// What a server that trusts the same roots would say against it. Who is revoked it knows better.
-    pub(crate) fn fault(&self, now: u64) -> Option<Fault> {
-        use lizmon_pki::path::{Usage, unix_time};
-        let (leaf, above) = self.chain.split_first()?;
-        let judged = self.paths.judge(leaf, above, unix_time(now), Usage::Client);
-        judged.err()
-    }
-
-    /// All that can be seen of it from here.
-    pub(crate) fn seen(&self, now: u64) -> Seen {
-        Seen {
-            fault: self.fault(now),
-            term: Some(self.term),
-            now,
-            server_clock: None,
-        }
     }
 }

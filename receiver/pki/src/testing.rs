@@ -1,6 +1,7 @@
 //! A small authority for the tests of this crate.
 
-use lizmon_pki::anchors::Anchors;
+use crate::anchors::Anchors;
+use crate::credentials::Credentials;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
@@ -11,7 +12,7 @@ pub(crate) struct Pki {
     issuer: Issuer<'static, KeyPair>,
 }
 
-pub(crate) struct Leaf {
+pub(crate) struct IssuedLeaf {
     pub(crate) certificate: Certificate,
     pub(crate) key: KeyPair,
 }
@@ -49,7 +50,7 @@ impl Pki {
     }
 
     /// A certificate for localhost and these URIs, for both sides of a connection.
-    pub(crate) fn issue(&self, uris: &[&str]) -> Leaf {
+    pub(crate) fn issue(&self, uris: &[&str]) -> IssuedLeaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         for uri in uris {
@@ -63,6 +64,48 @@ impl Pki {
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Leaf { certificate, key }
+        IssuedLeaf { certificate, key }
+    }
+}
+
+pub(crate) const NODE: &str = "spiffe://lizmon.internal/node/web1";
+
+/// The files of one client.
+pub(crate) struct Files {
+    dir: tempfile::TempDir,
+    pub(crate) pki: Pki,
+    leaf: IssuedLeaf,
+}
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        let pki = Pki::new("root");
+        let leaf = pki.issue(&[NODE]);
+        let files = Self {
+            dir: tempfile::tempdir().unwrap(),
+            pki,
+            leaf,
+        };
+        files.write("cert", &files.leaf.certificate.pem());
+        files.write("key", &files.leaf.key.serialize_pem());
+        files.write("ca", &files.pki.certificate.pem());
+        files
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        let at = |name| self.path(name);
+        Credentials {
+            cert: at("cert"),
+            key: at("key"),
+            ca: at("ca"),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
     }
 }

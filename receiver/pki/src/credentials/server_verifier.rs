@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use lizmon_pki::anchors::Anchors;
-use lizmon_pki::identity::Leaf;
-use lizmon_pki::list::RevocationList;
-use lizmon_pki::path::{Demand, Paths, Usage};
+use crate::anchors::Anchors;
+use crate::identity::Leaf;
+use crate::list::RevocationList;
+use crate::path::{Demand, Paths, Usage};
 use lizmon_protocol::name::{Role, SpiffeId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, SignatureScheme};
-
-use crate::refusal::{of_fault, of_identity};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 
 /// Why the identity in a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityError {
+pub enum ServerIdentityError {
     /// It speaks for nobody.
     #[error(transparent)]
-    Nobody(#[from] lizmon_pki::identity::IdentityError),
+    Nobody(#[from] crate::identity::IdentityError),
     /// It was made for the other side of a connection.
     #[error("it is {0}'s: a server's role is receiver or ca")]
     NotServer(Box<SpiffeId>),
@@ -36,30 +34,30 @@ pub enum IdentityError {
 pub(crate) struct ServerRoleVerifier {
     provider: Arc<CryptoProvider>,
     paths: Paths,
-    servers: Servers,
+    servers: ServerRoles,
 }
 
 /// Which roles are believed to be who we look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Servers {
+pub(crate) enum ServerRoles {
     /// Every role of servers.
-    All,
+    Any,
     /// Who issues certificates, and no receiver.
-    CaAlone,
+    CaOnly,
 }
 
 impl ServerRoleVerifier {
     pub(crate) fn new(
         anchors: &Anchors,
-        servers: Servers,
-        lists: Vec<RevocationList>,
+        servers: ServerRoles,
+        crls: Vec<RevocationList>,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        // A list that is missing or old is no reason to fall silent: what the others say holds all the same.
+        // A missing or old CRL does not stop a client from reporting: the other CRLs still apply.
         let paths = Paths::new(
             &anchors.roots,
             anchors.intermediates.clone(),
-            lists,
+            crls,
             Demand::Nothing,
             provider.signature_verification_algorithms.all,
         );
@@ -83,9 +81,9 @@ impl ServerCertVerifier for ServerRoleVerifier {
         // The same judgement as the other end's.
         self.paths
             .judge(end_entity, intermediates, now, Usage::Server)
-            .map_err(of_fault)?;
+            .map_err(kept)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        check_role(end_entity, self.servers).map_err(of_identity)?;
+        check_role(end_entity, self.servers).map_err(kept)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -157,12 +155,17 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-fn check_role(end_entity: &[u8], servers: Servers) -> Result<(), IdentityError> {
+/// Keeps the reason whole.
+fn kept(error: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(error)))
+}
+
+fn check_role(end_entity: &[u8], servers: ServerRoles) -> Result<(), ServerIdentityError> {
     let id = Leaf::read(end_entity)?.spiffe_id;
     if !id.role.is_server() {
-        Err(IdentityError::NotServer(Box::new(id)))
-    } else if servers == Servers::CaAlone && id.role != Role::Ca {
-        Err(IdentityError::NotCa(Box::new(id)))
+        Err(ServerIdentityError::NotServer(Box::new(id)))
+    } else if servers == ServerRoles::CaOnly && id.role != Role::Ca {
+        Err(ServerIdentityError::NotCa(Box::new(id)))
     } else {
         Ok(())
     }
@@ -171,7 +174,7 @@ fn check_role(end_entity: &[u8], servers: Servers) -> Result<(), IdentityError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::testing::Pki;
+    use crate::testing::Pki;
 
     #[test]
     fn roles() {
@@ -193,8 +196,8 @@ mod tests {
         ];
         let roots = pki.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let all = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone());
-        let ca_alone = ServerRoleVerifier::new(&roots, Servers::CaAlone, vec![], provider);
+        let all = ServerRoleVerifier::new(&roots, ServerRoles::Any, vec![], provider.clone());
+        let ca_alone = ServerRoleVerifier::new(&roots, ServerRoles::CaOnly, vec![], provider);
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
@@ -223,7 +226,8 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
         let check = |roots: Anchors, host: &str, expected: &str| {
-            let verifier = ServerRoleVerifier::new(&roots, Servers::All, vec![], provider.clone());
+            let verifier =
+                ServerRoleVerifier::new(&roots, ServerRoles::Any, vec![], provider.clone());
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let error = verifier
                 .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
@@ -277,7 +281,7 @@ mod tests {
             params.signed_by(&root_issuer).unwrap().pem().unwrap()
         };
         let anchors = issuing.pem() + &root.pem();
-        let anchors = lizmon_pki::anchors::read(anchors.as_bytes()).unwrap();
+        let anchors = crate::anchors::read(anchors.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
@@ -292,12 +296,12 @@ mod tests {
             ),
         ];
         for (story, pems, good) in cases {
-            let lists = crate::enrol::lists::ServerLists::default();
+            let lists = crate::server_crls::ServerCrls::default();
             for pem in pems {
                 assert!(lists.take(pem.as_bytes()).unwrap().is_new, "{story}");
             }
             let verifier =
-                ServerRoleVerifier::new(&anchors, Servers::All, lists.all(), provider.clone());
+                ServerRoleVerifier::new(&anchors, ServerRoles::Any, lists.all(), provider.clone());
             let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
             for shown in shown {
                 let judged =

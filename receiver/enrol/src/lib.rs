@@ -1,0 +1,35 @@
+//! Certificates over the network from `liz-ca` (RFC 7030): joining with a one-time token, renewal with
+//! the current certificate, and CRLs.
+//!
+//! ```text
+//! join:   cacerts, unverified --fingerprint matches?--> TLS to exactly that root --> cacerts, token + CSR --> pair, root.crt
+//! renew:  TLS with the current pair --------------------------------------------> cacerts, CSR ----------> pair, root.crt
+//! ```
+//!
+//! Nothing is trusted before the fingerprint matches, and the token is sent only to a server that proves
+//! to be the `ca` of that root. The key is made here and never leaves. An answer is checked before any
+//! file is written.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`enrolment`] | join and renew |
+//! | `ca` | the requests to `liz-ca` |
+//! | [`answer`] | certificates out of PKCS #7, and whether they are what was asked for |
+//! | `roots` | the file of roots, brought to what the CA trusts |
+//! | [`renewer`] | renews for as long as a program runs |
+//! | [`crls`] | CRLs: fetched, and held against servers |
+
+pub mod answer;
+mod ca;
+pub mod crls;
+pub mod enrolment;
+pub mod error;
+pub mod fetch_schedule;
+pub mod log_once;
+pub mod renewer;
+mod root_fingerprint;
+mod roots;
+
+pub use enrolment::{JoinRequest, Obtained, join, renew};
+pub use error::EnrolError;
+pub use root_fingerprint::{MalformedFingerprint, RootFingerprint, RootFingerprints};

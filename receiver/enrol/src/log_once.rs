@@ -1,0 +1,37 @@
+//! A message that is logged once for as long as it stays the same.
+
+/// Says each complaint once, for as long as it stays the same.
+#[derive(Debug, Default)]
+pub struct LogOnce(String);
+
+impl LogOnce {
+    /// Runs `say` if this is new.
+    pub fn about(&mut self, text: String, say: impl FnOnce(&str)) {
+        if self.0 != text {
+            say(&text);
+            self.0 = text;
+        }
+    }
+
+    /// It is over. Says whether there was anything.
+    pub fn is_over(&mut self) -> bool {
+        !std::mem::take(&mut self.0).is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_made_once() {
+        let mut complaint = LogOnce::default();
+        let mut said = Vec::new();
+        for text in ["away", "away", "gone"] {
+            complaint.about(text.to_owned(), |text| said.push(text.to_owned()));
+        }
+        assert_eq!(said, ["away", "gone"]);
+        assert!(complaint.is_over());
+        assert!(!complaint.is_over());
+    }
+}

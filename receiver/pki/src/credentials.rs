@@ -1,0 +1,15 @@
+//! The certificate, key and CA certificates of a client: read from files, checked, and read again when
+//! the files change.
+
+mod client_tls;
+mod error;
+mod files;
+mod loading;
+mod server_verifier;
+mod watched;
+
+pub use self::client_tls::{anonymous_tls, pinned_tls, unverified_tls};
+pub use self::error::CredentialsError;
+pub use self::loading::{CredentialStamps, Credentials, LoadedCredentials, Validity};
+pub use self::server_verifier::ServerIdentityError;
+pub use self::watched::WatchedCredentials;

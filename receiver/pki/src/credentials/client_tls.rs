@@ -1,0 +1,64 @@
+//! TLS as a client speaks it, by which servers it trusts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, ConfigBuilder};
+use rustls_pki_types::CertificateDer;
+
+use super::error::CredentialsError;
+use super::files::{in_file, read_roots};
+use super::server_verifier::{AnyServer, ServerRoleVerifier, ServerRoles};
+use crate::anchors::Anchors;
+use crate::provider::provider;
+use crate::server_crls::ServerCrls;
+
+/// TLS without a client certificate to a `liz-ca` below one of the roots in this file: for what is public.
+pub fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
+    let (servers, crls) = (ServerRoles::CaOnly, ServerCrls::default());
+    let tls = trusting(&read_roots(ca)?, servers, &crls, Arc::new(provider()));
+    let tls = tls.map_err(in_file(ca))?;
+    Ok(with_protocol(tls.with_no_client_auth()))
+}
+
+/// TLS without a client certificate to the `liz-ca` below exactly this root.
+pub fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
+    let anchors = Anchors {
+        roots: vec![root.clone()],
+        ..Anchors::default()
+    };
+    let (servers, crls) = (ServerRoles::CaOnly, ServerCrls::default());
+    let tls = trusting(&anchors, servers, &crls, Arc::new(provider()))?;
+    Ok(with_protocol(tls.with_no_client_auth()))
+}
+
+/// TLS to any server: for what is public, and is checked by other means before it is used.
+pub fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(provider());
+    let tls = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
+    Ok(with_protocol(tls.with_no_client_auth()))
+}
+
+pub(super) fn trusting(
+    anchors: &Anchors,
+    servers: ServerRoles,
+    crls: &ServerCrls,
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let verifier = ServerRoleVerifier::new(anchors, servers, crls.all(), provider.clone());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+/// One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
+pub(super) fn with_protocol(mut tls: ClientConfig) -> ClientConfig {
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tls
+}

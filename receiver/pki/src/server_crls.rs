@@ -1,0 +1,153 @@
+//! The CRLs by which clients judge servers.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::held;
+use crate::list::RevocationList;
+
+/// The lists by which a client judges servers. Until there are any, nobody is refused for being on one, and never for want
+/// of one: a client must not fall silent because a CA is away.
+#[derive(Clone, Default)]
+pub struct ServerCrls(Arc<RwLock<Known>>);
+
+#[derive(Default)]
+struct Known {
+    version: u64,
+    crls: Vec<RevocationList>,
+}
+
+/// What came of taking lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerCrlUpdate {
+    /// Whether it changed anything.
+    pub is_new: bool,
+    /// Why others are not in force.
+    pub unusable: Vec<String>,
+}
+
+/// Bytes that are no lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what came is not revocation lists in PEM: is it a liz-ca?")]
+pub struct NotCrls;
+
+impl fmt::Debug for ServerCrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerCrls(version {})", self.version())
+    }
+}
+
+impl ServerCrls {
+    /// Takes the lists of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
+    /// What the CA has no list of any more is forgotten. Whoever judges by them checks their signatures.
+    pub fn take(&self, pem: &[u8]) -> Result<ServerCrlUpdate, NotCrls> {
+        let (mut fresh, mut unusable) = (Vec::new(), Vec::new());
+        for list in RevocationList::read_each(pem) {
+            match list {
+                Ok(list) => fresh.push(list),
+                Err(why) => unusable.push(why.to_string()),
+            }
+        }
+        if fresh.is_empty() {
+            return Err(NotCrls);
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_still_there = |held: &&RevocationList| {
+            let names = fresh.iter().map(RevocationList::issuer_name);
+            names.into_iter().any(|name| name == held.issuer_name())
+        };
+        let mut crls: Vec<_> = known.crls.iter().filter(is_still_there).cloned().collect();
+        for list in fresh {
+            held::add_unjudged(&mut crls, list);
+        }
+        let is_new = crls != known.crls;
+        if is_new {
+            known.crls = crls;
+            known.version += 1;
+        }
+        Ok(ServerCrlUpdate { is_new, unusable })
+    }
+
+    /// Rises whenever they change.
+    pub fn version(&self) -> u64 {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .version
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<RevocationList> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.crls.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+        KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    };
+
+    use super::*;
+
+    fn list(issuer: &str, number: u64) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, issuer);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2026, 2, 1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&Issuer::new(params, key))
+        .unwrap()
+        .pem()
+        .unwrap()
+    }
+
+    /// An older list never takes a newer one's place; what the CA has no more is forgotten.
+    #[test]
+    fn of_each_authority_the_newest_list() {
+        let (a1, a2, b1) = (list("a", 1), list("a", 2), list("b", 1));
+        let steps = [
+            (a1.clone(), true, 1),
+            (a1.clone(), false, 1),
+            (format!("{a1}{b1}"), true, 2),
+            (format!("{a2}{b1}"), true, 2),
+            (format!("{a1}{b1}"), false, 2),
+            (b1, true, 1),
+            (a1, true, 1),
+        ];
+        let lists = ServerCrls::default();
+        let mut version = 0;
+        for (at, (pem, changes, count)) in steps.into_iter().enumerate() {
+            let taken = lists.take(pem.as_bytes()).unwrap();
+            assert_eq!(
+                (taken.is_new, taken.unusable),
+                (changes, Vec::new()),
+                "{at}"
+            );
+            version += u64::from(changes);
+            assert_eq!(
+                (lists.version(), lists.all().len()),
+                (version, count),
+                "{at}"
+            );
+        }
+        for bad in [
+            "",
+            "hello",
+            "-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n",
+        ] {
+            assert_eq!(lists.take(bad.as_bytes()), Err(NotCrls), "{bad}");
+        }
+        assert_eq!(lists.version(), version, "what is no list changes nothing");
+    }
+}
