@@ -65,8 +65,8 @@ impl Clocks {
     }
 
     /// What they say now.
-    pub fn read(&self) -> Reading {
-        Reading {
+    pub fn read(&self) -> ClockReading {
+        ClockReading {
             wall: (self.wall)(),
             monotonic: (self.monotonic)(),
             boot: self.boot,
@@ -82,7 +82,7 @@ impl std::fmt::Debug for Clocks {
 
 /// What the clocks say at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// Epoch seconds.
     pub wall: u64,
     /// Seconds since the machine's start.
@@ -91,7 +91,7 @@ pub struct Reading {
     pub boot: Option<[u8; 16]>,
 }
 
-impl Reading {
+impl ClockReading {
     /// What one clock without steps says.
     pub fn of_one(now: u64) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Reading {
 
 /// What is known of the clock, as it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeptClock {
+pub struct StoredClock {
     /// Which start of the machine this is about.
     pub boot: [u8; 16],
     /// The wall clock without the monotonic one.
@@ -177,7 +177,7 @@ pub struct ClockJudge {
 
 impl ClockJudge {
     /// Goes on with what was kept, if that was of this start of the machine.
-    pub fn new(kept: Option<KeptClock>, at: Reading) -> Self {
+    pub fn new(kept: Option<StoredClock>, at: ClockReading) -> Self {
         let mut judge = Self {
             offset: at.offset(),
             since: at.monotonic,
@@ -198,7 +198,7 @@ impl ClockJudge {
     }
 
     /// Looks at the clocks.
-    pub fn look(&mut self, at: Reading) -> Judged {
+    pub fn look(&mut self, at: ClockReading) -> Judged {
         let offset = at.offset();
         if offset.abs_diff(self.offset) > STEP_SECS {
             let without = without_step(self.offset, at);
@@ -232,8 +232,8 @@ impl ClockJudge {
     }
 
     /// What is to be kept; nothing where it could not be told whose it is.
-    pub fn kept(&self) -> KeptClock {
-        KeptClock {
+    pub fn to_stored(&self) -> StoredClock {
+        StoredClock {
             boot: self.boot,
             offset: self.offset,
             since: self.since,
@@ -244,7 +244,7 @@ impl ClockJudge {
 }
 
 /// What time it would be if the wall clock had gone on as before.
-fn without_step(offset: i64, at: Reading) -> u64 {
+fn without_step(offset: i64, at: ClockReading) -> u64 {
     at.monotonic.saturating_add_signed(offset)
 }
 
@@ -256,8 +256,8 @@ mod tests {
     const HOUR: i64 = 3_600;
     const BOOT: [u8; 16] = [7; 16];
 
-    fn at(monotonic: u64, wrong: i64) -> Reading {
-        Reading {
+    fn at(monotonic: u64, wrong: i64) -> ClockReading {
+        ClockReading {
             wall: (NOW + monotonic).saturating_add_signed(wrong),
             monotonic,
             boot: Some(BOOT),
@@ -292,16 +292,16 @@ mod tests {
     fn a_new_start_of_the_process_changes_nothing() {
         let mut judge = ClockJudge::new(None, at(10, 0));
         judge.look(at(500, 0));
-        let kept = Some(judge.kept());
-        let steady_after = |at: Reading| ClockJudge::new(kept, at).look(at).steady_secs;
+        let kept = Some(judge.to_stored());
+        let steady_after = |at: ClockReading| ClockJudge::new(kept, at).look(at).steady_secs;
         assert_eq!(steady_after(at(520, 0)), 510);
         assert_eq!(steady_after(at(520, 2 * HOUR)), 0, "another clock");
-        let other_boot = Reading {
+        let other_boot = ClockReading {
             boot: Some([8; 16]),
             ..at(520, 0)
         };
         assert_eq!(steady_after(other_boot), 0);
-        let unknown = Reading {
+        let unknown = ClockReading {
             boot: None,
             ..at(520, 0)
         };

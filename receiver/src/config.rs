@@ -18,6 +18,7 @@ use lizmon_transport::BaseUrl;
 
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
+use crate::store;
 
 /// How long a token lives if `--token-ttl` does not say.
 pub const TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
@@ -188,6 +189,13 @@ impl Config {
             body_timeout: BODY_TIMEOUT,
             tls_min: TlsMin::default(),
             limits: Limits::default(),
+        }
+    }
+
+    /// Where journal and state are kept.
+    pub fn store(&self) -> store::Config {
+        store::Config::Embedded {
+            folder: self.data.clone(),
         }
     }
 }

@@ -9,8 +9,9 @@
 //!                                  refused      failed: 503 to all of the group, nothing counted
 //! ```
 
-mod admit;
-mod commit;
+mod admission;
+mod committer;
+mod error;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,21 +19,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
 use crate::clock::{ClockStatus, Clocks};
-use crate::problem::Rejection;
 use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
 use crate::store::{Store, StoreError};
 use crate::summarize::Summarizer;
 
-pub use admit::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
-pub use commit::Committer;
+pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
+pub use committer::Committer;
+pub use error::{AdmissionError, SubmitError, ValueFault};
 
-/// Longest wait for company if `--gather-window` does not say.
+/// Longest wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
 /// How many requests may wait for the journal. Each keeps the room of its body for as long: [`crate::body`] bounds the bytes.
 const QUEUE_MAX: usize = 16_384;
@@ -40,8 +40,8 @@ const QUEUE_MAX: usize = 16_384;
 const GROUP_REQUESTS_MAX: usize = 4_096;
 /// How many bytes one group has at most, but for the last request in it.
 const GROUP_BYTES_MAX: usize = 4 << 20;
-/// How many requests a group must have had for the next one to wait for company.
-const COMPANY: usize = 3;
+/// A group waits for more requests only if the last one had at least so many.
+const GROUP_MIN: usize = 3;
 /// In how many steps the gather window is waited for: after each it is seen who has come.
 const GATHER_STEPS: u32 = 8;
 /// How often the thread looks whether something is due.
@@ -52,7 +52,7 @@ struct Waiting {
     submission: Submission,
     /// When the request was judged: epoch seconds.
     now: u64,
-    reply: oneshot::Sender<Result<BatchAnswer, Rejection>>,
+    reply: oneshot::Sender<Result<BatchAnswer, SubmitError>>,
 }
 
 /// Where requests hand in what they want to be durable. Cheap to clone; the journal ends when the last one is dropped.
@@ -85,7 +85,7 @@ impl Journal {
             waiting,
             gather_window,
             clocks,
-            company: 0,
+            previous_requests: 0,
         };
         let status = writer.committer.status();
         let clock_status = writer.committer.clock_status();
@@ -115,7 +115,11 @@ impl Journal {
     }
 
     /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
-    pub async fn submit(&self, submission: Submission, now: u64) -> Result<BatchAnswer, Rejection> {
+    pub async fn submit(
+        &self,
+        submission: Submission,
+        now: u64,
+    ) -> Result<BatchAnswer, SubmitError> {
         let (reply, answered) = oneshot::channel();
         match self.queue.try_send(Waiting {
             submission,
@@ -124,9 +128,9 @@ impl Journal {
         }) {
             Ok(()) => answered
                 .await
-                .unwrap_or_else(|_| Err(Code::StoreUnavailable.into())),
-            Err(TrySendError::Full(_)) => Err(Code::Overloaded.into()),
-            Err(TrySendError::Disconnected(_)) => Err(Code::StoreUnavailable.into()),
+                .unwrap_or_else(|_| Err(SubmitError::Unavailable)),
+            Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Unavailable),
         }
     }
 }
@@ -169,17 +173,20 @@ impl JournalThread {
 #[derive(Debug, Clone, Copy)]
 struct Gathered {
     requests: usize,
-    /// How many of them came in the last step.
-    came: usize,
+    /// How many of them arrived in the last step.
+    arrived: usize,
     /// How many steps of the gather window have passed.
     steps: u32,
 }
 
 impl Gathered {
-    /// Whether it pays to wait for another step, when the last group had `company` requests: whoever was answered with that one
+    /// Whether it pays to wait for another step, when the last group had `previous_requests` requests: whoever was answered with that one
     /// may come again now. Not once as many are here, nor when they have stopped coming.
-    fn waits_for_more(self, company: usize) -> bool {
-        company >= COMPANY && self.requests < company && self.came > 0 && self.steps < GATHER_STEPS
+    fn waits_for_more(self, previous_requests: usize) -> bool {
+        previous_requests >= GROUP_MIN
+            && self.requests < previous_requests
+            && self.arrived > 0
+            && self.steps < GATHER_STEPS
     }
 }
 
@@ -188,8 +195,8 @@ struct Writer {
     waiting: Receiver<Waiting>,
     gather_window: Duration,
     clocks: Clocks,
-    /// How many requests the last group had, if this one came right behind it.
-    company: usize,
+    /// How many requests the last group had, if this one arrived right behind it.
+    previous_requests: usize,
 }
 
 impl Writer {
@@ -198,13 +205,13 @@ impl Writer {
             match self.next() {
                 Ok(first) => {
                     let group = self.gather(first);
-                    self.company = group.len();
+                    self.previous_requests = group.len();
                     self.process(group);
                 }
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.committer.upkeep(self.clocks.read());
+            self.committer.maintain(self.clocks.read());
         }
         self.committer.finish()
     }
@@ -212,9 +219,9 @@ impl Writer {
     /// The next request. When none follows the last group within the gather window, the company is gone, and whoever
     /// comes then does not wait for it.
     fn next(&mut self) -> Result<Waiting, RecvTimeoutError> {
-        if self.company > 0 {
+        if self.previous_requests > 0 {
             match self.waiting.recv_timeout(self.gather_window) {
-                Err(RecvTimeoutError::Timeout) => self.company = 0,
+                Err(RecvTimeoutError::Timeout) => self.previous_requests = 0,
                 other => return other,
             }
         }
@@ -239,14 +246,17 @@ impl Writer {
             let is_full = group.len() >= GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
             let gathered = Gathered {
                 requests: group.len(),
-                came: if steps == 0 {
+                arrived: if steps == 0 {
                     group.len()
                 } else {
                     group.len() - before
                 },
                 steps,
             };
-            if is_full || self.gather_window.is_zero() || !gathered.waits_for_more(self.company) {
+            if is_full
+                || self.gather_window.is_zero()
+                || !gathered.waits_for_more(self.previous_requests)
+            {
                 return group;
             }
             std::thread::sleep(self.gather_window / GATHER_STEPS);

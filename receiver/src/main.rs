@@ -1,6 +1,6 @@
 //! `liz-receiver`: flags, clock and signals; the rest is the library's.
 
-mod care;
+mod command;
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -31,14 +31,14 @@ struct Cli {
 
 fn main() -> ExitCode {
     // A command needs none of the flags that a receiver needs, whichever of them the environment has.
-    let command = care::Care::augment_subcommands(Cli::command())
+    let command = command::Command::augment_subcommands(Cli::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true);
     let matches = lizmon_daemon::args::without_empty_variables(command).get_matches();
     let result = match matches.subcommand_name() {
-        Some(_) => care::Care::from_arg_matches(&matches)
+        Some(_) => command::Command::from_arg_matches(&matches)
             .map_err(anyhow::Error::from)
-            .and_then(|care| care::run(care, lizmon_daemon::epoch_secs())),
+            .and_then(|command| command::run(command, lizmon_daemon::epoch_secs())),
         None => match Cli::from_arg_matches(&matches) {
             Ok(cli) => {
                 cli.log.start();

@@ -38,7 +38,7 @@ use crate::health::Judge;
 use crate::journal::Journal;
 use crate::problem::Rejection;
 use crate::store::status::StoreStatus;
-use crate::summarize::Summaries;
+use crate::summarize::SummaryTable;
 
 /// OpenMetrics 1.0, section on protocol negotiation.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -83,7 +83,7 @@ impl Metrics {
     pub fn new(
         trust: TrustReader,
         door: &FrontDoor,
-        summaries: Arc<Summaries>,
+        summaries: Arc<SummaryTable>,
         journal: &Journal,
         health: Judge,
         clock: Clock,

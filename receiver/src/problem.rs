@@ -12,6 +12,7 @@ use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
 
 use crate::body::CONTENT_CODINGS;
+use crate::journal::{AdmissionError, SubmitError, ValueFault};
 use crate::metrics::Refused;
 
 /// Seconds after which it is worth to try again, where nothing says better.
@@ -150,6 +151,31 @@ impl From<Refusal> for Rejection {
             _ => Code::CertificateUntrusted,
         };
         Self::from(code).with_detail(refusal.to_string())
+    }
+}
+
+impl From<SubmitError> for Rejection {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(AdmissionError::Values { fault, errors, now }) => {
+                Self::from(code_of(fault)).with_errors(errors, now)
+            }
+            SubmitError::Refused(AdmissionError::ClockUnsteady { wait_secs, why }) => {
+                Self::clock_unsteady(wait_secs, why)
+            }
+            SubmitError::Refused(AdmissionError::Unreadable) => Code::InternalError.into(),
+            SubmitError::Overloaded => Code::Overloaded.into(),
+            SubmitError::Unavailable => Code::StoreUnavailable.into(),
+        }
+    }
+}
+
+fn code_of(fault: ValueFault) -> Code {
+    match fault {
+        ValueFault::Invalid => Code::InvalidValues,
+        ValueFault::EpochTooOld => Code::EpochTooOld,
+        ValueFault::EpochInFuture => Code::EpochInFuture,
+        ValueFault::TooManyLabels => Code::TooManyLabels,
     }
 }
 

@@ -9,7 +9,7 @@ use lizmon_summary::{AHEAD_SECS_MAX, Average, Series, TIERS, Tier, Window};
 use crate::authorize::{ListHosts, Permit, ReadHost, Settle};
 use crate::silence;
 use crate::store::record::Submission;
-use crate::summarize::Summaries;
+use crate::summarize::SummaryTable;
 
 /// A monitor that has sent samples for so long without saying that it stamps them by our time stamps them by its own.
 const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
@@ -18,7 +18,7 @@ const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 /// is known of the host in any window.
 pub fn summaries(
     permit: &Permit<ReadHost>,
-    numbers: &Summaries,
+    numbers: &SummaryTable,
     filter: &str,
     now: u64,
 ) -> Option<summary::Summaries> {
@@ -42,7 +42,7 @@ pub fn summaries(
 }
 
 /// How many labels a host has: how much there is to do to answer for it.
-pub fn label_count(permit: &Permit<ReadHost>, numbers: &Summaries) -> usize {
+pub fn label_count(permit: &Permit<ReadHost>, numbers: &SummaryTable) -> usize {
     let count = |name: &str| {
         numbers
             .shard_with(name)
@@ -55,7 +55,7 @@ pub fn label_count(permit: &Permit<ReadHost>, numbers: &Summaries) -> usize {
         .unwrap_or(0)
 }
 
-fn live_labels(numbers: &Summaries, host: &str, now: u64) -> Option<Vec<Box<str>>> {
+fn live_labels(numbers: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<str>>> {
     let hosts = numbers.shard_with(host);
     let live = hosts
         .get(host)?
@@ -71,7 +71,7 @@ fn live_labels(numbers: &Summaries, host: &str, now: u64) -> Option<Vec<Box<str>
 }
 
 /// Every host with samples in a window, by name.
-pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Hosts {
+pub fn hosts(_permit: &Permit<ListHosts>, numbers: &SummaryTable, now: u64) -> Hosts {
     let mut list = Vec::new();
     for hosts in numbers.shards() {
         for (name, host) in hosts.iter() {
@@ -101,7 +101,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &Summaries, now: u64) -> Host
 
 /// The newest minute of each series that has one: host, label, minute. By shards, so that nobody waits while they are written down.
 pub fn newest_minutes(
-    numbers: &Summaries,
+    numbers: &SummaryTable,
     now: u64,
 ) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, Average)>> {
     const BY_MINUTE: usize = 0;
@@ -120,7 +120,7 @@ pub fn newest_minutes(
 }
 
 /// What has arrived from a host, by producer. `None` if nothing is known of the host.
-pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delivery> {
+pub fn delivery(permit: &Permit<ReadHost>, numbers: &SummaryTable) -> Option<Delivery> {
     let name = permit.host()?.as_str();
     let hosts = numbers.shard_with(name);
     let host = hosts.get(name)?;
@@ -158,7 +158,7 @@ pub fn delivery(permit: &Permit<ReadHost>, numbers: &Summaries) -> Option<Delive
 /// nothing is known of the host.
 pub fn missing(
     permit: &Permit<Settle>,
-    numbers: &Summaries,
+    numbers: &SummaryTable,
     why: &Label<'static>,
     now: u64,
 ) -> Option<Vec<(u64, Submission)>> {

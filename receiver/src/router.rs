@@ -36,7 +36,7 @@ use crate::metrics::{self, Metrics, Refused};
 use crate::problem::Rejection;
 use crate::query;
 use crate::seen::Seen;
-use crate::summarize::Summaries;
+use crate::summarize::SummaryTable;
 use crate::token::Tokens;
 
 mod acknowledge;
@@ -59,7 +59,7 @@ pub struct App {
     /// Makes durable.
     pub journal: Journal,
     /// The numbers.
-    pub summaries: Arc<Summaries>,
+    pub summaries: Arc<SummaryTable>,
     /// By which certificates hosts report.
     pub(crate) holders: Holders,
     /// Which certificates were seen.

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +21,7 @@ use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
 use crate::router::{self, App};
 use crate::seen::Seen;
-use crate::store::embedded::EmbeddedStore;
-use crate::store::{Store, StoreError};
+use crate::store::{self, StoreError};
 use crate::summarize::Summarizer;
 use crate::token::{KeyError, Tokens};
 
@@ -105,7 +103,8 @@ impl Receiver {
         };
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
         let own_url = format!("https://{own_name}:{}", address.port());
-        let (store, summarizer) = open_store(&config.data, clock())?;
+        let mut store = store::open(&config.store(), clock())?;
+        let summarizer = Summarizer::open(&mut *store, clock())?;
         let now = clock();
         let issuer = config.issuer.unwrap_or_else(|| own_url.clone());
         let audience = config.audience.unwrap_or(own_url);
@@ -117,7 +116,7 @@ impl Receiver {
             config.token_key_life,
             now,
         )?;
-        let summaries = summarizer.summaries();
+        let summaries = summarizer.table();
         let (journal, thread) = Journal::start(store, summarizer, config.gather_window, clocks)?;
         let health = Judge {
             crl_grace: config.crl_grace.as_secs(),
@@ -217,12 +216,6 @@ impl Receiver {
         tracing::info!("stopped: everything is committed");
         Ok(served?)
     }
-}
-
-fn open_store(folder: &Path, now: u64) -> Result<(Box<dyn Store>, Summarizer), StoreError> {
-    let mut store = Box::new(EmbeddedStore::open(folder, now)?);
-    let summarizer = Summarizer::open(&mut *store, now)?;
-    Ok((store, summarizer))
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due, for ever.

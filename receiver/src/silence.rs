@@ -5,7 +5,7 @@
 
 use lizmon_summary::{Series, TIERS};
 
-use crate::summarize::Host;
+use crate::summarize::HostSummaries;
 
 /// However often a host sends, it is not missed before.
 const PATIENCE_SECS: u64 = 120;
@@ -19,7 +19,7 @@ const SERIES_LOOKED_AT: usize = 8;
 const AHEAD_SECS: u64 = 120;
 
 /// When something came from the host last.
-pub fn last_received(host: &Host, now: u64) -> u64 {
+pub fn last_received(host: &HostSummaries, now: u64) -> u64 {
     match host.last_received {
         at if at > now.saturating_add(AHEAD_SECS) => host.last_epoch,
         at => at,
@@ -27,7 +27,7 @@ pub fn last_received(host: &Host, now: u64) -> u64 {
 }
 
 /// Whether the host should have been heard of by now.
-pub fn is_silent(host: &Host, now: u64) -> bool {
+pub fn is_silent(host: &HostSummaries, now: u64) -> bool {
     let quiet_secs = now.saturating_sub(last_received(host, now));
     // Most hosts are well: of those nothing more is asked.
     quiet_secs > PATIENCE_SECS && quiet_secs > patience_secs(spacing_secs(host, now))
@@ -41,7 +41,7 @@ fn patience_secs(spacing_secs: Option<u64>) -> u64 {
 }
 
 /// From one sample to the next, lately; none where there is only one.
-pub fn spacing_secs(host: &Host, now: u64) -> Option<u64> {
+pub fn spacing_secs(host: &HostSummaries, now: u64) -> Option<u64> {
     let series = host.series.values().take(SERIES_LOOKED_AT);
     series.filter_map(|series| spacing_of(series, now)).min()
 }
@@ -84,18 +84,18 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     /// Samples came every so many seconds for a day, the last one so long ago; the host's clock is so far behind.
-    fn host(every_secs: u64, ago_secs: u64, behind_secs: u64) -> Host {
+    fn host(every_secs: u64, ago_secs: u64, behind_secs: u64) -> HostSummaries {
         let mut series = Series::default();
         let last = NOW - ago_secs - behind_secs;
         let samples = (86_400 / every_secs).min(10_000);
         for back in (0..samples).rev() {
             series.apply(last - back * every_secs, 1.0);
         }
-        Host {
+        HostSummaries {
             series: [("cpu".into(), series)].into(),
             last_epoch: last,
             last_received: NOW - ago_secs,
-            ..Host::default()
+            ..HostSummaries::default()
         }
     }
 

@@ -16,11 +16,11 @@ use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_protocol::summary::Summaries;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
-use lizmon_receiver::clock::Reading;
-use lizmon_receiver::journal::Committer;
+use lizmon_receiver::clock::ClockReading;
+use lizmon_receiver::journal::{Committer, SubmitError};
 use lizmon_receiver::problem::Rejection;
 use lizmon_receiver::store::StoreError;
-use lizmon_receiver::store::memory::{Disk, MemoryStore};
+use lizmon_receiver::store::memory::{MemoryDisk, MemoryStore};
 use lizmon_receiver::store::record::Submission;
 use lizmon_receiver::summarize::Summarizer;
 use lizmon_receiver::{ingest, query};
@@ -89,7 +89,7 @@ pub(crate) struct Waiting {
 /// What came of one.
 pub(crate) struct Judged {
     pub(crate) waiting: Waiting,
-    pub(crate) result: Result<BatchAnswer, Rejection>,
+    pub(crate) result: Result<BatchAnswer, SubmitError>,
 }
 
 impl Judged {
@@ -107,13 +107,13 @@ impl Judged {
                 clock,
                 body: serde_json::to_vec(&answer).unwrap(),
             },
-            Err(rejection) => refusal(rejection, clock),
+            Err(error) => refusal(error.into(), clock),
         }
     }
 }
 
 pub(crate) struct Receiver {
-    pub(crate) disk: Disk,
+    pub(crate) disk: MemoryDisk,
     committer: Option<Committer>,
     waiting: Vec<Waiting>,
     pub(crate) is_busy: bool,
@@ -125,7 +125,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn new() -> Self {
         Self {
-            disk: Disk::default(),
+            disk: MemoryDisk::default(),
             committer: None,
             waiting: Vec::new(),
             is_busy: false,
@@ -142,7 +142,7 @@ impl Receiver {
         !self.waiting.is_empty()
     }
 
-    pub(crate) fn start(&mut self, at: Reading) -> Result<(), StoreError> {
+    pub(crate) fn start(&mut self, at: ClockReading) -> Result<(), StoreError> {
         let mut store = MemoryStore::open(self.disk.clone());
         let summarizer = Summarizer::open(&mut store, at.wall)?;
         self.committer = Some(Committer::new(Box::new(store), summarizer, at));
@@ -193,7 +193,7 @@ impl Receiver {
     }
 
     /// Takes all that waits as one group.
-    pub(crate) fn take(&mut self, at: Reading) -> Vec<Judged> {
+    pub(crate) fn take(&mut self, at: ClockReading) -> Vec<Judged> {
         let Some(committer) = &mut self.committer else {
             return Vec::new();
         };
@@ -217,16 +217,16 @@ impl Receiver {
         }
     }
 
-    pub(crate) fn upkeep(&mut self, at: Reading) {
+    pub(crate) fn upkeep(&mut self, at: ClockReading) {
         if let Some(committer) = &mut self.committer {
-            committer.upkeep(at);
+            committer.maintain(at);
         }
     }
 
     pub(crate) fn summaries(&self, node: &Node, now: u64) -> Summaries {
         self.read(|committer| {
             let permit = node.caller().read_host(&node.name).unwrap();
-            query::summaries(&permit, &committer.summarizer().summaries(), "", now)
+            query::summaries(&permit, &committer.summarizer().table(), "", now)
         })
         .unwrap_or_default()
     }
@@ -234,14 +234,14 @@ impl Receiver {
     pub(crate) fn delivery(&self, node: &Node) -> Option<Delivery> {
         self.read(|committer| {
             let permit = node.caller().read_host(&node.name).unwrap();
-            query::delivery(&permit, &committer.summarizer().summaries())
+            query::delivery(&permit, &committer.summarizer().table())
         })
     }
 
     /// The numbers it has of a host, by producer.
     pub(crate) fn held(&self, node: &Node) -> HashMap<ProducerId, Vec<(u64, u64)>> {
         self.read(|committer| {
-            let summaries = committer.summarizer().summaries();
+            let summaries = committer.summarizer().table();
             let hosts = summaries.shard_with(&node.name);
             let host = hosts.get(&*node.name)?;
             let sets = host.producers.iter();

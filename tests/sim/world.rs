@@ -15,7 +15,7 @@ use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::Ticker;
 use lizmon_protocol::delivery::Delivery;
-use lizmon_receiver::clock::Reading;
+use lizmon_receiver::clock::ClockReading;
 
 use self::event::Event;
 use crate::Wrong;
@@ -363,8 +363,8 @@ impl World {
     }
 
     /// What a receiver's clocks say.
-    fn reading(&self, receiver: usize) -> Reading {
-        Reading {
+    fn reading(&self, receiver: usize) -> ClockReading {
+        ClockReading {
             wall: self.receivers_time(receiver).as_secs(),
             monotonic: self.now_ms / 1_000,
             boot: Some([1; 16]),

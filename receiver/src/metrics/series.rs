@@ -12,11 +12,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use crate::query;
-use crate::summarize::Summaries;
+use crate::summarize::SummaryTable;
 
 /// Asks the summaries when somebody asks it.
 pub(super) struct NewestMinutes {
-    pub(super) summaries: Arc<Summaries>,
+    pub(super) summaries: Arc<SummaryTable>,
     pub(super) clock: Clock,
 }
 

@@ -2,50 +2,111 @@
 
 use lizmon_summary::Bucket;
 
-use super::{HostState, KeptBucket, KeptProducer, Removed, SHARDS, ShardChanges, Store};
-use crate::clock::KeptClock;
+use super::engine::Store;
+use super::error::{ErrorKind, StoreError};
+use super::shard::{Fence, Position, Shard};
+use super::state::{
+    RemovedSamples, ShardChanges, ShardState, StoredBucket, StoredHost, StoredProducer,
+};
+use crate::clock::StoredClock;
 
 const NOW: u64 = 1_465_001_814;
+/// That of web1.
+const SHARD: Shard = Shard::new(0);
+/// That of db1.
+const OTHER: Shard = Shard::new(22);
 
 /// Runs the whole suite. `open` opens the same store again and again, each time after the last one was dropped.
 pub(crate) fn check<S: Store>(open: &mut dyn FnMut() -> S) {
+    hosts_have_their_shards(open);
     the_journal_keeps_order_and_survives(open);
     state_and_cursor_change_together(open);
     rings_replace_and_ends_remove(open);
     a_whole_host_replaces_what_was_there(open);
     the_clock_is_kept(open);
     the_journal_is_dropped_when_nobody_needs_it(open);
+    shards_are_independent(open);
+    an_old_fence_changes_nothing(open);
     a_new_one_takes_its_place(open);
 }
 
-fn journal(store: &mut impl Store, after: u64) -> Vec<(u64, Vec<u8>)> {
+/// Appends one group.
+pub(crate) fn append<S: Store>(
+    store: &mut S,
+    shard: Shard,
+    group: &[u8],
+) -> Result<Position, StoreError> {
+    let mut appended = store.append(&[(shard, group)]);
+    assert_eq!(appended.len(), 1);
+    appended.remove(0)
+}
+
+/// Acquires one shard.
+pub(crate) fn fence<S: Store>(store: &mut S, shard: Shard) -> Fence {
+    let fences = store.acquire(&[shard]).unwrap();
+    assert_eq!(fences.len(), 1);
+    assert_eq!(fences[0].shard(), shard);
+    fences[0]
+}
+
+/// Acquires all shards and loads them.
+pub(crate) fn load_all<S: Store>(store: &mut S) -> (Vec<Fence>, Vec<ShardState>) {
+    let shards: Vec<_> = store.shard_count().all().collect();
+    let fences = store.acquire(&shards).unwrap();
+    assert_eq!(fences.len(), shards.len());
+    let states = store.load(&fences, NOW).unwrap();
+    (fences, states)
+}
+
+/// Commits changes; a cursor never goes back.
+fn commit<S: Store>(store: &mut S, shard: Shard, changes: &ShardChanges) {
+    let fence = fence(store, shard);
+    let cursor = store.load(&[fence], NOW).unwrap()[0].cursor;
+    let changes = ShardChanges {
+        cursor: changes.cursor.max(cursor),
+        ..changes.clone()
+    };
+    store.commit(fence, &changes).unwrap();
+}
+
+fn journal(store: &mut impl Store, shard: Shard, after: Position) -> Vec<(Position, Vec<u8>)> {
     let mut groups = Vec::new();
     store
-        .read_after(after, &mut |position, group| {
-            groups.push((position, group.to_vec()))
+        .read_after(&[(shard, after)], &mut |of, position, group| {
+            assert_eq!(of, shard);
+            groups.push((position, group.to_vec()));
         })
         .unwrap();
     groups
 }
 
+fn hosts_have_their_shards<S: Store>(open: &mut dyn FnMut() -> S) {
+    let count = open().shard_count();
+    assert_eq!(count, open().shard_count());
+    let shards = ["web1", "db1"].map(|host| count.shard_of(host));
+    assert_eq!(shards, [SHARD, OTHER]);
+}
+
 fn the_journal_keeps_order_and_survives<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
-    assert!(journal(&mut store, 0).is_empty());
-    let first = store.append(b"one").unwrap();
-    let second = store.append(b"").unwrap();
-    assert!(0 < first && first < second);
+    assert!(journal(&mut store, SHARD, Position::START).is_empty());
+    assert!(store.append(&[]).is_empty());
+    let first = append(&mut store, SHARD, b"one").unwrap();
+    let second = append(&mut store, SHARD, b"").unwrap();
+    assert!(Position::START < first && first < second);
     drop(store);
     let mut store = open();
     assert_eq!(
-        journal(&mut store, 0),
+        journal(&mut store, SHARD, Position::START),
         [(first, b"one".to_vec()), (second, Vec::new())]
     );
-    assert_eq!(journal(&mut store, first), [(second, Vec::new())]);
-    assert!(journal(&mut store, second).is_empty());
+    assert_eq!(journal(&mut store, SHARD, first), [(second, Vec::new())]);
+    assert!(journal(&mut store, SHARD, second).is_empty());
+    assert!(journal(&mut store, OTHER, Position::START).is_empty());
 }
 
-fn bucket(label: &str, slot: usize, start: u64, sum: f64) -> KeptBucket {
-    KeptBucket {
+fn bucket(label: &str, slot: usize, start: u64, sum: f64) -> StoredBucket {
+    StoredBucket {
         label: label.into(),
         tier: 0,
         slot,
@@ -59,75 +120,76 @@ fn bucket(label: &str, slot: usize, start: u64, sum: f64) -> KeptBucket {
     }
 }
 
-fn host(name: &str, buckets: Vec<KeptBucket>) -> HostState {
-    let producer = KeptProducer {
+fn host(name: &str, buckets: Vec<StoredBucket>) -> StoredHost {
+    let producer = StoredProducer {
         producer: "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap(),
         ranges: vec![(1, 7), (9, (1 << 53) - 1)],
         dropped: vec![(8, 8, "too old".into())],
         duplicate: 3,
         last_taken: 5,
     };
-    HostState {
+    StoredHost {
         name: name.into(),
         last_epoch: 5,
         certificate_end: 9,
-        removed: Removed { samples: 3, at: 8 },
+        removed: RemovedSamples { samples: 3, at: 8 },
         buckets,
         is_whole: false,
         producers: vec![producer],
     }
 }
 
-fn sorted(mut host: HostState) -> HostState {
+fn sorted(mut host: StoredHost) -> StoredHost {
     host.buckets
         .sort_by(|a, b| (&a.label, a.tier, a.slot).cmp(&(&b.label, b.tier, b.slot)));
     host
 }
 
-fn load<S: Store>(store: &mut S) -> (Vec<u64>, Vec<HostState>) {
-    let state = store.load(NOW).unwrap();
-    (state.cursors, state.hosts.into_iter().map(sorted).collect())
+/// The cursors that are not at the start, and all hosts.
+fn load<S: Store>(store: &mut S) -> (Vec<(Shard, Position)>, Vec<StoredHost>) {
+    let (_, states) = load_all(store);
+    let cursors = states.iter().map(|state| (state.shard, state.cursor));
+    let cursors = cursors.filter(|(_, cursor)| *cursor != Position::START);
+    let cursors = cursors.collect();
+    let hosts = states.into_iter().flat_map(|state| state.hosts);
+    (cursors, hosts.map(sorted).collect())
+}
+
+/// The position of the group that is called so.
+fn position_of<S: Store>(store: &mut S, shard: Shard, name: &[u8]) -> Position {
+    let groups = journal(store, shard, Position::START);
+    let found = groups.iter().find(|(_, group)| group == name);
+    found.unwrap().0
 }
 
 fn state_and_cursor_change_together<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
-    assert_eq!(load(&mut store), (vec![0; usize::from(SHARDS)], vec![]));
+    assert_eq!(load(&mut store), (vec![], vec![]));
     // A sum of -0.0 is the one that a number column would lose.
     let web1 = host(
         "web1",
         vec![bucket("cpu", 0, 60, -0.0), bucket("disk:/", 1, 60, 1e290)],
     );
-    store
-        .commit(&ShardChanges {
-            shard: 3,
-            cursor: 1,
-            hosts: vec![web1.clone()],
-            ..ShardChanges::default()
-        })
-        .unwrap();
+    let cursor = position_of(&mut store, SHARD, b"one");
+    let changes = ShardChanges {
+        cursor,
+        hosts: vec![web1.clone()],
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &changes);
     drop(store);
     let mut store = open();
     let (cursors, hosts) = load(&mut store);
-    assert_eq!(
-        cursors
-            .iter()
-            .enumerate()
-            .filter(|(_, cursor)| **cursor != 0)
-            .collect::<Vec<_>>(),
-        [(3, &1)]
-    );
+    assert_eq!(cursors, [(SHARD, cursor)]);
     assert_eq!(hosts, [web1]);
     assert!(hosts[0].buckets[0].bucket.sum.is_sign_negative());
-    assert_eq!(
-        journal(&mut store, 0).len(),
-        2,
-        "other shards may still need it"
-    );
+    let left = journal(&mut store, SHARD, cursor);
+    assert_eq!(left.len(), 1, "what the cursor has not passed stays");
 }
 
 fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
-    let changed = HostState {
+    let changed = StoredHost {
         producers: vec![],
         ..host(
             "web1",
@@ -135,71 +197,65 @@ fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
         )
     };
     let ended_series = vec![("web1".to_owned(), "disk:/".into())];
-    store
-        .commit(&ShardChanges {
-            shard: 3,
-            cursor: 2,
-            hosts: vec![changed.clone()],
-            ended_series,
-            ..ShardChanges::default()
-        })
-        .unwrap();
+    let changes = ShardChanges {
+        hosts: vec![changed.clone()],
+        ended_series,
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &changes);
     drop(store);
     let mut store = open();
     assert_eq!(load(&mut store).1, [changed]);
     let ended_hosts = vec!["web1".to_owned(), "never-heard-of".to_owned()];
-    store
-        .commit(&ShardChanges {
-            shard: 3,
-            cursor: 2,
-            ended_hosts,
-            ..ShardChanges::default()
-        })
-        .unwrap();
+    let changes = ShardChanges {
+        ended_hosts,
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &changes);
     drop(store);
     assert!(load(&mut open()).1.is_empty());
 }
 
 fn a_whole_host_replaces_what_was_there<S: Store>(open: &mut dyn FnMut() -> S) {
-    let commit = |store: &mut S, host: &HostState| {
+    let commit_host = |store: &mut S, host: &StoredHost| {
         let hosts = vec![host.clone()];
         let changes = ShardChanges {
-            shard: 3,
-            cursor: 2,
             hosts,
             ..ShardChanges::default()
         };
-        store.commit(&changes).unwrap();
+        commit(store, SHARD, &changes);
     };
     let mut store = open();
     let first = vec![bucket("cpu", 0, 3840, 2.0), bucket("mem", 1, 120, 3.0)];
-    commit(&mut store, &host("web1", first));
-    let left = HostState {
+    commit_host(&mut store, &host("web1", first));
+    let left = StoredHost {
         is_whole: true,
         ..host("web1", vec![bucket("cpu", 2, 60, 1.0)])
     };
-    commit(&mut store, &left);
+    commit_host(&mut store, &left);
     drop(store);
     let mut store = open();
-    let expected = HostState {
+    let expected = StoredHost {
         is_whole: false,
         ..left
     };
     assert_eq!(load(&mut store).1, [expected]);
     let ended_hosts = vec!["web1".to_owned()];
     let ends = ShardChanges {
-        shard: 3,
-        cursor: 2,
         ended_hosts,
         ..ShardChanges::default()
     };
-    store.commit(&ends).unwrap();
+    commit(&mut store, SHARD, &ends);
 }
 
 fn the_clock_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
+    let clock_of = |store: &mut S| {
+        let fence = fence(store, SHARD);
+        store.load(&[fence], NOW).unwrap()[0].clock
+    };
     let mut store = open();
-    assert_eq!(store.load(NOW).unwrap().clock, None);
-    let clock = KeptClock {
+    assert_eq!(clock_of(&mut store), None);
+    let clock = StoredClock {
         boot: [7; 16],
         offset: -5,
         since: 1,
@@ -208,54 +264,135 @@ fn the_clock_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
     };
     for clock in [Some(clock), None] {
         let changes = ShardChanges {
-            shard: 3,
-            cursor: 2,
             clock,
             ..ShardChanges::default()
         };
-        store.commit(&changes).unwrap();
+        commit(&mut store, SHARD, &changes);
     }
     drop(store);
-    assert_eq!(open().load(NOW).unwrap().clock, Some(clock));
+    assert_eq!(clock_of(&mut open()), Some(clock));
+}
+
+/// Drops what is left in the journal of this shard.
+fn empty<S: Store>(store: &mut S, shard: Shard) -> Position {
+    let groups = journal(store, shard, Position::START);
+    let cursor = groups.last().map_or(Position::START, |(last, _)| *last);
+    let changes = ShardChanges {
+        cursor,
+        ..ShardChanges::default()
+    };
+    commit(store, shard, &changes);
+    cursor
 }
 
 fn the_journal_is_dropped_when_nobody_needs_it<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
-    let needs_none_up_to = |drop_through| ShardChanges {
-        shard: 5,
-        cursor: 2,
-        drop_through,
-        ..ShardChanges::default()
-    };
-    store.commit(&needs_none_up_to(1)).unwrap();
-    assert_eq!(journal(&mut store, 0), [(2, Vec::new())]);
-    store.commit(&needs_none_up_to(2)).unwrap();
-    assert!(journal(&mut store, 0).is_empty());
+    load_all(&mut store);
+    let last = empty(&mut store, SHARD);
+    assert!(journal(&mut store, SHARD, last).is_empty());
+    assert!(journal(&mut store, SHARD, Position::START).is_empty());
     drop(store);
     let mut store = open();
-    assert_eq!(
-        store.append(b"three").unwrap(),
-        3,
-        "positions are never used twice"
-    );
+    let next = append(&mut store, SHARD, b"three").unwrap();
+    assert!(next > last, "positions are never used twice");
+    load_all(&mut store);
+    empty(&mut store, SHARD);
+}
+
+fn shards_are_independent<S: Store>(open: &mut dyn FnMut() -> S) {
+    let mut store = open();
+    load_all(&mut store);
+    let groups: [(Shard, &[u8]); 2] = [(OTHER, b"other"), (SHARD, b"own")];
+    let appended = store.append(&groups);
+    let own_first = *appended[1].as_ref().unwrap();
+    let own_last = append(&mut store, SHARD, b"last").unwrap();
+    let cursor = ShardChanges {
+        cursor: own_last,
+        hosts: vec![host("web1", vec![])],
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &cursor);
+    drop(store);
+    let mut store = open();
+    let fences = [fence(&mut store, OTHER), fence(&mut store, SHARD)];
+    let states = store.load(&fences, NOW).unwrap();
+    let shards: Vec<_> = states.iter().map(|state| state.shard).collect();
+    assert_eq!(shards, [OTHER, SHARD]);
+    assert_eq!((states[0].hosts.len(), states[1].hosts.len()), (0, 1));
+    assert_eq!(states[1].cursor, own_last);
+    let mut read = Vec::new();
+    let after = [(OTHER, states[0].cursor), (SHARD, own_first)];
+    store
+        .read_after(&after, &mut |shard, _, group| {
+            read.push((shard, group.to_vec()));
+        })
+        .unwrap();
+    // The second is behind its shard's cursor: a store may have dropped it, or not yet.
+    read.retain(|(_, group)| group != b"last");
+    assert_eq!(read, [(OTHER, b"other".to_vec())]);
+    let last = empty(&mut store, OTHER);
+    assert!(journal(&mut store, OTHER, last).is_empty());
+    let ends = ShardChanges {
+        cursor: own_last,
+        ended_hosts: vec!["web1".to_owned()],
+        ..ShardChanges::default()
+    };
+    commit(&mut store, SHARD, &ends);
+}
+
+fn an_old_fence_changes_nothing<S: Store>(open: &mut dyn FnMut() -> S) {
+    let mut store = open();
+    let old = fence(&mut store, SHARD);
+    let new = fence(&mut store, SHARD);
+    assert!(old.epoch() < new.epoch());
+    let changes = ShardChanges {
+        hosts: vec![host("web1", vec![])],
+        ..ShardChanges::default()
+    };
+    let refused = |result: Result<(), StoreError>| {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Fenced);
+    };
+    refused(store.commit(old, &changes));
+    refused(store.load(&[old], NOW).map(drop));
+    assert!(store.load(&[new], NOW).unwrap()[0].hosts.is_empty());
+    commit(&mut store, OTHER, &ShardChanges::default());
+    let cursor = store.load(&[new], NOW).unwrap()[0].cursor;
+    let unchanged = ShardChanges {
+        cursor,
+        ..ShardChanges::default()
+    };
+    store.commit(new, &unchanged).unwrap();
+    drop(store);
+    // Another process takes over.
+    let mut store = open();
+    let newest = fence(&mut store, SHARD);
+    assert!(new.epoch() < newest.epoch());
+    refused(store.commit(new, &changes));
+    assert!(store.load(&[newest], NOW).unwrap()[0].hosts.is_empty());
 }
 
 fn a_new_one_takes_its_place<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     store.probe().unwrap();
-    store.look().unwrap();
-    let web1 = host("web1", vec![bucket("cpu", 0, 60, 1.5)]);
-    let state = super::State {
-        cursors: vec![3; usize::from(SHARDS)],
-        hosts: vec![web1],
-        clock: None,
-    };
-    store.replace(&state, "a test", NOW).unwrap();
+    store.check().unwrap();
+    let (fences, mut states) = load_all(&mut store);
+    append(&mut store, OTHER, b"damaged").unwrap();
+    for state in &mut states {
+        state.cursor = Position::new(1_000);
+        state.clock = None;
+        if state.shard == SHARD {
+            state.hosts = vec![host("web1", vec![bucket("cpu", 0, 60, 1.5)])];
+        }
+    }
+    store
+        .rebuild(&fences, states.clone(), "a test", NOW)
+        .unwrap();
     let has_it = |mut store: S| {
-        assert_eq!(store.load(NOW).unwrap(), state);
-        assert!(journal(&mut store, 0).is_empty());
+        assert_eq!(load_all(&mut store).1, states);
+        assert!(journal(&mut store, OTHER, Position::START).is_empty());
     };
     has_it(store);
     has_it(open());
-    assert_eq!(open().append(b"four").unwrap(), 4);
+    let next = append(&mut open(), OTHER, b"next").unwrap();
+    assert!(next > Position::new(1_000), "behind every cursor");
 }

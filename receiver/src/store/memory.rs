@@ -1,69 +1,104 @@
-//! A store in memory that can be told to fail, and to forget what was not synced: the seam for tests of everything
-//! above it. Opened again on the same [`Disk`], it has what was durable and nothing else.
+//! A store in memory: the test double of everything above. It can be told to fail, and to forget what was not synced.
+//! Opened again on the same [`MemoryDisk`], it has what was durable and nothing else.
 //!
-//! Whoever tests decides the [`Fate`] of every write, and calls [`Disk::crash`] when the process above is to be thought
-//! dead: before the store is opened again.
+//! A test decides the [`WriteOutcome`] of every write, and calls [`MemoryDisk::crash`] when the process above has died, so
+//! before the store is opened again.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::KeptClock;
+use super::engine::Store;
+use super::error::{ErrorKind, StoreError};
+use super::journal::JournalStore;
+use super::shard::{Fence, Position, Shard, ShardCount};
+use super::state::{ShardChanges, ShardState, StateStore, StoredBucket, StoredHost};
+use crate::clock::StoredClock;
 
-use super::{HostState, KeptBucket, Position, SHARDS, ShardChanges, State, Store, StoreError};
+const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
 
 /// What survives the process: shared by the stores that are opened on it one after another.
 #[derive(Debug, Clone, Default)]
-pub struct Disk(Arc<Mutex<Contents>>);
+pub struct MemoryDisk(Arc<Mutex<Contents>>);
 
 /// What becomes of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum WriteOutcome {
     /// It is durable.
     Done,
     /// It fails and leaves nothing: a full disk.
     Fails,
-    /// Its sync fails. The next good write goes over it; if a crash comes first, it may be there afterwards.
+    /// Its sync fails. The next good write overwrites it; if a crash comes first, it may be there afterwards.
     Unsynced,
     /// The process dies in the middle, and nothing of it is there.
     CrashBefore,
-    /// The process dies in the middle. A group is there in part; a commit, being a transaction, is not.
+    /// The process dies in the middle. Of several groups half are there, and the next one in part; a commit, being a
+    /// transaction, is not.
     CrashTorn,
     /// The process dies right after it became durable, before anyone was told.
     CrashAfter,
 }
 
+/// A fault that a test asked for.
+#[derive(Debug, thiserror::Error)]
+enum InjectedFault {
+    #[error("the store was told to fail")]
+    Failure,
+    #[error("memory is damaged: as a test wishes")]
+    Damage,
+    #[error("the shard was acquired again")]
+    Fenced,
+}
+
+impl From<InjectedFault> for StoreError {
+    fn from(fault: InjectedFault) -> Self {
+        let kind = match fault {
+            InjectedFault::Failure => ErrorKind::Unavailable,
+            InjectedFault::Damage => ErrorKind::Damaged,
+            InjectedFault::Fenced => ErrorKind::Fenced,
+        };
+        Self::new(kind, fault)
+    }
+}
+
 /// A write as it was asked for.
 #[derive(Debug)]
 enum Write {
-    Append(Vec<u8>),
-    Commit(ShardChanges),
+    Append(Vec<(Shard, Vec<u8>)>),
+    Commit(Shard, ShardChanges),
 }
 
 #[derive(Default)]
 struct Contents {
-    next: Position,
-    journal: BTreeMap<Position, Vec<u8>>,
-    cursors: BTreeMap<u16, Position>,
-    hosts: BTreeMap<String, HostState>,
-    clock: Option<KeptClock>,
+    journals: BTreeMap<Shard, ShardJournal>,
+    cursors: BTreeMap<Shard, Position>,
+    epochs: BTreeMap<Shard, u64>,
+    hosts: BTreeMap<String, StoredHost>,
+    clock: Option<StoredClock>,
     fails: bool,
     damaged: bool,
-    fates: Option<Box<dyn FnMut() -> Fate + Send>>,
+    outcomes: Option<Box<dyn FnMut() -> WriteOutcome + Send>>,
     crashed: bool,
     unsynced: Option<Write>,
+}
+
+#[derive(Default)]
+struct ShardJournal {
+    last: u64,
+    groups: BTreeMap<Position, Vec<u8>>,
 }
 
 impl std::fmt::Debug for Contents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Contents")
-            .field("journal", &self.journal.len())
+            .field("groups", &self.group_count())
             .field("hosts", &self.hosts.len())
             .field("crashed", &self.crashed)
             .finish_non_exhaustive()
     }
 }
 
-impl Disk {
+impl MemoryDisk {
     /// From now on every write fails, or none does.
     pub fn set_failing(&self, fails: bool) {
         self.contents().fails = fails;
@@ -74,21 +109,18 @@ impl Disk {
         self.contents().damaged = true;
     }
 
-    /// How many groups the journal holds.
+    /// How many groups the journals hold.
     pub fn journal_len(&self) -> usize {
-        self.contents().journal.len()
+        self.contents().group_count()
     }
 
-    fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// From now on this decides what becomes of every write.
+    pub fn set_outcomes(&self, outcomes: impl FnMut() -> WriteOutcome + Send + 'static) {
+        self.contents().outcomes = Some(Box::new(outcomes));
     }
 
-    /// From now on every write asks here what becomes of it.
-    pub fn set_fates(&self, fates: impl FnMut() -> Fate + Send + 'static) {
-        self.contents().fates = Some(Box::new(fates));
-    }
-
-    /// Whether a write was told to crash: its process must be thought dead, and everything fails until [`Disk::crash`].
+    /// Whether a write was told to crash: its process must be thought dead, and everything fails until
+    /// [`MemoryDisk::crash`].
     pub fn is_crashed(&self) -> bool {
         self.contents().crashed
     }
@@ -102,200 +134,299 @@ impl Disk {
         }
     }
 
-    /// Makes a write durable, or whatever else its fate is.
-    fn write(&self, write: Write) -> Result<Position, StoreError> {
-        let mut contents = self.contents();
-        if contents.fails || contents.crashed {
-            return Err(StoreError::Injected);
-        }
-        if contents.damaged {
-            return Err(StoreError::Damaged {
-                file: "memory".into(),
-                what: "as a test wishes".to_owned(),
-            });
-        }
-        let fate = contents.fates.as_mut().map_or(Fate::Done, |fate| fate());
-        contents.crashed = matches!(fate, Fate::CrashBefore | Fate::CrashTorn | Fate::CrashAfter);
-        match (fate, write) {
-            (Fate::Done, write) => {
-                contents.unsynced = None;
-                contents.apply(&write);
-                return Ok(contents.next);
-            }
-            (Fate::CrashAfter, write) => {
-                contents.unsynced = None;
-                contents.apply(&write);
-            }
-            (Fate::CrashTorn, Write::Append(mut group)) => {
-                contents.unsynced = None;
-                group.truncate(group.len() / 2);
-                contents.apply(&Write::Append(group));
-            }
-            (Fate::Unsynced, write) => contents.unsynced = Some(write),
-            (Fate::Fails | Fate::CrashBefore | Fate::CrashTorn, _) => (),
-        }
-        Err(StoreError::Injected)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Contents {
-    fn apply(&mut self, write: &Write) {
-        match write {
-            Write::Append(group) => {
-                self.next += 1;
-                self.journal.insert(self.next, group.clone());
-            }
-            Write::Commit(changes) => self.commit(changes),
+    fn group_count(&self) -> usize {
+        let journals = self.journals.values();
+        journals.map(|journal| journal.groups.len()).sum()
+    }
+
+    fn check(&self) -> Result<(), InjectedFault> {
+        match self.fails || self.crashed {
+            true => Err(InjectedFault::Failure),
+            false => Ok(()),
         }
     }
 
-    fn commit(&mut self, changes: &ShardChanges) {
+    fn check_fence(&self, fence: Fence) -> Result<(), InjectedFault> {
+        match self.epochs.get(&fence.shard()) {
+            Some(epoch) if *epoch == fence.epoch() => Ok(()),
+            _ => Err(InjectedFault::Fenced),
+        }
+    }
+
+    /// Makes a write durable, or whatever else becomes of it. The positions of what was appended.
+    fn write(&mut self, write: Write) -> Result<Vec<Position>, InjectedFault> {
+        self.check()?;
+        if self.damaged {
+            return Err(InjectedFault::Damage);
+        }
+        let outcome = self.outcomes.as_mut();
+        let outcome = outcome.map_or(WriteOutcome::Done, |decide| decide());
+        self.crashed = matches!(
+            outcome,
+            WriteOutcome::CrashBefore | WriteOutcome::CrashTorn | WriteOutcome::CrashAfter
+        );
+        match (outcome, write) {
+            (WriteOutcome::Done, write) => {
+                self.unsynced = None;
+                return Ok(self.apply(&write));
+            }
+            (WriteOutcome::CrashAfter, write) => {
+                self.unsynced = None;
+                self.apply(&write);
+            }
+            (WriteOutcome::CrashTorn, Write::Append(mut groups)) => {
+                self.unsynced = None;
+                groups.truncate(groups.len() / 2 + 1);
+                if let Some((_, group)) = groups.last_mut() {
+                    group.truncate(group.len() / 2);
+                }
+                self.apply(&Write::Append(groups));
+            }
+            (WriteOutcome::Unsynced, write) => self.unsynced = Some(write),
+            (WriteOutcome::Fails | WriteOutcome::CrashBefore | WriteOutcome::CrashTorn, _) => (),
+        }
+        Err(InjectedFault::Failure)
+    }
+
+    fn apply(&mut self, write: &Write) -> Vec<Position> {
+        match write {
+            Write::Append(groups) => groups
+                .iter()
+                .map(|(shard, group)| self.append(*shard, group))
+                .collect(),
+            Write::Commit(shard, changes) => {
+                self.commit(*shard, changes);
+                Vec::new()
+            }
+        }
+    }
+
+    fn append(&mut self, shard: Shard, group: &[u8]) -> Position {
+        let journal = self.journals.entry(shard).or_default();
+        journal.last += 1;
+        let position = Position::new(journal.last);
+        journal.groups.insert(position, group.to_owned());
+        position
+    }
+
+    fn commit(&mut self, shard: Shard, changes: &ShardChanges) {
         for host in &changes.hosts {
-            let kept = self.hosts.entry(host.name.clone()).or_default();
-            let is_replaced = |old: &KeptBucket| {
+            let stored = self.hosts.entry(host.name.clone()).or_default();
+            let is_replaced = |old: &StoredBucket| {
                 host.buckets
                     .iter()
                     .any(|new| (&new.label, new.tier, new.slot) == (&old.label, old.tier, old.slot))
             };
-            kept.buckets
+            stored
+                .buckets
                 .retain(|old| !host.is_whole && !is_replaced(old));
-            kept.buckets.extend(host.buckets.iter().cloned());
-            *kept = HostState {
-                buckets: std::mem::take(&mut kept.buckets),
+            stored.buckets.extend(host.buckets.iter().cloned());
+            *stored = StoredHost {
+                buckets: std::mem::take(&mut stored.buckets),
                 is_whole: false,
                 ..host.clone()
             };
         }
         for (host, label) in &changes.ended_series {
             if let Some(host) = self.hosts.get_mut(host) {
-                host.buckets.retain(|kept| kept.label != *label);
+                host.buckets.retain(|stored| stored.label != *label);
             }
         }
         for host in &changes.ended_hosts {
             self.hosts.remove(host);
         }
         self.clock = changes.clock.or(self.clock);
-        self.cursors.insert(changes.shard, changes.cursor);
-        self.journal = self.journal.split_off(&(changes.drop_through + 1));
+        self.cursors.insert(shard, changes.cursor);
+        if let Some(journal) = self.journals.get_mut(&shard) {
+            journal.groups = journal.groups.split_off(&changes.cursor.next());
+        }
+    }
+
+    fn load(&self, shard: Shard) -> ShardState {
+        let hosts = self.hosts.values();
+        let hosts = hosts.filter(|host| SHARDS.shard_of(&host.name) == shard);
+        ShardState {
+            shard,
+            cursor: self.cursors.get(&shard).copied().unwrap_or_default(),
+            hosts: hosts.cloned().collect(),
+            clock: self.clock,
+        }
     }
 }
 
 /// A store on such a disk.
 #[derive(Debug)]
 pub struct MemoryStore {
-    disk: Disk,
+    disk: MemoryDisk,
 }
 
 impl MemoryStore {
     /// Opens what is on the disk.
-    pub fn open(disk: Disk) -> Self {
+    pub fn open(disk: MemoryDisk) -> Self {
         Self { disk }
     }
 }
 
-impl Store for MemoryStore {
-    fn append(&mut self, group: &[u8]) -> Result<Position, StoreError> {
-        self.disk.write(Write::Append(group.to_vec()))
+impl JournalStore for MemoryStore {
+    fn shard_count(&self) -> ShardCount {
+        SHARDS
+    }
+
+    fn append(&mut self, groups: &[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>> {
+        let owned = groups
+            .iter()
+            .map(|(shard, group)| (*shard, group.to_vec()))
+            .collect();
+        match self.disk.contents().write(Write::Append(owned)) {
+            Ok(positions) => positions.into_iter().map(Ok).collect(),
+            Err(fault) => vec![Err(fault.into()); groups.len()],
+        }
     }
 
     fn read_after(
         &mut self,
-        after: Position,
-        each: &mut dyn FnMut(Position, &[u8]),
+        after: &[(Shard, Position)],
+        each: &mut dyn FnMut(Shard, Position, &[u8]),
     ) -> Result<(), StoreError> {
-        for (position, group) in self.disk.contents().journal.range(after + 1..) {
-            each(*position, group);
+        let contents = self.disk.contents();
+        for (shard, after) in after {
+            let groups = contents.journals.get(shard).map(|journal| &journal.groups);
+            let groups = groups
+                .into_iter()
+                .flat_map(|groups| groups.range(after.next()..));
+            for (position, group) in groups {
+                each(*shard, *position, group);
+            }
         }
         Ok(())
     }
+}
 
-    fn load(&mut self, _now: u64) -> Result<State, StoreError> {
-        let contents = self.disk.contents();
-        let cursors = (0..SHARDS)
-            .map(|shard| contents.cursors.get(&shard).copied().unwrap_or(0))
-            .collect();
-        Ok(State {
-            cursors,
-            hosts: contents.hosts.values().cloned().collect(),
-            clock: contents.clock,
-        })
-    }
-
-    fn commit(&mut self, changes: &ShardChanges) -> Result<(), StoreError> {
-        self.disk.write(Write::Commit(changes.clone())).map(drop)
-    }
-
-    fn replace(&mut self, state: &State, _fault: &str, _now: u64) -> Result<(), StoreError> {
+impl StateStore for MemoryStore {
+    fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError> {
         let mut contents = self.disk.contents();
-        if contents.fails || contents.crashed {
-            return Err(StoreError::Injected);
+        let acquire = |shard: &Shard| {
+            let epoch = contents.epochs.entry(*shard).or_default();
+            *epoch += 1;
+            Fence::new(*shard, *epoch)
+        };
+        Ok(shards.iter().map(acquire).collect())
+    }
+
+    fn load(&mut self, fences: &[Fence], _now: u64) -> Result<Vec<ShardState>, StoreError> {
+        let contents = self.disk.contents();
+        let load = |fence: &Fence| {
+            contents.check_fence(*fence)?;
+            Ok(contents.load(fence.shard()))
+        };
+        fences.iter().map(load).collect()
+    }
+
+    fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {
+        let mut contents = self.disk.contents();
+        contents.check_fence(fence)?;
+        contents.write(Write::Commit(fence.shard(), changes.clone()))?;
+        Ok(())
+    }
+}
+
+impl Store for MemoryStore {
+    fn probe(&mut self) -> Result<(), StoreError> {
+        Ok(self.disk.contents().check()?)
+    }
+
+    fn rebuild(
+        &mut self,
+        fences: &[Fence],
+        states: Vec<ShardState>,
+        _fault: &str,
+        _now: u64,
+    ) -> Result<(), StoreError> {
+        let mut contents = self.disk.contents();
+        contents.check()?;
+        for fence in fences {
+            contents.check_fence(*fence)?;
         }
-        contents.journal.clear();
-        contents.cursors = (0..).zip(state.cursors.iter().copied()).collect();
-        let hosts = state.hosts.iter().cloned();
-        contents.hosts = hosts.map(|host| (host.name.clone(), host)).collect();
-        contents.clock = state.clock;
+        for journal in contents.journals.values_mut() {
+            journal.groups.clear();
+        }
+        contents.hosts.clear();
+        contents.clock = states.iter().find_map(|state| state.clock);
+        for state in states {
+            let journal = contents.journals.entry(state.shard).or_default();
+            journal.last = journal.last.max(state.cursor.get());
+            contents.cursors.insert(state.shard, state.cursor);
+            let hosts = state.hosts.into_iter();
+            let by_name = hosts.map(|host| (host.name.clone(), host));
+            contents.hosts.extend(by_name);
+        }
         contents.damaged = false;
         Ok(())
-    }
-
-    fn probe(&mut self) -> Result<(), StoreError> {
-        let contents = self.disk.contents();
-        match contents.fails || contents.crashed {
-            true => Err(StoreError::Injected),
-            false => Ok(()),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::{append, fence};
     use super::*;
+
+    const SHARD: Shard = Shard::new(3);
 
     #[test]
     fn keeps_the_contract() {
-        let disk = Disk::default();
+        let disk = MemoryDisk::default();
         super::super::contract::check(&mut || MemoryStore::open(disk.clone()));
     }
 
     #[test]
     fn a_failed_write_leaves_nothing() {
-        let disk = Disk::default();
+        let disk = MemoryDisk::default();
         let mut store = MemoryStore::open(disk.clone());
+        let fence = fence(&mut store, SHARD);
         disk.set_failing(true);
-        assert!(store.append(b"group").is_err());
-        assert!(store.commit(&ShardChanges::default()).is_err());
+        assert!(append(&mut store, SHARD, b"group").is_err());
+        assert!(store.commit(fence, &ShardChanges::default()).is_err());
         disk.set_failing(false);
         assert_eq!(disk.journal_len(), 0);
     }
 
     #[test]
-    fn every_write_has_its_fate() {
+    fn every_write_has_its_outcome() {
         // What the writer is told, and how many groups are there after a crash: unsynced ones lost, or found.
-        for (fate, is_told_done, left_without, left_with) in [
-            (Fate::Done, true, 2, 2),
-            (Fate::Fails, false, 1, 1),
-            (Fate::Unsynced, false, 1, 2),
-            (Fate::CrashBefore, false, 1, 1),
-            (Fate::CrashTorn, false, 2, 2),
-            (Fate::CrashAfter, false, 2, 2),
+        for (outcome, is_told_done, left_without, left_with) in [
+            (WriteOutcome::Done, true, 2, 2),
+            (WriteOutcome::Fails, false, 1, 1),
+            (WriteOutcome::Unsynced, false, 1, 2),
+            (WriteOutcome::CrashBefore, false, 1, 1),
+            (WriteOutcome::CrashTorn, false, 2, 2),
+            (WriteOutcome::CrashAfter, false, 2, 2),
         ] {
             for (is_unsynced_there, left) in [(false, left_without), (true, left_with)] {
-                let disk = Disk::default();
+                let disk = MemoryDisk::default();
                 let mut store = MemoryStore::open(disk.clone());
-                assert_eq!(store.append(b"first").unwrap(), 1);
-                disk.set_fates(move || fate);
-                assert_eq!(store.append(b"second").is_ok(), is_told_done, "{fate:?}");
+                let mut append = |group| append(&mut store, SHARD, group);
+                assert_eq!(append(b"first").unwrap(), Position::new(1));
+                disk.set_outcomes(move || outcome);
+                assert_eq!(append(b"second").is_ok(), is_told_done, "{outcome:?}");
                 assert_eq!(
                     disk.is_crashed(),
-                    !matches!(fate, Fate::Done | Fate::Fails | Fate::Unsynced)
+                    !matches!(
+                        outcome,
+                        WriteOutcome::Done | WriteOutcome::Fails | WriteOutcome::Unsynced
+                    )
                 );
                 if disk.is_crashed() {
-                    disk.set_fates(|| Fate::Done);
-                    assert!(store.append(b"of the dead").is_err());
+                    disk.set_outcomes(|| WriteOutcome::Done);
+                    assert!(append(b"of the dead").is_err());
                 }
                 disk.crash(is_unsynced_there);
-                assert_eq!(disk.journal_len(), left, "{fate:?}");
+                assert_eq!(disk.journal_len(), left, "{outcome:?}");
             }
         }
     }
@@ -303,13 +434,14 @@ mod tests {
     #[test]
     fn an_unsynced_write_is_there_only_if_nothing_came_after_it() {
         for (is_followed, is_there) in [(false, true), (true, false)] {
-            let disk = Disk::default();
-            disk.set_fates(|| Fate::Unsynced);
+            let disk = MemoryDisk::default();
+            disk.set_outcomes(|| WriteOutcome::Unsynced);
             let mut store = MemoryStore::open(disk.clone());
-            assert!(store.append(b"ghost").is_err());
-            disk.set_fates(|| Fate::Done);
+            assert!(append(&mut store, SHARD, b"ghost").is_err());
+            disk.set_outcomes(|| WriteOutcome::Done);
             if is_followed {
-                store.commit(&ShardChanges::default()).unwrap();
+                let fence = fence(&mut store, SHARD);
+                store.commit(fence, &ShardChanges::default()).unwrap();
             }
             disk.crash(true);
             assert_eq!(disk.journal_len() == 1, is_there);

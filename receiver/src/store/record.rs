@@ -1,4 +1,4 @@
-//! The journal's format, and this module its one owner.
+//! The journal's format, which this module alone reads and writes.
 //!
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
@@ -9,392 +9,24 @@
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
-//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it goes first.
+//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it is removed first.
 //! All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and never a panic.
 
-use lizmon_protocol::name::{Label, NodeName};
-use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq, Value};
+mod format;
+mod groups;
+mod view;
+mod write;
 
-const VERSION: u8 = 1;
-const HEAD_BYTES: usize = 5;
-/// A producer numbered the records.
-const HAS_PRODUCER: u8 = 1;
-/// What lies ahead of the moment the records were taken at goes.
-const CUTS_AHEAD: u8 = 2;
-
-/// Bytes that are not what this module wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a journal record of this version, or a damaged one")]
-pub struct Corrupt;
-
-/// Everything one request sent, encoded: what waits for the journal, what stands in it, and what is applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
-    bytes: Vec<u8>,
-}
-
-impl Submission {
-    /// Begins a submission of a host's records.
-    pub fn new(
-        host: &NodeName,
-        certificate_end: u64,
-        producer: Option<ProducerId>,
-        taken_at: u64,
-    ) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(&[0; 4]);
-        push_text(&mut bytes, host.as_str());
-        bytes.extend_from_slice(&certificate_end.to_le_bytes());
-        bytes.extend_from_slice(&taken_at.to_le_bytes());
-        match producer {
-            None => bytes.push(0),
-            Some(producer) => {
-                bytes.push(HAS_PRODUCER);
-                bytes.extend_from_slice(producer.as_bytes());
-            }
-        }
-        Self { bytes }
-    }
-
-    /// Adds the records, which ends the submission.
-    pub fn with_records<'a, I>(self, records: I) -> Self
-    where
-        I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
-    {
-        self.with_records_and_dropped(records, &[])
-    }
-
-    /// Adds the records and the numbers that were given up, which ends the submission.
-    pub fn with_records_and_dropped<'a, I>(mut self, records: I, dropped: &[Dropped]) -> Self
-    where
-        I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
-    {
-        push_u32(&mut self.bytes, records.len());
-        for (seq, epoch, values) in records {
-            self.push_u64(seq.map_or(0, Seq::get));
-            self.push_u64(epoch.secs());
-            let count = self.push_count(values.len());
-            for (label, value) in values.iter().take(count) {
-                push_text(&mut self.bytes, label.as_str());
-                self.bytes.extend_from_slice(&value.get().to_le_bytes());
-            }
-        }
-        let count = self.push_count(dropped.len());
-        for Dropped { from, to, why } in &dropped[..count] {
-            self.push_u64(from.get());
-            self.push_u64(to.get());
-            push_text(&mut self.bytes, why.as_str());
-        }
-        let length = u32::try_from(self.bytes.len() - 4).unwrap_or(u32::MAX);
-        self.bytes[..4].copy_from_slice(&length.to_le_bytes());
-        self
-    }
-
-    fn push_u64(&mut self, number: u64) {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-    }
-
-    /// Values of a record and dropped ranges of a batch are far fewer than fit: their limits are in the protocol.
-    fn push_count(&mut self, count: usize) -> usize {
-        let count = u16::try_from(count).unwrap_or(u16::MAX);
-        self.bytes.extend_from_slice(&count.to_le_bytes());
-        usize::from(count)
-    }
-
-    /// The submission as it stands in a group.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// What was submitted. It was encoded from checked values, so it is not checked again.
-    pub fn view(&self) -> Result<SubmissionView<'_>, Corrupt> {
-        SubmissionView::parse(&self.bytes).map(|(view, _)| view)
-    }
-}
-
-/// Several submissions made durable together, in the order they are counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    bytes: Vec<u8>,
-}
-
-impl Default for Group {
-    fn default() -> Self {
-        Self {
-            bytes: vec![VERSION, 0, 0, 0, 0],
-        }
-    }
-}
-
-impl Group {
-    /// Adds a submission behind the others.
-    pub fn push(&mut self, submission: &Submission) {
-        self.bytes.extend_from_slice(submission.as_bytes());
-    }
-
-    /// The same, and what lies ahead of it goes first: see [`SubmissionView::cuts_ahead`].
-    pub fn push_cutting(&mut self, submission: &Submission) {
-        const HOST: usize = 4;
-        let start = self.bytes.len();
-        self.push(submission);
-        let host_bytes = self
-            .bytes
-            .get(start + HOST)
-            .map_or(0, |bytes| usize::from(*bytes));
-        let flags = start + HOST + 1 + host_bytes + 8 + 8;
-        if let Some(flags) = self.bytes.get_mut(flags) {
-            *flags |= CUTS_AHEAD;
-        }
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEAD_BYTES
-    }
-
-    /// The group as it is stored, with its checksum.
-    pub fn seal(mut self) -> Vec<u8> {
-        let checksum = crc32fast::hash(&self.bytes[HEAD_BYTES..]);
-        self.bytes[1..HEAD_BYTES].copy_from_slice(&checksum.to_le_bytes());
-        self.bytes
-    }
-}
-
-/// Reads every submission of a stored group, or nothing of it.
-pub fn read_group(bytes: &[u8]) -> Result<Vec<SubmissionView<'_>>, Corrupt> {
-    let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES).ok_or(Corrupt)?;
-    if head[0] != VERSION || head[1..] != crc32fast::hash(rest).to_le_bytes() {
-        return Err(Corrupt);
-    }
-    let mut submissions = Vec::new();
-    while !rest.is_empty() {
-        let (submission, behind) = SubmissionView::read(rest)?;
-        submissions.push(submission);
-        rest = behind;
-    }
-    Ok(submissions)
-}
-
-/// A submission, read in place.
-#[derive(Debug, Clone, Copy)]
-pub struct SubmissionView<'a> {
-    /// Whose records these are: a node name.
-    pub host: &'a str,
-    /// When the certificate they came with ends: epoch seconds.
-    pub certificate_end: u64,
-    /// When the receiver took them: epoch seconds.
-    pub taken_at: u64,
-    /// Who numbered them.
-    pub producer: Option<ProducerId>,
-    /// Whether the clock was known to be steady, and what lies further ahead of it than any sample may goes first.
-    pub cuts_ahead: bool,
-    count: usize,
-    records: Reader<'a>,
-}
-
-/// A record, read in place.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordView<'a> {
-    /// Its number; none without a producer.
-    pub seq: Option<Seq>,
-    /// The second it was measured at.
-    pub epoch: u64,
-    count: usize,
-    values: Reader<'a>,
-}
-
-impl<'a> SubmissionView<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
-        let mut outer = Reader(bytes);
-        let length = outer.u32()? as usize;
-        let mut reader = Reader(outer.take(length)?);
-        let host = reader.text()?;
-        let certificate_end = reader.u64()?;
-        let taken_at = reader.u64()?;
-        let flags = reader.u8()?;
-        if flags > (HAS_PRODUCER | CUTS_AHEAD) {
-            return Err(Corrupt);
-        }
-        let producer = match flags & HAS_PRODUCER {
-            0 => None,
-            _ => Some(ProducerId::from_bytes(reader.array()?)),
-        };
-        let count = reader.u32()? as usize;
-        let view = Self {
-            host,
-            certificate_end,
-            taken_at,
-            producer,
-            cuts_ahead: flags & CUTS_AHEAD != 0,
-            count,
-            records: reader,
-        };
-        Ok((view, outer.0))
-    }
-
-    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
-        let (view, rest) = Self::parse(bytes)?;
-        view.check()?;
-        Ok((view, rest))
-    }
-
-    /// Walks through everything once, so that the iterators need not fail.
-    fn check(&self) -> Result<(), Corrupt> {
-        host_of(self.host)?;
-        let mut reader = self.records;
-        for _ in 0..self.count {
-            let record = RecordView::read(&mut reader)?;
-            if record.seq.is_some() != self.producer.is_some() {
-                return Err(Corrupt);
-            }
-            let mut values = record.values;
-            for _ in 0..record.count {
-                let (label, value) = values.value()?;
-                Label::new(label).map_err(|_| Corrupt)?;
-                Value::new(value).ok_or(Corrupt)?;
-            }
-        }
-        let count = usize::from(reader.u16()?);
-        for _ in 0..count {
-            let (from, to, why) = reader.dropped()?;
-            Label::new(why).map_err(|_| Corrupt)?;
-            if from == 0 || to < from || self.producer.is_none() {
-                return Err(Corrupt);
-            }
-        }
-        if reader.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Corrupt)
-        }
-    }
-
-    /// The numbers that were given up: first, last, why.
-    pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
-        let mut reader = self.records;
-        for _ in 0..self.count {
-            let _skipped = RecordView::read(&mut reader);
-        }
-        let count = reader.u16().map_or(0, usize::from);
-        (0..count).map_while(move |_| reader.dropped().ok())
-    }
-
-    /// The records, in the order they were sent.
-    pub fn records(&self) -> impl Iterator<Item = RecordView<'a>> + use<'a> {
-        let mut reader = self.records;
-        (0..self.count).map_while(move |_| RecordView::read(&mut reader).ok())
-    }
-
-    /// How many records there are.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there is no record.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
-impl<'a> RecordView<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Corrupt> {
-        let seq = match reader.u64()? {
-            0 => None,
-            number => Some(Seq::new(number).ok_or(Corrupt)?),
-        };
-        let epoch = reader.u64()?;
-        let count = usize::from(reader.u16()?);
-        let values = *reader;
-        for _ in 0..count {
-            reader.value()?;
-        }
-        Ok(Self {
-            seq,
-            epoch,
-            count,
-            values,
-        })
-    }
-
-    /// Label and value, in the order they were sent.
-    pub fn values(&self) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
-        let mut reader = self.values;
-        (0..self.count).map_while(move |_| reader.value().ok())
-    }
-
-    /// How many values there are.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether there is no value.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
-fn host_of(text: &str) -> Result<NodeName, Corrupt> {
-    text.parse().map_err(|_| Corrupt)
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Corrupt)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
-        self.take(N)?.try_into().map_err(|_| Corrupt)
-    }
-
-    fn u8(&mut self) -> Result<u8, Corrupt> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u16(&mut self) -> Result<u16, Corrupt> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn dropped(&mut self) -> Result<(u64, u64, &'a str), Corrupt> {
-        Ok((self.u64()?, self.u64()?, self.text()?))
-    }
-
-    fn u32(&mut self) -> Result<u32, Corrupt> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Corrupt> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Result<&'a str, Corrupt> {
-        let length = usize::from(self.u8()?);
-        std::str::from_utf8(self.take(length)?).map_err(|_| Corrupt)
-    }
-
-    fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {
-        Ok((self.text()?, f64::from_le_bytes(self.array()?)))
-    }
-}
-
-/// Names and labels are at most 200 and 128 bytes by their types, so their length always fits.
-fn push_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.push(text.len() as u8);
-    bytes.extend_from_slice(text.as_bytes());
-}
-
-fn push_u32(bytes: &mut Vec<u8>, number: usize) {
-    bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
-}
+pub use self::groups::ShardGroups;
+pub use self::view::{Corrupt, RecordView, SubmissionView, read_group};
+pub use self::write::{Group, Submission};
 
 #[cfg(test)]
 mod tests {
+    use super::format::{HEAD_BYTES, VERSION};
     use super::*;
     use lizmon_protocol::sample::parse_batch;
+    use lizmon_protocol::sample::{Epoch, SampleSet, Seq};
     use proptest::prelude::*;
 
     fn submission(host: &str) -> Submission {
@@ -415,7 +47,7 @@ mod tests {
         assert!(group.is_empty());
         group.push(&submission("web1"));
         group.push(&submission("db1"));
-        group.seal()
+        group.seal().to_vec()
     }
 
     #[test]
@@ -459,13 +91,13 @@ mod tests {
             .with_records(std::iter::empty::<(Option<Seq>, Epoch, &SampleSet<'_>)>());
         let mut group = Group::default();
         group.push(&submission("web1"));
-        group.push_cutting(&submission("db1"));
-        group.push_cutting(&unnumbered);
+        group.push_removing_ahead(&submission("db1"));
+        group.push_removing_ahead(&unnumbered);
         let bytes = group.seal();
         let told: Vec<_> = read_group(&bytes)
             .unwrap()
             .iter()
-            .map(|s| (s.host, s.cuts_ahead, s.producer.is_some(), s.len()))
+            .map(|s| (s.host, s.removes_ahead, s.producer.is_some(), s.len()))
             .collect();
         let expected = [
             ("web1", false, true, 2),

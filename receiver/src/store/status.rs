@@ -9,7 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 use super::damage::Damage;
-use super::{Room, StoreError};
+use super::engine::StoreUsage;
+use super::error::StoreError;
+use super::shard::Position;
 
 /// Bounds of the histogram of syncs: seconds.
 const SYNC_SECONDS: [f64; 8] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
@@ -178,25 +180,25 @@ impl StoreStatus {
         );
     }
 
-    /// Times a sync, and notes what became of it.
-    pub(crate) fn sync<T>(
+    /// Times the sync of an append, and notes what became of it.
+    pub(crate) fn sync(
         &self,
-        sync: impl FnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        append: impl FnOnce() -> Vec<Result<Position, StoreError>>,
+    ) -> Vec<Result<Position, StoreError>> {
         let begun = Instant::now();
-        let result = sync();
-        match &result {
-            Ok(_) => {
+        let appended = append();
+        match appended.iter().find_map(|result| result.as_ref().err()) {
+            None => {
                 self.syncs.inc();
                 self.sync_seconds.observe(begun.elapsed().as_secs_f64());
                 self.works(Task::Journal);
             }
-            Err(error) => {
+            Some(error) => {
                 self.sync_failures.inc();
                 self.fails(Task::Journal, error);
             }
         }
-        result
+        appended
     }
 
     pub(crate) fn committed(&self) {
@@ -256,10 +258,10 @@ impl StoreStatus {
         self.uncommitted_secs.set(secs.min(i64::MAX as u64) as i64);
     }
 
-    pub(crate) fn set_room(&self, room: Room) {
-        self.bytes.set(room.bytes.min(i64::MAX as u64) as i64);
+    pub(crate) fn set_usage(&self, usage: StoreUsage) {
+        self.bytes.set(usage.bytes.min(i64::MAX as u64) as i64);
         self.free_bytes
-            .set(room.free_bytes.min(i64::MAX as u64) as i64);
+            .set(usage.free_bytes.min(i64::MAX as u64) as i64);
     }
 }
 

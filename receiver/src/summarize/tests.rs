@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value};
+use lizmon_summary::TIERS;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::memory::{Disk, MemoryStore};
+use crate::store::JournalStore;
+use crate::store::memory::{MemoryDisk, MemoryStore};
 use crate::store::record::{Group, Submission};
 
 const NOW: u64 = 1_465_001_814;
@@ -33,7 +35,7 @@ fn submission(host: &str, records: &[(u64, u64, f64)]) -> Submission {
 }
 
 /// Every interval of every series, and what was received and came again: all that a reader could ever see.
-fn everything(summaries: &Summaries) -> BTreeMap<String, Vec<String>> {
+fn everything(summaries: &SummaryTable) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for hosts in summaries.shards() {
         for (name, host) in hosts.iter() {
@@ -54,13 +56,13 @@ fn everything(summaries: &Summaries) -> BTreeMap<String, Vec<String>> {
 
 /// A receiver's state without its threads and sockets.
 struct Pipeline {
-    disk: Disk,
+    disk: MemoryDisk,
     store: MemoryStore,
     summarizer: Summarizer,
 }
 
 impl Pipeline {
-    fn open(disk: Disk) -> Self {
+    fn open(disk: MemoryDisk) -> Self {
         let mut store = MemoryStore::open(disk.clone());
         let summarizer = Summarizer::open(&mut store, NOW).unwrap();
         Self {
@@ -71,18 +73,27 @@ impl Pipeline {
     }
 
     fn take(&mut self, submission: &Submission) -> BatchAnswer {
-        let mut group = Group::default();
-        group.push(submission);
-        let position = self.store.append(&group.seal()).unwrap();
+        let position = self.append(submission);
+        self.summarizer.begin_append();
         self.summarizer.apply(position, &submission.view().unwrap())
     }
 
     /// Durable but not counted: the moment between the sync and the memory.
     fn append_and_crash(mut self, submission: &Submission) -> Self {
+        self.append(submission);
+        Self::open(self.disk)
+    }
+
+    fn append(&mut self, submission: &Submission) -> Position {
         let mut group = Group::default();
         group.push(submission);
-        self.store.append(&group.seal()).unwrap();
-        Self::open(self.disk)
+        let view = submission.view().unwrap();
+        self.append_bytes(view.host, group.seal())
+    }
+
+    fn append_bytes(&mut self, host: &str, group: &[u8]) -> Position {
+        let shard = self.store.shard_count().shard_of(host);
+        self.store.append(&[(shard, group)]).remove(0).unwrap()
     }
 }
 
@@ -122,8 +133,8 @@ proptest! {
     /// Crashes and commits at any place change nothing, to the bit.
     #[test]
     fn crashes_and_commits_change_no_number(steps in steps()) {
-        let mut broken = Pipeline::open(Disk::default());
-        let mut steady = Pipeline::open(Disk::default());
+        let mut broken = Pipeline::open(MemoryDisk::default());
+        let mut steady = Pipeline::open(MemoryDisk::default());
         for step in steps {
             match step {
                 Step::Take { host, records } => {
@@ -145,7 +156,7 @@ proptest! {
                 }
                 Step::Crash => broken = Pipeline::open(broken.disk),
             }
-            prop_assert_eq!(everything(&broken.summarizer.summaries()), everything(&steady.summarizer.summaries()));
+            prop_assert_eq!(everything(&broken.summarizer.table()), everything(&steady.summarizer.table()));
         }
     }
 }
@@ -160,23 +171,23 @@ fn commit_all(pipeline: &mut Pipeline, now: u64) {
 
 #[test]
 fn once_all_is_committed_the_journal_is_empty() {
-    let mut pipeline = Pipeline::open(Disk::default());
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
     for host in 0..100 {
         pipeline.take(&submission(&format!("h{host}"), &[(1, NOW, 1.0)]));
     }
     assert_eq!(pipeline.disk.journal_len(), 100);
     commit_all(&mut pipeline, NOW);
     assert_eq!(pipeline.disk.journal_len(), 0);
-    let before = everything(&pipeline.summarizer.summaries());
+    let before = everything(&pipeline.summarizer.table());
     assert_eq!(before.len(), 100);
     assert_eq!(
-        everything(&Pipeline::open(pipeline.disk).summarizer.summaries()),
+        everything(&Pipeline::open(pipeline.disk).summarizer.table()),
         before
     );
 }
 
 fn sweep_all(pipeline: &mut Pipeline, now: u64) {
-    for _every_shard in 0..SHARDS {
+    for _every_shard in pipeline.store.shard_count().all() {
         pipeline
             .summarizer
             .sweep_next(&mut pipeline.store, now)
@@ -187,13 +198,13 @@ fn sweep_all(pipeline: &mut Pipeline, now: u64) {
 #[test]
 fn what_has_ended_leaves_memory_and_store() {
     const DAY: u64 = 86_400;
-    let mut pipeline = Pipeline::open(Disk::default());
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
     pipeline.take(&submission("gone", &[(1, NOW - 3600, 1.0)]));
     pipeline.take(&submission("unnumbered", &[(0, NOW - 3600, 1.0)]));
     pipeline.take(&submission("here", &[(1, NOW, 1.0)]));
     commit_all(&mut pipeline, NOW);
     let left = |pipeline: &Pipeline| {
-        let summaries = pipeline.summarizer.summaries();
+        let summaries = pipeline.summarizer.table();
         let mut left = BTreeMap::new();
         for hosts in summaries.shards() {
             left.extend(
@@ -211,11 +222,8 @@ fn what_has_ended_leaves_memory_and_store() {
             .map(|(name, series)| ((*name).to_owned(), *series))
             .collect();
         assert_eq!(left(pipeline), expected, "in memory");
-        assert_eq!(
-            left(&Pipeline::open(pipeline.disk.clone())),
-            expected,
-            "in the store"
-        );
+        *pipeline = Pipeline::open(pipeline.disk.clone());
+        assert_eq!(left(pipeline), expected, "in the store");
     };
     check(
         &mut pipeline,
@@ -229,8 +237,8 @@ fn what_has_ended_leaves_memory_and_store() {
 
 #[test]
 fn where_producers_are_many_the_old_ones_make_room() {
-    let mut pipeline = Pipeline::open(Disk::default());
-    for number in 0..=PRODUCERS_KEPT_LONG_MAX as u64 {
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
+    for number in 0..=host::PRODUCERS_KEPT_LONG_MAX as u64 {
         let epoch = if number == 0 { NOW } else { NOW - 3600 };
         let producer = lizmon_protocol::sample::ProducerId::from_bytes([number as u8; 16]);
         let set = SampleSet::new(Vec::new());
@@ -241,19 +249,19 @@ fn where_producers_are_many_the_old_ones_make_room() {
         pipeline.take(&submission);
     }
     sweep_all(&mut pipeline, NOW + 86_400);
-    let summaries = pipeline.summarizer.summaries();
+    let summaries = pipeline.summarizer.table();
     assert_eq!(summaries.shard_with("web1")["web1"].producers.len(), 1);
 }
 
 #[test]
 fn a_damaged_group_is_left_out_and_the_rest_counts() {
-    let mut pipeline = Pipeline::open(Disk::default());
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
     pipeline.take(&submission("web1", &[(1, NOW, 1.0)]));
-    pipeline.store.append(b"not a group").unwrap();
+    pipeline.append_bytes("web1", b"not a group");
     pipeline.take(&submission("web1", &[(2, NOW, 2.0)]));
     let reopened = Pipeline::open(pipeline.disk);
     assert_eq!(
-        everything(&reopened.summarizer.summaries()),
-        everything(&pipeline.summarizer.summaries())
+        everything(&reopened.summarizer.table()),
+        everything(&pipeline.summarizer.table())
     );
 }

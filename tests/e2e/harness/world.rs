@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::Role;
-use lizmon_receiver::store::StoreError;
+use lizmon_receiver::store::ErrorKind;
 use lizmon_receiver::{Clocks, Config, Receiver, StartError};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -169,7 +169,7 @@ impl World {
         let clock = self.clock.clone();
         let clocks = Clocks::of_one(Arc::new(move || clock.now()));
         match Receiver::start(listener, config, clocks).await {
-            Err(StartError::Store(StoreError::Locked { .. })) => None,
+            Err(StartError::Store(error)) if error.kind() == ErrorKind::InUse => None,
             started => Some(started.expect("the receiver starts")),
         }
     }

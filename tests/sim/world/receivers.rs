@@ -3,7 +3,7 @@
 use lizmon_client::ConnectFailure;
 use lizmon_monitor::spool::StoredBatch;
 use lizmon_protocol::sample::Epoch;
-use lizmon_receiver::store::memory::Fate;
+use lizmon_receiver::store::memory::WriteOutcome;
 use lizmon_summary::AHEAD_SECS_MAX;
 
 use super::World;
@@ -184,16 +184,20 @@ impl World {
             ),
         };
         let mut rng = self.rng.fork();
-        self.receivers[receiver].disk.set_fates(move || {
+        self.receivers[receiver].disk.set_outcomes(move || {
             let chance = rng.f64();
             if chance < fails {
-                Fate::Fails
+                WriteOutcome::Fails
             } else if chance < fails + unsynced {
-                Fate::Unsynced
+                WriteOutcome::Unsynced
             } else if chance < fails + unsynced + crashes {
-                [Fate::CrashBefore, Fate::CrashTorn, Fate::CrashAfter][rng.usize(0..3)]
+                [
+                    WriteOutcome::CrashBefore,
+                    WriteOutcome::CrashTorn,
+                    WriteOutcome::CrashAfter,
+                ][rng.usize(0..3)]
             } else {
-                Fate::Done
+                WriteOutcome::Done
             }
         });
     }

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::admit::{Admission, Marks, Novelty};
+use super::super::admission::{Admission, Dedup, Marks};
 use super::*;
 use crate::clock::Judged;
+use crate::store::Position;
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
     let values = labels.iter().map(|label| {
@@ -19,12 +20,12 @@ fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
 }
 
 fn summarizer() -> Summarizer {
-    Summarizer::open(&mut MemoryStore::open(Disk::default()), NOW).unwrap()
+    Summarizer::open(&mut MemoryStore::open(MemoryDisk::default()), NOW).unwrap()
 }
 
 fn count(summarizer: &mut Summarizer, submission: &Submission) {
-    let position = summarizer.position() + 1;
-    summarizer.apply(position, &submission.view().unwrap());
+    summarizer.begin_append();
+    summarizer.apply(Position::new(1), &submission.view().unwrap());
 }
 
 fn right_clock() -> Judged {
@@ -38,15 +39,19 @@ fn right_clock() -> Judged {
 }
 
 /// Judges submissions as one group, and gives what each of them is refused for.
-fn judge(summaries: &Summaries, submissions: &[Submission]) -> Vec<Result<Novelty, Code>> {
+fn judge(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, ValueFault>> {
     let mut marks = Marks::default();
-    let mut admission = Admission::new(summaries, right_clock(), &mut marks);
+    let mut admission = Admission::new(table, right_clock(), &mut marks);
     submissions
         .iter()
         .map(|one| {
             admission
                 .admit(one, NOW)
-                .map_err(|rejection| rejection.code())
+                .map(|admitted| admitted.dedup)
+                .map_err(|error| match error {
+                    AdmissionError::Values { fault, .. } => fault,
+                    other => panic!("{other:?}"),
+                })
         })
         .collect()
 }
@@ -58,7 +63,7 @@ fn known_numbers_are_recognised_before_their_epoch_is_judged() {
     count(&mut summarizer, &keyed(producer(1), &[(7, NOW)], &cpu));
     let too_old = NOW - 100_000;
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[
             keyed(producer(1), &[(7, too_old)], &cpu),
             keyed(producer(1), &[(8, too_old)], &cpu),
@@ -69,18 +74,10 @@ fn known_numbers_are_recognised_before_their_epoch_is_judged() {
             unkeyed(NOW + 120, &cpu),
         ],
     );
-    let (old, future) = (Err(Code::EpochTooOld), Err(Code::EpochInFuture));
+    let (old, future) = (Err(ValueFault::EpochTooOld), Err(ValueFault::EpochInFuture));
     assert_eq!(
         verdicts,
-        [
-            Ok(Novelty::Known),
-            old,
-            old,
-            future,
-            old,
-            old,
-            Ok(Novelty::New)
-        ]
+        [Ok(Dedup::Known), old, old, future, old, old, Ok(Dedup::New)]
     );
 }
 
@@ -90,10 +87,10 @@ fn a_number_twice_in_one_group_is_known_the_second_time() {
     let cpu = labels(0..1);
     let one = keyed(producer(1), &[(1, NOW)], &cpu);
     let too_old = keyed(producer(1), &[(1, 5)], &cpu);
-    let verdicts = judge(&summarizer.summaries(), &[one.clone(), one, too_old]);
+    let verdicts = judge(&summarizer.table(), &[one.clone(), one, too_old]);
     assert_eq!(
         verdicts,
-        [Ok(Novelty::New), Ok(Novelty::Known), Ok(Novelty::Known)]
+        [Ok(Dedup::New), Ok(Dedup::Known), Ok(Dedup::Known)]
     );
 }
 
@@ -102,8 +99,11 @@ fn a_refused_submission_leaves_no_trace_in_its_group() {
     let summarizer = summarizer();
     let refused = keyed(producer(1), &[(1, NOW), (2, 5)], &labels(0..1));
     let same_number = keyed(producer(1), &[(1, 5)], &labels(0..1));
-    let verdicts = judge(&summarizer.summaries(), &[refused, same_number]);
-    assert_eq!(verdicts, [Err(Code::EpochTooOld), Err(Code::EpochTooOld)]);
+    let verdicts = judge(&summarizer.table(), &[refused, same_number]);
+    assert_eq!(
+        verdicts,
+        [Err(ValueFault::EpochTooOld), Err(ValueFault::EpochTooOld)]
+    );
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn labels_at_and_over_the_limit() {
         count(&mut summarizer, &unkeyed(NOW, &labels(from..from + 100)));
     }
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[
             unkeyed(NOW, &labels(900..1000)),
             unkeyed(NOW, &labels(999..1001)),
@@ -121,8 +121,8 @@ fn labels_at_and_over_the_limit() {
             unkeyed(NOW, &labels(1000..1001)),
         ],
     );
-    let full = Err(Code::TooManyLabels);
-    assert_eq!(verdicts, [Ok(Novelty::New), full, Ok(Novelty::New), full]);
+    let full = Err(ValueFault::TooManyLabels);
+    assert_eq!(verdicts, [Ok(Dedup::New), full, Ok(Dedup::New), full]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn producers_at_and_over_the_limit() {
         );
     }
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[
             keyed(producer(100), &[(1, NOW)], &cpu),
             keyed(producer(101), &[(1, NOW)], &cpu),
@@ -144,7 +144,7 @@ fn producers_at_and_over_the_limit() {
             keyed(producer(1), &[(2, NOW)], &cpu),
         ],
     );
-    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    let (new, refused) = (Ok(Dedup::New), Err(ValueFault::Invalid));
     assert_eq!(verdicts, [new, refused, new, new]);
 }
 
@@ -157,7 +157,7 @@ fn ranges_at_and_over_the_limit() {
     assert_eq!(odd.len(), PRODUCER_RANGES_MAX - 1);
     count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[
             keyed(producer(1), &[(last + 10, NOW), (last + 20, NOW)], &cpu),
             keyed(producer(1), &[(last + 10, NOW)], &cpu),
@@ -166,7 +166,7 @@ fn ranges_at_and_over_the_limit() {
             keyed(producer(1), &[(last + 20, NOW)], &cpu),
         ],
     );
-    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
+    let (new, refused) = (Ok(Dedup::New), Err(ValueFault::Invalid));
     assert_eq!(verdicts, [refused, new, refused, new, new]);
 }
 
@@ -180,10 +180,10 @@ fn who_is_over_the_limit_may_fill_gaps() {
         .collect();
     count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[keyed(producer(1), &[(2, NOW)], &cpu)],
     );
-    assert_eq!(verdicts, [Ok(Novelty::New)]);
+    assert_eq!(verdicts, [Ok(Dedup::New)]);
 }
 
 fn arbitrary_submission() -> impl Strategy<Value = Submission> {
@@ -224,12 +224,12 @@ proptest! {
             count(&mut summarizer, &giving_up(producer(1), &given_up));
             summarizer
         };
-        let together = judge(&start().summaries(), &submissions);
+        let together = judge(&start().table(), &submissions);
         let mut summarizer = start();
         let mut one_by_one = Vec::new();
         for submission in &submissions {
-            let verdict = judge(&summarizer.summaries(), std::slice::from_ref(submission)).remove(0);
-            if verdict == Ok(Novelty::New) {
+            let verdict = judge(&summarizer.table(), std::slice::from_ref(submission)).remove(0);
+            if verdict == Ok(Dedup::New) {
                 count(&mut summarizer, submission);
             }
             one_by_one.push(verdict);
@@ -250,17 +250,14 @@ fn what_was_given_up_is_news_once() {
         &keyed(producer(1), &[(1, NOW), (9, NOW)], &labels(0..1)),
     );
     let verdict = |summarizer: &Summarizer, ranges: &[(u64, u64)]| {
-        judge(&summarizer.summaries(), &[giving_up(producer(1), ranges)])
+        judge(&summarizer.table(), &[giving_up(producer(1), ranges)])
     };
-    assert_eq!(verdict(&summarizer, &[(2, 5)]), [Ok(Novelty::New)]);
+    assert_eq!(verdict(&summarizer, &[(2, 5)]), [Ok(Dedup::New)]);
     count(&mut summarizer, &giving_up(producer(1), &[(2, 5)]));
-    assert_eq!(
-        verdict(&summarizer, &[(2, 5), (3, 3)]),
-        [Ok(Novelty::Known)]
-    );
-    assert_eq!(verdict(&summarizer, &[(5, 6)]), [Ok(Novelty::New)]);
-    assert_eq!(verdict(&summarizer, &[]), [Ok(Novelty::Known)]);
-    let summaries = summarizer.summaries();
+    assert_eq!(verdict(&summarizer, &[(2, 5), (3, 3)]), [Ok(Dedup::Known)]);
+    assert_eq!(verdict(&summarizer, &[(5, 6)]), [Ok(Dedup::New)]);
+    assert_eq!(verdict(&summarizer, &[]), [Ok(Dedup::Known)]);
+    let summaries = summarizer.table();
     let hosts = summaries.shard_with("web1");
     let kept = &hosts["web1"].producers[&producer(1)];
     assert_eq!(kept.dropped.take_out_of(kept.set.missing()), [(6, 8)]);
@@ -271,14 +268,11 @@ fn what_was_given_up_is_kept_of_a_host_nobody_has_heard_of() {
     let mut summarizer = summarizer();
     let told = giving_up(producer(1), &[(1, 9)]);
     assert_eq!(
-        judge(&summarizer.summaries(), std::slice::from_ref(&told)),
-        [Ok(Novelty::New)]
+        judge(&summarizer.table(), std::slice::from_ref(&told)),
+        [Ok(Dedup::New)]
     );
     count(&mut summarizer, &told);
-    assert_eq!(
-        judge(&summarizer.summaries(), &[told]),
-        [Ok(Novelty::Known)]
-    );
+    assert_eq!(judge(&summarizer.table(), &[told]), [Ok(Dedup::Known)]);
 }
 
 #[test]
@@ -293,17 +287,17 @@ fn given_up_ranges_at_and_over_the_limit() {
         .collect();
     let at_limit = giving_up(producer(1), &apart[..PRODUCER_RANGES_MAX]);
     assert_eq!(
-        judge(&summarizer.summaries(), std::slice::from_ref(&at_limit)),
-        [Ok(Novelty::New)]
+        judge(&summarizer.table(), std::slice::from_ref(&at_limit)),
+        [Ok(Dedup::New)]
     );
     count(&mut summarizer, &at_limit);
     let over = giving_up(producer(1), &apart);
     let record = [(2 * apart.len() as u64 + 9, NOW)];
     let beside = numbered("web1", producer(1), &record, &[], &apart);
     let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
-    let verdicts = judge(&summarizer.summaries(), &[over, beside, joining]);
-    let refused = Err(Code::InvalidValues);
-    assert_eq!(verdicts, [refused, refused, Ok(Novelty::New)]);
+    let verdicts = judge(&summarizer.table(), &[over, beside, joining]);
+    let refused = Err(ValueFault::Invalid);
+    assert_eq!(verdicts, [refused, refused, Ok(Dedup::New)]);
 }
 
 /// What a group has admitted counts for the rest of the group, though it is not durable yet.
@@ -317,9 +311,9 @@ fn given_up_ranges_of_one_group_are_counted_together() {
         giving_up(producer(1), &ranges)
     };
     let verdicts = judge(
-        &summarizer.summaries(),
+        &summarizer.table(),
         &[apart(0), apart(1), apart(2), apart(0)],
     );
-    let (new, refused) = (Ok(Novelty::New), Err(Code::InvalidValues));
-    assert_eq!(verdicts, [new, new, refused, Ok(Novelty::Known)]);
+    let (new, refused) = (Ok(Dedup::New), Err(ValueFault::Invalid));
+    assert_eq!(verdicts, [new, new, refused, Ok(Dedup::Known)]);
 }

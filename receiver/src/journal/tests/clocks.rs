@@ -18,7 +18,7 @@ use Came::{Counted, Later};
 
 /// A receiver, and the machine's clocks.
 struct Machine {
-    disk: Disk,
+    disk: MemoryDisk,
     committer: Committer,
     monotonic: u64,
     wrong: i64,
@@ -30,9 +30,9 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let disk = Disk::default();
+        let disk = MemoryDisk::default();
         let monotonic = 1_000;
-        let at = Reading {
+        let at = ClockReading {
             wall: NOW + monotonic,
             monotonic,
             boot: Some([1; 16]),
@@ -49,8 +49,8 @@ impl Machine {
         }
     }
 
-    fn at(&self) -> Reading {
-        Reading {
+    fn at(&self) -> ClockReading {
+        ClockReading {
             wall: (self.booted_at + self.monotonic).saturating_add_signed(self.wrong),
             monotonic: self.monotonic,
             boot: Some([self.boot; 16]),
@@ -60,14 +60,14 @@ impl Machine {
     fn pass(&mut self, secs: u64) {
         for _ in 0..secs {
             self.monotonic += 1;
-            self.committer.upkeep(self.at());
+            self.committer.maintain(self.at());
         }
     }
 
     /// The clock is wrong by so much from now on.
     fn set(&mut self, wrong: i64) {
         self.wrong = wrong;
-        self.committer.upkeep(self.at());
+        self.committer.maintain(self.at());
     }
 
     /// The process ends and starts again; the machine too if it is `boot`ed.
@@ -87,14 +87,14 @@ impl Machine {
         self.committer = open(&self.disk, self.at());
     }
 
-    fn send(&mut self, records: &[(u64, u64)], name: &str) -> Result<BatchAnswer, Code> {
+    fn send(&mut self, records: &[(u64, u64)], name: &str) -> Result<BatchAnswer, SubmitError> {
         let names = ["l0".to_owned(), name.to_owned()];
         let at = self.at();
         let submission = taken_at(at.wall, producer(1), records, &names);
         let mut answers = self
             .committer
             .take(std::iter::once((&submission, at.wall)), at);
-        answers.remove(0).map_err(|rejection| rejection.code())
+        answers.remove(0)
     }
 
     /// One sample of this moment, by the machine's clock, under a label of its own: what is acknowledged is found.
@@ -118,14 +118,16 @@ impl Machine {
                 assert!(by_hour.contains(&epoch), "it is found");
                 assert!(!is_last_hour || by_minute.contains(&epoch), "it is found");
             }
-            (Err(Code::ClockUnsteady), Later) => assert_eq!(self.found("l0"), before),
+            (Err(SubmitError::Refused(AdmissionError::ClockUnsteady { .. })), Later) => {
+                assert_eq!(self.found("l0"), before)
+            }
             (came, expected) => panic!("{came:?} instead of {expected:?}"),
         }
     }
 
     /// What of a label is found now, by minute and by hour.
     fn found(&self, label: &str) -> (Spans, Spans) {
-        let summaries = self.committer.summarizer().summaries();
+        let summaries = self.committer.summarizer().table();
         let hosts = summaries.shard_with("web1");
         let of = |tier| {
             let host = hosts.get("web1");
@@ -142,7 +144,7 @@ impl Machine {
     }
 
     fn removed(&self) -> u64 {
-        let summaries = self.committer.summarizer().summaries();
+        let summaries = self.committer.summarizer().table();
         let hosts = summaries.shard_with("web1");
         hosts.get("web1").map_or(0, |host| host.removed.samples)
     }
@@ -173,7 +175,7 @@ impl Spans {
     }
 }
 
-fn open(disk: &Disk, at: Reading) -> Committer {
+fn open(disk: &MemoryDisk, at: ClockReading) -> Committer {
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store, at.wall).unwrap();
     Committer::new(Box::new(store), summarizer, at)
@@ -337,6 +339,11 @@ fn a_request_that_was_judged_by_another_clock_comes_again() {
         let submission = taken_at(judged_at, producer(1), &[(1, judged_at)], &labels(0..1));
         let request = std::iter::once((&submission, judged_at));
         let answer = machine.committer.take(request, at).remove(0);
-        assert_eq!(answer.unwrap_err().code(), Code::ClockUnsteady, "{wrong}");
+        let refused = answer.unwrap_err();
+        let is_unsteady = matches!(
+            refused,
+            SubmitError::Refused(AdmissionError::ClockUnsteady { .. })
+        );
+        assert!(is_unsteady, "{wrong}: {refused:?}");
     }
 }

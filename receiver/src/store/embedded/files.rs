@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lizmon_pki::atomic_file::Access;
 use uuid::Uuid;
 
-use super::super::StoreError;
+use super::error::EmbeddedError;
 
 /// The database.
 pub(super) const FILE: &str = "lizmon.db";
@@ -40,7 +40,7 @@ pub(super) fn with(file: &Path, companion: &str) -> PathBuf {
 }
 
 /// Makes the folder, its owner's alone.
-pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), EmbeddedError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -51,14 +51,14 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Locks the folder for as long as the file is open.
-pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(folder: &Path) -> Result<File, EmbeddedError> {
     let path = folder.join(LOCK);
     let what = "cannot lock the data folder";
     let file = private(&path, OpenOptions::new().create(true).append(true))
         .map_err(failed(&path, what))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+        Err(TryLockError::WouldBlock) => Err(EmbeddedError::Locked {
             folder: folder.to_owned(),
         }),
         Err(TryLockError::Error(source)) => Err(failed(&path, what)(source)),
@@ -73,9 +73,9 @@ pub(super) fn private(path: &Path, options: &mut OpenOptions) -> io::Result<File
 }
 
 /// An error of this file.
-pub(super) fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> StoreError {
+pub(super) fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> EmbeddedError {
     let file = file.to_owned();
-    move |source| StoreError::Folder {
+    move |source| EmbeddedError::Folder {
         file: file.clone(),
         what,
         source,
@@ -89,7 +89,7 @@ pub(super) fn marked(folder: &Path) -> Option<String> {
 }
 
 /// Says which store the folder holds, for the time when its database is gone.
-pub(super) fn mark(folder: &Path, id: &str) -> Result<(), StoreError> {
+pub(super) fn mark(folder: &Path, id: &str) -> Result<(), EmbeddedError> {
     let path = folder.join(MARKER);
     if marked(folder).as_deref() == Some(id) {
         return Ok(());
@@ -104,7 +104,7 @@ pub(super) fn was_marked(folder: &Path) -> bool {
 }
 
 /// Ends a replacement that a crash cut short.
-pub(super) fn finish_replacing(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn finish_replacing(folder: &Path) -> Result<(), EmbeddedError> {
     let (file, new) = (database(folder), new_database(folder));
     // The old one is moved away only after the new one is whole.
     if new.exists() && fs::symlink_metadata(&file).is_err() {
@@ -117,7 +117,7 @@ pub(super) fn finish_replacing(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Puts the new database in the place of the old one, which is set aside under the name that is given back.
-pub(super) fn replace(folder: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn replace(folder: &Path) -> Result<PathBuf, EmbeddedError> {
     let (file, new) = (database(folder), new_database(folder));
     let aside = set_aside(folder, "damaged")?;
     rename_all(&new, &file)?;
@@ -125,7 +125,7 @@ pub(super) fn replace(folder: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// Moves the database out of the way, for whoever wants to know what happened; of older ones the oldest goes.
-pub(super) fn set_aside(folder: &Path, why: &str) -> Result<PathBuf, StoreError> {
+pub(super) fn set_aside(folder: &Path, why: &str) -> Result<PathBuf, EmbeddedError> {
     let place = |number: usize| folder.join(format!("{FILE}.{why}-{number}"));
     if place(1).exists() {
         remove_all(&place(ASIDE_MAX));
@@ -148,7 +148,7 @@ pub(super) fn all_aside(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Renames a database with its companions, for good.
-pub(super) fn rename_all(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(super) fn rename_all(from: &Path, to: &Path) -> Result<(), EmbeddedError> {
     for companion in COMPANIONS {
         match fs::rename(with(from, companion), with(to, companion)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -181,21 +181,21 @@ pub(super) fn remove_all(file: &Path) {
 
 /// Which file a name stands for, as far as the system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity(u64, u64);
+pub(super) struct FileId(u64, u64);
 
 #[cfg(unix)]
-pub(super) fn identity(file: &Path) -> Option<Identity> {
+pub(super) fn file_id(file: &Path) -> Option<FileId> {
     use std::os::unix::fs::MetadataExt;
     let found = fs::metadata(file).ok()?;
-    Some(Identity(found.dev(), found.ino()))
+    Some(FileId(found.dev(), found.ino()))
 }
 
 #[cfg(not(unix))]
-pub(super) fn identity(file: &Path) -> Option<Identity> {
-    fs::metadata(file).ok().map(|_| Identity(0, 0))
+pub(super) fn file_id(file: &Path) -> Option<FileId> {
+    fs::metadata(file).ok().map(|_| FileId(0, 0))
 }
 
-/// How much of the disk is left for this user.
+/// ScanMode much of the disk is left for this user.
 pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))

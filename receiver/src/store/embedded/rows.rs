@@ -1,13 +1,15 @@
-//! How things stand in the tables, each with a checksum over itself and over whose it is: an identifier that points to
-//! another host or label is found as a changed number is.
+//! How rows are written and read. Each has a checksum over its values and over the names it belongs to, so an identifier
+//! that points to another host or label is detected like a changed number.
 
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::{Bucket, TIERS};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::damage::Damage;
-use super::super::{HostState, KeptBucket, KeptProducer, Position, Removed, StoreError};
-use crate::clock::KeptClock;
+use super::super::shard::{Position, Shard};
+use super::super::state::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
+use super::error::EmbeddedError;
+use crate::clock::StoredClock;
 
 const STATS_BYTES: usize = 32;
 
@@ -21,14 +23,14 @@ fn checksum(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// Of a group of the journal at its place.
-pub(super) fn group_sum(position: Position, group: &[u8]) -> u32 {
-    checksum(&[b"group", &position.to_le_bytes(), group])
+/// Of a row of the journal at its position.
+pub(super) fn row_sum(position: Position, row: &[u8]) -> u32 {
+    checksum(&[b"group", &position.get().to_le_bytes(), row])
 }
 
 /// Of a shard's cursor.
 pub(super) fn cursor_sum(shard: u16, cursor: Position) -> u32 {
-    checksum(&[b"shard", &shard.to_le_bytes(), &cursor.to_le_bytes()])
+    checksum(&[b"shard", &shard.to_le_bytes(), &cursor.get().to_le_bytes()])
 }
 
 /// Of a host's particulars.
@@ -38,18 +40,22 @@ pub(super) fn host_sum(name: &str, last_epoch: u64, certificate_end: u64) -> u32
 }
 
 /// Of what was taken out of a host.
-fn removed_sum(host: &str, removed: Removed) -> u32 {
+fn removed_sum(host: &str, removed: RemovedSamples) -> u32 {
     let (samples, at) = (removed.samples.to_le_bytes(), removed.at.to_le_bytes());
     checksum(&[b"removed", host.as_bytes(), &samples, &at])
 }
 
 /// What a row says was taken out of this host; `None` if its checksum is another.
-pub(super) fn read_removed(host: &str, removed: Removed, sum: i64) -> Option<Removed> {
+pub(super) fn read_removed(
+    host: &str,
+    removed: RemovedSamples,
+    sum: i64,
+) -> Option<RemovedSamples> {
     (i64::from(removed_sum(host, removed)) == sum).then_some(removed)
 }
 
 /// Of what is known of the clock.
-fn clock_sum(clock: &KeptClock) -> u32 {
+fn clock_sum(clock: &StoredClock) -> u32 {
     checksum(&[
         b"clock",
         &clock.boot,
@@ -61,7 +67,7 @@ fn clock_sum(clock: &KeptClock) -> u32 {
 }
 
 /// What a row says of the clock; `None` if its checksum is another.
-pub(super) fn read_clock(clock: KeptClock, sum: i64) -> Option<KeptClock> {
+pub(super) fn read_clock(clock: StoredClock, sum: i64) -> Option<StoredClock> {
     (i64::from(clock_sum(&clock)) == sum).then_some(clock)
 }
 
@@ -88,11 +94,11 @@ impl ProducerRow<'_> {
     }
 
     /// What it says of this host; `None` if its checksum is another.
-    pub(super) fn read(&self, host: &str, sum: i64) -> Option<KeptProducer> {
+    pub(super) fn read(&self, host: &str, sum: i64) -> Option<StoredProducer> {
         if i64::from(self.sum(host)) != sum {
             return None;
         }
-        Some(KeptProducer {
+        Some(StoredProducer {
             producer: ProducerId::from_bytes(self.producer),
             ranges: decode_ranges(self.ranges)?,
             dropped: serde_json::from_str(self.dropped).ok()?,
@@ -104,14 +110,14 @@ impl ProducerRow<'_> {
 
 /// Where an interval stands: of which series, in which tier, at which slot.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct BucketKey<'a> {
     pub(super) host: &'a str,
     pub(super) label: &'a str,
     pub(super) tier: usize,
     pub(super) slot: usize,
 }
 
-impl Place<'_> {
+impl BucketKey<'_> {
     fn sum(&self, start: u64, stats: &[u8]) -> u32 {
         checksum(&[
             b"bucket",
@@ -199,35 +205,60 @@ pub(super) const PRODUCERS: [&str; 2] = ["producer", "producer_again"];
 
 pub(super) fn save_cursor(
     transaction: &Transaction<'_>,
-    shard: u16,
+    shard: Shard,
     cursor: Position,
-) -> Result<(), StoreError> {
+) -> Result<(), EmbeddedError> {
+    let shard = shard.number();
     for table in CURSORS {
         transaction
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO {table}(id, cursor, sum) VALUES (?1, ?2, ?3)"
             ))?
-            .execute(params![shard, cursor as i64, cursor_sum(shard, cursor)])?;
+            .execute(params![
+                shard,
+                cursor.get() as i64,
+                cursor_sum(shard, cursor)
+            ])?;
     }
     Ok(())
 }
 
-/// Puts a group at its place.
-pub(super) fn save_group(
+/// Writes a row of the journal.
+pub(super) fn save_row(
     connection: &Connection,
     position: Position,
-    group: &[u8],
-) -> Result<(), StoreError> {
+    row: &[u8],
+) -> Result<(), EmbeddedError> {
     connection
         .prepare_cached("INSERT INTO journal(position, groups, sum) VALUES (?1, ?2, ?3)")?
-        .execute(params![position as i64, group, group_sum(position, group)])?;
+        .execute(params![position.get() as i64, row, row_sum(position, row)])?;
     Ok(())
+}
+
+/// Reads the rows of the journal after a position, in order, until `each` gives `None`: then the error is where that was.
+pub(super) fn read_rows(
+    connection: &Connection,
+    after: Position,
+    each: &mut dyn FnMut(Position, &[u8]) -> Option<()>,
+) -> rusqlite::Result<Result<(), Position>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, groups FROM journal WHERE position > ?1 ORDER BY position",
+    )?;
+    let mut rows = statement.query([after.get() as i64])?;
+    while let Some(row) = rows.next()? {
+        let position = Position::new(row.get::<_, i64>(0)? as u64);
+        let groups = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+        if each(position, groups).is_none() {
+            return Ok(Err(position));
+        }
+    }
+    Ok(Ok(()))
 }
 
 pub(super) fn save_damage(
     transaction: &Transaction<'_>,
     damage: &Damage,
-) -> Result<(), StoreError> {
+) -> Result<(), EmbeddedError> {
     let span = damage.span.map(|(start, end)| (start as i64, end as i64));
     transaction
         .prepare_cached(
@@ -244,7 +275,10 @@ pub(super) fn save_damage(
     Ok(())
 }
 
-pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Result<(), StoreError> {
+pub(super) fn save_host(
+    transaction: &Transaction<'_>,
+    host: &StoredHost,
+) -> Result<(), EmbeddedError> {
     let id: i64 = transaction
         .prepare_cached(
             "INSERT INTO host(name, last_epoch, certificate_end, sum) VALUES (?1, ?2, ?3, ?4)
@@ -266,7 +300,7 @@ pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Resu
             .prepare_cached("DELETE FROM series WHERE host = ?1")?
             .execute([id])?;
     }
-    if host.removed != Removed::default() {
+    if host.removed != RemovedSamples::default() {
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO removed(host, samples, at, sum) VALUES (?1, ?2, ?3, ?4)",
@@ -302,8 +336,8 @@ pub(super) fn save_host(transaction: &Transaction<'_>, host: &HostState) -> Resu
 /// Keeps what is known of the clock.
 pub(super) fn save_clock(
     transaction: &Transaction<'_>,
-    clock: &KeptClock,
-) -> Result<(), StoreError> {
+    clock: &StoredClock,
+) -> Result<(), EmbeddedError> {
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO clock(id, boot, wall_offset, since, floor, floor_at, sum)
@@ -324,9 +358,9 @@ fn save_bucket(
     transaction: &Transaction<'_>,
     host: &str,
     series: i64,
-    kept: &KeptBucket,
-) -> Result<(), StoreError> {
-    let place = Place {
+    kept: &StoredBucket,
+) -> Result<(), EmbeddedError> {
+    let place = BucketKey {
         host,
         label: &kept.label,
         tier: kept.tier,
@@ -351,8 +385,8 @@ fn save_producer(
     transaction: &Transaction<'_>,
     host: &str,
     id: i64,
-    kept: &KeptProducer,
-) -> Result<(), StoreError> {
+    kept: &StoredProducer,
+) -> Result<(), EmbeddedError> {
     let ranges = encode_ranges(&kept.ranges);
     let dropped = serde_json::to_string(&kept.dropped).unwrap_or_else(|_| "[]".to_owned());
     let row = ProducerRow {
@@ -381,7 +415,7 @@ fn save_producer(
     Ok(())
 }
 
-fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, StoreError> {
+fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, EmbeddedError> {
     let found = transaction
         .prepare_cached("SELECT id FROM series WHERE host = ?1 AND label = ?2")?
         .query_row(params![host, label], |row| row.get(0))
@@ -399,7 +433,7 @@ fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i6
 mod tests {
     use super::*;
 
-    const PLACE: Place<'_> = Place {
+    const PLACE: BucketKey<'_> = BucketKey {
         host: "web1",
         label: "cpu",
         tier: 0,
@@ -418,21 +452,21 @@ mod tests {
         let stats = PLACE.encode(&GOOD);
         assert_eq!(PLACE.read(GOOD.start, &stats), Some(GOOD));
         for place in [
-            Place {
+            BucketKey {
                 host: "web2",
                 ..PLACE
             },
-            Place {
+            BucketKey {
                 label: "cpv",
                 ..PLACE
             },
-            Place {
+            BucketKey {
                 host: "web1c",
                 label: "pu",
                 ..PLACE
             },
-            Place { tier: 1, ..PLACE },
-            Place { slot: 4, ..PLACE },
+            BucketKey { tier: 1, ..PLACE },
+            BucketKey { slot: 4, ..PLACE },
         ] {
             assert_eq!(place.read(GOOD.start, &stats), None, "{place:?}");
         }

@@ -1,12 +1,17 @@
-//! The tables, and whose a database is.
+//! The tables, and what kind of database a file is.
+
+use std::num::NonZeroU16;
 
 use rusqlite::{Connection, params};
 
-use super::super::{SHARDS, StoreError};
+use super::super::shard::{Position, ShardCount};
+use super::error::EmbeddedError;
 use super::rows;
 
-/// What this program reads and writes.
-pub(super) const VERSION: i64 = 2;
+/// The version that this program reads and writes. It differs in more than one bit from those of earlier programs.
+pub(super) const VERSION: i64 = 4;
+/// Into how many shards a store is divided when it is created: what is committed at once must not keep requests waiting.
+pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
 /// `lizm`, in the place where a database says which program's it is.
 pub(super) const APPLICATION: i32 = 0x6c69_7a6d;
 /// Where that stands in the file.
@@ -14,7 +19,7 @@ pub(super) const APPLICATION_AT: std::ops::Range<usize> = 68..72;
 /// Tables that no database of ours is without.
 const OURS: &str = "('meta', 'journal', 'shard', 'host', 'series', 'bucket', 'producer')";
 
-/// It must fit into the first page: rescue.rs puts a new one in the place of a damaged one.
+/// It must fit into the first page: recovery.rs puts a new one in the place of a damaged one.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL, sum INTEGER NOT NULL);
@@ -42,7 +47,7 @@ since INTEGER NOT NULL, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL, sum I
 ";
 
 /// Makes the tables of a store with this name of its own.
-pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), StoreError> {
+pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), EmbeddedError> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
@@ -50,42 +55,65 @@ pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), StoreErr
     transaction.execute_batch(TABLES)?;
     transaction.execute(
         "INSERT INTO meta VALUES ('version', ?1), ('shards', ?2), ('id', ?3)",
-        params![VERSION, SHARDS, id],
+        params![VERSION, SHARDS.get() as i64, id],
     )?;
-    for shard in 0..SHARDS {
-        rows::save_cursor(&transaction, shard, 0)?;
+    for shard in SHARDS.all() {
+        rows::save_cursor(&transaction, shard, Position::START)?;
     }
     Ok(transaction.commit()?)
 }
 
-/// Whose a database is that can be opened.
+/// The greatest fencing epoch that was used; 0 if none was, or if it is damaged.
+pub(super) fn read_epoch(connection: &Connection) -> u64 {
+    let sql = "SELECT value FROM meta WHERE key = 'epoch'";
+    let epoch = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    epoch.map_or(0, |epoch| epoch.max(0) as u64)
+}
+
+/// Stores the greatest fencing epoch that was used.
+pub(super) fn save_epoch(connection: &Connection, epoch: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('epoch', ?1)")?
+        .execute([epoch as i64])
+        .map(drop)
+}
+
+/// A small write.
+pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('probed', 1 + coalesce((SELECT value FROM meta WHERE key = 'probed'), 0))")?
+        .execute([])
+        .map(drop)
+}
+
+/// What kind of database a file is that can be opened.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum DatabaseKind {
     /// There is nothing in it.
-    Nobodys,
+    Empty,
     /// Ours, of this version.
     Ours,
     /// Ours, of another version.
-    OfVersion(i64),
+    OtherVersion(i64),
     /// Another program's.
     Foreign,
     /// Ours, and damaged: where it says what it is.
     Damaged,
 }
 
-/// Looks at what a database says of itself.
-pub(super) fn whose(connection: &Connection) -> rusqlite::Result<Whose> {
+/// Asks a database what it is.
+pub(super) fn kind_of(connection: &Connection) -> rusqlite::Result<DatabaseKind> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     if count("SELECT count(*) FROM sqlite_schema")? == 0 {
-        return Ok(Whose::Nobodys);
+        return Ok(DatabaseKind::Empty);
     }
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let of_ours = count(&format!(
+    let ours = count(&format!(
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN {OURS}"
     ))?;
-    if of_ours == 0 && application != APPLICATION {
-        return Ok(Whose::Foreign);
+    if ours == 0 && application != APPLICATION {
+        return Ok(DatabaseKind::Foreign);
     }
     let in_head: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let in_table = count("SELECT value FROM meta WHERE key = 'version'");
@@ -93,15 +121,15 @@ pub(super) fn whose(connection: &Connection) -> rusqlite::Result<Whose> {
 }
 
 /// The version stands at two places, so that a flipped bit in one of them does not make it another program's.
-fn judge(in_head: i64, in_table: Option<i64>) -> Whose {
+fn judge(in_head: i64, in_table: Option<i64>) -> DatabaseKind {
     let is_one_bit_off = |version: i64| (version ^ VERSION).count_ones() == 1;
     match in_table {
-        Some(version) if version == VERSION && in_head == VERSION => Whose::Ours,
-        Some(version) if version == VERSION => Whose::Damaged,
+        Some(version) if version == VERSION && in_head == VERSION => DatabaseKind::Ours,
+        Some(version) if version == VERSION => DatabaseKind::Damaged,
         Some(version) if version == in_head || !is_one_bit_off(version) => {
-            Whose::OfVersion(version)
+            DatabaseKind::OtherVersion(version)
         }
-        _ => Whose::Damaged,
+        _ => DatabaseKind::Damaged,
     }
 }
 
@@ -111,21 +139,22 @@ mod tests {
 
     #[test]
     fn another_version_is_told_from_a_flipped_bit() {
-        for (in_head, in_table, whose) in [
-            (2, Some(2), Whose::Ours),
-            // The first one's, and those to come.
-            (0, Some(1), Whose::OfVersion(1)),
-            (3, Some(3), Whose::OfVersion(3)),
-            (6, Some(6), Whose::OfVersion(6)),
-            (2, Some(99), Whose::OfVersion(99)),
+        for (in_head, in_table, kind) in [
+            (4, Some(4), DatabaseKind::Ours),
+            // Earlier ones, and those to come.
+            (0, Some(1), DatabaseKind::OtherVersion(1)),
+            (2, Some(2), DatabaseKind::OtherVersion(2)),
+            (5, Some(5), DatabaseKind::OtherVersion(5)),
+            (6, Some(6), DatabaseKind::OtherVersion(6)),
+            (4, Some(99), DatabaseKind::OtherVersion(99)),
             // One bit.
-            (2, Some(3), Whose::Damaged),
-            (2, Some(0), Whose::Damaged),
-            (3, Some(2), Whose::Damaged),
-            (0x8002, Some(2), Whose::Damaged),
-            (2, None, Whose::Damaged),
+            (4, Some(5), DatabaseKind::Damaged),
+            (4, Some(0), DatabaseKind::Damaged),
+            (5, Some(4), DatabaseKind::Damaged),
+            (0x8004, Some(4), DatabaseKind::Damaged),
+            (4, None, DatabaseKind::Damaged),
         ] {
-            assert_eq!(judge(in_head, in_table), whose, "{in_head} {in_table:?}");
+            assert_eq!(judge(in_head, in_table), kind, "{in_head} {in_table:?}");
         }
     }
 }

@@ -1,22 +1,25 @@
+use super::connection::{WAL_BYTES_KEPT, write_ahead};
 use super::files::FILE;
 use super::*;
+use crate::store::contract::{append, fence, load_all};
+use crate::store::error::ErrorKind;
+use crate::store::shard::Shard;
 
 const NOW: u64 = 1_465_001_814;
+const SHARD: Shard = Shard::new(0);
 
 #[test]
 fn keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    super::super::contract::check(&mut || EmbeddedStore::open(folder.path(), NOW).unwrap());
+    crate::store::contract::check(&mut || EmbeddedStore::open(folder.path(), NOW).unwrap());
 }
 
 #[test]
 fn one_process_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _first = EmbeddedStore::open(folder.path(), NOW).unwrap();
-    assert!(matches!(
-        EmbeddedStore::open(folder.path(), NOW),
-        Err(StoreError::Locked { .. })
-    ));
+    let refused = EmbeddedStore::open(folder.path(), NOW).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InUse);
 }
 
 #[test]
@@ -28,10 +31,9 @@ fn a_store_of_another_version_is_left_alone() {
         .execute("UPDATE meta SET value = 99 WHERE key = 'version'", [])
         .unwrap();
     drop(store);
-    assert!(matches!(
-        EmbeddedStore::open(folder.path(), NOW),
-        Err(StoreError::Version { found: 99, .. })
-    ));
+    let refused = EmbeddedStore::open(folder.path(), NOW).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Incompatible);
+    assert!(refused.to_string().contains("the store has version 99"));
 }
 
 /// A database in memory is one that SQLite does not write ahead.
@@ -60,7 +62,7 @@ fn what_is_no_database_is_named() {
     assert!(error.starts_with(&named), "{error}");
 }
 
-/// How large the database is, without what is written ahead of it.
+/// ScanMode large the database is, without what is written ahead of it.
 fn bytes(folder: &Path) -> u64 {
     std::fs::metadata(folder.join(FILE)).unwrap().len()
 }
@@ -69,13 +71,14 @@ fn bytes(folder: &Path) -> u64 {
 fn fill_and_empty(store: &mut EmbeddedStore, folder: &Path) -> u64 {
     let group = vec![7; 1 << 20];
     for _ in 0..64 {
-        store.append(&group).unwrap();
+        append(store, SHARD, &group).unwrap();
     }
     let done = ShardChanges {
-        drop_through: 64,
+        cursor: Position::new(64),
         ..ShardChanges::default()
     };
-    store.commit(&done).unwrap();
+    let fence = fence(store, SHARD);
+    store.commit(fence, &done).unwrap();
     bytes(folder)
 }
 
@@ -89,11 +92,11 @@ fn what_is_not_needed_is_given_back_a_little_at_a_time() {
     let mut steps = 0;
     loop {
         let before = pages(&store);
-        store.tidy().unwrap();
+        store.reclaim().unwrap();
         let given_back = before - pages(&store);
         // One more may be a page that says where the others are.
         assert!(
-            (0..=TIDIED_PAGES_MAX + 1).contains(&given_back),
+            (0..=RECLAIMED_PAGES_MAX + 1).contains(&given_back),
             "{given_back}"
         );
         if given_back == 0 {
@@ -105,7 +108,8 @@ fn what_is_not_needed_is_given_back_a_little_at_a_time() {
     let left = bytes(folder.path());
     let kept = FREE_PAGES_KEPT as u64 * 4096 + (1 << 20);
     assert!(left < kept, "{left} of {full} bytes");
-    assert_eq!(store.append(b"next").unwrap(), 65);
+    let next = append(&mut store, SHARD, b"next").unwrap();
+    assert_eq!(next, Position::new(65));
 }
 
 #[test]
@@ -114,10 +118,10 @@ fn what_is_written_ahead_is_cut_off_after_a_large_commit() {
     let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
     let log = folder.path().join("lizmon.db-wal");
     let bytes = || std::fs::metadata(&log).unwrap().len();
-    store.append(&vec![7; 32 << 20]).unwrap();
+    append(&mut store, SHARD, &vec![7; 32 << 20]).unwrap();
     assert!(bytes() > 32 << 20, "{}", bytes());
-    store.append(b"next").unwrap();
-    assert!(bytes() <= LOG_BYTES_KEPT as u64, "{}", bytes());
+    append(&mut store, SHARD, b"next").unwrap();
+    assert!(bytes() <= WAL_BYTES_KEPT as u64, "{}", bytes());
 }
 
 #[cfg(unix)]
@@ -127,7 +131,7 @@ fn the_files_are_the_owners_alone() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("data");
     let mut store = EmbeddedStore::open(&folder, NOW).unwrap();
-    store.append(b"group").unwrap();
+    append(&mut store, SHARD, b"group").unwrap();
     for entry in std::fs::read_dir(&folder).unwrap() {
         let entry = entry.unwrap();
         assert_eq!(

@@ -20,15 +20,15 @@ pub(super) const PAGE_BYTES: usize = 4096;
 
 /// A log, as far as it is of the present.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct Wal {
     bytes: Vec<u8>,
     /// Complete frames up to the last one of the present: later ones are left of earlier times.
     frames: usize,
     /// What the present is known by: in the head, and in each of its frames.
     salts: [u32; 2],
-    /// How many of them SQLite reads: the first ones, up to the last whole transaction.
+    /// ScanMode many of them SQLite reads: the first ones, up to the last whole transaction.
     read: usize,
-    /// How many are as they were written one after another.
+    /// ScanMode many are as they were written one after another.
     sound: usize,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Frames {
     Whole,
 }
 
-impl Log {
+impl Wal {
     /// Reads the log beside a database; `None` if there is none, or nothing in it.
     pub(super) fn open(database: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(files::with(database, files::WAL)) {
@@ -181,7 +181,7 @@ mod tests {
     fn a_sound_log_is_read_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let (database, file) = logged(folder.path());
-        let log = Log::open(&file).unwrap().unwrap();
+        let log = Wal::open(&file).unwrap().unwrap();
         assert_eq!(log.fault(), None);
         assert_eq!((log.read, log.sound), (log.frames, log.frames));
         // What is left of earlier times is not of the present.
@@ -189,7 +189,7 @@ mod tests {
             .pragma(None, "wal_checkpoint", "RESTART", |_| Ok(()))
             .unwrap();
         database.execute("INSERT INTO t VALUES (9)", []).unwrap();
-        let later = Log::open(&file).unwrap().unwrap();
+        let later = Wal::open(&file).unwrap().unwrap();
         assert_eq!(later.fault(), None);
         assert!(
             later.frames < log.frames,
@@ -205,11 +205,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (_database, file) = logged(folder.path());
         let good = std::fs::read(files::with(&file, files::WAL)).unwrap();
-        let frames = Log::parse(good.clone()).unwrap().frames;
+        let frames = Wal::parse(good.clone()).unwrap().frames;
         for at in (8..good.len()).step_by(7) {
             let mut flipped = good.clone();
             flipped[at] ^= 1 << (at % 8);
-            let log = Log::parse(flipped).unwrap();
+            let log = Wal::parse(flipped).unwrap();
             let in_salts = log.frames < frames;
             assert!(log.fault().is_some() || in_salts, "byte {at}");
             let whole = (0..log.frames).filter(|frame| log.is_whole(*frame)).count();
@@ -224,7 +224,7 @@ mod tests {
         let (_database, file) = logged(folder.path());
         let good = std::fs::read(files::with(&file, files::WAL)).unwrap();
         for cut in (0..good.len()).step_by(501) {
-            let log = Log::parse(good[..cut].to_vec());
+            let log = Wal::parse(good[..cut].to_vec());
             assert_eq!(log.and_then(|log| log.fault()), None, "cut at {cut}");
         }
     }

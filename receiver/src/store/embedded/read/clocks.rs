@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use rusqlite::Row;
 
-use super::super::super::Removed;
 use super::super::super::damage::Damage;
+use super::super::super::state::RemovedSamples;
 use super::super::rows;
-use super::{Hosts, How, Reader, States};
-use crate::clock::KeptClock;
+use super::scanner::{HostNames, HostStates, ScanMode, Scanner};
+use crate::clock::StoredClock;
 
-impl Reader<'_> {
+impl Scanner<'_> {
     /// What was taken out of each host because a wrong clock had written it.
-    pub(super) fn removed(&mut self, hosts: &Hosts, states: &mut States) {
+    pub(super) fn removed(&mut self, hosts: &HostNames, states: &mut HostStates) {
         let mut bad = BTreeSet::new();
         let mut nobodys = 0_u64;
         let sql = "SELECT host, samples, at, sum FROM removed";
@@ -33,19 +33,19 @@ impl Reader<'_> {
         for host in &bad {
             self.damage.push(Damage::of_host(self.now, host, what));
         }
-        if nobodys > 0 || (!is_whole && self.how == How::Thorough) {
+        if nobodys > 0 || (!is_whole && self.mode == ScanMode::Thorough) {
             self.of_store(format!("of some hosts, it is not known which, {what}"));
         }
     }
 
-    pub(super) fn clock(&mut self) -> Option<KeptClock> {
+    pub(super) fn clock(&mut self) -> Option<StoredClock> {
         let (mut found, mut is_damaged) = (None, false);
         let sql = "SELECT id, boot, wall_offset, since, floor, floor_at, sum FROM clock";
         let is_whole = self.scan("clock", sql, "id", &mut |row| match clock_of(row) {
             Some(clock) => found = Some(clock),
             None => is_damaged = true,
         });
-        let is_out_of_reach = !is_whole && found.is_none() && self.how == How::Thorough;
+        let is_out_of_reach = !is_whole && found.is_none() && self.mode == ScanMode::Thorough;
         if is_damaged || is_out_of_reach {
             self.of_store("what was known of the clock is lost: it is judged anew");
         }
@@ -53,16 +53,16 @@ impl Reader<'_> {
     }
 }
 
-fn removed_of(row: &Row<'_>, host: &str) -> Option<Removed> {
-    let removed = Removed {
+fn removed_of(row: &Row<'_>, host: &str) -> Option<RemovedSamples> {
+    let removed = RemovedSamples {
         samples: row.get::<_, i64>(1).ok()? as u64,
         at: row.get::<_, i64>(2).ok()? as u64,
     };
     rows::read_removed(host, removed, row.get(3).ok()?)
 }
 
-fn clock_of(row: &Row<'_>) -> Option<KeptClock> {
-    let clock = KeptClock {
+fn clock_of(row: &Row<'_>) -> Option<StoredClock> {
+    let clock = StoredClock {
         boot: row.get(1).ok()?,
         offset: row.get(2).ok()?,
         since: row.get::<_, i64>(3).ok()? as u64,

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use lizmon_summary::TIERS;
 use rusqlite::{Row, types::ValueRef};
 
-use super::super::super::KeptBucket;
 use super::super::super::damage::Damage;
-use super::super::rows::Place;
-use super::{How, Reader, Series, States};
+use super::super::super::state::StoredBucket;
+use super::super::rows::BucketKey;
+use super::scanner::{HostStates, ScanMode, Scanner, SeriesNames};
 
-impl Reader<'_> {
-    pub(super) fn buckets(&mut self, series: &Series, states: &mut States) {
+impl Scanner<'_> {
+    pub(super) fn buckets(&mut self, series: &SeriesNames, states: &mut HostStates) {
         let mut intervals = Intervals {
             series,
             states,
@@ -19,11 +19,11 @@ impl Reader<'_> {
             bad: BTreeMap::new(),
         };
         let sql = "SELECT series, tier, slot, start, stats FROM bucket";
-        let is_whole = match self.how {
-            How::Once => self.scan("bucket", sql, "series, tier, slot", &mut |row| {
+        let is_whole = match self.mode {
+            ScanMode::Fast => self.scan("bucket", sql, "series, tier, slot", &mut |row| {
                 intervals.take(row)
             }),
-            How::Thorough => series.keys().fold(true, |is_whole, id| {
+            ScanMode::Thorough => series.keys().fold(true, |is_whole, id| {
                 let of_one = format!("{sql} WHERE series = {id}");
                 let is_read = self.scan("bucket", &of_one, "tier, slot", &mut |row| {
                     intervals.take(row)
@@ -34,7 +34,7 @@ impl Reader<'_> {
                 is_whole && is_read
             }),
         };
-        if self.how == How::Thorough && is_whole {
+        if self.mode == ScanMode::Thorough && is_whole {
             // Rows of series that nobody knows.
             self.scan("bucket", sql, "series, tier, slot", &mut |row| {
                 intervals.take(row)
@@ -63,8 +63,8 @@ impl Reader<'_> {
 
 /// Puts intervals where they belong.
 struct Intervals<'a> {
-    series: &'a Series,
-    states: &'a mut States,
+    series: &'a SeriesNames,
+    states: &'a mut HostStates,
     seen: HashSet<(i64, u8, u16)>,
     /// Those that are not what was written: when they began, as far as that can be believed.
     bad: BTreeMap<(i64, u8, u16), Option<u64>>,
@@ -93,7 +93,7 @@ impl Intervals<'_> {
             _ => None,
         });
         for (host, label) in self.series.get(&id).into_iter().flatten() {
-            let place = Place {
+            let place = BucketKey {
                 host,
                 label,
                 tier: usize::from(tier),
@@ -104,7 +104,7 @@ impl Intervals<'_> {
                 .and_then(|(start, stats)| place.read(start, stats));
             if let (Some(bucket), Some(state)) = (bucket, self.states.get_mut(host)) {
                 let (label, tier, slot) = (label.as_str().into(), place.tier, place.slot);
-                state.buckets.push(KeptBucket {
+                state.buckets.push(StoredBucket {
                     label,
                     tier,
                     slot,

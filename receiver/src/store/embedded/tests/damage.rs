@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::clock::KeptClock;
-use crate::store::{HostState, KeptBucket, KeptProducer, Removed, SHARDS, shard_of};
+use crate::clock::StoredClock;
+use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
 const HOSTS: usize = 12;
 const LABELS: [&str; 3] = ["cpu", "mem", "disk:/"];
-const CLOCK: KeptClock = KeptClock {
+const CLOCK: StoredClock = StoredClock {
     boot: [3; 16],
     offset: -1_000,
     since: 7,
@@ -19,13 +19,13 @@ const CLOCK: KeptClock = KeptClock {
 };
 const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
 
-fn host(at: usize) -> HostState {
+fn host(at: usize) -> StoredHost {
     let start = NOW - NOW % 3_600;
     let buckets = LABELS.into_iter().flat_map(|label| {
         (0..24_u64).map(move |slot| {
             let (tier, width) = if slot < 16 { (0, 60) } else { (1, 3_600) };
             let value = at as f64 + slot as f64 / 7.0;
-            KeptBucket {
+            StoredBucket {
                 label: label.into(),
                 tier,
                 slot: slot as usize,
@@ -39,17 +39,17 @@ fn host(at: usize) -> HostState {
             }
         })
     });
-    HostState {
+    StoredHost {
         name: format!("web{at}"),
         last_epoch: NOW - at as u64,
         certificate_end: NOW + 1_000,
-        removed: Removed {
+        removed: RemovedSamples {
             samples: at as u64 + 1,
             at: NOW,
         },
         is_whole: false,
         buckets: buckets.collect(),
-        producers: vec![KeptProducer {
+        producers: vec![StoredProducer {
             producer: lizmon_protocol::sample::ProducerId::from_bytes([at as u8 + 1; 16]),
             ranges: vec![(1, 500), (502, 900 + at as u64)],
             dropped: vec![(501, 501, "too old".into())],
@@ -59,27 +59,28 @@ fn host(at: usize) -> HostState {
     }
 }
 
+type Journal = BTreeMap<(Shard, Position), Vec<u8>>;
+
 /// A store of some forty pages, half of them in what is written ahead; its files as a crash leaves them.
 struct Original {
     files: Vec<(&'static str, Vec<u8>)>,
-    state: State,
-    groups: Groups,
+    states: Vec<ShardState>,
+    groups: Journal,
 }
 
 fn original() -> Original {
     let folder = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-    let mut groups = Groups::new();
+    let mut groups = Journal::new();
     for at in 0..HOSTS {
+        let shard = SHARDS.shard_of(&format!("web{at}"));
         let changes = ShardChanges {
-            shard: shard_of(&format!("web{at}")),
-            cursor: 0,
-            drop_through: 0,
             hosts: vec![host(at)],
             clock: Some(CLOCK),
             ..ShardChanges::default()
         };
-        store.commit(&changes).unwrap();
+        let fence = fence(&mut store, shard);
+        store.commit(fence, &changes).unwrap();
         if at == HOSTS / 2 {
             store
                 .connection
@@ -87,9 +88,10 @@ fn original() -> Original {
                 .unwrap();
         }
         let group = vec![at as u8; 200 * at];
-        groups.insert(store.append(&group).unwrap(), group);
+        let position = append(&mut store, shard, &group).unwrap();
+        groups.insert((shard, position), group);
     }
-    let state = store.load(NOW).unwrap();
+    let (_, states) = load_all(&mut store);
     assert_eq!(store.damage(), []);
     let files = FILES.map(|name| (name, fs::read(folder.path().join(name)).unwrap()));
     let marker = (
@@ -98,15 +100,15 @@ fn original() -> Original {
     );
     Original {
         files: files.into_iter().chain([marker]).collect(),
-        state,
+        states,
         groups,
     }
 }
 
-type Places = BTreeMap<(Box<str>, usize, usize), KeptBucket>;
+type Places = BTreeMap<(Box<str>, usize, usize), StoredBucket>;
 
-fn places(host: &HostState) -> Places {
-    let key = |kept: &KeptBucket| (kept.label.clone(), kept.tier, kept.slot);
+fn places(host: &StoredHost) -> Places {
+    let key = |kept: &StoredBucket| (kept.label.clone(), kept.tier, kept.slot);
     host.buckets
         .iter()
         .map(|kept| (key(kept), kept.clone()))
@@ -127,23 +129,26 @@ impl Original {
         damage(folder.path());
         let mut store = EmbeddedStore::open(folder.path(), NOW)
             .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
-        let state = store
-            .load(NOW)
+        let shards: Vec<_> = SHARDS.all().collect();
+        let fences = store.acquire(&shards).unwrap();
+        let states = store
+            .load(&fences, NOW)
             .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
         let told = store.damage().to_vec();
-        self.compare(story, &state, &told);
-        let mut groups = Groups::new();
+        self.compare(story, &states, &told);
+        let mut groups = Journal::new();
+        let all: Vec<_> = SHARDS.all().map(|shard| (shard, Position::START)).collect();
         store
-            .read_after(0, &mut |position, group| {
-                groups.insert(position, group.to_vec());
+            .read_after(&all, &mut |shard, position, group| {
+                groups.insert((shard, position), group.to_vec());
             })
             .unwrap();
         for (position, group) in &self.groups {
             match groups.get(position) {
-                Some(found) => assert_eq!(found, group, "{story}: group {position}"),
+                Some(found) => assert_eq!(found, group, "{story}: group {position:?}"),
                 None => assert!(
                     told.iter().any(|told| told.what.contains("journal")),
-                    "{story}: group {position}: {told:?}"
+                    "{story}: group {position:?}: {told:?}"
                 ),
             }
         }
@@ -154,25 +159,27 @@ impl Original {
             "{story}"
         );
         // It works, and the next start finds nothing new.
-        store.look().unwrap();
-        let next = store.append(b"next").unwrap();
-        assert!(next > groups.keys().last().copied().unwrap_or(0), "{story}");
+        store.check().unwrap();
+        let next = append(&mut store, SHARD, b"next").unwrap();
+        let last = groups.keys().map(|(_, position)| *position).max();
+        assert!(next > last.unwrap_or_default(), "{story}");
         drop(store);
         let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-        assert_eq!(store.load(NOW).unwrap(), state, "{story}");
+        assert_eq!(load_all(&mut store).1, states, "{story}");
         assert_eq!(store.damage(), told, "{story}");
         told
     }
 
-    fn compare(&self, story: &str, state: &State, told: &[Damage]) {
+    fn compare(&self, story: &str, states: &[ShardState], told: &[Damage]) {
         let of_store = told
             .iter()
             .any(|told| told.host.is_none() && told.what.contains("lost"));
         let tells =
             |host: &str| of_store || told.iter().any(|told| told.host.as_deref() == Some(host));
-        for original in &self.state.hosts {
+        let all: Vec<_> = states.iter().flat_map(|state| &state.hosts).collect();
+        for original in self.states.iter().flat_map(|state| &state.hosts) {
             let name = original.name.as_str();
-            let Some(host) = state.hosts.iter().find(|host| host.name == name) else {
+            let Some(host) = all.iter().find(|host| host.name == name) else {
                 assert!(tells(name), "{story}: {name} is gone: {told:?}");
                 continue;
             };
@@ -191,16 +198,16 @@ impl Original {
                 "{story}: {name}"
             );
             assert!(
-                host.removed == Removed::default() || host.removed == original.removed,
+                host.removed == RemovedSamples::default() || host.removed == original.removed,
                 "{story}: {name}"
             );
         }
-        match state.clock {
+        match states[0].clock {
             Some(clock) => assert_eq!(clock, CLOCK, "{story}"),
             None => assert!(of_store, "{story}: {told:?}"),
         }
-        assert!(state.hosts.len() <= self.state.hosts.len(), "{story}");
-        assert_eq!(state.cursors.len(), usize::from(SHARDS), "{story}");
+        assert!(all.len() <= HOSTS, "{story}");
+        assert_eq!(states.len(), SHARDS.get(), "{story}");
     }
 }
 
@@ -376,10 +383,16 @@ fn what_a_wrong_clock_did_is_carried_over() {
     assert_eq!(database.execute(change, []).unwrap(), 1);
     drop(database);
     let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-    let state = store.load(NOW).unwrap();
+    let (_, states) = load_all(&mut store);
     assert_eq!(store.damage().len(), 2);
-    assert_eq!(state.clock, Some(CLOCK));
-    for (found, before) in state.hosts.iter().zip(&original.state.hosts) {
+    assert_eq!(states[0].clock, Some(CLOCK));
+    let of = |states: &[ShardState]| -> Vec<_> {
+        states
+            .iter()
+            .flat_map(|state| state.hosts.clone())
+            .collect()
+    };
+    for (found, before) in of(&states).iter().zip(&of(&original.states)) {
         assert_eq!(found.removed, before.removed, "{}", found.name);
     }
 }
@@ -397,7 +410,7 @@ fn what_is_damaged_is_set_aside_as_it_is() {
         let damaged = vec![round as u8; 9_000];
         fs::write(folder.path().join(FILE), &damaged).unwrap();
         let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-        store.load(NOW).unwrap();
+        load_all(&mut store);
         drop(store);
         for number in 1..=3_usize {
             let aside = fs::read(folder.path().join(format!("{FILE}.damaged-{number}")));
@@ -411,7 +424,7 @@ fn what_is_damaged_is_set_aside_as_it_is() {
     }
 }
 
-/// What the new store cannot do without: all tables are on the first page, where rescue.rs finds them.
+/// What the new store cannot do without: all tables are on the first page, where recovery.rs finds them.
 #[test]
 fn the_list_of_tables_fits_on_the_first_page() {
     let folder = tempfile::tempdir().unwrap();

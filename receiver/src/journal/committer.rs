@@ -4,27 +4,26 @@ use std::sync::Arc;
 
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_pki::date::rfc3339;
-use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::BatchAnswer;
 
-use super::admit::{Admission, Marks, Novelty};
-use crate::clock::{ClockJudge, ClockStatus, Reading};
-use crate::problem::Rejection;
-use crate::store::record::{Group, Submission};
+use super::admission::{Admission, Admitted, Dedup, Marks};
+use super::error::{AdmissionError, SubmitError};
+use crate::clock::{ClockJudge, ClockReading, ClockStatus};
+use crate::store::record::{ShardGroups, Submission};
 use crate::store::status::{StoreStatus, Task};
-use crate::store::{Position, Store, StoreError};
+use crate::store::{Position, Shard, Store, StoreError};
 use crate::summarize::Summarizer;
 
 /// How long a round of commits is. What has changed in one round is committed in the next, so a restart replays two.
 const COMMIT_AFTER_SECS: u64 = 20;
 /// A change is also committed when so many groups came after it.
-const COMMIT_AFTER_GROUPS: u64 = 20_000;
+const COMMIT_AFTER_APPENDS: u64 = 20_000;
 /// How often one shard is swept of what has ended: all of them in about ten minutes.
 const SWEEP_EVERY_SECS: u64 = 10;
 /// How often what is known of the clock is kept, though nobody sends anything.
-const KEEP_CLOCK_EVERY_SECS: u64 = 60;
+const STORE_CLOCK_EVERY_SECS: u64 = 60;
 /// How often the store gives back what it does not need: a step of a MiB each time.
-const TIDY_EVERY_SECS: u64 = 2;
+const RECLAIM_EVERY_SECS: u64 = 2;
 
 /// How often a store that fails is tried, though nobody sends anything.
 const PROBE_EVERY_SECS: u64 = 2;
@@ -33,56 +32,57 @@ const PROBE_EVERY_SECS: u64 = 2;
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
+    groups: ShardGroups,
     status: Arc<StoreStatus>,
     /// When everything had last been committed.
     complete_at: u64,
     probed_at: u64,
     committed_at: u64,
-    committed_position: Position,
+    committed_appends: u64,
     swept_at: u64,
-    tidied_at: u64,
+    reclaimed_at: u64,
     /// When the clock was last looked at.
     seen_at: u64,
     clock: ClockJudge,
     clock_status: Arc<ClockStatus>,
     /// By the monotonic clock.
-    clock_kept_at: u64,
+    clock_stored_at: u64,
     marks: Marks,
     /// While nothing can be stored, every group fails: the log may be on the same disk.
     unstored: BoundedLog,
     /// While the clock is not known to be steady, every request may be refused.
     unsteady: BoundedLog,
     /// Every host may have been written to by a wrong clock.
-    cut: BoundedLog,
+    removed: BoundedLog,
 }
 
 impl Committer {
     /// A committer on an opened store.
-    pub fn new(store: Box<dyn Store>, summarizer: Summarizer, at: Reading) -> Self {
-        let committed_position = summarizer.position();
+    pub fn new(store: Box<dyn Store>, summarizer: Summarizer, at: ClockReading) -> Self {
         let now = at.wall;
         let status = Arc::new(StoreStatus::default());
         status.set_damage(store.damage(), now);
-        if let Some(room) = store.room() {
-            status.set_room(room);
+        if let Some(usage) = store.usage() {
+            status.set_usage(usage);
         }
         Self {
+            groups: ShardGroups::new(store.shard_count()),
             store,
             status,
             complete_at: now,
             probed_at: now,
             committed_at: now,
-            committed_position,
+            committed_appends: summarizer.appends(),
             swept_at: now,
-            tidied_at: now,
+            reclaimed_at: now,
             seen_at: now,
-            clock: ClockJudge::new(summarizer.kept_clock(), at),
+            clock: ClockJudge::new(summarizer.stored_clock(), at),
             clock_status: Arc::default(),
-            clock_kept_at: at.monotonic,
+            clock_stored_at: at.monotonic,
             marks: Marks::default(),
             unstored: BoundedLog::default(),
             unsteady: BoundedLog::default(),
-            cut: BoundedLog::default(),
+            removed: BoundedLog::default(),
             summarizer,
         }
     }
@@ -112,20 +112,23 @@ impl Committer {
     pub fn take<'a>(
         &mut self,
         requests: impl Iterator<Item = (&'a Submission, u64)>,
-        at: Reading,
-    ) -> Vec<Result<BatchAnswer, Rejection>> {
-        let summaries = self.summarizer.summaries();
+        at: ClockReading,
+    ) -> Vec<Result<BatchAnswer, SubmitError>> {
+        let table = self.summarizer.table();
         let clock = self.clock.look(at);
-        let mut admission = Admission::new(&summaries, clock, &mut self.marks);
-        let mut group = Group::default();
-        let mut verdicts = Vec::new();
+        let mut admission = Admission::new(&table, clock, &mut self.marks);
+        let mut verdicts = Vec::with_capacity(requests.size_hint().0);
         for (submission, now) in requests {
             let verdict = admission.admit(submission, now);
             match &verdict {
-                Ok(Novelty::New) => group.push(submission),
-                Ok(Novelty::NewCutting) => group.push_cutting(submission),
-                Ok(Novelty::Known) => (),
-                Err(rejection) if rejection.code() == Code::ClockUnsteady => {
+                Ok(Admitted { shard, dedup }) => match dedup {
+                    Dedup::New => self.groups.group(*shard).push(submission),
+                    Dedup::NewRemovingAhead => {
+                        self.groups.group(*shard).push_removing_ahead(submission);
+                    }
+                    Dedup::Known => (),
+                },
+                Err(AdmissionError::ClockUnsteady { .. }) => {
                     self.clock_status.has_refused();
                     let steady_secs = clock.steady_secs;
                     self.unsteady.say(|unsaid| {
@@ -140,46 +143,67 @@ impl Committer {
             }
             verdicts.push((submission, verdict));
         }
-        let position = if group.is_empty() {
-            Ok(self.summarizer.position())
-        } else {
-            self.append(&group.seal(), at.wall)
-        };
-        if let Err(error) = &position {
-            let (error, requests) = (error as &dyn std::error::Error, verdicts.len());
-            self.unstored
-                .say(|unsaid| tracing::error!(error, requests, unsaid, "nothing can be stored"));
-        }
-        let answer = |(submission, verdict): (&Submission, Result<Novelty, Rejection>)| {
-            let novelty = verdict?;
-            match &position {
-                Ok(position) => self.count(*position, submission, novelty),
-                Err(_) => Err(Code::StoreUnavailable.into()),
+        let appended = self.append_groups(verdicts.len(), at.wall);
+        let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
+            let Admitted { shard, dedup } = verdict?;
+            let appended = appended.iter().find(|(appended, _)| *appended == shard);
+            match (dedup, appended) {
+                // What a known one repeats may stand in the group that failed.
+                (_, Some((_, None))) => Err(SubmitError::Unavailable),
+                (Dedup::Known, _) => self.count_duplicates(submission),
+                (_, Some((_, Some(position)))) => self.count(*position, submission, dedup),
+                (_, None) => Err(SubmitError::Unavailable),
             }
         };
         verdicts.into_iter().map(answer).collect()
     }
 
-    /// A damaged store gets no second try, but a new one in its place does.
-    fn append(&mut self, group: &[u8], now: u64) -> Result<Position, StoreError> {
-        let appended = self.status.sync(|| self.store.append(group));
-        match appended {
-            Err(error) if error.is_damage() => {
-                self.replace(&error, now)?;
-                self.status.sync(|| self.store.append(group))
-            }
-            done => done,
+    /// Appends what was admitted. For each shard that has some, its position; none if it could not be made durable.
+    fn append_groups(&mut self, requests: usize, now: u64) -> Vec<(Shard, Option<Position>)> {
+        let mut groups = std::mem::take(&mut self.groups);
+        let sealed = groups.seal();
+        if sealed.is_empty() {
+            self.groups = groups;
+            return Vec::new();
+        }
+        let appended = self.append(&sealed, now);
+        if let Some(error) = appended.iter().find_map(|result| result.as_ref().err()) {
+            let error = error as &dyn std::error::Error;
+            self.unstored
+                .say(|unsaid| tracing::error!(error, requests, unsaid, "nothing can be stored"));
+        }
+        self.summarizer.begin_append();
+        let positions = sealed
+            .iter()
+            .zip(appended)
+            .map(|((shard, _), position)| (*shard, position.ok()))
+            .collect();
+        groups.clear();
+        self.groups = groups;
+        positions
+    }
+
+    /// A damaged store is not tried again; a new one in its place is.
+    fn append(&mut self, groups: &[(Shard, &[u8])], now: u64) -> Vec<Result<Position, StoreError>> {
+        let appended = self.status.sync(|| self.store.append(groups));
+        let errors = appended.iter().filter_map(|result| result.as_ref().err());
+        let Some(damage) = errors.clone().find(|error| error.is_damage()).cloned() else {
+            return appended;
+        };
+        match self.rebuild(&damage, now) {
+            Ok(()) => self.status.sync(|| self.store.append(groups)),
+            Err(error) => vec![Err(error); groups.len()],
         }
     }
 
     /// What is in memory is all there is: a new store of it loses nothing.
-    fn replace(&mut self, fault: &StoreError, now: u64) -> Result<(), StoreError> {
+    fn rebuild(&mut self, fault: &StoreError, now: u64) -> Result<(), StoreError> {
         let fault = fault.in_full();
         tracing::error!(
             fault,
             "the store is damaged: a new one is made of what is in memory"
         );
-        let replaced = self.summarizer.rewrite(&mut *self.store, &fault, now);
+        let replaced = self.summarizer.rebuild(&mut *self.store, &fault, now);
         if let Err(error) = &replaced {
             self.status.commit_failed(error);
         }
@@ -190,7 +214,7 @@ impl Committer {
         self.status.works(Task::Journal);
         self.status.set_damage(self.store.damage(), now);
         (self.committed_at, self.complete_at) = (now, now);
-        self.committed_position = self.summarizer.position();
+        self.committed_appends = self.summarizer.appends();
         Ok(())
     }
 
@@ -198,27 +222,27 @@ impl Committer {
         &mut self,
         position: Position,
         submission: &Submission,
-        novelty: Novelty,
-    ) -> Result<BatchAnswer, Rejection> {
-        let mut view = submission
-            .view()
-            .map_err(|_| Rejection::from(Code::InternalError))?;
-        if novelty == Novelty::NewCutting {
+        dedup: Dedup,
+    ) -> Result<BatchAnswer, SubmitError> {
+        let mut view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
+        if dedup == Dedup::NewRemovingAhead {
             // As it stands in the journal.
-            view.cuts_ahead = true;
-            self.cut.say(|unsaid| {
+            view.removes_ahead = true;
+            self.removed.say(|unsaid| {
                 let now = rfc3339(view.taken_at);
                 tracing::warn!(
                     host = view.host,
                     now,
                     unsaid,
-                    "samples that lie ahead of the clock are taken out"
+                    "samples that lie ahead of the clock are removed"
                 );
             });
         }
-        if novelty != Novelty::Known {
-            return Ok(self.summarizer.apply(position, &view));
-        }
+        Ok(self.summarizer.apply(position, &view))
+    }
+
+    fn count_duplicates(&mut self, submission: &Submission) -> Result<BatchAnswer, SubmitError> {
+        let view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
         self.summarizer.note_duplicates(&view);
         Ok(BatchAnswer {
             accepted: 0,
@@ -228,37 +252,37 @@ impl Committer {
 
     /// Commits what has become old, a shard at a time, so that nobody waits long behind it. To be called every second
     /// or so.
-    pub fn upkeep(&mut self, at: Reading) {
+    pub fn maintain(&mut self, at: ClockReading) {
         let now = at.wall;
         let clock = self.clock.look(at);
         self.clock_status.set(clock);
         self.seen_at = now;
         // One wrong hour must not delete a day's numbers.
         let expiry = clock.expiry();
-        self.look(now);
-        self.keep_clock_if_due(at);
+        self.check_store(now);
+        self.store_clock_if_due(at);
         // A clock that was set back must not put things off until it has come as far again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
-        let position = self.summarizer.position();
+        let appends = self.summarizer.appends();
         let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
-            || position - self.committed_position >= COMMIT_AFTER_GROUPS;
+            || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
         if is_due {
             // Everything that had changed by then is committed before the next round begins.
             // After a failure all of it at once: only that shows whether it works again.
-            let before = match self.status.is_in_trouble() {
-                true => Position::MAX,
-                false => self.committed_position + 1,
+            let through = match self.status.is_in_trouble() {
+                true => u64::MAX,
+                false => self.committed_appends,
             };
             match self
                 .summarizer
-                .commit_oldest(&mut *self.store, before, expiry)
+                .commit_oldest(&mut *self.store, through, expiry)
             {
                 Ok(true) => self.status.committed(),
                 Ok(false) => {
                     self.status.works(Task::Commit);
                     (self.committed_at, self.complete_at) = (now, now);
-                    self.committed_position = position;
+                    self.committed_appends = appends;
                 }
                 Err(error) => self.put_off(&error, now),
             }
@@ -269,7 +293,7 @@ impl Committer {
                 self.put_off(&error, now);
             }
         }
-        self.tidy_if_due(now);
+        self.reclaim_if_due(now);
         let lag = self.summarizer.uncommitted();
         let since = if lag == 0 { now } else { self.complete_at };
         self.status.set_lag(lag, now.saturating_sub(since));
@@ -277,16 +301,16 @@ impl Committer {
 
     /// Whether the store is in its place; and while something fails, whether it still does, so that who asks is told
     /// though nobody sends anything.
-    fn look(&mut self, now: u64) {
+    fn check_store(&mut self, now: u64) {
         self.complete_at = self.complete_at.min(now);
         self.probed_at = self.probed_at.min(now);
-        match self.store.look() {
+        match self.store.check() {
             Ok(()) => self.status.works(Task::File),
             Err(error) => {
                 self.status.fails(Task::File, &error);
                 if error.is_damage() && self.may_probe(now) {
                     self.probed_at = now;
-                    let replaced = self.replace(&error, now);
+                    let replaced = self.rebuild(&error, now);
                     self.tell_if_failed(replaced);
                 }
                 return;
@@ -318,30 +342,30 @@ impl Committer {
         }
     }
 
-    fn keep_clock_if_due(&mut self, at: Reading) {
+    fn store_clock_if_due(&mut self, at: ClockReading) {
         if at.boot.is_none() {
             return;
         }
-        self.summarizer.note_clock(self.clock.kept());
-        if at.monotonic.abs_diff(self.clock_kept_at) < KEEP_CLOCK_EVERY_SECS {
+        self.summarizer.note_clock(self.clock.to_stored());
+        if at.monotonic.abs_diff(self.clock_stored_at) < STORE_CLOCK_EVERY_SECS {
             return;
         }
-        self.clock_kept_at = at.monotonic;
-        if let Err(error) = self.summarizer.keep_clock(&mut *self.store) {
+        self.clock_stored_at = at.monotonic;
+        if let Err(error) = self.summarizer.store_clock(&mut *self.store) {
             self.put_off(&error, at.wall);
         }
     }
 
-    fn tidy_if_due(&mut self, now: u64) {
-        if (self.tidied_at..self.tidied_at + TIDY_EVERY_SECS).contains(&now) {
+    fn reclaim_if_due(&mut self, now: u64) {
+        if (self.reclaimed_at..self.reclaimed_at + RECLAIM_EVERY_SECS).contains(&now) {
             return;
         }
-        self.tidied_at = now;
+        self.reclaimed_at = now;
         self.status.set_now(now);
-        if let Some(room) = self.store.room() {
-            self.status.set_room(room);
+        if let Some(usage) = self.store.usage() {
+            self.status.set_usage(usage);
         }
-        if let Err(error) = self.store.tidy() {
+        if let Err(error) = self.store.reclaim() {
             let error = &error as &dyn std::error::Error;
             self.unstored.say(|unsaid| {
                 tracing::warn!(error, unsaid, "the store keeps room that it does not need")
@@ -356,7 +380,7 @@ impl Committer {
         self.swept_at = now;
         if error.is_damage() {
             self.probed_at = now;
-            let replaced = self.replace(error, now);
+            let replaced = self.rebuild(error, now);
             self.tell_if_failed(replaced);
             return;
         }
@@ -367,13 +391,13 @@ impl Committer {
 
     /// Commits everything, so that the next start has nothing to replay.
     pub fn finish(&mut self) -> Result<(), StoreError> {
-        match self.store.look() {
-            Err(error) if error.is_damage() => return self.replace(&error, self.seen_at),
+        match self.store.check() {
+            Err(error) if error.is_damage() => return self.rebuild(&error, self.seen_at),
             _ => (),
         }
         while self
             .summarizer
-            .commit_oldest(&mut *self.store, Position::MAX, None)?
+            .commit_oldest(&mut *self.store, u64::MAX, None)?
         {}
         Ok(())
     }

@@ -11,14 +11,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use uuid::Uuid;
 
 use super::super::damage::Damage;
-use super::super::{Position, State, StoreError};
-use super::read::{self, Groups, How, Reading};
-use super::wal::{Frames, Log, PAGE_BYTES};
-use super::{connect, files, rows, schema};
+use super::super::shard::Position;
+use super::connection::{connect, connect_read_only};
+use super::error::EmbeddedError;
+use super::read::{self, Groups, ScanMode, ScanResult, Snapshot};
+use super::schema::SHARDS;
+use super::wal::{Frames, PAGE_BYTES, Wal};
+use super::{files, rows, schema};
 
 /// In the file's head: how it is written, how many pages it has, where the unused ones are and how many.
 const JOURNAL_MODE_AT: u64 = 18;
@@ -27,19 +30,21 @@ const UNUSED_AT: u64 = 32;
 /// The copy that is read.
 const VIEW: &str = "lizmon.db.view";
 
-/// A store's contents, for a new database.
-pub(super) struct Contents<'a> {
+/// What a new database holds.
+pub(super) struct NewDatabase<'a> {
     pub(super) id: &'a str,
-    pub(super) state: &'a State,
+    pub(super) snapshot: &'a Snapshot,
     pub(super) groups: &'a Groups,
     /// The last position of the journal that was ever used.
     pub(super) last: Position,
+    /// The greatest fencing epoch that was ever used.
+    pub(super) epoch: u64,
     pub(super) damage: &'a [Damage],
 }
 
 /// Reads what can be read of the folder's database, makes a new one of it, and sets the old one aside. `fault` is what is
 /// wrong with it.
-pub(super) fn rescue(folder: &Path, fault: &str, now: u64) -> Result<(), StoreError> {
+pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
     tracing::error!(file = %file.display(), fault, "the database is damaged: what can be read of it is kept");
     let (reading, groups) = read_all(folder, now)?;
@@ -49,15 +54,16 @@ pub(super) fn rescue(folder: &Path, fault: &str, now: u64) -> Result<(), StoreEr
     damage.extend(reading.damage);
     tell(&damage);
     damage.extend(reading.known);
-    let contents = Contents {
+    let new = NewDatabase {
         id: &id,
-        state: &reading.state,
+        snapshot: &reading.snapshot,
         groups: &groups,
         last: reading.last,
+        epoch: reading.epoch,
         damage: &damage,
     };
-    let aside = replace(folder, &contents)?;
-    let hosts = reading.state.hosts.len();
+    let aside = replace(folder, &new)?;
+    let hosts = reading.snapshot.hosts.len();
     tracing::warn!(hosts, aside = %aside.display(), "what could be read is in a new database, the damaged one is set aside");
     Ok(())
 }
@@ -89,71 +95,73 @@ fn tell(damage: &[Damage]) {
 }
 
 /// Puts a new database with these contents in the place of the old one. Where that is set aside now.
-pub(super) fn replace(folder: &Path, contents: &Contents<'_>) -> Result<PathBuf, StoreError> {
-    let new = files::new_database(folder);
-    files::remove_all(&new);
-    fill(&new, contents)?;
-    let unsynced = files::failed(&new, "cannot be synced");
-    files::sync(&new).map_err(unsynced)?;
+pub(super) fn replace(folder: &Path, new: &NewDatabase<'_>) -> Result<PathBuf, EmbeddedError> {
+    let file = files::new_database(folder);
+    files::remove_all(&file);
+    fill(&file, new)?;
+    let unsynced = files::failed(&file, "cannot be synced");
+    files::sync(&file).map_err(unsynced)?;
     let aside = files::replace(folder)?;
-    files::mark(folder, contents.id)?;
+    files::mark(folder, new.id)?;
     Ok(aside)
 }
 
-fn fill(new: &Path, contents: &Contents<'_>) -> Result<(), StoreError> {
-    let mut database = connect(new)?;
-    schema::make(&mut database, contents.id)?;
+fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
+    let mut database = connect(file)?;
+    schema::make(&mut database, new.id)?;
     let transaction = database.transaction()?;
-    for host in &contents.state.hosts {
+    for host in &new.snapshot.hosts {
         rows::save_host(&transaction, host)?;
     }
-    for (shard, cursor) in (0..).zip(&contents.state.cursors) {
+    for (shard, cursor) in SHARDS.all().zip(&new.snapshot.cursors) {
         rows::save_cursor(&transaction, shard, *cursor)?;
     }
-    if let Some(clock) = &contents.state.clock {
+    if let Some(clock) = &new.snapshot.clock {
         rows::save_clock(&transaction, clock)?;
     }
-    for (position, group) in contents.groups {
-        rows::save_group(&transaction, *position, group)?;
+    for (position, group) in new.groups {
+        rows::save_row(&transaction, *position, group)?;
     }
-    for damage in contents.damage {
+    for damage in new.damage {
         rows::save_damage(&transaction, damage)?;
     }
     transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'journal'", [])?;
     transaction.execute(
         "INSERT INTO sqlite_sequence(name, seq) VALUES ('journal', ?1)",
-        params![contents.last as i64],
+        params![new.last.get() as i64],
     )?;
     // What of the journal is missing up to here has been told.
     transaction.execute(
         "INSERT INTO meta VALUES ('told_through', ?1)",
-        params![contents.last as i64],
+        params![new.last.get() as i64],
     )?;
+    schema::save_epoch(&transaction, new.epoch)?;
     transaction.commit()?;
     database
         .close()
-        .map_err(|(_, error)| StoreError::Database(error))
+        .map_err(|(_, error)| EmbeddedError::Database(error))
 }
 
 /// What the damaged files still say. State and cursors come from whole transactions alone, for they belong together; of the journal
 /// every group counts that is whole by itself.
-fn read_all(folder: &Path, now: u64) -> Result<(Reading, Groups), StoreError> {
+fn read_all(folder: &Path, now: u64) -> Result<(ScanResult, Groups), EmbeddedError> {
     let file = files::database(folder);
     let failed = files::failed(&file, "cannot be read");
-    let log = Log::open(&file).map_err(&failed)?;
+    let log = Wal::open(&file).map_err(&failed)?;
     let template = template(folder)?;
     let mut groups = Groups::new();
     let torn = log.as_ref().filter(|log| log.fault().is_some());
-    let mut last = 0;
+    let mut last = Position::START;
     if let Some(log) = torn {
         let view = View::make(folder, Some(log), Frames::Whole, &template).map_err(&failed)?;
         last = view.read(now, &mut groups).last;
-        last = last.max(groups.keys().last().copied().unwrap_or(0));
+        last = last.max(groups.keys().last().copied().unwrap_or_default());
     }
     let view = View::make(folder, log.as_ref(), Frames::Read, &template).map_err(&failed)?;
     let mut reading = view.read(now, &mut groups);
     if torn.is_some() {
-        let missing = (reading.last + 1..=last).filter(|position| !groups.contains_key(position));
+        let missing = (reading.last.get() + 1..=last.get())
+            .filter(|position| !groups.contains_key(&Position::new(*position)));
         let what = format!(
             "the end of what was written ahead could be read in part: {} groups of the journal are known to be lost, and the very last ones may be: what was acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
             missing.count()
@@ -165,14 +173,14 @@ fn read_all(folder: &Path, now: u64) -> Result<(Reading, Groups), StoreError> {
 }
 
 /// The first page of a new database: its head and its list of tables.
-fn template(folder: &Path) -> Result<Vec<u8>, StoreError> {
+fn template(folder: &Path) -> Result<Vec<u8>, EmbeddedError> {
     let new = files::new_database(folder);
     files::remove_all(&new);
     let mut database = connect(&new)?;
     schema::make(&mut database, "")?;
     database
         .close()
-        .map_err(|(_, error)| StoreError::Database(error))?;
+        .map_err(|(_, error)| EmbeddedError::Database(error))?;
     let failed = files::failed(&new, "cannot be read");
     let mut page = vec![0; PAGE_BYTES];
     File::open(&new)
@@ -186,7 +194,7 @@ fn template(folder: &Path) -> Result<Vec<u8>, StoreError> {
 struct View(PathBuf);
 
 impl View {
-    fn make(folder: &Path, log: Option<&Log>, frames: Frames, template: &[u8]) -> io::Result<Self> {
+    fn make(folder: &Path, log: Option<&Wal>, frames: Frames, template: &[u8]) -> io::Result<Self> {
         let view = Self(folder.join(VIEW));
         files::remove_all(&view.0);
         files::private(&view.0, OpenOptions::new().create(true).append(true))?;
@@ -212,13 +220,13 @@ impl View {
         Ok(view)
     }
 
-    fn read(&self, now: u64, groups: &mut Groups) -> Reading {
-        let each = &mut |position, group: &[u8]| {
+    fn read(&self, now: u64, groups: &mut Groups) -> ScanResult {
+        let each = &mut |_cursors: &[Position], position, group: &[u8]| {
             groups.entry(position).or_insert_with(|| group.to_vec());
         };
-        match read::to_read(&self.0) {
-            Ok(database) => read::everything(&database, How::Thorough, now, each),
-            Err(_) => Reading::default(),
+        match connect_read_only(&self.0) {
+            Ok(database) => read::everything(&database, ScanMode::Thorough, now, each),
+            Err(_) => ScanResult::default(),
         }
     }
 }
@@ -230,13 +238,8 @@ impl Drop for View {
 }
 
 /// Whether the file's head says that it is ours, though SQLite does not know it any more.
-pub(super) fn says_it_is_ours(file: &Path) -> bool {
+pub(super) fn has_our_application_id(file: &Path) -> bool {
     let mut head = [0; 100];
     let is_read = File::open(file).and_then(|mut file| file.read_exact(&mut head));
     is_read.is_ok() && head[schema::APPLICATION_AT] == schema::APPLICATION.to_be_bytes()
-}
-
-/// A connection, for whoever has to be without the file for a moment.
-pub(super) fn nowhere() -> Result<Connection, StoreError> {
-    Ok(Connection::open_in_memory()?)
 }

@@ -1,19 +1,20 @@
-//! What depends on what was taken before: known numbers, epochs of those that are not, a host's labels and producers.
+//! Checks that depend on earlier requests: known numbers, the epochs of unknown ones, a host's labels and producers.
 //!
 //! An [`Admission`] judges the requests of one group in their order. What it has admitted but what is not durable yet
-//! is kept beside the summaries, and thrown away with it: a group that fails leaves no trace.
+//! is kept beside the summaries and discarded with it: a group that fails leaves no trace.
 
 use std::collections::{HashMap, HashSet};
 
-use lizmon_protocol::problem::{Code, ValueError};
+use lizmon_protocol::problem::ValueError;
 use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
 use lizmon_summary::window::Refused;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
+use super::error::{AdmissionError, ValueFault};
 use crate::clock::{AHEAD_GOES_SECS, Judged};
-use crate::problem::Rejection;
+use crate::store::Shard;
 use crate::store::record::{RecordView, Submission, SubmissionView};
-use crate::summarize::{Host, Producer, Summaries};
+use crate::summarize::{HostSummaries, ProducerState, SummaryTable};
 
 /// Most labels of one host.
 pub const HOST_LABELS_MAX: usize = 1_000;
@@ -22,15 +23,24 @@ pub const HOST_PRODUCERS_MAX: usize = 64;
 /// Most ranges of one producer's numbers: one more than it has gaps.
 pub const PRODUCER_RANGES_MAX: usize = 1_024;
 
-/// Whether a submission says anything that was not known.
+/// What deduplication says of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Novelty {
+pub(super) enum Dedup {
     /// At least one record is new.
     New,
-    /// The same, and what lies ahead of the clock goes first: it was written by a wrong one.
-    NewCutting,
+    /// The same, and what lies ahead of the clock is removed first: a wrong clock wrote it.
+    NewRemovingAhead,
     /// Every record came before.
     Known,
+}
+
+/// A submission that is not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// The shard of its host.
+    pub(super) shard: Shard,
+    /// Whether it says anything new.
+    pub(super) dedup: Dedup,
 }
 
 /// A request that was judged so long ago, or so long from now, was judged by another clock.
@@ -45,7 +55,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    fn of(&mut self, name: &str, host: Option<&Host>, judged: Judged) -> u64 {
+    fn of(&mut self, name: &str, host: Option<&HostSummaries>, judged: Judged) -> u64 {
         if judged.is_steady() || self.regime != judged.regime {
             self.regime = judged.regime;
             self.hosts.clear();
@@ -60,7 +70,7 @@ impl Marks {
 
 /// The judgement of one group.
 pub(super) struct Admission<'s> {
-    summaries: &'s Summaries,
+    table: &'s SummaryTable,
     pending: HashMap<String, Pending>,
     clock: Judged,
     marks: &'s mut Marks,
@@ -73,23 +83,23 @@ struct Pending {
     labels: HashSet<String>,
     /// The numbers of whoever sent some in this group: the stored ones and those.
     numbers: HashMap<ProducerId, DeliverySet>,
-    /// The same of the numbers that were given up.
+    /// The same of the numbers that were dropped.
     dropped: HashMap<ProducerId, DroppedSet>,
 }
 
 /// One host as it is stored, and what waits of it.
 #[derive(Clone, Copy)]
 struct Known<'a> {
-    host: Option<&'a Host>,
+    host: Option<&'a HostSummaries>,
     pending: Option<&'a Pending>,
 }
 
 impl<'a> Known<'a> {
-    fn stored(self, producer: &ProducerId) -> Option<&'a Producer> {
+    fn stored(self, producer: &ProducerId) -> Option<&'a ProducerState> {
         self.host?.producers.get(producer)
     }
 
-    /// All numbers of a producer; none if nobody has heard of it.
+    /// All numbers of a producer; none if it is unknown.
     fn numbers(self, producer: &ProducerId) -> Option<&'a DeliverySet> {
         let waiting = self
             .pending
@@ -97,7 +107,7 @@ impl<'a> Known<'a> {
         waiting.or_else(|| Some(&self.stored(producer)?.set))
     }
 
-    /// All that a producer gave up.
+    /// All that a producer dropped.
     fn dropped(self, producer: &ProducerId) -> Option<&'a DroppedSet> {
         let waiting = self
             .pending
@@ -106,7 +116,7 @@ impl<'a> Known<'a> {
     }
 
     fn has_label(self, label: &str) -> bool {
-        let is_stored = |host: &Host| host.series.contains_key(label);
+        let is_stored = |host: &HostSummaries| host.series.contains_key(label);
         let waits = |pending: &Pending| pending.labels.contains(label);
         self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
     }
@@ -124,9 +134,9 @@ impl<'a> Known<'a> {
 }
 
 impl<'s> Admission<'s> {
-    pub(super) fn new(summaries: &'s Summaries, clock: Judged, marks: &'s mut Marks) -> Self {
+    pub(super) fn new(table: &'s SummaryTable, clock: Judged, marks: &'s mut Marks) -> Self {
         Self {
-            summaries,
+            table,
             pending: HashMap::new(),
             clock,
             marks,
@@ -138,30 +148,29 @@ impl<'s> Admission<'s> {
         &mut self,
         submission: &Submission,
         now: u64,
-    ) -> Result<Novelty, Rejection> {
-        let view = submission
-            .view()
-            .map_err(|_| Rejection::from(Code::InternalError))?;
-        let hosts = self.summaries.shard_with(view.host);
+    ) -> Result<Admitted, AdmissionError> {
+        let view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
+        let shard = self.table.shard_of(view.host);
+        let admitted = |dedup| Admitted { shard, dedup };
+        let hosts = self.table.shard_with(view.host);
         let host = hosts.get(view.host);
         let pending = self.pending.get(view.host);
         let known = Known { host, pending };
         let fresh = Fresh::of(&view, known);
         fresh.check_epochs(&view, now)?;
         let mark = self.marks.of(view.host, host, self.clock);
-        let cuts = fresh.check_clock(&view, host, self.clock, (now, mark))?;
+        let removes_ahead = fresh.check_clock(&view, host, self.clock, (now, mark))?;
         let numbers = fresh.check_producer(&view, known, now)?;
         let labels = fresh.check_labels(&view, known, now)?;
-        let gives_up_more = news_of_dropped(&view, known, now)?;
-        if (fresh.is_empty() || view.is_empty()) && !gives_up_more {
-            return Ok(Novelty::Known);
+        let drops_more = has_new_drops(&view, known, now)?;
+        if (fresh.is_empty() || view.is_empty()) && !drops_more {
+            return Ok(admitted(Dedup::Known));
         }
         fresh.note(&view, host, labels, numbers, &mut self.pending);
-        Ok(if cuts {
-            Novelty::NewCutting
-        } else {
-            Novelty::New
-        })
+        Ok(admitted(match removes_ahead {
+            true => Dedup::NewRemovingAhead,
+            false => Dedup::New,
+        }))
     }
 }
 
@@ -210,16 +219,16 @@ impl Fresh {
     }
 
     /// A known number is recognised before its epoch is judged; the others must be within the window.
-    fn check_epochs(&self, view: &SubmissionView<'_>, now: u64) -> Result<(), Rejection> {
+    fn check_epochs(&self, view: &SubmissionView<'_>, now: u64) -> Result<(), AdmissionError> {
         let mut errors = Vec::new();
-        let mut code = None;
+        let mut fault = None;
         for (at, record) in self.records(view) {
             let Err(refused) = accepts(record.epoch, now) else {
                 continue;
             };
-            code.get_or_insert(match refused {
-                Refused::TooOld => Code::EpochTooOld,
-                Refused::InFuture => Code::EpochInFuture,
+            fault.get_or_insert(match refused {
+                Refused::TooOld => ValueFault::EpochTooOld,
+                Refused::InFuture => ValueFault::EpochInFuture,
             });
             if errors.len() < ERRORS_SHOWN_MAX {
                 errors.push(ValueError {
@@ -229,8 +238,8 @@ impl Fresh {
                 });
             }
         }
-        match code {
-            Some(code) => Err(Rejection::from(code).with_errors(errors, now)),
+        match fault {
+            Some(fault) => Err(AdmissionError::Values { fault, errors, now }),
             None => Ok(()),
         }
     }
@@ -240,19 +249,18 @@ impl Fresh {
     fn check_clock(
         &self,
         view: &SubmissionView<'_>,
-        host: Option<&Host>,
+        host: Option<&HostSummaries>,
         clock: Judged,
         (now, mark): (u64, u64),
-    ) -> Result<bool, Rejection> {
+    ) -> Result<bool, AdmissionError> {
         if self.is_empty() || view.is_empty() {
             return Ok(false);
         }
         if now.abs_diff(clock.now) > JUDGED_AGO_SECS_MAX {
-            let wait = clock.secs_until_steady();
-            return Err(Rejection::clock_unsteady(
-                wait,
-                "the clock has just been set",
-            ));
+            return Err(AdmissionError::ClockUnsteady {
+                wait_secs: clock.secs_until_steady(),
+                why: "the clock has just been set",
+            });
         }
         let Some(host) = host else {
             return Ok(false);
@@ -268,10 +276,10 @@ impl Fresh {
         if !clock.is_steady() {
             let at = clock.floor.max(mark).min(clock.now);
             if any(&|series, epoch| series.pushes_out(epoch, mark, at)) {
-                return Err(Rejection::clock_unsteady(
-                    clock.secs_until_steady(),
-                    "what was there before would be pushed out",
-                ));
+                return Err(AdmissionError::ClockUnsteady {
+                    wait_secs: clock.secs_until_steady(),
+                    why: "what was there before would be pushed out",
+                });
             }
         }
         // In the usual case nothing lies ahead of what is accepted, and everything is found.
@@ -285,10 +293,10 @@ impl Fresh {
         }
         match clock.secs_until_ahead_goes(slack) {
             0 => Ok(true),
-            wait if is_hidden => Err(Rejection::clock_unsteady(
-                wait,
-                "what lies ahead of the clock would hide it",
-            )),
+            wait_secs if is_hidden => Err(AdmissionError::ClockUnsteady {
+                wait_secs,
+                why: "what lies ahead of the clock would hide it",
+            }),
             _ => Ok(false),
         }
     }
@@ -299,7 +307,7 @@ impl Fresh {
         view: &SubmissionView<'_>,
         known: Known<'_>,
         now: u64,
-    ) -> Result<Option<DeliverySet>, Rejection> {
+    ) -> Result<Option<DeliverySet>, AdmissionError> {
         let Some(producer) = view.producer else {
             return Ok(None);
         };
@@ -350,7 +358,7 @@ impl Fresh {
         view: &SubmissionView<'_>,
         known: Known<'_>,
         now: u64,
-    ) -> Result<HashSet<String>, Rejection> {
+    ) -> Result<HashSet<String>, AdmissionError> {
         let mut new = HashSet::new();
         for (_, record) in self.records(view) {
             for (label, _) in record.values() {
@@ -371,7 +379,11 @@ impl Fresh {
                 label: Some(label.clone()),
                 reason: reason.clone(),
             });
-            return Err(Rejection::from(Code::TooManyLabels).with_errors(errors.collect(), now));
+            return Err(AdmissionError::Values {
+                fault: ValueFault::TooManyLabels,
+                errors: errors.collect(),
+                now,
+            });
         }
         Ok(new)
     }
@@ -380,7 +392,7 @@ impl Fresh {
     fn note(
         &self,
         view: &SubmissionView<'_>,
-        host: Option<&Host>,
+        host: Option<&HostSummaries>,
         labels: HashSet<String>,
         numbers: Option<DeliverySet>,
         pending: &mut HashMap<String, Pending>,
@@ -414,12 +426,12 @@ impl Fresh {
     }
 }
 
-/// Whether the submission gives up numbers of which that was not known; or a refusal, if it would be too many ranges.
-fn news_of_dropped(
+/// Whether the submission drops numbers that were not known to be dropped; or a refusal, if it would be too many ranges.
+fn has_new_drops(
     view: &SubmissionView<'_>,
     known: Known<'_>,
     now: u64,
-) -> Result<bool, Rejection> {
+) -> Result<bool, AdmissionError> {
     let Some(producer) = view.producer else {
         return Ok(false);
     };
@@ -470,11 +482,15 @@ fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {
     }
 }
 
-fn invalid(reason: String, now: u64) -> Rejection {
+fn invalid(reason: String, now: u64) -> AdmissionError {
     let error = ValueError {
         record: None,
         label: None,
         reason,
     };
-    Rejection::from(Code::InvalidValues).with_errors(vec![error], now)
+    AdmissionError::Values {
+        fault: ValueFault::Invalid,
+        errors: vec![error],
+        now,
+    }
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use lizmon_receiver::store::embedded::care;
+use lizmon_receiver::store::backup;
 
 /// What else the program does.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Care {
+pub(crate) enum Command {
     /// Read all that is kept and say what is damaged; the receiver may be running
     Check {
         #[command(flatten)]
@@ -41,24 +41,24 @@ pub(crate) struct Data {
 }
 
 /// Does it, and says on stdout what was found or done.
-pub(crate) fn run(care: Care, now: u64) -> anyhow::Result<()> {
-    match care {
-        Care::Check { data } => check(&data.data, now),
-        Care::Backup { to, data } => {
-            let label = care::backup(&data.data, &to, now)?;
+pub(crate) fn run(command: Command, now: u64) -> anyhow::Result<()> {
+    match command {
+        Command::Check { data } => check(&data.data, now),
+        Command::Backup { to, data } => {
+            let manifest = backup::backup(&data.data, &to, now)?;
             say(format_args!(
                 "{} hosts are in {}",
-                label.hosts,
+                manifest.hosts,
                 to.display()
             ))
         }
-        Care::Restore { from, data } => restore(&from, &data.data, now),
+        Command::Restore { from, data } => restore(&from, &data.data, now),
     }
 }
 
 fn check(folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
-    let found = care::check(folder, now)?;
-    let care::Found {
+    let found = backup::check(folder, now)?;
+    let backup::CheckReport {
         file,
         hosts,
         intervals,
@@ -92,9 +92,9 @@ fn check(folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
 }
 
 fn restore(from: &std::path::Path, folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
-    let restored = care::restore(from, folder, now)?;
-    let made = restored.label.map(|label| {
-        let made_at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(label.made_at);
+    let restored = backup::restore(from, folder, now)?;
+    let made = restored.manifest.map(|manifest| {
+        let made_at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(manifest.made_at);
         format!("as of {}", humantime::format_rfc3339_seconds(made_at))
     });
     let made = made.unwrap_or_else(|| "of an unknown time".to_owned());

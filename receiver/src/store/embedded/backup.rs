@@ -8,24 +8,27 @@ use lizmon_pki::atomic_file::Access;
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
 use super::super::damage::Damage;
-use super::read::{self, How};
-use super::schema::{self, Whose};
-use super::wal::Log;
-use super::{files, with_cure};
+use super::super::error::StoreError;
+use super::connection::{connect_read_only, with_cure};
+use super::error::{EmbeddedError, is_damage};
+use super::files;
+use super::integrity::structure;
+use super::read::{self, ScanMode};
+use super::schema::{self, DatabaseKind};
+use super::wal::Wal;
 
 /// Lists that were handed in: a restored store must not need them handed in again.
-const LISTS: &str = "crl.pem";
+const CRLS: &str = "crl.pem";
 /// Says what a backup is of, and of when.
-const LABEL: &str = "backup.json";
+const MANIFEST: &str = "backup.json";
 
 /// What a look at a store found.
 #[derive(Debug)]
-pub struct Found {
+pub struct CheckReport {
     /// The database.
     pub file: PathBuf,
-    /// How many hosts, intervals and groups of the journal it holds.
+    /// ScanMode many hosts, intervals and groups of the journal it holds.
     pub hosts: usize,
     /// Intervals of their series.
     pub intervals: usize,
@@ -41,18 +44,18 @@ pub struct Found {
 
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Label {
+pub struct BackupManifest {
     /// The store's own name.
     pub store: String,
     /// When it was made: epoch seconds.
     pub made_at: u64,
-    /// How many hosts are in it.
+    /// ScanMode many hosts are in it.
     pub hosts: usize,
 }
 
 /// Why a backup or a restore was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum CareError {
+pub enum BackupError {
     /// The store itself.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,19 +101,25 @@ pub enum CareError {
     },
 }
 
+impl From<EmbeddedError> for BackupError {
+    fn from(error: EmbeddedError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// Reads all of the store in `folder` and changes nothing. A receiver may be running on it.
-pub fn check(folder: &Path, now: u64) -> Result<Found, CareError> {
+pub fn check(folder: &Path, now: u64) -> Result<CheckReport, BackupError> {
     let file = files::database(folder);
     if fs::symlink_metadata(&file).is_err() {
-        return Err(CareError::NoStore { file });
+        return Err(BackupError::NoStore { file });
     }
     // Whoever runs writes to the log while it is read: then the database's own reading is what counts.
     let alone = files::is_unlocked(folder);
     let log = match alone {
-        true => Log::open(&file).map_err(failed(&file, "what is written ahead cannot be read"))?,
+        true => Wal::open(&file).map_err(failed(&file, "what is written ahead cannot be read"))?,
         false => None,
     };
-    let mut found = look(&file, now)?;
+    let mut found = inspect(&file, now)?;
     let of_log = log.and_then(|log| log.fault());
     found
         .damage
@@ -120,17 +129,17 @@ pub fn check(folder: &Path, now: u64) -> Result<Found, CareError> {
 }
 
 /// Copies the store in `folder` to the new folder `to`, as it is at one moment. A receiver may be running on it.
-pub fn backup(folder: &Path, to: &Path, now: u64) -> Result<Label, CareError> {
+pub fn backup(folder: &Path, to: &Path, now: u64) -> Result<BackupManifest, BackupError> {
     let found = check(folder, now)?;
     if let Some(damage) = found.damage.first() {
-        return Err(CareError::Damaged {
+        return Err(BackupError::Damaged {
             file: found.file,
             what: damage.to_string(),
             cure: "start the receiver, which keeps what can be read, then make the backup",
         });
     }
     if fs::symlink_metadata(to).is_ok() {
-        return Err(CareError::Taken {
+        return Err(BackupError::Taken {
             place: to.to_owned(),
         });
     }
@@ -144,65 +153,71 @@ pub fn backup(folder: &Path, to: &Path, now: u64) -> Result<Label, CareError> {
     made
 }
 
-fn fill(folder: &Path, file: &Path, to: &Path, copy: &Path, now: u64) -> Result<Label, CareError> {
-    let store = |error: rusqlite::Error| with_cure(StoreError::Database(error), file);
-    let database = read::to_read(file).map_err(store)?;
+fn fill(
+    folder: &Path,
+    file: &Path,
+    to: &Path,
+    copy: &Path,
+    now: u64,
+) -> Result<BackupManifest, BackupError> {
+    let store = |error: rusqlite::Error| with_cure(error.into(), file);
+    let database = connect_read_only(file).map_err(store)?;
     files::private(copy, fs::OpenOptions::new().create(true).append(true))
         .map_err(failed(copy, "cannot be made"))?;
     database
         .execute("VACUUM INTO ?1", params![copy.to_string_lossy()])
-        .map_err(|error| with_cure(StoreError::Database(error), copy))?;
+        .map_err(|error| with_cure(error.into(), copy))?;
     files::sync(copy).map_err(failed(copy, "cannot be synced"))?;
-    let copied = look(copy, now)?;
+    let copied = inspect(copy, now)?;
     if let Some(damage) = copied.damage.first() {
-        return Err(CareError::Damaged {
+        return Err(BackupError::Damaged {
             file: copy.to_owned(),
             what: damage.to_string(),
             cure: "try again, or elsewhere",
         });
     }
-    copy_lists(folder, to)?;
-    let label = Label {
-        store: id_of(copy)?,
+    copy_crls(folder, to)?;
+    let manifest = BackupManifest {
+        store: store_id(copy)?,
         made_at: now,
         hosts: copied.hosts,
     };
-    let json = serde_json::to_vec_pretty(&label).map_err(io::Error::other);
-    let path = to.join(LABEL);
+    let json = serde_json::to_vec_pretty(&manifest).map_err(io::Error::other);
+    let path = to.join(MANIFEST);
     json.and_then(|json| lizmon_pki::atomic_file::write(&path, &json, Access::Secret))
         .map_err(failed(&path, "cannot be written"))?;
-    Ok(label)
+    Ok(manifest)
 }
 
 /// What a restore did.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoreReport {
     /// What the backup says of itself; none if somebody made it by hand.
-    pub label: Option<Label>,
-    /// How many hosts are in it.
+    pub manifest: Option<BackupManifest>,
+    /// ScanMode many hosts are in it.
     pub hosts: usize,
     /// Where what was there before is now.
     pub aside: Option<PathBuf>,
 }
 
 /// Puts the backup in `from` in the place of the store in `folder`, which is set aside. No receiver may be running on it.
-pub fn restore(from: &Path, folder: &Path, now: u64) -> Result<Restored, CareError> {
+pub fn restore(from: &Path, folder: &Path, now: u64) -> Result<RestoreReport, BackupError> {
     let backup = files::database(from);
     if fs::symlink_metadata(&backup).is_err() {
-        return Err(CareError::NoBackup {
+        return Err(BackupError::NoBackup {
             folder: from.to_owned(),
             file: files::FILE,
         });
     }
-    let found = look(&backup, now)?;
+    let found = inspect(&backup, now)?;
     if let Some(damage) = found.damage.first() {
-        return Err(CareError::Damaged {
+        return Err(BackupError::Damaged {
             file: backup,
             what: damage.to_string(),
             cure: "take another backup",
         });
     }
-    let label = fs::read(from.join(LABEL))
+    let manifest = fs::read(from.join(MANIFEST))
         .ok()
         .and_then(|json| serde_json::from_slice(&json).ok());
     files::make_folder(folder)?;
@@ -214,22 +229,22 @@ pub fn restore(from: &Path, folder: &Path, now: u64) -> Result<Restored, CareErr
     let was_there = fs::symlink_metadata(&file).is_ok();
     let aside = files::set_aside(folder, "replaced")?;
     files::rename_all(&new, &file)?;
-    files::mark(folder, &id_of(&file)?)?;
+    files::mark(folder, &store_id(&file)?)?;
     // Never over newer ones: what they revoke would be let in again.
-    if fs::symlink_metadata(folder.join(LISTS)).is_err() {
-        copy_lists(from, folder)?;
+    if fs::symlink_metadata(folder.join(CRLS)).is_err() {
+        copy_crls(from, folder)?;
     }
-    Ok(Restored {
-        label,
+    Ok(RestoreReport {
+        manifest,
         hosts: found.hosts,
         aside: was_there.then_some(aside),
     })
 }
 
 /// Reads all of one database.
-fn look(file: &Path, now: u64) -> Result<Found, CareError> {
-    let failed = |error| CareError::Store(with_cure(StoreError::Database(error), file));
-    let mut found = Found {
+fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
+    let failed = |error: rusqlite::Error| BackupError::from(with_cure(error.into(), file));
+    let mut found = CheckReport {
         file: file.to_owned(),
         hosts: 0,
         intervals: 0,
@@ -238,39 +253,39 @@ fn look(file: &Path, now: u64) -> Result<Found, CareError> {
         known: Vec::new(),
         aside: Vec::new(),
     };
-    let database = read::to_read(file).map_err(failed)?;
-    match schema::whose(&database) {
-        Ok(Whose::Ours) => (),
-        Ok(Whose::OfVersion(version)) => {
-            return Err(CareError::Store(StoreError::Version {
+    let database = connect_read_only(file).map_err(failed)?;
+    match schema::kind_of(&database) {
+        Ok(DatabaseKind::Ours) => (),
+        Ok(DatabaseKind::OtherVersion(version)) => {
+            return Err(BackupError::from(EmbeddedError::Version {
                 file: file.to_owned(),
                 found: version,
                 known: schema::VERSION,
             }));
         }
-        Ok(Whose::Foreign) => {
-            return Err(CareError::Store(StoreError::Foreign {
+        Ok(DatabaseKind::Foreign) => {
+            return Err(BackupError::from(EmbeddedError::Foreign {
                 file: file.to_owned(),
             }));
         }
-        Ok(Whose::Nobodys) => found.damage.push(Damage::of_store(now, "it is empty")),
-        Ok(Whose::Damaged) => found
+        Ok(DatabaseKind::Empty) => found.damage.push(Damage::of_store(now, "it is empty")),
+        Ok(DatabaseKind::Damaged) => found
             .damage
             .push(Damage::of_store(now, "its version is damaged")),
-        Err(error) if read::is_damage(&error) => {
+        Err(error) if is_damage(&error) => {
             found.damage.push(Damage::of_store(now, error.to_string()));
         }
         Err(error) => return Err(failed(error)),
     }
-    let structure = read::structure(&database, "integrity_check").map_err(failed)?;
+    let structure = structure(&database, "integrity_check").map_err(failed)?;
     found
         .damage
         .extend(structure.map(|words| Damage::of_store(now, words)));
     // In one transaction: the receiver goes on writing.
     let _snapshot = database.unchecked_transaction().map_err(failed)?;
     let mut groups = 0;
-    let reading = read::everything(&database, How::Once, now, &mut |_, _| groups += 1);
-    let hosts = &reading.state.hosts;
+    let reading = read::everything(&database, ScanMode::Fast, now, &mut |_, _, _| groups += 1);
+    let hosts = &reading.snapshot.hosts;
     found.hosts = hosts.len();
     found.intervals = hosts.iter().map(|host| host.buckets.len()).sum();
     found.groups = groups;
@@ -279,8 +294,8 @@ fn look(file: &Path, now: u64) -> Result<Found, CareError> {
     Ok(found)
 }
 
-fn id_of(file: &Path) -> Result<String, StoreError> {
-    let database = read::to_read(file)?;
+fn store_id(file: &Path) -> Result<String, EmbeddedError> {
+    let database = connect_read_only(file)?;
     Ok(
         database.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| {
             row.get(0)
@@ -288,8 +303,8 @@ fn id_of(file: &Path) -> Result<String, StoreError> {
     )
 }
 
-fn copy_lists(from: &Path, to: &Path) -> Result<(), CareError> {
-    let (from, to) = (from.join(LISTS), to.join(LISTS));
+fn copy_crls(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let (from, to) = (from.join(CRLS), to.join(CRLS));
     match fs::read(&from) {
         Ok(lists) => lizmon_pki::atomic_file::write(&to, &lists, Access::Public)
             .map_err(failed(&to, "cannot be written")),
@@ -298,7 +313,7 @@ fn copy_lists(from: &Path, to: &Path) -> Result<(), CareError> {
     }
 }
 
-fn copy_private(from: &Path, to: &Path) -> Result<(), CareError> {
+fn copy_private(from: &Path, to: &Path) -> Result<(), BackupError> {
     files::remove_all(to);
     let copied = files::private(to, fs::OpenOptions::new().create(true).append(true))
         .and_then(|_| fs::copy(from, to))
@@ -307,9 +322,9 @@ fn copy_private(from: &Path, to: &Path) -> Result<(), CareError> {
     copied.map_err(failed(to, "cannot be made"))
 }
 
-fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> CareError {
+fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> BackupError {
     let file = file.to_owned();
-    move |source| CareError::File {
+    move |source| BackupError::File {
         file: file.clone(),
         what,
         source,

@@ -1,0 +1,53 @@
+//! A whole store, and what keeps it in order.
+
+use super::damage::Damage;
+use super::error::StoreError;
+use super::journal::JournalStore;
+use super::shard::Fence;
+use super::state::{ShardState, StateStore};
+
+/// How much space a store takes up, and how much is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// What it takes up: bytes.
+    pub bytes: u64,
+    /// What is left for it: bytes.
+    pub free_bytes: u64,
+}
+
+/// A journal and a state, and what keeps them in order.
+pub trait Store: JournalStore + StateStore + Send {
+    /// A small durable write: shows whether anything can be stored.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
+    /// An error if what is stored would not be there at the next start, as far as that shows without a write. To be called
+    /// every second or so.
+    fn check(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Gives back space that is no longer needed, a little at a time. To be called every second or so.
+    fn reclaim(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Replaces a damaged store by a new one that holds these states and an empty journal. `fences` are for the same
+    /// shards, which are all there are; `fault` is what was wrong with the old one.
+    fn rebuild(
+        &mut self,
+        fences: &[Fence],
+        states: Vec<ShardState>,
+        fault: &str,
+        now: u64,
+    ) -> Result<(), StoreError>;
+
+    /// What could not be read, of late.
+    fn damage(&self) -> &[Damage] {
+        &[]
+    }
+
+    /// How much space it takes up and has, if that is known.
+    fn usage(&self) -> Option<StoreUsage> {
+        None
+    }
+}

@@ -1,0 +1,10 @@
+//! What writer and reader agree on.
+
+/// The version of the format.
+pub(super) const VERSION: u8 = 1;
+/// Version and checksum of a group.
+pub(super) const HEAD_BYTES: usize = 5;
+/// A producer numbered the records.
+pub(super) const HAS_PRODUCER: u8 = 1;
+/// What lies ahead of the moment the records were taken at is removed.
+pub(super) const REMOVES_AHEAD: u8 = 2;

@@ -1,0 +1,56 @@
+//! The groups of one append.
+
+use super::super::shard::{Shard, ShardCount};
+use super::write::Group;
+
+/// How much memory each shard's buffer keeps from one append to the next.
+const BYTES_KEPT_MAX: usize = 64 << 10;
+
+/// The groups of one append, by shard. Their buffers are used again for the next one.
+#[derive(Debug, Default)]
+pub struct ShardGroups {
+    groups: Vec<Group>,
+    used: Vec<Shard>,
+}
+
+impl ShardGroups {
+    /// None yet, for a store with so many shards.
+    pub fn new(count: ShardCount) -> Self {
+        Self {
+            groups: count.all().map(|_| Group::default()).collect(),
+            used: Vec::new(),
+        }
+    }
+
+    /// The group of this shard.
+    pub fn group(&mut self, shard: Shard) -> &mut Group {
+        let group = &mut self.groups[shard.index()];
+        if group.is_empty() && !self.used.contains(&shard) {
+            self.used.push(shard);
+        }
+        group
+    }
+
+    /// The shards that have a group, in the order of [`seal`](Self::seal).
+    pub fn shards(&self) -> &[Shard] {
+        &self.used
+    }
+
+    /// The groups as they are stored.
+    pub fn seal(&mut self) -> Vec<(Shard, &[u8])> {
+        self.used.sort_unstable();
+        let used = &self.used;
+        let groups = (0..).map(Shard::new).zip(&mut self.groups);
+        groups
+            .filter(|(shard, _)| used.binary_search(shard).is_ok())
+            .map(|(shard, group)| (shard, group.seal()))
+            .collect()
+    }
+
+    /// Empties all of them.
+    pub fn clear(&mut self) {
+        for shard in self.used.drain(..) {
+            self.groups[shard.index()].clear(BYTES_KEPT_MAX);
+        }
+    }
+}

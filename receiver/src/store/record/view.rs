@@ -1,0 +1,232 @@
+//! Reads submissions in place.
+
+use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::sample::{ProducerId, Seq, Value};
+
+use super::format::{HAS_PRODUCER, HEAD_BYTES, REMOVES_AHEAD, VERSION};
+
+/// Bytes that this module did not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a journal record of this version, or a damaged one")]
+pub struct Corrupt;
+
+/// Reads every submission of a stored group, or nothing of it.
+pub fn read_group(bytes: &[u8]) -> Result<Vec<SubmissionView<'_>>, Corrupt> {
+    let (head, mut rest) = bytes.split_at_checked(HEAD_BYTES).ok_or(Corrupt)?;
+    if head[0] != VERSION || head[1..] != crc32fast::hash(rest).to_le_bytes() {
+        return Err(Corrupt);
+    }
+    let mut submissions = Vec::new();
+    while !rest.is_empty() {
+        let (submission, behind) = SubmissionView::read(rest)?;
+        submissions.push(submission);
+        rest = behind;
+    }
+    Ok(submissions)
+}
+
+/// A submission, read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct SubmissionView<'a> {
+    /// Whose records these are: a node name.
+    pub host: &'a str,
+    /// When the certificate they came with ends: epoch seconds.
+    pub certificate_end: u64,
+    /// When the receiver took them: epoch seconds.
+    pub taken_at: u64,
+    /// Who numbered them.
+    pub producer: Option<ProducerId>,
+    /// Whether the clock was known to be steady, and what lies further ahead of it than any sample may is removed first.
+    pub removes_ahead: bool,
+    count: usize,
+    records: Reader<'a>,
+}
+
+/// A record, read in place.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Its number; none without a producer.
+    pub seq: Option<Seq>,
+    /// The second it was measured at.
+    pub epoch: u64,
+    count: usize,
+    values: Reader<'a>,
+}
+
+impl<'a> SubmissionView<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+        let mut outer = Reader(bytes);
+        let length = outer.u32()? as usize;
+        let mut reader = Reader(outer.take(length)?);
+        let host = reader.text()?;
+        let certificate_end = reader.u64()?;
+        let taken_at = reader.u64()?;
+        let flags = reader.u8()?;
+        if flags > (HAS_PRODUCER | REMOVES_AHEAD) {
+            return Err(Corrupt);
+        }
+        let producer = match flags & HAS_PRODUCER {
+            0 => None,
+            _ => Some(ProducerId::from_bytes(reader.array()?)),
+        };
+        let count = reader.u32()? as usize;
+        let view = Self {
+            host,
+            certificate_end,
+            taken_at,
+            producer,
+            removes_ahead: flags & REMOVES_AHEAD != 0,
+            count,
+            records: reader,
+        };
+        Ok((view, outer.0))
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Corrupt> {
+        let (view, rest) = Self::parse(bytes)?;
+        view.check()?;
+        Ok((view, rest))
+    }
+
+    /// Walks through everything once, so that the iterators need not fail.
+    fn check(&self) -> Result<(), Corrupt> {
+        host_of(self.host)?;
+        let mut reader = self.records;
+        for _ in 0..self.count {
+            let record = RecordView::read(&mut reader)?;
+            if record.seq.is_some() != self.producer.is_some() {
+                return Err(Corrupt);
+            }
+            let mut values = record.values;
+            for _ in 0..record.count {
+                let (label, value) = values.value()?;
+                Label::new(label).map_err(|_| Corrupt)?;
+                Value::new(value).ok_or(Corrupt)?;
+            }
+        }
+        let count = usize::from(reader.u16()?);
+        for _ in 0..count {
+            let (from, to, why) = reader.dropped()?;
+            Label::new(why).map_err(|_| Corrupt)?;
+            if from == 0 || to < from || self.producer.is_none() {
+                return Err(Corrupt);
+            }
+        }
+        if reader.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Corrupt)
+        }
+    }
+
+    /// The numbers that were given up: first, last, why.
+    pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
+        let mut reader = self.records;
+        for _ in 0..self.count {
+            let _skipped = RecordView::read(&mut reader);
+        }
+        let count = reader.u16().map_or(0, usize::from);
+        (0..count).map_while(move |_| reader.dropped().ok())
+    }
+
+    /// The records, in the order they were sent.
+    pub fn records(&self) -> impl Iterator<Item = RecordView<'a>> + use<'a> {
+        let mut reader = self.records;
+        (0..self.count).map_while(move |_| RecordView::read(&mut reader).ok())
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl<'a> RecordView<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Corrupt> {
+        let seq = match reader.u64()? {
+            0 => None,
+            number => Some(Seq::new(number).ok_or(Corrupt)?),
+        };
+        let epoch = reader.u64()?;
+        let count = usize::from(reader.u16()?);
+        let values = *reader;
+        for _ in 0..count {
+            reader.value()?;
+        }
+        Ok(Self {
+            seq,
+            epoch,
+            count,
+            values,
+        })
+    }
+
+    /// Label and value, in the order they were sent.
+    pub fn values(&self) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
+        let mut reader = self.values;
+        (0..self.count).map_while(move |_| reader.value().ok())
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+fn host_of(text: &str) -> Result<NodeName, Corrupt> {
+    text.parse().map_err(|_| Corrupt)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Corrupt)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        self.take(N)?.try_into().map_err(|_| Corrupt)
+    }
+
+    fn u8(&mut self) -> Result<u8, Corrupt> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, Corrupt> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn dropped(&mut self) -> Result<(u64, u64, &'a str), Corrupt> {
+        Ok((self.u64()?, self.u64()?, self.text()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, Corrupt> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Corrupt> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let length = usize::from(self.u8()?);
+        std::str::from_utf8(self.take(length)?).map_err(|_| Corrupt)
+    }
+
+    fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {
+        Ok((self.text()?, f64::from_le_bytes(self.array()?)))
+    }
+}

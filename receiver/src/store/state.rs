@@ -1,0 +1,117 @@
+//! The state: what summarizing the journal up to a shard's cursor has come to.
+
+use lizmon_protocol::sample::ProducerId;
+use lizmon_summary::Bucket;
+
+use super::error::StoreError;
+use super::shard::{Fence, Position, Shard};
+use crate::clock::StoredClock;
+
+/// The committed state of each shard, changed by the one who holds the shard's latest [`Fence`].
+///
+/// # A Redis store
+///
+/// - [`acquire`](Self::acquire) takes a lease: a script that, where `lizmon:{p}:lease` is absent or ended by the server's
+///   `TIME`, writes the new owner and its end there and returns `INCR lizmon:{p}:epoch`. The store renews its leases in the
+///   background until it is dropped. Shards that somebody else owns are left out of the answer.
+/// - [`load`](Self::load) reads the shard's hashes (`HGETALL lizmon:{p}:…`), which share one slot with its journal.
+/// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect whole or not at all: it
+///   compares the fence's epoch with `lizmon:{p}:epoch` and ends with [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if
+///   they differ; then it writes hosts, delivery sets and cursor, and trims the journal behind the cursor
+///   (`XTRIM … MINID`). An owner that was paused beyond its lease therefore changes nothing.
+pub trait StateStore {
+    /// Makes the caller the owner of these shards, as far as they are free. Fences given before for them no longer work.
+    fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError>;
+
+    /// The committed state of these shards, in their order, as far as it can be read:
+    /// [`Store::damage`](super::Store::damage) tells what cannot.
+    fn load(&mut self, fences: &[Fence], now: u64) -> Result<Vec<ShardState>, StoreError>;
+
+    /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's journal up to the cursor is
+    /// no longer needed. Refused if somebody acquired the shard after this fence.
+    fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError>;
+}
+
+/// Everything that was committed of one shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardState {
+    /// Which shard.
+    pub shard: Shard,
+    /// The last position whose effect is in the state.
+    pub cursor: Position,
+    /// Its hosts.
+    pub hosts: Vec<StoredHost>,
+    /// What its last owner knew of the clock.
+    pub clock: Option<StoredClock>,
+}
+
+/// What is stored of one host, or has changed of it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct StoredHost {
+    /// Its node name.
+    pub name: String,
+    /// The greatest epoch of its samples.
+    pub last_epoch: u64,
+    /// When the certificate it last reported with ends.
+    pub certificate_end: u64,
+    /// Samples that were removed because they lay ahead of a steady clock, and when that was last.
+    pub removed: RemovedSamples,
+    /// Buckets of its series.
+    pub buckets: Vec<StoredBucket>,
+    /// Whether these are all there are: any others that are stored go.
+    pub is_whole: bool,
+    /// The producers that numbered its records.
+    pub producers: Vec<StoredProducer>,
+}
+
+/// What was removed from a host's summaries because it lay ahead of a steady clock.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RemovedSamples {
+    /// How many samples, over all labels.
+    pub samples: u64,
+    /// When that was last: epoch seconds; 0 if it never was.
+    pub at: u64,
+}
+
+/// One bucket of one series of a host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredBucket {
+    /// Which series.
+    pub label: Box<str>,
+    /// Which tier: an index into [`lizmon_summary::TIERS`].
+    pub tier: usize,
+    /// Its slot in the tier's ring. A later interval in the same slot replaces it.
+    pub slot: usize,
+    /// What it holds.
+    pub bucket: Bucket,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredProducer {
+    /// Its identifier.
+    pub producer: ProducerId,
+    /// The numbers that have arrived, as inclusive ranges.
+    pub ranges: Vec<(u64, u64)>,
+    /// The numbers that it dropped, and why.
+    pub dropped: Vec<(u64, u64, Box<str>)>,
+    /// How many records came again.
+    pub duplicate: u64,
+    /// When something last came from it.
+    pub last_taken: u64,
+}
+
+/// What has changed in one shard since its last commit.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ShardChanges {
+    /// The last position whose effect is in the state, with these changes.
+    pub cursor: Position,
+    /// For every changed host its properties, its changed buckets, and all its producers.
+    pub hosts: Vec<StoredHost>,
+    /// Series with nothing left in any window: host and label.
+    pub ended_series: Vec<(String, Box<str>)>,
+    /// Hosts of which nothing is left.
+    pub ended_hosts: Vec<String>,
+    /// What is known of the clock, if that is to be stored.
+    pub clock: Option<StoredClock>,
+}

@@ -1,0 +1,283 @@
+//! One host: its series and producers, and how a submission changes them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lizmon_protocol::sample::{BatchAnswer, ProducerId};
+use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
+
+use crate::store::record::SubmissionView;
+use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
+
+/// How long a producer is remembered after something last came from it: long enough to come back from an outage and find
+/// its numbers as it left them.
+const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
+/// A host with more producers than this keeps only those whose records could come again.
+pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
+
+/// Everything known of one host.
+#[derive(Debug, Default)]
+pub struct HostSummaries {
+    /// Its series, by label.
+    pub series: BTreeMap<Box<str>, Series>,
+    /// Who numbered its records.
+    pub producers: HashMap<ProducerId, ProducerState>,
+    /// The greatest epoch of its samples.
+    pub last_epoch: u64,
+    /// When something came from it last, by our own clock.
+    pub last_received: u64,
+    /// When the certificate it last reported with ends.
+    pub certificate_end: u64,
+    /// What was taken out because it lay ahead of a steady clock.
+    pub removed: RemovedSamples,
+    /// Whether that has happened since the last commit: then all of its intervals are written anew.
+    pub(crate) is_truncated: bool,
+    /// How far its monitor said its own clock is ahead of what it stamps samples by, and when. Not stored: it says so again.
+    pub clock: Option<(i64, u64)>,
+}
+
+/// What is known of one producer.
+#[derive(Debug, Default)]
+pub struct ProducerState {
+    /// The numbers that have arrived.
+    pub set: DeliverySet,
+    /// The numbers that it gave up.
+    pub dropped: DroppedSet,
+    /// How many records came again.
+    pub duplicate: u64,
+    /// When it was last heard of: the greatest of its records' epochs and of the moments they were taken at.
+    pub last_taken: u64,
+}
+
+impl HostSummaries {
+    pub(super) fn apply(&mut self, submission: &SubmissionView<'_>) -> BatchAnswer {
+        let mut answer = BatchAnswer {
+            accepted: 0,
+            duplicate: 0,
+        };
+        if submission.removes_ahead {
+            self.remove_ahead_of(submission.taken_at);
+        }
+        for record in submission.records() {
+            if let (Some(id), Some(seq)) = (submission.producer, record.seq) {
+                let producer = self.producers.entry(id).or_default();
+                if !producer.set.insert(seq.get()) {
+                    producer.duplicate += 1;
+                    answer.duplicate += 1;
+                    continue;
+                }
+                producer.last_taken = producer
+                    .last_taken
+                    .max(record.epoch)
+                    .max(submission.taken_at);
+            }
+            self.last_epoch = self.last_epoch.max(record.epoch);
+            for (label, value) in record.values() {
+                match self.series.get_mut(label) {
+                    Some(series) => series.apply(record.epoch, value),
+                    None => self
+                        .series
+                        .entry(label.into())
+                        .or_default()
+                        .apply(record.epoch, value),
+                }
+            }
+            answer.accepted += 1;
+        }
+        for (from, to, why) in submission.dropped() {
+            let Some(id) = submission.producer else { break };
+            let producer = self.producers.entry(id).or_default();
+            producer.last_taken = producer.last_taken.max(submission.taken_at);
+            producer.dropped.insert(from, to, why);
+        }
+        answer
+    }
+
+    /// Takes out whatever no clock that says this can have let in.
+    fn remove_ahead_of(&mut self, taken_at: u64) {
+        let from = taken_at.saturating_add(AHEAD_SECS_MAX);
+        let mut samples = 0;
+        let mut newest = 0;
+        for series in self.series.values_mut() {
+            samples += series.cut(from);
+            series.mark_all();
+            newest = newest.max(series.newest_end());
+        }
+        self.last_epoch = self.last_epoch.min(newest).min(from);
+        for producer in self.producers.values_mut() {
+            producer.last_taken = producer.last_taken.min(from);
+        }
+        if samples > 0 {
+            self.removed.samples += samples;
+            self.removed.at = taken_at;
+            self.is_truncated = true;
+        }
+    }
+
+    /// Nothing left in any window, and nobody who could still send a record twice.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        self.series.values().all(|series| series.is_empty_at(now))
+            && self
+                .producers
+                .values()
+                .all(|producer| producer.is_over(now))
+            && is_past_every_window(self.last_epoch, now)
+    }
+
+    /// The producers to keep: all that were heard of in the last days; where they are many, only those whose records
+    /// could still come again.
+    fn keeps(&self, producer: &ProducerState, expiry: Option<u64>) -> bool {
+        let Some(now) = expiry else { return true };
+        let are_many = self.producers.len() > PRODUCERS_KEPT_LONG_MAX;
+        let is_surplus = are_many && producer.may_be_dropped(now);
+        !is_surplus && !producer.is_over(now)
+    }
+
+    pub(super) fn has_expired_producer(&self, expiry: Option<u64>) -> bool {
+        self.producers
+            .values()
+            .any(|producer| !self.keeps(producer, expiry))
+    }
+
+    pub(super) fn drop_expired_producers(&mut self, expiry: Option<u64>) {
+        let expired = self
+            .producers
+            .iter()
+            .filter(|(_, producer)| !self.keeps(producer, expiry));
+        for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.producers.remove(&id);
+        }
+    }
+
+    /// What has changed, and all of its producers.
+    pub(super) fn changes(&self, name: &str, expiry: Option<u64>) -> StoredHost {
+        self.stored(name, expiry, |series| series.dirty().collect())
+    }
+
+    /// All of it.
+    pub(super) fn snapshot(&self, name: &str) -> StoredHost {
+        StoredHost {
+            is_whole: false,
+            ..self.stored(name, None, |series| series.kept().collect())
+        }
+    }
+
+    fn stored(
+        &self,
+        name: &str,
+        expiry: Option<u64>,
+        intervals: impl Fn(&Series) -> Vec<(usize, usize, Bucket)>,
+    ) -> StoredHost {
+        let buckets = self.series.iter().flat_map(|(label, series)| {
+            let stored = |(tier, slot, bucket)| StoredBucket {
+                label: label.clone(),
+                tier,
+                slot,
+                bucket,
+            };
+            intervals(series).into_iter().map(stored)
+        });
+        let producers = self
+            .producers
+            .iter()
+            .filter(|(_, producer)| self.keeps(producer, expiry));
+        StoredHost {
+            name: name.to_owned(),
+            last_epoch: self.last_epoch,
+            certificate_end: self.certificate_end,
+            removed: self.removed,
+            buckets: buckets.collect(),
+            is_whole: self.is_truncated,
+            producers: producers
+                .map(|(id, producer)| producer.stored(*id))
+                .collect(),
+        }
+    }
+}
+
+impl ProducerState {
+    fn stored(&self, producer: ProducerId) -> StoredProducer {
+        StoredProducer {
+            producer,
+            ranges: self.set.ranges().to_vec(),
+            dropped: self
+                .dropped
+                .iter()
+                .map(|(from, to, why)| (from, to, why.into()))
+                .collect(),
+            duplicate: self.duplicate,
+            last_taken: self.last_taken,
+        }
+    }
+
+    /// Long enough ago that nobody will ask what it delivered.
+    fn is_over(&self, now: u64) -> bool {
+        self.last_taken.saturating_add(PRODUCER_KEPT_SECS) < now
+    }
+
+    /// None of its records could be accepted any more, so none could count twice once it is forgotten.
+    fn may_be_dropped(&self, now: u64) -> bool {
+        is_past_every_window(self.last_taken, now)
+    }
+}
+
+/// An epoch so old that no window holds it and no sample of it is accepted.
+fn is_past_every_window(epoch: u64, now: u64) -> bool {
+    TIERS.iter().all(|tier| epoch <= tier.window_start(now))
+}
+
+pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
+    let mut host = HostSummaries {
+        last_epoch: stored.last_epoch,
+        certificate_end: stored.certificate_end,
+        removed: stored.removed,
+        ..HostSummaries::default()
+    };
+    for StoredBucket {
+        label,
+        tier,
+        bucket,
+        ..
+    } in stored.buckets
+    {
+        if host
+            .series
+            .entry(label)
+            .or_default()
+            .restore(tier, bucket)
+            .is_err()
+        {
+            tracing::error!(
+                host = stored.name,
+                "an interval in the store is impossible and left out"
+            );
+        }
+    }
+    for stored_producer in stored.producers {
+        let StoredProducer {
+            producer,
+            ranges,
+            dropped,
+            duplicate,
+            last_taken,
+        } = stored_producer;
+        let Ok(set) = DeliverySet::from_ranges(ranges) else {
+            tracing::error!(host = stored.name, %producer, "a delivery set in the store is impossible and left out");
+            continue;
+        };
+        let mut dropped_set = DroppedSet::new();
+        for (from, to, why) in dropped {
+            dropped_set.insert(from, to, &why);
+        }
+        let state = ProducerState {
+            set,
+            dropped: dropped_set,
+            duplicate,
+            last_taken,
+        };
+        host.producers.insert(producer, state);
+    }
+    // What nobody numbered is remembered by its epoch alone.
+    let taken = host.producers.values().map(|producer| producer.last_taken);
+    host.last_received = taken.max().unwrap_or(host.last_epoch);
+    (stored.name.into(), host)
+}

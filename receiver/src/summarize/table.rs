@@ -1,0 +1,62 @@
+//! The numbers of all hosts in memory.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::host::HostSummaries;
+use crate::store::{Shard, ShardCount};
+
+/// One shard's hosts.
+pub type HostMap = HashMap<Box<str>, HostSummaries>;
+
+/// The numbers of all hosts, shared by one writer and any number of readers.
+#[derive(Debug)]
+pub struct SummaryTable {
+    count: ShardCount,
+    shards: Vec<RwLock<HostMap>>,
+}
+
+impl SummaryTable {
+    pub(super) fn new(count: ShardCount) -> Self {
+        Self {
+            count,
+            shards: count.all().map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// The shard of a host.
+    pub fn shard_of(&self, host: &str) -> Shard {
+        self.count.shard_of(host)
+    }
+
+    /// The shard that keeps this host, for reading.
+    pub fn shard_with(&self, host: &str) -> RwLockReadGuard<'_, HostMap> {
+        self.read(self.shard_of(host))
+    }
+
+    /// Every shard in turn, for reading.
+    pub fn shards(&self) -> impl Iterator<Item = RwLockReadGuard<'_, HostMap>> {
+        self.count.all().map(|shard| self.read(shard))
+    }
+
+    /// A monitor said how far its host's clock is ahead of what it stamps samples by.
+    pub fn note_clock(&self, host: &str, ahead_secs: i64, now: u64) {
+        let mut hosts = self.write(self.shard_of(host));
+        if let Some(host) = hosts.get_mut(host) {
+            host.clock = Some((ahead_secs, now));
+        }
+    }
+
+    // A panic while a lock was held has been contained to its request; what it left are numbers, each whole in itself.
+    pub(super) fn read(&self, shard: Shard) -> RwLockReadGuard<'_, HostMap> {
+        self.shards[shard.index()]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self, shard: Shard) -> RwLockWriteGuard<'_, HostMap> {
+        self.shards[shard.index()]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
