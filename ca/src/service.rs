@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum_server::Handle;
 use lizmon_mtls::accept::FrontDoor;
 use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::limits::Limits;
+use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
 use lizmon_mtls::{Clock, TlsMin};
 
@@ -39,14 +39,12 @@ use crate::passphrase::Unlock;
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is said that a CA should be replaced.
 const WARN_INTERVAL: Duration = Duration::from_secs(86_400);
-/// How long requests that have begun may take to finish once the service is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for a request's body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 16;
 /// Largest request head: a name and a token are less than a hundredth of it.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+const HEAD_BYTES_MAX: u32 = 32 << 10;
 
 /// What the service is started with.
 #[derive(Debug, Clone)]
@@ -184,33 +182,16 @@ impl Service {
 
     /// Serves until `shutdown`; then takes no more connections and finishes what has begun.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
-        let handle = Handle::new();
-        let accept_failed = self.door.accept_failed();
-        let mut server = axum_server::from_tcp(self.listener)?
-            .accept_error_handler(accept_failed)
-            .acceptor(self.door)
-            .handle(handle.clone())
-            .first_request_timeout(self.limits.first_request_timeout);
-        let http = server.http_builder();
-        // This also runs while a kept-alive connection idles, so it must not be shorter than that may.
-        http.http1()
-            .header_read_timeout(self.limits.idle_timeout)
-            .max_buf_size(HEAD_BYTES_MAX);
-        http.http2()
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32);
-        let routes = router::router(self.app.clone());
-        let serving = server.serve(routes.into_make_service_with_connect_info::<SocketAddr>());
-        let stopping = async {
-            shutdown.await;
-            tracing::info!("stopping: no new connections, finishing what has begun");
-            handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
-            std::future::pending::<()>().await;
+        let http = HttpLimits {
+            first_request_timeout: self.limits.first_request_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            head_bytes_max: HEAD_BYTES_MAX,
+            http2_streams_max: HTTP2_STREAMS_MAX,
         };
+        let routes = router::router(self.app.clone());
         let served = tokio::select! {
-            served = serving => served,
+            served = server::serve(self.listener, self.door, http, routes, shutdown) => served,
             () = maintenance(self.trust, self.app) => Ok(()),
-            () = stopping => Ok(()),
         };
         tracing::info!("stopped");
         Ok(served?)

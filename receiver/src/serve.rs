@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum_server::Handle;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 
 use crate::body::BodyReader;
@@ -33,12 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// After how long what was complained of is complained of again.
 const REMIND_AGAIN_SECS: u64 = 3600;
-/// How long requests that have begun may take to finish once the receiver is told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
 /// Largest request head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+const HEAD_BYTES_MAX: u32 = 64 << 10;
 
 /// Why a receiver does not start.
 #[derive(Debug, thiserror::Error)]
@@ -174,35 +172,20 @@ impl Receiver {
         mut self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), StartError> {
-        let handle = Handle::new();
-        let accept_failed = self.door.accept_failed();
-        let mut server = axum_server::from_tcp(self.listener)?
-            .accept_error_handler(accept_failed)
-            .acceptor(self.door)
-            .handle(handle.clone())
-            .first_request_timeout(self.first_request_timeout);
-        let http = server.http_builder();
-        // This also runs while a kept-alive connection idles, so it must not be shorter than that may.
-        http.http1()
-            .header_read_timeout(self.idle_timeout)
-            .max_buf_size(HEAD_BYTES_MAX);
-        http.http2()
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32);
-        let serving = server.serve(router::router(self.app.clone()).into_make_service());
+        let http = HttpLimits {
+            first_request_timeout: self.first_request_timeout,
+            idle_timeout: self.idle_timeout,
+            head_bytes_max: HEAD_BYTES_MAX,
+            http2_streams_max: HTTP2_STREAMS_MAX,
+        };
+        let routes = router::router(self.app.clone());
+        let serving = server::serve(self.listener, self.door, http, routes, shutdown);
         let upkeep = upkeep(self.app.clone(), self.clock.clone());
         let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
-        let stopping = async {
-            shutdown.await;
-            tracing::info!("stopping: no new connections, finishing what has begun");
-            handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
-            std::future::pending::<()>().await;
-        };
         let served = tokio::select! {
             served = serving => served,
             () = upkeep => Ok(()),
             () = fetching => Ok(()),
-            () = stopping => Ok(()),
             // Without it every POST would be refused: better to end, and be started again.
             () = self.journal.ended() => Ok(()),
         };

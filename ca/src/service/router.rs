@@ -1,13 +1,14 @@
 //! Routes: who may try, then what they send, then the handle.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -168,11 +169,11 @@ async fn ca_certificates(
 /// A first certificate: RFC 7030 section 4.2.1.
 async fn simple_enroll(
     State(app): Shared,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Extension(connection): Extension<Arc<Connection>>,
     request: Request<Body>,
 ) -> Response {
     let (head, mut body) = request.into_parts();
-    let joined = join(&app, &head.headers, &mut body, address.ip()).await;
+    let joined = join(&app, &head.headers, &mut body, connection.address()).await;
     let mut response = joined.into_response();
     // A join may be refused before its body is read.
     if service::drop_body(&head, body).await {
@@ -244,7 +245,7 @@ fn is_same_host(
 /// The next certificate, by the current one: RFC 7030 section 4.2.2.
 async fn simple_reenroll(
     State(app): Shared,
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Extension(connection): Extension<Arc<Connection>>,
     request: Request<Body>,
 ) -> Result<Response, ErrorResponse> {
     let (parts, mut body) = request.into_parts();
@@ -258,7 +259,7 @@ async fn simple_reenroll(
         authority.renew(&current, &est::read_request(&body)?, now)
     })
     .await?;
-    answer(&app, enrolled, address.ip(), &holder)
+    answer(&app, enrolled, connection.address(), &holder)
 }
 
 /// The certificate that came with this connection, if one did that is good. Whoever fetches what is public with it tells

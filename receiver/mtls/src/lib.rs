@@ -23,6 +23,7 @@ pub mod limits;
 pub mod pace;
 mod places;
 pub mod revocation;
+pub mod server;
 pub mod service;
 mod strangers;
 pub mod stream;

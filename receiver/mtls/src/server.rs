@@ -1,0 +1,64 @@
+//! HTTP over accepted connections, from the first one to a clean end.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+
+use crate::accept::FrontDoor;
+
+/// How long requests that have begun may take to finish after a shutdown begins.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The limits of HTTP itself: what a client may make the server hold before a handler runs.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// How long the first request's head may take after the handshake.
+    pub first_request_timeout: Duration,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
+    /// Largest request head.
+    pub head_bytes_max: u32,
+    /// HTTP/2 streams of one connection at a time.
+    pub http2_streams_max: u32,
+}
+
+/// Serves until `shutdown`; then accepts no more connections and finishes the requests that have
+/// begun.
+pub async fn serve(
+    listener: TcpListener,
+    door: FrontDoor,
+    limits: HttpLimits,
+    routes: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let handle = Handle::new();
+    let accept_failed = door.accept_failed();
+    let mut server = axum_server::from_tcp(listener)?
+        .accept_error_handler(accept_failed)
+        .acceptor(door)
+        .handle(handle.clone())
+        .first_request_timeout(limits.first_request_timeout);
+    let http = server.http_builder();
+    // hyper also applies this while a kept-alive connection idles: it must not be shorter than that.
+    http.http1()
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.head_bytes_max as usize);
+    http.http2()
+        .max_concurrent_streams(limits.http2_streams_max)
+        .max_header_list_size(limits.head_bytes_max);
+    let serving = server.serve(routes.into_make_service());
+    let stopping = async {
+        shutdown.await;
+        tracing::info!("stopping: no new connections, finishing requests that have begun");
+        handle.graceful_shutdown(Some(DRAIN_TIMEOUT));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = stopping => Ok(()),
+    }
+}
