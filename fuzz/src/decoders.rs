@@ -14,8 +14,9 @@ use lizmon_mtls::revocation::{self, RevocationList};
 use lizmon_pki::authority;
 use lizmon_protocol::name::SpiffeId;
 use lizmon_protocol::sample::{
-    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, Epoch, IdempotencyKey,
-    ProducerId, RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch, parse_sample_set,
+    BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, EncodedSamples, Epoch,
+    IdempotencyKey, ProducerId, RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch,
+    parse_sample_set,
 };
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::Caller;
@@ -278,8 +279,9 @@ fn spool_in(folder: &Path, producer: u8) -> Spool<DiskBackend> {
 
 fn push(spool: &mut Spool<DiskBackend>, epoch: u64) -> IdempotencyKey {
     let values = parse_sample_set(b"{\"cpu\":4.98}").expect("it is one");
+    let values = EncodedSamples::encode(&values).expect("it is one");
     let at = Epoch::new(epoch).expect("it is one");
     spool
-        .push(at, &values, epoch)
+        .push(at, values, epoch)
         .expect("there are numbers left")
 }

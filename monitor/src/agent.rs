@@ -411,7 +411,7 @@ impl Recorder {
         let Sample { epoch, values } = sample;
         if let Some(at) = Epoch::new(epoch).filter(|_| !values.is_empty()) {
             let now = (self.clock)();
-            let key = self.shared.scheduler().record(at, &values, now);
+            let key = self.shared.scheduler().record(at, values, now);
             // After `sampled`: where a log has that alone, the record met a crash.
             debug!(epoch, key = key.map(|key| key.to_string()), "kept");
             self.shared.new_records.send_replace(());

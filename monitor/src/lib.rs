@@ -29,7 +29,7 @@
 //! use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep, Outcome};
 //! use lizmon_monitor::spool::memory::{Crash, MemoryBackend};
 //! use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
-//! use lizmon_protocol::sample::{Epoch, ProducerId, parse_sample_set};
+//! use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, parse_sample_set};
 //!
 //! // Whoever drives it decides which producers there are, and where records are stored.
 //! let start = |backend: MemoryBackend, id: u8| {
@@ -41,7 +41,8 @@
 //! let mut monitor = start(MemoryBackend::default(), 1);
 //! let now = Duration::from_secs(1_465_001_814);
 //! let values = parse_sample_set(br#"{"cpu": 4.98}"#).unwrap();
-//! monitor.record(Epoch::new(now.as_secs()).unwrap(), &values, now);
+//! let values = EncodedSamples::encode(&values).unwrap();
+//! monitor.record(Epoch::new(now.as_secs()).unwrap(), values, now);
 //!
 //! // The process dies before anything is sent, and the next one finds the record.
 //! let backend = monitor.into_backend().crash(Crash::Killed, false);

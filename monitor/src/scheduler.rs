@@ -10,7 +10,7 @@ use std::time::Duration;
 use lizmon_client::{Error, ServerClock};
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::problem::Code;
-use lizmon_protocol::sample::{Epoch, IdempotencyKey, SampleSet, Seq};
+use lizmon_protocol::sample::{EncodedSamples, Epoch, IdempotencyKey, Seq};
 
 use crate::retry::{
     Backoff, Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
@@ -128,7 +128,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
     pub fn record(
         &mut self,
         epoch: Epoch,
-        values: &SampleSet<'_>,
+        values: EncodedSamples,
         now: Duration,
     ) -> Option<IdempotencyKey> {
         self.own_clock.is_steady_at(self.sample_time(now));
@@ -435,7 +435,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         now: Duration,
         chance: f64,
     ) {
-        self.spool.deferred(destination, batch.producer, later);
+        self.spool.defer(destination, batch.producer, later);
         let state = &mut self.states[destination];
         let ahead_secs = state.skew.ahead_secs();
         let wait = |longest: Duration| Pause {

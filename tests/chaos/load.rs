@@ -122,7 +122,7 @@ impl Poster {
         (self.host, self.reference)
     }
 
-    fn record(&mut self, seq: u64) -> Record<'static> {
+    fn record(&mut self, seq: u64) -> Record<SampleSet<'static>> {
         let epoch = epoch_now();
         let values = LABELS.map(|label| {
             let value = f64::from(self.rng.i32(-5_000..1_000_000)) / 100.0;
@@ -136,7 +136,7 @@ impl Poster {
         }
     }
 
-    async fn post(&self, batch: &Batch<'_>) -> Result<(), Error> {
+    async fn post(&self, batch: &Batch<SampleSet<'_>>) -> Result<(), Error> {
         let answer = self
             .client
             .publish_batch(&self.host, batch, epoch_now())

@@ -10,7 +10,9 @@ use lizmon_monitor::spool::memory::{Crash, Faults, MemoryBackend};
 use lizmon_monitor::spool::{Limits, Spool, SpoolBackend, StoredBatch};
 use lizmon_protocol::name::Label;
 use lizmon_protocol::problem::Problem;
-use lizmon_protocol::sample::{BatchAnswer, Epoch, IdempotencyKey, ProducerId, SampleSet, Value};
+use lizmon_protocol::sample::{
+    BatchAnswer, EncodedSamples, Epoch, IdempotencyKey, ProducerId, SampleSet, Value,
+};
 
 use crate::wire::{Answer, Request, Target};
 
@@ -183,9 +185,9 @@ impl Monitor {
         let values = values
             .iter()
             .map(|(label, value)| (Label::new(*label).unwrap(), Value::new(*value).unwrap()));
-        let values = SampleSet::new(values.collect());
+        let values = EncodedSamples::encode(&SampleSet::new(values.collect())).unwrap();
         let scheduler = self.alive()?;
-        let key = scheduler.record(epoch, &values, now)?;
+        let key = scheduler.record(epoch, values, now)?;
         let open = scheduler.spool().producer();
         let id = (key.producer, key.seq.get());
         self.since_start.push(id);

@@ -1,16 +1,15 @@
 //! Samples on every tick, on a thread of its own: a disk that takes seconds for a record delays no sample.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use lizmon_protocol::sample::SampleSet;
+use lizmon_protocol::sample::EncodedSamples;
 use tokio::sync::mpsc;
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use crate::collect::{Collected, FailureNotice, Notice, Sampler, SelfStats};
 use crate::tick::{Tick, Ticker};
@@ -22,7 +21,7 @@ pub(super) const WAITING_MAX: usize = 600;
 #[derive(Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) epoch: u64,
-    pub(super) values: SampleSet<'static>,
+    pub(super) values: EncodedSamples,
 }
 
 /// What samples, and for whom.
@@ -91,8 +90,15 @@ impl SampleLoop {
         for (collector, took) in took {
             trace!(collector, ?took, "collected");
         }
-        debug!(epoch, values = %Json(&values), "sampled");
-        // Where nobody takes them any more we are about to be stopped.
+        let values = match EncodedSamples::encode(&values) {
+            Ok(values) => values,
+            Err(error) => {
+                error!(epoch, "cannot encode a sample: {error}");
+                return;
+            }
+        };
+        debug!(epoch, values = %values.as_str(), "sampled");
+        // Where the receiving end is closed, the monitor is being stopped.
         match self.samples.try_send(Sample { epoch, values }) {
             Ok(()) => self.log_missed(),
             Err(_) => self.missed += 1,
@@ -146,15 +152,6 @@ impl SampleThread {
         if let Err(panic) = self.thread.join() {
             std::panic::resume_unwind(panic);
         }
-    }
-}
-
-/// A set as it is published; written only where the log is read.
-struct Json<'a>(&'a SampleSet<'a>);
-
-impl fmt::Display for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -66,8 +66,9 @@ fn new() -> DeliveryScheduler<MemoryBackend> {
 
 fn sample(scheduler: &mut DeliveryScheduler<MemoryBackend>, epoch: u64) -> IdempotencyKey {
     let values = parse_sample_set(br#"{"a":1}"#).unwrap();
+    let values = EncodedSamples::encode(&values).unwrap();
     let at = Epoch::new(epoch).unwrap();
-    scheduler.record(at, &values, secs(epoch)).unwrap()
+    scheduler.record(at, values, secs(epoch)).unwrap()
 }
 
 fn seqs(batch: &StoredBatch) -> Vec<u64> {

@@ -1,11 +1,13 @@
-//! What the destinations say of the records that they were sent.
+//! What the destinations answer about the records that they were sent.
 
 use lizmon_protocol::sample::{ProducerId, Seq};
 
-use super::{Ranges, Spool, SpoolBackend, StoredBatch};
+use super::backend::SpoolBackend;
+use super::queue::{Spool, StoredBatch};
+use super::ranges::Ranges;
 
-impl<K: SpoolBackend> Spool<K> {
-    /// These have arrived at this destination.
+impl<B: SpoolBackend> Spool<B> {
+    /// These were delivered to this destination.
     pub fn ack(&mut self, destination: usize, batch: &StoredBatch) {
         let Some(log) = self.log_of(batch.producer) else {
             return;
@@ -21,7 +23,7 @@ impl<K: SpoolBackend> Spool<K> {
         log.trim();
     }
 
-    /// This destination will never take these, for a reason it will be told.
+    /// This destination will never accept these. It will be told so, with this reason.
     pub fn drop_records(
         &mut self,
         destination: usize,
@@ -33,17 +35,17 @@ impl<K: SpoolBackend> Spool<K> {
             return;
         };
         let progress = &mut log.destinations[destination];
-        let dropped_records: u64 = seqs
+        let dropped: u64 = seqs
             .iter()
             .map(|seq| progress.drop_records(seq.get(), seq.get(), why))
             .sum();
         log.is_dirty = true;
         log.trim();
-        self.dropped_records += dropped_records;
+        self.dropped_records += dropped;
     }
 
-    /// This destination does not take these for now: they wait until [`Spool::resume_deferred`].
-    pub fn deferred(&mut self, destination: usize, producer: ProducerId, seqs: &[Seq]) {
+    /// This destination refuses these for now: they wait until [`Spool::resume_deferred`].
+    pub fn defer(&mut self, destination: usize, producer: ProducerId, seqs: &[Seq]) {
         if let Some(log) = self.log_of(producer) {
             for seq in seqs {
                 log.deferred[destination].insert(seq.get(), seq.get());
@@ -51,15 +53,15 @@ impl<K: SpoolBackend> Spool<K> {
         }
     }
 
-    /// What was put off for this destination is sent again.
+    /// What was deferred for this destination is sent again.
     pub fn resume_deferred(&mut self, destination: usize) {
         for log in &mut self.logs {
             log.deferred[destination] = Ranges::default();
         }
     }
 
-    /// A destination says what it misses of a producer's numbers. What we have settled with it cannot come again, so it is told
-    /// that it has lost it. How many records that is.
+    /// A destination says which of a producer's numbers it misses. What is done cannot be sent again, so the destination is
+    /// told that it has lost it. Returns how many records these are.
     pub fn on_missing(
         &mut self,
         destination: usize,
@@ -70,15 +72,15 @@ impl<K: SpoolBackend> Spool<K> {
             return 0;
         };
         let progress = &mut log.destinations[destination];
-        let missed = missing
+        let lost = missing
             .iter()
             .map(|(from, to)| progress.on_missing(*from, *to))
             .sum();
-        log.is_dirty |= missed > 0;
-        missed
+        log.is_dirty |= lost > 0;
+        lost
     }
 
-    /// This destination does not want to be told these.
+    /// This destination refuses these reports: they are not sent again.
     pub fn discard_reports(&mut self, destination: usize, batch: &StoredBatch) {
         if let Some(log) = self.log_of(batch.producer) {
             for dropped in &batch.dropped {

@@ -1,102 +1,93 @@
-//! Where a spool is kept: the seam between what the spool decides and what holds it.
+//! Where a spool is stored: the seam between what the spool decides and what stores it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use lizmon_protocol::sample::ProducerId;
+use lizmon_protocol::sample::{EncodedSamples, ProducerId, Record};
 use serde::{Deserialize, Serialize};
 
+use super::limits::PRODUCER_LOGS_MAX;
 use super::origin::Origin;
 use super::ranges::Ranges;
 
-/// A record as it is kept. Its values are JSON, as they will travel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Its number within its tape.
-    pub seq: u64,
-    /// The second it was measured at.
-    pub epoch: u64,
-    /// What was measured.
-    pub values: Box<[u8]>,
-}
+/// A record as it is stored: its values are the JSON that is sent.
+pub type StoredRecord = Record<EncodedSamples>;
 
-/// What a record costs besides its values, roughly and in any keep.
+/// What a record costs besides its values, roughly and in any backend.
 const RECORD_BYTES: u64 = 40;
 
-impl StoredRecord {
-    /// What it counts against a spool's limit.
-    pub fn bytes(&self) -> u64 {
-        Self::bytes_of(self.values.len() as u64)
-    }
-
-    /// The same for values of so many bytes.
-    pub(super) fn bytes_of(values: u64) -> u64 {
-        values + RECORD_BYTES
-    }
+/// What a record counts against a spool's limit.
+pub fn record_bytes(record: &StoredRecord) -> u64 {
+    values_bytes(record.values.as_str().len() as u64)
 }
 
-/// All of a tape but its records: small, and written whole when it changes.
+/// The same for values of so many bytes.
+pub(super) fn values_bytes(values: u64) -> u64 {
+    values + RECORD_BYTES
+}
+
+/// All of a producer log but its records: small, and written whole when it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogState {
-    /// Whose numbers these are.
+    /// The producer of its numbers.
     pub producer: ProducerId,
-    /// Whether new records still go on it.
+    /// Whether new records are still appended to it.
     pub active: bool,
-    /// Numbers below are settled everywhere, and forgotten.
+    /// Every destination is done with the numbers below, and their records are removed.
     pub first: u64,
-    /// The number the next record gets.
+    /// The number of the next record.
     pub next: u64,
     /// When the newest of its records was measured.
     pub newest_epoch: u64,
-    /// How far each destination is, by its URL.
+    /// The progress of each destination, by its URL.
     pub destinations: BTreeMap<String, DestinationProgress>,
-    /// Where its records are from. None where nobody said.
+    /// Where its records were measured, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
 }
 
-/// When a tape's newest record was measured, where only its note was found.
+/// The [`LogState::newest_epoch`] of a log of which only the checkpoint was found.
 pub(super) const UNKNOWN_EPOCH: u64 = u64::MAX;
 
-/// How far one destination is on one tape.
+/// How far one destination is in one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationProgress {
-    /// Numbers that were delivered or given up.
+    /// Numbers that were delivered or dropped.
     pub done: Ranges,
-    /// What was given up and why, as far as the destination has not been told.
+    /// What was dropped and why, as far as the destination has not acknowledged the report.
     pub unreported_drops: Vec<(u64, u64, String)>,
-    /// How many separate ranges were given up.
+    /// How many separate ranges were dropped.
     pub gaps: u32,
 }
 
-/// A tape that was found.
+/// A log that was found in a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLog {
     /// As it was committed last.
     pub state: LogState,
     /// The numbers whose records are there and sound.
     pub stored: Ranges,
-    /// What they cost, by [`StoredRecord::bytes`].
+    /// What they cost, by [`record_bytes`].
     pub bytes: u64,
-    /// Numbers below stand in the tape's own state; what `state` says beyond, a note told.
+    /// The next number by the log's own state; `state` may know a later one from a checkpoint.
     pub stored_next: u64,
 }
 
-/// Notes that are kept at once: as many as tapes that wait to be delivered.
-pub const CHECKPOINTS_MAX: usize = super::PRODUCER_LOGS_MAX;
+/// Checkpoints that are kept at once: as many as logs that wait to be delivered.
+pub const CHECKPOINTS_MAX: usize = PRODUCER_LOGS_MAX;
 
-/// Numbers below `next` of this producer are taken. Written before a record is committed, and apart from it, so that a keep that
-/// comes back older than it was is noticed and no number is given twice.
+/// Numbers below `next` of this producer are assigned. Written before a record is committed, and apart from it, so that a
+/// backend that was rolled back is noticed and no number is assigned twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeqCheckpoint {
-    /// Whose numbers.
+    /// The producer of the numbers.
     pub producer: ProducerId,
-    /// The number the next record gets.
+    /// The number of the next record.
     pub next: u64,
 }
 
 impl SeqCheckpoint {
-    /// The tape of which nothing else is known.
+    /// A log of which nothing else is known.
     pub(super) fn to_state(self) -> LogState {
         LogState {
             producer: self.producer,
@@ -110,18 +101,18 @@ impl SeqCheckpoint {
     }
 }
 
-/// Everything that was found.
+/// Everything that a backend holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackendContents {
     /// Oldest first.
     pub logs: Vec<StoredLog>,
-    /// Those that were written last, and can be read.
+    /// The readable ones of those that were written last.
     pub checkpoints: Vec<SeqCheckpoint>,
 }
 
 impl BackendContents {
-    /// Believes a note where it knows more than the tapes. A tape without one gets no more records: which number would be its
-    /// next is not certain.
+    /// Where a checkpoint knows a later number than the log, the checkpoint is right. A log without a checkpoint gets no more
+    /// records: its next number is not certain.
     pub(super) fn apply_checkpoints(&mut self) {
         let mut checkpoints: BTreeMap<ProducerId, u64> = BTreeMap::new();
         for SeqCheckpoint { producer, next } in &self.checkpoints {
@@ -138,10 +129,14 @@ impl BackendContents {
                 None => state.active = false,
             }
         }
-        let unknown = self.checkpoints.iter().filter_map(|note| {
-            let next = checkpoints.remove(&note.producer)?;
+        let unknown = self.checkpoints.iter().filter_map(|checkpoint| {
+            let next = checkpoints.remove(&checkpoint.producer)?;
+            let checkpoint = SeqCheckpoint {
+                next,
+                ..*checkpoint
+            };
             (next > 1).then(|| StoredLog {
-                state: SeqCheckpoint { next, ..*note }.to_state(),
+                state: checkpoint.to_state(),
                 stored: Ranges::default(),
                 bytes: 0,
                 stored_next: 1,
@@ -151,39 +146,43 @@ impl BackendContents {
     }
 }
 
-/// What is to change on one tape.
+/// What is to change in one log.
 #[derive(Debug)]
 pub struct LogChange<'a> {
-    /// As it is to be kept; with `ended`, what is to be removed with all its records.
+    /// The state to be stored; if `is_finished`, of the log to be removed with all its records.
     pub state: LogState,
     /// Nothing of it is needed any more.
-    pub ended: bool,
+    pub is_finished: bool,
     /// To be added. A record that is there already is written again.
     pub append: Vec<&'a StoredRecord>,
 }
 
-/// Why something was not kept, or not read.
+/// Why something was not stored, or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// There is no room.
+    /// There is no free space.
     #[error("the disk is full")]
     Full(#[source] Box<dyn Error + Send + Sync>),
-    /// The disk refuses to read or write.
+    /// Reading or writing fails.
     #[error("the disk fails: {0}")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Holds a spool's tapes. Nothing here decides.
+/// Stores a spool's logs. It decides nothing.
 pub trait SpoolBackend {
-    /// What is stored. Records that are damaged are left out.
+    /// What is stored. Damaged records are left out.
     fn load(&mut self) -> Result<BackendContents, BackendError>;
 
-    /// Remembers which numbers are taken, and nothing of earlier notes: where it says so `durable`ly, against a power failure
-    /// too; otherwise as soon as the process can be killed. Needs no more room than it had. At most [`CHECKPOINTS_MAX`].
-    fn note(&mut self, checkpoints: &[SeqCheckpoint], durable: bool) -> Result<(), BackendError>;
+    /// Replaces the checkpoints. If `durable`, they survive a power failure; otherwise they survive the end of the process.
+    /// It needs no more space than before. At most [`CHECKPOINTS_MAX`].
+    fn checkpoint(
+        &mut self,
+        checkpoints: &[SeqCheckpoint],
+        durable: bool,
+    ) -> Result<(), BackendError>;
 
-    /// Makes all of these changes durable, or none; records below each tape's `first` go. The bytes that became free. After an error it is
-    /// unknown, until the next commit or load, whether the changes will be found.
+    /// Makes all of these changes durable, or none; records below each log's `first` are removed. Returns the bytes that were
+    /// freed. After an error it is unknown, until the next commit or load, whether the changes will be found.
     fn commit(&mut self, changes: &[LogChange<'_>]) -> Result<u64, BackendError>;
 
     /// The first so many sound records from `from` to `to`, ascending.
@@ -195,21 +194,25 @@ pub trait SpoolBackend {
         records_max: usize,
     ) -> Result<Vec<StoredRecord>, BackendError>;
 
-    /// Puts everything that is stored where nobody delivers it, and nobody loses it, and begins with these tapes without records.
-    /// All of it, or nothing. Where that is, for a person.
+    /// Moves everything to a place from which nothing is delivered or removed, and starts with these logs, without records: all
+    /// of it, or nothing. Returns that place, for an operator.
     fn set_aside(&mut self, logs: &[LogState]) -> Result<String, BackendError>;
 
     /// Whether it outlives the process.
     fn is_persistent(&self) -> bool;
 }
 
-impl<K: SpoolBackend + ?Sized> SpoolBackend for Box<K> {
+impl<B: SpoolBackend + ?Sized> SpoolBackend for Box<B> {
     fn load(&mut self) -> Result<BackendContents, BackendError> {
         (**self).load()
     }
 
-    fn note(&mut self, checkpoints: &[SeqCheckpoint], durable: bool) -> Result<(), BackendError> {
-        (**self).note(checkpoints, durable)
+    fn checkpoint(
+        &mut self,
+        checkpoints: &[SeqCheckpoint],
+        durable: bool,
+    ) -> Result<(), BackendError> {
+        (**self).checkpoint(checkpoints, durable)
     }
 
     fn commit(&mut self, changes: &[LogChange<'_>]) -> Result<u64, BackendError> {

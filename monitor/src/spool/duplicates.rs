@@ -1,16 +1,16 @@
-//! Numbers that a destination knows though nobody here sent them: the spool is a copy of another, or came back older than it was.
+//! Numbers that a destination knows though they were never sent to it: the spool is a copy of another, or was rolled back.
 //!
-//! Such a record is answered as if it had arrived before, and never counts. So an answer that says "known" to what was sent for the first
-//! time is an alarm: new records get a new producer, and these are sent again under its numbers. What may have been sent before, by an
-//! attempt whose answer was lost or by an earlier process, is no alarm: there "known" says that it has arrived.
+//! The receiver takes such a record for one that arrived before, and does not count it. So an answer that reports a duplicate of
+//! what was sent for the first time is an alarm: new records get a new producer, and these are sent again under its numbers. It
+//! is no alarm for what may have been sent before, by an attempt whose answer was lost or by an earlier process: there a
+//! duplicate means that it has arrived.
 
-use lizmon_protocol::sample::Epoch;
-
-use super::backend::SpoolBackend;
+use super::backend::{SpoolBackend, StoredRecord};
+use super::event::Event;
 use super::producer_log::LogKind;
-use super::{Event, Spool, StoredBatch};
+use super::queue::{Spool, StoredBatch};
 
-impl<K: SpoolBackend> Spool<K> {
+impl<B: SpoolBackend> Spool<B> {
     /// These were sent, and it is not known whether they arrived.
     pub fn mark_possibly_delivered(&mut self, destination: usize, batch: &StoredBatch) {
         if let Some(log) = self.log_of(batch.producer) {
@@ -20,47 +20,37 @@ impl<K: SpoolBackend> Spool<K> {
         }
     }
 
-    /// This destination knew so many of these numbers: to be told before they are settled. How many records get new numbers. Which ones it
-    /// knew it does not say: an older copy has the lower ones in common with what went on without it.
+    /// This destination reports so many duplicates among these records: to be called before they are acknowledged. Returns how
+    /// many records get new numbers. Which ones it knew the destination does not say: an older copy has the lower ones in
+    /// common with the spool that continued without it.
     pub fn on_duplicates(
         &mut self,
         destination: usize,
         batch: &StoredBatch,
-        known: u64,
+        duplicates: u64,
         now: u64,
     ) -> u64 {
-        let Some(at) = self
-            .logs
-            .iter()
-            .position(|log| log.producer == batch.producer)
-        else {
+        let mut logs = self.logs.iter();
+        let Some(at) = logs.position(|log| log.producer == batch.producer) else {
             return 0;
         };
-        let possibly_delivered = &self.logs[at].possibly_delivered[destination];
-        let first_time: Vec<_> = batch
-            .records
-            .iter()
-            .filter(|record| !possibly_delivered.contains(record.seq.get()))
-            .collect();
-        let sent_before = (batch.records.len() - first_time.len()) as u64;
-        let alarming = known.saturating_sub(sent_before);
-        if alarming == 0 {
+        let sent_before = &self.logs[at].possibly_delivered[destination];
+        let is_first_time = |record: &&StoredRecord| !sent_before.contains(record.seq.get());
+        let first_time: Vec<_> = batch.records.iter().filter(is_first_time).collect();
+        let expected = (batch.records.len() - first_time.len()) as u64;
+        let unexpected = duplicates.saturating_sub(expected);
+        if unexpected == 0 {
             return 0;
         }
         if self.logs[at].kind == LogKind::Active {
             self.rotate_log(at, now);
         }
-        let again: Vec<(Epoch, Box<[u8]>)> = first_time
-            .into_iter()
-            .take(usize::try_from(alarming).unwrap_or(usize::MAX))
-            .filter_map(|record| {
-                let values = serde_json::to_vec(&record.values).ok()?;
-                Some((record.epoch, values.into_boxed_slice()))
-            })
-            .collect();
+        let unexpected = usize::try_from(unexpected).unwrap_or(usize::MAX);
+        let again = first_time.into_iter().take(unexpected);
         let records = again.len() as u64;
-        for (epoch, values) in again {
-            self.push_to(Some(destination), epoch, values, now);
+        for record in again {
+            let only = Some(destination);
+            self.push_to(only, record.epoch, record.values.clone(), now);
         }
         self.events.push(Event::UnexpectedDuplicates {
             destination: self.destinations[destination].clone(),
@@ -72,7 +62,7 @@ impl<K: SpoolBackend> Spool<K> {
 
 #[cfg(test)]
 mod tests {
-    use lizmon_protocol::sample::{ProducerId, parse_sample_set};
+    use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, parse_sample_set};
 
     use super::super::memory::MemoryBackend;
     use super::super::{Limits, MEMORY_BYTES_MAX};
@@ -97,8 +87,9 @@ mod tests {
 
     fn push(spool: &mut Spool<MemoryBackend>, epoch: u64) {
         let values = parse_sample_set(br#"{"cpu":1}"#).unwrap();
+        let values = EncodedSamples::encode(&values).unwrap();
         spool
-            .push(Epoch::new(epoch).unwrap(), &values, epoch)
+            .push(Epoch::new(epoch).unwrap(), values, epoch)
             .unwrap();
     }
 

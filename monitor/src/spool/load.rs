@@ -1,32 +1,34 @@
-//! What a keep holds at the start: taken up, or set aside where it is another's.
+//! Continues with what a backend holds at the start, or sets it aside where it is of another origin.
 
-use super::backend::BackendContents;
+use super::backend::{BackendContents, BackendError, SpoolBackend};
+use super::drop_reason;
+use super::event::Event;
 use super::producer_log::ProducerLog;
-use super::{BackendError, Event, Ranges, Spool, SpoolBackend, drop_reason};
+use super::queue::Spool;
+use super::ranges::Ranges;
 
-impl<K: SpoolBackend> Spool<K> {
-    /// Takes up what the keep holds, if that was not done yet.
+impl<B: SpoolBackend> Spool<B> {
+    /// Reads what the backend holds, if that was not done yet.
     pub(super) fn load(&mut self) -> Result<(), BackendError> {
         if self.is_loaded {
             return Ok(());
         }
-        let mut loaded = self.backend.load()?;
-        loaded.apply_checkpoints();
-        let strangers = self.set_foreign_logs_aside(&mut loaded)?;
+        let mut contents = self.backend.load()?;
+        contents.apply_checkpoints();
+        let foreign = self.set_foreign_logs_aside(&mut contents)?;
         self.is_loaded = true;
-        let is_new = loaded.logs.is_empty();
-        let since = std::mem::take(&mut self.logs);
-        for found in loaded.logs {
+        let is_new = contents.logs.is_empty() || !foreign.is_empty();
+        let since_start = std::mem::take(&mut self.logs);
+        for found in contents.logs {
             self.stored_bytes += found.bytes;
             let (log, lost) =
                 ProducerLog::from_stored(found, &self.destinations, drop_reason::DAMAGED);
             self.count_dropped(lost, drop_reason::DAMAGED);
             self.logs.push(log);
         }
-        let is_new = is_new || !strangers.is_empty();
-        self.logs.extend(strangers);
-        self.logs.extend(since);
-        // If this fails, so does it before the first record, and that matters. What has ended goes from the notes too.
+        self.logs.extend(foreign);
+        self.logs.extend(since_start);
+        // If this fails, so does the save before the first record, and that one matters. Checkpoints of finished logs go too.
         let _unimportant = self.save();
         if self.active_log().is_none() {
             let producer = self.start_log();
@@ -34,30 +36,31 @@ impl<K: SpoolBackend> Spool<K> {
                 self.events.push(Event::NewProducer(producer));
             }
         } else {
-            let _unimportant = self.backend.note(&self.checkpoints(None), true);
+            let _unimportant = self.write_checkpoints(None, true);
         }
         Ok(())
     }
 
-    /// Where any tape is of another home, nothing of what was found is delivered: all of it was filled there, or is a copy of what was.
-    /// What is left are tapes that tell the receivers so.
+    /// If any log is of another origin, nothing of what was found is delivered: all of it was measured there, or is a copy of
+    /// what was. The logs that are returned only report that to the receivers.
     fn set_foreign_logs_aside(
         &mut self,
-        loaded: &mut BackendContents,
+        contents: &mut BackendContents,
     ) -> Result<Vec<ProducerLog>, BackendError> {
         let Some(origin) = self.origin.clone() else {
             return Ok(Vec::new());
         };
-        let stranger = loaded.logs.iter().find_map(|found| {
-            let its_home = found.state.origin.as_ref()?;
-            Some((origin.conflict_with(its_home)?, its_home.host.clone()))
+        let foreign = contents.logs.iter().find_map(|found| {
+            let its_origin = found.state.origin.as_ref()?;
+            let why = origin.conflict_with(its_origin)?;
+            Some((why, its_origin.host.clone()))
         });
-        let Some((why, host)) = stranger else {
+        let Some((why, host)) = foreign else {
             return Ok(Vec::new());
         };
         let mut records = 0;
         let mut logs = Vec::new();
-        for found in &loaded.logs {
+        for found in &contents.logs {
             let mut found = found.clone();
             found.stored = Ranges::default();
             found.state.active = false;
@@ -70,7 +73,7 @@ impl<K: SpoolBackend> Spool<K> {
             .map(|log| log.state(&self.destinations, Some(&origin)))
             .collect();
         let place = self.backend.set_aside(&states)?;
-        loaded.logs.clear();
+        contents.logs.clear();
         self.dropped_records += records;
         self.events.push(Event::SetAside {
             why,

@@ -1,4 +1,4 @@
-//! A keep in memory: what a monitor without `--spool` has, and what tests break at will.
+//! A backend in memory: what a monitor without `--spool` uses, and what tests damage at will.
 
 use std::collections::BTreeMap;
 
@@ -6,38 +6,38 @@ use lizmon_protocol::sample::ProducerId;
 
 use super::backend::{
     BackendContents, BackendError, LogChange, LogState, SeqCheckpoint, SpoolBackend, StoredLog,
-    StoredRecord,
+    StoredRecord, record_bytes,
 };
 use super::ranges::Ranges;
 
-/// Ends with the process, unless a test takes it through [`MemoryBackend::crash`].
+/// Ends with the process, unless a test saves it by [`MemoryBackend::crash`].
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBackend {
     /// In the order they were first committed.
-    logs: Vec<ProducerLog>,
+    logs: Vec<MemoryLog>,
     checkpoints: Vec<SeqCheckpoint>,
     durable_checkpoints: Vec<SeqCheckpoint>,
-    /// What a failed commit has left behind.
-    in_doubt: Option<Vec<ProducerLog>>,
-    /// What was another host's.
-    aside: Vec<ProducerLog>,
+    /// What a failed commit may have written.
+    in_doubt: Option<Vec<MemoryLog>>,
+    /// What was of another host.
+    aside: Vec<MemoryLog>,
     faults: Faults,
 }
 
 #[derive(Debug, Clone)]
-struct ProducerLog {
+struct MemoryLog {
     state: LogState,
     records: BTreeMap<u64, StoredRecord>,
 }
 
-/// What goes wrong from now on. Nothing, unless a test says so.
+/// What fails from now on. Nothing, unless a test says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {
-    /// Each commit says that there is no room.
+    /// Commits fail: there is no free space.
     pub commits: bool,
-    /// Notes are refused, too.
+    /// Checkpoints fail.
     pub checkpoints: bool,
-    /// Nothing can be read.
+    /// Reads fail.
     pub reads: bool,
 }
 
@@ -46,17 +46,17 @@ pub struct Faults {
 pub enum Crash {
     /// kill -9: what was written is there.
     Killed,
-    /// What was not synced is gone.
+    /// What was not synced is lost.
     PowerFailed,
 }
 
 impl MemoryBackend {
-    /// Chooses what goes wrong from now on.
+    /// Chooses what fails from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
 
-    /// What the next process finds. `in_doubt_is_there` decides on a commit that had failed last; nothing fails any more.
+    /// What the next process finds. `in_doubt_is_there` decides on a commit that failed last; nothing fails any more.
     pub fn crash(mut self, crash: Crash, in_doubt_is_there: bool) -> Self {
         if let Some(logs) = self.in_doubt.take()
             && in_doubt_is_there
@@ -70,25 +70,26 @@ impl MemoryBackend {
         self
     }
 
-    /// Loses a record as a flipped bit would. Whether it was there.
+    /// Loses a record, as if a bit had flipped in it. Returns whether it was there.
     pub fn damage(&mut self, producer: ProducerId, seq: u64) -> bool {
         let log = self.logs.iter_mut().find(|log| log.is_of(producer));
         log.is_some_and(|log| log.records.remove(&seq).is_some())
     }
 
-    /// Goes back to what was committed at an `earlier` time, as SQLite does before a damaged part of its log. Notes are apart.
+    /// Goes back to what was committed at an `earlier` time, as SQLite does where its write-ahead log is damaged. Checkpoints
+    /// are stored apart, and stay.
     pub fn roll_back(&mut self, earlier: &Self) {
         self.logs.clone_from(&earlier.logs);
         self.in_doubt = None;
     }
 
-    /// Loses the notes.
+    /// Loses the checkpoints.
     pub fn lose_checkpoints(&mut self) {
         self.checkpoints.clear();
         self.durable_checkpoints.clear();
     }
 
-    /// How many records were another host's, and set aside last.
+    /// How many records were of another host, and were set aside last.
     pub fn records_aside(&self) -> usize {
         self.aside.iter().map(|log| log.records.len()).sum()
     }
@@ -99,7 +100,14 @@ impl MemoryBackend {
     }
 }
 
-impl ProducerLog {
+impl MemoryLog {
+    fn new(state: LogState) -> Self {
+        Self {
+            state,
+            records: BTreeMap::new(),
+        }
+    }
+
     fn is_of(&self, producer: ProducerId) -> bool {
         self.state.producer == producer
     }
@@ -110,7 +118,7 @@ impl SpoolBackend for MemoryBackend {
         if self.faults.reads {
             return Err(fault());
         }
-        let found = |log: &ProducerLog| {
+        let to_stored = |log: &MemoryLog| {
             let mut stored = Ranges::default();
             for seq in log.records.keys() {
                 stored.insert(*seq, *seq);
@@ -118,17 +126,21 @@ impl SpoolBackend for MemoryBackend {
             StoredLog {
                 state: log.state.clone(),
                 stored,
-                bytes: log.records.values().map(StoredRecord::bytes).sum(),
+                bytes: log.records.values().map(record_bytes).sum(),
                 stored_next: log.state.next,
             }
         };
         Ok(BackendContents {
-            logs: self.logs.iter().map(found).collect(),
+            logs: self.logs.iter().map(to_stored).collect(),
             checkpoints: self.checkpoints.clone(),
         })
     }
 
-    fn note(&mut self, checkpoints: &[SeqCheckpoint], durable: bool) -> Result<(), BackendError> {
+    fn checkpoint(
+        &mut self,
+        checkpoints: &[SeqCheckpoint],
+        durable: bool,
+    ) -> Result<(), BackendError> {
         if self.faults.checkpoints {
             return Err(fault());
         }
@@ -166,7 +178,7 @@ impl SpoolBackend for MemoryBackend {
             .into_iter()
             .flat_map(|log| log.records.range(from..=to));
         Ok(records
-            .map(|(_, kept)| kept.clone())
+            .map(|(_, record)| record.clone())
             .take(records_max)
             .collect())
     }
@@ -175,12 +187,8 @@ impl SpoolBackend for MemoryBackend {
         if self.faults.commits {
             return Err(BackendError::Full("as the test said".into()));
         }
-        let empty = |state: &LogState| ProducerLog {
-            state: state.clone(),
-            records: BTreeMap::new(),
-        };
         self.aside = std::mem::take(&mut self.logs);
-        self.logs = logs.iter().map(empty).collect();
+        self.logs = logs.iter().cloned().map(MemoryLog::new).collect();
         Ok("memory".to_owned())
     }
 
@@ -193,39 +201,30 @@ fn fault() -> BackendError {
     BackendError::Failed("as the test said".into())
 }
 
-fn apply(logs: &mut Vec<ProducerLog>, changes: &[LogChange<'_>]) -> u64 {
+fn apply(logs: &mut Vec<MemoryLog>, changes: &[LogChange<'_>]) -> u64 {
     let mut freed = 0;
     for change in changes {
         let at = logs.iter().position(|log| log.is_of(change.state.producer));
-        if change.ended {
+        if change.is_finished {
             if let Some(at) = at {
-                freed += logs
-                    .remove(at)
-                    .records
-                    .values()
-                    .map(StoredRecord::bytes)
-                    .sum::<u64>();
+                let removed = logs.remove(at).records;
+                freed += removed.values().map(record_bytes).sum::<u64>();
             }
             continue;
         }
         let at = at.unwrap_or_else(|| {
-            logs.push(ProducerLog {
-                state: change.state.clone(),
-                records: BTreeMap::new(),
-            });
+            logs.push(MemoryLog::new(change.state.clone()));
             logs.len() - 1
         });
         let log = &mut logs[at];
         log.state.clone_from(&change.state);
         let kept = log.records.split_off(&change.state.first);
-        let forgotten = std::mem::replace(&mut log.records, kept);
-        freed += forgotten.values().map(StoredRecord::bytes).sum::<u64>();
-        let append = change
-            .append
-            .iter()
-            .filter(|kept| kept.seq >= change.state.first);
+        let removed = std::mem::replace(&mut log.records, kept);
+        freed += removed.values().map(record_bytes).sum::<u64>();
+        let append = change.append.iter();
+        let append = append.filter(|record| record.seq.get() >= change.state.first);
         log.records
-            .extend(append.map(|kept| (kept.seq, (*kept).clone())));
+            .extend(append.map(|record| (record.seq.get(), (*record).clone())));
     }
     freed
 }

@@ -1,4 +1,4 @@
-//! Whose a spool is, and on which machine it was filled: images are cloned, hosts renamed, folders restored elsewhere.
+//! Of which host and machine a spool is: images are cloned, hosts renamed, folders restored elsewhere.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,24 +9,24 @@ use super::drop_reason;
 pub struct Origin {
     /// The node name.
     pub host: String,
-    /// Which machine.
+    /// The machine.
     #[serde(default)]
     pub machine: Machine,
 }
 
-/// What tells one machine from another, as far as it can be read. Nothing of it leaves the spool.
+/// What identifies a machine, as far as it can be read. Nothing of it leaves the spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The operating system's own: machine-id(5). A clone that was made carelessly has the same.
+    /// The operating system's identifier: machine-id(5). A careless clone has the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The one that the hardware, or the virtual one, was given.
+    /// The UUID of the hardware or of the virtual machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
 }
 
 impl Machine {
-    /// This one. Only root may read the second.
+    /// Reads those of this machine. Only root may read the second.
     pub fn read() -> Self {
         let read = |path: &str| parse_id(&std::fs::read_to_string(path).ok()?);
         Self {
@@ -35,7 +35,7 @@ impl Machine {
         }
     }
 
-    /// What only one of the two knows says nothing.
+    /// An identifier that only one of the two has is not compared.
     fn differs_from(&self, other: &Self) -> bool {
         let differ = |one: &Option<String>, two: &Option<String>| {
             one.as_ref()
@@ -46,14 +46,14 @@ impl Machine {
     }
 }
 
-/// Before the first boot a system's id is empty, or this word.
+/// Before the first boot the identifier is empty, or this word.
 fn parse_id(text: &str) -> Option<String> {
     let text = text.trim().to_ascii_lowercase();
     (!text.is_empty() && text != "uninitialized").then_some(text)
 }
 
 impl Origin {
-    /// Why what was filled at `found` is not to be delivered from here; none where it is.
+    /// Why records of `found` must not be delivered from here; none where they may.
     pub(super) fn conflict_with(&self, found: &Self) -> Option<&'static str> {
         if self.host != found.host {
             return Some(drop_reason::OTHER_HOST);

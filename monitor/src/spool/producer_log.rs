@@ -2,24 +2,24 @@
 
 use std::collections::VecDeque;
 
-use lizmon_protocol::sample::ProducerId;
+use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, Record, Seq};
 
-use super::backend::{DestinationProgress, LogState, StoredLog, StoredRecord};
+use super::backend::{DestinationProgress, LogState, StoredLog, StoredRecord, record_bytes};
 use super::drop_reason;
 use super::origin::Origin;
 use super::ranges::Ranges;
 
-/// Reports that wait to be told to one destination. Beyond it the oldest is forgotten, and is a gap without a reason then.
+/// Reports that wait for one destination. Beyond it the oldest is discarded: a gap without a reason then.
 const UNREPORTED_MAX: usize = 256;
 
-/// What may still come on a tape.
+/// What may still be appended to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogKind {
-    /// New records go on it.
+    /// New records are appended to it.
     Active,
-    /// No more records; it is there until what it holds is settled.
+    /// Nothing: it is there until every destination is done with it.
     Closed,
-    /// Takes records while the keep takes nothing, not even a note. No other process goes on with it.
+    /// Records, while the backend stores nothing, not even a checkpoint. It is in memory, and no other process continues it.
     Volatile,
 }
 
@@ -27,26 +27,26 @@ pub(super) enum LogKind {
 pub(super) struct ProducerLog {
     pub(super) producer: ProducerId,
     pub(super) kind: LogKind,
-    /// Numbers below are forgotten.
+    /// Records below are removed.
     pub(super) first: u64,
-    /// The number the next record gets.
+    /// The number of the next record.
     pub(super) next: u64,
-    /// What the keep believes that to be.
+    /// The next number, as far as the backend knows.
     stored_next: u64,
-    /// Numbers below cannot be given again, whatever happens: only these may be sent.
+    /// Numbers below cannot be assigned again, whatever happens: only these may be sent.
     pub(super) sendable_below: u64,
     pub(super) newest_epoch: u64,
-    /// What the keep has not taken yet: the newest numbers.
+    /// What the backend has not stored yet: the newest records.
     pub(super) unsaved: VecDeque<StoredRecord>,
     /// In the order of the spool's destinations.
     pub(super) destinations: Vec<DestinationProgress>,
-    /// What each destination may have got already, though it did not say so. What an earlier process numbered may have been sent by it.
+    /// What each destination may have received without an answer. It includes all that an earlier process may have sent.
     pub(super) possibly_delivered: Vec<Ranges>,
-    /// Whether the keep knows less than this.
+    /// Whether the backend knows less than this.
     pub(super) is_dirty: bool,
     /// When the oldest record was measured, once that is known.
     pub(super) oldest_epoch: Option<u64>,
-    /// In the order of the spool's destinations: what each does not take for now. Not kept: a new start asks again.
+    /// In the order of the spool's destinations: what each refuses for now. Not stored: after a restart it is sent again.
     pub(super) deferred: Vec<Ranges>,
 }
 
@@ -69,15 +69,15 @@ impl ProducerLog {
         }
     }
 
-    /// A tape as it was found. A destination that it does not know begins with what is stored; what is not stored any more,
-    /// and not settled, is given up for this reason. With it, how many records are known to be lost so.
+    /// A log as it was found. A destination that it does not know starts with what is stored. What is neither stored nor done
+    /// is dropped as `lost_as`. Also returns how many records are known to be lost so.
     pub(super) fn from_stored(
-        found: StoredLog,
+        log: StoredLog,
         destinations: &[String],
         lost_as: &str,
     ) -> (Self, u64) {
-        let StoredLog { state, stored, .. } = found;
-        // Without any place there is no telling what had been delivered: it is reported, but not called lost.
+        let StoredLog { state, stored, .. } = log;
+        // If no destination is known, what had been delivered is not known either: it is reported, but not counted as lost.
         let is_known = !state.destinations.is_empty();
         let mut known = state.destinations;
         let first = state.first;
@@ -86,7 +86,7 @@ impl ProducerLog {
                 let mut progress = DestinationProgress::default();
                 let before = first.saturating_sub(1);
                 progress.done.insert(1, before);
-                // It will miss them, and is told why: nobody had asked us to send them there.
+                // It misses them, and is told why: it was not a destination then.
                 if is_known && before > 0 {
                     progress.add_report(1, before, drop_reason::BEFORE_ASKED);
                 }
@@ -95,16 +95,16 @@ impl ProducerLog {
         };
         let mut possibly_delivered = Ranges::default();
         possibly_delivered.insert(1, state.next - 1);
-        let mut log = Self {
+        let kind = match state.active {
+            true => LogKind::Active,
+            false => LogKind::Closed,
+        };
+        let mut this = Self {
             producer: state.producer,
-            kind: if state.active {
-                LogKind::Active
-            } else {
-                LogKind::Closed
-            },
+            kind,
             first,
             next: state.next,
-            stored_next: found.stored_next,
+            stored_next: log.stored_next,
             sendable_below: state.next,
             newest_epoch: state.newest_epoch,
             unsaved: VecDeque::new(),
@@ -116,23 +116,23 @@ impl ProducerLog {
         };
         let mut lost = 0;
         for (from, to) in stored.gaps(first, state.next - 1) {
-            lost += log.drop_everywhere(from, to, lost_as);
+            lost += this.drop_everywhere(from, to, lost_as);
         }
-        log.trim();
-        (log, if is_known { lost } else { 0 })
+        this.trim();
+        (this, if is_known { lost } else { 0 })
     }
 
-    /// Takes a record, in memory for now. Its number.
-    pub(super) fn append(&mut self, epoch: u64, values: Box<[u8]>) -> u64 {
-        let seq = self.next;
-        self.unsaved.push_back(StoredRecord { seq, epoch, values });
+    /// Appends a record, in memory for now. Returns its number; none where there are no more numbers.
+    pub(super) fn append(&mut self, epoch: Epoch, values: EncodedSamples) -> Option<Seq> {
+        let seq = Seq::new(self.next)?;
+        self.unsaved.push_back(Record { seq, epoch, values });
         self.next += 1;
-        self.newest_epoch = self.newest_epoch.max(epoch);
+        self.newest_epoch = self.newest_epoch.max(epoch.secs());
         self.is_dirty = true;
-        seq
+        Some(seq)
     }
 
-    /// The keep has all of it.
+    /// The backend has stored all of it.
     pub(super) fn saved(&mut self) {
         self.unsaved.clear();
         self.stored_next = self.next;
@@ -140,34 +140,36 @@ impl ProducerLog {
         self.is_dirty = false;
     }
 
-    /// Whether a crash would leave the keep without knowing which numbers are taken.
+    /// Whether after a crash the backend would not know all numbers that are assigned.
     pub(super) fn has_unsaved_numbers(&self) -> bool {
         self.next > self.stored_next
     }
 
     pub(super) fn state(&self, destinations: &[String], origin: Option<&Origin>) -> LogState {
-        let destinations = destinations.iter().cloned().zip(self.destinations.clone());
+        let progress = destinations.iter().cloned().zip(self.destinations.clone());
         LogState {
             producer: self.producer,
             active: self.kind == LogKind::Active,
             first: self.first,
             next: self.next,
             newest_epoch: self.newest_epoch,
-            destinations: destinations.collect(),
+            destinations: progress.collect(),
             origin: origin.cloned(),
         }
     }
 
-    /// The number of the first record that the keep does not have.
+    /// The number of the first record that the backend does not have.
     pub(super) fn first_unsaved(&self) -> u64 {
-        self.unsaved.front().map_or(self.next, |kept| kept.seq)
+        let first = self.unsaved.front();
+        first.map_or(self.next, |record| record.seq.get())
     }
 
     pub(super) fn unsaved_bytes(&self) -> u64 {
-        self.unsaved.iter().map(StoredRecord::bytes).sum()
+        self.unsaved.iter().map(record_bytes).sum()
     }
 
-    /// Gives these numbers up for every destination that has not settled them. How many that were for the one that loses most.
+    /// Drops these numbers for every destination that is not done with them. Returns how many these were for the destination
+    /// that loses most.
     pub(super) fn drop_everywhere(&mut self, from: u64, to: u64, why: &str) -> u64 {
         let lost = self.destinations.iter_mut();
         let lost = lost
@@ -177,29 +179,24 @@ impl ProducerLog {
         lost.unwrap_or(0)
     }
 
-    /// Lets go of what no destination needs any more.
+    /// Removes what no destination needs any more.
     pub(super) fn trim(&mut self) {
-        let done = self
-            .destinations
-            .iter()
-            .map(|progress| progress.done.contiguous_end());
-        // Where nobody is to get anything, nothing is needed.
+        let done = self.destinations.iter();
+        let done = done.map(|progress| progress.done.contiguous_end());
+        // Without destinations nothing is needed.
         let through = done.min().unwrap_or(u64::MAX - 1);
         let first = (through + 1).min(self.next);
         if first > self.first {
             self.first = first;
             self.oldest_epoch = None;
         }
-        while self
-            .unsaved
-            .front()
-            .is_some_and(|kept| kept.seq < self.first)
-        {
+        let is_removed = |record: &StoredRecord| record.seq.get() < self.first;
+        while self.unsaved.front().is_some_and(is_removed) {
             self.unsaved.pop_front();
         }
     }
 
-    /// Nobody wants to be told any more.
+    /// No destination is told any more what was dropped.
     pub(super) fn discard_reports(&mut self) {
         self.is_dirty = true;
         for progress in &mut self.destinations {
@@ -207,16 +204,18 @@ impl ProducerLog {
         }
     }
 
-    /// Whether nothing of it is needed any more.
-    pub(super) fn is_finished(&self) -> bool {
-        let told = self
-            .destinations
-            .iter()
-            .all(|progress| progress.unreported_drops.is_empty());
-        self.kind == LogKind::Closed && self.first >= self.next && told
+    /// Whether every destination is done with all its records, and no more are appended.
+    pub(super) fn is_closed_and_empty(&self) -> bool {
+        self.kind == LogKind::Closed && self.first >= self.next
     }
 
-    /// Numbers that this destination has not settled, and that may be sent now.
+    /// Whether nothing of it is needed any more.
+    pub(super) fn is_finished(&self) -> bool {
+        let mut progress = self.destinations.iter();
+        self.is_closed_and_empty() && progress.all(|progress| progress.unreported_drops.is_empty())
+    }
+
+    /// Numbers that this destination is not done with, and that may be sent now.
     pub(super) fn pending_ranges(
         &self,
         destination: usize,
@@ -227,14 +226,14 @@ impl ProducerLog {
         if deferred.is_empty() {
             return progress.done.gaps(self.first, to);
         }
-        let mut held_back = progress.done.clone();
+        let mut not_now = progress.done.clone();
         for (from, to) in deferred {
-            held_back.insert(*from, *to);
+            not_now.insert(*from, *to);
         }
-        held_back.gaps(self.first, to)
+        not_now.gaps(self.first, to)
     }
 
-    /// How many records this destination has not settled.
+    /// How many records this destination is not done with.
     pub(super) fn pending(&self, destination: usize) -> u64 {
         let progress = &self.destinations[destination];
         let gaps = progress.done.gaps(self.first, self.next - 1);
@@ -248,7 +247,7 @@ impl DestinationProgress {
         self.done.insert(from, to);
     }
 
-    /// These will not be sent. How many of them were not settled.
+    /// These will not be sent. Returns how many of them were not done.
     pub(super) fn drop_records(&mut self, from: u64, to: u64, why: &str) -> u64 {
         let mut count = 0;
         for (from, to) in self.done.gaps(from, to) {
@@ -259,12 +258,12 @@ impl DestinationProgress {
         count
     }
 
-    /// The destination misses these, though they were settled: it has lost them, and is told so.
+    /// The destination misses these, though they were done: it has lost them, and is told so. Returns how many these are.
     pub(super) fn on_missing(&mut self, from: u64, to: u64) -> u64 {
         let mut count = 0;
         for (from, to) in self.done.overlap(from, to) {
-            let is_said = |(start, end, _): &(u64, u64, String)| *start <= to && from <= *end;
-            if !self.unreported_drops.iter().any(is_said) {
+            let overlaps = |(start, end, _): &(u64, u64, String)| *start <= to && from <= *end;
+            if !self.unreported_drops.iter().any(overlaps) {
                 self.add_report(from, to, drop_reason::BEFORE_DATA);
                 count += to - from + 1;
             }
@@ -273,9 +272,9 @@ impl DestinationProgress {
     }
 
     fn add_report(&mut self, from: u64, to: u64, why: &str) {
-        if let Some((_, end, said)) = self.unreported_drops.last_mut()
+        if let Some((_, end, known)) = self.unreported_drops.last_mut()
             && *end + 1 == from
-            && said == why
+            && known == why
         {
             *end = to;
             return;
@@ -287,16 +286,13 @@ impl DestinationProgress {
         self.unreported_drops.push((from, to, why.to_owned()));
     }
 
-    /// The destination has been told of these. What was added to them meanwhile stays.
+    /// The destination has been told of these. What was added to a range meanwhile stays.
     pub(super) fn mark_reported(&mut self, from: u64, to: u64) {
-        let left = std::mem::take(&mut self.unreported_drops).into_iter();
-        self.unreported_drops = left
-            .filter_map(|(start, end, why)| {
-                let is_told = from <= start && start <= to;
-                match is_told {
-                    false => Some((start, end, why)),
-                    true => (end > to).then(|| (to + 1, end, why)),
-                }
+        let drops = std::mem::take(&mut self.unreported_drops).into_iter();
+        self.unreported_drops = drops
+            .filter_map(|(start, end, why)| match from <= start && start <= to {
+                false => Some((start, end, why)),
+                true => (end > to).then(|| (to + 1, end, why)),
             })
             .collect();
     }

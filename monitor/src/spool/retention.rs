@@ -1,154 +1,163 @@
-//! What is given up because there is no room, or because nobody would take it any more. Oldest first.
+//! What is dropped because there is no space, or because no receiver would accept it any more. The oldest records go first.
 
-use super::backend::{SpoolBackend, StoredRecord, UNKNOWN_EPOCH};
+use super::backend::{StoredRecord, record_bytes};
+use super::clock::ClockSteadiness;
+use super::limits::{Limits, PRODUCER_LOGS_MAX};
 use super::producer_log::{LogKind, ProducerLog};
-use super::{PRODUCER_LOGS_MAX, Spool, drop_reason};
 
-/// For how long a clock must have run on before it may call a record too old.
-const STEADY_SECS: u64 = 600;
-/// A clock that moves on by more from one sample to the next was set, or the machine slept.
-const JUMP_SECS: u64 = 7200;
-
-/// How long an ended tape is kept for what a receiver has not been told of it: as long as receivers remember its
-/// producer, for an outage may last longer than records do.
+/// How long the reports of a finished log are kept: as long as receivers remember its producer, for an outage may last longer
+/// than records are kept.
 const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
 
-/// Since when the clock has run on without a jump: one that is wrong for a moment, as after a start, makes nothing old.
-#[derive(Debug, Default)]
-pub(crate) struct ClockSteadiness {
-    since: u64,
-    last: u64,
+/// Decides what a spool drops.
+#[derive(Debug)]
+pub(super) struct Retention {
+    limits: Limits,
+    /// Only a steady clock may call a record too old.
+    clock: ClockSteadiness,
 }
 
-impl ClockSteadiness {
-    pub(crate) fn is_steady_at(&mut self, now: u64) -> bool {
-        if now < self.last || now - self.last > JUMP_SECS {
-            self.since = now;
-        }
-        self.last = now;
-        now - self.since >= STEADY_SECS
-    }
-}
-
-/// Records read at once where only their sizes and ages are wanted.
-const OLDEST_RECORDS: usize = 64;
-
-impl<K: SpoolBackend> Spool<K> {
-    /// Gives up what is too old, and tapes that nobody needs to hear of any more.
-    pub(super) fn drop_old(&mut self, now: u64) {
-        self.drop_logs_beyond_max();
-        if !self.steadiness.is_steady_at(now) {
-            return;
-        }
-        let limit = now.saturating_sub(self.limits.age_secs_max);
-        for at in 0..self.logs.len() {
-            let newest = &mut self.logs[at].newest_epoch;
-            if *newest == UNKNOWN_EPOCH {
-                *newest = now;
-            }
-            while self.oldest_epoch(at).is_some_and(|epoch| epoch < limit) {
-                let look = self.read_oldest(at);
-                let old = look.iter().take_while(|kept| kept.epoch < limit);
-                let Some(last) = old.last() else {
-                    break;
-                };
-                self.drop_through(at, last.seq, drop_reason::TOO_OLD);
-            }
-        }
-        let untold = now.saturating_sub(REPORTS_KEPT_SECS);
-        for log in &mut self.logs {
-            let is_over = log.kind == LogKind::Closed && log.first >= log.next;
-            if is_over && log.newest_epoch < untold {
-                log.discard_reports();
-            }
+impl Retention {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            clock: ClockSteadiness::default(),
         }
     }
 
-    fn drop_logs_beyond_max(&mut self) {
-        let closed = |log: &ProducerLog| log.kind == LogKind::Closed;
-        if self.logs.len() > PRODUCER_LOGS_MAX
-            && let Some(oldest) = self.logs.iter().position(closed)
-        {
-            self.drop_through(oldest, self.logs[oldest].next - 1, drop_reason::SPOOL_FULL);
-            self.logs[oldest].discard_reports();
-        }
+    /// The log that is to be dropped because there are too many: the oldest that is closed.
+    pub(super) fn surplus_log(&self, logs: &[ProducerLog]) -> Option<usize> {
+        let is_closed = |log: &ProducerLog| log.kind == LogKind::Closed;
+        let oldest = logs.iter().position(is_closed);
+        oldest.filter(|_| logs.len() > PRODUCER_LOGS_MAX)
     }
 
-    /// Makes room in the keep, a little more than is needed, so that it is not done for each record.
-    pub(super) fn drop_beyond_limit(&mut self, now: u64) {
+    /// Records measured before this are too old; none while the clock cannot be trusted. To be asked with each record.
+    pub(super) fn oldest_epoch(&mut self, now: u64) -> Option<u64> {
+        let is_steady = self.clock.is_steady_at(now);
+        is_steady.then(|| now.saturating_sub(self.limits.age_secs_max))
+    }
+
+    /// Whether the reports of this log are too old for any receiver to know its producer.
+    pub(super) fn are_reports_too_old(&self, log: &ProducerLog, now: u64) -> bool {
+        let limit = now.saturating_sub(REPORTS_KEPT_SECS);
+        log.is_closed_and_empty() && log.newest_epoch < limit
+    }
+
+    /// How many bytes are to be dropped of so many in the backend: a little more than is needed, so that it is not done for
+    /// each record.
+    pub(super) fn excess_bytes(&self, stored_bytes: u64) -> u64 {
         let bytes_max = self.limits.bytes_max;
-        // While nothing can be written, nothing is freed either, and nothing is added.
-        if self.stored_bytes <= bytes_max || self.failure.is_some() {
-            return;
+        match stored_bytes <= bytes_max {
+            true => 0,
+            false => stored_bytes - (bytes_max - bytes_max / 64),
         }
-        let mut excess = self.stored_bytes - (bytes_max - bytes_max / 64);
-        for at in 0..self.logs.len() {
-            while excess > 0 {
-                let look = self.read_oldest(at);
-                let mut last = None;
-                for kept in look {
-                    if excess == 0 {
-                        break;
-                    }
-                    excess = excess.saturating_sub(kept.bytes());
-                    last = Some(kept.seq);
-                }
-                let Some(last) = last else {
-                    break;
-                };
-                self.drop_through(at, last, drop_reason::SPOOL_FULL);
-            }
-        }
-        self.try_save(now);
     }
 
-    /// Keeps what the keep has not taken within its limit.
-    pub(super) fn limit_unsaved(&mut self, at: usize) {
-        let bytes_max = self.limits.unsaved_bytes_max;
-        let log = &mut self.logs[at];
+    /// How many of a log's oldest unsaved records are to be dropped.
+    pub(super) fn excess_unsaved(&self, log: &ProducerLog) -> usize {
         let mut bytes = log.unsaved_bytes();
-        let mut lost = 0;
-        while bytes > bytes_max
-            && let Some(kept) = log.unsaved.pop_front()
-        {
-            bytes -= kept.bytes();
-            lost += log.drop_everywhere(kept.seq, kept.seq, drop_reason::DISK_FAILED);
+        let oldest = log.unsaved.iter().take_while(|record| {
+            let is_excess = bytes > self.limits.unsaved_bytes_max;
+            bytes = bytes.saturating_sub(record_bytes(record));
+            is_excess
+        });
+        oldest.count()
+    }
+}
+
+/// The last of the records at the beginning that were measured before `epoch`.
+pub(super) fn last_before(records: &[StoredRecord], epoch: u64) -> Option<u64> {
+    let old = records
+        .iter()
+        .take_while(|record| record.epoch.secs() < epoch);
+    old.last().map(|record| record.seq.get())
+}
+
+/// The last of the records at the beginning that together have at least `excess` bytes, or the last of all. What is left of
+/// `excess` stays there.
+pub(super) fn last_within(records: &[StoredRecord], excess: &mut u64) -> Option<u64> {
+    let mut last = None;
+    for record in records {
+        if *excess == 0 {
+            break;
         }
-        if lost > 0 {
-            log.trim();
+        *excess = excess.saturating_sub(record_bytes(record));
+        last = Some(record.seq.get());
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId};
+
+    use super::*;
+
+    /// What one record costs.
+    const BYTES: u64 = 42;
+
+    fn log(epochs: impl IntoIterator<Item = u64>) -> ProducerLog {
+        let mut log = ProducerLog::new(ProducerId::from_bytes([1; 16]), LogKind::Closed, 1);
+        let values = EncodedSamples::from_json("{}").unwrap();
+        for epoch in epochs {
+            log.append(Epoch::new(epoch).unwrap(), values.clone())
+                .unwrap();
         }
-        self.count_dropped(lost, drop_reason::DISK_FAILED);
+        log
     }
 
-    fn drop_through(&mut self, at: usize, seq: u64, why: &'static str) {
-        let log = &mut self.logs[at];
-        let lost = log.drop_everywhere(log.first, seq, why);
-        log.trim();
-        self.count_dropped(lost, why);
+    fn retention(records_max: u64) -> Retention {
+        Retention::new(Limits {
+            bytes_max: 64 * BYTES,
+            unsaved_bytes_max: records_max * BYTES,
+            age_secs_max: 100,
+        })
     }
 
-    fn oldest_epoch(&mut self, at: usize) -> Option<u64> {
-        if self.logs[at].oldest_epoch.is_none() {
-            let oldest = self.read_oldest(at).first().map(|kept| kept.epoch);
-            self.logs[at].oldest_epoch = oldest;
-        }
-        self.logs[at].oldest_epoch
+    #[test]
+    fn only_a_steady_clock_makes_records_old() {
+        let mut retention = retention(3);
+        assert_eq!(retention.oldest_epoch(10_000), None);
+        assert_eq!(retention.oldest_epoch(10_599), None);
+        assert_eq!(retention.oldest_epoch(10_600), Some(10_500));
+        // A jump.
+        assert_eq!(retention.oldest_epoch(99_999), None);
     }
 
-    /// Some of the oldest records; none where there are none, or they cannot be read.
-    fn read_oldest(&mut self, at: usize) -> Vec<StoredRecord> {
-        let log = &self.logs[at];
-        let stored_to = log.first_unsaved() - 1;
-        if log.first <= stored_to {
-            let read = self
-                .backend
-                .read(log.producer, log.first, stored_to, OLDEST_RECORDS);
-            match read {
-                Ok(look) if look.is_empty() => (),
-                Ok(look) => return look,
-                Err(_) => return Vec::new(),
-            }
+    #[test]
+    fn a_little_more_is_dropped_than_is_needed() {
+        let retention = retention(3);
+        let full = 64 * BYTES;
+        for (stored, excess) in [(0, 0), (full, 0), (full + 1, BYTES + 1)] {
+            assert_eq!(retention.excess_bytes(stored), excess, "{stored}");
         }
-        log.unsaved.iter().take(OLDEST_RECORDS).cloned().collect()
+    }
+
+    #[test]
+    fn unsaved_records_are_bounded() {
+        for (records, excess) in [(0, 0), (3, 0), (4, 1), (9, 6)] {
+            let log = log(0..records);
+            assert_eq!(retention(3).excess_unsaved(&log), excess, "{records}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_records_go_first() {
+        let records: Vec<_> = log([100, 101, 90, 102]).unsaved.into();
+        let cases = [(100, None), (101, Some(1)), (102, Some(3)), (999, Some(4))];
+        for (epoch, last) in cases {
+            assert_eq!(last_before(&records, epoch), last, "{epoch}");
+        }
+        let cases = [
+            (0, None, 0),
+            (1, Some(1), 0),
+            (BYTES + 1, Some(2), 0),
+            (5 * BYTES, Some(4), BYTES),
+        ];
+        for (mut excess, last, left) in cases {
+            assert_eq!(last_within(&records, &mut excess), last);
+            assert_eq!(excess, left);
+        }
     }
 }

@@ -1,79 +1,79 @@
-//! What a destination gets next: the newest at once, the oldest beside them.
+//! What a destination gets next: the newest records at once, the oldest beside them.
 
 use lizmon_protocol::name::Label;
-use lizmon_protocol::sample::{Dropped, Epoch, Record, SampleSet, Seq, parse_sample_set};
+use lizmon_protocol::sample::{Dropped, Seq};
 
-use super::backend::{SpoolBackend, StoredRecord};
-use super::producer_log::LogKind;
-use super::ranges::Ranges;
-use super::{Event, Spool, StoredBatch, drop_reason};
+use super::producer_log::{LogKind, ProducerLog};
 
-/// While a destination has so many ranges settled, it gets the oldest records only: that closes gaps.
+/// While a destination is done with more separate ranges than this, it gets the oldest records only: that closes gaps.
 const RANGES_MAX: usize = 64;
-/// Reports told at once.
+/// Reports in one batch.
 const REPORTS_MAX: usize = 128;
 
-impl<K: SpoolBackend> Spool<K> {
-    /// At most so many of the newest records, if the very newest is among them, and so many of the oldest; nothing where there
-    /// is nothing. A `newest_max` of 0 asks for the oldest only: the same ones each time, until they are settled.
-    pub fn next_batch(
-        &mut self,
-        destination: usize,
-        newest_max: usize,
-        oldest_max: usize,
-    ) -> Option<StoredBatch> {
-        for at in (0..self.logs.len()).rev() {
-            if let Some(newest) = self.newest(at, destination, newest_max)
-                && let Some(batch) = self.batch_of(at, destination, Some(newest), oldest_max)
-            {
-                return Some(batch);
-            }
-        }
-        if oldest_max == 0 {
-            return None;
-        }
-        (0..self.logs.len()).find_map(|at| self.batch_of(at, destination, None, oldest_max))
+/// Decides which records go into the next batch for one destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Selection {
+    /// The destination's index.
+    pub(super) destination: usize,
+    /// Most of the newest records. 0 selects the oldest only: the same ones each time, until they are acknowledged.
+    pub(super) newest_max: usize,
+    /// Most of the oldest records, counted together with the newest.
+    pub(super) oldest_max: usize,
+}
+
+/// Which numbers of one log were selected.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Selected {
+    /// The oldest: ascending, and before the newest.
+    pub(super) oldest: Vec<(u64, u64)>,
+    /// How many of the oldest are wanted at most.
+    pub(super) oldest_max: usize,
+    /// The newest, if the last number that may be sent is pending.
+    pub(super) newest: Option<(u64, u64)>,
+}
+
+impl Selection {
+    /// In which order the logs are tried, until one has something: those with newest records, the latest log first; then all,
+    /// the oldest log first.
+    pub(super) fn order(self, logs: usize) -> impl Iterator<Item = (usize, Part)> + use<> {
+        let newest = (0..logs).rev().map(|at| (at, Part::WithNewest));
+        let oldest = (0..logs).map(|at| (at, Part::Oldest));
+        newest.chain(oldest.filter(move |_| self.oldest_max > 0))
     }
 
-    /// The last of the numbers that may be sent, as far as they are not settled and go together.
-    fn newest(&self, at: usize, destination: usize, records_max: usize) -> Option<(u64, u64)> {
-        let log = &self.logs[at];
-        let ranges = log.destinations[destination].done.as_slice().len();
-        if log.kind == LogKind::Closed || records_max == 0 || ranges > RANGES_MAX {
-            return None;
-        }
-        let (from, to) = log.pending_ranges(destination).next_back()?;
-        let is_newest = to + 1 == log.sendable_below;
-        is_newest.then(|| (from.max((to + 1).saturating_sub(records_max as u64)), to))
-    }
-
-    fn batch_of(
-        &mut self,
-        at: usize,
-        destination: usize,
-        newest: Option<(u64, u64)>,
-        oldest_max: usize,
-    ) -> Option<StoredBatch> {
+    /// What is selected of this log; none where it has no newest records, and those were asked for.
+    pub(super) fn select(self, log: &ProducerLog, part: Part) -> Option<Selected> {
+        let newest = match part {
+            Part::WithNewest => Some(self.newest(log)?),
+            Part::Oldest => None,
+        };
         let newest_count = newest.map_or(0, |(from, to)| to - from + 1);
+        let newest_count = usize::try_from(newest_count).unwrap_or(self.oldest_max);
         let below = newest.map_or(u64::MAX, |(from, _)| from);
-        let pending_ranges: Vec<_> = self.logs[at].pending_ranges(destination).collect();
-        let mut room =
-            oldest_max.saturating_sub(usize::try_from(newest_count).unwrap_or(oldest_max));
-        let mut records = Vec::new();
-        for (from, to) in pending_ranges {
-            let to = to.min(below - 1);
-            if room == 0 || to < from {
-                break;
-            }
-            let more = self.fetch(at, from, to, room);
-            room -= more.len();
-            records.extend(more);
+        let oldest = log.pending_ranges(self.destination);
+        let oldest = oldest.map(|(from, to)| (from, to.min(below - 1)));
+        Some(Selected {
+            oldest: oldest.filter(|(from, to)| from <= to).collect(),
+            oldest_max: self.oldest_max.saturating_sub(newest_count),
+            newest,
+        })
+    }
+
+    /// The last of the numbers that may be sent, as far as they are pending and adjacent.
+    fn newest(self, log: &ProducerLog) -> Option<(u64, u64)> {
+        let ranges = log.destinations[self.destination].done.as_slice().len();
+        if log.kind == LogKind::Closed || self.newest_max == 0 || ranges > RANGES_MAX {
+            return None;
         }
-        if let Some((from, to)) = newest {
-            records.extend(self.fetch(at, from, to, usize::MAX));
-        }
-        let log = &self.logs[at];
-        let reports = log.destinations[destination].unreported_drops.iter();
+        let (from, to) = log.pending_ranges(self.destination).next_back()?;
+        let is_newest = to + 1 == log.sendable_below;
+        let first = (to + 1).saturating_sub(self.newest_max as u64);
+        is_newest.then(|| (from.max(first), to))
+    }
+
+    /// What the destination has not been told yet of this log.
+    pub(super) fn reports(self, log: &ProducerLog) -> Vec<Dropped> {
+        let reports = log.destinations[self.destination].unreported_drops.iter();
         let reports = reports.filter_map(|(from, to, why)| {
             Some(Dropped {
                 from: Seq::new(*from)?,
@@ -81,75 +81,90 @@ impl<K: SpoolBackend> Spool<K> {
                 why: Label::new(why.clone()).ok()?,
             })
         });
-        let dropped: Vec<_> = reports.take(REPORTS_MAX).collect();
-        let is_empty = records.is_empty() && dropped.is_empty();
-        (!is_empty).then_some(StoredBatch {
-            producer: log.producer,
-            records,
-            dropped,
-        })
-    }
-
-    /// The first so many of these numbers' records. Those that should be there and are not are given up.
-    fn fetch(&mut self, at: usize, from: u64, to: u64, records_max: usize) -> Vec<Record<'static>> {
-        let log = &self.logs[at];
-        let first_unsaved = log.first_unsaved();
-        let stored_to = to.min(first_unsaved - 1);
-        let mut records = Vec::new();
-        if from <= stored_to {
-            match self
-                .backend
-                .read(log.producer, from, stored_to, records_max)
-            {
-                Ok(kept) => {
-                    self.unreadable = None;
-                    let is_all = kept.len() < records_max;
-                    let last = kept.last().map_or(0, |kept| kept.seq);
-                    records.extend(kept.iter().filter_map(to_record));
-                    self.drop_missing(at, from, if is_all { stored_to } else { last }, &records);
-                }
-                Err(error) => self.report_unreadable(&error.to_string()),
-            }
-        }
-        let room = records_max - records.len();
-        let in_tail = self.logs[at].unsaved.iter();
-        let in_tail = in_tail.filter(|kept| (from..=to).contains(&kept.seq));
-        records.extend(in_tail.filter_map(to_record).take(room));
-        records
-    }
-
-    fn drop_missing(&mut self, at: usize, from: u64, to: u64, found: &[Record<'_>]) {
-        let mut there = Ranges::default();
-        for record in found {
-            there.insert(record.seq.get(), record.seq.get());
-        }
-        let mut lost = 0;
-        for (from, to) in there.gaps(from, to) {
-            lost += self.logs[at].drop_everywhere(from, to, drop_reason::DAMAGED);
-        }
-        self.count_dropped(lost, drop_reason::DAMAGED);
-        if lost > 0 {
-            self.logs[at].trim();
-        }
-    }
-
-    fn report_unreadable(&mut self, error: &str) {
-        if self.unreadable.as_deref() != Some(error) {
-            self.unreadable = Some(error.to_owned());
-            self.events.push(Event::Unreadable(error.to_owned()));
-        }
+        reports.take(REPORTS_MAX).collect()
     }
 }
 
-/// None where it is not what we write.
-fn to_record(kept: &StoredRecord) -> Option<Record<'static>> {
-    let values = parse_sample_set(&kept.values).ok()?;
-    let owned = values
-        .iter()
-        .map(|(label, value)| (label.clone().into_owned(), *value));
-    Some(Record {
-        seq: Seq::new(kept.seq)?,
-        epoch: Epoch::new(kept.epoch)?,
-        values: SampleSet::new(owned.collect()),
-    })
+/// Which records of a log are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The newest, and the oldest beside them.
+    WithNewest,
+    /// The oldest alone.
+    Oldest,
+}
+
+#[cfg(test)]
+mod tests {
+    use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId};
+
+    use super::*;
+
+    fn log(records: u64, done: &[(u64, u64)]) -> ProducerLog {
+        let mut log = ProducerLog::new(ProducerId::from_bytes([1; 16]), LogKind::Active, 1);
+        let values = EncodedSamples::from_json("{}").unwrap();
+        for epoch in 0..records {
+            log.append(Epoch::new(epoch).unwrap(), values.clone())
+                .unwrap();
+        }
+        log.saved();
+        for (from, to) in done {
+            log.destinations[0].ack(*from, *to);
+        }
+        log
+    }
+
+    fn select(
+        log: &ProducerLog,
+        newest_max: usize,
+        oldest_max: usize,
+        part: Part,
+    ) -> Option<Selected> {
+        let selection = Selection {
+            destination: 0,
+            newest_max,
+            oldest_max,
+        };
+        selection.select(log, part)
+    }
+
+    #[test]
+    fn newest_and_oldest_do_not_overlap() {
+        let log = log(20, &[(1, 2), (5, 6)]);
+        let selected = select(&log, 3, 10, Part::WithNewest);
+        let expected = Selected {
+            oldest: vec![(3, 4), (7, 17)],
+            oldest_max: 7,
+            newest: Some((18, 20)),
+        };
+        assert_eq!(selected, Some(expected));
+        let selected = select(&log, 3, 10, Part::Oldest).unwrap();
+        assert_eq!((selected.newest, selected.oldest_max), (None, 10));
+        assert_eq!(selected.oldest, [(3, 4), (7, 20)]);
+    }
+
+    #[test]
+    fn the_newest_are_selected_only_if_the_last_is_pending() {
+        assert_eq!(select(&log(20, &[(20, 20)]), 3, 10, Part::WithNewest), None);
+        assert_eq!(select(&log(20, &[]), 0, 10, Part::WithNewest), None);
+        let gaps: Vec<_> = (1..=65).map(|at| (2 * at, 2 * at)).collect();
+        assert_eq!(select(&log(200, &gaps), 3, 10, Part::WithNewest), None);
+        let newest = |done: &[(u64, u64)]| select(&log(200, done), 3, 10, Part::WithNewest);
+        assert!(newest(&gaps[1..]).is_some());
+    }
+
+    #[test]
+    fn logs_are_tried_newest_first_and_then_oldest_first() {
+        let order = |oldest_max: usize| {
+            let selection = Selection {
+                destination: 0,
+                newest_max: 1,
+                oldest_max,
+            };
+            let order = selection.order(2).map(|(at, _)| at);
+            order.collect::<Vec<_>>()
+        };
+        assert_eq!(order(1), [1, 0, 0, 1]);
+        assert_eq!(order(0), [1, 0]);
+    }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use lizmon_protocol::sample::parse_sample_set;
+use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, Seq, parse_sample_set};
 
 use super::memory::{Crash, Faults, MemoryBackend};
 use super::*;
@@ -36,9 +36,10 @@ fn new() -> Spool<MemoryBackend> {
 
 fn push(spool: &mut Spool<MemoryBackend>, epochs: impl IntoIterator<Item = u64>) {
     let values = parse_sample_set(br#"{"a":1}"#).unwrap();
+    let values = EncodedSamples::encode(&values).unwrap();
     for epoch in epochs {
         spool
-            .push(Epoch::new(epoch).unwrap(), &values, epoch)
+            .push(Epoch::new(epoch).unwrap(), values.clone(), epoch)
             .unwrap();
     }
 }
@@ -332,7 +333,8 @@ fn a_start_on_a_full_disk_reports_every_loss() {
         let mut pushed = Vec::new();
         let mut push = |spool: &mut Spool<MemoryBackend>, epoch: u64| {
             let values = parse_sample_set(br#"{"a":1}"#).unwrap();
-            let key = spool.push(Epoch::new(epoch).unwrap(), &values, epoch);
+            let values = EncodedSamples::encode(&values).unwrap();
+            let key = spool.push(Epoch::new(epoch).unwrap(), values, epoch);
             pushed.extend(key.map(|key| (key.producer, key.seq.get())));
         };
         push(&mut spool, 100);

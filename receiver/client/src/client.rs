@@ -14,7 +14,7 @@ use lizmon_protocol::enrol;
 use lizmon_protocol::name::{NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::route;
-use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey, SampleSet};
+use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey};
 use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
 use lizmon_transport::https::{ask_clock, https_client, retry_after, server_clock};
@@ -188,7 +188,7 @@ impl Client {
         &self,
         host: &NodeName,
         epoch: Epoch,
-        values: &SampleSet<'_>,
+        values: &impl serde::Serialize,
         key: Option<IdempotencyKey>,
         now: u64,
     ) -> Result<(), Error> {
@@ -208,7 +208,7 @@ impl Client {
     pub async fn publish_batch(
         &self,
         host: &NodeName,
-        batch: &Batch<'_>,
+        batch: &Batch<impl serde::Serialize>,
         now: u64,
     ) -> Result<BatchAnswer, Error> {
         let body = self.to_json(batch)?;

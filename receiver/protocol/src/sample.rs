@@ -4,8 +4,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::name::Label;
@@ -221,15 +223,63 @@ impl Serialize for SampleSet<'_> {
     }
 }
 
-/// One record of a batch.
+/// A [`SampleSet`] as the JSON that is sent. It is encoded once, and copies share the text.
+///
+/// ```
+/// use lizmon_protocol::sample::{EncodedSamples, parse_sample_set};
+/// let set = parse_sample_set(br#"{ "cpu": 4.98 }"#).unwrap();
+/// let encoded = EncodedSamples::encode(&set).unwrap();
+/// assert_eq!(encoded.as_str(), r#"{"cpu":4.98}"#);
+/// assert_eq!(serde_json::to_vec(&encoded).unwrap(), encoded.as_str().as_bytes());
+/// ```
+#[derive(Debug, Clone)]
+pub struct EncodedSamples(Arc<RawValue>);
+
+impl EncodedSamples {
+    /// Encodes a set. It has only texts and finite numbers, so this does not fail.
+    pub fn encode(set: &SampleSet<'_>) -> Result<Self, serde_json::Error> {
+        let json = serde_json::value::to_raw_value(set)?;
+        Ok(Self(json.into()))
+    }
+
+    /// Takes text that [`Self::as_str`] gave; an error where it is not JSON.
+    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        let json = RawValue::from_string(json.to_owned())?;
+        Ok(Self(json.into()))
+    }
+
+    /// The JSON.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Whether there is no value at all.
+    pub fn is_empty(&self) -> bool {
+        self.as_str() == "{}"
+    }
+}
+
+impl PartialEq for EncodedSamples {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Serialize for EncodedSamples {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+/// One record of a batch. `V` is a [`SampleSet`] or [`EncodedSamples`]: both are the same JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Record<'a> {
+pub struct Record<V> {
     /// Its number within the batch's producer.
     pub seq: Seq,
     /// The second it was measured at.
     pub epoch: Epoch,
     /// What was measured.
-    pub values: SampleSet<'a>,
+    pub values: V,
 }
 
 /// Numbers that their producer gave up, as an inclusive range. In JSON `[from, to, "why"]`.
@@ -251,11 +301,11 @@ impl Serialize for Dropped {
 
 /// The body of `POST /api/perf/{host}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Batch<'a> {
+pub struct Batch<V> {
     /// Who numbered the records.
     pub producer: ProducerId,
     /// The records, in the order they shall be counted.
-    pub records: Vec<Record<'a>>,
+    pub records: Vec<Record<V>>,
     /// Numbers that will never come. To say so again changes nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,

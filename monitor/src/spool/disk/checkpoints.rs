@@ -1,8 +1,8 @@
-//! The file that one process holds while it uses the folder, and the notes in it: which numbers are taken.
+//! The file that one process locks while it uses the folder, and the checkpoints in it: which numbers are assigned.
 //!
 //! ```text
 //! lizmon-spool 1 PRODUCER NEXT CRC32           32 lines of 128 bytes, so that none lies across a disk's sectors
-//! (blank)                                      written in place, whole: it needs no more room than it had
+//! (blank)                                      overwritten as a whole: it needs no more space than before
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,14 +11,15 @@ use std::iter::repeat;
 use std::path::Path;
 
 use super::super::backend::{CHECKPOINTS_MAX, SeqCheckpoint};
-use super::{OpenError, private};
+use super::files::private;
+use super::open_error::OpenError;
 
 pub(super) const LOCK: &str = "lock";
 const MAGIC: &str = "lizmon-spool 1";
-/// A line, with blanks before its end.
+/// A line, padded with blanks.
 const LINE_BYTES: usize = 128;
 
-/// Held for as long as this is.
+/// Locked until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockFile(File);
 
@@ -39,12 +40,12 @@ impl LockFile {
         }
     }
 
-    /// Those that are sound. A file of one line, as it once was, is read as well.
+    /// Those that are sound.
     pub(super) fn read_checkpoints(&mut self) -> Vec<SeqCheckpoint> {
         let mut bytes = Vec::new();
         let bytes_max = (CHECKPOINTS_MAX * LINE_BYTES) as u64;
         let lock = &mut self.0;
-        // What cannot be read is as good as not there.
+        // A checkpoint that cannot be read is as good as none.
         let _read = lock
             .seek(SeekFrom::Start(0))
             .and_then(|_| lock.take(bytes_max).read_to_end(&mut bytes));
@@ -54,7 +55,7 @@ impl LockFile {
             .collect()
     }
 
-    /// In the place of those that are there. Durably: against a power failure too.
+    /// Replaces those that are there. If `durable`, they survive a power failure.
     pub(super) fn write_checkpoints(
         &mut self,
         checkpoints: &[SeqCheckpoint],
@@ -71,7 +72,7 @@ impl LockFile {
 
 fn write_all(checkpoints: &[SeqCheckpoint]) -> String {
     let mut lines = String::with_capacity(CHECKPOINTS_MAX * LINE_BYTES);
-    let checkpoints = checkpoints.iter().map(|note| write(*note));
+    let checkpoints = checkpoints.iter().map(|checkpoint| write(*checkpoint));
     for line in checkpoints
         .chain(repeat(String::new()))
         .take(CHECKPOINTS_MAX)
@@ -81,23 +82,23 @@ fn write_all(checkpoints: &[SeqCheckpoint]) -> String {
     lines
 }
 
-fn write(note: SeqCheckpoint) -> String {
-    let text = format!("{MAGIC} {} {:016}", note.producer, note.next);
+fn write(checkpoint: SeqCheckpoint) -> String {
+    let text = format!("{MAGIC} {} {:016}", checkpoint.producer, checkpoint.next);
     let crc = crc32fast::hash(text.as_bytes());
     format!("{text} {crc:08x}")
 }
 
 fn parse(line: &str) -> Option<SeqCheckpoint> {
     let line = line.trim_end_matches(' ');
-    let (told, crc) = line.rsplit_once(' ')?;
+    let (text, crc) = line.rsplit_once(' ')?;
     let crc = u32::from_str_radix(crc, 16).ok()?;
-    let sound = told.strip_prefix(MAGIC)?.strip_prefix(' ')?;
-    let (producer, next) = sound.split_once(' ')?;
-    let note = SeqCheckpoint {
+    let fields = text.strip_prefix(MAGIC)?.strip_prefix(' ')?;
+    let (producer, next) = fields.split_once(' ')?;
+    let checkpoint = SeqCheckpoint {
         producer: producer.parse().ok()?,
         next: next.parse().ok()?,
     };
-    (crc32fast::hash(told.as_bytes()) == crc && write(note) == line).then_some(note)
+    (crc32fast::hash(text.as_bytes()) == crc && write(checkpoint) == line).then_some(checkpoint)
 }
 
 #[cfg(test)]
@@ -111,13 +112,20 @@ mod tests {
 
     #[test]
     fn only_a_written_line_is_a_checkpoint() {
-        let note = SeqCheckpoint {
+        let checkpoint = SeqCheckpoint {
             producer: ProducerId::from_bytes([7; 16]),
             next: 1 << 52,
         };
-        let text = write(note);
-        assert_eq!(parse(&text), Some(note));
-        assert_eq!(write(SeqCheckpoint { next: 1, ..note }).len(), text.len());
+        let text = write(checkpoint);
+        assert_eq!(parse(&text), Some(checkpoint));
+        assert_eq!(
+            write(SeqCheckpoint {
+                next: 1,
+                ..checkpoint
+            })
+            .len(),
+            text.len()
+        );
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] ^= 1;
@@ -127,23 +135,23 @@ mod tests {
         }
     }
 
-    /// However many there are, they fill the same room, and what stood there before is gone.
+    /// However many there are, they need the same space, and replace all that were there before.
     #[test]
     fn checkpoints_fit_their_file() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join(LOCK);
-        let note = |number: u8| SeqCheckpoint {
+        let checkpoint = |number: u8| SeqCheckpoint {
             producer: ProducerId::from_bytes([number; 16]),
             next: number.into(),
         };
         let mut lock = LockFile::take(folder.path()).unwrap();
         for count in [1, 3, 0, CHECKPOINTS_MAX as u8, 2] {
-            let checkpoints: Vec<_> = (0..count).map(note).collect();
+            let checkpoints: Vec<_> = (0..count).map(checkpoint).collect();
             lock.write_checkpoints(&checkpoints, true).unwrap();
             assert_eq!(lock.read_checkpoints(), checkpoints);
             assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
         }
-        fs::write(&path, write(note(9)) + "\n").unwrap();
-        assert_eq!(lock.read_checkpoints(), [note(9)]);
+        fs::write(&path, write(checkpoint(9)) + "\n").unwrap();
+        assert_eq!(lock.read_checkpoints(), [checkpoint(9)]);
     }
 }

@@ -1,10 +1,10 @@
 mod foreign;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::sync::LazyLock;
 
-use lizmon_protocol::sample::{Epoch, parse_sample_set};
+use lizmon_protocol::sample::{EncodedSamples, Epoch, parse_sample_set};
 use tempfile::TempDir;
 
 use super::checkpoints::LOCK;
@@ -30,8 +30,9 @@ fn push(spool: &mut Spool<DiskBackend>, epochs: impl IntoIterator<Item = u64>) {
     for epoch in epochs {
         let values = format!(r#"{{"cpu":{epoch},"mem":61.25}}"#);
         let values = parse_sample_set(values.as_bytes()).unwrap();
+        let values = EncodedSamples::encode(&values).unwrap();
         let at = Epoch::new(epoch).unwrap();
-        spool.push(at, &values, epoch).unwrap();
+        spool.push(at, values, epoch).unwrap();
     }
 }
 
@@ -47,10 +48,9 @@ fn drain(spool: &mut Spool<DiskBackend>) -> (Vec<(ProducerId, u64, u64)>, u64) {
 
 fn take(batch: &StoredBatch, records: &mut Vec<(ProducerId, u64, u64)>, lost: &mut u64) {
     for record in &batch.records {
-        assert_eq!(
-            record.values.iter().next().unwrap().1.get(),
-            record.epoch.secs() as f64
-        );
+        let values = parse_sample_set(record.values.as_str().as_bytes()).unwrap();
+        let value = values.iter().next().unwrap().1.get();
+        assert_eq!(value, record.epoch.secs() as f64);
         records.push((batch.producer, record.seq.get(), record.epoch.secs()));
     }
     for dropped in &batch.dropped {

@@ -50,7 +50,7 @@ pub fn parse_sample_set(body: &[u8]) -> Result<SampleSet<'_>, BodyError> {
 }
 
 /// Reads the body of `POST /api/perf/{host}`.
-pub fn parse_batch(body: &[u8]) -> Result<Batch<'_>, BodyError> {
+pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     let raw: RawBatch<'_> = from_json(body)?;
     let RawRecords::Within(raw_records) = raw.records else {
         return Err(BodyError::TooManyRecords);

@@ -2,6 +2,7 @@
 
 use rusqlite::config::DbConfig;
 
+use super::super::database::VERSION;
 use super::*;
 use crate::spool::{Event, Machine, Origin};
 
