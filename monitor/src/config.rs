@@ -4,14 +4,14 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
 use lizmon_daemon::args::{Items, List, items};
-use lizmon_enrol::crls::{CrlSource, ServerCrlRefresher};
-use lizmon_enrol::renewer::{Chance, Now, Renewer};
+use lizmon_enrol::CredentialFlags;
+use lizmon_enrol::crls::ServerCrlRefresher;
+use lizmon_enrol::renewer::{Chance, Now};
 use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
@@ -40,18 +40,9 @@ pub struct MonitorFlags {
         value_parser = Items(PublishUrl::from_str)
     )]
     pub publish: Vec<List<PublishUrl>>,
-    /// This host's certificate, followed by the issuing one (PEM)
-    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
-    pub cert: PathBuf,
-    /// The private key to it (PEM)
-    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
-    pub key: PathBuf,
-    /// The root certificate that the receivers' certificates must lead to (PEM)
-    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
-    pub ca: PathBuf,
-    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced; receivers that are revoked are found out
-    #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
-    pub ca_url: Option<BaseUrl>,
+    /// The certificate, and where it is renewed.
+    #[command(flatten)]
+    pub credentials: CredentialFlags,
     /// Seconds from one sample to the next
     #[arg(
         long,
@@ -95,21 +86,6 @@ fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
 }
 
 impl MonitorFlags {
-    /// What keeps this host's certificate young.
-    pub fn renewer(&self, clock: Now, chance: Chance) -> Renewer {
-        Renewer {
-            url: self.ca_url.clone(),
-            credentials: Credentials {
-                cert: self.cert.clone(),
-                key: self.key.clone(),
-                ca: self.ca.clone(),
-            },
-            clock,
-            chance,
-            tell: Arc::new(|_| ()),
-        }
-    }
-
     /// What keeps these lists fresh, where `liz-ca` is known.
     pub fn crl_refresher(
         &self,
@@ -117,10 +93,7 @@ impl MonitorFlags {
         clock: Now,
         chance: Chance,
     ) -> Option<ServerCrlRefresher> {
-        let source = CrlSource {
-            url: self.ca_url.clone()?,
-            ca: self.ca.clone(),
-        };
+        let source = self.credentials.crl_source()?;
         Some(ServerCrlRefresher {
             source,
             crls: lists,
@@ -169,11 +142,7 @@ impl From<MonitorFlags> for Config {
         Self {
             host: flags.this_host,
             publish,
-            credentials: Credentials {
-                cert: flags.cert,
-                key: flags.key,
-                ca: flags.ca,
-            },
+            credentials: flags.credentials.credentials(),
             server_lists: ServerCrls::default(),
             interval: flags.interval,
             collect,

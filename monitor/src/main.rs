@@ -38,7 +38,9 @@ fn run(flags: MonitorFlags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = Renewer {
         tell: Arc::new(lizmon_daemon::tell_status),
-        ..flags.renewer(seconds(), Arc::new(fastrand::f64))
+        ..flags
+            .credentials
+            .renewer(seconds(), Arc::new(fastrand::f64))
     };
     let server_lists = ServerCrls::default();
     let watch = flags.crl_refresher(server_lists.clone(), seconds(), Arc::new(fastrand::f64));

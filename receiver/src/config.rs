@@ -4,17 +4,15 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::crls::CrlSource;
-use lizmon_enrol::renewer::{Chance, Now, Renewer};
+use lizmon_enrol::renewer::Chance;
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::trust::TrustFiles;
-use lizmon_pki::credentials::Credentials;
-use lizmon_transport::BaseUrl;
 
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
@@ -38,24 +36,15 @@ pub struct Flags {
         default_value = "127.0.0.1:8443"
     )]
     pub listen: SocketAddr,
-    /// The receiver's certificate chain, from `lizctl issue-receiver` (PEM)
-    #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
-    pub cert: PathBuf,
-    /// The key of that certificate (PKCS#8 PEM)
-    #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
-    pub key: PathBuf,
-    /// The root certificate that clients' certificates must lead to (PEM)
-    #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
-    pub ca: PathBuf,
+    /// The certificate, and where it is renewed.
+    #[command(flatten)]
+    pub credentials: CredentialFlags,
     /// Current revocation lists of root and issuing CA (PEM), as in certs/crl.pem
     #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
     pub crl: PathBuf,
     /// Folder for everything that must survive; locked by one process
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Where liz-ca is: the certificate renews itself there, and --cert, --key and --ca are replaced; newer revocation lists are fetched
-    #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
-    pub ca_url: Option<BaseUrl>,
     /// How long a token lives
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
@@ -104,27 +93,9 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// What keeps the receiver's own certificate young.
-    pub fn renewer(&self, clock: Now, chance: Chance) -> Renewer {
-        Renewer {
-            url: self.ca_url.clone(),
-            credentials: Credentials {
-                cert: self.cert.clone(),
-                key: self.key.clone(),
-                ca: self.ca.clone(),
-            },
-            clock,
-            chance,
-            tell: Arc::new(|_| ()),
-        }
-    }
-
     /// Where newer revocation lists are, if that was said.
     pub fn lists_from(&self, chance: Chance) -> Option<ListsFrom> {
-        let source = CrlSource {
-            url: self.ca_url.clone()?,
-            ca: self.ca.clone(),
-        };
+        let source = self.credentials.crl_source()?;
         Some(ListsFrom { source, chance })
     }
 }
@@ -205,9 +176,9 @@ impl From<Flags> for Config {
     fn from(flags: Flags) -> Self {
         Self {
             trust: TrustFiles {
-                cert: flags.cert,
-                key: flags.key,
-                ca: flags.ca,
+                cert: flags.credentials.cert,
+                key: flags.credentials.key,
+                ca: flags.credentials.ca,
                 crl: flags.crl,
             },
             lists_from: None,

@@ -64,7 +64,9 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
         let renewer = Renewer {
             tell: Arc::new(lizmon_daemon::tell_status),
-            ..flags.renewer(clock.clone(), Arc::new(fastrand::f64))
+            ..flags
+                .credentials
+                .renewer(clock.clone(), Arc::new(fastrand::f64))
         };
         renewer.finish_install()?;
         let clocks = Clocks {

@@ -25,6 +25,7 @@ pub mod crls;
 pub mod enrolment;
 pub mod error;
 pub mod fetch_schedule;
+pub mod flags;
 pub mod log_once;
 pub mod renewer;
 mod root_fingerprint;
@@ -32,4 +33,5 @@ mod roots;
 
 pub use enrolment::{JoinRequest, Obtained, join, renew};
 pub use error::EnrolError;
+pub use flags::CredentialFlags;
 pub use root_fingerprint::{MalformedFingerprint, RootFingerprint, RootFingerprints};
