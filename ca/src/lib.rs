@@ -1,29 +1,28 @@
-//! The lizmon certificate authority as a library: offline work on one folder of files, no sockets, no clock.
+//! The lizmon certificate authority: a library that works offline on one folder of files, and the service
+//! `liz-ca`.
 //!
 //! ```text
 //! root.key --signs--> issuing.crt --signs--> nodes/NAME.crt receivers/… readers/… operators/…
 //!    |                    |
-//!    +----- crl.pem ------+          ledger.db: every certificate ever signed, and the CRLs' numbers
+//!    +----- crl.pem ------+          ledger.db: every certificate ever signed, the CRLs, the audit log
 //! ```
 //!
-//! | module | what it does |
-//! | --- | --- |
-//! | [`authority`] | makes and opens the CA, issues, revokes, keeps the CRLs fresh |
-//! | [`profile`] | what stands in each kind of certificate: the only templates there are |
-//! | [`key`] | key pairs, and the public key of a signing request, which is all we take from one |
-//! | [`crl`] | when a CRL is signed again, and with what in it |
-//! | [`ledger`] | the SQLite file, its schema and its lock |
-//! | [`enrol`] | join tokens, and certificates for those who bring one, or their current certificate |
-//! | [`est`] | how requests come over the network, and certificates go |
-//! | [`audit`] | the log of every deed, chained by hashes |
-//! | [`passphrase`] | CA keys that are encrypted |
-//! | [`layout`] | which file lies where |
-//! | [`disk`] | files that are written whole or not at all, keys that only their owner can read |
-//! | [`inspect`] | what a certificate, key, CRL or request says, as a plain struct |
-//! | [`verify`] | the judgement of a receiver on a certificate file |
+//! The crate has five rooms. Each may use the rooms below it, and no room uses one above.
 //!
-//! A signing request's subject, names and extensions are never read into a certificate. A certificate never
-//! outlives its issuer. No certificate leaves before the ledger knows it.
+//! ```text
+//! service      HTTP: EST enrolment and renewal, CRL download. Knows HTTP alone, asks the authority.
+//!    |
+//! authority    decides: issues, renews, revokes, rotates, backs up. Time is an argument; no network.
+//!    |
+//! ledger       SQLite: stores what was decided, and the audit log. All SQL is here.
+//!    |
+//! pki          X.509, keys, CRLs, signing requests. No ledger, no policy.
+//!    |
+//! files        paths, modes, atomic writes. No content.
+//! ```
+//!
+//! Only the public key is taken from a signing request. A certificate never outlives its issuer. No
+//! certificate is given out before the ledger has it.
 //!
 //! ```
 //! use lizmon_ca::authority::{Authority, InitOptions, Request};
@@ -41,22 +40,10 @@
 //! # }
 //! ```
 
-pub mod audit;
 pub mod authority;
-pub mod crl;
-pub mod disk;
-pub mod enrol;
-pub mod error;
-pub mod est;
-mod founding;
-pub mod inspect;
-pub mod key;
-pub mod layout;
+pub mod files;
 pub mod ledger;
-pub mod passphrase;
-pub mod profile;
+pub mod pki;
 pub mod service;
-mod signer;
-pub mod verify;
 
-pub use error::Error;
+pub use authority::Error;

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, CaKind, InitOptions, KeySource, Request, RotateOptions};
-use lizmon_ca::crl::{CRL_LIFETIME_SECS, Reason};
-use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::key::KeyAlg;
-use lizmon_ca::layout::LeafFiles;
+use lizmon_ca::authority::{
+    Authority, CaKind, InitError, InitOptions, IssueError, KeySource, Request, RevokeError,
+    RotateOptions,
+};
+use lizmon_ca::files::LeafFiles;
 use lizmon_ca::ledger::CertState;
-use lizmon_ca::profile::{DAY_SECS, San, Validity};
-use lizmon_ca::verify::{Trusted, Verdict, VerifyError, verify};
+use lizmon_ca::pki::crl::CRL_LIFETIME_SECS;
+use lizmon_ca::pki::inspect::{Item, inspect};
+use lizmon_ca::pki::verify::{Trusted, Verdict, VerifyError, verify};
+use lizmon_ca::pki::{DAY_SECS, KeyAlg, Reason, San, Validity};
 use lizmon_protocol::name::{NodeName, Role};
 use tempfile::TempDir;
 
@@ -213,7 +215,10 @@ fn a_second_ca_is_refused_and_nothing_is_touched() {
     drop(authority);
     let before = snapshot(&certs);
     let error = Authority::init(&certs, &InitOptions::default(), NOW + 1).unwrap_err();
-    assert!(matches!(error, Error::AlreadyThere(_)), "{error}");
+    assert!(
+        matches!(error, Error::Init(InitError::AlreadyExists(_))),
+        "{error}"
+    );
     assert_eq!(snapshot(&certs), before);
 }
 
@@ -231,7 +236,10 @@ fn half_a_ca_is_refused_by_name_and_nothing_is_touched() {
         std::fs::create_dir(&certs).unwrap();
         std::fs::write(certs.join(present), "mine").unwrap();
         let error = Authority::init(&certs, &InitOptions::default(), NOW).unwrap_err();
-        assert!(matches!(error, Error::HalfThere { .. }), "{error}");
+        assert!(
+            matches!(error, Error::Init(InitError::Partial { .. })),
+            "{error}"
+        );
         assert!(error.to_string().contains(present), "{error}");
         assert_eq!(snapshot(&certs).len(), 1, "{present}");
         assert_eq!(std::fs::read(certs.join(present)).unwrap(), b"mine");
@@ -242,7 +250,7 @@ fn half_a_ca_is_refused_by_name_and_nothing_is_touched() {
 fn opening_says_what_is_missing_or_wrong() {
     let (_dir, certs) = folder();
     let error = Authority::open(&certs, NOW).unwrap_err();
-    assert!(matches!(error, Error::NotThere(_)), "{error}");
+    assert!(matches!(error, Error::NotFound(_)), "{error}");
 
     type Damage = fn(&Path, &Path);
     let (_other_dir, other, _) = fresh();
@@ -328,10 +336,16 @@ fn nothing_outlives_the_issuing_ca() {
     assert!(issued.cut_short);
     for now in [end, end + 1, end + 1000 * DAY_SECS] {
         let error = authority.issue(node("web2"), now).unwrap_err();
-        assert!(matches!(error, Error::IssuerEnded { .. }), "{error}");
+        assert!(
+            matches!(error, Error::Issue(IssueError::IssuerExpired { .. })),
+            "{error}"
+        );
     }
     let error = authority.issue(node("web2"), NOW - 1000).unwrap_err();
-    assert!(matches!(error, Error::IssuerNotStarted { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Issue(IssueError::IssuerNotStarted { .. })),
+        "{error}"
+    );
     let short = InitOptions {
         root_days: 10,
         ..InitOptions::default()
@@ -362,7 +376,7 @@ fn a_ca_that_should_be_replaced_says_so() {
             Some((CaKind::Issuing, issuing.not_after)),
         ),
     ] {
-        let found = authority.ending(now);
+        let found = authority.expiry(now);
         let named = found.map(|ending| (ending.which, ending.not_after));
         assert_eq!(named, expected, "{now}");
         if let Some(ending) = found {
@@ -383,7 +397,7 @@ fn a_ca_that_should_be_replaced_says_so() {
             .rotate_next(CaKind::Issuing, &options, later)
             .unwrap();
     }
-    let found = authority.ending(later).unwrap();
+    let found = authority.expiry(later).unwrap();
     assert_eq!(
         (found.which, found.not_after),
         (CaKind::Root, root.not_after),
@@ -396,7 +410,10 @@ fn names_that_cannot_be_told_apart_are_refused() {
     let (_dir, certs, authority) = fresh();
     authority.issue(node("web1"), NOW).unwrap();
     let error = authority.issue(node("WEB1"), NOW).unwrap_err();
-    assert!(matches!(error, Error::CaseConflict { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Issue(IssueError::CaseConflict { .. })),
+        "{error}"
+    );
     assert!(!certs.join("nodes/WEB1.crt").exists() && !certs.join("nodes/WEB1.key").exists());
     // In another role it is somebody else.
     authority
@@ -471,7 +488,10 @@ fn a_revoked_certificate_is_refused_and_others_are_not() {
     let error = authority
         .revoke(&unknown, Reason::Unspecified, NOW)
         .unwrap_err();
-    assert!(matches!(error, Error::UnknownSerial(_)), "{error}");
+    assert!(
+        matches!(error, Error::Revoke(RevokeError::UnknownSerial(_))),
+        "{error}"
+    );
 }
 
 #[test]
@@ -486,7 +506,7 @@ fn a_revoked_issuing_ca_takes_its_leaves_with_it() {
     let error = authority
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap_err();
-    assert!(matches!(error, Error::RootKeyAway(_)), "{error}");
+    assert!(matches!(error, Error::RootKeyMissing(_)), "{error}");
     judge(&certs, &issued.certificate_path, NOW).unwrap();
     std::fs::rename(&away, &key).unwrap();
     authority

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, CaKind, InitOptions, Request, RotateOptions, Stage};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::enrol::{IssuanceError, JoinTokenError, TOKEN_TTL};
-use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::authority::{
+    Authority, CaKind, InitOptions, IssuanceError, JoinTokenError, Request, RotateOptions, Stage,
+    TOKEN_TTL,
+};
+use lizmon_ca::pki::Reason;
+use lizmon_ca::pki::inspect::{Item, inspect};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;

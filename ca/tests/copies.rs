@@ -7,11 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, Issued, Request};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::passphrase::Unlock;
-use lizmon_ca::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::authority::{Authority, InitOptions, Issued, Request, RestoreError, RevokeError};
+use lizmon_ca::pki::inspect::{Item, inspect};
+use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::{Reason, Unlock};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
@@ -213,7 +212,7 @@ fn what_a_restored_ledger_does_not_know_can_be_revoked() {
     let wrong = "1234567890abcdef1234567890abcdef".parse().unwrap();
     let refused = authority.revoke(&wrong, Reason::Unspecified, NOW);
     assert!(
-        matches!(refused, Err(Error::UnknownSerial(_))),
+        matches!(refused, Err(Error::Revoke(RevokeError::UnknownSerial(_)))),
         "{refused:?}"
     );
     drop(authority);
@@ -251,7 +250,10 @@ fn a_backup_is_restored_and_nothing_is_lost_by_it() {
     drop(authority);
     let refused = restore(false).unwrap_err();
     assert!(
-        matches!(refused, Error::NewerThere { lines: 1.., .. }),
+        matches!(
+            refused,
+            Error::Restore(RestoreError::WouldLoseRecords { lines: 1.., .. })
+        ),
         "{refused:?}"
     );
     house.assert_revoked(&before);
@@ -281,7 +283,7 @@ fn a_backup_is_restored_and_nothing_is_lost_by_it() {
     let (other, _open) = House::new();
     let refused = Authority::restore(&house.sibling, &other.certs, Unlock::default(), false, NOW);
     assert!(
-        matches!(refused, Err(Error::OtherCaThere(_))),
+        matches!(refused, Err(Error::Restore(RestoreError::OtherCa(_)))),
         "{refused:?}"
     );
     let good = fs::read(house.sibling.join("ledger.db")).unwrap();

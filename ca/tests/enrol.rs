@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, CaKind, InitOptions, KeySource, Request, RotateOptions};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::enrol::{
-    Enrolled, IssuanceError, JoinTokenError, LEAF_LIFETIME, RenewalError, TOKEN_TTL,
+use lizmon_ca::authority::{
+    Authority, CaKind, Enrolled, InitOptions, IssuanceError, IssueError, JoinTokenError, KeySource,
+    LEAF_LIFETIME, RenewalError, Request, RotateOptions, TOKEN_TTL,
 };
 use lizmon_ca::ledger::Entry;
+use lizmon_ca::pki::Reason;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
 use lizmon_protocol::name::{NodeName, Role};
@@ -178,7 +178,12 @@ fn tokens_that_are_not_made() {
     assert!(house.enrol(&small, &request(), NOW).is_ok());
     let got = house.enrol(&big, &request(), NOW);
     assert!(
-        matches!(got, Err(IssuanceError::Ca(Error::CaseConflict { .. }))),
+        matches!(
+            got,
+            Err(IssuanceError::Ca(Error::Issue(
+                IssueError::CaseConflict { .. }
+            )))
+        ),
         "{got:?}"
     );
 }

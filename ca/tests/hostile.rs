@@ -5,10 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
-use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::key::CsrError;
-use lizmon_ca::profile::DAY_SECS;
+use lizmon_ca::authority::{
+    Authority, InitError, InitOptions, IssueError, Issued, KeySource, Request,
+};
+use lizmon_ca::files::CaFileError;
+use lizmon_ca::pki::inspect::{Item, inspect};
+use lizmon_ca::pki::{CsrError, DAY_SECS, ValidityError};
 use lizmon_protocol::name::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -147,7 +149,7 @@ fn a_request_for_somebody_elses_key_is_refused() {
         .serialize_request(&key)
         .unwrap();
     let error = with_request(&authority, request.der().to_vec()).unwrap_err();
-    assert!(matches!(error, Error::Key(CsrError::Signature)), "{error}");
+    assert!(matches!(error, Error::Csr(CsrError::Signature)), "{error}");
 }
 
 #[test]
@@ -247,7 +249,7 @@ fn weak_and_odd_keys_are_refused() {
             .serialize_request(&key)
             .unwrap();
         match with_request(&authority, request.der().to_vec()) {
-            Err(Error::Key(error)) => assert_eq!(error, expected),
+            Err(Error::Csr(error)) => assert_eq!(error, expected),
             other => panic!("{expected}: {other:?}"),
         }
     }
@@ -279,7 +281,10 @@ fn a_certificate_is_not_laid_beside_another_key() {
         request.der().to_vec()
     };
     let error = with_request(&authority, request(&KeyPair::generate().unwrap())).unwrap_err();
-    assert!(matches!(error, Error::KeyInTheWay(_)), "{error}");
+    assert!(
+        matches!(error, Error::Issue(IssueError::OtherKeyPresent(_))),
+        "{error}"
+    );
     with_request(&authority, request(&ours)).unwrap();
     assert_eq!(
         std::fs::read_to_string(&key_path).unwrap(),
@@ -333,12 +338,18 @@ mod links {
         std::fs::create_dir(&elsewhere).unwrap();
         symlink(&elsewhere, certs.join("nodes")).unwrap();
         let error = issue(&authority).unwrap_err();
-        assert!(matches!(error, Error::NotAFolder(_)), "{error}");
+        assert!(
+            matches!(error, Error::File(CaFileError::NotAFolder(_))),
+            "{error}"
+        );
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
         std::fs::remove_file(certs.join("nodes")).unwrap();
         std::fs::write(certs.join("nodes"), "").unwrap();
         let error = issue(&authority).unwrap_err();
-        assert!(matches!(error, Error::NotAFolder(_)), "{error}");
+        assert!(
+            matches!(error, Error::File(CaFileError::NotAFolder(_))),
+            "{error}"
+        );
         assert_eq!(authority.entries().unwrap(), before);
     }
 
@@ -348,7 +359,10 @@ mod links {
             let dir = tempfile::tempdir().unwrap();
             symlink(dir.path().join("nowhere"), dir.path().join(file)).unwrap();
             let error = Authority::init(dir.path(), &InitOptions::default(), NOW).unwrap_err();
-            assert!(matches!(error, Error::HalfThere { .. }), "{file}: {error}");
+            assert!(
+                matches!(error, Error::Init(InitError::Partial { .. })),
+                "{file}: {error}"
+            );
             assert!(!dir.path().join("nowhere").exists());
         }
     }
@@ -361,7 +375,10 @@ mod links {
         std::fs::rename(certs.join("ledger.db"), &moved).unwrap();
         symlink(&moved, certs.join("ledger.db")).unwrap();
         let error = Authority::open(&certs, NOW).unwrap_err();
-        assert!(matches!(error, Error::BadFile { .. }), "{error}");
+        assert!(
+            matches!(error, Error::File(CaFileError::Invalid { .. })),
+            "{error}"
+        );
     }
 }
 
@@ -391,7 +408,9 @@ fn a_certificate_that_may_not_sign_is_no_issuing_ca() {
         let certificate = params.signed_by(&key, &root).unwrap();
         std::fs::write(certs.join("issuing.crt"), certificate.pem()).unwrap();
         match Authority::open(&certs, NOW) {
-            Err(Error::BadFile { why, .. }) => assert_eq!(why, "the certificate is no CA's"),
+            Err(Error::File(CaFileError::Invalid { why, .. })) => {
+                assert_eq!(why, "the certificate is no CA's")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -403,7 +422,10 @@ fn a_folder_that_cannot_be_made_is_named() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let error = Authority::init(&file.join("certs"), &InitOptions::default(), NOW).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(
+        matches!(error, Error::File(CaFileError::Io { .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("file"), "{error}");
 }
 
@@ -417,7 +439,10 @@ fn days_past_every_calendar_leave_the_folder_clean() {
             ..InitOptions::default()
         };
         let error = Authority::init(dir.path(), &options, NOW).unwrap_err();
-        assert!(matches!(error, Error::Lifetime(_)), "{error}");
+        assert!(
+            matches!(error, Error::Validity(ValidityError::Lifetime(_))),
+            "{error}"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! What `inspect` makes of files, good and bad. What certificates say is tested where they are issued.
 
-use lizmon_ca::inspect::{InspectError, Item, inspect};
+use lizmon_ca::pki::inspect::{InspectError, Item, inspect};
 use lizmon_pki::pem::PemError;
 use rcgen::{CertificateParams, DnType, KeyPair};
 

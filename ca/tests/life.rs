@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, CaKind, InitOptions, Issued, Request, RotateOptions};
-use lizmon_ca::crl::Reason;
+use lizmon_ca::authority::{
+    Authority, CaKind, InitOptions, Issued, Request, RevokeError, RotateOptions,
+};
+use lizmon_ca::files::CaFileError;
 use lizmon_ca::ledger::CertState;
-use lizmon_ca::passphrase::{Passphrase, Unlock};
-use lizmon_ca::profile::DAY_SECS;
-use lizmon_ca::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::{DAY_SECS, KeyFileError, Passphrase, Reason, Unlock};
 use lizmon_protocol::name::{NodeName, Role};
 use tempfile::TempDir;
 
@@ -100,7 +101,10 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
     judge(&certs, &anew, now).unwrap();
 
     let unknown = authority.revoke_holder(Role::Operator, &name("web1"), Reason::Unspecified, now);
-    assert!(matches!(unknown, Err(Error::UnknownHolder { .. })));
+    assert!(matches!(
+        unknown,
+        Err(Error::Revoke(RevokeError::UnknownHolder { .. }))
+    ));
 }
 
 #[test]
@@ -124,7 +128,10 @@ fn a_root_cannot_be_revoked() {
     let root = authority.generations().unwrap().remove(0).entry;
     let refused = authority.revoke(&root.serial.parse().unwrap(), Reason::Unspecified, NOW);
     assert!(
-        matches!(refused, Err(Error::RootNotRevocable(_))),
+        matches!(
+            refused,
+            Err(Error::Revoke(RevokeError::RootNotRevocable(_)))
+        ),
         "{refused:?}"
     );
 }
@@ -158,16 +165,16 @@ fn no_deed_is_without_its_line() {
     assert_eq!(authority.audit_log().unwrap(), lines);
 }
 
-/// As somebody would who can write the file, and takes the triggers away first.
+/// As an attacker would who can write the file and drops the triggers first.
 #[test]
-fn a_ledger_that_was_written_to_is_found_out() {
+fn a_ledger_that_was_changed_is_detected() {
     let cases = [
         ("UPDATE audit SET who = 'nobody' WHERE number = 4", "line 4"),
         ("DELETE FROM audit WHERE number = 4", "line 4"),
-        ("DELETE FROM audit WHERE number > 3", "no line tells"),
+        ("DELETE FROM audit WHERE number > 3", "no line records"),
         (
             "DELETE FROM certificate WHERE name = 'web1'",
-            "line 4 tells of",
+            "line 4 records",
         ),
         (
             "UPDATE certificate SET state = 'valid' WHERE name = 'web2'",
@@ -175,8 +182,8 @@ fn a_ledger_that_was_written_to_is_found_out() {
         ),
         (
             "INSERT INTO certificate SELECT '7f', profile, name, issuer, key_sha256, not_before, not_after,
-             issued_at, issued_by, 'valid', NULL, NULL, pem, NULL, NULL FROM certificate WHERE name = 'web1'",
-            "no line tells of the certificate 7f",
+             issued_at, issued_by, 'valid', NULL, NULL, NULL, NULL, pem FROM certificate WHERE name = 'web1'",
+            "no line records the certificate 7f",
         ),
     ];
     for (statement, expected) in cases {
@@ -197,15 +204,15 @@ fn a_ledger_that_was_written_to_is_found_out() {
     }
 }
 
-/// Whatever was done last, a log without its line is found out: the chain cannot tell, but the ledger does.
+/// A log without its last line is detected, whatever that recorded: the chain cannot tell, the ledger can.
 #[test]
-fn a_log_whose_end_is_cut_off_is_found_out() {
-    type AuditAction = fn(&mut Authority);
-    let deeds: [(&str, AuditAction, &str); 5] = [
+fn a_truncated_log_is_detected() {
+    type Action = fn(&mut Authority);
+    let actions: [(&str, Action, &str); 5] = [
         (
             "a list signed",
             |ca| drop(ca.sign_crls(None, NOW + 1).unwrap()),
-            "revocation list",
+            "CRL",
         ),
         (
             "a token made",
@@ -229,7 +236,7 @@ fn a_log_whose_end_is_cut_off_is_found_out() {
                     ca.rotate_next(CaKind::Issuing, &options, NOW + at).unwrap();
                 }
             },
-            "last step of the CA",
+            "last rotation step of the CA",
         ),
         (
             "a certificate revoked",
@@ -241,10 +248,10 @@ fn a_log_whose_end_is_cut_off_is_found_out() {
             "",
         ),
     ];
-    for (story, deed, expected) in deeds {
+    for (story, action, expected) in actions {
         let (_dir, certs, mut authority) = fresh();
         issue(&authority, Role::Node, "web1", NOW);
-        deed(&mut authority);
+        action(&mut authority);
         authority.verify_audit(None).unwrap();
         let raw = rusqlite::Connection::open(certs.join("ledger.db")).unwrap();
         raw.execute_batch(
@@ -283,16 +290,25 @@ fn a_ca_under_a_passphrase() {
     };
     issue_with(Unlock::with(passphrase("correct horse"))).unwrap();
     let wrong = issue_with(Unlock::with(passphrase("wrong horse")));
-    assert!(matches!(wrong, Err(Error::WrongPassphrase(_))), "{wrong:?}");
+    assert!(
+        matches!(wrong, Err(Error::KeyFile(KeyFileError::WrongPassphrase(_)))),
+        "{wrong:?}"
+    );
     let nobody = issue_with(Unlock::default());
-    assert!(matches!(nobody, Err(Error::KeyLocked(_))), "{nobody:?}");
+    assert!(
+        matches!(nobody, Err(Error::KeyFile(KeyFileError::Locked(_)))),
+        "{nobody:?}"
+    );
     // To look needs no passphrase, not even when lists are due; to keep them fresh does.
     let later = NOW + 16 * DAY_SECS;
     let authority = Authority::open_read_only(&certs, Unlock::default(), later).unwrap();
     assert_eq!(authority.entries().unwrap().len(), 3);
     assert!(authority.crls_are_due(later).unwrap());
     let due = Authority::open(&certs, later);
-    assert!(matches!(due, Err(Error::KeyLocked(_))), "{due:?}");
+    assert!(
+        matches!(due, Err(Error::KeyFile(KeyFileError::Locked(_)))),
+        "{due:?}"
+    );
 }
 
 #[test]
@@ -304,7 +320,10 @@ fn a_root_that_is_kept_offline() {
         ..InitOptions::default()
     };
     let missing = Authority::init(&certs, &options, NOW);
-    assert!(matches!(missing, Err(Error::Io { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(Error::File(CaFileError::Io { .. }))),
+        "{missing:?}"
+    );
     assert!(!Authority::exists(&certs), "nothing is left of it");
 
     std::fs::create_dir(&stick).unwrap();
@@ -318,7 +337,7 @@ fn a_root_that_is_kept_offline() {
     let issuing = authority.generations().unwrap().remove(1).entry;
     let serial = issuing.serial.parse().unwrap();
     let away = authority.revoke(&serial, Reason::KeyCompromise, NOW);
-    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
     judge(&certs, &issued, NOW).unwrap();
     let unlock = Unlock {
         root_key: Some(stick.join("root.key")),
@@ -336,7 +355,10 @@ fn a_root_that_is_kept_offline() {
 
     // A key that is there already is not written over.
     let again = Authority::init(&dir.path().join("other"), &options, NOW);
-    assert!(matches!(again, Err(Error::InTheWay(_))), "{again:?}");
+    assert!(
+        matches!(again, Err(Error::File(CaFileError::AlreadyExists(_)))),
+        "{again:?}"
+    );
 }
 
 #[cfg(unix)]
@@ -359,7 +381,10 @@ fn files_that_others_can_reach_are_refused() {
             set(&path, *mode);
             let error = Authority::open(&certs, NOW).unwrap_err();
             let text = error.to_string();
-            assert!(matches!(error, Error::Shared { .. }), "{file}: {text}");
+            assert!(
+                matches!(error, Error::File(CaFileError::Exposed { .. })),
+                "{file}: {text}"
+            );
             assert!(text.contains("chmod") && text.contains(file), "{text}");
         }
         set(&path, good);
@@ -384,7 +409,10 @@ fn a_backup_takes_the_cas_place() {
         busy.join().unwrap();
     });
     let taken = authority.backup(&copy);
-    assert!(matches!(taken, Err(Error::InTheWay(_))), "{taken:?}");
+    assert!(
+        matches!(taken, Err(Error::File(CaFileError::AlreadyExists(_)))),
+        "{taken:?}"
+    );
     // What happens after the backup is forgotten by it: a revocation, and the list's number.
     authority
         .revoke(&before.serial, Reason::KeyCompromise, NOW)

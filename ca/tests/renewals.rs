@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use lizmon_ca::authority::{Authority, InitOptions, Request};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::enrol::{
-    Enrolled, IssuanceError, OVERLAP, RENEWED_VALID_MAX, RenewalError, SUPERSEDED_INTERVAL,
+use lizmon_ca::authority::{
+    Authority, Enrolled, InitOptions, IssuanceError, OVERLAP, RENEWED_VALID_MAX, RenewalError,
+    Request, SUPERSEDED_INTERVAL,
 };
-use lizmon_ca::inspect::{Item, inspect};
 use lizmon_ca::ledger::{CertState, Entry};
+use lizmon_ca::pki::Reason;
+use lizmon_ca::pki::inspect::{Item, inspect};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair};

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
-    Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Rotation, Stage,
+    Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Rotation, RotationError, Stage,
 };
-use lizmon_ca::crl::Reason;
-use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::passphrase::{Passphrase, Unlock};
-use lizmon_ca::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::inspect::{Item, inspect};
+use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::{Passphrase, Reason, Unlock};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
@@ -165,7 +164,10 @@ fn every_step_forward_and_back() {
         house.good(&[&old, &new]);
         let kept = house.step(rotated, false, false);
         assert!(
-            matches!(kept, Err(Error::StillInUse { count: 1, .. })),
+            matches!(
+                kept,
+                Err(Error::Rotation(RotationError::StillInUse { count: 1, .. }))
+            ),
             "{kept:?}"
         );
         house.good(&[&new]);
@@ -174,7 +176,10 @@ fn every_step_forward_and_back() {
         // To the end, and back from it.
         let early = house.step(rotated, true, false);
         assert!(
-            matches!(early, Err(Error::StillInUse { count: 2, .. })),
+            matches!(
+                early,
+                Err(Error::Rotation(RotationError::StillInUse { count: 2, .. }))
+            ),
             "{early:?}"
         );
         house.good(&[&old, &published, &new]);
@@ -211,7 +216,10 @@ fn every_step_forward_and_back() {
         house.step(rotated, false, false).unwrap();
         let nothing = house.step(rotated, false, false);
         assert!(
-            matches!(nothing, Err(Error::NothingToTakeBack(_))),
+            matches!(
+                nothing,
+                Err(Error::Rotation(RotationError::NothingToTakeBack(_)))
+            ),
             "{nothing:?}"
         );
         house.good(&[&new]);
@@ -233,7 +241,12 @@ fn one_rotation_at_a_time() {
     for forward in [true, false] {
         let other = house.step(CaKind::Root, forward, true);
         assert!(
-            matches!(other, Err(Error::OtherRotation(CaKind::Issuing))),
+            matches!(
+                other,
+                Err(Error::Rotation(RotationError::OtherInProgress(
+                    CaKind::Issuing
+                )))
+            ),
             "{other:?}"
         );
     }
@@ -241,7 +254,12 @@ fn one_rotation_at_a_time() {
     house.step(CaKind::Root, true, false).unwrap();
     let other = house.step(CaKind::Issuing, true, true);
     assert!(
-        matches!(other, Err(Error::OtherRotation(CaKind::Root))),
+        matches!(
+            other,
+            Err(Error::Rotation(RotationError::OtherInProgress(
+                CaKind::Root
+            )))
+        ),
         "{other:?}"
     );
 }
@@ -256,7 +274,10 @@ fn nobody_is_left_behind_unless_told_to() {
     assert_eq!(waiting, ["node `web1`", "node `web2`"]);
     let early = house.step(CaKind::Root, true, false).unwrap_err();
     assert!(
-        matches!(&early, Error::RootUnknown { count: 2, .. }),
+        matches!(
+            &early,
+            Error::Rotation(RotationError::RootUnknown { count: 2, .. })
+        ),
         "{early}"
     );
     // Who renews learns the new root; who is revoked needs it no more.
@@ -348,14 +369,14 @@ fn roots_that_are_kept_offline_rotate_too() {
     // The issuing CA: its beginning and its end need the root's key, and say so.
     open(&mut house, without.clone());
     let away = house.step(CaKind::Issuing, true, true);
-    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
     assert_eq!(house.authority.rotation(NOW).unwrap().stage, Stage::Steady);
     open(&mut house, with(&first));
     house.step(CaKind::Issuing, true, true).unwrap();
     open(&mut house, without.clone());
     house.step(CaKind::Issuing, true, true).unwrap();
     let away = house.step(CaKind::Issuing, true, true);
-    assert!(matches!(away, Err(Error::RootKeyAway(_))), "{away:?}");
+    assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
     open(&mut house, with(&first));
     house.step(CaKind::Issuing, true, true).unwrap();
 
@@ -478,7 +499,7 @@ fn cut_off_everywhere(house: &House, before: &Files, after: &Files, good: &[&Iss
         }
         house.good(good);
         let raw = rusqlite::Connection::open(house.certs.join("ledger.db")).unwrap();
-        raw.execute_batch("INSERT OR IGNORE INTO unsettled VALUES (1)")
+        raw.execute_batch("INSERT OR IGNORE INTO reconcile_pending VALUES (1)")
             .unwrap();
         drop(raw);
         Authority::open(&house.certs, house.now).unwrap();

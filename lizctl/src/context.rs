@@ -65,7 +65,7 @@ impl Context {
 
 /// Warns long before a CA expires.
 fn warn_of_expiry(authority: &Authority, now: u64) {
-    if let Some(ending) = authority.ending(now) {
+    if let Some(ending) = authority.expiry(now) {
         output::note(ending);
     }
 }

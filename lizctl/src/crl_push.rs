@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lizmon_ca::authority::Authority;
 use lizmon_ca::ledger::Phase;
-use lizmon_ca::profile::Profile;
+use lizmon_ca::pki::Profile;
 use lizmon_client::Client;
 use lizmon_protocol::problem::Code;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use lizmon_ca::authority::{Authority, Issued, KeySource, Request};
-use lizmon_ca::est;
+use lizmon_ca::pki::csr;
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::{Context, quoted};
@@ -36,7 +36,7 @@ pub(crate) fn key_source(leaf: &LeafFlags) -> anyhow::Result<KeySource> {
         return Ok(KeySource::New(leaf.key_alg.unwrap_or_default()));
     };
     let bytes = input::read(file)?;
-    let der = est::read_request(&bytes).with_context(|| file.display().to_string())?;
+    let der = csr::read(&bytes).with_context(|| file.display().to_string())?;
     Ok(KeySource::Csr(der))
 }
 

@@ -3,8 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 
 use anyhow::{anyhow, bail};
-use lizmon_ca::Error;
-use lizmon_ca::passphrase::Passphrase;
+use lizmon_ca::pki::{Passphrase, PassphraseError};
 
 use crate::failure::Exit;
 
@@ -26,7 +25,7 @@ pub(crate) fn can_ask() -> bool {
     stdin().is_terminal() || stderr().is_terminal()
 }
 
-pub(crate) fn ask(prompt: &str) -> Result<Passphrase, Error> {
-    let typed = rpassword::prompt_password(prompt).map_err(Error::PassphraseAsk)?;
+pub(crate) fn ask(prompt: &str) -> Result<Passphrase, PassphraseError> {
+    let typed = rpassword::prompt_password(prompt).map_err(PassphraseError::Prompt)?;
     Passphrase::new(typed.into_bytes())
 }

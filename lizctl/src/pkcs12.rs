@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use lizmon_ca::authority::Issued;
-use lizmon_ca::disk::{self, Access};
-use lizmon_ca::passphrase::Passphrase;
+use lizmon_ca::files::{Access, disk};
+use lizmon_ca::pki::Passphrase;
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
     PrivateKeyChain,

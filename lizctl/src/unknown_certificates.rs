@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use lizmon_ca::authority::Authority;
-use lizmon_ca::inspect::{self, Item};
 use lizmon_ca::ledger::UnknownRevoked;
-use lizmon_ca::profile::Serial;
+use lizmon_ca::pki::Serial;
+use lizmon_ca::pki::inspect::{self, Item};
 use lizmon_client::Client;
 use lizmon_protocol::certificate::SeenCertificate;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lizmon_ca::authority::{Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Stage};
-use lizmon_ca::profile::San;
+use lizmon_ca::pki::San;
 use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_protocol::name::{Label, NodeName, Role};
 use lizmon_protocol::sample::{Epoch, SampleSet, Value};

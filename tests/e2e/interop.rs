@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lizmon_ca::authority::{Authority, InitOptions, Issued, KeySource, Request};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::key::KeyAlg;
-use lizmon_ca::profile::San;
-use lizmon_ca::verify::{Trusted, verify};
+use lizmon_ca::pki::verify::{Trusted, verify};
+use lizmon_ca::pki::{KeyAlg, Reason, San};
 use lizmon_protocol::name::Role;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lizmon_ca::inspect::{Item, inspect};
+use lizmon_ca::pki::inspect::{Item, inspect};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_protocol::name::Role;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use lizmon_ca::authority::Request;
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_protocol::name::Role;
 use rustls::{CipherSuite, ClientConfig, HandshakeKind};
 

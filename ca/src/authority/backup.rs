@@ -1,23 +1,22 @@
-//! A copy of the CA that is a CA: ledger, certificates, keys and lists of one moment.
+//! A backup: a consistent copy of the CA that is a CA itself.
 
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::Authority;
-use crate::disk::{self, Access, Rollback};
-use crate::error::Error;
-use crate::layout::CaFiles;
+use super::ca::Authority;
+use super::error::Error;
+use crate::files::{Access, CaFileError, CaFiles, Rollback, disk};
 
 impl Authority {
-    /// Copies the CA's own files into a new folder, which can be opened in the place of the first one. Nobody signs
-    /// meanwhile. Keys are copied as they are, encrypted or not; one that is away stays away. Leaves are not copied: their
-    /// certificates are in the ledger, their keys belong to their holders.
+    /// Copies the CA's own files into a new folder, which can be opened as a CA. Nothing is signed meanwhile.
+    /// Keys are copied as they are, encrypted or not; a key that is kept elsewhere is not copied. Neither are
+    /// leaves: their certificates are in the ledger, and their keys belong to their holders.
     pub fn backup(&self, folder: &Path) -> Result<(), Error> {
         if disk::is_present(folder) {
-            return Err(Error::InTheWay(folder.to_owned()));
+            return Err(CaFileError::AlreadyExists(folder.to_owned()).into());
         }
-        self.ledger.transaction(|tx| {
+        self.transaction(|tx| {
             let mut rollback = Rollback::default();
             rollback.add(folder.to_owned());
             rollback.add(folder.join("generations"));
@@ -55,8 +54,8 @@ impl Authority {
                     copy(&from, &to, Access::Secret)?;
                 }
             }
-            // Made for its owner alone before SQLite writes into it.
-            disk::create_secret(&there.ledger).map_err(Error::io("create", &there.ledger))?;
+            // Created with mode 0600 before SQLite writes into it.
+            disk::create_secret(&there.ledger).map_err(CaFileError::io("create", &there.ledger))?;
             rollback.add(there.ledger.clone());
             self.ledger.copy_to(&there.ledger)?;
             rollback.disarm();

@@ -1,8 +1,8 @@
-//! A ledger that was copied, restored or left behind: what it does not know must not be undone.
+//! A ledger that was copied or restored: what it does not know must not be undone.
 //!
 //! ```text
-//! ledger.db is another file than before --> it is a copy: the numbers of lists go on beyond all that others may have used
-//! crl.pem holds a newer list of ours ----> taken into the ledger, with what it revokes, before anything is signed or written
+//! ledger.db is another file than before --> it is a copy: CRL numbers continue above all that others may have used
+//! crl.pem holds a newer CRL of ours ------> adopted into the ledger, with what it revokes, before anything is signed
 //! ```
 
 use lizmon_pki::pem::{Kind, sections};
@@ -11,33 +11,31 @@ use serde_json::json;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::revocation_list::RevokedCertificate;
 
-use super::Authority;
-use super::crls::{crl_of, trusted_crls};
-use crate::audit::{AuditAction, AuditEvent};
-use crate::crl::{self, NUMBER_MAX, ON_HOLD, Reason};
-use crate::disk;
-use crate::enrol::der_of;
-use crate::error::Error;
-use crate::ledger::{CertState, CrlRecord, Generation, LedgerOrigin, LedgerTx, UnknownRevoked};
-use crate::profile::rfc3339;
-use crate::signer::strip_sign;
+use super::ca::Authority;
+use super::crl_file::{crl_of, trusted_crls};
+use super::error::Error;
+use crate::files::disk;
+use crate::ledger::audit::{AuditAction, AuditEvent};
+use crate::ledger::{CertState, Generation, LedgerOrigin, LedgerTx, UnknownRevoked};
+use crate::pki::crl::{self, CrlRecord, NUMBER_MAX, ON_HOLD};
+use crate::pki::{Reason, rfc3339, strip_sign};
 
-/// Who has revoked what a list says that this ledger did not sign.
+/// Who has revoked a certificate that only an adopted CRL revokes.
 const ADOPTED_FROM_CRL: &str = "crl.pem";
 
 impl Authority {
-    /// Finds out whether the ledger is a copy of another, which may have gone on signing meanwhile.
+    /// Detects whether the ledger is a copy of another one, which may have continued to sign.
     pub(super) fn detect_copy(&self, now: u64) -> Result<(), Error> {
         let Some(file) = LedgerOrigin::of(&self.files.ledger) else {
             return Ok(());
         };
-        self.ledger.transaction(|tx| {
+        self.transaction(|tx| {
             let before = tx.origin()?;
-            if before.as_ref().is_some_and(|place| place.file == file) {
+            if before.as_ref().is_some_and(|origin| origin.file == file) {
                 return Ok(());
             }
-            let mut copied_at = before.and_then(|place| place.copied_at);
-            // A new ledger has no lists yet, and nothing to be beyond of.
+            let mut copied_at = before.and_then(|origin| origin.copied_at);
+            // A new ledger has no CRLs yet.
             if !tx.crls()?.is_empty() {
                 let beyond = crl::unused_number(now)?;
                 for ca in tx.generations()? {
@@ -46,26 +44,25 @@ impl Authority {
                 copied_at = Some(now);
                 tracing::warn!(
                     ledger = %self.files.ledger.display(),
-                    "this ledger was copied, moved or restored: what was done elsewhere since then it does not know, and \
-                     the numbers of its revocation lists go on beyond {beyond}"
+                    "this ledger was copied, moved or restored: it does not know what was done elsewhere since, and its CRL numbers continue above {beyond}"
                 );
             }
-            tx.set_origin(&LedgerOrigin { file, copied_at })
+            Ok(tx.set_origin(&LedgerOrigin { file, copied_at })?)
         })
     }
 
     /// When the ledger was last found to be a copy, if it ever was.
     pub fn copied_at(&self) -> Result<Option<u64>, Error> {
-        let place = self.ledger.transaction(|tx| tx.origin())?;
-        Ok(place.and_then(|place| place.copied_at))
+        let origin = self.ledger.transaction(|tx| tx.origin())?;
+        Ok(origin.and_then(|origin| origin.copied_at))
     }
 
     /// Certificates that were revoked and are not in the ledger.
     pub fn unknown_revoked(&self) -> Result<Vec<UnknownRevoked>, Error> {
-        self.ledger.transaction(|tx| tx.unknown_revoked())
+        Ok(self.ledger.transaction(|tx| tx.unknown_revoked())?)
     }
 
-    /// Takes in the lists of `crl.pem` that are ours and newer than the ledger's: then the ledger is older than they are.
+    /// Adopts the CRLs in `crl.pem` that are ours and newer than the ledger's: the ledger is then outdated.
     pub(super) fn adopt_crls(
         &self,
         tx: &LedgerTx<'_>,
@@ -90,7 +87,7 @@ impl Authority {
             }
         }
         if is_damaged {
-            tracing::warn!(file = %self.files.crl.display(), "it is damaged, and written anew from the ledger");
+            tracing::warn!(file = %self.files.crl.display(), "crl.pem is damaged: writing it again from the ledger");
         }
         Ok(())
     }
@@ -114,7 +111,7 @@ impl Authority {
         let held = crl_of(tx, &row.issuer)?;
         let held = held.map_or((0, 0), |held| (held.number, held.this_update));
         let is_newer = row.number > held.0 || row.this_update > held.1;
-        // One of our own has the later date where the clock was ahead when it was signed.
+        // A CRL of our own has the later date if the clock was ahead when it was signed.
         if !is_newer || tx.has_logged_crl(&row)? {
             return Ok(());
         }
@@ -125,10 +122,10 @@ impl Authority {
             issuer = ca.entry.name,
             number = row.number,
             this_update = rfc3339(row.this_update),
-            "crl.pem holds a newer list than the ledger: what it revokes is taken in, and the list is signed again"
+            "crl.pem holds a newer CRL than the ledger: adopted what it revokes, and the CRL is signed again"
         );
         let event = AuditEvent {
-            deed: AuditAction::AdoptCrl,
+            action: AuditAction::AdoptCrl,
             who: &self.operator,
             details: json!({"issuer": row.issuer, "number": row.number, "next-update": row.next_update}),
         };
@@ -137,7 +134,7 @@ impl Authority {
         if row.number > held.0 {
             tx.put_crl(&row)?;
         }
-        tx.set_needs_resigning(&row.issuer, true)
+        Ok(tx.set_needs_resigning(&row.issuer, true)?)
     }
 
     fn adopt_revocation(
@@ -150,7 +147,7 @@ impl Authority {
         let serial = hex::encode(strip_sign(entry.raw_serial()));
         let reason = entry.reason_code().map_or(0, |(_, reason)| reason.0);
         let since = u64::try_from(entry.revocation_date.timestamp()).map_or(now, |at| at.min(now));
-        // A CA that is on hold is one of a rotation, which is another matter.
+        // Only a rotation puts a CA on hold.
         if reason == ON_HOLD {
             return Ok(());
         }
@@ -173,14 +170,12 @@ impl Authority {
             return Ok(());
         }
         let reason = Reason::from_code(reason).unwrap_or_default();
-        tx.record(
-            &revoke_event(ADOPTED_FROM_CRL, &serial, is_known, reason),
-            now,
-        )
+        let event = revoke_event(ADOPTED_FROM_CRL, &serial, is_known, reason);
+        Ok(tx.record(&event, now)?)
     }
 }
 
-/// A revocation's line. That the ledger does not know the certificate is said in it.
+/// The audit event of a revocation. It says whether the ledger knows the certificate.
 pub(super) fn revoke_event<'a>(
     who: &'a str,
     serial: &str,
@@ -188,7 +183,7 @@ pub(super) fn revoke_event<'a>(
     reason: Reason,
 ) -> AuditEvent<'a> {
     AuditEvent {
-        deed: if is_known {
+        action: if is_known {
             AuditAction::Revoke
         } else {
             AuditAction::RevokeUnknown
@@ -198,13 +193,13 @@ pub(super) fn revoke_event<'a>(
     }
 }
 
-/// Which CA of ours has signed a list.
+/// The generation that signed a CRL.
 fn signer_of<'a>(
     generations: &'a [Generation],
     list: &CertificateRevocationList<'_>,
 ) -> Option<&'a Generation> {
     generations.iter().find(|ca| {
-        let Ok(der) = der_of(&ca.entry) else {
+        let Ok(der) = ca.entry.der() else {
             return false;
         };
         let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
@@ -215,7 +210,7 @@ fn signer_of<'a>(
     })
 }
 
-/// `None` where its number or its dates are none that we would write.
+/// `None` if its number or dates are not ones that we would write.
 fn row_of(
     ca: &Generation,
     der: &CertificateRevocationListDer<'_>,

@@ -1,62 +1,61 @@
-//! CRLs of every CA that is trusted, signed by their own keys wherever those are.
+//! Signs the CRLs of every trusted CA, with the keys wherever they are.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Authority;
-use crate::audit::{AuditAction, AuditEvent};
-use crate::crl::{self, CRL_DAYS, Reason};
-use crate::disk::{self, Access};
-use crate::error::Error;
-use crate::layout::CaFiles;
-use crate::ledger::{CertState, CrlRecord, Generation, LedgerTx, Phase, RevokedEntry};
-use crate::profile::{DAY_SECS, Profile, Validity};
-use crate::signer::{CaCertificate, Signer};
+use super::ca::Authority;
+use super::crl_file::{crl_of, write_crls};
+use super::error::Error;
+use crate::files::{CaFileError, disk};
+use crate::ledger::audit::{AuditAction, AuditEvent};
+use crate::ledger::{CertState, Generation, LedgerTx, Phase};
+use crate::pki::crl::{self, CRL_DAYS, RevokedEntry};
+use crate::pki::{CaCertificate, DAY_SECS, Profile, Reason, Signer, Validity};
 
-/// A CRL that was signed.
+/// A CRL that was just signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCrl {
-    /// Common name of the CA.
+    /// Common name of the CA that signed it.
     pub issuer: String,
     /// RFC 5280 section 5.2.3: only rises.
     pub number: u64,
-    /// By when the next one has to be there: epoch seconds.
+    /// When the next one is due at the latest: epoch seconds.
     pub next_update: u64,
 }
 
 impl Authority {
-    /// Signs CRLs again that are past half their life, or end too early; a root's only where its key is.
+    /// Signs CRLs again that are past half their life or end too early; a root's only if its key is here.
     pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
         self.ledger
             .transaction(|tx| self.adopt_crls(tx, &tx.generations()?, now))?;
         if self.crls_are_due(now)? {
-            // Whoever has to type a passphrase must not hold the ledger meanwhile.
+            // Not under the lock: somebody may have to type a passphrase.
             self.unlock()?;
             self.sign_due(now)?;
         }
         self.publish_crls()
     }
 
-    /// Whether a list has to be signed again whose key is here.
+    /// Whether a CRL whose key is here has to be signed again.
     pub fn crls_are_due(&self, now: u64) -> Result<bool, Error> {
-        self.ledger.transaction(|tx| {
+        self.transaction(|tx| {
             let generations = tx.generations()?;
             Ok(!self.due(tx, &generations, now)?.is_empty())
         })
     }
 
-    /// Signs the list of every trusted CA whose key is here, due or not. Numbers go on from `above`, or from the last where
-    /// that is higher: who says so knows what receivers hold that this CA has forgotten.
+    /// Signs the CRL of every trusted CA whose key is here, due or not. Numbers continue from `above`, or
+    /// from the last one if that is higher: a receiver may hold a CRL that this CA no longer knows.
     pub fn sign_crls(&self, above: Option<u64>, now: u64) -> Result<Vec<SignedCrl>, Error> {
         self.unlock()?;
-        let signed = self.ledger.transaction(|tx| {
+        let signed = self.transaction(|tx| {
             let generations = tx.generations()?;
             let mut signed = Vec::new();
             for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
                 let signer = match self.signer_of(&generations, ca) {
-                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => continue,
+                    Err(error) if error.is_missing_key() => continue,
                     signer => signer?,
                 };
                 signed.extend(self.sign_crl_above(tx, &generations, &signer, above, now)?);
@@ -67,12 +66,13 @@ impl Authority {
         Ok(signed)
     }
 
-    /// Lets the issuing CAs' lists live so many days from the next one on: long, where nobody is there to sign them.
+    /// Sets the validity of the issuing CAs' CRLs in days, from the next one on. Make it long where nothing
+    /// signs them automatically.
     pub fn set_crl_days(&self, days: u32) -> Result<(), Error> {
-        self.ledger.transaction(|tx| tx.set_crl_days(days))
+        Ok(self.ledger.transaction(|tx| tx.set_crl_days(days))?)
     }
 
-    /// By when somebody has to have signed the issuing CA's list again: epoch seconds.
+    /// When the issuing CA's current CRL ends: epoch seconds.
     pub fn crls_end(&self) -> Result<Option<u64>, Error> {
         let end = |tx: &LedgerTx<'_>| crl_of(tx, &self.issuing.serial);
         let current = self.ledger.transaction(|tx| end(tx))?;
@@ -80,12 +80,12 @@ impl Authority {
     }
 
     fn sign_due(&self, now: u64) -> Result<(), Error> {
-        self.ledger.transaction(|tx| {
+        self.transaction(|tx| {
             let generations = tx.generations()?;
             for ca in self.due(tx, &generations, now)? {
                 match self.sign_crl(tx, &generations, ca, now) {
-                    // Who lost the key of a CA that goes out of use must still be able to finish that.
-                    Err(Error::RootKeyAway(_) | Error::FileMissing(_)) => {}
+                    // A rotation must be finishable after the old CA's key was lost.
+                    Err(error) if error.is_missing_key() => {}
                     done => drop(done?),
                 }
             }
@@ -93,7 +93,7 @@ impl Authority {
         })
     }
 
-    /// The trusted CAs whose list has to be signed again, and whose key is not away.
+    /// The trusted CAs whose CRL has to be signed again and whose key is here.
     fn due<'a>(
         &self,
         tx: &LedgerTx<'_>,
@@ -114,7 +114,7 @@ impl Authority {
         Ok(due)
     }
 
-    /// Signs the next CRL of a CA; `None` if that has ended: its last CRL stays what it is.
+    /// Signs the next CRL of a CA; `None` if the CA has expired: its last CRL remains.
     pub(super) fn sign_crl(
         &self,
         tx: &LedgerTx<'_>,
@@ -126,7 +126,7 @@ impl Authority {
         self.sign_crl_with(tx, generations, &signer, now)
     }
 
-    /// The same, where the key is at hand.
+    /// The same with a key that is loaded.
     pub(super) fn sign_crl_with(
         &self,
         tx: &LedgerTx<'_>,
@@ -149,7 +149,7 @@ impl Authority {
         let ca = signer.certificate();
         let chosen_secs = u64::from(tx.crl_days()?.unwrap_or(CRL_DAYS)) * DAY_SECS;
         let lifetime_secs = match last_issuing_end(generations, &ca.serial) {
-            // A root's CRL runs to the end of what it has to speak for, so that its key can be away until then.
+            // A root's CRL is valid to the end of the CAs below it, so that its key can be offline until then.
             Some(end) => end.saturating_sub(now),
             None => chosen_secs,
         };
@@ -170,7 +170,7 @@ impl Authority {
         {
             tracing::warn!(
                 issuer = ca.common_name,
-                "the revocation list was signed while the clock was ahead, and is signed again: receivers hold to both until this one's date is the later"
+                "signing a CRL again that was signed while the clock was ahead: receivers enforce both until the new one has the later date"
             );
         }
         let last = current.as_ref().map_or(0, |crl| crl.number);
@@ -179,7 +179,7 @@ impl Authority {
         tx.put_crl(&row)?;
         tx.set_needs_resigning(&ca.serial, false)?;
         let event = AuditEvent {
-            deed: AuditAction::SignCrl,
+            action: AuditAction::SignCrl,
             who: &self.operator,
             details: json!({
                 "issuer": row.issuer,
@@ -196,13 +196,12 @@ impl Authority {
         }))
     }
 
-    /// Brings `crl.pem` to what the ledger holds for the CAs that are trusted: under the lock, so that an older one
-    /// never wins.
+    /// Writes `crl.pem` if it differs from the ledger; under the lock, so that an older one never wins.
     pub(super) fn publish_crls(&self) -> Result<(), Error> {
         self.ledger.transaction(|tx| write_crls(&self.files, tx))
     }
 
-    /// A CA with its key, wherever that is.
+    /// A CA with its key, wherever the key is.
     pub(super) fn signer_of(
         &self,
         generations: &[Generation],
@@ -229,17 +228,17 @@ impl Authority {
         for place in places.iter().filter(|place| disk::is_present(place)) {
             match Signer::new(certificate.clone(), place, self.keyring.read(place)?) {
                 Ok(signer) => return Ok(Arc::new(signer)),
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(error.into()),
             }
         }
-        // A key that does not fit says more than one that is nowhere.
+        // A key that does not match says more than a missing one.
         Err(last.unwrap_or_else(|| match ca.entry.profile {
-            Profile::Root => Error::RootKeyAway(self.files.root_key.clone()),
-            _ => Error::FileMissing(self.files.generation_key(&ca.entry.serial)),
+            Profile::Root => Error::RootKeyMissing(self.files.root_key.clone()),
+            _ => CaFileError::Missing(self.files.generation_key(&ca.entry.serial)).into(),
         }))
     }
 
-    /// Where a CA's key may be. The one that was named on the command line may be that of any root.
+    /// Where a CA's key may be. The file named on the command line may hold the key of any root.
     fn key_paths(&self, ca: &Generation) -> Vec<PathBuf> {
         let own = match (ca.entry.profile, ca.phase) {
             (Profile::Root, Phase::Current) => self.files.root_key.clone(),
@@ -251,16 +250,8 @@ impl Authority {
     }
 }
 
-/// Brings `crl.pem` to what the ledger holds.
-pub(super) fn write_crls(files: &CaFiles, tx: &LedgerTx<'_>) -> Result<(), Error> {
-    let current = trusted_crls(tx)?;
-    if disk::read_if_there(&files.crl)?.as_deref() == Some(current.as_bytes()) {
-        return Ok(());
-    }
-    disk::write(&files.crl, current.as_bytes(), Access::Public)
-}
-
-/// The issuing CAs below a root that are not trusted any more: on hold while that can be taken back, for good after.
+/// The issuing CAs below a root that are no longer trusted: on hold while they can be reinstated, then
+/// revoked for good.
 fn untrusted(generations: &[Generation], root: &str) -> impl Iterator<Item = RevokedEntry> {
     let below = move |ca: &&Generation| {
         let is_issuing = ca.entry.profile == Profile::Issuing && ca.entry.issuer == root;
@@ -300,7 +291,7 @@ fn is_due(
         || crl::is_due(current.as_ref(), validity, now))
 }
 
-/// The last end of the issuing CAs that a root signed and that are trusted; `None` for an issuing CA.
+/// The latest end of the trusted issuing CAs that a root signed; `None` for an issuing CA.
 fn last_issuing_end(generations: &[Generation], root: &str) -> Option<u64> {
     generations
         .iter()
@@ -308,23 +299,4 @@ fn last_issuing_end(generations: &[Generation], root: &str) -> Option<u64> {
         .filter(|ca| ca.entry.issuer == root)
         .map(|ca| ca.entry.not_after)
         .max()
-}
-
-/// One CRL for each trusted CA, roots first.
-pub(super) fn trusted_crls(tx: &LedgerTx<'_>) -> Result<String, Error> {
-    let generations = tx.generations()?;
-    let crls = tx.crls()?;
-    let mut pem = String::new();
-    for profile in [Profile::Root, Profile::Issuing] {
-        for ca in &generations {
-            let trusted = ca.entry.profile == profile && ca.phase.is_trusted();
-            let of_this = |crl: &&CrlRecord| trusted && crl.issuer == ca.entry.serial;
-            pem.extend(crls.iter().find(of_this).map(|crl| crl.pem.as_str()));
-        }
-    }
-    Ok(pem)
-}
-
-pub(super) fn crl_of(tx: &LedgerTx<'_>, issuer: &str) -> Result<Option<CrlRecord>, Error> {
-    Ok(tx.crls()?.into_iter().find(|crl| crl.issuer == issuer))
 }

@@ -1,4 +1,4 @@
-//! Issues a leaf: signs it from its template, enters it in the ledger, writes it with its key.
+//! Issues a leaf: signs it from its template, records it in the ledger, writes it with its key.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,29 +8,29 @@ use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use serde_json::json;
 
-use super::{Authority, CaKind};
-use crate::audit::{AuditAction, AuditEvent};
-use crate::disk::{self, Access};
-use crate::error::Error;
-use crate::key::{self, KeyAlg};
-use crate::layout::{LeafFiles, folder_name};
+use super::ca::Authority;
+use super::error::{Error, IssueError};
+use crate::files::layout::role_folder;
+use crate::files::{Access, LeafFiles, disk};
+use crate::ledger::audit::{AuditAction, AuditEvent};
 use crate::ledger::{CertState, Entry, Generation, LedgerTx, Phase};
-use crate::profile::{
-    self, CertFields, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, rfc3339,
+use crate::pki::{
+    self, CaKind, CertFields, KeyAlg, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, csr, key,
+    rfc3339,
 };
 
-/// A certificate that is asked for.
+/// A request for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// As what.
+    /// The role of the holder.
     pub role: Role,
-    /// For whom.
+    /// The name of the holder.
     pub name: NodeName,
     /// DNS names and addresses: at least one for a server, none for others.
     pub sans: Vec<San>,
-    /// From now on; cut at the issuing CA's end.
+    /// From now; cut to the issuing CA's end.
     pub lifetime: Duration,
-    /// Whose key.
+    /// Where the key comes from.
     pub key: KeySource,
 }
 
@@ -50,58 +50,60 @@ impl Request {
 /// Where the key of a certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// Made here and written beside the certificate.
+    /// Generated here and written beside the certificate.
     New(KeyAlg),
-    /// The holder's own: a PKCS #10 request in DER, of which the public key is taken and nothing else.
+    /// The holder's own: a PKCS #10 request in DER, from which only the public key is used.
     Csr(Vec<u8>),
 }
 
 /// A certificate that was issued and written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// Who it speaks for.
+    /// The holder's identity.
     pub spiffe_id: SpiffeId,
-    /// Its number.
+    /// Its serial number.
     pub serial: Serial,
-    /// From when until when.
+    /// Its validity.
     pub validity: Validity,
-    /// Whether the issuing CA's end cut its life short.
+    /// Whether the issuing CA's end cut its lifetime short.
     pub cut_short: bool,
     /// The leaf followed by the issuing certificate, PEM.
     pub chain_pem: String,
-    /// Where that was written.
+    /// The file with that chain.
     pub certificate_path: PathBuf,
-    /// Where the key was written, if it was made here.
+    /// The key file, if the key was generated here.
     pub key_path: Option<PathBuf>,
 }
 
 impl Authority {
-    /// Whether these names could be issued, each of them and side by side: asked before a long list is begun.
+    /// Whether all of these names can be issued: checked before a long list is started.
     pub fn check_names(&self, role: Role, names: &[NodeName]) -> Result<(), Error> {
-        let mut seen = std::collections::HashMap::new();
+        let mut names_seen = std::collections::HashMap::new();
         for name in names {
-            match seen.insert(name.as_str().to_ascii_lowercase(), name) {
-                Some(other) if other == name => return Err(Error::NamedTwice(name.to_string())),
+            match names_seen.insert(name.as_str().to_ascii_lowercase(), name) {
+                Some(other) if other == name => {
+                    return Err(IssueError::NamedTwice(name.to_string()).into());
+                }
                 Some(other) => return Err(case_conflict(role, name, other.to_string())),
                 None => {}
             }
         }
-        self.ledger.transaction(|tx| {
+        self.transaction(|tx| {
             names
                 .iter()
                 .try_for_each(|name| refuse_case_conflict(tx, role, name))
         })
     }
 
-    /// Signs a certificate, enters it in the ledger, and writes it with its key into its role's folder.
+    /// Signs a certificate, records it in the ledger, and writes it with its key into its role's folder.
     pub fn issue(&self, request: Request, now: u64) -> Result<Issued, Error> {
-        let key = Subject::new(&request.key)?;
+        let key = SubjectKey::new(&request.key)?;
         let id = self.id(request.role, request.name);
         let lifetime = request.lifetime;
         let signed = self.sign_leaf(&id, &request.sans, lifetime, &key, now)?;
         let files = LeafFiles::new(&self.certs, id.role, &id.name);
-        disk::create_folder(&self.certs.join(folder_name(id.role)))?;
-        if let Subject::Theirs(key) = &key {
+        disk::create_folder(&self.certs.join(role_folder(id.role)))?;
+        if let SubjectKey::Theirs(key) = &key {
             refuse_stray_key(&files.key, key)?;
         }
         let entry = signed.entry(&id, &self.operator, now);
@@ -116,11 +118,11 @@ impl Authority {
             cut_short: signed.validity.not_after < now + lifetime.as_secs(),
             chain_pem,
             certificate_path: files.certificate,
-            key_path: matches!(key, Subject::Ours(_)).then_some(files.key),
+            key_path: matches!(key, SubjectKey::Ours(_)).then_some(files.key),
         })
     }
 
-    /// Who a holder of this CA's is.
+    /// The identity of a holder of this CA.
     pub(crate) fn id(&self, role: Role, name: NodeName) -> SpiffeId {
         SpiffeId {
             trust_domain: self.trust_domain().clone(),
@@ -129,7 +131,7 @@ impl Authority {
         }
     }
 
-    /// Signs a leaf from its template. Nothing is entered or written yet: it must not leave before [`record_issued`].
+    /// Signs a leaf from its template. It must not be given out before [`record_issued`].
     pub(crate) fn sign_leaf(
         &self,
         id: &SpiffeId,
@@ -138,7 +140,7 @@ impl Authority {
         key: &impl PublicKeyData,
         now: u64,
     ) -> Result<SignedLeaf, Error> {
-        profile::check_sans(id.role, sans)?;
+        pki::check_sans(id.role, sans)?;
         let validity = self.leaf_validity(lifetime, now)?;
         let serial = Serial::random()?;
         let facts = CertFields {
@@ -146,7 +148,7 @@ impl Authority {
             validity,
             key_id: &key::identifier(key),
         };
-        let params = profile::leaf(id, sans, facts)?;
+        let params = pki::leaf(id, sans, facts)?;
         Ok(SignedLeaf {
             leaf_pem: self.signer()?.sign_certificate(&params, key)?.pem(),
             key_sha256: key::fingerprint(key),
@@ -156,39 +158,50 @@ impl Authority {
         })
     }
 
-    /// Under the lock, so that the pair on disk is one process's and not a mixture of two's.
-    fn write_pair(&self, files: &LeafFiles, key: &Subject, chain_pem: &str) -> Result<(), Error> {
-        self.ledger.transaction(|_| {
-            if let Subject::Ours(pair) = key {
+    /// Under the lock, so that key and certificate on disk come from the same process.
+    fn write_pair(
+        &self,
+        files: &LeafFiles,
+        key: &SubjectKey,
+        chain_pem: &str,
+    ) -> Result<(), Error> {
+        self.transaction(|_| {
+            if let SubjectKey::Ours(pair) = key {
                 disk::write(&files.key, pair.serialize_pem().as_bytes(), Access::Secret)?;
             }
-            disk::write(&files.certificate, chain_pem.as_bytes(), Access::Public)
+            Ok(disk::write(
+                &files.certificate,
+                chain_pem.as_bytes(),
+                Access::Public,
+            )?)
         })
     }
 
     pub(crate) fn leaf_validity(&self, lifetime: Duration, now: u64) -> Result<Validity, Error> {
         let ca = &self.issuing;
         if now < ca.validity.not_before {
-            return Err(Error::IssuerNotStarted {
+            return Err(IssueError::IssuerNotStarted {
                 subject: ca.common_name.clone(),
                 not_before: rfc3339(ca.validity.not_before),
-            });
+            }
+            .into());
         }
         if now >= ca.validity.not_after {
-            return Err(Error::IssuerEnded {
+            return Err(IssueError::IssuerExpired {
                 which: match now >= self.root.validity.not_after {
                     true => CaKind::Root,
                     false => CaKind::Issuing,
                 },
                 subject: ca.common_name.clone(),
                 not_after: rfc3339(ca.validity.not_after),
-            });
+            }
+            .into());
         }
-        Validity::new(lifetime.as_secs(), Some(ca.validity), now)
+        Ok(Validity::new(lifetime.as_secs(), Some(ca.validity), now)?)
     }
 }
 
-/// A leaf that was signed and is in no ledger yet.
+/// A leaf that was signed and is not in the ledger yet.
 pub(crate) struct SignedLeaf {
     pub(crate) serial: Serial,
     pub(crate) validity: Validity,
@@ -198,7 +211,7 @@ pub(crate) struct SignedLeaf {
 }
 
 impl SignedLeaf {
-    /// What the ledger says of it.
+    /// Its ledger entry.
     pub(crate) fn entry(&self, id: &SpiffeId, issued_by: &str, now: u64) -> Entry {
         Entry {
             serial: self.serial.to_string(),
@@ -220,8 +233,9 @@ impl SignedLeaf {
     }
 }
 
-/// Enters a certificate and its one line in the audit log, unless its holder's name is another spelling of one that is
-/// there, or its issuer was replaced since it was signed. `token` is the mark of the join token that it was given for.
+/// Records a certificate in the ledger and in the audit log. An error if its name differs from an issued one
+/// only by case, or if its issuer was replaced since it was signed. `token` is the short id of the join
+/// token that it was issued for.
 pub(crate) fn record_issued(
     tx: &LedgerTx<'_>,
     id: &SpiffeId,
@@ -245,7 +259,7 @@ pub(crate) fn record_issued(
         "issuer": entry.issuer,
     });
     let holder = id.to_string();
-    let (deed, who) = match (&entry.renews, token) {
+    let (action, who) = match (&entry.renews, token) {
         (Some(renews), _) => {
             details["renews"] = json!(renews);
             (AuditAction::Renew, &entry.issued_by)
@@ -256,8 +270,12 @@ pub(crate) fn record_issued(
         }
         (None, None) => (AuditAction::Issue, &entry.issued_by),
     };
-    let event = AuditEvent { deed, who, details };
-    tx.record(&event, entry.issued_at)
+    let event = AuditEvent {
+        action,
+        who,
+        details,
+    };
+    Ok(tx.record(&event, entry.issued_at)?)
 }
 
 fn refuse_case_conflict(tx: &LedgerTx<'_>, role: Role, name: &NodeName) -> Result<(), Error> {
@@ -268,29 +286,30 @@ fn refuse_case_conflict(tx: &LedgerTx<'_>, role: Role, name: &NodeName) -> Resul
 }
 
 fn case_conflict(role: Role, name: &NodeName, taken: String) -> Error {
-    Error::CaseConflict {
+    IssueError::CaseConflict {
         role,
         name: name.to_string(),
         taken,
     }
+    .into()
 }
 
-/// The public key that a certificate is for.
-enum Subject {
+/// The public key of a new certificate.
+enum SubjectKey {
     Ours(Box<KeyPair>),
     Theirs(SubjectPublicKeyInfo),
 }
 
-impl Subject {
+impl SubjectKey {
     fn new(source: &KeySource) -> Result<Self, Error> {
         Ok(match source {
             KeySource::New(alg) => Self::Ours(Box::new(key::generate(*alg)?)),
-            KeySource::Csr(der) => Self::Theirs(key::from_request(der)?),
+            KeySource::Csr(der) => Self::Theirs(csr::public_key(der)?),
         })
     }
 }
 
-impl PublicKeyData for Subject {
+impl PublicKeyData for SubjectKey {
     fn der_bytes(&self) -> &[u8] {
         match self {
             Self::Ours(key) => key.der_bytes(),
@@ -306,7 +325,7 @@ impl PublicKeyData for Subject {
     }
 }
 
-/// A key file of an earlier issue would no longer fit the certificate beside it.
+/// A key file from an earlier issue would not match the new certificate beside it.
 fn refuse_stray_key(path: &Path, requested: &SubjectPublicKeyInfo) -> Result<(), Error> {
     let Some(bytes) = disk::read_if_there(path)? else {
         return Ok(());
@@ -317,5 +336,5 @@ fn refuse_stray_key(path: &Path, requested: &SubjectPublicKeyInfo) -> Result<(),
     let same = there
         .is_some_and(|key| key.subject_public_key_info() == requested.subject_public_key_info());
     same.then_some(())
-        .ok_or_else(|| Error::KeyInTheWay(path.to_owned()))
+        .ok_or_else(|| IssueError::OtherKeyPresent(path.to_owned()).into())
 }

@@ -1,37 +1,36 @@
-//! Puts a backup in the place of a CA, after a look at both; what was there is kept aside.
+//! Replaces a CA by a backup, after checks on both. The replaced files are kept.
 
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Authority, Current};
-use crate::audit::AuditHead;
-use crate::disk::{self, Access};
-use crate::error::Error;
-use crate::layout::CaFiles;
+use super::ca::Authority;
+use super::error::{Error, RestoreError};
+use super::open::Current;
+use crate::files::{Access, CaFileError, CaFiles, disk};
 use crate::ledger::Ledger;
-use crate::passphrase::{Keyring, Unlock, is_encrypted};
-use crate::profile::rfc3339;
-use crate::signer::Signer;
+use crate::ledger::audit::AuditHead;
+use crate::pki::{Keyring, Signer, Unlock, is_encrypted, rfc3339};
 
-/// A CA that was restored.
+/// The result of a restore.
 #[derive(Debug)]
 pub struct RestoreOutcome {
-    /// It, open.
+    /// The restored CA, open.
     pub authority: Authority,
-    /// Where that is kept which was there before, if anything was.
+    /// The folder with the replaced files, if there were any.
     pub aside: Option<PathBuf>,
-    /// The newest line of the audit log that it knows.
+    /// The newest line of its audit log.
     pub head: Option<AuditHead>,
-    /// When that was written: epoch seconds.
+    /// When that line was written: epoch seconds.
     pub last_recorded: u64,
 }
 
 impl Authority {
-    /// Restores `copy`, which [`Self::backup`] made, into `certs`. Nothing is touched where the copy is damaged, or where a
-    /// CA is that has done more since, unless `force` says so. The certificates of leaves beside it stay.
+    /// Restores `copy`, which [`Self::backup`] made, into `certs`. Nothing is changed if the copy is damaged,
+    /// or if `certs` holds a CA with newer records, unless `force` is set. The certificates of leaves in
+    /// `certs` stay.
     ///
-    /// The list that is in force in `certs` stays there: the CA takes in what it revokes.
+    /// The `crl.pem` in `certs` stays too: the CA adopts what it revokes.
     pub fn restore(
         copy: &Path,
         certs: &Path,
@@ -63,13 +62,13 @@ impl Authority {
         })
     }
 
-    /// Whether a folder holds a whole CA: its files belong together, its ledger and its log are as they were written.
+    /// An error unless a folder holds a complete CA: its files belong together, ledger and log are intact.
     fn check_copy(copy: &Path, from: &CaFiles) -> Result<Self, Error> {
         if !Self::exists(copy) {
-            return Err(Error::NotThere(copy.to_owned()));
+            return Err(Error::NotFound(copy.to_owned()));
         }
         if let Some(missing) = from.essential().into_iter().find(|path| !path.exists()) {
-            return Err(Error::FileMissing(missing.clone()));
+            return Err(CaFileError::Missing(missing.clone()).into());
         }
         let checked = Self::load_read_only(copy, Unlock::default())?;
         checked.ledger.check()?;
@@ -84,8 +83,8 @@ impl Authority {
     }
 }
 
-/// An error where a CA is that has done what the copy does not know. One whose ledger cannot be read is what a backup is
-/// for.
+/// An error if the folder holds a CA with records that the copy does not have. A ledger that cannot be read
+/// is no obstacle: that is what a backup is for.
 fn refuse_to_lose_records(
     files: &CaFiles,
     lines_of_copy: usize,
@@ -104,19 +103,20 @@ fn refuse_to_lose_records(
         return Ok(());
     };
     if !is_same_ca {
-        return Err(Error::OtherCaThere(files.ledger.clone()));
+        return Err(RestoreError::OtherCa(files.ledger.clone()).into());
     }
     if there.len() > lines_of_copy {
-        return Err(Error::NewerThere {
+        return Err(RestoreError::WouldLoseRecords {
             path: files.ledger.clone(),
             lines: there.len() - lines_of_copy,
             last: rfc3339(last.time),
-        });
+        }
+        .into());
     }
     Ok(())
 }
 
-/// Moves what would be replaced into a new folder beside it; the root's key only where another comes.
+/// Moves the files that would be replaced into a new folder; the root's key only if the copy has one.
 fn move_aside(
     certs: &Path,
     files: &CaFiles,
@@ -145,7 +145,7 @@ fn move_aside(
         at => certs.join(format!("replaced-{stamp}-{at}")),
     });
     let aside = names.find(|path| !disk::is_present(path));
-    let aside = aside.ok_or_else(|| Error::InTheWay(certs.to_owned()))?;
+    let aside = aside.ok_or_else(|| CaFileError::AlreadyExists(certs.to_owned()))?;
     disk::create_folder(&aside)?;
     if let Some(crl) = disk::read_if_there(&files.crl)? {
         disk::write(&aside.join("crl.pem"), &crl, Access::Public)?;
@@ -154,12 +154,13 @@ fn move_aside(
         let Some(name) = path.file_name() else {
             continue;
         };
-        std::fs::rename(&path, aside.join(name)).map_err(Error::io("move", &path))?;
+        std::fs::rename(&path, aside.join(name)).map_err(CaFileError::io("move", &path))?;
     }
     Ok(Some(aside))
 }
 
-/// The ledger comes last: without it there is no CA, and whoever is interrupted restores again.
+/// Copies the files of the backup. The ledger comes last: without it there is no CA, so an interrupted
+/// restore can be repeated.
 fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error> {
     let copy = |from: &Path, to: &Path, access| match disk::read_if_there(from)? {
         Some(bytes) => disk::write(to, &Zeroizing::new(bytes), access),
@@ -192,7 +193,8 @@ fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error
     if disk::is_present(&half) {
         disk::remove(&half)?;
     }
-    disk::create_secret(&half).map_err(Error::io("create", &half))?;
+    disk::create_secret(&half).map_err(CaFileError::io("create", &half))?;
     checked.ledger.copy_to(&half)?;
-    std::fs::rename(&half, &files.ledger).map_err(Error::io("write", &files.ledger))
+    std::fs::rename(&half, &files.ledger).map_err(CaFileError::io("write", &files.ledger))?;
+    Ok(())
 }

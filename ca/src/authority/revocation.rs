@@ -1,46 +1,47 @@
-//! Ends certificates: in the ledger, on the CRLs of their own issuers, and for join tokens that wait.
+//! Revokes certificates in the ledger and on the CRLs of their issuers, and withdraws join tokens.
 
 use lizmon_protocol::name::{NodeName, Role};
 use serde_json::json;
 
-use super::Authority;
+use super::ca::Authority;
 use super::copies::revoke_event;
 use super::crls::SignedCrl;
-use crate::audit::{AuditAction, AuditEvent};
-use crate::crl::Reason;
-use crate::error::Error;
+use super::error::{Error, RevokeError};
+use crate::ledger::audit::{AuditAction, AuditEvent};
 use crate::ledger::{CertState, Entry, Generation, LedgerTx, UnknownRevoked};
-use crate::profile::{Profile, Serial};
+use crate::pki::{Profile, Reason, Serial};
 
-/// What a revocation did.
+/// The result of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revocation {
-    /// The certificates that it revoked: none if all of them were revoked or over before.
+    /// The certificates that it revoked: none if all were revoked or expired before.
     pub revoked: Vec<Entry>,
     /// The certificates that it revoked and that this ledger does not know, by number.
     pub revoked_unknown: Vec<String>,
     /// How many join tokens it withdrew.
     pub tokens_withdrawn: usize,
-    /// The CRLs that say so.
+    /// The CRLs that list them.
     pub crls: Vec<SignedCrl>,
 }
 
 impl Authority {
-    /// Revokes one certificate and publishes the CRL that says so. Revoking it again changes nothing.
+    /// Revokes one certificate and publishes the CRL. Revoking it again changes nothing.
     pub fn revoke(&self, serial: &Serial, reason: Reason, now: u64) -> Result<Revocation, Error> {
         self.unlock()?;
         let serial = serial.to_string();
-        let done = self.ledger.transaction(|tx| {
+        let done = self.transaction(|tx| {
             let Some(entry) = tx.find(&serial)? else {
-                // In a ledger that was never copied nothing can be missing, so the number is wrong.
-                let was_copied = tx.origin()?.is_some_and(|place| place.copied_at.is_some());
+                // A ledger that was never copied is complete, so the serial number is wrong.
+                let was_copied = tx
+                    .origin()?
+                    .is_some_and(|origin| origin.copied_at.is_some());
                 if !was_copied {
-                    return Err(Error::UnknownSerial(serial));
+                    return Err(RevokeError::UnknownSerial(serial).into());
                 }
                 return self.revoke_unknown_serial(tx, &serial, reason, now);
             };
             if entry.profile == Profile::Root {
-                return Err(Error::RootNotRevocable(entry.name));
+                return Err(RevokeError::RootNotRevocable(entry.name).into());
             }
             let revoked = if entry.state == CertState::Revoked {
                 Vec::new()
@@ -63,17 +64,15 @@ impl Authority {
         now: u64,
     ) -> Result<Revocation, Error> {
         self.unlock()?;
-        let done = self.ledger.transaction(|tx| {
+        let done = self.transaction(|tx| {
             let tokens_withdrawn = tx.withdraw_tokens(role, name, now)?;
             if tokens_withdrawn == 0 && !tx.has_issued_to(role, name)? {
-                return Err(Error::UnknownHolder {
-                    role,
-                    name: name.to_string(),
-                });
+                let name = name.to_string();
+                return Err(RevokeError::UnknownHolder { role, name }.into());
             }
             if tokens_withdrawn > 0 {
                 let event = AuditEvent {
-                    deed: AuditAction::TokenWithdrawn,
+                    action: AuditAction::TokenWithdrawn,
                     who: &self.operator,
                     details: json!({"role": role.as_str(), "name": name.as_str(), "count": tokens_withdrawn}),
                 };
@@ -93,7 +92,7 @@ impl Authority {
         now: u64,
     ) -> Result<Revocation, Error> {
         self.unlock()?;
-        let done = self.ledger.transaction(|tx| {
+        let done = self.transaction(|tx| {
             let mut revoked = Vec::new();
             for serial in serials {
                 revoked.extend(tx.find(serial)?.filter(|entry| entry.is_live(now)));
@@ -130,7 +129,7 @@ impl Authority {
     ) -> Result<Revocation, Error> {
         let generations = tx.generations()?;
         let mut done = Revocation::default();
-        // Which of them signed it is not known, and a number that nobody has does no harm.
+        // Which of them signed it is unknown; a serial number that no certificate has does no harm.
         let signs_leaves =
             |ca: &&Generation| ca.phase.is_trusted() && ca.entry.profile == Profile::Issuing;
         for ca in generations.iter().filter(signs_leaves) {
@@ -161,7 +160,7 @@ impl Authority {
         for entry in &revoked {
             tx.revoke(&entry.serial, reason.code(), &self.operator, now)?;
             let event = AuditEvent {
-                deed: AuditAction::Revoke,
+                action: AuditAction::Revoke,
                 who: &self.operator,
                 details: json!({
                     "serial": entry.serial,

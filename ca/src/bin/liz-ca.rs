@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_ca::layout::LeafFiles;
-use lizmon_ca::passphrase::{Passphrase, Unlock};
-use lizmon_ca::profile::San;
+use lizmon_ca::files::LeafFiles;
+use lizmon_ca::pki::{Passphrase, San, Unlock};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::LogFlags;
 use lizmon_daemon::args::{Items, List, items};
@@ -99,8 +98,10 @@ fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
 }
 
 fn config(cli: Cli) -> anyhow::Result<Config> {
-    let own = match (cli.cert, cli.key) {
-        (Some(certificate), Some(key)) => ServiceCertificate::Given(LeafFiles { certificate, key }),
+    let certificate = match (cli.cert, cli.key) {
+        (Some(certificate), Some(key)) => {
+            ServiceCertificate::Provided(LeafFiles { certificate, key })
+        }
         _ => {
             let sans = if cli.sans.is_empty() {
                 default_sans(cli.listen.ip())
@@ -113,7 +114,7 @@ fn config(cli: Cli) -> anyhow::Result<Config> {
             }
         }
     };
-    let mut config = Config::new(cli.certs, own);
+    let mut config = Config::new(cli.certs, certificate);
     config.tls_min = cli.tls_min;
     if let Some(file) = &cli.passphrase_file {
         config.unlock = Unlock::with(Passphrase::from_file(file)?);

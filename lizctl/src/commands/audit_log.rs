@@ -1,7 +1,7 @@
 //! `audit-log`: shows the CA's audit log.
 
 use clap::Args;
-use lizmon_ca::audit::AuditLine;
+use lizmon_ca::ledger::audit::AuditLine;
 use serde_json::{Map, Value};
 
 use crate::context::Context;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use lizmon_ca::authority::{Authority, InitOptions};
-use lizmon_ca::key::KeyAlg;
+use lizmon_ca::pki::KeyAlg;
 use lizmon_protocol::name::{DEFAULT_TRUST_DOMAIN, TrustDomain};
 
 use crate::context::Context;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &InitCaArgs, context: &Context) -> anyhow::Result<()> {
     let authority = Authority::init(&context.certs, &options, (context.clock)())?;
     let files = authority.files();
     let root_key = options.root_key(files);
-    let until = |validity: lizmon_ca::profile::Validity| output::date(validity.not_after);
+    let until = |validity: lizmon_ca::pki::Validity| output::date(validity.not_after);
     output::line(format_args!(
         "root        {}, key {}, until {}",
         files.root_certificate.display(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use lizmon_ca::inspect::{self, Item, Revoked};
+use lizmon_ca::pki::inspect::{self, Item, Revoked};
 
 use crate::flags::output::OutputFlags;
 use crate::{input, output};

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use lizmon_ca::authority::Request;
-use lizmon_ca::profile::San;
+use lizmon_ca::pki::San;
 use lizmon_daemon::args::{self, Items, items};
 use lizmon_protocol::name::{NodeName, Role};
 

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use lizmon_ca::crl::Reason;
 use lizmon_ca::ledger::{CertState, Entry, Generation, UnknownRevoked};
-use lizmon_ca::profile::Profile;
+use lizmon_ca::pki::{Profile, Reason};
 use serde::Serialize;
 
 use crate::context::Context;

@@ -1,10 +1,9 @@
 //! `revoke`: revokes certificates, and pushes the CRLs to receivers.
 
 use clap::Args;
-use lizmon_ca::authority::{Authority, Revocation};
-use lizmon_ca::crl::Reason;
-use lizmon_ca::error::Error;
-use lizmon_ca::profile::Serial;
+use lizmon_ca::Error;
+use lizmon_ca::authority::{Authority, Revocation, RevokeError};
+use lizmon_ca::pki::{Reason, Serial};
 use lizmon_client::Client;
 use lizmon_protocol::name::{NodeName, Role};
 
@@ -79,11 +78,10 @@ pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
             None
         }
         // Receivers may have seen certificates that this ledger does not know.
-        Err(error @ (Error::UnknownHolder { .. } | Error::UnknownSerial(_)))
-            if !receivers.is_empty() =>
-        {
-            Some(error)
-        }
+        Err(
+            error
+            @ Error::Revoke(RevokeError::UnknownHolder { .. } | RevokeError::UnknownSerial(_)),
+        ) if !receivers.is_empty() => Some(error),
         Err(error) => return Err(error.into()),
     };
     if receivers.is_empty() {

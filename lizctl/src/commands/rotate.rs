@@ -7,9 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use lizmon_ca::authority::{Authority, CaKind, PendingHolder, RotateOptions, Rotation, Stage};
-use lizmon_ca::key::KeyAlg;
 use lizmon_ca::ledger::{Entry, Generation};
-use lizmon_ca::profile::Profile;
+use lizmon_ca::pki::{KeyAlg, Profile};
 use lizmon_protocol::name::Role;
 
 use crate::context::Context;

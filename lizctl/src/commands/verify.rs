@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use lizmon_ca::layout::CaFiles;
-use lizmon_ca::verify::{self, Trusted};
+use lizmon_ca::files::CaFiles;
+use lizmon_ca::pki::verify::{self, Trusted};
 
 use crate::context::Context;
 use crate::flags::output::OutputFlags;

@@ -1,7 +1,7 @@
 //! `verify-audit`: verifies the CA's audit log.
 
 use clap::Args;
-use lizmon_ca::audit::AuditHead;
+use lizmon_ca::ledger::audit::AuditHead;
 
 use crate::context::Context;
 use crate::flags::output::OutputFlags;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::Args;
-use lizmon_ca::passphrase::{Passphrase, Unlock};
+use lizmon_ca::pki::{Passphrase, Unlock};
 
 use crate::passphrase;
 

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use lizmon_ca::key::KeyAlg;
-use lizmon_ca::profile::{DAY_SECS, LEAF_LIFETIME_SECS};
+use lizmon_ca::pki::{DAY_SECS, KeyAlg, LEAF_LIFETIME_SECS};
 
 use super::days::{DAYS_MAX, days};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lizmon_ca::authority::Request;
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_ca::service::RateLimits;
 use lizmon_protocol::name::Role;
 use tokio::io::AsyncWriteExt;

@@ -338,7 +338,7 @@ async fn renew_replaces_the_pair() {
             .revoke_holder(
                 role,
                 &name.parse().unwrap(),
-                lizmon_ca::crl::Reason::Unspecified,
+                lizmon_ca::pki::Reason::Unspecified,
                 now,
             )
             .unwrap();

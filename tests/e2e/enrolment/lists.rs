@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lizmon_ca::authority::{Authority, CaKind, Request, RotateOptions};
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_protocol::name::Role;
 use rustix::process::Signal;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_ca::service::Config;
 use lizmon_protocol::name::Role;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};

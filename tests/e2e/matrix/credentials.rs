@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lizmon_ca::crl::Reason;
+use lizmon_ca::pki::Reason;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use rcgen::{DnType, KeyPair, SerialNumber};

@@ -1,18 +1,15 @@
-//! The files follow the ledger.
-
-use std::path::Path;
+//! Makes the CA's files follow the ledger.
 
 use zeroize::Zeroizing;
 
-use super::current;
-use crate::authority::crls::write_crls;
-use crate::disk::{self, Access};
-use crate::error::Error;
-use crate::layout::CaFiles;
+use super::stage::{current, current_key};
+use crate::authority::crl_file::write_crls;
+use crate::authority::error::Error;
+use crate::files::{Access, CaFiles, disk};
 use crate::ledger::{Generation, LedgerTx, Phase};
-use crate::profile::Profile;
+use crate::pki::Profile;
 
-/// Brings the CA's files to what the ledger says, under its lock. May be cut off and begun again at any point.
+/// Makes the CA's files follow the ledger, under its lock. It may be interrupted and repeated at any point.
 pub(in crate::authority) fn reconcile(files: &CaFiles, tx: &LedgerTx<'_>) -> Result<(), Error> {
     if !tx.is_reconcile_pending()? {
         return Ok(());
@@ -26,11 +23,11 @@ pub(in crate::authority) fn reconcile(files: &CaFiles, tx: &LedgerTx<'_>) -> Res
     disk::write(&files.issuing_certificate, pem, Access::Public)?;
     reconcile_trust(files, tx, &generations)?;
     drop_keys(files, &generations)?;
-    tx.set_reconcile_pending(false)
+    Ok(tx.set_reconcile_pending(false)?)
 }
 
-/// The key of the CA that signs is in its place. What was there has a copy among the generations, made before the
-/// ledger changed.
+/// Puts the key of the current CA in its place. The key that was there has a copy in `generations/`, made
+/// before the ledger changed.
 fn reconcile_key(
     files: &CaFiles,
     generations: &[Generation],
@@ -43,20 +40,20 @@ fn reconcile_key(
         if there.as_ref() != Some(&bytes) {
             disk::write(place, &bytes, Access::Secret)?;
         }
-        return disk::remove(&comes);
+        return Ok(disk::remove(&comes)?);
     }
-    // The root that signs is offline: another's key must not lie in its place.
+    // The current root's key is offline: another root's key must not remain in its place.
     let others = generations.iter().filter(|ca| ca.entry.profile == profile);
     for other in others {
         let copy = disk::read_if_there(&files.generation_key(&other.entry.serial))?;
         if there.is_some() && copy.map(Zeroizing::new) == there {
-            return disk::remove(place);
+            return Ok(disk::remove(place)?);
         }
     }
     Ok(())
 }
 
-/// No root without its list: lists come first where a root is added, and go last where one is taken away.
+/// No root without its CRL: CRLs are written first if a root is added, and last if one is removed.
 fn reconcile_trust(
     files: &CaFiles,
     tx: &LedgerTx<'_>,
@@ -70,7 +67,13 @@ fn reconcile_trust(
     let held = disk::read_if_there(&files.root_certificate)?.unwrap_or_default();
     let held = String::from_utf8_lossy(&held);
     let goes = |ca: &Generation| !ca.phase.is_trusted() && held.contains(&ca.entry.pem);
-    let write_roots = || disk::write(&files.root_certificate, roots.as_bytes(), Access::Public);
+    let write_roots = || -> Result<(), Error> {
+        Ok(disk::write(
+            &files.root_certificate,
+            roots.as_bytes(),
+            Access::Public,
+        )?)
+    };
     if generations.iter().any(goes) {
         write_roots()?;
         write_crls(files, tx)
@@ -80,7 +83,7 @@ fn reconcile_trust(
     }
 }
 
-/// Takes away the keys of CAs that will never sign again.
+/// Deletes the keys of CAs that will never sign again.
 fn drop_keys(files: &CaFiles, generations: &[Generation]) -> Result<(), Error> {
     for ca in generations.iter().filter(|ca| ca.phase == Phase::Gone) {
         let key = files.generation_key(&ca.entry.serial);
@@ -88,14 +91,7 @@ fn drop_keys(files: &CaFiles, generations: &[Generation]) -> Result<(), Error> {
             disk::remove(&key)?;
         }
     }
-    // Fails while a key is in it, and that is right.
+    // Fails, as it should, while a key is in it.
     let _ = std::fs::remove_dir(&files.generations);
     Ok(())
-}
-
-pub(super) fn current_key(files: &CaFiles, profile: Profile) -> &Path {
-    match profile {
-        Profile::Root => &files.root_key,
-        _ => &files.issuing_key,
-    }
 }

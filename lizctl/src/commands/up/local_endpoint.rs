@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::Context as _;
-use lizmon_ca::profile::San;
+use lizmon_ca::pki::San;
 
 use crate::output;
 

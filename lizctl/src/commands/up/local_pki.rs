@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, InitOptions, Request};
-use lizmon_ca::inspect::{Item, inspect};
-use lizmon_ca::layout::{CaFiles, LeafFiles};
+use lizmon_ca::files::{CaFiles, LeafFiles};
 use lizmon_ca::ledger::{CertState, Entry, Generation, Phase};
-use lizmon_ca::passphrase::Unlock;
-use lizmon_ca::profile::{Profile, San};
+use lizmon_ca::pki::inspect::{Item, inspect};
+use lizmon_ca::pki::{Profile, San, Unlock};
 use lizmon_client::Credentials;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::{NODE_NAME_BYTES_MAX, NameError, NodeName, Role};

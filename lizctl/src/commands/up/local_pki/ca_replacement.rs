@@ -3,7 +3,7 @@
 use lizmon_ca::Error;
 use lizmon_ca::authority::{Authority, CaExpiry, CaKind, RotateOptions, Stage};
 use lizmon_ca::ledger::{Entry, Generation, Phase};
-use lizmon_ca::profile::{Profile, Validity};
+use lizmon_ca::pki::{Profile, Validity};
 
 use crate::output;
 
@@ -77,7 +77,7 @@ impl ReplacementDue {
         }
         let ending = CaExpiry::of(which, life, now)?;
         Some(Self {
-            reason: ending.story(),
+            reason: ending.summary(),
             advice: (!ending.has_ended).then(|| ending.to_string()),
             can_wait: !ending.has_ended,
         })
@@ -107,7 +107,7 @@ fn next_step(authority: &Authority, now: u64) -> Result<Option<(CaKind, Replacem
     // A rotation that has been started continues, whichever CA it is of.
     let under_way = rotation.rotated.filter(|_| rotation.stage != Stage::Steady);
     let root = authority.root_validity();
-    let which = match authority.ending(now) {
+    let which = match authority.expiry(now) {
         Some(ending) => ending.which,
         None if now < root.not_before => CaKind::Root,
         None => CaKind::Issuing,

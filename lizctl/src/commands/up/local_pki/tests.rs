@@ -169,7 +169,7 @@ fn an_expiring_ca_is_replaced_at_the_start() {
         assert_eq!(issuing(pki) != before.0, new_issuing, "{days} days");
         assert_eq!(root(pki) != before.1, new_root, "{days} days");
         let authority = Authority::open(&pki.certs, NOW + days * DAY).unwrap();
-        let ending = authority.ending(NOW + days * DAY);
+        let ending = authority.expiry(NOW + days * DAY);
         // A root is not replaced before its own last third, even if the issuing CA is in its last.
         assert!(ending.is_none(), "{days} days: {ending:?}");
         assert_eq!(

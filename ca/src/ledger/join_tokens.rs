@@ -1,0 +1,150 @@
+//! Join tokens in the ledger: their hashes, never the tokens themselves.
+
+use lizmon_protocol::name::{NodeName, Role};
+use rusqlite::Row;
+
+use super::db::LedgerTx;
+use super::error::LedgerError;
+use super::sql::{seconds, sql};
+
+/// Hex digits of a token's hash in its short id.
+const TOKEN_ID_CHARS: usize = 8;
+
+/// A join token as the ledger stores it.
+pub(crate) struct JoinTokenRecord {
+    pub(crate) hash: [u8; 32],
+    pub(crate) role: Role,
+    pub(crate) name: NodeName,
+    pub(crate) created: u64,
+    pub(crate) expires: u64,
+    pub(crate) used: Option<UsedToken>,
+    pub(crate) created_by: String,
+}
+
+/// Which key a token was used with, and for which certificate.
+pub(crate) struct UsedToken {
+    pub(crate) key: Vec<u8>,
+    pub(crate) serial: String,
+}
+
+impl JoinTokenRecord {
+    /// Tells tokens apart, and is no secret.
+    pub(crate) fn short_id(&self) -> String {
+        short_id(self.hash)
+    }
+
+    fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<Self> {
+        let role: String = row.get(1)?;
+        let (key, serial): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(3)?, row.get(4)?);
+        Ok(Self {
+            hash: row.get(0)?,
+            role: role.parse().map_err(rusqlite::types::FromSqlError::other)?,
+            name: name.clone(),
+            expires: seconds(row, 2)?,
+            used: key.zip(serial).map(|(key, serial)| UsedToken {
+                key,
+                serial: hex::encode(serial),
+            }),
+            created_by: row.get(5)?,
+            created: seconds(row, 6)?,
+        })
+    }
+}
+
+impl LedgerTx<'_> {
+    /// Stores a new token.
+    pub(crate) fn add_token(&self, row: &JoinTokenRecord) -> Result<(), LedgerError> {
+        self.run(|t| {
+            t.execute(
+                "INSERT INTO join_token (hash, role, name, created, expires, created_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    row.hash,
+                    row.role.as_str(),
+                    row.name.as_str(),
+                    sql(row.created),
+                    sql(row.expires),
+                    &row.created_by,
+                ),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Every token for this name, in any role.
+    pub(crate) fn tokens(&self, name: &NodeName) -> Result<Vec<JoinTokenRecord>, LedgerError> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
+                 FROM join_token WHERE role IN ('node', 'reader', 'operator') AND name = ?1",
+            )?
+            .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
+            .collect()
+        })
+    }
+
+    /// Records that a token was used.
+    pub(crate) fn mark_token_used(
+        &self,
+        hash: &[u8; 32],
+        key: &[u8],
+        serial: &[u8],
+        now: u64,
+    ) -> Result<(), LedgerError> {
+        self.run(|t| {
+            t.execute(
+                "UPDATE join_token SET used_at = ?2, used_key = ?3, certificate_serial = ?4 WHERE hash = ?1",
+                (hash, sql(now), key, serial),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The short id of every token in the ledger, and whether it was used.
+    pub(crate) fn token_ids(&self) -> Result<Vec<(String, bool)>, LedgerError> {
+        self.run(|t| {
+            t.prepare_cached("SELECT hash, used_key IS NOT NULL FROM join_token")?
+                .query_map([], |row| Ok((short_id(row.get(0)?), row.get(1)?)))?
+                .collect()
+        })
+    }
+
+    /// Deletes tokens that ended long ago.
+    pub(crate) fn delete_tokens(&self, ended_before: u64) -> Result<(), LedgerError> {
+        self.run(|t| {
+            t.execute(
+                "DELETE FROM join_token WHERE expires < ?1",
+                [sql(ended_before)],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Withdraws the join tokens of a holder, and returns how many were usable.
+    pub(crate) fn withdraw_tokens(
+        &self,
+        role: Role,
+        name: &NodeName,
+        now: u64,
+    ) -> Result<usize, LedgerError> {
+        self.run(|t| {
+            let holder = (role.as_str(), name.as_str(), sql(now));
+            let unused = t.query_row(
+                "SELECT count(*) FROM join_token WHERE role = ?1 AND name = ?2 AND expires > ?3 AND used_at IS NULL",
+                holder,
+                |row| row.get::<_, u32>(0),
+            )?;
+            t.execute(
+                "UPDATE join_token SET expires = ?3 WHERE role = ?1 AND name = ?2 AND expires > ?3",
+                holder,
+            )?;
+            Ok(unused as usize)
+        })
+    }
+}
+
+fn short_id(hash: [u8; 32]) -> String {
+    let mut short_id = hex::encode(hash);
+    short_id.truncate(TOKEN_ID_CHARS);
+    short_id
+}

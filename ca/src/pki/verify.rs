@@ -1,0 +1,131 @@
+//! The judgement of a receiver on a certificate, by its very code: the path to the root, the revocation lists along it, then the
+//! identity.
+
+use lizmon_mtls::identity::{Identity, IdentityError};
+use lizmon_pki::anchors::{self, Anchors, AnchorsError};
+use lizmon_pki::list::{RevocationList, UnusableCrl};
+use lizmon_pki::path::{Demand, Fault, Paths, Usage, Whose, unix_time};
+use lizmon_pki::pem::{self, PemError};
+use lizmon_protocol::name::{SpiffeId, TrustDomain};
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::CertificateDer;
+
+use super::ca_certificate::trust_domain_of;
+
+/// What a receiver trusts, as PEM.
+#[derive(Debug, Clone, Copy)]
+pub struct Trusted<'a> {
+    /// `certs/root.crt`.
+    pub roots_pem: &'a [u8],
+    /// `certs/crl.pem`.
+    pub crls_pem: &'a [u8],
+}
+
+/// A certificate that a receiver takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Who it speaks for.
+    pub spiffe_id: SpiffeId,
+    /// Its last second.
+    pub not_after: u64,
+    /// When the first of the CRLs ends.
+    pub crl_next_update: u64,
+}
+
+/// Why a receiver does not take a certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// No certificate in the file.
+    #[error("there is no certificate in it that can be read")]
+    NoCertificate(#[source] PemError),
+    /// No usable root.
+    #[error("the root certificate cannot be used: is --certs the right folder?")]
+    BadRoot(#[source] AnchorsError),
+    /// No usable CRL. Without one nobody could be asked for.
+    #[error("there is no revocation list that can be used: is --certs the right folder?")]
+    BadCrl(#[source] UnusableCrl),
+    /// It, or one above it, is on the CRL.
+    #[error("{0} has been revoked")]
+    Revoked(Whose),
+    /// Not for clients of TLS.
+    #[error("it is not meant for clients: a CA's or another program's certificate")]
+    NotForClients,
+    /// Anything else that a receiver would say.
+    #[error(transparent)]
+    Chain(Fault),
+    /// It speaks for nobody.
+    #[error("it speaks for nobody")]
+    Identity(#[from] IdentityError),
+    /// It speaks for somebody of another trust domain.
+    #[error("it belongs to the trust domain {found}, the root to {expected}")]
+    TrustDomain {
+        /// The certificate's.
+        found: TrustDomain,
+        /// The root's.
+        expected: TrustDomain,
+    },
+}
+
+/// Judges a leaf and what follows it in the file as a receiver would at `now`. An expired CRL is taken, as
+/// receivers take one; when it ends is in the verdict.
+pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdict, VerifyError> {
+    let chain = certificates(chain_pem).map_err(VerifyError::NoCertificate)?;
+    let (leaf, above) = chain.split_first().ok_or(VerifyError::NotForClients)?;
+    let anchors = authorities(trusted.roots_pem).map_err(VerifyError::BadRoot)?;
+    let lists = RevocationList::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
+    let ends = lists.iter().map(|list| list.status().next_update);
+    let crl_next_update = ends.min().unwrap_or(0);
+
+    let expected = anchors.roots.first().and_then(trust_domain_of);
+    let Anchors {
+        roots,
+        intermediates,
+        ..
+    } = anchors;
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    Paths::new(&roots, intermediates, lists, Demand::AList, algorithms.all)
+        .judge(leaf, above, unix_time(now), Usage::Client)
+        .map_err(verify_error)?;
+
+    let identity = Identity::from_der(leaf)?;
+    let found = &identity.spiffe_id.trust_domain;
+    match expected {
+        Some(expected) if expected != *found => Err(VerifyError::TrustDomain {
+            found: found.clone(),
+            expected,
+        }),
+        _ => Ok(Verdict {
+            not_after: identity.not_after,
+            spiffe_id: identity.spiffe_id,
+            crl_next_update,
+        }),
+    }
+}
+
+/// At least one, from PEM or DER.
+fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    match pem::certificates(bytes) {
+        Err(PemError::Der) => Ok(vec![bytes.to_vec().into()]),
+        read => read,
+    }
+}
+
+/// The roots of a PEM file, or the one of a DER.
+fn authorities(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
+    match anchors::read(bytes) {
+        Err(AnchorsError::Pem(PemError::Der)) => Ok(Anchors {
+            roots: vec![bytes.to_vec().into()],
+            ..Anchors::default()
+        }),
+        read => read,
+    }
+}
+
+fn verify_error(fault: Fault) -> VerifyError {
+    match fault {
+        Fault::Revoked(whose) => VerifyError::Revoked(whose),
+        Fault::IsAuthority => VerifyError::NotForClients,
+        fault => VerifyError::Chain(fault),
+    }
+}

@@ -1,0 +1,198 @@
+//! Starts the service and runs it with its maintenance until it is told to stop.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lizmon_mtls::Clock;
+use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_mtls::limits::Limits;
+use lizmon_mtls::server::{self, HttpLimits};
+use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
+
+use super::config::Config;
+use super::handle::{AuthorityHandle, MAINTENANCE_INTERVAL};
+use super::handlers::{ServiceState, blocking};
+use super::rate_limits::RateLimiters;
+use super::router::router;
+use crate::authority::Error;
+
+/// How often the trust files are checked for changes.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the log warns of a CA that should be replaced.
+const WARN_INTERVAL: Duration = Duration::from_secs(86_400);
+/// Concurrent HTTP/2 streams of one connection.
+const HTTP2_STREAMS_MAX: u32 = 16;
+/// Largest request head: a name and a token are less than a hundredth of it.
+const HEAD_BYTES_MAX: u32 = 32 << 10;
+
+/// Why the service does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The CA cannot be opened, or issues us no certificate.
+    #[error(transparent)]
+    Ca(#[from] Error),
+    /// Certificate, key, root or CRLs cannot be loaded.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The socket or a thread failed.
+    #[error("liz-ca cannot listen")]
+    Listen(#[from] io::Error),
+}
+
+/// The service, listening.
+pub struct Service {
+    listener: TcpListener,
+    address: SocketAddr,
+    url: String,
+    state: Arc<ServiceState>,
+    door: FrontDoor,
+    trust: TrustWriter,
+    limits: Limits,
+}
+
+/// Starts the service and runs it until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    clock: Clock,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServiceError> {
+    Service::start(listener, config, clock)
+        .await?
+        .run(shutdown)
+        .await
+}
+
+impl Service {
+    /// Opens the CA, makes sure of a certificate to show, and loads the trust files. When this returns, the
+    /// service is ready: connections wait in the listener until [`Service::run`] accepts them.
+    pub async fn start(
+        listener: TcpListener,
+        config: Config,
+        clock: Clock,
+    ) -> Result<Self, ServiceError> {
+        let address = listener.local_addr()?;
+        let (certs, certificate, unlock) =
+            (config.certs.clone(), config.certificate, config.unlock);
+        let now = clock();
+        let (handle, shown) = blocking(move || {
+            let handle = AuthorityHandle::open(&certs, certificate, unlock, now)?;
+            let shown = handle.ensure_service_certificate(now)?;
+            Ok::<_, Error>((handle, shown))
+        })
+        .await??;
+        let files = TrustFiles {
+            cert: shown.certificate,
+            key: shown.key,
+            ca: config.certs.join("root.crt"),
+            crl: config.certs.join("crl.pem"),
+        };
+        let (trust, reader) = TrustWriter::open(files, clock.clone(), config.tls_min)?;
+        warn_of_text(&reader.current());
+        let name = reader.current().server_name();
+        let name = name.unwrap_or_else(|| address.ip().to_string());
+        let state = ServiceState {
+            handle: Arc::new(handle),
+            trust: reader.clone(),
+            rates: RateLimiters::new(&config.rates),
+            refusals: BoundedLog::default(),
+            joined: Mutex::default(),
+            body_timeout: config.body_timeout,
+            clock,
+        };
+        Ok(Self {
+            listener,
+            address,
+            url: format!("https://{name}:{}", address.port()),
+            state: Arc::new(state),
+            door: FrontDoor::new(reader, config.limits.clone()),
+            trust,
+            limits: config.limits,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL, with the first name of its certificate.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it trusts.
+    pub fn trust(&self) -> TrustReader {
+        self.state.trust.clone()
+    }
+
+    /// Serves until `shutdown`; then accepts no more connections and finishes the requests in progress.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
+        let http = HttpLimits {
+            first_request_timeout: self.limits.first_request_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            head_bytes_max: HEAD_BYTES_MAX,
+            http2_streams_max: HTTP2_STREAMS_MAX,
+        };
+        let routes = router(self.state.clone());
+        let served = tokio::select! {
+            served = server::serve(self.listener, self.door, http, routes, shutdown) => served,
+            () = maintenance(self.trust, self.state) => Ok(()),
+        };
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+/// Reloads the trust files when they change, signs CRLs that are due, and renews our own certificate.
+async fn maintenance(mut trust: TrustWriter, state: Arc<ServiceState>) {
+    let mut reload = tokio::time::interval(RELOAD_INTERVAL);
+    let mut maintain = tokio::time::interval(MAINTENANCE_INTERVAL);
+    let mut warn = tokio::time::interval(WARN_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = reload.tick() => match trust.reload_if_changed() {
+                None => (),
+                Some(Ok(trust)) => {
+                    tracing::info!(generation = trust.generation(), "certificates and CRLs reloaded");
+                    warn_of_text(&trust);
+                    // After a rotation our own certificate has to be issued again.
+                    run_maintenance(&state).await;
+                }
+                Some(Err(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot reload certificates and CRLs: keeping the last ones");
+                }
+            },
+            _ = maintain.tick() => {
+                state.rates.remove_idle();
+                run_maintenance(&state).await;
+            }
+            _ = warn.tick() => {
+                if let Some(warning) = state.handle.expiry((state.clock)()) {
+                    tracing::warn!("{warning}");
+                }
+            }
+        }
+    }
+}
+
+fn warn_of_text(trust: &Trust) {
+    for text in trust.text_passed_over() {
+        tracing::warn!("{text}");
+    }
+}
+
+async fn run_maintenance(state: &ServiceState) {
+    let (handle, now) = (state.handle.clone(), (state.clock)());
+    let done = blocking(move || handle.maintenance(now)).await;
+    let failed = match &done {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error as &dyn std::error::Error,
+        Err(error) => error,
+    };
+    tracing::error!(error = failed, "maintenance of the CA failed: will retry");
+}
