@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use lizmon_receiver::store::backup;
 
-/// What else the program does.
+// Without a doc comment: it would replace the description of the program itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read all that is kept and say what is damaged; the receiver may be running
