@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use lizmon_monitor::spool::disk::DiskBackend;
-use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
+use lizmon_monitor::spool::{DISK_BYTES_MAX, Spool, SpoolLimits};
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::{self, RevocationList};
 use lizmon_pki::authority;
@@ -274,7 +274,7 @@ fn spool_in(folder: &Path, producer: u8) -> Spool<DiskBackend> {
         last[15] = last[15].wrapping_add(1);
         ProducerId::from_bytes(last)
     };
-    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
+    Spool::open(disk, urls, SpoolLimits::new(DISK_BYTES_MAX), new_producer)
 }
 
 fn push(spool: &mut Spool<DiskBackend>, epoch: u64) -> IdempotencyKey {

@@ -26,11 +26,10 @@ mod sampler;
 mod self_stats;
 
 pub use collector::{
-    CollectContext, Collector, CollectorSpec, CollectorStartError, LabelSpec, Readings,
+    CollectContext, Collector, CollectorSpec, CollectorStartError, LabelSpec, Readings, SelfStats,
 };
 pub use cpu::{CPU, CPU_INTERVAL_MIN};
 pub use failure::{CHANGE_SECS, CollectError, FailureNotice, REMIND_SECS};
 pub use mem::MEM;
 pub use registry::{COLLECTORS, find};
 pub use sampler::{COLLECT_TIME_MAX, Collected, Notice, Sampler};
-pub use self_stats::SelfStats;

@@ -28,14 +28,14 @@
 //! use std::time::Duration;
 //! use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep, Outcome};
 //! use lizmon_monitor::spool::memory::{Crash, MemoryBackend};
-//! use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, Spool};
+//! use lizmon_monitor::spool::{DISK_BYTES_MAX, SpoolLimits, Spool};
 //! use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, parse_sample_set};
 //!
 //! // Whoever drives it decides which producers there are, and where records are stored.
 //! let start = |backend: MemoryBackend, id: u8| {
 //!     let urls = vec!["https://r1:8443/api/perf".to_owned()];
 //!     let new_producer = move || ProducerId::from_bytes([id; 16]);
-//!     let limits = Limits::new(DISK_BYTES_MAX);
+//!     let limits = SpoolLimits::new(DISK_BYTES_MAX);
 //!     DeliveryScheduler::new(Spool::open(backend, urls, limits, new_producer))
 //! };
 //! let mut monitor = start(MemoryBackend::default(), 1);
@@ -61,6 +61,7 @@
 pub mod agent;
 pub mod collect;
 pub mod config;
+mod environment;
 pub mod health;
 pub mod retry;
 pub mod scheduler;
@@ -68,23 +69,6 @@ pub mod skew;
 pub mod spool;
 pub mod tick;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use lizmon_protocol::sample::ProducerId;
-
 pub use agent::{Agent, AgentStartError};
 pub use config::{Config, MonitorFlags};
-
-/// What enters from outside the program: time and randomness.
-#[derive(Clone)]
-pub struct Environment {
-    /// The time since 1970 UTC. It may step.
-    pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
-    /// The time since some moment, asleep or awake. It does not step.
-    pub monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
-    /// A number from 0 to 1, another each time, so that a fleet does not come back in step.
-    pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
-    /// Another name each time for who numbers records: unlike any other monitor's, and any earlier run's.
-    pub new_producer: Arc<dyn Fn() -> ProducerId + Send + Sync>,
-}
+pub use environment::{Environment, TimeSource};

@@ -1,53 +1,53 @@
-//! What to do after a failed attempt, decided without I/O: the agent only obeys.
+//! What to do after a failed attempt, decided without I/O.
 //!
-//! A record is kept until the receiver has it or says by name that it will never take it. Everything else is a matter
-//! of when to try again.
+//! A record is kept until the receiver has it, or names it as one that it will never accept. For everything else it is only
+//! decided when to try again.
 
 use std::time::Duration;
 
 use lizmon_client::{ConnectError, ConnectFailure, Error};
 use lizmon_protocol::problem::{Code, Problem, ValueError};
 
-/// Most records in one batch: some 100 kB, a tenth of what a receiver takes.
+/// Most records in one batch: some 100 kB, a tenth of what a receiver accepts.
 pub const PUBLISH_RECORDS_MAX: usize = 1000;
-/// However slow the line, so many are sent at once: some 5 kB.
+/// A batch is not made smaller than this because the line is slow: some 5 kB.
 pub const SLOW_LINE_RECORDS: usize = 50;
-/// The longest wait for a receiver that is away: live data is back within this after it is.
+/// The longest wait for a receiver that is away. Within this time after its return, live data is back.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// No wait is shorter, whatever chance says.
+/// The shortest wait, whatever the random number.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Waits are drawn from twice as much after each failure, starting here.
+/// The longest wait after the first failure; it doubles with each failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// The wait where only a person can help.
+/// The longest wait where only an operator can help.
 pub const OPERATOR_WAIT: Duration = Duration::from_secs(60);
-/// The longest that a receiver's own Retry-After is honoured.
+/// A longer Retry-After of a receiver is cut to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Ask for a new token and send the same again, at once.
+    /// Ask for a new token, and send the same again at once.
     RenewToken,
     /// Send the same again after this long.
     Retry(Duration),
-    /// Send less at once, at once.
+    /// Send fewer records, at once.
     Split,
-    /// These records of the lot will never be taken: give them up, send the rest.
+    /// These records of the batch will never be accepted: drop them, and send the rest.
     Drop(Vec<RefusedRecord>),
 }
 
-/// A record of the lot that the receiver refused by name.
+/// A record of the batch that the receiver refused by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecord {
-    /// Its place in the lot, from 0.
-    pub at: usize,
-    /// The receiver's word for it, by which it is counted.
+    /// Its index in the batch.
+    pub index: usize,
+    /// The receiver's problem code; the record is dropped with it as the reason.
     pub code: Code,
     /// The receiver's reason.
     pub why: String,
 }
 
-/// How it went lately with one destination, and so how much to send and how long to wait.
+/// How many records to send to one destination, and how long to wait after a failure.
 #[derive(Debug)]
 pub struct Backoff {
     batch_records_max: usize,
@@ -66,12 +66,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How many records to send at once.
+    /// Most records in the next batch.
     pub fn batch_records_max(&self) -> usize {
         self.batch_records_max
     }
 
-    /// A lot was delivered.
+    /// A batch was delivered.
     pub fn delivered(&mut self) {
         *self = Self {
             batch_records_max: (self.batch_records_max * 2).min(PUBLISH_RECORDS_MAX),
@@ -79,7 +79,7 @@ impl Backoff {
         };
     }
 
-    /// A lot of so many records was not delivered. `chance` is from 0 to 1.
+    /// A batch of so many records was not delivered. `chance` is a random number from 0 to 1.
     pub fn failed(&mut self, error: &Error, records: usize, chance: f64) -> Decision {
         let decision = self.decide(error, records, chance);
         match &decision {
@@ -98,10 +98,10 @@ impl Backoff {
     }
 
     fn decide(&self, error: &Error, records: usize, chance: f64) -> Decision {
-        let slowly = Decision::Retry(OPERATOR_WAIT.mul_f64(0.5 + chance / 2.0));
+        let wait_for_operator = Decision::Retry(OPERATOR_WAIT.mul_f64(0.5 + chance / 2.0));
         let backoff = Decision::Retry(backoff(self.failures, chance));
-        let when_told = |after: &Option<Duration>| match after {
-            Some(after) => Decision::Retry(told(*after, chance)),
+        let after_header = |after: &Option<Duration>| match after {
+            Some(after) => Decision::Retry(retry_after_wait(*after, chance)),
             None => backoff.clone(),
         };
         match error {
@@ -112,23 +112,23 @@ impl Backoff {
                 ..
             } => match (status, problem) {
                 (401, Some(problem)) if self.may_renew_token(problem.code) => Decision::RenewToken,
-                (422, Some(problem)) if is_producer_limit(problem) => slowly,
+                (422, Some(problem)) if is_producer_limit(problem) => wait_for_operator,
                 (400 | 413 | 422, Some(problem)) => find_refused(*status, problem, records),
-                (429 | 500..600, _) => when_told(retry_after),
+                (429 | 500..600, _) => after_header(retry_after),
                 (408, _) => backoff,
-                _ => slowly,
+                _ => wait_for_operator,
             },
             Error::NoToken {
                 status: 429 | 500..600,
                 retry_after,
                 ..
-            } => when_told(retry_after),
-            Error::NoToken { .. } | Error::IsCa { .. } => slowly,
+            } => after_header(retry_after),
+            Error::NoToken { .. } | Error::IsCa { .. } => wait_for_operator,
             Error::Connect(_) | Error::Malformed { .. } | Error::Credentials(_) => backoff,
         }
     }
 
-    /// Once: a second 401 in a row is not about the token's age. A certificate that has ended gets no token either.
+    /// Only once: a second 401 in a row is not about the token's age. A certificate that has ended gets no token either.
     fn may_renew_token(&self, code: Code) -> bool {
         let about_the_token = matches!(
             code,
@@ -141,14 +141,14 @@ impl Backoff {
     }
 }
 
-/// On a slow line, less may get through in time.
+/// A timeout. On a slow line, a smaller batch may arrive in time.
 fn is_timeout(error: &Error) -> bool {
     let timeout = ConnectFailure::Timeout;
     matches!(error, Error::Connect(ConnectError::Unreachable { failure, .. }) if *failure == timeout)
 }
 
-/// No record and no label is at fault where the receiver keeps no more producers of this host, or no more ranges of this one's
-/// numbers: what closes a gap is taken still, and the rest later.
+/// The receiver keeps no more producers of this host, or no more ranges of this producer's numbers. No record and no label is at
+/// fault: records that close a gap are still accepted, and the others later.
 fn is_producer_limit(problem: &Problem) -> bool {
     let unnamed = |error: &ValueError| error.record.is_none() && error.label.is_none();
     problem.code == Code::InvalidValues
@@ -156,7 +156,7 @@ fn is_producer_limit(problem: &Problem) -> bool {
         && problem.errors.iter().all(unnamed)
 }
 
-/// Whether the body is at fault, and not who sends it, or when.
+/// Whether the body is at fault, rather than who sends it, or when.
 pub fn is_body_error(error: &Error) -> bool {
     matches!(
         error,
@@ -168,7 +168,8 @@ pub fn is_body_error(error: &Error) -> bool {
     )
 }
 
-/// Whether the records may be counted all the same, as where only the answer was lost. Nothing of a refused request is stored.
+/// Whether the records may have been counted all the same, because only the answer was lost. Nothing of a refused request is
+/// stored.
 pub fn may_be_delivered(error: &Error) -> bool {
     match error {
         Error::Connect(ConnectError::Unreachable { failure, .. }) => {
@@ -180,7 +181,7 @@ pub fn may_be_delivered(error: &Error) -> bool {
     }
 }
 
-/// Whether the receiver says which records are at fault.
+/// Whether the receiver names the records that are at fault.
 pub fn names_records(error: &Error) -> bool {
     let Error::Refused {
         problem: Some(problem),
@@ -192,39 +193,43 @@ pub fn names_records(error: &Error) -> bool {
     problem.errors.iter().any(|error| error.record.is_some())
 }
 
-/// Finds the records that the receiver will not take. Where it names none, halving the lot finds them.
+/// Finds the records that the receiver will not accept. If it names none, they are found by halving the batch.
 fn find_refused(status: u16, problem: &Problem, records: usize) -> Decision {
     let reason = |why: &str| format!("{}: {why}", problem.code.as_str());
-    let mut dropped: Vec<RefusedRecord> = Vec::new();
+    let mut refused: Vec<RefusedRecord> = Vec::new();
     for error in problem.errors.iter().filter(|_| status == 422) {
         let named = match error.record {
-            Some(at) => Some(at),
+            Some(index) => Some(index),
             None => (records == 1).then_some(0),
         };
-        let Some(at) = named.filter(|at| *at < records) else {
+        let Some(index) = named.filter(|index| *index < records) else {
             continue;
         };
-        if dropped.iter().all(|known| known.at != at) {
+        if refused.iter().all(|known| known.index != index) {
             let why = match &error.label {
                 Some(label) => reason(&format!("{}: {}", label.escape_debug(), error.reason)),
                 None => reason(&error.reason),
             };
             let code = problem.code;
-            dropped.push(RefusedRecord { at, code, why });
+            refused.push(RefusedRecord { index, code, why });
         }
     }
-    if !dropped.is_empty() {
-        return Decision::Drop(dropped);
+    if !refused.is_empty() {
+        return Decision::Drop(refused);
     }
     if records > 1 {
         return Decision::Split;
     }
     let why = reason(problem.detail.as_deref().unwrap_or(&problem.title));
     let code = problem.code;
-    Decision::Drop(vec![RefusedRecord { at: 0, code, why }])
+    Decision::Drop(vec![RefusedRecord {
+        index: 0,
+        code,
+        why,
+    }])
 }
 
-/// Full jitter: anything up to twice as long after each failure, so that a fleet does not come back in one instant.
+/// Full jitter: a random time up to a limit that doubles with each failure, so that a fleet does not come back at one moment.
 fn backoff(failures: u32, chance: f64) -> Duration {
     let ceiling = BACKOFF_FIRST
         .saturating_mul(2u32.saturating_pow(failures))
@@ -232,13 +237,13 @@ fn backoff(failures: u32, chance: f64) -> Duration {
     ceiling.mul_f64(chance).max(BACKOFF_MIN)
 }
 
-/// Not before the receiver said, and not all at the very moment it said.
-fn told(after: Duration, chance: f64) -> Duration {
+/// Not before the time that the receiver gave, and not all monitors at that very moment.
+fn retry_after_wait(after: Duration, chance: f64) -> Duration {
     let after = after.min(RETRY_AFTER_MAX);
     after + after.max(BACKOFF_FIRST).mul_f64(chance / 2.0)
 }
 
-/// What a person can do about it, beyond what the error says itself.
+/// What an operator can do, beyond what the error says itself.
 pub fn advice(error: &Error) -> Option<&'static str> {
     let Error::Refused { status, .. } = error else {
         return match error {

@@ -1,9 +1,11 @@
-//! Everything between a sample and a request, without I/O and without a clock: which records go next to which destination, and what becomes of
-//! them after the answer.
+//! Everything between a sample and a request, without I/O and without a clock: which records are sent next to which destination,
+//! and what the answer changes.
 //!
-//! While all is well, each record goes by itself as soon as it is there. After an outage the newest go at once, and beside them the
-//! oldest in lots, bounded in rate. While a destination fails, each attempt brings the same oldest records: an answer that got lost
-//! makes no gaps.
+//! Without a backlog, each record is sent alone as soon as it is there. After an outage the newest records are sent at once, and
+//! beside them the oldest in batches, at a bounded rate. While a destination fails, each attempt sends the same oldest records,
+//! so that a lost answer leaves no gaps.
+
+mod destination;
 
 use std::time::Duration;
 
@@ -12,105 +14,61 @@ use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{EncodedSamples, Epoch, IdempotencyKey, Seq};
 
+use self::destination::{Deferral, DestinationState, Pause};
 use crate::retry::{
-    Backoff, Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
+    Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
 };
-use crate::skew::{ClockCorrection, ClockSkew, CorrectionNotice, SkewNotice};
+use crate::skew::{ClockCorrection, CorrectionNotice, SkewNotice};
 use crate::spool::{BackendError, ClockSteadiness, Spool, SpoolBackend, StoredBatch};
 
-/// Newest records that go ahead of a backlog at once.
+/// Newest records that are sent ahead of a backlog at once.
 pub const NEWEST_MAX: usize = 10;
-/// From one lot of a backlog to the next, on average: a day's records are delivered in a minute and a half, and a fleet that
-/// comes back together is a thousand records a second for each of its hosts.
-pub const BACKLOG_EVERY: Duration = Duration::from_secs(1);
-/// Clocks that have come to differ by so much more or less may call other records too old, or ahead.
-const OTHER_TIME_SECS: f64 = 30.0;
+/// From one batch of a backlog to the next, on average: a day's records are delivered in a minute and a half, and a fleet that
+/// comes back together sends a thousand records a second for each of its hosts.
+pub const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest window of a receiver, and to what its beginning is rounded down.
 const DAY_SECS: u64 = 24 * HOUR_SECS;
 const HOUR_SECS: u64 = 3600;
 
-/// The spool, and how it goes with each destination.
-pub struct DeliveryScheduler<K> {
-    spool: Spool<K>,
+/// The spool, and the state of each destination.
+pub struct DeliveryScheduler<B> {
+    spool: Spool<B>,
     states: Vec<DestinationState>,
     is_flushing: bool,
     correction: ClockCorrection,
-    /// Whether our own clock may call a record too old.
+    /// Whether this machine's clock may call a record too old.
     own_clock: ClockSteadiness,
-}
-
-/// What a destination does not take for now, because it is another time there.
-#[derive(Debug, Clone, Copy)]
-struct Deferral {
-    pause: Pause,
-    /// How far our clock was ahead of theirs.
-    ahead_secs: Option<f64>,
-}
-
-/// How it goes with one destination.
-#[derive(Debug, Default)]
-struct DestinationState {
-    backoff: Backoff,
-    /// Nothing is sent before this is over.
-    pause: Option<Pause>,
-    /// Nothing old is sent before this is over.
-    backlog_pause: Option<Pause>,
-    deferred: Option<Deferral>,
-    /// Which start of the receiver answered last.
-    run: u64,
-    /// It has started anew since it was last asked what it misses: its data may have, too.
-    is_delivery_check_due: bool,
-    is_failing: bool,
-    /// What was given up is told apart from records: together they were refused.
-    sends_reports_alone: bool,
-    skew: ClockSkew,
-    delivered: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Pause {
-    since: Duration,
-    lasts: Duration,
-}
-
-impl Pause {
-    /// Over at once where the clock was set back.
-    fn left(self, now: Duration) -> Option<Duration> {
-        let passed = now.checked_sub(self.since)?;
-        let left = self.lasts.checked_sub(passed)?;
-        (!left.is_zero()).then_some(left)
-    }
 }
 
 /// What to do now for one destination.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextStep {
-    /// Send this, and say how it went by [`DeliveryScheduler::on_result`]. Until then, ask no more.
+    /// Send this, and report the result by [`DeliveryScheduler::on_result`] before the next call.
     Send(StoredBatch),
-    /// Ask again after this long, or when there is a new record.
+    /// Call again after this long, or when there is a new record.
     Wait(Duration),
-    /// There is nothing to do until there is a new record.
+    /// Nothing is to be done until there is a new record.
     Idle,
 }
 
-/// What became of a lot.
+/// What an answer changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many records have arrived.
+    /// So many records were delivered.
     Delivered(usize),
-    /// The same records will be sent again after this long, if not at once.
+    /// The same records are sent again after this long; zero means at once.
     Retry(Duration),
-    /// These were refused by name, and are given up.
+    /// These were refused by name, and dropped.
     Dropped(Vec<RefusedRecord>),
-    /// So many were refused because it is another time there: they are kept, and sent again later.
+    /// So many were refused because the clocks differ: they are kept, and sent again later.
     Deferred(usize),
-    /// The destination does not want to know what was given up.
+    /// The destination refused the reports of what was dropped.
     ReportsRefused,
 }
 
-impl<K: SpoolBackend> DeliveryScheduler<K> {
-    /// Goes on with what the spool holds, for its destinations, counted from 0.
-    pub fn new(spool: Spool<K>) -> Self {
+impl<B: SpoolBackend> DeliveryScheduler<B> {
+    /// Continues with what the spool holds. Destinations are numbered from 0, in the order of the spool.
+    pub fn new(spool: Spool<B>) -> Self {
         let states = spool
             .destinations()
             .iter()
@@ -124,7 +82,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         }
     }
 
-    /// A sample was taken: for all destinations. Who numbered it, and its number.
+    /// Takes a record, for all destinations. Returns its producer and number.
     pub fn record(
         &mut self,
         epoch: Epoch,
@@ -171,7 +129,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         }
     }
 
-    /// How sending a lot went. `chance` is from 0 to 1, another each time.
+    /// Takes the result of sending a batch. `chance` is a random number from 0 to 1.
     pub fn on_result(
         &mut self,
         destination: usize,
@@ -180,44 +138,41 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         now: Duration,
         chance: f64,
     ) -> Outcome {
-        let done = match result {
+        let outcome = match result {
             Ok(()) => self.delivered(destination, batch, now, chance),
             Err(error) => self.failed(destination, batch, error, now, chance),
         };
         let now = self.earliest_time(now);
         self.spool.save_if_due(now);
-        done
+        outcome
     }
 
-    /// How many of a lot's numbers the destination says it knew: before [`Self::on_result`].
+    /// The destination reports so many duplicates among a batch's records: to be called before [`Self::on_result`].
     pub fn on_duplicates(
         &mut self,
         destination: usize,
         batch: &StoredBatch,
-        known: u64,
+        duplicates: u64,
         now: Duration,
     ) {
         let now = self.earliest_time(now);
-        self.spool.on_duplicates(destination, batch, known, now);
+        self.spool
+            .on_duplicates(destination, batch, duplicates, now);
     }
 
-    /// What was put off is sent again after a while, when the clocks have come to differ by something else, and before a stop.
+    /// What was deferred is sent again after a while, when the difference of the clocks has changed, and before a stop.
     fn resume_deferred_if_due(&mut self, destination: usize, now: Duration) {
         let state = &mut self.states[destination];
-        let Some(Deferral { pause, ahead_secs }) = state.deferred else {
+        let Some(deferral) = state.deferred else {
             return;
         };
-        let has_changed = match (ahead_secs, state.skew.ahead_secs()) {
-            (Some(then), Some(now)) => (then - now).abs() > OTHER_TIME_SECS,
-            (then, now) => then.is_some() != now.is_some(),
-        };
-        if has_changed || pause.left(now).is_none() {
+        if deferral.is_over(state.skew.ahead_secs(), now) {
             state.deferred = None;
             self.spool.resume_deferred(destination);
         }
     }
 
-    /// What a receiver's clock said, in an answer to a request sent and answered at these times of ours.
+    /// Takes the time of a receiver's clock, from the answer to a request that was sent and answered at these times of our clock.
     pub fn on_server_clock(
         &mut self,
         destination: usize,
@@ -230,42 +185,42 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
             state.run = theirs.run;
             state.is_delivery_check_due = true;
         }
-        let news = state.skew.observe(theirs, sent, answered);
+        let notice = state.skew.observe(theirs, sent, answered);
         let steady = self.states.iter();
         let steady = steady.filter_map(|state| state.skew.steady_secs());
-        (news, self.correction.update(steady.collect()))
+        (notice, self.correction.update(steady.collect()))
     }
 
-    /// How far our clock is ahead of the time that samples are to be stamped by; none where that is our own.
+    /// How far our clock is ahead of the time that samples are stamped with; none while that is our own.
     pub fn correction_secs(&self) -> Option<f64> {
         self.correction.ahead_secs()
     }
 
-    /// How far our clock is ahead of this destination's, once that has answered.
+    /// How far our clock is ahead of this destination's; none before it has answered.
     pub fn ahead_of_secs(&self, destination: usize) -> Option<f64> {
         self.states[destination].skew.ahead_secs()
     }
 
-    /// Whether this destination is to be asked what it misses, once more records have arrived there. Says so once.
+    /// Whether this destination is to be asked what it misses, after the next delivery. Clears the flag.
     pub fn take_delivery_check_due(&mut self, destination: usize) -> bool {
         std::mem::take(&mut self.states[destination].is_delivery_check_due)
     }
 
-    /// To be asked again: there was no answer.
+    /// Sets the flag again: the destination did not answer.
     pub fn set_delivery_check_due(&mut self, destination: usize) {
         self.states[destination].is_delivery_check_due = true;
     }
 
-    /// What it says it misses. How many records of those it once had: it is told that it has lost them.
+    /// Takes what a destination says it misses. Returns how many records of those it once had: it is told that it has lost them.
     pub fn on_missing(&mut self, destination: usize, delivery: &Delivery) -> u64 {
-        let of = |told: &ProducerDelivery| {
-            self.spool
-                .on_missing(destination, told.producer, &told.missing)
+        let of_producer = |delivery: &ProducerDelivery| {
+            let (producer, missing) = (delivery.producer, &delivery.missing);
+            self.spool.on_missing(destination, producer, missing)
         };
-        delivery.producers.iter().map(of).sum()
+        delivery.producers.iter().map(of_producer).sum()
     }
 
-    /// How many seconds our clock is ahead of the receivers', by the median of those that have answered.
+    /// How many seconds our clock is ahead of the receivers': the median of those that have answered.
     pub fn clock_ahead_secs(&self) -> Option<f64> {
         let known = self.states.iter();
         let mut known: Vec<f64> = known.filter_map(|state| state.skew.ahead_secs()).collect();
@@ -273,24 +228,24 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         known.get(known.len() / 2).copied()
     }
 
-    /// The time that samples are stamped by.
+    /// The time that samples are stamped with.
     fn sample_time(&self, now: Duration) -> u64 {
         set_back(now, self.correction_secs())
     }
 
-    /// The earlier of our time and the receivers': what one of them does not call too old may still be taken.
+    /// The earlier of our time and the receivers': a record that is not too old by one of them may still be accepted.
     fn earliest_time(&self, now: Duration) -> u64 {
         set_back(now, self.clock_ahead_secs()).min(self.sample_time(now))
     }
 
-    /// Whether a record is too old for a receiver by our own clock, and that may be believed.
+    /// Whether a record is too old for a receiver by our own clock, and that clock is steady.
     fn is_too_old(&mut self, epoch: u64, now: Duration) -> bool {
         let now = self.sample_time(now);
         let day_begins = (now - now % HOUR_SECS).saturating_sub(DAY_SECS);
         self.own_clock.is_steady_at(now) && epoch <= day_begins
     }
 
-    /// How many records this destination has taken since the start.
+    /// How many records were delivered to this destination since the start.
     pub fn delivered_records(&self, destination: usize) -> u64 {
         self.states[destination].delivered
     }
@@ -315,14 +270,11 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         state.backoff.delivered();
         state.is_failing = false;
         state.pause = None;
-        let rests = state.backlog_pause.and_then(|pause| pause.left(now));
-        state.backlog_pause = match (pending, rests) {
+        let left = state.backlog_pause.and_then(|pause| pause.left(now));
+        state.backlog_pause = match (pending, left) {
             (0, _) => None,
             (_, Some(_)) => state.backlog_pause,
-            (_, None) => Some(Pause {
-                since: now,
-                lasts: BACKLOG_EVERY.mul_f64(0.5 + chance),
-            }),
+            (_, None) => Some(Pause::new(now, BACKLOG_INTERVAL.mul_f64(0.5 + chance))),
         };
         Outcome::Delivered(batch.records.len())
     }
@@ -343,7 +295,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
             self.spool.discard_reports(destination, batch);
             return Outcome::ReportsRefused;
         }
-        // Records that are named are at fault by themselves; anything else may be the reports' doing.
+        // An error that names records is about these; any other may be about the reports.
         let may_be_reports = !batch.dropped.is_empty() && !state.sends_reports_alone;
         if may_be_reports && is_body_error(error) && !names_records(error) {
             state.sends_reports_alone = true;
@@ -353,14 +305,14 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         if let Decision::Drop(dropped) = decision {
             let (later, dropped) = self.split_refused(batch, dropped, server_now(error), now);
             if !later.is_empty() {
-                self.deferred(destination, batch, &later, now, chance);
+                self.defer(destination, batch, &later, now, chance);
             }
             if dropped.is_empty() {
                 return Outcome::Deferred(later.len());
             }
             let named: Vec<_> = dropped
                 .iter()
-                .filter_map(|dropped| Some((batch.records.get(dropped.at)?.seq, dropped.code)))
+                .filter_map(|refused| Some((batch.records.get(refused.index)?.seq, refused.code)))
                 .collect();
             for (seq, code) in named {
                 let why = code.as_str();
@@ -372,10 +324,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         match decision {
             Decision::Retry(wait) => {
                 state.is_failing = true;
-                state.pause = Some(Pause {
-                    since: now,
-                    lasts: wait,
-                });
+                state.pause = Some(Pause::new(now, wait));
                 Outcome::Retry(wait)
             }
             Decision::RenewToken | Decision::Split | Decision::Drop(_) => {
@@ -384,9 +333,10 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         }
     }
 
-    /// Which of the refused records are refused for good. A record is not ahead of its time for ever, and one that is too old
-    /// by their clock is so by ours as well, or one of the two is wrong. Receivers name the first hundred: what is later than
-    /// what they find ahead, or earlier than what they find too old, they would refuse as well.
+    /// Separates the records that are to be sent again later from those that are refused for good. A record that is ahead of
+    /// the receiver's clock will not be so for ever. One that is too old by its clock must be so by ours as well, or one of the
+    /// two clocks is wrong. Receivers name the first hundred records only: those that are later than a named one that is ahead,
+    /// or earlier than a named one that is too old, they would refuse as well.
     fn split_refused(
         &mut self,
         batch: &StoredBatch,
@@ -394,8 +344,10 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         theirs: Option<u64>,
         now: Duration,
     ) -> (Vec<Seq>, Vec<RefusedRecord>) {
-        let epoch_of = |dropped: &RefusedRecord| Some(batch.records.get(dropped.at)?.epoch.secs());
-        // One word stands for all: that of the first.
+        let epoch_of =
+            |refused: &RefusedRecord| Some(batch.records.get(refused.index)?.epoch.secs());
+        // All have the code of the first.
+
         for one in &mut refused {
             let is_of_time = matches!(one.code, Code::EpochInFuture | Code::EpochTooOld);
             if let (true, Some(epoch), Some(theirs)) = (is_of_time, epoch_of(one), theirs) {
@@ -406,7 +358,7 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
             }
         }
         let of = |code: Code| {
-            let named = refused.iter().filter(move |dropped| dropped.code == code);
+            let named = refused.iter().filter(move |refused| refused.code == code);
             named.filter_map(epoch_of)
         };
         let ahead_from = of(Code::EpochInFuture).min().unwrap_or(u64::MAX);
@@ -419,15 +371,15 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
             .filter(|record| is_later(self, record.epoch.secs()))
             .map(|record| record.seq)
             .collect();
-        let is_final = |dropped: &RefusedRecord| {
-            let record = batch.records.get(dropped.at);
+        let is_final = |refused: &RefusedRecord| {
+            let record = batch.records.get(refused.index);
             record.is_none_or(|record| !later.contains(&record.seq))
         };
         let dropped = refused.into_iter().filter(is_final).collect();
         (later, dropped)
     }
 
-    fn deferred(
+    fn defer(
         &mut self,
         destination: usize,
         batch: &StoredBatch,
@@ -438,26 +390,23 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         self.spool.defer(destination, batch.producer, later);
         let state = &mut self.states[destination];
         let ahead_secs = state.skew.ahead_secs();
-        let wait = |longest: Duration| Pause {
-            since: now,
-            lasts: longest.mul_f64(0.5 + chance / 2.0),
-        };
+        let wait = |longest: Duration| Pause::new(now, longest.mul_f64(0.5 + chance / 2.0));
         state.deferred.get_or_insert(Deferral {
             pause: wait(OPERATOR_WAIT),
             ahead_secs,
         });
-        // Where the whole lot is refused, the next one may well be: not thousands in a second.
+        // If the whole batch is refused, the next one may be as well: this bounds the rate.
         if later.len() == batch.records.len() {
-            state.pause = Some(wait(BACKLOG_EVERY));
+            state.pause = Some(wait(BACKLOG_INTERVAL));
         }
     }
 
-    /// Something has changed that makes another attempt worth while: new certificates.
+    /// The next attempt is made at once: there are new certificates.
     pub fn clear_pause(&mut self, destination: usize) {
         self.states[destination].pause = None;
     }
 
-    /// We are about to stop: a backlog waits no more between its lots.
+    /// Sends what is pending without pauses between batches, before a stop.
     pub fn flush(&mut self) {
         self.is_flushing = true;
         for destination in 0..self.states.len() {
@@ -466,28 +415,28 @@ impl<K: SpoolBackend> DeliveryScheduler<K> {
         }
     }
 
-    /// What is not delivered.
-    pub fn spool(&self) -> &Spool<K> {
+    /// The records that are not delivered.
+    pub fn spool(&self) -> &Spool<B> {
         &self.spool
     }
 
-    /// What is not delivered, to ask it for its events, or to break what keeps it.
-    pub fn spool_mut(&mut self) -> &mut Spool<K> {
+    /// The same, to take its events, or to damage its backend in a test.
+    pub fn spool_mut(&mut self) -> &mut Spool<B> {
         &mut self.spool
     }
 
     /// Ends it, as a crash would: nothing more is written.
-    pub fn into_backend(self) -> K {
+    pub fn into_backend(self) -> B {
         self.spool.into_backend()
     }
 
-    /// Writes down everything, before a stop.
+    /// Saves everything, before a stop.
     pub fn close(&mut self) -> Result<(), BackendError> {
         self.spool.save()
     }
 }
 
-/// What the receiver's clock said when it refused records.
+/// The time of the receiver's clock when it refused records.
 fn server_now(error: &Error) -> Option<u64> {
     match error {
         Error::Refused { problem, .. } => problem.as_ref()?.now,

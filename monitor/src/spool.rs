@@ -45,8 +45,8 @@ pub use backend::{BackendError, SpoolBackend, StoredRecord};
 pub(crate) use clock::ClockSteadiness;
 pub use event::Event;
 pub use limits::{
-    AGE_SECS_MAX, DISK_BYTES_MAX, FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, Limits,
-    MEMORY_BYTES_MAX, PRODUCER_LOGS_MAX, UNSAVED_BYTES_MAX,
+    AGE_SECS_MAX, DISK_BYTES_MAX, FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, MEMORY_BYTES_MAX,
+    PRODUCER_LOGS_MAX, SpoolLimits, UNSAVED_BYTES_MAX,
 };
 pub use origin::{Machine, Origin};
 pub use queue::{Spool, StoredBatch};

@@ -137,7 +137,7 @@ impl MonitorLog {
                 values.into_iter().collect(),
             );
             assert!(before.is_none(), "a second is measured twice: {fields}");
-        } else if message == "kept" {
+        } else if message == "recorded" {
             let (producer, seq) = text("key").split_once('/').unwrap();
             let key = (producer.to_owned(), seq.parse().unwrap());
             let before = self.kept.insert(key, fields["epoch"].as_u64().unwrap());

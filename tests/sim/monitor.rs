@@ -7,7 +7,7 @@ use fastrand::Rng;
 use lizmon_client::{BaseUrl, ConnectError, ConnectFailure, Error};
 use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep};
 use lizmon_monitor::spool::memory::{Crash, Faults, MemoryBackend};
-use lizmon_monitor::spool::{Limits, Spool, SpoolBackend, StoredBatch};
+use lizmon_monitor::spool::{Spool, SpoolBackend, SpoolLimits, StoredBatch};
 use lizmon_protocol::name::Label;
 use lizmon_protocol::problem::Problem;
 use lizmon_protocol::sample::{
@@ -23,7 +23,7 @@ pub(crate) type RecordId = (ProducerId, u64);
 pub(crate) struct Monitor {
     state: State,
     urls: Vec<String>,
-    limits: Limits,
+    limits: SpoolLimits,
     /// Where producers come from.
     producers: Arc<Mutex<Rng>>,
     faults: Faults,
@@ -60,7 +60,7 @@ pub(crate) enum Death {
 }
 
 impl Monitor {
-    pub(crate) fn new(limits: Limits, receivers: usize, rng: Rng) -> Self {
+    pub(crate) fn new(limits: SpoolLimits, receivers: usize, rng: Rng) -> Self {
         Self {
             state: State::Dead(Box::default()),
             urls: (0..receivers)

@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use lizmon_monitor::spool::memory::Faults;
-use lizmon_monitor::spool::{DISK_BYTES_MAX, Limits, PRODUCER_LOGS_MAX, drop_reason};
+use lizmon_monitor::spool::{DISK_BYTES_MAX, PRODUCER_LOGS_MAX, SpoolLimits, drop_reason};
 use lizmon_protocol::problem::Code;
 
 /// Seconds of virtual time that nothing is sampled any more, at the end, so that everything can be delivered.
@@ -108,7 +108,7 @@ pub(crate) struct Scenario {
     /// When a monitor's disk takes no records, or not even a note, or gives nothing.
     pub(crate) monitor_disk: Vec<(usize, Span, Faults)>,
     /// How much a monitor's spool holds.
-    pub(crate) spool: Limits,
+    pub(crate) spool: SpoolLimits,
     /// How often a dead monitor's disk has lost something.
     pub(crate) disk_damaged: f64,
     /// By how many milliseconds a monitor's clock is wrong from that second on.
@@ -182,7 +182,7 @@ impl Scenario {
             full: Vec::new(),
             busy: Vec::new(),
             monitor_disk: Vec::new(),
-            spool: Limits::new(DISK_BYTES_MAX),
+            spool: SpoolLimits::new(DISK_BYTES_MAX),
             disk_damaged: 0.0,
             clock: Vec::new(),
             receiver_clock: Vec::new(),

@@ -1,4 +1,4 @@
-//! Carries lots to one destination, and says how that goes.
+//! Publishes to one destination, and logs the results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, error, info, trace, warn};
 
-use super::Shared;
-use crate::Environment;
+use super::shared::Shared;
 use crate::config::PublishUrl;
+use crate::environment::Environment;
 use crate::health::{DestinationHealth, OutageNotice, REMIND_SECS, SuccessNotice};
 use crate::retry::{RefusedRecord, advice};
 use crate::scheduler::{NextStep, Outcome};
 use crate::skew::{CorrectionNotice, SkewNotice, WARN_SECS};
 use crate::spool::StoredBatch;
 
-/// How often the files of certificate, key and CA are looked at.
+/// How often the files of certificate, key and CA are checked.
 const RELOAD_SECS: u64 = 10;
-const CHECK_EVERY: Duration = Duration::from_secs(RELOAD_SECS);
+const CHECK_INTERVAL: Duration = Duration::from_secs(RELOAD_SECS);
 
-/// Carries records to one destination.
+/// Publishes records to one destination.
 pub(super) struct Publisher {
     pub(super) destination: usize,
     pub(super) url: PublishUrl,
@@ -58,10 +58,10 @@ impl Publisher {
                     continue;
                 }
                 NextStep::Wait(_) | NextStep::Idle if *self.stop.borrow() => return,
-                NextStep::Wait(wait) => wait.min(CHECK_EVERY),
-                NextStep::Idle => CHECK_EVERY,
+                NextStep::Wait(wait) => wait.min(CHECK_INTERVAL),
+                NextStep::Idle => CHECK_INTERVAL,
             };
-            // Neither sender goes before the last courier: both are shared with us.
+            // Neither sender is dropped before the last publisher, which has a reference to both.
             tokio::select! {
                 _ = self.new_records.changed() => (),
                 _ = self.stop.wait_for(|stop| *stop) => (),
@@ -76,18 +76,18 @@ impl Publisher {
         let result = self.send(&batch).await;
         let answered = self.wall_now();
         if let Some(theirs) = self.client.take_server_clock() {
-            let (news, correction, corrected) = {
+            let (skew, correction, correction_secs) = {
                 let mut scheduler = self.shared.scheduler();
-                let heard = scheduler.on_server_clock(self.destination, theirs, sent, answered);
-                (heard.0, heard.1, scheduler.correction_secs())
+                let notices = scheduler.on_server_clock(self.destination, theirs, sent, answered);
+                (notices.0, notices.1, scheduler.correction_secs())
             };
-            self.shared.stamp.correct(corrected);
-            self.log_skew(news);
+            self.shared.sample_clock.correct(correction_secs);
+            self.log_skew(skew);
             self.log_correction(correction);
         }
-        if let Ok(known @ 1..) = result {
+        if let Ok(duplicates @ 1..) = result {
             let mut scheduler = self.shared.scheduler();
-            scheduler.on_duplicates(self.destination, &batch, known, answered);
+            scheduler.on_duplicates(self.destination, &batch, duplicates, answered);
         }
         let chance = (self.environment.chance)();
         let outcome = self.shared.scheduler().on_result(
@@ -100,23 +100,23 @@ impl Publisher {
         match (outcome, result) {
             (Outcome::Delivered(records), _) => {
                 self.log_delivered(records);
-                self.ask_what_is_missing().await;
+                self.check_delivery().await;
             }
             (Outcome::Dropped(dropped), _) => self.log_dropped(&dropped, batch.records.len()),
             (Outcome::Deferred(records), Err(error)) => self.log_deferred(records, &error),
             (Outcome::Deferred(_), Ok(_)) => (),
             (Outcome::ReportsRefused, _) => {
-                warn!("{} does not want to know what was given up", self.url)
+                warn!("{} refused the reports of dropped records", self.url)
             }
             (Outcome::Retry(wait), Err(error)) if !wait.is_zero() => self.log_failed(&error, wait),
-            (Outcome::Retry(_), Err(error)) => debug!("{error}: again at once"),
+            (Outcome::Retry(_), Err(error)) => debug!("retrying at once: {error}"),
             (Outcome::Retry(_), Ok(_)) => (),
         }
     }
 
-    /// A receiver that has started anew may have lost its data, or got back older ones: what it misses of what it once had is
-    /// no loss of ours, and it is told so.
-    async fn ask_what_is_missing(&mut self) {
+    /// A receiver that was restarted may have lost its data, or have got back older ones. What it misses of what it once had was
+    /// not lost here, and it is told so.
+    async fn check_delivery(&mut self) {
         if !self
             .shared
             .scheduler()
@@ -126,19 +126,19 @@ impl Publisher {
         }
         match self.client.delivery(&self.host, self.now()).await {
             Ok(delivery) => {
-                let missed = self
+                let lost = self
                     .shared
                     .scheduler()
                     .on_missing(self.destination, &delivery);
-                if missed > 0 {
+                if lost > 0 {
                     warn!(
-                        "{} has lost {missed} records that it once had: its data began anew, or is older than it was",
+                        "{} has lost {lost} records that it once had: its data began anew, or is older than it was",
                         self.url
                     );
                 }
             }
             Err(error) => {
-                debug!("{} does not say what it misses: {error}", self.url);
+                debug!("cannot ask {} which records it misses: {error}", self.url);
                 self.shared
                     .scheduler()
                     .set_delivery_check_due(self.destination);
@@ -146,8 +146,7 @@ impl Publisher {
         }
     }
 
-    /// One record by itself goes as the first lizmon's did, several as a batch; their numbers say if they came before.
-    /// How many numbers the receiver knew.
+    /// Sends a single record in the manner of the first lizmon, several as a batch. Returns how many of them were duplicates.
     async fn send(&self, batch: &StoredBatch) -> Result<u64, Error> {
         let now = self.now();
         self.client
@@ -166,13 +165,13 @@ impl Publisher {
         }
         let answer = self.client.publish_batch(&self.host, batch, now).await?;
         debug!(
-            "{} took {} records and knew {}",
+            "{} accepted {} records, {} were duplicates",
             self.url, answer.accepted, answer.duplicate
         );
         Ok(answer.duplicate)
     }
 
-    /// Takes new files if there are any. A complaint is made once for as long as it stays the same.
+    /// Loads new files if there are any. An error is logged once for as long as it stays the same.
     fn reload_if_due(&mut self) -> bool {
         let now = self.now();
         if now.abs_diff(self.files_checked_at) < RELOAD_SECS {
@@ -183,8 +182,8 @@ impl Publisher {
             Ok(false) => false,
             Ok(true) => {
                 self.last_reload_error.clear();
-                info!("took up new certificate files for {}", self.url);
-                self.shared.note_certificate(&self.client);
+                info!("loaded new certificate files for {}", self.url);
+                self.shared.set_certificate(&self.client);
                 true
             }
             Err(error) => {
@@ -200,16 +199,18 @@ impl Publisher {
     }
 
     fn log_dropped(&self, dropped: &[RefusedRecord], records: usize) {
-        let example = dropped.first().map_or("", |dropped| &dropped.why);
+        let (count, example) = (
+            dropped.len(),
+            dropped.first().map_or("", |first| &first.why),
+        );
         warn!(
-            "{} will not take {} of {records} records, and they are given up: {example}",
-            self.url,
-            dropped.len()
+            "dropped {count} of {records} records that {} refused: {example}",
+            self.url
         );
     }
 
-    fn log_skew(&self, news: Option<SkewNotice>) {
-        match news {
+    fn log_skew(&self, notice: Option<SkewNotice>) {
+        match notice {
             Some(SkewNotice::Off(ahead)) => warn!(
                 "this machine's clock is {:.0} s {} that of {}: set one of them",
                 ahead.abs(),
@@ -223,48 +224,50 @@ impl Publisher {
         }
     }
 
-    fn log_correction(&self, news: Option<CorrectionNotice>) {
-        match news {
+    fn log_correction(&self, notice: Option<CorrectionNotice>) {
+        match notice {
             Some(CorrectionNotice::Started(ahead)) => warn!(
-                "samples are stamped by the receivers' time from now on: this machine's clock is {:.0} s {} it, set it right",
+                "stamping samples with the receivers' time from now on: this machine's clock is {:.0} s {} it, correct it",
                 ahead.abs(),
                 if ahead > 0.0 { "ahead of" } else { "behind" },
             ),
             Some(CorrectionNotice::Ended) => {
-                info!("samples are stamped by this machine's clock again: it is right enough");
+                info!(
+                    "stamping samples with this machine's clock again: it is close to the receivers' time"
+                );
             }
             Some(CorrectionNotice::Disagree) => warn!(
-                "samples are stamped by this machine's clock, though receivers' are far from it: they do not agree on the time"
+                "stamping samples with this machine's clock, though it is far from the receivers' time: they do not agree on it"
             ),
             None => (),
         }
     }
 
-    /// It may be so of each record, once a second: said when it begins, and rarely after.
+    /// This may happen with each record, once a second: it is logged when it begins, and rarely after.
     fn log_deferred(&mut self, records: usize, error: &Error) {
         let now = self.now();
-        let is_quiet = self
+        let is_logged_lately = self
             .deferred_logged_at
-            .is_some_and(|said| now.abs_diff(said) < REMIND_SECS);
-        if is_quiet {
-            debug!("{records} records wait, because it is another time there: {error}");
+            .is_some_and(|at| now.abs_diff(at) < REMIND_SECS);
+        if is_logged_lately {
+            debug!("deferred {records} records, because the clocks differ: {error}");
             return;
         }
         self.deferred_logged_at = Some(now);
         let ahead = self.shared.scheduler().ahead_of_secs(self.destination);
         let why = match ahead.unwrap_or_default() {
-            // They agree by now.
+            // The clocks agree by now.
             ahead if ahead.abs() < WARN_SECS => {
                 "a clock was wrong when they were measured".to_owned()
             }
             ahead => format!(
-                "the clocks disagree, this machine's is {:.0} s {} that one",
+                "this machine's clock is {:.0} s {} the receiver's",
                 ahead.abs(),
                 if ahead >= 0.0 { "ahead of" } else { "behind" },
             ),
         };
         warn!(
-            "{} does not take {records} records for now, they are kept and sent again: {why}: {error}",
+            "deferred {records} records that {} refused for now, they are kept and sent again: {why}: {error}",
             self.url
         );
     }
@@ -291,7 +294,7 @@ impl Publisher {
         };
         let kept = self.shared.scheduler().spool().pending(self.destination);
         match self.health.failed(&error.reason(), self.now()) {
-            // Where only a person can help, it is an error; what may pass by itself is a warning.
+            // An error where only an operator can help; a warning where it may pass by itself.
             OutageNotice::Started if error.is_refusal_of_us() || advice(error).is_some() => {
                 error!(
                     "Publish to {} failed, its records are kept: {text}",

@@ -1,17 +1,15 @@
-//! What time samples are stamped by: our own clock's, or that of the receivers where ours is too far from it.
+//! The time that samples are stamped with: that of our own clock, or the receivers' time where ours is too far from it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::Environment;
+use crate::environment::{Environment, TimeSource};
 
-type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
-
-/// Read by whoever samples, set by whoever hears from receivers.
+/// Read by the sample loop, and set by the publishers, who learn the receivers' time.
 pub(super) struct SampleClock {
-    wall: Clock,
-    monotonic: Clock,
-    /// The receivers' time, and what the monotonic clock said then; none where our own will do.
+    wall: TimeSource,
+    monotonic: TimeSource,
+    /// The receivers' time, and the monotonic clock's at that moment; none while our own clock is used.
     theirs: Mutex<Option<(Duration, Duration)>>,
 }
 
@@ -24,8 +22,8 @@ impl SampleClock {
         }
     }
 
-    /// The wall clock is so far ahead of the receivers' time at this moment. From here on the monotonic clock says how
-    /// that goes on: a step of ours does not touch it.
+    /// The wall clock is so far ahead of the receivers' time now. From here on the monotonic clock continues the receivers' time,
+    /// so that a step of the wall clock does not change it.
     pub(super) fn correct(&self, ahead_secs: Option<f64>) {
         let theirs = ahead_secs.map(|ahead| {
             let wall = (self.wall)();
@@ -50,6 +48,7 @@ impl SampleClock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use lizmon_protocol::sample::ProducerId;
@@ -62,7 +61,7 @@ mod tests {
             Arc::new(AtomicU64::new(10_000)),
             Arc::new(AtomicU64::new(5)),
         );
-        let clock = |secs: &Arc<AtomicU64>| -> Clock {
+        let clock = |secs: &Arc<AtomicU64>| -> TimeSource {
             let secs = secs.clone();
             Arc::new(move || Duration::from_secs(secs.load(Ordering::Relaxed)))
         };

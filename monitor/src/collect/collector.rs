@@ -7,7 +7,6 @@ use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{RECORD_LABELS_MAX, SampleSet, Value};
 
 use super::failure::CollectError;
-use super::self_stats::SelfStats;
 
 /// One source of values.
 pub trait Collector: Send {
@@ -30,6 +29,19 @@ pub struct CollectContext {
     pub stats: SelfStats,
     /// How often a collector failed, since the monitor was started.
     pub failures: u64,
+}
+
+/// What the monitor knows about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SelfStats {
+    /// Seconds that this machine's clock is ahead of its receivers', once a receiver has answered.
+    pub clock_ahead_secs: Option<f64>,
+    /// Records that wait for the receiver that is furthest behind.
+    pub pending_records: u64,
+    /// Records dropped since the monitor was started.
+    pub dropped_records: u64,
+    /// Days until the certificate ends.
+    pub certificate_days: f64,
 }
 
 /// How a collector is chosen, described and made.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lizmon_protocol::sample::SampleSet;
 
-use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStartError, Readings};
+use super::collector::{
+    CollectContext, Collector, CollectorSpec, CollectorStartError, Readings, SelfStats,
+};
 use super::failure::{CollectError, FailureLog, FailureNotice, REMIND_SECS};
-use super::self_stats::SelfStats;
 
 /// A collector that takes longer than this delays the record: a quarter of the shortest interval.
 pub const COLLECT_TIME_MAX: Duration = Duration::from_millis(250);

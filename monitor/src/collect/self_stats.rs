@@ -5,19 +5,6 @@ use super::collector::{
 };
 use super::failure::CollectError;
 
-/// What the monitor knows about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SelfStats {
-    /// Seconds that this machine's clock is ahead of its receivers', once a receiver has answered.
-    pub clock_ahead_secs: Option<f64>,
-    /// Records that wait for the receiver that is furthest behind.
-    pub pending_records: u64,
-    /// Records dropped since the monitor was started.
-    pub dropped_records: u64,
-    /// Days until the certificate ends.
-    pub certificate_days: f64,
-}
-
 /// One figure. Each can be asked for by itself, so each is a collector.
 struct SelfCollector {
     label: &'static str,

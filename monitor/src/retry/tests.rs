@@ -161,7 +161,7 @@ fn check_sift(
             dropped
                 .iter()
                 .map(|(at, why)| RefusedRecord {
-                    at: *at,
+                    index: *at,
                     code,
                     why: (*why).to_owned(),
                 })
@@ -285,7 +285,7 @@ proptest! {
     fn waits_stay_in_bounds(failures: u32, chance in 0.0..=1.0f64, after: u64) {
         let wait = backoff(failures, chance);
         prop_assert!((BACKOFF_MIN..=BACKOFF_MAX).contains(&wait));
-        let wait = told(Duration::from_secs(after), chance);
+        let wait = retry_after_wait(Duration::from_secs(after), chance);
         prop_assert!(wait <= RETRY_AFTER_MAX.mul_f64(1.5));
     }
 
@@ -303,7 +303,7 @@ proptest! {
             Decision::Retry(wait) => prop_assert!(wait >= BACKOFF_MIN),
             Decision::Split => prop_assert!(pace.batch_records_max() < records),
             Decision::Drop(dropped) => {
-                prop_assert!(!dropped.is_empty() && dropped.iter().all(|dropped| dropped.at < records));
+                prop_assert!(!dropped.is_empty() && dropped.iter().all(|dropped| dropped.index < records));
             }
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::spool::memory::{self, Crash, Faults, MemoryBackend};
-use crate::spool::{Limits, drop_reason};
+use crate::spool::{SpoolLimits, drop_reason};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -46,7 +46,7 @@ fn refused(code: Code, records: &[usize]) -> Error {
 fn start(
     backend: MemoryBackend,
     destinations: usize,
-    limits: Limits,
+    limits: SpoolLimits,
     id: u8,
 ) -> DeliveryScheduler<MemoryBackend> {
     let urls = (0..destinations).map(|at| format!("https://r{at}:1/api/perf"));
@@ -61,7 +61,7 @@ fn start(
 }
 
 fn new() -> DeliveryScheduler<MemoryBackend> {
-    start(MemoryBackend::default(), 1, Limits::new(1 << 20), 1)
+    start(MemoryBackend::default(), 1, SpoolLimits::new(1 << 20), 1)
 }
 
 fn sample(scheduler: &mut DeliveryScheduler<MemoryBackend>, epoch: u64) -> IdempotencyKey {
@@ -137,7 +137,7 @@ fn after_an_outage_the_newest_records_go_first() {
     let NextStep::Wait(wait) = scheduler.next_step(0, now) else {
         panic!("the backlog waits")
     };
-    assert!(wait <= BACKLOG_EVERY);
+    assert!(wait <= BACKLOG_INTERVAL);
     // A new record does not wait for the backlog, and does not put it off.
     let seq = sample(&mut scheduler, 6007).seq.get();
     let batch = send(&mut scheduler, now);
@@ -181,7 +181,7 @@ fn outcomes_of_answers() {
     type Case = (Error, Outcome, (Vec<u64>, usize));
     let dropped_records = |code, at: &[usize]| {
         let dropped = at.iter().map(|at| RefusedRecord {
-            at: *at,
+            index: *at,
             code,
             why: format!("{}: no", code.as_str()),
         });
@@ -403,7 +403,7 @@ fn records_too_old_for_both_clocks_are_dropped() {
     };
     let told: Vec<_> = dropped
         .iter()
-        .map(|dropped| (dropped.at, dropped.code))
+        .map(|dropped| (dropped.index, dropped.code))
         .collect();
     assert_eq!(told, [(0, Code::EpochTooOld)]);
     assert_eq!(scheduler.spool().pending(0), 2);
@@ -412,7 +412,7 @@ fn records_too_old_for_both_clocks_are_dropped() {
 /// A second receiver, or one that has lost its data, misses what it was never to get, or once had.
 #[test]
 fn records_of_before_are_reported_to_the_receiver() {
-    let mut scheduler = start(MemoryBackend::default(), 1, Limits::new(1 << 20), 1);
+    let mut scheduler = start(MemoryBackend::default(), 1, SpoolLimits::new(1 << 20), 1);
     (100..110).for_each(|epoch| {
         sample(&mut scheduler, epoch);
     });
@@ -421,7 +421,7 @@ fn records_of_before_are_reported_to_the_receiver() {
     sample(&mut scheduler, 111);
     scheduler.close().unwrap();
     // A second one is added.
-    let mut scheduler = start(scheduler.into_backend(), 2, Limits::new(1 << 20), 2);
+    let mut scheduler = start(scheduler.into_backend(), 2, SpoolLimits::new(1 << 20), 2);
     let told = |next: NextStep| match next {
         NextStep::Send(batch) => {
             let dropped = batch.dropped.iter();
@@ -600,7 +600,7 @@ struct World {
 }
 
 impl World {
-    const LIMITS: Limits = Limits {
+    const LIMITS: SpoolLimits = SpoolLimits {
         bytes_max: 3000,
         unsaved_bytes_max: 500,
         age_secs_max: 2000,

@@ -65,7 +65,7 @@ mod tests {
     use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, parse_sample_set};
 
     use super::super::memory::MemoryBackend;
-    use super::super::{Limits, MEMORY_BYTES_MAX};
+    use super::super::{MEMORY_BYTES_MAX, SpoolLimits};
     use super::*;
 
     const START: u64 = 1_465_001_814;
@@ -80,7 +80,7 @@ mod tests {
         Spool::open(
             backend,
             urls.into(),
-            Limits::new(MEMORY_BYTES_MAX),
+            SpoolLimits::new(MEMORY_BYTES_MAX),
             new_producer,
         )
     }

@@ -19,7 +19,7 @@ pub const PRODUCER_LOGS_MAX: usize = 32;
 
 /// How much is kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct SpoolLimits {
     /// Most bytes of records in the backend.
     pub bytes_max: u64,
     /// Most bytes of records that the backend has not stored.
@@ -28,7 +28,7 @@ pub struct Limits {
     pub age_secs_max: u64,
 }
 
-impl Limits {
+impl SpoolLimits {
     /// So many bytes in the backend, and the usual values for the rest.
     pub fn new(bytes_max: u64) -> Self {
         Self {

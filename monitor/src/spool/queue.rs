@@ -7,7 +7,7 @@ use lizmon_protocol::sample::{
 use super::backend::{BackendError, LogChange, SpoolBackend, StoredRecord};
 use super::drop_reason;
 use super::event::Event;
-use super::limits::{FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, Limits};
+use super::limits::{FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, SpoolLimits};
 use super::origin::Origin;
 use super::producer_log::{LogKind, ProducerLog};
 use super::ranges::Ranges;
@@ -53,7 +53,7 @@ impl<B: SpoolBackend> Spool<B> {
     pub fn open(
         backend: B,
         destinations: Vec<String>,
-        limits: Limits,
+        limits: SpoolLimits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
     ) -> Self {
         Self::open_at(None, backend, destinations, limits, new_producer)
@@ -64,7 +64,7 @@ impl<B: SpoolBackend> Spool<B> {
         origin: Option<Origin>,
         backend: B,
         destinations: Vec<String>,
-        limits: Limits,
+        limits: SpoolLimits,
         new_producer: impl FnMut() -> ProducerId + Send + 'static,
     ) -> Self {
         let mut spool = Self {

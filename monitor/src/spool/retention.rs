@@ -2,7 +2,7 @@
 
 use super::backend::{StoredRecord, record_bytes};
 use super::clock::ClockSteadiness;
-use super::limits::{Limits, PRODUCER_LOGS_MAX};
+use super::limits::{PRODUCER_LOGS_MAX, SpoolLimits};
 use super::producer_log::{LogKind, ProducerLog};
 
 /// How long the reports of a finished log are kept: as long as receivers remember its producer, for an outage may last longer
@@ -12,13 +12,13 @@ const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
 /// Decides what a spool drops.
 #[derive(Debug)]
 pub(super) struct Retention {
-    limits: Limits,
+    limits: SpoolLimits,
     /// Only a steady clock may call a record too old.
     clock: ClockSteadiness,
 }
 
 impl Retention {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: SpoolLimits) -> Self {
         Self {
             limits,
             clock: ClockSteadiness::default(),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn retention(records_max: u64) -> Retention {
-        Retention::new(Limits {
+        Retention::new(SpoolLimits {
             bytes_max: 64 * BYTES,
             unsaved_bytes_max: records_max * BYTES,
             age_secs_max: 100,

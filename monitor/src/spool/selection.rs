@@ -35,17 +35,17 @@ pub(super) struct Selected {
 impl Selection {
     /// In which order the logs are tried, until one has something: those with newest records, the latest log first; then all,
     /// the oldest log first.
-    pub(super) fn order(self, logs: usize) -> impl Iterator<Item = (usize, Part)> + use<> {
-        let newest = (0..logs).rev().map(|at| (at, Part::WithNewest));
-        let oldest = (0..logs).map(|at| (at, Part::Oldest));
+    pub(super) fn order(self, logs: usize) -> impl Iterator<Item = (usize, BatchPart)> + use<> {
+        let newest = (0..logs).rev().map(|at| (at, BatchPart::WithNewest));
+        let oldest = (0..logs).map(|at| (at, BatchPart::Oldest));
         newest.chain(oldest.filter(move |_| self.oldest_max > 0))
     }
 
     /// What is selected of this log; none where it has no newest records, and those were asked for.
-    pub(super) fn select(self, log: &ProducerLog, part: Part) -> Option<Selected> {
+    pub(super) fn select(self, log: &ProducerLog, part: BatchPart) -> Option<Selected> {
         let newest = match part {
-            Part::WithNewest => Some(self.newest(log)?),
-            Part::Oldest => None,
+            BatchPart::WithNewest => Some(self.newest(log)?),
+            BatchPart::Oldest => None,
         };
         let newest_count = newest.map_or(0, |(from, to)| to - from + 1);
         let newest_count = usize::try_from(newest_count).unwrap_or(self.oldest_max);
@@ -87,7 +87,7 @@ impl Selection {
 
 /// Which records of a log are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum BatchPart {
     /// The newest, and the oldest beside them.
     WithNewest,
     /// The oldest alone.
@@ -118,7 +118,7 @@ mod tests {
         log: &ProducerLog,
         newest_max: usize,
         oldest_max: usize,
-        part: Part,
+        part: BatchPart,
     ) -> Option<Selected> {
         let selection = Selection {
             destination: 0,
@@ -131,25 +131,28 @@ mod tests {
     #[test]
     fn newest_and_oldest_do_not_overlap() {
         let log = log(20, &[(1, 2), (5, 6)]);
-        let selected = select(&log, 3, 10, Part::WithNewest);
+        let selected = select(&log, 3, 10, BatchPart::WithNewest);
         let expected = Selected {
             oldest: vec![(3, 4), (7, 17)],
             oldest_max: 7,
             newest: Some((18, 20)),
         };
         assert_eq!(selected, Some(expected));
-        let selected = select(&log, 3, 10, Part::Oldest).unwrap();
+        let selected = select(&log, 3, 10, BatchPart::Oldest).unwrap();
         assert_eq!((selected.newest, selected.oldest_max), (None, 10));
         assert_eq!(selected.oldest, [(3, 4), (7, 20)]);
     }
 
     #[test]
     fn the_newest_are_selected_only_if_the_last_is_pending() {
-        assert_eq!(select(&log(20, &[(20, 20)]), 3, 10, Part::WithNewest), None);
-        assert_eq!(select(&log(20, &[]), 0, 10, Part::WithNewest), None);
+        assert_eq!(
+            select(&log(20, &[(20, 20)]), 3, 10, BatchPart::WithNewest),
+            None
+        );
+        assert_eq!(select(&log(20, &[]), 0, 10, BatchPart::WithNewest), None);
         let gaps: Vec<_> = (1..=65).map(|at| (2 * at, 2 * at)).collect();
-        assert_eq!(select(&log(200, &gaps), 3, 10, Part::WithNewest), None);
-        let newest = |done: &[(u64, u64)]| select(&log(200, done), 3, 10, Part::WithNewest);
+        assert_eq!(select(&log(200, &gaps), 3, 10, BatchPart::WithNewest), None);
+        let newest = |done: &[(u64, u64)]| select(&log(200, done), 3, 10, BatchPart::WithNewest);
         assert!(newest(&gaps[1..]).is_some());
     }
 

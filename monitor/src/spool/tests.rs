@@ -17,15 +17,15 @@ fn producers(from: u8) -> impl FnMut() -> ProducerId + Send + 'static {
     }
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SpoolLimits {
+    SpoolLimits {
         bytes_max: 1 << 20,
         unsaved_bytes_max: 3 * RECORD_BYTES,
         age_secs_max: 1000,
     }
 }
 
-fn open(backend: MemoryBackend, limits: Limits, first_producer: u8) -> Spool<MemoryBackend> {
+fn open(backend: MemoryBackend, limits: SpoolLimits, first_producer: u8) -> Spool<MemoryBackend> {
     let urls = URLS.map(str::to_owned).to_vec();
     Spool::open(backend, urls, limits, producers(first_producer))
 }
@@ -130,7 +130,7 @@ fn a_full_spool_drops_and_reports_the_oldest() {
     let bytes_max = 4 * RECORD_BYTES;
     let mut spool = open(
         MemoryBackend::default(),
-        Limits {
+        SpoolLimits {
             bytes_max,
             ..limits()
         },

@@ -313,7 +313,7 @@ async fn the_way_back_from_an_ended_certificate() {
         );
         running.wait_for("it has expired");
         run(&mut anew).success();
-        running.wait_for("took up new certificate files");
+        running.wait_for("loaded new certificate files");
         let said = running.wait_for("Publish was successful to");
         assert!(said.contains("that waited are delivered"), "{said}");
         running.signal(Signal::TERM);

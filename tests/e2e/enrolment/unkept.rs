@@ -162,7 +162,7 @@ async fn a_monitor_renews_a_file_of_both() {
         let done = tokio::task::spawn_blocking(move || {
             let mut running = Running::start(&mut command);
             running.wait_for("was renewed");
-            running.wait_for("took up new certificate files");
+            running.wait_for("loaded new certificate files");
             running.wait_for("Publish was successful to");
             running.signal(Signal::TERM);
             running.wait_within(AT_ONCE)

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::checkpoints::LOCK;
 use super::*;
-use crate::spool::{DISK_BYTES_MAX, Limits, Spool, StoredBatch, drop_reason};
+use crate::spool::{DISK_BYTES_MAX, Spool, SpoolLimits, StoredBatch, drop_reason};
 
 const DATABASE: &str = "spool.db";
 const LOG: &str = "spool.db-wal";
@@ -23,7 +23,7 @@ fn open(folder: &Path, first_producer: u8) -> Spool<DiskBackend> {
     };
     let disk = DiskBackend::open(folder).unwrap();
     let urls = vec!["https://a:1/api/perf".to_owned()];
-    Spool::open(disk, urls, Limits::new(DISK_BYTES_MAX), new_producer)
+    Spool::open(disk, urls, SpoolLimits::new(DISK_BYTES_MAX), new_producer)
 }
 
 fn push(spool: &mut Spool<DiskBackend>, epochs: impl IntoIterator<Item = u64>) {

@@ -91,7 +91,7 @@ fn a_foreign_spool_is_set_aside_and_reported() {
                 Some(origin),
                 backend,
                 urls,
-                Limits::new(1 << 20),
+                SpoolLimits::new(1 << 20),
                 new_producer,
             )
         };

@@ -1,0 +1,68 @@
+//! The state of one destination.
+
+use std::time::Duration;
+
+use crate::retry::Backoff;
+use crate::skew::ClockSkew;
+
+/// Where the difference of two clocks has changed by more than this, the receiver may accept other records.
+const SKEW_CHANGE_SECS: f64 = 30.0;
+
+/// The state of one destination.
+#[derive(Debug, Default)]
+pub(super) struct DestinationState {
+    pub(super) backoff: Backoff,
+    /// Nothing is sent before this is over.
+    pub(super) pause: Option<Pause>,
+    /// Only the newest records are sent before this is over.
+    pub(super) backlog_pause: Option<Pause>,
+    pub(super) deferred: Option<Deferral>,
+    /// Which start of the receiver answered last.
+    pub(super) run: u64,
+    /// The receiver was restarted since it was last asked what it misses, and may have lost data.
+    pub(super) is_delivery_check_due: bool,
+    pub(super) is_failing: bool,
+    /// Reports of what was dropped are sent without records: together they were refused.
+    pub(super) sends_reports_alone: bool,
+    pub(super) skew: ClockSkew,
+    /// Records since the start.
+    pub(super) delivered: u64,
+}
+
+/// Records that a destination refuses for now, because its clock and ours differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deferral {
+    pub(super) pause: Pause,
+    /// How far our clock was ahead of the destination's.
+    pub(super) ahead_secs: Option<f64>,
+}
+
+impl Deferral {
+    /// Whether the records are to be sent again, now that our clock is so far ahead.
+    pub(super) fn is_over(self, ahead_secs: Option<f64>, now: Duration) -> bool {
+        let has_changed = match (self.ahead_secs, ahead_secs) {
+            (Some(then), Some(now)) => (then - now).abs() > SKEW_CHANGE_SECS,
+            (then, now) => then.is_some() != now.is_some(),
+        };
+        has_changed || self.pause.left(now).is_none()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause {
+    since: Duration,
+    lasts: Duration,
+}
+
+impl Pause {
+    pub(super) fn new(since: Duration, lasts: Duration) -> Self {
+        Self { since, lasts }
+    }
+
+    /// How long it still lasts. It is over at once where the clock was set back.
+    pub(super) fn left(self, now: Duration) -> Option<Duration> {
+        let passed = now.checked_sub(self.since)?;
+        let left = self.lasts.checked_sub(passed)?;
+        (!left.is_zero()).then_some(left)
+    }
+}
