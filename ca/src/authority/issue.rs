@@ -197,7 +197,11 @@ impl Authority {
             }
             .into());
         }
-        Ok(Validity::new(lifetime.as_secs(), Some(ca.validity), now)?)
+        Ok(pki::validity_from(
+            now,
+            lifetime.as_secs(),
+            Some(ca.validity),
+        )?)
     }
 }
 

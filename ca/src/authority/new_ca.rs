@@ -33,7 +33,7 @@ impl NewCa {
         days: u32,
         now: u64,
     ) -> Result<Self, Error> {
-        let validity = Validity::new(u64::from(days) * DAY_SECS, None, now)?;
+        let validity = pki::validity_from(now, u64::from(days) * DAY_SECS, None)?;
         let (serial, key) = (Serial::random()?, key::generate(alg)?);
         let facts = CertFields {
             serial: &serial,
@@ -61,7 +61,7 @@ impl NewCa {
         now: u64,
     ) -> Result<Self, Error> {
         let above = root.certificate();
-        let validity = Validity::new(u64::from(days) * DAY_SECS, Some(above.validity), now)?;
+        let validity = pki::validity_from(now, u64::from(days) * DAY_SECS, Some(above.validity))?;
         let (serial, key) = (Serial::random()?, key::generate(alg)?);
         let facts = CertFields {
             serial: &serial,

@@ -49,8 +49,8 @@ pub(crate) use self::serial::strip_sign;
 pub use self::serial::{Serial, SerialError};
 pub use self::signer::SignError;
 pub(crate) use self::signer::Signer;
-pub(crate) use self::validity::rfc3339;
 pub use self::validity::{
     BACKDATE_SECS, DAY_SECS, LEAF_LIFETIME_SECS, LIFETIME_SECS_MAX, LIFETIME_SECS_MIN, Validity,
     ValidityError,
 };
+pub(crate) use self::validity::{rfc3339, validity_from};

@@ -1,5 +1,6 @@
 //! Validity periods, and times as certificates hold them.
 
+pub use lizmon_pki::credentials::Validity;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
@@ -14,40 +15,31 @@ pub const LIFETIME_SECS_MIN: u64 = 60;
 /// Longest lifetime that can be requested: 100 years.
 pub const LIFETIME_SECS_MAX: u64 = 36_525 * DAY_SECS;
 
-/// The validity period of a certificate or CRL: epoch seconds, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// First second.
-    pub not_before: u64,
-    /// Last second.
-    pub not_after: u64,
-}
-
-impl Validity {
-    /// From [`BACKDATE_SECS`] before `now` to `lifetime_secs` after it, cut to the issuer's own period.
-    pub(crate) fn new(
-        lifetime_secs: u64,
-        issuer: Option<Self>,
-        now: u64,
-    ) -> Result<Self, ValidityError> {
-        if !(LIFETIME_SECS_MIN..=LIFETIME_SECS_MAX).contains(&lifetime_secs) {
-            return Err(ValidityError::Lifetime(lifetime_secs));
-        }
-        let wanted = Self {
-            not_before: now.saturating_sub(BACKDATE_SECS),
-            not_after: now
-                .checked_add(lifetime_secs)
-                .ok_or(ValidityError::Clock(now))?,
-        };
-        Ok(issuer.map_or(wanted, |issuer| wanted.within(issuer)))
+/// The validity period of a new certificate: from [`BACKDATE_SECS`] before `now` to `lifetime_secs` after
+/// it, cut to the issuer's own period.
+pub(crate) fn validity_from(
+    now: u64,
+    lifetime_secs: u64,
+    issuer: Option<Validity>,
+) -> Result<Validity, ValidityError> {
+    if !(LIFETIME_SECS_MIN..=LIFETIME_SECS_MAX).contains(&lifetime_secs) {
+        return Err(ValidityError::Lifetime(lifetime_secs));
     }
-
-    fn within(self, outer: Self) -> Self {
-        Self {
-            not_before: self.not_before.max(outer.not_before),
-            not_after: self.not_after.min(outer.not_after),
-        }
-    }
+    let (not_before, not_after) = (
+        now.saturating_sub(BACKDATE_SECS),
+        now.checked_add(lifetime_secs)
+            .ok_or(ValidityError::Clock(now))?,
+    );
+    Ok(match issuer {
+        None => Validity {
+            not_before,
+            not_after,
+        },
+        Some(issuer) => Validity {
+            not_before: not_before.max(issuer.not_before),
+            not_after: not_after.min(issuer.not_after),
+        },
+    })
 }
 
 /// Why a validity period cannot be made.
@@ -106,7 +98,7 @@ mod tests {
             (LIFETIME_SECS_MAX + 1, None, None),
         ];
         for (lifetime, issuer, expected) in cases {
-            let got = Validity::new(lifetime, issuer, NOW).ok();
+            let got = validity_from(NOW, lifetime, issuer).ok();
             assert_eq!(
                 got.map(|v| (v.not_before, v.not_after)),
                 expected,
