@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
 use lizmon_monitor::spool::disk::DiskBackend;
 use lizmon_monitor::spool::{DISK_BYTES_MAX, Spool, SpoolLimits};
 use lizmon_mtls::identity::Identity;
@@ -106,20 +105,16 @@ pub fn idempotency_key(bytes: &[u8]) {
     {
         assert_eq!(key.to_string(), text);
     }
-    let Ok(header) = HeaderValue::from_bytes(bytes) else {
-        return;
-    };
     let identity = identity_of("spiffe://lizmon.internal/node/web1");
     let claims = claims_of(&identity);
     let caller = Caller::new(&identity, &claims).expect("they belong together");
-    let permit = caller.ingest("web1").expect("it is its own host");
-    let headers =
-        HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), header)]);
+    let own_host = identity.spiffe_id.name.clone();
+    let permit = caller.ingest(Some(&own_host)).expect("it is its own host");
     let epoch = Epoch::new(NOW).expect("it is one");
-    let Ok(key) = ingest::idempotency_key(&headers) else {
+    let Ok(key) = ingest::idempotency_key(bytes) else {
         return;
     };
-    if let Ok(submission) = ingest::single(permit, epoch, key, b"{\"cpu\":1}", NOW) {
+    if let Ok(submission) = ingest::single(&permit, epoch, Some(key), b"{\"cpu\":1}", NOW) {
         let view = submission.view().expect("it was just written");
         let seq = view.records().next().and_then(|record| record.seq);
         let key = IdempotencyKey {

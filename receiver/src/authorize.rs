@@ -1,55 +1,67 @@
-//! Who may do what. Pure: identity, claims and action in, a permit or a refusal out.
+//! Who may do what. Pure: identity, claims and action in, a permit or an error out.
 //!
-//! A [`Permit`] is made here alone; whoever asks for one as an argument cannot forget to ask.
+//! A [`Permit`] is made here alone; a function that takes one as an argument cannot be called without authorization.
 
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::{NodeName, Role};
-use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::{Claims, Scope, Scopes};
 
-use crate::problem::Rejection;
 use crate::token;
 
-/// Send samples of a host.
+/// Send samples of this host.
 #[derive(Debug)]
-pub struct Ingest;
-/// Read one host's summaries and delivery.
+pub struct Ingest {
+    host: NodeName,
+}
+/// Read this host's summaries and delivery.
 #[derive(Debug)]
-pub struct ReadHost;
+pub struct ReadHost {
+    host: NodeName,
+}
 /// List all hosts.
 #[derive(Debug)]
 pub struct ListHosts;
-
 /// List the certificates that were seen.
 #[derive(Debug)]
 pub struct ListCertificates;
-/// Settle what is missing of a host.
+/// Acknowledge that numbers of a host are missing.
 #[derive(Debug)]
-pub struct Settle;
+pub struct AcknowledgeMissing;
 /// Change what the receiver trusts.
 #[derive(Debug)]
 pub struct Administer;
-/// Read what the receiver says of itself.
+/// Read the receiver's metrics.
 #[derive(Debug)]
 pub struct ReadMetrics;
 
-/// The proof that somebody may do `A`, about [`Permit::host`] if `A` is about one.
+/// Why somebody may not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorizeError {
+    /// The token belongs to another certificate.
+    #[error("the token belongs to another certificate")]
+    CertificateMismatch,
+    /// The token lacks a scope.
+    #[error("this needs the scope {}", .0.as_str())]
+    InsufficientScope(Scope),
+    /// The token is another host's.
+    #[error("the token speaks for `{subject}` alone")]
+    WrongHost {
+        /// Its own host.
+        subject: NodeName,
+    },
+    /// The request names no host that could exist.
+    #[error("no host can have this name")]
+    NoSuchHost,
+}
+
+/// The proof that somebody may do `A`.
 #[derive(Debug)]
 pub struct Permit<A> {
-    host: Option<NodeName>,
+    action: A,
     certificate_end: u64,
-    _action: std::marker::PhantomData<A>,
 }
 
 impl<A> Permit<A> {
-    fn new(caller: &Caller<'_>, host: Option<NodeName>) -> Self {
-        Self {
-            host,
-            certificate_end: caller.identity.not_after,
-            _action: std::marker::PhantomData,
-        }
-    }
-
     /// When the caller's certificate ends: epoch seconds.
     pub fn certificate_end(&self) -> u64 {
         self.certificate_end
@@ -58,34 +70,26 @@ impl<A> Permit<A> {
 
 impl Permit<Ingest> {
     /// The host whose samples may be sent: the caller's own.
-    pub fn into_host(self) -> Option<NodeName> {
-        self.host
+    pub fn host(&self) -> &NodeName {
+        &self.action.host
     }
 }
 
 impl Permit<ReadHost> {
     /// The host that may be read.
-    pub fn host(&self) -> Option<&NodeName> {
-        self.host.as_ref()
+    pub fn host(&self) -> &NodeName {
+        &self.action.host
     }
 }
 
-impl Permit<Settle> {
-    /// The host whose missing numbers may be settled.
-    pub fn host(&self) -> Option<&NodeName> {
-        self.host.as_ref()
-    }
-}
-
-/// May the holder of this certificate read the metrics? No token is asked for: those who scrape have none.
-pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, Rejection> {
+/// May the holder of this certificate read the metrics? No token is asked for, because scrapers have none.
+pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeError> {
     if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
-        return Err(Rejection::insufficient_scope(Scope::MetricsRead));
+        return Err(AuthorizeError::InsufficientScope(Scope::MetricsRead));
     }
     Ok(Permit {
-        host: None,
+        action: ReadMetrics,
         certificate_end: holder.not_after,
-        _action: std::marker::PhantomData,
     })
 }
 
@@ -99,11 +103,11 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// Joins certificate and token, if they belong together.
-    pub fn new(identity: &'a Identity, claims: &'a Claims) -> Result<Self, Rejection> {
+    pub fn new(identity: &'a Identity, claims: &'a Claims) -> Result<Self, AuthorizeError> {
         if !token::is_bound_to(claims, &identity.thumbprint)
             || claims.client_id != identity.spiffe_id
         {
-            return Err(Code::CertificateMismatch.into());
+            return Err(AuthorizeError::CertificateMismatch);
         }
         // Whatever a token says, it gives no more than its holder's role may have.
         let allowed = Scopes::of(identity.spiffe_id.role);
@@ -119,66 +123,71 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// May the caller send samples of the host that the path names?
-    pub fn ingest(&self, path_host: &str) -> Result<Permit<Ingest>, Rejection> {
-        if !self.scopes.contains(Scope::MetricsWrite) {
-            return Err(Rejection::insufficient_scope(Scope::MetricsWrite));
-        }
-        if self.claims.sub.as_str() != path_host {
+    /// May the caller send samples of this host? `None` is a name that no host can have.
+    pub fn ingest(&self, host: Option<&NodeName>) -> Result<Permit<Ingest>, AuthorizeError> {
+        self.check_scope(Scope::MetricsWrite)?;
+        if host != Some(&self.claims.sub) {
             return Err(self.wrong_host());
         }
-        Ok(Permit::new(self, Some(self.claims.sub.clone())))
+        let host = self.claims.sub.clone();
+        Ok(self.permit(Ingest { host }))
     }
 
-    /// May the caller read the host that the path names?
-    pub fn read_host(&self, path_host: &str) -> Result<Permit<ReadHost>, Rejection> {
-        let is_reader = self.scopes.contains(Scope::MetricsRead);
+    /// May the caller read this host? `None` is a name that no host can have.
+    pub fn read_host(&self, host: Option<&NodeName>) -> Result<Permit<ReadHost>, AuthorizeError> {
         let is_node = self.identity.spiffe_id.role == Role::Node;
-        if is_reader || (is_node && self.claims.sub.as_str() == path_host) {
-            return Ok(Permit::new(self, path_host.parse().ok()));
+        match self.check_scope(Scope::MetricsRead) {
+            Ok(()) => (),
+            Err(_) if is_node && host == Some(&self.claims.sub) => (),
+            Err(_) if is_node => return Err(self.wrong_host()),
+            Err(error) => return Err(error),
         }
-        Err(if is_node {
-            self.wrong_host()
-        } else {
-            Rejection::insufficient_scope(Scope::MetricsRead)
-        })
+        let host = host.ok_or(AuthorizeError::NoSuchHost)?.clone();
+        Ok(self.permit(ReadHost { host }))
     }
 
     /// May the caller list all hosts?
-    pub fn list_hosts(&self) -> Result<Permit<ListHosts>, Rejection> {
-        if self.scopes.contains(Scope::MetricsRead) {
-            return Ok(Permit::new(self, None));
-        }
-        Err(Rejection::insufficient_scope(Scope::MetricsRead))
+    pub fn list_hosts(&self) -> Result<Permit<ListHosts>, AuthorizeError> {
+        self.check_scope(Scope::MetricsRead)?;
+        Ok(self.permit(ListHosts))
     }
 
     /// May the caller change what the receiver trusts?
-    pub fn administer(&self) -> Result<Permit<Administer>, Rejection> {
-        if self.scopes.contains(Scope::Admin) {
-            return Ok(Permit::new(self, None));
-        }
-        Err(Rejection::insufficient_scope(Scope::Admin))
+    pub fn administer(&self) -> Result<Permit<Administer>, AuthorizeError> {
+        self.check_scope(Scope::Admin)?;
+        Ok(self.permit(Administer))
     }
 
     /// May the caller learn which certificates were seen?
-    pub fn list_certificates(&self) -> Result<Permit<ListCertificates>, Rejection> {
-        if self.scopes.contains(Scope::Admin) {
-            return Ok(Permit::new(self, None));
-        }
-        Err(Rejection::insufficient_scope(Scope::Admin))
+    pub fn list_certificates(&self) -> Result<Permit<ListCertificates>, AuthorizeError> {
+        self.check_scope(Scope::Admin)?;
+        Ok(self.permit(ListCertificates))
     }
 
-    /// May the caller settle what is missing of the host that the path names?
-    pub fn acknowledge(&self, path_host: &str) -> Result<Permit<Settle>, Rejection> {
-        if self.scopes.contains(Scope::Admin) {
-            return Ok(Permit::new(self, path_host.parse().ok()));
-        }
-        Err(Rejection::insufficient_scope(Scope::Admin))
+    /// May the caller acknowledge that numbers are missing, of any host?
+    pub fn acknowledge(&self) -> Result<Permit<AcknowledgeMissing>, AuthorizeError> {
+        self.check_scope(Scope::Admin)?;
+        Ok(self.permit(AcknowledgeMissing))
     }
 
-    fn wrong_host(&self) -> Rejection {
-        Rejection::from(Code::WrongHost)
-            .with_detail(format!("the token speaks for `{}` alone", self.claims.sub))
+    fn permit<A>(&self, action: A) -> Permit<A> {
+        Permit {
+            action,
+            certificate_end: self.identity.not_after,
+        }
+    }
+
+    fn check_scope(&self, scope: Scope) -> Result<(), AuthorizeError> {
+        match self.scopes.contains(scope) {
+            true => Ok(()),
+            false => Err(AuthorizeError::InsufficientScope(scope)),
+        }
+    }
+
+    fn wrong_host(&self) -> AuthorizeError {
+        AuthorizeError::WrongHost {
+            subject: self.claims.sub.clone(),
+        }
     }
 }
 
@@ -223,79 +232,89 @@ mod tests {
     const OPERATOR: &str = "spiffe://d/operator/o";
 
     /// What `(ingest a, read a, read b, list, administer, list certificates)` come to.
-    fn outcomes(certificate: &str, token: &str, scope: &str) -> Result<[Option<Code>; 6], Code> {
+    fn outcomes(
+        certificate: &str,
+        token: &str,
+        scope: &str,
+    ) -> Result<[Option<AuthorizeError>; 6], AuthorizeError> {
         let identity = identity(certificate, 1);
         let claims = claims(token, 1, scope);
-        let caller = Caller::new(&identity, &claims).map_err(|rejection| rejection.code())?;
+        let caller = Caller::new(&identity, &claims)?;
+        let [a, b] = ["a", "b"].map(|name| name.parse().ok());
         Ok([
-            caller.ingest("a").err().map(|r| r.code()),
-            caller.read_host("a").err().map(|r| r.code()),
-            caller.read_host("b").err().map(|r| r.code()),
-            caller.list_hosts().err().map(|r| r.code()),
-            caller.administer().err().map(|r| r.code()),
-            caller.list_certificates().err().map(|r| r.code()),
+            caller.ingest(a.as_ref()).err(),
+            caller.read_host(a.as_ref()).err(),
+            caller.read_host(b.as_ref()).err(),
+            caller.list_hosts().err(),
+            caller.administer().err(),
+            caller.list_certificates().err(),
         ])
     }
 
     #[test]
     fn every_role_may_do_its_own_and_nothing_else() {
-        let (scope, wrong) = (Some(Code::InsufficientScope), Some(Code::WrongHost));
+        let [read, write, admin] = [Scope::MetricsRead, Scope::MetricsWrite, Scope::Admin]
+            .map(|scope| move || Some(AuthorizeError::InsufficientScope(scope)));
+        let wrong = |subject: &str| {
+            let subject = subject.parse().unwrap();
+            Some(AuthorizeError::WrongHost { subject })
+        };
         let cases = [
             (
                 NODE_A,
                 NODE_A,
                 "metrics:write",
-                Ok([None, None, wrong, scope, scope, scope]),
+                Ok([None, None, wrong("a"), read(), admin(), admin()]),
             ),
             (
                 NODE_B,
                 NODE_B,
                 "metrics:write",
-                Ok([wrong, wrong, None, scope, scope, scope]),
+                Ok([wrong("b"), wrong("b"), None, read(), admin(), admin()]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:read",
-                Ok([scope, None, None, None, scope, scope]),
+                Ok([write(), None, None, None, admin(), admin()]),
             ),
             (
                 OPERATOR,
                 OPERATOR,
                 "metrics:read admin",
-                Ok([scope, None, None, None, None, None]),
+                Ok([write(), None, None, None, None, None]),
             ),
             // A token that claims more than its holder's role.
             (
                 NODE_A,
                 NODE_A,
                 "metrics:read admin",
-                Ok([scope, None, wrong, scope, scope, scope]),
+                Ok([write(), None, wrong("a"), read(), admin(), admin()]),
             ),
             (
                 READER_A,
                 READER_A,
                 "metrics:write",
-                Ok([scope, scope, scope, scope, scope, scope]),
+                Ok([write(), read(), read(), read(), admin(), admin()]),
             ),
             // A token of somebody else, though bound to this very certificate.
             (
                 NODE_A,
                 NODE_B,
                 "metrics:write",
-                Err(Code::CertificateMismatch),
+                Err(AuthorizeError::CertificateMismatch),
             ),
             (
                 NODE_A,
                 READER_A,
                 "metrics:read",
-                Err(Code::CertificateMismatch),
+                Err(AuthorizeError::CertificateMismatch),
             ),
             (
                 READER_A,
                 NODE_A,
                 "metrics:write",
-                Err(Code::CertificateMismatch),
+                Err(AuthorizeError::CertificateMismatch),
             ),
         ];
         for (certificate, token, scopes, expected) in cases {
@@ -311,20 +330,29 @@ mod tests {
     fn a_token_of_another_certificate_is_refused() {
         let refused =
             Caller::new(&identity(NODE_A, 1), &claims(NODE_A, 2, "metrics:write")).unwrap_err();
-        assert_eq!(refused.code(), Code::CertificateMismatch);
+        assert_eq!(refused, AuthorizeError::CertificateMismatch);
     }
 
     #[test]
     fn metrics_are_for_who_may_read_by_certificate_alone() {
         for (id, expected) in [
-            (NODE_A, Some(Code::InsufficientScope)),
+            (
+                NODE_A,
+                Some(AuthorizeError::InsufficientScope(Scope::MetricsRead)),
+            ),
             (READER_A, None),
             (OPERATOR, None),
-            ("spiffe://d/receiver/r", Some(Code::InsufficientScope)),
-            ("spiffe://d/ca/c", Some(Code::InsufficientScope)),
+            (
+                "spiffe://d/receiver/r",
+                Some(AuthorizeError::InsufficientScope(Scope::MetricsRead)),
+            ),
+            (
+                "spiffe://d/ca/c",
+                Some(AuthorizeError::InsufficientScope(Scope::MetricsRead)),
+            ),
         ] {
             let refused = read_metrics(&identity(id, 1)).err();
-            assert_eq!(refused.map(|r| r.code()), expected, "{id}");
+            assert_eq!(refused, expected, "{id}");
         }
     }
 
@@ -334,11 +362,9 @@ mod tests {
         let claims = claims(NODE_A, 1, "metrics:write");
         let caller = Caller::new(&identity, &claims).unwrap();
         for other in ["A", "a ", "a.", "", "a/b", "a%00", "../a"] {
-            assert_eq!(
-                caller.ingest(other).unwrap_err().code(),
-                Code::WrongHost,
-                "{other:?}"
-            );
+            let other: Option<NodeName> = other.parse().ok();
+            let refused = caller.ingest(other.as_ref()).unwrap_err();
+            assert_eq!(refused, caller.wrong_host(), "{other:?}");
         }
     }
 }

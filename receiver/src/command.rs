@@ -8,7 +8,7 @@ use lizmon_receiver::store::backup;
 
 // Without a doc comment: it would replace the description of the program itself.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum DataCommand {
     /// Read all that is kept and say what is damaged; the receiver may be running
     Check {
         #[command(flatten)]
@@ -41,10 +41,10 @@ pub(crate) struct Data {
 }
 
 /// Does it, and says on stdout what was found or done.
-pub(crate) fn run(command: Command, now: u64) -> anyhow::Result<()> {
+pub(crate) fn run(command: DataCommand, now: u64) -> anyhow::Result<()> {
     match command {
-        Command::Check { data } => check(&data.data, now),
-        Command::Backup { to, data } => {
+        DataCommand::Check { data } => check(&data.data, now),
+        DataCommand::Backup { to, data } => {
             let manifest = backup::backup(&data.data, &to, now)?;
             say(format_args!(
                 "{} hosts are in {}",
@@ -52,7 +52,7 @@ pub(crate) fn run(command: Command, now: u64) -> anyhow::Result<()> {
                 to.display()
             ))
         }
-        Command::Restore { from, data } => restore(&from, &data.data, now),
+        DataCommand::Restore { from, data } => restore(&from, &data.data, now),
     }
 }
 

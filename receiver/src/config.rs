@@ -1,4 +1,4 @@
-//! Flags and environment, turned once into what the parts are given.
+//! ReceiverFlags and environment, turned once into what the parts are given.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub const CRL_GRACE: Duration = Duration::from_secs(72 * 3600);
 
 /// Where the receiver listens, what it shows, whom it trusts, where it keeps things.
 #[derive(Debug, Clone, Args)]
-pub struct Flags {
+pub struct ReceiverFlags {
     /// Address and port to listen on
     #[arg(
         long,
@@ -92,7 +92,7 @@ pub struct Flags {
     pub records_per_second: NonZeroU32,
 }
 
-impl Flags {
+impl ReceiverFlags {
     /// Where newer revocation lists are, if that was said.
     pub fn lists_from(&self, chance: Chance) -> Option<ListsFrom> {
         let source = self.credentials.crl_source()?;
@@ -171,9 +171,9 @@ impl Config {
     }
 }
 
-impl From<Flags> for Config {
-    /// All but [`Flags::lists_from`], which takes chance.
-    fn from(flags: Flags) -> Self {
+impl From<ReceiverFlags> for Config {
+    /// All but [`ReceiverFlags::lists_from`], which takes chance.
+    fn from(flags: ReceiverFlags) -> Self {
         Self {
             trust: TrustFiles {
                 cert: flags.credentials.cert,

@@ -13,13 +13,13 @@ use lizmon_mtls::trust::Newer;
 use lizmon_pki::error_chain::in_one_line;
 
 use crate::config::ListsFrom;
-use crate::router::App;
+use crate::router::ReceiverState;
 
 /// How often it is asked whether somebody misses a list.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// For ever: every ten minutes, and soon when somebody is turned away because no list speaks of them.
-pub(crate) async fn lists(app: Arc<App>, from: Option<ListsFrom>, clock: Clock) {
+pub(crate) async fn lists(app: Arc<ReceiverState>, from: Option<ListsFrom>, clock: Clock) {
     let Some(from) = from else {
         return std::future::pending().await;
     };
@@ -43,7 +43,7 @@ struct Said {
     refusals: LogOnce,
 }
 
-async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> FetchOutcome {
+async fn ask(app: &Arc<ReceiverState>, from: &ListsFrom, said: &mut Said) -> FetchOutcome {
     let url = &from.source.url;
     match fetch(app, from).await {
         Ok((newer, unusable)) => {
@@ -86,7 +86,7 @@ async fn ask(app: &Arc<App>, from: &ListsFrom, said: &mut Said) -> FetchOutcome 
     }
 }
 
-async fn fetch(app: &Arc<App>, from: &ListsFrom) -> Result<(Newer, Vec<String>), String> {
+async fn fetch(app: &Arc<ReceiverState>, from: &ListsFrom) -> Result<(Newer, Vec<String>), String> {
     let FetchedCrls { pem, authorities } = from
         .source
         .fetch()

@@ -6,14 +6,14 @@ use lizmon_pki::date::rfc3339;
 
 /// How trust is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judge {
+pub struct HealthPolicy {
     /// How long past its end a revocation list is put up with: seconds.
     pub crl_grace: u64,
     /// Whether lists are fetched: then the file of lists only says what to begin with.
     pub fetches_lists: bool,
 }
 
-impl Judge {
+impl HealthPolicy {
     /// Everything that is not as it should be.
     pub fn warnings(self, trust: &Trust, now: u64) -> Vec<String> {
         let lists = trust.crls().iter();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_list_that_ends_names_the_day_of_refusal() {
-        let judge = Judge {
+        let judge = HealthPolicy {
             crl_grace: 3 * DAY,
             fetches_lists: false,
         };

@@ -1,46 +1,54 @@
-//! From a request's body to a submission: read whole, taken whole or refused whole. Pure.
+//! Turns a request's body into a submission, which is accepted whole or refused whole. Pure.
 
-use http::{HeaderMap, HeaderName};
-use lizmon_protocol::problem::Code;
-use lizmon_protocol::sample::{Epoch, IdempotencyKey, parse_batch, parse_sample_set};
+use lizmon_protocol::sample::{
+    BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, parse_batch, parse_sample_set,
+};
 
 use crate::authorize::{Ingest, Permit};
-use crate::problem::Rejection;
 use crate::store::record::{Submission, SubmissionView};
 
-/// draft-ietf-httpapi-idempotency-key-header-07 section 2.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Why an idempotency key is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdempotencyKeyError {
+    /// Not a structured field.
+    #[error("not an RFC 8941 item: a string in double quotes")]
+    NoItem,
+    /// Not a string.
+    #[error("not an RFC 8941 string: write it in double quotes")]
+    NoString,
+    /// A string that is no key.
+    #[error(transparent)]
+    Malformed(#[from] MalformedIdempotencyKey),
+}
 
 /// The body of `POST /api/perf/{host}/{epoch}` as a submission.
 pub fn single(
-    permit: Permit<Ingest>,
+    permit: &Permit<Ingest>,
     epoch: Epoch,
     key: Option<IdempotencyKey>,
     body: &[u8],
     now: u64,
-) -> Result<Submission, Rejection> {
-    let set = parse_sample_set(body).map_err(|error| Rejection::of_body(error, now))?;
+) -> Result<Submission, BodyError> {
+    let set = parse_sample_set(body)?;
     let certificate_end = permit.certificate_end();
-    let host = permit.into_host().ok_or(Code::WrongHost)?;
     let record = (key.map(|key| key.seq), epoch, &set);
     let producer = key.map(|key| key.producer);
     Ok(
-        Submission::new(&host, certificate_end, producer, now)
+        Submission::new(permit.host(), certificate_end, producer, now)
             .with_records(std::iter::once(record)),
     )
 }
 
 /// The body of `POST /api/perf/{host}` as a submission.
-pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission, Rejection> {
-    let batch = parse_batch(body).map_err(|error| Rejection::of_body(error, now))?;
+pub fn batch(permit: &Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission, BodyError> {
+    let batch = parse_batch(body)?;
     let certificate_end = permit.certificate_end();
-    let host = permit.into_host().ok_or(Code::WrongHost)?;
     let records = batch
         .records
         .iter()
         .map(|record| (Some(record.seq), record.epoch, &record.values));
     Ok(
-        Submission::new(&host, certificate_end, Some(batch.producer), now)
+        Submission::new(permit.host(), certificate_end, Some(batch.producer), now)
             .with_records_and_dropped(records, &batch.dropped),
     )
 }
@@ -48,8 +56,9 @@ pub fn batch(permit: Permit<Ingest>, body: &[u8], now: u64) -> Result<Submission
 /// So many values of a record take as long to count as a record does.
 const VALUES_PER_RECORD: u32 = 4;
 
-/// How many records a submission counts for in its sender's pace: a few kilobytes, packed, may hold a million values.
-pub fn paced_records(submission: &SubmissionView<'_>) -> u32 {
+/// How many records a submission counts for in its sender's rate limit: a few compressed kilobytes may hold a million
+/// values.
+pub fn billed_records(submission: &SubmissionView<'_>) -> u32 {
     let records = submission
         .records()
         .map(|record| (record.len() as u32).div_ceil(VALUES_PER_RECORD).max(1))
@@ -57,28 +66,14 @@ pub fn paced_records(submission: &SubmissionView<'_>) -> u32 {
     records.saturating_add(submission.dropped().count() as u32)
 }
 
-/// The request's idempotency key: an RFC 8941 string with ours in it.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let malformed =
-        |detail: &str| Rejection::from(Code::MalformedIdempotencyKey).with_detail(detail);
-    if values.next().is_some() {
-        return Err(malformed("the header stands twice"));
-    }
-    let item = sfv::Parser::new(value.as_bytes())
+/// An idempotency key: an RFC 8941 string with ours in it.
+pub fn idempotency_key(value: &[u8]) -> Result<IdempotencyKey, IdempotencyKeyError> {
+    let item = sfv::Parser::new(value)
         .parse::<sfv::Item>()
-        .map_err(|_| malformed("not an RFC 8941 item: a string in double quotes"))?;
-    let Some(text) = item.bare_item.as_string() else {
-        return Err(malformed(
-            "not an RFC 8941 string: write it in double quotes",
-        ));
-    };
-    text.as_str().parse().map(Some).map_err(
-        |error: lizmon_protocol::sample::MalformedIdempotencyKey| malformed(&error.to_string()),
-    )
+        .map_err(|_| IdempotencyKeyError::NoItem)?;
+    let text = item.bare_item.as_string();
+    let text = text.ok_or(IdempotencyKeyError::NoString)?;
+    Ok(text.as_str().parse()?)
 }
 
 #[cfg(test)]
@@ -113,7 +108,7 @@ mod tests {
             let id = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap();
             let submission = Submission::new(&"web1".parse().unwrap(), 9, Some(id), 0)
                 .with_records_and_dropped(records, &given_up);
-            let counted = paced_records(&submission.view().unwrap());
+            let counted = billed_records(&submission.view().unwrap());
             assert_eq!(counted, expected, "{values:?} {dropped}");
         };
         check(&[], 0, 0);

@@ -17,11 +17,11 @@
 //! - Nothing outside [`store`] and [`config`] knows which store it is.
 
 pub mod body;
+mod certificates;
 pub mod clock;
 pub mod config;
 pub mod health;
 pub mod metrics;
-pub mod problem;
 pub mod router;
 pub mod token;
 
@@ -29,16 +29,14 @@ pub mod authorize;
 pub mod ingest;
 pub mod journal;
 pub mod query;
-mod seen;
 pub mod silence;
 pub mod store;
 pub mod summarize;
 
 mod fetch;
-mod holders;
 mod serve;
 
 pub use clock::Clocks;
 pub use config::Config;
 pub use lizmon_mtls::Clock;
-pub use serve::{Receiver, StartError};
+pub use serve::{Receiver, ReceiverError};

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lizmon_daemon::LogFlags;
 use lizmon_enrol::renewer::Renewer;
-use lizmon_receiver::config::Flags;
+use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 
 /// Take samples from machines that prove who they are, make them durable, answer summaries.
@@ -24,19 +24,19 @@ use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 #[command(name = "liz-receiver", version, verbatim_doc_comment)]
 struct Cli {
     #[command(flatten)]
-    flags: Flags,
+    flags: ReceiverFlags,
     #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
     // A command needs none of the flags that a receiver needs, whichever of them the environment has.
-    let command = command::Command::augment_subcommands(Cli::command())
+    let command = command::DataCommand::augment_subcommands(Cli::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true);
     let matches = lizmon_daemon::args::without_empty_variables(command).get_matches();
     let result = match matches.subcommand_name() {
-        Some(_) => command::Command::from_arg_matches(&matches)
+        Some(_) => command::DataCommand::from_arg_matches(&matches)
             .map_err(anyhow::Error::from)
             .and_then(|command| command::run(command, lizmon_daemon::epoch_secs())),
         None => match Cli::from_arg_matches(&matches) {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     lizmon_daemon::exit_code("liz-receiver", result)
 }
 
-fn run(flags: Flags) -> anyhow::Result<()> {
+fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
     let open_files = lizmon_daemon::raise_open_files();
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {

@@ -20,7 +20,6 @@ use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::CrlNumber;
 use lizmon_mtls::trust::{Part, Trust, TrustReader};
-use lizmon_protocol::problem::Code;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -34,9 +33,8 @@ use tokio::sync::{AcquireError, Semaphore};
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
 use crate::clock::ClockStatus;
-use crate::health::Judge;
+use crate::health::HealthPolicy;
 use crate::journal::Journal;
-use crate::problem::Rejection;
 use crate::store::status::StoreStatus;
 use crate::summarize::SummaryTable;
 
@@ -55,7 +53,7 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Left in an answer, for whoever counts: what was refused.
 #[derive(Debug, Clone)]
-pub struct Refused {
+pub struct RefusedRequest {
     /// Whether it was a token that was asked for.
     pub is_token: bool,
     /// The stable word.
@@ -63,6 +61,11 @@ pub struct Refused {
     /// What happened this time.
     pub detail: Option<String>,
 }
+
+/// No turn came free in time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("too many scrapes at a time")]
+pub struct TooManyScrapes;
 
 type Word = [(&'static str, &'static str); 1];
 
@@ -85,7 +88,7 @@ impl Metrics {
         door: &FrontDoor,
         summaries: Arc<SummaryTable>,
         journal: &Journal,
-        health: Judge,
+        health: HealthPolicy,
         clock: Clock,
     ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
@@ -136,7 +139,7 @@ impl Metrics {
     /// A request was refused; `is_denial` if that was for who sent it, and not for what it said.
     pub fn refused(
         &self,
-        refused: &Refused,
+        refused: &RefusedRequest,
         is_denial: bool,
         address: Option<IpAddr>,
         who: Option<&Identity>,
@@ -168,14 +171,14 @@ impl Metrics {
         &self,
         _permit: &Permit<ReadMetrics>,
         of_holder: &Arc<Semaphore>,
-    ) -> Result<Body, Rejection> {
+    ) -> Result<Body, TooManyScrapes> {
         let turns = async {
             // The holder's own first: who waits for that keeps nobody else waiting.
             let own = of_holder.clone().acquire_owned().await?;
             Ok::<_, AcquireError>([own, self.turns.clone().acquire_owned().await?])
         };
         let Ok(Ok(turns)) = tokio::time::timeout(TURN_WAIT, turns).await else {
-            return Err(Code::Overloaded.into());
+            return Err(TooManyScrapes);
         };
         let registry = self.registry.clone();
         Ok(stream::body(turns, SCRAPE_TIME_MAX, move |mut out| {
@@ -191,7 +194,7 @@ struct Now {
     open: OpenConnections,
     store: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
-    health: Judge,
+    health: HealthPolicy,
     clock: Clock,
 }
 

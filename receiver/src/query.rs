@@ -1,12 +1,12 @@
 //! Answers for readers, straight from memory. A lock is held for one host or one shard at a time.
 
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
-use lizmon_protocol::name::{Label, SUMMARY_PREFIX};
+use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
 use lizmon_summary::{AHEAD_SECS_MAX, Average, Series, TIERS, Tier, Window};
 
-use crate::authorize::{ListHosts, Permit, ReadHost, Settle};
+use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
 use crate::silence;
 use crate::store::record::Submission;
 use crate::summarize::SummaryTable;
@@ -18,12 +18,12 @@ const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 /// is known of the host in any window.
 pub fn summaries(
     permit: &Permit<ReadHost>,
-    numbers: &SummaryTable,
+    table: &SummaryTable,
     filter: &str,
     now: u64,
 ) -> Option<summary::Summaries> {
-    let host = permit.host()?.as_str();
-    let labels = live_labels(numbers, host, now)?;
+    let host = permit.host().as_str();
+    let labels = live_labels(table, host, now)?;
     let filter = filter.to_ascii_lowercase();
     let mut found = summary::Summaries::new();
     for label in &labels {
@@ -31,7 +31,7 @@ pub fn summaries(
             let name = summary_name(tier, label);
             if name.to_ascii_lowercase().contains(&filter) {
                 // Locked for one window at a time: a host with many labels keeps nobody waiting.
-                let hosts = numbers.shard_with(host);
+                let hosts = table.shard_with(host);
                 let series = hosts.get(host).and_then(|host| host.series.get(label));
                 let summary = series.and_then(|series| window(series, at, now));
                 found.extend(summary.map(|summary| (name, summary)));
@@ -42,21 +42,14 @@ pub fn summaries(
 }
 
 /// How many labels a host has: how much there is to do to answer for it.
-pub fn label_count(permit: &Permit<ReadHost>, numbers: &SummaryTable) -> usize {
-    let count = |name: &str| {
-        numbers
-            .shard_with(name)
-            .get(name)
-            .map(|host| host.series.len())
-    };
-    permit
-        .host()
-        .and_then(|name| count(name.as_str()))
-        .unwrap_or(0)
+pub fn label_count(permit: &Permit<ReadHost>, table: &SummaryTable) -> usize {
+    let name = permit.host().as_str();
+    let hosts = table.shard_with(name);
+    hosts.get(name).map_or(0, |host| host.series.len())
 }
 
-fn live_labels(numbers: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<str>>> {
-    let hosts = numbers.shard_with(host);
+fn live_labels(table: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<str>>> {
+    let hosts = table.shard_with(host);
     let live = hosts
         .get(host)?
         .series
@@ -71,9 +64,9 @@ fn live_labels(numbers: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<s
 }
 
 /// Every host with samples in a window, by name.
-pub fn hosts(_permit: &Permit<ListHosts>, numbers: &SummaryTable, now: u64) -> Hosts {
+pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hosts {
     let mut list = Vec::new();
-    for hosts in numbers.shards() {
+    for hosts in table.shards() {
         for (name, host) in hosts.iter() {
             let live = host
                 .series
@@ -101,11 +94,11 @@ pub fn hosts(_permit: &Permit<ListHosts>, numbers: &SummaryTable, now: u64) -> H
 
 /// The newest minute of each series that has one: host, label, minute. By shards, so that nobody waits while they are written down.
 pub fn newest_minutes(
-    numbers: &SummaryTable,
+    table: &SummaryTable,
     now: u64,
 ) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, Average)>> {
     const BY_MINUTE: usize = 0;
-    numbers.shards().map(move |hosts| {
+    table.shards().map(move |hosts| {
         let series = hosts.iter().flat_map(|(name, host)| {
             host.series
                 .iter()
@@ -120,9 +113,9 @@ pub fn newest_minutes(
 }
 
 /// What has arrived from a host, by producer. `None` if nothing is known of the host.
-pub fn delivery(permit: &Permit<ReadHost>, numbers: &SummaryTable) -> Option<Delivery> {
-    let name = permit.host()?.as_str();
-    let hosts = numbers.shard_with(name);
+pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Delivery> {
+    let name = permit.host().as_str();
+    let hosts = table.shard_with(name);
     let host = hosts.get(name)?;
     let removed = (host.removed.samples > 0).then_some(Removed {
         samples: host.removed.samples,
@@ -157,13 +150,13 @@ pub fn delivery(permit: &Permit<ReadHost>, numbers: &SummaryTable) -> Option<Del
 /// What is missing of a host, as submissions that give it up for this reason, and how many numbers each is about. `None` if
 /// nothing is known of the host.
 pub fn missing(
-    permit: &Permit<Settle>,
-    numbers: &SummaryTable,
+    _permit: &Permit<AcknowledgeMissing>,
+    table: &SummaryTable,
+    name: &NodeName,
     why: &Label<'static>,
     now: u64,
 ) -> Option<Vec<(u64, Submission)>> {
-    let name = permit.host()?;
-    let hosts = numbers.shard_with(name.as_str());
+    let hosts = table.shard_with(name.as_str());
     let host = hosts.get(name.as_str())?;
     let mut submissions = Vec::new();
     for (id, producer) in &host.producers {

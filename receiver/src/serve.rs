@@ -12,18 +12,17 @@ use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 
 use crate::body::BodyReader;
+use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::Clocks;
 use crate::config::{Config, ListsFrom};
 use crate::fetch;
-use crate::health::Judge;
-use crate::holders::Holders;
+use crate::health::HealthPolicy;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
-use crate::router::{self, App};
-use crate::seen::Seen;
+use crate::router::{self, ReceiverState};
 use crate::store::{self, StoreError};
 use crate::summarize::Summarizer;
-use crate::token::{KeyError, Tokens};
+use crate::token::{TokenKeyError, Tokens};
 
 /// Where lists that were handed in are kept, within the data folder.
 const KEPT_CRL: &str = "crl.pem";
@@ -40,7 +39,7 @@ const HEAD_BYTES_MAX: u32 = 64 << 10;
 
 /// Why a receiver does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ReceiverError {
     /// Certificate, key, roots or revocation lists.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -49,7 +48,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The token keys.
     #[error(transparent)]
-    Keys(#[from] KeyError),
+    Keys(#[from] TokenKeyError),
     /// A certificate without a name that clients could connect to.
     #[error(
         "{cert}: the certificate has no DNS name or address: issue one with `lizctl issue-receiver NAME --san NAME-OR-ADDRESS`"
@@ -70,7 +69,7 @@ pub enum StartError {
 pub struct Receiver {
     listener: TcpListener,
     address: SocketAddr,
-    app: Arc<App>,
+    app: Arc<ReceiverState>,
     door: FrontDoor,
     journal: JournalThread,
     lists_from: Option<ListsFrom>,
@@ -86,7 +85,7 @@ impl Receiver {
         listener: TcpListener,
         config: Config,
         clocks: Clocks,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ReceiverError> {
         let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
         let address = listener.local_addr()?;
         let kept_crl = config.data.join(KEPT_CRL);
@@ -96,7 +95,7 @@ impl Receiver {
             clock.clone(),
             config.tls_min,
         )?;
-        let no_name = || StartError::NoServerName {
+        let no_name = || ReceiverError::NoServerName {
             cert: config.trust.cert.display().to_string(),
         };
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
@@ -114,18 +113,18 @@ impl Receiver {
             config.token_key_life,
             now,
         )?;
-        let summaries = summarizer.table();
+        let table = summarizer.table();
         let (journal, thread) = Journal::start(store, summarizer, config.gather_window, clocks)?;
-        let health = Judge {
+        let health = HealthPolicy {
             crl_grace: config.crl_grace.as_secs(),
             fetches_lists: config.lists_from.is_some(),
         };
         let door = FrontDoor::new(reader.clone(), config.limits.clone());
-        let app = App {
+        let app = ReceiverState {
             metrics: Metrics::new(
                 reader.clone(),
                 &door,
-                summaries.clone(),
+                table.clone(),
                 &journal,
                 health,
                 clock.clone(),
@@ -135,10 +134,10 @@ impl Receiver {
             tokens,
             bodies: BodyReader::new(config.body_timeout),
             journal,
-            summaries,
+            table,
             health,
-            holders: Holders::default(),
-            seen: Seen::open(&config.data, clock()),
+            holders: HolderCertificates::default(),
+            seen: CertificateRegistry::open(&config.data, clock()),
             clock: clock.clone(),
             run: u64::try_from(fine_clock().as_millis()).unwrap_or(u64::MAX),
             fine_clock,
@@ -171,7 +170,7 @@ impl Receiver {
     pub async fn run(
         mut self,
         shutdown: impl Future<Output = ()> + Send,
-    ) -> Result<(), StartError> {
+    ) -> Result<(), ReceiverError> {
         let http = HttpLimits {
             first_request_timeout: self.first_request_timeout,
             idle_timeout: self.idle_timeout,
@@ -180,17 +179,17 @@ impl Receiver {
         };
         let routes = router::router(self.app.clone());
         let serving = server::serve(self.listener, self.door, http, routes, shutdown);
-        let upkeep = upkeep(self.app.clone(), self.clock.clone());
+        let maintenance = maintain(self.app.clone(), self.clock.clone());
         let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
         let served = tokio::select! {
             served = serving => served,
-            () = upkeep => Ok(()),
+            () = maintenance => Ok(()),
             () = fetching => Ok(()),
             // Without it every POST would be refused: better to end, and be started again.
             () = self.journal.ended() => Ok(()),
         };
         let app = self.app;
-        let kept = tokio::task::spawn_blocking(move || keep_seen(&app));
+        let kept = tokio::task::spawn_blocking(move || save_certificates(&app));
         let _joined = kept.await;
         // The journal's thread ends when the last request has dropped its handle on it.
         tokio::task::spawn_blocking(|| self.journal.join())
@@ -202,7 +201,7 @@ impl Receiver {
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due, for ever.
-async fn upkeep(app: Arc<App>, clock: Clock) {
+async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut remind = tokio::time::interval(REMIND_EVERY);
     let mut rotation_failed = false;
@@ -221,7 +220,7 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
                 rotation_failed = false;
                 said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
                 let app = app.clone();
-                let kept = tokio::task::spawn_blocking(move || keep_seen(&app));
+                let kept = tokio::task::spawn_blocking(move || save_certificates(&app));
                 let _joined = kept.await;
             }
         }
@@ -229,13 +228,13 @@ async fn upkeep(app: Arc<App>, clock: Clock) {
 }
 
 /// What is lost by a failure is known again when its holders come back.
-fn keep_seen(app: &App) {
-    if let Err(error) = app.seen.keep() {
+fn save_certificates(app: &ReceiverState) {
+    if let Err(error) = app.seen.save() {
         tracing::warn!(%error, "which certificates were seen here cannot be written down: it is tried again in a minute");
     }
 }
 
-async fn reload_if_changed(app: &Arc<App>, clock: &Clock, said: &mut Said) {
+async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, said: &mut Said) {
     match reload_trust(app.clone()).await {
         None => (),
         Some(Ok(trust)) => {
@@ -265,7 +264,7 @@ async fn reload_if_changed(app: &Arc<App>, clock: &Clock, said: &mut Said) {
 }
 
 /// How the files were understood, and what we show from now on.
-fn note(app: &App, trust: &Trust, now: u64) {
+fn note(app: &ReceiverState, trust: &Trust, now: u64) {
     app.seen.note(trust.own(), trust.own_certificate(), now);
     for note in trust.notes() {
         tracing::info!("{note}");
@@ -300,7 +299,7 @@ impl Said {
 }
 
 /// Beside the tasks that serve: a long list takes a while, and whoever hands one in holds the lock for as long.
-async fn reload_trust(app: Arc<App>) -> Option<Result<Arc<Trust>, TrustError>> {
+async fn reload_trust(app: Arc<ReceiverState>) -> Option<Result<Arc<Trust>, TrustError>> {
     let reload = move || {
         app.trust_writer
             .lock()

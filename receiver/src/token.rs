@@ -29,7 +29,7 @@ const KEYS_FILE: &str = "token-keys.json";
 
 /// Why a token is not good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
+pub enum AccessTokenError {
     /// Not a token of ours.
     #[error("{0}")]
     Invalid(&'static str),
@@ -40,7 +40,7 @@ pub enum TokenError {
 
 /// Why token keys cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum TokenKeyError {
     /// The key file cannot be read or written.
     #[error("{file}: the token keys cannot be read or written", file = file.display())]
     File {
@@ -62,7 +62,7 @@ pub enum KeyError {
 
 /// A key as it is kept: `token-keys.json` in the data folder, mode 0600.
 #[derive(Clone, Serialize, Deserialize)]
-struct KeptKey {
+struct StoredKey {
     created: u64,
     pkcs8: String,
 }
@@ -73,7 +73,7 @@ struct Key {
     x: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    kept: KeptKey,
+    kept: StoredKey,
 }
 
 /// The keys tokens are signed with, oldest first.
@@ -82,18 +82,18 @@ struct KeyRing {
 }
 
 impl Key {
-    fn generate(created: u64) -> Result<Self, KeyError> {
+    fn generate(created: u64) -> Result<Self, TokenKeyError> {
         let document = Ed25519KeyPair::generate()
             .and_then(|pair| pair.to_pkcs8().map_err(|_| aws_lc_rs::error::Unspecified));
-        let document = document.map_err(|_| KeyError::Generate)?;
-        let kept = KeptKey {
+        let document = document.map_err(|_| TokenKeyError::Generate)?;
+        let kept = StoredKey {
             created,
             pkcs8: URL_SAFE_NO_PAD.encode(document.as_ref()),
         };
-        Self::from_kept(kept).ok_or(KeyError::Generate)
+        Self::from_stored(kept).ok_or(TokenKeyError::Generate)
     }
 
-    fn from_kept(kept: KeptKey) -> Option<Self> {
+    fn from_stored(kept: StoredKey) -> Option<Self> {
         let der = URL_SAFE_NO_PAD.decode(&kept.pkcs8).ok()?;
         let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
         let public = pair.public_key().as_ref();
@@ -113,24 +113,24 @@ impl Key {
 }
 
 impl KeyRing {
-    fn open(file: &Path) -> Result<Self, KeyError> {
+    fn open(file: &Path) -> Result<Self, TokenKeyError> {
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Self { keys: Vec::new() });
             }
             Err(source) => {
-                return Err(KeyError::File {
+                return Err(TokenKeyError::File {
                     file: file.to_owned(),
                     source,
                 });
             }
         };
-        let malformed = || KeyError::Malformed {
+        let malformed = || TokenKeyError::Malformed {
             file: file.to_owned(),
         };
-        let kept: Vec<KeptKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-        let keys: Option<Vec<Key>> = kept.into_iter().map(Key::from_kept).collect();
+        let kept: Vec<StoredKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+        let keys: Option<Vec<Key>> = kept.into_iter().map(Key::from_stored).collect();
         Ok(Self {
             keys: keys.ok_or_else(malformed)?,
         })
@@ -143,8 +143,8 @@ impl KeyRing {
         now: u64,
         life: u64,
         ttl: u64,
-    ) -> Result<Option<Vec<KeptKey>>, KeyError> {
-        let mut kept: Vec<KeptKey> = self.keys.iter().map(|key| key.kept.clone()).collect();
+    ) -> Result<Option<Vec<StoredKey>>, TokenKeyError> {
+        let mut kept: Vec<StoredKey> = self.keys.iter().map(|key| key.kept.clone()).collect();
         // Each key signed until the next was made: its last token ends `ttl` after that.
         let ended = kept
             .windows(2)
@@ -160,10 +160,10 @@ impl KeyRing {
         Ok((ended > 0 || !fresh).then_some(kept))
     }
 
-    fn save(file: &Path, kept: &[KeptKey]) -> Result<(), KeyError> {
+    fn save(file: &Path, kept: &[StoredKey]) -> Result<(), TokenKeyError> {
         let write =
             || lizmon_pki::atomic_file::write(file, &serde_json::to_vec(kept)?, Access::Secret);
-        write().map_err(|source| KeyError::File {
+        write().map_err(|source| TokenKeyError::File {
             file: file.to_owned(),
             source,
         })
@@ -171,7 +171,7 @@ impl KeyRing {
 }
 
 /// A minted token.
-pub struct Minted {
+pub struct MintedToken {
     /// The token itself.
     pub token: String,
     /// For how many seconds it is good.
@@ -198,7 +198,7 @@ impl Tokens {
         ttl: Duration,
         key_life: Duration,
         now: u64,
-    ) -> Result<Self, KeyError> {
+    ) -> Result<Self, TokenKeyError> {
         let file = data.join(KEYS_FILE);
         let tokens = Self {
             issuer,
@@ -215,16 +215,16 @@ impl Tokens {
 
     /// Makes a new signing key when the present one is old enough, and forgets those whose last token has ended. The
     /// new key is on disk before it signs.
-    pub fn rotate(&self, now: u64) -> Result<(), KeyError> {
+    pub fn rotate(&self, now: u64) -> Result<(), TokenKeyError> {
         let Some(kept) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
             return Ok(());
         };
         KeyRing::save(&self.file, &kept)?;
         let keys = kept
             .into_iter()
-            .map(Key::from_kept)
+            .map(Key::from_stored)
             .collect::<Option<Vec<_>>>()
-            .ok_or(KeyError::Generate)?;
+            .ok_or(TokenKeyError::Generate)?;
         tracing::info!(
             keys = keys.len(),
             signing = keys.last().map(|key| key.kid.as_str()),
@@ -245,7 +245,12 @@ impl Tokens {
     }
 
     /// A token for the holder of this certificate, ending no later than the certificate does.
-    pub fn mint(&self, holder: &Identity, scope: Scopes, now: u64) -> Result<Minted, TokenError> {
+    pub fn mint(
+        &self,
+        holder: &Identity,
+        scope: Scopes,
+        now: u64,
+    ) -> Result<MintedToken, AccessTokenError> {
         let exp = (now + self.ttl).min(holder.not_after);
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -265,26 +270,26 @@ impl Tokens {
         let key = ring
             .keys
             .last()
-            .ok_or(TokenError::Invalid("there is no key to sign with"))?;
+            .ok_or(AccessTokenError::Invalid("there is no key to sign with"))?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(key.kid.clone());
         let token = jsonwebtoken::encode(&header, &claims, &key.encoding)
-            .map_err(|_| TokenError::Invalid("the token cannot be signed"))?;
+            .map_err(|_| AccessTokenError::Invalid("the token cannot be signed"))?;
         // We signed it ourselves a moment ago: its first request need not verify the signature.
         self.remembered
             .insert(token.as_str().into(), Arc::new(claims));
-        Ok(Minted {
+        Ok(MintedToken {
             token,
             expires_in: exp.saturating_sub(now),
         })
     }
 
     /// What a token says, if it is one of ours and good at `now`. The certificate it is bound to is not looked at here.
-    pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, TokenError> {
+    pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, AccessTokenError> {
         if let Some(claims) = self.remembered.get(token) {
             let checked = self.check(&claims, now);
-            if checked == Err(TokenError::Expired) {
+            if checked == Err(AccessTokenError::Expired) {
                 self.remembered.remove(token);
             }
             return checked.map(|()| claims);
@@ -294,18 +299,18 @@ impl Tokens {
         Ok(claims)
     }
 
-    fn verify_anew(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+    fn verify_anew(&self, token: &str, now: u64) -> Result<Claims, AccessTokenError> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Invalid("the token is too long"));
+            return Err(AccessTokenError::Invalid("the token is too long"));
         }
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| TokenError::Invalid("not a signed JWT of ours"))?;
+            .map_err(|_| AccessTokenError::Invalid("not a signed JWT of ours"))?;
         if header.typ.as_deref() != Some(TYPE) {
-            return Err(TokenError::Invalid("the token's typ is not at+jwt"));
+            return Err(AccessTokenError::Invalid("the token's typ is not at+jwt"));
         }
         // RFC 7515 section 4.1.11: we understand no extension, so every critical one is unknown.
         if header.crit.is_some() {
-            return Err(TokenError::Invalid(
+            return Err(AccessTokenError::Invalid(
                 "the token has critical header parameters nobody here knows",
             ));
         }
@@ -314,7 +319,7 @@ impl Tokens {
             .kid
             .as_deref()
             .and_then(|kid| ring.keys.iter().find(|key| key.kid == kid));
-        let key = key.ok_or(TokenError::Invalid(
+        let key = key.ok_or(AccessTokenError::Invalid(
             "the token is signed with a key that is not ours",
         ))?;
         let mut signature_alone = Validation::new(Algorithm::EdDSA);
@@ -322,27 +327,33 @@ impl Tokens {
         signature_alone.validate_exp = false;
         signature_alone.validate_aud = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &signature_alone)
-            .map_err(|_| TokenError::Invalid("the token's signature or claims are not ours"))?
+            .map_err(|_| AccessTokenError::Invalid("the token's signature or claims are not ours"))?
             .claims;
         self.check(&claims, now)?;
         Ok(claims)
     }
 
-    fn check(&self, claims: &Claims, now: u64) -> Result<(), TokenError> {
+    fn check(&self, claims: &Claims, now: u64) -> Result<(), AccessTokenError> {
         if claims.iss != self.issuer {
-            return Err(TokenError::Invalid("the token is from another issuer"));
+            return Err(AccessTokenError::Invalid(
+                "the token is from another issuer",
+            ));
         }
         if claims.aud != self.audience {
-            return Err(TokenError::Invalid("the token is for another audience"));
+            return Err(AccessTokenError::Invalid(
+                "the token is for another audience",
+            ));
         }
         if claims.sub != claims.client_id.name {
-            return Err(TokenError::Invalid("the token's sub and client_id differ"));
+            return Err(AccessTokenError::Invalid(
+                "the token's sub and client_id differ",
+            ));
         }
         if claims.iat > now || claims.nbf > now || claims.exp < claims.iat {
-            return Err(TokenError::Invalid("the token is not valid yet"));
+            return Err(AccessTokenError::Invalid("the token is not valid yet"));
         }
         if now >= claims.exp {
-            return Err(TokenError::Expired);
+            return Err(AccessTokenError::Expired);
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use lizmon_client::ServerClock;
 use lizmon_mtls::identity::Identity;
@@ -15,10 +14,10 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_protocol::summary::Summaries;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
-use lizmon_receiver::authorize::Caller;
+use lizmon_receiver::authorize::{Caller, Permit, ReadHost};
 use lizmon_receiver::clock::ClockReading;
 use lizmon_receiver::journal::{Committer, SubmitError};
-use lizmon_receiver::problem::Rejection;
+use lizmon_receiver::router::Rejection;
 use lizmon_receiver::store::StoreError;
 use lizmon_receiver::store::memory::{MemoryDisk, MemoryStore};
 use lizmon_receiver::store::record::Submission;
@@ -68,6 +67,11 @@ impl Node {
             identity,
             claims,
         }
+    }
+
+    fn permit_to_read(&self) -> Permit<ReadHost> {
+        let name = self.name.parse().unwrap();
+        self.caller().read_host(Some(&name)).unwrap()
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -225,7 +229,7 @@ impl Receiver {
 
     pub(crate) fn summaries(&self, node: &Node, now: u64) -> Summaries {
         self.read(|committer| {
-            let permit = node.caller().read_host(&node.name).unwrap();
+            let permit = node.permit_to_read();
             query::summaries(&permit, &committer.summarizer().table(), "", now)
         })
         .unwrap_or_default()
@@ -233,7 +237,7 @@ impl Receiver {
 
     pub(crate) fn delivery(&self, node: &Node) -> Option<Delivery> {
         self.read(|committer| {
-            let permit = node.caller().read_host(&node.name).unwrap();
+            let permit = node.permit_to_read();
             query::delivery(&permit, &committer.summarizer().table())
         })
     }
@@ -259,18 +263,17 @@ impl Receiver {
 }
 
 fn submission(node: &Node, request: &Request, now: u64) -> Result<Submission, Rejection> {
-    let permit = node.caller().ingest(&node.name)?;
-    match &request.target {
-        Target::Batch => ingest::batch(permit, &request.body, now),
+    let name = node.name.parse().unwrap();
+    let permit = node.caller().ingest(Some(&name))?;
+    let submission = match &request.target {
+        Target::Batch => ingest::batch(&permit, &request.body, now),
         Target::Single { epoch, key } => {
-            let mut headers = HeaderMap::new();
-            let value = HeaderValue::from_str(&format!("\"{key}\"")).unwrap();
-            headers.insert("idempotency-key", value);
-            let key = ingest::idempotency_key(&headers)?;
-            ingest::single(permit, *epoch, key, &request.body, now)
+            let key = ingest::idempotency_key(format!("\"{key}\"").as_bytes()).unwrap();
+            ingest::single(&permit, *epoch, Some(key), &request.body, now)
         }
-        Target::Unnumbered { epoch } => ingest::single(permit, *epoch, None, &request.body, now),
-    }
+        Target::Unnumbered { epoch } => ingest::single(&permit, *epoch, None, &request.body, now),
+    };
+    submission.map_err(|error| Rejection::of_body(error, now))
 }
 
 /// As it goes over the wire.

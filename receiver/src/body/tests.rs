@@ -1,20 +1,25 @@
+use super::encoding::MEMBERS_MAX;
 use super::*;
+use crate::router::Rejection;
 use http::HeaderValue;
+use http::header::CONTENT_ENCODING;
 use lizmon_mtls::limits::Limits;
 use lizmon_mtls::pace::{LARGE_KIB_PER_HOLDER_MAX, SMALL_KIB_PER_HOLDER_MAX};
+use lizmon_protocol::problem::Code;
+use std::io::Read as _;
 
 fn sender() -> Pace {
     Pace::new(&Limits::default())
 }
 
-async fn read(reader: &BodyReader, sender: &Pace, packed: &[u8]) -> Result<TakenBody, Code> {
+async fn read(reader: &BodyReader, sender: &Pace, packed: &[u8]) -> Result<ReceivedBody, Code> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
     let mut body = Body::from(packed.to_vec());
     reader
         .read(&headers, &mut body, BODY_BYTES_MAX, sender)
         .await
-        .map_err(|rejection| rejection.code())
+        .map_err(|error| Rejection::from(error).code())
 }
 
 /// One certificate that fills its room leaves the others theirs; what is let go of can be taken again.
@@ -29,8 +34,8 @@ async fn no_sender_takes_anothers_room() {
             .read(&HeaderMap::new(), &mut body, BODY_BYTES_MAX, sender)
             .await;
         taken
-            .map(TakenBody::into_room)
-            .map_err(|rejection| rejection.code())
+            .map(ReceivedBody::into_reservation)
+            .map_err(|error| Rejection::from(error).code())
     };
     let mut held = Vec::new();
     let refused = loop {
@@ -56,7 +61,12 @@ async fn many_small_packed_bodies_fit_at_once() {
     let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
     let mut held = Vec::new();
     for _ in 0..500 {
-        held.push(read(&reader, &sender(), &packed).await.unwrap().into_room());
+        held.push(
+            read(&reader, &sender(), &packed)
+                .await
+                .unwrap()
+                .into_reservation(),
+        );
     }
     assert_eq!(
         reader.all.small.available_permits(),
@@ -91,11 +101,16 @@ async fn small_bodies_are_never_behind_large_ones() {
     for pace in &greedy {
         let kib = u32::try_from(LARGE_KIB_PER_HOLDER_MAX).unwrap();
         let of_sender = take_now(&pace.rooms().large, kib).unwrap();
-        held.push(Room::large(&reader.all, of_sender).await.unwrap());
+        held.push(
+            MemoryReservation::large(&reader.all, of_sender)
+                .await
+                .unwrap(),
+        );
     }
     assert_eq!(reader.all.large.available_permits(), 0);
     let newcomer = sender();
-    let waiting = Room::large_in_turn(&reader.all, newcomer.rooms(), UNPACKED_BYTES_MAX);
+    let waiting =
+        MemoryReservation::large_in_turn(&reader.all, newcomer.rooms(), UNPACKED_BYTES_MAX);
     let small = async {
         for pace in [&greedy[0], &newcomer] {
             let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();

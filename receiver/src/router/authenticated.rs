@@ -7,27 +7,29 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, request};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
 use lizmon_mtls::pace::{BodyRooms, Pace};
+use lizmon_pki::date::rfc3339;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;
 
-use super::{App, check_crls, json_bytes};
+use super::answer::json_bytes;
+use super::problem::Rejection;
+use super::state::ReceiverState;
 use crate::authorize::Caller;
-use crate::problem::Rejection;
-use crate::token::TokenError;
+use crate::token::AccessTokenError;
 
 /// A request whose certificate and token have been looked at.
 pub(super) struct Authenticated<'a> {
     connection: &'a Connection,
     claims: Arc<Claims>,
-    app: &'a App,
+    app: &'a ReceiverState,
     now: u64,
 }
 
 impl<'a> Authenticated<'a> {
     /// In this order: the revocation lists, the certificate if there is one, the certificate's pace, the token.
     pub(super) fn check(
-        app: &'a App,
+        app: &'a ReceiverState,
         head: &'a request::Parts,
         now: u64,
     ) -> Result<Self, Rejection> {
@@ -37,7 +39,7 @@ impl<'a> Authenticated<'a> {
 
     /// The same, whatever became of the revocation lists.
     pub(super) fn check_in_any_case(
-        app: &'a App,
+        app: &'a ReceiverState,
         head: &'a request::Parts,
         now: u64,
     ) -> Result<Self, Rejection> {
@@ -45,8 +47,8 @@ impl<'a> Authenticated<'a> {
         peer_of(app, connection, now)?;
         let token = bearer_token(&head.headers)?;
         let claims = app.tokens.verify(token, now).map_err(|error| match error {
-            TokenError::Expired => Rejection::from(Code::TokenExpired),
-            TokenError::Invalid(why) => Rejection::from(Code::TokenInvalid).with_detail(why),
+            AccessTokenError::Expired => Rejection::from(Code::TokenExpired),
+            AccessTokenError::Invalid(why) => Rejection::from(Code::TokenInvalid).with_detail(why),
         })?;
         Ok(Self {
             connection,
@@ -71,12 +73,12 @@ impl<'a> Authenticated<'a> {
         }
     }
 
-    /// The rooms for the sender's bodies.
+    /// The memory for the sender's bodies.
     pub(super) fn rooms(&self) -> Result<&BodyRooms, Rejection> {
         Ok(self.pace()?.rooms())
     }
 
-    /// An answer that takes up the sender's room until it is sent.
+    /// An answer that takes up the sender's memory until it is sent.
     pub(super) fn answer(&self, value: &impl Serialize) -> Result<Response, Rejection> {
         self.answer_bytes(serde_json::to_vec(value))
     }
@@ -96,7 +98,7 @@ impl<'a> Authenticated<'a> {
             .connection
             .peer(&trust, self.now)
             .ok_or(Code::CertificateMismatch)??;
-        Caller::new(peer.identity, &self.claims)
+        Ok(Caller::new(peer.identity, &self.claims)?)
     }
 }
 
@@ -110,7 +112,7 @@ pub(super) fn connection_of(head: &request::Parts) -> Result<&Connection, Reject
 
 /// The certificate's holder, if one was shown; an error if it is not good any more, or sends too much.
 pub(super) fn peer_of<'a>(
-    app: &App,
+    app: &ReceiverState,
     connection: &'a Connection,
     now: u64,
 ) -> Result<Option<TrustedPeer<'a>>, Rejection> {
@@ -126,6 +128,21 @@ pub(super) fn peer_of<'a>(
         app.seen.note(peer.identity, shown, now);
     }
     Ok(Some(peer))
+}
+
+/// Past its end and the grace after it a revocation list says nothing any more: every request is refused.
+pub(super) fn check_crls(app: &ReceiverState, now: u64) -> Result<(), Rejection> {
+    match app.health.refused_for(&app.trust.current(), now) {
+        Some(crl) => {
+            let detail = format!(
+                "the revocation list of {} ended on {}",
+                crl.issuer,
+                rfc3339(crl.next_update)
+            );
+            Err(Rejection::from(Code::CrlExpired).with_detail(detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// RFC 6750 section 2.1: the header, and no other place.

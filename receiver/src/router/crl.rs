@@ -11,10 +11,11 @@ use lizmon_pki::pem;
 use lizmon_protocol::problem::{Code, ValueError};
 use rustls_pki_types::CertificateDer;
 
-use super::{App, Authenticated, Shared, connection_of};
+use super::authenticated::{Authenticated, connection_of};
+use super::problem::Rejection;
+use super::state::{ReceiverState, Shared};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
-use crate::problem::Rejection;
 
 /// How many certificates beside the lists are looked at.
 const AUTHORITIES_MAX: usize = 16;
@@ -28,7 +29,7 @@ pub(super) async fn put(State(app): Shared, request: Request<Body>) -> Result<Re
 }
 
 async fn take(
-    app: &Arc<App>,
+    app: &Arc<ReceiverState>,
     head: &request::Parts,
     body: &mut Body,
 ) -> Result<Response, Rejection> {
@@ -73,7 +74,7 @@ fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
 
 fn put_in_force(
     _permit: &Permit<Administer>,
-    app: &App,
+    app: &ReceiverState,
     lists: Vec<RevocationList>,
     shown: &[CertificateDer<'static>],
     now: u64,

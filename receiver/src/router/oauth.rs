@@ -11,16 +11,17 @@ use lizmon_protocol::name::Role;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError, TokenResponse};
-use serde_json::json;
 
-use super::{App, Shared, check_crls, connection_of, json, peer_of};
+use super::answer::json;
+use super::authenticated::{check_crls, connection_of, peer_of};
+use super::problem::Rejection;
+use super::state::{ReceiverState, Shared};
 use crate::body::BODY_BYTES_MAX;
 use crate::metrics;
-use crate::problem::Rejection;
 
-/// What a form may not say.
+/// RFC 6749 section 5.2, and what extends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+enum OAuthErrorCode {
     InvalidRequest,
     InvalidClient,
     UnauthorizedClient,
@@ -30,7 +31,7 @@ enum Refused {
     InvalidTarget,
 }
 
-impl Refused {
+impl OAuthErrorCode {
     fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -42,8 +43,8 @@ impl Refused {
         }
     }
 
-    fn because(self, description: impl Into<String>) -> Refusal {
-        Refusal {
+    fn because(self, description: impl Into<String>) -> OAuthError {
+        OAuthError {
             error: self,
             description: description.into(),
         }
@@ -51,15 +52,15 @@ impl Refused {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Refusal {
-    error: Refused,
+struct OAuthError {
+    error: OAuthErrorCode,
     description: String,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let status = match self.error {
-            Refused::InvalidClient => StatusCode::UNAUTHORIZED,
+            OAuthErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
             _ => StatusCode::BAD_REQUEST,
         };
         let error = TokenError {
@@ -72,7 +73,7 @@ impl IntoResponse for Refusal {
             "no token"
         );
         let mut response = uncached(status, &error);
-        response.extensions_mut().insert(metrics::Refused {
+        response.extensions_mut().insert(metrics::RefusedRequest {
             is_token: true,
             code: self.error.as_str(),
             detail: error.error_description,
@@ -100,7 +101,7 @@ pub(super) async fn token(State(app): Shared, request: Request<Body>) -> Respons
 }
 
 async fn answer(
-    app: &App,
+    app: &ReceiverState,
     head: &request::Parts,
     body: &mut Body,
 ) -> Result<TokenResponse, Box<Response>> {
@@ -114,13 +115,15 @@ async fn answer(
     }
     let peer = peer?;
     let peer = peer.ok_or_else(|| {
-        refused(Refused::InvalidClient.because("show a client certificate in the TLS handshake"))
+        refused(
+            OAuthErrorCode::InvalidClient.because("show a client certificate in the TLS handshake"),
+        )
     })?;
     let body = app
         .bodies
         .read(&head.headers, body, BODY_BYTES_MAX, peer.pace)
         .await
-        .map_err(as_token_error)?;
+        .map_err(|error| as_token_error(error.into()))?;
     let form = Form::parse(&head.headers, body.bytes()).map_err(|why| {
         peer.pace.charge_refused(body.bytes().len());
         refused(why)
@@ -153,9 +156,9 @@ fn refused(refused: impl IntoResponse) -> Box<Response> {
 fn as_token_error(rejection: Rejection) -> Box<Response> {
     let code = rejection.code();
     match code.status() {
-        401 => refused(Refused::InvalidClient.because(described(&rejection))),
+        401 => refused(OAuthErrorCode::InvalidClient.because(described(&rejection))),
         408 | 413 | 415 => {
-            let mut response = Refused::InvalidRequest
+            let mut response = OAuthErrorCode::InvalidRequest
                 .because(code.title())
                 .into_response();
             *response.status_mut() =
@@ -187,19 +190,19 @@ struct Form {
 }
 
 impl Form {
-    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, OAuthError> {
         let media_type = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Err(Refused::InvalidRequest
+            return Err(OAuthErrorCode::InvalidRequest
                 .because("the body must be application/x-www-form-urlencoded"));
         }
         // RFC 6749 section 2.3: one way of authentication, and ours is the certificate.
         if headers.contains_key(AUTHORIZATION) {
-            return Err(Refused::InvalidRequest
+            return Err(OAuthErrorCode::InvalidRequest
                 .because("the certificate authenticates: send no Authorization header"));
         }
         let mut form = Self::default();
@@ -210,14 +213,14 @@ impl Form {
                 "scope" => &mut form.scope,
                 "resource" => &mut form.resource,
                 "client_secret" | "client_assertion" | "client_assertion_type" => {
-                    return Err(Refused::InvalidRequest
+                    return Err(OAuthErrorCode::InvalidRequest
                         .because(format!("the certificate authenticates: send no {name}")));
                 }
                 // RFC 6749 section 3.2: unrecognized parameters are ignored.
                 _ => continue,
             };
             if field.replace(value.into_owned()).is_some() {
-                return Err(Refused::InvalidRequest.because(format!("{name} stands twice")));
+                return Err(OAuthErrorCode::InvalidRequest.because(format!("{name} stands twice")));
             }
         }
         // RFC 6749 section 3.2: a parameter without a value is one that was not sent.
@@ -235,15 +238,14 @@ impl Form {
     }
 
     /// What the holder of this certificate gets. Pure.
-    fn grant(&self, holder: &Identity, audience: &str) -> Result<Scopes, Refusal> {
+    fn grant(&self, holder: &Identity, audience: &str) -> Result<Scopes, OAuthError> {
         let id = &holder.spiffe_id;
         match self.grant_type.as_deref() {
-            None => return Err(Refused::InvalidRequest.because("grant_type is missing")),
+            None => return Err(OAuthErrorCode::InvalidRequest.because("grant_type is missing")),
             Some(GRANT_CLIENT_CREDENTIALS) => (),
             Some(_) => {
-                return Err(
-                    Refused::UnsupportedGrantType.because("grant_type must be client_credentials")
-                );
+                return Err(OAuthErrorCode::UnsupportedGrantType
+                    .because("grant_type must be client_credentials"));
             }
         }
         if self
@@ -251,7 +253,7 @@ impl Form {
             .as_ref()
             .is_some_and(|client_id| *client_id != id.to_string())
         {
-            return Err(Refused::InvalidClient
+            return Err(OAuthErrorCode::InvalidClient
                 .because(format!("client_id is not the certificate's identity {id}")));
         }
         let allowed = Scopes::of(id.role);
@@ -259,7 +261,7 @@ impl Form {
             let roles = [Role::Node, Role::Reader, Role::Operator]
                 .map(Role::as_str)
                 .join(", ");
-            return Err(Refused::UnauthorizedClient
+            return Err(OAuthErrorCode::UnauthorizedClient
                 .because(format!("the role {} gets no token: {roles} do", id.role)));
         }
         if self
@@ -267,19 +269,16 @@ impl Form {
             .as_deref()
             .is_some_and(|resource| resource != audience)
         {
-            return Err(
-                Refused::InvalidTarget.because(format!("tokens of this server are for {audience}"))
-            );
+            return Err(OAuthErrorCode::InvalidTarget
+                .because(format!("tokens of this server are for {audience}")));
         }
         let Some(asked) = &self.scope else {
             return Ok(allowed);
         };
         match asked.parse::<Scopes>() {
             Ok(asked) if allowed.contains_all(asked) => Ok(asked),
-            _ => {
-                Err(Refused::InvalidScope
-                    .because(format!("the role {} may have: {allowed}", id.role)))
-            }
+            _ => Err(OAuthErrorCode::InvalidScope
+                .because(format!("the role {} may have: {allowed}", id.role))),
         }
     }
 }
@@ -301,7 +300,7 @@ fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
 pub(super) async fn metadata(State(app): Shared) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
     let issuer = app.tokens.issuer();
-    Ok(json(&json!({
+    Ok(json(&serde_json::json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}{}", route::TOKEN),
         "jwks_uri": format!("{issuer}{}", route::JWKS),

@@ -42,11 +42,11 @@ fn what_is_minted_is_verified_until_it_ends() {
     }
     assert_eq!(
         tokens.verify(&minted.token, NOW + TTL),
-        Err(TokenError::Expired)
+        Err(AccessTokenError::Expired)
     );
     assert_eq!(
         tokens.verify(&minted.token, NOW + TTL),
-        Err(TokenError::Expired)
+        Err(AccessTokenError::Expired)
     );
 }
 
@@ -63,8 +63,14 @@ fn a_minted_token_is_known_without_its_key() {
     let other = String::from_utf8(other).unwrap();
     assert!(tokens.verify(&other, NOW).is_err(), "by its exact bytes");
     let early = tokens.verify(&token, NOW - 1);
-    assert!(matches!(early, Err(TokenError::Invalid(_))), "{early:?}");
-    assert_eq!(tokens.verify(&token, NOW + TTL), Err(TokenError::Expired));
+    assert!(
+        matches!(early, Err(AccessTokenError::Invalid(_))),
+        "{early:?}"
+    );
+    assert_eq!(
+        tokens.verify(&token, NOW + TTL),
+        Err(AccessTokenError::Expired)
+    );
     assert!(
         tokens.verify(&token, NOW).is_err(),
         "forgotten with its end"
@@ -180,7 +186,10 @@ fn claims_of_another_shape_are_refused() {
         let shown = format!("{claim} = {value}");
         let token = forge(&tokens, |_| (), |claims| claims[claim] = value);
         assert!(
-            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            matches!(
+                tokens.verify(&token, NOW),
+                Err(AccessTokenError::Invalid(_))
+            ),
             "{shown}"
         );
     }
@@ -204,7 +213,10 @@ fn claims_of_another_shape_are_refused() {
             },
         );
         assert!(
-            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            matches!(
+                tokens.verify(&token, NOW),
+                Err(AccessTokenError::Invalid(_))
+            ),
             "without {claim}"
         );
     }
@@ -217,7 +229,7 @@ fn claims_of_another_shape_are_refused() {
             claims["exp"] = json!(NOW - 1);
         },
     );
-    assert_eq!(tokens.verify(&ended, NOW), Err(TokenError::Expired));
+    assert_eq!(tokens.verify(&ended, NOW), Err(AccessTokenError::Expired));
 }
 
 #[test]
@@ -268,7 +280,10 @@ fn keys_in_a_header_are_never_followed() {
                 |_| (),
             );
             assert!(
-                matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+                matches!(
+                    tokens.verify(&token, NOW),
+                    Err(AccessTokenError::Invalid(_))
+                ),
                 "{member}"
             );
         }
@@ -324,7 +339,10 @@ fn a_signature_cannot_be_rewritten() {
     ] {
         let token = format!("{message}.{rewritten}");
         assert!(
-            matches!(tokens.verify(&token, NOW), Err(TokenError::Invalid(_))),
+            matches!(
+                tokens.verify(&token, NOW),
+                Err(AccessTokenError::Invalid(_))
+            ),
             "{story}"
         );
     }

@@ -9,7 +9,7 @@ use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::Role;
 use lizmon_receiver::store::ErrorKind;
-use lizmon_receiver::{Clocks, Config, Receiver, StartError};
+use lizmon_receiver::{Clocks, Config, Receiver, ReceiverError};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -169,7 +169,7 @@ impl World {
         let clock = self.clock.clone();
         let clocks = Clocks::of_one(Arc::new(move || clock.now()));
         match Receiver::start(listener, config, clocks).await {
-            Err(StartError::Store(error)) if error.kind() == ErrorKind::InUse => None,
+            Err(ReceiverError::Store(error)) if error.kind() == ErrorKind::InUse => None,
             started => Some(started.expect("the receiver starts")),
         }
     }

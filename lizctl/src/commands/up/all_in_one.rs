@@ -77,7 +77,7 @@ pub(super) struct AllInOne {
     host: NodeName,
     reader: Client,
     clock: fn() -> u64,
-    receiver: JoinHandle<Result<(), lizmon_receiver::StartError>>,
+    receiver: JoinHandle<Result<(), lizmon_receiver::ReceiverError>>,
     monitor: JoinHandle<Result<(), lizmon_monitor::AgentStartError>>,
     maintenance: JoinHandle<()>,
     stop_monitor: watch::Sender<bool>,
@@ -266,7 +266,7 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stop| *stop).await;
 }
 
-type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::StartError>>;
+type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::ReceiverError>>;
 
 async fn start_receiver(
     endpoint: LocalEndpoint,

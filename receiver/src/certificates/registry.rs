@@ -1,7 +1,7 @@
-//! The certificates that were seen here. A CA that was put back from a backup knows nothing of what it issued since: its
+//! The certificates that were seen here. A CA that was restored from a backup does not know what it issued since: its
 //! operator asks the receivers.
 //!
-//! Kept beside the database, not in it: nothing is acknowledged by it, and a minute of it may be lost.
+//! Kept beside the database, not in it: no answer depends on it, and a minute of it may be lost.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,8 +19,8 @@ const FILE: &str = "certificates-seen.json";
 /// At some 400 bytes each, those of 25,000 holders within a renewal's overlap.
 const CERTIFICATES_MAX: usize = 50_000;
 
-/// What was seen, in memory; [`Seen::keep`] writes it down.
-pub(crate) struct Seen {
+/// What was seen, in memory; [`CertificateRegistry::save`] writes it to the disk.
+pub(crate) struct CertificateRegistry {
     file: PathBuf,
     held: Mutex<Held>,
 }
@@ -30,17 +30,17 @@ struct Held {
     by_thumbprint: HashMap<[u8; 32], SeenCertificate>,
     certificates_max: usize,
     is_complete: bool,
-    is_kept: bool,
+    is_saved: bool,
 }
 
-impl Seen {
+impl CertificateRegistry {
     /// What was kept in this folder. What cannot be read is said, and begun anew: the holders come again.
     pub(crate) fn open(folder: &Path, now: u64) -> Self {
         let file = folder.join(FILE);
         let kept = match read(&file) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "which certificates were seen here is not known any more, and begun anew");
+                tracing::warn!(file = %file.display(), %error, "the list of certificates seen here cannot be read: it begins anew");
                 None
             }
         };
@@ -49,7 +49,7 @@ impl Seen {
             by_thumbprint: HashMap::new(),
             certificates_max: CERTIFICATES_MAX,
             is_complete: true,
-            is_kept: false,
+            is_saved: false,
         };
         if let Some(kept) = kept {
             held.since = kept.since.min(now);
@@ -75,7 +75,7 @@ impl Seen {
             return;
         }
         if held.by_thumbprint.len() >= held.certificates_max {
-            held.forget_the_ended(now);
+            held.remove_ended(now);
         }
         if held.by_thumbprint.len() >= held.certificates_max {
             held.is_complete = false;
@@ -91,7 +91,7 @@ impl Seen {
             sha256: hex::encode(shown.thumbprint),
         };
         held.by_thumbprint.insert(shown.thumbprint, certificate);
-        held.is_kept = false;
+        held.is_saved = false;
     }
 
     /// All that have not ended.
@@ -101,10 +101,10 @@ impl Seen {
 
     /// Writes down what is new since this was last done: what has ended too, for a clock that is ahead for a moment must not
     /// make anybody forgotten.
-    pub(crate) fn keep(&self) -> io::Result<()> {
+    pub(crate) fn save(&self) -> io::Result<()> {
         let list = {
             let mut held = self.lock();
-            if std::mem::replace(&mut held.is_kept, true) {
+            if std::mem::replace(&mut held.is_saved, true) {
                 return Ok(());
             }
             held.list_from(0)
@@ -113,7 +113,7 @@ impl Seen {
             .map_err(io::Error::from)
             .and_then(|bytes| lizmon_pki::atomic_file::write(&self.file, &bytes, Access::Secret));
         if written.is_err() {
-            self.lock().is_kept = false;
+            self.lock().is_saved = false;
         }
         written
     }
@@ -125,7 +125,7 @@ impl Seen {
 
 impl Held {
     /// Makes room: what has ended is let in nowhere.
-    fn forget_the_ended(&mut self, now: u64) {
+    fn remove_ended(&mut self, now: u64) {
         self.by_thumbprint
             .retain(|_, certificate| certificate.not_after >= now);
     }
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    fn serials(seen: &Seen, now: u64) -> Vec<String> {
+    fn serials(seen: &CertificateRegistry, now: u64) -> Vec<String> {
         let list = seen.lock().list_from(now);
         list.certificates.into_iter().map(|c| c.serial).collect()
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_was_seen_is_listed_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = Seen::open(folder.path(), NOW);
+        let seen = CertificateRegistry::open(folder.path(), NOW);
         seen.note(&shown("b", 1, NOW + 10), b"", NOW);
         seen.note(&shown("a", 2, NOW + 20), b"", NOW + 1);
         seen.note(&shown("b", 1, NOW + 10), b"", NOW + 5);
@@ -195,22 +195,22 @@ mod tests {
     #[test]
     fn it_is_known_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = Seen::open(folder.path(), NOW);
+        let seen = CertificateRegistry::open(folder.path(), NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);
-        seen.keep().unwrap();
+        seen.save().unwrap();
         let file = folder.path().join(FILE);
         let written = std::fs::read(&file).unwrap();
         // What is not new is not written again.
         std::fs::remove_file(&file).unwrap();
-        seen.keep().unwrap();
+        seen.save().unwrap();
         assert!(!file.exists());
         std::fs::write(&file, written).unwrap();
-        let seen = Seen::open(folder.path(), NOW + 50);
+        let seen = CertificateRegistry::open(folder.path(), NOW + 50);
         assert_eq!(serials(&seen, NOW + 50), ["0101"]);
         assert_eq!(seen.lock().list_from(NOW + 50).since, NOW);
         for damaged in [&b""[..], b"{", b"[]", br#"{"since":"x"}"#, &[0xff; 9]] {
             std::fs::write(&file, damaged).unwrap();
-            let seen = Seen::open(folder.path(), NOW + 60);
+            let seen = CertificateRegistry::open(folder.path(), NOW + 60);
             assert!(serials(&seen, NOW + 60).is_empty());
             assert_eq!(seen.lock().list_from(NOW + 60).since, NOW + 60);
         }
@@ -219,14 +219,14 @@ mod tests {
     #[test]
     fn a_clock_that_is_ahead_for_a_moment_makes_nobody_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = Seen::open(folder.path(), NOW);
+        let seen = CertificateRegistry::open(folder.path(), NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);
         let later = NOW + 1_000_000;
         seen.note(&shown("b", 2, later + 100), b"", later);
-        seen.keep().unwrap();
+        seen.save().unwrap();
         assert_eq!(serials(&seen, later), ["0102"]);
         assert_eq!(serials(&seen, NOW), ["0101", "0102"]);
-        let again = Seen::open(folder.path(), NOW);
+        let again = CertificateRegistry::open(folder.path(), NOW);
         assert_eq!(serials(&again, NOW), ["0101", "0102"]);
     }
 
@@ -234,18 +234,21 @@ mod tests {
     fn what_cannot_be_written_is_tried_again() {
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone");
-        let seen = Seen::open(&gone, NOW);
+        let seen = CertificateRegistry::open(&gone, NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);
-        seen.keep().unwrap_err();
+        seen.save().unwrap_err();
         std::fs::create_dir(&gone).unwrap();
-        seen.keep().unwrap();
-        assert_eq!(serials(&Seen::open(&gone, NOW), NOW), ["0101"]);
+        seen.save().unwrap();
+        assert_eq!(
+            serials(&CertificateRegistry::open(&gone, NOW), NOW),
+            ["0101"]
+        );
     }
 
     #[test]
     fn there_is_room_for_so_many() {
         let folder = tempfile::tempdir().unwrap();
-        let seen = Seen::open(folder.path(), NOW);
+        let seen = CertificateRegistry::open(folder.path(), NOW);
         seen.lock().certificates_max = 3;
         for serial in 1..=3 {
             seen.note(&shown("a", serial, NOW + 10), b"", NOW);

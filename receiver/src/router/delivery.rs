@@ -1,5 +1,4 @@
-//! `POST /api/delivery/{host}/acknowledged`: an operator settles what is missing of a host. Durable like a sample, and told from
-//! then on as what it is.
+//! `/api/delivery`: which numbers arrived, and which an operator acknowledges as missing. That is durable like a sample.
 
 use std::sync::Arc;
 
@@ -12,8 +11,10 @@ use lizmon_protocol::name::Label;
 use lizmon_protocol::problem::{Code, ValueError};
 use lizmon_protocol::route;
 
-use super::{App, Authenticated, Shared, decode, json};
-use crate::problem::Rejection;
+use super::answer::{json, parse_host};
+use super::authenticated::Authenticated;
+use super::problem::Rejection;
+use super::state::{ReceiverState, Shared};
 use crate::query;
 
 /// Behind the host.
@@ -21,8 +22,17 @@ pub(super) const PATH_END: &str = "/acknowledged";
 /// A reason, and what stands around it.
 const BYTES_MAX: usize = 4 << 10;
 
+/// `GET /api/delivery/{host}`
+pub(super) async fn get(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let host = head.uri.path().rsplit('/').next().and_then(parse_host);
+    let sender = Authenticated::check(&app, &head, now)?;
+    let permit = sender.caller()?.read_host(host.as_ref())?;
+    sender.answer(&query::delivery(&permit, &app.table).ok_or(Code::UnknownHost)?)
+}
+
 /// `POST /api/delivery/{host}/acknowledged`
-pub(super) async fn post(
+pub(super) async fn acknowledge(
     State(app): Shared,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
@@ -33,16 +43,16 @@ pub(super) async fn post(
 }
 
 async fn take(
-    app: &Arc<App>,
+    app: &Arc<ReceiverState>,
     head: &request::Parts,
     body: &mut Body,
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let path = head.uri.path().strip_prefix(route::DELIVERY);
     let host = path.and_then(|path| path.strip_prefix('/')?.strip_suffix(PATH_END));
-    let host = host.map(decode).unwrap_or_default();
+    let host = host.and_then(parse_host);
     let sender = Authenticated::check(app, head, now)?;
-    let permit = sender.caller()?.acknowledge(&host)?;
+    let permit = sender.caller()?.acknowledge()?;
     let body = app
         .bodies
         .read(&head.headers, body, BYTES_MAX, sender.pace()?)
@@ -52,13 +62,14 @@ async fn take(
         Err(Rejection::from(Code::MalformedJson).with_detail(error.to_string()))
     })?;
     let why = reason(&asked.why, now)?;
-    let missing = query::missing(&permit, &app.summaries, &why, now).ok_or(Code::UnknownHost)?;
+    let host = host.ok_or(Code::UnknownHost)?;
+    let missing = query::missing(&permit, &app.table, &host, &why, now).ok_or(Code::UnknownHost)?;
     let mut acknowledged = 0;
     for (numbers, submission) in missing {
         app.journal.submit(submission, now).await?;
         acknowledged += numbers;
     }
-    tracing::info!(host, acknowledged, %why, "an operator has settled what is missing");
+    tracing::info!(%host, acknowledged, %why, "missing numbers acknowledged by an operator");
     Ok(json(&Acknowledged { acknowledged }))
 }
 

@@ -1,4 +1,4 @@
-//! A [`Problem`] as an HTTP answer, and what is wrong turned into one.
+//! Problem documents (RFC 9457): every error of the receiver becomes one here, and nowhere else.
 
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -11,9 +11,10 @@ use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
 use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
 
-use crate::body::CONTENT_CODINGS;
+use crate::authorize::AuthorizeError;
+use crate::body::{BodyReadError, CONTENT_CODINGS};
 use crate::journal::{AdmissionError, SubmitError, ValueFault};
-use crate::metrics::Refused;
+use crate::metrics::{RefusedRequest, TooManyScrapes};
 
 /// Seconds after which it is worth to try again, where nothing says better.
 const RETRY_AFTER_SECS: u64 = 1;
@@ -55,7 +56,7 @@ impl Rejection {
     }
 
     /// A token without the scope that a route asks for: RFC 6750 section 3.1.
-    pub fn insufficient_scope(scope: Scope) -> Self {
+    fn insufficient_scope(scope: Scope) -> Self {
         let mut rejection = Self::from(Code::InsufficientScope);
         let scope = scope.as_str();
         rejection.challenge(&format!(
@@ -154,6 +155,43 @@ impl From<Refusal> for Rejection {
     }
 }
 
+impl From<AuthorizeError> for Rejection {
+    fn from(error: AuthorizeError) -> Self {
+        match error {
+            AuthorizeError::CertificateMismatch => Code::CertificateMismatch.into(),
+            AuthorizeError::InsufficientScope(scope) => Self::insufficient_scope(scope),
+            AuthorizeError::WrongHost { .. } => {
+                Self::from(Code::WrongHost).with_detail(error.to_string())
+            }
+            AuthorizeError::NoSuchHost => Code::UnknownHost.into(),
+        }
+    }
+}
+
+impl From<BodyReadError> for Rejection {
+    fn from(error: BodyReadError) -> Self {
+        match error {
+            BodyReadError::TooLarge { .. } | BodyReadError::TooManyMembers { .. } => {
+                Self::from(Code::BodyTooLarge).with_detail(error.to_string())
+            }
+            BodyReadError::BrokenOff | BodyReadError::Undecodable(_) => {
+                Self::from(Code::MalformedJson).with_detail(error.to_string())
+            }
+            BodyReadError::TimedOut => Code::RequestTimeout.into(),
+            BodyReadError::UnsupportedEncoding => Code::UnsupportedEncoding.into(),
+            BodyReadError::RateLimited(wait) => Self::rate_limited(wait),
+            BodyReadError::OutOfMemory => Code::Overloaded.into(),
+            BodyReadError::Panicked => Code::InternalError.into(),
+        }
+    }
+}
+
+impl From<TooManyScrapes> for Rejection {
+    fn from(_: TooManyScrapes) -> Self {
+        Code::Overloaded.into()
+    }
+}
+
 impl From<SubmitError> for Rejection {
     fn from(error: SubmitError) -> Self {
         match error {
@@ -209,7 +247,7 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.problem.status)
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let refused = Refused {
+        let refused = RefusedRequest {
             is_token: false,
             code: self.0.problem.code.as_str(),
             detail: self.0.problem.detail.clone(),

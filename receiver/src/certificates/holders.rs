@@ -1,6 +1,6 @@
 //! The certificates by which hosts last reported: a host whose certificate was revoked is not merely silent.
 //!
-//! Kept in memory alone, so it is known of hosts that have reported since the receiver was started.
+//! Kept in memory alone, so it is known of hosts that have reported since the receiver started.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ const HOLDERS_MAX: usize = 20_000;
 
 /// What each host last showed.
 #[derive(Default)]
-pub(crate) struct Holders(Mutex<HashMap<Box<str>, Held>>);
+pub(crate) struct HolderCertificates(Mutex<HashMap<Box<str>, Held>>);
 
 struct Held {
     thumbprint: [u8; 32],
@@ -25,7 +25,7 @@ struct Held {
     judged: (u64, bool),
 }
 
-impl Holders {
+impl HolderCertificates {
     /// A host has just reported by this certificate.
     pub(crate) fn saw(&self, host: &str, shown: &Identity, chain: &[CertificateDer<'static>]) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

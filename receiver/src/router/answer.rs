@@ -1,0 +1,37 @@
+//! JSON answers, and what paths say.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::problem::Code;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+
+use super::problem::Rejection;
+
+/// A segment of a path as a host's name; none if no host can have it.
+pub(super) fn parse_host(segment: &str) -> Option<NodeName> {
+    decode(segment).parse().ok()
+}
+
+/// Undoes percent-encoding. What is not UTF-8 then matches no name: U+FFFD is in none.
+pub(super) fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+pub(super) fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => json_bytes(body.into()),
+        Err(_) => Rejection::from(Code::InternalError).into_response(),
+    }
+}
+
+pub(super) fn json_bytes(body: Bytes) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}

@@ -1,0 +1,209 @@
+//! `/api/perf`: samples in, summaries out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, request};
+use lizmon_protocol::delivery::REPLAYED_HEADER;
+use lizmon_protocol::name::NodeName;
+use lizmon_protocol::problem::Code;
+use lizmon_protocol::route::{self, parse_epoch};
+use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
+
+use super::answer::{decode, json, json_bytes, parse_host};
+use super::authenticated::Authenticated;
+use super::problem::Rejection;
+use super::state::{ReceiverState, Shared};
+use crate::body::BODY_BYTES_MAX;
+use crate::{ingest, query};
+
+/// draft-ietf-httpapi-idempotency-key-header-07 section 2.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Of more hosts than this only those are looked at that have not reported for so long: each is a chain to verify.
+const JUDGED_AT_ONCE_MAX: usize = 1_000;
+const HEARD_SECS: u64 = 2;
+
+/// A body beyond this is read into records beside the tasks that serve others.
+const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
+/// An answer about more labels is made beside the tasks that serve others.
+const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
+
+/// What a label of a full host comes to in an answer: 85 intervals of some 140 bytes.
+const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
+
+/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
+pub(super) async fn host(
+    State(app): Shared,
+    request: Request<Body>,
+) -> Result<Response, Rejection> {
+    let (head, mut body) = request.into_parts();
+    let answer = match head.method {
+        Method::POST => ingest(&app, &head, &mut body).await,
+        _ => read_host(&app, &head).await,
+    };
+    let took_too_long = answer
+        .as_ref()
+        .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
+    if !took_too_long {
+        app.bodies.discard(&head.headers, body).await;
+    }
+    answer
+}
+
+async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let (host, label) = host_and_rest(head);
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.read_host(host.as_ref())?;
+    let filter = label.unwrap_or_default();
+    let labels = query::label_count(&permit, &app.table);
+    if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
+        let found = query::summaries(&permit, &app.table, &filter, now).ok_or(Code::UnknownHost)?;
+        return sender.answer(&found);
+    }
+    let table = app.table.clone();
+    let make = move || {
+        let found = query::summaries(&permit, &table, &filter, now).ok_or(Code::UnknownHost)?;
+        serde_json::to_vec(&found).map_err(|_| Code::InternalError)
+    };
+    let made = app
+        .bodies
+        .large_answer(labels * ANSWER_BYTES_PER_LABEL, sender.rooms()?, make)
+        .await?;
+    Ok(json_bytes(made?))
+}
+
+async fn ingest(
+    app: &ReceiverState,
+    head: &request::Parts,
+    body: &mut Body,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let (host, epoch) = host_and_rest(head);
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.ingest(host.as_ref())?;
+    let epoch = epoch
+        .map(|epoch| parse_epoch(&epoch))
+        .transpose()
+        .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
+    sender
+        .pace()?
+        .may_send_records()
+        .map_err(too_many_records)?;
+    let body = app
+        .bodies
+        .read(&head.headers, body, BODY_BYTES_MAX, sender.pace()?)
+        .await?;
+    let bytes = body.bytes().len();
+    let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
+    let key = idempotency_key(&head.headers);
+    let parse = move || {
+        let submission = match epoch {
+            Some(epoch) => ingest::single(&permit, epoch, key?, body.bytes(), now),
+            None => ingest::batch(&permit, body.bytes(), now),
+        };
+        let submission = submission.map_err(|error| Rejection::of_body(error, now))?;
+        let view = submission.view().map_err(|_| Code::InternalError)?;
+        let records = ingest::billed_records(&view);
+        Ok::<_, Rejection>((submission, records, body.into_reservation()))
+    };
+    let parsed = if is_large {
+        tokio::task::spawn_blocking(parse)
+            .await
+            .map_err(|_| Rejection::from(Code::InternalError))?
+    } else {
+        parse()
+    };
+    let (submission, records, _until_answered) = parsed.or_else(|refused| {
+        sender.pace().and_then(|pace| {
+            pace.charge_refused(bytes);
+            Err(refused)
+        })
+    })?;
+    sender
+        .pace()?
+        .take_records(records)
+        .map_err(too_many_records)?;
+    let answer = app.journal.submit(submission, now).await?;
+    sender.remember();
+    if let (Some(host), Some(ahead_secs)) = (&host, ahead_of(&head.headers)) {
+        app.table.note_clock(host.as_str(), ahead_secs, now);
+    }
+    match epoch {
+        Some(_) if answer.duplicate > 0 => {
+            let replayed = [(REPLAYED_HEADER, "true")];
+            Ok((StatusCode::NO_CONTENT, replayed).into_response())
+        }
+        Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        None => Ok(json(&answer)),
+    }
+}
+
+/// How far the sender says its clock is ahead of what it stamps samples by.
+fn ahead_of(headers: &HeaderMap) -> Option<i64> {
+    let said: i64 = headers
+        .get(route::AHEAD_HEADER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
+    (said.unsigned_abs() <= SAFE_INTEGER_MAX).then_some(said)
+}
+
+fn too_many_records(wait: Duration) -> Rejection {
+    Rejection::rate_limited(wait)
+        .with_detail("the certificate's holder has sent too many records in this time, or too much that was refused")
+}
+
+pub(super) async fn list_hosts(
+    State(app): Shared,
+    head: request::Parts,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    let sender = Authenticated::check(&app, &head, now)?;
+    let permit = sender.caller()?.list_hosts()?;
+    let mut hosts = query::hosts(&permit, &app.table, now);
+    let trust = app.trust.current();
+    let is_many = hosts.hosts.len() > JUDGED_AT_ONCE_MAX;
+    for host in &mut hosts.hosts {
+        // Who reports at this moment was judged at this moment.
+        let is_heard = host.last_epoch.saturating_add(HEARD_SECS) >= now;
+        if host.state.is_none() && !(is_many && is_heard) {
+            host.state = app.holders.state(&host.name, &trust, now);
+        }
+    }
+    sender.answer(&hosts)
+}
+
+/// The path's host, and what stands behind it.
+fn host_and_rest(head: &request::Parts) -> (Option<NodeName>, Option<String>) {
+    let rest = head
+        .uri
+        .path()
+        .strip_prefix(route::PERF)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or_default();
+    match rest.split_once('/') {
+        Some((host, rest)) => (parse_host(host), Some(decode(rest))),
+        None => (parse_host(rest), None),
+    }
+}
+
+/// The request's idempotency key, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let malformed =
+        |detail: &str| Rejection::from(Code::MalformedIdempotencyKey).with_detail(detail);
+    if values.next().is_some() {
+        return Err(malformed("the header stands twice"));
+    }
+    let key = ingest::idempotency_key(value.as_bytes());
+    key.map(Some).map_err(|error| malformed(&error.to_string()))
+}

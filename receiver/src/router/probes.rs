@@ -1,0 +1,63 @@
+//! Health, readiness and metrics.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, request};
+use lizmon_protocol::problem::Code;
+use serde::Serialize;
+
+use super::answer::json;
+use super::authenticated::{check_crls, connection_of, peer_of};
+use super::problem::Rejection;
+use super::state::Shared;
+use crate::{authorize, metrics};
+
+/// What a probe gets.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// Whether the process lives. An expired revocation list is no reason to start it anew.
+pub(super) async fn health(State(app): Shared) -> Response {
+    let now = (app.clock)();
+    let trust = app.trust.current();
+    let mut warnings = app.health.warnings(&trust, now);
+    warnings.extend(app.journal.clock_status().warning());
+    warnings.extend(app.journal.status().warnings(now));
+    json(&Health {
+        status: "ok",
+        warnings,
+    })
+}
+
+/// Whether requests would be served.
+pub(super) async fn ready(State(app): Shared) -> Result<Response, Rejection> {
+    check_crls(&app, (app.clock)())?;
+    if let Some(words) = app.journal.status().refusal() {
+        return Err(Rejection::from(Code::StoreUnavailable).with_detail(words));
+    }
+    Ok(health(State(app)).await)
+}
+
+/// For scrapers: needs a reader's certificate, and no token.
+pub(super) async fn read_metrics(
+    State(app): Shared,
+    head: request::Parts,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    check_crls(&app, now)?;
+    let peer = peer_of(&app, connection_of(&head)?, now)?.ok_or_else(|| {
+        Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
+    })?;
+    let permit = authorize::read_metrics(peer.identity)?;
+    let text = app.metrics.text(&permit, peer.pace.scrapes()).await?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, text).into_response())
+}

@@ -1,0 +1,48 @@
+//! What the handlers work with.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use lizmon_mtls::Clock;
+use lizmon_mtls::trust::{TrustReader, TrustWriter};
+
+use crate::body::BodyReader;
+use crate::certificates::{CertificateRegistry, HolderCertificates};
+use crate::clock::FineClock;
+use crate::health::HealthPolicy;
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::summarize::SummaryTable;
+use crate::token::Tokens;
+
+/// What the handlers work with.
+pub struct ReceiverState {
+    /// The present trust.
+    pub trust: TrustReader,
+    /// Changes the trust.
+    pub trust_writer: Mutex<TrustWriter>,
+    /// Mints and verifies.
+    pub tokens: Tokens,
+    /// Reads bodies.
+    pub bodies: BodyReader,
+    /// Makes durable.
+    pub journal: Journal,
+    /// The numbers.
+    pub table: Arc<SummaryTable>,
+    /// By which certificates hosts report.
+    pub(crate) holders: HolderCertificates,
+    /// Which certificates were seen.
+    pub(crate) seen: CertificateRegistry,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Says what needs attention.
+    pub health: HealthPolicy,
+    /// The time.
+    pub clock: Clock,
+    /// The same to the millisecond.
+    pub fine_clock: FineClock,
+    /// Which start of this receiver this is: the millisecond of it.
+    pub run: u64,
+}
+
+pub(super) type Shared = State<Arc<ReceiverState>>;
