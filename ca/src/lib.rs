@@ -1,5 +1,5 @@
-//! The lizmon certificate authority: a library that works offline on one folder of files, and the service
-//! `liz-ca`.
+//! The lizmon certificate authority: a library that works offline on one folder of files, and the
+//! service `liz-ca`.
 //!
 //! ```text
 //! root.key --signs--> issuing.crt --signs--> nodes/NAME.crt receivers/… readers/… operators/…
@@ -7,7 +7,7 @@
 //!    +----- crl.pem ------+          ledger.db: every certificate ever signed, the CRLs, the audit log
 //! ```
 //!
-//! The crate has five rooms. Each may use the rooms below it, and no room uses one above.
+//! The crate has five layers. Each may use the layers below it, and none uses one above.
 //!
 //! ```text
 //! service      HTTP: EST enrolment and renewal, CRL download. Knows HTTP alone, asks the authority.

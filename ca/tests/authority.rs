@@ -1,4 +1,4 @@
-//! The CA as its users see it: a folder of files and what `Authority` does with it.
+//! The CA as its users see it: a folder of files, and what `Authority` does with it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -56,7 +56,7 @@ fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-fn judge(certs: &Path, file: &Path, now: u64) -> Result<Verdict, VerifyError> {
+fn verify_as_receiver(certs: &Path, file: &Path, now: u64) -> Result<Verdict, VerifyError> {
     let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
     let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
     let trusted = Trusted {
@@ -81,7 +81,7 @@ fn crls(certs: &Path) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn every_role_is_taken_by_a_receiver_under_its_name() {
+fn every_role_is_accepted_by_a_receiver_under_its_name() {
     let (_dir, certs, authority) = fresh();
     let longest = "n".repeat(200);
     for role in Role::ALL {
@@ -93,7 +93,7 @@ fn every_role_is_taken_by_a_receiver_under_its_name() {
                     request.sans = vec!["a.example".parse().unwrap(), "::1".parse().unwrap()];
                 }
                 let issued = authority.issue(request, NOW).unwrap();
-                let verdict = judge(&certs, &issued.certificate_path, NOW).unwrap();
+                let verdict = verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap();
                 let expected = format!("spiffe://lizmon.internal/{role}/{text}");
                 assert_eq!(verdict.spiffe_id.to_string(), expected);
                 assert_eq!(verdict.not_after, NOW + 90 * DAY_SECS);
@@ -153,8 +153,8 @@ fn a_certificate_says_what_its_profile_says() {
     assert!(matches!(&key[0], Item::PrivateKey { key, .. } if key == "P-256"));
 }
 
-/// The root signs issuing CAs, those sign leaves, and nobody else signs anything. rcgen names the key that signed only
-/// where it is told to.
+/// The root signs issuing CAs, those sign leaves, and nothing else signs. rcgen writes the
+/// authority key identifier only on request.
 #[test]
 fn the_root_signs_one_issuing_ca_and_that_one_signs_leaves() {
     let (_dir, certs, authority) = fresh();
@@ -278,7 +278,8 @@ fn opening_says_what_is_missing_or_wrong() {
         drop(authority);
         damage(&other.join(file), &certs.join(file));
         let error = Authority::open(&certs, NOW).unwrap_err().to_string();
-        // A foreign root shows in the certificate it did not sign, a foreign ledger in what it does not know.
+        // A foreign root shows in the certificate it did not sign, a foreign ledger in what it does
+        // not know.
         let named = error.contains(file) || error.contains("issuing.crt");
         assert!(named, "{file}: {error}");
     }
@@ -293,7 +294,7 @@ fn a_ca_without_its_roots_key_goes_on() {
     let later = NOW + 200 * DAY_SECS;
     let authority = Authority::open(&certs, later).unwrap();
     let issued = authority.issue(node("web1"), later).unwrap();
-    judge(&certs, &issued.certificate_path, later).unwrap();
+    verify_as_receiver(&certs, &issued.certificate_path, later).unwrap();
     let ends: Vec<u64> = crls(&certs).into_iter().map(|(_, end)| end).collect();
     assert_eq!(ends, [NOW + 365 * DAY_SECS, later + CRL_LIFETIME_SECS]);
 }
@@ -316,7 +317,7 @@ fn crls_are_signed_again_past_half_their_life_with_a_higher_number() {
         // The root's key is here, so its CRL is kept fresh as well.
         (190, 2, 4, 190),
         (360, 3, 5, 360),
-        // The issuing CA has ended: nothing can be signed that would live.
+        // The issuing CA has expired: nothing valid can be signed.
         (365, 3, 5, 360),
         (400, 3, 5, 360),
     ] {
@@ -355,7 +356,7 @@ fn nothing_outlives_the_issuing_ca() {
     assert_eq!(authority.issuing_validity(), authority.root_validity());
 }
 
-/// Leaves never outlive their CA, so somebody has to be told long before it ends.
+/// Leaves never outlive their CA, so the warning has to come long before it expires.
 #[test]
 fn a_ca_that_should_be_replaced_says_so() {
     let (_dir, certs, authority) = fresh();
@@ -406,7 +407,7 @@ fn a_ca_that_should_be_replaced_says_so() {
 }
 
 #[test]
-fn names_that_cannot_be_told_apart_are_refused() {
+fn names_that_differ_only_by_case_are_refused() {
     let (_dir, certs, authority) = fresh();
     authority.issue(node("web1"), NOW).unwrap();
     let error = authority.issue(node("WEB1"), NOW).unwrap_err();
@@ -415,7 +416,7 @@ fn names_that_cannot_be_told_apart_are_refused() {
         "{error}"
     );
     assert!(!certs.join("nodes/WEB1.crt").exists() && !certs.join("nodes/WEB1.key").exists());
-    // In another role it is somebody else.
+    // In another role it is another holder.
     authority
         .issue(Request::new(Role::Reader, name("WEB1")), NOW)
         .unwrap();
@@ -436,7 +437,7 @@ fn names_that_cannot_be_told_apart_are_refused() {
 }
 
 #[test]
-fn a_name_issued_again_gets_a_new_key_and_keeps_its_past() {
+fn a_name_issued_again_gets_a_new_key_and_keeps_its_history() {
     let (_dir, certs, authority) = fresh();
     let key = || std::fs::read(certs.join("nodes/web1.key")).unwrap();
     let first = authority.issue(node("web1"), NOW).unwrap();
@@ -464,9 +465,9 @@ fn a_revoked_certificate_is_refused_and_others_are_not() {
     authority
         .revoke(&bad.serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let refusal = judge(&certs, &bad.certificate_path, NOW).unwrap_err();
+    let refusal = verify_as_receiver(&certs, &bad.certificate_path, NOW).unwrap_err();
     assert!(matches!(refusal, VerifyError::Revoked(_)), "{refusal}");
-    judge(&certs, &good.certificate_path, NOW).unwrap();
+    verify_as_receiver(&certs, &good.certificate_path, NOW).unwrap();
     let numbers = || {
         crls(&certs)
             .into_iter()
@@ -507,12 +508,12 @@ fn a_revoked_issuing_ca_takes_its_leaves_with_it() {
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap_err();
     assert!(matches!(error, Error::RootKeyMissing(_)), "{error}");
-    judge(&certs, &issued.certificate_path, NOW).unwrap();
+    verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap();
     std::fs::rename(&away, &key).unwrap();
     authority
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let refusal = judge(&certs, &issued.certificate_path, NOW).unwrap_err();
+    let refusal = verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap_err();
     let said = refusal.to_string();
     assert!(said.contains("above it has been revoked"), "{said}");
 }
@@ -526,7 +527,7 @@ fn twenty_names_by_twenty_openers_of_one_ledger() {
             scope.spawn(move || {
                 let authority = Authority::open(certs, NOW).unwrap();
                 authority.issue(node(&format!("web{number}")), NOW).unwrap();
-                // All want this one: the last wins, whole.
+                // All issue this one: the last one wins, with key and certificate.
                 authority.issue(node("shared"), NOW).unwrap();
             });
         }
@@ -564,7 +565,7 @@ fn one_of_many_at_once_makes_the_ca() {
 }
 
 #[test]
-fn requests_that_make_no_sense_leave_no_trace() {
+fn invalid_requests_leave_no_trace() {
     let (_dir, certs, authority) = fresh();
     let before = authority.entries().unwrap();
     let sans = vec!["a.example".parse::<San>().unwrap()];

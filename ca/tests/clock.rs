@@ -1,4 +1,5 @@
-//! After the CA's clock was ahead for a while: what was made then is dated in the future, and must not stand in the way.
+//! After the CA's clock was ahead for a while: what was created then is dated in the future, and
+//! must not block anything.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpListener;
@@ -23,7 +24,7 @@ use tempfile::TempDir;
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
 
-fn founded(now: u64) -> (TempDir, PathBuf, Authority) {
+fn new_ca_at(now: u64) -> (TempDir, PathBuf, Authority) {
     let dir = tempfile::tempdir().unwrap();
     let certs = dir.path().join("certs");
     let authority = Authority::init(&certs, &InitOptions::default(), now).unwrap();
@@ -65,12 +66,12 @@ fn request() -> Vec<u8> {
     request.der().to_vec()
 }
 
-/// A list that was signed while the clock was ahead was never signed again before that time had come: nobody took it, and
-/// in the end everybody was locked out.
+/// A CRL that was signed while the clock was ahead was not signed again before that time: receivers
+/// refused it, and in the end all clients were locked out.
 #[test]
-fn lists_dated_in_the_future_are_signed_again_at_once() {
+fn crls_dated_in_the_future_are_signed_again_at_once() {
     for ahead in [301, DAY, 100 * DAY, 300 * DAY] {
-        let (_dir, certs, authority) = founded(NOW);
+        let (_dir, certs, authority) = new_ca_at(NOW);
         authority.sign_crls(None, NOW + ahead).unwrap();
         let before = lists(&certs);
         drop(authority);
@@ -80,7 +81,7 @@ fn lists_dated_in_the_future_are_signed_again_at_once() {
             assert!(list.this_update <= NOW && list.next_update > NOW, "{ahead}");
         }
         drop(authority);
-        // Once is enough.
+        // They are signed only once.
         let numbers = |lists: Vec<List>| lists.iter().map(|list| list.number).collect::<Vec<_>>();
         let signed = numbers(lists(&certs));
         let authority = Authority::open(&certs, NOW + 60).unwrap();
@@ -90,8 +91,8 @@ fn lists_dated_in_the_future_are_signed_again_at_once() {
 }
 
 #[test]
-fn what_was_revoked_in_the_future_is_revoked_now() {
-    let (_dir, certs, authority) = founded(NOW);
+fn a_revocation_dated_in_the_future_takes_effect_now() {
+    let (_dir, certs, authority) = new_ca_at(NOW);
     let web1 = Request::new(Role::Node, "web1".parse().unwrap());
     let issued = authority.issue(web1, NOW).unwrap();
     authority
@@ -103,8 +104,8 @@ fn what_was_revoked_in_the_future_is_revoked_now() {
 }
 
 #[test]
-fn a_token_from_the_future_is_not_good_until_then() {
-    let (_dir, _certs, authority) = founded(NOW);
+fn a_token_from_the_future_is_refused() {
+    let (_dir, _certs, authority) = new_ca_at(NOW);
     for (ahead, good) in [(0, true), (300, true), (301, false), (20 * DAY, false)] {
         let name = format!("web{ahead}").parse().unwrap();
         let token = authority
@@ -121,7 +122,7 @@ fn a_token_from_the_future_is_not_good_until_then() {
 
 #[test]
 fn a_leaf_from_the_future_renews() {
-    let (_dir, _certs, authority) = founded(NOW);
+    let (_dir, _certs, authority) = new_ca_at(NOW);
     let web1 = Request::new(Role::Node, "web1".parse().unwrap());
     let issued = authority.issue(web1, NOW + 20 * DAY).unwrap();
     let der = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap();
@@ -130,17 +131,18 @@ fn a_leaf_from_the_future_renews() {
         .unwrap();
     let next = Identity::from_der(&next.der).unwrap();
     assert!(next.not_before <= NOW && next.not_after > NOW);
-    // The newest is the one that was issued last, whatever the clock said.
+    // The newest is the one issued last, whatever the clock said.
     let entries = authority.entries().unwrap();
     assert_eq!(entries.last().unwrap().not_before, next.not_before);
     authority.verify_audit(None).unwrap();
 }
 
-/// Made while the clock was ahead, a CA is no good yet. The way out is a rotation, and the refusal says so.
+/// A CA that was created while the clock was ahead cannot be used yet. A rotation helps, and the
+/// error says so.
 #[test]
 fn a_ca_from_the_future_is_replaced() {
     for (root_at, which) in [(NOW, CaKind::Issuing), (NOW + 20 * DAY, CaKind::Root)] {
-        let (_dir, _certs, mut authority) = founded(root_at);
+        let (_dir, _certs, mut authority) = new_ca_at(root_at);
         let options = RotateOptions::default();
         if which == CaKind::Issuing {
             for ahead in [20 * DAY, 20 * DAY + 1, 20 * DAY + 2] {
@@ -162,10 +164,10 @@ fn a_ca_from_the_future_is_replaced() {
     }
 }
 
-/// liz-ca did not start: the certificate that it had given itself had not begun, and nothing helped.
+/// liz-ca did not start: the certificate that it had issued to itself was not valid yet.
 #[test]
-fn the_service_issues_itself_anew_after_its_clock_was_ahead() {
-    let (_dir, certs, authority) = founded(NOW);
+fn the_service_replaces_its_certificate_after_its_clock_was_ahead() {
+    let (_dir, certs, authority) = new_ca_at(NOW);
     drop(authority);
     let own = ServiceCertificate::Issued {
         name: "liz-ca".parse().unwrap(),
@@ -176,7 +178,8 @@ fn the_service_issues_itself_anew_after_its_clock_was_ahead() {
         Identity::from_der(&der).unwrap()
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // Also a second that is only just ahead of what others forgive; and back again, with what is good kept.
+    // Also just beyond the clock difference that others allow; and back, where a valid certificate
+    // is kept.
     for (now, begins) in [
         (NOW + 20 * DAY, NOW + 20 * DAY - 300),
         (NOW + DAY, NOW + DAY - 300),

@@ -1,5 +1,5 @@
-//! A CA that was restored, copied, or whose files are of different days: no number of a list comes twice, and nothing that
-//! was revoked is forgotten where its own files say so.
+//! A CA that was restored or copied, or whose files are from different days: no CRL number is
+//! reused, and no revocation is lost that its own files record.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
@@ -16,30 +16,30 @@ use tempfile::TempDir;
 
 const NOW: u64 = 1_800_000_000;
 
-struct House {
+struct TestCa {
     _dir: TempDir,
     certs: PathBuf,
     sibling: PathBuf,
 }
 
-impl House {
+impl TestCa {
     fn new() -> (Self, Authority) {
         let dir = tempfile::tempdir().unwrap();
         let (certs, sibling) = (dir.path().join("certs"), dir.path().join("beside"));
         let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
-        let house = Self {
+        let fixture = Self {
             _dir: dir,
             certs,
             sibling,
         };
-        (house, authority)
+        (fixture, authority)
     }
 
     fn open(&self) -> Authority {
         Authority::open(&self.certs, NOW).unwrap()
     }
 
-    /// What `cp -a` would put there.
+    /// Copies a folder as `cp -a` does.
     fn copy(&self, from: &Path, to: &Path) {
         fs::create_dir(to).unwrap();
         for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -49,13 +49,13 @@ impl House {
         }
     }
 
-    /// Puts the other folder in the place of the CA's.
+    /// Replaces the CA's folder by the copy.
     fn restore(&self) {
         fs::remove_dir_all(&self.certs).unwrap();
         self.copy(&self.sibling, &self.certs);
     }
 
-    /// The number of each list in `crl.pem`, the root's first.
+    /// The number of each CRL in `crl.pem`, the root's first.
     fn numbers(&self) -> Vec<u64> {
         let items = inspect(&fs::read(self.certs.join("crl.pem")).unwrap()).unwrap();
         let numbers = items.into_iter().map(|item| match item {
@@ -65,7 +65,7 @@ impl House {
         numbers.collect()
     }
 
-    fn judge(&self, issued: &Issued) -> Result<(), VerifyError> {
+    fn verify_as_receiver(&self, issued: &Issued) -> Result<(), VerifyError> {
         let read = |name: &str| fs::read(self.certs.join(name)).unwrap();
         let (roots_pem, crls_pem) = (read("root.crt"), read("crl.pem"));
         let trusted = Trusted {
@@ -77,7 +77,7 @@ impl House {
 
     #[track_caller]
     fn assert_revoked(&self, issued: &Issued) {
-        let judged = self.judge(issued);
+        let judged = self.verify_as_receiver(issued);
         assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
     }
 }
@@ -93,23 +93,23 @@ fn revoke(authority: &Authority, issued: &Issued) -> u64 {
     done.unwrap().crls[0].number
 }
 
-/// A restored CA went on counting from where it was when the copy was made: receivers held lists with those numbers
-/// already, and passed over what was revoked from then on.
+/// A restored CA reused the CRL numbers that followed the backup: receivers already held CRLs with
+/// those numbers, and ignored later revocations.
 #[test]
-fn no_number_comes_twice_after_a_restore() {
+fn crl_numbers_are_not_reused_after_a_restore() {
     for by_hand in [false, true] {
-        let (house, authority) = House::new();
+        let (fixture, authority) = TestCa::new();
         let leaves: Vec<_> = (0..6)
             .map(|at| issue(&authority, &format!("web{at}")))
             .collect();
         if by_hand {
             drop(authority);
-            house.copy(&house.certs, &house.sibling);
+            fixture.copy(&fixture.certs, &fixture.sibling);
         } else {
-            authority.backup(&house.sibling).unwrap();
+            authority.backup(&fixture.sibling).unwrap();
             drop(authority);
         }
-        let authority = house.open();
+        let authority = fixture.open();
         let mut used = HashSet::from([2]);
         assert_eq!(
             revoke(&authority, &leaves[0]),
@@ -120,8 +120,8 @@ fn no_number_comes_twice_after_a_restore() {
         drop(authority);
         // Twice from the same copy, in the same second.
         for round in [2, 4] {
-            house.restore();
-            let authority = house.open();
+            fixture.restore();
+            let authority = fixture.open();
             assert_eq!(authority.copied_at().unwrap(), Some(NOW), "{by_hand}");
             for leaf in &leaves[round..round + 2] {
                 let number = revoke(&authority, leaf);
@@ -129,61 +129,62 @@ fn no_number_comes_twice_after_a_restore() {
                     number > 3 && used.insert(number),
                     "{by_hand}: {number} again"
                 );
-                house.assert_revoked(leaf);
+                fixture.assert_revoked(leaf);
             }
             authority.verify_audit(None).unwrap();
             drop(authority);
-            // Opened again it is no new copy.
-            let before = house.numbers();
-            house.open().sign_crls(None, NOW).unwrap();
-            let after = house.numbers();
+            // Opening it again does not make it a new copy.
+            let before = fixture.numbers();
+            fixture.open().sign_crls(None, NOW).unwrap();
+            let after = fixture.numbers();
             assert_eq!(after[1], before[1] + 1, "{by_hand}");
         }
     }
 }
 
-/// An old ledger beside a newer `crl.pem`: the list was overwritten by an older one, and its revocations with it.
+/// An old ledger beside a newer `crl.pem`: the CRL was overwritten by an older one, and its
+/// revocations were lost.
 #[test]
-fn a_newer_list_in_the_folder_is_taken_in() {
-    let (house, authority) = House::new();
+fn a_newer_crl_in_the_folder_is_adopted() {
+    let (fixture, authority) = TestCa::new();
     let known = issue(&authority, "web1");
-    authority.backup(&house.sibling).unwrap();
+    authority.backup(&fixture.sibling).unwrap();
     let unknown = issue(&authority, "web2");
     revoke(&authority, &known);
     let highest = revoke(&authority, &unknown);
     drop(authority);
     for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(house.certs.join(format!("ledger.db{suffix}")));
+        let _ = fs::remove_file(fixture.certs.join(format!("ledger.db{suffix}")));
     }
     fs::copy(
-        house.sibling.join("ledger.db"),
-        house.certs.join("ledger.db"),
+        fixture.sibling.join("ledger.db"),
+        fixture.certs.join("ledger.db"),
     )
     .unwrap();
 
-    let authority = house.open();
-    assert!(house.numbers()[1] > highest);
+    let authority = fixture.open();
+    assert!(fixture.numbers()[1] > highest);
     for leaf in [&known, &unknown] {
-        house.assert_revoked(leaf);
+        fixture.assert_revoked(leaf);
     }
     let rows = authority.unknown_revoked().unwrap();
     let serials: Vec<_> = rows.iter().map(|row| row.serial.clone()).collect();
     assert_eq!(serials, [unknown.serial.to_string()]);
     authority.verify_audit(None).unwrap();
-    // And it stays so.
+    // It stays revoked.
     drop(authority);
-    house.open().sign_crls(None, NOW + 60).unwrap();
-    house.assert_revoked(&unknown);
+    fixture.open().sign_crls(None, NOW + 60).unwrap();
+    fixture.assert_revoked(&unknown);
 }
 
 #[test]
-fn what_is_no_list_of_ours_in_crl_pem_changes_nothing() {
-    let (other, elsewhere) = House::new();
+fn foreign_crls_in_crl_pem_are_ignored() {
+    let (other, elsewhere) = TestCa::new();
     elsewhere.sign_crls(Some(1000), NOW).unwrap();
     drop(elsewhere);
     let foreign = fs::read(other.certs.join("crl.pem")).unwrap();
-    let (house, authority) = House::new();
-    let own = fs::read(house.certs.join("crl.pem")).unwrap();
+    let (fixture, authority) = TestCa::new();
+    let own = fs::read(fixture.certs.join("crl.pem")).unwrap();
     drop(authority);
     let mut cut = own.clone();
     cut.truncate(own.len() / 2);
@@ -195,20 +196,21 @@ fn what_is_no_list_of_ours_in_crl_pem_changes_nothing() {
         b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
     ];
     for bytes in forms {
-        fs::write(house.certs.join("crl.pem"), bytes).unwrap();
-        let authority = house.open();
-        assert_eq!(fs::read(house.certs.join("crl.pem")).unwrap(), own);
+        fs::write(fixture.certs.join("crl.pem"), bytes).unwrap();
+        let authority = fixture.open();
+        assert_eq!(fs::read(fixture.certs.join("crl.pem")).unwrap(), own);
         authority.verify_audit(None).unwrap();
     }
 }
 
-/// What was issued after the backup is in no ledger any more, and can be ended by its number all the same.
+/// A certificate issued after the backup is in no ledger, and can still be revoked by its serial
+/// number.
 #[test]
-fn what_a_restored_ledger_does_not_know_can_be_revoked() {
-    let (house, authority) = House::new();
-    authority.backup(&house.sibling).unwrap();
+fn certificates_unknown_to_a_restored_ledger_can_be_revoked() {
+    let (fixture, authority) = TestCa::new();
+    authority.backup(&fixture.sibling).unwrap();
     let issued = issue(&authority, "web1");
-    // Where nothing can be missing, a number that is not there is a typing error.
+    // In a complete ledger, an unknown serial number is a typing error.
     let wrong = "1234567890abcdef1234567890abcdef".parse().unwrap();
     let refused = authority.revoke(&wrong, Reason::Unspecified, NOW);
     assert!(
@@ -216,34 +218,41 @@ fn what_a_restored_ledger_does_not_know_can_be_revoked() {
         "{refused:?}"
     );
     drop(authority);
-    house.restore();
-    let authority = house.open();
-    house.judge(&issued).unwrap();
+    fixture.restore();
+    let authority = fixture.open();
+    fixture.verify_as_receiver(&issued).unwrap();
     let done = authority
         .revoke(&issued.serial, Reason::Superseded, NOW)
         .unwrap();
     assert_eq!(done.revoked_unknown, [issued.serial.to_string()]);
-    house.assert_revoked(&issued);
+    fixture.assert_revoked(&issued);
     let again = authority
         .revoke(&issued.serial, Reason::Superseded, NOW)
         .unwrap();
     assert!(again.revoked_unknown.is_empty() && again.crls.is_empty());
     authority.verify_audit(None).unwrap();
     authority.sign_crls(None, NOW).unwrap();
-    house.assert_revoked(&issued);
+    fixture.assert_revoked(&issued);
 }
 
 #[test]
 fn a_backup_is_restored_and_nothing_is_lost_by_it() {
-    let (house, authority) = House::new();
+    let (fixture, authority) = TestCa::new();
     let before = issue(&authority, "web1");
-    authority.backup(&house.sibling).unwrap();
-    let restore =
-        |force| Authority::restore(&house.sibling, &house.certs, Unlock::default(), force, NOW);
-    // Nothing has happened since: there is nothing to lose.
+    authority.backup(&fixture.sibling).unwrap();
+    let restore = |force| {
+        Authority::restore(
+            &fixture.sibling,
+            &fixture.certs,
+            Unlock::default(),
+            force,
+            NOW,
+        )
+    };
+    // Nothing has happened since the backup: nothing can be lost.
     drop(authority);
     restore(false).unwrap();
-    let authority = house.open();
+    let authority = fixture.open();
     let after = issue(&authority, "web2");
     revoke(&authority, &before);
     let highest = revoke(&authority, &after);
@@ -256,14 +265,14 @@ fn a_backup_is_restored_and_nothing_is_lost_by_it() {
         ),
         "{refused:?}"
     );
-    house.assert_revoked(&before);
+    fixture.assert_revoked(&before);
 
     let restored = restore(true).unwrap();
-    // The list that was in force is taken in.
+    // The current CRL is adopted.
     for leaf in [&before, &after] {
-        house.assert_revoked(leaf);
+        fixture.assert_revoked(leaf);
     }
-    assert!(house.numbers()[1] > highest);
+    assert!(fixture.numbers()[1] > highest);
     restored
         .authority
         .verify_audit(restored.head.as_ref())
@@ -272,28 +281,34 @@ fn a_backup_is_restored_and_nothing_is_lost_by_it() {
     issue(&restored.authority, "web3");
     drop(restored.authority);
 
-    // A damaged or lost ledger is what a backup is for, and needs no force.
+    // Replacing a damaged or lost ledger needs no force.
     for damage in [&b"rubbish"[..], b""] {
-        fs::write(house.certs.join("ledger.db"), damage).unwrap();
+        fs::write(fixture.certs.join("ledger.db"), damage).unwrap();
         drop(restore(false).unwrap().authority);
     }
-    fs::remove_dir_all(&house.certs).unwrap();
+    fs::remove_dir_all(&fixture.certs).unwrap();
     drop(restore(false).unwrap().authority);
-    // Another CA is not replaced by mistake, and a damaged copy by nothing.
-    let (other, _open) = House::new();
-    let refused = Authority::restore(&house.sibling, &other.certs, Unlock::default(), false, NOW);
+    // Another CA is not replaced by mistake, and a damaged copy is not restored.
+    let (other, _open) = TestCa::new();
+    let refused = Authority::restore(
+        &fixture.sibling,
+        &other.certs,
+        Unlock::default(),
+        false,
+        NOW,
+    );
     assert!(
         matches!(refused, Err(Error::Restore(RestoreError::OtherCa(_)))),
         "{refused:?}"
     );
-    let good = fs::read(house.sibling.join("ledger.db")).unwrap();
+    let good = fs::read(fixture.sibling.join("ledger.db")).unwrap();
     for broken in [&good[..good.len() / 2], b"rubbish", b""] {
-        fs::write(house.sibling.join("ledger.db"), broken).unwrap();
+        fs::write(fixture.sibling.join("ledger.db"), broken).unwrap();
         restore(true).unwrap_err();
-        house.open();
+        fixture.open();
     }
-    fs::write(house.sibling.join("ledger.db"), &good).unwrap();
-    fs::write(house.sibling.join("issuing.key"), "rubbish").unwrap();
+    fs::write(fixture.sibling.join("ledger.db"), &good).unwrap();
+    fs::write(fixture.sibling.join("issuing.key"), "rubbish").unwrap();
     restore(true).unwrap_err();
-    house.open();
+    fixture.open();
 }

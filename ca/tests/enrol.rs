@@ -1,4 +1,4 @@
-//! Join tokens and renewals against the ledger: who gets a certificate, and who never does.
+//! Join tokens and renewals: who gets a certificate, and who does not.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -20,12 +20,12 @@ use tempfile::TempDir;
 
 const NOW: u64 = 1_800_000_000;
 
-struct House {
+struct TestCa {
     _dir: TempDir,
     ca: Authority,
 }
 
-impl House {
+impl TestCa {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certs = dir.path().join("certs");
@@ -92,10 +92,10 @@ fn request() -> Vec<u8> {
 
 #[test]
 fn a_token_gives_its_name_one_certificate() {
-    let house = House::new();
-    let token = house.token("web1");
+    let fixture = TestCa::new();
+    let token = fixture.token("web1");
     let (first, other) = (request(), request());
-    let got = house.enrol(&token, &first, NOW + 1).unwrap();
+    let got = fixture.enrol(&token, &first, NOW + 1).unwrap();
     assert_eq!(
         got.spiffe_id.to_string(),
         "spiffe://lizmon.internal/node/web1"
@@ -103,32 +103,32 @@ fn a_token_gives_its_name_one_certificate() {
     assert_eq!(got.not_after, NOW + 1 + 7 * 86_400, "short-lived");
     assert_eq!(identity(&got.der).spiffe_id, got.spiffe_id);
     assert!(!got.again);
-    // The answer was lost: the same key gets the same certificate, another key nothing.
-    let again = house.enrol(&token, &first, NOW + 60).unwrap();
+    // The response was lost: the same key gets the same certificate, another key nothing.
+    let again = fixture.enrol(&token, &first, NOW + 60).unwrap();
     assert_eq!((again.serial, again.der), (got.serial, got.der));
     assert!(again.again);
-    house.refused(&token, &other, NOW + 60, JoinTokenError::Used);
-    // Not even that once the token has ended.
+    fixture.refused(&token, &other, NOW + 60, JoinTokenError::Used);
+    // Nothing at all once the token has expired.
     let end = NOW + TOKEN_TTL.as_secs();
-    assert!(house.enrol(&token, &first, end - 1).is_ok());
-    house.refused(&token, &first, end, JoinTokenError::Ended);
-    let entries = house.ca.entries().unwrap();
+    assert!(fixture.enrol(&token, &first, end - 1).is_ok());
+    fixture.refused(&token, &first, end, JoinTokenError::Ended);
+    let entries = fixture.ca.entries().unwrap();
     assert_eq!(entries.len(), 3, "root, issuing CA, and one leaf");
     assert!(
         entries[2].issued_by.starts_with("join token "),
         "{}",
         entries[2].issued_by
     );
-    house.ca.verify_audit(None).unwrap();
+    fixture.ca.verify_audit(None).unwrap();
 }
 
 #[test]
-fn tokens_that_are_not_good() {
-    let house = House::new();
-    let (token, other) = (house.token("web1"), house.token("web2"));
+fn invalid_tokens_are_refused() {
+    let fixture = TestCa::new();
+    let (token, other) = (fixture.token("web1"), fixture.token("web2"));
     let secret = token.as_str().rsplit_once('.').unwrap().1;
     let made_up = JoinToken::new(named("web1"), [7; 32]);
-    house.refused(&made_up, &request(), NOW, JoinTokenError::Unknown);
+    fixture.refused(&made_up, &request(), NOW, JoinTokenError::Unknown);
     for (name, text) in [
         ("web1", other.as_str()),
         ("web2", token.as_str()),
@@ -138,29 +138,29 @@ fn tokens_that_are_not_good() {
         ("web1", &format!("{} ", token.as_str())),
         ("web1", ""),
     ] {
-        let got = house.ca.enrol(&named(name), text, &request(), NOW);
+        let got = fixture.ca.enrol(&named(name), text, &request(), NOW);
         assert!(
             matches!(got, Err(IssuanceError::Token(JoinTokenError::Unknown))),
             "{name} {text}: {got:?}"
         );
     }
-    house.refused(
+    fixture.refused(
         &token,
         &request(),
         NOW + TOKEN_TTL.as_secs(),
         JoinTokenError::Ended,
     );
-    // A request that is none does not use it up.
-    let got = house.enrol(&token, b"no request", NOW);
+    // A malformed request does not use up the token.
+    let got = fixture.enrol(&token, b"no request", NOW);
     assert!(matches!(got, Err(IssuanceError::Request(_))), "{got:?}");
-    assert!(house.enrol(&token, &request(), NOW).is_ok());
+    assert!(fixture.enrol(&token, &request(), NOW).is_ok());
 }
 
 #[test]
-fn tokens_that_are_not_made() {
-    let house = House::new();
-    house.joined("web1");
-    let make = |role, name: &str, ttl| house.ca.make_join_token(role, &named(name), ttl, NOW);
+fn invalid_token_requests_are_refused() {
+    let fixture = TestCa::new();
+    fixture.joined("web1");
+    let make = |role, name: &str, ttl| fixture.ca.make_join_token(role, &named(name), ttl, NOW);
     let day = Duration::from_secs(86_400);
     for (role, name, ttl) in [
         (Role::Receiver, "r1", TOKEN_TTL),
@@ -173,10 +173,10 @@ fn tokens_that_are_not_made() {
     }
     assert!(make(Role::Node, "web2", 7 * day).is_ok());
     assert!(make(Role::Reader, "WEB1", TOKEN_TTL).is_ok());
-    // Two names that differ by case, each with a token: the first to come has it.
-    let (small, big) = (house.token("db1"), house.token("DB1"));
-    assert!(house.enrol(&small, &request(), NOW).is_ok());
-    let got = house.enrol(&big, &request(), NOW);
+    // Two names that differ by case, each with a token: the first one to enrol gets it.
+    let (small, big) = (fixture.token("db1"), fixture.token("DB1"));
+    assert!(fixture.enrol(&small, &request(), NOW).is_ok());
+    let got = fixture.enrol(&big, &request(), NOW);
     assert!(
         matches!(
             got,
@@ -190,62 +190,67 @@ fn tokens_that_are_not_made() {
 
 #[test]
 fn no_secret_is_in_the_ledger() {
-    let house = House::new();
-    let token = house.token("web1");
-    let got = house.enrol(&token, &request(), NOW).unwrap();
+    let fixture = TestCa::new();
+    let token = fixture.token("web1");
+    let got = fixture.enrol(&token, &request(), NOW).unwrap();
     let secret = token.as_str().rsplit_once('.').unwrap().1;
     for name in ["ledger.db", "ledger.db-wal"] {
-        let path = house.ca.files().ledger.with_file_name(name);
+        let path = fixture.ca.files().ledger.with_file_name(name);
         let bytes = std::fs::read(path).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains(secret), "{name}");
     }
-    let log = house.ca.audit_log().unwrap();
+    let log = fixture.ca.audit_log().unwrap();
     assert!(log.iter().any(|line| line.details.contains(&got.serial)));
     assert!(log.iter().all(|line| !line.details.contains(secret)));
 }
 
 #[test]
 fn a_revocation_ends_tokens_and_what_they_gave() {
-    let house = House::new();
-    let (used, unused) = (house.token("web1"), house.token("web1"));
+    let fixture = TestCa::new();
+    let (used, unused) = (fixture.token("web1"), fixture.token("web1"));
     let first = request();
-    let old = house.enrol(&used, &first, NOW).unwrap();
-    house
+    let old = fixture.enrol(&used, &first, NOW).unwrap();
+    fixture
         .ca
         .revoke_holder(Role::Node, &named("web1"), Reason::KeyCompromise, NOW)
         .unwrap();
-    house.refused(&used, &first, NOW, JoinTokenError::Ended);
-    house.refused(&unused, &request(), NOW, JoinTokenError::Ended);
-    house.no_renewal(&old, NOW, RenewalError::Revoked);
-    // Issued anew, it is somebody again; the old one stays what it is.
-    let new = house.joined("web1");
-    assert!(house.ca.renew(&identity(&new.der), &request(), NOW).is_ok());
-    house.no_renewal(&old, NOW, RenewalError::Revoked);
-    // By number, the token is left; what it was used for does not come again.
-    let token = house.token("db1");
-    let got = house.enrol(&token, &first, NOW).unwrap();
-    house
+    fixture.refused(&used, &first, NOW, JoinTokenError::Ended);
+    fixture.refused(&unused, &request(), NOW, JoinTokenError::Ended);
+    fixture.no_renewal(&old, NOW, RenewalError::Revoked);
+    // A new certificate readmits the holder; the old one stays revoked.
+    let new = fixture.joined("web1");
+    assert!(
+        fixture
+            .ca
+            .renew(&identity(&new.der), &request(), NOW)
+            .is_ok()
+    );
+    fixture.no_renewal(&old, NOW, RenewalError::Revoked);
+    // Revoking by serial number leaves the token, which does not give the certificate again.
+    let token = fixture.token("db1");
+    let got = fixture.enrol(&token, &first, NOW).unwrap();
+    fixture
         .ca
         .revoke(&got.serial.parse().unwrap(), Reason::Unspecified, NOW)
         .unwrap();
-    house.refused(&token, &first, NOW, JoinTokenError::CertificateEnded);
-    house.ca.verify_audit(None).unwrap();
+    fixture.refused(&token, &first, NOW, JoinTokenError::CertificateEnded);
+    fixture.ca.verify_audit(None).unwrap();
 }
 
 #[test]
 fn a_certificate_renews_as_the_same_holder() {
-    let house = House::new();
+    let fixture = TestCa::new();
     let mut request_of_receiver = Request::new(Role::Receiver, named("main"));
     request_of_receiver.sans = ["localhost", "192.0.2.7", "2001:db8::7"]
         .map(|san| san.parse().unwrap())
         .to_vec();
     request_of_receiver.key = KeySource::Csr(request());
-    let issued = house.ca.issue(request_of_receiver, NOW).unwrap();
-    let first = house.ca.entries().unwrap().pop().unwrap();
+    let issued = fixture.ca.issue(request_of_receiver, NOW).unwrap();
+    let first = fixture.ca.entries().unwrap().pop().unwrap();
     assert_eq!(first.serial, issued.serial.to_string());
     let (_, pem) = x509_parser::pem::parse_x509_pem(first.pem.as_bytes()).unwrap();
-    let got = house
+    let got = fixture
         .ca
         .renew(&identity(&pem.contents), &request(), NOW)
         .unwrap();
@@ -257,17 +262,17 @@ fn a_certificate_renews_as_the_same_holder() {
         format!("{:?}", names.value.general_names)
     };
     assert_eq!(names(&got.der), names(&pem.contents));
-    let entry = house.ca.entries().unwrap().pop().unwrap();
+    let entry = fixture.ca.entries().unwrap().pop().unwrap();
     assert_eq!(entry.renews, Some(first.serial));
-    house.ca.verify_audit(None).unwrap();
+    fixture.ca.verify_audit(None).unwrap();
 }
 
-/// Who was given 90 days does not become somebody who has to renew each week, nor the other way round; what the issuing
-/// CA's end cut short is no measure.
+/// A holder with 90 days does not become one with a week, nor the reverse; a lifetime that the end
+/// of the issuing CA cut short does not count.
 #[test]
-fn a_renewal_keeps_the_kind_of_life() {
-    let house = House::new();
-    let end = house.ca.issuing_validity().not_after;
+fn a_renewal_keeps_the_lifetime() {
+    let fixture = TestCa::new();
+    let end = fixture.ca.issuing_validity().not_after;
     let der_of = |entry: &Entry| {
         let (_, pem) = x509_parser::pem::parse_x509_pem(entry.pem.as_bytes()).unwrap();
         pem.contents
@@ -285,12 +290,12 @@ fn a_renewal_keeps_the_kind_of_life() {
             key: KeySource::Csr(self::request()),
             ..Request::new(role, name)
         };
-        house.ca.issue(request, NOW).unwrap();
+        fixture.ca.issue(request, NOW).unwrap();
         let mut now = NOW;
-        let mut der = der_of(house.ca.entries().unwrap().last().unwrap());
+        let mut der = der_of(fixture.ca.entries().unwrap().last().unwrap());
         for _ in 0..8 {
             now += days * 86_400 / 3 * 2;
-            let Ok(next) = house.ca.renew(&identity(&der), &self::request(), now) else {
+            let Ok(next) = fixture.ca.renew(&identity(&der), &self::request(), now) else {
                 assert!(now >= end, "{role} {days}");
                 break;
             };
@@ -301,15 +306,15 @@ fn a_renewal_keeps_the_kind_of_life() {
     }
 }
 
-/// The first certificate of a holder, and the second, were both cut short by their CA's end.
+/// The first and the second certificate of a holder were both cut short by their CA's end.
 #[test]
-fn a_life_that_was_cut_short_is_whole_again_below_the_next_ca() {
-    let mut house = House::new();
-    let end = house.ca.issuing_validity().not_after;
+fn a_shortened_lifetime_is_restored_below_the_next_ca() {
+    let mut fixture = TestCa::new();
+    let end = fixture.ca.issuing_validity().not_after;
     let near = end - 86_400;
-    let joined = house.joined("web1");
+    let joined = fixture.joined("web1");
     let week = LEAF_LIFETIME.as_secs();
-    let of_node = house
+    let of_node = fixture
         .ca
         .renew(&identity(&joined.der), &request(), NOW + week);
     assert_eq!(of_node.unwrap().not_after, NOW + 2 * week);
@@ -317,105 +322,106 @@ fn a_life_that_was_cut_short_is_whole_again_below_the_next_ca() {
         key: KeySource::Csr(request()),
         ..Request::new(Role::Reader, named("ada"))
     };
-    house.ca.issue(person, near).unwrap();
-    let entry = house.ca.entries().unwrap().pop().unwrap();
+    fixture.ca.issue(person, near).unwrap();
+    let entry = fixture.ca.entries().unwrap().pop().unwrap();
     assert_eq!(entry.not_after, end);
     let options = RotateOptions::default();
     for _ in ["publish", "use"] {
-        house
+        fixture
             .ca
             .rotate_next(CaKind::Issuing, &options, near)
             .unwrap();
     }
     let (_, pem) = x509_parser::pem::parse_x509_pem(entry.pem.as_bytes()).unwrap();
-    let next = house.ca.renew(&identity(&pem.contents), &request(), near);
+    let next = fixture.ca.renew(&identity(&pem.contents), &request(), near);
     assert_eq!(next.unwrap().not_after, near + 90 * 86_400);
 }
 
 #[test]
-fn certificates_that_do_not_renew() {
-    let (house, other) = (House::new(), House::new());
-    let got = house.joined("web1");
-    house.no_renewal(&other.joined("web1"), NOW, RenewalError::Unknown);
-    house.no_renewal(&got, got.not_after + 1, RenewalError::NotValidNow);
-    house.no_renewal(&got, NOW - 301, RenewalError::NotValidNow);
+fn certificates_that_cannot_be_renewed() {
+    let (fixture, other) = (TestCa::new(), TestCa::new());
+    let got = fixture.joined("web1");
+    fixture.no_renewal(&other.joined("web1"), NOW, RenewalError::Unknown);
+    fixture.no_renewal(&got, got.not_after + 1, RenewalError::NotValidNow);
+    fixture.no_renewal(&got, NOW - 301, RenewalError::NotValidNow);
     assert!(
-        house
+        fixture
             .ca
             .renew(&identity(&got.der), b"no request", NOW)
             .is_err()
     );
-    // The number of a certificate that is in the ledger, on another's certificate.
+    // A serial number from the ledger, on a foreign certificate.
     let mut forged = identity(&other.joined("web1").der);
     forged.serial = identity(&got.der).serial;
-    let refused = house.ca.renew(&forged, &request(), NOW);
+    let refused = fixture.ca.renew(&forged, &request(), NOW);
     assert!(matches!(
         refused,
         Err(IssuanceError::Renewal(RenewalError::Unknown))
     ));
     assert!(
-        house
+        fixture
             .ca
             .renew(&identity(&got.der), &request(), got.not_after)
             .is_ok()
     );
 }
 
-/// A thief of a key renews before the revocation: what came of that renews no more either.
+/// A thief of a key renews before the revocation: the result cannot renew either.
 #[test]
-fn a_revoked_certificate_spoils_those_that_follow_it() {
+fn a_revoked_certificate_ends_its_renewals() {
     for (reason, spoils) in [(Reason::KeyCompromise, true), (Reason::Superseded, false)] {
-        let house = House::new();
-        let first = house.joined("web1");
-        let second = house.renewed(&first, NOW);
-        let third = house.renewed(&second, NOW);
-        house
+        let fixture = TestCa::new();
+        let first = fixture.joined("web1");
+        let second = fixture.renewed(&first, NOW);
+        let third = fixture.renewed(&second, NOW);
+        fixture
             .ca
             .revoke(&first.serial.parse().unwrap(), reason, NOW)
             .unwrap();
-        house.no_renewal(&first, NOW, RenewalError::Revoked);
+        fixture.no_renewal(&first, NOW, RenewalError::Revoked);
         for follower in [&second, &third] {
             if spoils {
-                house.no_renewal(follower, NOW, RenewalError::Revoked);
+                fixture.no_renewal(follower, NOW, RenewalError::Revoked);
             } else {
-                house.renewed(follower, NOW);
+                fixture.renewed(follower, NOW);
             }
         }
     }
 }
 
-/// Somebody renews in a tight loop while the holder is revoked: whatever comes of it, nothing is good once the revocation has
-/// returned. Several houses side by side, as most of the time goes into syncing.
+/// A client renews in a tight loop while the holder is revoked: no certificate of it is valid once
+/// the revocation has returned. Several CAs in parallel, because most of the time is spent syncing.
 #[test]
 fn nothing_slips_past_a_revocation() {
-    const HOUSES: usize = 8;
+    const PARALLEL_CAS: usize = 8;
     const ROUNDS: usize = 125;
     let renewed: usize = std::thread::scope(|scope| {
-        let houses: Vec<_> = (0..HOUSES)
+        let cas: Vec<_> = (0..PARALLEL_CAS)
             .map(|_| scope.spawn(|| rounds_of_revocation(ROUNDS)))
             .collect();
-        houses.into_iter().map(|house| house.join().unwrap()).sum()
+        cas.into_iter().map(|fixture| fixture.join().unwrap()).sum()
     });
     println!(
         "{} revocations, {renewed} renewals before them, none after",
-        HOUSES * ROUNDS
+        PARALLEL_CAS * ROUNDS
     );
 }
 
-/// Returns how many renewals came before a revocation.
+/// Returns how many renewals succeeded before a revocation.
 fn rounds_of_revocation(rounds: usize) -> usize {
-    let house = House::new();
+    let fixture = TestCa::new();
     for round in 0..rounds {
-        let first = house.joined(&format!("web{round}"));
+        let first = fixture.joined(&format!("web{round}"));
         let (renewals, revoked) = (AtomicUsize::new(0), AtomicBool::new(false));
         let late = std::thread::scope(|scope| {
-            let renewing = scope.spawn(|| renew_until_refused(&house, &first, &renewals, &revoked));
-            // So that there is something in flight that could slip past.
+            let renewing =
+                scope.spawn(|| renew_until_refused(&fixture, &first, &renewals, &revoked));
+            // So that a renewal is in progress that could get past.
             while renewals.load(SeqCst) == 0 {
                 std::thread::yield_now();
             }
             let name = &first.spiffe_id.name;
-            let done = house
+            let done = fixture
                 .ca
                 .revoke_holder(Role::Node, name, Reason::Unspecified, NOW);
             revoked.store(true, SeqCst);
@@ -424,15 +430,15 @@ fn rounds_of_revocation(rounds: usize) -> usize {
         });
         assert!(late.is_empty(), "round {round}: {late:?}");
     }
-    let entries = house.ca.entries().unwrap();
+    let entries = fixture.ca.entries().unwrap();
     let leaves = entries.iter().filter(|entry| entry.name.starts_with("web"));
     assert!(leaves.clone().all(|entry| !entry.is_live(NOW)));
     leaves.filter(|entry| entry.renews.is_some()).count()
 }
 
-/// What was still given to a renewal that began after the revocation had returned.
+/// What a renewal got that started after the revocation had returned.
 fn renew_until_refused(
-    house: &House,
+    fixture: &TestCa,
     first: &Enrolled,
     renewals: &AtomicUsize,
     revoked: &AtomicBool,
@@ -440,7 +446,7 @@ fn renew_until_refused(
     let (mut last, mut late) = (first.clone(), Vec::new());
     loop {
         let was_revoked = revoked.load(SeqCst);
-        match house.ca.renew(&identity(&last.der), &request(), NOW) {
+        match fixture.ca.renew(&identity(&last.der), &request(), NOW) {
             Ok(next) if was_revoked => late.push(next),
             Ok(next) => {
                 last = next;

@@ -1,4 +1,4 @@
-//! Signing requests that ask for too much, and folders that were prepared by an enemy.
+//! Malicious signing requests, and folders prepared by an attacker.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,7 +35,7 @@ fn with_request(authority: &Authority, der: Vec<u8>) -> Result<Issued, Error> {
     authority.issue(request, NOW)
 }
 
-/// rcgen signs a request as it asks. Our template asks nobody.
+/// rcgen signs whatever a request asks for. Our template ignores it.
 #[test]
 fn a_request_gives_its_key_and_nothing_else() {
     type Greed = fn(&mut CertificateParams);
@@ -100,7 +100,7 @@ fn a_request_gives_its_key_and_nothing_else() {
             panic!("{items:?}");
         };
         assert_eq!(subject, "CN=web1", "{what}");
-        // A request has no dates and no number; where they are not set, rcgen has ideas of its own.
+        // A request has no dates and no serial number; if they are not set, rcgen has defaults.
         assert_eq!((*not_before, *not_after), (NOW - 300, NOW + 90 * DAY_SECS));
         assert_eq!(*serial, issued.serial.to_string(), "{what}");
         assert_eq!(uris, &["spiffe://lizmon.internal/node/web1"], "{what}");
@@ -119,8 +119,7 @@ fn a_request_gives_its_key_and_nothing_else() {
     }
 }
 
-/// The request of a key whose public part is another's: what someone sends who wants a certificate for a key he
-/// does not have.
+/// A request for another holder's public key, from a client that does not have the private key.
 #[test]
 fn a_request_for_somebody_elses_key_is_refused() {
     struct Borrowed {
@@ -154,7 +153,7 @@ fn a_request_for_somebody_elses_key_is_refused() {
 
 #[test]
 fn weak_and_odd_keys_are_refused() {
-    /// A key that cannot sign: strength is judged first, so nobody asks for the signature.
+    /// A key that cannot sign: the strength is checked before the signature.
     struct Weak(Vec<u8>, &'static rcgen::SignatureAlgorithm);
     impl PublicKeyData for Weak {
         fn der_bytes(&self) -> &[u8] {
@@ -267,7 +266,7 @@ fn an_rsa_key_of_4096_bits_is_the_largest() {
 }
 
 #[test]
-fn a_certificate_is_not_laid_beside_another_key() {
+fn a_certificate_is_not_written_beside_another_key() {
     let (_dir, certs, authority) = fresh();
     authority
         .issue(Request::new(Role::Node, "web1".parse().unwrap()), NOW)
@@ -307,7 +306,7 @@ mod links {
     }
 
     #[test]
-    fn links_in_the_way_are_replaced_never_followed() {
+    fn links_are_replaced_never_followed() {
         let (dir, certs, authority) = fresh();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "precious").unwrap();
@@ -331,7 +330,7 @@ mod links {
     }
 
     #[test]
-    fn a_folder_that_is_a_link_or_a_file_gets_nothing() {
+    fn nothing_is_written_into_a_link_or_a_file() {
         let (dir, certs, authority) = fresh();
         let before = authority.entries().unwrap();
         let elsewhere = dir.path().join("elsewhere");
@@ -382,7 +381,7 @@ mod links {
     }
 }
 
-/// rcgen takes any certificate for an issuer's, whether it may sign or not.
+/// rcgen accepts any certificate as an issuer, whether it may sign or not.
 #[test]
 fn a_certificate_that_may_not_sign_is_no_issuing_ca() {
     type Flaw = fn(&mut CertificateParams);
@@ -430,7 +429,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn days_past_every_calendar_leave_the_folder_clean() {
+fn impossible_lifetimes_leave_the_folder_clean() {
     let dir = tempfile::tempdir().unwrap();
     for (root_days, issuing_days) in [(0, 1), (1, 0), (u32::MAX, 1), (1, u32::MAX)] {
         let options = InitOptions {

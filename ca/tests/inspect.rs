@@ -1,4 +1,5 @@
-//! What `inspect` makes of files, good and bad. What certificates say is tested where they are issued.
+//! `inspect` on valid and invalid files. The content of certificates is tested where they are
+//! issued.
 
 use lizmon_ca::pki::inspect::{InspectError, Item, inspect};
 use lizmon_pki::pem::PemError;
@@ -46,10 +47,7 @@ fn every_part_of_a_file_is_shown_in_order() {
         (b"", Err(InspectError::Nothing)),
         (b"hello", Err(InspectError::Nothing)),
         (public.as_bytes(), Err(InspectError::Nothing)),
-        (
-            liar.as_bytes(),
-            Err(InspectError::Part(1, "revocation list")),
-        ),
+        (liar.as_bytes(), Err(InspectError::Part(1, "CRL"))),
         (
             cut.as_bytes(),
             Err(InspectError::Pem(PemError::NoEnd {
@@ -84,7 +82,7 @@ fn a_private_key_is_never_shown() {
 }
 
 #[test]
-fn text_in_a_file_cannot_steer_the_terminal() {
+fn text_in_a_file_cannot_control_the_terminal() {
     let mut params = CertificateParams::default();
     params
         .distinguished_name

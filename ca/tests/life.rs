@@ -1,4 +1,4 @@
-//! The CA over time: what ends, what is logged, who can use its keys.
+//! The CA over time: revocation, the audit log, access to its keys.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,8 +39,8 @@ fn issue(authority: &Authority, role: Role, text: &str, now: u64) -> Issued {
         .unwrap()
 }
 
-/// `Ok`, or what a receiver says that reads the CA's files.
-fn judge(certs: &Path, issued: &Issued, now: u64) -> Result<(), VerifyError> {
+/// `Ok`, or the error of a receiver that reads the CA's files.
+fn verify_as_receiver(certs: &Path, issued: &Issued, now: u64) -> Result<(), VerifyError> {
     let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
     let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
     let trusted = Trusted {
@@ -75,7 +75,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
         (&reader, true),
         (&other, true),
     ] {
-        let judged = judge(&certs, issued, now);
+        let judged = verify_as_receiver(&certs, issued, now);
         let as_expected = match &judged {
             Ok(()) => good,
             Err(why) => !good && matches!(why, VerifyError::Revoked(_)),
@@ -91,14 +91,14 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
     assert_eq!(entry.revoked_reason, Some(1));
     assert!(entry.revoked_by.is_some());
 
-    // Again: nothing is left to end, and no list is signed for nothing.
+    // Again: nothing is left to revoke, and no CRL is signed.
     let again = authority
         .revoke_holder(Role::Node, &name("web1"), Reason::Unspecified, now)
         .unwrap();
     assert!(again.revoked.is_empty() && again.crls.is_empty());
-    // Issued anew, it is good again.
+    // A new certificate is valid.
     let anew = issue(&authority, Role::Node, "web1", now);
-    judge(&certs, &anew, now).unwrap();
+    verify_as_receiver(&certs, &anew, now).unwrap();
 
     let unknown = authority.revoke_holder(Role::Operator, &name("web1"), Reason::Unspecified, now);
     assert!(matches!(
@@ -108,7 +108,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
 }
 
 #[test]
-fn what_has_ended_by_itself_is_not_revoked() {
+fn expired_certificates_are_not_revoked() {
     let (_dir, _certs, authority) = fresh();
     issue(&authority, Role::Node, "web1", NOW);
     let done = authority
@@ -137,14 +137,14 @@ fn a_root_cannot_be_revoked() {
 }
 
 #[test]
-fn no_deed_is_without_its_line() {
+fn every_action_has_its_log_line() {
     let (_dir, certs, authority) = fresh();
     let issued = issue(&authority, Role::Node, "web1", NOW);
     authority
         .revoke(&issued.serial, Reason::KeyCompromise, NOW)
         .unwrap();
     drop(authority);
-    // Past half of the list's life.
+    // Past half the CRL's lifetime.
     let authority = Authority::open(&certs, NOW + 16 * DAY_SECS).unwrap();
     let lines = authority.audit_log().unwrap();
     let what: Vec<&str> = lines.iter().map(|line| line.what.as_str()).collect();
@@ -158,7 +158,7 @@ fn no_deed_is_without_its_line() {
     let head = authority.verify_audit(None).unwrap().unwrap();
     assert_eq!(head.number, 7);
     authority.verify_audit(Some(&head)).unwrap();
-    // A refused deed leaves no line.
+    // A refused action leaves no line.
     authority
         .issue(Request::new(Role::Node, name("WEB1")), NOW)
         .unwrap_err();
@@ -204,7 +204,8 @@ fn a_ledger_that_was_changed_is_detected() {
     }
 }
 
-/// A log without its last line is detected, whatever that recorded: the chain cannot tell, the ledger can.
+/// A log without its last line is detected, whatever that recorded: the chain cannot tell, the
+/// ledger can.
 #[test]
 fn a_truncated_log_is_detected() {
     type Action = fn(&mut Authority);
@@ -299,7 +300,7 @@ fn a_ca_under_a_passphrase() {
         matches!(nobody, Err(Error::KeyFile(KeyFileError::Locked(_)))),
         "{nobody:?}"
     );
-    // To look needs no passphrase, not even when lists are due; to keep them fresh does.
+    // Reading needs no passphrase, not even when CRLs are due; signing them does.
     let later = NOW + 16 * DAY_SECS;
     let authority = Authority::open_read_only(&certs, Unlock::default(), later).unwrap();
     assert_eq!(authority.entries().unwrap().len(), 3);
@@ -332,13 +333,13 @@ fn a_root_that_is_kept_offline() {
     drop(authority);
     let authority = Authority::open(&certs, NOW).unwrap();
     let issued = issue(&authority, Role::Node, "web1", NOW);
-    judge(&certs, &issued, NOW).unwrap();
-    // Only the root's own deeds need its key.
+    verify_as_receiver(&certs, &issued, NOW).unwrap();
+    // Only the root's own actions need its key.
     let issuing = authority.generations().unwrap().remove(1).entry;
     let serial = issuing.serial.parse().unwrap();
     let away = authority.revoke(&serial, Reason::KeyCompromise, NOW);
     assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
-    judge(&certs, &issued, NOW).unwrap();
+    verify_as_receiver(&certs, &issued, NOW).unwrap();
     let unlock = Unlock {
         root_key: Some(stick.join("root.key")),
         ask: None,
@@ -347,13 +348,13 @@ fn a_root_that_is_kept_offline() {
         .unwrap()
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let refused = judge(&certs, &issued, NOW);
+    let refused = verify_as_receiver(&certs, &issued, NOW);
     assert!(
         matches!(refused, Err(VerifyError::Revoked(_))),
         "{refused:?}"
     );
 
-    // A key that is there already is not written over.
+    // An existing key is not overwritten.
     let again = Authority::init(&dir.path().join("other"), &options, NOW);
     assert!(
         matches!(again, Err(Error::File(CaFileError::AlreadyExists(_)))),
@@ -397,7 +398,7 @@ fn a_backup_takes_the_cas_place() {
     let (dir, certs, authority) = fresh();
     let before = issue(&authority, Role::Node, "web1", NOW);
     let copy = dir.path().join("copy");
-    // While others sign: it is of one moment all the same.
+    // While others sign: the backup is consistent.
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let other = Authority::open(&certs, NOW).unwrap();
@@ -413,7 +414,7 @@ fn a_backup_takes_the_cas_place() {
         matches!(taken, Err(Error::File(CaFileError::AlreadyExists(_)))),
         "{taken:?}"
     );
-    // What happens after the backup is forgotten by it: a revocation, and the list's number.
+    // The backup does not know what happened after it: a revocation, and the CRL's number.
     authority
         .revoke(&before.serial, Reason::KeyCompromise, NOW)
         .unwrap();
@@ -429,7 +430,7 @@ fn a_backup_takes_the_cas_place() {
         (root, fingerprint)
     );
     restored.verify_audit(None).unwrap();
-    judge(&certs, &before, NOW).unwrap();
+    verify_as_receiver(&certs, &before, NOW).unwrap();
     restored
         .revoke(&before.serial, Reason::KeyCompromise, NOW)
         .unwrap();
@@ -440,7 +441,7 @@ fn a_backup_takes_the_cas_place() {
         signed.iter().all(|crl| Some(crl.number) > highest),
         "{signed:?}"
     );
-    let refused = judge(&certs, &before, NOW);
+    let refused = verify_as_receiver(&certs, &before, NOW);
     assert!(
         matches!(refused, Err(VerifyError::Revoked(_))),
         "{refused:?}"

@@ -1,4 +1,5 @@
-//! Every step of a rotation, forward and back: who is taken by a receiver that reads the files as they are then.
+//! Every step of a rotation, forward and back: which certificates a receiver accepts that reads the
+//! files after it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,8 +17,8 @@ use tempfile::TempDir;
 
 const NOW: u64 = 1_800_000_000;
 
-/// A CA in rotation, and the certificates it gave out on the way.
-struct House {
+/// A CA in rotation, and the certificates that it issued.
+struct TestCa {
     _dir: TempDir,
     certs: PathBuf,
     authority: Authority,
@@ -25,7 +26,7 @@ struct House {
     count: usize,
 }
 
-impl House {
+impl TestCa {
     fn new(options: &InitOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certs = dir.path().join("certs");
@@ -63,8 +64,8 @@ impl House {
         }
     }
 
-    fn judge(&self, issued: &Issued) -> Result<(), VerifyError> {
-        judge(
+    fn verify_as_receiver(&self, issued: &Issued) -> Result<(), VerifyError> {
+        verify_as_receiver(
             &read(&self.certs, "root.crt"),
             &read(&self.certs, "crl.pem"),
             issued,
@@ -75,16 +76,16 @@ impl House {
     #[track_caller]
     fn good(&self, issued: &[&Issued]) {
         for issued in issued {
-            self.judge(issued).unwrap();
+            self.verify_as_receiver(issued).unwrap();
         }
     }
 
     #[track_caller]
     fn refused(&self, issued: &Issued) {
-        assert!(self.judge(issued).is_err());
+        assert!(self.verify_as_receiver(issued).is_err());
     }
 
-    /// Every file of the CA and its place: what must be as it was after a step and back.
+    /// The key files: they must be the same after a step and back.
     fn keys(&self) -> Vec<PathBuf> {
         let mut keys: Vec<PathBuf> = Vec::new();
         for folder in [self.certs.clone(), self.certs.join("generations")] {
@@ -100,7 +101,12 @@ fn read(certs: &Path, file: &str) -> Vec<u8> {
     std::fs::read(certs.join(file)).unwrap()
 }
 
-fn judge(roots_pem: &[u8], crls_pem: &[u8], issued: &Issued, now: u64) -> Result<(), VerifyError> {
+fn verify_as_receiver(
+    roots_pem: &[u8],
+    crls_pem: &[u8],
+    issued: &Issued,
+    now: u64,
+) -> Result<(), VerifyError> {
     let trusted = Trusted {
         roots_pem,
         crls_pem,
@@ -108,7 +114,7 @@ fn judge(roots_pem: &[u8], crls_pem: &[u8], issued: &Issued, now: u64) -> Result
     verify(issued.chain_pem.as_bytes(), trusted, now).map(|_| ())
 }
 
-/// How many roots are trusted, and how many lists there are.
+/// How many roots are trusted, and how many CRLs there are.
 fn shape(certs: &Path) -> (usize, usize) {
     let count = |file| inspect(&read(certs, file)).unwrap().len();
     (count("root.crt"), count("crl.pem"))
@@ -116,53 +122,56 @@ fn shape(certs: &Path) -> (usize, usize) {
 
 #[test]
 fn every_step_forward_and_back() {
-    // Roots and lists while steady, published, in use, and steady again.
+    // Roots and CRLs while steady, published, in use, and steady again.
     for (rotated, shapes) in [
         (CaKind::Issuing, [(1, 2), (1, 3), (1, 3), (1, 2)]),
         (CaKind::Root, [(1, 2), (2, 4), (2, 4), (1, 2)]),
     ] {
-        let mut house = House::new(&InitOptions::default());
-        let old = house.issue();
-        let subject = |house: &House| issuer_of(&house.certs.join("issuing.crt"));
-        let first = subject(&house);
-        assert_eq!(shape(&house.certs), shapes[0], "{rotated}");
+        let mut fixture = TestCa::new(&InitOptions::default());
+        let old = fixture.issue();
+        let subject = |fixture: &TestCa| issuer_of(&fixture.certs.join("issuing.crt"));
+        let first = subject(&fixture);
+        assert_eq!(shape(&fixture.certs), shapes[0], "{rotated}");
 
-        // There and back: as if nothing had been.
+        // Forward and back: nothing has changed.
         assert_eq!(
-            house.step(rotated, true, true).unwrap().stage,
+            fixture.step(rotated, true, true).unwrap().stage,
             Stage::Published
         );
-        assert_eq!(shape(&house.certs), shapes[1], "{rotated}");
-        let published = house.issue();
-        assert_eq!(subject(&house), first, "it does not sign yet");
+        assert_eq!(shape(&fixture.certs), shapes[1], "{rotated}");
+        let published = fixture.issue();
+        assert_eq!(subject(&fixture), first, "it does not sign yet");
         assert_eq!(
-            house.step(rotated, false, false).unwrap().stage,
+            fixture.step(rotated, false, false).unwrap().stage,
             Stage::Steady
         );
-        assert_eq!(shape(&house.certs), shapes[0], "{rotated}");
-        assert_eq!(house.keys().len(), 2, "{:?}", house.keys());
-        house.good(&[&old, &published]);
+        assert_eq!(shape(&fixture.certs), shapes[0], "{rotated}");
+        assert_eq!(fixture.keys().len(), 2, "{:?}", fixture.keys());
+        fixture.good(&[&old, &published]);
 
-        house.step(rotated, true, false).unwrap();
-        house.good(&[&old, &published]);
-        let held_roots = read(&house.certs, "root.crt");
-        let held_crls = read(&house.certs, "crl.pem");
-        assert_eq!(house.step(rotated, true, true).unwrap().stage, Stage::InUse);
-        assert_eq!(shape(&house.certs), shapes[2], "{rotated}");
-        assert_ne!(subject(&house), first, "another subject");
-        let new = house.issue();
-        house.good(&[&old, &published, &new]);
-        // Who read the files when the new one was published, and not since, takes what it signs.
-        judge(&held_roots, &held_crls, &new, house.now).unwrap();
-
-        // Back from use: what was signed meanwhile is still good.
+        fixture.step(rotated, true, false).unwrap();
+        fixture.good(&[&old, &published]);
+        let held_roots = read(&fixture.certs, "root.crt");
+        let held_crls = read(&fixture.certs, "crl.pem");
         assert_eq!(
-            house.step(rotated, false, false).unwrap().stage,
+            fixture.step(rotated, true, true).unwrap().stage,
+            Stage::InUse
+        );
+        assert_eq!(shape(&fixture.certs), shapes[2], "{rotated}");
+        assert_ne!(subject(&fixture), first, "another subject");
+        let new = fixture.issue();
+        fixture.good(&[&old, &published, &new]);
+        // A receiver that read the files when the new CA was published accepts what it signs.
+        verify_as_receiver(&held_roots, &held_crls, &new, fixture.now).unwrap();
+
+        // Back from use: what was signed meanwhile is still valid.
+        assert_eq!(
+            fixture.step(rotated, false, false).unwrap().stage,
             Stage::Published
         );
-        assert_eq!(subject(&house), first);
-        house.good(&[&old, &new]);
-        let kept = house.step(rotated, false, false);
+        assert_eq!(subject(&fixture), first);
+        fixture.good(&[&old, &new]);
+        let kept = fixture.step(rotated, false, false);
         assert!(
             matches!(
                 kept,
@@ -170,11 +179,11 @@ fn every_step_forward_and_back() {
             ),
             "{kept:?}"
         );
-        house.good(&[&new]);
-        house.step(rotated, true, true).unwrap();
+        fixture.good(&[&new]);
+        fixture.step(rotated, true, true).unwrap();
 
-        // To the end, and back from it.
-        let early = house.step(rotated, true, false);
+        // To the end and back.
+        let early = fixture.step(rotated, true, false);
         assert!(
             matches!(
                 early,
@@ -182,39 +191,44 @@ fn every_step_forward_and_back() {
             ),
             "{early:?}"
         );
-        house.good(&[&old, &published, &new]);
+        fixture.good(&[&old, &published, &new]);
         assert_eq!(
-            house.step(rotated, true, true).unwrap().stage,
+            fixture.step(rotated, true, true).unwrap().stage,
             Stage::Steady
         );
-        assert_eq!(shape(&house.certs), shapes[3], "{rotated}");
-        house.good(&[&new]);
-        house.refused(&old);
+        assert_eq!(shape(&fixture.certs), shapes[3], "{rotated}");
+        fixture.good(&[&new]);
+        fixture.refused(&old);
         if rotated == CaKind::Issuing {
-            // A receiver that keeps the old CA's list hears of it by the root's.
-            let both = [held_crls, read(&house.certs, "crl.pem")];
+            // A receiver that keeps the old CA's CRL learns of it from the root's.
+            let both = [held_crls, read(&fixture.certs, "crl.pem")];
             let newest = [&both[1][..], &both[0][..]].concat();
-            let judged = judge(&read(&house.certs, "root.crt"), &newest, &old, house.now);
+            let judged = verify_as_receiver(
+                &read(&fixture.certs, "root.crt"),
+                &newest,
+                &old,
+                fixture.now,
+            );
             assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
         }
         assert_eq!(
-            house.step(rotated, false, false).unwrap().stage,
+            fixture.step(rotated, false, false).unwrap().stage,
             Stage::InUse
         );
-        house.good(&[&old, &published, &new]);
+        fixture.good(&[&old, &published, &new]);
         assert_eq!(
-            house.step(rotated, true, true).unwrap().stage,
+            fixture.step(rotated, true, true).unwrap().stage,
             Stage::Steady
         );
-        house.refused(&old);
+        fixture.refused(&old);
 
-        // The next rotation ends the way back to the first CA, and its key.
-        house.step(rotated, true, true).unwrap();
-        house.refused(&old);
+        // The next rotation deletes the first CA's key, so there is no way back to it.
+        fixture.step(rotated, true, true).unwrap();
+        fixture.refused(&old);
         let living = if rotated == CaKind::Root { 4 } else { 3 };
-        assert_eq!(house.keys().len(), living, "{:?}", house.keys());
-        house.step(rotated, false, false).unwrap();
-        let nothing = house.step(rotated, false, false);
+        assert_eq!(fixture.keys().len(), living, "{:?}", fixture.keys());
+        fixture.step(rotated, false, false).unwrap();
+        let nothing = fixture.step(rotated, false, false);
         assert!(
             matches!(
                 nothing,
@@ -222,8 +236,8 @@ fn every_step_forward_and_back() {
             ),
             "{nothing:?}"
         );
-        house.good(&[&new]);
-        house.authority.verify_audit(None).unwrap();
+        fixture.good(&[&new]);
+        fixture.authority.verify_audit(None).unwrap();
     }
 }
 
@@ -236,10 +250,10 @@ fn issuer_of(certificate: &Path) -> String {
 
 #[test]
 fn one_rotation_at_a_time() {
-    let mut house = House::new(&InitOptions::default());
-    house.step(CaKind::Issuing, true, false).unwrap();
+    let mut fixture = TestCa::new(&InitOptions::default());
+    fixture.step(CaKind::Issuing, true, false).unwrap();
     for forward in [true, false] {
-        let other = house.step(CaKind::Root, forward, true);
+        let other = fixture.step(CaKind::Root, forward, true);
         assert!(
             matches!(
                 other,
@@ -250,9 +264,9 @@ fn one_rotation_at_a_time() {
             "{other:?}"
         );
     }
-    house.step(CaKind::Issuing, false, false).unwrap();
-    house.step(CaKind::Root, true, false).unwrap();
-    let other = house.step(CaKind::Issuing, true, true);
+    fixture.step(CaKind::Issuing, false, false).unwrap();
+    fixture.step(CaKind::Root, true, false).unwrap();
+    let other = fixture.step(CaKind::Issuing, true, true);
     assert!(
         matches!(
             other,
@@ -265,14 +279,14 @@ fn one_rotation_at_a_time() {
 }
 
 #[test]
-fn nobody_is_left_behind_unless_told_to() {
-    let mut house = House::new(&InitOptions::default());
-    house.issue_to("web1");
-    house.issue_to("web2");
-    let published = house.step(CaKind::Root, true, false).unwrap();
+fn no_holder_is_left_behind_unless_forced() {
+    let mut fixture = TestCa::new(&InitOptions::default());
+    fixture.issue_to("web1");
+    fixture.issue_to("web2");
+    let published = fixture.step(CaKind::Root, true, false).unwrap();
     let waiting: Vec<String> = published.waiting.iter().map(ToString::to_string).collect();
     assert_eq!(waiting, ["node `web1`", "node `web2`"]);
-    let early = house.step(CaKind::Root, true, false).unwrap_err();
+    let early = fixture.step(CaKind::Root, true, false).unwrap_err();
     assert!(
         matches!(
             &early,
@@ -280,69 +294,69 @@ fn nobody_is_left_behind_unless_told_to() {
         ),
         "{early}"
     );
-    // Who renews learns the new root; who is revoked needs it no more.
-    house.issue_to("web1");
+    // A holder that renews learns the new root; a revoked one does not need it.
+    fixture.issue_to("web1");
     let name = "web2".parse().unwrap();
-    house
+    fixture
         .authority
-        .revoke_holder(Role::Node, &name, Reason::Unspecified, house.now)
+        .revoke_holder(Role::Node, &name, Reason::Unspecified, fixture.now)
         .unwrap();
-    let used = house.step(CaKind::Root, true, false).unwrap();
+    let used = fixture.step(CaKind::Root, true, false).unwrap();
     assert_eq!((used.stage, used.waiting.len()), (Stage::InUse, 1));
-    house.issue_to("web1");
-    let retired = house.step(CaKind::Root, true, false).unwrap();
+    fixture.issue_to("web1");
+    let retired = fixture.step(CaKind::Root, true, false).unwrap();
     assert_eq!((retired.stage, retired.waiting.len()), (Stage::Steady, 0));
 }
 
 #[test]
-fn revocation_reaches_the_list_of_its_own_issuer() {
-    let mut house = House::new(&InitOptions::default());
-    let old = house.issue_to("web1");
-    house.step(CaKind::Issuing, true, true).unwrap();
-    house.step(CaKind::Issuing, true, true).unwrap();
-    let new = house.issue_to("web1");
-    let other = house.issue_to("web2");
-    house.good(&[&old, &new, &other]);
+fn revocation_reaches_the_crl_of_its_own_issuer() {
+    let mut fixture = TestCa::new(&InitOptions::default());
+    let old = fixture.issue_to("web1");
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    let new = fixture.issue_to("web1");
+    let other = fixture.issue_to("web2");
+    fixture.good(&[&old, &new, &other]);
     let name = "web1".parse().unwrap();
-    let done = house
+    let done = fixture
         .authority
-        .revoke_holder(Role::Node, &name, Reason::KeyCompromise, house.now)
+        .revoke_holder(Role::Node, &name, Reason::KeyCompromise, fixture.now)
         .unwrap();
     assert_eq!((done.revoked.len(), done.crls.len()), (2, 2));
     for issued in [&old, &new] {
-        let judged = house.judge(issued);
+        let judged = fixture.verify_as_receiver(issued);
         assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
     }
-    house.good(&[&other]);
-    // Revoked while its issuer was retired, it stays revoked when that is trusted again.
-    let spare = house.issue_to("spare");
-    house.step(CaKind::Issuing, false, true).unwrap();
-    house.step(CaKind::Issuing, true, true).unwrap();
-    house.step(CaKind::Issuing, true, true).unwrap();
-    house.good(&[&spare]);
-    house.refused(&old);
-    house.step(CaKind::Issuing, false, true).unwrap();
-    let judged = house.judge(&old);
+    fixture.good(&[&other]);
+    // A certificate revoked while its issuer was retired stays revoked when that is reinstated.
+    let spare = fixture.issue_to("spare");
+    fixture.step(CaKind::Issuing, false, true).unwrap();
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    fixture.good(&[&spare]);
+    fixture.refused(&old);
+    fixture.step(CaKind::Issuing, false, true).unwrap();
+    let judged = fixture.verify_as_receiver(&old);
     assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
 }
 
-/// Another process that held the CA open must not sign with what was replaced.
+/// Another process that has the CA open must not sign with a replaced CA.
 #[test]
-fn who_held_the_ca_open_has_to_open_it_again() {
-    let mut house = House::new(&InitOptions::default());
-    let held = Authority::open(&house.certs, NOW).unwrap();
-    house.step(CaKind::Issuing, true, true).unwrap();
+fn a_process_with_the_ca_open_has_to_reopen_it() {
+    let mut fixture = TestCa::new(&InitOptions::default());
+    let held = Authority::open(&fixture.certs, NOW).unwrap();
+    fixture.step(CaKind::Issuing, true, true).unwrap();
     let request = || Request::new(Role::Node, "web1".parse().unwrap());
-    held.issue(request(), house.now).unwrap();
-    house.step(CaKind::Issuing, true, true).unwrap();
-    let stale = held.issue(request(), house.now);
+    held.issue(request(), fixture.now).unwrap();
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    let stale = held.issue(request(), fixture.now);
     assert!(matches!(stale, Err(Error::Rotated)), "{stale:?}");
     let issued = held
-        .reopen(house.now)
+        .reopen(fixture.now)
         .unwrap()
-        .issue(request(), house.now)
+        .issue(request(), fixture.now)
         .unwrap();
-    house.good(&[&issued]);
+    fixture.good(&[&issued]);
 }
 
 #[test]
@@ -353,7 +367,7 @@ fn roots_that_are_kept_offline_rotate_too() {
         passphrase: Some(Passphrase::new(b"p".to_vec()).unwrap()),
         ..InitOptions::default()
     };
-    let mut house = House::new(&offline);
+    let mut fixture = TestCa::new(&offline);
     let without = Unlock {
         root_key: None,
         ..Unlock::with(Passphrase::new(b"p".to_vec()).unwrap())
@@ -362,44 +376,47 @@ fn roots_that_are_kept_offline_rotate_too() {
         root_key: Some(file.to_owned()),
         ..without.clone()
     };
-    let open = |house: &mut House, unlock: Unlock| {
-        house.authority = Authority::open_with(&house.certs, unlock, house.now).unwrap();
+    let open = |fixture: &mut TestCa, unlock: Unlock| {
+        fixture.authority = Authority::open_with(&fixture.certs, unlock, fixture.now).unwrap();
     };
     let first = stick.path().join("root.key");
-    // The issuing CA: its beginning and its end need the root's key, and say so.
-    open(&mut house, without.clone());
-    let away = house.step(CaKind::Issuing, true, true);
+    // The issuing CA: the first and the last step need the root's key, and say so.
+    open(&mut fixture, without.clone());
+    let away = fixture.step(CaKind::Issuing, true, true);
     assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
-    assert_eq!(house.authority.rotation(NOW).unwrap().stage, Stage::Steady);
-    open(&mut house, with(&first));
-    house.step(CaKind::Issuing, true, true).unwrap();
-    open(&mut house, without.clone());
-    house.step(CaKind::Issuing, true, true).unwrap();
-    let away = house.step(CaKind::Issuing, true, true);
+    assert_eq!(
+        fixture.authority.rotation(NOW).unwrap().stage,
+        Stage::Steady
+    );
+    open(&mut fixture, with(&first));
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    open(&mut fixture, without.clone());
+    fixture.step(CaKind::Issuing, true, true).unwrap();
+    let away = fixture.step(CaKind::Issuing, true, true);
     assert!(matches!(away, Err(Error::RootKeyMissing(_))), "{away:?}");
-    open(&mut house, with(&first));
-    house.step(CaKind::Issuing, true, true).unwrap();
+    open(&mut fixture, with(&first));
+    fixture.step(CaKind::Issuing, true, true).unwrap();
 
-    // The root: nothing of it is ever in the CA's folder, and the old one's key is not needed.
-    open(&mut house, without.clone());
-    let old = house.issue();
+    // The root: no key of it is ever in the CA's folder, and the old one's key is not needed.
+    open(&mut fixture, without.clone());
+    let old = fixture.issue();
     let options = RotateOptions {
         force: true,
         offline_root: Some(stick.path().to_owned()),
         ..RotateOptions::default()
     };
-    house.now += 60;
-    house
+    fixture.now += 60;
+    fixture
         .authority
-        .rotate_next(CaKind::Root, &options, house.now)
+        .rotate_next(CaKind::Root, &options, fixture.now)
         .unwrap();
-    house.step(CaKind::Root, true, true).unwrap();
-    let new = house.issue();
-    house.good(&[&old, &new]);
-    house.step(CaKind::Root, true, true).unwrap();
-    house.good(&[&new]);
-    house.refused(&old);
-    let keys = house.keys();
+    fixture.step(CaKind::Root, true, true).unwrap();
+    let new = fixture.issue();
+    fixture.good(&[&old, &new]);
+    fixture.step(CaKind::Root, true, true).unwrap();
+    fixture.good(&[&new]);
+    fixture.refused(&old);
+    let keys = fixture.keys();
     let of_root = |path: &&PathBuf| {
         let pem = std::fs::read(path).unwrap();
         pem == std::fs::read(&first).unwrap() || path.ends_with("root.key")
@@ -415,9 +432,9 @@ fn roots_that_are_kept_offline_rotate_too() {
 #[cfg(unix)]
 type Files = std::collections::BTreeMap<String, Vec<u8>>;
 
-/// The CA's own files but the ledger.
+/// The CA's own files except the ledger.
 #[cfg(unix)]
-fn files(house: &House) -> Files {
+fn files(fixture: &TestCa) -> Files {
     let mut files = Files::new();
     for name in [
         "root.key",
@@ -426,49 +443,50 @@ fn files(house: &House) -> Files {
         "crl.pem",
         "root.crt",
     ] {
-        files.insert(name.to_owned(), read(&house.certs, name));
+        files.insert(name.to_owned(), read(&fixture.certs, name));
     }
-    for path in house.keys() {
-        let name = path.strip_prefix(&house.certs).unwrap().to_string_lossy();
+    for path in fixture.keys() {
+        let name = path.strip_prefix(&fixture.certs).unwrap().to_string_lossy();
         files.insert(name.into_owned(), std::fs::read(&path).unwrap());
     }
     files
 }
 
-/// Power fails between the ledger's commit and the last file: whoever opens the CA next finishes it, and receivers that
-/// read the files in between refuse nobody who is good before and after.
+/// Power fails between the commit of the ledger and the last file: the next process that opens the
+/// CA finishes the step, and receivers that read the files in between refuse no certificate that is
+/// valid before and after.
 #[cfg(unix)]
 #[test]
-fn a_step_that_is_cut_off_is_finished_by_the_next_opener() {
+fn an_interrupted_step_is_finished_by_the_next_opener() {
     let steps = [true, true, false, true, true, false];
     for rotated in [CaKind::Issuing, CaKind::Root] {
-        let mut house = House::new(&InitOptions::default());
-        let mut leaves = vec![house.issue()];
+        let mut fixture = TestCa::new(&InitOptions::default());
+        let mut leaves = vec![fixture.issue()];
         for forward in steps {
-            let before = files(&house);
+            let before = files(&fixture);
             let good_before: Vec<bool> = leaves
                 .iter()
-                .map(|leaf| house.judge(leaf).is_ok())
+                .map(|leaf| fixture.verify_as_receiver(leaf).is_ok())
                 .collect();
-            house.step(rotated, forward, true).unwrap();
-            let after = files(&house);
+            fixture.step(rotated, forward, true).unwrap();
+            let after = files(&fixture);
             let good: Vec<&Issued> = leaves
                 .iter()
                 .zip(good_before)
-                .filter(|(leaf, before)| *before && house.judge(leaf).is_ok())
+                .filter(|(leaf, before)| *before && fixture.verify_as_receiver(leaf).is_ok())
                 .map(|(leaf, _)| leaf)
                 .collect();
-            cut_off_everywhere(&house, &before, &after, &good);
-            house.authority = Authority::open(&house.certs, house.now).unwrap();
-            leaves.push(house.issue());
+            cut_off_everywhere(&fixture, &before, &after, &good);
+            fixture.authority = Authority::open(&fixture.certs, fixture.now).unwrap();
+            leaves.push(fixture.issue());
         }
-        house.authority.verify_audit(None).unwrap();
+        fixture.authority.verify_audit(None).unwrap();
     }
 }
 
 #[cfg(unix)]
-fn cut_off_everywhere(house: &House, before: &Files, after: &Files, good: &[&Issued]) {
-    // Keys first, then the certificate to them, then what receivers read: see `settle`.
+fn cut_off_everywhere(fixture: &TestCa, before: &Files, after: &Files, good: &[&Issued]) {
+    // Keys first, then the certificate, then what receivers read: see `reconcile`.
     let removes_root = before["root.crt"].len() > after["root.crt"].len();
     let trust = if removes_root {
         ["root.crt", "crl.pem"]
@@ -488,22 +506,22 @@ fn cut_off_everywhere(house: &House, before: &Files, after: &Files, good: &[&Iss
     order.extend(trust);
     for done in 0..=order.len() {
         for (index, name) in order.iter().enumerate() {
-            // What the step made before it told the ledger is there in any case.
+            // What the step created before the commit exists in any case.
             let made = !before.contains_key(*name);
             let state = if index < done || made { after } else { before };
-            let path = house.certs.join(name);
+            let path = fixture.certs.join(name);
             match state.get(*name) {
                 Some(bytes) => write(&path, bytes),
                 None => drop(std::fs::remove_file(&path)),
             }
         }
-        house.good(good);
-        let raw = rusqlite::Connection::open(house.certs.join("ledger.db")).unwrap();
+        fixture.good(good);
+        let raw = rusqlite::Connection::open(fixture.certs.join("ledger.db")).unwrap();
         raw.execute_batch("INSERT OR IGNORE INTO reconcile_pending VALUES (1)")
             .unwrap();
         drop(raw);
-        Authority::open(&house.certs, house.now).unwrap();
-        assert_eq!(&files(house), after, "{done} of {order:?} were done");
+        Authority::open(&fixture.certs, fixture.now).unwrap();
+        assert_eq!(&files(fixture), after, "{done} of {order:?} were done");
     }
 }
 
@@ -518,12 +536,12 @@ fn write(path: &Path, bytes: &[u8]) {
     std::io::Write::write_all(&mut options.open(path).unwrap(), bytes).unwrap();
 }
 
-/// Others issue while it rotates: each gets a good certificate, or is told to open the CA again.
+/// Others issue during a rotation: each gets a valid certificate, or is told to reopen the CA.
 #[test]
 fn issuing_goes_on_through_a_rotation() {
     const ISSUED_A_STEP: usize = 3;
-    let mut house = House::new(&InitOptions::default());
-    let certs = house.certs.clone();
+    let mut fixture = TestCa::new(&InitOptions::default());
+    let certs = fixture.certs.clone();
     let issued: Vec<Issued> = std::thread::scope(|scope| {
         let issuers: Vec<_> = (0..3)
             .map(|thread| {
@@ -545,14 +563,14 @@ fn issuing_goes_on_through_a_rotation() {
             for (go, _) in &issuers {
                 (0..ISSUED_A_STEP).for_each(|_| go.send(()).unwrap());
             }
-            house.step(CaKind::Root, forward, true).unwrap();
+            fixture.step(CaKind::Root, forward, true).unwrap();
         }
         let threads = issuers.into_iter().map(|(_, issuer)| issuer);
         threads.flat_map(|issuer| issuer.join().unwrap()).collect()
     });
     assert_eq!(issued.len(), 3 * 4 * ISSUED_A_STEP);
-    house.good(&issued.iter().collect::<Vec<_>>());
-    house.authority.verify_audit(None).unwrap();
+    fixture.good(&issued.iter().collect::<Vec<_>>());
+    fixture.authority.verify_audit(None).unwrap();
 }
 
 fn issue_or_reopen(authority: &mut Authority, name: &str) -> Issued {

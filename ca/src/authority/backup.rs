@@ -9,9 +9,10 @@ use super::error::Error;
 use crate::files::{Access, CaFileError, CaFiles, Rollback, disk};
 
 impl Authority {
-    /// Copies the CA's own files into a new folder, which can be opened as a CA. Nothing is signed meanwhile.
-    /// Keys are copied as they are, encrypted or not; a key that is kept elsewhere is not copied. Neither are
-    /// leaves: their certificates are in the ledger, and their keys belong to their holders.
+    /// Copies the CA's own files into a new folder, which can be opened as a CA. Nothing is signed
+    /// meanwhile. Keys are copied as they are, encrypted or not; a key that is kept elsewhere is
+    /// not copied. Neither are leaves: their certificates are in the ledger, and their keys belong
+    /// to their holders.
     pub fn backup(&self, folder: &Path) -> Result<(), Error> {
         if disk::is_present(folder) {
             return Err(CaFileError::AlreadyExists(folder.to_owned()).into());

@@ -20,14 +20,16 @@ pub struct Authority {
     pub(super) root: CaCertificate,
     pub(super) issuing: CaCertificate,
     pub(super) issuing_pem: String,
-    /// Loaded when the CA is opened, except for an encrypted key: a reader is not asked for a passphrase.
+    /// Loaded when the CA is opened, except for an encrypted key: a reader is not asked for a
+    /// passphrase.
     pub(super) signer: OnceLock<Arc<Signer>>,
     pub(super) ledger: Ledger,
     pub(super) operator: String,
 }
 
 impl Authority {
-    /// Whether nothing can be changed, because it was opened to be read where nothing can be written.
+    /// Whether nothing can be changed, because it was opened to be read where nothing can be
+    /// written.
     pub fn is_read_only(&self) -> bool {
         self.ledger.is_read_only()
     }
@@ -77,7 +79,8 @@ impl Authority {
         Ok(self.ledger.transaction(|tx| tx.lines())?)
     }
 
-    /// Verifies the audit log, also against a line of it that was kept elsewhere, and returns its newest.
+    /// Verifies the audit log, also against a line of it that was kept elsewhere, and returns its
+    /// newest.
     pub fn verify_audit(&self, kept: Option<&AuditHead>) -> Result<Option<AuditHead>, Error> {
         self.transaction(|tx| {
             audit::verify(&tx.lines()?, &tx.snapshot()?, kept).map_err(|source| Error::Audit {
@@ -115,7 +118,8 @@ impl Authority {
     }
 }
 
-/// The user who runs this program, as the ledger records it: the name of the session, and the user id.
+/// The user who runs this program, as the ledger records it: the name of the session, and the user
+/// id.
 pub(super) fn operator() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME", "USERNAME"]
         .into_iter()

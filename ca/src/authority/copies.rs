@@ -62,7 +62,8 @@ impl Authority {
         Ok(self.ledger.transaction(|tx| tx.unknown_revoked())?)
     }
 
-    /// Adopts the CRLs in `crl.pem` that are ours and newer than the ledger's: the ledger is then outdated.
+    /// Adopts the CRLs in `crl.pem` that are ours and newer than the ledger's: the ledger is then
+    /// outdated.
     pub(super) fn adopt_crls(
         &self,
         tx: &LedgerTx<'_>,
@@ -76,7 +77,7 @@ impl Authority {
             return Ok(());
         }
         let mut is_damaged = false;
-        // What stands beside a damaged part is good.
+        // A damaged section does not affect the others.
         for section in sections(&bytes) {
             match section {
                 Ok(list) if list.kind == Kind::RevocationList => {

@@ -26,7 +26,8 @@ pub struct SignedCrl {
 }
 
 impl Authority {
-    /// Signs CRLs again that are past half their life or end too early; a root's only if its key is here.
+    /// Signs CRLs again that are past half their life or end too early; a root's only if its key is
+    /// here.
     pub(crate) fn refresh_crls(&self, now: u64) -> Result<(), Error> {
         self.ledger
             .transaction(|tx| self.adopt_crls(tx, &tx.generations()?, now))?;
@@ -46,8 +47,9 @@ impl Authority {
         })
     }
 
-    /// Signs the CRL of every trusted CA whose key is here, due or not. Numbers continue from `above`, or
-    /// from the last one if that is higher: a receiver may hold a CRL that this CA no longer knows.
+    /// Signs the CRL of every trusted CA whose key is here, due or not. Numbers continue from
+    /// `above`, or from the last one if that is higher: a receiver may hold a CRL that this CA no
+    /// longer knows.
     pub fn sign_crls(&self, above: Option<u64>, now: u64) -> Result<Vec<SignedCrl>, Error> {
         self.unlock()?;
         let signed = self.transaction(|tx| {
@@ -66,8 +68,8 @@ impl Authority {
         Ok(signed)
     }
 
-    /// Sets the validity of the issuing CAs' CRLs in days, from the next one on. Make it long where nothing
-    /// signs them automatically.
+    /// Sets the validity of the issuing CAs' CRLs in days, from the next one on. Make it long where
+    /// nothing signs them automatically.
     pub fn set_crl_days(&self, days: u32) -> Result<(), Error> {
         Ok(self.ledger.transaction(|tx| tx.set_crl_days(days))?)
     }
@@ -149,7 +151,8 @@ impl Authority {
         let ca = signer.certificate();
         let chosen_secs = u64::from(tx.crl_days()?.unwrap_or(CRL_DAYS)) * DAY_SECS;
         let lifetime_secs = match last_issuing_end(generations, &ca.serial) {
-            // A root's CRL is valid to the end of the CAs below it, so that its key can be offline until then.
+            // A root's CRL is valid to the end of the CAs below it, so that its key can be offline
+            // until then.
             Some(end) => end.saturating_sub(now),
             None => chosen_secs,
         };
@@ -196,7 +199,8 @@ impl Authority {
         }))
     }
 
-    /// Writes `crl.pem` if it differs from the ledger; under the lock, so that an older one never wins.
+    /// Writes `crl.pem` if it differs from the ledger; under the lock, so that an older one never
+    /// wins.
     pub(super) fn publish_crls(&self) -> Result<(), Error> {
         self.ledger.transaction(|tx| write_crls(&self.files, tx))
     }
@@ -250,8 +254,8 @@ impl Authority {
     }
 }
 
-/// The issuing CAs below a root that are no longer trusted: on hold while they can be reinstated, then
-/// revoked for good.
+/// The issuing CAs below a root that are no longer trusted: on hold while they can be reinstated,
+/// then revoked for good.
 fn untrusted(generations: &[Generation], root: &str) -> impl Iterator<Item = RevokedEntry> {
     let below = move |ca: &&Generation| {
         let is_issuing = ca.entry.profile == Profile::Issuing && ca.entry.issuer == root;

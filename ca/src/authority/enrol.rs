@@ -4,9 +4,10 @@
 //! join token --enrol--> certificate --renew--> certificate --renew--> …      until revoked or expired
 //! ```
 //!
-//! A token names one holder, is used once, and is stored as a hash. The decision is made from the ledger, in
-//! the transaction that records the new certificate: once a revocation has returned, nothing issued before
-//! it can enrol or renew. Holders get no file here, and their key never was here.
+//! A token names one holder, is used once, and is stored as a hash. The decision is made from the
+//! ledger, in the transaction that records the new certificate: once a revocation has returned,
+//! nothing issued before it can enrol or renew. Holders get no file here, and their key never was
+//! here.
 
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use crate::pki::{BACKDATE_SECS, DAY_SECS, Profile, csr, fill_random};
 /// How long an expired token is stored, so that the log can say why it is refused.
 const TOKEN_RETENTION_SECS: u64 = 30 * DAY_SECS;
 impl Authority {
-    /// Creates a join token: its bearer gets one certificate as `role` `name`, until `ttl` from now.
+    /// Creates a join token: its bearer gets one certificate as `role` `name`, until `ttl` from
+    /// now.
     pub fn make_join_token(
         &self,
         role: Role,
@@ -90,8 +92,8 @@ impl Authority {
         self.ledger.transaction(|_| Ok(()))
     }
 
-    /// Issues to the bearer of a join token. While the token lasts, the same token with the same key gives
-    /// the same certificate again: the first answer may have been lost.
+    /// Issues to the bearer of a join token. While the token lasts, the same token with the same
+    /// key gives the same certificate again: the first answer may have been lost.
     pub fn enrol(
         &self,
         name: &NodeName,
@@ -180,7 +182,8 @@ fn hash_of(token: &str) -> [u8; 32] {
     hash
 }
 
-/// The token of this name with this hash, unless it has expired. All hashes are compared, in constant time.
+/// The token of this name with this hash, unless it has expired. All hashes are compared, in
+/// constant time.
 fn find_token(
     tx: &LedgerTx<'_>,
     name: &NodeName,

@@ -1,4 +1,5 @@
-//! Why the CA did not do what was requested: an enum for each operation, and [`Error`] for all of them.
+//! Why the CA did not do what was requested: an enum for each operation, and [`Error`] for all of
+//! them.
 
 use std::path::PathBuf;
 

@@ -55,8 +55,8 @@ impl CaExpiry {
 }
 
 impl Authority {
-    /// The CA that should be replaced by now. The root comes first if it has expired, or if it ends with the
-    /// issuing CA: a new issuing CA would gain nothing.
+    /// The CA that should be replaced by now. The root comes first if it has expired, or if it ends
+    /// with the issuing CA: a new issuing CA would gain nothing.
     pub fn expiry(&self, now: u64) -> Option<CaExpiry> {
         let issuing = || CaExpiry::of(CaKind::Issuing, self.issuing.validity, now);
         let root = || CaExpiry::of(CaKind::Root, self.root.validity, now);

@@ -96,7 +96,8 @@ pub(super) fn create_files(
     let issuing = NewCa::issuing(domain, &signer, options.key_alg, options.issuing_days, now)?;
     disk::create_certs_folder(certs)?;
     let mut rollback = Rollback::default();
-    // The process that creates the ledger creates the CA; a second one at the same moment fails here.
+    // The process that creates the ledger creates the CA; a second one at the same moment fails
+    // here.
     match disk::create_secret(&files.ledger) {
         Ok(()) => rollback.add(files.ledger.clone()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

@@ -95,7 +95,8 @@ impl Authority {
         })
     }
 
-    /// Signs a certificate, records it in the ledger, and writes it with its key into its role's folder.
+    /// Signs a certificate, records it in the ledger, and writes it with its key into its role's
+    /// folder.
     pub fn issue(&self, request: Request, now: u64) -> Result<Issued, Error> {
         let key = SubjectKey::new(&request.key)?;
         let id = self.id(request.role, request.name);
@@ -237,9 +238,9 @@ impl SignedLeaf {
     }
 }
 
-/// Records a certificate in the ledger and in the audit log. An error if its name differs from an issued one
-/// only by case, or if its issuer was replaced since it was signed. `token` is the short id of the join
-/// token that it was issued for.
+/// Records a certificate in the ledger and in the audit log. An error if its name differs from an
+/// issued one only by case, or if its issuer was replaced since it was signed. `token` is the short
+/// id of the join token that it was issued for.
 pub(crate) fn record_issued(
     tx: &LedgerTx<'_>,
     id: &SpiffeId,

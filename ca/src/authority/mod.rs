@@ -1,7 +1,7 @@
 //! The CA's decisions: what is issued, renewed, revoked, rotated, backed up.
 //!
-//! This room combines the others: it reads and writes the ledger, signs with keys, and writes files. It
-//! takes the time as an argument and knows no network.
+//! This layer combines the others: it reads and writes the ledger, signs with keys, and writes
+//! files. It takes the time as an argument and knows no network.
 //!
 //! | module | what it does |
 //! | --- | --- |

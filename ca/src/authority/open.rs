@@ -19,8 +19,8 @@ impl Authority {
         CaFiles::new(certs).first_present().is_some()
     }
 
-    /// Creates a CA: two keys, two certificates, two CRLs, a ledger. If the folder holds a CA or a part of
-    /// one, nothing is changed. If it fails, none of its files is left.
+    /// Creates a CA: two keys, two certificates, two CRLs, a ledger. If the folder holds a CA or a
+    /// part of one, nothing is changed. If it fails, none of its files is left.
     pub fn init(certs: &Path, options: &InitOptions, now: u64) -> Result<Self, Error> {
         let rollback = create_files(certs, options, now)?;
         let authority = Self::open_with(certs, options.unlock(), now)?;
@@ -33,8 +33,8 @@ impl Authority {
         Self::open_with(certs, Unlock::default(), now)
     }
 
-    /// Opens the CA, checks that its files belong together and that no other user can read the keys, and
-    /// signs CRLs again that are past half their life.
+    /// Opens the CA, checks that its files belong together and that no other user can read the
+    /// keys, and signs CRLs again that are past half their life.
     pub fn open_with(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
         let authority = Self::load(certs, unlock)?;
         authority.detect_copy(now)?;
@@ -42,11 +42,12 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Opens the CA to read it: as [`Self::open_with`], but if nobody knows the passphrase, CRLs that are due
-    /// stay unsigned: see [`Self::crls_are_due`].
+    /// Opens the CA to read it: as [`Self::open_with`], but if nobody knows the passphrase, CRLs
+    /// that are due stay unsigned: see [`Self::crls_are_due`].
     ///
-    /// Where nothing can be written, on a full disk or a read-only medium, or as a user without permission,
-    /// the CA is read as it is: see [`Self::is_read_only`]. That needs the ledger alone, and no key.
+    /// Where nothing can be written, on a full disk or a read-only medium, or as a user without
+    /// permission, the CA is read as it is: see [`Self::is_read_only`]. That needs the ledger
+    /// alone, and no key.
     pub fn open_read_only(certs: &Path, unlock: Unlock, now: u64) -> Result<Self, Error> {
         let keyless = unlock.clone();
         let opened = Self::load(certs, unlock).and_then(|authority| {

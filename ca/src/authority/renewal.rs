@@ -1,13 +1,13 @@
-//! Renewal: the next certificate for the holder of the current one, and the revocation of those that are
-//! replaced.
+//! Renewal: the next certificate for the holder of the current one, and the revocation of those
+//! that are replaced.
 //!
 //! ```text
 //!   C --renew--> D                  C remains valid until D was shown to liz-ca, and OVERLAP longer
 //!     `-renew--> D'                 D was never shown and is older than OVERLAP: abandoned, and revoked too
 //! ```
 //!
-//! A client that crashes before the new certificate is on disk still has the old one, however long it was
-//! down: only the use of the successor ends it. CRLs are signed for many at a time, see
+//! A client that crashes before the new certificate is on disk still has the old one, however long
+//! it was down: only the use of the successor ends it. CRLs are signed for many at a time, see
 //! [`Authority::revoke_superseded`].
 
 use std::time::Duration;
@@ -35,9 +35,10 @@ const UNREADABLE: &str = "a certificate in it cannot be read";
 const CHAIN_MAX: usize = 64;
 
 impl Authority {
-    /// Issues to the holder of `current`, which was shown with its key and accepted by the TLS acceptor: the
-    /// same holder, with the same names. The ledger decides whether it is still valid. A repeated request
-    /// for the same key gets the same certificate: the first answer may have been lost.
+    /// Issues to the holder of `current`, which was shown with its key and accepted by the TLS
+    /// acceptor: the same holder, with the same names. The ledger decides whether it is still
+    /// valid. A repeated request for the same key gets the same certificate: the first answer may
+    /// have been lost.
     pub fn renew(
         &self,
         current: &Identity,
@@ -62,8 +63,8 @@ impl Authority {
             if tx.is_chain_revoked(&serial)? {
                 return Ok(Err(RenewalError::Revoked));
             }
-            // A certificate that was issued while our clock was ahead renews; with a clock before the CA's
-            // own start nothing does.
+            // A certificate that was issued while our clock was ahead renews; with a clock before
+            // the CA's own start nothing does.
             if now > old.not_after || now < self.issuing_validity().not_before {
                 return Ok(Err(RenewalError::NotValidNow));
             }
@@ -112,9 +113,9 @@ impl Authority {
         Ok(self.ledger.transaction(|tx| tx.first_uses())?)
     }
 
-    /// Revokes, as superseded, the certificates that a renewal has replaced, and abandoned renewals. All in
-    /// one transaction and with one CRL for each CA: a fleet of 100,000 replaces a certificate every four
-    /// seconds, too often to sign a CRL for each.
+    /// Revokes, as superseded, the certificates that a renewal has replaced, and abandoned
+    /// renewals. All in one transaction and with one CRL for each CA: a fleet of 100,000 replaces a
+    /// certificate every four seconds, too often to sign a CRL for each.
     pub fn revoke_superseded(&self, now: u64) -> Result<Revocation, Error> {
         let over = self
             .ledger
@@ -126,9 +127,9 @@ impl Authority {
     }
 }
 
-/// The lifetime of the renewal of a certificate: as long as that one was meant to live, so that a holder who
-/// was given 90 days does not have to renew every week. If the end of the issuer cut it short, its
-/// predecessor decides.
+/// The lifetime of the renewal of a certificate: as long as that one was meant to live, so that a
+/// holder who was given 90 days does not have to renew every week. If the end of the issuer cut it
+/// short, its predecessor decides.
 fn next_lifetime(tx: &LedgerTx<'_>, old: &Entry) -> Result<Duration, Error> {
     let mut entry = old.clone();
     for _ in 0..CHAIN_MAX {
@@ -157,8 +158,9 @@ fn serial_of(identity: &Identity) -> String {
 }
 
 /// The certificate that a renewal already gave this holder for the same key and names, whichever
-/// certificate it showed then. It is `old` itself if the holder keeps its key and `old` was just issued. A
-/// certificate that is due for renewal, begins in the future or can never renew does not count.
+/// certificate it showed then. It is `old` itself if the holder keeps its key and `old` was just
+/// issued. A certificate that is due for renewal, begins in the future or can never renew does not
+/// count.
 fn previously_issued(
     tx: &LedgerTx<'_>,
     id: &SpiffeId,

@@ -26,9 +26,9 @@ pub struct RestoreOutcome {
 }
 
 impl Authority {
-    /// Restores `copy`, which [`Self::backup`] made, into `certs`. Nothing is changed if the copy is damaged,
-    /// or if `certs` holds a CA with newer records, unless `force` is set. The certificates of leaves in
-    /// `certs` stay.
+    /// Restores `copy`, which [`Self::backup`] made, into `certs`. Nothing is changed if the copy
+    /// is damaged, or if `certs` holds a CA with newer records, unless `force` is set. The
+    /// certificates of leaves in `certs` stay.
     ///
     /// The `crl.pem` in `certs` stays too: the CA adopts what it revokes.
     pub fn restore(
@@ -62,7 +62,8 @@ impl Authority {
         })
     }
 
-    /// An error unless a folder holds a complete CA: its files belong together, ledger and log are intact.
+    /// An error unless a folder holds a complete CA: its files belong together, ledger and log are
+    /// intact.
     fn check_copy(copy: &Path, from: &CaFiles) -> Result<Self, Error> {
         if !Self::exists(copy) {
             return Err(Error::NotFound(copy.to_owned()));
@@ -83,8 +84,8 @@ impl Authority {
     }
 }
 
-/// An error if the folder holds a CA with records that the copy does not have. A ledger that cannot be read
-/// is no obstacle: that is what a backup is for.
+/// An error if the folder holds a CA with records that the copy does not have. A ledger that cannot
+/// be read is no obstacle: that is what a backup is for.
 fn refuse_to_lose_records(
     files: &CaFiles,
     lines_of_copy: usize,
@@ -116,7 +117,8 @@ fn refuse_to_lose_records(
     Ok(())
 }
 
-/// Moves the files that would be replaced into a new folder; the root's key only if the copy has one.
+/// Moves the files that would be replaced into a new folder; the root's key only if the copy has
+/// one.
 fn move_aside(
     certs: &Path,
     files: &CaFiles,
@@ -159,8 +161,8 @@ fn move_aside(
     Ok(Some(aside))
 }
 
-/// Copies the files of the backup. The ledger comes last: without it there is no CA, so an interrupted
-/// restore can be repeated.
+/// Copies the files of the backup. The ledger comes last: without it there is no CA, so an
+/// interrupted restore can be repeated.
 fn put(from: &CaFiles, files: &CaFiles, checked: &Authority) -> Result<(), Error> {
     let copy = |from: &Path, to: &Path, access| match disk::read_if_there(from)? {
         Some(bytes) => disk::write(to, &Zeroizing::new(bytes), access),

@@ -16,7 +16,7 @@ use crate::pki::{Profile, Reason, Serial};
 pub struct Revocation {
     /// The certificates that it revoked: none if all were revoked or expired before.
     pub revoked: Vec<Entry>,
-    /// The certificates that it revoked and that this ledger does not know, by number.
+    /// The serial numbers that it revoked and that this ledger does not know.
     pub revoked_unknown: Vec<String>,
     /// How many join tokens it withdrew.
     pub tokens_withdrawn: usize,
@@ -54,8 +54,8 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes every certificate of a holder that has not revoked, withdraws its join tokens, and publishes the CRLs that
-    /// say so. Nothing is left that could be renewed until a certificate or token is issued anew.
+    /// Revokes every unexpired certificate of a holder, withdraws its join tokens, and publishes
+    /// the CRLs. The holder cannot renew until a new certificate or token is issued to it.
     pub fn revoke_holder(
         &self,
         role: Role,
@@ -84,7 +84,7 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes these certificates, those among them that still count, and publishes the CRLs that say so.
+    /// Revokes those of these certificates that are still valid, and publishes the CRLs.
     pub(crate) fn revoke_all(
         &self,
         serials: &[String],
@@ -103,8 +103,8 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes a certificate that this CA signed and its ledger does not know: somebody has seen it. Revoking it again changes
-    /// nothing.
+    /// Revokes a certificate that this CA signed, that somebody has seen, and that is not in the
+    /// ledger. Revoking it again changes nothing.
     pub fn revoke_unknown(
         &self,
         serial: &Serial,
@@ -173,8 +173,8 @@ impl Authority {
         }
         let generations = tx.generations()?;
         let mut crls = Vec::new();
-        // Each on its own issuer's list: that of another generation would say nothing of it. What an issuer signed that is
-        // trusted no more, nobody takes anyway.
+        // Each on its own issuer's CRL: that of another generation does not cover it. Certificates
+        // of an issuer that is no longer trusted are refused anyway.
         for ca in generations.iter().filter(|ca| ca.phase.is_trusted()) {
             if revoked.iter().any(|entry| entry.issuer == ca.entry.serial) {
                 crls.extend(self.sign_crl(tx, &generations, ca, now)?);

@@ -14,7 +14,8 @@ use crate::files::{LeafFiles, disk};
 use crate::pki::{San, rfc3339, sans_of, strip_sign};
 
 impl Authority {
-    /// Issues the certificate that `liz-ca` shows, unless the one on disk can still be used. Returns its files.
+    /// Issues the certificate that `liz-ca` shows, unless the one on disk can still be used.
+    /// Returns its files.
     pub(crate) fn ensure_service_certificate(
         &self,
         name: &NodeName,
@@ -36,8 +37,8 @@ impl Authority {
         Ok(files)
     }
 
-    /// Whether the certificate was signed by the current issuing CA for these names, is valid, and is not past
-    /// two thirds of its lifetime. If not, why it has to be issued again.
+    /// Whether the certificate was signed by the current issuing CA for these names, is valid, and
+    /// is not past two thirds of its lifetime. If not, why it has to be issued again.
     fn check_service_certificate(
         &self,
         files: &LeafFiles,

@@ -1,4 +1,4 @@
-//! `liz-ca`: flags, clock and signals; the rest is the library's.
+//! `liz-ca`: flags, clock and signals; the rest is in the library.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use lizmon_daemon::args::{Items, List, items};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
-/// Enrol and renew certificates over the network: RFC 7030 (EST) on the CA in a folder.
+/// Issue and renew certificates over the network with RFC 7030 (EST), for the CA in a folder.
 ///
-/// A machine joins with a token, and renews with the certificate it has:
+/// A machine joins with a token and renews with its current certificate:
 ///
 ///   lizctl init-ca
 ///   liz-ca --listen 0.0.0.0:8444 --san ca.example
-///   lizctl join-token web1                      prints the token, and what to type on web1
+///   lizctl join-token web1                      prints the token and the command for web1
 #[derive(Debug, Parser)]
 #[command(name = "liz-ca", version, verbatim_doc_comment)]
 struct Cli {
@@ -34,7 +34,7 @@ struct Cli {
         default_value = "127.0.0.1:8444"
     )]
     listen: SocketAddr,
-    /// Folder of the CA, as `lizctl init-ca` made it
+    /// Folder of the CA, created by `lizctl init-ca`
     #[arg(
         long,
         env = "LIZMON_CERTS",
@@ -42,10 +42,11 @@ struct Cli {
         default_value = "certs"
     )]
     certs: PathBuf,
-    /// A DNS name or IP address under which clients reach it [default: this host's name, localhost and the address it listens on]
+    /// A DNS name or IP address by which clients reach it [default: this host's name, localhost and
+    /// the listen address]
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str), conflicts_with = "cert")]
     sans: Vec<List<San>>,
-    /// Its name in the fleet: it issues a certificate to itself, certs/cas/NAME.crt, and renews it
+    /// Name of its own certificate, certs/cas/NAME.crt, which it issues and renews
     #[arg(
         long,
         env = "LIZMON_NAME",
@@ -54,16 +55,16 @@ struct Cli {
         conflicts_with = "cert"
     )]
     name: NodeName,
-    /// Show this certificate of the role `ca` instead (PEM)
+    /// Use this certificate of the role `ca` instead (PEM)
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
     /// The key of that certificate (PKCS#8 PEM)
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// File with the passphrase of the issuing CA's key, if that is encrypted
+    /// File with the passphrase of the issuing CA's key, if it is encrypted
     #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// The oldest version of TLS it speaks: 1.2 or 1.3
+    /// The oldest TLS version to accept: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     tls_min: TlsMin,
     #[command(flatten)]
@@ -85,9 +86,9 @@ fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
     runtime.block_on(async {
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
-        // Before anything is promised: a signal from now on ends the service cleanly.
+        // Before READY: from now on a signal stops the service cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
-        // Nothing more is to be done: the files are looked at every second.
+        // Nothing to do on SIGHUP: the files are checked every second.
         lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock = Arc::new(lizmon_daemon::epoch_secs);
         let service = Service::start(listener, config, clock).await?;
@@ -122,7 +123,7 @@ fn config(cli: Cli) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The names under which a newcomer would look for it. Its first name is the one in its URL.
+/// The default names. The first one is in the URL that is logged.
 fn default_sans(listen: IpAddr) -> Vec<San> {
     let mut sans = Vec::new();
     if !listen.is_unspecified() && !listen.is_loopback() {

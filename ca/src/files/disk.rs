@@ -1,5 +1,6 @@
-//! Files and folders on disk. Each write is atomic and synced ([`lizmon_pki::atomic_file`]), and secret files
-//! are readable by their owner alone. Nothing is written through a folder that is a symbolic link.
+//! Files and folders on disk. Each write is atomic and synced ([`lizmon_pki::atomic_file`]), and
+//! secret files are readable by their owner alone. Nothing is written through a folder that is a
+//! symbolic link.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;

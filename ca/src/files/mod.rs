@@ -1,6 +1,6 @@
 //! Files of the CA: which file is where, and how each is read and written.
 //!
-//! This room knows paths, modes and bytes. What is in a file is the other rooms' business.
+//! This layer knows paths, modes and bytes. What is in a file is the other layers' business.
 //!
 //! | module | what it does |
 //! | --- | --- |

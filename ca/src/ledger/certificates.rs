@@ -108,8 +108,8 @@ impl LedgerTx<'_> {
         Ok(changed == 1)
     }
 
-    /// What a CA's CRL lists: revoked certificates that have not ended before `ended_before`, or, if a
-    /// renewal replaced them, before `superseded_before`.
+    /// What a CA's CRL lists: revoked certificates that have not ended before `ended_before`, or,
+    /// if a renewal replaced them, before `superseded_before`.
     pub(crate) fn revoked(
         &self,
         issuer: &str,

@@ -66,7 +66,8 @@ impl LedgerTx<'_> {
         Ok(())
     }
 
-    /// The number that the next CRL of a CA has to exceed, whatever its last one was; 0 if there is none.
+    /// The number that the next CRL of a CA has to exceed, whatever its last one was; 0 if there is
+    /// none.
     pub(crate) fn crl_floor(&self, issuer: &str) -> Result<u64, LedgerError> {
         let found = self.run(|t| {
             t.prepare_cached("SELECT number FROM crl_floor WHERE issuer = ?1")?

@@ -1,7 +1,8 @@
 //! The open file, and a transaction on it.
 //!
-//! SQLite in WAL mode lets several processes hold the file open. Whoever signs or writes certificate files
-//! holds the write lock (an immediate transaction) meanwhile; others wait up to [`BUSY_TIMEOUT`].
+//! SQLite in WAL mode lets several processes hold the file open. Whoever signs or writes
+//! certificate files holds the write lock (an immediate transaction) meanwhile; others wait up to
+//! [`BUSY_TIMEOUT`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use super::read_only::{self, ReadOnlyMode};
 use super::schema;
 use crate::files::CaFileError;
 
-/// NO_MUTEX: we have our own mutex. NOFOLLOW applies to every part of the path, so links in the folder's
-/// path are resolved first.
+/// NO_MUTEX: we have our own mutex. NOFOLLOW applies to every part of the path, so links in the
+/// folder's path are resolved first.
 const TO_WRITE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX)
     .union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
@@ -80,9 +81,11 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Copies the whole ledger into a new file. The caller holds a transaction, so nothing changes meanwhile.
+    /// Copies the whole ledger into a new file. The caller holds a transaction, so nothing changes
+    /// meanwhile.
     pub(crate) fn copy_to(&self, place: &Path) -> Result<(), LedgerError> {
-        // A connection of its own: VACUUM INTO reads, and cannot run in the transaction that holds the lock.
+        // A connection of its own: VACUUM INTO reads, and cannot run in the transaction that holds
+        // the lock.
         let connection = match connect(&self.file, self.read_only.as_ref()) {
             Ok(connection) => connection,
             Err(Connecting::File(error)) => return Err(error.into()),
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_fails_leaves_nothing() {
+    fn a_failed_transaction_leaves_nothing() {
         let (_dir, path) = file();
         let ledger = Ledger::open(&path).unwrap();
         let failed: Result<(), LedgerError> = ledger.transaction(|tx| {
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_revoked_are_named_until_their_end() {
+    fn revoked_certificates_are_listed_until_their_end() {
         let (_dir, path) = file();
         let ledger = Ledger::open(&path).unwrap();
         let serials = |ended_before| {
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn read_only_writes_nothing_and_misses_nothing() {
+    fn reading_writes_nothing_and_misses_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
         crate::files::disk::create_secret(&path).unwrap();
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_ledger_is_told_of() {
+    fn a_file_that_is_no_ledger_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger.db");
         crate::files::disk::create_secret(&path).unwrap();

@@ -97,7 +97,8 @@ pub(super) fn failed(path: &Path, error: rusqlite::Error) -> LedgerError {
 fn failure(path: &Path, error: rusqlite::Error) -> LedgerFailure {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LedgerFailure::DiskFull,
-        // SQLite reports a full disk like this where it cannot create or grow a file beside the ledger.
+        // SQLite reports a full disk like this where it cannot create or grow a file beside the
+        // ledger.
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => {
             LedgerFailure::DiskFull
         }
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sqlites_numbers_become_words() {
+    fn sqlite_error_codes_become_words() {
         let cases = [
             (ffi::SQLITE_FULL, "full"),
             (ffi::SQLITE_READONLY, "cannot be written"),

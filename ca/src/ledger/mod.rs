@@ -1,8 +1,9 @@
-//! `ledger.db`: every certificate ever signed, the CRLs with their numbers, join tokens, the audit log.
+//! `ledger.db`: every certificate ever signed, the CRLs with their numbers, join tokens, the audit
+//! log.
 //!
-//! This room holds all of the SQL and decides nothing: the authority asks, and writes what it decided. A
-//! certificate is committed here before its file is written. A crash can leave an entry without a file,
-//! never a file without an entry.
+//! This layer holds all of the SQL and decides nothing: the authority asks, and writes what it
+//! decided. A certificate is committed here before its file is written. A crash can leave an entry
+//! without a file, never a file without an entry.
 //!
 //! | module | what it does |
 //! | --- | --- |

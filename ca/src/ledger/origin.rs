@@ -15,8 +15,8 @@ pub(crate) struct LedgerOrigin {
 }
 
 impl LedgerOrigin {
-    /// What tells a file from every copy of it: its inode number and, as these are reused, its time of
-    /// creation.
+    /// What tells a file from every copy of it: its inode number and, as these are reused, its time
+    /// of creation.
     pub(crate) fn of(path: &Path) -> Option<String> {
         let metadata = std::fs::metadata(path).ok()?;
         #[cfg(unix)]

@@ -1,8 +1,8 @@
 //! Reading a ledger where nothing can be written.
 //!
-//! In WAL mode SQLite writes beside the file even to read it. On a read-only or full medium, and for a
-//! user who may not write there, a copy is read instead. Where no copy can be made either, the file itself
-//! is read as one that nobody changes.
+//! In WAL mode SQLite writes beside the file even to read it. On a read-only or full medium, and
+//! for a user who may not write there, a copy is read instead. Where no copy can be made either,
+//! the file itself is read as one that nobody changes.
 
 use std::fs::{self, Metadata};
 use std::io;

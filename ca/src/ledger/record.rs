@@ -85,8 +85,8 @@ impl Entry {
         found.into_iter().next().ok_or_else(unreadable)
     }
 
-    /// Whether its holder renews it automatically, as far as is known: it was issued for a join token,
-    /// was renewed before, or is `liz-ca`'s own.
+    /// Whether its holder renews it automatically, as far as is known: it was issued for a join
+    /// token, was renewed before, or is `liz-ca`'s own.
     pub fn renews_automatically(&self) -> bool {
         self.renews.is_some()
             || self.is_enrolled_by_token()
@@ -146,8 +146,8 @@ pub struct Generation {
     pub since: u64,
 }
 
-/// A revoked certificate that is not in the ledger: it was issued after the backup from which the ledger
-/// was restored.
+/// A revoked certificate that is not in the ledger: it was issued after the backup from which the
+/// ledger was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownRevoked {
     /// Lower-case hex.

@@ -8,8 +8,8 @@ use super::record::CertState;
 use super::sql::{seconds, sql};
 use crate::pki::Reason;
 
-/// Leaves that are superseded at ?1 although they have not ended; ?2 is that time less the overlap. Times
-/// later than ?1 were written while the clock was ahead, and count as past.
+/// Leaves that are superseded at ?1 although they have not ended; ?2 is that time less the overlap.
+/// Times later than ?1 were written while the clock was ahead, and count as past.
 const SUPERSEDED: &str = "
     old.state = 'valid' AND old.not_after >= ?1 AND old.profile NOT IN ('root', 'issuing') AND (
         EXISTS (SELECT 1 FROM certificate AS next JOIN first_use USING (serial)
@@ -21,9 +21,9 @@ const SUPERSEDED: &str = "
                           AND (beside.rowid > old.rowid OR first_use.at IS NOT NULL))))";
 
 impl LedgerTx<'_> {
-    /// Whether this certificate, or one that it renews directly or indirectly, is revoked. A thief of a key
-    /// may have renewed before the revocation, and must not renew after it. A certificate that was revoked
-    /// as superseded does not count.
+    /// Whether this certificate, or one that it renews directly or indirectly, is revoked. A thief
+    /// of a key may have renewed before the revocation, and must not renew after it. A certificate
+    /// that was revoked as superseded does not count.
     pub(crate) fn is_chain_revoked(&self, serial: &str) -> Result<bool, LedgerError> {
         let found: Option<i64> = self.run(|t| {
             t.prepare_cached(
@@ -64,8 +64,8 @@ impl LedgerTx<'_> {
         })
     }
 
-    /// The certificates that a renewal has replaced by `now`: those whose successor was in use at `before`,
-    /// and unused renewals that were issued by then.
+    /// The certificates that a renewal has replaced by `now`: those whose successor was in use at
+    /// `before`, and unused renewals that were issued by then.
     pub(crate) fn superseded(&self, now: u64, before: u64) -> Result<Vec<String>, LedgerError> {
         self.run(|t| {
             t.prepare_cached(&format!(

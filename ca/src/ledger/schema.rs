@@ -1,7 +1,7 @@
 //! The tables of `ledger.db`.
 //!
-//! Times are epoch seconds. `state` has no CHECK and CRLs are kept as they were signed, so that a later
-//! schema can add states and tables without rewriting a row.
+//! Times are epoch seconds. `state` has no CHECK and CRLs are kept as they were signed, so that a
+//! later schema can add states and tables without rewriting a row.
 
 use rusqlite::Transaction;
 

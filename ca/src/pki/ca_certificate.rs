@@ -26,8 +26,8 @@ pub(crate) struct CaCertificate {
 }
 
 impl CaCertificate {
-    /// Reads the first certificate of a PEM file, which must be a CA of ours, signed by `parent` or by
-    /// itself.
+    /// Reads the first certificate of a PEM file, which must be a CA of ours, signed by `parent` or
+    /// by itself.
     pub(crate) fn from_pem(
         path: &Path,
         pem: &[u8],

@@ -1,9 +1,9 @@
 //! CRLs: when one is signed again, and what it contains.
 //!
-//! The issuing CA's CRL is valid for [`CRL_DAYS`] unless configured otherwise, and is signed again past
-//! half of that. The root's CRL is valid to the issuing CA's end, so that the root's key can be kept
-//! offline. `certs/crl.pem` is a copy of what the ledger holds: one current CRL per trusted CA, the
-//! root's first.
+//! The issuing CA's CRL is valid for [`CRL_DAYS`] unless configured otherwise, and is signed again
+//! past half of that. The root's CRL is valid to the issuing CA's end, so that the root's key can
+//! be kept offline. `certs/crl.pem` is a copy of what the ledger holds: one current CRL per trusted
+//! CA, the root's first.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,8 +21,8 @@ use super::validity::{BACKDATE_SECS, DAY_SECS, Validity, ValidityError, date};
 pub const CRL_DAYS: u32 = 30;
 /// The same in seconds.
 pub const CRL_LIFETIME_SECS: u64 = CRL_DAYS as u64 * DAY_SECS;
-/// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 requires it on
-/// one CRL past that end; a verifier with a slow clock needs a little more.
+/// How long a revoked certificate stays on the CRL after its own end. RFC 5280 section 3.3 requires
+/// it on one CRL past that end; a verifier with a slow clock needs a little more.
 const LISTED_PAST_END_SECS: u64 = 2 * DAY_SECS;
 /// See [`unused_number`].
 const NUMBER_RANDOM_BITS: u32 = 20;
@@ -35,8 +35,8 @@ pub(crate) const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
 /// reinstated, never for a leaf.
 pub(crate) const ON_HOLD: u8 = 6;
 
-/// Why a certificate is revoked: the reasons of RFC 5280 section 5.3.1 that apply to a leaf or an issuing
-/// CA of ours.
+/// Why a certificate is revoked: the reasons of RFC 5280 section 5.3.1 that apply to a leaf or an
+/// issuing CA of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reason {
     /// No reason was given.
@@ -44,16 +44,16 @@ pub enum Reason {
     Unspecified,
     /// Someone else has the key.
     KeyCompromise,
-    /// Another certificate took its place.
+    /// Another certificate has replaced it.
     Superseded,
     /// The host no longer exists.
     CessationOfOperation,
-    /// It may no longer do this.
+    /// The holder is no longer authorized.
     PrivilegeWithdrawn,
 }
 
 impl Reason {
-    /// Every reason, in the order of their numbers.
+    /// Every reason, by number.
     pub const ALL: [Self; 5] = [
         Self::Unspecified,
         Self::KeyCompromise,
@@ -157,7 +157,8 @@ pub enum CrlError {
     Sign(#[from] SignError),
 }
 
-/// Whether a CRL has to be signed: there is none, or it is past half its life or dated in the future.
+/// Whether a CRL has to be signed: there is none, or it is past half its life or dated in the
+/// future.
 pub(crate) fn is_due(current: Option<&CrlRecord>, ca: Validity, now: u64) -> bool {
     current.is_none_or(|crl| {
         let life = crl.next_update.saturating_sub(crl.this_update);
@@ -165,9 +166,9 @@ pub(crate) fn is_due(current: Option<&CrlRecord>, ca: Validity, now: u64) -> boo
     })
 }
 
-/// Whether a CRL was signed while the clock was ahead of `now`. Receivers refuse it until its date, so it
-/// is signed again. Each CRL is dated [`BACKDATE_SECS`] before its signing, the difference of clocks that is
-/// allowed for. A CRL of a CA that is not valid yet cannot be dated earlier.
+/// Whether a CRL was signed while the clock was ahead of `now`. Receivers refuse it until its date,
+/// so it is signed again. Each CRL is dated [`BACKDATE_SECS`] before its signing, the difference of
+/// clocks that is allowed for. A CRL of a CA that is not valid yet cannot be dated earlier.
 pub(crate) fn is_ahead(crl: &CrlRecord, ca: Validity, now: u64) -> bool {
     crl.this_update > now.max(ca.not_before)
 }
@@ -181,9 +182,9 @@ pub(crate) fn validity(ca: Validity, lifetime_secs: u64, now: u64) -> Option<Val
     (now < validity.not_after && validity.not_before < validity.not_after).then_some(validity)
 }
 
-/// A number above that of every CRL which any copy of this CA signed before `now`. Numbers rise by one
-/// from the last, or from a number like this one, and no CA signs a million CRLs a second. The random part
-/// keeps apart two copies that are taken into use in the same second.
+/// A number above that of every CRL which any copy of this CA signed before `now`. Numbers rise by
+/// one from the last, or from a number like this one, and no CA signs a million CRLs a second. The
+/// random part keeps apart two copies that are put into use in the same second.
 pub(crate) fn unused_number(now: u64) -> Result<u64, RandomError> {
     let mut random = [0; 4];
     fill_random(&mut random)?;
@@ -232,8 +233,8 @@ pub(crate) fn oldest_listed_end(lifetime_secs: u64, now: u64) -> u64 {
     now.saturating_sub(LISTED_PAST_END_SECS + lifetime_secs.max(CRL_LIFETIME_SECS))
 }
 
-/// The same for a certificate that was only replaced by a renewal. A fleet may have one for each holder,
-/// and CRLs are signed for them many times a day.
+/// The same for a certificate that was only replaced by a renewal. A fleet may have one for each
+/// holder, and CRLs are signed for them many times a day.
 pub(crate) fn oldest_listed_superseded_end(now: u64) -> u64 {
     now.saturating_sub(DAY_SECS)
 }
@@ -285,7 +286,7 @@ mod tests {
             let found = is_due(current.as_ref(), ca(NOW - 1000), NOW);
             assert_eq!(found, due, "{current:?}");
         }
-        // Signed again it would begin no earlier: nothing would be gained, again and again.
+        // A new CRL would begin no earlier, so it must not be signed again and again.
         let with_its_ca = crl(NOW + 10, NOW + 100);
         assert!(!is_due(Some(&with_its_ca), ca(NOW + 10), NOW));
         assert!(is_due(Some(&with_its_ca), ca(NOW + 9), NOW));

@@ -12,9 +12,10 @@ use x509_parser::x509::SubjectPublicKeyInfo as ParsedInfo;
 
 use super::key::{bits, kind};
 
-/// Smallest and largest RSA key of a signing request: below it is breakable, above it slows every handshake.
+/// Smallest and largest RSA key of a signing request: below it is breakable, above it slows every
+/// handshake.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
-/// The one public exponent that every tool makes.
+/// The public exponent that every tool uses.
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// The first byte of a request in DER; its base64 begins with another.
@@ -26,11 +27,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub enum CsrFormatError {
     /// Neither PEM nor DER nor base64.
     #[error(
-        "there is no signing request in it: it takes PKCS #10 as PEM, as DER, or as the base64 of its DER"
+        "there is no signing request in it: send PKCS #10 as PEM, as DER, or as the base64 of its DER"
     )]
     Nothing,
     /// PEM of something else.
-    #[error("there is no signing request in it, but {0}: it takes a CERTIFICATE REQUEST")]
+    #[error("there is no signing request in it, but {0}: send a CERTIFICATE REQUEST")]
     Other(String),
     /// PEM that is damaged.
     #[error("the signing request cannot be read")]
@@ -40,9 +41,9 @@ pub enum CsrFormatError {
     Several(usize),
 }
 
-/// The DER of a signing request, from a file or an HTTP body: PEM as any tool writes it, DER, or the
-/// base64 of RFC 7030 section 4.2.1. Line ends may be missing, because curl's `--data` removes them. Text
-/// and other PEM sections beside the request are ignored.
+/// The DER of a signing request, from a file or an HTTP body: PEM as any tool writes it, DER, or
+/// the base64 of RFC 7030 section 4.2.1. Line ends may be missing, because curl's `--data` removes
+/// them. Text and other PEM sections beside the request are ignored.
 pub fn read(bytes: &[u8]) -> Result<Vec<u8>, CsrFormatError> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     if bytes.first() == Some(&DER_SEQUENCE) {
@@ -90,16 +91,16 @@ pub enum CsrError {
     /// Not a PKCS #10 request.
     #[error("not a certificate signing request (PKCS #10, PEM or DER)")]
     NotACsr,
-    /// Not signed by the key it asks for.
+    /// Not signed by its own key.
     #[error("the signing request is not signed by its own key")]
     Signature,
-    /// A kind of key that our servers do not verify.
+    /// A kind of key that our servers do not support.
     #[error("the request's key is {0}: make a P-256, P-384, Ed25519 or RSA key")]
     Unsupported(String),
     /// An RSA key outside [`RSA_BITS`].
     #[error("the request's RSA key has {0} bits: make one of {min} to {max}", min = RSA_BITS.start(), max = RSA_BITS.end())]
     RsaBits(usize),
-    /// An RSA key with an odd exponent.
+    /// An RSA key with an unusual exponent.
     #[error("the request's RSA key has another public exponent than 65537: make a new key")]
     RsaExponent,
     /// A point in a form that not every TLS library reads.
@@ -107,9 +108,9 @@ pub enum CsrError {
     Point,
 }
 
-/// The public key of a request, after its signature and the strength of the key were checked. Nothing
-/// else in the request is used: rcgen would sign whatever it asks for, CA:TRUE and other people's names
-/// included.
+/// The public key of a request, after its signature and the strength of the key were checked.
+/// Nothing else in the request is used: rcgen would sign whatever it asks for, CA:TRUE and other
+/// people's names included.
 pub(crate) fn public_key(der: &[u8]) -> Result<SubjectPublicKeyInfo, CsrError> {
     let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::NotACsr)?;
     if !rest.is_empty() {

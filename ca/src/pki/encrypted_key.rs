@@ -1,4 +1,5 @@
-//! Encrypted private keys: PKCS #8 with PBES2 (RFC 8018 section 6.2), which OpenSSL reads and writes.
+//! Encrypted private keys: PKCS #8 with PBES2 (RFC 8018 section 6.2), which OpenSSL reads and
+//! writes.
 
 use pkcs8::der::Decode;
 use pkcs8::der::pem::PemLabel;

@@ -1,6 +1,7 @@
-//! What a certificate, key, revocation list or signing request says, as a plain struct.
+//! The content of a certificate, key, CRL or signing request, as a plain struct.
 //!
-//! Nothing is judged here: see [`verify`](crate::pki::verify). Text from a file is made safe to print on a terminal.
+//! Nothing is verified here: see [`verify`](crate::pki::verify). Text from a file is made safe to
+//! print on a terminal.
 
 use lizmon_pki::pem::{self, Kind, PemError};
 use rcgen::{KeyPair, PublicKeyData};
@@ -19,7 +20,7 @@ use super::key::{self, sha256_hex};
 use super::serial::strip_sign;
 use super::validity::validity_of;
 
-/// One part of a file. Times are epoch seconds, numbers of bytes are lower-case hex.
+/// One part of a file. Times are epoch seconds; serial numbers and hashes are lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(
     tag = "type",
@@ -29,13 +30,13 @@ use super::validity::validity_of;
 pub enum Item {
     /// A certificate.
     Certificate {
-        /// Its holder's distinguished name, which is not its identity.
+        /// The holder's distinguished name, which is not its identity.
         subject: String,
-        /// Its issuer's.
+        /// The issuer's distinguished name.
         issuer: String,
-        /// Its number.
+        /// Its serial number.
         serial: String,
-        /// URI names: exactly one is an identity.
+        /// URI names: a single one is the identity.
         uris: Vec<String>,
         /// DNS names and addresses.
         names: Vec<String>,
@@ -47,19 +48,19 @@ pub enum Item {
         key: String,
         /// Of the subject public key info.
         key_sha256: String,
-        /// How the issuer signed.
+        /// The signature algorithm.
         signature: String,
         /// Whether it may sign certificates.
         ca: bool,
-        /// How many CAs may follow below it.
+        /// How many CAs may be below it.
         path_len: Option<u32>,
         /// RFC 5280 section 4.2.1.3.
         key_usage: Vec<String>,
         /// RFC 5280 section 4.2.1.12.
         extended_key_usage: Vec<String>,
-        /// Which key it has.
+        /// Identifies its key.
         subject_key_id: Option<String>,
-        /// Which key signed it.
+        /// Identifies the key that signed it.
         authority_key_id: Option<String>,
         /// Of the whole certificate.
         sha256: String,
@@ -71,29 +72,29 @@ pub enum Item {
         /// Of the subject public key info: compare it with the certificate's.
         key_sha256: String,
     },
-    /// A private key under a passphrase.
+    /// An encrypted private key.
     EncryptedPrivateKey {
         /// `PBES2, scrypt, AES-256-CBC` and so on.
         encryption: String,
     },
-    /// A revocation list.
+    /// A CRL.
     Crl {
-        /// Whose.
+        /// The CA that signed it.
         issuer: String,
         /// RFC 5280 section 5.2.3, decimal.
         number: Option<String>,
-        /// Signed at.
+        /// When it was signed.
         this_update: u64,
-        /// To be replaced before.
+        /// When the next one is due at the latest.
         next_update: Option<u64>,
-        /// Which key signed it.
+        /// Identifies the key that signed it.
         authority_key_id: Option<String>,
-        /// How it is signed.
+        /// The signature algorithm.
         signature: String,
         /// What it revokes.
         revoked: Vec<Revoked>,
     },
-    /// A signing request. Of what it asks for, lizmon takes the public key alone.
+    /// A signing request. lizmon takes only the public key from it.
     SigningRequest {
         /// The name it asks for.
         subject: String,
@@ -101,42 +102,40 @@ pub enum Item {
         key: String,
         /// Of the subject public key info.
         key_sha256: String,
-        /// How it is signed.
+        /// The signature algorithm.
         signature: String,
         /// Whether it is signed by its own key.
         signature_is_good: bool,
     },
 }
 
-/// One line of a revocation list.
+/// One entry of a CRL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Revoked {
-    /// Which certificate.
+    /// The serial number of the certificate.
     pub serial: String,
-    /// Since when, epoch seconds.
+    /// When it was revoked: epoch seconds.
     pub since: u64,
-    /// Why, if it says.
+    /// The reason, if there is one.
     pub reason: Option<String>,
 }
 
-/// Why a file cannot be shown.
+/// Why a file cannot be inspected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InspectError {
-    /// Neither PEM nor DER of anything known.
-    #[error("there is no certificate, private key, revocation list or signing request in it")]
+    /// Neither PEM nor DER of a known kind.
+    #[error("there is no certificate, private key, CRL or signing request in it")]
     Nothing,
     /// PEM that is damaged.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// A PEM section that is not what it says.
-    #[error(
-        "its part {0}, a {1} by its first line, is damaged or of a kind that is not known here"
-    )]
+    /// A PEM section whose content does not match its label.
+    #[error("part {0}, a {1} by its first line, is damaged or of an unknown kind")]
     Part(usize, &'static str),
 }
 
-/// Shows every part of a PEM file, or the one thing in a DER file.
+/// Inspects every part of a PEM file, or the content of a DER file.
 pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
     if bytes.first() == Some(&DER_SEQUENCE) {
         let item = certificate(bytes)
@@ -151,7 +150,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
         let der = &section.der;
         let (item, what) = match section.kind {
             Kind::Certificate => (certificate(der), "certificate"),
-            Kind::RevocationList => (crl(der), "revocation list"),
+            Kind::RevocationList => (crl(der), "CRL"),
             Kind::SigningRequest => (signing_request(der), "signing request"),
             Kind::EncryptedKey => (
                 encrypted_key(der)
@@ -182,14 +181,14 @@ fn encrypted_key(der: &[u8]) -> Option<Item> {
     Some(Item::EncryptedPrivateKey { encryption })
 }
 
-/// With `Proc-Type` and `DEK-Info` between its first line and its base64.
+/// The format with `Proc-Type` and `DEK-Info` before the base64.
 fn is_legacy_label(label: &str) -> bool {
     label != "ENCRYPTED PRIVATE KEY"
 }
 
 fn legacy_encrypted_key() -> Item {
     Item::EncryptedPrivateKey {
-        encryption: "OpenSSL's older form (Proc-Type, DEK-Info)".to_owned(),
+        encryption: "OpenSSL's legacy format (Proc-Type, DEK-Info)".to_owned(),
     }
 }
 
@@ -352,7 +351,7 @@ fn set(known: &[(bool, &str)]) -> Vec<String> {
     present.map(|(_, name)| (*name).to_owned()).collect()
 }
 
-/// Control characters would let a file write anywhere on the terminal.
+/// Escapes control characters, which could manipulate the terminal.
 fn escape_control(text: &str) -> String {
     let shown = |c: char| -> String {
         if c.is_control() {

@@ -17,10 +17,10 @@ use x509_parser::x509::SubjectPublicKeyInfo as ParsedInfo;
 
 use super::random::RandomError;
 
-/// What kind of key is made.
+/// The algorithm of a new key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyAlg {
-    /// ECDSA on P-256: every TLS library has it.
+    /// ECDSA on P-256: every TLS library supports it.
     #[default]
     P256,
     /// Ed25519, RFC 8410.
@@ -70,7 +70,8 @@ pub enum KeyGenError {
     Encode(#[from] rcgen::Error),
 }
 
-/// Generates a key pair. Its PKCS #8 form is version 1, because OpenSSL 3.0 reads no Ed25519 key of version 2.
+/// Generates a key pair. Its PKCS #8 form is version 1, because OpenSSL 3.0 reads no Ed25519 key of
+/// version 2.
 pub(crate) fn generate(alg: KeyAlg) -> Result<KeyPair, KeyGenError> {
     let (pkcs8, signs) = match alg {
         KeyAlg::P256 => {
@@ -94,13 +95,15 @@ pub(crate) fn generate(alg: KeyAlg) -> Result<KeyPair, KeyGenError> {
     Ok(KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, signs)?)
 }
 
-/// SHA-256 of the subject public key info, lower-case hex: the same key in a certificate, a request and a key file.
+/// SHA-256 of the subject public key info, lower-case hex: the same key in a certificate, a request
+/// and a key file.
 pub(crate) fn fingerprint(key: &impl PublicKeyData) -> String {
     sha256_hex(&key.subject_public_key_info())
 }
 
-/// The subject key identifier: RFC 7093 section 2, method 1, over the bits of the key alone. rcgen's own hashes what
-/// stands around them too, which is allowed but no method that a linter knows.
+/// The subject key identifier: RFC 7093 section 2, method 1, over the bits of the key alone.
+/// rcgen's own also hashes the structure around them, which is allowed but not a method that
+/// linters know.
 pub(crate) fn identifier(key: &impl PublicKeyData) -> Vec<u8> {
     digest(&SHA256, key.der_bytes()).as_ref()[..20].to_vec()
 }
@@ -114,7 +117,8 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 pub(crate) fn kind(info: &ParsedInfo<'_>) -> String {
     let algorithm = &info.algorithm.algorithm;
     let parameters = info.algorithm.parameters.as_ref();
-    // RFC 5480 section 2.1.1: a curve is named. Parameters written out are read as an OID of their bytes otherwise.
+    // RFC 5480 section 2.1.1: a curve is named. Without this check, explicit parameters would be
+    // read as an OID.
     let named = parameters.filter(|parameters| parameters.tag() == Tag::Oid);
     let curve = || named?.as_oid().ok();
     if *algorithm == OID_SIG_ED25519 {

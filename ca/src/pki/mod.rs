@@ -1,6 +1,7 @@
 //! X.509 and keys: what a certificate, a key, a CRL and a signing request are.
 //!
-//! This room knows no ledger and no policy. It reads and writes key files, and nothing else on disk.
+//! This layer knows no ledger and no policy. It reads and writes key files, and nothing else on
+//! disk.
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -8,9 +8,9 @@
 //! | node, reader, operator | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
 //! | receiver, ca | no CA | digitalSignature | clientAuth serverAuth | the same, and DNS names and addresses |
 //!
-//! basicConstraints and keyUsage are critical (RFC 5280 sections 4.2.1.9 and 4.2.1.3), all have a subject key
-//! identifier, all but the root an authority key identifier. A CA's only URI is its trust domain, as the X.509-SVID
-//! specification, section 3.1, wants of a signing certificate.
+//! basicConstraints and keyUsage are critical (RFC 5280 sections 4.2.1.9 and 4.2.1.3), all have a
+//! subject key identifier, all but the root an authority key identifier. A CA's only URI is its
+//! trust domain, as the X.509-SVID specification, section 3.1, requires of a signing certificate.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,14 +28,14 @@ use super::validity::{Validity, ValidityError, date};
 /// RFC 5280 appendix A.1, ub-common-name.
 const COMMON_NAME_CHARS_MAX: usize = 64;
 
-/// Which template a certificate was made from.
+/// The template of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Profile {
     /// The trust anchor.
     Root,
     /// The CA that signs leaves.
     Issuing,
-    /// A holder with a name.
+    /// A leaf with a role and a name.
     Leaf(Role),
 }
 
@@ -156,7 +156,8 @@ pub(crate) fn issuing(
     Ok(params)
 }
 
-/// Every generation has a subject of its own: a verifier takes the first CRL that bears the issuer's name.
+/// Every generation has a subject of its own: a verifier takes the first CRL that bears the
+/// issuer's name.
 fn ca(
     trust_domain: &TrustDomain,
     title: &str,
@@ -189,7 +190,7 @@ pub(crate) fn leaf(
             San::Ip(address) => SanType::IpAddress(*address),
         });
     }
-    // Unlike `NoCa` this writes the subject key identifier, and basicConstraints that say no.
+    // Unlike `NoCa` this writes the subject key identifier and basicConstraints with CA:FALSE.
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -221,7 +222,8 @@ fn base(facts: CertFields<'_>) -> Result<CertificateParams, ProfileError> {
     Ok(params)
 }
 
-/// The name if it fits, else nothing; rcgen makes the SAN critical then (RFC 5280 section 4.2.1.6).
+/// The name if it is short enough, else an empty subject; rcgen then makes the SAN critical (RFC
+/// 5280 section 4.2.1.6).
 fn subject(name: &NodeName) -> DistinguishedName {
     if name.as_str().len() <= COMMON_NAME_CHARS_MAX {
         common_name(name.as_str())

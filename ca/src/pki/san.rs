@@ -56,8 +56,8 @@ impl fmt::Display for San {
 #[error("`{0}` is neither a DNS name nor an IP address")]
 pub struct SanError(String);
 
-/// The DNS names and addresses of a certificate that this CA issued. `None` if the certificate cannot
-/// be parsed or has a name of another kind.
+/// The DNS names and addresses of a certificate that this CA issued. `None` if the certificate
+/// cannot be parsed or has a name of another kind.
 pub(crate) fn sans_of(der: &[u8]) -> Option<Vec<San>> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()??;

@@ -37,8 +37,8 @@ impl fmt::Display for Serial {
 impl FromStr for Serial {
     type Err = SerialError;
 
-    /// Hex as [`Display`](fmt::Display) writes it, or as other programs do: in capitals, with colons
-    /// or blanks, after `0x` or `serial=`, with leading zeros or without.
+    /// Hex as [`Display`](fmt::Display) writes it, or as other programs do: in capitals, with
+    /// colons or blanks, after `0x` or `serial=`, with leading zeros or without.
     fn from_str(text: &str) -> Result<Self, SerialError> {
         let malformed = || SerialError(text.escape_debug().take(80).collect());
         let is_between = |c: char| c == ':' || c == '-' || c.is_ascii_whitespace();
@@ -99,7 +99,8 @@ mod tests {
         let cases = [
             PLAIN.to_owned(),
             PLAIN.to_uppercase(),
-            // openssl x509 -text, with and without its indentation; -serial; certtool; Windows; Python's hex().
+            // openssl x509 -text, with and without its indentation; -serial; certtool; Windows;
+            // Python's hex().
             spaced(":").to_uppercase(),
             format!("                {}\n", spaced(":")),
             format!("serial={}", PLAIN.to_uppercase()),

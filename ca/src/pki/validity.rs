@@ -15,8 +15,8 @@ pub const LIFETIME_SECS_MIN: u64 = 60;
 /// Longest lifetime that can be requested: 100 years.
 pub const LIFETIME_SECS_MAX: u64 = 36_525 * DAY_SECS;
 
-/// The validity period of a new certificate: from [`BACKDATE_SECS`] before `now` to `lifetime_secs` after
-/// it, cut to the issuer's own period.
+/// The validity period of a new certificate: from [`BACKDATE_SECS`] before `now` to `lifetime_secs`
+/// after it, cut to the issuer's own period.
 pub(crate) fn validity_from(
     now: u64,
     lifetime_secs: u64,

@@ -1,5 +1,5 @@
-//! The judgement of a receiver on a certificate, by its very code: the path to the root, the revocation lists along it, then the
-//! identity.
+//! Whether a receiver would accept a certificate, by the receiver's own code: the path to the root,
+//! the CRLs along it, then the identity.
 
 use lizmon_mtls::identity::{Identity, IdentityError};
 use lizmon_pki::anchors::{self, Anchors, AnchorsError};
@@ -21,43 +21,43 @@ pub struct Trusted<'a> {
     pub crls_pem: &'a [u8],
 }
 
-/// A certificate that a receiver takes.
+/// A certificate that a receiver accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Who it speaks for.
+    /// The holder's identity.
     pub spiffe_id: SpiffeId,
     /// Its last second.
     pub not_after: u64,
-    /// When the first of the CRLs ends.
+    /// When the first of the CRLs expires.
     pub crl_next_update: u64,
 }
 
-/// Why a receiver does not take a certificate.
+/// Why a receiver refuses a certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// No certificate in the file.
+    /// The file contains no certificate.
     #[error("there is no certificate in it that can be read")]
     NoCertificate(#[source] PemError),
     /// No usable root.
     #[error("the root certificate cannot be used: is --certs the right folder?")]
     BadRoot(#[source] AnchorsError),
-    /// No usable CRL. Without one nobody could be asked for.
-    #[error("there is no revocation list that can be used: is --certs the right folder?")]
+    /// No usable CRL. A receiver without one refuses all certificates.
+    #[error("there is no usable CRL: is --certs the right folder?")]
     BadCrl(#[source] UnusableCrl),
-    /// It, or one above it, is on the CRL.
+    /// The certificate, or a CA above it, is revoked.
     #[error("{0} has been revoked")]
     Revoked(Whose),
-    /// Not for clients of TLS.
+    /// Not for TLS clients.
     #[error("it is not meant for clients: a CA's or another program's certificate")]
     NotForClients,
-    /// Anything else that a receiver would say.
+    /// Any other reason.
     #[error(transparent)]
     Chain(Fault),
-    /// It speaks for nobody.
-    #[error("it speaks for nobody")]
+    /// It contains no identity.
+    #[error("it contains no valid identity")]
     Identity(#[from] IdentityError),
-    /// It speaks for somebody of another trust domain.
+    /// Its identity is in another trust domain.
     #[error("it belongs to the trust domain {found}, the root to {expected}")]
     TrustDomain {
         /// The certificate's.
@@ -67,14 +67,14 @@ pub enum VerifyError {
     },
 }
 
-/// Judges a leaf and what follows it in the file as a receiver would at `now`. An expired CRL is taken, as
-/// receivers take one; when it ends is in the verdict.
+/// Verifies a leaf and the certificates that follow it in the file, as a receiver would at `now`.
+/// An expired CRL is accepted, as receivers accept one; the verdict says when it expires.
 pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdict, VerifyError> {
     let chain = certificates(chain_pem).map_err(VerifyError::NoCertificate)?;
     let (leaf, above) = chain.split_first().ok_or(VerifyError::NotForClients)?;
     let anchors = authorities(trusted.roots_pem).map_err(VerifyError::BadRoot)?;
-    let lists = RevocationList::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
-    let ends = lists.iter().map(|list| list.status().next_update);
+    let crls = RevocationList::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
+    let ends = crls.iter().map(|crl| crl.status().next_update);
     let crl_next_update = ends.min().unwrap_or(0);
 
     let expected = anchors.roots.first().and_then(trust_domain_of);
@@ -84,7 +84,7 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
         ..
     } = anchors;
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-    Paths::new(&roots, intermediates, lists, Demand::AList, algorithms.all)
+    Paths::new(&roots, intermediates, crls, Demand::AList, algorithms.all)
         .judge(leaf, above, unix_time(now), Usage::Client)
         .map_err(verify_error)?;
 
@@ -103,7 +103,7 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
     }
 }
 
-/// At least one, from PEM or DER.
+/// At least one certificate, from PEM or DER.
 fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     match pem::certificates(bytes) {
         Err(PemError::Der) => Ok(vec![bytes.to_vec().into()]),
@@ -111,7 +111,7 @@ fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> 
     }
 }
 
-/// The roots of a PEM file, or the one of a DER.
+/// The roots in a PEM file, or the one in a DER file.
 fn authorities(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
     match anchors::read(bytes) {
         Err(AnchorsError::Pem(PemError::Der)) => Ok(Anchors {

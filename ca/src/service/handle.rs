@@ -100,7 +100,7 @@ impl AuthorityHandle {
         self.ensure_service_certificate(now).map(|_| ())
     }
 
-    /// Ends what was replaced, at most once in [`SUPERSEDED_EVERY`].
+    /// Revokes superseded certificates, at most once in [`SUPERSEDED_INTERVAL`].
     fn revoke_superseded(&self, now: u64) -> Result<(), Error> {
         let last = self.superseded_revoked_at.load(Ordering::Relaxed);
         if (last..last.saturating_add(SUPERSEDED_INTERVAL.as_secs())).contains(&now) {

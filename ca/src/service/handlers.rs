@@ -32,8 +32,8 @@ use super::{body, est};
 use crate::authority::{Authority, Enrolled, Error, IssuanceError, JoinTokenError};
 use crate::pki::{csr, rfc3339};
 
-/// Requests that use the ledger or wait for it at one time. It runs one transaction at a time, which takes a
-/// few milliseconds.
+/// Requests that use the ledger or wait for it at one time. It runs one transaction at a time,
+/// which takes a few milliseconds.
 const WAITING_MAX: usize = 256;
 /// RFC 7030 section 4.1.3, and RFC 8951: the body is base64, whatever this header says.
 const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
@@ -54,7 +54,8 @@ pub(super) struct ServiceState {
 
 type Shared = State<Arc<ServiceState>>;
 
-/// Names whose address is stored. Beyond it all are deleted, and a repeated join may be logged as a warning.
+/// Names whose address is stored. Beyond it all are deleted, and a repeated join may be logged as a
+/// warning.
 const JOINED_NAMES_MAX: usize = 10_000;
 
 /// RFC 7030 section 4.1: the roots and issuing CAs that are trusted.
@@ -138,8 +139,8 @@ fn remember_join(state: &ServiceState, name: NodeName, address: IpAddr) {
     joined.insert(name, address);
 }
 
-/// Whether a used token with another key comes from the address that used it: then `join` was only run
-/// again. From another address it may be stolen.
+/// Whether a used token with another key comes from the address that used it: then `join` was only
+/// run again. From another address it may be stolen.
 fn is_same_host(
     state: &ServiceState,
     error: &IssuanceError,
@@ -172,8 +173,8 @@ pub(super) async fn simple_reenroll(
     answer(&state, enrolled, connection.address(), &holder)
 }
 
-/// The valid certificate of this connection, if there is one. A client that shows it when it fetches public
-/// data proves that the certificate is in use.
+/// The valid certificate of this connection, if there is one. A client that shows it when it
+/// fetches public data proves that the certificate is in use.
 fn shown_certificate(state: &ServiceState, request: &Request<Body>) -> Option<Identity> {
     let connection = request.extensions().get::<Arc<Connection>>()?;
     let peer = connection.peer(&state.trust.current(), (state.clock)())?;
@@ -207,12 +208,12 @@ fn answer(
 ) -> Result<Response, ErrorResponse> {
     let enrolled = enrolled.map_err(|error| {
         state.refusals.say(|unsaid| {
-            tracing::warn!(%address, who, unsaid, error = &error as &dyn std::error::Error, "refused");
+            tracing::warn!(%address, who, unsaid, error = &error as &dyn std::error::Error, "certificate refused");
         });
         ErrorResponse::of(&error)
     })?;
     tracing::info!(%address, holder = %enrolled.spiffe_id, serial = enrolled.serial, not_after = rfc3339(enrolled.not_after),
-                   again = enrolled.again, "issued");
+                   again = enrolled.again, "certificate issued");
     // RFC 7030 section 4.2.3: only the issued certificate. Its issuers are at cacerts.
     in_pkcs7(state, &[enrolled.der])
 }

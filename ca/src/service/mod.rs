@@ -4,8 +4,9 @@
 //! TLS acceptor (client certificate requested, CRLs) --> router --> rate limits --> AuthorityHandle (ledger, keys; blocking threads)
 //! ```
 //!
-//! This room knows HTTP and asks the authority for everything else. Anyone may fetch the CA's certificates
-//! and the CRLs. A certificate is issued for a join token, or to the holder of the current one.
+//! This layer knows HTTP and asks the authority for everything else. Anyone may fetch the CA's
+//! certificates and the CRLs. A certificate is issued for a join token, or to the holder of the
+//! current one.
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Rate limits. Every attempt counts, whether it succeeds or not.
 //!
-//! A token cannot be guessed at any rate. The limits bound the work: a token attempt is a transaction, a
-//! renewal a row that stays. One address alone cannot use up the attempts of a name.
+//! A token cannot be guessed at any rate. The limits bound the work: a token attempt is a
+//! transaction, a renewal a row that stays. One address alone cannot use up the attempts of a name.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -150,7 +150,7 @@ mod tests {
         assert!(rates.join_as(&"Web1".parse().unwrap()).is_ok());
     }
 
-    /// Whoever floods from one address does not lock a name out for the others.
+    /// A flood from one address does not lock out a name for the others.
     #[test]
     fn a_name_refills_faster_than_an_address_can_use_it_up() {
         let limits = RateLimits::default();

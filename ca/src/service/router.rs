@@ -114,7 +114,8 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
     let mut response = match lizmon_mtls::check_host(&request) {
         _ if is_crowded => ErrorResponse::Unavailable.without_body(),
         Ok(()) => next.run(request).await,
-        // Without one unambiguous Host the following requests cannot be trusted: close the connection.
+        // Without one unambiguous Host the following requests cannot be trusted: close the
+        // connection.
         Err(error) => {
             let close = [(CONNECTION, "close")];
             (close, ErrorResponse::BadRequest(error.to_string())).into_response()

@@ -68,8 +68,9 @@ pub async fn serve(
 }
 
 impl Service {
-    /// Opens the CA, makes sure of a certificate to show, and loads the trust files. When this returns, the
-    /// service is ready: connections wait in the listener until [`Service::run`] accepts them.
+    /// Opens the CA, makes sure of a certificate to show, and loads the trust files. When this
+    /// returns, the service is ready: connections wait in the listener until [`Service::run`]
+    /// accepts them.
     pub async fn start(
         listener: TcpListener,
         config: Config,
@@ -130,7 +131,8 @@ impl Service {
         self.state.trust.clone()
     }
 
-    /// Serves until `shutdown`; then accepts no more connections and finishes the requests in progress.
+    /// Serves until `shutdown`; then accepts no more connections and finishes the requests in
+    /// progress.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
         let http = HttpLimits {
             first_request_timeout: self.limits.first_request_timeout,
@@ -148,7 +150,8 @@ impl Service {
     }
 }
 
-/// Reloads the trust files when they change, signs CRLs that are due, and renews our own certificate.
+/// Reloads the trust files when they change, signs CRLs that are due, and renews our own
+/// certificate.
 async fn maintenance(mut trust: TrustWriter, state: Arc<ServiceState>) {
     let mut reload = tokio::time::interval(RELOAD_INTERVAL);
     let mut maintain = tokio::time::interval(MAINTENANCE_INTERVAL);

@@ -61,7 +61,8 @@ fn holders(
     let found = newest.into_values().filter(|(_, entry)| matches(entry));
     found
         .map(|(role, entry)| {
-            // A holder that enrolled with a token, or has renewed before, renews in the last third of the lifetime.
+            // A holder that enrolled with a token, or has renewed before, renews in the last third
+            // of the lifetime.
             let renews = entry.renews_automatically();
             let life = entry.not_after.saturating_sub(entry.not_before);
             Ok(PendingHolder {
@@ -75,8 +76,8 @@ fn holders(
         .collect()
 }
 
-/// When every holder that got a certificate of the new CA has loaded it. Until then it may still show the one
-/// of the old CA.
+/// When every holder that got a certificate of the new CA has loaded it. Until then it may still
+/// show the one of the old CA.
 pub(super) fn retire_from(
     tx: &LedgerTx<'_>,
     generations: &[Generation],

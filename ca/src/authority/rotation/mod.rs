@@ -12,10 +12,11 @@
 //!   root.crt      both roots          both roots              the new root
 //! ```
 //!
-//! A new root comes with an issuing CA of its own, so that the chain of a leaf says which root it needs. The
-//! ledger holds the state, and the files follow it: if that is interrupted, the next process that opens the
-//! CA finishes it. A CA's CRL is in `crl.pem` before its root is in `root.crt`, and the root is removed before
-//! the CRL, so that at no moment the two files refuse a valid certificate.
+//! A new root comes with an issuing CA of its own, so that the chain of a leaf says which root it
+//! needs. The ledger holds the state, and the files follow it: if that is interrupted, the next
+//! process that opens the CA finishes it. A CA's CRL is in `crl.pem` before its root is in
+//! `root.crt`, and the root is removed before the CRL, so that at no moment the two files refuse a
+//! valid certificate.
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -9,7 +9,8 @@ use crate::files::{Access, CaFiles, disk};
 use crate::ledger::{Generation, LedgerTx, Phase};
 use crate::pki::Profile;
 
-/// Makes the CA's files follow the ledger, under its lock. It may be interrupted and repeated at any point.
+/// Makes the CA's files follow the ledger, under its lock. It may be interrupted and repeated at
+/// any point.
 pub(in crate::authority) fn reconcile(files: &CaFiles, tx: &LedgerTx<'_>) -> Result<(), Error> {
     if !tx.is_reconcile_pending()? {
         return Ok(());
@@ -26,8 +27,8 @@ pub(in crate::authority) fn reconcile(files: &CaFiles, tx: &LedgerTx<'_>) -> Res
     Ok(tx.set_reconcile_pending(false)?)
 }
 
-/// Puts the key of the current CA in its place. The key that was there has a copy in `generations/`, made
-/// before the ledger changed.
+/// Puts the key of the current CA in its place. The key that was there has a copy in
+/// `generations/`, made before the ledger changed.
 fn reconcile_key(
     files: &CaFiles,
     generations: &[Generation],

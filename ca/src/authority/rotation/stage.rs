@@ -68,14 +68,15 @@ impl fmt::Display for PendingHolder {
 pub struct Rotation {
     /// How far it is.
     pub stage: Stage,
-    /// The CA that is replaced. If no rotation is in progress, the one that `--back` would reinstate.
+    /// The CA that is replaced. If no rotation is in progress, the one that `--back` would
+    /// reinstate.
     pub rotated: Option<CaKind>,
     /// All generations, the current ones first.
     pub generations: Vec<Generation>,
     /// The holders that the next step would leave behind: they would be refused, or refuse others.
     pub waiting: Vec<PendingHolder>,
-    /// When the holders that just got a certificate of the new CA have loaded it; the last step waits for
-    /// that. `None` if no holder has to: epoch seconds.
+    /// When the holders that just got a certificate of the new CA have loaded it; the last step
+    /// waits for that. `None` if no holder has to: epoch seconds.
     pub retire_from: Option<u64>,
 }
 

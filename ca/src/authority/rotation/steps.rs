@@ -252,7 +252,8 @@ impl Authority {
         let next: Vec<&Generation> = in_phase(generations, Phase::Next).collect();
         self.shift(tx, &next, Phase::Gone, (Step::Withdraw, rotated), now)?;
         match self.put_on_hold(tx, rotated, now) {
-            // It signed nothing, and its CRL is not published: its entry on the root's CRL can wait for the key.
+            // It signed nothing, and its CRL is not published: its entry on the root's CRL can wait
+            // for the key.
             Err(Error::RootKeyMissing(_)) => Ok(()),
             done => done.map(drop),
         }
@@ -274,9 +275,10 @@ impl Authority {
         self.log_step(tx, step, rotated, &serials, now)
     }
 
-    /// Signs the root's CRL again, which lists an issuing CA that is no longer trusted: as `certificateHold`,
-    /// which can be lifted, while it can be reinstated. Without that, a receiver that keeps its last CRL would
-    /// continue to trust it. A root that is no longer trusted needs no entry.
+    /// Signs the root's CRL again, which lists an issuing CA that is no longer trusted: as
+    /// `certificateHold`, which can be lifted, while it can be reinstated. Without that, a receiver
+    /// that keeps its last CRL would continue to trust it. A root that is no longer trusted needs
+    /// no entry.
     fn put_on_hold(
         &self,
         tx: &LedgerTx<'_>,

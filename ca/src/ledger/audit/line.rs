@@ -118,8 +118,8 @@ impl AuditLine {
 
 pub(super) const HASH_BYTES: usize = 32;
 
-/// A line's number and hash. Kept outside the ledger, it later proves that no line up to it was changed
-/// or removed.
+/// A line's number and hash. Kept outside the ledger, it later proves that no line up to it was
+/// changed or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditHead {
     /// The line.

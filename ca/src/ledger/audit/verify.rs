@@ -57,8 +57,8 @@ pub enum AuditError {
     RevocationMismatch(String),
 }
 
-/// Checks the hash of every line, and compares the log with the ledger. Returns the newest line, `None`
-/// if there is none.
+/// Checks the hash of every line, and compares the log with the ledger. Returns the newest line,
+/// `None` if there is none.
 pub(crate) fn verify(
     lines: &[AuditLine],
     ledger: &LedgerSnapshot,
@@ -155,8 +155,8 @@ fn compare_unknown_revoked(
     }
 }
 
-/// The records that are not about a certificate: rotation steps, CRLs and join tokens. The ledger keeps
-/// the last state of each, so a log that was truncated after it is detected.
+/// The records that are not about a certificate: rotation steps, CRLs and join tokens. The ledger
+/// keeps the last state of each, so a log that was truncated after it is detected.
 fn compare_other_records(lines: &[AuditLine], ledger: &LedgerSnapshot) -> Result<(), AuditError> {
     let (mut steps, mut crls, mut tokens) = (HashSet::new(), HashSet::new(), HashSet::new());
     for line in lines {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_was_touched_is_named() {
+    fn the_first_changed_line_is_named() {
         check(|_, _| (), Ok(()));
         check(|lines, _| lines[1].time += 1, Err(AuditError::Changed(2)));
         check(
