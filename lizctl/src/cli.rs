@@ -25,7 +25,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) verb: Verb,
 }
 
 const EXIT_CODES: &str = "\
@@ -53,7 +53,7 @@ pub(crate) struct Global {
 
 /// The verbs. The help text of each stands at its arguments, in `commands`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum Verb {
     InitCa(init_ca::InitCaArgs),
     IssueNode(issue_node::IssueNodeArgs),
     IssueReceiver(issue_receiver::IssueReceiverArgs),

@@ -8,7 +8,7 @@
 //!
 //! The clock and the exit code live here; a verb gets what it needs as arguments.
 //!
-//! To add a verb: a file in `commands`, a variant in `cli::Command`, a line in `run` below.
+//! To add a verb: a file in `commands`, a variant in `cli::Verb`, a line in `run` below.
 
 mod cli;
 mod commands;
@@ -34,7 +34,7 @@ use clap::CommandFactory;
 use lizmon_monitor::Environment;
 use lizmon_protocol::sample::ProducerId;
 
-use cli::{Cli, Command};
+use cli::{Cli, Verb};
 use context::Context;
 use output::live::LogWriter;
 
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         clock: lizmon_daemon::epoch_secs,
         stopwatch: lizmon_daemon::since_1970,
     };
-    match run(cli.command, &context) {
+    match run(cli.verb, &context) {
         Ok(()) => ExitCode::SUCCESS,
         // `lizctl list | head`: the reader of our stdout has read enough.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -59,34 +59,34 @@ fn main() -> ExitCode {
 }
 
 /// One line per verb. A verb that talks to a server builds its own tokio runtime.
-fn run(command: Command, context: &Context) -> anyhow::Result<()> {
-    match command {
-        Command::InitCa(args) => commands::init_ca::run(&args, context),
-        Command::IssueNode(args) => commands::issue_node::run(args, context),
-        Command::IssueReceiver(args) => commands::issue_receiver::run(args, context),
-        Command::IssueReader(args) => commands::issue_reader::run(args, context),
-        Command::IssueOperator(args) => commands::issue_operator::run(args, context),
-        Command::JoinToken(args) => commands::join_token::run(&args, context),
-        Command::Join(args) => commands::join::run(&args, context),
-        Command::Renew(args) => commands::renew::run(&args, context),
-        Command::List(args) => commands::list::run(&args, context),
-        Command::Revoke(args) => commands::revoke::run(&args, context),
-        Command::SignCrl(args) => commands::sign_crl::run(&args, context),
-        Command::Backup(args) => commands::backup::run(&args, context),
-        Command::Restore(args) => commands::restore::run(&args, context),
-        Command::Rotate(args) => commands::rotate::run(&args, context),
-        Command::AuditLog(args) => commands::audit_log::run(&args, context),
-        Command::VerifyAudit(args) => commands::verify_audit::run(&args, context),
-        Command::Inspect(args) => commands::inspect::run(&args),
-        Command::Verify(args) => commands::verify::run(&args, context),
-        Command::Token(args) => commands::token::run(&args, context),
-        Command::Query(args) => commands::query::run(&args, context),
-        Command::Hosts(args) => commands::hosts::run(&args, context),
-        Command::Audit(args) => commands::audit::run(&args, context),
-        Command::Push(args) => commands::push::run(args, context),
-        Command::Up(args) => commands::up::run(&args, context, environment()),
-        Command::Completions(args) => commands::completions::run(&args, Cli::command()),
-        Command::Man(args) => commands::man::run(&args, Cli::command()),
+fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
+    match verb {
+        Verb::InitCa(args) => commands::init_ca::run(&args, context),
+        Verb::IssueNode(args) => commands::issue_node::run(args, context),
+        Verb::IssueReceiver(args) => commands::issue_receiver::run(args, context),
+        Verb::IssueReader(args) => commands::issue_reader::run(args, context),
+        Verb::IssueOperator(args) => commands::issue_operator::run(args, context),
+        Verb::JoinToken(args) => commands::join_token::run(&args, context),
+        Verb::Join(args) => commands::join::run(&args, context),
+        Verb::Renew(args) => commands::renew::run(&args, context),
+        Verb::List(args) => commands::list::run(&args, context),
+        Verb::Revoke(args) => commands::revoke::run(&args, context),
+        Verb::SignCrl(args) => commands::sign_crl::run(&args, context),
+        Verb::Backup(args) => commands::backup::run(&args, context),
+        Verb::Restore(args) => commands::restore::run(&args, context),
+        Verb::Rotate(args) => commands::rotate::run(&args, context),
+        Verb::AuditLog(args) => commands::audit_log::run(&args, context),
+        Verb::VerifyAudit(args) => commands::verify_audit::run(&args, context),
+        Verb::Inspect(args) => commands::inspect::run(&args),
+        Verb::Verify(args) => commands::verify::run(&args, context),
+        Verb::Token(args) => commands::token::run(&args, context),
+        Verb::Query(args) => commands::query::run(&args, context),
+        Verb::Hosts(args) => commands::hosts::run(&args, context),
+        Verb::Audit(args) => commands::audit::run(&args, context),
+        Verb::Push(args) => commands::push::run(args, context),
+        Verb::Up(args) => commands::up::run(&args, context, environment()),
+        Verb::Completions(args) => commands::completions::run(&args, Cli::command()),
+        Verb::Man(args) => commands::man::run(&args, Cli::command()),
     }
 }
 
