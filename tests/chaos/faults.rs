@@ -1,4 +1,4 @@
-//! Breaks things at seeded moments, and mends them.
+//! Injects faults at seeded moments, and repairs them.
 
 mod verdict;
 
@@ -20,15 +20,17 @@ use crate::programs::{Program, epoch_now, program, without_lizmon_env};
 use crate::reference::MonitorLog;
 
 const MONITORS: usize = 8;
-/// The first ones also have their spools damaged, and are killed while their disks are full, or just were: what they kept may be dropped, and must
-/// be told then. What the others kept must arrive.
+/// The first monitors also have their spools damaged, and are killed while or shortly after their
+/// disks are full: their records may be dropped, but must then be reported. All records of the
+/// others must arrive.
 const FRAGILE: usize = 4;
-/// Small, and still several times what a run needs.
+/// Small, but several times what a run needs.
 const RECEIVER_DISK_KIB: u64 = 64 << 10;
 const SPOOL_DISK_KIB: u64 = 4 << 10;
-/// A monitor tries a full disk with each record: one that it measured so long after there was room is there, and all before it.
+/// A monitor retries a full disk with each record: a record sampled this long after space was freed
+/// is spooled, and so are all before it.
 const SAVED_AFTER_SECS: u64 = 2;
-/// Longest wait for anything that should happen, as long as it is not a matter of the schedule.
+/// Longest wait for anything that does not depend on the schedule.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Two requests of each client, and some of the reader.
@@ -47,7 +49,7 @@ enum Fault {
     DamageSpool,
 }
 
-/// Each as often as it stands here in one round.
+/// One round of faults; they are shuffled.
 const ROUND: [Fault; 14] = [
     Fault::KillReceiver,
     Fault::KillReceiver,
@@ -73,11 +75,11 @@ enum Repair {
     StartMonitor(usize),
     ResumeMonitor(usize),
     FreeSpool(usize),
-    /// As soon as it has measured something at this time or later.
+    /// As soon as it has spooled a sample of this time or later.
     MarkSaved(usize, u64),
 }
 
-/// How often each was done.
+/// How often each fault was injected.
 #[derive(Debug, Default)]
 struct FaultCounts {
     receiver_kills: u64,
@@ -116,7 +118,7 @@ struct Monitor {
     host: NodeName,
     program: Program,
     disk: SmallDisk,
-    /// What it measured while the disk was full may be in memory still.
+    /// Samples from when the disk was full may still be in memory only.
     is_unsaved: bool,
 }
 
@@ -187,7 +189,7 @@ impl Chaos {
         self.repairs.push((Instant::now() + after, repair));
     }
 
-    /// Whether it could be done now.
+    /// Injects the fault if possible, and returns whether it was.
     fn try_fault(&mut self, fault: Fault) -> bool {
         let at = match fault {
             Fault::DamageSpool => self.rng.usize(0..FRAGILE),
@@ -282,11 +284,11 @@ impl Chaos {
         self.repair_after(300, 6_000, Repair::RestoreLink(end));
     }
 
-    /// While its disk is full, the receiver refuses what it cannot keep, and answers who reads. Once there is room it
-    /// takes again: the same process.
+    /// While its disk is full, the receiver refuses records and answers reads. Once space is freed,
+    /// the same process accepts records again.
     fn fill_receiver(&mut self) {
         let counts = self.load.as_ref().unwrap().counts.clone();
-        // A receiver that starts on a full disk ends and says so: it is to be in the middle of its life.
+        // A receiver that starts on a full disk exits with an error, so wait until it runs.
         let read = Counts::of(&counts.read);
         self.wait_for("reads before its disk is filled", || {
             Counts::of(&counts.read) > read
@@ -336,7 +338,7 @@ impl Chaos {
         }
     }
 
-    /// Cures what is due, and sees that nothing ends by itself.
+    /// Makes the repairs that are due, and checks that no program has ended by itself.
     fn poll(&mut self) {
         let now = Instant::now();
         for (_, repair) in self
@@ -418,7 +420,8 @@ fn monitor(network: &TestNetwork, name: &str, disk: &SmallDisk) -> Command {
     command
 }
 
-/// A flipped bit, a block of zeros, or a lost end, at a random place of the spool's database or its log.
+/// Flips a bit, writes a block of zeros, or truncates, at a random offset of the spool's database
+/// or WAL.
 fn damage(spool: &Path, rng: &mut fastrand::Rng) {
     let files = ["spool.db", "spool.db-wal"].map(|name| spool.join(name));
     let files: Vec<_> = files

@@ -1,4 +1,5 @@
-//! Clients that go on whatever happens: some post batches and know exactly what they posted, one reads.
+//! Clients that continue whatever happens: some post batches and record what they posted, one
+//! reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,11 +24,11 @@ const POST_EVERY: Duration = Duration::from_millis(40);
 const READ_EVERY: Duration = Duration::from_millis(50);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What the clients have met so far.
+/// What the clients have seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) taken: AtomicU64,
-    /// Records that had been taken before, whose answer got lost.
+    /// Records that had been accepted before, but the response was lost.
     pub(crate) known: AtomicU64,
     pub(crate) store_unavailable: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -41,7 +42,7 @@ impl Counts {
     }
 }
 
-/// Clients at work.
+/// The running clients.
 pub(crate) struct Load {
     pub(crate) counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
@@ -78,7 +79,7 @@ impl Load {
         }
     }
 
-    /// Each client ends when what it has begun is taken. What each posted.
+    /// Each client ends when its current batch is accepted. Returns what each has posted.
     pub(crate) fn end(self) -> Vec<(NodeName, Reference)> {
         self.stop.store(true, Ordering::Relaxed);
         self.runtime.block_on(async {
@@ -101,7 +102,8 @@ struct Poster {
 }
 
 impl Poster {
-    /// A batch at a time, each until it is taken: so the receiver adds up in the order in which we did.
+    /// One batch at a time, repeated until it is accepted, so that the receiver sums in the same
+    /// order.
     async fn run(mut self, stop: Arc<AtomicBool>) -> (NodeName, Reference) {
         let producer = ProducerId::from_bytes(self.rng.u128(..).to_le_bytes());
         let mut next = 1;

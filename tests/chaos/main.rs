@@ -1,4 +1,5 @@
-//! Chaos: the shipped programs, and everything that happens to programs.
+//! Chaos test: the shipped programs under kills, stops, full disks, network failures and damaged
+//! files.
 //!
 //! ```text
 //! this test ── unshare ──> itself again, in namespaces of its own (network, mounts, processes), which end with it
@@ -9,11 +10,12 @@
 //!  clients with batches, a reader, lizctl audit
 //! ```
 //!
-//! [`netns`] makes the ground, [`programs`] runs what is shipped, [`faults`] breaks it at seeded moments, [`load`] goes on posting and
-//! reading, [`reference`] compares what was recorded by those who measured with what the receiver says.
-//! [`slow`] is about clients that take their time.
+//! [`netns`] sets up namespaces, [`programs`] runs the shipped programs, [`faults`] injects faults
+//! at seeded moments, [`load`] keeps posting and reading, [`reference`] compares what the senders
+//! recorded with what the receiver reports. [`slow`] tests slow clients.
 //!
-//! `LIZMON_CHAOS_SECS` is how long things are broken (40), `LIZMON_CHAOS_SEED` chooses what and when.
+//! `LIZMON_CHAOS_SECS` is how long faults are injected (default 40); `LIZMON_CHAOS_SEED` selects
+//! which and when.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +34,8 @@ use std::time::Duration;
 
 const SECS: u64 = 40;
 
-/// Whatever becomes of programs, disks and the line between them: each record that was kept counts once, or is shown as dropped.
+/// Whatever happens to programs, disks and the network: each spooled record counts once, or is
+/// reported as dropped.
 #[test]
 fn nothing_is_lost_and_nothing_is_twice() {
     netns::inside("nothing_is_lost_and_nothing_is_twice", || {
@@ -44,8 +47,8 @@ fn nothing_is_lost_and_nothing_is_twice() {
     });
 }
 
-/// 200 slow heads and 200 slow bodies: all are cut, and no other request fails. `LIZMON_SLOW_DEFAULTS=1` takes the receiver's own,
-/// longer timeouts.
+/// 200 slow heads and 200 slow bodies: all are closed, and no other request fails.
+/// `LIZMON_SLOW_DEFAULTS=1` uses the receiver's longer default timeouts.
 #[test]
 fn slow_clients_are_cut_and_others_do_not_notice() {
     netns::inside("slow_clients_are_cut_and_others_do_not_notice", || {

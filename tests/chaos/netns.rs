@@ -1,4 +1,4 @@
-//! The ground: namespaces, a line between two of them, small disks, certificates.
+//! The test network: two network namespaces with a link between them, small disks, certificates.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -14,11 +14,11 @@ use crate::programs::{epoch_now, program, without_lizmon_env};
 const INSIDE: &str = "LIZMON_CHAOS_INSIDE";
 const RECEIVER_ADDRESS: &str = "10.77.0.1";
 const MONITOR_ADDRESS: &str = "10.77.0.2";
-/// The receiver's end of the line is in this namespace, the other end in ours.
+/// The receiver's end of the link is in this namespace, the other end in ours.
 const NAMESPACE: &str = "rx";
 const VETH: [&str; 2] = ["liz-field", "liz-rx"];
 
-/// Runs the body of this test in namespaces of its own. When they end, so does every process in them.
+/// Runs the body of this test in its own namespaces. When they end, all processes in them end.
 pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
@@ -38,7 +38,7 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     assert!(status.success(), "{test}: {status}");
 }
 
-/// `unshare`, as root or as whoever may be root in a namespace.
+/// `unshare` as root, or in a user namespace.
 fn unshare() -> Command {
     let own = [
         "--net",
@@ -83,16 +83,16 @@ pub(crate) fn run(command: &str) {
     }
 }
 
-/// Certificates, and a folder for all that this test makes.
+/// Certificates, and a folder for all files of this test.
 pub(crate) struct TestNetwork {
     ca: Authority,
     folder: tempfile::TempDir,
 }
 
 impl TestNetwork {
-    /// Must be called in namespaces of our own.
+    /// Must be called inside the test's namespaces.
     pub(crate) fn new() -> Self {
-        // Names of namespaces are files in /run/netns, which may not be ours.
+        // Names of namespaces are files in /run/netns, which may belong to another user.
         run("mount -t tmpfs tmpfs /run");
         run(&format!("ip netns add {NAMESPACE}"));
         let [field, rx] = VETH;
@@ -120,7 +120,7 @@ impl TestNetwork {
         self.folder.path().join(name)
     }
 
-    /// A disk of so many KiB.
+    /// Mounts a disk of this many KiB.
     pub(crate) fn disk(&self, name: &str, kib: u64) -> SmallDisk {
         let mount = self.path(name);
         std::fs::create_dir(&mount).unwrap();
@@ -162,7 +162,7 @@ impl TestNetwork {
         format!("https://{}", self.listen())
     }
 
-    /// The receiver, on its side of the line.
+    /// The receiver, on its side of the link.
     pub(crate) fn receiver(&self, data: &SmallDisk) -> Command {
         let mut command = Command::new("nsenter");
         without_lizmon_env(&mut command);
@@ -187,7 +187,8 @@ impl TestNetwork {
     }
 }
 
-/// Which end of the line goes down. From the field's own the network is unreachable; over there packets just vanish.
+/// Which end of the link goes down. At the monitors' end the network becomes unreachable; at the
+/// receiver's end packets are lost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
     Monitors,
@@ -202,7 +203,7 @@ pub(crate) fn set_link(end: End, state: &str) {
     }
 }
 
-/// A disk that is soon full.
+/// A small disk that can be filled.
 pub(crate) struct SmallDisk {
     pub(crate) mount: PathBuf,
 }
@@ -212,7 +213,7 @@ impl SmallDisk {
         self.mount.join("ballast")
     }
 
-    /// Leaves no room at all.
+    /// Fills the disk completely.
     pub(crate) fn fill(&self) {
         let mut file = File::options()
             .create(true)
@@ -231,7 +232,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // What cannot be unmounted now goes with the namespace.
+        // If it cannot be unmounted now, it goes with the namespace.
         let _done = Command::new("umount").arg("-l").arg(&self.mount).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Shipped programs as processes that are killed, stopped and started again.
+//! Shipped programs as processes that are killed, stopped and restarted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait for a clean end.
+/// Longest wait for a clean exit.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// What of a log is shown when a program did what it should not.
+/// How much of a log is shown when a program fails.
 const LOG_LINES_SHOWN: usize = 20;
 
 pub(crate) fn epoch_now() -> u64 {
@@ -21,7 +21,7 @@ pub(crate) fn epoch_now() -> u64 {
         .as_secs()
 }
 
-/// A program as it was built with this test.
+/// The path of a program that was built with this test.
 pub(crate) fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let path = here.ancestors().nth(2).unwrap().join(name);
@@ -33,7 +33,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Nothing of the caller's settings reaches a program under test.
+/// The caller's environment variables do not reach a program under test.
 pub(crate) fn without_lizmon_env(command: &mut Command) {
     for (key, _) in std::env::vars_os() {
         let text = key.to_string_lossy();
@@ -43,7 +43,7 @@ pub(crate) fn without_lizmon_env(command: &mut Command) {
     }
 }
 
-/// One program, through all its lives. Its log goes on from life to life.
+/// One program that is run several times. Its log is appended to.
 pub(crate) struct Program {
     name: String,
     command: Command,
@@ -114,7 +114,7 @@ impl Program {
         }
     }
 
-    /// SIGTERM, which ends it with exit code 0.
+    /// SIGTERM; the exit code must be 0.
     pub(crate) fn end(&mut self) {
         self.signal(Signal::TERM);
         let by = Instant::now() + END_TIMEOUT;
@@ -136,7 +136,7 @@ impl Program {
         );
     }
 
-    /// It does not end by itself.
+    /// Fails if the program has ended by itself.
     pub(crate) fn check(&mut self) {
         if let Some(status) = self.status() {
             panic!(
@@ -161,7 +161,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if let Some(mut life) = self.life.take() {
-            // It may have ended: as good.
+            // It may have ended already.
             let _ended = life.kill();
             let _reaped = life.wait();
         }

@@ -1,4 +1,4 @@
-//! What was recorded where it was measured, compared with what the receiver says.
+//! Compares what the senders recorded with what the receiver reports.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -18,10 +18,10 @@ struct Stats {
     max: f64,
 }
 
-/// The summaries as they should be. Deliberately as simple as can be, and not made with the receiver's own crates.
+/// The expected summaries, computed as simply as possible and without the receiver's crates.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    /// By summary's name, then by the interval's start.
+    /// By name of the summary, then by start of the interval.
     series: BTreeMap<String, BTreeMap<u64, Stats>>,
 }
 
@@ -50,7 +50,7 @@ impl Reference {
         }
     }
 
-    /// How many values there are in all.
+    /// The total number of values.
     pub(crate) fn values(&self) -> u64 {
         let minutes = self
             .series
@@ -62,7 +62,8 @@ impl Reference {
             .sum()
     }
 
-    /// The receiver's summaries are these. Where the order of arrival is not ours, a sum may differ in its last bits.
+    /// Checks the receiver's summaries. If the order of arrival is not known, a sum may differ in
+    /// its last bits.
     pub(crate) fn check(&self, host: &str, found: &Summaries, is_order_known: bool) {
         let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<Vec<_>>();
         assert_eq!(
@@ -104,14 +105,14 @@ fn check_interval(what: &str, got: &Average, expected: Stats, is_order_known: bo
     }
 }
 
-/// What a monitor wrote in its log, over all its lives.
+/// What a monitor has logged, over all its runs.
 #[derive(Debug, Default)]
 pub(crate) struct MonitorLog {
-    /// By epoch: what was measured.
+    /// Samples by epoch.
     sampled: BTreeMap<u64, Vec<(String, f64)>>,
-    /// By producer and number: when it was measured. These were in the spool.
+    /// Epochs by producer and sequence number, of spooled records.
     kept: HashMap<(String, u64), u64>,
-    /// The same, of everything that was ever sent.
+    /// The same, of all records that were ever sent.
     sent: HashMap<(String, u64), u64>,
 }
 
@@ -119,7 +120,7 @@ impl MonitorLog {
     pub(crate) fn read(log: &Path) -> Self {
         let mut parsed = Self::default();
         for line in std::fs::read_to_string(log).unwrap().lines() {
-            // A panic is no JSON, and must not stay unseen.
+            // A panic is not JSON, and must not be missed.
             let line: Value = serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("{}: {line}: {error}", log.display()));
             parsed.read_line(&line["fields"]);
@@ -155,12 +156,12 @@ impl MonitorLog {
         }
     }
 
-    /// When the newest record that got a number was measured.
+    /// The epoch of the newest spooled record.
     pub(crate) fn newest_kept(&self) -> Option<u64> {
         self.kept.values().max().copied()
     }
 
-    /// Numbers that were in the spool, and of which the receiver neither has the record nor was told that it is dropped.
+    /// Spooled records that the receiver neither has nor knows to be dropped.
     pub(crate) fn unaccounted(&self, delivery: &Delivery) -> Vec<String> {
         let accounted: HashMap<String, Accounted> = accounted(delivery);
         let mut unaccounted: Vec<_> = self.kept.keys().collect();
@@ -176,7 +177,7 @@ impl MonitorLog {
             .collect()
     }
 
-    /// The summaries of what has arrived, by what was measured.
+    /// The expected summaries of the records that have arrived.
     pub(crate) fn expected(&self, host: &str, delivery: &Delivery) -> (Reference, Tally) {
         let unaccounted = self.unaccounted(delivery);
         assert!(
@@ -214,14 +215,14 @@ impl MonitorLog {
     }
 }
 
-/// What became of what a monitor measured.
+/// Counts of what happened to a monitor's samples.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) sampled: u64,
     pub(crate) received: u64,
-    /// Numbers of which the receiver was told that they do not come.
+    /// Numbers that the monitor reported as dropped.
     pub(crate) dropped: u64,
-    /// Those of them that had been kept. The rest were given to records that a crash kept from being kept.
+    /// Those of them that had been spooled. A crash prevented the others from being spooled.
     pub(crate) kept_and_dropped: u64,
     pub(crate) producers: u64,
 }
@@ -241,7 +242,8 @@ struct Accounted {
     dropped: BTreeSet<u64>,
 }
 
-/// The numbers that the receiver has, and those it was told are dropped. It names what it lacks, up to the highest it knows of.
+/// The numbers that the receiver has, and the dropped ones. It reports what is missing, up to the
+/// highest number it knows.
 fn accounted(delivery: &Delivery) -> HashMap<String, Accounted> {
     let of = |producer: &ProducerDelivery| {
         let ranges = producer

@@ -1,4 +1,4 @@
-//! Clients that take their time, beside clients that do not.
+//! Slow clients beside normal ones.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use tokio_rustls::client::TlsStream;
 use crate::netns::TestNetwork;
 use crate::programs::{Program, epoch_now, without_lizmon_env};
 
-/// So many send their head slowly, and so many their body.
+/// This many clients send their head slowly, and this many their body.
 const SLOW: usize = 200;
 const CLIENTS: usize = 4;
 const QUIET: Duration = Duration::from_secs(5);
 const REQUEST_EVERY: Duration = Duration::from_millis(10);
-/// A slow client sends something this often: no timer for idle connections helps against it.
+/// A slow client sends a byte this often, so that idle timeouts do not catch it.
 const DRIP_EVERY: Duration = Duration::from_millis(500);
-/// How much later than it must a slow one may be cut: the machine may be busy.
+/// How much later than its timeout a slow client may be closed, on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// How long a head and a body may take.
+/// Timeouts of the receiver for heads and bodies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
     head: Duration,
@@ -37,7 +37,7 @@ pub(crate) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Short, for a test; or what a receiver has by default.
+    /// Short ones for a test, or the receiver's defaults.
     pub(crate) fn new(is_default: bool) -> Self {
         let (head, body) = if is_default { (10, 30) } else { (4, 6) };
         Self {
@@ -47,7 +47,7 @@ impl Timeouts {
     }
 }
 
-/// All slow ones are cut, and nobody else notices.
+/// All slow clients are closed, and no other request fails.
 pub(crate) fn run(timeouts: Timeouts) {
     let network = TestNetwork::new();
     let data = network.disk("receiver", 64 << 10);
@@ -81,7 +81,7 @@ pub(crate) fn run(timeouts: Timeouts) {
     let longest_body = runtime.block_on(bodies).unwrap();
     let heads = heads.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&heads.stdout);
-    // Else some were open when its time was up.
+    // Otherwise some connections were still open at its timeout.
     assert!(said.contains("No open connections left"), "{said}");
     receiver.check();
     receiver.end();
@@ -103,7 +103,7 @@ fn wait_for_token(runtime: &tokio::runtime::Runtime, client: &Client) -> String 
     }
 }
 
-/// Each client posts and reads in turn. A request that fails fails the test.
+/// Each client posts and reads in turn. Any failed request fails the test.
 async fn latencies(clients: &[Arc<Client>], duration: Duration) -> Vec<Duration> {
     let until = Instant::now() + duration;
     let tasks = clients.iter().cloned().map(|client| {
@@ -150,7 +150,7 @@ fn percentiles(mut took: Vec<Duration>) -> String {
     )
 }
 
-/// slowhttptest, which shows no certificate: heads come before anybody asks for one.
+/// slowhttptest has no client certificate: heads are read before one is required.
 fn slow_heads(network: &TestNetwork, timeouts: Timeouts) -> std::process::Child {
     let mut command = Command::new("slowhttptest");
     without_lizmon_env(&mut command);
@@ -164,7 +164,8 @@ fn slow_heads(network: &TestNetwork, timeouts: Timeouts) -> std::process::Child 
         .unwrap_or_else(|error| panic!("slowhttptest: {error}: install the package slowhttptest"))
 }
 
-/// Certificates and a token are in order, the body just never ends. How long the last of them was put up with.
+/// Certificate and token are valid, but the body never ends. Returns how long the last of them was
+/// tolerated.
 async fn slow_bodies(
     config: ClientConfig,
     address: String,
@@ -199,7 +200,7 @@ async fn slow_bodies(
     longest
 }
 
-/// What it says before it closes.
+/// Sends slowly until the receiver closes; returns its response.
 async fn drip_until_cut(
     mut read: ReadHalf<TlsStream<TcpStream>>,
     mut write: WriteHalf<TlsStream<TcpStream>>,
@@ -212,7 +213,7 @@ async fn drip_until_cut(
     };
     let mut answer = Vec::new();
     tokio::select! {
-        // A connection that is reset ends as well.
+        // A reset connection has ended as well.
         _closed = read.read_to_end(&mut answer) => (),
         () = drip => (),
     }

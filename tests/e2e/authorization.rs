@@ -1,4 +1,4 @@
-//! Who may do what: every mixture of certificate, token, path and body.
+//! Who may do what: every combination of certificate, token, path and body.
 
 use lizmon_protocol::name::Role;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
@@ -12,7 +12,7 @@ use crate::harness::raw::{self, Shown, tls_config, tls_config_of};
 use crate::harness::world::{Holder, wall_clock};
 use crate::harness::{World, answer};
 
-/// What the contract says to a certificate and a token on the same request: 204 or 200, or a code.
+/// What the contract says for a certificate and a token on the same request: 204 or 200, or a code.
 type Verdict = Option<&'static str>;
 
 /// Whose certificate or token.
@@ -28,7 +28,7 @@ enum Who {
     Operator,
     Receiver,
     Ca,
-    /// Only as a token: text that is none.
+    /// Only as a token: text that is not a token.
     Garbage,
 }
 
@@ -47,7 +47,7 @@ impl Who {
     }
 }
 
-/// Before any route is asked: does the token belong here at all?
+/// Before any route: does the token match the certificate?
 fn together(certificate: Who, token: Who) -> Verdict {
     match token {
         Nobody => Some("token_missing"),
@@ -84,7 +84,7 @@ struct Clients {
 }
 
 async fn clients_of_all_roles(world: &World) -> Clients {
-    // The second certificate takes the first's place on disk: its client was made before.
+    // The second certificate replaces the first on disk, so the first's client is built before.
     let people = [
         (NodeA, world.node("a")),
         (NodeASecond, world.node("a")),
@@ -129,7 +129,7 @@ async fn every_mixture_of_certificate_token_path_and_body() {
                     }
                 };
                 let mut written = false;
-                // The body names whom it likes: nobody asks it.
+                // The body may name any host; it is ignored.
                 for values in [
                     json!({"cpu": 1}),
                     json!({"a": 1, "b": 2, "host": 3, "sub": 4}),
@@ -179,7 +179,7 @@ async fn check(request: reqwest::RequestBuilder, verdict: Verdict, good: u16, st
     }
 }
 
-/// Producers are a host's own: B's numbers say nothing about A's.
+/// Producers belong to a host: B's numbers do not affect A's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_is_known_by_its_host_alone() {
     let world = World::start().await;
@@ -204,7 +204,8 @@ async fn a_producer_is_known_by_its_host_alone() {
     }
 }
 
-/// Headers that a proxy might set, and paths that a parser might mend, make nobody else of anybody.
+/// Headers that a proxy might set, and paths that a parser might normalize, do not change the
+/// caller's identity.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_the_certificate_names_the_caller() {
     let world = World::start().await;
@@ -248,7 +249,7 @@ async fn nothing_but_the_certificate_names_the_caller() {
     assert_eq!(world.stored(&reader).await, json!({}));
 }
 
-/// What the handshake refuses, and with which alert.
+/// Which certificates the handshake refuses, and with which alert.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_certificates_end_in_the_handshake() {
     let world = World::start().await;
@@ -405,7 +406,7 @@ async fn bad_certificates_end_in_the_handshake() {
             any,
         ),
     ];
-    // The forger's leaf is good but for what each case changes.
+    // The forged leaf is valid except for what each case changes.
     let good = tls_config(&world.root(), Some(forger.leaf(id, |_| ())), &["http/1.1"]);
     let mut stream = raw::connect(&world, good).await.unwrap();
     let answer = raw::exchange(&mut stream, HEALTH).await.unwrap();
@@ -422,7 +423,7 @@ async fn bad_certificates_end_in_the_handshake() {
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// No connection comes about, in either version of TLS, and the alert says why.
+/// The handshake fails in both TLS versions, and the alert says why.
 async fn refused_by_alert(world: &World, shown: Shown, story: &str) -> AlertDescription {
     let mut last = None;
     for version in [&TLS13, &TLS12] {
@@ -432,7 +433,7 @@ async fn refused_by_alert(world: &World, shown: Shown, story: &str) -> AlertDesc
             Some(shown.clone()),
             &["http/1.1"],
         );
-        // Nothing is sent: bytes that the receiver never reads could reset the connection before the alert is read.
+        // Nothing is sent: unread bytes could reset the connection before the alert is read.
         let outcome = match raw::connect(world, config).await {
             Ok(mut stream) => raw::read_to_close(&mut stream).await,
             Err(error) => Err(error),
@@ -451,7 +452,7 @@ async fn refused_by_alert(world: &World, shown: Shown, story: &str) -> AlertDesc
     last.expect("two versions were tried")
 }
 
-/// Certificates end while a connection is open.
+/// Certificates expire while a connection is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_ends_stops_an_open_connection() {
     let world = World::start().await;

@@ -1,4 +1,5 @@
-//! The CA's later life before a receiver that runs: revocation handed to it, rotations under load, strangers' judgement.
+//! The CA with a running receiver: pushed CRLs, rotations under load, verification by other
+//! implementations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::harness::raw::{self, tls_config};
 use crate::harness::world::wall_clock;
 use crate::harness::{Holder, World};
 
-/// Files are looked at every second; this is far more.
+/// Files are checked every second; this is far more.
 const SOON: Duration = Duration::from_secs(30);
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -31,7 +32,7 @@ fn lizctl(world: &World, line: &str) -> Command {
     command
 }
 
-/// The same, telling the world's receiver as this operator.
+/// The same, pushing to the world's receiver as this operator.
 fn telling(world: &World, operator: &Holder, line: &str) -> Command {
     let mut command = lizctl(world, line);
     command.arg("--receiver").arg(world.issuer());
@@ -41,7 +42,7 @@ fn telling(world: &World, operator: &Holder, line: &str) -> Command {
     command
 }
 
-/// A receiver that is told, and reads no file of the CA's: the list of the first minute is all it has.
+/// A receiver that reads none of the CA's files: it has the first CRL, and those that are pushed.
 async fn apart() -> World {
     World::start_with(|config| {
         let copy = config.data.with_file_name("crl-of-the-start.pem");
@@ -71,7 +72,7 @@ async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
     let path = format!("/api/perf/gone/{}", world.clock.now());
     let post = async || world.post(&gone, &token, &path, r#"{"cpu":1}"#).await;
     post().await.no_content("before");
-    // Not told, it goes on trusting, and lizctl says how it could hear of it.
+    // Without a push it continues to trust, and lizctl says how it can learn of the revocation.
     let told_nobody = run(&mut lizctl(&world, "revoke stays --role reader"));
     told_nobody.failure(1);
     let done = run(&mut telling(
@@ -89,14 +90,15 @@ async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
     assert!(!can_connect(&world, &gone).await);
     assert!(can_connect(&world, &stays).await);
 
-    // Again: the very same list is no error, so it can be repeated until every receiver was reached.
+    // Pushing the same CRL again is no error, so it can be repeated until every receiver was
+    // reached.
     let again = run(&mut telling(&world, &operator, "revoke gone"));
     assert!(again.success().contains("nothing was valid any more"));
-    // Who is no operator revokes in the ledger, and cannot tell.
+    // With a certificate that is not an operator's, the ledger is updated but the push is refused.
     let refused = run(&mut telling(&world, &stays, "revoke gone"));
     let why = refused.failure(3);
     assert!(why.contains("still trusts what it trusted"), "{why}");
-    // One of two is away: the other hears of it.
+    // One of two receivers is unreachable: the other gets the CRL.
     let mut command = telling(&world, &operator, "revoke stays");
     command.args(["--receiver", "https://127.0.0.1:1"]);
     let half = run(&mut command);
@@ -108,22 +110,22 @@ async fn what_lizctl_revokes_the_receiver_refuses_when_it_returns() {
     assert!(!can_connect(&world, &stays).await);
 }
 
-/// How somebody goes on trying while a certificate is revoked.
+/// How a client continues while its certificate is revoked.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     OpenHttp1,
     OpenHttp2,
     /// A handshake for each request.
     Anew,
-    /// Not a sample, but a token.
+    /// A token request instead of a sample.
     NewToken,
 }
 
-/// One way's requests, each with when it was begun and whether it was taken.
+/// The requests of one kind, each with its start and whether it was accepted.
 type Tried = Vec<(Duration, bool)>;
 
-/// Over open connections of both kinds, with new ones, and for new tokens: what is begun after the command has returned is
-/// refused. How long before that the last one was taken is printed.
+/// On open connections of both kinds, on new ones, and for new tokens: requests that start after
+/// the command has returned are refused. Prints how long before that the last one was accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_taken_that_is_begun_after_revoke_has_returned() {
     const MORE: usize = 20;
@@ -203,7 +205,7 @@ fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// In a rotation the next CA's list is handed in before anything of it was seen.
+/// In a rotation the next CA's CRL is pushed before any of its certificates was seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_told_to_receivers() {
     let mut world = apart().await;
@@ -224,7 +226,7 @@ async fn a_rotation_is_told_to_receivers() {
     run(&mut telling(&world, &operator, step)).success();
     assert!(!can_connect(&world, &old).await, "the old CA is on hold");
     assert!(can_connect(&world, &new).await);
-    // That ended the operator's own certificate too.
+    // That revoked the operator's own certificate too.
     let refused = run(&mut telling(&world, &operator, "rotate issuing --back"));
     refused.failure(3);
     let operator = renewed(&world, Role::Operator, "olga");
@@ -236,7 +238,7 @@ fn reopen(world: &mut World) {
     world.ca = Authority::open(&world.certs(), world.clock.now()).unwrap();
 }
 
-/// A certificate of now, in the files where its holder looks.
+/// Issues a current certificate into its holder's files.
 pub(crate) fn renewed(world: &World, role: Role, name: &str) -> Holder {
     let mut request = Request::new(role, name.parse().unwrap());
     if role.is_server() {
@@ -255,7 +257,7 @@ pub(crate) fn renewed(world: &World, role: Role, name: &str) -> Holder {
     }
 }
 
-/// Copies a holder's files, so that it goes on showing what was issued to it now.
+/// Copies a holder's files, so that it continues to use its current certificate.
 fn set_aside(world: &World, mut holder: Holder) -> Holder {
     for file in [&mut holder.cert, &mut holder.key] {
         let serial = world.ca.entries().unwrap().pop().unwrap().serial;
@@ -267,7 +269,7 @@ fn set_aside(world: &World, mut holder: Holder) -> Holder {
     holder
 }
 
-/// A node that publishes all the time, takes its files up when they change, and counts.
+/// A node that publishes continuously, reloads its files when they change, and counts.
 struct Publisher {
     name: NodeName,
     sent: Arc<AtomicU64>,
@@ -293,7 +295,7 @@ impl Publisher {
                 SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.0).unwrap())]);
             let mut failures = Vec::new();
             while !stop.load(Ordering::SeqCst) {
-                // A pair of which one half is written is not taken: the next look gets both.
+                // A half-written pair is not loaded; the next reload gets both files.
                 let _ = client.reload(clock.now());
                 let epoch = Epoch::new(clock.now()).unwrap();
                 let published = client.publish(&host, epoch, &values, None, clock.now());
@@ -308,7 +310,7 @@ impl Publisher {
     }
 }
 
-/// Everybody publishes so much more: what was changed before has been met.
+/// Waits until everybody has published this much more, and so has seen the last change.
 async fn go_on(publishers: &[Publisher]) {
     const SAMPLES: u64 = 20;
     for publisher in publishers {
@@ -333,7 +335,7 @@ pub(crate) async fn until(story: &str, mut done: impl AsyncFnMut() -> bool) {
     in_time.unwrap_or_else(|_| panic!("{story}: not in time"));
 }
 
-/// The leaf that the receiver shows.
+/// The receiver's certificate on a connection.
 async fn shown_by_receiver(world: &World) -> Vec<u8> {
     let config = tls_config(&world.root(), None, &["http/1.1"]);
     let mut stream = raw::connect(world, config).await.unwrap();
@@ -342,7 +344,7 @@ async fn shown_by_receiver(world: &World) -> Vec<u8> {
     leaf
 }
 
-/// Receiver and nodes get certificates of now, and use them.
+/// Receiver and nodes get current certificates, and use them.
 async fn renew_all(world: &World, publishers: &[Publisher]) {
     let before = shown_by_receiver(world).await;
     renewed(world, Role::Receiver, "main");
@@ -369,7 +371,7 @@ async fn no_sample_fails_while_a_ca_is_replaced() {
         let next = |world: &mut World| world.ca.rotate_next(rotated, &options, now).unwrap().stage;
 
         assert_eq!(next(&mut world), Stage::Published);
-        // Who renews now learns the new root, and the receiver has read it when the next step is taken.
+        // A renewal now returns the new root, and the receiver has read it before the next step.
         renew_all(&world, &publishers).await;
         let witness_anew = set_aside(&world, renewed(&world, Role::Node, "witness"));
         assert_eq!(next(&mut world), Stage::InUse);
@@ -386,7 +388,7 @@ async fn no_sample_fails_while_a_ca_is_replaced() {
         renew_all(&world, &publishers).await;
         renewed(&world, Role::Node, "witness");
 
-        // Nobody is left behind, so nothing has to be forced.
+        // All holders have renewed, so --force is not needed.
         assert_eq!(next(&mut world), Stage::Steady);
         until("the old CA's end", async || {
             !can_connect(&world, &witness).await && !can_connect(&world, &witness_anew).await
@@ -406,7 +408,7 @@ async fn no_sample_fails_while_a_ca_is_replaced() {
     }
 }
 
-/// OpenSSL as another receiver: what it says of a chain by the files as they are.
+/// OpenSSL as another receiver: verifies a chain with the current files.
 fn openssl_takes(certs: &Path, issued: &Issued, purpose: &str) -> bool {
     let chain: PathBuf = certs.join(format!("{}.pem", issued.serial));
     fs::write(&chain, &issued.chain_pem).unwrap();

@@ -12,9 +12,9 @@ use crate::harness::process::{Running, program};
 use crate::harness::world::wall_clock;
 use crate::harness::{Holder, World, answer};
 
-/// Receivers that are killed at the same time, each with data of its own.
+/// Receivers that are killed at the same time, each with its own data.
 const RECEIVERS: u64 = 4;
-/// How often each is killed: 200 times together.
+/// How often each is killed: 200 times in all.
 const KILLS: u64 = 50;
 const CLIENTS: u64 = 4;
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
@@ -40,7 +40,7 @@ pub(crate) fn receiver_command(world: &World) -> Command {
     command
 }
 
-/// Starts it, and tells the world its port once it is ready.
+/// Starts it, and sets the world's port once it is ready.
 pub(crate) fn started(world: &mut World, command: &mut Command) -> Running {
     let mut running = Running::start(command);
     let ready = running.wait_for("READY");
@@ -67,7 +67,8 @@ async fn two_hundred_kills() {
     }
 }
 
-/// xorshift64*: moments that differ from round to round, the same in every run but for what the machine adds.
+/// xorshift64*: moments that differ from round to round, the same in every run except for
+/// scheduling.
 struct Moments(u64);
 
 impl Moments {
@@ -79,13 +80,13 @@ impl Moments {
     }
 }
 
-/// What the clients of one receiver know.
+/// What the clients of one receiver have recorded.
 #[derive(Default)]
 struct Known {
     /// Numbers given to records so far.
     numbered: AtomicU64,
     acknowledged: AtomicU64,
-    /// POSTs without a key: begun, and answered with 204.
+    /// POSTs without a key: started, and answered with 204.
     plain_begun: AtomicU64,
     plain_acknowledged: AtomicU64,
 }
@@ -100,7 +101,7 @@ async fn one_receiver(seed: u64) {
         let story = format!("receiver {seed}, round {round}");
         let receiver = start_receiver(&mut world);
         let token = world.token(&node).await;
-        // What was acknowledged before the kill is there before anything is sent again.
+        // Everything acknowledged before the kill is there before anything is sent again.
         let before = numbers(&world, &node, &token).await;
         let sure = known.acknowledged.load(Ordering::SeqCst);
         let most = sure + unsure.len() as u64;
@@ -120,7 +121,7 @@ async fn one_receiver(seed: u64) {
             "{story}: {} of {sure} to {most}",
             before.plain
         );
-        // Whatever got no answer is sent again, and then counts once.
+        // Requests without a response are sent again, and count once.
         for seq in unsure.drain(..) {
             assert!(post_numbered(&world, &node, &token, seq).await, "{story}");
             known.acknowledged.fetch_add(1, Ordering::SeqCst);
@@ -157,12 +158,12 @@ async fn one_receiver(seed: u64) {
                         kill_at.notify_one();
                     }
                 }
-                // A receiver that failed by itself is not waited for.
+                // Do not wait for a receiver that failed by itself.
                 kill_at.notify_one();
                 failed
             }
         });
-        // Now in the middle of its work, now while it finishes and commits what it was told to stop with.
+        // Kill it either while it works, or while it commits after SIGTERM.
         let (stop_first, linger) = (round % 4 == 3, moments.below(20_000));
         let kill = async {
             kill_at.notified().await;
@@ -187,7 +188,7 @@ fn sample() -> String {
     format!("/api/perf/a/{}", wall_clock())
 }
 
-/// Whether it was acknowledged; anything but 204 or a broken connection is a failure.
+/// Whether it was acknowledged; anything except 204 or a broken connection is a failure.
 async fn post(request: reqwest::RequestBuilder) -> bool {
     match request.send().await {
         Ok(response) => {

@@ -1,4 +1,5 @@
-//! Many who show no certificate, or the same one: they get an answer at once, hold little, and keep nobody out.
+//! Many clients without a certificate, or with the same one: they get a response at once, hold few
+//! resources, and lock nobody out.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::enrolment::{CaServer, ENROLL, REENROLL};
 use crate::harness::raw::{self, tls_config};
 use crate::harness::{World, answer};
 
-/// Far less than any wait for a body, far more than an answer takes.
+/// Far less than the body timeout, far more than a response takes.
 const AT_ONCE: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_secs(8);
 
-/// What is said to a request whose body never comes, before anything is cut.
+/// The response to a request whose body never arrives, before any timeout.
 async fn said_at_once(stream: &mut TlsStream<TcpStream>, head: &str, story: &str) -> String {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut said = Vec::new();
@@ -55,7 +56,7 @@ async fn a_stranger_is_answered_before_its_body() {
             let story = format!("{method} {path} {framing}");
             let said = said_at_once(&mut stream, &head, &story).await;
             assert_eq!(raw::status(said.as_bytes()), status, "{story}: {said}");
-            // Else a client would send its next request here, in vain.
+            // Otherwise a client would send its next request on this connection in vain.
             let closes = said
                 .to_ascii_lowercase()
                 .contains("\r\nconnection: close\r\n");
@@ -64,7 +65,7 @@ async fn a_stranger_is_answered_before_its_body() {
     }
 }
 
-/// What it has sent by then is no reason to lose the answer.
+/// The response must not be lost although the client is still sending.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_that_sends_much_hears_why_not() {
     let world = World::start().await;
@@ -85,7 +86,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A hundred requests at once, none of whose answers it takes: RFC 9113 section 6.5.2, an initial window of nothing.
+/// A hundred requests at once, whose responses are not read: RFC 9113 section 6.5.2, an initial
+/// window of 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_keeps_few_answers_waiting() {
     const REQUESTS: u32 = 100;
@@ -106,7 +108,7 @@ async fn a_stranger_keeps_few_answers_waiting() {
     let config = tls_config(&world.root(), None, &["h2"]);
     let mut stream = raw::connect(&world, config).await.unwrap();
     stream.write_all(&bytes).await.unwrap();
-    // An answer whose headers end its stream is one that holds nothing here.
+    // A response whose headers end its stream holds no resources.
     let (mut said, mut with_body, mut without) = (Vec::new(), 0, 0);
     let read = async {
         while with_body + without < REQUESTS {
@@ -131,7 +133,7 @@ async fn a_stranger_keeps_few_answers_waiting() {
     world.healthy().await;
 }
 
-/// Whoever only holds connections open keeps nobody out, with a certificate or without.
+/// Idle connections lock nobody out, with a certificate or without.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_strangers_make_room() {
     const SEATS: usize = 4;
@@ -154,7 +156,7 @@ async fn idle_strangers_make_room() {
     let mut said = Vec::new();
     let end = tokio::time::timeout(SOON, idle[0].read_to_end(&mut said)).await;
     let _closed_or_reset = end.expect("the oldest made room");
-    // The same before the handshake: each of these would last for ten seconds.
+    // The same before the handshake: each of these lasts for ten seconds.
     let mut mute = Vec::new();
     for _ in 0..2 * SEATS {
         mute.push(

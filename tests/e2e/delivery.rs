@@ -1,4 +1,4 @@
-//! What is remembered of a producer's numbers: gaps, numbers given up, and how much of it there may be.
+//! What is remembered of a producer's numbers: gaps, dropped numbers, and the limits.
 
 use lizmon_protocol::name::Role;
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ async fn producers_at_and_over_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_at_and_over_the_limit() {
     let mut stage = Stage::set().await;
-    // Every second number: as many ranges.
+    // Every second number, so as many ranges.
     stage
         .taken(0, (0..RANGES_MAX).map(|at| 2 * at + 1), "as many as may be")
         .await;
@@ -127,7 +127,7 @@ async fn numbers_given_up_are_told_from_missing_ones() {
             json!([[3, 5, "the spool was full"]]),
             json!([[6, 8], [10, 19]]),
         ),
-        // To say it again changes nothing.
+        // Repeating it changes nothing.
         (
             json!([[3, 5, "the spool was full"]]),
             json!([[3, 5, "the spool was full"]]),
@@ -196,7 +196,7 @@ async fn numbers_that_cannot_be_given_up() {
     }
 }
 
-/// What was missing for good was called lost for ever.
+/// Regression: permanently missing numbers were reported as lost forever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_settles_what_is_missing() {
     let mut stage = Stage::set().await;
@@ -240,12 +240,13 @@ async fn an_operator_settles_what_is_missing() {
         assert_eq!(told["received"], json!(3), "{story}");
         stage.world.restart().await;
     }
-    // One that arrives all the same counts.
+    // A number that arrives after all counts.
     stage.taken(0, [7], "late").await;
     assert_eq!(stage.told_of_first().await["received"], json!(4));
 }
 
-/// Receiver and node share a clock that runs ahead for one sample: a day was pushed out, and audit said that nothing was lost.
+/// Regression: receiver and node share a clock that is ahead for one sample; a day of data was
+/// pushed out, and audit reported nothing lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_ahead_for_one_sample_costs_nothing() {
     let mut stage = Stage::set().await;
@@ -284,7 +285,7 @@ async fn a_clock_ahead_for_one_sample_costs_nothing() {
         let wait: u64 = refused.header("retry-after").parse().unwrap();
         assert!((1..=60).contains(&wait), "{wait}");
         refused.refused("clock_unsteady", "one sample");
-        // Whoever looks is told, with the time that it is here.
+        // Readers are informed, with the receiver's time.
         let reader = stage.world.reader();
         let health = stage.world.url("/healthz");
         let health = answer(reader.http.get(health)).await.json("health");

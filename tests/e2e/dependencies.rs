@@ -48,7 +48,8 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
         .collect()
 }
 
-/// The receiver cannot issue a certificate, and neither can a monitor: neither is built with the CA, by no detour.
+/// The receiver cannot issue a certificate, and neither can a monitor: neither is built with the
+/// CA, by no detour.
 #[test]
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
@@ -128,7 +129,8 @@ fn only_the_ca_and_lizctl_can_issue() {
     assert_eq!(issues, ["lizctl"]);
 }
 
-/// Plain `cargo run` is lizctl, though the workspace has no root package; plain `cargo build` is everything.
+/// Plain `cargo run` is lizctl, though the workspace has no root package; plain `cargo build` is
+/// everything.
 #[test]
 fn cargo_run_is_lizctl_and_cargo_build_is_whole() {
     let metadata = metadata();

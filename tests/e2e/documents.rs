@@ -1,4 +1,4 @@
-//! What documents say of tests and routes is so.
+//! The documents name tests and routes that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,12 +11,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What stands between backticks.
+/// Text between backticks.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The tests of this very program, as it lists them.
+/// The tests of this program, as it lists them.
 fn own_tests() -> BTreeSet<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let listed = process::run(command.arg("--list")).success();
@@ -26,12 +26,13 @@ fn own_tests() -> BTreeSet<String> {
     tests.map(str::to_owned).collect()
 }
 
-/// Whether a crate of the workspace has such a module, or such a test in one: `lizmon-ca::life::a_ca_under_a_passphrase`.
+/// Whether a crate of the workspace has such a module, or a test in it:
+/// `lizmon-ca::life::a_ca_under_a_passphrase`.
 fn is_in_crate(workspace: &str, name: &str) -> bool {
     let mut parts: Vec<&str> = name.split("::").collect();
     let crate_name = parts.remove(0).to_owned();
     let entry = format!("{crate_name} = {{ path = \"");
-    // A crate that no other one uses stands in a folder of its name.
+    // A crate that no other crate uses is in a folder of its name.
     let listed = workspace.split(&entry).nth(1);
     let listed = listed.map(|rest| rest.split('"').next().unwrap());
     let folder = root().join(listed.unwrap_or(&crate_name));
@@ -50,7 +51,7 @@ fn is_in_crate(workspace: &str, name: &str) -> bool {
     is_test || files(&parts).next().is_some()
 }
 
-/// Each thing that an attacker may try is refused by a test that exists under the name the page gives it.
+/// Every test that the page names exists.
 #[test]
 fn the_threat_model_names_its_tests() {
     let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
@@ -97,7 +98,7 @@ fn the_threat_model_names_its_tests() {
     }
 }
 
-/// Each guard that `tests/guards/run` takes out is in the code, once, and its test exists.
+/// Each guard that `tests/guards/run` removes is in the code exactly once, and its test exists.
 #[test]
 fn the_list_of_guards_finds_them() {
     let text = fs::read_to_string(root().join("tests/guards/guards.toml")).unwrap();
@@ -115,7 +116,7 @@ fn the_list_of_guards_finds_them() {
                 let main = fs::read_to_string(main).unwrap_or_default();
                 main.contains(&format!("\nfn {name}()"))
             }
-            // Tests stand in the module's own file, or in one beside it.
+            // Tests are in the module's file, or in one beside it.
             [package, "lib", name] => [name, &name.replace("::tests::", "::")]
                 .iter()
                 .any(|name| is_in_crate(&workspace, &format!("{package}::{name}"))),
@@ -156,7 +157,8 @@ fn every_route_is_described() {
             .flat_map(names)
             .collect();
         for (path, allow) in served {
-            // Where the router has one place for all that is below, the document tells apart what can be there.
+            // If the router has one route for everything below a path, the document lists what can
+            // be there.
             let beginning = path.split("{*").next().unwrap();
             for method in allow.split(", ").filter(|method| *method != "HEAD") {
                 let begins = format!("{method} {beginning}");

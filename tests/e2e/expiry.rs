@@ -1,4 +1,4 @@
-//! What has ended leaves every answer by itself, at the second its windows say: contract section 4.
+//! Expired data leaves every answer at the exact second of its window: contract section 4.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ async fn send(world: &World, node: &Holder, sample: &str) {
     sent.no_content(&path);
 }
 
-/// Name, labels and silence of every host that is listed.
+/// Name, labels and silence of every listed host.
 async fn listed(world: &World, reader: &Holder) -> Vec<(String, Value, bool)> {
     let token = world.token(reader).await;
     let list = world.get(reader, &token, "/api/perf").await.json("hosts");

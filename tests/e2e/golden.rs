@@ -1,4 +1,4 @@
-//! Everything a monitor does and everything a reader asks, by curl alone.
+//! Everything that a monitor sends and a reader queries, with curl alone.
 
 use serde_json::json;
 
@@ -25,25 +25,25 @@ async fn curl_alone_does_all_a_monitor_does() {
     let minute = (now - 1) / 60 * 60;
     let bearer = token(&world, &web1);
 
-    // One sample set. curl's default Content-Type is a form's: the body is JSON all the same.
+    // One sample set. The body is JSON despite curl's default Content-Type.
     let path = format!("/api/perf/web1/{now}");
     let post = ["-H", &bearer, "--data", r#"{"cpu":4.98,"mem":61.2}"#];
     curl(&world, Some(&web1), &post, &path).no_content("a single sample set");
 
-    // The same record again, by its key: counted once.
+    // The same record again, with the same key: counted once.
     let key = format!(r#"Idempotency-Key: "{PRODUCER}/17""#);
     let again = ["-H", &bearer, "-H", &key, "--data", r#"{"cpu":5.02}"#];
     curl(&world, Some(&web1), &again, &path).no_content("the first time");
     curl(&world, Some(&web1), &again, &path).no_content("the second time");
 
-    // A batch, of which one is known by now.
+    // A batch with one known record.
     let record = |seq: u64, cpu: f64| json!({"seq": seq, "epoch": now, "values": {"cpu": cpu}});
     let batch = json!({"producer": PRODUCER, "records": [record(17, 5.02), record(18, 5.0), record(20, 5.0)]});
     let post = ["-H", &bearer, "--json", &batch.to_string()];
     let answer = curl(&world, Some(&web1), &post, "/api/perf/web1").json("a batch");
     assert_eq!(answer, json!({"accepted": 2, "duplicate": 1}));
 
-    // What a reader sees: at once, for a GET begun after a 204 includes it.
+    // What a reader sees, at once: a GET that starts after a 204 includes the sample.
     let bearer = token(&world, &reader);
     let get = |path: &str| -> Answer { curl(&world, Some(&reader), &["-H", &bearer], path) };
     let expected = json!({"summary:by-minute:cpu": {

@@ -1,6 +1,8 @@
-//! Our certificates and revocation lists before judges who know nothing of us: OpenSSL, GnuTLS, pkilint, and rustls.
+//! Our certificates and CRLs, verified by other implementations: OpenSSL, GnuTLS, pkilint and
+//! rustls.
 //!
-//! pkilint is looked for in `LIZMON_TEST_TOOLS`, else where `tests/run` puts it. A missing judge fails the test.
+//! pkilint is looked for in `LIZMON_TEST_TOOLS`, else where `tests/run` installs it. A missing tool
+//! fails the test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -26,7 +28,7 @@ use tempfile::TempDir;
 const CLIENT: (&str, &str) = ("sslclient", "1.3.6.1.5.5.7.3.2");
 const SERVER: (&str, &str) = ("sslserver", "1.3.6.1.5.5.7.3.1");
 
-/// A CA in a folder of its own, with a certificate of every kind.
+/// A CA in its own folder, with a certificate of every role.
 struct Fleet {
     dir: TempDir,
     authority: Authority,
@@ -76,7 +78,7 @@ impl Fleet {
         self.dir.path().join("certs").join(name)
     }
 
-    /// A file of its own for each PEM section of another, for judges that read one thing a file.
+    /// Splits a PEM file into one file per section, for tools that read one section per file.
     fn sections(&self, file: &Path) -> Vec<PathBuf> {
         let text = std::fs::read_to_string(file).unwrap();
         let stem = file.file_name().unwrap().to_string_lossy().into_owned();
@@ -135,7 +137,7 @@ impl Fleet {
         verdict.map(drop).map_err(|refusal| refusal.to_string())
     }
 
-    /// What every judge says of one certificate for one purpose.
+    /// Checks the verdict of every implementation on a certificate for a purpose.
     #[track_caller]
     fn judged(&self, issued: &Issued, purpose: (&str, &str), good: bool) {
         let file = &issued.certificate_path;
@@ -173,7 +175,7 @@ fn openssl_gnutls_and_rustls_refuse_the_revoked_and_only_those() {
     let fleet = Fleet::new(KeyAlg::P256);
     let (revoked, others) = fleet.leaves.split_first().unwrap();
     for reason in [Reason::KeyCompromise, Reason::Superseded] {
-        // The second reason changes nothing: what is revoked stays as it was.
+        // A second revocation changes nothing.
         fleet
             .authority
             .revoke(&revoked.serial, reason, fleet.now)
@@ -230,7 +232,7 @@ fn pkilint_is_content() {
     }
 }
 
-/// Were the linter silent whatever it is given, the test above would prove nothing.
+/// If the linter were silent about everything, the test above would prove nothing.
 #[test]
 fn pkilint_is_not_content_with_anything() {
     let dir = tempfile::tempdir().unwrap();
@@ -266,7 +268,7 @@ fn openssl_reads_every_key() {
     }
 }
 
-/// What people do by hand: a key and a greedy request by `openssl req`.
+/// A key and a request with additional extensions, made by `openssl req`.
 #[test]
 fn requests_made_by_openssl_are_taken_for_their_key_alone() {
     let cases = [
@@ -357,7 +359,7 @@ fn rustls_server_verify(
     }
 }
 
-/// Findings from notices up.
+/// Findings of level notice and above.
 fn lint(tool: &str, flags: &[&str], files: &[&Path]) -> Vec<Value> {
     let folder = std::env::var_os("LIZMON_TEST_TOOLS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/venv/bin"),
@@ -379,8 +381,8 @@ fn lint(tool: &str, flags: &[&str], files: &[&Path]) -> Vec<Value> {
     findings.flatten().cloned().collect()
 }
 
-/// No finding but one that is wrong: pkilint 0.13 takes a URI for one only if its scheme is the web's or mail's, and
-/// RFC 3986 asks no such thing. It is let through for exactly the URIs that we mean to be there.
+/// No findings except a false one: pkilint 0.13 accepts only URIs with the schemes of web and mail,
+/// which RFC 3986 does not require. It is allowed for exactly our own URIs.
 #[track_caller]
 fn content(findings: Vec<Value>, uris: &[&str]) {
     for finding in findings {

@@ -1,5 +1,5 @@
-//! Slow, many and greedy clients: contract section 6. Limits are made short here; that the defaults are the promised
-//! ones is a test of its own.
+//! Slow, many and greedy clients: contract section 6. Limits are short here; another test checks
+//! the defaults.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::harness::raw::{self, tls_config};
 use crate::harness::{World, answer};
 
 const SHORT: Duration = Duration::from_millis(400);
-/// Far more than a short limit, far less than a default one.
+/// Far more than a short limit, far less than a default limit.
 const SOON: Duration = Duration::from_secs(8);
 
 #[test]
@@ -33,11 +33,11 @@ fn the_defaults_are_the_promised_ones() {
     assert!(config.gather_window <= Duration::from_millis(2));
 }
 
-/// The receiver closes this connection soon; what it said before that.
+/// Waits until the receiver closes this connection; returns what it sent.
 async fn closed(stream: &mut (impl AsyncReadExt + Unpin), story: &str) -> Vec<u8> {
     let mut said = Vec::new();
     let end = tokio::time::timeout(SOON, stream.read_to_end(&mut said)).await;
-    // A reset is as good a close as any.
+    // A reset counts as a close.
     let _how = end.unwrap_or_else(|_| panic!("{story}: still open"));
     said
 }
@@ -50,7 +50,7 @@ async fn a_slow_handshake_is_cut_and_stalls_nobody() {
         let mut stream = TcpStream::connect(("127.0.0.1", world.port()))
             .await
             .unwrap();
-        // Nothing at all, or the first bytes of a ClientHello.
+        // No bytes at all, or the first bytes of a ClientHello.
         if at % 2 == 0 {
             stream
                 .write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01])
@@ -142,7 +142,7 @@ async fn an_idle_connection_is_closed() {
     stream.write_all(request).await.unwrap();
     let said = closed(&mut stream, "idle after a request").await;
     assert_eq!(raw::status(&said), 200);
-    // What trickles in between requests does not keep it open.
+    // Bytes between requests do not keep it open.
     let mut stream = raw::connect(&world, config()).await.unwrap();
     stream.write_all(request).await.unwrap();
     stream.write_all(b"GET /heal").await.unwrap();
@@ -165,7 +165,8 @@ async fn an_idle_connection_is_closed() {
     closed(&mut stream, "HTTP/2 with pings alone").await;
 }
 
-/// hyper's header timeout also runs while a kept-alive connection idles, so it must not be the short one of a first head.
+/// hyper's header timeout also runs while a keep-alive connection idles, so it must not be as short
+/// as that of the first head.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_may_idle_for_longer_than_a_head_may_take() {
     let world = World::start_with(|config| config.limits.first_request_timeout = SHORT).await;
@@ -177,7 +178,8 @@ async fn a_connection_may_idle_for_longer_than_a_head_may_take() {
     let mut said = [0; 1024];
     let read = kept.read(&mut said).await.unwrap();
     assert_eq!(raw::status(&said[..read]), 200);
-    // Two that come after it, one after the other, are cut for want of a head: twice that time has gone by.
+    // Two later connections, one after the other, are closed for lack of a head: twice that time
+    // has passed.
     for at in ["first", "second"] {
         let mut mute = raw::connect(&world, config()).await.unwrap();
         let said = closed(&mut mute, at).await;
@@ -200,7 +202,7 @@ async fn an_address_has_so_many_connections() {
     let mut first = open.remove(0);
     first.shutdown().await.unwrap();
     drop(first);
-    // The place is free once the receiver has seen that: it is asked until it has.
+    // The slot is free once the receiver has seen the close, so retry until then.
     let retried = async {
         while raw::connect(&world, config()).await.is_err() {
             tokio::task::yield_now().await;
@@ -221,7 +223,7 @@ async fn a_certificate_has_so_many_requests() {
     let (a, b) = (world.node("a"), world.node("b"));
     let path = format!("/api/perf/a/{}", world.clock.now());
     let token = world.token(&a).await;
-    // Over several connections, for it is the certificate that counts.
+    // Over several connections, because the limit is per certificate.
     let posts = (0..20).map(|_| world.post(&a, &token, &path, r#"{"cpu":1}"#));
     let got = futures_util::future::join_all(posts).await;
     let good = got.iter().filter(|got| got.status == 204).count();
@@ -230,7 +232,7 @@ async fn a_certificate_has_so_many_requests() {
     for got in over {
         got.refused("rate_limited", "over the limit");
     }
-    // Others are none the worse for it.
+    // Other clients are not affected.
     let token = world.token(&b).await;
     let path = format!("/api/perf/b/{}", world.clock.now());
     world
@@ -241,12 +243,13 @@ async fn a_certificate_has_so_many_requests() {
     assert_eq!(answer(client.get(world.url("/healthz"))).await.status, 200);
 }
 
-/// A few kilobytes, packed, may be a million values: it is they that count, and a day's backlog passes at once.
+/// A few compressed kilobytes may hold a million values, so values are limited; a day's backlog
+/// passes at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_has_so_many_records() {
     const A_DAY: u64 = 86_400;
     let world = World::start_with(|config| {
-        // So slow that nothing comes back while the test runs.
+        // So slow that nothing is replenished while the test runs.
         config.limits.records_per_second_max = NonZeroU32::new(1).expect("not zero");
     })
     .await;
@@ -267,7 +270,8 @@ async fn a_certificate_has_so_many_records() {
         let request = a.http.post(world.url("/api/perf/a")).bearer_auth(&token);
         answer(request.header("Content-Encoding", "zstd").body(body)).await
     };
-    // Of a million a day of twenty values each is 432,000, four batches of fifty values each 520,000.
+    // The limit is a million values: a day with twenty labels is 432,000; four batches with fifty
+    // labels are 520,000.
     let values = |count: u64| {
         let values: Vec<_> = (0..count).map(|at| format!(r#""l{at}":1"#)).collect();
         format!("{{{}}}", values.join(","))
@@ -290,7 +294,7 @@ async fn a_certificate_has_so_many_records() {
     over.refused("rate_limited", "over the limit");
     let wait: u64 = over.header("retry-after").parse().unwrap();
     assert!((60..=100).contains(&wait), "{wait} s for a hundred records");
-    // Not even looked at: it would be refused for what is in it.
+    // The body is not even parsed: it would be refused for its content.
     let unread = post(zstd::encode_all(&b"no JSON"[..], 0).unwrap()).await;
     unread.refused("rate_limited", "did not wait");
     assert_eq!(
@@ -298,7 +302,7 @@ async fn a_certificate_has_so_many_records() {
         before,
         "nothing of it is stored"
     );
-    // Others are none the worse for it.
+    // Other clients are not affected.
     let token = world.token(&b).await;
     let path = format!("/api/perf/b/{now}");
     world
@@ -307,7 +311,7 @@ async fn a_certificate_has_so_many_records() {
         .no_content("another certificate");
 }
 
-/// Nothing but TLS 1.3 and 1.2 is spoken at this door.
+/// Only TLS 1.3 and 1.2 are accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_protocols_are_turned_away() {
     let world = World::start().await;
@@ -344,7 +348,7 @@ async fn other_protocols_are_turned_away() {
     }
 }
 
-/// One node that begins bodies and never ends them takes no room that others need: what counts is what has arrived.
+/// A node with unfinished bodies takes no memory that others need: only received bytes count.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_begun_leave_room_for_others() {
     let world = World::start().await;
@@ -365,7 +369,7 @@ async fn bodies_that_are_begun_leave_room_for_others() {
             let config = tls_config(&world.root(), Some(b.shown()), &["http/1.1"]);
             let mut stream = raw::connect(&world, config).await.unwrap();
             stream.write_all(head.as_bytes()).await.unwrap();
-            // Either it asks for the body, and waits, or it has refused this one.
+            // The receiver either asks for the body and waits, or has refused this request.
             let mut said = [0; 512];
             let read = tokio::time::timeout(SOON, stream.read(&mut said)).await;
             assert!(read.expect("a word in time").unwrap() > 0, "{framing}");
@@ -379,12 +383,12 @@ async fn bodies_that_are_begun_leave_room_for_others() {
     }
 }
 
-/// One holder has as many certificates as it was given, and bodies on all of them: its room is its own, once.
+/// A holder with several certificates and bodies on all of them has one memory budget.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_of_many_certificates_takes_no_more_than_its_part() {
     const CERTIFICATES: usize = 12;
     const BODIES_EACH: usize = 32;
-    // However slow the machine is, nothing of it is let go before the others have asked.
+    // Even on a slow machine, no body times out before the others have asked.
     let world = World::start_with(|config| config.body_timeout = Duration::from_secs(600)).await;
     let (a, reader) = (world.node("a"), world.reader());
     let path = format!("/api/perf/b/{}", world.clock.now());
@@ -407,8 +411,8 @@ async fn a_holder_of_many_certificates_takes_no_more_than_its_part() {
             for _ in 0..BODIES_EACH {
                 let mut stream = raw::connect(&world, config.clone()).await.unwrap();
                 stream.write_all(head.as_bytes()).await.unwrap();
-                // All but the last byte: it is held until the body's time is over. Or it is refused, and then the
-                // connection may be closed before all of it is sent.
+                // All except the last byte, so it is held until the body timeout. Or it is refused,
+                // and the connection may be closed before all of it is sent.
                 let _sent_or_refused = stream.write_all(&body).await;
                 held.push(stream);
             }

@@ -6,7 +6,8 @@
 //!    +-- or as the shipped program beside this one: target/debug/liz-receiver
 //! ```
 //!
-//! The contract is what is tested, so its codes and keys are written out here again, not taken from the crates.
+//! The tests check the public contract, so they repeat its codes and keys instead of taking them
+//! from the crates.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

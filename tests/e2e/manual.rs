@@ -1,7 +1,7 @@
-//! The blocks of README and docs, typed as they stand, whole and in order, with the real programs.
+//! The shell blocks of README and docs, run unchanged and in order, with the real programs.
 //!
-//! Nothing in them is changed but where servers are: names of hosts and ports become those of this machine. A line that
-//! begins with the name of a daemon goes on running while the lines after it are typed.
+//! Only host names and ports are replaced by those of this machine. A line that starts a daemon
+//! runs in the background while the following lines are run.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::harness::process::{Finished, Running, program, run};
 
 const DAEMONS: [&str; 3] = ["liz-ca ", "liz-receiver ", "liz-monitor "];
 
-/// What stands between ```sh and ``` on a page.
+/// The ```sh blocks of a page.
 fn blocks(page: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
     let text = fs::read_to_string(path).unwrap();
@@ -24,7 +24,7 @@ fn blocks(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// A machine: its folder, and what was set in its shell.
+/// A machine: its folder, and the variables set in its shell.
 struct Typist {
     folder: PathBuf,
     places: Vec<(&'static str, String)>,
@@ -58,7 +58,7 @@ impl Typist {
         command
     }
 
-    /// Types a block, and returns what its ordinary lines left.
+    /// Runs a block, and returns the output of its foreground lines.
     fn type_in(&mut self, block: &str) -> String {
         let mut text = block.replace("\\\n", " ");
         for (there, here) in &self.places {
@@ -125,7 +125,7 @@ fn places() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A newcomer types the README's four steps on four machines, and sees web1's numbers.
+/// The README's four steps on four machines show web1's summaries.
 #[test]
 fn the_readme_as_typed() {
     let ground = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ fn the_readme_as_typed() {
     }
 }
 
-/// What is done by hand where no liz-ca runs.
+/// Operations by hand, without liz-ca.
 #[test]
 fn the_pages_on_certificates_and_the_ca_as_typed() {
     let ground = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the receiver says of itself, and what strangers can make it say.
+//! The receiver's metrics and log, also under unauthenticated clients.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ async fn scrape(world: &World, reader: &Holder) -> String {
     text
 }
 
-/// The value of the one line that begins so.
+/// The value of the only line with this prefix.
 #[track_caller]
 fn value(text: &str, name: &str) -> u64 {
     let mut found = text.lines().filter_map(|line| line.strip_prefix(name));
@@ -35,7 +35,8 @@ fn value(text: &str, name: &str) -> u64 {
     value.trim().parse().unwrap()
 }
 
-/// Asks until a connection that was refused has been counted: its client hears of that a moment before.
+/// Queries until a refused connection has been counted: its client sees the refusal a moment
+/// earlier.
 async fn scrape_once(world: &World, reader: &Holder, turned_away: u64) -> String {
     let name = "lizmon_connections_turned_away_total{cause=\"certificate\"}";
     let asked = async {
@@ -50,7 +51,7 @@ async fn scrape_once(world: &World, reader: &Holder, turned_away: u64) -> String
     in_time.expect("they are counted in time")
 }
 
-/// Of everything that is loaded: until when it is good.
+/// The end of validity of all loaded files.
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_are_shown() {
     let world = World::start().await;
@@ -116,7 +117,7 @@ async fn what_is_minted_and_refused_is_counted() {
             .await
             .refused("wrong_host", "another's");
     }
-    // A certificate of another CA does not get in, and neither does who speaks no TLS.
+    // A certificate of another CA is refused, and so is a client without TLS.
     let elsewhere = World::without_receiver(|_| ());
     let stranger = elsewhere.node("a");
     let config = tls_config(&world.root(), Some(stranger.shown()), &["http/1.1"]);
@@ -144,7 +145,7 @@ async fn what_is_minted_and_refused_is_counted() {
     }
 }
 
-/// Whatever strangers do, and however often, the log gets a line a second of it.
+/// Whatever unauthenticated clients do, the log gets one line per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_does_not_fill_the_log() {
     const REQUESTS: u64 = 2_000;
@@ -184,7 +185,7 @@ async fn a_stranger_does_not_fill_the_log() {
     let log = running.wait_within(PATIENCE).stderr;
     for text in [" refused ", " turned away "] {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
-        // Thirty at once, and one a second: this took no two minutes.
+        // A burst of thirty and one per second: this took less than two minutes.
         assert!((30..150).contains(&lines.len()), "{text}: {}", lines.len());
     }
     assert!(
@@ -194,7 +195,7 @@ async fn a_stranger_does_not_fill_the_log() {
     assert!(log.len() < 100_000, "{}", log.len());
 }
 
-/// A gauge's samples, as Prometheus' own parser reads them.
+/// A gauge's samples, as read by Prometheus' parser.
 fn read_by_prometheus(world: &World, text: &str, gauge: &str) -> Vec<Value> {
     let file = world.folder().join("metrics.txt");
     fs::write(&file, text).unwrap();
@@ -203,8 +204,8 @@ fn read_by_prometheus(world: &World, text: &str, gauge: &str) -> Vec<Value> {
     serde_json::from_str(&run(&mut parser).success()).unwrap()
 }
 
-/// Of each series the newest minute that holds samples, for as long as it is in the window; however many there are, and
-/// whatever they are called.
+/// The newest minute with samples of each series, for as long as it is in the window; with many
+/// series, and with unusual names.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_series_newest_minute_is_shown() {
     const MANY: usize = 1_000;
@@ -223,7 +224,7 @@ async fn each_series_newest_minute_is_shown() {
         (&a, minute + 3, r#"{"cpu":5.04}"#.to_owned()),
         (&b, minute + 1, r#"{"cpu":-0.5}"#.to_owned()),
     ];
-    // With `cpu` as many as a host may have.
+    // With `cpu` the maximum of a host.
     let many = (1..MANY).collect::<Vec<_>>();
     let many = many.chunks(250).map(|labels| {
         let values = labels.iter().map(|at| format!("\"many {at}\":{at}"));

@@ -63,7 +63,7 @@ async fn a_client_may_ask_for_less() {
             None => got.token_error(400, "invalid_scope", asked),
         }
     }
-    // Less is less: a token for admin alone does not read.
+    // A token with only the admin scope may not read.
     let got = world
         .ask_token(&operator.http, &[GRANT, ("scope", "admin")])
         .await
@@ -208,7 +208,7 @@ async fn errors() {
     answer(request.basic_auth("a", Some("b")))
         .await
         .token_error(400, "invalid_request", "basic auth");
-    // What is not known is ignored: section 3.2.
+    // Unknown parameters are ignored: section 3.2.
     let got = world
         .ask_token(
             &node.http,
@@ -241,7 +241,7 @@ async fn who_is_no_client() {
     }
 }
 
-/// Whatever is too large or unreadable there is refused in the same words.
+/// Bodies that are too large or unreadable get the same error.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_no_form() {
     let world = World::start().await;
@@ -316,7 +316,7 @@ fn check_keys(set: &Value, count: usize) {
     }
 }
 
-/// Token keys rotate by themselves; what an old one signed is good until it ends.
+/// Token keys rotate automatically; tokens signed by an old key remain valid until they expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_rotate() {
     let mut world = World::start_with(|config| {

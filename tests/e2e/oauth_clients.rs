@@ -1,6 +1,7 @@
-//! Other people's OAuth clients get a token by the metadata document alone, and use it.
+//! Third-party OAuth clients get a token from the metadata document alone, and use it.
 //!
-//! `tests/run` installs them: requests-oauthlib beside pkilint, oauth4webapi and jose in `target/tools/node`.
+//! `tests/run` installs them: requests-oauthlib beside pkilint, oauth4webapi and jose in
+//! `target/tools/node`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +26,7 @@ fn script(name: &str) -> PathBuf {
     repository().join("tests/e2e/clients").join(name)
 }
 
-/// Runs a client against a receiver of its own, as node web1.
+/// Runs a client against its own receiver, as node web1.
 async fn check(mut client: Command) {
     let world = World::start().await;
     let web1 = world.node("web1");
@@ -57,7 +58,7 @@ async fn requests_oauthlib_gets_a_token_and_uses_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oauth4webapi_gets_a_token_and_jose_verifies_it() {
-    // A module is looked for from where the script lies.
+    // Node looks for modules from the folder of the script.
     let name = "oauth4webapi_client.mjs";
     let copy = repository().join("target/tools/node").join(name);
     std::fs::copy(script(name), &copy).expect("target/tools/node is made by ./tests/run");

@@ -1,4 +1,4 @@
-//! From a POST to a number: the vectors of the first lizmon, duplicates, restarts.
+//! From a POST to a summary: the vectors of the first lizmon, duplicates, restarts.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const VECTORS: &str = include_str!("../vectors/summaries.json");
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 const HOUR: u64 = 3_600;
 
-/// A vector moved by whole hours into the present, and the host it is played on.
+/// A vector shifted by whole hours into the present, and its host.
 struct Case {
     name: String,
     now: u64,
@@ -62,7 +62,7 @@ fn shift_times(value: &mut Value, keys: &[&str], shift: u64) {
     }
 }
 
-/// What the first lizmon did not tell.
+/// What the first lizmon did not report.
 fn without_least_and_greatest(mut summaries: Value) -> Value {
     for summary in summaries.as_object_mut().unwrap().values_mut() {
         for average in summary["averages"].as_array_mut().unwrap() {
@@ -84,7 +84,7 @@ async fn check(world: &World, case: &Case, story: &str) {
         .get(&case.node, &token, &format!("/api/perf/{}", case.node.name))
         .await;
     let got = without_least_and_greatest(got.json(&case.name));
-    // As text, for -0.0 equals 0.0 and yet is not it.
+    // Compared as text, because -0.0 == 0.0.
     assert_eq!(
         got.to_string(),
         case.expected.to_string(),
@@ -102,7 +102,7 @@ async fn every_vector_through_the_receiver_and_its_restarts() {
         .enumerate()
         .map(|(at, vector)| Case::new(vector, at, &world))
         .collect();
-    // Time goes on from one to the next.
+    // Time moves forward from one vector to the next.
     cases.sort_by_key(|case| case.now);
     let mut refused = 0;
     for (at, case) in cases.iter().enumerate() {
@@ -114,7 +114,7 @@ async fn every_vector_through_the_receiver_and_its_restarts() {
             got.refused("epoch_too_old", &case.name);
             refused += 1;
         }
-        // Every second one goes sample by sample, the others in batches that any cut would do for.
+        // Every second vector is sent sample by sample, the others in batches.
         if at % 2 == 0 && case.samples.len() < 200 {
             for (epoch, values) in &case.samples {
                 let path = format!("/api/perf/{}/{epoch}", node.name);
@@ -173,7 +173,7 @@ async fn delivery(world: &World, node: &Holder) -> Value {
     world.get(node, &token, &path).await.json("delivery")["producers"][0].clone()
 }
 
-/// However often and in whatever pieces records come, each counts once, through restarts too.
+/// However often and in whatever batches records arrive, each counts once, also across restarts.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_come_again_change_nothing() {
     let mut world = World::start().await;
@@ -275,7 +275,7 @@ async fn without_a_key_every_post_counts() {
     assert_eq!(samples(&world, &node, "cpu").await, 50);
 }
 
-/// What has left every window is forgotten, by reading and after a restart.
+/// Samples that have left every window are gone, when queried and after a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_numbers_leave() {
     let mut world = World::start().await;
@@ -315,7 +315,7 @@ async fn old_numbers_leave() {
     }
 }
 
-/// A host's list of labels and its newest epoch, whatever came last.
+/// Labels and newest epoch of a host, whatever arrived last.
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_listed_by_name() {
     let mut world = World::start().await;
@@ -363,7 +363,7 @@ async fn hosts_are_listed_by_name() {
     }
 }
 
-/// Over HTTP/2, many at once on one connection.
+/// Over HTTP/2, many requests at once on one connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_does_the_same() {
     let world = World::start().await;

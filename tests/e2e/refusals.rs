@@ -1,7 +1,8 @@
-//! Why a certificate is refused: each reason has words of its own, and the same ones at both ends.
+//! Why a certificate is refused: each reason has its own message, the same at both ends.
 //!
-//! Certificates expired, of a foreign CA, without their chain or for another use were all "not signed by an authority that is
-//! trusted here", and a list that did not verify was "does not speak TLS, is the port right?".
+//! Certificates expired, of a foreign CA, without their chain or for another use were all "not
+//! signed by an authority that is trusted here", and a list that did not verify was "does not speak
+//! TLS, is the port right?".
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -31,7 +32,7 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(wall_clock() as i64).unwrap()
 }
 
-/// An authority of any shape.
+/// A CA with an arbitrary profile.
 struct Ca {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -64,7 +65,7 @@ impl Ca {
         self.certificate.pem()
     }
 
-    /// Certificate and key: of a server too, where it has a name.
+    /// Certificate and key; also for a server, if it has a DNS name.
     fn leaf(&self, id: &str, edit: Edit<'_>) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names = if id == RECEIVER {
@@ -109,13 +110,13 @@ impl Ca {
     }
 }
 
-/// What the client shows, and what the receiver trusts beside its own.
+/// The client's certificate, and what the receiver trusts besides its own root.
 struct Shape {
     cert: String,
     key: String,
     roots: String,
     lists: String,
-    /// What the client trusts beside the receiver's root.
+    /// What the client trusts besides the receiver's root.
     client_roots: String,
 }
 
@@ -129,7 +130,7 @@ fn shape((cert, key): (String, String), behind: &[&Ca]) -> Shape {
     }
 }
 
-/// A receiver of a good fixture, and a folder for whoever comes.
+/// A valid CA and receiver, and a folder for files of clients.
 struct Fixture {
     folder: tempfile::TempDir,
     root: Ca,
@@ -222,7 +223,8 @@ fn critical(params: &mut CertificateParams) {
     params.custom_extensions.push(strange);
 }
 
-/// What `lizctl` shows is refused: the words there, its exit code, and the words in the receiver's log.
+/// `lizctl`'s certificate is refused: its message, its exit code, and the message in the receiver's
+/// log.
 #[test]
 fn a_clients_certificate_is_refused_for_its_reason() {
     let fixture = Fixture::new();
@@ -430,7 +432,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
     );
 }
 
-/// A monitor starts whatever the time, samples, and waits.
+/// A monitor with a certificate that is not valid yet starts, samples, and waits.
 #[test]
 fn a_monitor_waits_for_its_certificates_time() {
     let fixture = Fixture::new();
@@ -458,7 +460,7 @@ fn a_monitor_waits_for_its_certificates_time() {
         let mut monitor = fixture.monitor(&waiting, &url);
         says(&monitor.wait_for("refused our certificate"), words, story);
         says(&receiver.wait_for("turned away"), words, story);
-        // A good one in its place: what was sampled meanwhile is delivered.
+        // With a valid certificate, the spooled samples are delivered.
         let (cert, key) = fixture.root.leaf(NODE, AS_IT_IS);
         fixture.write("n.key", &key);
         fixture.write("n.crt", &cert);
@@ -472,7 +474,8 @@ fn rfc3339(epoch: u64) -> String {
         .unwrap()
 }
 
-/// Both clocks are told where only the server's makes a certificate bad, whichever of them is wrong.
+/// Both clocks are reported if a certificate is invalid only by the server's, whichever clock is
+/// wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_differ_are_told() {
     let world = World::start().await;
@@ -506,7 +509,7 @@ async fn clocks_that_differ_are_told() {
     }
 }
 
-/// Shows any certificate to whoever connects.
+/// A server with an arbitrary certificate.
 async fn serve(pem: &str, key: &str) -> String {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -514,7 +517,7 @@ async fn serve(pem: &str, key: &str) -> String {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = provider.key_provider.load_private_key(key).unwrap();
-    // Not `with_single_cert`: that would refuse to show what is to be refused by the client.
+    // Not `with_single_cert`, which would reject invalid certificates before the client sees them.
     let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -532,7 +535,8 @@ async fn serve(pem: &str, key: &str) -> String {
     format!("https://localhost:{port}")
 }
 
-/// What a server shows is refused: the words, and that this is neither "no TLS" nor "not reached".
+/// A server's certificate is refused: the message, and that it is neither "no TLS" nor
+/// "unreachable".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_certificate_is_refused_for_its_reason() {
     let fixture = Fixture::new();

@@ -1,5 +1,5 @@
-//! A CA is lost and put back from its backup, with the programs alone: what it issued since then is in no ledger, but
-//! receivers have seen it.
+//! A CA is lost and restored from its backup, using only the programs: certificates issued since
+//! then are not in the ledger, but receivers have seen them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl Site {
         fs::copy(&from, self.at(machine).join(name)).unwrap();
     }
 
-    /// A new certificate, which its holder takes away.
+    /// Issues a certificate, which is moved to its holder.
     fn issue(&self, role: &str, name: &str) {
         self.lizctl(&format!("issue-{role} {name}")).success();
         for end in ["crt", "key"] {
@@ -70,7 +70,7 @@ impl Site {
         run(&mut self.command("lizctl", "ca", line))
     }
 
-    /// A verb that speaks to the receiver, by somebody's certificate.
+    /// Runs a verb against the receiver with somebody's certificate.
     fn ask_as(&self, who: &str, line: &str) -> Finished {
         let url = &self.url;
         let of = |end: &str| self.at("away").join(format!("{who}.{end}"));
@@ -100,7 +100,7 @@ impl Site {
         running.wait();
     }
 
-    /// Whether the receiver takes this holder.
+    /// Whether the receiver accepts this holder.
     fn is_taken(&self, who: &str) -> bool {
         let asked = self.ask_as(who, "token");
         match asked.status.code() {
@@ -115,7 +115,7 @@ impl Site {
         serde_json::from_str(&listed).unwrap()
     }
 
-    /// Name, state and number of each that is in no ledger.
+    /// Name, state and serial of each certificate that is not in the ledger.
     fn unknown(&self) -> Vec<(String, String, String)> {
         let list = self.list();
         let all = list["unknown"].as_array().unwrap();
@@ -161,7 +161,7 @@ fn what_was_issued_after_the_backup_is_found_and_ended() {
     lose(&site.at("ca/certs"));
     site.lizctl("restore copy").success();
 
-    // Whatever ends the receiver cleanly, it knows them afterwards.
+    // After a clean exit the receiver still knows them.
     site.stop_receiver(Signal::TERM);
     site.start_receiver();
     let expected = ["late unknown", "olga unknown", "web1 unknown"];
@@ -179,26 +179,27 @@ fn what_was_issued_after_the_backup_is_found_and_ended() {
         "{table}"
     );
 
-    // By its number, as the list shows it.
+    // By its serial number, as the list shows it.
     let serial = &site.unknown()[0].2;
     site.ask_as("olga", &format!("revoke --serial {serial}"))
         .success();
     assert!(!site.is_taken("late"));
     let expected = ["late revoked", "olga unknown", "web1 unknown"];
     assert_eq!(site.states(), expected);
-    // By its holder's name: what is known of it, and what is not.
+    // By its holder's name: both known and unknown certificates.
     assert!(site.is_taken("web1") && site.is_taken("known"));
     site.ask_as("olga", "revoke web1").success();
     assert!(!site.is_taken("web1") && !site.is_taken("known"));
     let expected = ["late revoked", "olga unknown", "web1 revoked"];
     assert_eq!(site.states(), expected);
-    // Of a holder whom no ledger and no receiver knows.
+    // A holder that neither the ledger nor a receiver knows.
     let refused = site.ask_as("olga", "revoke nobody");
     assert!(refused.failure(1).contains("nobody"));
     site.lizctl("verify-audit").success();
 }
 
-/// Somebody has the issuing CA's key: what is signed with it is in no ledger, though that was never restored.
+/// Somebody has the issuing CA's key: their certificates are not in the ledger, although that was
+/// never restored.
 #[test]
 fn what_another_copy_of_the_ca_signed_is_found() {
     let mut site = Site::new();
@@ -242,7 +243,7 @@ fn who_is_asked_and_who_may_ask() {
             "the ledger is shown: {asked:?}"
         );
     }
-    // A reader's variables are no reason to ask, nor are half of them.
+    // A reader's variables, or some of the variables, do not cause a query.
     let url = site.url.clone();
     let file = |name: &str| site.at("away").join(name);
     let with = |line: &str, set: &[(&str, &Path)]| {
@@ -273,7 +274,7 @@ fn who_is_asked_and_who_may_ask() {
     with("list", &[]).success();
     let typed = with(&format!("list --receiver {url}"), &[]);
     assert!(typed.failure(2).contains("--cert"), "{typed:?}");
-    // Nobody there: what is known is shown all the same.
+    // If the receiver is unreachable, the ledger is listed anyway.
     site.stop_receiver(Signal::TERM);
     let asked = site.ask_as("olga", "list");
     assert!(asked.failure(4).contains("did not say"), "{asked:?}");

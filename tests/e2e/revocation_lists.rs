@@ -1,4 +1,4 @@
-//! `PUT /api/crl`: who may hand in a revocation list, which ones are taken, and what holds after that.
+//! `PUT /api/crl`: who may push a CRL, which CRLs are accepted, and what is in force after that.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use crate::harness::raw::{self, tls_config};
 use crate::harness::{Answer, Holder, World, answer};
 
-/// A receiver that reads the lists of the CA's first minute, whatever the CA signs later.
+/// A receiver that reads a copy of the first CRLs, whatever the CA signs later.
 struct Stage {
     world: World,
     operator: Holder,
@@ -37,12 +37,12 @@ impl Stage {
         }
     }
 
-    /// Where the CA keeps its lists, and the receiver does not look.
+    /// The CA's CRL file, which the receiver does not read.
     fn lists(&self) -> PathBuf {
         self.world.certs().join("crl.pem")
     }
 
-    /// Signs a new list that ends this holder's certificate.
+    /// Signs a new CRL that revokes this holder's certificate.
     fn revoke(&self, holder: &Holder) -> Vec<u8> {
         let entries = self.world.ca.entries().unwrap();
         let entry = entries
@@ -76,7 +76,8 @@ impl Stage {
     }
 }
 
-/// In force before the answer, on open connections too, and after a restart in spite of the older file.
+/// A pushed CRL is in force before the response, also on open connections, and after a restart
+/// despite the older file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_in_force_at_once_and_stays() {
     let mut stage = Stage::set().await;
@@ -102,7 +103,7 @@ async fn a_list_is_in_force_at_once_and_stays() {
     }
 }
 
-/// A host that was ended is not merely silent: who lists hosts is told, whether it tries again or not.
+/// A revoked host is listed as revoked and not only as silent, whether it retries or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_was_ended_is_listed_as_such() {
     let stage = Stage::set().await;
@@ -259,7 +260,7 @@ async fn lists_that_are_not_taken() {
     }
     stage.put(lists.clone()).await.no_content("the good one");
     assert!(!stage.can_connect(&stage.gone).await);
-    // An older one does not bring anybody back.
+    // An older CRL does not undo a revocation.
     let got = stage.put(first).await;
     assert_eq!(got.status, 409, "an older one: {}", got.text());
     assert!(!stage.can_connect(&stage.gone).await);

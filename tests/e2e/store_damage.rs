@@ -1,5 +1,5 @@
-//! A disk that flips bits and loses files, under the shipped receiver: it starts, says what is lost, and shows no number that was
-//! not sent.
+//! Flipped bits and lost files under the shipped receiver: it starts, reports what is lost, and
+//! shows no number that was not sent.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::harness::{Holder, World, answer};
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 const DB: &str = "lizmon.db";
 
-/// A receiver that was stopped after it had taken these hosts' records.
+/// A receiver that was stopped after it accepted records of these hosts.
 struct Stopped {
     world: World,
     hosts: Vec<Holder>,
@@ -61,7 +61,8 @@ fn stop(receiver: Running) {
 }
 
 impl Stopped {
-    /// For each host every label's values in the last day, and how many records arrived; none where the host is not known.
+    /// For each host all summaries of the last day and its delivery; `None` if the host is not
+    /// known.
     async fn numbers(&self) -> Vec<Option<(Value, Value)>> {
         let mut numbers = Vec::new();
         for (at, host) in self.hosts.iter().enumerate() {
@@ -114,7 +115,7 @@ impl Stopped {
     }
 }
 
-/// What a host shows now was shown before, or is told of.
+/// What a host shows now was shown before, or is reported as lost.
 fn compare(
     story: &str,
     before: &[Option<(Value, Value)>],
@@ -146,7 +147,8 @@ fn compare(
     }
 }
 
-/// The story: of thirty flipped bits fourteen were shown as numbers, and some kept the receiver from starting.
+/// Regression: of thirty flipped bits fourteen were shown as numbers, and some prevented the
+/// receiver from starting.
 #[tokio::test(flavor = "multi_thread")]
 async fn flipped_bits_are_told_and_never_shown() {
     let mut stopped = stopped(6).await;
@@ -175,7 +177,7 @@ async fn flipped_bits_are_told_and_never_shown() {
     }
 }
 
-/// Puts a database in the place of what is there, without what was written ahead of that.
+/// Replaces the database, and removes its WAL.
 fn write(file: &Path, bytes: &[u8]) {
     for companion in ["-wal", "-shm"] {
         let _gone = fs::remove_file(format!("{}{companion}", file.display()));
@@ -204,7 +206,7 @@ async fn a_database_that_is_emptied_missing_or_no_database_is_told() {
         let check = stopped.care(&["check"]).success();
         assert!(check.contains(words), "{words}: {check}");
     }
-    // What is not ours is left alone.
+    // A file of another kind is not touched.
     let refused = |stopped: &Stopped, words: &str| {
         let before = fs::read(&file).ok();
         let finished = run(&mut receiver_command(&stopped.world));
@@ -226,7 +228,7 @@ async fn a_database_that_is_emptied_missing_or_no_database_is_told() {
     refused(&stopped, "see that it is a file");
 }
 
-/// The story: the file was gone under a running receiver, which went on to acknowledge into nothing.
+/// Regression: the file was deleted under a running receiver, which continued to acknowledge.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_while_it_is_used_is_made_anew() {
     let mut stopped = stopped(2).await;
@@ -254,7 +256,7 @@ async fn a_database_that_goes_while_it_is_used_is_made_anew() {
     stop(receiver);
 }
 
-/// Another program keeps the database to itself, as a full disk would: nothing can be stored.
+/// Another program locks the database, so nothing can be stored, as on a full disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_is_told_while_nothing_can_be_stored() {
     let mut stopped = stopped(1).await;
@@ -278,7 +280,7 @@ async fn who_asks_is_told_while_nothing_can_be_stored() {
     );
     assert!(stopped.health().await.contains("nothing can be stored"));
     drop(other);
-    // It is tried again though nobody sends anything.
+    // The receiver retries although nobody sends anything.
     let works = async {
         while stopped.ready().await != 200 {
             tokio::task::yield_now().await;
@@ -346,7 +348,7 @@ async fn a_backup_is_made_while_the_receiver_runs_and_takes_the_stores_place() {
     assert!(summaries["summary:by-hour:later"].is_null());
     assert!(!stopped.health().await.contains(DB));
     stop(receiver);
-    // A damaged one is not put in the place of a good one.
+    // A damaged backup does not replace a good database.
     let copy = backup.join(DB);
     let mut bytes = fs::read(&copy).unwrap();
     let middle = bytes.len() / 2;

@@ -1,5 +1,5 @@
-//! The keys that tokens are signed with, from one to the next: while both are there, everything that either signed is good,
-//! to the receiver and to any stranger who knows the key set.
+//! Rotation of token keys: while both keys exist, tokens of either are valid, to the receiver and
+//! to anyone with the key set.
 
 use std::fs;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::harness::{World, answer};
 
 const DAY: u64 = 86_400;
 const TTL: u64 = 600;
-/// The receiver looks every second; this is far more.
+/// The receiver checks every second; this is far more.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The key set, as anyone gets it: names, oldest first, and public keys.
+/// The public key set: key IDs, oldest first, and public keys.
 async fn key_set(world: &World) -> Vec<(String, Vec<u8>)> {
     let client = world.client(None, &["http/1.1"]);
     let got = answer(client.get(world.url("/.well-known/jwks.json"))).await;
@@ -39,7 +39,7 @@ async fn key_set(world: &World) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Which key of the set signed this token, as a stranger finds out.
+/// Which key of the set signed this token, found from public data alone.
 fn signer(token: &str, set: &[(String, Vec<u8>)]) -> Option<String> {
     let named = Token::parse(token).header["kid"].as_str()?.to_owned();
     let (_, x) = set.iter().find(|(kid, _)| *kid == named)?;
@@ -78,7 +78,7 @@ async fn a_key_is_followed_while_the_receiver_serves() {
     let first = key_set(&world).await;
     assert_eq!(first.len(), 1);
     let old_kid = first[0].0.clone();
-    // As late as the old key signs, and so that its token outlives that by far.
+    // The last moment at which the old key signs; its token is valid long after that.
     world.clock.advance(30 * DAY - 1);
     let old = world.token(&node).await;
     assert_eq!(signer(&old, &first).as_ref(), Some(&old_kid));
@@ -92,7 +92,7 @@ async fn a_key_is_followed_while_the_receiver_serves() {
     assert_eq!(signer(&old, &both).as_ref(), Some(&old_kid));
     good(&old, "the old key's token").await;
     good(&new, "the new key's token").await;
-    // Until the old one's last token has ended, which is now.
+    // Until the old key's last token has expired, which is now.
     world.clock.advance(TTL - 2);
     good(&old, "in its last second").await;
     world.clock.advance(1);
@@ -125,7 +125,7 @@ async fn so_many_days_as_it_was_told() {
         tokens.push(world.token(&node).await);
         let signed = signer(tokens.last().unwrap(), &set);
         assert_eq!(signed.as_ref(), Some(&set[keys - 1].0), "{story}");
-        // Of this start and of those before it, of either key.
+        // Tokens of this start and of earlier ones, of either key.
         for token in &tokens {
             let got = world.get(&node, token, "/api/perf/a").await;
             got.refused("unknown_host", &format!("{story}: the token is good"));
@@ -140,7 +140,7 @@ async fn so_many_days_as_it_was_told() {
     }
 }
 
-/// Makes the newest key so old, by the wall clock that the program goes by.
+/// Sets the age of the newest key, by the wall clock that the program uses.
 fn set_age(world: &World, age: u64) {
     let file = world.data().join("token-keys.json");
     let Ok(text) = fs::read(&file) else {

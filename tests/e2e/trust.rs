@@ -1,4 +1,4 @@
-//! What is trusted changes while the receiver runs: revocation, revocation lists that end, files that are replaced.
+//! Trust changes while the receiver runs: revocation, expiring CRLs, replaced files.
 
 use std::fs;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::harness::raw::{self, tls_config};
 use crate::harness::{Answer, Holder, World, answer};
 
 const DAY: u64 = 86_400;
-/// Files are looked at every second; this is far more.
+/// Files are checked every second; this is far more.
 const SOON: Duration = Duration::from_secs(20);
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Ends this holder's certificates, and publishes the list that says so.
+/// Revokes this holder's certificates, and publishes the CRL.
 fn revoke(world: &World, name: &str) {
     for entry in world
         .ca
@@ -34,7 +34,7 @@ fn revoke(world: &World, name: &str) {
     }
 }
 
-/// Asks until the answer is another, as long as it may take.
+/// Repeats the request until the status is this one, up to the time limit.
 async fn until(story: &str, mut ask: impl AsyncFnMut() -> Answer, status: u16) -> Answer {
     let asked = async {
         loop {
@@ -49,7 +49,7 @@ async fn until(story: &str, mut ask: impl AsyncFnMut() -> Answer, status: u16) -
         .unwrap_or_else(|_| panic!("{story}: no {status} in time"))
 }
 
-/// A GET on a raw connection of its own: what came back, and whether the TLS session was resumed.
+/// A GET on its own raw connection: the response, and whether the TLS session was resumed.
 async fn resumable(
     world: &World,
     config: &ClientConfig,
@@ -114,7 +114,7 @@ async fn revocation_ends_open_connections_and_resumed_sessions() {
             "{error}"
         ),
     }
-    // The others notice nothing.
+    // Others are not affected.
     let token = world.token(&b).await;
     let path = format!("/api/perf/b/{}", world.clock.now());
     world
@@ -146,8 +146,8 @@ async fn a_resumed_session_ends_with_its_certificate() {
     }
 }
 
-/// TLS does not look at a certificate again when a session is resumed: neither has the door judged it, so the first
-/// request does, the whole chain.
+/// TLS does not verify a certificate again when a session is resumed, so the first request verifies
+/// the whole chain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_session_is_judged_anew() {
     let world = World::start().await;
@@ -176,7 +176,7 @@ async fn a_resumed_session_is_judged_anew() {
     );
 }
 
-/// A reload of trust is a new TLS configuration with a new ticket key: no session of an older trust is resumed.
+/// A reload builds a new TLS configuration with a new ticket key: no earlier session is resumed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_an_older_trust_is_not_resumed() {
     let world = World::start().await;
@@ -187,7 +187,7 @@ async fn a_session_of_an_older_trust_is_not_resumed() {
         let got = resumable(&world, &config, &get(&token)).await.unwrap();
         assert_eq!(got, (404, kind), "within one trust");
     }
-    // Somebody else's revocation: nothing of this session's own has changed.
+    // Somebody else's revocation: this session's certificate has not changed.
     let of_b = world.token(&b).await;
     revoke(&world, "b");
     let asked = async || world.get(&b, &of_b, "/api/perf/b").await;
@@ -198,7 +198,8 @@ async fn a_session_of_an_older_trust_is_not_resumed() {
     assert_eq!(got, (404, HandshakeKind::Resumed), "of the new one");
 }
 
-/// Handshakes are cheapest with this one where the hardware has AES, and SHA-384 runs without hardware everywhere.
+/// Handshakes are cheapest with this cipher suite if the hardware has AES; SHA-384 has no hardware
+/// support.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receiver_chooses_the_cheapest_cipher_suite() {
     let world = World::start().await;
@@ -214,10 +215,10 @@ async fn the_receiver_chooses_the_cheapest_cipher_suite() {
     assert_eq!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
-/// Past its end a list still revokes; past the grace nobody is let in, and health says so.
+/// An expired CRL still revokes; after the grace period nobody is accepted, and health reports it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_list_ends() {
-    // The root's list runs much longer: it is the issuing CA's that ends.
+    // The root's CRL is valid much longer: the issuing CA's expires.
     let world = World::start().await;
     let (a, gone) = (world.node("a"), world.node("gone"));
     revoke(&world, "gone");
@@ -285,7 +286,7 @@ async fn a_revocation_list_ends() {
             .await
             .refused("crl_expired", &story);
     }
-    // Somebody opens the CA: its lists are signed again, and all is well.
+    // Opening the CA signs its CRLs again.
     drop(lizmon_ca::authority::Authority::open(&world.certs(), world.clock.now()).unwrap());
     until("the new list", async || ask("/readyz").await, 200).await;
     let token = world.token(&a).await;
@@ -296,7 +297,7 @@ async fn a_revocation_list_ends() {
         .no_content("with a new list");
 }
 
-/// A new certificate of the receiver's own is shown to new connections; the old ones go on.
+/// New connections get the receiver's new certificate; open connections continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receivers_certificate_is_replaced() {
     let world = World::start().await;
@@ -319,7 +320,7 @@ async fn the_receivers_certificate_is_replaced() {
     world.ca.issue(request, world.clock.now() - 3_600).unwrap();
     let changed = async {
         loop {
-            // An open connection is served all the while.
+            // An open connection is served meanwhile.
             world
                 .post(&a, &token, &path, r#"{"cpu":1}"#)
                 .await
@@ -334,7 +335,7 @@ async fn the_receivers_certificate_is_replaced() {
         .expect("the new one is shown");
 }
 
-/// What cannot be read changes nothing: the last good files stay in force, and the log says so.
+/// Unreadable files change nothing: the last good ones stay in force, and the log says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_good_files_stay_in_force() {
     let mut world = World::without_receiver(|_| ());
@@ -343,12 +344,12 @@ async fn the_last_good_files_stay_in_force() {
     let token = world.token(&a).await;
     let path = format!("/api/perf/a/{}", world.clock.now());
     let files = world.trust_files();
-    // The receiver's root file is spoiled too: the clients of this test need another.
+    // The receiver's root file is damaged too, so the clients of this test need a copy.
     let root = world.folder().join("root.crt");
     fs::copy(world.root(), &root).unwrap();
     for file in [&files.crl, &files.cert, &files.key, &files.ca] {
         let good = fs::read(file).unwrap();
-        // Cut in its first block, and something else altogether.
+        // Truncated in its first block, and another kind of content.
         for bad in [&good[..200], &fs::read(&a.key).unwrap()] {
             fs::write(file, bad).unwrap();
             running.wait_for("not_in_use=1");
@@ -356,7 +357,7 @@ async fn the_last_good_files_stay_in_force() {
                 .post(&a, &token, &path, r#"{"cpu":1}"#)
                 .await
                 .no_content(&file.display().to_string());
-            // New connections too.
+            // Also new connections.
             let config = tls_config(&root, Some(b.shown()), &["http/1.1"]);
             let mut stream = raw::connect(&world, config).await.unwrap();
             let said = raw::exchange(&mut stream, HEALTH).await.unwrap();

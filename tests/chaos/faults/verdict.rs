@@ -1,4 +1,4 @@
-//! The end of a run: everything is delivered, and the receiver is asked what it has.
+//! The end of a run: waits until everything is delivered, and compares it with the receiver.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -13,7 +13,7 @@ use crate::programs::{epoch_now, program, without_lizmon_env};
 use crate::reference::{MonitorLog, Reference, Tally};
 
 impl Chaos {
-    /// Everything is delivered, and what the receiver says is what was measured.
+    /// Waits until everything is delivered, and checks that the receiver has what was sampled.
     pub(super) fn check_delivery(&mut self) {
         let load = self.load.take().unwrap();
         let counts = load.counts.clone();
@@ -35,7 +35,7 @@ impl Chaos {
             monitor.program.end();
         }
         self.check_all(&posted);
-        // What is kept says the same as what was in memory.
+        // After a restart the stored state gives the same answers as the state in memory.
         self.receiver.end();
         self.receiver.start();
         let tally = self.check_all(&posted);
@@ -44,7 +44,7 @@ impl Chaos {
         self.print(&tally, posted, &counts);
     }
 
-    /// Numbered records of the monitors that nobody has accounted of.
+    /// Spooled records of the monitors that the receiver does not know yet.
     fn waiting(&self) -> Vec<String> {
         let unaccounted = self.monitors.iter().flat_map(|monitor| {
             let log = MonitorLog::read(monitor.program.log());
@@ -101,7 +101,7 @@ impl Chaos {
         reference.check(host.as_str(), &found, is_order_known);
     }
 
-    /// `lizctl audit` says so too.
+    /// `lizctl audit` reports the same.
     fn audit(&self, host: &NodeName) {
         let mut command = Command::new(program("lizctl"));
         without_lizmon_env(&mut command);

@@ -1,4 +1,4 @@
-//! Every way to ask without the right to.
+//! Every way to request a certificate without permission.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::World;
 use crate::harness::forge::{Forger, self_signed};
 use crate::harness::raw::{self, tls_config};
 
-/// Far more than a short limit, far less than a default one.
+/// Far more than a short limit, far less than a default limit.
 const SOON: Duration = Duration::from_secs(8);
 const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 
@@ -83,7 +83,7 @@ async fn a_first_certificate_takes_a_good_token() {
         refused(&got, 401, story);
         assert!(!got.text().contains(secret), "{story}");
     }
-    // A certificate is no token, whoever's it is.
+    // No certificate replaces a token.
     for holder in [world.node("web1"), world.holder(Role::Operator, "olga")] {
         let edit = |asked: reqwest::RequestBuilder| asked.body(request());
         let got = ca_server
@@ -91,7 +91,7 @@ async fn a_first_certificate_takes_a_good_token() {
             .await;
         refused(&got.unwrap(), 401, &holder.name);
     }
-    // None of that has used it up.
+    // None of these has used up the token.
     let got = ca_server.enroll(&world, "web1", &good, request()).await;
     assert_eq!(id_of(&certificate_in(world.folder(), &got)), WEB1);
     world.clock.advance(600);
@@ -114,7 +114,8 @@ async fn a_lost_answer_is_no_lost_token() {
     assert_eq!(serials.len(), 1, "the same certificate each time");
     let got = ca_server.enroll(&world, "web1", &token, request()).await;
     refused(&got, 401, "another key");
-    // A thief of token and request gets a certificate whose key he does not have; revoked, not even that.
+    // A thief of token and request gets a certificate whose key they do not have; after a
+    // revocation, not even that.
     let name = "web1".parse().unwrap();
     let now = world.clock.now();
     world
@@ -125,7 +126,7 @@ async fn a_lost_answer_is_no_lost_token() {
     refused(&got, 401, "after the revocation");
 }
 
-/// Each holder renews as who it is, and as nobody else.
+/// Each holder renews its own identity, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn renewal_keeps_role_and_name() {
     let world = World::without_receiver(|_| ());
@@ -158,7 +159,7 @@ async fn what_does_not_renew() {
     );
     let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
-    // None, and credentials instead of one.
+    // Without a certificate, and with other credentials.
     let edit = |asked: reqwest::RequestBuilder| asked.body(request());
     let got = ca_server.ask(&world, None, REENROLL, edit).await.unwrap();
     refused(&got, 403, "no certificate");
@@ -208,7 +209,7 @@ async fn what_does_not_renew() {
         ),
     ];
     for (story, shown) in cases {
-        // The handshake refuses it, or the answer does.
+        // Either the handshake or the request is refused.
         if let Some(got) = ca_server.reenroll(&world, shown, request()).await {
             refused(&got, 403, story);
         }
@@ -222,7 +223,7 @@ async fn what_does_not_renew() {
     assert_eq!(id_of(&certificate_in(world.folder(), &got.unwrap())), WEB1);
 }
 
-/// A connection that was opened before the revocation renews nothing after it, and none has to be reloaded for that.
+/// A connection that was opened before the revocation cannot renew after it, even without a reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_connection_ends_with_its_certificate() {
     let world = World::without_receiver(|_| ());
@@ -243,12 +244,12 @@ async fn an_open_connection_ends_with_its_certificate() {
         )
         .unwrap();
     for _ in 0..20 {
-        // A new connection may be refused at its handshake.
+        // A new connection may be refused in the handshake.
         if let Ok(got) = ask().send().await {
             assert_eq!(got.status(), 403, "{}", got.text().await.unwrap());
         }
     }
-    // Issued anew, the name renews again; the old certificate never does.
+    // With a new certificate the name renews again; the old certificate never does.
     let anew = world.node("web1");
     let got = ca_server.reenroll(&world, anew.shown(), request()).await;
     assert_eq!(got.unwrap().status, 200);
@@ -283,7 +284,7 @@ async fn attempts_are_bounded() {
     }
     let got = ca_server.reenroll(&world, web2.shown(), request()).await;
     assert_eq!(got.unwrap().status, 200, "another holder is another matter");
-    // What is public stays so.
+    // Public routes stay public.
     let got = ca_server.ask(&world, None, CACERTS, |asked| asked).await;
     assert_eq!(got.unwrap().status, 200);
 }
@@ -332,7 +333,7 @@ async fn routes_and_methods() {
     );
 }
 
-/// liz-ca's front door is the receiver's: who says nothing is cut off there too.
+/// liz-ca uses the receiver's acceptor: silent clients are closed there too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_client_is_cut_off() {
     let world = World::without_receiver(|_| ());
@@ -344,12 +345,12 @@ async fn a_silent_client_is_cut_off() {
         let config = tls_config(&world.root(), None, &[alpn]);
         let mut stream = raw::connect_to(ca_server.port, config).await.unwrap();
         let cut = tokio::time::timeout(SOON, raw::read_to_close(&mut stream)).await;
-        // A reset is as good a close as any.
+        // A reset counts as a close.
         let _how = cut.unwrap_or_else(|_| panic!("{alpn}: still open"));
     }
 }
 
-/// And whoever idles: HTTP/2 would let him, for as long as he answers pings.
+/// Idle clients are closed too, even if they answer HTTP/2 pings.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_client_is_cut_off() {
     let world = World::without_receiver(|_| ());
@@ -366,7 +367,7 @@ async fn an_idle_client_is_cut_off() {
     let _how = cut.expect("it is closed");
 }
 
-/// The receiver's: `hostile::bytes::heads`.
+/// As at the receiver: `hostile::bytes::heads`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_names_one_host() {
     let world = World::without_receiver(|_| ());

@@ -1,4 +1,4 @@
-//! Servers that pose as the CA: the root's certificate is public, and anyone can hand it out.
+//! Servers that impersonate the CA: the root's certificate is public, so anyone can serve it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::harness::forge::{Forger, self_signed};
 use crate::harness::process::run;
 use crate::harness::raw::Shown;
 
-/// Answers every request with the real CA's certificates, and counts requests by what they are.
+/// Answers every request with the real CA's certificates, and counts requests by kind.
 struct Imposter {
     url: String,
     seen: Arc<Seen>,
@@ -76,7 +76,7 @@ fn answer(body: &str) -> String {
     )
 }
 
-/// Certificates of such servers: each with a key that its holder really has.
+/// Certificates of such servers, each with its key.
 fn imposters(world: &World, elsewhere: &World) -> Vec<(&'static str, Shown)> {
     let ca = "spiffe://lizmon.internal/ca/liz-ca";
     let as_server = |params: &mut rcgen::CertificateParams| {
@@ -144,12 +144,12 @@ async fn a_token_is_sent_to_nobody_but_the_ca() {
         );
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "{story}");
     }
-    // Nothing of that has used it up.
+    // None of these has used up the token.
     let got = ca_server.enroll(&world, "web1", &token, request()).await;
     assert_eq!(got.status, 200, "{}", got.text());
 }
 
-/// Neither is a renewal asked of them.
+/// They get no renewal requests either.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_renews() {
     let (world, elsewhere) = (

@@ -1,4 +1,4 @@
-//! curl and OpenSSL enrol and renew: by the very lines of docs/enrolment.md.
+//! curl and OpenSSL enrol and renew with the exact commands of docs/enrolment.md.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::harness::World;
 use crate::harness::process::run;
 use crate::harness::raw::Shown;
 
-/// What stands between ```sh and ``` in the manual.
+/// The ```sh blocks of the manual.
 fn manual() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/enrolment.md");
     let text = std::fs::read_to_string(path).unwrap();
@@ -21,11 +21,11 @@ fn manual() -> Vec<String> {
         .collect()
 }
 
-/// Runs lines as a person would paste them.
+/// Runs lines as if pasted into a shell.
 async fn paste(folder: &Path, lines: &str, environment: &[(&str, &str)]) {
     let mut command = Command::new("sh");
     command.args(["-eu", "-c", lines]).current_dir(folder);
-    // Nothing of the caller's settings: no ~/.curlrc, no proxy.
+    // Without the caller's settings: no ~/.curlrc, no proxy.
     command
         .env("CURL_HOME", folder)
         .env("HOME", folder)
@@ -78,7 +78,7 @@ async fn the_manual_enrols_and_renews() {
         last = Some(shown.chain[0].clone());
         world.token(&node).await;
     }
-    // With another fingerprint it stops at the first block.
+    // With another fingerprint the first block fails.
     let elsewhere = world.folder().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     let mut command = Command::new("sh");
@@ -93,7 +93,7 @@ async fn the_manual_enrols_and_renews() {
     assert!(!done.status.success() && !elsewhere.join("root.crt").exists());
 }
 
-/// What a program sends as a form is taken for what it is: a base64 body.
+/// A base64 body is accepted even with the content type of a form.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_content_type_will_do() {
     let world = World::without_receiver(|_| ());
@@ -138,7 +138,7 @@ async fn cacerts_lead_from_leaf_to_root() {
     };
     assert_eq!(found.len(), 2);
     assert!(found.contains(&of("root.crt")) && found.contains(&of("issuing.crt")));
-    // A client with a bad certificate is refused at the handshake, even here.
+    // A client with an invalid certificate is refused in the handshake, even on this route.
     let stranger = World::without_receiver(|_| ()).node("web1").shown();
     let got = ca_server
         .ask(&world, Some(stranger), CACERTS, |asked| asked)

@@ -1,4 +1,4 @@
-//! `lizctl join` and `renew`: from a bare folder to files that a monitor runs with.
+//! `lizctl join` and `renew`: from an empty folder to the files of a monitor.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::harness::World;
 use crate::harness::process::{Finished, Running, program, run};
 use crate::harness::raw::Shown;
 
-/// Off the event loop, which serves what the program asks.
+/// In a blocking thread, because the event loop serves the program's requests.
 async fn ran(mut command: Command) -> Finished {
     tokio::task::spawn_blocking(move || run(&mut command))
         .await
@@ -81,7 +81,7 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
         fs::read(world.root()).unwrap()
     );
 
-    // A receiver takes it.
+    // A receiver accepts it.
     let node = joined(&world, &out, "web1");
     let bearer = world.token(&node).await;
     let path = format!("/api/perf/web1/{}", world.clock.now());
@@ -90,7 +90,8 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
         .await
         .no_content("a sample");
 
-    // The token is used up: refused, with exit code 3. Where its key is, that is known, and left as it is.
+    // The token is used up: refused, with exit code 3. With the key of the first join it succeeds
+    // and changes nothing.
     let before = fs::read(out.join("web1.crt")).unwrap();
     let elsewhere = world.folder().join("elsewhere");
     let done = ran(join(&ca_server.base(), &token, &fingerprint, &elsewhere)).await;
@@ -104,7 +105,7 @@ async fn a_token_becomes_files_ready_for_a_monitor() {
     assert_eq!(fs::read(out.join("web1.crt")).unwrap(), before);
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
 
-    // From an expired or lost certificate the way back is a fresh token: the pair is replaced.
+    // After a certificate expired or was lost, a new token replaces the pair.
     let done = ran(join(
         &ca_server.base(),
         &super::token(&world, "web1"),
@@ -138,7 +139,8 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
         let done = ran(join(&ca_server.base(), &good, bad, &out)).await;
         assert_eq!(done.status.code(), Some(2), "{bad}: {}", done.stderr);
     }
-    // As OpenSSL writes it, from stdin where nobody reads it over a shoulder.
+    // The fingerprint as OpenSSL writes it; the token from stdin, where it is not in the process
+    // list.
     let openssl: Vec<String> = root_fingerprint(&world)
         .to_uppercase()
         .as_bytes()
@@ -155,7 +157,7 @@ async fn nothing_is_trusted_before_the_fingerprint_fits() {
     ]);
     command.arg(plain.get_program()).args(plain.get_args());
     ran(command).await.success();
-    // Where another CA's root lies, nothing is overwritten.
+    // If another CA's root is there, nothing is overwritten.
     let theirs = elsewhere.certs();
     let done = ran(join(
         &ca_server.base(),
@@ -184,14 +186,15 @@ async fn who_is_not_there_and_what_is_no_token() {
     }
 }
 
-/// The answer is lost after the certificate was issued: the same command goes on with the same key.
+/// The response is lost after the certificate was issued: the same command continues with the same
+/// key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_was_cut_short_goes_on() {
     let world = World::without_receiver(|_| ());
     let ca_server = CaServer::open(&world).await;
     let (token, out) = (token(&world, "web1"), world.folder().join("out"));
     fs::create_dir(&out).unwrap();
-    // As the first run leaves it: the key is on disk before anything is sent.
+    // As the first run leaves it: the key is written before anything is sent.
     let key = KeyPair::generate().unwrap();
     fs::write(out.join("web1.key.new"), key.serialize_pem()).unwrap();
     let lost = ca_server
@@ -209,7 +212,8 @@ async fn a_join_that_was_cut_short_goes_on() {
     let got = joined(&world, &out, "web1").shown();
     assert_eq!(got.chain[0], lost);
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
-    // It was cut short after its last step, or somebody is not sure: the same command finds that all is done.
+    // A join that was killed after its last step, or is repeated: the same command finds everything
+    // done.
     let fingerprint = root_fingerprint(&world);
     let again = ran(join(&ca_server.base(), &token, &fingerprint, &out)).await;
     again.success();
@@ -218,7 +222,7 @@ async fn a_join_that_was_cut_short_goes_on() {
     assert_eq!(files(&out), ["root.crt", "web1.crt", "web1.key"]);
 }
 
-/// The inventory tells who let a holder in, and when it renewed last.
+/// `list` shows who let a holder in, and when it renewed last.
 async fn check_inventory(world: &World, name: &str, let_in_by: &str, renewed: bool) {
     let mut command = program("lizctl");
     command
@@ -238,7 +242,8 @@ async fn check_inventory(world: &World, name: &str, let_in_by: &str, renewed: bo
     );
 }
 
-/// A renewal wrote the certificate over the key that stood in the same file, and said success.
+/// Regression: a renewal overwrote the key in the same file with the certificate, and reported
+/// success.
 #[tokio::test(flavor = "multi_thread")]
 async fn renew_keeps_all_that_a_file_holds() {
     let world = World::start().await;
@@ -330,7 +335,7 @@ async fn renew_replaces_the_pair() {
         assert_eq!(new.chain.len(), 2, "with the issuing certificate");
         assert_eq!(id_of(&new.chain[0]), id_of(&old.chain[0]));
         assert_eq!(mode(&holder.key), 0o600);
-        // And again with what came of it.
+        // And again with the result.
         ran(renew()).await.success();
         let now = world.clock.now();
         world
@@ -365,8 +370,8 @@ async fn renew_replaces_the_pair() {
     check_inventory(&world, "web2", "join token ", true).await;
 }
 
-/// From a bare folder with a token to the first sample that a receiver has taken: under 5 s, in one of a few attempts, for other
-/// tests run beside this one.
+/// From an empty folder with a token to the first accepted sample in under 5 s, in one of a few
+/// attempts, because other tests run at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_token_to_the_first_sample() {
     const GOAL: Duration = Duration::from_secs(5);
@@ -384,7 +389,7 @@ async fn from_a_token_to_the_first_sample() {
     panic!("never under {GOAL:?}: {measured:?}");
 }
 
-/// How long a join takes, and how long it is from its beginning to the first accepted sample.
+/// Duration of a join, and from its start to the first accepted sample.
 async fn first_sample_after(
     world: &World,
     ca_server: &CaServer,

@@ -1,4 +1,5 @@
-//! Revocation lists that nobody hands in: fetched from `liz-ca` by a receiver for its clients, by a monitor for its receivers.
+//! CRLs that nobody pushes: a receiver fetches them from `liz-ca` for its clients, a monitor for
+//! its receivers.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,7 @@ use crate::harness::world::Holder;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A receiver that reads a copy of the first minute's lists, whatever the CA signs later, with data of its own.
+/// A receiver that reads a copy of the first CRLs, whatever the CA signs later, with its own data.
 fn apart(world: &World) -> Command {
     let copy = world.folder().join("crl-of-the-start.pem");
     if !copy.exists() {
@@ -69,7 +70,8 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
     assert!(!can_connect(&world, &gone).await);
     assert!(can_connect(&world, &stays).await);
 
-    // The next CA's first leaf is turned away, for no list speaks of it; so the list is fetched.
+    // The next CA's first leaf is refused, because there is no CRL of its issuer; so the CRL is
+    // fetched.
     let now = world.clock.now();
     for _ in ["publish", "use"] {
         let options = RotateOptions::default();
@@ -87,7 +89,7 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
     assert!(!can_connect(&world, &gone).await);
     running.kill();
 
-    // What was fetched was kept: a receiver that asks nobody and reads the old file knows it too.
+    // Fetched CRLs are stored: a receiver without --ca-url that reads the old file has them too.
     let mut command = apart(&world);
     let running = tokio::task::block_in_place(|| started(&mut world, &mut command));
     assert!(!can_connect(&world, &gone).await);
@@ -99,7 +101,8 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
         .success();
 }
 
-/// Neither another CA nor a receiver in its place is listened to, and what is here holds.
+/// CRLs from another CA, or from a receiver in its place, are not accepted, and the present ones
+/// stay in force.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_come_from_nobody_else() {
     let mut world = World::start().await;
@@ -128,7 +131,8 @@ async fn lists_come_from_nobody_else() {
     }
 }
 
-/// A receiver's key was stolen, its certificate revoked: monitors that know where liz-ca is speak to it no more.
+/// A receiver's key was stolen and its certificate revoked: monitors with --ca-url no longer talk
+/// to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_receiver_gets_nothing_from_a_monitor() {
     let world = World::start().await;
@@ -142,7 +146,7 @@ async fn a_revoked_receiver_gets_nothing_from_a_monitor() {
         running
     });
     let mut running = running.await;
-    // It gets a new one, and everything that waited.
+    // It gets a new certificate, and then all spooled records.
     let mut request = Request::new(Role::Receiver, "main".parse().unwrap());
     request.sans = vec!["localhost".parse().unwrap()];
     world.ca.issue(request, world.clock.now()).unwrap();
@@ -170,7 +174,8 @@ fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
     command
 }
 
-/// Handed in, killed the moment `lizctl` has returned, and started again with the list of the first minute: it still knows.
+/// A receiver that is killed as soon as `lizctl` has pushed a CRL, and restarted with the first CRL
+/// file, still has the pushed one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_is_killed_right_after_still_knows() {
     let mut world = World::without_receiver(|_| ());

@@ -1,4 +1,5 @@
-//! Enrolment over RFC 7030: who gets a certificate by `liz-ca`, what stands in it, and who never gets one.
+//! Enrolment by RFC 7030: who gets a certificate from `liz-ca`, its contents, and who never gets
+//! one.
 
 mod hostile;
 mod imposters;
@@ -32,7 +33,7 @@ pub(crate) const ENROLL: &str = "/.well-known/est/simpleenroll";
 pub(crate) const REENROLL: &str = "/.well-known/est/simplereenroll";
 const CACERTS: &str = "/.well-known/est/cacerts";
 
-/// A `liz-ca` in this process, on the world's CA and under the world's clock. It ends with the test.
+/// A `liz-ca` in this process, with the world's CA and clock. It ends with the test.
 pub(crate) struct CaServer {
     port: u16,
     _stop: oneshot::Sender<()>,
@@ -85,7 +86,7 @@ impl CaServer {
         format!("{}{path}", self.base())
     }
 
-    /// Sends a request as whoever `shown` is. A refusal at the handshake is an error.
+    /// Sends a request with this certificate. A refused handshake is an error.
     async fn ask(
         &self,
         world: &World,
@@ -127,7 +128,7 @@ impl CaServer {
     }
 }
 
-/// A token for a node, made beside the service, as an operator would.
+/// A token for a node, created outside the service, as by an operator.
 fn token(world: &World, name: &str) -> String {
     let now = world.clock.now();
     let ttl = Duration::from_secs(600);
@@ -147,7 +148,7 @@ fn request() -> String {
     request_for(&KeyPair::generate().unwrap())
 }
 
-/// The certificates of an answer, as OpenSSL reads them: no code of ours is asked.
+/// The certificates of a response, parsed by OpenSSL and not by our code.
 #[track_caller]
 fn certificates_in(folder: &Path, answer: &Answer) -> Vec<CertificateDer<'static>> {
     use rustls::pki_types::pem::PemObject;
@@ -174,7 +175,7 @@ fn certificates_in(folder: &Path, answer: &Answer) -> Vec<CertificateDer<'static
         .unwrap()
 }
 
-/// The one certificate of an answer.
+/// The only certificate of a response.
 #[track_caller]
 fn certificate_in(folder: &Path, answer: &Answer) -> CertificateDer<'static> {
     let mut found = certificates_in(folder, answer);
@@ -193,7 +194,7 @@ fn id_of(der: &[u8]) -> String {
     identity.spiffe_id.to_string()
 }
 
-/// A refusal of liz-ca's: its status, one line of text that says what to do, and what the status asks for.
+/// Checks an error of liz-ca: its status, one line of advice, and the headers the status requires.
 #[track_caller]
 fn refused(answer: &Answer, status: u16, story: &str) {
     let shown = format!("{story}: {} {}", answer.status, answer.text());
@@ -237,7 +238,7 @@ fn join(url: &str, token: &str, fingerprint: &str, out: &Path) -> Command {
     command
 }
 
-/// What a join left in a folder, as somebody with a certificate.
+/// The holder whose files a join wrote into a folder.
 fn joined(world: &World, folder: &Path, name: &str) -> Holder {
     let file = |end: &str| -> PathBuf { folder.join(format!("{name}.{end}")) };
     let (cert, key) = (file("crt"), file("key"));

@@ -23,7 +23,7 @@ fn liz_ca(world: &World) -> Command {
     command
 }
 
-/// Its URL, once it is ready.
+/// Waits until it is ready; returns its URL.
 fn ready(running: &mut Running) -> String {
     let line = running.wait_for("READY on ");
     line.split_whitespace().last().unwrap().to_owned()
@@ -79,7 +79,7 @@ fn it_joins_a_machine_and_stops_cleanly() {
             run(&mut join(&url, &token, &root_fingerprint(&world), &out))
         };
         join_into("out").success();
-        // Somebody else comes later with the same token: the log tells who, and never the token.
+        // Somebody else uses the same token later: the log says who, but never the token.
         join_into("elsewhere").failure(3);
         running.wait_for("run again with another key");
         running.signal(signal);
@@ -92,7 +92,7 @@ fn it_joins_a_machine_and_stops_cleanly() {
             "stdout is for answers, and it gives none"
         );
     }
-    // The second run took the certificate of the first.
+    // The second run got the certificate of the first.
     let own = world.ca.entries().unwrap();
     let own = own.iter().filter(|entry| entry.profile.as_str() == "ca");
     assert_eq!(own.count(), 1);
@@ -128,7 +128,8 @@ fn what_is_missing_is_named() {
     }
 }
 
-/// No certificate outlives its CA: long before they come out short, the log, the health and `lizctl list` say what to do.
+/// No certificate outlives its CA: long before lifetimes are cut short, the log, /healthz and
+/// `lizctl list` say what to do.
 #[test]
 fn a_ca_that_should_be_replaced_is_complained_of() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +209,7 @@ fn systemd_is_told_and_the_log_can_be_json() {
     }
 }
 
-/// Whoever guesses tokens is told of by some lines, and by a number of lines that were not written.
+/// Guessed tokens cause a few log lines, and a count of suppressed ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_does_not_fill_its_log() {
     let world = World::without_receiver(|_| ());
@@ -229,7 +230,7 @@ async fn a_stranger_does_not_fill_its_log() {
         .lines()
         .filter(|line| line.contains(" refused "))
         .count();
-    // Of both, the attempts and the lines, some more come with the time that this takes.
+    // The test takes some time, so a few more attempts and lines are allowed.
     assert!(
         refused >= 100,
         "as many as one address may try at once: {refused}"

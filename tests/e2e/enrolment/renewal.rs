@@ -1,4 +1,4 @@
-//! Programs that renew by themselves, and lose nothing over it.
+//! Programs that renew automatically, without losing samples.
 
 use std::process::Command;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::harness::{World, answer};
 use crate::programs;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
-/// A certificate that is past two thirds of its life when the world begins, and so is due: it was issued three hours ago,
-/// and ends in so many seconds.
+/// A certificate that is due at the world's start because it is past two thirds of its lifetime: it
+/// was issued three hours ago, and expires in this many seconds.
 const DUE_SECS: u64 = 1800;
 
 fn monitor(world: &World, node: &Holder, ca_url: &str) -> Command {
@@ -43,7 +43,7 @@ async fn a_monitor_renews_without_losing_a_sample() {
             said.contains("spiffe://lizmon.internal/node/web1"),
             "{said}"
         );
-        // The files are taken up within ten seconds, and with them a new token.
+        // The files are reloaded within ten seconds, and a new token is fetched.
         for _ in 0..15 {
             running.wait_for("Publish was successful to");
         }
@@ -65,7 +65,7 @@ async fn a_monitor_renews_without_losing_a_sample() {
     assert!(told["received"].as_u64().unwrap() >= 15, "{told}");
 }
 
-/// While the CA is away the old certificate serves, and the log says how long yet.
+/// While the CA is unreachable the old certificate is used, and the log says how long it is valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_away_is_tried_again() {
     let world = World::start().await;
@@ -85,7 +85,7 @@ async fn a_ca_that_is_away_is_tried_again() {
     done.await.unwrap().success();
 }
 
-/// Without --ca-url nothing is renewed, and long before the end the log says so.
+/// Without --ca-url nothing is renewed, and the log warns long before the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coming_end_is_complained_of() {
     let world = World::start().await;
@@ -104,7 +104,7 @@ async fn a_coming_end_is_complained_of() {
     done.await.unwrap().success();
 }
 
-/// And a receiver's, of which its health tells too.
+/// And a receiver's, which /healthz reports too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receivers_health_tells_of_its_own_end() {
     let world = World::start().await;
@@ -127,7 +127,7 @@ async fn a_receiver_renews_and_goes_on() {
     let mut world = World::without_receiver(|_| ());
     let ca_server = CaServer::open(&world).await;
     let node = world.node("web1");
-    // What the receiver shows is due.
+    // The receiver's certificate is due.
     let due = world.holder_for(Role::Receiver, "main", DUE_SECS);
     let old = due.shown();
     let mut command = receiver_command(&world);
@@ -146,7 +146,8 @@ async fn a_receiver_renews_and_goes_on() {
         server_names(&due.shown().chain[0]),
         server_names(&old.chain[0])
     );
-    // The open connection goes on, and so does the token; a new one meets the new certificate.
+    // The open connection and the token continue to work; a new connection gets the new
+    // certificate.
     let path = format!("/api/perf/web1/{}", world.clock.now());
     for holder in [&node, &world.node("web1")] {
         let bearer = if holder.cert == node.cert && std::ptr::eq(holder, &node) {
@@ -164,8 +165,8 @@ async fn a_receiver_renews_and_goes_on() {
     ended.await.unwrap().success();
 }
 
-/// A liz-ca that was started before goes on through every step of a rotation; who renews learns the roots of that step, and
-/// each step's certificate renews at the next.
+/// A liz-ca that was started before the rotation works through all its steps; a renewal returns the
+/// roots of its step, and each step's certificate renews at the next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_is_learned_by_renewal() {
     for rotated in [CaKind::Issuing, CaKind::Root] {
@@ -205,7 +206,7 @@ async fn a_rotation_is_learned_by_renewal() {
             assert_eq!(own.chain[1], issuing, "{story}");
         }
         assert_ne!(node.shown().chain[1], first_issuer, "{rotated:?}");
-        // A machine that joins now does it by the root of now.
+        // A machine that joins now uses the current root.
         let out = world.folder().join("out");
         let (token, fingerprint) = (token(&world, "web2"), root_fingerprint(&world));
         let join = || join(&ca_server.base(), &token, &fingerprint, &out);
@@ -214,7 +215,8 @@ async fn a_rotation_is_learned_by_renewal() {
     }
 }
 
-/// A new root cannot be written down, so no certificate is asked for: the CA would take it that this machine knows the root.
+/// The new root cannot be stored, so no certificate is requested: the CA would assume that this
+/// machine knows the root.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_learn_a_new_root_does_not_renew() {
     let world = World::without_receiver(|_| ());
@@ -222,7 +224,7 @@ async fn who_cannot_learn_a_new_root_does_not_renew() {
     let node = world.node("web1");
     let roots = world.folder().join("root-of-the-start.crt");
     std::fs::copy(world.root(), &roots).unwrap();
-    // Nobody can put a file into this folder, root neither.
+    // Nobody can create a file in this folder, not even root.
     let read_only = "/proc/self/fd/0";
     let renew = || {
         let mut command = program("lizctl");
@@ -250,8 +252,8 @@ async fn who_cannot_learn_a_new_root_does_not_renew() {
     assert_eq!(issued(), before, "nothing was issued for nothing");
 }
 
-/// Again and again until it works: liz-ca's own certificate follows a rotation within a second or two, and until then it may
-/// not be believed.
+/// Retries until it works: liz-ca's own certificate follows a rotation within a second or two, and
+/// may not be trusted until then.
 async fn until_done(command: impl Fn() -> Command, story: &str) {
     let done = async {
         loop {
@@ -269,8 +271,9 @@ fn count(pem: &[u8]) -> usize {
     CertificateDer::pem_slice_iter(pem).count()
 }
 
-/// The CA was away for longer than a certificate lives, and the machine was started anew meanwhile. The monitor samples all
-/// the same and says what helps; what waited is delivered when somebody has joined it again.
+/// The CA was unreachable for longer than a certificate's lifetime, and the machine was restarted
+/// meanwhile. The monitor samples anyway and says what to do; spooled records are delivered after a
+/// new join.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_back_from_an_ended_certificate() {
     let world = World::start().await;
@@ -286,7 +289,7 @@ async fn the_way_back_from_an_ended_certificate() {
     tokio::task::spawn_blocking(move || run(&mut first).success())
         .await
         .unwrap();
-    // In its place the one it would have by then: ended two hours ago.
+    // Replaced by a certificate that expired two hours ago.
     let mut request = Request::new(Role::Node, "web1".parse().unwrap());
     request.lifetime = Duration::from_secs(3600);
     let ended = world

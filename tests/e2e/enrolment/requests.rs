@@ -1,4 +1,4 @@
-//! Signing requests that ask for more than a key: they get our template, or nothing.
+//! Signing requests with more than a key: they get our template, or an error.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use super::{CaServer, certificate_in, refused, request, token};
 use crate::harness::World;
 use crate::harness::process;
 
-/// Whatever was asked for: one URI, clientAuth, digitalSignature, no CA, our subject and our dates.
+/// Whatever was requested: one URI, clientAuth, digitalSignature, no CA, our subject and our dates.
 #[track_caller]
 fn is_our_template(der: &[u8], name: &str, now: u64, story: &str) {
     let (rest, certificate) = X509Certificate::from_der(der).unwrap();
@@ -153,7 +153,7 @@ async fn a_request_contributes_its_key_alone() {
             .await;
         let der = certificate_in(world.folder(), &got);
         is_our_template(&der, &name, now, story);
-        // The same at a renewal, as whoever joined so.
+        // The same at a renewal by the holder that joined.
         let shown = crate::harness::raw::Shown {
             chain: vec![der, issuing(&world)],
             key: key.serialize_der().try_into().unwrap(),
@@ -168,7 +168,7 @@ fn issuing(world: &World) -> rustls::pki_types::CertificateDer<'static> {
     PemObject::from_pem_file(world.certs().join("issuing.crt")).unwrap()
 }
 
-/// A request made by OpenSSL, which has keys that we have not.
+/// A request made by OpenSSL, with key types that we do not have.
 fn openssl_request(folder: &Path, algorithm: &[&str]) -> String {
     let (key, csr) = (folder.join("odd.key"), folder.join("odd.csr"));
     let mut genpkey = Command::new("openssl");
@@ -188,7 +188,7 @@ async fn keys_are_strong_or_refused() {
     let ca_server = CaServer::open(&world).await;
     let rsa = |bits| vec!["-algorithm", "RSA", "-pkeyopt", bits];
     let curve = |name| vec!["-algorithm", "EC", "-pkeyopt", name];
-    // Its parameters were printed, as if they were the curve's name.
+    // Regression: its parameters were printed as the curve's name.
     let explicit = [
         curve("ec_paramgen_curve:P-256"),
         vec!["-pkeyopt", "ec_param_enc:explicit"],
@@ -218,7 +218,7 @@ async fn keys_are_strong_or_refused() {
             refusals += 1;
             continue;
         }
-        // None of the refused has used the token up; each that is taken has one of its own.
+        // None of the refused requests has used up the token; each accepted one has its own.
         let name = format!("web-{}", algorithm.concat().len());
         let own = super::token(&world, &name);
         let got = ca_server.enroll(&world, &name, &own, pem).await;
@@ -273,11 +273,12 @@ async fn bodies_that_are_no_request() {
             |asked: reqwest::RequestBuilder| asked.basic_auth("web1", Some(&token)).body(body);
         match ca_server.ask(&world, None, super::ENROLL, edit).await {
             Ok(got) => refused(&got, status, story),
-            // Far past what is read and thrown away, the answer may be lost with the connection.
+            // Far beyond what is read and discarded, the response may be lost with the connection.
             Err(error) => assert!(story.starts_with("a megabyte"), "{story}: {error:?}"),
         }
     }
-    // Every cut of a good one, and every byte of it changed: refused each time, and the token is not used up.
+    // A valid request, truncated at every length and with every byte changed: always refused, and
+    // the token is not used up.
     for at in (0..der.len()).step_by(7) {
         for body in [der[..at].to_vec(), {
             let mut changed = der.clone();

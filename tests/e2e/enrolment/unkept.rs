@@ -1,7 +1,8 @@
-//! Renewals whose certificate cannot be used or kept yet: each is issued once, and none is lost.
+//! Renewals whose certificate cannot be used or stored yet: each is issued once, and none is lost.
 //!
-//! A machine ten minutes behind its CA refused each new certificate as not begun, and asked for the next one at once. A
-//! certificate that could not be written took its key with it.
+//! Regressions: a machine ten minutes behind its CA refused each new certificate as not valid yet,
+//! and requested the next one at once; and a certificate that could not be written was lost with
+//! its key.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use crate::harness::world::Holder;
 use crate::programs;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
-/// Past two thirds of its life when the world begins: it was issued three hours ago.
+/// Past two thirds of its lifetime at the world's start: it was issued three hours ago.
 const DUE_SECS: u64 = 1800;
 
-/// How many certificates this name was given by renewal.
+/// How many renewed certificates this name has.
 fn renewed(world: &World, name: &str) -> usize {
     let entries = world.ca.entries().unwrap().into_iter();
     entries
@@ -78,7 +79,8 @@ async fn a_machine_that_is_behind_renews_once() {
     world.stop().await;
 }
 
-/// The write fails after the CA has issued: the key is there, and the same certificate comes again.
+/// The write fails after the CA has issued: the key is stored, and the same certificate is returned
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     let world = World::without_receiver(|_| ());
@@ -90,7 +92,7 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
         name.push(end);
         std::path::PathBuf::from(name)
     };
-    // Whoever runs this, root too, cannot write a file where a folder is.
+    // Nobody, not even root, can write a file where a folder is.
     let in_the_way = beside(&node.cert, ".new");
     std::fs::create_dir(&in_the_way).unwrap();
     for _ in 0..3 {
@@ -112,8 +114,8 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     world.client(Some(new), &["http/1.1"]);
 }
 
-/// The CA's ledger takes no certificate, so it cannot issue: the key that it was asked with is kept, and used
-/// again. An answer that is lost has issued a certificate for that key.
+/// The CA's ledger is locked, so it cannot issue: the key of the request is kept and used again,
+/// because a lost response may have issued a certificate for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_on_disk_before_the_ca_is_asked() {
     let world = World::without_receiver(|_| ());
@@ -136,7 +138,7 @@ async fn a_key_is_on_disk_before_the_ca_is_asked() {
     assert!(!waiting.exists());
 }
 
-/// Certificate and key in one file: a monitor's own renewal keeps both there, and all else.
+/// Certificate and key in one file: a monitor's renewal keeps both there, and everything else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_renews_a_file_of_both() {
     use std::os::unix::fs::PermissionsExt;

@@ -1,9 +1,9 @@
-//! An HTTP answer, and the checks every one of its kind must pass.
+//! An HTTP response, and the checks that every response of its kind must pass.
 
 use http::HeaderMap;
 use serde_json::Value;
 
-/// What came back, whole.
+/// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -11,7 +11,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Sends a request and takes the whole answer.
+/// Sends a request and reads the whole response.
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.expect("the receiver answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -38,7 +38,7 @@ impl Answer {
             .map_or("", |value| value.to_str().expect("a header is ASCII"))
     }
 
-    /// The body of a good answer.
+    /// The body of a successful response.
     #[track_caller]
     pub(crate) fn json(&self, story: &str) -> Value {
         assert_eq!(self.status, 200, "{story}: {}", self.text());
@@ -51,7 +51,7 @@ impl Answer {
         assert_eq!((self.status, self.text().as_str()), (204, ""), "{story}");
     }
 
-    /// A refusal of the API: RFC 9457 with this code, and everything its status asks for.
+    /// Checks an error of the API: RFC 9457 with this code, and the headers its status requires.
     #[track_caller]
     pub(crate) fn refused(&self, code: &str, story: &str) -> Value {
         let shown = format!("{story}: {} {}", self.status, self.text());
@@ -103,7 +103,7 @@ impl Answer {
         problem
     }
 
-    /// A refusal of the token endpoint: RFC 6749 section 5.2.
+    /// Checks an error of the token endpoint: RFC 6749 section 5.2.
     #[track_caller]
     pub(crate) fn token_error(&self, status: u16, error: &str, story: &str) {
         let shown = format!("{story}: {} {}", self.status, self.text());
@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// The contract's table.
+/// The table of the contract.
 pub(crate) fn status_of(code: &str) -> u16 {
     match code {
         "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" | "invalid_host" => 400,

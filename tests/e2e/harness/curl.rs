@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::process;
 use super::world::{Holder, World};
 
-/// Runs curl with the holder's certificate, as the manual says it, and takes its answer apart.
+/// Runs curl with the holder's certificate as in the manual, and parses its output.
 #[track_caller]
 pub(crate) fn curl(
     world: &World,
@@ -17,7 +17,7 @@ pub(crate) fn curl(
     path: &str,
 ) -> Answer {
     let mut command = Command::new("curl");
-    // -q: no ~/.curlrc. Everything else is what a monitor written with curl needs.
+    // -q: no ~/.curlrc. The other flags are what a monitor written with curl needs.
     command.args([
         "-q",
         "--silent",
@@ -40,10 +40,10 @@ pub(crate) fn curl(
     parse(&finished.success())
 }
 
-/// An answer as `--include` prints it, which is how HTTP/1.1 sends it.
+/// A response as printed by `--include`, in HTTP/1.1 format.
 pub(crate) fn parse(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-    // A body that curl announces is answered by 100 Continue first.
+    // With `Expect: 100-continue` the answer begins with 100 Continue.
     if head.starts_with("HTTP/1.1 100") {
         return parse(body);
     }

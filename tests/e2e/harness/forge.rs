@@ -1,4 +1,4 @@
-//! What an attacker would bring: certificates nobody of ours would issue, tokens nobody of ours would mint.
+//! Attackers' tools: certificates that no CA of ours issues, tokens that no receiver mints.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
@@ -16,14 +16,15 @@ use time::{Duration, OffsetDateTime};
 use super::raw::Shown;
 use super::world::{World, wall_clock};
 
-/// Signs leaves as it pleases.
+/// Signs arbitrary leaf certificates.
 pub(crate) struct Forger {
     issuer: Issuer<'static, KeyPair>,
     chain: Vec<CertificateDer<'static>>,
 }
 
 impl Forger {
-    /// The world's own issuing CA, its key stolen: only the profile of what it signs is wrong.
+    /// With the stolen key of the world's issuing CA: only the profile of its certificates is
+    /// wrong.
     pub(crate) fn with_issuing_key(world: &World) -> Self {
         let certs = world.certs();
         let key = std::fs::read_to_string(certs.join("issuing.key")).expect("the key is there");
@@ -36,7 +37,7 @@ impl Forger {
         }
     }
 
-    /// A leaf of the world that signs as if it were a CA.
+    /// With the key of a leaf certificate, as if that were a CA.
     pub(crate) fn with_leaf_key(shown: &Shown) -> Self {
         let key = KeyPair::try_from(shown.key.secret_der()).expect("a PKCS#8 key");
         let issuer = Issuer::from_ca_cert_der(&shown.chain[0], key).expect("a certificate");
@@ -46,7 +47,7 @@ impl Forger {
         }
     }
 
-    /// A CA of its own that bears the names of the world's.
+    /// Another CA with the same names as the world's.
     pub(crate) fn with_same_names(world: &World) -> Self {
         let der = CertificateDer::from_pem_file(world.certs().join("issuing.crt"))
             .expect("a certificate");
@@ -58,7 +59,7 @@ impl Forger {
         }
     }
 
-    /// A leaf like one of ours but for what `edit` changes.
+    /// A leaf certificate like ours, changed by `edit`.
     pub(crate) fn leaf(&self, id: &str, edit: impl FnOnce(&mut CertificateParams)) -> Shown {
         let key = KeyPair::generate().expect("a key");
         let mut params = leaf_params(id);
@@ -74,7 +75,7 @@ impl Forger {
         }
     }
 
-    /// A revocation list with this number that ends these certificates, for a day from now: PEM.
+    /// A CRL in PEM with this number that revokes these certificates, valid for a day from now.
     pub(crate) fn revocation_list(&self, leaves: &[&[u8]], number: u64) -> Vec<u8> {
         let now = OffsetDateTime::from_unix_timestamp(wall_clock() as i64).expect("a time");
         let revoked = leaves.iter().map(|leaf| {
@@ -99,7 +100,7 @@ impl Forger {
     }
 }
 
-/// A certificate that vouches for itself.
+/// A self-signed certificate.
 pub(crate) fn self_signed(id: &str) -> Shown {
     let key = KeyPair::generate().expect("a key");
     let leaf = leaf_params(id).self_signed(&key).expect("it can be signed");
@@ -134,7 +135,7 @@ pub(crate) fn second_san(text: &str) -> CustomExtension {
     CustomExtension::from_oid_content(&[2, 5, 29, 17], content)
 }
 
-/// A token taken apart, to be put together otherwise.
+/// A parsed token that can be changed and signed again.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(crate) header: Value,
@@ -155,26 +156,26 @@ impl Token {
         }
     }
 
-    /// Gives it another life: issued at `from`, ending at `to`.
+    /// Changes its lifetime: issued at `from`, expires at `to`.
     pub(crate) fn lives(&mut self, from: u64, to: u64) {
         for (claim, at) in [("iat", from), ("nbf", from), ("exp", to)] {
             self.claims[claim] = json!(at);
         }
     }
 
-    /// Header and claims as they stand now, with the signature as it stands.
+    /// The current header and claims with the original signature.
     pub(crate) fn unsigned(&self) -> String {
         format!("{}.{}", self.message(), self.signature)
     }
 
-    /// Header and claims as they stand now, signed anew.
+    /// The current header and claims, signed again.
     pub(crate) fn signed(&self, key: &Ed25519KeyPair) -> String {
         let message = self.message();
         let signature = key.sign(message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The same with a symmetric key.
+    /// The same, signed with a symmetric key.
     pub(crate) fn signed_hs256(&self, secret: &[u8]) -> String {
         let message = self.message();
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
@@ -195,7 +196,7 @@ fn decode(part: &str) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-/// The receiver's own token key, as somebody with its data folder would have it.
+/// The receiver's token key, as stolen from its data folder.
 pub(crate) fn stolen_token_key(world: &World) -> Ed25519KeyPair {
     let text = std::fs::read(world.data().join("token-keys.json")).expect("the key file");
     let keys: Value = serde_json::from_slice(&text).expect("JSON");
@@ -205,7 +206,7 @@ pub(crate) fn stolen_token_key(world: &World) -> Ed25519KeyPair {
     Ed25519KeyPair::from_pkcs8(&pkcs8).expect("an Ed25519 key")
 }
 
-/// A key of the attacker's, and its public half as a JWK.
+/// A key of the attacker, and its public key as a JWK.
 pub(crate) fn own_token_key() -> (Ed25519KeyPair, Value) {
     use aws_lc_rs::signature::KeyPair as _;
     let key = Ed25519KeyPair::generate().expect("a key");

@@ -1,4 +1,4 @@
-//! What every theme needs: a world with a CA, a receiver and holders of certificates, and ways to speak to it.
+//! The harness: a world with a CA, a receiver and holders of certificates, and clients for it.
 
 pub(crate) mod answer;
 pub(crate) mod curl;

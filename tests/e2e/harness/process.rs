@@ -1,4 +1,4 @@
-//! Shipped programs as processes: started beside this one, watched, never left behind.
+//! Shipped programs as processes that are started, watched, and ended with the test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait for anything a process should do: far more than it needs, so that a slow machine is no failure.
+/// Longest wait for a process: far more than it needs, so that a slow machine does not fail.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A program as it was built with this test: `target/debug/NAME` beside `target/debug/deps/e2e-…`.
+/// The path of a program that was built with this test: `target/debug/NAME` beside
+/// `target/debug/deps/e2e-…`.
 pub(crate) fn program(name: &str) -> Command {
     let here = std::env::current_exe().expect("the test knows where it is");
     let folder = here
@@ -25,7 +26,7 @@ pub(crate) fn program(name: &str) -> Command {
         path.display()
     );
     let mut command = Command::new(path);
-    // Nothing of the caller's settings reaches a program under test.
+    // The caller's environment variables do not reach a program under test.
     for (key, _) in std::env::vars_os() {
         let key_text = key.to_string_lossy();
         if key_text.starts_with("LIZMON_") || key_text == "RUST_LOG" || key_text == "NOTIFY_SOCKET"
@@ -37,7 +38,7 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// What a program left.
+/// Exit code and output of a program.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
@@ -66,13 +67,13 @@ impl Finished {
     }
 }
 
-/// Runs a program to its end.
+/// Runs a program until it exits.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Finished {
     Running::start(command).wait()
 }
 
-/// A program that runs. Dropping it kills it.
+/// A running program. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<(Stream, String)>,
@@ -106,7 +107,7 @@ impl Running {
         }
     }
 
-    /// The first line from now on, on stdout or stderr, that holds this text.
+    /// Waits for a line on stdout or stderr that contains this text.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
@@ -134,19 +135,19 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// kill -9, and nothing left of it after that.
+    /// kill -9, and waits until the process is gone.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the process is ours");
         self.child.wait().expect("the process is ours");
     }
 
-    /// Waits for its own end.
+    /// Waits until it exits.
     #[track_caller]
     pub(crate) fn wait(self) -> Finished {
         self.wait_within(PATIENCE)
     }
 
-    /// Waits for its own end, which comes before any line takes longer than this.
+    /// Waits until it exits; no line of output may take longer than this.
     #[track_caller]
     pub(crate) fn wait_within(mut self, patience: Duration) -> Finished {
         loop {
@@ -182,7 +183,7 @@ fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, send: Sender<(St
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail for a process that has ended, which is as good.
+        // Both fail if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! Bytes over TLS, for what no HTTP client would send.
+//! Raw bytes over TLS, for requests that no HTTP client sends.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::world::World;
 
-/// Longest wait for an answer: what is slower hangs.
+/// Longest wait for a response; a slower one counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client's certificate chain and key.
@@ -47,12 +47,12 @@ impl Clone for Shown {
     }
 }
 
-/// A client that trusts this root file, shows this certificate whatever it is, and speaks these protocols.
+/// A client configuration with this root file, this certificate, valid or not, and these protocols.
 pub(crate) fn tls_config(root: &Path, shown: Option<Shown>, alpn: &[&str]) -> ClientConfig {
     tls_config_of(&[&TLS13, &TLS12], root, shown, alpn)
 }
 
-/// The same with these versions of TLS.
+/// The same with these TLS versions.
 pub(crate) fn tls_config_of(
     versions: &[&'static SupportedProtocolVersion],
     root: &Path,
@@ -70,7 +70,8 @@ pub(crate) fn tls_config_of(
         .with_root_certificates(roots);
     let mut config = match shown {
         Some(Shown { chain, key }) => {
-            // Not `with_client_auth_cert`: that would refuse to show what is to be refused by the receiver.
+            // Not `with_client_auth_cert`, which would reject invalid certificates before the
+            // receiver sees them.
             let key = provider.key_provider.load_private_key(key).expect("a key");
             let certified = Arc::new(CertifiedKey::new(chain, key));
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
@@ -81,7 +82,8 @@ pub(crate) fn tls_config_of(
     config
 }
 
-/// A TLS connection to the world's receiver. TLS 1.3 clients learn of a refusal only when they read.
+/// A TLS connection to the world's receiver. TLS 1.3 clients learn of a refusal only when they
+/// read.
 pub(crate) async fn connect(
     world: &World,
     config: ClientConfig,
@@ -89,13 +91,13 @@ pub(crate) async fn connect(
     connect_to(world.port(), config).await
 }
 
-/// The same to whoever listens on this port.
+/// The same to any server on this port.
 pub(crate) async fn connect_to(
     port: u16,
     config: ClientConfig,
 ) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
-    // A handshake's last words and a request after them would wait for each other's acknowledgements.
+    // Without TCP_NODELAY the end of the handshake and the request would wait for acknowledgements.
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").expect("a DNS name");
     let connector = TlsConnector::from(Arc::new(config));
@@ -109,7 +111,7 @@ pub(crate) async fn exchange(
     stream: &mut TlsStream<TcpStream>,
     bytes: &[u8],
 ) -> io::Result<Vec<u8>> {
-    // The receiver may answer and close before it has read everything: what counts is what it says.
+    // The receiver may answer and close before it has read everything: the response counts.
     let sent = async {
         stream.write_all(bytes).await?;
         stream.flush().await
@@ -123,7 +125,7 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Reads until the receiver closes; a close without TLS's goodbye counts as one when something came before.
+/// Reads until the receiver closes; a close without close_notify is accepted after a response.
 pub(crate) async fn read_to_close(stream: &mut TlsStream<TcpStream>) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
@@ -133,7 +135,7 @@ pub(crate) async fn read_to_close(stream: &mut TlsStream<TcpStream>) -> io::Resu
     }
 }
 
-/// The status of a raw answer; 0 if nothing came.
+/// The status of a raw response; 0 if there was none.
 pub(crate) fn status(answer: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(answer);
     let status = text

@@ -18,7 +18,8 @@ use super::answer::{Answer, answer};
 use super::process::PATIENCE;
 use super::raw::{Shown, tls_config};
 
-/// How long before now every certificate of a world is issued: tests turn the receiver's clock back by up to an hour.
+/// How long ago certificates of a world are issued: tests set the receiver's clock back by up to an
+/// hour.
 const ISSUED_BEFORE_SECS: u64 = 3 * 3_600;
 /// No single request of a test takes longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ struct Server {
     done: JoinHandle<()>,
 }
 
-/// The receiver's clock, in the test's hand: epoch seconds.
+/// The receiver's clock, set by the test, in epoch seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct TestClock(Arc<AtomicU64>);
 
@@ -57,8 +58,9 @@ impl TestClock {
     }
 }
 
-/// Tries until it works. Between fork and exec a child of another test has a copy of every open file of this process, the
-/// last receiver's lock and socket too: what this process has closed is free a moment later.
+/// Retries until it works. Between fork and exec a child process of another test has copies of all
+/// open files, including the last receiver's lock and socket, so these are released a moment after
+/// they are closed here.
 async fn until_free<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let attempts = async {
         loop {
@@ -81,7 +83,7 @@ pub(crate) fn wall_clock() -> u64 {
     since.expect("it is after 1970").as_secs()
 }
 
-/// Somebody with a certificate.
+/// A holder of a certificate.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) name: String,
@@ -97,12 +99,12 @@ impl Holder {
 }
 
 impl World {
-    /// A world whose receiver has every default.
+    /// A world whose receiver has the default configuration.
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    /// A world whose receiver is configured by the test.
+    /// A world whose receiver configuration is edited by the test.
     pub(crate) async fn start_with(edit: fn(&mut Config)) -> Self {
         let mut world = Self::without_receiver(edit);
         world.boot().await;
@@ -139,7 +141,7 @@ impl World {
         self.boot_on_same_port().await;
     }
 
-    /// Starts a receiver where the last one was.
+    /// Starts a receiver on the port of the last one.
     pub(crate) async fn boot_on_same_port(&mut self) {
         let address = ("127.0.0.1", self.port);
         let listener = until_free(async || std::net::TcpListener::bind(address).ok()).await;
@@ -148,7 +150,7 @@ impl World {
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(async move {
             let shutdown = async move {
-                // A test that ends without stopping it drops the sender, and then the runtime with all of this.
+                // A test that ends without stopping it drops the sender, and then the runtime.
                 if stopped.await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -161,7 +163,7 @@ impl World {
         self.server = Some(Server { stop, done });
     }
 
-    /// A receiver on this listener; `None` while its data are locked.
+    /// A receiver on this listener; `None` while its data folder is locked.
     async fn open_receiver(&self, listener: &std::net::TcpListener) -> Option<Receiver> {
         let mut config = Config::new(self.trust_files(), self.data());
         (self.edit)(&mut config);
@@ -235,7 +237,7 @@ impl World {
         self.holder_for(role, name, 90 * 86_400)
     }
 
-    /// Issues a certificate that ends so many seconds after the world's first moment.
+    /// Issues a certificate that expires this many seconds after the world's start.
     pub(crate) fn holder_for(&self, role: Role, name: &str, secs: u64) -> Holder {
         let mut request = Request::new(role, name.parse().expect("a name"));
         request.lifetime = Duration::from_secs(ISSUED_BEFORE_SECS + secs);
@@ -271,7 +273,7 @@ impl World {
         self.holder(Role::Reader, "dashboard")
     }
 
-    /// An HTTP client that shows this certificate and speaks these protocols.
+    /// An HTTP client with this certificate and these protocols.
     pub(crate) fn client(&self, shown: Option<Shown>, alpn: &[&str]) -> reqwest::Client {
         reqwest::Client::builder()
             .tls_backend_preconfigured(tls_config(&self.root(), shown, alpn))
@@ -282,7 +284,7 @@ impl World {
             .expect("an HTTP client")
     }
 
-    /// Asks for a token with these form fields beside the grant.
+    /// Requests a token with these form fields besides the grant.
     pub(crate) async fn ask_token(
         &self,
         client: &reqwest::Client,
@@ -319,7 +321,7 @@ impl World {
         .await
     }
 
-    /// Everything that a reader can see of what is stored: what a refused request must leave as it was.
+    /// Everything a reader can see of the stored data. A refused request must not change it.
     pub(crate) async fn stored(&self, reader: &Holder) -> Value {
         let token = self.token(reader).await;
         let hosts = self.get(reader, &token, "/api/perf").await.json("hosts");
@@ -336,7 +338,7 @@ impl World {
         stored.into()
     }
 
-    /// The receiver is alive, to anyone.
+    /// Checks that the receiver answers /healthz.
     #[track_caller]
     pub(crate) fn healthy(&self) -> impl Future<Output = ()> {
         let client = self.client(None, &["http/1.1"]);

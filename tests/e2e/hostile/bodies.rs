@@ -1,4 +1,4 @@
-//! Bodies that are not our JSON, or say what nobody takes, or more than is taken.
+//! Bodies that are not the expected JSON, have invalid content, or exceed limits.
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ async fn bodies_that_are_not_our_json() {
     ];
     for body in bodies {
         let story = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-        // A deep object is good JSON with a bad value: whichever is said, it is refused.
+        // A deep object is valid JSON with an invalid value: either error is fine.
         let is_deep_object = *body == deep_object.as_bytes();
         for (request, route) in [(stage.single(), "single"), (stage.batch(), "batch")] {
             let story = format!("{route}: {story}");
@@ -117,7 +117,7 @@ async fn batches_of_another_shape() {
             .refused(stage.batch().body(body.to_string()), code, &story)
             .await;
     }
-    // One bad record refuses them all, and is named.
+    // One invalid record refuses the whole batch, and is named.
     let cases = [
         (json!(0), json!(now), json!({"cpu": 1}), "invalid_values"),
         (json!(-1), json!(now), json!({"cpu": 1}), "invalid_values"),

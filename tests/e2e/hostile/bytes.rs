@@ -1,5 +1,5 @@
-//! What no HTTP client would send: bent framing, bent heads. Whatever the answer, nothing is smuggled, nothing stored,
-//! and the receiver lives.
+//! Requests that no HTTP client sends: malformed framing and heads. Whatever the response, nothing
+//! is smuggled or stored, and the receiver keeps running.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::harness::World;
 use crate::harness::raw::{self, tls_config};
 
-/// Sends each text on a connection of its own; `TOKEN` and `EPOCH` stand for good ones. The status must be one of these;
-/// 0 is a connection closed without a word.
+/// Sends each text on its own connection; `TOKEN` and `EPOCH` are replaced by valid ones. The
+/// status must be one of these; 0 is a close without a response.
 async fn check(cases: &[(&str, &str, &[u16])]) {
-    // Some of these leave the receiver waiting for more: it shall not wait long.
+    // Some of these leave the receiver waiting for more, so its timeouts are short.
     let world = World::start_with(|config| {
         config.limits.first_request_timeout = Duration::from_secs(1);
         config.limits.idle_timeout = Duration::from_secs(1);
@@ -148,7 +148,8 @@ async fn framing() {
     check(&cases).await;
 }
 
-/// RFC 9112 section 6.3: with both, the length is ignored or the request refused; never is there a second request.
+/// RFC 9112 section 6.3: with both, the length is ignored or the request refused; never is there a
+/// second request.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_framings_at_once() {
     let world = World::start().await;
@@ -391,7 +392,8 @@ async fn http2_frames() {
     };
     let settings = frame(4, 0, 0, &[]);
     let begin = [preface.clone(), settings.clone()].concat();
-    // :method GET, :scheme https, :path /, :authority localhost, all from the static table or literal.
+    // :method GET, :scheme https, :path /, :authority localhost, all from the static table or
+    // literal.
     let headers = [&[0x82, 0x87, 0x84, 0x41, 9][..], b"localhost"].concat();
     let rapid: Vec<u8> = (0..5_000_u32)
         .flat_map(|at| {
@@ -455,7 +457,7 @@ async fn http2_frames() {
     ] {
         let config = tls_config(&world.root(), None, &["h2"]);
         let mut stream = raw::connect(&world, config).await.unwrap();
-        // It says GOAWAY or simply closes: both are good, hanging is not.
+        // GOAWAY or a close are both fine; hanging is not.
         let _said = raw::exchange(&mut stream, &bytes).await;
         world.healthy().await;
         drop((stream, story));

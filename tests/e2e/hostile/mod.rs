@@ -1,4 +1,5 @@
-//! What should not be taken: for every route a table, and after each row the receiver lives and holds what it held.
+//! Requests that must be refused: a table for every route, and after each row the receiver runs and
+//! its data is unchanged.
 
 mod bodies;
 mod bytes;
@@ -13,7 +14,7 @@ use crate::harness::{Answer, Holder, World, answer};
 
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 
-/// A node with a token, a reader to look at what came of it.
+/// A node with a token, and a reader to see the stored data.
 struct Stage {
     world: World,
     node: Holder,
@@ -58,7 +59,7 @@ impl Stage {
         self.request("POST", "/api/perf/a")
     }
 
-    /// Nothing new is stored, and the receiver lives.
+    /// Checks that nothing new is stored and the receiver runs.
     async fn unchanged(&self, story: &str) {
         self.world.healthy().await;
         assert_eq!(
@@ -74,7 +75,7 @@ impl Stage {
         problem
     }
 
-    /// Taken; what is stored now is what later rows must leave.
+    /// The request is accepted; later rows must not change what is stored now.
     async fn taken(&mut self, request: reqwest::RequestBuilder, story: &str) -> Answer {
         let answer = answer(request).await;
         assert!(

@@ -1,4 +1,4 @@
-//! Bodies that are too large, packed and unpacked, and bodies that are packed badly.
+//! Bodies that are too large, compressed or decompressed, and badly compressed bodies.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).expect("memory takes it")
 }
 
-/// A good batch, padded with spaces to this size.
+/// A valid batch, padded with spaces to this size.
 fn padded(epoch: u64, seq: u64, size: usize) -> Vec<u8> {
     let mut body = batch_of(&[record(seq, epoch, json!({"cpu": 1}))]).into_bytes();
     body.resize(size, b' ');
@@ -170,7 +170,8 @@ async fn bombs_and_bad_encodings() {
         };
         stage.refused(request, code, story).await;
     }
-    // RFC 9110 section 8.4.1: names fold case. RFC 1952 section 2.2 and RFC 8878 section 3: members and frames follow one another.
+    // RFC 9110 section 8.4.1: names fold case. RFC 1952 section 2.2 and RFC 8878 section 3: members
+    // and frames follow one another.
     for (story, encoding, body) in [
         ("gzip", "gzip", gzip(good)),
         ("GZIP", "GZIP", gzip(good)),

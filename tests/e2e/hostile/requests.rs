@@ -1,4 +1,4 @@
-//! Methods, paths, epochs and idempotency keys that should not be taken, as good HTTP.
+//! Methods, paths, epochs and idempotency keys that must be refused, in valid HTTP.
 
 use serde_json::json;
 
@@ -81,7 +81,7 @@ async fn paths() {
         ("/api/delivery/a/b", "not_found"),
         ("/index.php", "not_found"),
         ("/.git/config", "not_found"),
-        // Somebody else's, whatever it is.
+        // Of another host.
         ("/api/perf/b", "wrong_host"),
         ("/api/perf/A", "wrong_host"),
         ("/api/perf/a.", "wrong_host"),
@@ -102,7 +102,7 @@ async fn paths() {
     ] {
         stage.refused(stage.request("GET", path), code, path).await;
     }
-    // For a reader they are hosts that nobody knows.
+    // For a reader they are unknown hosts.
     let token = stage.world.token(&stage.reader).await;
     for path in [
         "/api/perf/A",
@@ -114,14 +114,15 @@ async fn paths() {
         let got = stage.world.get(&stage.reader, &token, path).await;
         got.refused("unknown_host", path);
     }
-    // RFC 3986 section 2.3: an unreserved letter means the same encoded. A query means nothing here.
+    // RFC 3986 section 2.3: an unreserved letter means the same encoded. A query means nothing
+    // here.
     for path in ["/api/perf/%61", "/api/perf/a?host=b", "/api/delivery/%61"] {
         let got = answer(stage.request("GET", path)).await;
         got.json(path);
     }
 }
 
-/// Anything whose bytes are not text, or not even percent-encoding, belongs to nobody.
+/// Paths that are not UTF-8, or not valid percent-encoding, match no route.
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_that_are_no_text() {
     let stage = Stage::set().await;
@@ -251,7 +252,8 @@ async fn idempotency_keys() {
         let request = single(&stage, &format!("\"{PRODUCER}/{seq}\""));
         stage.taken(request, &seq.to_string()).await;
     }
-    // A key is the same record whatever else the request says, and is known before its epoch is judged.
+    // The same key is the same record whatever else the request says, and is recognized before its
+    // epoch is checked.
     let before = stage.stored["a"][1].clone();
     let now = stage.world.clock.now();
     for epoch in [now, now - 10, 1, now + 1_000] {
@@ -265,7 +267,7 @@ async fn idempotency_keys() {
             .no_content("answers as before");
         assert_eq!(stage.stored["a"][1], before);
     }
-    // In a batch too.
+    // Also in a batch.
     let body = batch_of(&[record(1, 1, json!({"other": 9}))]);
     let request = stage.batch().body(body);
     let got = stage

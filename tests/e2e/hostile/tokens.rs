@@ -1,4 +1,4 @@
-//! Tokens nobody of ours would mint, and ways to bring one that are none.
+//! Tokens that no receiver mints, and wrong ways to send one.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ async fn a_token_says_what_is_promised() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers() {
     let stage = Stage::set().await;
-    // The forger's own work is good when nothing is changed.
+    // The forged token is valid when nothing is changed.
     let again = stage
         .with(|token| token.claims["jti"] = json!("another"))
         .signed(&stage.stolen);
@@ -323,7 +323,7 @@ async fn claims() {
             )
             .await;
     }
-    // Even a well-signed token gives its holder no more than the certificate's role may have.
+    // Even a validly signed token gives no more scopes than the role of the certificate allows.
     let greedy =
         stage.with(|token| token.claims["scope"] = json!("metrics:write metrics:read admin"));
     let list = stage
@@ -392,7 +392,7 @@ async fn shapes() {
     }
 }
 
-/// Where a token is looked for: RFC 6750 section 2.1 alone.
+/// Tokens are accepted only in the Authorization header: RFC 6750 section 2.1.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_authorization_header() {
     let stage = Stage::set().await;

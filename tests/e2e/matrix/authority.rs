@@ -18,19 +18,19 @@ use crate::enrolment::CaServer;
 use crate::harness::World;
 use crate::harness::raw::tls_config;
 
-/// To whom an endpoint opens.
+/// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Anyone,
-    /// It is refused to everybody, with this status.
+    /// Refused for everybody, with this status.
     Nobody(u16),
-    /// To whoever brings a join token.
+    /// Everybody with a join token.
     Join,
-    /// To whoever shows a certificate that the CA has issued.
+    /// Everybody with a certificate that the CA has issued.
     Renew,
 }
 
-/// All that liz-ca serves.
+/// All endpoints of liz-ca.
 const ROWS: [Row<Access>; 7] = [
     row("GET", "/.well-known/est/cacerts", Access::Anyone),
     row("POST", "/.well-known/est/simpleenroll", Access::Join),
@@ -54,7 +54,7 @@ const fn row(method: &'static str, path: &'static str, access: Access) -> Row<Ac
     }
 }
 
-/// The Authorization header of a request: HTTP Basic with a name and a join token, unless it says otherwise.
+/// The Authorization header of a request: HTTP Basic with a name and a join token, unless noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Token {
     None,
@@ -62,10 +62,10 @@ enum Token {
     /// Node a's, under node b's name.
     OtherName,
     WrongSecret,
-    /// Somebody has joined with it, with another key.
+    /// Already used, with another key.
     Used,
     Expired,
-    /// Its name was revoked after it was made.
+    /// Its name was revoked after it was created.
     Withdrawn,
     Malformed,
     AsBearer,
@@ -91,7 +91,7 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
     match row.access {
         Access::Anyone => Outcome::good(row.good),
         Access::Nobody(status) => Outcome::refused(status, "", ""),
-        // Whoever has lost the certificate comes back so: the token alone counts.
+        // A machine that has lost its certificate rejoins: only the token counts.
         Access::Join if token == Token::Good => Outcome::good(row.good),
         Access::Join => Outcome::refused(401, "", "Basic"),
         Access::Renew => match certificate.who() {
@@ -101,7 +101,7 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
     }
 }
 
-/// As whom a good request gets a certificate.
+/// The identity for which a valid request gets a certificate.
 fn holder(row: &Row<Access>, certificate: Certificate) -> Option<String> {
     match row.access {
         Access::Join => Some(Certificate::Of(Who::NodeA).id()),
@@ -110,17 +110,17 @@ fn holder(row: &Row<Access>, certificate: Certificate) -> Option<String> {
     }
 }
 
-/// The tokens that are made once. A good one is used up: each request has its own.
+/// The tokens that are created once. A valid token is used up, so each request has its own.
 struct Tokens {
     used: String,
     expired: String,
     withdrawn: String,
-    /// For whoever is refused all the same. Nobody uses it up.
+    /// For requests that are refused anyway. It is never used up.
     spare: String,
 }
 
 impl Tokens {
-    /// Before everything else: the expired one has to expire.
+    /// Created first, because the expired one has to expire.
     fn make(world: &World) -> Self {
         let now = world.clock.now();
         let used = join_token(world, "a", 600);
@@ -169,7 +169,7 @@ fn join_token(world: &World, name: &str, secs: u64) -> String {
     token.unwrap().as_str().to_owned()
 }
 
-/// The SHA-256 of a new key, by which the ledger names it, and a request for it.
+/// The SHA-256 of a new key, as in the ledger, and a signing request for it.
 fn request() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let request = CertificateParams::default()
@@ -187,7 +187,7 @@ fn served() -> Vec<(String, &'static str)> {
         .collect()
 }
 
-/// Everybody asks much more often than anyone may.
+/// Disables rate limits: the test sends many requests.
 fn without_rates(config: &mut Config) {
     let rates = &mut config.rates;
     for rate in [
@@ -208,8 +208,9 @@ async fn every_endpoint_times_every_wrong_credential() {
     let before = world.ca.entries().unwrap().len();
     let rows = all_rows(&ROWS, &served(), Access::Nobody(405));
 
-    // Every request has a key of its own: the ledger tells which of them got a certificate, and as whom. But for renewals that
-    // are granted: a holder has few certificates at a time, and the same one for the same key.
+    // Every request has its own key, so that the ledger shows which got a certificate, and for
+    // whom. Except granted renewals: a holder has few certificates at a time, and the same one for
+    // the same key.
     let mut renewals: HashMap<String, (String, String)> = HashMap::new();
     let mut to_issue: HashMap<String, (String, String)> = HashMap::new();
     let cells = product(&rows, &TOKENS, |story, row, certificate, token| {
@@ -244,7 +245,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         assert_eq!(entry.as_deref(), Some(id), "{story}");
     }
     world.ca.verify_audit(None).unwrap();
-    // What everybody brought in vain was good.
+    // What was refused for everybody else was valid.
     let got = ca_server
         .enroll(&world, "a", &tokens.spare, request().1)
         .await;

@@ -1,4 +1,4 @@
-//! Everybody who may turn up at a server, each with a certificate, at a moment when what was to end has ended.
+//! All kinds of credentials that a server may see, after some of them have expired or been revoked.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,34 +18,35 @@ use crate::harness::forge::{Forger, self_signed, uri};
 use crate::harness::raw::{Shown, tls_config_of};
 use crate::harness::{Holder, World};
 
-/// Files are looked at every second; this is far more.
+/// Files are checked every second; this is far more.
 const SOON: Duration = Duration::from_secs(20);
-/// How long the certificate lives that is to end: seconds.
+/// Lifetime in seconds of the certificate that expires.
 const BRIEF_SECS: u64 = 100;
-/// How much later it is when everybody asks.
+/// How much later the requests are sent, in seconds.
 const LATER_SECS: u64 = 150;
-/// Whom everything is about that is not good: were it not refused, it could do all that node a can.
+/// The identity of all invalid credentials: if they were accepted, they could do all that node a
+/// can.
 const NODE_A: &str = "spiffe://lizmon.internal/node/a";
 
-/// The certificate that a client shows.
+/// The certificate of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Certificate {
     Nobody,
     Of(Who),
-    /// One of node a that has ended.
+    /// An expired one of node a.
     Ended(Way),
-    /// One of node a that was revoked.
+    /// A revoked one of node a.
     Revoked(Way),
     Flawed(Flaw),
 }
 
-/// Somebody whose certificate is good.
+/// A holder of a valid certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Who {
-    /// The certificate that node a had before it renewed, still in time.
+    /// The certificate that node a had before it renewed, still valid.
     NodeAFormer,
     NodeA,
-    /// Signed with the issuing CA's own key, behind the CA's back.
+    /// Signed with the issuing CA's key, but not issued by the CA.
     NodeAUnlisted,
     NodeB,
     /// Of the same name.
@@ -55,14 +56,14 @@ pub(super) enum Who {
     Ca,
 }
 
-/// How somebody comes whose certificate is over.
+/// How an expired or revoked certificate is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Way {
-    /// On a connection from before, HTTP/1.1.
+    /// On a connection that was opened before, HTTP/1.1.
     OpenHttp1,
-    /// On a connection from before, HTTP/2.
+    /// On a connection that was opened before, HTTP/2.
     OpenHttp2,
-    /// With a session from before, TLS 1.3.
+    /// By resuming an earlier session, TLS 1.3.
     Resumed,
     /// The same, TLS 1.2.
     ResumedTls12,
@@ -79,11 +80,11 @@ impl Way {
     ];
 }
 
-/// What no handshake lets pass.
+/// Certificates that fail in the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Flaw {
     NotYetValid,
-    /// Subject, issuer and serial number of node a's own; another key signed it.
+    /// With subject, issuer and serial number of node a's, signed by another key.
     SameNamesAndSerial,
     /// Of a CA whose root and issuing CA have the names of ours.
     OtherRoot,
@@ -94,7 +95,7 @@ pub(super) enum Flaw {
     TwoNames,
     OtherTrustDomain,
     Malformed,
-    /// Node a's own, replayed by somebody who has not its key.
+    /// Node a's, replayed by somebody without its key.
     WithoutItsKey,
 }
 
@@ -108,7 +109,7 @@ impl Certificate {
         all
     }
 
-    /// Whose it is, if it is good.
+    /// Its holder, if it is valid.
     pub(super) fn who(self) -> Option<Who> {
         match self {
             Self::Of(who) => Some(who),
@@ -116,18 +117,18 @@ impl Certificate {
         }
     }
 
-    /// Whose it says it is.
+    /// The identity in it.
     pub(super) fn id(self) -> String {
         self.who().map_or_else(|| NODE_A.to_owned(), |who| who.id())
     }
 
-    /// The alert that ends the handshake, and so tells why; none if a connection comes about.
+    /// The alert that ends the handshake; `None` if it succeeds.
     pub(super) fn alert(self) -> Option<AlertDescription> {
         Some(match self {
             Self::Nobody | Self::Of(_) => return None,
             Self::Ended(Way::New) => AlertDescription::CertificateExpired,
             Self::Ended(_) => return None,
-            // A revocation ends all sessions: there is none to resume, and a whole handshake is judged.
+            // A revocation ends all sessions, so a full handshake is made and verified.
             Self::Revoked(Way::New | Way::Resumed | Way::ResumedTls12) => {
                 AlertDescription::CertificateRevoked
             }
@@ -243,7 +244,7 @@ fn identity(shown: &Shown) -> Identity {
     Identity::from_der(&shown.chain[0]).unwrap()
 }
 
-/// Everybody, at one server.
+/// All credentials, at one server.
 pub(super) struct CredentialSet {
     shown: HashMap<Certificate, Shown>,
     holders: HashMap<Who, Holder>,
@@ -251,7 +252,7 @@ pub(super) struct CredentialSet {
 }
 
 impl CredentialSet {
-    /// Issues and forges certificates, opens connections, ends and revokes what is to be over, and lets time pass.
+    /// Issues and forges certificates, opens connections, revokes, and advances the clock.
     pub(super) async fn assemble(world: &World, port: u16) -> Self {
         let mut credentials = Self {
             shown: HashMap::new(),
@@ -276,7 +277,7 @@ impl CredentialSet {
                 | Certificate::Flawed(_) => {
                     Requester::new(credentials.config(world, certificate), port)
                 }
-                // They have a connection or session from before.
+                // They have an earlier connection or session.
                 Certificate::Ended(_) | Certificate::Revoked(_) => continue,
             };
             credentials.requesters.push((certificate, requester));
@@ -289,7 +290,7 @@ impl CredentialSet {
         for who in Who::ALL {
             let shown = match who {
                 Who::NodeAUnlisted => Forger::with_issuing_key(world).leaf(NODE_A, |_| ()),
-                // The next of the same name takes the files' place: they are read at once.
+                // The next one of the same name overwrites the files, so they are read at once.
                 _ => {
                     let holder = world.holder(who.role(), who.name());
                     let shown = holder.shown();
@@ -301,7 +302,7 @@ impl CredentialSet {
         }
     }
 
-    /// Waits until the server has heard of it: its sessions from before are void then.
+    /// Waits until the server knows the revocation: earlier sessions are void then.
     async fn revoke(&mut self, world: &World, port: u16) {
         let shown = world.node("a").shown();
         self.take_over(world, port, Certificate::Revoked, &shown)
@@ -330,7 +331,7 @@ impl CredentialSet {
         world.clock.advance(LATER_SECS);
     }
 
-    /// Opens connections, and gets a session, while the certificate is good.
+    /// Opens connections, and gets a session, while the certificate is valid.
     async fn take_over(
         &mut self,
         world: &World,
@@ -368,12 +369,12 @@ impl CredentialSet {
         shown.chain.first().map(AsRef::as_ref)
     }
 
-    /// Somebody whom the CA gave the certificate.
+    /// The holder to whom the CA issued the certificate.
     pub(super) fn holder(&self, who: Who) -> &Holder {
         &self.holders[&who]
     }
 
-    /// Everybody, ready to ask.
+    /// A requester for each certificate.
     pub(super) fn into_requesters(self) -> Vec<(Certificate, Requester)> {
         self.requesters
     }

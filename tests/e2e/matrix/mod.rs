@@ -5,8 +5,8 @@
 //!                                                       --a request--> what the server says
 //! ```
 //!
-//! The rows are held against the routers' own tables: a route without a row fails. `expected` is a pure function in each
-//! server's module; whatever does not agree with it is listed, all of it at once.
+//! The rows are compared with the routers' tables: a route without a row fails. `expected` is a
+//! pure function in each server's module; all differences are listed at once.
 
 mod authority;
 mod credentials;
@@ -23,23 +23,23 @@ use self::credentials::Certificate;
 use self::requester::{Ask, Requester};
 use crate::harness::Answer;
 
-/// A label of the first sample. No refusal says it to anybody.
+/// A label of the first sample. No error may reveal it.
 const CONFIDENTIAL: &str = "confidential";
 /// A path that no server has.
 const NOWHERE: &str = "/nowhere";
-/// What a client may think of.
+/// Methods that a client may try.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
-/// One of them that no route takes.
+/// A method that no route accepts.
 const WRONG_METHOD: &str = "DELETE";
 
-/// What a request comes to.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    /// No connection comes about.
+    /// The handshake fails.
     Alert(AlertDescription),
     Answer {
         status: u16,
-        /// As the body names what is wrong; empty if nothing is.
+        /// The error code in the body; empty if there is none.
         code: String,
         /// The scheme of `WWW-Authenticate`, and its `error=` if it has one.
         challenge: String,
@@ -65,7 +65,7 @@ impl Outcome {
         matches!(self, Self::Answer { status, .. } if *status < 400)
     }
 
-    /// What is left of it for HEAD.
+    /// The outcome for HEAD.
     fn without_body(mut self) -> Self {
         if let Self::Answer { code, .. } = &mut self {
             code.clear();
@@ -118,16 +118,16 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One endpoint: a method on a path, and to whom it opens.
+/// One endpoint: a method on a path, and who may use it.
 #[derive(Debug, Clone, Copy)]
 struct Row<A> {
     method: &'static str,
-    /// The path as the router has it.
+    /// The path as in the router.
     route: &'static str,
-    /// One that it matches.
+    /// A path that it matches.
     path: &'static str,
     access: A,
-    /// The status of a good answer; 0 if there is none.
+    /// The status of success; 0 if there is none.
     good: u16,
 }
 
@@ -137,8 +137,8 @@ impl<A> Row<A> {
     }
 }
 
-/// All rows of a server, from those that were written down: HEAD beside each GET, and on each path a method that it has not.
-/// `served` is what the server's router has: each path with its methods.
+/// All rows of a server: those written down, HEAD for each GET, and on each path a method that it
+/// does not have. `served` lists each path of the server's router with its methods.
 #[track_caller]
 fn all_rows<A: Copy>(
     told: &[Row<A>],
@@ -174,18 +174,18 @@ fn all_rows<A: Copy>(
     rows
 }
 
-/// One request, and what should become of it.
+/// One request and its expected outcome.
 struct Cell {
     story: String,
     ask: Ask,
     expected: Outcome,
 }
 
-/// What each certificate's holder asks.
+/// The requests with each certificate.
 type Cells = HashMap<Certificate, Vec<Cell>>;
 
-/// The whole product, each with its story. Wherever anybody is let in at all, somebody must be: a test that only refuses
-/// shows nothing.
+/// The whole product, each with a description. Each endpoint that anybody may use must be granted
+/// to somebody: a test of refusals alone proves nothing.
 fn product<A, T: Copy + fmt::Debug>(
     rows: &[Row<A>],
     tokens: &[T],
@@ -212,7 +212,7 @@ fn product<A, T: Copy + fmt::Debug>(
     cells
 }
 
-/// Asks everything, everybody for himself, and lists what came otherwise.
+/// Sends all requests of all requesters, and lists the differences.
 async fn run(requesters: Vec<(Certificate, Requester)>, mut cells: Cells) {
     let count: usize = cells.values().map(Vec::len).sum();
     let tasks = requesters.into_iter().map(|(certificate, requester)| {
@@ -233,7 +233,7 @@ async fn run(requesters: Vec<(Certificate, Requester)>, mut cells: Cells) {
     );
 }
 
-/// What did not come as it should.
+/// The differences from the expected outcomes.
 async fn otherwise(requester: Requester, cells: Vec<Cell>) -> Vec<String> {
     let asks = cells.iter().map(|cell| cell.ask.clone()).collect();
     let got = requester.ask_all(asks).await;
@@ -244,7 +244,7 @@ async fn otherwise(requester: Requester, cells: Vec<Cell>) -> Vec<String> {
         .collect()
 }
 
-/// A method that the router's table does not name is refused, and the refusal names those it does.
+/// A method that is not in the router's table is refused, and the error names those that are.
 async fn methods_are_those_of_the_table(
     mut requester: Requester,
     served: &[(String, &'static str)],

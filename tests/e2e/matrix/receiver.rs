@@ -21,27 +21,27 @@ const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 /// In a path: the present epoch.
 const NOW: &str = "NOW";
 
-/// To whom an endpoint opens.
+/// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Anyone,
-    /// It is refused to everybody, with this code.
+    /// Refused for everybody, with this code.
     Nobody(&'static str),
-    /// To clients of the token endpoint, by certificate alone.
+    /// Clients of the token endpoint, by certificate alone.
     Client,
-    /// To node a, with its token.
+    /// Node a, with its token.
     Write,
-    /// To node a, readers and operators.
+    /// Node a, readers and operators.
     ReadA,
-    /// To readers and operators.
+    /// Readers and operators.
     List,
-    /// To operators.
+    /// Operators.
     Administer,
-    /// To readers and operators, by certificate alone.
+    /// Readers and operators, by certificate alone.
     Scrape,
 }
 
-/// All that the receiver serves, about node a where it is about a node.
+/// All endpoints of the receiver; those of a host are for node a.
 const ROWS: [Row<Access>; 16] = [
     row(
         "POST",
@@ -137,15 +137,16 @@ const fn row(
     }
 }
 
-/// The bearer token of a request. Those without a name are like the certificate's own but for what they say.
+/// The bearer token of a request. Unless noted, it is like the certificate's own token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     None,
-    /// For the very certificate that is shown. Where the receiver would mint none, it is forged with the receiver's key.
+    /// For the certificate of the request. If the receiver would mint none, it is forged with the
+    /// receiver's key.
     Own,
     /// With every scope.
     Greedy,
-    /// Minted for this certificate, whoever shows it.
+    /// Minted for this certificate, on any connection.
     Of(Who),
     /// Of node a's certificate that was revoked.
     OfRevoked,
@@ -208,7 +209,7 @@ fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
     }
 }
 
-/// In this order: the certificate, the token, whether they belong together, what it may do.
+/// Checked in this order: the certificate, the token, whether they match, the permission.
 fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &'static str> {
     match certificate {
         Certificate::Ended(_) => return Err("certificate_expired"),
@@ -251,7 +252,7 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
     }
 }
 
-/// RFC 9457, with what RFC 6750 section 3 wants in the head.
+/// RFC 9457, with the header that RFC 6750 section 3 requires.
 fn problem(code: &'static str) -> Outcome {
     let status = status_of(code);
     let challenge = match code {
@@ -263,7 +264,7 @@ fn problem(code: &'static str) -> Outcome {
     Outcome::refused(status, code, challenge)
 }
 
-/// Makes tokens.
+/// Creates tokens.
 struct Mint {
     minted: HashMap<Who, String>,
     template: forge::Token,
@@ -338,7 +339,7 @@ impl Mint {
         Some(format!("Bearer {text}"))
     }
 
-    /// What the receiver would say in a token for this certificate; without one, in node a's.
+    /// The claims of a token for this certificate; without one, those of node a's.
     fn own(&self, credentials: &CredentialSet, certificate: Certificate) -> forge::Token {
         let node_a = Certificate::Of(Who::NodeA);
         let leaf = credentials
@@ -363,12 +364,12 @@ impl Mint {
     }
 }
 
-/// What the requests carry.
+/// The bodies of the requests.
 struct Bodies {
     now: u64,
-    /// The lists in force, which change nothing.
+    /// The CRLs in force, which change nothing.
     lists: Vec<u8>,
-    /// Newer ones, which end node b's certificate too.
+    /// Newer CRLs, which also revoke node b's certificate.
     newer_lists: Vec<u8>,
 }
 
@@ -383,7 +384,8 @@ impl Bodies {
         }
     }
 
-    /// The body of the request with this number. If it is taken, that can be seen: a sample's label is its story.
+    /// The body of the request with this number. The label of a sample is its description, so an
+    /// accepted one is visible.
     fn of(&self, row: &Row<Access>, number: u64, story: &str, is_good: bool) -> Vec<u8> {
         let values = json!({story: 1});
         match (row.method, row.access) {
@@ -402,7 +404,7 @@ impl Bodies {
     }
 }
 
-/// The labels of node a, the only host there is, and how many numbered records came from it.
+/// The labels of node a, the only host, and the number of its numbered records.
 async fn stored(world: &World) -> (BTreeSet<String>, u64) {
     let stored = world.stored(&world.reader()).await;
     let hosts = stored.as_object().unwrap();
@@ -454,9 +456,9 @@ async fn every_endpoint_times_every_wrong_credential() {
     let operator = credentials.holder(Who::Operator).clone();
     run(credentials.into_requesters(), cells).await;
 
-    // Of all that, what was to be taken is stored, and nothing else.
+    // Only what should be accepted is stored.
     assert_eq!(stored(&world).await, (labels, received));
-    // The lists that nobody could hand in were fit to be taken.
+    // The CRLs that were refused for everybody else were valid.
     let token = world.token(&operator).await;
     let put = || operator.http.put(world.url("/api/crl")).bearer_auth(&token);
     answer(put().body(bodies.newer_lists))

@@ -1,4 +1,5 @@
-//! Ways to send a request: over a connection that is open, over a new one each, over a resumed session each.
+//! Ways to send requests: over one open connection, over a new connection each, or over a resumed
+//! session each.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +16,7 @@ use rustls::{ClientConfig, HandshakeKind};
 use super::Outcome;
 use crate::harness::{Answer, curl, raw};
 
-/// Handshakes at a time.
+/// Concurrent handshakes.
 const AT_ONCE: usize = 8;
 
 /// A request.
@@ -42,7 +43,7 @@ impl Ask {
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
-        // Only the token endpoint looks at it.
+        // Only the token endpoint reads it.
         let form = "application/x-www-form-urlencoded".to_owned();
         let mut headers = vec![("content-type", form)];
         headers.extend(
@@ -53,7 +54,7 @@ impl Ask {
         headers
     }
 
-    /// As HTTP/1.1 on a connection that ends with it.
+    /// As HTTP/1.1 on a connection that is closed after it.
     fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
@@ -68,13 +69,15 @@ impl Ask {
     }
 }
 
-/// Whoever asks. A connection that was opened is never opened anew: if it ends, so do its answers.
+/// Sends requests. An open connection is never reopened: if it ends, its remaining requests have no
+/// response.
 pub(super) enum Requester {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>, u16),
-    /// A handshake for each request, which goes with the first flight: the server has it before it has judged.
+    /// A handshake for each request, which is sent with the first flight, before the server has
+    /// verified.
     New(ClientConfig, u16),
-    /// The same, each by the session of the one before.
+    /// The same, each resuming the session of the one before.
     Resumed(ClientConfig, u16),
 }
 
@@ -96,27 +99,27 @@ impl Requester {
         Self::Http2(sender, port).opened().await
     }
 
-    /// A first request: a connection without one is closed soon.
+    /// Sends a first request, because a connection without one is closed soon.
     async fn opened(mut self) -> Self {
         let answer = self.answer(Ask::health()).await.expect("an answer");
         assert_eq!(answer.status, 200);
         self
     }
 
-    /// Whoever has no session from before.
+    /// A requester without an earlier session.
     pub(super) fn new(mut config: ClientConfig, port: u16) -> Self {
         config.resumption = Resumption::disabled();
         Self::New(config, port)
     }
 
-    /// A whole handshake first, for its session.
+    /// A full handshake first, for its session.
     pub(super) async fn resumed(config: ClientConfig, port: u16) -> Self {
         let outcome = over_tls(&config, port, &Ask::health(), HandshakeKind::Full).await;
         assert_eq!(outcome, Outcome::good(200));
         Self::Resumed(config, port)
     }
 
-    /// All answers, in the order of the questions.
+    /// All responses, in the order of the requests.
     pub(super) async fn ask_all(mut self, asks: Vec<Ask>) -> Vec<Outcome> {
         if let Self::New(config, port) = self {
             let asked = futures_util::stream::iter(asks).map(|ask| {
@@ -140,7 +143,7 @@ impl Requester {
         outcomes
     }
 
-    /// An answer over the open connection.
+    /// A response over the open connection.
     pub(super) async fn answer(
         &mut self,
         ask: Ask,
@@ -171,7 +174,7 @@ impl Requester {
     }
 }
 
-/// One request on a connection of its own, which is to come about in this way.
+/// One request on its own connection, with this kind of handshake.
 async fn over_tls(config: &ClientConfig, port: u16, ask: &Ask, kind: HandshakeKind) -> Outcome {
     let said = async {
         let mut stream = raw::connect_to(port, config.clone()).await?;

@@ -1,4 +1,4 @@
-//! What surrounds every program: signals, its environment, a log that nobody can read, too few open files.
+//! The environment of every program: signals, variables, an unwritable log, too few open files.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -23,18 +23,19 @@ fn liz_ca(world: &World) -> Command {
     command
 }
 
-/// All that run on.
+/// All daemons.
 fn daemons(world: &World, node: &Holder) -> [Command; 3] {
     [receiver_command(world), liz_ca(world), monitor(world, node)]
 }
 
-/// SIGHUP ended receiver and monitor without a flush; the others end a program that does not listen for them.
+/// Regression: SIGHUP ended receiver and monitor without a flush. The other signals end a program
+/// that does not handle them.
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_go_on_after_a_signal_that_does_not_end_them() {
     let world = World::start().await;
     let node = world.node("web1");
     for command in daemons(&world, &node) {
-        // Not the folder of the receiver in this process, which is locked.
+        // The folder of the receiver in this process is locked, so use another.
         let data = tempfile::tempdir().unwrap();
         let mut command = without_data(&command);
         command.env("LIZMON_DATA", data.path());
@@ -72,7 +73,8 @@ fn without_data(command: &Command) -> Command {
     bare
 }
 
-/// A terminal was closed: the last samples were lost. Under `nohup` it is to be outlived.
+/// Regression: when a terminal was closed, the last samples were lost. Under `nohup` the program
+/// must continue.
 #[test]
 fn up_ends_cleanly_with_its_terminal() {
     for (wrapper, ends) in [("", true), ("trap '' HUP;", false)] {
@@ -91,7 +93,7 @@ fn up_ends_cleanly_with_its_terminal() {
         running.wait_for("Publish was successful");
         running.signal(Signal::HUP);
         if !ends {
-            // It goes on to print its table, and ends as it is told to.
+            // It continues to print its table, and stops on SIGTERM.
             running.wait_for(" by minute, ");
             running.signal(Signal::TERM);
         }
@@ -101,7 +103,8 @@ fn up_ends_cleanly_with_its_terminal() {
     }
 }
 
-/// Compose files and `EnvironmentFile=` leave variables empty: programs refused to start.
+/// Regression: Compose files and `EnvironmentFile=` set empty variables, and programs refused to
+/// start.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_variable_is_none() {
     let world = World::start().await;
@@ -173,7 +176,7 @@ async fn items_of_lists_are_trimmed() {
     }
 }
 
-/// On a full disk every program panicked instead: its exit code, 101, said nothing.
+/// Regression: on a full disk every program panicked with exit code 101.
 #[test]
 fn exit_codes_hold_where_nobody_can_read_why() {
     let files = |command: &mut Command| {
@@ -201,7 +204,7 @@ fn exit_codes_hold_where_nobody_can_read_why() {
     }
 }
 
-/// What a daemon logs is lost then, and nothing else.
+/// Only log lines are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_on_a_full_disk_stops_nothing() {
     let mut world = World::without_receiver(|_| ());
@@ -222,7 +225,7 @@ async fn a_log_on_a_full_disk_stops_nothing() {
         };
     }
     let running = Running::start(&mut command);
-    // It cannot say when it is ready.
+    // It cannot print READY.
     while TcpStream::connect(address).is_err() {
         tokio::task::yield_now().await;
     }
@@ -237,7 +240,7 @@ async fn a_log_on_a_full_disk_stops_nothing() {
     running.wait_within(AT_ONCE).success();
 }
 
-/// The same command where so many files may be open.
+/// The same command with a limit on open files.
 fn with_open_files(command: &Command, max: u32) -> Command {
     let mut limited = Command::new("sh");
     limited
@@ -247,7 +250,8 @@ fn with_open_files(command: &Command, max: u32) -> Command {
     limited
 }
 
-/// As many idle connections of a stranger as there may be files open locked everybody out of `liz-ca`.
+/// Regression: unauthenticated idle connections up to the limit of open files locked everybody out
+/// of `liz-ca`.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_strangers_lock_nobody_out() {
     let mut world = World::without_receiver(|_| ());
@@ -258,7 +262,7 @@ async fn idle_strangers_lock_nobody_out() {
     ] {
         let running = started(&mut world, &mut with_open_files(&command, 256));
         let address = format!("127.0.0.1:{}", world.port());
-        // Of the first ones the server may say that it has no more files: those that were closed are not counted.
+        // The server may close some of them because it has no more files: those are not counted.
         let idle: Vec<_> = (0..600).map(|_| TcpStream::connect(&address)).collect();
         let mut begun = Vec::new();
         for _ in 0..100 {
@@ -280,7 +284,7 @@ async fn idle_strangers_lock_nobody_out() {
     }
 }
 
-/// Nobody got in, and nothing said why.
+/// Regression: nobody could connect, and no log line said why.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_open_files_are_told_of() {
     let mut world = World::without_receiver(|_| ());

@@ -1,4 +1,4 @@
-//! `lizctl` against a receiver: what it prints, and what its exit codes mean. Minting is tried beside lizctl itself.
+//! `lizctl` against a receiver: its output and exit codes. Issuing is tested in the lizctl package.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::harness::process::{Finished, program, run};
 use crate::harness::world::Holder;
 use crate::harness::{World, answer};
 
-/// A verb that speaks to the world's receiver as this holder.
+/// Runs a verb against the world's receiver with this holder's certificate.
 fn ask(world: &World, holder: &Holder, line: &[&str]) -> Finished {
     run(&mut command(world, holder, line))
 }
@@ -55,7 +55,7 @@ async fn summaries_are_shown() {
         .no_content("a sample");
     let token = world.token(&reader).await;
     for holder in [&node, &reader] {
-        // The receiver's answer as it is.
+        // The receiver's answer, unchanged.
         let done = ask(&world, holder, &["query", "web1", "--output", "json"]);
         assert_eq!(done.stderr, "");
         let shown: Value = serde_json::from_str(&done.success()).unwrap();
@@ -88,7 +88,8 @@ async fn summaries_are_shown() {
     assert!(shown.to_string().contains(r#""name":"web1""#), "{shown}");
 }
 
-/// 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not reached; one line on stderr, nothing on stdout.
+/// 0 done, 1 failed, 2 wrong usage, 3 refused, 4 unreachable; one line on stderr, nothing on
+/// stdout.
 #[tokio::test(flavor = "multi_thread")]
 async fn exit_codes() {
     let world = World::start().await;
@@ -184,7 +185,7 @@ async fn exit_codes() {
     );
 }
 
-/// The server that is reached must be a receiver of the CA's, under the name it was asked by.
+/// The server must have a receiver's certificate of the CA, for the name in the URL.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_receiver_is_not_believed() {
     let (world, other) = (World::start().await, World::start().await);
@@ -202,7 +203,7 @@ async fn a_false_receiver_is_not_believed() {
     let done = run(&mut command);
     assert!(matches!(done.status.code(), Some(1 | 4)), "{}", done.stderr);
     assert_eq!(done.stdout, "");
-    // The right one, under a name that its certificate does not have.
+    // The right receiver, under a name that is not in its certificate.
     let mut command = program("lizctl");
     command.args([
         "token",

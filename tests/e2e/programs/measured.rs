@@ -1,4 +1,4 @@
-//! What `liz-monitor` makes of a `/proc` that is hidden, stands still, or says less than it should: in a mount namespace of its own.
+//! `liz-monitor` with a `/proc` that is hidden, constant or incomplete, in its own mount namespace.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::process::Running;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// The same command, after `setup` in a mount namespace that only it sees; `$D` is a folder there.
+/// The same command, run after `setup` in its own mount namespace; `$D` is a folder there.
 fn after(setup: &str, command: &Command) -> Command {
     let script = format!("D=$(mktemp -d) && {{ {setup}; }} && exec \"$@\"");
     let mut wrapped = Command::new("unshare");
@@ -26,7 +26,7 @@ fn after(setup: &str, command: &Command) -> Command {
     wrapped
 }
 
-/// A load of 0.0 was published for ever, and no memory, without a word.
+/// Regression: a load of 0.0 was published forever, and no memory, without a warning.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_measured_is_not_published_and_told() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! The shipped programs as processes: flags, exit codes, what goes to stdout and what to stderr, signals, files.
+//! The shipped programs as processes: flags, exit codes, stdout and stderr, signals, files.
 
 mod edges;
 mod lizctl;
@@ -54,7 +54,7 @@ fn wrong_usage_ends_with_2() {
     }
 }
 
-/// Every flag of the contract is there, with its environment twin.
+/// Every flag of the contract exists, with its environment variable.
 #[test]
 fn every_flag_is_documented_with_its_twin() {
     for (name, verb, flags) in [

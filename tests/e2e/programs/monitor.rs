@@ -82,7 +82,7 @@ async fn it_publishes_cpu_and_mem() {
     );
 }
 
-/// The receiver goes away and comes back: every sample taken meanwhile arrives, once.
+/// The receiver stops and restarts: every sample of the time between arrives, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlives_a_receiver_that_is_away() {
     let mut world = World::start().await;
@@ -91,7 +91,8 @@ async fn it_outlives_a_receiver_that_is_away() {
     running.wait_for("Publish was successful to");
     world.stop().await;
     running.wait_for("WARN");
-    // It comes back with other token keys: the old token is refused, a new one is fetched, the sample is kept.
+    // It restarts with other token keys: the old token is refused, a new one is fetched, the sample
+    // is not lost.
     std::fs::remove_file(world.data().join("token-keys.json")).unwrap();
     world.boot_on_same_port().await;
     for _ in 0..2 {
@@ -115,7 +116,7 @@ async fn it_outlives_a_receiver_that_is_away() {
     assert_eq!(told["received"], counted, "{told}");
 }
 
-/// One that is away does not hold up the other.
+/// An unreachable destination does not delay another.
 #[tokio::test(flavor = "multi_thread")]
 async fn several_destinations_go_their_own_pace() {
     let world = World::start().await;

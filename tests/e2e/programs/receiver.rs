@@ -16,7 +16,7 @@ use crate::harness::process::{Running, run};
 use crate::harness::raw::{self, tls_config};
 use crate::harness::{World, answer};
 
-/// A clean end has nothing to wait for here.
+/// A clean exit has nothing to wait for here.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +27,7 @@ async fn signals_end_it_cleanly() {
         let running = start_receiver(&mut world);
         let token = world.token(&node).await;
         let path = format!("/api/perf/a/{}", world.clock.now());
-        // A connection that idles, kept alive, is no reason to stay.
+        // An idle keep-alive connection does not delay the exit.
         world
             .post(&node, &token, &path, r#"{"cpu":1}"#)
             .await
@@ -53,7 +53,8 @@ async fn signals_end_it_cleanly() {
     }
 }
 
-/// What was accepted is finished: a request whose body is under way gets its 204, new connections get nothing.
+/// Accepted requests are finished: a request whose body is being sent gets its 204; new connections
+/// get nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_under_way_is_finished() {
     let mut world = World::without_receiver(|_| ());
@@ -68,7 +69,7 @@ async fn a_request_under_way_is_finished() {
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut said = [0; 64];
-    // It asks for the body: so the request has begun.
+    // The receiver asks for the body, so the request has begun.
     let read = stream.read(&mut said).await.unwrap();
     assert!(
         said[..read].starts_with(b"HTTP/1.1 100"),
@@ -110,7 +111,7 @@ async fn one_process_has_the_data() {
         "it names the folder: {said}"
     );
     assert_eq!(second.stdout, "");
-    // Neither is the first disturbed, nor does a kill leave the lock behind.
+    // The first process is not disturbed, and a kill does not leave the lock behind.
     let client = world.client(None, &["http/1.1"]);
     assert_eq!(answer(client.get(world.url("/healthz"))).await.status, 200);
     first.kill();
@@ -154,7 +155,7 @@ async fn what_is_missing_is_named() {
     }
 }
 
-/// A limit of nothing would let nobody in.
+/// A limit of zero would let nobody in.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_limit_is_nothing() {
     let world = World::without_receiver(|_| ());
@@ -173,7 +174,7 @@ async fn no_limit_is_nothing() {
     }
 }
 
-/// The command's arguments with another value for this flag.
+/// The command's arguments, with another value of this flag.
 fn replaced(command: &mut Command, flag: &str, value: &str) -> Vec<String> {
     let mut arguments: Vec<String> = command
         .get_args()
@@ -259,7 +260,7 @@ async fn its_log_can_be_json() {
     }
 }
 
-/// Every flag from its environment twin; what is typed wins.
+/// Every flag from its environment variable; the command line wins.
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_come_from_the_environment() {
     let mut world = World::without_receiver(|_| ());
@@ -291,7 +292,7 @@ async fn flags_come_from_the_environment() {
     assert_eq!(got["expires_in"], 420);
 }
 
-/// As `openssl x509 -text` and people write it. It was passed over without a word.
+/// As `openssl x509 -text` and people write it. Regression: it was ignored without a warning.
 #[tokio::test(flavor = "multi_thread")]
 async fn text_beside_sections_is_warned_of() {
     let mut world = World::without_receiver(|_| ());

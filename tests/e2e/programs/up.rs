@@ -1,4 +1,4 @@
-//! `lizctl up`: all of it on this machine, in an empty folder, with one command.
+//! `lizctl up`: everything on this machine, in an empty folder, with one command.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn up(folder: &Path, arguments: &[&str]) -> Command {
 
 fn pasted(line: &str) -> Value {
     let mut shell = Command::new("bash");
-    // What the page says must work in a shell of its own, wherever it stands.
+    // The printed command must work in any shell and folder.
     shell
         .args(["-c", line])
         .current_dir("/")
@@ -88,7 +88,7 @@ fn a_table_is_shown_and_it_ends_by_itself() {
 #[test]
 fn the_printed_command_reads_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    // A folder that a shell would take apart.
+    // A folder name that needs quoting in a shell.
     let folder = folder.path().join("it's a \"folder\" $HOME");
     fs::create_dir(&folder).unwrap();
     let mut running = Running::start(&mut up(&folder, &[]));
@@ -107,7 +107,7 @@ fn the_printed_command_reads_the_same() {
     );
 }
 
-/// A port that is taken is no reason to stop: the next free one is told.
+/// A port in use is not an error: the next free one is used and reported.
 #[test]
 fn the_next_free_port_is_taken() {
     let folder = tempfile::tempdir().unwrap();

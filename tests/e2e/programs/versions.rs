@@ -1,4 +1,4 @@
-//! The versions of TLS that the servers speak, by OpenSSL's own client.
+//! The TLS versions that the servers accept, tested with OpenSSL's client.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::harness::process::{Running, program, run};
 
 const ASKED: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Whether somebody who speaks this version alone gets an answer.
+/// Whether a client that offers only this version gets an answer.
 fn is_answered(version: &str, port: u16, root: &Path) -> bool {
     let mut client = Command::new("openssl")
         .args(["s_client", version, "-quiet", "-verify_return_error"])
@@ -23,7 +23,7 @@ fn is_answered(version: &str, port: u16, root: &Path) -> bool {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A client whose handshake was refused reads no more.
+    // A client whose handshake was refused reads nothing more.
     let _unread = client.stdin.take().unwrap().write_all(ASKED.as_bytes());
     let done = client.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
@@ -47,7 +47,7 @@ fn check(port: u16, root: &Path, takes_1_2: bool, what: &str) {
     }
 }
 
-/// What is set, by flag and variable, and whether TLS 1.2 is spoken then.
+/// Values of flag and variable, and whether TLS 1.2 is accepted.
 const SETTINGS: [(&[&str], Option<&str>, bool); 5] = [
     (&[], None, true),
     (&["--tls-min", "1.2"], None, true),
@@ -72,7 +72,7 @@ async fn tls_1_2_can_be_ruled_out_at_a_receiver() {
         let mut running = started(&mut world, &mut command);
         let what = format!("liz-receiver {arguments:?} {twin:?}");
         check(world.port(), &world.root(), takes_1_2, &what);
-        // A reload makes a new configuration of TLS.
+        // A reload builds a new TLS configuration.
         world.node("gone");
         let mut revoke = program("lizctl");
         revoke
