@@ -114,7 +114,7 @@ async fn a_certificate_that_cannot_be_kept_is_issued_once() {
     world.client(Some(new), &["http/1.1"]);
 }
 
-/// The CA's ledger is locked, so it cannot issue: the key of the request is kept and used again,
+/// The CA's ledger rejects rows, so it cannot issue: the key of the request is kept and used again,
 /// because a lost response may have issued a certificate for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_on_disk_before_the_ca_is_asked() {
