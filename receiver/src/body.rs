@@ -23,7 +23,7 @@ mod memory;
 pub use self::encoding::CONTENT_CODINGS;
 pub use self::error::BodyReadError;
 
-/// Largest body as it travels.
+/// Largest body on the wire.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Largest body of revocation lists: some 300,000 revoked certificates.
 pub const CRL_BYTES_MAX: usize = 16 << 20;
@@ -31,13 +31,13 @@ pub const CRL_BYTES_MAX: usize = 16 << 20;
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
 /// Longest wait for a body if `--body-timeout` does not say.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What all large bodies may take together. Beyond it requests wait for a moment, and then are told to come again.
+/// Memory for all large bodies together. Beyond it requests wait for a moment and then are refused with Retry-After.
 const LARGE_KIB_MAX: usize = 256 << 10;
-/// What all small bodies may take together.
+/// Memory for all small bodies together.
 const SMALL_KIB_MAX: usize = 32 << 10;
-/// What one answer takes of its asker's memory at most: half of it.
+/// Memory that one answer takes of its client's budget at most: half of it.
 const ANSWER_MEMORY_BYTES_MAX: usize = 16 << 20;
-/// How much of a refused body is read and thrown away, so that the answer arrives.
+/// How much of a refused body is read and discarded, so that the response arrives.
 const DISCARDED_BYTES_MAX: usize = 2 * CRL_BYTES_MAX;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl ReceivedBody {
         &self.bytes
     }
 
-    /// Lets go of the body, but not of its memory: what was made of it takes about as much.
+    /// Frees the body but keeps its reservation: what was made of it takes about as much.
     pub fn into_reservation(self) -> MemoryReservation {
         self.memory
     }
@@ -90,7 +90,7 @@ impl BodyReader {
         }
     }
 
-    /// The body, unpacked, of a sender of this pace, if it has at most `max` bytes on the wire.
+    /// The sender's body, decompressed, if it has at most `max` bytes on the wire.
     pub async fn read(
         &self,
         headers: &HeaderMap,
@@ -121,7 +121,7 @@ impl BodyReader {
                 memory,
             });
         }
-        // Whoever was told to wait with such work is refused before there is any.
+        // A sender that ignores 429 is refused before its body is decompressed.
         sender
             .may_send_records()
             .map_err(BodyReadError::RateLimited)?;
@@ -137,7 +137,7 @@ impl BodyReader {
         sender: &Pace,
     ) -> Result<(Bytes, MemoryReservation), BodyReadError> {
         let rooms = sender.rooms();
-        // What turns out to be small takes small memory, if there is any. It is unpacked here: that takes microseconds.
+        // A body that turns out to be small takes small memory, if there is any. It is decompressed here, in microseconds.
         if packed.len() <= SMALL_BYTES_MAX
             && let Ok(mut memory) = MemoryReservation::small(&self.all, rooms, SMALL_BYTES_MAX)
         {
@@ -148,7 +148,7 @@ impl BodyReader {
                 return Ok((bytes.into(), memory));
             }
         }
-        // Waited for, and given back but for what was needed: it is the most it could be, and taken for milliseconds.
+        // Reserve the most it could be, wait for that, and release what was not needed after some milliseconds.
         let mut memory =
             MemoryReservation::large_in_turn(&self.all, rooms, UNPACKED_BYTES_MAX).await?;
         let packed_len = packed.len();
@@ -242,7 +242,7 @@ impl BodyReader {
         }))
     }
 
-    /// Throws away what is left of a body that was refused, so that the answer arrives.
+    /// Discards the rest of a refused body, so that the response arrives.
     pub async fn discard(&self, headers: &HeaderMap, body: Body) {
         let time_max = DISCARD_TIMEOUT.min(self.timeout);
         lizmon_mtls::discard(headers, body, DISCARDED_BYTES_MAX, time_max).await;

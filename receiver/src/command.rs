@@ -1,4 +1,4 @@
-//! `liz-receiver check`, `backup` and `restore`: what a person does with a data folder.
+//! `liz-receiver check`, `backup` and `restore`: commands for the data folder.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use lizmon_receiver::store::backup;
 // Without a doc comment: it would replace the description of the program itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Read all that is kept and say what is damaged; the receiver may be running
+    /// Read the whole store and say what is damaged; the receiver may be running
     Check {
         #[command(flatten)]
         data: Data,
     },
-    /// Copy what is kept to a new folder; the receiver may be running
+    /// Copy the store to a new folder; the receiver may be running
     Backup {
-        /// The folder to make
+        /// The folder to create
         #[arg(value_name = "DIR")]
         to: PathBuf,
         #[command(flatten)]
         data: Data,
     },
-    /// Put a backup in the place of what is kept, which is set aside; the receiver must not be running
+    /// Replace the store by a backup and set the old one aside; the receiver must not be running
     Restore {
         /// The folder that `backup` made
         #[arg(value_name = "DIR")]
@@ -40,7 +40,7 @@ pub(crate) struct Data {
     data: PathBuf,
 }
 
-/// Does it, and says on stdout what was found or done.
+/// Runs it and prints on stdout what was found or done.
 pub(crate) fn run(command: DataCommand, now: u64) -> anyhow::Result<()> {
     match command {
         DataCommand::Check { data } => check(&data.data, now),
@@ -110,7 +110,7 @@ fn restore(from: &std::path::Path, folder: &std::path::Path, now: u64) -> anyhow
     ))
 }
 
-/// To stdout; whoever closed it does not want it.
+/// Prints a line on stdout.
 fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{line}").context("stdout cannot be written to")

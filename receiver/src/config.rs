@@ -1,4 +1,4 @@
-//! ReceiverFlags and environment, turned once into what the parts are given.
+//! Flags and environment, parsed once into a typed configuration.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ use crate::store;
 pub const TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
 /// How long a token key signs if `--token-key-days` does not say.
 pub const TOKEN_KEY_DAYS: u32 = 30;
-/// How long past its end a revocation list is put up with.
+/// How long past its end a revocation list is accepted.
 pub const CRL_GRACE: Duration = Duration::from_secs(72 * 3600);
 
-/// Where the receiver listens, what it shows, whom it trusts, where it keeps things.
+/// The receiver's flags.
 #[derive(Debug, Clone, Args)]
 pub struct ReceiverFlags {
     /// Address and port to listen on
@@ -42,13 +42,13 @@ pub struct ReceiverFlags {
     /// Current revocation lists of root and issuing CA (PEM), as in certs/crl.pem
     #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
     pub crl: PathBuf,
-    /// Folder for everything that must survive; locked by one process
+    /// Data folder, used by one process at a time
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
     /// How long a token lives
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
-    /// How many days a key signs tokens before the next takes over
+    /// How many days a key signs tokens before the next one replaces it
     #[arg(long, env = "LIZMON_TOKEN_KEY_DAYS", value_name = "DAYS", default_value_t = TOKEN_KEY_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub token_key_days: u32,
     /// The tokens' issuer, an https URL without a path [default: https://FIRST-SAN:PORT]
@@ -57,13 +57,13 @@ pub struct ReceiverFlags {
     /// The tokens' audience [default: https://FIRST-SAN:PORT]
     #[arg(long, env = "LIZMON_AUDIENCE", value_name = "URL", value_parser = https_url)]
     pub audience: Option<String>,
-    /// How long past its end a revocation list is put up with before all but health is refused
+    /// How long past its end a revocation list is accepted; after that every request but health checks is refused
     #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
     pub crl_grace: Duration,
-    /// The oldest version of TLS it speaks: 1.2 or 1.3
+    /// The oldest TLS version to accept: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     pub tls_min: TlsMin,
-    /// Longest wait for company before one sync serves many requests; a lone request never waits
+    /// Longest wait for more requests before a sync; a lone request never waits
     #[arg(long, env = "LIZMON_GATHER_WINDOW", value_name = "TIME", default_value = "2ms", value_parser = humantime::parse_duration)]
     pub gather_window: Duration,
     /// Longest TLS handshake
@@ -78,13 +78,13 @@ pub struct ReceiverFlags {
     /// Longest time a connection may be without a request
     #[arg(long, env = "LIZMON_IDLE_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = positive_duration)]
     pub idle_timeout: Duration,
-    /// Most connections of one address
+    /// Most connections from one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address: NonZeroUsize,
     /// Most connections of one certificate's holder; an eighth of the files that may be open, if that is less
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
     pub connections_per_holder: NonZeroUsize,
-    /// Most requests of one certificate's holder in a second
+    /// Most requests of one certificate's holder per second; bursts up to two seconds' allowance
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
     /// Most records of one certificate's holder in a second, one of more than four values for each four; twice as many, or 1,000,000, at once
@@ -93,36 +93,36 @@ pub struct ReceiverFlags {
 }
 
 impl ReceiverFlags {
-    /// Where newer revocation lists are, if that was said.
-    pub fn lists_from(&self, chance: Chance) -> Option<ListsFrom> {
+    /// Where newer revocation lists are fetched, if anywhere.
+    pub fn crl_fetch(&self, chance: Chance) -> Option<CrlFetch> {
         let source = self.credentials.crl_source()?;
-        Some(ListsFrom { source, chance })
+        Some(CrlFetch { source, chance })
     }
 }
 
-/// Where a receiver fetches revocation lists that nobody hands in.
+/// Where a receiver fetches revocation lists.
 #[derive(Clone)]
-pub struct ListsFrom {
+pub struct CrlFetch {
     /// The CA.
     pub source: CrlSource,
-    /// Spreads receivers.
+    /// Random numbers, so that receivers do not fetch at the same time.
     pub chance: Chance,
 }
 
-impl fmt::Debug for ListsFrom {
+impl fmt::Debug for CrlFetch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ListsFrom").field(&self.source).finish()
+        f.debug_tuple("CrlFetch").field(&self.source).finish()
     }
 }
 
 /// What a receiver is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What to show and whom to trust.
+    /// Files of the certificate, its key, the roots and the revocation lists.
     pub trust: TrustFiles,
-    /// Where newer revocation lists are fetched; `None` where they are files, or handed in.
-    pub lists_from: Option<ListsFrom>,
-    /// Folder for everything that must survive.
+    /// Where newer revocation lists are fetched; `None` if they come as files or are pushed.
+    pub crl_fetch: Option<CrlFetch>,
+    /// The data folder.
     pub data: PathBuf,
     /// How long a token lives.
     pub token_ttl: Duration,
@@ -134,13 +134,13 @@ pub struct Config {
     pub audience: Option<String>,
     /// How long past its end a revocation list is put up with.
     pub crl_grace: Duration,
-    /// Longest wait for company before a sync.
+    /// Longest wait for more requests before a sync.
     pub gather_window: Duration,
     /// Longest wait for a request's body.
     pub body_timeout: Duration,
-    /// The oldest version of TLS it speaks.
+    /// The oldest TLS version to accept.
     pub tls_min: TlsMin,
-    /// The front door's limits.
+    /// Limits of connections and requests.
     pub limits: Limits,
 }
 
@@ -149,7 +149,7 @@ impl Config {
     pub fn new(trust: TrustFiles, data: PathBuf) -> Self {
         Self {
             trust,
-            lists_from: None,
+            crl_fetch: None,
             data,
             token_ttl: TOKEN_TTL,
             token_key_life: days(TOKEN_KEY_DAYS),
@@ -172,7 +172,7 @@ impl Config {
 }
 
 impl From<ReceiverFlags> for Config {
-    /// All but [`ReceiverFlags::lists_from`], which takes chance.
+    /// All but [`ReceiverFlags::crl_fetch`], which needs random numbers.
     fn from(flags: ReceiverFlags) -> Self {
         Self {
             trust: TrustFiles {
@@ -181,7 +181,7 @@ impl From<ReceiverFlags> for Config {
                 ca: flags.credentials.ca,
                 crl: flags.crl,
             },
-            lists_from: None,
+            crl_fetch: None,
             data: flags.data,
             token_ttl: flags.token_ttl,
             token_key_life: days(flags.token_key_days),
@@ -219,8 +219,8 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Without a path: RFC 8414 section 3 has clients look for the metadata of https://HOST/PATH below /.well-known/, and for
-/// the token endpoint where those say, and this receiver has both at the root of its host.
+/// Without a path: RFC 8414 section 3 has clients look for the metadata of https://HOST/PATH below /.well-known/, and this
+/// receiver serves metadata and token endpoint at the root of its host.
 fn issuer_url(text: &str) -> Result<String, String> {
     let url = https_url(text)?;
     match url.strip_prefix("https://") {

@@ -1,23 +1,23 @@
-//! What somebody has to see to, in words: for health, and for the log.
+//! Warnings for an operator: shown by health checks and logged.
 
 use lizmon_mtls::revocation::CrlStatus;
 use lizmon_mtls::trust::{Complaint, Loaded, Trust};
 use lizmon_pki::date::rfc3339;
 
-/// How trust is judged.
+/// By which rules trust is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// How long past its end a revocation list is put up with: seconds.
+    /// How long past its end a revocation list is accepted: seconds.
     pub crl_grace: u64,
-    /// Whether lists are fetched: then the file of lists only says what to begin with.
-    pub fetches_lists: bool,
+    /// Whether lists are fetched: then the file of lists is only used at the start.
+    pub fetches_crls: bool,
 }
 
 impl HealthPolicy {
-    /// Everything that is not as it should be.
+    /// Every warning.
     pub fn warnings(self, trust: &Trust, now: u64) -> Vec<String> {
         let lists = trust.crls().iter();
-        let lists = lists.filter_map(|list| self.of_list(list, now));
+        let lists = lists.filter_map(|list| self.of_crl(list, now));
         let complaints = self.complaints(trust).map(ToString::to_string);
         let loaded = trust.loaded();
         let ends = loaded.filter_map(|loaded| of_authority(&loaded, now));
@@ -28,13 +28,13 @@ impl HealthPolicy {
             .collect()
     }
 
-    /// What of the files is not in use, and should be.
+    /// What the files hold that is not in use.
     pub fn complaints(self, trust: &Trust) -> impl Iterator<Item = &Complaint> {
         let complaints = trust.complaints().iter();
-        complaints.filter(move |complaint| !(self.fetches_lists && complaint.is_older_list))
+        complaints.filter(move |complaint| !(self.fetches_crls && complaint.is_older_list))
     }
 
-    /// The list for whose end everybody is refused.
+    /// The expired list because of which every request is refused.
     pub fn refused_for(self, trust: &Trust, now: u64) -> Option<CrlStatus> {
         let mut lists = trust.crls().iter();
         lists
@@ -46,7 +46,7 @@ impl HealthPolicy {
         list.next_update.saturating_add(self.crl_grace)
     }
 
-    fn of_list(self, list: &CrlStatus, now: u64) -> Option<String> {
+    fn of_crl(self, list: &CrlStatus, now: u64) -> Option<String> {
         if !list.is_required || !list.is_due(now) {
             return None;
         }
@@ -149,7 +149,7 @@ mod tests {
     fn a_list_that_ends_names_the_day_of_refusal() {
         let judge = HealthPolicy {
             crl_grace: 3 * DAY,
-            fetches_lists: false,
+            fetches_crls: false,
         };
         let list = |is_required| CrlStatus {
             issuer: "CN=ca".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
             (34, "EXPIRED, refusing everyone since 2027-02-17T08:00:00Z"),
         ];
         for (days, expected) in cases {
-            let said = |is_required| judge.of_list(&list(is_required), NOW + days * DAY);
+            let said = |is_required| judge.of_crl(&list(is_required), NOW + days * DAY);
             let required = said(true).unwrap_or_default();
             let fits = required.contains(expected) && required.is_empty() == expected.is_empty();
             assert!(fits, "{days}: {required}");

@@ -7,7 +7,7 @@ use lizmon_protocol::sample::{
 use crate::authorize::{Ingest, Permit};
 use crate::store::record::{Submission, SubmissionView};
 
-/// Why an idempotency key is none.
+/// Why an idempotency key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdempotencyKeyError {
     /// Not a structured field.

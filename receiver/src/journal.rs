@@ -1,7 +1,7 @@
-//! Group commit: one thread takes everything that waits, makes it durable with one sync, counts it, answers everyone.
+//! Group commit: one thread takes all waiting requests, makes them durable with one sync, counts them, and answers them.
 //!
-//! This is the one place where a POST is answered with success, and it is behind the sync. It is also the one place
-//! that judges what depends on what was taken before: known numbers, a host's labels, a producer's ranges.
+//! This is the one place where a POST is answered with success, after the sync. It is also the one place for checks that
+//! depend on earlier requests: known numbers, a host's labels, a producer's ranges.
 //!
 //! ```text
 //!  requests ──> queue (bounded) ──> admit ──> append + sync ──> apply ──> answers
@@ -34,17 +34,17 @@ pub use error::{AdmissionError, SubmitError, ValueFault};
 
 /// Longest wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
-/// How many requests may wait for the journal. Each keeps the room of its body for as long: [`crate::body`] bounds the bytes.
+/// How many requests may wait for the journal. Each keeps its body's memory reserved, and [`crate::body`] limits that.
 const QUEUE_MAX: usize = 16_384;
 /// How many requests one sync serves at most.
 const GROUP_REQUESTS_MAX: usize = 4_096;
-/// How many bytes one group has at most, but for the last request in it.
+/// How many bytes one group has at most, not counting its last request.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// A group waits for more requests only if the last one had at least so many.
 const GROUP_MIN: usize = 3;
-/// In how many steps the gather window is waited for: after each it is seen who has come.
+/// In how many steps the gather window passes: after each the queue is read.
 const GATHER_STEPS: u32 = 8;
-/// How often the thread looks whether something is due.
+/// How often the thread checks whether maintenance is due.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A request that waits to be made durable.
@@ -55,7 +55,7 @@ struct Waiting {
     reply: oneshot::Sender<Result<BatchAnswer, SubmitError>>,
 }
 
-/// Where requests hand in what they want to be durable. Cheap to clone; the journal ends when the last one is dropped.
+/// Handle to the journal's thread. Cheap to clone; the journal ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct Journal {
     queue: SyncSender<Waiting>,
@@ -104,17 +104,17 @@ impl Journal {
         Ok((journal, JournalThread { thread, ended }))
     }
 
-    /// How the store below is.
+    /// The state of the store.
     pub fn status(&self) -> Arc<StoreStatus> {
         self.status.clone()
     }
 
-    /// How this machine's clock is.
+    /// The state of this machine's clock.
     pub fn clock_status(&self) -> &Arc<ClockStatus> {
         &self.clock_status
     }
 
-    /// Makes a submission durable, and counts it. Returns when that is done, or was refused.
+    /// Makes a submission durable and counts it. Returns when that is done or was refused.
     pub async fn submit(
         &self,
         submission: Submission,
@@ -142,10 +142,10 @@ pub struct JournalThread {
     ended: oneshot::Receiver<Infallible>,
 }
 
-/// Why a journal ended otherwise than by being told to.
+/// Why a journal failed.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// What was not committed stands in the journal, and is counted at the next start.
+    /// What was not committed is in the journal and is counted at the next start.
     #[error(
         "the last summaries could not be committed; the next start counts them from the journal"
     )]
@@ -158,7 +158,7 @@ pub enum JournalError {
 }
 
 impl JournalThread {
-    /// Returns when the thread is about to end, for whatever reason.
+    /// Returns when the thread is about to end, for any reason.
     pub async fn ended(&mut self) {
         let _closed = (&mut self.ended).await;
     }
@@ -180,8 +180,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Whether it pays to wait for another step, when the last group had `previous_requests` requests: whoever was answered with that one
-    /// may come again now. Not once as many are here, nor when they have stopped coming.
+    /// Whether to wait for another step. The clients of the last group's `previous_requests` requests may send again now; so
+    /// not once as many have arrived, nor when no more arrive.
     fn waits_for_more(self, previous_requests: usize) -> bool {
         previous_requests >= GROUP_MIN
             && self.requests < previous_requests
@@ -195,7 +195,7 @@ struct Writer {
     waiting: Receiver<Waiting>,
     gather_window: Duration,
     clocks: Clocks,
-    /// How many requests the last group had, if this one arrived right behind it.
+    /// How many requests the last group had, if this one arrived right after it.
     previous_requests: usize,
 }
 
@@ -216,8 +216,7 @@ impl Writer {
         self.committer.finish()
     }
 
-    /// The next request. When none follows the last group within the gather window, the company is gone, and whoever
-    /// comes then does not wait for it.
+    /// The next request. If none follows the last group within the gather window, the next one does not wait for more.
     fn next(&mut self) -> Result<Waiting, RecvTimeoutError> {
         if self.previous_requests > 0 {
             match self.waiting.recv_timeout(self.gather_window) {
@@ -228,8 +227,8 @@ impl Writer {
         self.waiting.recv_timeout(TICK)
     }
 
-    /// Everything that waits already; and where many come one by one, those of the next moment, so that one sync serves
-    /// them. A lone request never waits.
+    /// All waiting requests, and where many arrive one by one those of the next moment, so that one sync serves them. A lone
+    /// request never waits.
     fn gather(&self, first: Waiting) -> Vec<Waiting> {
         let mut bytes = first.submission.as_bytes().len();
         let mut group = vec![first];

@@ -1,8 +1,8 @@
-//! The receiver: takes samples from machines that prove who they are, makes them durable, and answers summaries.
+//! The receiver: accepts samples over mutual TLS, makes them durable, and answers queries with summaries.
 //!
 //! ```text
 //!  mTLS ──> router ──> token ──> authorize ──> ingest ──> journal ──> 204
-//!           problem                 │                        │
+//!                                   │                        │
 //!                                 Permit              summarize ──> store
 //!                                                            │
 //!  mTLS <── router <──────────────────── query <─────────────┘
@@ -11,8 +11,8 @@
 //! What holds, and where:
 //!
 //! - A handler needs a [`authorize::Permit`], and only `authorize` makes one.
-//! - Nothing is answered before it is durable: [`journal`] alone answers a POST.
-//! - The numbers change in [`summarize`] alone, and only by what stands in the journal, in its order.
+//! - A sample is durable before its POST is answered: [`journal`] alone answers one.
+//! - Summaries change in [`summarize`] alone, and only by what the journal holds, in its order.
 //! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
 //! - Nothing outside [`store`] and [`config`] knows which store it is.
 
@@ -33,7 +33,7 @@ pub mod silence;
 pub mod store;
 pub mod summarize;
 
-mod fetch;
+mod crl_fetch;
 mod serve;
 
 pub use clock::Clocks;

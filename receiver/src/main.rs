@@ -1,4 +1,4 @@
-//! `liz-receiver`: flags, clock and signals; the rest is the library's.
+//! `liz-receiver`: flags, clock and signals; the library does the rest.
 
 mod command;
 
@@ -13,9 +13,9 @@ use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 
-/// Take samples from machines that prove who they are, make them durable, answer summaries.
+/// Accept samples over mutual TLS, make them durable, answer queries with summaries.
 ///
-/// Everything it shows and trusts comes from `lizctl`:
+/// Certificate, key, root and revocation lists come from `lizctl`:
 ///
 ///   lizctl init-ca
 ///   lizctl issue-receiver rx1 --san receiver.example --san 192.0.2.7
@@ -30,7 +30,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // A command needs none of the flags that a receiver needs, whichever of them the environment has.
+    // A command requires none of the receiver's flags, even if the environment has some of them.
     let command = command::DataCommand::augment_subcommands(Cli::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true);
@@ -57,9 +57,9 @@ fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
         let listen = flags.listen;
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
-        // Before anything is promised: a signal from now on ends the receiver cleanly.
+        // Before READY: a signal from now on ends the receiver cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
-        // Nothing more is to be done: the files are looked at every second.
+        // The files are checked every second anyway.
         lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
         let renewer = Renewer {
@@ -75,10 +75,10 @@ fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
             monotonic: Arc::new(lizmon_daemon::since_boot_secs),
             boot: lizmon_daemon::boot_id(),
         };
-        let lists_from = flags.lists_from(Arc::new(fastrand::f64));
+        let crl_fetch = flags.crl_fetch(Arc::new(fastrand::f64));
         let config = Config::from(flags);
         let config = Config {
-            lists_from,
+            crl_fetch,
             limits: config.limits.within_open_files(open_files),
             ..config
         };

@@ -1,7 +1,7 @@
-//! What scrapers get, as OpenMetrics: what was minted and refused, until when what is loaded is good, and each series' newest
+//! The receiver's OpenMetrics: tokens and refusals, expiry of certificates, connections, the store, and each series' newest
 //! minute.
 //!
-//! What strangers can cause is counted here, and told in the log at a bounded rate.
+//! Events that anybody can cause are counted here and logged at a limited rate.
 
 mod series;
 mod stream;
@@ -40,49 +40,49 @@ use crate::summarize::SummaryTable;
 
 /// OpenMetrics 1.0, section on protocol negotiation.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Tokens are minted all the time: a few lines show that it is so, and who asks how often.
+/// Tokens are minted all the time: only some of them are logged.
 const MINTED_LINES_AT_ONCE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const MINTED_LINE_EVERY: Duration = Duration::from_secs(60);
 
-/// How many are answered at a time: of a large fleet an answer takes a second of one core.
+/// How many scrapes are answered at a time: for a large fleet an answer takes a second of one core.
 const SCRAPES_MAX: usize = 4;
-/// How long one may take: scrapers give up sooner, and who reads slowly must not keep the turn.
+/// How long one may take: scrapers give up sooner, and a slow reader must not keep its turn.
 const SCRAPE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long another one waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
-/// Left in an answer, for whoever counts: what was refused.
+/// Left in a response for the middleware that counts: what was refused.
 #[derive(Debug, Clone)]
 pub struct RefusedRequest {
-    /// Whether it was a token that was asked for.
+    /// Whether it was a request for a token.
     pub is_token: bool,
-    /// The stable word.
+    /// The stable code.
     pub code: &'static str,
-    /// What happened this time.
+    /// The detail of this case.
     pub detail: Option<String>,
 }
 
-/// No turn came free in time.
+/// No turn became free in time.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("too many scrapes at a time")]
 pub struct TooManyScrapes;
 
-type Word = [(&'static str, &'static str); 1];
+type Reason = [(&'static str, &'static str); 1];
 
-/// Counts, and what else is shown.
+/// Counters, and collectors of current values.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
     turns: Arc<Semaphore>,
     minted: Counter,
-    tokens_refused: Family<Word, Counter>,
-    requests_refused: Family<Word, Counter>,
+    tokens_refused: Family<Reason, Counter>,
+    requests_refused: Family<Reason, Counter>,
     minted_log: BoundedLog,
     refused_log: BoundedLog,
 }
 
 impl Metrics {
-    /// Of a receiver that trusts this, with this front door, and that has these numbers.
+    /// The metrics of a receiver with these parts.
     pub fn new(
         trust: TrustReader,
         door: &FrontDoor,
@@ -108,7 +108,7 @@ impl Metrics {
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
         clock_status.register(&mut registry);
-        registry.register_collector(Box::new(Now {
+        registry.register_collector(Box::new(CurrentValues {
             trust,
             turned_away: door.turned_away(),
             open: door.open_connections(),
@@ -136,7 +136,7 @@ impl Metrics {
             .say(|unsaid| tracing::info!(holder = %holder.spiffe_id, unsaid, "token minted"));
     }
 
-    /// A request was refused; `is_denial` if that was for who sent it, and not for what it said.
+    /// A request was refused; `is_denial` if because of its sender, not its contents.
     pub fn refused(
         &self,
         refused: &RefusedRequest,
@@ -166,14 +166,14 @@ impl Metrics {
         }
     }
 
-    /// All of it, sent while it is written, to a holder who has so many turns of its own.
+    /// All metrics, sent while they are encoded, for a holder with turns of its own.
     pub async fn text(
         &self,
         _permit: &Permit<ReadMetrics>,
         of_holder: &Arc<Semaphore>,
     ) -> Result<Body, TooManyScrapes> {
         let turns = async {
-            // The holder's own first: who waits for that keeps nobody else waiting.
+            // The holder's own turn first: waiting for it blocks nobody else.
             let own = of_holder.clone().acquire_owned().await?;
             Ok::<_, AcquireError>([own, self.turns.clone().acquire_owned().await?])
         };
@@ -187,8 +187,8 @@ impl Metrics {
     }
 }
 
-/// What is looked up when somebody asks.
-struct Now {
+/// Values that are looked up for each scrape.
+struct CurrentValues {
     trust: TrustReader,
     turned_away: Arc<TurnedAway>,
     open: OpenConnections,
@@ -198,13 +198,13 @@ struct Now {
     clock: Clock,
 }
 
-impl fmt::Debug for Now {
+impl fmt::Debug for CurrentValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Now({:?})", self.trust)
+        write!(f, "CurrentValues({:?})", self.trust)
     }
 }
 
-impl Collector for Now {
+impl Collector for CurrentValues {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let trust = self.trust.current();
         let ends = trust.loaded().map(|loaded| {
@@ -221,7 +221,7 @@ impl Collector for Now {
             Some(&Unit::Seconds),
             ends,
         )?;
-        encode_lists(&mut encoder, &trust)?;
+        encode_crls(&mut encoder, &trust)?;
         let count = |part: Part| {
             let mut complaints = self.health.complaints(&trust);
             let of_part = complaints
@@ -276,8 +276,8 @@ impl Collector for Now {
     }
 }
 
-/// One series for each issuer, whatever number of lists it has.
-fn encode_lists(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(), fmt::Error> {
+/// One series for each issuer, however many lists it has.
+fn encode_crls(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(), fmt::Error> {
     struct OfIssuer {
         next_update: u64,
         number: Option<CrlNumber>,

@@ -1,4 +1,4 @@
-//! Answers for readers, straight from memory. A lock is held for one host or one shard at a time.
+//! Answers queries from memory. A lock is held for one host or one shard at a time.
 
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
@@ -11,7 +11,7 @@ use crate::silence;
 use crate::store::record::Submission;
 use crate::summarize::SummaryTable;
 
-/// A monitor that has sent samples for so long without saying that it stamps them by our time stamps them by its own.
+/// A monitor that has not reported its clock's difference for so long stamps samples by its own clock.
 const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 
 /// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters. `None` if nothing at all
@@ -30,7 +30,7 @@ pub fn summaries(
         for (tier, at) in TIERS.iter().zip(0..) {
             let name = summary_name(tier, label);
             if name.to_ascii_lowercase().contains(&filter) {
-                // Locked for one window at a time: a host with many labels keeps nobody waiting.
+                // Locked for one window at a time, so that a host with many labels blocks nobody.
                 let hosts = table.shard_with(host);
                 let series = hosts.get(host).and_then(|host| host.series.get(label));
                 let summary = series.and_then(|series| window(series, at, now));
@@ -41,7 +41,7 @@ pub fn summaries(
     Some(found)
 }
 
-/// How many labels a host has: how much there is to do to answer for it.
+/// How many labels a host has: an estimate of the work to answer.
 pub fn label_count(permit: &Permit<ReadHost>, table: &SummaryTable) -> usize {
     let name = permit.host().as_str();
     let hosts = table.shard_with(name);
@@ -80,7 +80,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
                     labels,
                     certificate_end: host.certificate_end,
                     state: (host.certificate_end < now).then_some(HolderState::Ended),
-                    // What lies ahead of the clock was written by a wrong one, and says nothing of now.
+                    // A wrong clock stamped what lies ahead of ours; it says nothing about now.
                     silent: silence::is_silent(host, now)
                         || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),
@@ -92,7 +92,8 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
     Hosts { hosts: list }
 }
 
-/// The newest minute of each series that has one: host, label, minute. By shards, so that nobody waits while they are written down.
+/// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no lock is held while they
+/// are encoded.
 pub fn newest_minutes(
     table: &SummaryTable,
     now: u64,
@@ -137,7 +138,7 @@ pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Deliv
         })
         .collect();
     producers.sort_by_key(|producer| producer.producer);
-    // One that stamps by its own clock again says nothing.
+    // A monitor that stamps by its own clock again reports nothing.
     let is_fresh = |at: u64| at + CLOCK_SAID_AGO_SECS_MAX >= host.last_epoch;
     let clock = host.clock.filter(|(_, at)| is_fresh(*at));
     Some(Delivery {
@@ -147,8 +148,8 @@ pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Deliv
     })
 }
 
-/// What is missing of a host, as submissions that give it up for this reason, and how many numbers each is about. `None` if
-/// nothing is known of the host.
+/// What is missing of a host, as submissions that drop those numbers for this reason, with how many numbers each has.
+/// `None` if nothing is known of the host.
 pub fn missing(
     _permit: &Permit<AcknowledgeMissing>,
     table: &SummaryTable,

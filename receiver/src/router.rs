@@ -1,4 +1,4 @@
-//! Routes, and what is done for every request. Handlers that touch a host hold a `Permit`.
+//! Routes and middleware. Handlers that access a host hold a `Permit`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::state::Shared;
+use self::state::SharedState;
 use crate::metrics::RefusedRequest;
 
 mod answer;
@@ -32,7 +32,7 @@ mod state;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
 
-/// A path that is served, and with which methods.
+/// A path that is served, with its methods.
 pub struct ApiRoute {
     /// As the router matches it: `{name}` is one segment, `{*name}` all that is left.
     pub path: String,
@@ -43,7 +43,7 @@ pub struct ApiRoute {
 }
 
 impl ApiRoute {
-    /// A route that has no use for a body.
+    /// A route that ignores the body.
     fn to_get(path: impl Into<String>, handlers: MethodRouter<Arc<ReceiverState>>) -> Self {
         Self {
             path: path.into(),
@@ -68,7 +68,7 @@ impl ApiRoute {
     }
 }
 
-/// Everything that is served: [`router`] knows no other routes, and tests ask here which there are.
+/// Every route: [`router`] serves no others, and tests iterate over these.
 pub fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::to_get(route::METADATA, get(oauth::metadata)),
@@ -110,7 +110,7 @@ pub fn router(app: Arc<ReceiverState>) -> Router {
         .into_iter()
         .fold(others, add)
         .layer(CatchPanicLayer::custom(|_| {
-            tracing::error!("a request panicked; the others go on");
+            tracing::error!("a request panicked; other requests continue");
             Rejection::from(Code::InternalError).into_response()
         }))
         .layer(from_fn_with_state(app.clone(), note_refusals))
@@ -124,15 +124,15 @@ fn only(
     methods: MethodRouter<Arc<ReceiverState>>,
 ) -> MethodRouter<Arc<ReceiverState>> {
     methods.fallback(
-        move |State(app): Shared, mut request: Request<Body>| async move {
+        move |State(app): SharedState, mut request: Request<Body>| async move {
             discard(&app, &mut request).await;
             Rejection::method_not_allowed(allow)
         },
     )
 }
 
-/// Counts what is refused, and says who is.
-async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -> Response {
+/// Counts and logs refusals.
+async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let response = admit(request, next).await;
     if let Some(refused) = response.extensions().get::<RefusedRequest>() {
@@ -146,8 +146,8 @@ async fn note_refusals(State(app): Shared, request: Request<Body>, next: Next) -
     response
 }
 
-/// Lets a request in, or refuses it for what it is, whoever sends it. No route has a use for what strangers send: they are
-/// answered at once, and their bodies not waited for.
+/// Refuses requests that are invalid whoever sends them. No route reads the body of a client without a certificate: it is
+/// answered at once, without waiting for its body.
 async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_crowded = request.extensions().get::<Crowded>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
@@ -170,9 +170,9 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
     response
 }
 
-/// Says in every answer what time it is here: `Date` has whole seconds, and whoever sends on each whole second would find
-/// us half a second off.
-async fn tell_time(State(app): Shared, request: Request<Body>, next: Next) -> Response {
+/// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse for a client that sends on
+/// each whole second.
+async fn tell_time(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     let now = (app.fine_clock)();
     let steady = if app.journal.clock_status().is_steady() {
@@ -189,7 +189,7 @@ async fn tell_time(State(app): Shared, request: Request<Body>, next: Next) -> Re
     response
 }
 
-async fn discard_body(State(app): Shared, mut request: Request<Body>, next: Next) -> Response {
+async fn discard_body(State(app): SharedState, mut request: Request<Body>, next: Next) -> Response {
     discard(&app, &mut request).await;
     next.run(request).await
 }

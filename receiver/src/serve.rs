@@ -1,4 +1,4 @@
-//! A receiver from its start to its end.
+//! Starts, runs and stops a receiver.
 
 use std::future::Future;
 use std::io;
@@ -14,8 +14,8 @@ use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::Clocks;
-use crate::config::{Config, ListsFrom};
-use crate::fetch;
+use crate::config::{Config, CrlFetch};
+use crate::crl_fetch;
 use crate::health::HealthPolicy;
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::metrics::Metrics;
@@ -24,20 +24,20 @@ use crate::store::{self, StoreError};
 use crate::summarize::Summarizer;
 use crate::token::{TokenKeyError, Tokens};
 
-/// Where lists that were handed in are kept, within the data folder.
-const KEPT_CRL: &str = "crl.pem";
-/// How often the files of trust are looked at, and whether token keys are due.
+/// File in the data folder for revocation lists that an operator pushed or that were fetched.
+const STORED_CRL: &str = "crl.pem";
+/// How often files are checked for changes and token keys for their age.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often what somebody has to see to is complained of, and what has failed is tried again.
+/// How often new warnings are logged, and what has failed is tried again.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
-/// After how long what was complained of is complained of again.
+/// After how long a warning that still holds is logged again.
 const REMIND_AGAIN_SECS: u64 = 3600;
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
 /// Largest request head.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 
-/// Why a receiver does not start.
+/// Why a receiver does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiverError {
     /// Certificate, key, roots or revocation lists.
@@ -49,7 +49,7 @@ pub enum ReceiverError {
     /// The token keys.
     #[error(transparent)]
     Keys(#[from] TokenKeyError),
-    /// A certificate without a name that clients could connect to.
+    /// The certificate has no name that clients could connect to.
     #[error(
         "{cert}: the certificate has no DNS name or address: issue one with `lizctl issue-receiver NAME --san NAME-OR-ADDRESS`"
     )]
@@ -72,15 +72,15 @@ pub struct Receiver {
     app: Arc<ReceiverState>,
     door: FrontDoor,
     journal: JournalThread,
-    lists_from: Option<ListsFrom>,
+    crl_fetch: Option<CrlFetch>,
     first_request_timeout: Duration,
     idle_timeout: Duration,
     clock: Clock,
 }
 
 impl Receiver {
-    /// Opens the store, brings the numbers up to date with the journal, and loads what is shown and trusted. When this
-    /// returns, the receiver is ready: connections wait in the listener until [`Receiver::run`] takes them.
+    /// Opens the store, replays the journal, and loads certificates and revocation lists. When this returns, the receiver
+    /// is ready: connections wait in the listener until [`Receiver::run`] accepts them.
     pub async fn start(
         listener: TcpListener,
         config: Config,
@@ -88,10 +88,10 @@ impl Receiver {
     ) -> Result<Self, ReceiverError> {
         let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
         let address = listener.local_addr()?;
-        let kept_crl = config.data.join(KEPT_CRL);
+        let stored_crl = config.data.join(STORED_CRL);
         let (trust, reader) = TrustWriter::open_keeping(
             config.trust.clone(),
-            kept_crl,
+            stored_crl,
             clock.clone(),
             config.tls_min,
         )?;
@@ -117,7 +117,7 @@ impl Receiver {
         let (journal, thread) = Journal::start(store, summarizer, config.gather_window, clocks)?;
         let health = HealthPolicy {
             crl_grace: config.crl_grace.as_secs(),
-            fetches_lists: config.lists_from.is_some(),
+            fetches_crls: config.crl_fetch.is_some(),
         };
         let door = FrontDoor::new(reader.clone(), config.limits.clone());
         let app = ReceiverState {
@@ -151,7 +151,7 @@ impl Receiver {
             idle_timeout: config.limits.idle_timeout,
             door,
             journal: thread,
-            lists_from: config.lists_from,
+            crl_fetch: config.crl_fetch,
             clock,
         })
     }
@@ -161,12 +161,12 @@ impl Receiver {
         self.address
     }
 
-    /// The URL its tokens are issued by, and for.
+    /// The issuer of its tokens.
     pub fn issuer(&self) -> &str {
         self.app.tokens.issuer()
     }
 
-    /// Serves until `shutdown`; then takes no more connections, finishes what has begun, and commits everything.
+    /// Serves until `shutdown`; then accepts no more connections, finishes open requests, and commits everything.
     pub async fn run(
         mut self,
         shutdown: impl Future<Output = ()> + Send,
@@ -180,12 +180,12 @@ impl Receiver {
         let routes = router::router(self.app.clone());
         let serving = server::serve(self.listener, self.door, http, routes, shutdown);
         let maintenance = maintain(self.app.clone(), self.clock.clone());
-        let fetching = fetch::lists(self.app.clone(), self.lists_from, self.clock);
+        let fetching = crl_fetch::run(self.app.clone(), self.crl_fetch, self.clock);
         let served = tokio::select! {
             served = serving => served,
             () = maintenance => Ok(()),
             () = fetching => Ok(()),
-            // Without it every POST would be refused: better to end, and be started again.
+            // Without it every POST would be refused: it is better to end and be restarted.
             () = self.journal.ended() => Ok(()),
         };
         let app = self.app;
@@ -200,7 +200,7 @@ impl Receiver {
     }
 }
 
-/// Reloads trust when its files change and rotates token keys when they are due, for ever.
+/// Reloads trust when its files change and rotates token keys when they are due. Never returns.
 async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut remind = tokio::time::interval(REMIND_EVERY);
@@ -227,10 +227,10 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
     }
 }
 
-/// What is lost by a failure is known again when its holders come back.
+/// A failure loses little: certificates are seen again when their holders reconnect.
 fn save_certificates(app: &ReceiverState) {
     if let Err(error) = app.seen.save() {
-        tracing::warn!(%error, "which certificates were seen here cannot be written down: it is tried again in a minute");
+        tracing::warn!(%error, "the list of certificates seen here cannot be saved: trying again in a minute");
     }
 }
 
@@ -257,13 +257,13 @@ async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, said: &mut S
             let error = &error as &dyn std::error::Error;
             tracing::error!(
                 error,
-                "kept the certificates and revocation lists as they were"
+                "certificates and revocation lists cannot be reloaded: the old ones stay in use"
             );
         }
     }
 }
 
-/// How the files were understood, and what we show from now on.
+/// Logs how the files were understood, and records our own certificate.
 fn note(app: &ReceiverState, trust: &Trust, now: u64) {
     app.seen.note(trust.own(), trust.own_certificate(), now);
     for note in trust.notes() {
@@ -274,7 +274,7 @@ fn note(app: &ReceiverState, trust: &Trust, now: u64) {
     }
 }
 
-/// What was said of what somebody has to see to.
+/// Which warnings were logged, and when.
 #[derive(Default)]
 struct Said {
     warnings: Vec<String>,
@@ -283,7 +283,7 @@ struct Said {
 }
 
 impl Said {
-    /// Says what is new, and all of it again after an hour.
+    /// Logs new warnings, and all of them again after an hour.
     fn remind(&mut self, warnings: Vec<String>, now: u64) {
         let is_due = now.saturating_sub(self.at) >= REMIND_AGAIN_SECS;
         for warning in &warnings {
@@ -298,7 +298,7 @@ impl Said {
     }
 }
 
-/// Beside the tasks that serve: a long list takes a while, and whoever hands one in holds the lock for as long.
+/// Runs on a blocking thread: a long list takes a while to read, and a push holds the lock for as long.
 async fn reload_trust(app: Arc<ReceiverState>) -> Option<Result<Arc<Trust>, TrustError>> {
     let reload = move || {
         app.trust_writer

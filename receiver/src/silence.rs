@@ -1,21 +1,21 @@
-//! Which hosts have fallen silent: those that are overdue by the pace they had lately.
+//! Which hosts are silent: those that are overdue by their recent spacing.
 //!
-//! What counts is when something came from a host, by our own clock: a host whose clock is five minutes behind is not silent. Its
-//! pace is told by the numbers that are kept anyway, so it is the same after a restart.
+//! What counts is when something came from a host by our own clock: a host whose clock is five minutes behind is not
+//! silent. The spacing comes from the stored buckets, so it is the same after a restart.
 
 use lizmon_summary::{Series, TIERS};
 
 use crate::summarize::HostSummaries;
 
-/// However often a host sends, it is not missed before.
+/// No host is silent before this, however often it sends.
 const PATIENCE_SECS: u64 = 120;
-/// So many times of its recent spacing.
+/// A host is silent after this many times its recent spacing.
 const SPACINGS: u64 = 3;
-/// Its newest intervals that tell its spacing.
+/// How many of its newest intervals the spacing is taken from.
 const RECENT_INTERVALS: usize = 4;
-/// A host's labels come together, as a rule: so many of them are looked at.
+/// How many series are examined: a host's labels usually come together.
 const SERIES_LOOKED_AT: usize = 8;
-/// How far a host's clock may be ahead: what is said to have come later than that came while our clock was wrong.
+/// A time of arrival further ahead than this was taken while our clock was wrong.
 const AHEAD_SECS: u64 = 120;
 
 /// When something came from the host last.
@@ -26,10 +26,10 @@ pub fn last_received(host: &HostSummaries, now: u64) -> u64 {
     }
 }
 
-/// Whether the host should have been heard of by now.
+/// Whether something should have come from the host by now.
 pub fn is_silent(host: &HostSummaries, now: u64) -> bool {
     let quiet_secs = now.saturating_sub(last_received(host, now));
-    // Most hosts are well: of those nothing more is asked.
+    // Most hosts are not silent, and need no more work than this.
     quiet_secs > PATIENCE_SECS && quiet_secs > patience_secs(spacing_secs(host, now))
 }
 
@@ -40,13 +40,13 @@ fn patience_secs(spacing_secs: Option<u64>) -> u64 {
         .max(PATIENCE_SECS)
 }
 
-/// From one sample to the next, lately; none where there is only one.
+/// Recent time from one sample to the next; none if there is only one.
 pub fn spacing_secs(host: &HostSummaries, now: u64) -> Option<u64> {
     let series = host.series.values().take(SERIES_LOOKED_AT);
     series.filter_map(|series| spacing_of(series, now)).min()
 }
 
-/// By the finest tier that holds more than one sample.
+/// The spacing in the finest tier that holds more than one sample.
 fn spacing_of(series: &Series, now: u64) -> Option<u64> {
     (0..TIERS.len()).find_map(|tier| {
         let intervals = series.window(tier, now)?;
@@ -59,8 +59,8 @@ fn spacing_of(series: &Series, now: u64) -> Option<u64> {
     })
 }
 
-/// The ends of intervals with the samples in them, oldest first: how far apart these are. The newest may have only begun: with two before
-/// it, it does not count.
+/// The spacing of samples, from the ends of intervals and their counts, oldest first. The newest interval may have only
+/// begun: with two before it, it does not count.
 fn spacing_within(intervals: &[(u64, u64)], width_secs: u64) -> Option<u64> {
     let whole = match intervals {
         [whole @ .., _] if whole.len() > 1 => whole,

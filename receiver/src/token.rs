@@ -1,7 +1,7 @@
-//! Access tokens: minted, verified, remembered. Pure but for the key file; `now` is an argument.
+//! Access tokens: minted, verified, cached. Pure but for the key file; `now` is an argument.
 //!
 //! RFC 9068 tokens, signed with EdDSA (RFC 8037), bound to a certificate (RFC 8705 section 3). The library checks the
-//! signature; what a token must say is checked here, because the library lets pass what is missing.
+//! signature; claims are checked here, because the library accepts missing ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Longest token that is looked at, in bytes: three times what we mint for the longest names.
+/// Longest token that is verified, in bytes: three times what we mint for the longest names.
 const TOKEN_BYTES_MAX: usize = 4096;
-/// How many verified tokens are remembered: one each for the largest fleet.
+/// How many verified tokens are cached: one each for the largest fleet.
 const REMEMBERED_MAX: usize = 131_072;
-/// Where the keys are kept, within the data folder.
+/// The key file in the data folder.
 const KEYS_FILE: &str = "token-keys.json";
 
-/// Why a token is not good.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
     /// Not a token of ours.
     #[error("{0}")]
     Invalid(&'static str),
-    /// It was one, until now.
+    /// It was valid until now.
     #[error("the token has expired")]
     Expired,
 }
 
-/// Why token keys cannot be had.
+/// Why token keys cannot be loaded or made.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeyError {
     /// The key file cannot be read or written.
@@ -49,7 +49,7 @@ pub enum TokenKeyError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The key file holds something else.
+    /// The key file does not hold token keys.
     #[error("{file}: not token keys; move the file away to start with a new key", file = file.display())]
     Malformed {
         /// Which file.
@@ -60,7 +60,7 @@ pub enum TokenKeyError {
     Generate,
 }
 
-/// A key as it is kept: `token-keys.json` in the data folder, mode 0600.
+/// A key as it is stored in `token-keys.json`, mode 0600.
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredKey {
     created: u64,
@@ -137,7 +137,7 @@ impl KeyRing {
     }
 
     /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last token has ended.
-    /// `None` if it is so already.
+    /// `None` if nothing has to change.
     fn rotated(
         self: &KeyRing,
         now: u64,
@@ -174,11 +174,11 @@ impl KeyRing {
 pub struct MintedToken {
     /// The token itself.
     pub token: String,
-    /// For how many seconds it is good.
+    /// For how many seconds it is valid.
     pub expires_in: u64,
 }
 
-/// Mints tokens and tells good ones from bad ones.
+/// Mints and verifies tokens.
 pub struct Tokens {
     issuer: String,
     audience: String,
@@ -190,7 +190,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Opens the keys in the data folder, or makes the first one.
+    /// Loads the keys from the data folder, or makes the first one.
     pub fn open(
         data: &Path,
         issuer: String,
@@ -213,8 +213,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Makes a new signing key when the present one is old enough, and forgets those whose last token has ended. The
-    /// new key is on disk before it signs.
+    /// Makes a new signing key when the present one is old enough, and removes keys whose last token has expired. The new
+    /// key is on disk before it signs.
     pub fn rotate(&self, now: u64) -> Result<(), TokenKeyError> {
         let Some(kept) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
             return Ok(());
@@ -234,12 +234,12 @@ impl Tokens {
         Ok(())
     }
 
-    /// Who mints: RFC 8414's issuer.
+    /// The issuer (RFC 8414).
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Who tokens are for.
+    /// The audience.
     pub fn audience(&self) -> &str {
         &self.audience
     }
@@ -276,7 +276,7 @@ impl Tokens {
         header.kid = Some(key.kid.clone());
         let token = jsonwebtoken::encode(&header, &claims, &key.encoding)
             .map_err(|_| AccessTokenError::Invalid("the token cannot be signed"))?;
-        // We signed it ourselves a moment ago: its first request need not verify the signature.
+        // We have just signed it: its first use need not verify the signature.
         self.remembered
             .insert(token.as_str().into(), Arc::new(claims));
         Ok(MintedToken {
@@ -285,7 +285,7 @@ impl Tokens {
         })
     }
 
-    /// What a token says, if it is one of ours and good at `now`. The certificate it is bound to is not looked at here.
+    /// A token's claims, if it is one of ours and valid at `now`. The certificate it is bound to is not checked here.
     pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, AccessTokenError> {
         if let Some(claims) = self.remembered.get(token) {
             let checked = self.check(&claims, now);

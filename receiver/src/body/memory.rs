@@ -1,4 +1,4 @@
-//! Memory for bodies and answers: reserved of all there is, and of what each holder may have.
+//! Memory for bodies and answers, reserved from the budget of all and from the budget of the sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::BodyReadError;
 
-/// Largest small body, as it travels and unpacked: an hour of a monitor that samples once a minute.
+/// Largest small body, on the wire and decompressed: an hour of a monitor that samples once a minute.
 pub(super) const SMALL_BYTES_MAX: usize = 64 << 10;
-/// How long a packed body waits for memory to be unpacked in, and a large answer for memory to be made in.
+/// How long a compressed body or a large answer waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
-/// MemoryReservation that is taken until this is dropped, of all and of the sender.
+/// Memory that is reserved until this is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryReservation {
     pub(super) small: Option<[OwnedSemaphorePermit; 2]>,
@@ -21,7 +21,7 @@ pub struct MemoryReservation {
 }
 
 impl MemoryReservation {
-    /// MemoryReservation for a small body, if there is any at this moment.
+    /// Memory for a small body, if there is any now.
     pub(super) fn small(
         all: &BodyRooms,
         sender: &BodyRooms,
@@ -37,7 +37,7 @@ impl MemoryReservation {
         })
     }
 
-    /// MemoryReservation for a large body or a part of it, waited for behind others who want such memory.
+    /// Memory for a large body or a part of it. Waits its turn.
     pub(super) async fn large(
         all: &BodyRooms,
         of_sender: OwnedSemaphorePermit,
@@ -50,17 +50,18 @@ impl MemoryReservation {
         })
     }
 
-    /// The same, where the sender's own is waited for as well: others of its requests give it back in a moment.
+    /// The same, and waits for the sender's budget as well: its other requests release some soon.
     pub(super) async fn large_in_turn(
         all: &BodyRooms,
         sender: &BodyRooms,
         bytes: usize,
     ) -> Result<Self, BodyReadError> {
-        // The sender's own first: who fills that keeps nobody else waiting.
+        // The sender's budget first: a sender that uses it up blocks nobody else.
         Self::large(all, take_in_turn(&sender.large, kib(bytes)).await?).await
     }
 
-    /// Takes memory for so many bytes more of a body that then has `total` of them. One that is not small any more moves.
+    /// Reserves memory for so many more bytes of a body that then has `total`. A body that is no longer small moves to the
+    /// budget for large ones.
     pub(super) async fn grow(
         &mut self,
         all: &BodyRooms,
@@ -82,7 +83,7 @@ impl MemoryReservation {
         Ok(())
     }
 
-    /// Keeps so much of the memory, and gives the rest of it back.
+    /// Keeps memory for so many bytes and releases the rest.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let kib = kib(bytes) as usize;
         for permit in [&mut self.small, &mut self.large]
@@ -122,7 +123,7 @@ async fn take_in_turn(
     kib: u32,
 ) -> Result<OwnedSemaphorePermit, BodyReadError> {
     let taken = tokio::time::timeout(MEMORY_WAIT, memory.clone().acquire_many_owned(kib)).await;
-    // The semaphores are never closed: what fails is the wait.
+    // The semaphores are never closed: only the wait fails.
     taken
         .ok()
         .and_then(Result::ok)

@@ -1,4 +1,4 @@
-//! The certificates by which hosts last reported: a host whose certificate was revoked is not merely silent.
+//! The certificates that hosts last reported with: a host whose certificate was revoked is not merely silent.
 //!
 //! Kept in memory alone, so it is known of hosts that have reported since the receiver started.
 
@@ -10,10 +10,10 @@ use lizmon_mtls::trust::Trust;
 use lizmon_protocol::summary::HolderState;
 use rustls_pki_types::CertificateDer;
 
-/// Hosts whose certificates are remembered, at one to two KiB each: of more nothing is told.
+/// How many hosts' certificates are kept, at one to two KiB each.
 const HOLDERS_MAX: usize = 20_000;
 
-/// What each host last showed.
+/// The certificate that each host last showed.
 #[derive(Default)]
 pub(crate) struct HolderCertificates(Mutex<HashMap<Box<str>, Held>>);
 
@@ -21,12 +21,12 @@ struct Held {
     thumbprint: [u8; 32],
     not_after: u64,
     chain: Box<[CertificateDer<'static>]>,
-    /// By which generation of trust it was judged last, and whether it is revoked.
+    /// The generation of trust it was last verified by, and whether it is revoked.
     judged: (u64, bool),
 }
 
 impl HolderCertificates {
-    /// A host has just reported by this certificate.
+    /// A host has just reported with this certificate.
     pub(crate) fn saw(&self, host: &str, shown: &Identity, chain: &[CertificateDer<'static>]) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = held.get(host).map(|held| held.thumbprint);
@@ -44,12 +44,12 @@ impl HolderCertificates {
         );
     }
 
-    /// What became of the certificate since; nothing where it is good, or not known.
+    /// The certificate's state; none if it is valid or not known.
     pub(crate) fn state(&self, host: &str, trust: &Trust, now: u64) -> Option<HolderState> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = held.get_mut(host)?;
         if held.judged.0 != trust.generation() {
-            // Before its end, because what has ended is not asked for its revocation.
+            // As of its end at the latest: revocation is not checked for expired certificates.
             let at = now.min(held.not_after);
             let judged = trust.verify(&held.chain, at);
             let is_revoked = judged.is_err_and(|refusal| refusal.is_revoked());

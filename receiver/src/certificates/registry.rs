@@ -14,12 +14,12 @@ use lizmon_protocol::certificate::{SeenCertificate, SeenCertificates};
 
 use crate::authorize::{ListCertificates, Permit};
 
-/// Within the data folder.
+/// The file in the data folder.
 const FILE: &str = "certificates-seen.json";
 /// At some 400 bytes each, those of 25,000 holders within a renewal's overlap.
 const CERTIFICATES_MAX: usize = 50_000;
 
-/// What was seen, in memory; [`CertificateRegistry::save`] writes it to the disk.
+/// The certificates, in memory; [`CertificateRegistry::save`] writes them to the disk.
 pub(crate) struct CertificateRegistry {
     file: PathBuf,
     held: Mutex<Held>,
@@ -34,7 +34,7 @@ struct Held {
 }
 
 impl CertificateRegistry {
-    /// What was kept in this folder. What cannot be read is said, and begun anew: the holders come again.
+    /// Loads what was saved in this folder. A file that cannot be read is logged, and the list begins anew: holders reconnect.
     pub(crate) fn open(folder: &Path, now: u64) -> Self {
         let file = folder.join(FILE);
         let kept = match read(&file) {
@@ -67,7 +67,7 @@ impl CertificateRegistry {
         }
     }
 
-    /// Somebody trusted has just shown this certificate, or we do.
+    /// A trusted client has just shown this certificate, or it is our own.
     pub(crate) fn note(&self, shown: &Identity, der: &[u8], now: u64) {
         let mut held = self.lock();
         if let Some(certificate) = held.by_thumbprint.get_mut(&shown.thumbprint) {
@@ -94,13 +94,12 @@ impl CertificateRegistry {
         held.is_saved = false;
     }
 
-    /// All that have not ended.
+    /// All that have not expired.
     pub(crate) fn list(&self, _permit: &Permit<ListCertificates>, now: u64) -> SeenCertificates {
         self.lock().list_from(now)
     }
 
-    /// Writes down what is new since this was last done: what has ended too, for a clock that is ahead for a moment must not
-    /// make anybody forgotten.
+    /// Saves the list if it has changed, with the expired ones: a clock that is ahead for a moment must not remove any.
     pub(crate) fn save(&self) -> io::Result<()> {
         let list = {
             let mut held = self.lock();
@@ -124,13 +123,13 @@ impl CertificateRegistry {
 }
 
 impl Held {
-    /// Makes room: what has ended is let in nowhere.
+    /// Removes expired certificates: no receiver accepts them.
     fn remove_ended(&mut self, now: u64) {
         self.by_thumbprint
             .retain(|_, certificate| certificate.not_after >= now);
     }
 
-    /// Those that are good at this moment or later.
+    /// Those that end at this time or later.
     fn list_from(&self, now: u64) -> SeenCertificates {
         let good = self.by_thumbprint.values();
         let mut certificates: Vec<_> = good

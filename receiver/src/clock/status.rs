@@ -1,4 +1,4 @@
-//! How the clock is, for whoever asks: health, metrics, and every answer.
+//! The state of the clock, for health, metrics and every answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Judged;
+use super::steps::{AHEAD_REMOVED_SECS, ClockVerdict};
 
-/// How the clock was when it was looked at last.
+/// The state of the clock at the last reading.
 #[derive(Debug, Default)]
 pub struct ClockStatus {
-    judged: Mutex<Option<Judged>>,
+    judged: Mutex<Option<ClockVerdict>>,
     /// Whether anything was refused because it is not steady.
     has_refused: AtomicBool,
     steady: Gauge,
@@ -21,7 +21,7 @@ pub struct ClockStatus {
 }
 
 impl ClockStatus {
-    pub(crate) fn set(&self, judged: Judged) {
+    pub(crate) fn set(&self, judged: ClockVerdict) {
         let mut known = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
         let steps = judged.regime - known.map_or(0, |known| known.regime);
         self.steps.inc_by(steps);
@@ -30,7 +30,10 @@ impl ClockStatus {
         let was_unsteady = known.is_some_and(|known| !known.is_steady());
         if was_unsteady && is_steady {
             let steady_secs = judged.steady_secs;
-            tracing::info!(steady_secs, "windows move on by the clock from now on");
+            tracing::info!(
+                steady_secs,
+                "the clock is steady: windows move by it from now on"
+            );
         }
         if is_steady {
             self.has_refused.store(false, Ordering::Relaxed);
@@ -42,12 +45,12 @@ impl ClockStatus {
         self.has_refused.store(true, Ordering::Relaxed);
     }
 
-    /// Whether windows move on by it.
+    /// Whether windows move by it.
     pub fn is_steady(&self) -> bool {
         self.steady.get() != 0
     }
 
-    /// What somebody has to see to.
+    /// A warning for the operator.
     pub fn warning(&self) -> Option<String> {
         let known = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
         let has_refused = self.has_refused.load(Ordering::Relaxed);
@@ -56,7 +59,7 @@ impl ClockStatus {
             .and_then(|known| in_words(known, has_refused))
     }
 
-    /// Has these shown among a program's metrics.
+    /// Registers these metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "clock_steady",
@@ -71,8 +74,8 @@ impl ClockStatus {
     }
 }
 
-/// Nothing where the clock is right as far as is known, and where no other time is known that anybody would miss.
-fn in_words(judged: &Judged, has_refused: bool) -> Option<String> {
+/// None if the clock is right as far as is known, or if no other time is known and nothing was refused.
+fn in_words(judged: &ClockVerdict, has_refused: bool) -> Option<String> {
     let now = rfc3339(judged.now);
     let secs = judged.secs_until_steady();
     if secs > 0 {
@@ -86,7 +89,7 @@ fn in_words(judged: &Judged, has_refused: bool) -> Option<String> {
         ));
     }
     let other = rfc3339(judged.other?);
-    let secs = judged.secs_until_ahead_goes(super::AHEAD_GOES_SECS);
+    let secs = judged.secs_until_ahead_is_removed(AHEAD_REMOVED_SECS);
     (secs > 0).then(|| {
         format!(
             "the clock is behind one that was steady before: it says {now}, by that one it is {other}; for {secs} s more what was stamped by that one stays, and samples that could not be found beside it are answered 503 clock_unsteady: set the clock if it is wrong"
@@ -100,8 +103,8 @@ mod tests {
 
     const NOW: u64 = 1_465_001_814;
 
-    fn judged(steady_secs: u64, other: Option<u64>, regime: u64) -> Judged {
-        Judged {
+    fn judged(steady_secs: u64, other: Option<u64>, regime: u64) -> ClockVerdict {
+        ClockVerdict {
             now: NOW,
             steady_secs,
             floor: other.unwrap_or(0),

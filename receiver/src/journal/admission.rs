@@ -11,14 +11,14 @@ use lizmon_summary::window::Refused;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
 use super::error::{AdmissionError, ValueFault};
-use crate::clock::{AHEAD_GOES_SECS, Judged};
+use crate::clock::{AHEAD_REMOVED_SECS, ClockVerdict};
 use crate::store::Shard;
 use crate::store::record::{RecordView, Submission, SubmissionView};
 use crate::summarize::{HostSummaries, ProducerState, SummaryTable};
 
 /// Most labels of one host.
 pub const HOST_LABELS_MAX: usize = 1_000;
-/// Most producers of one host that are remembered at once.
+/// Most producers of one host at a time.
 pub const HOST_PRODUCERS_MAX: usize = 64;
 /// Most ranges of one producer's numbers: one more than it has gaps.
 pub const PRODUCER_RANGES_MAX: usize = 1_024;
@@ -43,19 +43,18 @@ pub(super) struct Admitted {
     pub(super) dedup: Dedup,
 }
 
-/// A request that was judged so long ago, or so long from now, was judged by another clock.
+/// A request that was judged at a time further from now was judged by another clock.
 const JUDGED_AGO_SECS_MAX: u64 = 60;
 
-/// By host, the greatest epoch that it had when the clock was found not to be steady. Whatever is older than that was there
-/// before.
+/// By host, its greatest epoch when the clock was found not to be steady. Older samples were there before.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct EpochMarks {
     regime: u64,
     hosts: HashMap<String, u64>,
 }
 
-impl Marks {
-    fn of(&mut self, name: &str, host: Option<&HostSummaries>, judged: Judged) -> u64 {
+impl EpochMarks {
+    fn of(&mut self, name: &str, host: Option<&HostSummaries>, judged: ClockVerdict) -> u64 {
         if judged.is_steady() || self.regime != judged.regime {
             self.regime = judged.regime;
             self.hosts.clear();
@@ -68,26 +67,26 @@ impl Marks {
     }
 }
 
-/// The judgement of one group.
+/// Checks the requests of one group.
 pub(super) struct Admission<'s> {
     table: &'s SummaryTable,
     pending: HashMap<String, Pending>,
-    clock: Judged,
-    marks: &'s mut Marks,
+    clock: ClockVerdict,
+    marks: &'s mut EpochMarks,
 }
 
-/// What of a host was admitted in this group.
+/// What this group has admitted of a host.
 #[derive(Default)]
 struct Pending {
-    /// Those that are not stored.
+    /// New labels.
     labels: HashSet<String>,
-    /// The numbers of whoever sent some in this group: the stored ones and those.
+    /// By producer that sent some in this group, all its numbers: stored and admitted.
     numbers: HashMap<ProducerId, DeliverySet>,
-    /// The same of the numbers that were dropped.
+    /// The same for dropped numbers.
     dropped: HashMap<ProducerId, DroppedSet>,
 }
 
-/// One host as it is stored, and what waits of it.
+/// A host as it is stored, and what this group has admitted of it.
 #[derive(Clone, Copy)]
 struct Known<'a> {
     host: Option<&'a HostSummaries>,
@@ -134,7 +133,11 @@ impl<'a> Known<'a> {
 }
 
 impl<'s> Admission<'s> {
-    pub(super) fn new(table: &'s SummaryTable, clock: Judged, marks: &'s mut Marks) -> Self {
+    pub(super) fn new(
+        table: &'s SummaryTable,
+        clock: ClockVerdict,
+        marks: &'s mut EpochMarks,
+    ) -> Self {
         Self {
             table,
             pending: HashMap::new(),
@@ -156,7 +159,7 @@ impl<'s> Admission<'s> {
         let host = hosts.get(view.host);
         let pending = self.pending.get(view.host);
         let known = Known { host, pending };
-        let fresh = Fresh::of(&view, known);
+        let fresh = NewRecords::of(&view, known);
         fresh.check_epochs(&view, now)?;
         let mark = self.marks.of(view.host, host, self.clock);
         let removes_ahead = fresh.check_clock(&view, host, self.clock, (now, mark))?;
@@ -174,13 +177,13 @@ impl<'s> Admission<'s> {
     }
 }
 
-/// Which records of a submission are new: all, or those with these places in it.
-enum Fresh {
+/// Which records of a submission are new: all, or those with these indices.
+enum NewRecords {
     All,
     Some(HashSet<usize>),
 }
 
-impl Fresh {
+impl NewRecords {
     fn of(view: &SubmissionView<'_>, known: Known<'_>) -> Self {
         let Some(producer) = view.producer else {
             return Self::All;
@@ -218,7 +221,7 @@ impl Fresh {
             })
     }
 
-    /// A known number is recognised before its epoch is judged; the others must be within the window.
+    /// A known number is recognised before its epoch is checked; the other epochs must be within the window.
     fn check_epochs(&self, view: &SubmissionView<'_>, now: u64) -> Result<(), AdmissionError> {
         let mut errors = Vec::new();
         let mut fault = None;
@@ -244,13 +247,14 @@ impl Fresh {
         }
     }
 
-    /// Refuses what would push out history, or would not be found, by a clock that is not known to be steady. By one that
-    /// is, whether what lies ahead of it has to go. `now` is when the request was judged, `mark` what was there before.
+    /// While the clock is not known to be steady, refuses samples that would evict history or would not be found. Otherwise
+    /// says whether samples ahead of the clock must be removed first. `now` is when the request was judged, `mark` the
+    /// greatest epoch that was there before.
     fn check_clock(
         &self,
         view: &SubmissionView<'_>,
         host: Option<&HostSummaries>,
-        clock: Judged,
+        clock: ClockVerdict,
         (now, mark): (u64, u64),
     ) -> Result<bool, AdmissionError> {
         if self.is_empty() || view.is_empty() {
@@ -282,16 +286,16 @@ impl Fresh {
                 });
             }
         }
-        // In the usual case nothing lies ahead of what is accepted, and everything is found.
+        // Usually nothing lies ahead of what is accepted, and everything is found.
         if host.last_epoch <= now.saturating_add(AHEAD_SECS_MAX) {
             return Ok(false);
         }
-        let slack = AHEAD_GOES_SECS;
+        let slack = AHEAD_REMOVED_SECS;
         let is_hidden = any(&|series, epoch| !series.finds(epoch, now));
         if !is_hidden && host.last_epoch <= now.saturating_add(slack) {
             return Ok(false);
         }
-        match clock.secs_until_ahead_goes(slack) {
+        match clock.secs_until_ahead_is_removed(slack) {
             0 => Ok(true),
             wait_secs if is_hidden => Err(AdmissionError::ClockUnsteady {
                 wait_secs,
@@ -301,7 +305,7 @@ impl Fresh {
         }
     }
 
-    /// Refuses a producer or a range too many. All its numbers with these, where they had to be counted for that.
+    /// Refuses one producer or range too many. Returns all numbers of the producer if they had to be merged to decide.
     fn check_producer(
         &self,
         view: &SubmissionView<'_>,
@@ -322,14 +326,14 @@ impl Fresh {
             ));
         }
         let before = numbers.map_or(0, |set| set.ranges().len());
-        // Only where it may matter are the ranges really counted.
+        // The ranges are merged only if they may be too many.
         if before + view.len() <= PRODUCER_RANGES_MAX {
             return Ok(None);
         }
-        // Whoever is at the limit may still fill gaps.
+        // A producer at the limit may still fill gaps.
         let ranges_max = PRODUCER_RANGES_MAX.max(before);
         let mut set = numbers.cloned().unwrap_or_default();
-        // In order, so that gaps are filled on the way; and no further than could ever come to fit.
+        // In order, so that gaps are filled on the way; ends as soon as the rest cannot fit.
         let mut fresh: Vec<u64> = self
             .records(view)
             .filter_map(|(_, record)| Some(record.seq?.get()))
@@ -440,7 +444,7 @@ fn has_new_drops(
         |(from, to, _): &(u64, u64, &str)| dropped.is_none_or(|set| set.would_change(*from, *to));
     let news: Vec<_> = view.dropped().filter(is_news).collect();
     let before = dropped.map_or(0, DroppedSet::len);
-    // Only where it may matter are the ranges really joined.
+    // The ranges are merged only if they may be too many.
     if before + news.len() > PRODUCER_RANGES_MAX {
         let mut after = dropped.cloned().unwrap_or_default();
         for (from, to, why) in &news {

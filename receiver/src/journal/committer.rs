@@ -1,4 +1,4 @@
-//! What the journal's thread does, without the thread: one group after another, and what is due between them.
+//! What the journal's thread does, without the thread: one group after another, and maintenance between them.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_pki::date::rfc3339;
 use lizmon_protocol::sample::BatchAnswer;
 
-use super::admission::{Admission, Admitted, Dedup, Marks};
+use super::admission::{Admission, Admitted, Dedup, EpochMarks};
 use super::error::{AdmissionError, SubmitError};
-use crate::clock::{ClockJudge, ClockReading, ClockStatus};
+use crate::clock::{ClockReading, ClockStatus, StepDetector};
 use crate::store::record::{ShardGroups, Submission};
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
 use crate::summarize::Summarizer;
 
-/// How long a round of commits is. What has changed in one round is committed in the next, so a restart replays two.
+/// Length of a round of commits. What changed in one round is committed in the next, so a restart replays two.
 const COMMIT_AFTER_SECS: u64 = 20;
-/// A change is also committed when so many groups came after it.
+/// A change is also committed after so many more appends.
 const COMMIT_AFTER_APPENDS: u64 = 20_000;
-/// How often one shard is swept of what has ended: all of them in about ten minutes.
+/// How often one shard is swept of ended series and hosts: all of them in about ten minutes.
 const SWEEP_EVERY_SECS: u64 = 10;
-/// How often what is known of the clock is kept, though nobody sends anything.
+/// How often the state of the clock is stored, even if no requests come.
 const STORE_CLOCK_EVERY_SECS: u64 = 60;
-/// How often the store gives back what it does not need: a step of a MiB each time.
+/// How often the store gives back unused space: a step of a MiB each time.
 const RECLAIM_EVERY_SECS: u64 = 2;
 
-/// How often a store that fails is tried, though nobody sends anything.
+/// How often a failing store is probed, even if no requests come.
 const PROBE_EVERY_SECS: u64 = 2;
 
-/// A store, its numbers, and the one order in which they change. No thread, no clock: what clocks say is an argument.
+/// A store, its summaries, and the one order in which they change. No thread and no clock: readings are arguments.
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
@@ -41,18 +41,18 @@ pub struct Committer {
     committed_appends: u64,
     swept_at: u64,
     reclaimed_at: u64,
-    /// When the clock was last looked at.
+    /// When the clock was last read.
     seen_at: u64,
-    clock: ClockJudge,
+    clock: StepDetector,
     clock_status: Arc<ClockStatus>,
     /// By the monotonic clock.
     clock_stored_at: u64,
-    marks: Marks,
-    /// While nothing can be stored, every group fails: the log may be on the same disk.
+    marks: EpochMarks,
+    /// While nothing can be stored every group fails, and the log may be on the same disk.
     unstored: BoundedLog,
     /// While the clock is not known to be steady, every request may be refused.
     unsteady: BoundedLog,
-    /// Every host may have been written to by a wrong clock.
+    /// A wrong clock may have stamped the samples of every host.
     removed: BoundedLog,
 }
 
@@ -76,10 +76,10 @@ impl Committer {
             swept_at: now,
             reclaimed_at: now,
             seen_at: now,
-            clock: ClockJudge::new(summarizer.stored_clock(), at),
+            clock: StepDetector::new(summarizer.stored_clock(), at),
             clock_status: Arc::default(),
             clock_stored_at: at.monotonic,
-            marks: Marks::default(),
+            marks: EpochMarks::default(),
             unstored: BoundedLog::default(),
             unsteady: BoundedLog::default(),
             removed: BoundedLog::default(),
@@ -87,22 +87,22 @@ impl Committer {
         }
     }
 
-    /// The numbers and their writer.
+    /// The writer of the summaries.
     pub fn summarizer(&self) -> &Summarizer {
         &self.summarizer
     }
 
-    /// How the store is.
+    /// The state of the store.
     pub fn status(&self) -> Arc<StoreStatus> {
         self.status.clone()
     }
 
-    /// Whether windows moved on by the clock when it was looked at last.
+    /// Whether the clock was steady at the last reading.
     pub fn is_clock_steady(&self) -> bool {
         self.clock_status.is_steady()
     }
 
-    /// How the clock was when it was looked at last.
+    /// The state of the clock at the last reading.
     pub fn clock_status(&self) -> Arc<ClockStatus> {
         self.clock_status.clone()
     }
@@ -135,7 +135,7 @@ impl Committer {
                         tracing::warn!(
                             steady_secs,
                             unsaid,
-                            "not taken: the clock is not known to be right yet"
+                            "samples refused: the clock is not known to be steady yet"
                         );
                     });
                 }
@@ -196,13 +196,10 @@ impl Committer {
         }
     }
 
-    /// What is in memory is all there is: a new store of it loses nothing.
+    /// Memory has everything, so a new store made of it loses nothing.
     fn rebuild(&mut self, fault: &StoreError, now: u64) -> Result<(), StoreError> {
         let fault = fault.in_full();
-        tracing::error!(
-            fault,
-            "the store is damaged: a new one is made of what is in memory"
-        );
+        tracing::error!(fault, "the store is damaged: rebuilding it from memory");
         let replaced = self.summarizer.rebuild(&mut *self.store, &fault, now);
         if let Err(error) = &replaced {
             self.status.commit_failed(error);
@@ -234,7 +231,7 @@ impl Committer {
                     host = view.host,
                     now,
                     unsaid,
-                    "samples that lie ahead of the clock are removed"
+                    "samples ahead of the clock removed"
                 );
             });
         }
@@ -250,8 +247,7 @@ impl Committer {
         })
     }
 
-    /// Commits what has become old, a shard at a time, so that nobody waits long behind it. To be called every second
-    /// or so.
+    /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be called every second or so.
     pub fn maintain(&mut self, at: ClockReading) {
         let now = at.wall;
         let clock = self.clock.look(at);
@@ -261,15 +257,15 @@ impl Committer {
         let expiry = clock.expiry();
         self.check_store(now);
         self.store_clock_if_due(at);
-        // A clock that was set back must not put things off until it has come as far again.
+        // A clock that was set back must not delay commits until it reaches the old time again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
         let appends = self.summarizer.appends();
         let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
             || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
         if is_due {
-            // Everything that had changed by then is committed before the next round begins.
-            // After a failure all of it at once: only that shows whether it works again.
+            // Everything that had changed by the last round is committed before the next begins. After a failure everything
+            // is due at once: only that shows whether commits work again.
             let through = match self.status.is_in_trouble() {
                 true => u64::MAX,
                 false => self.committed_appends,
@@ -299,8 +295,8 @@ impl Committer {
         self.status.set_lag(lag, now.saturating_sub(since));
     }
 
-    /// Whether the store is in its place; and while something fails, whether it still does, so that who asks is told
-    /// though nobody sends anything.
+    /// Checks that the store is in its place, and while something fails probes it, so that health is right even if no
+    /// requests come.
     fn check_store(&mut self, now: u64) {
         self.complete_at = self.complete_at.min(now);
         self.probed_at = self.probed_at.min(now);
@@ -321,7 +317,7 @@ impl Committer {
             match self.store.probe() {
                 Ok(()) => {
                     self.status.works(Task::Journal);
-                    // What could not be committed is tried again at once.
+                    // Retries failed commits at once.
                     self.committed_at = 0;
                 }
                 Err(error) => self.status.fails(Task::Journal, &error),
@@ -337,7 +333,7 @@ impl Committer {
         if let Err(error) = result {
             let error = &error as &dyn std::error::Error;
             self.unstored.say(|unsaid| {
-                tracing::error!(error, unsaid, "no new store can be made");
+                tracing::error!(error, unsaid, "the store cannot be rebuilt");
             });
         }
     }
@@ -368,12 +364,16 @@ impl Committer {
         if let Err(error) = self.store.reclaim() {
             let error = &error as &dyn std::error::Error;
             self.unstored.say(|unsaid| {
-                tracing::warn!(error, unsaid, "the store keeps room that it does not need")
+                tracing::warn!(
+                    error,
+                    unsaid,
+                    "unused space of the store cannot be given back"
+                )
             });
         }
     }
 
-    /// Nothing is lost: what was not committed is in the journal. Tried again after a while, or with a new store.
+    /// Nothing is lost: what was not committed is in the journal. Retries after a while, or with a new store.
     fn put_off(&mut self, error: &StoreError, now: u64) {
         self.status.commit_failed(error);
         self.committed_at = now;

@@ -1,4 +1,4 @@
-//! Every series' newest minute, for whoever scrapes.
+//! Every series' newest minute as metrics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use prometheus_client::registry::Unit;
 use crate::query;
 use crate::summarize::SummaryTable;
 
-/// Asks the summaries when somebody asks it.
+/// Reads the summaries for each scrape.
 pub(super) struct NewestMinutes {
     pub(super) summaries: Arc<SummaryTable>,
     pub(super) clock: Clock,
@@ -47,7 +47,8 @@ impl Collector for NewestMinutes {
 }
 
 impl NewestMinutes {
-    /// A format that wants one metric's lines together has us ask once for each: a minute may grow in between.
+    /// The format wants the lines of one metric together, so the summaries are read once for each; a minute may grow in
+    /// between.
     fn family<T: EncodeGaugeValue>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,

@@ -1,4 +1,4 @@
-//! A text that is sent while it is written: of a large fleet it is larger than there should be memory for.
+//! A text that is sent while it is written: for a large fleet it would take too much memory.
 
 use std::fmt;
 use std::task::{Poll, ready};
@@ -21,8 +21,9 @@ enum Chunk {
     Last(Bytes),
 }
 
-/// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it must hold no lock while it writes.
-/// `permits` are given back then. What goes wrong cuts the body short, and so does a client that stops reading, or reads too slowly.
+/// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it must hold no lock while
+/// it writes. `permits` are released at the end. An error cuts the body short, and so does a client that stops reading or
+/// reads too slowly.
 pub(super) fn body(
     permits: impl Send + 'static,
     time_max: Duration,
@@ -39,7 +40,7 @@ pub(super) fn body(
         };
         if write(&mut writer).is_ok() {
             let last = Chunk::Last(writer.chunk.split().freeze());
-            // Where nobody reads any more nobody needs the end.
+            // A client that has stopped reading does not need the end.
             let _unread = writer.send(last);
         }
         drop(permits);

@@ -1,4 +1,4 @@
-//! JSON answers, and what paths say.
+//! JSON responses and parsing of paths.
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Who asks: from a request's connection and token to its caller, and what that one may take up.
+//! Authentication: from a request's connection and token to its caller and the caller's limits.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::state::ReceiverState;
 use crate::authorize::Caller;
 use crate::token::AccessTokenError;
 
-/// A request whose certificate and token have been looked at.
+/// A request whose certificate and token have been verified.
 pub(super) struct Authenticated<'a> {
     connection: &'a Connection,
     claims: Arc<Claims>,
@@ -27,7 +27,7 @@ pub(super) struct Authenticated<'a> {
 }
 
 impl<'a> Authenticated<'a> {
-    /// In this order: the revocation lists, the certificate if there is one, the certificate's pace, the token.
+    /// In this order: the revocation lists, the certificate if there is one, its rate limit, the token.
     pub(super) fn check(
         app: &'a ReceiverState,
         head: &'a request::Parts,
@@ -37,7 +37,7 @@ impl<'a> Authenticated<'a> {
         Self::check_in_any_case(app, head, now)
     }
 
-    /// The same, whatever became of the revocation lists.
+    /// The same, even if a revocation list has expired.
     pub(super) fn check_in_any_case(
         app: &'a ReceiverState,
         head: &'a request::Parts,
@@ -58,14 +58,14 @@ impl<'a> Authenticated<'a> {
         })
     }
 
-    /// What the sender may take up.
+    /// The sender's limits.
     pub(super) fn pace(&self) -> Result<&Pace, Rejection> {
         let trust = self.app.trust.current();
         let peer = self.connection.peer(&trust, self.now);
         Ok(peer.ok_or(Code::CertificateMismatch)??.pace)
     }
 
-    /// Remembers by which certificate a host reports.
+    /// Remembers which certificate a host reports with.
     pub(super) fn remember(&self) {
         if let Some(shown) = self.connection.shown_identity() {
             let host = shown.spiffe_id.name.as_str();
@@ -110,7 +110,7 @@ pub(super) fn connection_of(head: &request::Parts) -> Result<&Connection, Reject
     Ok(connection)
 }
 
-/// The certificate's holder, if one was shown; an error if it is not good any more, or sends too much.
+/// The certificate's holder, if one was shown; an error if the certificate is no longer valid, or the holder sends too much.
 pub(super) fn peer_of<'a>(
     app: &ReceiverState,
     connection: &'a Connection,
@@ -130,7 +130,7 @@ pub(super) fn peer_of<'a>(
     Ok(Some(peer))
 }
 
-/// Past its end and the grace after it a revocation list says nothing any more: every request is refused.
+/// Past its end and the grace period a revocation list is worthless: every request is refused.
 pub(super) fn check_crls(app: &ReceiverState, now: u64) -> Result<(), Rejection> {
     match app.health.refused_for(&app.trust.current(), now) {
         Some(crl) => {

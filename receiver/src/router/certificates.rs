@@ -6,11 +6,11 @@ use http::request;
 
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::state::Shared;
+use super::state::SharedState;
 
 /// For the operator of a CA that lost track of what it issued.
 pub(super) async fn list_certificates(
-    State(app): Shared,
+    State(app): SharedState,
     head: request::Parts,
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();

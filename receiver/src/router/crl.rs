@@ -1,4 +1,4 @@
-//! `PUT /api/crl`: an operator hands in revocation lists, and they are in force before the answer.
+//! `PUT /api/crl`: an operator pushes revocation lists, which take effect before the response.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,15 +13,18 @@ use rustls_pki_types::CertificateDer;
 
 use super::authenticated::{Authenticated, connection_of};
 use super::problem::Rejection;
-use super::state::{ReceiverState, Shared};
+use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
 
-/// How many certificates beside the lists are looked at.
+/// How many certificates beside the lists are read.
 const AUTHORITIES_MAX: usize = 16;
 
 /// `PUT /api/crl`
-pub(super) async fn put(State(app): Shared, request: Request<Body>) -> Result<Response, Rejection> {
+pub(super) async fn put(
+    State(app): SharedState,
+    request: Request<Body>,
+) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
     let answer = take(&app, &head, &mut body).await;
     app.bodies.discard(&head.headers, body).await;
@@ -42,7 +45,7 @@ async fn take(
         .bodies
         .read(&head.headers, body, CRL_BYTES_MAX, sender.pace()?)
         .await?;
-    // Authorities whose certificates stand beside the lists: the next generation, which has signed no one here yet.
+    // Certificates of authorities beside the lists: of the next generation, which has not signed any client yet.
     let beside = pem::sections(body.bytes())
         .filter_map(Result::ok)
         .filter(|section| section.kind == pem::Kind::Certificate)
@@ -50,13 +53,13 @@ async fn take(
     shown.extend(beside.take(AUTHORITIES_MAX));
     let lists = RevocationList::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
     let app = app.clone();
-    // The disk is waited for, and a long list takes a while to verify.
+    // Waits for the disk, and a long list takes a while to verify.
     tokio::task::spawn_blocking(move || put_in_force(&permit, &app, lists, &shown, now))
         .await
         .map_err(|_| Rejection::from(Code::InternalError))?
 }
 
-/// No list at all is a malformed body; a list that may not be used as it stands is an invalid one.
+/// A body without a list is malformed; a list that cannot be used is invalid.
 fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
     let reason = error.to_string();
     if error.is_malformed() {

@@ -14,16 +14,19 @@ use lizmon_protocol::route;
 use super::answer::{json, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::state::{ReceiverState, Shared};
+use super::state::{ReceiverState, SharedState};
 use crate::query;
 
-/// Behind the host.
+/// The path after the host.
 pub(super) const PATH_END: &str = "/acknowledged";
-/// A reason, and what stands around it.
+/// A reason and the JSON around it.
 const BYTES_MAX: usize = 4 << 10;
 
 /// `GET /api/delivery/{host}`
-pub(super) async fn get(State(app): Shared, head: request::Parts) -> Result<Response, Rejection> {
+pub(super) async fn get(
+    State(app): SharedState,
+    head: request::Parts,
+) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(&app, &head, now)?;
@@ -33,7 +36,7 @@ pub(super) async fn get(State(app): Shared, head: request::Parts) -> Result<Resp
 
 /// `POST /api/delivery/{host}/acknowledged`
 pub(super) async fn acknowledge(
-    State(app): Shared,
+    State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();

@@ -15,11 +15,11 @@ use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError
 use super::answer::json;
 use super::authenticated::{check_crls, connection_of, peer_of};
 use super::problem::Rejection;
-use super::state::{ReceiverState, Shared};
+use super::state::{ReceiverState, SharedState};
 use crate::body::BODY_BYTES_MAX;
 use crate::metrics;
 
-/// RFC 6749 section 5.2, and what extends it.
+/// Error codes of RFC 6749 section 5.2 and its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OAuthErrorCode {
     InvalidRequest,
@@ -89,7 +89,7 @@ impl IntoResponse for OAuthError {
 }
 
 /// `POST /oauth2/token`
-pub(super) async fn token(State(app): Shared, request: Request<Body>) -> Response {
+pub(super) async fn token(State(app): SharedState, request: Request<Body>) -> Response {
     let (head, mut body) = request.into_parts();
     match answer(&app, &head, &mut body).await {
         Ok(token) => uncached(StatusCode::OK, &token),
@@ -108,7 +108,7 @@ async fn answer(
     let now = (app.clock)();
     let connection = connection_of(head).map_err(refused)?;
     let peer = peer_of(app, connection, now).map_err(as_token_error);
-    // An operator still gets a token with an expired revocation list, to hand in a new one; nothing else takes it.
+    // With an expired revocation list an operator still gets a token, to push a new list; nothing else accepts it.
     let is_operator = |peer: &TrustedPeer<'_>| peer.identity.spiffe_id.role == Role::Operator;
     if !matches!(&peer, Ok(Some(peer)) if is_operator(peer)) {
         check_crls(app, now).map_err(refused)?;
@@ -151,8 +151,8 @@ fn refused(refused: impl IntoResponse) -> Box<Response> {
     Box::new(refused.into_response())
 }
 
-/// A certificate that is not good any more is a failed client authentication, a body that cannot be read an invalid
-/// request: RFC 6749 section 5.2. It has no word for a server that cannot answer: that stays a problem.
+/// A certificate that is no longer valid is a failed client authentication, a body that cannot be read an invalid request:
+/// RFC 6749 section 5.2. That has no code for an unavailable server: such an error stays a problem document.
 fn as_token_error(rejection: Rejection) -> Box<Response> {
     let code = rejection.code();
     match code.status() {
@@ -169,7 +169,7 @@ fn as_token_error(rejection: Rejection) -> Box<Response> {
     }
 }
 
-/// The reason in full. RFC 6749 section 5.2 has neither quotes nor backslashes in it, nor anything beyond ASCII.
+/// The reason as RFC 6749 section 5.2 allows it: ASCII without quotes or backslashes.
 fn described(rejection: &Rejection) -> String {
     let text = rejection.detail().unwrap_or(rejection.code().title());
     let plain = |character| match character {
@@ -283,7 +283,7 @@ impl Form {
     }
 }
 
-/// An answer that nobody may keep: RFC 6749 section 5.1.
+/// A response that must not be cached: RFC 6749 section 5.1.
 fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let mut response = json(body);
     *response.status_mut() = status;
@@ -297,7 +297,7 @@ fn uncached(status: StatusCode, body: &impl serde::Serialize) -> Response {
 }
 
 /// `GET /.well-known/oauth-authorization-server`
-pub(super) async fn metadata(State(app): Shared) -> Result<Response, Rejection> {
+pub(super) async fn metadata(State(app): SharedState) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
     let issuer = app.tokens.issuer();
     Ok(json(&serde_json::json!({
@@ -313,7 +313,7 @@ pub(super) async fn metadata(State(app): Shared) -> Result<Response, Rejection> 
 }
 
 /// `GET /.well-known/jwks.json`
-pub(super) async fn key_set(State(app): Shared) -> Result<Response, Rejection> {
+pub(super) async fn key_set(State(app): SharedState) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
     Ok(json(&app.tokens.key_set()))
 }

@@ -16,28 +16,29 @@ use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
 use super::answer::{decode, json, json_bytes, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::state::{ReceiverState, Shared};
+use super::state::{ReceiverState, SharedState};
 use crate::body::BODY_BYTES_MAX;
 use crate::{ingest, query};
 
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Of more hosts than this only those are looked at that have not reported for so long: each is a chain to verify.
+/// With more hosts than this, certificates are verified only of those that have not reported for [`HEARD_SECS`]: each takes
+/// a chain to verify.
 const JUDGED_AT_ONCE_MAX: usize = 1_000;
 const HEARD_SECS: u64 = 2;
 
-/// A body beyond this is read into records beside the tasks that serve others.
+/// A larger body is parsed on a blocking thread.
 const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
-/// An answer about more labels is made beside the tasks that serve others.
+/// An answer about more labels is made on a blocking thread.
 const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 
-/// What a label of a full host comes to in an answer: 85 intervals of some 140 bytes.
+/// Size of one label in an answer, at most: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
 /// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
 pub(super) async fn host(
-    State(app): Shared,
+    State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
@@ -143,7 +144,7 @@ async fn ingest(
     }
 }
 
-/// How far the sender says its clock is ahead of what it stamps samples by.
+/// By how much the sender's clock is ahead of the time it stamps samples with, as it says.
 fn ahead_of(headers: &HeaderMap) -> Option<i64> {
     let said: i64 = headers
         .get(route::AHEAD_HEADER)?
@@ -160,7 +161,7 @@ fn too_many_records(wait: Duration) -> Rejection {
 }
 
 pub(super) async fn list_hosts(
-    State(app): Shared,
+    State(app): SharedState,
     head: request::Parts,
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();
@@ -170,7 +171,7 @@ pub(super) async fn list_hosts(
     let trust = app.trust.current();
     let is_many = hosts.hosts.len() > JUDGED_AT_ONCE_MAX;
     for host in &mut hosts.hosts {
-        // Who reports at this moment was judged at this moment.
+        // The certificate of a host that has just reported was verified then.
         let is_heard = host.last_epoch.saturating_add(HEARD_SECS) >= now;
         if host.state.is_none() && !(is_many && is_heard) {
             host.state = app.holders.state(&host.name, &trust, now);
@@ -179,7 +180,7 @@ pub(super) async fn list_hosts(
     sender.answer(&hosts)
 }
 
-/// The path's host, and what stands behind it.
+/// The path's host and the rest after it.
 fn host_and_rest(head: &request::Parts) -> (Option<NodeName>, Option<String>) {
     let rest = head
         .uri

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::answer::json;
 use super::authenticated::{check_crls, connection_of, peer_of};
 use super::problem::Rejection;
-use super::state::Shared;
+use super::state::SharedState;
 use crate::{authorize, metrics};
 
-/// What a probe gets.
+/// The body of a probe's response.
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
@@ -21,8 +21,8 @@ struct Health {
     warnings: Vec<String>,
 }
 
-/// Whether the process lives. An expired revocation list is no reason to start it anew.
-pub(super) async fn health(State(app): Shared) -> Response {
+/// Liveness. An expired revocation list is no reason to restart the process.
+pub(super) async fn health(State(app): SharedState) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
     let mut warnings = app.health.warnings(&trust, now);
@@ -34,8 +34,8 @@ pub(super) async fn health(State(app): Shared) -> Response {
     })
 }
 
-/// Whether requests would be served.
-pub(super) async fn ready(State(app): Shared) -> Result<Response, Rejection> {
+/// Readiness.
+pub(super) async fn ready(State(app): SharedState) -> Result<Response, Rejection> {
     check_crls(&app, (app.clock)())?;
     if let Some(words) = app.journal.status().refusal() {
         return Err(Rejection::from(Code::StoreUnavailable).with_detail(words));
@@ -45,7 +45,7 @@ pub(super) async fn ready(State(app): Shared) -> Result<Response, Rejection> {
 
 /// For scrapers: needs a reader's certificate, and no token.
 pub(super) async fn read_metrics(
-    State(app): Shared,
+    State(app): SharedState,
     head: request::Parts,
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();

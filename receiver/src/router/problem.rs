@@ -16,12 +16,12 @@ use crate::body::{BodyReadError, CONTENT_CODINGS};
 use crate::journal::{AdmissionError, SubmitError, ValueFault};
 use crate::metrics::{RefusedRequest, TooManyScrapes};
 
-/// Seconds after which it is worth to try again, where nothing says better.
+/// Default of Retry-After, in seconds.
 const RETRY_AFTER_SECS: u64 = 1;
-/// The same while an operator has to do something first.
+/// The same if an operator has to act first.
 const RETRY_AFTER_OPERATOR_SECS: u64 = 60;
 
-/// An answer that says what is wrong.
+/// A response that says what is wrong.
 #[derive(Debug)]
 pub struct Rejection(Box<Parts>);
 
@@ -32,13 +32,13 @@ struct Parts {
 }
 
 impl Rejection {
-    /// Says what happened this time.
+    /// Adds the detail of this case.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.0.problem.detail = Some(detail.into());
         self
     }
 
-    /// Names the bad values, and the receiver's clock to compare one's own with.
+    /// Adds the invalid values and the receiver's time, which clients can compare with their own.
     pub fn with_errors(mut self, errors: Vec<ValueError>, now: u64) -> Self {
         self.0.problem.errors = errors;
         self.0.problem.now = Some(now);
@@ -73,21 +73,21 @@ impl Rejection {
         rejection
     }
 
-    /// The last answer of an HTTP/1 connection: what follows on it may not be what it seems.
+    /// Closes the HTTP/1 connection after this response: what follows on it cannot be trusted.
     pub fn closing(mut self) -> Self {
         let close = HeaderValue::from_static("close");
         self.0.headers.insert(CONNECTION, close);
         self
     }
 
-    /// By a clock that nobody knows to be right this would push out, or never be found; after so long it is known.
+    /// The clock is not known to be right; it will be after so many seconds.
     pub fn clock_unsteady(secs: u64, detail: &str) -> Self {
         let mut rejection = Self::from(Code::ClockUnsteady);
         rejection.retry_after(secs.max(RETRY_AFTER_SECS));
         rejection.with_detail(detail)
     }
 
-    /// As an answer without a body, for whoever reads none: nothing of it can be kept here.
+    /// A response without a body, for a client that does not read: it takes no memory here.
     pub fn without_body(self) -> Response {
         let mut response = self.into_response();
         *response.body_mut() = axum::body::Body::empty();
@@ -95,12 +95,12 @@ impl Rejection {
         response
     }
 
-    /// What was refused.
+    /// Its code.
     pub fn code(&self) -> Code {
         self.0.problem.code
     }
 
-    /// What is said of this time.
+    /// Its detail.
     pub fn detail(&self) -> Option<&str> {
         self.0.problem.detail.as_deref()
     }
@@ -228,7 +228,7 @@ impl From<CrlRefused> for Rejection {
 }
 
 impl Rejection {
-    /// A body that cannot be taken.
+    /// A body that is not accepted.
     pub fn of_body(error: BodyError, now: u64) -> Self {
         match error {
             BodyError::Malformed(detail) => Self::from(Code::MalformedJson).with_detail(detail),

@@ -41,8 +41,8 @@ pub struct ReceiverState {
     pub clock: Clock,
     /// The same to the millisecond.
     pub fine_clock: FineClock,
-    /// Which start of this receiver this is: the millisecond of it.
+    /// Identifies this run of the receiver: when it started, in milliseconds.
     pub run: u64,
 }
 
-pub(super) type Shared = State<Arc<ReceiverState>>;
+pub(super) type SharedState = State<Arc<ReceiverState>>;

@@ -1,23 +1,23 @@
-//! What of a store could not be read any more, in words for people.
+//! Descriptions of what a store could not read, for operators.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How long it is told: as long as what is lost could have been asked for.
+/// How long it is reported: as long as queries could have asked for what is lost.
 pub const TOLD_SECS: u64 = 25 * 3_600;
 /// The last second that can be written as a date: the end of the year 9999.
 const DATED_SECS_MAX: u64 = 253_402_300_799;
 
-/// One thing that could not be read any more.
+/// One thing that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// When that was found: epoch seconds.
     pub found_at: u64,
-    /// Whose it was, if that is known.
+    /// Its host, if that is known.
     pub host: Option<String>,
-    /// Of which series, if it was one's.
+    /// Its series, if it belonged to one.
     pub label: Option<String>,
-    /// Of which time, if that is known: epoch seconds, start and end.
+    /// Its time, if that is known: epoch seconds, start and end.
     pub span: Option<(u64, u64)>,
     /// What it was, and what that means.
     pub what: String,
@@ -43,7 +43,7 @@ impl Damage {
         }
     }
 
-    /// Whether it is still to be told.
+    /// Whether it is still reported.
     pub fn is_told(&self, now: u64) -> bool {
         now < self.found_at.saturating_add(TOLD_SECS)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A second as RFC 3339 writes it; a damaged number may be past all dates.
+/// A second in RFC 3339; a damaged number may be past all dates.
 fn date(secs: u64) -> String {
     if secs > DATED_SECS_MAX {
         return secs.to_string();

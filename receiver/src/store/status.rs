@@ -1,4 +1,4 @@
-//! How the store is: written by the journal's thread, read by whoever asks for health and metrics. To ask costs no disk.
+//! The state of the store: written by the journal's thread, read by health checks and metrics. Reading it needs no disk.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,15 +15,15 @@ use super::shard::Position;
 
 /// Bounds of the histogram of syncs: seconds.
 const SYNC_SECONDS: [f64; 8] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
-/// So many damaged things are named in an answer.
+/// How many damaged things one answer names.
 const WARNINGS_MAX: usize = 20;
 
-/// What can be wrong at present.
+/// What may be failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Making what was sent durable.
+    /// Appends to the journal.
     Journal,
-    /// Committing what was counted.
+    /// Commits of summaries.
     Commit,
     /// The database is no longer in its place.
     File,
@@ -41,7 +41,7 @@ impl Task {
     }
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Debug)]
 pub struct StoreStatus {
     trouble: Mutex<[Option<String>; TASKS]>,
@@ -84,14 +84,14 @@ impl Default for StoreStatus {
 }
 
 impl StoreStatus {
-    /// Why nothing should be sent here now; `None` if the store works.
+    /// Why the receiver is not ready; `None` if the store works.
     pub fn refusal(&self) -> Option<String> {
         let trouble = locked(&self.trouble);
         let words: Vec<_> = trouble.iter().flatten().cloned().collect();
         (!words.is_empty()).then(|| words.join("; "))
     }
 
-    /// What somebody should know of.
+    /// Warnings for the operator.
     pub fn warnings(&self, now: u64) -> Vec<String> {
         let damage = locked(&self.damage);
         let told = damage.iter().filter(|damage| damage.is_told(now));
@@ -105,7 +105,7 @@ impl StoreStatus {
             .collect()
     }
 
-    /// Has these shown among a program's metrics.
+    /// Registers these metrics.
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
@@ -243,7 +243,7 @@ impl StoreStatus {
         self.set_now(now);
     }
 
-    /// What is damaged is told for a while.
+    /// Damage is reported for a while.
     pub(crate) fn set_now(&self, now: u64) {
         let told = locked(&self.damage)
             .iter()
@@ -265,7 +265,7 @@ impl StoreStatus {
     }
 }
 
-/// What a thread that panicked left are words and numbers, each whole in itself.
+/// A thread that panicked leaves texts and numbers, each valid by itself.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

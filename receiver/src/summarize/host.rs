@@ -8,8 +8,7 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use crate::store::record::SubmissionView;
 use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
-/// How long a producer is remembered after something last came from it: long enough to come back from an outage and find
-/// its numbers as it left them.
+/// How long a producer's numbers are kept after something last came from it: longer than most outages.
 const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
 /// A host with more producers than this keeps only those whose records could come again.
 pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
@@ -19,7 +18,7 @@ pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
 pub struct HostSummaries {
     /// Its series, by label.
     pub series: BTreeMap<Box<str>, Series>,
-    /// Who numbered its records.
+    /// The producers that numbered its records.
     pub producers: HashMap<ProducerId, ProducerState>,
     /// The greatest epoch of its samples.
     pub last_epoch: u64,
@@ -27,11 +26,12 @@ pub struct HostSummaries {
     pub last_received: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
-    /// What was taken out because it lay ahead of a steady clock.
+    /// What was removed because it lay ahead of a steady clock.
     pub removed: RemovedSamples,
-    /// Whether that has happened since the last commit: then all of its intervals are written anew.
+    /// Whether that has happened since the last commit: then all of its buckets are written again.
     pub(crate) is_truncated: bool,
-    /// How far its monitor said its own clock is ahead of what it stamps samples by, and when. Not stored: it says so again.
+    /// By how much its clock is ahead of the time its monitor stamps samples with, as the monitor said, and when. Not stored:
+    /// the monitor repeats it.
     pub clock: Option<(i64, u64)>,
 }
 
@@ -40,11 +40,11 @@ pub struct HostSummaries {
 pub struct ProducerState {
     /// The numbers that have arrived.
     pub set: DeliverySet,
-    /// The numbers that it gave up.
+    /// The numbers that it dropped.
     pub dropped: DroppedSet,
     /// How many records came again.
     pub duplicate: u64,
-    /// When it was last heard of: the greatest of its records' epochs and of the moments they were taken at.
+    /// When something last came from it: the greatest of its records' epochs and of the times they were received.
     pub last_taken: u64,
 }
 
@@ -92,7 +92,7 @@ impl HostSummaries {
         answer
     }
 
-    /// Takes out whatever no clock that says this can have let in.
+    /// Removes samples that were not acceptable by a clock that says this.
     fn remove_ahead_of(&mut self, taken_at: u64) {
         let from = taken_at.saturating_add(AHEAD_SECS_MAX);
         let mut samples = 0;
@@ -113,7 +113,7 @@ impl HostSummaries {
         }
     }
 
-    /// Nothing left in any window, and nobody who could still send a record twice.
+    /// Nothing is left in any window, and no producer could send a record again.
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.series.values().all(|series| series.is_empty_at(now))
             && self
@@ -123,7 +123,7 @@ impl HostSummaries {
             && is_past_every_window(self.last_epoch, now)
     }
 
-    /// The producers to keep: all that were heard of in the last days; where they are many, only those whose records
+    /// Whether to keep a producer: if something came from it in the last days; where producers are many, only if its records
     /// could still come again.
     fn keeps(&self, producer: &ProducerState, expiry: Option<u64>) -> bool {
         let Some(now) = expiry else { return true };
@@ -209,12 +209,12 @@ impl ProducerState {
         }
     }
 
-    /// Long enough ago that nobody will ask what it delivered.
+    /// Nothing has come from it for so long that its numbers are removed.
     fn is_over(&self, now: u64) -> bool {
         self.last_taken.saturating_add(PRODUCER_KEPT_SECS) < now
     }
 
-    /// None of its records could be accepted any more, so none could count twice once it is forgotten.
+    /// None of its records could be accepted any more, so none could count twice after it is dropped.
     fn may_be_dropped(&self, now: u64) -> bool {
         is_past_every_window(self.last_taken, now)
     }
@@ -248,7 +248,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
         {
             tracing::error!(
                 host = stored.name,
-                "an interval in the store is impossible and left out"
+                "skipped a stored bucket that is impossible"
             );
         }
     }
@@ -261,7 +261,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
             last_taken,
         } = stored_producer;
         let Ok(set) = DeliverySet::from_ranges(ranges) else {
-            tracing::error!(host = stored.name, %producer, "a delivery set in the store is impossible and left out");
+            tracing::error!(host = stored.name, %producer, "skipped a stored delivery set that is impossible");
             continue;
         };
         let mut dropped_set = DroppedSet::new();
@@ -276,7 +276,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
         };
         host.producers.insert(producer, state);
     }
-    // What nobody numbered is remembered by its epoch alone.
+    // Of records without numbers only the epoch is stored.
     let taken = host.producers.values().map(|producer| producer.last_taken);
     host.last_received = taken.max().unwrap_or(host.last_epoch);
     (stored.name.into(), host)

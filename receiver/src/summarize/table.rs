@@ -1,4 +1,4 @@
-//! The numbers of all hosts in memory.
+//! The summaries of all hosts in memory.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,7 +9,7 @@ use crate::store::{Shard, ShardCount};
 /// One shard's hosts.
 pub type HostMap = HashMap<Box<str>, HostSummaries>;
 
-/// The numbers of all hosts, shared by one writer and any number of readers.
+/// The summaries of all hosts, shared by one writer and any number of readers.
 #[derive(Debug)]
 pub struct SummaryTable {
     count: ShardCount,
@@ -29,17 +29,17 @@ impl SummaryTable {
         self.count.shard_of(host)
     }
 
-    /// The shard that keeps this host, for reading.
+    /// The shard of this host, locked for reading.
     pub fn shard_with(&self, host: &str) -> RwLockReadGuard<'_, HostMap> {
         self.read(self.shard_of(host))
     }
 
-    /// Every shard in turn, for reading.
+    /// Every shard in turn, locked for reading.
     pub fn shards(&self) -> impl Iterator<Item = RwLockReadGuard<'_, HostMap>> {
         self.count.all().map(|shard| self.read(shard))
     }
 
-    /// A monitor said how far its host's clock is ahead of what it stamps samples by.
+    /// Notes by how much a host's clock is ahead of the time its monitor stamps samples with.
     pub fn note_clock(&self, host: &str, ahead_secs: i64, now: u64) {
         let mut hosts = self.write(self.shard_of(host));
         if let Some(host) = hosts.get_mut(host) {
@@ -47,7 +47,7 @@ impl SummaryTable {
         }
     }
 
-    // A panic while a lock was held has been contained to its request; what it left are numbers, each whole in itself.
+    // A panic under the lock ended its request alone; each number it left is valid by itself.
     pub(super) fn read(&self, shard: Shard) -> RwLockReadGuard<'_, HostMap> {
         self.shards[shard.index()]
             .read()

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::admission::{Admission, Dedup, Marks};
+use super::super::admission::{Admission, Dedup, EpochMarks};
 use super::*;
-use crate::clock::Judged;
+use crate::clock::ClockVerdict;
 use crate::store::Position;
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
@@ -28,8 +28,8 @@ fn count(summarizer: &mut Summarizer, submission: &Submission) {
     summarizer.apply(Position::new(1), &submission.view().unwrap());
 }
 
-fn right_clock() -> Judged {
-    Judged {
+fn right_clock() -> ClockVerdict {
+    ClockVerdict {
         now: NOW,
         steady_secs: 3_600,
         floor: NOW,
@@ -40,7 +40,7 @@ fn right_clock() -> Judged {
 
 /// Judges submissions as one group, and gives what each of them is refused for.
 fn judge(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, ValueFault>> {
-    let mut marks = Marks::default();
+    let mut marks = EpochMarks::default();
     let mut admission = Admission::new(table, right_clock(), &mut marks);
     submissions
         .iter()

@@ -1,4 +1,4 @@
-//! What a person does with a store: look whether it is whole, copy it while the receiver runs, put a copy in its place.
+//! Commands for a store: check it, back it up while the receiver runs, restore a backup.
 
 use std::fs;
 use std::io;
@@ -18,38 +18,38 @@ use super::read::{self, ScanMode};
 use super::schema::{self, DatabaseKind};
 use super::wal::Wal;
 
-/// Lists that were handed in: a restored store must not need them handed in again.
+/// Revocation lists that were pushed or fetched: a restored store must have them as well.
 const CRLS: &str = "crl.pem";
-/// Says what a backup is of, and of when.
+/// The file that describes a backup.
 const MANIFEST: &str = "backup.json";
 
-/// What a look at a store found.
+/// What a check found.
 #[derive(Debug)]
 pub struct CheckReport {
     /// The database.
     pub file: PathBuf,
-    /// ScanMode many hosts, intervals and groups of the journal it holds.
+    /// How many hosts, intervals and groups of the journal it holds.
     pub hosts: usize,
     /// Intervals of their series.
     pub intervals: usize,
-    /// Groups of the journal that are to be counted yet.
+    /// Groups of the journal that are not committed yet.
     pub groups: usize,
     /// What is wrong with it now.
     pub damage: Vec<Damage>,
-    /// What was found before: it is lost, and the store was mended.
+    /// Damage of earlier times: what is lost, in a store that was recovered.
     pub known: Vec<Damage>,
     /// Databases that were set aside.
     pub aside: Vec<PathBuf>,
 }
 
-/// What a backup says of itself.
+/// The description of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupManifest {
-    /// The store's own name.
+    /// The store's identifier.
     pub store: String,
     /// When it was made: epoch seconds.
     pub made_at: u64,
-    /// ScanMode many hosts are in it.
+    /// How many hosts are in it.
     pub hosts: usize,
 }
 
@@ -59,13 +59,13 @@ pub enum BackupError {
     /// The store itself.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A place that is taken.
+    /// The folder exists already.
     #[error("{place} is there already: name a folder that is not", place = place.display())]
     Taken {
         /// Which.
         place: PathBuf,
     },
-    /// No backup.
+    /// The folder holds no backup.
     #[error("{folder} holds no backup: there is no {file} in it", folder = folder.display())]
     NoBackup {
         /// Which folder.
@@ -73,7 +73,7 @@ pub enum BackupError {
         /// What is missing.
         file: &'static str,
     },
-    /// No store.
+    /// The folder holds no store.
     #[error("{file}: there is no store here; name its folder with --data", file = file.display())]
     NoStore {
         /// Which file is missing.
@@ -113,7 +113,7 @@ pub fn check(folder: &Path, now: u64) -> Result<CheckReport, BackupError> {
     if fs::symlink_metadata(&file).is_err() {
         return Err(BackupError::NoStore { file });
     }
-    // Whoever runs writes to the log while it is read: then the database's own reading is what counts.
+    // A running receiver writes to the WAL while it is read: then only what SQLite reads counts.
     let alone = files::is_unlocked(folder);
     let log = match alone {
         true => Wal::open(&file).map_err(failed(&file, "what is written ahead cannot be read"))?,
@@ -147,7 +147,7 @@ pub fn backup(folder: &Path, to: &Path, now: u64) -> Result<BackupManifest, Back
     let copy = files::database(to);
     let made = fill(folder, &found.file, to, &copy, now);
     if made.is_err() {
-        // Half a backup is none.
+        // An incomplete backup is worthless.
         let _left = fs::remove_dir_all(to);
     }
     made
@@ -192,11 +192,11 @@ fn fill(
 /// What a restore did.
 #[derive(Debug)]
 pub struct RestoreReport {
-    /// What the backup says of itself; none if somebody made it by hand.
+    /// The backup's description; none if it was made by hand.
     pub manifest: Option<BackupManifest>,
-    /// ScanMode many hosts are in it.
+    /// How many hosts are in it.
     pub hosts: usize,
-    /// Where what was there before is now.
+    /// Where the old store is now.
     pub aside: Option<PathBuf>,
 }
 
@@ -230,7 +230,7 @@ pub fn restore(from: &Path, folder: &Path, now: u64) -> Result<RestoreReport, Ba
     let aside = files::set_aside(folder, "replaced")?;
     files::rename_all(&new, &file)?;
     files::mark(folder, &store_id(&file)?)?;
-    // Never over newer ones: what they revoke would be let in again.
+    // Never over newer ones: what they revoke would be accepted again.
     if fs::symlink_metadata(folder.join(CRLS)).is_err() {
         copy_crls(from, folder)?;
     }

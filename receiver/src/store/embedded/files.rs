@@ -1,4 +1,4 @@
-//! The files of a data folder: their names, who may read them, which go together, and where what is damaged is set aside.
+//! The files of a data folder: names, permissions, which belong together, and where databases are set aside.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -11,16 +11,16 @@ use super::error::EmbeddedError;
 
 /// The database.
 pub(super) const FILE: &str = "lizmon.db";
-/// What is appended to its name where it is written ahead.
+/// Suffix of the WAL.
 pub(super) const WAL: &str = "-wal";
 /// SQLite's companions of a file: the file itself first.
 const COMPANIONS: [&str; 3] = ["", WAL, "-shm"];
-/// Made in the place of a damaged one; whole once the old one has gone.
+/// A new database that is to replace another; complete once the old one has been moved away.
 const NEW: &str = "lizmon.db.new";
-/// Says which store is in the folder, so that a database that is gone is missed.
+/// Holds the store's identifier, so that a missing database is noticed.
 pub(super) const MARKER: &str = "lizmon.id";
 const LOCK: &str = "lock";
-/// So many that are set aside are kept, the newest as 1.
+/// How many databases that were set aside are kept, the newest as 1.
 const ASIDE_MAX: usize = 3;
 
 /// The database of a folder.
@@ -28,7 +28,7 @@ pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// Where a new one is made.
+/// The path of a new database.
 pub(super) fn new_database(folder: &Path) -> PathBuf {
     folder.join(NEW)
 }
@@ -39,7 +39,7 @@ pub(super) fn with(file: &Path, companion: &str) -> PathBuf {
     name.into()
 }
 
-/// Makes the folder, its owner's alone.
+/// Creates the folder with mode 0700.
 pub(super) fn make_folder(folder: &Path) -> Result<(), EmbeddedError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -65,14 +65,14 @@ pub(super) fn lock(folder: &Path) -> Result<File, EmbeddedError> {
     }
 }
 
-/// Opens a file that, if it is made now, is its owner's alone.
+/// Opens a file; if that creates it, with mode 0600.
 pub(super) fn private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 
-/// An error of this file.
+/// Makes errors about this file.
 pub(super) fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> EmbeddedError {
     let file = file.to_owned();
     move |source| EmbeddedError::Folder {
@@ -82,13 +82,13 @@ pub(super) fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> E
     }
 }
 
-/// Which store the folder says it holds. What is no identifier is none.
+/// The identifier of the folder's store; none if the file holds something else.
 pub(super) fn marked(folder: &Path) -> Option<String> {
     let text = fs::read_to_string(folder.join(MARKER)).ok()?;
     Some(Uuid::parse_str(text.trim()).ok()?.to_string())
 }
 
-/// Says which store the folder holds, for the time when its database is gone.
+/// Writes the identifier of the folder's store.
 pub(super) fn mark(folder: &Path, id: &str) -> Result<(), EmbeddedError> {
     let path = folder.join(MARKER);
     if marked(folder).as_deref() == Some(id) {
@@ -98,17 +98,17 @@ pub(super) fn mark(folder: &Path, id: &str) -> Result<(), EmbeddedError> {
         .map_err(failed(&path, "cannot say which store this is"))
 }
 
-/// Whether there was a store here: a file that only the second start makes unreadable is one, too.
+/// Whether there was a store here, even if the identifier cannot be read.
 pub(super) fn was_marked(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(MARKER)).is_ok()
 }
 
-/// Ends a replacement that a crash cut short.
+/// Completes a replacement that a crash interrupted.
 pub(super) fn finish_replacing(folder: &Path) -> Result<(), EmbeddedError> {
     let (file, new) = (database(folder), new_database(folder));
     // The old one is moved away only after the new one is whole.
     if new.exists() && fs::symlink_metadata(&file).is_err() {
-        // A log that is left of the old one would be taken for the new one's.
+        // A WAL that is left of the old one would be taken for the new one's.
         remove_all(&file);
         return rename_all(&new, &file);
     }
@@ -116,7 +116,7 @@ pub(super) fn finish_replacing(folder: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// Puts the new database in the place of the old one, which is set aside under the name that is given back.
+/// Replaces the database by the new one. Returns where the old one is set aside.
 pub(super) fn replace(folder: &Path) -> Result<PathBuf, EmbeddedError> {
     let (file, new) = (database(folder), new_database(folder));
     let aside = set_aside(folder, "damaged")?;
@@ -124,7 +124,7 @@ pub(super) fn replace(folder: &Path) -> Result<PathBuf, EmbeddedError> {
     Ok(aside)
 }
 
-/// Moves the database out of the way, for whoever wants to know what happened; of older ones the oldest goes.
+/// Sets the database aside for inspection; the oldest one that was set aside is removed.
 pub(super) fn set_aside(folder: &Path, why: &str) -> Result<PathBuf, EmbeddedError> {
     let place = |number: usize| folder.join(format!("{FILE}.{why}-{number}"));
     if place(1).exists() {
@@ -147,7 +147,7 @@ pub(super) fn all_aside(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Renames a database with its companions, for good.
+/// Renames a database with its companions, durably.
 pub(super) fn rename_all(from: &Path, to: &Path) -> Result<(), EmbeddedError> {
     for companion in COMPANIONS {
         match fs::rename(with(from, companion), with(to, companion)) {
@@ -174,12 +174,12 @@ pub(super) fn sync(path: &Path) -> io::Result<()> {
 /// Removes a database with its companions.
 pub(super) fn remove_all(file: &Path) {
     for companion in COMPANIONS {
-        // What is not there need not go; what cannot be removed shows when its name is used.
+        // A file that cannot be removed causes an error when its name is used.
         let _gone = fs::remove_file(with(file, companion));
     }
 }
 
-/// Which file a name stands for, as far as the system tells.
+/// Identifies a file, as far as the system can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId(u64, u64);
 
@@ -195,22 +195,22 @@ pub(super) fn file_id(file: &Path) -> Option<FileId> {
     fs::metadata(file).ok().map(|_| FileId(0, 0))
 }
 
-/// ScanMode much of the disk is left for this user.
+/// How much of the disk is left for this user.
 pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Whether no process has the folder, as far as that can be told without taking it.
+/// Whether no process uses the folder, as far as that is known without locking it.
 pub(super) fn is_unlocked(folder: &Path) -> bool {
-    // What cannot be opened to be locked may well be somebody's.
+    // A lock file that cannot be opened may be in use.
     OpenOptions::new()
         .append(true)
         .open(folder.join(LOCK))
         .is_ok_and(|file| file.try_lock_shared().is_ok())
 }
 
-/// Makes a copy its owner's alone: a copy takes over who may read it.
+/// Sets mode 0600: a copy has the mode of its original.
 #[cfg(unix)]
 pub(super) fn set_private(file: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,11 +1,11 @@
-//! A database that is damaged: what can be read goes into a new one, the old one is set aside as it is.
+//! Recovers a damaged database: what can be read goes into a new one, and the old one is set aside unchanged.
 //!
 //! ```text
 //!  lizmon.db, -wal ──copy──> view ──read──> lizmon.db.new ──rename──> lizmon.db
 //!        └───────────────────────rename──────────────────────────────> lizmon.db.damaged-1
 //! ```
 //!
-//! The copy gets the head and the list of tables that every database of ours has: those are known.
+//! The copy gets the header and schema that every database of ours has, because those are known.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -23,11 +23,11 @@ use super::schema::SHARDS;
 use super::wal::{Frames, PAGE_BYTES, Wal};
 use super::{files, rows, schema};
 
-/// In the file's head: how it is written, how many pages it has, where the unused ones are and how many.
+/// Offsets in the file's header: journal mode, number of pages, list of free pages.
 const JOURNAL_MODE_AT: u64 = 18;
 const PAGES_AT: u64 = 28;
 const UNUSED_AT: u64 = 32;
-/// The copy that is read.
+/// The copy from which is read.
 const VIEW: &str = "lizmon.db.view";
 
 /// What a new database holds.
@@ -42,11 +42,10 @@ pub(super) struct NewDatabase<'a> {
     pub(super) damage: &'a [Damage],
 }
 
-/// Reads what can be read of the folder's database, makes a new one of it, and sets the old one aside. `fault` is what is
-/// wrong with it.
+/// Makes a new database of what can be read of the folder's one, and sets the old one aside. `fault` is what is wrong.
 pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
-    tracing::error!(file = %file.display(), fault, "the database is damaged: what can be read of it is kept");
+    tracing::error!(file = %file.display(), fault, "the database is damaged: recovering what can be read");
     let (reading, groups) = read_all(folder, now)?;
     let id = files::marked(folder).or(reading.id);
     let id = id.unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -64,11 +63,11 @@ pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), Embedd
     };
     let aside = replace(folder, &new)?;
     let hosts = reading.snapshot.hosts.len();
-    tracing::warn!(hosts, aside = %aside.display(), "what could be read is in a new database, the damaged one is set aside");
+    tracing::warn!(hosts, aside = %aside.display(), "the database is recovered, the damaged one is set aside");
     Ok(())
 }
 
-/// What happened as a whole.
+/// A summary of the recovery.
 pub(super) fn summary(fault: &str, lost: &[Damage], now: u64) -> Damage {
     let lost = match lost.len() {
         0 => "nothing that was kept is lost".to_owned(),
@@ -82,7 +81,7 @@ pub(super) fn summary(fault: &str, lost: &[Damage], now: u64) -> Damage {
     )
 }
 
-/// So many lines are enough to see what kind of damage it is; all of it is in the database.
+/// How many lines are logged; all of them are in the database.
 const LINES_MAX: usize = 100;
 
 fn tell(damage: &[Damage]) {
@@ -94,7 +93,7 @@ fn tell(damage: &[Damage]) {
     }
 }
 
-/// Puts a new database with these contents in the place of the old one. Where that is set aside now.
+/// Replaces the database by a new one with these contents. Returns where the old one is set aside.
 pub(super) fn replace(folder: &Path, new: &NewDatabase<'_>) -> Result<PathBuf, EmbeddedError> {
     let file = files::new_database(folder);
     files::remove_all(&file);
@@ -130,7 +129,7 @@ fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
         "INSERT INTO sqlite_sequence(name, seq) VALUES ('journal', ?1)",
         params![new.last.get() as i64],
     )?;
-    // What of the journal is missing up to here has been told.
+    // Missing rows of the journal up to here have been reported.
     transaction.execute(
         "INSERT INTO meta VALUES ('told_through', ?1)",
         params![new.last.get() as i64],
@@ -142,8 +141,8 @@ fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
         .map_err(|(_, error)| EmbeddedError::Database(error))
 }
 
-/// What the damaged files still say. State and cursors come from whole transactions alone, for they belong together; of the journal
-/// every group counts that is whole by itself.
+/// What can be read of the damaged files. State and cursors belong together, so they come from complete transactions alone;
+/// of the journal every intact row counts.
 fn read_all(folder: &Path, now: u64) -> Result<(ScanResult, Groups), EmbeddedError> {
     let file = files::database(folder);
     let failed = files::failed(&file, "cannot be read");
@@ -172,7 +171,7 @@ fn read_all(folder: &Path, now: u64) -> Result<(ScanResult, Groups), EmbeddedErr
     Ok((reading, groups))
 }
 
-/// The first page of a new database: its head and its list of tables.
+/// The first page of a new database: header and schema.
 fn template(folder: &Path) -> Result<Vec<u8>, EmbeddedError> {
     let new = files::new_database(folder);
     files::remove_all(&new);
@@ -190,7 +189,7 @@ fn template(folder: &Path) -> Result<Vec<u8>, EmbeddedError> {
     Ok(page)
 }
 
-/// A copy of the database as it was at one moment, to be read and thrown away.
+/// A temporary copy of the database as of one moment.
 struct View(PathBuf);
 
 impl View {
@@ -212,7 +211,7 @@ impl View {
             copy.seek(SeekFrom::Start(at))?;
             copy.write_all(bytes)
         };
-        // Not written ahead: there is no log beside it. None of its pages are unused: which are is not needed to read.
+        // Not in WAL mode, because there is no WAL beside it, and without free pages, which reading does not need.
         write(&mut copy, JOURNAL_MODE_AT, &[1, 1])?;
         write(&mut copy, PAGES_AT, &(pages as u32).to_be_bytes())?;
         write(&mut copy, UNUSED_AT, &[0; 8])?;
@@ -237,7 +236,7 @@ impl Drop for View {
     }
 }
 
-/// Whether the file's head says that it is ours, though SQLite does not know it any more.
+/// Whether the file's header has our application identifier, even if SQLite cannot read it.
 pub(super) fn has_our_application_id(file: &Path) -> bool {
     let mut head = [0; 100];
     let is_read = File::open(file).and_then(|mut file| file.read_exact(&mut head));

@@ -13,7 +13,7 @@ use crate::clock::StoredClock;
 
 const STATS_BYTES: usize = 32;
 
-/// CRC-32 of the parts and of where each ends.
+/// CRC-32 of the parts and their lengths.
 fn checksum(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for part in parts {
@@ -33,19 +33,19 @@ pub(super) fn cursor_sum(shard: u16, cursor: Position) -> u32 {
     checksum(&[b"shard", &shard.to_le_bytes(), &cursor.get().to_le_bytes()])
 }
 
-/// Of a host's particulars.
+/// Of a host's properties.
 pub(super) fn host_sum(name: &str, last_epoch: u64, certificate_end: u64) -> u32 {
     let (last_epoch, end) = (last_epoch.to_le_bytes(), certificate_end.to_le_bytes());
     checksum(&[b"host", name.as_bytes(), &last_epoch, &end])
 }
 
-/// Of what was taken out of a host.
+/// Of the count of removed samples.
 fn removed_sum(host: &str, removed: RemovedSamples) -> u32 {
     let (samples, at) = (removed.samples.to_le_bytes(), removed.at.to_le_bytes());
     checksum(&[b"removed", host.as_bytes(), &samples, &at])
 }
 
-/// What a row says was taken out of this host; `None` if its checksum is another.
+/// How many samples were removed of this host; `None` if the checksum differs.
 pub(super) fn read_removed(
     host: &str,
     removed: RemovedSamples,
@@ -66,12 +66,12 @@ fn clock_sum(clock: &StoredClock) -> u32 {
     ])
 }
 
-/// What a row says of the clock; `None` if its checksum is another.
+/// What a row says of the clock; `None` if the checksum differs.
 pub(super) fn read_clock(clock: StoredClock, sum: i64) -> Option<StoredClock> {
     (i64::from(clock_sum(&clock)) == sum).then_some(clock)
 }
 
-/// What a producer's row says, as it stands there.
+/// A producer's row as it is stored.
 pub(super) struct ProducerRow<'a> {
     pub(super) producer: [u8; 16],
     pub(super) duplicate: u64,
@@ -93,7 +93,7 @@ impl ProducerRow<'_> {
         ])
     }
 
-    /// What it says of this host; `None` if its checksum is another.
+    /// What it says of this host; `None` if the checksum differs.
     pub(super) fn read(&self, host: &str, sum: i64) -> Option<StoredProducer> {
         if i64::from(self.sum(host)) != sum {
             return None;
@@ -108,7 +108,7 @@ impl ProducerRow<'_> {
     }
 }
 
-/// Where an interval stands: of which series, in which tier, at which slot.
+/// Identifies a bucket: series, tier and slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BucketKey<'a> {
     pub(super) host: &'a str,
@@ -142,7 +142,7 @@ impl BucketKey<'_> {
         stats
     }
 
-    /// The interval that stands there; `None` if it is not the one that was written, or one that no samples can have made.
+    /// The bucket; `None` if it is not what was written, or if no samples can have made it.
     pub(super) fn read(&self, start: u64, stats: &[u8]) -> Option<Bucket> {
         let (stats, sum) = stats.split_at_checked(STATS_BYTES)?;
         if *sum != self.sum(start, stats).to_le_bytes() {
@@ -161,7 +161,7 @@ impl BucketKey<'_> {
     }
 }
 
-/// Whether samples can have made it. The mean of many may lie beside the extremes by what rounding adds up to.
+/// Whether samples can have made it. By rounding, the mean of many may lie a little outside the extremes.
 fn is_possible(tier: usize, bucket: &Bucket) -> bool {
     let Bucket {
         start,
@@ -199,7 +199,7 @@ fn decode_ranges(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     })
 }
 
-/// Tables that hold the same twice: of the little that says what was counted, one damaged page must not take both.
+/// Tables that are stored twice, so that one damaged page does not lose what was counted.
 pub(super) const CURSORS: [&str; 2] = ["shard", "shard_again"];
 pub(super) const PRODUCERS: [&str; 2] = ["producer", "producer_again"];
 
@@ -314,7 +314,7 @@ pub(super) fn save_host(
     }
     let mut known: Option<(&str, i64)> = None;
     for kept in &host.buckets {
-        // The intervals of one series stand together.
+        // The buckets of one series are adjacent.
         let series = match known {
             Some((label, series)) if label == &*kept.label => series,
             _ => series_id(transaction, id, &kept.label)?,
@@ -333,7 +333,7 @@ pub(super) fn save_host(
     Ok(())
 }
 
-/// Keeps what is known of the clock.
+/// Stores what is known of the clock.
 pub(super) fn save_clock(
     transaction: &Transaction<'_>,
     clock: &StoredClock,

@@ -10,16 +10,17 @@ use super::rows;
 
 /// The version that this program reads and writes. It differs in more than one bit from those of earlier programs.
 pub(super) const VERSION: i64 = 4;
-/// Into how many shards a store is divided when it is created: what is committed at once must not keep requests waiting.
+/// How many shards a store gets when it is created. One shard is committed at once, so it must be small: requests wait for
+/// a commit.
 pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
-/// `lizm`, in the place where a database says which program's it is.
+/// SQLite's application_id: `lizm`.
 pub(super) const APPLICATION: i32 = 0x6c69_7a6d;
-/// Where that stands in the file.
+/// Where it is in the file.
 pub(super) const APPLICATION_AT: std::ops::Range<usize> = 68..72;
-/// Tables that no database of ours is without.
+/// Tables that every database of ours has.
 const OURS: &str = "('meta', 'journal', 'shard', 'host', 'series', 'bucket', 'producer')";
 
-/// It must fit into the first page: recovery.rs puts a new one in the place of a damaged one.
+/// The schema must fit into the first page: recovery.rs replaces a damaged one.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL, sum INTEGER NOT NULL);
@@ -46,7 +47,7 @@ CREATE TABLE clock(id INTEGER PRIMARY KEY, boot BLOB NOT NULL, wall_offset INTEG
 since INTEGER NOT NULL, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL, sum INTEGER NOT NULL);
 ";
 
-/// Makes the tables of a store with this name of its own.
+/// Creates the tables of a store with this identifier.
 pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), EmbeddedError> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -86,10 +87,10 @@ pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// What kind of database a file is that can be opened.
+/// What kind of database a file is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DatabaseKind {
-    /// There is nothing in it.
+    /// An empty database.
     Empty,
     /// Ours, of this version.
     Ours,
@@ -97,7 +98,7 @@ pub(super) enum DatabaseKind {
     OtherVersion(i64),
     /// Another program's.
     Foreign,
-    /// Ours, and damaged: where it says what it is.
+    /// Ours, but its version is damaged.
     Damaged,
 }
 
@@ -120,7 +121,7 @@ pub(super) fn kind_of(connection: &Connection) -> rusqlite::Result<DatabaseKind>
     Ok(judge(in_head, in_table.ok()))
 }
 
-/// The version stands at two places, so that a flipped bit in one of them does not make it another program's.
+/// The version is stored twice, so that a flipped bit in one of them is not taken for another version.
 fn judge(in_head: i64, in_table: Option<i64>) -> DatabaseKind {
     let is_one_bit_off = |version: i64| (version ^ VERSION).count_ones() == 1;
     match in_table {

@@ -1,8 +1,8 @@
-//! What SQLite wrote ahead, read frame by frame.
+//! Reads SQLite's write-ahead log (WAL) frame by frame.
 //!
-//! SQLite takes a log up to the first frame whose checksum is wrong, and passes over all that follows without a word: after
-//! a crash that is the end of what was being written. A flipped bit in the middle takes every later transaction with it, though
-//! each was synced and acknowledged. Here that is seen, and what follows can still be read. The format is SQLite's:
+//! SQLite reads a WAL up to the first frame with a wrong checksum and silently ignores the rest: after a crash that is where
+//! writing ended. A flipped bit in the middle loses every later transaction, though each was synced and acknowledged. This
+//! module detects that, and can still read the rest. The format is SQLite's:
 //! <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::fs::OpenOptions;
@@ -13,36 +13,36 @@ use super::files;
 
 const HEAD_BYTES: usize = 32;
 const FRAME_HEAD_BYTES: usize = 24;
-/// The magic number of a log whose checksums are over big-endian words; other machines' differs in the last bit.
+/// The magic number of a WAL with checksums over big-endian words; that of other machines differs in the last bit.
 const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 /// Every database of ours has pages of this size.
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// A log, as far as it is of the present.
+/// The current part of a WAL.
 #[derive(Debug)]
 pub(super) struct Wal {
     bytes: Vec<u8>,
-    /// Complete frames up to the last one of the present: later ones are left of earlier times.
+    /// Complete frames up to the last current one: later ones are remains of earlier contents.
     frames: usize,
-    /// What the present is known by: in the head, and in each of its frames.
+    /// The salts of the header and of each current frame.
     salts: [u32; 2],
-    /// ScanMode many of them SQLite reads: the first ones, up to the last whole transaction.
+    /// How many of them SQLite reads: up to the last complete transaction.
     read: usize,
-    /// ScanMode many are as they were written one after another.
+    /// How many are intact from the first one on.
     sound: usize,
 }
 
 /// Which frames are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frames {
-    /// Those that SQLite reads: whole transactions, none left out.
+    /// Those that SQLite reads: complete transactions without a gap.
     Read,
-    /// All that are as they were written, each by itself.
+    /// All that are intact by themselves.
     Whole,
 }
 
 impl Wal {
-    /// Reads the log beside a database; `None` if there is none, or nothing in it.
+    /// Reads the WAL beside a database; `None` if there is none, or if it is empty.
     pub(super) fn open(database: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(files::with(database, files::WAL)) {
             Ok(bytes) => Ok(Self::parse(bytes)),
@@ -86,7 +86,7 @@ impl Wal {
         (log.frames > 0).then_some(log)
     }
 
-    /// Whether there is a frame of the present that is not as it was written, and in which words.
+    /// What is wrong, if a current frame is not intact.
     pub(super) fn fault(&self) -> Option<String> {
         let Self { frames, sound, .. } = self;
         (sound < frames).then(|| {
@@ -116,7 +116,7 @@ impl Wal {
         Ok(())
     }
 
-    /// Whether a frame follows from what the one before it says its checksum is.
+    /// Whether a frame's checksum continues that of the frame before it.
     fn is_whole(&self, frame: usize) -> bool {
         let at = self.at(frame);
         let before = match frame.checked_sub(1) {

@@ -1,4 +1,4 @@
-//! What writer and reader agree on.
+//! Constants of the format.
 
 /// The version of the format.
 pub(super) const VERSION: u8 = 1;

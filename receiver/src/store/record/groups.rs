@@ -6,7 +6,7 @@ use super::write::Group;
 /// How much memory each shard's buffer keeps from one append to the next.
 const BYTES_KEPT_MAX: usize = 64 << 10;
 
-/// The groups of one append, by shard. Their buffers are used again for the next one.
+/// The groups of one append, by shard. Their buffers are reused.
 #[derive(Debug, Default)]
 pub struct ShardGroups {
     groups: Vec<Group>,

@@ -28,13 +28,13 @@ pub fn read_group(bytes: &[u8]) -> Result<Vec<SubmissionView<'_>>, Corrupt> {
 /// A submission, read in place.
 #[derive(Debug, Clone, Copy)]
 pub struct SubmissionView<'a> {
-    /// Whose records these are: a node name.
+    /// The host of the records: a node name.
     pub host: &'a str,
     /// When the certificate they came with ends: epoch seconds.
     pub certificate_end: u64,
-    /// When the receiver took them: epoch seconds.
+    /// When the receiver received them: epoch seconds.
     pub taken_at: u64,
-    /// Who numbered them.
+    /// The producer that numbered them.
     pub producer: Option<ProducerId>,
     /// Whether the clock was known to be steady, and what lies further ahead of it than any sample may is removed first.
     pub removes_ahead: bool,
@@ -88,7 +88,7 @@ impl<'a> SubmissionView<'a> {
         Ok((view, rest))
     }
 
-    /// Walks through everything once, so that the iterators need not fail.
+    /// Reads everything once, so that the iterators cannot fail.
     fn check(&self) -> Result<(), Corrupt> {
         host_of(self.host)?;
         let mut reader = self.records;
@@ -119,7 +119,7 @@ impl<'a> SubmissionView<'a> {
         }
     }
 
-    /// The numbers that were given up: first, last, why.
+    /// The numbers that were dropped: first, last, why.
     pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
         let mut reader = self.records;
         for _ in 0..self.count {

@@ -6,7 +6,7 @@ use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq};
 use super::format::{HAS_PRODUCER, HEAD_BYTES, REMOVES_AHEAD, VERSION};
 use super::view::{Corrupt, SubmissionView};
 
-/// Everything one request sent, encoded: what waits for the journal, what stands in it, and what is applied.
+/// Everything one request sent, encoded as it is queued, journaled and applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     bytes: Vec<u8>,
@@ -43,7 +43,7 @@ impl Submission {
         self.with_records_and_dropped(records, &[])
     }
 
-    /// Adds the records and the numbers that were given up, which ends the submission.
+    /// Adds the records and the dropped numbers, which ends the submission.
     pub fn with_records_and_dropped<'a, I>(mut self, records: I, dropped: &[Dropped]) -> Self
     where
         I: ExactSizeIterator<Item = (Option<Seq>, Epoch, &'a SampleSet<'a>)>,
@@ -106,7 +106,7 @@ impl Default for Group {
 }
 
 impl Group {
-    /// Adds a submission behind the others. It must not have been sealed.
+    /// Adds a submission after the others. The group must not be sealed.
     pub fn push(&mut self, submission: &Submission) {
         self.bytes.extend_from_slice(submission.as_bytes());
     }
@@ -138,7 +138,7 @@ impl Group {
         &self.bytes
     }
 
-    /// Empties it, and keeps its memory up to so many bytes.
+    /// Empties it and keeps up to so many bytes of its memory.
     pub(super) fn clear(&mut self, bytes_kept_max: usize) {
         self.bytes.truncate(HEAD_BYTES);
         self.bytes.shrink_to(bytes_kept_max);

@@ -1,4 +1,4 @@
-//! What is known of the clock, and what was taken out because of it.
+//! What is known of the clock, and what was removed because of it.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::scanner::{HostNames, HostStates, ScanMode, Scanner};
 use crate::clock::StoredClock;
 
 impl Scanner<'_> {
-    /// What was taken out of each host because a wrong clock had written it.
+    /// How many samples of each host were removed because a wrong clock had stamped them.
     pub(super) fn removed(&mut self, hosts: &HostNames, states: &mut HostStates) {
         let mut bad = BTreeSet::new();
         let mut nobodys = 0_u64;

@@ -1,4 +1,4 @@
-//! The intervals of the series.
+//! The buckets of the series.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -35,7 +35,7 @@ impl Scanner<'_> {
             }),
         };
         if self.mode == ScanMode::Thorough && is_whole {
-            // Rows of series that nobody knows.
+            // Rows of unknown series.
             self.scan("bucket", sql, "series, tier, slot", &mut |row| {
                 intervals.take(row)
             });
@@ -61,12 +61,12 @@ impl Scanner<'_> {
     }
 }
 
-/// Puts intervals where they belong.
+/// Assigns buckets to their series.
 struct Intervals<'a> {
     series: &'a SeriesNames,
     states: &'a mut HostStates,
     seen: HashSet<(i64, u8, u16)>,
-    /// Those that are not what was written: when they began, as far as that can be believed.
+    /// Those that are damaged, with their start as far as it is known.
     bad: BTreeMap<(i64, u8, u16), Option<u64>>,
 }
 

@@ -7,10 +7,10 @@ use super::super::rows::{self, CURSORS};
 use super::super::schema::SHARDS;
 use super::scanner::{ScanMode, Scanner};
 
-/// Gets the cursors of all shards, and a row of the journal with its position.
+/// Receives the cursors of all shards, and a row of the journal with its position.
 pub(in crate::store::embedded) type GiveRow<'a> = &'a mut dyn FnMut(&[Position], Position, &[u8]);
 
-/// More than this cannot have been written between two commits: a number that says so is damaged.
+/// No more rows than this can be written between two commits: a larger difference is damage.
 const LOST_POSITIONS_MAX: u64 = 10_000_000;
 
 impl Scanner<'_> {
@@ -89,7 +89,7 @@ impl Scanner<'_> {
                 self.of_store("the number of the journal's last group is damaged");
                 found
             }
-            // Nothing was ever appended; or it is lost.
+            // Either nothing was ever appended, or the number is lost.
             Err(_) if found == 0 => 0,
             Err(_) => {
                 self.of_store("the number of the journal's last group is lost");

@@ -12,11 +12,11 @@ use super::super::super::state::StoredHost;
 pub(in crate::store::embedded) enum ScanMode {
     /// Each table once.
     Fast,
-    /// Every row that can be reached, and whatever stands elsewhere as well.
+    /// Every row that can be reached, and every copy.
     Thorough,
 }
 
-/// For each row of `host` the names it may stand for: one, unless it is damaged.
+/// For each row of `host` its possible names: one, unless it is damaged.
 pub(super) type HostNames = HashMap<i64, Vec<String>>;
 /// The same for `series`: host and label.
 pub(super) type SeriesNames = BTreeMap<i64, Vec<(String, String)>>;
@@ -32,7 +32,8 @@ pub(super) struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// Calls `each` with every row that can be read: from the front, and if that fails from the back as well. Whether all could.
+    /// Calls `each` with every row that can be read: from the front, and if that fails from the back as well. Returns
+    /// whether all could be read.
     pub(super) fn scan(
         &mut self,
         table: &str,
@@ -47,7 +48,7 @@ impl Scanner<'_> {
                 .split(", ")
                 .map(|column| format!("{column} DESC"))
                 .collect();
-            // The same error, seen from the other side.
+            // The same error, from the other end.
             let _again = self.walk(&format!("{sql} ORDER BY {}", back.join(", ")), each);
         } else {
             self.of_store(format!(

@@ -1,5 +1,5 @@
-//! Revocation lists that nobody hands in, fetched from a `liz-ca`: judged as those of `PUT /api/crl` are, kept before they
-//! are in force.
+//! Fetches revocation lists from a `liz-ca`. They are verified as those of `PUT /api/crl` are, and stored before they take
+//! effect.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use lizmon_mtls::revocation::{CrlRefused, RevocationList, in_words};
 use lizmon_mtls::trust::Newer;
 use lizmon_pki::error_chain::in_one_line;
 
-use crate::config::ListsFrom;
+use crate::config::CrlFetch;
 use crate::router::ReceiverState;
 
-/// How often it is asked whether somebody misses a list.
+/// How often to check whether a needed list is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// For ever: every ten minutes, and soon when somebody is turned away because no list speaks of them.
-pub(crate) async fn lists(app: Arc<ReceiverState>, from: Option<ListsFrom>, clock: Clock) {
+/// Never returns. Fetches every ten minutes, and soon after a client is rejected because a list is missing.
+pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: Clock) {
     let Some(from) = from else {
         return std::future::pending().await;
     };
@@ -36,19 +36,19 @@ pub(crate) async fn lists(app: Arc<ReceiverState>, from: Option<ListsFrom>, cloc
     }
 }
 
-/// What was complained of, so that it is not again.
+/// What was logged, so that it is not logged again.
 #[derive(Default)]
 struct Said {
     failure: LogOnce,
     refusals: LogOnce,
 }
 
-async fn ask(app: &Arc<ReceiverState>, from: &ListsFrom, said: &mut Said) -> FetchOutcome {
+async fn ask(app: &Arc<ReceiverState>, from: &CrlFetch, said: &mut Said) -> FetchOutcome {
     let url = &from.source.url;
     match fetch(app, from).await {
         Ok((newer, unusable)) => {
             if said.failure.is_over() {
-                tracing::info!("revocation lists are to be had from {url} again");
+                tracing::info!("revocation lists can be fetched from {url} again");
             }
             let refusals = newer.refused.iter().map(ToString::to_string);
             let refusals: Vec<_> = refusals.chain(unusable.iter().cloned()).collect();
@@ -71,14 +71,14 @@ async fn ask(app: &Arc<ReceiverState>, from: &ListsFrom, said: &mut Said) -> Fet
             tracing::info!(
                 generation = trust.generation(),
                 lists = in_words(trust.crls()),
-                "revocation lists were fetched, and are in force"
+                "revocation lists fetched and in force"
             );
             FetchOutcome::New
         }
         Err(text) => {
             said.failure.about(text, |text| {
                 tracing::warn!(
-                    "revocation lists cannot be fetched, those that are here hold: {text}"
+                    "revocation lists cannot be fetched, the present ones stay in force: {text}"
                 );
             });
             FetchOutcome::Failed
@@ -86,14 +86,14 @@ async fn ask(app: &Arc<ReceiverState>, from: &ListsFrom, said: &mut Said) -> Fet
     }
 }
 
-async fn fetch(app: &Arc<ReceiverState>, from: &ListsFrom) -> Result<(Newer, Vec<String>), String> {
+async fn fetch(app: &Arc<ReceiverState>, from: &CrlFetch) -> Result<(Newer, Vec<String>), String> {
     let FetchedCrls { pem, authorities } = from
         .source
         .fetch()
         .await
         .map_err(|error| in_one_line(&error))?;
     let app = app.clone();
-    // The disk is waited for, and a long list takes a while to read and to verify.
+    // Waits for the disk, and a long list takes a while to verify.
     let take = move || {
         let (lists, unusable) = read_each(&pem)?;
         let mut trust = app
@@ -110,7 +110,7 @@ async fn fetch(app: &Arc<ReceiverState>, from: &ListsFrom) -> Result<(Newer, Vec
         .map_err(|error| error.to_string())?
 }
 
-/// Each list stands for itself: one that cannot be used keeps no other back.
+/// Reads each list by itself: one that cannot be used does not keep the others back.
 fn read_each(pem: &[u8]) -> Result<(Vec<RevocationList>, Vec<String>), String> {
     let (mut lists, mut unusable) = (Vec::new(), Vec::new());
     for list in RevocationList::read_each(pem) {
