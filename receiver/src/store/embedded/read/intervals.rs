@@ -7,7 +7,7 @@ use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
 use super::super::super::state::StoredBucket;
-use super::super::rows::BucketKey;
+use super::super::bucket_key::BucketKey;
 use super::scanner::{HostStates, ScanMode, Scanner, SeriesNames};
 
 impl Scanner<'_> {
