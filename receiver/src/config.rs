@@ -87,7 +87,7 @@ pub struct ReceiverFlags {
     /// Most requests of one certificate's holder per second; bursts up to two seconds' allowance
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
-    /// Most records of one certificate's holder in a second, one of more than four values for each four; twice as many, or 1,000,000, at once
+    /// Most records of one certificate's holder per second, a record of more than four values counted once for each four; bursts up to two seconds' allowance, or 1,000,000
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
 }

@@ -24,37 +24,41 @@ pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: 
         return std::future::pending().await;
     };
     let mut pace = FetchSchedule::new(RECEIVER_EVERY_SECS);
-    let mut said = Said::default();
+    let mut logged = LoggedProblems::default();
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
         let missed = app.trust.current().misses_a_list();
         if pace.is_due(clock(), missed) {
-            let came = ask(&app, &from, &mut said).await;
-            pace.asked(clock(), missed, came, (from.chance)());
+            let outcome = ask(&app, &from, &mut logged).await;
+            pace.asked(clock(), missed, outcome, (from.chance)());
         }
     }
 }
 
 /// What was logged, so that it is not logged again.
 #[derive(Default)]
-struct Said {
+struct LoggedProblems {
     failure: LogOnce,
     refusals: LogOnce,
 }
 
-async fn ask(app: &Arc<ReceiverState>, from: &CrlFetch, said: &mut Said) -> FetchOutcome {
+async fn ask(
+    app: &Arc<ReceiverState>,
+    from: &CrlFetch,
+    logged: &mut LoggedProblems,
+) -> FetchOutcome {
     let url = &from.source.url;
     match fetch(app, from).await {
         Ok((newer, unusable)) => {
-            if said.failure.is_over() {
+            if logged.failure.is_over() {
                 tracing::info!("revocation lists can be fetched from {url} again");
             }
             let refusals = newer.refused.iter().map(ToString::to_string);
             let refusals: Vec<_> = refusals.chain(unusable.iter().cloned()).collect();
             let of_strangers = |refused: &CrlRefused| matches!(refused, CrlRefused::NotSigned(_));
             let all_of_strangers = unusable.is_empty() && newer.refused.iter().all(of_strangers);
-            said.refusals.about(refusals.join("; "), |text| {
+            logged.refusals.about(refusals.join("; "), |text| {
                 match (text, all_of_strangers) {
                     ("", _) => (),
                     (text, true) => tracing::info!(
@@ -76,7 +80,7 @@ async fn ask(app: &Arc<ReceiverState>, from: &CrlFetch, said: &mut Said) -> Fetc
             FetchOutcome::New
         }
         Err(text) => {
-            said.failure.about(text, |text| {
+            logged.failure.about(text, |text| {
                 tracing::warn!(
                     "revocation lists cannot be fetched, the present ones stay in force: {text}"
                 );

@@ -189,8 +189,8 @@ impl Receiver {
             () = self.journal.ended() => Ok(()),
         };
         let app = self.app;
-        let kept = tokio::task::spawn_blocking(move || save_certificates(&app));
-        let _joined = kept.await;
+        let saved = tokio::task::spawn_blocking(move || save_certificates(&app));
+        let _joined = saved.await;
         // The journal's thread ends when the last request has dropped its handle on it.
         tokio::task::spawn_blocking(|| self.journal.join())
             .await
@@ -205,12 +205,12 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut remind = tokio::time::interval(REMIND_EVERY);
     let mut rotation_failed = false;
-    let mut said = Said::default();
-    said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
+    let mut logged = LoggedWarnings::default();
+    logged.log(app.health.warnings(&app.trust.current(), clock()), clock());
     loop {
         tokio::select! {
             _ = look.tick() => {
-                reload_if_changed(&app, &clock, &mut said).await;
+                reload_if_changed(&app, &clock, &mut logged).await;
                 if !rotation_failed && let Err(error) = app.tokens.rotate(clock()) {
                     tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
                     rotation_failed = true;
@@ -218,10 +218,10 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
             }
             _ = remind.tick() => {
                 rotation_failed = false;
-                said.remind(app.health.warnings(&app.trust.current(), clock()), clock());
+                logged.log(app.health.warnings(&app.trust.current(), clock()), clock());
                 let app = app.clone();
-                let kept = tokio::task::spawn_blocking(move || save_certificates(&app));
-                let _joined = kept.await;
+                let saved = tokio::task::spawn_blocking(move || save_certificates(&app));
+                let _joined = saved.await;
             }
         }
     }
@@ -234,7 +234,7 @@ fn save_certificates(app: &ReceiverState) {
     }
 }
 
-async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, said: &mut Said) {
+async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, logged: &mut LoggedWarnings) {
     match reload_trust(app.clone()).await {
         None => (),
         Some(Ok(trust)) => {
@@ -251,7 +251,7 @@ async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, said: &mut S
             if let Err(refusal) = trust.judge_own(clock()) {
                 tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
             }
-            said.remind(app.health.warnings(&trust, clock()), clock());
+            logged.log(app.health.warnings(&trust, clock()), clock());
         }
         Some(Err(error)) => {
             let error = &error as &dyn std::error::Error;
@@ -276,15 +276,15 @@ fn note(app: &ReceiverState, trust: &Trust, now: u64) {
 
 /// Which warnings were logged, and when.
 #[derive(Default)]
-struct Said {
+struct LoggedWarnings {
     warnings: Vec<String>,
     /// Epoch seconds.
     at: u64,
 }
 
-impl Said {
+impl LoggedWarnings {
     /// Logs new warnings, and all of them again after an hour.
-    fn remind(&mut self, warnings: Vec<String>, now: u64) {
+    fn log(&mut self, warnings: Vec<String>, now: u64) {
         let is_due = now.saturating_sub(self.at) >= REMIND_AGAIN_SECS;
         for warning in &warnings {
             if is_due || !self.warnings.contains(warning) {

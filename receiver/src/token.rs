@@ -73,7 +73,7 @@ struct Key {
     x: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    kept: StoredKey,
+    stored: StoredKey,
 }
 
 /// The keys tokens are signed with, oldest first.
@@ -86,15 +86,15 @@ impl Key {
         let document = Ed25519KeyPair::generate()
             .and_then(|pair| pair.to_pkcs8().map_err(|_| aws_lc_rs::error::Unspecified));
         let document = document.map_err(|_| TokenKeyError::Generate)?;
-        let kept = StoredKey {
+        let stored = StoredKey {
             created,
             pkcs8: URL_SAFE_NO_PAD.encode(document.as_ref()),
         };
-        Self::from_stored(kept).ok_or(TokenKeyError::Generate)
+        Self::from_stored(stored).ok_or(TokenKeyError::Generate)
     }
 
-    fn from_stored(kept: StoredKey) -> Option<Self> {
-        let der = URL_SAFE_NO_PAD.decode(&kept.pkcs8).ok()?;
+    fn from_stored(stored: StoredKey) -> Option<Self> {
+        let der = URL_SAFE_NO_PAD.decode(&stored.pkcs8).ok()?;
         let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
         let public = pair.public_key().as_ref();
         let x = URL_SAFE_NO_PAD.encode(public);
@@ -107,7 +107,7 @@ impl Key {
             decoding: DecodingKey::from_ed_der(public),
             x,
             encoding,
-            kept,
+            stored,
         })
     }
 }
@@ -129,8 +129,8 @@ impl KeyRing {
         let malformed = || TokenKeyError::Malformed {
             file: file.to_owned(),
         };
-        let kept: Vec<StoredKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-        let keys: Option<Vec<Key>> = kept.into_iter().map(Key::from_stored).collect();
+        let stored: Vec<StoredKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+        let keys: Option<Vec<Key>> = stored.into_iter().map(Key::from_stored).collect();
         Ok(Self {
             keys: keys.ok_or_else(malformed)?,
         })
@@ -144,25 +144,25 @@ impl KeyRing {
         life: u64,
         ttl: u64,
     ) -> Result<Option<Vec<StoredKey>>, TokenKeyError> {
-        let mut kept: Vec<StoredKey> = self.keys.iter().map(|key| key.kept.clone()).collect();
+        let mut stored: Vec<StoredKey> = self.keys.iter().map(|key| key.stored.clone()).collect();
         // Each key signed until the next was made: its last token ends `ttl` after that.
-        let ended = kept
+        let ended = stored
             .windows(2)
             .take_while(|pair| pair[1].created.saturating_add(ttl) < now)
             .count();
-        kept.drain(..ended);
-        let fresh = kept
+        stored.drain(..ended);
+        let fresh = stored
             .last()
             .is_some_and(|key| now < key.created.saturating_add(life));
         if !fresh {
-            kept.push(Key::generate(now)?.kept);
+            stored.push(Key::generate(now)?.stored);
         }
-        Ok((ended > 0 || !fresh).then_some(kept))
+        Ok((ended > 0 || !fresh).then_some(stored))
     }
 
-    fn save(file: &Path, kept: &[StoredKey]) -> Result<(), TokenKeyError> {
+    fn save(file: &Path, stored: &[StoredKey]) -> Result<(), TokenKeyError> {
         let write =
-            || lizmon_pki::atomic_file::write(file, &serde_json::to_vec(kept)?, Access::Secret);
+            || lizmon_pki::atomic_file::write(file, &serde_json::to_vec(stored)?, Access::Secret);
         write().map_err(|source| TokenKeyError::File {
             file: file.to_owned(),
             source,
@@ -216,11 +216,11 @@ impl Tokens {
     /// Makes a new signing key when the present one is old enough, and removes keys whose last token has expired. The new
     /// key is on disk before it signs.
     pub fn rotate(&self, now: u64) -> Result<(), TokenKeyError> {
-        let Some(kept) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
+        let Some(stored) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
             return Ok(());
         };
-        KeyRing::save(&self.file, &kept)?;
-        let keys = kept
+        KeyRing::save(&self.file, &stored)?;
+        let keys = stored
             .into_iter()
             .map(Key::from_stored)
             .collect::<Option<Vec<_>>>()
@@ -294,12 +294,12 @@ impl Tokens {
             }
             return checked.map(|()| claims);
         }
-        let claims = Arc::new(self.verify_anew(token, now)?);
+        let claims = Arc::new(self.verify_uncached(token, now)?);
         self.remembered.insert(token.into(), claims.clone());
         Ok(claims)
     }
 
-    fn verify_anew(&self, token: &str, now: u64) -> Result<Claims, AccessTokenError> {
+    fn verify_uncached(&self, token: &str, now: u64) -> Result<Claims, AccessTokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AccessTokenError::Invalid("the token is too long"));
         }

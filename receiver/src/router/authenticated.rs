@@ -74,7 +74,7 @@ impl<'a> Authenticated<'a> {
     }
 
     /// The memory for the sender's bodies.
-    pub(super) fn rooms(&self) -> Result<&BodyRooms, Rejection> {
+    pub(super) fn memory_budget(&self) -> Result<&BodyRooms, Rejection> {
         Ok(self.pace()?.rooms())
     }
 
@@ -88,7 +88,9 @@ impl<'a> Authenticated<'a> {
         bytes: serde_json::Result<Vec<u8>>,
     ) -> Result<Response, Rejection> {
         let bytes = bytes.map_err(|_| Code::InternalError)?;
-        Ok(json_bytes(self.app.bodies.answer(bytes, self.rooms()?)?))
+        Ok(json_bytes(
+            self.app.bodies.answer(bytes, self.memory_budget()?)?,
+        ))
     }
 
     /// The caller, if the token belongs to the connection's certificate.

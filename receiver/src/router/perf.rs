@@ -73,7 +73,11 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     };
     let made = app
         .bodies
-        .large_answer(labels * ANSWER_BYTES_PER_LABEL, sender.rooms()?, make)
+        .large_answer(
+            labels * ANSWER_BYTES_PER_LABEL,
+            sender.memory_budget()?,
+            make,
+        )
         .await?;
     Ok(json_bytes(made?))
 }

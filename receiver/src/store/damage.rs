@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How long it is reported: as long as queries could have asked for what is lost.
-pub const TOLD_SECS: u64 = 25 * 3_600;
+pub const REPORTED_SECS: u64 = 25 * 3_600;
 /// The last second that can be written as a date: the end of the year 9999.
 const DATED_SECS_MAX: u64 = 253_402_300_799;
 
@@ -44,8 +44,8 @@ impl Damage {
     }
 
     /// Whether it is still reported.
-    pub fn is_told(&self, now: u64) -> bool {
-        now < self.found_at.saturating_add(TOLD_SECS)
+    pub fn is_reported(&self, now: u64) -> bool {
+        now < self.found_at.saturating_add(REPORTED_SECS)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_told_in_words() {
+    fn is_displayed() {
         let store = Damage::of_store(7, "the file was empty");
         let host = Damage::of_host(7, "web1", "its name");
         let interval = Damage {
@@ -103,7 +103,7 @@ mod tests {
             ),
         ] {
             assert_eq!(damage.to_string(), words);
-            assert!(damage.is_told(7) && !damage.is_told(7 + TOLD_SECS));
+            assert!(damage.is_reported(7) && !damage.is_reported(7 + REPORTED_SECS));
         }
     }
 }

@@ -94,9 +94,9 @@ impl StoreStatus {
     /// Warnings for the operator.
     pub fn warnings(&self, now: u64) -> Vec<String> {
         let damage = locked(&self.damage);
-        let told = damage.iter().filter(|damage| damage.is_told(now));
-        let more = told.clone().count().saturating_sub(WARNINGS_MAX);
-        let words = told.take(WARNINGS_MAX).map(ToString::to_string);
+        let reported = damage.iter().filter(|damage| damage.is_reported(now));
+        let more = reported.clone().count().saturating_sub(WARNINGS_MAX);
+        let words = reported.take(WARNINGS_MAX).map(ToString::to_string);
         let rest = (more > 0).then(|| format!("and {more} more; `liz-receiver check` lists them"));
         self.refusal()
             .into_iter()
@@ -245,11 +245,11 @@ impl StoreStatus {
 
     /// Damage is reported for a while.
     pub(crate) fn set_now(&self, now: u64) {
-        let told = locked(&self.damage)
+        let reported = locked(&self.damage)
             .iter()
-            .filter(|damage| damage.is_told(now))
+            .filter(|damage| damage.is_reported(now))
             .count();
-        self.damaged.set(told as i64);
+        self.damaged.set(reported as i64);
     }
 
     pub(crate) fn set_lag(&self, groups: u64, secs: u64) {

@@ -146,7 +146,7 @@ fn forge(
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(&claims));
     let pair =
-        Ed25519KeyPair::from_pkcs8(&URL_SAFE_NO_PAD.decode(&key.kept.pkcs8).unwrap()).unwrap();
+        Ed25519KeyPair::from_pkcs8(&URL_SAFE_NO_PAD.decode(&key.stored.pkcs8).unwrap()).unwrap();
     format!(
         "{message}.{}",
         URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()))

@@ -1,4 +1,4 @@
-//! SQLite's own check of a database's structure: at once, or beside whoever uses it.
+//! SQLite's own check of a database's structure: in place, or in the background.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};

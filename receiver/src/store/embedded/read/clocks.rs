@@ -14,12 +14,12 @@ impl Scanner<'_> {
     /// How many samples of each host were removed because a wrong clock had stamped them.
     pub(super) fn removed(&mut self, hosts: &HostNames, states: &mut HostStates) {
         let mut bad = BTreeSet::new();
-        let mut nobodys = 0_u64;
+        let mut orphans = 0_u64;
         let sql = "SELECT host, samples, at, sum FROM removed";
         let is_whole = self.scan("removed", sql, "host", &mut |row| {
             let names = row.get::<_, i64>(0).ok().and_then(|id| hosts.get(&id));
             let Some(name) = names.and_then(|names| names.first()) else {
-                nobodys += 1;
+                orphans += 1;
                 return;
             };
             match (removed_of(row, name), states.get_mut(name)) {
@@ -33,7 +33,7 @@ impl Scanner<'_> {
         for host in &bad {
             self.damage.push(Damage::of_host(self.now, host, what));
         }
-        if nobodys > 0 || (!is_whole && self.mode == ScanMode::Thorough) {
+        if orphans > 0 || (!is_whole && self.mode == ScanMode::Thorough) {
             self.of_store(format!("of some hosts, it is not known which, {what}"));
         }
     }

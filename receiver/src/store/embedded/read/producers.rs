@@ -13,7 +13,7 @@ impl Scanner<'_> {
     pub(super) fn producers(&mut self, hosts: &HostNames, states: &mut HostStates) {
         let mut found: BTreeMap<(String, [u8; 16]), StoredProducer> = BTreeMap::new();
         let mut bad: BTreeSet<(String, [u8; 16])> = BTreeSet::new();
-        let (mut nobodys, mut counts) = (0_u64, [0_u64; 2]);
+        let (mut orphans, mut counts) = (0_u64, [0_u64; 2]);
         for (table, count) in PRODUCERS.into_iter().zip(&mut counts) {
             let sql = format!(
                 "SELECT host, producer, duplicate, last_taken, ranges, dropped, sum FROM {table}"
@@ -22,15 +22,15 @@ impl Scanner<'_> {
                 *count += 1;
                 let names = row.get::<_, i64>(0).ok().and_then(|id| hosts.get(&id));
                 let Some(name) = names.and_then(|names| names.first()) else {
-                    nobodys += 1;
+                    orphans += 1;
                     return;
                 };
                 let id = row.get::<_, [u8; 16]>(1).unwrap_or_default();
                 match producer_of(row, name) {
-                    Some(kept) => {
+                    Some(stored) => {
                         found
-                            .entry((name.clone(), *kept.producer.as_bytes()))
-                            .or_insert(kept);
+                            .entry((name.clone(), *stored.producer.as_bytes()))
+                            .or_insert(stored);
                     }
                     None => {
                         bad.insert((name.clone(), id));
@@ -38,7 +38,7 @@ impl Scanner<'_> {
                 }
             });
         }
-        let differs = counts[0] != counts[1] || nobodys > 0;
+        let differs = counts[0] != counts[1] || orphans > 0;
         if self.mode == ScanMode::Fast && (differs || !bad.is_empty()) {
             self.of_store("what was delivered does not stand twice, as it should");
         } else {
@@ -47,21 +47,21 @@ impl Scanner<'_> {
                 self.damage.push(Damage::of_host(self.now, host, what));
             }
         }
-        for ((host, _), kept) in found {
+        for ((host, _), stored) in found {
             if let Some(state) = states.get_mut(&host) {
-                state.producers.push(kept);
+                state.producers.push(stored);
             }
         }
     }
 }
 
 fn producer_of(row: &Row<'_>, host: &str) -> Option<StoredProducer> {
-    let kept = ProducerRow {
+    let stored = ProducerRow {
         producer: row.get(1).ok()?,
         duplicate: row.get::<_, i64>(2).ok()? as u64,
         last_taken: row.get::<_, i64>(3).ok()? as u64,
         ranges: row.get_ref(4).ok()?.as_blob().ok()?,
         dropped: row.get_ref(5).ok()?.as_str().ok()?,
     };
-    kept.read(host, row.get(6).ok()?)
+    stored.read(host, row.get(6).ok()?)
 }
