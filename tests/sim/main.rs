@@ -1,19 +1,20 @@
-//! Nothing lost, nothing twice: monitors, a bad network and receivers in one process, one thread, under one seeded clock.
+//! Nothing is lost or counted twice: monitors, a bad network and receivers in one process and one
+//! thread, with one virtual clock.
 //!
 //! ```text
 //! scenario ── seed ──> world: one queue of events
 //!                        │
-//!   monitor (spool, pace) ──> wire: lost, late, twice, cut ──> receiver (ingest, journal, summarize) ──> memory store
-//!        │                                                        │                                  fails, tears, dies
-//!        └──────────────> model: what was recorded <──────────────┘ what was taken
+//!  monitor (spool, retry) ──> wire: lost, late, twice, cut ──> receiver (ingest, journal, summarize)
+//!     │                                                            │  └─> memory store: fails, crashes
+//!     └───────────> model: what was recorded <─────────────────────┘ what was taken
 //! ```
 //!
-//! After every start of a receiver, and at the end, what it has must be what the model has. A seed says everything: the
-//! same one does the same again. See `docs/testing.md`.
+//! After each start of a receiver, and at the end, a receiver must have what the model has. A run
+//! depends on its seed only, and can be repeated. See `docs/testing.md`.
 //!
-//! - `LIZMON_SIM_SEED=17` runs one seed and tells all that happens.
-//! - `LIZMON_SIM_SEEDS=10000` runs so many, from `LIZMON_SIM_FIRST` on; `LIZMON_SIM_KIND=day-outage` only those of one
-//!   kind.
+//! - `LIZMON_SIM_SEED=17` runs one seed and logs all events.
+//! - `LIZMON_SIM_SEEDS=10000` runs so many, from `LIZMON_SIM_FIRST` on;
+//!   `LIZMON_SIM_KIND=day-outage` only those of one kind.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod model;
@@ -27,17 +28,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use scenario::Kind;
-use world::{Figures, World};
+use scenario::ScenarioKind;
+use world::{RunStats, World};
 
-/// How many seeds run where nothing says otherwise.
+/// How many seeds run by default.
 const SEEDS: u64 = 2_000;
-/// How many failing seeds are told: more would tell the same.
+/// How many failing seeds are logged.
 const FAILURES_MAX: usize = 10;
 
-/// What does not hold.
+/// Something that does not hold.
 #[derive(Debug)]
-pub(crate) struct Wrong(pub String);
+pub(crate) struct Violation(pub String);
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -47,21 +48,22 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-fn run(seed: u64, is_told: bool) -> Result<Figures, Wrong> {
-    catch_unwind(AssertUnwindSafe(|| World::new(seed, is_told).run()))
-        .unwrap_or_else(|_| Err(Wrong("it panicked".to_owned())))
+fn run(seed: u64, is_verbose: bool) -> Result<RunStats, Violation> {
+    catch_unwind(AssertUnwindSafe(|| World::new(seed, is_verbose).run()))
+        .unwrap_or_else(|_| Err(Violation("panic".to_owned())))
 }
 
-/// Runs seeds on all processors, each run on one thread. Their figures in sum, or what is wrong with which.
-fn run_all(seeds: &[u64]) -> Result<Figures, Vec<(u64, Wrong)>> {
+/// Runs seeds on all processors, each run on one thread. Returns the sum of their statistics, or
+/// the seeds that failed.
+fn run_all(seeds: &[u64]) -> Result<RunStats, Vec<(u64, Violation)>> {
     let next = AtomicU64::new(0);
-    let sum = Mutex::new((Figures::default(), Vec::new()));
+    let sum = Mutex::new((RunStats::default(), Vec::new()));
     let work = || {
         while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
             let result = run(*seed, false);
             let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
-                Ok(figures) => sum.0.add(&figures),
+                Ok(stats) => sum.0.add(&stats),
                 Err(wrong) => sum.1.push((*seed, wrong)),
             }
             if sum.1.len() >= FAILURES_MAX {
@@ -75,9 +77,9 @@ fn run_all(seeds: &[u64]) -> Result<Figures, Vec<(u64, Wrong)>> {
             scope.spawn(work);
         }
     });
-    let (figures, wrong) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (stats, wrong) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     if wrong.is_empty() {
-        Ok(figures)
+        Ok(stats)
     } else {
         Err(wrong)
     }
@@ -85,12 +87,12 @@ fn run_all(seeds: &[u64]) -> Result<Figures, Vec<(u64, Wrong)>> {
 
 fn check(seeds: &[u64]) {
     match run_all(seeds) {
-        Ok(figures) => eprintln!("{} seeds: {figures:#?}", seeds.len()),
+        Ok(stats) => eprintln!("{} seeds: {stats:#?}", seeds.len()),
         Err(wrong) => {
-            for (seed, Wrong(what)) in &wrong {
+            for (seed, Violation(what)) in &wrong {
                 eprintln!("seed {seed}: {what}");
                 eprintln!(
-                    "    again: LIZMON_SIM_SEED={seed} cargo test -p lizmon-tests --test sim seeds -- --nocapture"
+                    "    to repeat: LIZMON_SIM_SEED={seed} cargo test -p lizmon-tests --test sim seeds -- --nocapture"
                 );
             }
             panic!("{} seeds failed", wrong.len());
@@ -98,7 +100,7 @@ fn check(seeds: &[u64]) {
     }
 }
 
-impl Figures {
+impl RunStats {
     fn add(&mut self, other: &Self) {
         self.simulated_secs += other.simulated_secs;
         self.records += other.records;
@@ -110,7 +112,7 @@ impl Figures {
         self.receiver_crashes += other.receiver_crashes;
         self.found_after_crash += other.found_after_crash;
         self.checks += other.checks;
-        // In any order the same.
+        // The same in any order.
         self.digest ^= other.digest;
     }
 }
@@ -126,51 +128,51 @@ fn seeds() {
     let first = number("LIZMON_SIM_FIRST").unwrap_or(0);
     let count = number("LIZMON_SIM_SEEDS").unwrap_or(SEEDS);
     let kind = std::env::var("LIZMON_SIM_KIND").ok().map(|name| {
-        Kind::named(&name).unwrap_or_else(|| panic!("LIZMON_SIM_KIND={name} is no kind"))
+        ScenarioKind::parse(&name).unwrap_or_else(|| panic!("LIZMON_SIM_KIND={name} is not a kind"))
     });
-    let seeds = (first..).filter(|seed| kind.is_none_or(|kind| Kind::of(*seed) == kind));
+    let seeds = (first..).filter(|seed| kind.is_none_or(|kind| ScenarioKind::of(*seed) == kind));
     check(&seeds.take(count as usize).collect::<Vec<_>>());
 }
 
-/// For each bug that was found here, a seed that finds it again in this code if it is put back in, and its story. Each has
-/// a small test of its own as well.
+/// For each bug that the simulation found: a seed that finds it again if it is put back, and what
+/// it was. Each has a unit test as well.
 const REGRESSIONS: &[(u64, &str)] = &[
     (
         55,
-        "a spool came back after more than a day; the receiver had forgotten its producer and missed all that had arrived",
+        "a spool was used again after more than a day; the receiver had forgotten its producer and missed all that had arrived",
     ),
     (
         154,
-        "a batch that only gave numbers up, from a host nobody had heard of, was answered 200 and kept nowhere",
+        "a batch with reports only, from an unknown host, was answered 200 and not stored",
     ),
     (
         11,
-        "the spool pushed onto a tape that had been removed while it was saved, and panicked",
+        "the spool appended to a log that had been removed by a save, and panicked",
     ),
     (
         759,
-        "a tape that had ended was thrown away after a day with what nobody had been told of it",
+        "a finished log was removed after a day with its unreported drops",
     ),
 ];
 
 #[test]
-fn what_found_a_bug_finds_none() {
+fn regressions_stay_fixed() {
     for (seed, story) in REGRESSIONS {
         assert!(run(*seed, false).is_ok(), "seed {seed}: {story}");
     }
 }
 
-/// So many seeds are enough to see that something is not done any more about clocks that are wrong.
+/// So many seeds are enough to notice that a measure against wrong clocks is missing.
 const CLOCK_SEEDS: u64 = 110;
 
-/// `tests/guards` takes out what is done about them, one thing at a time.
+/// `tests/guards` removes these measures one at a time.
 #[test]
 fn wrong_clocks_cost_nothing() {
     check(&(0..CLOCK_SEEDS).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_seed_does_the_same_again() {
+fn a_seed_is_reproducible() {
     for seed in 0..16 {
         let (once, again) = (run(seed, false), run(seed, false));
         assert_eq!(once.unwrap(), again.unwrap(), "seed {seed}");

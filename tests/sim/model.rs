@@ -1,4 +1,5 @@
-//! What should be true: a plain list of what each monitor recorded, and of which each receiver has taken what.
+//! What must be true: a plain list of what each monitor recorded, and of what each receiver has
+//! taken.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,25 +9,27 @@ use lizmon_protocol::summary::Summaries;
 use lizmon_receiver::store::record::SubmissionView;
 use lizmon_summary::{AHEAD_SECS_MAX, TIERS, Tier};
 
-use crate::Wrong;
+use crate::Violation;
 use crate::monitor::RecordId;
 
 const BY_MINUTE: &str = "by-minute";
-/// Nothing that lies before the newest minute by no more than that may be pushed out by it.
+/// The newest minute must not remove what is no older than this before it.
 const MINUTES_KEPT_SECS: u64 = 64 * 60;
 
-/// One record, as its monitor wrote it down.
+/// One record, as its monitor recorded it.
 #[derive(Debug)]
 struct Recorded {
     epoch: u64,
     values: Vec<(&'static str, f64)>,
     /// By receiver: whether it was taken.
     is_taken: Vec<bool>,
-    /// By receiver: whether it lay ahead of the true time then. Such a one may be taken out again, and is told of then.
+    /// By receiver: whether it was ahead of the true time then. Such a record may be removed again,
+    /// and that is reported.
     is_ahead: Vec<bool>,
-    /// By receiver: whether the finest window was over for it by a clock that was ahead then. It is counted by hour alone.
+    /// By receiver: whether the finest window was over for it then, by a clock that was ahead. It
+    /// is counted by hour only.
     is_late: Vec<bool>,
-    /// Nobody can be blamed if it is lost: it never was anywhere but in the memory of a process that died.
+    /// It may be lost: it was only in the memory of a process that died.
     is_excused: bool,
 }
 
@@ -36,27 +39,27 @@ pub(crate) struct HostModel {
     records: BTreeMap<RecordId, Recorded>,
 }
 
-/// What is known of a sample without a number.
+/// What the model knows of a sample without a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// It was sent; nobody was told what came of it.
+enum UnnumberedState {
+    /// It was sent, and there was no answer.
     Sent,
     /// It was taken, and must be there.
     Taken,
-    /// It was not there when it was looked for last, and must not come any more.
+    /// It was not there at the last check, and must not appear any more.
     Gone,
 }
 
-/// By monitor.
+/// The records of all monitors, and what the receivers have of them.
 #[derive(Debug)]
 pub(crate) struct Model {
     hosts: Vec<HostModel>,
     receivers: usize,
-    /// By receiver: what its clock said when it last took anything.
+    /// By receiver: its time when it took records last.
     took_at: Vec<u64>,
-    /// By receiver: the labels of samples without a number that it has, as far as is known.
-    unnumbered: Vec<HashMap<String, (u64, Known)>>,
-    /// Records that a crash left on a receiver's disk though nobody had been told that they were taken.
+    /// By receiver: the samples without a number that were sent to it, by their labels.
+    unnumbered: Vec<HashMap<String, (u64, UnnumberedState)>>,
+    /// Records that a receiver had after a crash though they had not been acknowledged.
     pub(crate) found_after_crash: u64,
 }
 
@@ -71,7 +74,7 @@ impl Model {
         }
     }
 
-    /// A receiver takes what waits, while its clock says this.
+    /// A receiver takes the requests that wait, at this time of its clock.
     pub(crate) fn takes_at(&mut self, receiver: usize, now: u64) {
         self.took_at[receiver] = now;
     }
@@ -83,7 +86,7 @@ impl Model {
         id: RecordId,
         epoch: u64,
         values: Vec<(&'static str, f64)>,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Violation> {
         let recorded = Recorded {
             epoch,
             values,
@@ -94,8 +97,8 @@ impl Model {
         };
         match self.hosts[monitor].records.insert(id, recorded) {
             None => Ok(()),
-            Some(_) => Err(Wrong(format!(
-                "monitor {monitor} gave the number {} a second time",
+            Some(_) => Err(Violation(format!(
+                "monitor {monitor} assigned the number {} twice",
                 id.1
             ))),
         }
@@ -125,7 +128,7 @@ impl Model {
         submission: &SubmissionView<'_>,
         answer: BatchAnswer,
         true_now: u64,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Violation> {
         let mut expected = BatchAnswer {
             accepted: 0,
             duplicate: 0,
@@ -133,18 +136,18 @@ impl Model {
         let finest_from = TIERS[0].window_start(self.took_at[receiver]);
         for record in submission.records() {
             let Some(id) = submission.producer.zip(record.seq.map(|seq| seq.get())) else {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "monitor {monitor} sent a record without a number"
                 )));
             };
             let Some(known) = self.hosts[monitor].records.get_mut(&id) else {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "monitor {monitor} sent {id:?}, which it never recorded"
                 )));
             };
             let values: Vec<_> = record.values().collect();
             if known.epoch != record.epoch || known.values != values {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "monitor {monitor} sent {id:?} with other contents than it recorded"
                 )));
             }
@@ -161,38 +164,38 @@ impl Model {
         if answer == expected {
             Ok(())
         } else {
-            Err(Wrong(format!(
+            Err(Violation(format!(
                 "receiver {receiver} answered {answer:?} to monitor {monitor}, the model says {expected:?}"
             )))
         }
     }
 
-    /// A sample without a number goes to a receiver, under a label that no other has.
+    /// A sample without a number is sent to a receiver, under a unique label.
     pub(crate) fn send_unnumbered(&mut self, receiver: usize, label: String, epoch: u64) {
-        self.unnumbered[receiver].insert(label, (epoch, Known::Sent));
+        self.unnumbered[receiver].insert(label, (epoch, UnnumberedState::Sent));
     }
 
     /// It was taken.
-    pub(crate) fn take_unnumbered(&mut self, receiver: usize, submission: &SubmissionView<'_>) {
+    pub(crate) fn on_unnumbered_taken(&mut self, receiver: usize, submission: &SubmissionView<'_>) {
         for record in submission.records() {
             for (label, _) in record.values() {
-                // Those that were stamped by a wrong clock nobody looks for.
+                // Those that were stamped by a wrong clock are not checked.
                 if let Some(known) = self.unnumbered[receiver].get_mut(label) {
-                    known.1 = Known::Taken;
+                    known.1 = UnnumberedState::Taken;
                 }
             }
         }
     }
 
-    /// Samples without a number are counted once if anybody was told so, and at most once otherwise. `is_settled`:
-    /// whether nothing of them is under way.
+    /// Samples without a number are counted once if they were acknowledged, and at most once
+    /// otherwise. `is_settled`: whether none of them is in flight.
     pub(crate) fn check_unnumbered(
         &mut self,
         receiver: usize,
         told: &Summaries,
         now: u64,
         is_settled: bool,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Violation> {
         let oldest = TIERS.iter().map(|tier| tier.window_start(now)).min();
         self.unnumbered[receiver].retain(|_, (epoch, _)| Some(*epoch) > oldest);
         for (label, (_, known)) in &mut self.unnumbered[receiver] {
@@ -200,36 +203,37 @@ impl Model {
             let averages = told.get(&name).map_or(&[][..], |told| &told.averages);
             let count: u64 = averages.iter().map(|average| average.num_samples).sum();
             match (*known, count) {
-                (Known::Taken, 1) | (Known::Sent | Known::Gone, 0) => (),
-                (Known::Sent, 1) => *known = Known::Taken,
+                (UnnumberedState::Taken, 1)
+                | (UnnumberedState::Sent | UnnumberedState::Gone, 0) => (),
+                (UnnumberedState::Sent, 1) => *known = UnnumberedState::Taken,
                 _ => {
-                    return Err(Wrong(format!(
+                    return Err(Violation(format!(
                         "receiver {receiver} counts {label}, which is {known:?}, {count} times"
                     )));
                 }
             }
-            if is_settled && *known == Known::Sent {
-                *known = Known::Gone;
+            if is_settled && *known == UnnumberedState::Sent {
+                *known = UnnumberedState::Gone;
             }
         }
         Ok(())
     }
 
-    /// A receiver has started again with these numbers of one host: what it had taken must be there, and what it has
-    /// beyond that came from a write nobody had been told the end of.
+    /// A receiver was restarted with these numbers of one host: what it had taken must be there.
+    /// What it has beyond that came from a write that was not acknowledged.
     pub(crate) fn reconcile(
         &mut self,
         monitor: usize,
         receiver: usize,
         held: &HashMap<ProducerId, Vec<(u64, u64)>>,
         true_now: u64,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Violation> {
         let finest_from = TIERS[0].window_start(self.took_at[receiver]);
         let host = &mut self.hosts[monitor];
         for (producer, ranges) in held {
             for seq in ranges.iter().flat_map(|(from, to)| *from..=*to) {
                 let Some(record) = host.records.get_mut(&(*producer, seq)) else {
-                    return Err(Wrong(format!(
+                    return Err(Violation(format!(
                         "receiver {receiver} has number {seq} of monitor {monitor}, which was never recorded"
                     )));
                 };
@@ -245,22 +249,23 @@ impl Model {
                 .get(producer)
                 .is_some_and(|ranges| ranges.iter().any(|(from, to)| (from..=to).contains(&seq)));
             if record.is_taken[receiver] && !is_there {
-                return Err(Wrong(format!(
-                    "receiver {receiver} had taken number {seq} of monitor {monitor}, and has it no more"
+                return Err(Violation(format!(
+                    "receiver {receiver} had taken number {seq} of monitor {monitor}, and no longer has it"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Compares summaries with those of all that was taken: count, least and greatest exactly, the mean to a cent.
+    /// Compares summaries with those of all taken records: count, minimum and maximum exactly, the
+    /// mean to 0.01.
     pub(crate) fn check_summaries(
         &self,
         monitor: usize,
         receiver: usize,
         told: &Summaries,
         now: u64,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), Violation> {
         let doubtful = self.doubtful(monitor, receiver);
         let is_doubtful =
             |(name, start): &(String, u64)| doubtful.contains(&(tier_of(name), *start));
@@ -274,7 +279,8 @@ impl Model {
                 })
             })
             .collect();
-        // Where something lies ahead still, the newest 60 minutes do not reach back as far. But it pushed nothing out.
+        // If a record is still ahead of the time, the newest 60 minutes do not reach back as far,
+        // but nothing was removed.
         let minutes = told.keys().filter(|(name, _)| name.contains(BY_MINUTE));
         let minutes = minutes.map(|(_, start)| *start);
         let first = minutes.clone().min().unwrap_or(0);
@@ -291,7 +297,7 @@ impl Model {
                 (c, lo, hi) == (count, min, max) && (mean - avg).abs() <= 0.01
             });
             if !same {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "receiver {receiver} says {:?} of monitor {monitor}'s {interval:?}, the model {:?}",
                     told.get(interval),
                     (count, min, max, avg)
@@ -303,13 +309,14 @@ impl Model {
             .find(|interval| !expected.contains_key(*interval) && !is_doubtful(interval))
         {
             None => Ok(()),
-            Some(interval) => Err(Wrong(format!(
+            Some(interval) => Err(Violation(format!(
                 "receiver {receiver} has {interval:?} of monitor {monitor}, the model has not"
             ))),
         }
     }
 
-    /// The intervals, by tier, that hold something which lay ahead of the true time, or came when they seemed to be over.
+    /// The intervals, by tier, with a record that was ahead of the true time, or came when they
+    /// seemed to be over.
     fn doubtful(&self, monitor: usize, receiver: usize) -> HashSet<(&'static str, u64)> {
         let records = self.hosts[monitor].records.values();
         let taken = records.filter(|record| record.is_taken[receiver]);
@@ -364,21 +371,21 @@ impl Model {
             .collect()
     }
 
-    /// At the end every record was taken, or its monitor gave it up and has told the receiver so; and the receiver
-    /// misses nothing.
-    pub(crate) fn check_fates(
+    /// At the end each record was taken, or its monitor dropped it and has reported that to the
+    /// receiver, and the receiver misses none.
+    pub(crate) fn check_records(
         &self,
         monitor: usize,
         receiver: usize,
         delivery: &Delivery,
         may_be_dropped: impl Fn(&str, u64) -> bool,
-    ) -> Result<Fates, Wrong> {
+    ) -> Result<RecordCounts, Violation> {
         let told: HashMap<_, _> = delivery
             .producers
             .iter()
             .map(|told| (told.producer, told))
             .collect();
-        let mut fates = Fates::default();
+        let mut counts = RecordCounts::default();
         for ((producer, seq), record) in &self.hosts[monitor].records {
             let told = told.get(producer);
             let why = told.and_then(|told| {
@@ -387,7 +394,7 @@ impl Model {
                 Some(range.2.as_str())
             });
             if let Some(why) = why.filter(|why| !may_be_dropped(why, record.epoch)) {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "monitor {monitor} dropped number {seq} (epoch {}) without need, as {why}",
                     record.epoch
                 )));
@@ -399,33 +406,33 @@ impl Model {
             });
             let is_taken = record.is_taken[receiver];
             if is_taken && is_missing {
-                return Err(Wrong(format!(
+                return Err(Violation(format!(
                     "receiver {receiver} has taken number {seq} of monitor {monitor}, and misses it"
                 )));
             }
             if !is_taken && !is_dropped && !record.is_excused {
-                return Err(Wrong(format!(
-                    "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither taken nor told to be dropped",
+                return Err(Violation(format!(
+                    "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither taken nor reported as dropped",
                     record.epoch
                 )));
             }
-            fates.taken += u64::from(is_taken);
-            fates.dropped += u64::from(!is_taken && is_dropped);
-            fates.excused += u64::from(!is_taken && !is_dropped);
+            counts.taken += u64::from(is_taken);
+            counts.dropped += u64::from(!is_taken && is_dropped);
+            counts.excused += u64::from(!is_taken && !is_dropped);
         }
-        Ok(fates)
+        Ok(counts)
     }
 }
 
-/// The tier that a summary's name names.
+/// The tier in a summary's name.
 fn tier_of(name: &str) -> &'static str {
     let mut tiers = TIERS.iter().map(|tier| tier.name);
     tiers.find(|tier| name.contains(tier)).unwrap()
 }
 
-/// What became of one monitor's records at one receiver.
+/// How many of one monitor's records were taken by one receiver, dropped, or excused.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Fates {
+pub(crate) struct RecordCounts {
     pub(crate) taken: u64,
     pub(crate) dropped: u64,
     pub(crate) excused: u64,

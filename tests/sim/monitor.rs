@@ -1,4 +1,4 @@
-//! A monitor in the simulation: all of it but the measuring and the sending.
+//! A monitor in the simulation: all of it but measuring and sending.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,25 +16,25 @@ use lizmon_protocol::sample::{
 
 use crate::wire::{Answer, Request, Target};
 
-/// Who numbered a record, and its number.
+/// A record's producer and number.
 pub(crate) type RecordId = (ProducerId, u64);
 
-/// One machine's monitor, dead or alive, and its disk.
+/// One machine's monitor, running or not, and its disk.
 pub(crate) struct Monitor {
     state: State,
     urls: Vec<String>,
     limits: SpoolLimits,
-    /// Where producers come from.
+    /// The source of producer ids.
     producers: Arc<Mutex<Rng>>,
     faults: Faults,
-    /// The disk has come back older than it was.
-    is_older: bool,
-    /// What the disk held once the process had started.
+    /// The database was rolled back.
+    is_rolled_back: bool,
+    /// What the disk held after the start of the process.
     at_start: MemoryBackend,
-    /// Recorded since then, or not yet written then.
+    /// Recorded since then, or not written then.
     since_start: Vec<RecordId>,
-    /// Of those, what stands in memory alone, and nowhere that it ever was: not even a note could be written.
-    in_memory_alone: Vec<RecordId>,
+    /// Of those, the ones that are only in memory: not even a checkpoint could be written.
+    only_in_memory: Vec<RecordId>,
 }
 
 enum State {
@@ -42,21 +42,22 @@ enum State {
     Dead(Box<MemoryBackend>),
 }
 
-/// What happens to the disk of a process that dies.
+/// How a process ends, and what happens to its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Death {
-    /// It was asked to, and wrote everything down.
+pub(crate) enum Exit {
+    /// By SIGTERM: everything is saved.
     Stopped,
     /// kill -9.
     Killed,
-    /// What was not synced is gone.
+    /// What was not synced is lost.
     PowerFailed,
-    /// A record is damaged as well.
+    /// By kill -9, and a record is damaged.
     RecordDamaged,
-    /// The database comes back as it was once the process had started; the note is apart.
+    /// By kill -9, and the database is rolled back to the start of the process; the checkpoints are
+    /// stored apart.
     RolledBack,
-    /// The note is gone.
-    NoteLost,
+    /// By kill -9, and the checkpoints are lost.
+    CheckpointsLost,
 }
 
 impl Monitor {
@@ -69,10 +70,10 @@ impl Monitor {
             limits,
             producers: Arc::new(Mutex::new(rng)),
             faults: Faults::default(),
-            is_older: false,
+            is_rolled_back: false,
             at_start: MemoryBackend::default(),
             since_start: Vec::new(),
-            in_memory_alone: Vec::new(),
+            only_in_memory: Vec::new(),
         }
     }
 
@@ -87,26 +88,27 @@ impl Monitor {
         }
     }
 
-    /// Starts with what the disk has. Nothing if it is up already.
+    /// Starts with what is on the disk. Does nothing if it runs already.
     pub(crate) fn start(&mut self) {
         let State::Dead(backend) = &mut self.state else {
             return;
         };
         let mut backend = std::mem::take(&mut **backend);
-        let faults = match std::mem::take(&mut self.is_older) {
-            // What is missing stands in the notes alone until this start has written it down.
+        let faults = match std::mem::take(&mut self.is_rolled_back) {
+            // Only the checkpoints tell what is missing, until this start has saved that.
             true => Faults::default(),
             false => self.faults,
         };
         backend.set_faults(faults);
-        self.in_memory_alone.clear();
+        self.only_in_memory.clear();
         let producers = self.producers.clone();
         let new_producer = move || {
             let id: u128 = producers.lock().unwrap().u128(..);
             ProducerId::from_bytes(id.to_le_bytes())
         };
         let spool = Spool::open(backend, self.urls.clone(), self.limits, new_producer);
-        // Not older than this: what a start finds missing it writes down, and no disk is damaged twice in a minute.
+        // It is not rolled back further than this: a start saves what it finds missing, and no disk
+        // is damaged twice in a minute.
         self.at_start = spool.backend().clone();
         self.at_start.set_faults(Faults::default());
         let known = self.at_start.load().unwrap().logs;
@@ -119,12 +121,12 @@ impl Monitor {
         self.state = State::Alive(Box::new(scheduler));
     }
 
-    /// The process ends. Which records nobody can be blamed for if they are lost.
-    pub(crate) fn die(&mut self, death: Death, rng: &mut Rng) -> Vec<RecordId> {
+    /// The process ends. Returns the records that may be lost.
+    pub(crate) fn end(&mut self, exit: Exit, rng: &mut Rng) -> Vec<RecordId> {
         let State::Alive(scheduler) = &mut self.state else {
             return Vec::new();
         };
-        if death == Death::Stopped {
+        if exit == Exit::Stopped {
             let _or_as_if_killed = scheduler.close();
         }
         let noted = scheduler.spool().producer();
@@ -133,27 +135,27 @@ impl Monitor {
         else {
             return Vec::new();
         };
-        let crash = match death {
-            Death::PowerFailed => Crash::PowerFailed,
+        let crash = match exit {
+            Exit::PowerFailed => Crash::PowerFailed,
             _ => Crash::Killed,
         };
         let mut backend = scheduler.into_backend().crash(crash, rng.bool());
-        let mut excused = std::mem::take(&mut self.in_memory_alone);
-        match death {
-            Death::RecordDamaged => {
+        let mut excused = std::mem::take(&mut self.only_in_memory);
+        match exit {
+            Exit::RecordDamaged => {
                 if let Some((producer, seq)) = rng.choice(&self.since_start) {
                     backend.damage(*producer, *seq);
                 }
             }
-            Death::RolledBack => {
+            Exit::RolledBack => {
                 backend.roll_back(&self.at_start);
-                self.is_older = true;
-                // Notes tell of what was not written, and of the last producer.
+                self.is_rolled_back = true;
+                // Checkpoints tell of what was not written, and of the last producer.
                 let others = self.since_start.iter().filter(|id| Some(id.0) != noted);
                 excused.extend(others);
             }
-            Death::NoteLost => {
-                // Of what the disk had not taken, only the note knew.
+            Exit::CheckpointsLost => {
+                // Only the checkpoints told of what was not written.
                 let mut is_held = |(producer, seq): &RecordId| {
                     let read = backend.read(*producer, *seq, *seq, 1);
                     read.is_ok_and(|kept| !kept.is_empty())
@@ -162,13 +164,13 @@ impl Monitor {
                 excused.extend(unknown.into_iter().filter(|id| !is_held(id)));
                 backend.lose_checkpoints();
             }
-            Death::Stopped | Death::Killed | Death::PowerFailed => (),
+            Exit::Stopped | Exit::Killed | Exit::PowerFailed => (),
         }
         self.state = State::Dead(Box::new(backend));
         excused
     }
 
-    /// What the disk refuses from now on.
+    /// Sets what fails on the disk from now on.
     pub(crate) fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
         if let Some(scheduler) = self.alive() {
@@ -192,22 +194,23 @@ impl Monitor {
         let id = (key.producer, key.seq.get());
         self.since_start.push(id);
         if Some(key.producer) == open {
-            // With its number those of the producer in memory were noted.
-            self.in_memory_alone.clear();
+            // The checkpoint of its number has those of the producer in memory as well.
+            self.only_in_memory.clear();
         } else {
-            self.in_memory_alone.push(id);
+            self.only_in_memory.push(id);
         }
         Some(id)
     }
 
-    /// What to do for a receiver now; nothing if it is dead.
+    /// What to do for a receiver now; nothing if it does not run.
     pub(crate) fn next(&mut self, receiver: usize, now: Duration) -> NextStep {
         self.alive().map_or(NextStep::Idle, |scheduler| {
             scheduler.next_step(receiver, now)
         })
     }
 
-    /// An answer has come, or will never come. `times` are our clock's, of sending and of this moment.
+    /// Takes an answer, or an error instead. `times` of this monitor's clock: when the request was
+    /// sent, and now.
     pub(crate) fn done(
         &mut self,
         receiver: usize,
@@ -248,21 +251,21 @@ impl Monitor {
         let _done = scheduler.on_result(receiver, batch, result.as_ref().copied(), now, chance);
     }
 
-    /// How far its clock is ahead of what it stamps samples by.
+    /// How far its clock is ahead of the time that it stamps samples with.
     pub(crate) fn correction_secs(&mut self) -> Option<f64> {
         self.alive()
             .and_then(|scheduler| scheduler.correction_secs())
     }
 
-    pub(crate) fn has_read_its_disk(&mut self) -> bool {
+    pub(crate) fn has_loaded_spool(&mut self) -> bool {
         self.alive()
             .is_some_and(|scheduler| scheduler.spool().producer().is_some())
     }
 
-    /// Whether everything is delivered or given up, and every receiver has been told.
+    /// Whether every record is delivered or dropped, and all drops are reported.
     pub(crate) fn is_done(&mut self, now: Duration) -> bool {
         let receivers = self.urls.len();
-        let has_read = self.has_read_its_disk();
+        let has_read = self.has_loaded_spool();
         self.alive().is_some_and(|scheduler| {
             has_read
                 && scheduler.pending_records_max() == 0
@@ -270,7 +273,7 @@ impl Monitor {
         })
     }
 
-    /// Writes what it says, for whoever reads a run.
+    /// What happened to its spool, for the log.
     pub(crate) fn events(&mut self) -> Vec<String> {
         self.alive().map_or_else(Vec::new, |scheduler| {
             let events = scheduler.spool_mut().take_events();
@@ -279,7 +282,7 @@ impl Monitor {
     }
 }
 
-/// One record by itself goes with a key, several or reports as a batch: as the agent does it.
+/// Encodes a request as the agent does: a single record with a key, several or reports as a batch.
 pub(crate) fn encode(batch: &StoredBatch) -> Request {
     if let ([record], true) = (&batch.records[..], batch.dropped.is_empty()) {
         let key = IdempotencyKey {

@@ -1,4 +1,4 @@
-//! A receiver in the simulation: everything it is made of but sockets, threads and SQLite.
+//! A receiver in the simulation: all of it but sockets, threads and SQLite.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,10 +26,10 @@ use lizmon_receiver::{ingest, query};
 
 use crate::wire::{Answer, Request, Target};
 
-/// How many requests wait at most; in the simulation few, so that it happens.
+/// Most requests that wait; few in the simulation, so that the limit is reached.
 const QUEUE_MAX: usize = 8;
 
-/// Whoever a monitor proves to be by certificate and token.
+/// The node that a monitor is by its certificate and token.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -81,22 +81,22 @@ impl Node {
 
 /// A request that waits for the journal.
 pub(crate) struct Waiting {
-    /// Whatever the caller knows it by.
+    /// The id of the request.
     pub(crate) id: u64,
-    /// Which monitor sent it; none if it was somebody else.
+    /// The monitor that sent it; none for a sample without a number.
     pub(crate) monitor: Option<usize>,
     pub(crate) submission: Submission,
     is_single: bool,
     now: u64,
 }
 
-/// What came of one.
-pub(crate) struct Judged {
+/// A request with its result.
+pub(crate) struct Completed {
     pub(crate) waiting: Waiting,
     pub(crate) result: Result<BatchAnswer, SubmitError>,
 }
 
-impl Judged {
+impl Completed {
     pub(crate) fn answer(self, clock: ServerClock) -> Answer {
         match self.result {
             Ok(_) if self.waiting.is_single => Answer {
@@ -122,8 +122,8 @@ pub(crate) struct Receiver {
     waiting: Vec<Waiting>,
     pub(crate) is_busy: bool,
     pub(crate) clock_wrong_ms: i64,
-    /// Which start of it this is: what an earlier one was to do is not done.
-    pub(crate) life: u64,
+    /// Incremented by each end of the process: events of an earlier one are ignored.
+    pub(crate) generation: u64,
 }
 
 impl Receiver {
@@ -134,7 +134,7 @@ impl Receiver {
             waiting: Vec::new(),
             is_busy: false,
             clock_wrong_ms: 0,
-            life: 0,
+            generation: 0,
         }
     }
 
@@ -153,25 +153,26 @@ impl Receiver {
         Ok(())
     }
 
-    /// The process is gone, with everything that waited.
+    /// The process ends, and the requests that wait are lost.
     pub(crate) fn crash(&mut self, is_unsynced_there: bool) {
         self.committer = None;
         self.waiting.clear();
-        self.life += 1;
+        self.generation += 1;
         self.disk.crash(is_unsynced_there);
     }
 
-    /// SIGTERM: what waits has been taken, then everything is committed.
+    /// SIGTERM: the requests that wait have been taken; everything is committed.
     pub(crate) fn stop(&mut self) {
         if let Some(mut committer) = self.committer.take() {
             let _it_is_in_the_journal = committer.finish();
         }
         self.waiting.clear();
-        self.life += 1;
+        self.generation += 1;
         self.disk.crash(false);
     }
 
-    /// Takes a request up to the journal's queue. Says whether the journal has to be woken, or the answer.
+    /// Puts a request into the journal's queue, and returns whether the journal has to be woken; or
+    /// answers it.
     pub(crate) fn accept(
         &mut self,
         id: u64,
@@ -196,8 +197,8 @@ impl Receiver {
         Ok(self.waiting.len() == 1)
     }
 
-    /// Takes all that waits as one group.
-    pub(crate) fn take(&mut self, at: ClockReading) -> Vec<Judged> {
+    /// Takes all requests that wait as one group.
+    pub(crate) fn take(&mut self, at: ClockReading) -> Vec<Completed> {
         let Some(committer) = &mut self.committer else {
             return Vec::new();
         };
@@ -207,21 +208,21 @@ impl Receiver {
         group
             .into_iter()
             .zip(results)
-            .map(|(waiting, result)| Judged { waiting, result })
+            .map(|(waiting, result)| Completed { waiting, result })
             .collect()
     }
 
-    /// What it says of its clock.
+    /// What it tells of its clock.
     pub(crate) fn clock(&self, at: Duration) -> ServerClock {
         let is_steady = self.committer.as_ref();
         ServerClock {
             at,
             is_steady: is_steady.is_some_and(Committer::is_clock_steady),
-            run: self.life,
+            run: self.generation,
         }
     }
 
-    pub(crate) fn upkeep(&mut self, at: ClockReading) {
+    pub(crate) fn maintain(&mut self, at: ClockReading) {
         if let Some(committer) = &mut self.committer {
             committer.maintain(at);
         }
@@ -276,7 +277,7 @@ fn submission(node: &Node, request: &Request, now: u64) -> Result<Submission, Re
     submission.map_err(|error| Rejection::of_body(error, now))
 }
 
-/// As it goes over the wire.
+/// A refusal as it is sent.
 fn refusal(rejection: Rejection, clock: ServerClock) -> Answer {
     let response = axum::response::IntoResponse::into_response(rejection);
     let retry_after = response.headers().get(http::header::RETRY_AFTER);

@@ -1,19 +1,21 @@
-//! What a seed stands for: how long, how many, and everything that goes wrong.
+//! What a seed means: how long a run is, how many monitors and receivers there are, and which
+//! faults.
 
 use fastrand::Rng;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::spool::{DISK_BYTES_MAX, PRODUCER_LOGS_MAX, SpoolLimits, drop_reason};
 use lizmon_protocol::problem::Code;
 
-/// Seconds of virtual time that nothing is sampled any more, at the end, so that everything can be delivered.
-/// What lies ahead of the true time waits until that has come.
+/// Seconds of virtual time at the end without samples, so that everything can be delivered. Records
+/// ahead of the true time wait until that time has come.
 pub(crate) const DRAIN_SECS_MAX: u64 = 4 * 3_600 + FAR_SECS as u64;
-/// The furthest that a receiver's clock is wrong.
+/// The largest error of a receiver's clock.
 const FAR_SECS: i64 = 200_000;
 
-/// What is younger in the end cannot have been too old for anybody: a day, without what a monitor's clock may be ahead.
+/// A record that is younger at the end cannot have been too old: a day, less the time that a
+/// monitor's clock may be ahead.
 const OLD_SECS: u64 = 22 * HOUR;
-/// A clock that is wrong for less is not believed.
+/// A clock that is wrong for no longer than this is not trusted.
 const WRONG_SECS_MAX: u64 = 55;
 
 const MINUTE: u64 = 60;
@@ -21,107 +23,108 @@ const HOUR: u64 = 3_600;
 
 /// The shape of a run; the seed decides the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Minutes at one record a second, everything goes wrong a little.
-    Bustle,
-    /// Both ends die every few seconds.
+pub(crate) enum ScenarioKind {
+    /// Minutes at one record a second, with a few faults of all kinds.
+    Busy,
+    /// Both ends crash every few seconds.
     CrashStorm,
-    /// Disks are full and receivers busy for most of the time.
-    Brim,
-    /// Hours at a slow pace, cut off for some of them.
+    /// Disks are full and receivers overloaded for most of the time.
+    FullDisks,
+    /// Hours at a low rate, cut off for some of them.
     Hours,
-    /// Nobody reaches anybody for a day, and both ends crash meanwhile.
+    /// No connection for a day, and both ends crash meanwhile.
     DayOutage,
 }
 
-impl Kind {
+impl ScenarioKind {
     /// The kind of this name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
-            "bustle" => Some(Self::Bustle),
+            "busy" => Some(Self::Busy),
             "crash-storm" => Some(Self::CrashStorm),
-            "brim" => Some(Self::Brim),
+            "full-disks" => Some(Self::FullDisks),
             "hours" => Some(Self::Hours),
             "day-outage" => Some(Self::DayOutage),
             _ => None,
         }
     }
 
-    /// Most seeds are short; one in sixteen is a whole day without a network.
+    /// Most runs are short; one in sixteen is a day without a network.
     pub(crate) fn of(seed: u64) -> Self {
         match seed % 16 {
-            0 | 3 | 8 | 10 | 13 => Self::Bustle,
+            0 | 3 | 8 | 10 | 13 => Self::Busy,
             1 | 5 | 9 | 11 => Self::CrashStorm,
-            2 | 6 | 14 | 15 => Self::Brim,
+            2 | 6 | 14 | 15 => Self::FullDisks,
             4 | 12 => Self::Hours,
             _ => Self::DayOutage,
         }
     }
 }
 
-/// Something that lasts: seconds from the start.
+/// A time span: seconds from the start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
 
-/// A cut between one monitor, or all, and one receiver, or all.
+/// A network partition between one monitor, or all, and one receiver, or all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
     pub(crate) monitor: Option<usize>,
     pub(crate) receiver: Option<usize>,
     pub(crate) span: Span,
-    /// Whether a connection is refused at once, rather than to vanish until the timeout.
+    /// Whether connections are refused at once, rather than time out.
     pub(crate) is_refused: bool,
 }
 
-/// Chances are per event, from 0 to 1.
+/// Probabilities are per event, from 0 to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ScenarioKind,
     pub(crate) monitors: usize,
     pub(crate) receivers: usize,
     pub(crate) sampling_secs: u64,
     pub(crate) interval_secs: u32,
     pub(crate) labels: usize,
-    /// How long a message usually takes at most, and how often one takes up to a minute.
+    /// The usual longest delay of a message, and the probability of one up to a minute.
     pub(crate) latency_ms_max: u64,
     pub(crate) late: f64,
     pub(crate) lost: f64,
     pub(crate) duplicated: f64,
-    /// How often a write fails, fails unsynced, or kills the process.
+    /// The probability that a write fails, fails unsynced, or kills the process.
     pub(crate) write_fails: f64,
     pub(crate) write_unsynced: f64,
     pub(crate) write_crashes: f64,
-    /// Whether the receiver dies between counting and answering.
+    /// The probability that the receiver crashes between counting and answering.
     pub(crate) answer_crashes: f64,
-    /// Mean seconds between crashes out of the blue; 0 for none.
+    /// Mean seconds between other crashes; 0 for none.
     pub(crate) receiver_crash_every: u64,
     pub(crate) monitor_crash_every: u64,
     pub(crate) down_secs_max: u64,
-    pub(crate) upkeep_every: u64,
+    pub(crate) maintenance_interval: u64,
     pub(crate) cuts: Vec<Cut>,
     /// When a receiver's disk is full, and when it answers everything with 503.
     pub(crate) full: Vec<(usize, Span)>,
     pub(crate) busy: Vec<(usize, Span)>,
-    /// When a monitor's disk takes no records, or not even a note, or gives nothing.
+    /// When commits, checkpoints or reads fail on a monitor's disk.
     pub(crate) monitor_disk: Vec<(usize, Span, Faults)>,
-    /// How much a monitor's spool holds.
+    /// The limits of a monitor's spool.
     pub(crate) spool: SpoolLimits,
-    /// How often a dead monitor's disk has lost something.
+    /// The probability that a monitor's disk is damaged at the end of its process.
     pub(crate) disk_damaged: f64,
-    /// By how many milliseconds a monitor's clock is wrong from that second on.
+    /// How many milliseconds a monitor's clock is wrong, from which second on.
     pub(crate) clock: Vec<(usize, u64, i64)>,
-    /// The same of a receiver's, from that millisecond on, and whether the monitors' clocks go with it.
+    /// The same of a receiver's, from which millisecond on, and whether the monitors share its
+    /// clock.
     pub(crate) receiver_clock: Vec<(usize, u64, i64, bool)>,
 }
 
 impl Scenario {
-    /// What this seed stands for.
+    /// The scenario of a seed.
     pub(crate) fn of(seed: u64, rng: &mut Rng) -> Self {
-        let kind = Kind::of(seed);
-        let mut scenario = Self::calm(kind, rng);
+        let kind = ScenarioKind::of(seed);
+        let mut scenario = Self::without_faults(kind, rng);
         scenario.add_faults(rng);
         scenario.add_cuts(rng);
         scenario.add_clocks(rng);
@@ -129,11 +132,11 @@ impl Scenario {
         scenario
     }
 
-    /// Whether a monitor that has died so often has had a reason to drop a record as `why`, that old in the end. A clock
-    /// that is wrong, whose ever, is none.
+    /// Whether a monitor that was restarted so often may have dropped a record, so old at the end,
+    /// as `why`. A wrong clock is no reason.
     pub(crate) fn may_be_dropped(
         &self,
-        (monitor, deaths): (usize, usize),
+        (monitor, exits): (usize, usize),
         why: &str,
         age_secs: u64,
     ) -> bool {
@@ -144,20 +147,20 @@ impl Scenario {
         }
         match why {
             drop_reason::TOO_OLD => age_secs >= OLD_SECS,
-            drop_reason::SPOOL_FULL => is_small || deaths + 1 >= PRODUCER_LOGS_MAX,
+            drop_reason::SPOOL_FULL => is_small || exits + 1 >= PRODUCER_LOGS_MAX,
             drop_reason::DISK_FAILED => has_disk_faults,
             drop_reason::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,
             _ => false,
         }
     }
 
-    fn calm(kind: Kind, rng: &mut Rng) -> Self {
-        let (sampling_secs, interval_secs, upkeep_every) = match kind {
-            Kind::Bustle => (rng.u64(2 * MINUTE..8 * MINUTE), rng.u32(1..=2), 5),
-            Kind::CrashStorm => (rng.u64(MINUTE..5 * MINUTE), 1, 3),
-            Kind::Brim => (rng.u64(5 * MINUTE..20 * MINUTE), rng.u32(2..=5), 5),
-            Kind::Hours => (rng.u64(2 * HOUR..8 * HOUR), rng.u32(20..=90), 20),
-            Kind::DayOutage => (rng.u64(25 * HOUR..30 * HOUR), rng.u32(300..=1_200), 60),
+    fn without_faults(kind: ScenarioKind, rng: &mut Rng) -> Self {
+        let (sampling_secs, interval_secs, maintenance_interval) = match kind {
+            ScenarioKind::Busy => (rng.u64(2 * MINUTE..8 * MINUTE), rng.u32(1..=2), 5),
+            ScenarioKind::CrashStorm => (rng.u64(MINUTE..5 * MINUTE), 1, 3),
+            ScenarioKind::FullDisks => (rng.u64(5 * MINUTE..20 * MINUTE), rng.u32(2..=5), 5),
+            ScenarioKind::Hours => (rng.u64(2 * HOUR..8 * HOUR), rng.u32(20..=90), 20),
+            ScenarioKind::DayOutage => (rng.u64(25 * HOUR..30 * HOUR), rng.u32(300..=1_200), 60),
         };
         Self {
             kind,
@@ -177,7 +180,7 @@ impl Scenario {
             receiver_crash_every: 0,
             monitor_crash_every: 0,
             down_secs_max: 20,
-            upkeep_every,
+            maintenance_interval,
             cuts: Vec::new(),
             full: Vec::new(),
             busy: Vec::new(),
@@ -206,22 +209,22 @@ impl Scenario {
         self.write_crashes = up_to(0.03);
         self.answer_crashes = up_to(0.03);
         match self.kind {
-            Kind::CrashStorm => {
+            ScenarioKind::CrashStorm => {
                 self.receiver_crash_every = rng.u64(5..40);
                 self.monitor_crash_every = rng.u64(5..40);
                 self.down_secs_max = 4;
             }
-            Kind::DayOutage | Kind::Hours => {
+            ScenarioKind::DayOutage | ScenarioKind::Hours => {
                 self.receiver_crash_every = rng.u64(HOUR..8 * HOUR);
                 self.monitor_crash_every = rng.u64(HOUR..8 * HOUR);
                 self.down_secs_max = rng.u64(10..HOUR);
             }
-            Kind::Bustle | Kind::Brim => {
+            ScenarioKind::Busy | ScenarioKind::FullDisks => {
                 self.receiver_crash_every = rng.u64(60..900);
                 self.monitor_crash_every = rng.u64(60..900);
             }
         }
-        if self.kind == Kind::Brim {
+        if self.kind == ScenarioKind::FullDisks {
             for receiver in 0..self.receivers {
                 for _ in 0..rng.u8(1..4) {
                     self.full.push((receiver, self.span(rng, 10 * MINUTE)));
@@ -237,12 +240,12 @@ impl Scenario {
             self.disk_damaged = rng.f64() / 2.0;
         }
         if rng.u8(0..4) == 0 {
-            // A record of ours is some 70 bytes there.
+            // A record has some 70 bytes there.
             self.spool.bytes_max = rng.u64(2_000..40_000);
             self.spool.unsaved_bytes_max = rng.u64(500..4_000);
         }
         for monitor in 0..self.monitors {
-            if self.kind != Kind::Brim && rng.u8(0..4) != 0 {
+            if self.kind != ScenarioKind::FullDisks && rng.u8(0..4) != 0 {
                 continue;
             }
             for _ in 0..rng.u8(1..4) {
@@ -259,9 +262,9 @@ impl Scenario {
 
     fn add_cuts(&mut self, rng: &mut Rng) {
         let longest = match self.kind {
-            Kind::Bustle | Kind::Brim => 3 * MINUTE,
-            Kind::CrashStorm => MINUTE,
-            Kind::Hours | Kind::DayOutage => 2 * HOUR,
+            ScenarioKind::Busy | ScenarioKind::FullDisks => 3 * MINUTE,
+            ScenarioKind::CrashStorm => MINUTE,
+            ScenarioKind::Hours | ScenarioKind::DayOutage => 2 * HOUR,
         };
         for _ in 0..rng.u8(0..4) {
             let cut = Cut {
@@ -272,9 +275,9 @@ impl Scenario {
             };
             self.cuts.push(cut);
         }
-        if self.kind == Kind::DayOutage {
+        if self.kind == ScenarioKind::DayOutage {
             let from = rng.u64(MINUTE..40 * MINUTE);
-            // Mostly just within what a receiver still takes, sometimes well beyond it.
+            // Mostly within what a receiver still accepts, sometimes well beyond it.
             let long = match rng.u8(0..4) {
                 0 => rng.u64(25 * HOUR..36 * HOUR),
                 _ => rng.u64(24 * HOUR..25 * HOUR),
@@ -294,7 +297,7 @@ impl Scenario {
 
     fn add_clocks(&mut self, rng: &mut Rng) {
         for monitor in 0..self.monitors {
-            // Two in three are right to a few seconds, as they should be; one in ten starts far from it.
+            // Two in three are right to a few seconds; one in ten is far off at the start.
             let skew = rng.i64(-3_000..=3_000);
             let first = match rng.u8(0..10) {
                 0 => rng.i64(-100_000_000..=3_600_000),
@@ -318,7 +321,8 @@ impl Scenario {
         }
     }
 
-    /// In every other run one receiver's clock goes wrong for moments: at a start of its machine, or in between.
+    /// In every other run one receiver's clock is wrong for moments: at the boot of its machine, or
+    /// later.
     fn add_receiver_clocks(&mut self, rng: &mut Rng) {
         if rng.bool() {
             return;

@@ -1,4 +1,4 @@
-//! What goes over the network, without the network.
+//! What is sent over the simulated network.
 
 use lizmon_client::ServerClock;
 use lizmon_protocol::sample::Epoch;
@@ -10,23 +10,23 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// Which route, and how.
+/// The route.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// `POST /api/perf/{host}/{epoch}` with this idempotency key.
     Single { epoch: Epoch, key: String },
-    /// The same without a key: every one counts.
+    /// The same without a key: each one counts.
     Unnumbered { epoch: Epoch },
     /// `POST /api/perf/{host}`
     Batch,
 }
 
-/// What a receiver answered.
+/// A receiver's answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<u64>,
-    /// What the receiver says of its clock.
+    /// The receiver's clock.
     pub(crate) clock: ServerClock,
     pub(crate) body: Vec<u8>,
 }

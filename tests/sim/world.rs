@@ -1,4 +1,4 @@
-//! One run: a queue of events under one virtual clock, and one source of chance.
+//! One run: a queue of events under one virtual clock, with one random number generator.
 
 mod event;
 mod monitors;
@@ -18,34 +18,34 @@ use lizmon_protocol::delivery::Delivery;
 use lizmon_receiver::clock::ClockReading;
 
 use self::event::Event;
-use crate::Wrong;
+use crate::Violation;
 use crate::model::Model;
 use crate::monitor::Monitor;
 use crate::receiver::{Node, Receiver};
 use crate::scenario::{DRAIN_SECS_MAX, Scenario, Span};
 
-/// When the virtual clock starts: somewhere in the middle of an hour, and of a minute.
+/// When the virtual clock starts: in the middle of an hour and of a minute.
 const START_SECS: u64 = 1_465_001_814;
-/// How many samples without a number one receiver gets at most.
-const BY_HAND_MAX: u8 = 40;
+/// Most samples without a number that one receiver gets.
+const UNNUMBERED_MAX: u8 = 40;
 
-/// What a run has done, to be told and to be compared.
+/// What a run has done.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Figures {
+pub(crate) struct RunStats {
     pub(crate) simulated_secs: u64,
     pub(crate) records: u64,
     /// Over all receivers.
     pub(crate) taken: u64,
-    /// Given up, with a reason that the receiver knows.
+    /// Dropped, with a reason that the receiver knows.
     pub(crate) dropped: u64,
-    /// Gone with the memory they stood in, or with the note of a damaged disk.
+    /// Lost with the memory of a process, or with the checkpoints of a damaged disk.
     pub(crate) excused: u64,
     pub(crate) requests: u64,
     pub(crate) monitor_crashes: u64,
     pub(crate) receiver_crashes: u64,
     pub(crate) found_after_crash: u64,
     pub(crate) checks: u64,
-    /// Over everything that happened, in order: two runs of one seed have the same.
+    /// Over all events, in order: two runs of one seed have the same.
     pub(crate) digest: u64,
 }
 
@@ -53,19 +53,19 @@ struct Host {
     node: Node,
     monitor: Monitor,
     ticker: Ticker,
-    /// Rises with each start and each step of the clock: an older look at it is not taken.
-    life: u64,
+    /// Incremented by each start and each step of the clock: older ticks are ignored.
+    generation: u64,
     clock_wrong_ms: i64,
-    /// The same of what samples are stamped by, where that is the receivers' time.
+    /// How wrong the receivers' time is, while samples are stamped with that.
     stamped_wrong_ms: Option<i64>,
-    deaths: usize,
-    /// By receiver: which turn of the courier this is. What an earlier one was to do is not done.
+    exits: usize,
+    /// By receiver: the publisher's turn. Events of earlier turns are ignored.
     turns: Vec<u64>,
     is_sending: Vec<bool>,
 }
 
-/// A request whose answer somebody waits for.
-struct UnderWay {
+/// A request whose answer a monitor waits for.
+struct InFlight {
     monitor: usize,
     receiver: usize,
     turn: u64,
@@ -82,19 +82,19 @@ pub(crate) struct World {
     events: BTreeMap<u64, Event>,
     next_event: u64,
     hosts: Vec<Host>,
-    /// Whoever sends by hand.
-    somebody: Node,
+    /// The node that sends samples without a number.
+    manual_sender: Node,
     receivers: Vec<Receiver>,
-    under_way: BTreeMap<u64, UnderWay>,
+    in_flight: BTreeMap<u64, InFlight>,
     next_request: u64,
-    is_healed: bool,
+    are_faults_over: bool,
     model: Model,
-    figures: Figures,
-    is_told: bool,
+    stats: RunStats,
+    is_verbose: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, is_told: bool) -> Self {
+    pub(crate) fn new(seed: u64, is_verbose: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::of(seed, &mut rng);
         let hosts = (0..scenario.monitors)
@@ -109,52 +109,52 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             hosts,
-            somebody: Node::new("db1".to_owned()),
+            manual_sender: Node::new("db1".to_owned()),
             receivers,
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             next_request: 0,
-            is_healed: false,
-            figures: Figures::default(),
-            is_told,
+            are_faults_over: false,
+            stats: RunStats::default(),
+            is_verbose,
             scenario,
         };
         world.begin();
         world
     }
 
-    /// Lets everything happen. What was done, or what is wrong.
-    pub(crate) fn run(mut self) -> Result<Figures, Wrong> {
+    /// Handles all events. Returns what was done, or what is violated.
+    pub(crate) fn run(mut self) -> Result<RunStats, Violation> {
         let end_ms = (self.scenario.sampling_secs + DRAIN_SECS_MAX) * 1_000;
         while let Some(Reverse((at, event))) = self.queue.pop() {
             self.now_ms = at;
             if let Some(event) = self.events.remove(&event) {
-                self.happen(event)?;
+                self.handle(event)?;
             }
-            if self.is_healed && self.is_quiet() {
+            if self.are_faults_over && self.is_quiet() {
                 return self.end();
             }
             if self.now_ms > end_ms {
                 break;
             }
         }
-        Err(Wrong(format!(
-            "after {DRAIN_SECS_MAX} s of peace not everything is delivered"
+        Err(Violation(format!(
+            "after {DRAIN_SECS_MAX} s without faults not everything is delivered"
         )))
     }
 
     fn begin(&mut self) {
-        if self.is_told {
+        if self.is_verbose {
             eprintln!("{:#?}", self.scenario);
         }
         for receiver in 0..self.receivers.len() {
             self.set_fates(receiver);
             self.at(0, Event::ReceiverStarts { receiver });
-            self.at(0, Event::Upkeep { receiver });
-            for _ in 0..self.rng.u8(0..BY_HAND_MAX) {
+            self.at(0, Event::Maintenance { receiver });
+            for _ in 0..self.rng.u8(0..UNNUMBERED_MAX) {
                 let at = self.rng.u64(0..self.scenario.sampling_secs * 1_000);
-                self.at(at, Event::ByHand { receiver });
+                self.at(at, Event::Unnumbered { receiver });
             }
-            self.receiver_will_die(receiver);
+            self.schedule_receiver_crash(receiver);
         }
         for (monitor, at, wrong_ms) in self.scenario.clock.clone() {
             self.at(at * 1_000, Event::Clock { monitor, wrong_ms });
@@ -169,7 +169,7 @@ impl World {
         }
         for monitor in 0..self.hosts.len() {
             self.at(0, Event::MonitorStarts { monitor });
-            self.monitor_will_die(monitor);
+            self.schedule_monitor_exit(monitor);
         }
         self.begin_and_end(self.scenario.full.clone(), |receiver, is_full| {
             Event::Full { receiver, is_full }
@@ -182,7 +182,7 @@ impl World {
             let faults = Faults::default();
             self.at(to * 1_000, Event::Disk { monitor, faults });
         }
-        self.at(self.scenario.sampling_secs * 1_000, Event::Heal);
+        self.at(self.scenario.sampling_secs * 1_000, Event::FaultsEnd);
     }
 
     fn begin_and_end(&mut self, spans: Vec<(usize, Span)>, event: fn(usize, bool) -> Event) {
@@ -192,48 +192,54 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), Wrong> {
-        if self.is_told {
-            self.tell(&event);
+    fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        if self.is_verbose {
+            self.print_event(&event);
         }
         self.note(event.code());
-        let is_healed = self.is_healed;
+        let are_faults_over = self.are_faults_over;
         match event {
-            Event::Look { monitor, life } => self.look(monitor, life)?,
-            Event::Publisher {
+            Event::Tick {
+                monitor,
+                generation,
+            } => self.tick(monitor, generation)?,
+            Event::PublisherTurn {
                 monitor,
                 receiver,
                 turn,
-            } => self.publisher(monitor, receiver, turn),
+            } => self.publisher_turn(monitor, receiver, turn),
             Event::Arrive {
                 id,
                 monitor,
                 receiver,
                 batch,
             } => self.arrive(id, (monitor, receiver), &batch),
-            Event::Take { receiver, life } if self.receivers[receiver].life == life => {
+            Event::Take {
+                receiver,
+                generation,
+            } if self.receivers[receiver].generation == generation => {
                 self.take(receiver)?;
             }
             Event::Answered { id, answer } => self.answered(id, &answer),
-            Event::Upkeep { receiver } => self.upkeep(receiver),
-            Event::ByHand { receiver } => self.by_hand(receiver),
-            Event::MonitorDies { monitor } => self.monitor_dies(monitor),
-            Event::MonitorStarts { monitor } => self.monitor_starts(monitor),
-            Event::ReceiverDies { receiver } if !is_healed => {
-                self.receiver_will_die(receiver);
-                self.receiver_dies(receiver);
+            Event::Maintenance { receiver } => self.maintain(receiver),
+            Event::Unnumbered { receiver } => self.send_unnumbered(receiver),
+            Event::MonitorEnds { monitor } => self.end_monitor(monitor),
+            Event::MonitorStarts { monitor } => self.start_monitor(monitor),
+            Event::ReceiverCrashes { receiver } if !are_faults_over => {
+                self.schedule_receiver_crash(receiver);
+                self.crash_receiver(receiver);
             }
-            Event::ReceiverStops { receiver } if !is_healed => {
-                self.receiver_will_die(receiver);
-                self.receiver_stops(receiver)?;
+            Event::ReceiverStops { receiver } if !are_faults_over => {
+                self.schedule_receiver_crash(receiver);
+                self.stop_receiver(receiver)?;
             }
-            Event::ReceiverStarts { receiver } => self.receiver_starts(receiver)?,
+            Event::ReceiverStarts { receiver } => self.start_receiver(receiver)?,
             Event::Busy { receiver, is_busy } => {
-                self.receivers[receiver].is_busy = is_busy && !is_healed;
+                self.receivers[receiver].is_busy = is_busy && !are_faults_over;
             }
             Event::Full { receiver, is_full } => {
                 let disk = &self.receivers[receiver].disk;
-                disk.set_failing(is_full && !is_healed);
+                disk.set_failing(is_full && !are_faults_over);
             }
             Event::Disk { monitor, faults } => self.set_disk(monitor, faults),
             Event::Clock { monitor, wrong_ms } => self.set_clock(monitor, wrong_ms),
@@ -241,16 +247,16 @@ impl World {
                 receiver,
                 wrong_ms,
                 is_shared,
-            } => self.set_receivers_clock(receiver, wrong_ms, is_shared),
-            Event::Heal => self.heal(),
-            Event::Take { .. } | Event::ReceiverDies { .. } | Event::ReceiverStops { .. } => (),
+            } => self.set_receiver_clock(receiver, wrong_ms, is_shared),
+            Event::FaultsEnd => self.end_faults(),
+            Event::Take { .. } | Event::ReceiverCrashes { .. } | Event::ReceiverStops { .. } => (),
         }
         Ok(())
     }
 
-    fn tell(&mut self, event: &Event) {
-        if !matches!(event, Event::Upkeep { .. } | Event::Look { .. }) {
-            eprintln!("{:>12} {}", self.now_ms, event.in_short(self));
+    fn print_event(&mut self, event: &Event) {
+        if !matches!(event, Event::Maintenance { .. } | Event::Tick { .. }) {
+            eprintln!("{:>12} {}", self.now_ms, event.summary_line(self));
         }
         for (at, host) in self.hosts.iter_mut().enumerate() {
             for said in host.monitor.events() {
@@ -259,9 +265,10 @@ impl World {
         }
     }
 
-    /// From here on there are no faults, and nothing is sampled but by whom it makes look at its disk again.
-    fn heal(&mut self) {
-        self.is_healed = true;
+    /// From here on there are no faults. Nothing is sampled, but by a monitor that has not loaded
+    /// its spool yet: each sample makes it try.
+    fn end_faults(&mut self) {
+        self.are_faults_over = true;
         self.scenario.lost = 0.0;
         self.scenario.late = 0.0;
         self.scenario.duplicated = 0.0;
@@ -277,41 +284,41 @@ impl World {
             self.hosts[monitor].stamped_wrong_ms = None;
             self.set_disk(monitor, Faults::default());
             self.at(self.now_ms, Event::MonitorStarts { monitor });
-            self.wake_couriers(monitor);
+            self.wake_publishers(monitor);
         }
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.under_way.is_empty()
+        self.in_flight.is_empty()
             && self.receivers.iter().all(Receiver::is_up)
             && (0..self.hosts.len()).all(|monitor| {
-                let now = self.monitors_time(monitor);
+                let now = self.monitor_time(monitor);
                 self.hosts[monitor].monitor.is_done(now)
             })
     }
 
-    fn end(mut self) -> Result<Figures, Wrong> {
+    fn end(mut self) -> Result<RunStats, Violation> {
         for receiver in 0..self.receivers.len() {
             self.check_receiver(receiver)?;
-            self.check_fates(receiver)?;
-            // Whatever is only in memory by now is in the journal as well.
+            self.check_records(receiver)?;
+            // What is in memory must be in the journal as well.
             self.receivers[receiver].crash(false);
-            self.receiver_starts(receiver)?;
+            self.start_receiver(receiver)?;
         }
-        self.figures.simulated_secs = self.now_ms / 1_000;
-        self.figures.records = self.model.records();
-        self.figures.found_after_crash = self.model.found_after_crash;
-        Ok(self.figures)
+        self.stats.simulated_secs = self.now_ms / 1_000;
+        self.stats.records = self.model.records();
+        self.stats.found_after_crash = self.model.found_after_crash;
+        Ok(self.stats)
     }
 
-    /// Everything acknowledged is there, once, in numbers and in summaries.
-    fn check_receiver(&mut self, receiver: usize) -> Result<(), Wrong> {
-        self.figures.checks += 1;
+    /// Every acknowledged record is there once, in the numbers and in the summaries.
+    fn check_receiver(&mut self, receiver: usize) -> Result<(), Violation> {
+        self.stats.checks += 1;
         let now = self.secs();
         let at = &self.receivers[receiver];
-        let by_hand = at.summaries(&self.somebody, now);
+        let send_unnumbered = at.summaries(&self.manual_sender, now);
         self.model
-            .check_unnumbered(receiver, &by_hand, now, !at.has_waiting())?;
+            .check_unnumbered(receiver, &send_unnumbered, now, !at.has_waiting())?;
         for (monitor, host) in self.hosts.iter().enumerate() {
             let held = at.held(&host.node);
             self.model.reconcile(monitor, receiver, &held, now)?;
@@ -322,8 +329,8 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is lost, and the receiver knows what it will never get.
-    fn check_fates(&mut self, receiver: usize) -> Result<(), Wrong> {
+    /// Nothing is lost, and the receiver knows what was dropped.
+    fn check_records(&mut self, receiver: usize) -> Result<(), Violation> {
         for (monitor, host) in self.hosts.iter().enumerate() {
             let delivery = self.receivers[receiver].delivery(&host.node);
             let nothing = || Delivery {
@@ -335,13 +342,13 @@ impl World {
             let scenario = &self.scenario;
             let age = |epoch: u64| self.secs().saturating_sub(epoch);
             let may_be_dropped =
-                |why: &str, epoch| scenario.may_be_dropped((monitor, host.deaths), why, age(epoch));
-            let fates = self
+                |why: &str, epoch| scenario.may_be_dropped((monitor, host.exits), why, age(epoch));
+            let counts = self
                 .model
-                .check_fates(monitor, receiver, &delivery, may_be_dropped)?;
-            self.figures.taken += fates.taken;
-            self.figures.dropped += fates.dropped;
-            self.figures.excused += fates.excused;
+                .check_records(monitor, receiver, &delivery, may_be_dropped)?;
+            self.stats.taken += counts.taken;
+            self.stats.dropped += counts.dropped;
+            self.stats.excused += counts.excused;
         }
         Ok(())
     }
@@ -362,33 +369,33 @@ impl World {
         START_SECS + self.now_ms / 1_000
     }
 
-    /// What a receiver's clocks say.
+    /// What a receiver's clocks read.
     fn reading(&self, receiver: usize) -> ClockReading {
         ClockReading {
-            wall: self.receivers_time(receiver).as_secs(),
+            wall: self.receiver_time(receiver).as_secs(),
             monotonic: self.now_ms / 1_000,
             boot: Some([1; 16]),
         }
     }
 
-    fn receivers_time(&self, receiver: usize) -> Duration {
+    fn receiver_time(&self, receiver: usize) -> Duration {
         let right = START_SECS * 1_000 + self.now_ms;
         let wrong = self.receivers[receiver].clock_wrong_ms;
         Duration::from_millis(right.saturating_add_signed(wrong))
     }
 
-    /// What a monitor stamps samples by.
+    /// The time that a monitor stamps samples with.
     fn stamp_time(&self, monitor: usize) -> Duration {
         match self.hosts[monitor].stamped_wrong_ms {
             Some(wrong) => {
                 let right = START_SECS * 1_000 + self.now_ms;
                 Duration::from_millis(right.saturating_add_signed(wrong))
             }
-            None => self.monitors_time(monitor),
+            None => self.monitor_time(monitor),
         }
     }
 
-    fn monitors_time(&self, monitor: usize) -> Duration {
+    fn monitor_time(&self, monitor: usize) -> Duration {
         let right = START_SECS * 1_000 + self.now_ms;
         let wrong = self.hosts[monitor].clock_wrong_ms;
         Duration::from_millis(right.saturating_add_signed(wrong))
@@ -398,15 +405,15 @@ impl World {
         of > 0.0 && self.rng.f64() < of
     }
 
-    /// A moment from now on, after this many seconds on average; none where there is no average.
-    fn some_time_about(&mut self, secs: u64) -> Option<u64> {
+    /// A random moment after now, on average after so many seconds; none where these are 0.
+    fn random_time_around(&mut self, secs: u64) -> Option<u64> {
         (secs > 0).then(|| self.now_ms + self.rng.u64(0..=secs * 2_000))
     }
 
     /// FNV-1a over the run.
     fn note(&mut self, what: u64) {
         for part in [self.now_ms, what] {
-            self.figures.digest = (self.figures.digest ^ part).wrapping_mul(0x0100_0000_01b3);
+            self.stats.digest = (self.stats.digest ^ part).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }
@@ -418,10 +425,10 @@ impl Host {
             node: Node::new(format!("web{at}")),
             monitor: Monitor::new(scenario.spool, scenario.receivers, rng.fork()),
             ticker: Ticker::new(interval, Duration::from_secs(START_SECS)),
-            life: 0,
+            generation: 0,
             clock_wrong_ms: 0,
             stamped_wrong_ms: None,
-            deaths: 0,
+            exits: 0,
             turns: vec![0; scenario.receivers],
             is_sending: vec![false; scenario.receivers],
         }

@@ -1,4 +1,4 @@
-//! What can happen.
+//! The events of a run.
 
 use std::rc::Rc;
 
@@ -12,119 +12,119 @@ use crate::wire::Answer;
 
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A monitor looks at its clock.
-    Look {
+    /// A monitor reads its clock.
+    Tick {
         monitor: usize,
-        life: u64,
+        generation: u64,
     },
-    /// A courier asks what to do.
-    Publisher {
+    /// A publisher asks its scheduler what to do.
+    PublisherTurn {
         monitor: usize,
         receiver: usize,
         turn: u64,
     },
-    /// A request arrives, whether or not somebody still waits for its answer.
+    /// A request arrives, whether or not its monitor still waits for the answer.
     Arrive {
         id: u64,
         monitor: usize,
         receiver: usize,
         batch: Rc<StoredBatch>,
     },
-    /// The journal takes what waits.
+    /// The journal takes the requests that wait.
     Take {
         receiver: usize,
-        life: u64,
+        generation: u64,
     },
-    /// An answer, or the news that there is none, reaches a courier.
+    /// A publisher gets an answer, or an error instead.
     Answered {
         id: u64,
         answer: Result<Answer, ConnectFailure>,
     },
-    /// The journal's thread does what is due.
-    Upkeep {
+    /// The journal's thread does its maintenance.
+    Maintenance {
         receiver: usize,
     },
-    /// Somebody sends a sample without a number.
-    ByHand {
+    /// A sample without a number is sent.
+    Unnumbered {
         receiver: usize,
     },
-    /// The process ends, one way or another.
-    MonitorDies {
+    /// The process ends, in one of the ways of [`Exit`](crate::monitor::Exit).
+    MonitorEnds {
         monitor: usize,
     },
     MonitorStarts {
         monitor: usize,
     },
-    ReceiverDies {
+    ReceiverCrashes {
         receiver: usize,
     },
-    /// It is asked to end.
+    /// It is stopped by SIGTERM.
     ReceiverStops {
         receiver: usize,
     },
     ReceiverStarts {
         receiver: usize,
     },
-    /// It answers everything with 503, or no more.
+    /// Begins or ends a time in which it answers everything with 503.
     Busy {
         receiver: usize,
         is_busy: bool,
     },
-    /// Its disk is full, or no more.
+    /// Begins or ends a time in which its disk is full.
     Full {
         receiver: usize,
         is_full: bool,
     },
-    /// What a monitor's disk refuses.
+    /// Sets what fails on a monitor's disk.
     Disk {
         monitor: usize,
         faults: Faults,
     },
-    /// By how much a monitor's clock is wrong.
+    /// Sets how wrong a monitor's clock is.
     Clock {
         monitor: usize,
         wrong_ms: i64,
     },
-    /// By how much a receiver's clock is wrong, and those of all monitors with it if they share it.
+    /// Sets how wrong a receiver's clock is, and with it those of all monitors if they share it.
     ReceiverClock {
         receiver: usize,
         wrong_ms: i64,
         is_shared: bool,
     },
-    /// Everything is made good: from here on all must be delivered.
-    Heal,
+    /// All faults end: from here on everything must be delivered.
+    FaultsEnd,
 }
 
 impl Event {
-    /// What of it goes into the digest.
+    /// Its part of the digest.
     pub(super) fn code(&self) -> u64 {
         let (kind, of) = match self {
-            Self::Look { monitor, .. } => (1, *monitor as u64),
-            Self::Publisher {
+            Self::Tick { monitor, .. } => (1, *monitor as u64),
+            Self::PublisherTurn {
                 monitor, receiver, ..
             } => (2, (monitor * 16 + receiver) as u64),
             Self::Arrive { id, .. } => (3, *id),
             Self::Take { receiver, .. } => (4, *receiver as u64),
             Self::Answered { id, .. } => (5, *id),
-            Self::Upkeep { receiver } => (6, *receiver as u64),
-            Self::ByHand { receiver } => (7, *receiver as u64),
-            Self::MonitorDies { monitor } => (8, *monitor as u64),
+            Self::Maintenance { receiver } => (6, *receiver as u64),
+            Self::Unnumbered { receiver } => (7, *receiver as u64),
+            Self::MonitorEnds { monitor } => (8, *monitor as u64),
             Self::MonitorStarts { monitor } => (9, *monitor as u64),
-            Self::ReceiverDies { receiver } => (10, *receiver as u64),
+            Self::ReceiverCrashes { receiver } => (10, *receiver as u64),
             Self::ReceiverStops { receiver } => (11, *receiver as u64),
             Self::ReceiverStarts { receiver } => (12, *receiver as u64),
             Self::Busy { receiver, .. } => (13, *receiver as u64),
             Self::Full { receiver, .. } => (14, *receiver as u64),
             Self::Disk { monitor, .. } => (15, *monitor as u64),
             Self::Clock { monitor, .. } => (16, *monitor as u64),
-            Self::Heal => (17, 0),
+            Self::FaultsEnd => (17, 0),
             Self::ReceiverClock { receiver, .. } => (18, *receiver as u64),
         };
         kind << 56 | of
     }
 
-    /// One line for a reader.
-    pub(super) fn in_short(&self, world: &World) -> String {
+    /// One line for the log.
+    pub(super) fn summary_line(&self, world: &World) -> String {
         match self {
             Self::Arrive { id, batch, .. } => {
                 let request = encode(batch);
@@ -132,7 +132,7 @@ impl Event {
                 let body: String = body.chars().take(200).collect();
                 format!("Arrive {id} {:?} {body}", request.target)
             }
-            Self::Answered { id, .. } if !world.under_way.contains_key(id) => {
+            Self::Answered { id, .. } if !world.in_flight.contains_key(id) => {
                 format!("Answered {id}, too late")
             }
             Self::Answered {

@@ -1,4 +1,4 @@
-//! The monitors' part of what happens.
+//! Events of the monitors.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,36 +10,42 @@ use lizmon_monitor::tick::{Tick, Ticker};
 use lizmon_protocol::sample::Epoch;
 
 use super::event::Event;
-use super::{UnderWay, World, millis};
-use crate::Wrong;
-use crate::monitor::Death;
-use crate::scenario::Kind;
+use super::{InFlight, World, millis};
+use crate::Violation;
+use crate::monitor::Exit;
+use crate::scenario::ScenarioKind;
 use crate::wire::Answer;
 
-/// A courier that has nothing to do looks again after so long, as the agent's do.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// Whoever has to wait for longer than that, where trying again can change nothing for hours, waits so many times as long.
-/// Once nothing goes wrong any more: what lies ahead of the true time may do so for days, and is tried each minute of them.
-const HEALED_PATIENCE: u32 = 20;
-/// While it is cut off for a day.
-const CUT_PATIENCE: u32 = 4;
+/// A publisher that has nothing to do tries again after so long, as the agent's do.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Waits longer than that are multiplied by this after the faults are over: records ahead of the
+/// true time may stay so for days, and would be tried each minute.
+const CALM_WAIT_FACTOR: u32 = 20;
+/// The same while the monitor is cut off for a day.
+const CUT_WAIT_FACTOR: u32 = 4;
 
 impl World {
-    pub(super) fn check_now(&mut self, monitor: usize) {
+    pub(super) fn tick_now(&mut self, monitor: usize) {
         let host = &mut self.hosts[monitor];
         if host.monitor.is_alive() {
-            host.life += 1;
-            let life = host.life;
-            self.at(self.now_ms, Event::Look { monitor, life });
+            host.generation += 1;
+            let generation = host.generation;
+            self.at(
+                self.now_ms,
+                Event::Tick {
+                    monitor,
+                    generation,
+                },
+            );
         }
     }
 
-    pub(super) fn look(&mut self, monitor: usize, life: u64) -> Result<(), Wrong> {
+    pub(super) fn tick(&mut self, monitor: usize, generation: u64) -> Result<(), Violation> {
         let now = self.stamp_time(monitor);
         let host = &mut self.hosts[monitor];
-        // A spool that could not be read at the start is looked at with each sample.
-        let is_over = self.is_healed && host.monitor.has_read_its_disk();
-        if is_over || host.life != life || !host.monitor.is_alive() {
+        // A spool that could not be loaded at the start is tried with each sample.
+        let is_over = self.are_faults_over && host.monitor.has_loaded_spool();
+        if is_over || host.generation != generation || !host.monitor.is_alive() {
             return Ok(());
         }
         let wait = match host.ticker.at(now) {
@@ -51,17 +57,23 @@ impl World {
             }
         };
         let at = self.now_ms + millis(wait);
-        self.at(at, Event::Look { monitor, life });
+        self.at(
+            at,
+            Event::Tick {
+                monitor,
+                generation,
+            },
+        );
         Ok(())
     }
 
-    fn sample(&mut self, monitor: usize, epoch: u64) -> Result<(), Wrong> {
+    fn sample(&mut self, monitor: usize, epoch: u64) -> Result<(), Violation> {
         const LABELS: [&str; 3] = ["cpu", "mem", "disk:/ used"];
         let values: Vec<(&'static str, f64)> = LABELS[..self.scenario.labels]
             .iter()
             .map(|label| (*label, f64::from(self.rng.u32(0..10_000)) / 100.0))
             .collect();
-        let now = self.monitors_time(monitor);
+        let now = self.monitor_time(monitor);
         let host = &mut self.hosts[monitor];
         let recorded = host
             .monitor
@@ -69,24 +81,24 @@ impl World {
         if let Some(id) = recorded {
             self.model.record(monitor, id, epoch, values)?;
             self.note(id.1);
-            self.wake_couriers(monitor);
+            self.wake_publishers(monitor);
         }
         Ok(())
     }
 
-    /// Those that wait for an answer go on waiting.
-    pub(super) fn wake_couriers(&mut self, monitor: usize) {
+    /// Lets those publishers act that do not wait for an answer.
+    pub(super) fn wake_publishers(&mut self, monitor: usize) {
         for receiver in 0..self.receivers.len() {
             if !self.hosts[monitor].is_sending[receiver] {
-                self.courier_after(monitor, receiver, 0);
+                self.schedule_publisher(monitor, receiver, 0);
             }
         }
     }
 
-    fn courier_after(&mut self, monitor: usize, receiver: usize, wait_ms: u64) {
+    fn schedule_publisher(&mut self, monitor: usize, receiver: usize, wait_ms: u64) {
         self.hosts[monitor].turns[receiver] += 1;
         let turn = self.hosts[monitor].turns[receiver];
-        let event = Event::Publisher {
+        let event = Event::PublisherTurn {
             monitor,
             receiver,
             turn,
@@ -94,26 +106,26 @@ impl World {
         self.at(self.now_ms + wait_ms, event);
     }
 
-    pub(super) fn publisher(&mut self, monitor: usize, receiver: usize, turn: u64) {
-        let now = self.monitors_time(monitor);
-        let patience = self.patience(monitor, receiver);
+    pub(super) fn publisher_turn(&mut self, monitor: usize, receiver: usize, turn: u64) {
+        let now = self.monitor_time(monitor);
+        let wait_factor = self.wait_factor(monitor, receiver);
         let host = &mut self.hosts[monitor];
         if host.turns[receiver] != turn || !host.monitor.is_alive() {
             return;
         }
         match host.monitor.next(receiver, now) {
-            NextStep::Wait(wait) if wait < CHECK_EVERY => {
-                self.courier_after(monitor, receiver, millis(wait).max(1));
+            NextStep::Wait(wait) if wait < CHECK_INTERVAL => {
+                self.schedule_publisher(monitor, receiver, millis(wait).max(1));
             }
-            NextStep::Wait(wait) if patience > 1 => {
-                self.courier_after(monitor, receiver, millis(wait * patience));
+            NextStep::Wait(wait) if wait_factor > 1 => {
+                self.schedule_publisher(monitor, receiver, millis(wait * wait_factor));
             }
             NextStep::Wait(_) | NextStep::Idle => {
-                self.courier_after(monitor, receiver, millis(CHECK_EVERY * patience));
+                self.schedule_publisher(monitor, receiver, millis(CHECK_INTERVAL * wait_factor));
             }
             NextStep::Send(batch) => {
                 host.is_sending[receiver] = true;
-                self.send(UnderWay {
+                self.send(InFlight {
                     monitor,
                     receiver,
                     turn,
@@ -124,44 +136,45 @@ impl World {
         }
     }
 
-    fn patience(&self, monitor: usize, receiver: usize) -> u32 {
-        let is_day_long = self.scenario.kind == Kind::DayOutage;
-        if self.is_healed {
-            HEALED_PATIENCE
+    fn wait_factor(&self, monitor: usize, receiver: usize) -> u32 {
+        let is_day_long = self.scenario.kind == ScenarioKind::DayOutage;
+        if self.are_faults_over {
+            CALM_WAIT_FACTOR
         } else if is_day_long && self.cut(monitor, receiver).is_some() {
-            CUT_PATIENCE
+            CUT_WAIT_FACTOR
         } else {
             1
         }
     }
 
     pub(super) fn answered(&mut self, id: u64, answer: &Result<Answer, ConnectFailure>) {
-        let Some(under_way) = self.under_way.remove(&id) else {
+        let Some(in_flight) = self.in_flight.remove(&id) else {
             return;
         };
         self.note(answer.as_ref().map_or(0, |answer| answer.status.into()));
-        let (monitor, receiver) = (under_way.monitor, under_way.receiver);
-        let now = self.monitors_time(monitor);
+        let (monitor, receiver) = (in_flight.monitor, in_flight.receiver);
+        let now = self.monitor_time(monitor);
         let chance = self.rng.f64();
         let host = &mut self.hosts[monitor];
-        if host.turns[receiver] != under_way.turn || !host.monitor.is_alive() {
+        if host.turns[receiver] != in_flight.turn || !host.monitor.is_alive() {
             return;
         }
         host.is_sending[receiver] = false;
-        let times = (under_way.sent, now);
+        let times = (in_flight.sent, now);
         host.monitor
-            .done(receiver, &under_way.batch, answer, times, chance);
+            .done(receiver, &in_flight.batch, answer, times, chance);
         let ahead_ms = host
             .monitor
             .correction_secs()
             .map(|secs| (secs * 1_000.0) as i64);
-        // From here on its monotonic clock, which is this world's, says how the receivers' time goes on.
+        // From here on its monotonic clock, which is the virtual clock, continues the receivers'
+        // time.
         host.stamped_wrong_ms = ahead_ms.map(|ahead| host.clock_wrong_ms - ahead);
-        self.courier_after(monitor, receiver, 0);
+        self.schedule_publisher(monitor, receiver, 0);
     }
 
     pub(super) fn set_disk(&mut self, monitor: usize, faults: Faults) {
-        let faults = match self.is_healed {
+        let faults = match self.are_faults_over {
             true => Faults::default(),
             false => faults,
         };
@@ -169,15 +182,15 @@ impl World {
     }
 
     pub(super) fn set_clock(&mut self, monitor: usize, wrong_ms: i64) {
-        if !self.is_healed {
+        if !self.are_faults_over {
             self.hosts[monitor].clock_wrong_ms = wrong_ms;
-            self.check_now(monitor);
+            self.tick_now(monitor);
         }
     }
 
-    /// A receiver's clock, and with it those of whoever runs on the same machine.
-    pub(super) fn set_receivers_clock(&mut self, receiver: usize, wrong_ms: i64, is_shared: bool) {
-        if self.is_healed {
+    /// Sets a receiver's clock, and those of all monitors if they run on the same machine.
+    pub(super) fn set_receiver_clock(&mut self, receiver: usize, wrong_ms: i64, is_shared: bool) {
+        if self.are_faults_over {
             return;
         }
         self.receivers[receiver].clock_wrong_ms = wrong_ms;
@@ -188,44 +201,44 @@ impl World {
         }
     }
 
-    pub(super) fn monitor_will_die(&mut self, monitor: usize) {
-        if let Some(after) = self.some_time_about(self.scenario.monitor_crash_every) {
-            self.at(after, Event::MonitorDies { monitor });
+    pub(super) fn schedule_monitor_exit(&mut self, monitor: usize) {
+        if let Some(after) = self.random_time_around(self.scenario.monitor_crash_every) {
+            self.at(after, Event::MonitorEnds { monitor });
         }
     }
 
-    pub(super) fn monitor_dies(&mut self, monitor: usize) {
-        if self.is_healed {
+    pub(super) fn end_monitor(&mut self, monitor: usize) {
+        if self.are_faults_over {
             return;
         }
-        self.monitor_will_die(monitor);
+        self.schedule_monitor_exit(monitor);
         let host = &mut self.hosts[monitor];
         if !host.monitor.is_alive() {
             return;
         }
         let damaged = self.rng.f64() < self.scenario.disk_damaged;
-        let death = match (damaged, self.rng.u8(0..3)) {
-            (false, 0) => Death::Stopped,
-            (false, 1) => Death::Killed,
-            (false, _) => Death::PowerFailed,
-            (true, 0) => Death::RecordDamaged,
-            (true, 1) => Death::RolledBack,
-            (true, _) => Death::NoteLost,
+        let exit = match (damaged, self.rng.u8(0..3)) {
+            (false, 0) => Exit::Stopped,
+            (false, 1) => Exit::Killed,
+            (false, _) => Exit::PowerFailed,
+            (true, 0) => Exit::RecordDamaged,
+            (true, 1) => Exit::RolledBack,
+            (true, _) => Exit::CheckpointsLost,
         };
-        if self.is_told {
-            eprintln!("    {death:?}");
+        if self.is_verbose {
+            eprintln!("    {exit:?}");
         }
-        let excused = host.monitor.die(death, &mut self.rng);
-        host.life += 1;
-        host.deaths += 1;
+        let excused = host.monitor.end(exit, &mut self.rng);
+        host.generation += 1;
+        host.exits += 1;
         self.model.excuse(monitor, &excused);
-        self.figures.monitor_crashes += u64::from(death != Death::Stopped);
+        self.stats.monitor_crashes += u64::from(exit != Exit::Stopped);
         let down_ms = self.rng.u64(0..=self.scenario.down_secs_max * 1_000);
         self.at(self.now_ms + down_ms, Event::MonitorStarts { monitor });
     }
 
-    pub(super) fn monitor_starts(&mut self, monitor: usize) {
-        let now = self.monitors_time(monitor);
+    pub(super) fn start_monitor(&mut self, monitor: usize) {
+        let now = self.monitor_time(monitor);
         let interval = self.scenario.interval_secs.try_into().unwrap();
         let host = &mut self.hosts[monitor];
         if host.monitor.is_alive() {
@@ -235,7 +248,7 @@ impl World {
         host.ticker = Ticker::new(interval, now);
         host.stamped_wrong_ms = None;
         host.is_sending.fill(false);
-        self.wake_couriers(monitor);
-        self.check_now(monitor);
+        self.wake_publishers(monitor);
+        self.tick_now(monitor);
     }
 }

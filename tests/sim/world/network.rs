@@ -1,30 +1,30 @@
-//! The network's part of what happens.
+//! Events of the network.
 
 use lizmon_client::ConnectFailure;
 
 use super::event::Event;
-use super::{UnderWay, World};
+use super::{InFlight, World};
 use crate::wire::Answer;
 
 /// How long a monitor waits for an answer.
 const REQUEST_TIMEOUT_MS: u64 = 30_000;
-/// The longest any message is under way.
+/// The longest delay of a message.
 const LATE_MS_MAX: u64 = 60_000;
 
 impl World {
-    pub(super) fn send(&mut self, under_way: UnderWay) {
+    pub(super) fn send(&mut self, in_flight: InFlight) {
         let id = self.next_request();
-        self.figures.requests += 1;
-        let (monitor, receiver) = (under_way.monitor, under_way.receiver);
+        self.stats.requests += 1;
+        let (monitor, receiver) = (in_flight.monitor, in_flight.receiver);
         let is_cut = self.cut(monitor, receiver);
-        let batch = under_way.batch.clone();
-        self.under_way.insert(id, under_way);
+        let batch = in_flight.batch.clone();
+        self.in_flight.insert(id, in_flight);
         if is_cut == Some(true) {
             let after = self.latency();
-            self.nothing_comes(id, after, ConnectFailure::Connect);
+            self.no_answer(id, after, ConnectFailure::Connect);
             return;
         }
-        self.nothing_comes(id, REQUEST_TIMEOUT_MS, ConnectFailure::Timeout);
+        self.no_answer(id, REQUEST_TIMEOUT_MS, ConnectFailure::Timeout);
         if is_cut.is_none() && !self.chance(self.scenario.lost) {
             let copies = 1 + u8::from(self.chance(self.scenario.duplicated));
             for _ in 0..copies {
@@ -41,12 +41,12 @@ impl World {
         }
     }
 
-    /// An answer is on its way back, to whoever still waits for it.
+    /// Sends an answer back, if a monitor still waits for it.
     pub(super) fn reply(&mut self, id: u64, answer: Answer) {
-        let Some(under_way) = self.under_way.get(&id) else {
+        let Some(in_flight) = self.in_flight.get(&id) else {
             return;
         };
-        let is_cut = self.cut(under_way.monitor, under_way.receiver).is_some();
+        let is_cut = self.cut(in_flight.monitor, in_flight.receiver).is_some();
         if !is_cut && !self.chance(self.scenario.lost) {
             let at = self.now_ms + self.latency();
             let answer = Ok(answer);
@@ -54,12 +54,12 @@ impl World {
         }
     }
 
-    pub(super) fn nothing_comes(&mut self, id: u64, after_ms: u64, obstacle: ConnectFailure) {
+    pub(super) fn no_answer(&mut self, id: u64, after_ms: u64, obstacle: ConnectFailure) {
         let answer = Err(obstacle);
         self.at(self.now_ms + after_ms, Event::Answered { id, answer });
     }
 
-    /// Whether there is a cut now, and if so, whether connections are refused at once.
+    /// Whether the two are cut off now; if so, whether connections are refused at once.
     pub(super) fn cut(&self, monitor: usize, receiver: usize) -> Option<bool> {
         let secs = self.now_ms / 1_000;
         let cut = self.scenario.cuts.iter().find(|cut| {
@@ -67,7 +67,8 @@ impl World {
                 && cut.receiver.is_none_or(|r| r == receiver)
                 && (cut.span.from..cut.span.to).contains(&secs)
         });
-        cut.filter(|_| !self.is_healed).map(|cut| cut.is_refused)
+        cut.filter(|_| !self.are_faults_over)
+            .map(|cut| cut.is_refused)
     }
 
     fn latency(&mut self) -> u64 {

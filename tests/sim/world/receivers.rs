@@ -1,4 +1,4 @@
-//! The receivers' part of what happens.
+//! Events of the receivers.
 
 use lizmon_client::ConnectFailure;
 use lizmon_monitor::spool::StoredBatch;
@@ -8,33 +8,33 @@ use lizmon_summary::AHEAD_SECS_MAX;
 
 use super::World;
 use super::event::Event;
-use crate::Wrong;
+use crate::Violation;
 use crate::monitor::encode;
 use crate::wire::{Request, Target};
 
-/// Once nothing goes wrong any more it may be seldom.
-const HEALED_UPKEEP_SECS: u64 = 60;
-/// How long the journal's sync takes at most.
+/// The interval after the faults are over.
+const CALM_MAINTENANCE_SECS: u64 = 60;
+/// The longest time of the journal's sync.
 const SYNC_MS_MAX: u64 = 20;
 
 impl World {
     pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), batch: &StoredBatch) {
         let (monitor, receiver) = between;
-        let now = self.receivers_time(receiver);
+        let now = self.receiver_time(receiver);
         let at = &mut self.receivers[receiver];
         if !at.is_up() {
-            return self.nothing_comes(id, 1, ConnectFailure::Connect);
+            return self.no_answer(id, 1, ConnectFailure::Connect);
         }
         let node = &self.hosts[monitor].node;
         let request = encode(batch);
         match at.accept(id, Some(monitor), node, &request, now) {
             Err(answer) => self.reply(id, answer),
-            Ok(is_first) => self.take_soon(receiver, is_first),
+            Ok(is_first) => self.schedule_take(receiver, is_first),
         }
     }
 
-    pub(super) fn by_hand(&mut self, receiver: usize) {
-        let at = self.receivers_time(receiver);
+    pub(super) fn send_unnumbered(&mut self, receiver: usize) {
+        let at = self.receiver_time(receiver);
         let (now, true_now) = (at.as_secs(), self.secs());
         let id = self.next_request();
         let receivers = &mut self.receivers[receiver];
@@ -48,32 +48,38 @@ impl World {
                 epoch: Epoch::new(now).unwrap(),
             },
         };
-        // One that is stamped by a wrong clock may be taken out again.
+        // A sample that is stamped by a wrong clock may be removed again.
         if now.abs_diff(true_now) <= AHEAD_SECS_MAX {
             self.model.send_unnumbered(receiver, label, now);
         }
-        if let Ok(is_first) = receivers.accept(id, None, &self.somebody, &request, at) {
-            self.take_soon(receiver, is_first);
+        if let Ok(is_first) = receivers.accept(id, None, &self.manual_sender, &request, at) {
+            self.schedule_take(receiver, is_first);
         }
     }
 
-    fn take_soon(&mut self, receiver: usize, is_first: bool) {
+    fn schedule_take(&mut self, receiver: usize, is_first: bool) {
         if is_first {
-            let life = self.receivers[receiver].life;
+            let generation = self.receivers[receiver].generation;
             let sync_ms = self.rng.u64(0..=SYNC_MS_MAX);
-            self.at(self.now_ms + sync_ms, Event::Take { receiver, life });
+            self.at(
+                self.now_ms + sync_ms,
+                Event::Take {
+                    receiver,
+                    generation,
+                },
+            );
         }
     }
 
-    pub(super) fn take(&mut self, receiver: usize) -> Result<(), Wrong> {
+    pub(super) fn take(&mut self, receiver: usize) -> Result<(), Violation> {
         let at = self.reading(receiver);
         self.model.takes_at(receiver, at.wall);
-        let judged = self.receivers[receiver].take(at);
+        let completed = self.receivers[receiver].take(at);
         if self.receivers[receiver].disk.is_crashed() {
-            self.receiver_dies(receiver);
+            self.crash_receiver(receiver);
             return Ok(());
         }
-        for one in &judged {
+        for one in &completed {
             let Ok(answer) = &one.result else {
                 continue;
             };
@@ -83,17 +89,17 @@ impl World {
                     let between = (monitor, receiver);
                     self.model.take(between, &view, *answer, self.secs())?;
                 }
-                None => self.model.take_unnumbered(receiver, &view),
+                None => self.model.on_unnumbered_taken(receiver, &view),
             }
             self.note(answer.accepted << 32 | answer.duplicate);
         }
-        if !self.is_healed && self.chance(self.scenario.answer_crashes) {
-            self.receiver_dies(receiver);
+        if !self.are_faults_over && self.chance(self.scenario.answer_crashes) {
+            self.crash_receiver(receiver);
             return Ok(());
         }
-        let clock = self.receivers_time(receiver);
+        let clock = self.receiver_time(receiver);
         let clock = self.receivers[receiver].clock(clock);
-        for one in judged {
+        for one in completed {
             let id = one.waiting.id;
             let answer = one.answer(clock);
             self.reply(id, answer);
@@ -101,81 +107,81 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn upkeep(&mut self, receiver: usize) {
+    pub(super) fn maintain(&mut self, receiver: usize) {
         let at = self.reading(receiver);
-        self.receivers[receiver].upkeep(at);
+        self.receivers[receiver].maintain(at);
         if self.receivers[receiver].disk.is_crashed() {
-            self.receiver_dies(receiver);
+            self.crash_receiver(receiver);
         }
-        let every = match self.is_healed {
-            true => HEALED_UPKEEP_SECS,
-            false => self.scenario.upkeep_every,
+        let every = match self.are_faults_over {
+            true => CALM_MAINTENANCE_SECS,
+            false => self.scenario.maintenance_interval,
         };
         let at = self.now_ms + every * 1_000;
-        self.at(at, Event::Upkeep { receiver });
+        self.at(at, Event::Maintenance { receiver });
     }
 
-    pub(super) fn receiver_will_die(&mut self, receiver: usize) {
-        if let Some(after) = self.some_time_about(self.scenario.receiver_crash_every) {
+    pub(super) fn schedule_receiver_crash(&mut self, receiver: usize) {
+        if let Some(after) = self.random_time_around(self.scenario.receiver_crash_every) {
             let event = match self.rng.u8(0..5) {
                 0 => Event::ReceiverStops { receiver },
-                _ => Event::ReceiverDies { receiver },
+                _ => Event::ReceiverCrashes { receiver },
             };
             self.at(after, event);
         }
     }
 
-    pub(super) fn receiver_dies(&mut self, receiver: usize) {
+    pub(super) fn crash_receiver(&mut self, receiver: usize) {
         if self.receivers[receiver].is_up() {
-            self.figures.receiver_crashes += 1;
+            self.stats.receiver_crashes += 1;
             let is_unsynced_there = self.rng.bool();
             self.receivers[receiver].crash(is_unsynced_there);
-            self.receiver_comes_back(receiver);
+            self.schedule_receiver_start(receiver);
         }
     }
 
-    /// What it has accepted is taken and answered before it ends.
-    pub(super) fn receiver_stops(&mut self, receiver: usize) -> Result<(), Wrong> {
+    /// Accepted requests are taken and answered before it ends.
+    pub(super) fn stop_receiver(&mut self, receiver: usize) -> Result<(), Violation> {
         self.take(receiver)?;
         if self.receivers[receiver].is_up() {
             self.receivers[receiver].stop();
-            self.receiver_comes_back(receiver);
+            self.schedule_receiver_start(receiver);
         }
         Ok(())
     }
 
-    fn receiver_comes_back(&mut self, receiver: usize) {
+    fn schedule_receiver_start(&mut self, receiver: usize) {
         let down_ms = self.rng.u64(0..=self.scenario.down_secs_max * 1_000);
         let event = Event::ReceiverStarts { receiver };
         self.at(self.now_ms + down_ms, event);
-        // Most clients see their connection break; some only wait.
-        let waiting = self.under_way.iter();
+        // Most monitors see their connection break; some wait for the timeout.
+        let waiting = self.in_flight.iter();
         let waiting: Vec<u64> = waiting
-            .filter(|(_, under_way)| under_way.receiver == receiver)
+            .filter(|(_, in_flight)| in_flight.receiver == receiver)
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
             if self.rng.u8(0..4) != 0 {
                 let after = self.rng.u64(0..50);
-                self.nothing_comes(id, after, ConnectFailure::Broken);
+                self.no_answer(id, after, ConnectFailure::Broken);
             }
         }
     }
 
-    pub(super) fn receiver_starts(&mut self, receiver: usize) -> Result<(), Wrong> {
+    pub(super) fn start_receiver(&mut self, receiver: usize) -> Result<(), Violation> {
         if self.receivers[receiver].is_up() {
             return Ok(());
         }
         let at = self.reading(receiver);
         self.receivers[receiver]
             .start(at)
-            .map_err(|error| Wrong(format!("receiver {receiver} does not start: {error}")))?;
+            .map_err(|error| Violation(format!("receiver {receiver} does not start: {error}")))?;
         self.check_receiver(receiver)
     }
 
     pub(super) fn set_fates(&mut self, receiver: usize) {
         let scenario = &self.scenario;
-        let (fails, unsynced, crashes) = match self.is_healed {
+        let (fails, unsynced, crashes) = match self.are_faults_over {
             true => (0.0, 0.0, 0.0),
             false => (
                 scenario.write_fails,
