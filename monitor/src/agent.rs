@@ -1,5 +1,5 @@
-//! Samples on every tick, records what was sampled, and publishes to each destination. It acts; what to do is decided
-//! elsewhere.
+//! Samples on every tick, records what was sampled, and publishes to each destination. It acts;
+//! what to do is decided elsewhere.
 
 mod publisher;
 mod recorder;
@@ -102,7 +102,8 @@ impl Agent {
             &clients,
             &environment,
         )?);
-        // As late as possible: the first sample shows what was since then, and that should be a short time.
+        // As late as possible: the first sample shows what was since then, and that should be a
+        // short time.
         let now = (environment.clock)();
         let (sampler, notices) =
             Sampler::start(&config.collect, environment.monotonic.clone(), now)?;
@@ -123,8 +124,8 @@ impl Agent {
         self.file_check.clone()
     }
 
-    /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left. `ready` is called when the
-    /// first sample is recorded.
+    /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left.
+    /// `ready` is called when the first sample is recorded.
     pub async fn run(
         self,
         ready: impl FnOnce(),
@@ -258,8 +259,8 @@ fn check_identity(
     Ok(())
 }
 
-/// A publisher ends only when it is told to stop, or by a bug. In the latter case the monitor ends as well, rather than publish
-/// nothing and stay silent.
+/// A publisher ends only when it is told to stop, or by a bug. In the latter case the monitor ends
+/// as well, rather than publish nothing and stay silent.
 fn resume_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()

@@ -8,9 +8,10 @@
 //!                        └ failure: what to log of one that fails
 //! ```
 //!
-//! A collector appends label and value pairs to a record, and may make up labels while it runs, such as one for each disk. One
-//! that fails leaves its values out, and no others. To add one: write a file here, and add its [`CollectorSpec`] to
-//! [`COLLECTORS`] and its labels to the table in `docs/monitor.md`.
+//! A collector appends label and value pairs to a record, and may make up labels while it runs,
+//! such as one for each disk. One that fails leaves its values out, and no others. To add one:
+//! write a file here, and add its [`CollectorSpec`] to [`COLLECTORS`] and its labels to the table
+//! in `docs/monitor.md`.
 
 mod collector;
 mod cpu;
@@ -32,4 +33,4 @@ pub use cpu::{CPU, CPU_INTERVAL_MIN};
 pub use failure::{CHANGE_SECS, CollectError, FailureNotice, REMIND_SECS};
 pub use mem::MEM;
 pub use registry::{COLLECTORS, find};
-pub use sampler::{COLLECT_TIME_MAX, Collected, Notice, Sampler};
+pub use sampler::{COLLECT_TIME_MAX, Collected, Notice, Notices, Sampler};

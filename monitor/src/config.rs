@@ -1,4 +1,4 @@
-//! Flags and environment, turned into what the agent is given.
+//! Flags and environment variables, and the configuration that they make.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -19,18 +19,19 @@ use lizmon_protocol::route;
 use crate::collect::{self, COLLECTORS, CollectorSpec};
 use crate::spool::DISK_BYTES_MAX;
 
-/// The longest interval: beyond an hour, a window by minute would be nothing but gaps.
+/// The longest interval: with more than an hour, a window by minute would have only gaps.
 const INTERVAL_SECS_MAX: i64 = 3600;
-/// A terabyte: what is more was meant in another unit.
+/// A terabyte: a greater number was meant in another unit.
 const SPOOL_MIB_MAX: i64 = 1 << 20;
 
-/// The flags of `liz-monitor`. Each has an environment twin; what is typed wins.
+/// The flags of `liz-monitor`. Each has an environment variable; the flag takes precedence.
 #[derive(Debug, Clone, Args)]
 pub struct MonitorFlags {
     /// The name of this host: the one in its certificate
     #[arg(long, env = "LIZMON_THIS_HOST", value_name = "NAME")]
     pub this_host: NodeName,
-    /// Where to publish, each receiver at its own pace: https://HOST:8443/api/perf [several, joined by commas in the environment]
+    /// The receivers to publish to: https://HOST:8443/api/perf [several are joined by commas in the
+    /// environment]
     #[arg(
         long,
         env = "LIZMON_PUBLISH",
@@ -61,10 +62,11 @@ pub struct MonitorFlags {
         value_parser = Items(collectors())
     )]
     pub collect: Vec<List<&'static CollectorSpec>>,
-    /// Folder for what is not delivered yet, so that it survives a restart; without it, that waits in memory
+    /// Folder for records that are not delivered yet, so that they survive a restart; without it
+    /// they wait in memory
     #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]
     pub spool: Option<PathBuf>,
-    /// Most that waits in --spool, in MiB; the oldest is given up beyond it
+    /// Maximum size of the records in --spool, in MiB; beyond it the oldest are dropped
     #[arg(
         long,
         env = "LIZMON_SPOOL_MIB",
@@ -75,7 +77,7 @@ pub struct MonitorFlags {
     pub spool_mib: u32,
 }
 
-/// A collector by its name; the help describes each.
+/// Parses the name of a collector; the help describes each.
 fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
     let values = COLLECTORS.iter().map(|spec| {
         let meanings: Vec<_> = spec.labels.iter().map(|label| label.meaning).collect();
@@ -86,7 +88,7 @@ fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
 }
 
 impl MonitorFlags {
-    /// What keeps these lists fresh, where `liz-ca` is known.
+    /// What fetches these CRLs, if the address of `liz-ca` is known.
     pub fn crl_refresher(
         &self,
         lists: ServerCrls,
@@ -103,29 +105,29 @@ impl MonitorFlags {
     }
 }
 
-/// What an agent is started with.
+/// The configuration of an agent.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The name of this host.
     pub host: NodeName,
     /// Where to publish.
     pub publish: Vec<PublishUrl>,
-    /// Who we are, and whom we trust.
+    /// Our certificate and key, and the CA that we trust.
     pub credentials: Credentials,
-    /// Revocation lists by which receivers are judged; none where nobody fetches any.
+    /// CRLs that the receivers' certificates are checked against; empty if none are fetched.
     pub server_lists: ServerCrls,
     /// Seconds from one sample to the next.
     pub interval: NonZeroU32,
     /// What to measure.
     pub collect: Vec<&'static CollectorSpec>,
-    /// Where records wait that are not delivered yet; in memory where there is none.
+    /// The folder for records that are not delivered yet; in memory without one.
     pub spool: Option<PathBuf>,
-    /// Most bytes of records there.
+    /// Most bytes of records in that folder.
     pub spool_bytes_max: u64,
 }
 
 impl From<MonitorFlags> for Config {
-    /// What is given twice is taken once.
+    /// Duplicates are removed.
     fn from(flags: MonitorFlags) -> Self {
         let mut collect = Vec::new();
         for collector in items(flags.collect) {
@@ -152,16 +154,16 @@ impl From<MonitorFlags> for Config {
     }
 }
 
-/// `https://HOST:PORT/api/perf`: a receiver, as the first lizmon's users name it.
+/// `https://HOST:PORT/api/perf`: the URL of a receiver, as in the first lizmon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishUrl {
     base: BaseUrl,
 }
 
-/// Text that does not name a receiver.
+/// Text that is not the URL of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishUrlError {
-    /// No https URL.
+    /// It is not an https URL.
     #[error("{error}: type {suggestion}")]
     Url {
         /// What is wrong with it.
@@ -169,10 +171,10 @@ pub enum PublishUrlError {
         /// What was probably meant.
         suggestion: String,
     },
-    /// Several in one word, or a slip.
+    /// It has several URLs, or a typing error.
     #[error("`{0}` has a space in it: several receivers are joined by commas, or given one by one")]
     Space(String),
-    /// Not the route.
+    /// It does not end in the route.
     #[error("it does not end in {}: type {suggestion}", route::PERF)]
     Route {
         /// What was probably meant.

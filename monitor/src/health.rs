@@ -1,11 +1,11 @@
-//! What a person is told about a destination: when it begins, when it changes, rarely in between.
+//! What is logged about a destination: when an outage begins and ends, and rarely in between.
 
-/// While an outage lasts, it is mentioned this often.
+/// While an outage lasts, it is logged this often.
 pub const REMIND_SECS: u64 = 600;
-/// An outage whose reason changes is mentioned again, but not more often than this.
+/// An outage whose reason changes is logged again, but not more often than this.
 pub const CHANGE_SECS: u64 = 60;
 
-/// How a destination has been lately.
+/// Whether deliveries to a destination succeed.
 #[derive(Debug, Default)]
 pub struct DestinationHealth {
     state: State,
@@ -20,21 +20,21 @@ enum State {
         since: u64,
         said_at: u64,
         reason: String,
-        /// Delivered since the receiver came back, while the rest still waits.
+        /// Delivered since the receiver came back.
         caught_up: u64,
     },
 }
 
-/// What to say after a delivery.
+/// What to log after a delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SuccessNotice {
-    /// The first ever: it works.
+    /// The first delivery.
     First,
-    /// As ever.
+    /// One of many.
     Steady,
-    /// It came back, and more is waiting.
+    /// The destination came back, and more records wait.
     CatchingUp,
-    /// It came back, and nothing waits any more.
+    /// The destination came back, and no records wait any more.
     Recovered {
         /// Since the first failure.
         away_secs: u64,
@@ -43,7 +43,7 @@ pub enum SuccessNotice {
     },
 }
 
-/// What to say after a failure.
+/// What to log after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum OutageNotice {
     /// The first failure, or one for another reason.
@@ -53,12 +53,12 @@ pub enum OutageNotice {
         /// Since the first failure.
         away_secs: u64,
     },
-    /// It was said lately.
+    /// It was logged lately.
     Suppressed,
 }
 
 impl DestinationHealth {
-    /// So many records were delivered, so many still wait.
+    /// So many records were delivered, and so many still wait.
     pub fn delivered(&mut self, records: u64, pending: u64, now: u64) -> SuccessNotice {
         match &mut self.state {
             State::New => {

@@ -11,18 +11,19 @@
 //!
 //! What holds:
 //!
-//! - A record is in the spool before it is sent, and keeps its number until it is delivered: however often it is sent, it
-//!   counts once.
+//! - A record is in the spool before it is sent, and keeps its number until it is delivered:
+//!   however often it is sent, it counts once.
 //! - A record is delivered, or it is dropped, counted, and reported to the receiver that misses it.
 //! - A destination that is away delays no other, and costs no more than the spool may hold.
-//! - [`tick`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock and open no socket; [`agent`] acts
-//!   and decides nothing. The only files are [`spool::disk`]'s.
+//! - [`tick`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock and open
+//!   no socket; [`agent`] acts and decides nothing. The only files are [`spool::disk`]'s.
 //! - The monitor never links the CA, and it uses no certificate but that of its own node.
 //!
 //! # Driving it without a clock, a disk or a network
 //!
-//! [`scheduler::DeliveryScheduler`] is all of the monitor but measuring and sending. Time and chance are arguments, it returns
-//! what is to be sent, and it stores records where it is told to. So a simulation can be clock, disk and network:
+//! [`scheduler::DeliveryScheduler`] is all of the monitor but measuring and sending. Time and
+//! chance are arguments, it returns what is to be sent, and it stores records where it is told to.
+//! So a simulation can be clock, disk and network:
 //!
 //! ```
 //! use std::time::Duration;

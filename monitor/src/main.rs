@@ -14,10 +14,9 @@ use tracing::info;
 
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
 ///
-/// A receiver that is away is tried again until it is back; what was sampled meanwhile is kept, on disk with --spool, and
-/// delivered then.
-/// RUST_LOG chooses what is logged, on stderr: RUST_LOG=lizmon_monitor=debug shows every sample and publish, trace every
-/// record's number.
+/// While a receiver cannot be reached, records wait, on disk with --spool, and are delivered when
+/// it is back. RUST_LOG selects what is logged to stderr: RUST_LOG=lizmon_monitor=debug shows each
+/// sample and publish, trace the number of each record.
 #[derive(Debug, Parser)]
 #[command(name = "liz-monitor", version)]
 struct Cli {
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
     lizmon_daemon::exit_code("liz-monitor", run(cli.flags))
 }
 
-/// One thread for all but the sampling: it needs no more, and each costs memory.
+/// One thread for everything but sampling: more are not needed, and each costs memory.
 fn run(flags: MonitorFlags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = Renewer {

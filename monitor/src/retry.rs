@@ -1,7 +1,7 @@
 //! What to do after a failed attempt, decided without I/O.
 //!
-//! A record is kept until the receiver has it, or names it as one that it will never accept. For everything else it is only
-//! decided when to try again.
+//! A record is kept until the receiver has it, or names it as one that it will never accept. For
+//! everything else it is only decided when to try again.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use lizmon_protocol::problem::{Code, Problem, ValueError};
 pub const PUBLISH_RECORDS_MAX: usize = 1000;
 /// A batch is not made smaller than this because the line is slow: some 5 kB.
 pub const SLOW_LINE_RECORDS: usize = 50;
-/// The longest wait for a receiver that is away. Within this time after its return, live data is back.
+/// The longest wait for a receiver that is away. Within this time after its return, live data is
+/// back.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The shortest wait, whatever the random number.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -128,7 +129,8 @@ impl Backoff {
         }
     }
 
-    /// Only once: a second 401 in a row is not about the token's age. A certificate that has ended gets no token either.
+    /// Only once: a second 401 in a row is not about the token's age. A certificate that has ended
+    /// gets no token either.
     fn may_renew_token(&self, code: Code) -> bool {
         let about_the_token = matches!(
             code,
@@ -147,8 +149,9 @@ fn is_timeout(error: &Error) -> bool {
     matches!(error, Error::Connect(ConnectError::Unreachable { failure, .. }) if *failure == timeout)
 }
 
-/// The receiver keeps no more producers of this host, or no more ranges of this producer's numbers. No record and no label is at
-/// fault: records that close a gap are still accepted, and the others later.
+/// The receiver keeps no more producers of this host, or no more ranges of this producer's numbers.
+/// No record and no label is at fault: records that close a gap are still accepted, and the others
+/// later.
 fn is_producer_limit(problem: &Problem) -> bool {
     let unnamed = |error: &ValueError| error.record.is_none() && error.label.is_none();
     problem.code == Code::InvalidValues
@@ -168,8 +171,8 @@ pub fn is_body_error(error: &Error) -> bool {
     )
 }
 
-/// Whether the records may have been counted all the same, because only the answer was lost. Nothing of a refused request is
-/// stored.
+/// Whether the records may have been counted all the same, because only the answer was lost.
+/// Nothing of a refused request is stored.
 pub fn may_be_delivered(error: &Error) -> bool {
     match error {
         Error::Connect(ConnectError::Unreachable { failure, .. }) => {
@@ -193,7 +196,8 @@ pub fn names_records(error: &Error) -> bool {
     problem.errors.iter().any(|error| error.record.is_some())
 }
 
-/// Finds the records that the receiver will not accept. If it names none, they are found by halving the batch.
+/// Finds the records that the receiver will not accept. If it names none, they are found by halving
+/// the batch.
 fn find_refused(status: u16, problem: &Problem, records: usize) -> Decision {
     let reason = |why: &str| format!("{}: {why}", problem.code.as_str());
     let mut refused: Vec<RefusedRecord> = Vec::new();
@@ -229,7 +233,8 @@ fn find_refused(status: u16, problem: &Problem, records: usize) -> Decision {
     }])
 }
 
-/// Full jitter: a random time up to a limit that doubles with each failure, so that a fleet does not come back at one moment.
+/// Full jitter: a random time up to a limit that doubles with each failure, so that a fleet does
+/// not come back at one moment.
 fn backoff(failures: u32, chance: f64) -> Duration {
     let ceiling = BACKOFF_FIRST
         .saturating_mul(2u32.saturating_pow(failures))

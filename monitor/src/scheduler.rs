@@ -1,9 +1,10 @@
-//! Everything between a sample and a request, without I/O and without a clock: which records are sent next to which destination,
-//! and what the answer changes.
+//! Everything between a sample and a request, without I/O and without a clock: which records are
+//! sent next to which destination, and what the answer changes.
 //!
-//! Without a backlog, each record is sent alone as soon as it is there. After an outage the newest records are sent at once, and
-//! beside them the oldest in batches, at a bounded rate. While a destination fails, each attempt sends the same oldest records,
-//! so that a lost answer leaves no gaps.
+//! Without a backlog, each record is sent alone as soon as it is there. After an outage the newest
+//! records are sent at once, and beside them the oldest in batches, at a bounded rate. While a
+//! destination fails, each attempt sends the same oldest records, so that a lost answer leaves no
+//! gaps.
 
 mod destination;
 
@@ -23,8 +24,9 @@ use crate::spool::{BackendError, ClockSteadiness, Spool, SpoolBackend, StoredBat
 
 /// Newest records that are sent ahead of a backlog at once.
 pub const NEWEST_MAX: usize = 10;
-/// From one batch of a backlog to the next, on average: a day's records are delivered in a minute and a half, and a fleet that
-/// comes back together sends a thousand records a second for each of its hosts.
+/// From one batch of a backlog to the next, on average: a day's records are delivered in a minute
+/// and a half, and a fleet that comes back together sends a thousand records a second for each of
+/// its hosts.
 pub const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest window of a receiver, and to what its beginning is rounded down.
 const DAY_SECS: u64 = 24 * HOUR_SECS;
@@ -67,7 +69,8 @@ pub enum Outcome {
 }
 
 impl<B: SpoolBackend> DeliveryScheduler<B> {
-    /// Continues with what the spool holds. Destinations are numbered from 0, in the order of the spool.
+    /// Continues with what the spool holds. Destinations are numbered from 0, in the order of the
+    /// spool.
     pub fn new(spool: Spool<B>) -> Self {
         let states = spool
             .destinations()
@@ -147,7 +150,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         outcome
     }
 
-    /// The destination reports so many duplicates among a batch's records: to be called before [`Self::on_result`].
+    /// The destination reports so many duplicates among a batch's records: to be called before
+    /// [`Self::on_result`].
     pub fn on_duplicates(
         &mut self,
         destination: usize,
@@ -160,7 +164,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             .on_duplicates(destination, batch, duplicates, now);
     }
 
-    /// What was deferred is sent again after a while, when the difference of the clocks has changed, and before a stop.
+    /// What was deferred is sent again after a while, when the difference of the clocks has
+    /// changed, and before a stop.
     fn resume_deferred_if_due(&mut self, destination: usize, now: Duration) {
         let state = &mut self.states[destination];
         let Some(deferral) = state.deferred else {
@@ -172,7 +177,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         }
     }
 
-    /// Takes the time of a receiver's clock, from the answer to a request that was sent and answered at these times of our clock.
+    /// Takes the time of a receiver's clock, from the answer to a request that was sent and
+    /// answered at these times of our clock.
     pub fn on_server_clock(
         &mut self,
         destination: usize,
@@ -191,7 +197,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         (notice, self.correction.update(steady.collect()))
     }
 
-    /// How far our clock is ahead of the time that samples are stamped with; none while that is our own.
+    /// How far our clock is ahead of the time that samples are stamped with; none while that is our
+    /// own.
     pub fn correction_secs(&self) -> Option<f64> {
         self.correction.ahead_secs()
     }
@@ -201,7 +208,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         self.states[destination].skew.ahead_secs()
     }
 
-    /// Whether this destination is to be asked what it misses, after the next delivery. Clears the flag.
+    /// Whether this destination is to be asked what it misses, after the next delivery. Clears the
+    /// flag.
     pub fn take_delivery_check_due(&mut self, destination: usize) -> bool {
         std::mem::take(&mut self.states[destination].is_delivery_check_due)
     }
@@ -211,7 +219,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         self.states[destination].is_delivery_check_due = true;
     }
 
-    /// Takes what a destination says it misses. Returns how many records of those it once had: it is told that it has lost them.
+    /// Takes what a destination says it misses. Returns how many records of those it once had: it
+    /// is told that it has lost them.
     pub fn on_missing(&mut self, destination: usize, delivery: &Delivery) -> u64 {
         let of_producer = |delivery: &ProducerDelivery| {
             let (producer, missing) = (delivery.producer, &delivery.missing);
@@ -220,7 +229,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         delivery.producers.iter().map(of_producer).sum()
     }
 
-    /// How many seconds our clock is ahead of the receivers': the median of those that have answered.
+    /// How many seconds our clock is ahead of the receivers': the median of those that have
+    /// answered.
     pub fn clock_ahead_secs(&self) -> Option<f64> {
         let known = self.states.iter();
         let mut known: Vec<f64> = known.filter_map(|state| state.skew.ahead_secs()).collect();
@@ -233,7 +243,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         set_back(now, self.correction_secs())
     }
 
-    /// The earlier of our time and the receivers': a record that is not too old by one of them may still be accepted.
+    /// The earlier of our time and the receivers': a record that is not too old by one of them may
+    /// still be accepted.
     fn earliest_time(&self, now: Duration) -> u64 {
         set_back(now, self.clock_ahead_secs()).min(self.sample_time(now))
     }
@@ -333,10 +344,11 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         }
     }
 
-    /// Separates the records that are to be sent again later from those that are refused for good. A record that is ahead of
-    /// the receiver's clock will not be so for ever. One that is too old by its clock must be so by ours as well, or one of the
-    /// two clocks is wrong. Receivers name the first hundred records only: those that are later than a named one that is ahead,
-    /// or earlier than a named one that is too old, they would refuse as well.
+    /// Separates the records that are to be sent again later from those that are refused for good.
+    /// A record that is ahead of the receiver's clock will not be so for ever. One that is too old
+    /// by its clock must be so by ours as well, or one of the two clocks is wrong. Receivers name
+    /// the first hundred records only: those that are later than a named one that is ahead, or
+    /// earlier than a named one that is too old, they would refuse as well.
     fn split_refused(
         &mut self,
         batch: &StoredBatch,

@@ -1,53 +1,57 @@
-//! How far this machine's clock is off, by the clocks of those it publishes to, and whether samples are stamped by theirs.
+//! How far this machine's clock is from the receivers' clocks, and whether samples are stamped with
+//! the receivers' time.
 
 use std::time::Duration;
 
 use lizmon_client::ServerClock;
 
-/// Beyond this a person is told. Receivers take nothing that is more than 120 s ahead of them.
+/// A greater skew is logged. Receivers accept nothing that is more than 120 s ahead of them.
 pub const WARN_SECS: f64 = 5.0;
-/// Below this the clock is called right again: not the same, so that it is not said to and fro.
+/// Below this the clocks count as in sync again. It is less, so that the log does not alternate.
 pub const IN_SYNC_SECS: f64 = 3.0;
-/// An answer that took longer says too little about when it was given.
+/// The time of an answer that took longer is too uncertain.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(4);
-/// A step is believed at once; less than this is mostly the way there and back, and is averaged out.
+/// A greater change is a step, and counts at once; a smaller one is mostly latency, and is
+/// averaged.
 const STEP_SECS: f64 = 2.0;
 /// The weight of the newest answer in the average.
 const NEWEST_WEIGHT: f64 = 0.125;
-/// From here on samples are stamped by the receivers' time: a little more, and they would be refused.
+/// From here on samples are stamped with the receivers' time: with a little more, they would be
+/// refused.
 pub const CORRECTION_START_SECS: f64 = 100.0;
-/// Below this our own clock is good enough again.
+/// Below this samples are stamped with our own clock again.
 const CORRECTION_END_SECS: f64 = 60.0;
-/// For so long a receiver must have been as far off, in so many answers, before that is taken for its clock and not for a moment's.
+/// A skew is steady after it has lasted this long, in so many answers.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 const STEADY_ANSWERS: u32 = 3;
-/// Receivers no further apart than this agree with one another.
+/// Receivers whose clocks differ by no more than this agree.
 const AGREE_SECS: f64 = 5.0;
 
-/// Our clock against one receiver's.
+/// Our clock compared with one receiver's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClockSkew {
     ahead_secs: Option<f64>,
     is_logged: bool,
-    /// Since when it has been about that, by our clock, and in how many answers.
+    /// Since when it has been about the same, by our clock, and in how many answers.
     since: Duration,
     answers: u32,
     latest: Duration,
-    /// Whether the receiver calls its own clock steady.
+    /// Whether the receiver says that its clock is steady.
     is_steady: bool,
 }
 
-/// What to tell a person.
+/// What to log about the skew.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SkewNotice {
-    /// So many seconds ahead of the receiver's clock; behind it where negative.
+    /// Our clock is so many seconds ahead of the receiver's; behind it if negative.
     Off(f64),
     /// The clocks agree again.
     InSync,
 }
 
 impl ClockSkew {
-    /// A receiver said it was `theirs` in an answer to a request that was sent and answered at these times of our clock.
+    /// Takes the time of a receiver's clock from an answer. The request was sent and answered at
+    /// these times of our clock.
     pub fn observe(
         &mut self,
         theirs: ServerClock,
@@ -83,12 +87,12 @@ impl ClockSkew {
         None
     }
 
-    /// How many seconds our clock is ahead, once a receiver has answered; behind where negative.
+    /// How many seconds our clock is ahead, negative if it is behind; none before the first answer.
     pub fn ahead_secs(&self) -> Option<f64> {
         self.ahead_secs
     }
 
-    /// The same, if it has been so for a while, of a clock that the receiver itself knows to be steady.
+    /// The same, if it has lasted for a while, and the receiver says that its clock is steady.
     pub fn steady_secs(&self) -> Option<f64> {
         let lasted = self.latest.saturating_sub(self.since);
         let has_lasted = self.answers >= STEADY_ANSWERS && lasted >= STEADY_AFTER;
@@ -96,26 +100,26 @@ impl ClockSkew {
     }
 }
 
-/// Whether samples are stamped by the receivers' time, because ours is too far from it.
+/// Whether samples are stamped with the receivers' time, because our clock is too far from it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClockCorrection {
     ahead_secs: Option<f64>,
     is_disagreement_logged: bool,
 }
 
-/// What to tell a person about it.
+/// What to log about the correction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CorrectionNotice {
-    /// Samples are stamped by the receivers' time from now on; ours is so far ahead of it.
+    /// Samples are stamped with the receivers' time from now on; our clock is so far ahead of it.
     Started(f64),
-    /// By our own again.
+    /// Samples are stamped with our own clock again.
     Ended,
-    /// Ours is far off, but the receivers do not agree on what time it is.
+    /// Our clock is far off, but the receivers do not agree on the time.
     Disagree,
 }
 
 impl ClockCorrection {
-    /// Looks at what is steady of each receiver.
+    /// Takes the steady skew of each receiver.
     pub fn update(&mut self, mut steady: Vec<f64>) -> Option<CorrectionNotice> {
         steady.sort_by(f64::total_cmp);
         let median = steady.get(steady.len() / 2).copied()?;
@@ -145,7 +149,8 @@ impl ClockCorrection {
         }
     }
 
-    /// How far our clock is ahead of the time that samples are stamped by; none where that is our own.
+    /// How far our clock is ahead of the time that samples are stamped with; none while that is our
+    /// own.
     pub fn ahead_secs(&self) -> Option<f64> {
         self.ahead_secs
     }
@@ -155,7 +160,7 @@ impl ClockCorrection {
 mod tests {
     use super::*;
 
-    /// Where a receiver says only which second it is, the client takes the middle of it.
+    /// If a receiver tells only the second, the client takes its middle.
     fn clock(secs: u64) -> ServerClock {
         ServerClock {
             at: Duration::from_millis(secs * 1_000 + 500),
@@ -164,10 +169,11 @@ mod tests {
         }
     }
 
-    /// Our time in milliseconds at the answer, how long it took, and their seconds.
+    /// Our time in milliseconds at the answer, how long the request took, and the receiver's
+    /// seconds.
     struct Heard(u64, u64, u64);
 
-    /// What is said of each answer, and what is known then, in tenths of a second.
+    /// The notice after each answer, and the skew then, in tenths of a second.
     fn check(answers: &[(Heard, Option<SkewNotice>, i64)]) {
         let mut skew = ClockSkew::default();
         for (Heard(at_ms, trip_ms, theirs), news, tenths) in answers {
@@ -252,7 +258,7 @@ mod tests {
         );
         check(&[(0, hour, true), (5, hour, true), (9, hour, true)], None);
         check(&[(0, hour, true), (10, hour, true)], None);
-        // A receiver that has just started, and whose clock may be the wrong one.
+        // A receiver that was just started: its clock may be the wrong one.
         check(
             &[(0, hour, false), (5, hour, false), (99, hour, false)],
             None,

@@ -1,24 +1,30 @@
-//! Records that are not delivered yet: numbered, bounded, and read by each destination at its own pace.
+//! Records that are not delivered yet: numbered, bounded, and read by each destination at its own
+//! pace.
 //!
 //! ```text
-//! push -> ProducerLog: 1 2 3 … next      one producer's numbers; new records go to the active log
+//! push -> ProducerLog: 1 2 3 … next    one producer's numbers; new records go to the active log
 //!           │ destination A: done 1-7, 9
 //!           │ destination B: done 1-2
 //!           ├ Selection: what goes into the next batch
 //!           ├ Retention: what is dropped
-//!           └ SpoolBackend: checkpoint, commit, read      where it is stored: disk, memory, or a test's
+//!           └ SpoolBackend: checkpoint, commit, read    stores it: on disk, in memory, or a test's
 //! ```
 //!
 //! What holds:
 //!
-//! - A record is encoded before it comes here. The same bytes go to the disk and to each destination.
-//! - A number is never assigned twice, whatever the disk does: a record is sent only once its number cannot be assigned again.
-//! - A record is removed when every destination is done with it: it was delivered, or dropped and counted.
-//! - What is dropped is reported to the destination that misses it, with the reason, until the destination acknowledges that.
-//! - The oldest records are dropped when the spool is full, and when they are so old that no receiver accepts them.
-//! - While the disk fails, records are kept in memory, sent from there, and written to the disk as soon as it works. Their
-//!   numbers are checkpointed, which needs no free space, so that they are reported after a crash. Only if not even that can
-//!   be written, a crash loses them unreported.
+//! - A record is encoded before it comes here. The same bytes go to the disk and to each
+//!   destination.
+//! - A number is never assigned twice, whatever the disk does: a record is sent only once its
+//!   number cannot be assigned again.
+//! - A record is removed when every destination is done with it: it was delivered, or dropped and
+//!   counted.
+//! - What is dropped is reported to the destination that misses it, with the reason, until the
+//!   destination acknowledges that.
+//! - The oldest records are dropped when the spool is full, and when they are so old that no
+//!   receiver accepts them.
+//! - While the disk fails, records are kept in memory, sent from there, and written to the disk as
+//!   soon as it works. Their numbers are checkpointed, which needs no free space, so that they are
+//!   reported after a crash. Only if not even that can be written, a crash loses them unreported.
 
 mod ack;
 pub mod backend;

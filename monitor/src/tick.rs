@@ -3,12 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A clock that was set back by no more than this is waited for, so that no second is sampled twice. Beyond it the new
-/// time is believed: a machine is not left unwatched for hours because its clock had been wrong.
+/// If the clock was set back by no more than this, the ticker waits, so that no second is sampled
+/// twice. Beyond it the new time counts: a machine must not be unmonitored for hours because its
+/// clock had been wrong.
 pub const STEP_BACK_WAITED_SECS: u64 = 5;
 
-/// The state between two samples. The ticks are the multiples of the interval, so that all machines sample at the same
-/// seconds.
+/// The state between two samples. The ticks are the multiples of the interval, so that all machines
+/// sample at the same seconds.
 #[derive(Debug, Clone)]
 pub struct Ticker {
     interval_secs: u64,
@@ -18,16 +19,17 @@ pub struct Ticker {
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// Nothing for this long.
+    /// Nothing, for this long.
     Wait(Duration),
-    /// Sample: the epoch is this second.
+    /// Take a sample.
     Sample {
-        /// The tick, epoch seconds.
+        /// The sample's epoch: the tick's second.
         epoch: u64,
-        /// How many ticks went by without a sample, because the machine slept or the clock was set forward.
+        /// How many ticks passed without a sample, because the machine slept or the clock was set
+        /// forward.
         skipped: u64,
     },
-    /// The clock was set back by this many seconds: ask again.
+    /// The clock was set back by this many seconds: call again.
     SteppedBack(u64),
 }
 
@@ -42,7 +44,7 @@ impl Ticker {
         ticker
     }
 
-    /// A late wake-up samples the newest tick that has passed and makes up for none: what it measures is now.
+    /// After a late wake-up only the newest tick is sampled: only the present can be measured.
     pub fn at(&mut self, now: Duration) -> Tick {
         let due = Duration::from_secs(self.due);
         if let Some(wait) = due.checked_sub(now).filter(|wait| !wait.is_zero()) {

@@ -114,8 +114,8 @@ impl Publisher {
         }
     }
 
-    /// A receiver that was restarted may have lost its data, or have got back older ones. What it misses of what it once had was
-    /// not lost here, and it is told so.
+    /// A receiver that was restarted may have lost its data, or have got back older ones. What it
+    /// misses of what it once had was not lost here, and it is told so.
     async fn check_delivery(&mut self) {
         if !self
             .shared
@@ -146,7 +146,8 @@ impl Publisher {
         }
     }
 
-    /// Sends a single record in the manner of the first lizmon, several as a batch. Returns how many of them were duplicates.
+    /// Sends a single record in the manner of the first lizmon, several as a batch. Returns how
+    /// many of them were duplicates.
     async fn send(&self, batch: &StoredBatch) -> Result<u64, Error> {
         let now = self.now();
         self.client
@@ -243,7 +244,8 @@ impl Publisher {
         }
     }
 
-    /// This may happen with each record, once a second: it is logged when it begins, and rarely after.
+    /// This may happen with each record, once a second: it is logged when it begins, and rarely
+    /// after.
     fn log_deferred(&mut self, records: usize, error: &Error) {
         let now = self.now();
         let is_logged_lately = self

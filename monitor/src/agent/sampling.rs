@@ -1,4 +1,4 @@
-//! Samples on every tick, on a thread of its own: a disk that takes seconds for a record delays no sample.
+//! Samples on each tick, on a thread of its own, so that a slow disk delays no sample.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,17 +14,18 @@ use tracing::{debug, error, info, trace, warn};
 use crate::collect::{Collected, FailureNotice, Notice, Sampler, SelfStats};
 use crate::tick::{Tick, Ticker};
 
-/// Samples that wait to be kept: ten minutes of one a second. A disk that hangs for longer is not waited for.
+/// Most samples that wait to be recorded: ten minutes of one a second. If a disk blocks for longer,
+/// samples are discarded.
 pub(super) const WAITING_MAX: usize = 600;
 
-/// One sample, not kept yet.
+/// One sample, not recorded yet.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) epoch: u64,
     pub(super) values: EncodedSamples,
 }
 
-/// What samples, and for whom.
+/// Takes the samples.
 pub(super) struct SampleLoop {
     pub(super) clock: Arc<dyn Fn() -> Duration + Send + Sync>,
     pub(super) ticker: Ticker,
@@ -32,7 +33,7 @@ pub(super) struct SampleLoop {
     /// What the monitor knows about itself, as of its last record.
     pub(super) self_stats: Arc<Mutex<SelfStats>>,
     pub(super) samples: mpsc::Sender<Sample>,
-    /// Samples for which there was no room, since it was last said.
+    /// Samples that were discarded since that was logged last.
     pub(super) missed: u64,
 }
 
@@ -47,7 +48,7 @@ impl SampleLoop {
 
     fn run(mut self, stopped: &Receiver<Infallible>) {
         loop {
-            let wait = self.look();
+            let wait = self.tick();
             match stopped.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => return self.log_missed(),
@@ -56,8 +57,8 @@ impl SampleLoop {
         }
     }
 
-    /// Takes a sample if the time has come; how long to wait until the next look.
-    fn look(&mut self) -> Duration {
+    /// Takes a sample if it is due. Returns how long to wait until the next call.
+    fn tick(&mut self) -> Duration {
         let now = (self.clock)();
         match self.ticker.at(now) {
             Tick::Wait(wait) => return wait,
@@ -139,14 +140,14 @@ pub(super) fn log_notices(notices: &[(&'static str, Notice)]) {
     }
 }
 
-/// The thread, until it is told to end.
+/// The sampling thread.
 pub(super) struct SampleThread {
     thread: JoinHandle<()>,
     stop: Sender<Infallible>,
 }
 
 impl SampleThread {
-    /// Ends it; a panic of it goes on here.
+    /// Stops it, and propagates its panic.
     pub(super) fn stop(self) {
         drop(self.stop);
         if let Err(panic) = self.thread.join() {
@@ -165,7 +166,7 @@ mod tests {
 
     const START: u64 = 1_465_001_814;
 
-    /// Its clock goes on by a second with each look.
+    /// Its clock advances by a second with each reading.
     fn sampling(waiting_max: usize) -> (SampleLoop, mpsc::Receiver<Sample>) {
         let (samples, waiting) = mpsc::channel(waiting_max);
         let now = AtomicU64::new(START);
@@ -189,16 +190,16 @@ mod tests {
             .collect()
     }
 
-    /// While a record took its time on a busy disk, no sample was samples.
+    /// While a disk was slow to write a record, no sample was taken.
     #[test]
     fn sampling_does_not_wait_for_the_spool() {
         let (mut sampling, mut waiting) = sampling(3);
         for _ in 0..5 {
-            assert_eq!(sampling.look(), Duration::ZERO);
+            assert_eq!(sampling.tick(), Duration::ZERO);
         }
         assert_eq!(sampling.missed, 2);
         assert_eq!(epochs(&mut waiting), [0, 1, 2]);
-        sampling.look();
+        sampling.tick();
         assert_eq!(epochs(&mut waiting), [5]);
         assert_eq!(sampling.missed, 0);
     }

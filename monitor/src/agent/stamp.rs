@@ -1,4 +1,5 @@
-//! The time that samples are stamped with: that of our own clock, or the receivers' time where ours is too far from it.
+//! The time that samples are stamped with: that of our own clock, or the receivers' time where ours
+//! is too far from it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use crate::environment::{Environment, TimeSource};
 pub(super) struct SampleClock {
     wall: TimeSource,
     monotonic: TimeSource,
-    /// The receivers' time, and the monotonic clock's at that moment; none while our own clock is used.
+    /// The receivers' time, and the monotonic clock's at that moment; none while our own clock is
+    /// used.
     theirs: Mutex<Option<(Duration, Duration)>>,
 }
 
@@ -22,8 +24,8 @@ impl SampleClock {
         }
     }
 
-    /// The wall clock is so far ahead of the receivers' time now. From here on the monotonic clock continues the receivers' time,
-    /// so that a step of the wall clock does not change it.
+    /// The wall clock is so far ahead of the receivers' time now. From here on the monotonic clock
+    /// continues the receivers' time, so that a step of the wall clock does not change it.
     pub(super) fn correct(&self, ahead_secs: Option<f64>) {
         let theirs = ahead_secs.map(|ahead| {
             let wall = (self.wall)();

@@ -10,9 +10,9 @@ use super::failure::CollectError;
 
 /// One source of values.
 pub trait Collector: Send {
-    /// Appends label and value pairs to the record of this second. It is called once before the first record too, and what
-    /// it appends then is thrown away: a collector of differences takes its first reading there. What was appended before an
-    /// error stays in the record.
+    /// Appends label and value pairs to the record of this second. It is called once before the
+    /// first record too, and what it appends then is thrown away: a collector of differences takes
+    /// its first reading there. What was appended before an error stays in the record.
     fn collect(
         &mut self,
         context: &CollectContext,
@@ -65,8 +65,8 @@ impl PartialEq for CollectorSpec {
 /// A label, as the documentation has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LabelSpec {
-    /// The label. Where it has a part that is made up while the monitor runs, that stands in braces at its end:
-    /// `disk-used:{mount}`.
+    /// The label. Where it has a part that is made up while the monitor runs, that stands in braces
+    /// at its end: `disk-used:{mount}`.
     pub label: &'static str,
     /// The unit of its values.
     pub unit: &'static str,
@@ -96,7 +96,8 @@ pub struct CollectorStartError(#[from] sysinfo::Error);
 pub struct Readings(Vec<(Label<'static>, Value)>);
 
 impl Readings {
-    /// Appends a value, rounded to two decimals. What a receiver would refuse, and the whole record with it, is an error here.
+    /// Appends a value, rounded to two decimals. What a receiver would refuse, and the whole record
+    /// with it, is an error here.
     pub fn push(
         &mut self,
         label: impl Into<Cow<'static, str>>,

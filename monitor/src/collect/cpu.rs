@@ -23,8 +23,8 @@ pub static CPU: CollectorSpec = CollectorSpec {
 
 const LABEL: &str = "cpu";
 
-/// The processor's counters need this long between two readings. A little more than sysinfo's own minimum, which it measures
-/// by another clock: before that, it repeats its last result.
+/// The processor's counters need this long between two readings. A little more than sysinfo's own
+/// minimum, which it measures by another clock: before that, it repeats its last result.
 pub const CPU_INTERVAL_MIN: Duration =
     sysinfo::MINIMUM_CPU_UPDATE_INTERVAL.saturating_add(Duration::from_millis(20));
 

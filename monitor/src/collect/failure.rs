@@ -145,7 +145,8 @@ mod tests {
         }
     }
 
-    /// A processor's load of 0.0 was published for ever, without a notice, where `/proc/stat` is hidden.
+    /// A processor's load of 0.0 was published for ever, without a notice, where `/proc/stat` is
+    /// hidden.
     #[test]
     fn a_failure_is_logged_once_and_rarely_again() {
         let mut log = FailureLog::default();

@@ -1,6 +1,6 @@
-//! Checks what sysinfo does not: where `/proc` cannot be read, does not change or goes back, sysinfo reports no load, or the
-//! last one. Its numbers are published only where the files that it reads are sound. On other systems than Linux they are
-//! published unchecked.
+//! Checks what sysinfo does not: where `/proc` cannot be read, does not change or goes back,
+//! sysinfo reports no load, or the last one. Its numbers are published only where the files that it
+//! reads are sound. On other systems than Linux they are published unchecked.
 
 use super::failure::CollectError;
 
@@ -23,7 +23,8 @@ const COUNTERS: [&str; 10] = [
 /// The oldest kernels have only the first of them.
 const COUNTERS_MIN: usize = 4;
 
-/// The time that all cores have spent since the system was booted, in ticks. Counters that the kernel lacks are 0.
+/// The time that all cores have spent since the system was booted, in ticks. Counters that the
+/// kernel lacks are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CpuTicks([u64; COUNTERS.len()]);
 
@@ -95,7 +96,8 @@ pub(super) fn cpu_ticks(stat: &str) -> Result<CpuTicks, CollectError> {
     }
 }
 
-/// Whether the file has both numbers that the used part is computed from. Without the second, sysinfo estimates it.
+/// Whether the file has both numbers that the used part is computed from. Without the second,
+/// sysinfo estimates it.
 pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
     let kib = |field: &'static str| {
         let line = meminfo.lines().find_map(|line| {

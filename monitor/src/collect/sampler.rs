@@ -13,7 +13,8 @@ use super::failure::{CollectError, FailureLog, FailureNotice, REMIND_SECS};
 /// A collector that takes longer than this delays the record: a quarter of the shortest interval.
 pub const COLLECT_TIME_MAX: Duration = Duration::from_millis(250);
 
-/// Measures what was asked for, and nothing else: everything sysinfo knows costs 11 ms, `cpu` and `mem` 0.1 ms.
+/// Measures what was asked for, and nothing else: everything sysinfo knows costs 11 ms, `cpu` and
+/// `mem` 0.1 ms.
 pub struct Sampler {
     collectors: Vec<Running>,
     /// Times the collectors: it does not step.
@@ -36,10 +37,13 @@ pub struct Collected {
     /// The values, in the order of the collectors.
     pub values: SampleSet<'static>,
     /// What to log, and of which collector.
-    pub notices: Vec<(&'static str, Notice)>,
+    pub notices: Notices,
     /// How long each collector took.
     pub took: Vec<(&'static str, Duration)>,
 }
+
+/// What to log, and of which collector.
+pub type Notices = Vec<(&'static str, Notice)>;
 
 /// What to log of a collector.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,16 +55,16 @@ pub enum Notice {
 }
 
 impl Sampler {
-    /// Takes the first reading, which the first record is measured against: leave at least [`super::CPU_INTERVAL_MIN`] until
-    /// then. With it, what to log of collectors that fail.
+    /// Takes the first reading, which the first record is measured against: leave at least
+    /// [`super::CPU_INTERVAL_MIN`] until then. With it, what to log of collectors that fail.
     pub fn start(
         specs: &[&'static CollectorSpec],
         monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
         now: Duration,
-    ) -> Result<(Self, Vec<(&'static str, Notice)>), CollectorStartError> {
+    ) -> Result<(Self, Notices), CollectorStartError> {
         let start = |spec: &&'static CollectorSpec| {
             Ok(Running {
-                spec: *spec,
+                spec,
                 collector: (spec.start)()?,
                 failure_log: FailureLog::default(),
                 slow_logged_at: None,
@@ -95,7 +99,8 @@ impl Sampler {
         Ok((sampler, notices))
     }
 
-    /// Measures now. The values of a collector that fails are left out; the failure is counted, and logged now and then.
+    /// Measures now. The values of a collector that fails are left out; the failure is counted, and
+    /// logged now and then.
     pub fn sample(&mut self, stats: SelfStats, now: Duration) -> Collected {
         let mut readings = Readings::default();
         let mut notices = Vec::new();
@@ -158,7 +163,7 @@ mod tests {
 
     const START: Duration = Duration::from_secs(1_465_001_814);
 
-    fn start(specs: &[&'static CollectorSpec]) -> (Sampler, Vec<(&'static str, Notice)>) {
+    fn start(specs: &[&'static CollectorSpec]) -> (Sampler, Notices) {
         Sampler::start(specs, Arc::new(|| Duration::ZERO), START).unwrap()
     }
 
@@ -227,7 +232,8 @@ mod tests {
         }
     }
 
-    /// sysinfo reads nothing so soon, and repeats its last result: nothing at all, after the first reading.
+    /// sysinfo reads nothing so soon, and repeats its last result: nothing at all, after the first
+    /// reading.
     #[test]
     fn a_reading_of_a_moment_ago_is_not_repeated() {
         let (mut sampler, _) = start(&[&CPU, &UNMEASURED]);

@@ -51,7 +51,7 @@ fn away() -> Error {
     })
 }
 
-/// With chance 1 every wait is its longest, so that the table shows it.
+/// With chance 1 each wait is its longest, so that the table shows it.
 fn check(error: Error, records: usize, expected: Decision) {
     let got = Backoff::default().failed(&error, records, 1.0);
     assert_eq!(got, expected, "{error}, {records} records");
@@ -289,7 +289,8 @@ proptest! {
         prop_assert!(wait <= RETRY_AFTER_MAX.mul_f64(1.5));
     }
 
-    /// Whatever comes, a lot is kept, or made smaller, or some of it is dropped: never stuck at once and for ever.
+    /// After any error the batch is kept for later, made smaller, or partly dropped: it is never
+    /// retried at once for ever.
     #[test]
     fn what_is_done_at_once_makes_progress(at in 0..Code::ALL.len(), records in 1..2000usize, named: Option<usize>) {
         let mut problem = Problem::new(Code::ALL[at]);

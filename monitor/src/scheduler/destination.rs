@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::retry::Backoff;
 use crate::skew::ClockSkew;
 
-/// Where the difference of two clocks has changed by more than this, the receiver may accept other records.
+/// Where the difference of two clocks has changed by more than this, the receiver may accept other
+/// records.
 const SKEW_CHANGE_SECS: f64 = 30.0;
 
 /// The state of one destination.

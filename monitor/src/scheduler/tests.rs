@@ -127,7 +127,7 @@ fn after_an_outage_the_newest_records_go_first() {
     }
     let batch = send(&mut scheduler, now);
     scheduler.on_result(0, &batch, Ok(()), now, 0.5);
-    // It is back: the newest at once, without the old.
+    // It is back: the newest records are sent at once, without the oldest.
     assert_eq!(
         seqs(&send(&mut scheduler, now)),
         (4991..=5000).collect::<Vec<_>>()
@@ -138,13 +138,13 @@ fn after_an_outage_the_newest_records_go_first() {
         panic!("the backlog waits")
     };
     assert!(wait <= BACKLOG_INTERVAL);
-    // A new record does not wait for the backlog, and does not put it off.
+    // A new record does not wait for the backlog, and does not delay it.
     let seq = sample(&mut scheduler, 6007).seq.get();
     let batch = send(&mut scheduler, now);
     assert_eq!(seqs(&batch), [seq]);
     scheduler.on_result(0, &batch, Ok(()), now, 0.5);
     assert_eq!(scheduler.next_step(0, now), NextStep::Wait(wait));
-    // In five lots, one a second, all is there.
+    // Five batches, one a second, deliver everything.
     let began = now;
     while scheduler.spool().pending(0) > 0 {
         match scheduler.next_step(0, now) {
@@ -173,7 +173,7 @@ fn a_stop_flushes_the_backlog() {
     }
 }
 
-/// What is sent, how it is answered, what is done, and what is sent next: numbers of records, and of reports.
+/// The answer, its outcome, and what is sent next: numbers of records, and the count of reports.
 #[test]
 fn outcomes_of_answers() {
     let zero = Duration::ZERO;
@@ -257,7 +257,7 @@ fn refused_reports_cost_no_record() {
     );
     let batch = send(&mut scheduler, now);
     assert_eq!((seqs(&batch), batch.dropped.len()), (vec![1, 3], 1));
-    // No record is named: is it the report?
+    // No record is named: it may be the report.
     let done = scheduler.on_result(0, &batch, Err(&refused(Code::MalformedJson, &[])), now, 0.5);
     assert_eq!(done, Outcome::Retry(Duration::ZERO));
     while let NextStep::Send(batch) = scheduler.next_step(0, now)
@@ -299,7 +299,7 @@ fn a_wrong_clock_drops_nothing() {
         run: 1,
     };
     scheduler.on_server_clock(0, clock(1_000_000), secs(1_000_000), secs(1_000_000));
-    // Set forward by two days, and the receivers say so.
+    // The clock is set forward by two days, and the receivers say so.
     let wrong = 1_000_000 + 2 * 86_400;
     scheduler.on_server_clock(0, clock(1_000_001), secs(wrong + 1), secs(wrong + 1));
     sample(&mut scheduler, wrong + 2);
@@ -322,7 +322,8 @@ fn refused_at(code: Code, records: &[usize], theirs: u64) -> Error {
     error
 }
 
-/// A receiver that boots hours behind, or ahead, for seconds: the whole backlog was given up.
+/// A receiver booted with its clock hours behind or ahead, for seconds: the whole backlog was
+/// dropped.
 #[test]
 fn a_receiver_with_a_wrong_clock_costs_no_record() {
     const NOW: u64 = 1_465_001_814;
@@ -353,12 +354,12 @@ fn a_receiver_with_a_wrong_clock_costs_no_record() {
         assert!(requests <= 10, "{code:?} {requests}");
         assert_eq!(scheduler.spool().dropped_records(), 0);
         assert_eq!(scheduler.spool().pending(0), 900);
-        // What comes meanwhile is not behind them.
+        // New records do not wait behind them.
         sample(&mut scheduler, NOW + 20);
         let batch = send(&mut scheduler, now + secs(2));
         assert_eq!(seqs(&batch), [901], "{code:?}");
         scheduler.on_result(0, &batch, Ok(()), now, 0.5);
-        // They come again by themselves, and at once when the receiver's clock is another.
+        // They are sent again after a while, and at once when the receiver's clock changes.
         let batch = send(&mut scheduler, secs(NOW + 61));
         assert!(batch.records.len() >= 890);
         scheduler.on_result(0, &batch, Err(&error), secs(NOW + 61), 0.5);
@@ -374,7 +375,8 @@ fn a_receiver_with_a_wrong_clock_costs_no_record() {
     }
 }
 
-/// What both clocks call too old is given up, once ours has run on for a while. What is ahead never is.
+/// Records that are too old by both clocks are dropped, once ours has been steady for a while.
+/// Records that are ahead never are.
 #[test]
 fn records_too_old_for_both_clocks_are_dropped() {
     // A whole hour.
@@ -387,7 +389,8 @@ fn records_too_old_for_both_clocks_are_dropped() {
     let refuse = |scheduler: &mut DeliveryScheduler<MemoryBackend>, at: u64| {
         scheduler.flush();
         let batch = send(scheduler, secs(at));
-        // The receiver's clock is an hour behind, or so it says: the first word stands for all.
+        // The receiver says that its clock is an hour behind; all records have the code of the
+        // first.
         let error = refused_at(Code::EpochTooOld, &[0, 1, 2], now - 3_600);
         let done = scheduler.on_result(0, &batch, Err(&error), secs(at), 0.0);
         (seqs(&batch), done)
@@ -409,7 +412,7 @@ fn records_too_old_for_both_clocks_are_dropped() {
     assert_eq!(scheduler.spool().pending(0), 2);
 }
 
-/// A second receiver, or one that has lost its data, misses what it was never to get, or once had.
+/// A new receiver misses records of before; one that has lost its data misses records that it had.
 #[test]
 fn records_of_before_are_reported_to_the_receiver() {
     let mut scheduler = start(MemoryBackend::default(), 1, SpoolLimits::new(1 << 20), 1);
@@ -455,7 +458,7 @@ fn records_of_before_are_reported_to_the_receiver() {
     };
     let producer = batch.producer;
     scheduler.on_result(0, &batch, Ok(()), secs(112), 0.5);
-    // The first one starts anew, without its data, and has got number 12 since.
+    // The first one was restarted without its data, and has got number 12 since.
     let clock = |run: u64| ServerClock {
         at: secs(112),
         is_steady: true,
@@ -479,7 +482,7 @@ fn records_of_before_are_reported_to_the_receiver() {
         clock: None,
     };
     sample(&mut scheduler, 113);
-    // What still waits is no loss.
+    // Records that still wait are not lost.
     assert_eq!(scheduler.on_missing(0, &missing(&[(1, 12)])), 11);
     assert_eq!(
         scheduler.on_missing(0, &missing(&[(1, 12)])),
@@ -490,7 +493,8 @@ fn records_of_before_are_reported_to_the_receiver() {
     assert_eq!(told(scheduler.next_step(0, secs(113))), expected);
 }
 
-/// Answers get lost for a day: a receiver that takes every lot and cannot say so keeps few ranges.
+/// Answers are lost for a day: a receiver that takes each batch without an answer still keeps few
+/// ranges.
 #[test]
 fn lost_answers_make_no_gaps() {
     let mut scheduler = new();
@@ -515,7 +519,7 @@ fn lost_answers_make_no_gaps() {
     assert!(ranges < 300, "{ranges}");
 }
 
-/// A receiver as the contract has it: what it has, by number, and what it was told.
+/// A receiver: the records that it has, by number, and what was reported to it.
 #[derive(Default)]
 struct Receiver {
     has: BTreeMap<(ProducerId, u64), u64>,
@@ -523,7 +527,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// A number that is known changes nothing.
+    /// A duplicate changes nothing.
     fn take(&mut self, batch: &StoredBatch) {
         for record in &batch.records {
             let key = (batch.producer, record.seq.get());
@@ -539,17 +543,18 @@ impl Receiver {
 #[derive(Debug, Clone)]
 enum Step {
     Sample,
-    /// To a destination, which answers, or whose answer is lost, or which the lot does not reach.
+    /// Sends to a destination. It answers, its answer is lost, or the batch is lost.
     Arrives(usize),
     AnswerLost(usize),
     IsLost(usize),
-    /// A record of the lot is refused by name.
+    /// A record of the batch is refused by name.
     Refuses(usize, usize),
     TooLarge(usize),
     Passes(u64),
     Fails(Faults),
     Crash(Crash, bool),
-    /// A crash, and then the keep is as it was when the process began; or it has lost its note; or a record of the open tape.
+    /// A crash. Then the backend is rolled back to the start of the process, or has lost its
+    /// checkpoints, or a record of the active log.
     ComesBackOlder,
     LosesNote,
     LosesRecord(u64),
@@ -587,7 +592,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..250)
 }
 
-/// What drives the monitor, and remembers what must not get lost.
+/// Drives the monitor, and remembers what must not be lost.
 struct World {
     scheduler: DeliveryScheduler<MemoryBackend>,
     at_start: MemoryBackend,
@@ -595,7 +600,7 @@ struct World {
     now: u64,
     runs: u8,
     receivers: [Receiver; 2],
-    /// By when it was measured: the number it got, and whether that outlives the process.
+    /// By epoch: the number of the record, and whether that survives the process.
     sampled: BTreeMap<u64, ((ProducerId, u64), bool)>,
 }
 
@@ -629,7 +634,7 @@ impl World {
                 assert_eq!(is_persistent, !self.faults.checkpoints && open.is_some());
                 self.sampled.insert(self.now, (number, is_persistent));
                 if is_persistent {
-                    // With its number those of the producer in memory were noted.
+                    // The checkpoint of its number has those of the producer in memory as well.
                     self.sampled.values_mut().for_each(|sample| sample.1 = true);
                 }
             }
@@ -666,14 +671,14 @@ impl World {
                 let mut earlier = self.at_start.clone();
                 earlier.set_faults(Faults::default());
                 let known = earlier.load().unwrap().logs;
-                // Notes tell of tapes that are open or not written; others are as they were.
+                // Checkpoints tell of logs that are active or not written; others are as they were.
                 let noted = self.scheduler.spool().producer();
                 self.sampled.retain(|_, ((producer, seq), _)| {
                     let mut known = known.iter().map(|found| &found.state);
                     Some(*producer) == noted
                         || known.any(|state| state.producer == *producer && *seq < state.next)
                 });
-                // What is missing stands in the notes alone until the next start has written it down.
+                // Only the checkpoints tell what is missing, until the next start has saved that.
                 self.faults = Faults::default();
                 self.crash(|backend| {
                     let mut backend = backend.crash(Crash::Killed, false);
@@ -681,7 +686,8 @@ impl World {
                     backend
                 });
             }
-            // While nothing can be committed, the note alone tells which numbers are taken: then both must not fail.
+            // While commits fail, only the checkpoint tells which numbers are assigned: both must
+            // not fail.
             Step::LosesNote if self.scheduler.close().is_err() => (),
             Step::LosesNote => self.crash(|backend| {
                 let mut backend = backend.crash(Crash::Killed, true);
@@ -720,12 +726,12 @@ impl World {
         let error = error.map(|error| error(&batch));
         let result = error.as_ref().map_or(Ok(()), Err);
         if let Outcome::ReportsRefused = self.scheduler.on_result(at, &batch, result, now, 0.5) {
-            // It does not want to know: that is as good as told.
+            // A refused report counts as reported.
             self.receivers[at].take(&batch);
         }
     }
 
-    /// The next start finds what is left, on a disk that is as it was.
+    /// Restarts with what is on the disk.
     fn crash(&mut self, what_is_left: impl FnOnce(MemoryBackend) -> MemoryBackend) {
         let spare = DeliveryScheduler::new(Spool::open(
             MemoryBackend::default(),
@@ -739,11 +745,11 @@ impl World {
         self.runs += 1;
         self.scheduler = start(backend, 2, Self::LIMITS, self.runs);
         self.at_start = self.scheduler.spool().backend().clone();
-        // Numbers of a disk that took none ended with the process.
+        // Numbers that could not be written ended with the process.
         self.sampled.retain(|_, (_, is_persistent)| *is_persistent);
     }
 
-    /// Nothing fails any more: what is left arrives.
+    /// Ends all faults, and delivers the rest.
     fn ack(&mut self) {
         self.step(Step::Fails(Faults::default()));
         self.now += 100;
@@ -759,7 +765,7 @@ impl World {
         }
     }
 
-    /// For each receiver, every sample has arrived, or was reported as given up.
+    /// For each receiver, every sample has arrived, or was reported as dropped.
     fn check(&self) {
         for receiver in &self.receivers {
             let arrived: BTreeSet<u64> = receiver.has.values().copied().collect();
@@ -776,7 +782,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
-    /// Whatever fails in whatever order: every record arrives, or is reported as given up, and no number is given twice.
+    /// With any faults in any order, each record arrives or is reported as dropped, and no number
+    /// is assigned twice.
     #[test]
     fn nothing_is_lost_in_silence(steps in steps()) {
         let mut world = World::new();

@@ -60,8 +60,8 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// A destination says which of a producer's numbers it misses. What is done cannot be sent again, so the destination is
-    /// told that it has lost it. Returns how many records these are.
+    /// A destination says which of a producer's numbers it misses. What is done cannot be sent
+    /// again, so the destination is told that it has lost it. Returns how many records these are.
     pub fn on_missing(
         &mut self,
         destination: usize,

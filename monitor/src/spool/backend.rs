@@ -76,8 +76,9 @@ pub struct StoredLog {
 /// Checkpoints that are kept at once: as many as logs that wait to be delivered.
 pub const CHECKPOINTS_MAX: usize = PRODUCER_LOGS_MAX;
 
-/// Numbers below `next` of this producer are assigned. Written before a record is committed, and apart from it, so that a
-/// backend that was rolled back is noticed and no number is assigned twice.
+/// Numbers below `next` of this producer are assigned. Written before a record is committed, and
+/// apart from it, so that a backend that was rolled back is noticed and no number is assigned
+/// twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeqCheckpoint {
     /// The producer of the numbers.
@@ -111,8 +112,8 @@ pub struct BackendContents {
 }
 
 impl BackendContents {
-    /// Where a checkpoint knows a later number than the log, the checkpoint is right. A log without a checkpoint gets no more
-    /// records: its next number is not certain.
+    /// Where a checkpoint knows a later number than the log, the checkpoint is right. A log without
+    /// a checkpoint gets no more records: its next number is not certain.
     pub(super) fn apply_checkpoints(&mut self) {
         let mut checkpoints: BTreeMap<ProducerId, u64> = BTreeMap::new();
         for SeqCheckpoint { producer, next } in &self.checkpoints {
@@ -173,16 +174,17 @@ pub trait SpoolBackend {
     /// What is stored. Damaged records are left out.
     fn load(&mut self) -> Result<BackendContents, BackendError>;
 
-    /// Replaces the checkpoints. If `durable`, they survive a power failure; otherwise they survive the end of the process.
-    /// It needs no more space than before. At most [`CHECKPOINTS_MAX`].
+    /// Replaces the checkpoints. If `durable`, they survive a power failure; otherwise they survive
+    /// the end of the process. It needs no more space than before. At most [`CHECKPOINTS_MAX`].
     fn checkpoint(
         &mut self,
         checkpoints: &[SeqCheckpoint],
         durable: bool,
     ) -> Result<(), BackendError>;
 
-    /// Makes all of these changes durable, or none; records below each log's `first` are removed. Returns the bytes that were
-    /// freed. After an error it is unknown, until the next commit or load, whether the changes will be found.
+    /// Makes all of these changes durable, or none; records below each log's `first` are removed.
+    /// Returns the bytes that were freed. After an error it is unknown, until the next commit or
+    /// load, whether the changes will be found.
     fn commit(&mut self, changes: &[LogChange<'_>]) -> Result<u64, BackendError>;
 
     /// The first so many sound records from `from` to `to`, ascending.
@@ -194,8 +196,8 @@ pub trait SpoolBackend {
         records_max: usize,
     ) -> Result<Vec<StoredRecord>, BackendError>;
 
-    /// Moves everything to a place from which nothing is delivered or removed, and starts with these logs, without records: all
-    /// of it, or nothing. Returns that place, for an operator.
+    /// Moves everything to a place from which nothing is delivered or removed, and starts with
+    /// these logs, without records: all of it, or nothing. Returns that place, for an operator.
     fn set_aside(&mut self, logs: &[LogState]) -> Result<String, BackendError>;
 
     /// Whether it outlives the process.

@@ -5,7 +5,8 @@ const STEADY_SECS: u64 = 600;
 /// A clock that moves on by more from one sample to the next was set, or the machine slept.
 const JUMP_SECS: u64 = 7200;
 
-/// Since when a clock has run without a jump. A clock that is wrong for a moment, as after a boot, must not make records old.
+/// Since when a clock has run without a jump. A clock that is wrong for a moment, as after a boot,
+/// must not make records old.
 #[derive(Debug, Default)]
 pub(crate) struct ClockSteadiness {
     since: u64,

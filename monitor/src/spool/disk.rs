@@ -8,8 +8,9 @@
 //! spool.db.other-1 …      databases of another host or machine, the newest last
 //! ```
 //!
-//! Each commit is synced, and there is one a second. A database that SQLite finds damaged is copied, as far as it can be read,
-//! and set aside. A disk that is full or fails at the start is tried again whenever the spool asks for it.
+//! Each commit is synced, and there is one a second. A database that SQLite finds damaged is
+//! copied, as far as it can be read, and set aside. A disk that is full or fails at the start is
+//! tried again whenever the spool asks for it.
 
 mod checkpoints;
 mod database;
@@ -46,8 +47,8 @@ struct OpenDatabase {
 }
 
 impl DiskBackend {
-    /// Opens the spool in `folder`, or makes a new one. Damage is repaired, at the cost of what cannot be read. A failure of
-    /// the disk is no error yet.
+    /// Opens the spool in `folder`, or makes a new one. Damage is repaired, at the cost of what
+    /// cannot be read. A failure of the disk is no error yet.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let opened = match OpenDatabase::open(folder) {
             Ok(opened) => Some(opened),
@@ -71,8 +72,8 @@ impl DiskBackend {
         Ok(self.opened.insert(opened))
     }
 
-    /// Where SQLite finds the database damaged, does it once more on the repaired one. If it cannot be repaired now, the next
-    /// call tries again.
+    /// Where SQLite finds the database damaged, does it once more on the repaired one. If it cannot
+    /// be repaired now, the next call tries again.
     fn with_repair<T>(
         &mut self,
         attempt: impl Fn(&mut Connection) -> rusqlite::Result<T>,

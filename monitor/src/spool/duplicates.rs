@@ -1,8 +1,10 @@
-//! Numbers that a destination knows though they were never sent to it: the spool is a copy of another, or was rolled back.
+//! Numbers that a destination knows though they were never sent to it: the spool is a copy of
+//! another, or was rolled back.
 //!
-//! The receiver takes such a record for one that arrived before, and does not count it. So an answer that reports a duplicate of
-//! what was sent for the first time is an alarm: new records get a new producer, and these are sent again under its numbers. It
-//! is no alarm for what may have been sent before, by an attempt whose answer was lost or by an earlier process: there a
+//! The receiver takes such a record for one that arrived before, and does not count it. So an
+//! answer that reports a duplicate of what was sent for the first time is an alarm: new records get
+//! a new producer, and these are sent again under its numbers. It is no alarm for what may have
+//! been sent before, by an attempt whose answer was lost or by an earlier process: there a
 //! duplicate means that it has arrived.
 
 use super::backend::{SpoolBackend, StoredRecord};
@@ -20,9 +22,10 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// This destination reports so many duplicates among these records: to be called before they are acknowledged. Returns how
-    /// many records get new numbers. Which ones it knew the destination does not say: an older copy has the lower ones in
-    /// common with the spool that continued without it.
+    /// This destination reports so many duplicates among these records: to be called before they
+    /// are acknowledged. Returns how many records get new numbers. Which ones it knew the
+    /// destination does not say: an older copy has the lower ones in common with the spool that
+    /// continued without it.
     pub fn on_duplicates(
         &mut self,
         destination: usize,
@@ -101,7 +104,7 @@ mod tests {
         epochs.collect()
     }
 
-    /// New records of a cloned spool had numbers that the receiver knew, and were never counted.
+    /// New records of a cloned spool had numbers that the receiver knew, and were not counted.
     #[test]
     fn unexpected_duplicates_are_sent_again_under_new_numbers() {
         for (known, expected) in [(0, 0), (1, 1), (3, 3)] {
@@ -116,7 +119,7 @@ mod tests {
                 let lowest: Vec<u64> = (0..expected).collect();
                 assert_ne!(again.producer, batch.producer);
                 assert_eq!(epochs(&again), lowest);
-                // The second receiver has not said so, and gets each record once.
+                // The second receiver reported no duplicates, and gets each record once.
                 spool.ack(0, &again);
             }
             let mut others = Vec::new();
@@ -125,7 +128,7 @@ mod tests {
                 spool.ack(1, &batch);
             }
             assert_eq!(others, [0, 1, 2]);
-            // What comes next is numbered by the new one.
+            // The next record has the new producer.
             push(&mut spool, START + 9);
             let next = spool.next_batch(0, 10, 10).unwrap();
             assert_eq!(next.producer != batch.producer, expected > 0);
@@ -143,7 +146,7 @@ mod tests {
         assert_eq!(both.records.len(), 2);
         assert_eq!(spool.on_duplicates(0, &both, 1, START + 2), 0);
         assert_eq!(spool.on_duplicates(0, &both, 2, START + 2), 1);
-        // An earlier process may have sent what it left.
+        // An earlier process may have sent its records.
         let mut spool = open(MemoryBackend::default(), 1);
         push(&mut spool, START);
         let mut spool = open(spool.into_backend(), 7);

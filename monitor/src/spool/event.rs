@@ -20,14 +20,16 @@ pub enum Event {
     BackendRecovered,
     /// Logs were found whose next number is not certain: new records have a new producer.
     NewProducer(ProducerId),
-    /// A destination knew numbers that were never sent to it: another process has them too. New records have a new producer.
+    /// A destination knew numbers that were never sent to it: another process has them too. New
+    /// records have a new producer.
     UnexpectedDuplicates {
         /// Its URL.
         destination: String,
         /// How many records are sent to it again, under new numbers.
         records: u64,
     },
-    /// What was found is of another host or another machine. It is not delivered, and new records have a new producer.
+    /// What was found is of another host or another machine. It is not delivered, and new records
+    /// have a new producer.
     SetAside {
         /// [`super::drop_reason::OTHER_HOST`] or [`super::drop_reason::OTHER_MACHINE`].
         why: &'static str,

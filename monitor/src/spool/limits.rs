@@ -12,9 +12,11 @@ pub const AGE_SECS_MAX: u64 = 25 * 3600;
 pub const FULL_RETRY_SECS: u64 = 1;
 /// A backend that fails is tried again after this long: it may block for a while before it fails.
 pub const FAILED_RETRY_SECS: u64 = 10;
-/// A receiver keeps 1,024 ranges of a producer's numbers: before there are that many gaps, new records get a new producer.
+/// A receiver keeps 1,024 ranges of a producer's numbers: before there are that many gaps, new
+/// records get a new producer.
 pub const GAPS_MAX: u32 = 512;
-/// Logs that still wait to be delivered: half the producers that a receiver keeps of one host. Beyond it the oldest is dropped.
+/// Logs that still wait to be delivered: half the producers that a receiver keeps of one host.
+/// Beyond it the oldest is dropped.
 pub const PRODUCER_LOGS_MAX: usize = 32;
 
 /// How much is kept, and for how long.

@@ -1,4 +1,5 @@
-//! Continues with what a backend holds at the start, or sets it aside where it is of another origin.
+//! Continues with what a backend holds at the start, or sets it aside where it is of another
+//! origin.
 
 use super::backend::{BackendContents, BackendError, SpoolBackend};
 use super::drop_reason;
@@ -28,7 +29,8 @@ impl<B: SpoolBackend> Spool<B> {
         }
         self.logs.extend(foreign);
         self.logs.extend(since_start);
-        // If this fails, so does the save before the first record, and that one matters. Checkpoints of finished logs go too.
+        // If this fails, so does the save before the first record, and that one matters.
+        // Checkpoints of finished logs go too.
         let _unimportant = self.save();
         if self.active_log().is_none() {
             let producer = self.start_log();
@@ -41,8 +43,9 @@ impl<B: SpoolBackend> Spool<B> {
         Ok(())
     }
 
-    /// If any log is of another origin, nothing of what was found is delivered: all of it was measured there, or is a copy of
-    /// what was. The logs that are returned only report that to the receivers.
+    /// If any log is of another origin, nothing of what was found is delivered: all of it was
+    /// measured there, or is a copy of what was. The logs that are returned only report that to the
+    /// receivers.
     fn set_foreign_logs_aside(
         &mut self,
         contents: &mut BackendContents,

@@ -56,7 +56,8 @@ impl MemoryBackend {
         self.faults = faults;
     }
 
-    /// What the next process finds. `in_doubt_is_there` decides on a commit that failed last; nothing fails any more.
+    /// What the next process finds. `in_doubt_is_there` decides on a commit that failed last;
+    /// nothing fails any more.
     pub fn crash(mut self, crash: Crash, in_doubt_is_there: bool) -> Self {
         if let Some(logs) = self.in_doubt.take()
             && in_doubt_is_there
@@ -76,8 +77,8 @@ impl MemoryBackend {
         log.is_some_and(|log| log.records.remove(&seq).is_some())
     }
 
-    /// Goes back to what was committed at an `earlier` time, as SQLite does where its write-ahead log is damaged. Checkpoints
-    /// are stored apart, and stay.
+    /// Goes back to what was committed at an `earlier` time, as SQLite does where its write-ahead
+    /// log is damaged. Checkpoints are stored apart, and stay.
     pub fn roll_back(&mut self, earlier: &Self) {
         self.logs.clone_from(&earlier.logs);
         self.in_doubt = None;

@@ -1,4 +1,5 @@
-//! Of which host and machine a spool is: images are cloned, hosts renamed, folders restored elsewhere.
+//! Of which host and machine a spool is: images are cloned, hosts renamed, folders restored
+//! elsewhere.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,8 @@ use super::drop_reason;
 use super::origin::Origin;
 use super::ranges::Ranges;
 
-/// Reports that wait for one destination. Beyond it the oldest is discarded: a gap without a reason then.
+/// Reports that wait for one destination. Beyond it the oldest is discarded: a gap without a reason
+/// then.
 const UNREPORTED_MAX: usize = 256;
 
 /// What may still be appended to a log.
@@ -19,7 +20,8 @@ pub(super) enum LogKind {
     Active,
     /// Nothing: it is there until every destination is done with it.
     Closed,
-    /// Records, while the backend stores nothing, not even a checkpoint. It is in memory, and no other process continues it.
+    /// Records, while the backend stores nothing, not even a checkpoint. It is in memory, and no
+    /// other process continues it.
     Volatile,
 }
 
@@ -40,13 +42,15 @@ pub(super) struct ProducerLog {
     pub(super) unsaved: VecDeque<StoredRecord>,
     /// In the order of the spool's destinations.
     pub(super) destinations: Vec<DestinationProgress>,
-    /// What each destination may have received without an answer. It includes all that an earlier process may have sent.
+    /// What each destination may have received without an answer. It includes all that an earlier
+    /// process may have sent.
     pub(super) possibly_delivered: Vec<Ranges>,
     /// Whether the backend knows less than this.
     pub(super) is_dirty: bool,
     /// When the oldest record was measured, once that is known.
     pub(super) oldest_epoch: Option<u64>,
-    /// In the order of the spool's destinations: what each refuses for now. Not stored: after a restart it is sent again.
+    /// In the order of the spool's destinations: what each refuses for now. Not stored: after a
+    /// restart it is sent again.
     pub(super) deferred: Vec<Ranges>,
 }
 
@@ -69,15 +73,17 @@ impl ProducerLog {
         }
     }
 
-    /// A log as it was found. A destination that it does not know starts with what is stored. What is neither stored nor done
-    /// is dropped as `lost_as`. Also returns how many records are known to be lost so.
+    /// A log as it was found. A destination that it does not know starts with what is stored. What
+    /// is neither stored nor done is dropped as `lost_as`. Also returns how many records are known
+    /// to be lost so.
     pub(super) fn from_stored(
         log: StoredLog,
         destinations: &[String],
         lost_as: &str,
     ) -> (Self, u64) {
         let StoredLog { state, stored, .. } = log;
-        // If no destination is known, what had been delivered is not known either: it is reported, but not counted as lost.
+        // If no destination is known, what had been delivered is not known either: it is reported,
+        // but not counted as lost.
         let is_known = !state.destinations.is_empty();
         let mut known = state.destinations;
         let first = state.first;
@@ -122,7 +128,8 @@ impl ProducerLog {
         (this, if is_known { lost } else { 0 })
     }
 
-    /// Appends a record, in memory for now. Returns its number; none where there are no more numbers.
+    /// Appends a record, in memory for now. Returns its number; none where there are no more
+    /// numbers.
     pub(super) fn append(&mut self, epoch: Epoch, values: EncodedSamples) -> Option<Seq> {
         let seq = Seq::new(self.next)?;
         self.unsaved.push_back(Record { seq, epoch, values });
@@ -168,8 +175,8 @@ impl ProducerLog {
         self.unsaved.iter().map(record_bytes).sum()
     }
 
-    /// Drops these numbers for every destination that is not done with them. Returns how many these were for the destination
-    /// that loses most.
+    /// Drops these numbers for every destination that is not done with them. Returns how many these
+    /// were for the destination that loses most.
     pub(super) fn drop_everywhere(&mut self, from: u64, to: u64, why: &str) -> u64 {
         let lost = self.destinations.iter_mut();
         let lost = lost
@@ -258,7 +265,8 @@ impl DestinationProgress {
         count
     }
 
-    /// The destination misses these, though they were done: it has lost them, and is told so. Returns how many these are.
+    /// The destination misses these, though they were done: it has lost them, and is told so.
+    /// Returns how many these are.
     pub(super) fn on_missing(&mut self, from: u64, to: u64) -> u64 {
         let mut count = 0;
         for (from, to) in self.done.overlap(from, to) {

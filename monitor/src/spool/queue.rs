@@ -14,7 +14,8 @@ use super::ranges::Ranges;
 use super::retention::Retention;
 use super::selection::{Selected, Selection};
 
-/// Records for one destination, and what it has not been told yet. They are given again until they are acknowledged.
+/// Records for one destination, and what it has not been told yet. They are given again until they
+/// are acknowledged.
 pub type StoredBatch = Batch<EncodedSamples>;
 
 /// The backend stores nothing.
@@ -49,7 +50,8 @@ pub struct Spool<B> {
 }
 
 impl<B: SpoolBackend> Spool<B> {
-    /// Continues with what is stored, as soon as that can be read. `new_producer` gives another unique one each time.
+    /// Continues with what is stored, as soon as that can be read. `new_producer` gives another
+    /// unique one each time.
     pub fn open(
         backend: B,
         destinations: Vec<String>,
@@ -59,7 +61,8 @@ impl<B: SpoolBackend> Spool<B> {
         Self::open_at(None, backend, destinations, limits, new_producer)
     }
 
-    /// The same where it is known where records are measured: those of another origin are set aside.
+    /// The same where it is known where records are measured: those of another origin are set
+    /// aside.
     pub fn open_at(
         origin: Option<Origin>,
         backend: B,
@@ -88,8 +91,9 @@ impl<B: SpoolBackend> Spool<B> {
         spool
     }
 
-    /// Takes a record, for every destination. When this returns, it is stored, or in memory if that fails. Returns its number
-    /// and producer; while the backend stores nothing at all, the producer is one in memory.
+    /// Takes a record, for every destination. When this returns, it is stored, or in memory if that
+    /// fails. Returns its number and producer; while the backend stores nothing at all, the
+    /// producer is one in memory.
     pub fn push(
         &mut self,
         epoch: Epoch,
@@ -115,7 +119,8 @@ impl<B: SpoolBackend> Spool<B> {
         self.drop_old(now);
         self.rotate_log_if_due(now);
         let at = match self.active_log() {
-            // Before the record is written: after a crash, a write that failed may be found all the same.
+            // Before the record is written: after a crash, a write that failed may be found all the
+            // same.
             Some(active) => match self.write_checkpoints(Some(active), !is_retry_due) {
                 Ok(()) => active,
                 Err(error) => {
@@ -145,8 +150,9 @@ impl<B: SpoolBackend> Spool<B> {
         Some(IdempotencyKey { producer, seq })
     }
 
-    /// At most so many of the newest records, if the very newest is among them, and so many of the oldest; none where nothing
-    /// is pending. A `newest_max` of 0 selects the oldest only: the same ones each time, until they are acknowledged.
+    /// At most so many of the newest records, if the very newest is among them, and so many of the
+    /// oldest; none where nothing is pending. A `newest_max` of 0 selects the oldest only: the same
+    /// ones each time, until they are acknowledged.
     pub fn next_batch(
         &mut self,
         destination: usize,
@@ -179,8 +185,8 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// Writes new records and the progress of all destinations. Without it, a record that was delivered may be sent again after
-    /// a crash; the receiver knows it then.
+    /// Writes new records and the progress of all destinations. Without it, a record that was
+    /// delivered may be sent again after a crash; the receiver knows it then.
     pub fn save(&mut self) -> Result<(), BackendError> {
         self.load()?;
         let changes: Vec<LogChange<'_>> = self
@@ -288,14 +294,16 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// New records get a new producer before there are more gaps than a receiver keeps, and before the numbers run out.
+    /// New records get a new producer before there are more gaps than a receiver keeps, and before
+    /// the numbers run out.
     fn rotate_log_if_due(&mut self, now: u64) {
         let Some(at) = self.active_log() else {
             return;
         };
         let log = &self.logs[at];
         let gaps = log.destinations.iter().map(|progress| progress.gaps).max();
-        // While the backend fails it can wait: what is more than a receiver keeps, it refuses until later.
+        // While the backend fails it can wait: what is more than a receiver keeps, it refuses until
+        // later.
         if gaps.unwrap_or(0) >= GAPS_MAX || log.next >= SAFE_INTEGER_MAX {
             self.rotate_log(at, now);
         }
@@ -318,7 +326,8 @@ impl<B: SpoolBackend> Spool<B> {
         records
     }
 
-    /// The first so many of these numbers' records. Those that should be there and are not are dropped.
+    /// The first so many of these numbers' records. Those that should be there and are not are
+    /// dropped.
     fn read_records(
         &mut self,
         at: usize,

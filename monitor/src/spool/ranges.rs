@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Sorted, and with at least one number missing between neighbours.
+/// Sorted, with at least one missing number between neighbours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Ranges(Vec<(u64, u64)>);
@@ -27,13 +27,13 @@ impl Ranges {
         self.0.splice(begin..end, [(low, high)]);
     }
 
-    /// Whether this number is in it.
+    /// Whether this number is in the set.
     pub fn contains(&self, number: u64) -> bool {
         let at = self.0.partition_point(|(_, end)| *end < number);
         self.0.get(at).is_some_and(|(start, _)| *start <= number)
     }
 
-    /// What is not in it from `from` to `to`, ascending.
+    /// The ranges from `from` to `to` that are not in the set, ascending.
     pub fn gaps(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = (u64, u64)> + use<> {
         let begin = self.0.partition_point(|(_, end)| *end < from);
         let end = self.0.partition_point(|(start, _)| *start <= to);
@@ -45,7 +45,7 @@ impl Ranges {
         gaps.into_iter()
     }
 
-    /// What is in it from `from` to `to`, ascending.
+    /// The ranges from `from` to `to` that are in the set, ascending.
     pub fn overlap(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let begin = self.0.partition_point(|(_, end)| *end < from);
         let there = self.0[begin..].iter().take_while(|(start, _)| *start <= to);
@@ -54,7 +54,7 @@ impl Ranges {
             .collect()
     }
 
-    /// The highest number up to which all from 1 on are in it; 0 where 1 is not.
+    /// The end of the range that begins with 1; 0 if 1 is not in the set.
     pub fn contiguous_end(&self) -> u64 {
         match self.0.first() {
             Some((1, end)) => *end,
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// It is a set, written shorter.
+        /// It behaves like a set of numbers.
         #[test]
         fn as_a_set(inserts in proptest::collection::vec((1..40u64, 0..6u64), 0..40), from in 1..45u64, width in 0..45u64) {
             let mut ranges = Ranges::default();

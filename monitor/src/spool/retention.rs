@@ -1,12 +1,13 @@
-//! What is dropped because there is no space, or because no receiver would accept it any more. The oldest records go first.
+//! What is dropped because there is no space, or because no receiver would accept it any more. The
+//! oldest records go first.
 
 use super::backend::{StoredRecord, record_bytes};
 use super::clock::ClockSteadiness;
 use super::limits::{PRODUCER_LOGS_MAX, SpoolLimits};
 use super::producer_log::{LogKind, ProducerLog};
 
-/// How long the reports of a finished log are kept: as long as receivers remember its producer, for an outage may last longer
-/// than records are kept.
+/// How long the reports of a finished log are kept: as long as receivers remember its producer, for
+/// an outage may last longer than records are kept.
 const REPORTS_KEPT_SECS: u64 = 7 * 86_400;
 
 /// Decides what a spool drops.
@@ -32,7 +33,8 @@ impl Retention {
         oldest.filter(|_| logs.len() > PRODUCER_LOGS_MAX)
     }
 
-    /// Records measured before this are too old; none while the clock cannot be trusted. To be asked with each record.
+    /// Records measured before this are too old; none while the clock cannot be trusted. To be
+    /// asked with each record.
     pub(super) fn oldest_epoch(&mut self, now: u64) -> Option<u64> {
         let is_steady = self.clock.is_steady_at(now);
         is_steady.then(|| now.saturating_sub(self.limits.age_secs_max))
@@ -44,8 +46,8 @@ impl Retention {
         log.is_closed_and_empty() && log.newest_epoch < limit
     }
 
-    /// How many bytes are to be dropped of so many in the backend: a little more than is needed, so that it is not done for
-    /// each record.
+    /// How many bytes are to be dropped of so many in the backend: a little more than is needed, so
+    /// that it is not done for each record.
     pub(super) fn excess_bytes(&self, stored_bytes: u64) -> u64 {
         let bytes_max = self.limits.bytes_max;
         match stored_bytes <= bytes_max {
@@ -74,8 +76,8 @@ pub(super) fn last_before(records: &[StoredRecord], epoch: u64) -> Option<u64> {
     old.last().map(|record| record.seq.get())
 }
 
-/// The last of the records at the beginning that together have at least `excess` bytes, or the last of all. What is left of
-/// `excess` stays there.
+/// The last of the records at the beginning that together have at least `excess` bytes, or the last
+/// of all. What is left of `excess` stays there.
 pub(super) fn last_within(records: &[StoredRecord], excess: &mut u64) -> Option<u64> {
     let mut last = None;
     for record in records {

@@ -48,14 +48,16 @@ impl<B: SpoolBackend> Spool<B> {
         let producer = (self.new_producer)();
         let log = ProducerLog::new(producer, LogKind::Active, self.destinations.len());
         self.logs.push(log);
-        // Durably, so that a power failure leaves some checkpoint of this log; the log itself has the rest then. If this fails,
-        // so does the checkpoint before the first record, and that one matters.
+        // Durably, so that a power failure leaves some checkpoint of this log; the log itself has
+        // the rest then. If this fails, so does the checkpoint before the first record, and that
+        // one matters.
         let _unimportant = self.write_checkpoints(None, true);
         producer
     }
 
-    /// Writes the numbers that are assigned and that the backend may not know: always the active log's, for a backend may be
-    /// rolled back. The log that is `about_to_append` gets one number more.
+    /// Writes the numbers that are assigned and that the backend may not know: always the active
+    /// log's, for a backend may be rolled back. The log that is `about_to_append` gets one number
+    /// more.
     pub(super) fn write_checkpoints(
         &mut self,
         about_to_append: Option<usize>,

@@ -5,7 +5,8 @@ use lizmon_protocol::sample::{Dropped, Seq};
 
 use super::producer_log::{LogKind, ProducerLog};
 
-/// While a destination is done with more separate ranges than this, it gets the oldest records only: that closes gaps.
+/// While a destination is done with more separate ranges than this, it gets the oldest records
+/// only: that closes gaps.
 const RANGES_MAX: usize = 64;
 /// Reports in one batch.
 const REPORTS_MAX: usize = 128;
@@ -15,7 +16,8 @@ const REPORTS_MAX: usize = 128;
 pub(super) struct Selection {
     /// The destination's index.
     pub(super) destination: usize,
-    /// Most of the newest records. 0 selects the oldest only: the same ones each time, until they are acknowledged.
+    /// Most of the newest records. 0 selects the oldest only: the same ones each time, until they
+    /// are acknowledged.
     pub(super) newest_max: usize,
     /// Most of the oldest records, counted together with the newest.
     pub(super) oldest_max: usize,
@@ -33,8 +35,8 @@ pub(super) struct Selected {
 }
 
 impl Selection {
-    /// In which order the logs are tried, until one has something: those with newest records, the latest log first; then all,
-    /// the oldest log first.
+    /// In which order the logs are tried, until one has something: those with newest records, the
+    /// latest log first; then all, the oldest log first.
     pub(super) fn order(self, logs: usize) -> impl Iterator<Item = (usize, BatchPart)> + use<> {
         let newest = (0..logs).rev().map(|at| (at, BatchPart::WithNewest));
         let oldest = (0..logs).map(|at| (at, BatchPart::Oldest));

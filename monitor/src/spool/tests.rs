@@ -6,7 +6,7 @@ use super::memory::{Crash, Faults, MemoryBackend};
 use super::*;
 
 const URLS: [&str; 2] = ["https://a:1/api/perf", "https://b:1/api/perf"];
-/// What one record of ours costs.
+/// What one record costs.
 const RECORD_BYTES: u64 = 49;
 
 fn producers(from: u8) -> impl FnMut() -> ProducerId + Send + 'static {
@@ -56,7 +56,7 @@ fn reports(batch: &Option<StoredBatch>) -> Vec<(u64, u64, &str)> {
         .collect()
 }
 
-/// What a destination would get, and be told.
+/// Checks the next batch of a destination: the numbers of records, and the reports.
 fn check(
     spool: &mut Spool<MemoryBackend>,
     destination: usize,
@@ -103,7 +103,7 @@ fn the_newest_records_go_first() {
     check(&mut spool, 0, (3, 5), &[1, 2, 18, 19, 20], &[]);
     check(&mut spool, 0, (10, 100), &(1..=20).collect::<Vec<_>>(), &[]);
     deliver(&mut spool, 0, 3, 5);
-    // All that is newest has arrived: only the backlog is left.
+    // The newest have arrived: only the backlog is left.
     check(&mut spool, 0, (3, 0), &[], &[]);
     check(&mut spool, 0, (3, 5), &[3, 4, 5, 6, 7], &[]);
     push(&mut spool, [120]);
@@ -141,7 +141,7 @@ fn a_full_spool_drops_and_reports_the_oldest() {
     deliver(&mut spool, 0, 0, 1);
     push(&mut spool, 104..106);
     let full = |from, to| (from, to, drop_reason::SPOOL_FULL);
-    // A little more goes than must, so that it is not done for each record.
+    // A little more is dropped than needed, so that it is not done for each record.
     check(&mut spool, 0, (0, 9), &[3, 4, 5, 6], &[full(2, 2)]);
     check(&mut spool, 1, (0, 9), &[3, 4, 5, 6], &[full(1, 2)]);
     assert_eq!(spool.stored_bytes(), bytes_max);
@@ -155,7 +155,7 @@ fn a_full_spool_drops_and_reports_the_oldest() {
         other => panic!("{other:?}"),
     });
     assert_eq!(dropped_records.sum::<u64>(), 2);
-    // Once told, it is not said again.
+    // It is reported once.
     deliver(&mut spool, 0, 0, 9);
     check(&mut spool, 0, (9, 9), &[], &[]);
     check(&mut spool, 1, (0, 9), &[3, 4, 5, 6], &[full(1, 2)]);
@@ -178,8 +178,8 @@ fn records_too_old_for_receivers_are_dropped() {
     check(&mut spool, 0, (0, 9), &[5], &[(1, 4, drop_reason::TOO_OLD)]);
 }
 
-/// Power failed in an outage of more than a day: the tape that ended there had nothing left but its reports, and was
-/// thrown away with them. The receiver never knew why those numbers were missing.
+/// Power failed in an outage of more than a day. The log that ended there had nothing left but its
+/// reports, and was removed with them: the receiver never learned why those numbers were missing.
 #[test]
 fn drops_of_a_finished_log_are_reported_after_its_records_are_too_old() {
     let mut spool = new();
@@ -232,7 +232,7 @@ fn refused_records_are_reported_and_not_sent_again() {
     let told = [(1, 2, "invalid_values"), (4, 4, "invalid_values")];
     check(&mut spool, 0, (0, 9), &[3], &told);
     check(&mut spool, 1, (0, 9), &[1, 2, 3, 4], &[]);
-    // A report that grew while it was told is told again, as far as it grew.
+    // A report that grew while it was sent is sent again, as far as it grew.
     let batch = spool.next_batch(0, 0, 9).unwrap();
     push(&mut spool, [104]);
     spool.drop_records(0, producer, &[Seq::new(5).unwrap()], "invalid_values");
@@ -262,7 +262,7 @@ fn a_full_disk_stops_nothing() {
     );
     check(&mut spool, 0, (9, 9), &[1, 2, 3, 4], &[]);
     deliver(&mut spool, 0, 0, 2);
-    // Memory holds three: of what is not delivered everywhere, the oldest goes.
+    // Memory holds three: of those that are not delivered everywhere, the oldest is dropped.
     push(&mut spool, [104]);
     let told = [(2, 2, drop_reason::DISK_FAILED)];
     check(&mut spool, 0, (9, 9), &[3, 4, 5], &[]);
@@ -278,7 +278,7 @@ fn a_full_disk_stops_nothing() {
     assert_eq!(spool.backend().records(), 5);
 }
 
-/// A disk that fails may take its time to say so: it is not asked each second.
+/// A disk may block before it fails: it is not tried each second.
 #[test]
 fn a_failing_disk_is_retried_after_a_while() {
     let mut spool = new();
@@ -295,7 +295,7 @@ fn a_failing_disk_is_retried_after_a_while() {
     assert_eq!(spool.backend().records(), 5);
 }
 
-/// What the first destination gets, and what it is told of, as far as it has to wait for that.
+/// The records that the first destination gets, and the drops that are reported to it.
 fn drain(spool: &mut Spool<MemoryBackend>, known: &mut BTreeSet<(ProducerId, u64)>) {
     while let Some(batch) = spool.next_batch(0, 0, 100) {
         known.extend(
@@ -312,9 +312,9 @@ fn drain(spool: &mut Spool<MemoryBackend>, known: &mut BTreeSet<(ProducerId, u64
     }
 }
 
-/// The disk filled up, the process was killed and started again on the full disk, and again it was killed, with nobody to deliver to. What
-/// was measured in between was numbered by a producer in memory, of which nobody ever heard: neither after the second kill,
-/// nor when the disk had had room again before it.
+/// The disk filled up, the process was killed, restarted on the full disk, and killed again, with
+/// no receiver. The records in between had a producer in memory, which was never reported: neither
+/// after the second kill, nor if the disk had free space before it.
 #[test]
 fn a_start_on_a_full_disk_reports_every_loss() {
     let notes_fail = Faults {
@@ -387,7 +387,7 @@ fn an_unreadable_backend_is_read_later() {
     assert_eq!(spool.producer(), old);
     assert_eq!(spool.take_events(), [Event::BackendRecovered]);
     assert_eq!((spool.pending(0), spool.backend().records()), (3, 3));
-    // Its number goes on, and what was measured meanwhile stays where it was.
+    // Its numbers continue, and the records of the meantime keep their producer.
     check(&mut spool, 0, (9, 9), &[1], &[]);
     deliver(&mut spool, 0, 9, 9);
     check(&mut spool, 0, (9, 9), &[1, 2], &[]);
@@ -397,7 +397,8 @@ fn dropped_records(records: u64, why: &'static str) -> Event {
     Event::RecordsDropped { records, why }
 }
 
-/// A crash while the disk takes nothing: what was in memory is gone, and counted; no number comes again.
+/// A crash while the disk is full: the records in memory are lost, and counted; no number is used
+/// again.
 #[test]
 fn a_crash_during_a_full_disk_is_counted() {
     for (crash, in_doubt_is_there, left) in [
@@ -510,7 +511,7 @@ fn a_log_without_checkpoint_is_closed() {
         assert_eq!(seqs(&rest), [1, 2]);
         deliver(&mut spool, destination, 9, 9);
     }
-    // The old tape goes with its last record.
+    // The old log is removed with its last record.
     spool.save().unwrap();
     let spool = open(spool.into_backend(), limits(), 60);
     assert_eq!(spool.producer(), Some(new));
@@ -564,7 +565,7 @@ fn producer_logs_are_bounded() {
         backend = spool.into_backend();
         backend.lose_checkpoints();
     }
-    // Nobody asks for them, and in the end nobody would take them.
+    // No destination gets them, and in the end they are too old.
     let mut spool = open(backend, limits(), 250);
     push(&mut spool, [2000, 700_000, 700_700, 700_701]);
     assert_eq!(spool.logs.len(), 1);

@@ -1,8 +1,9 @@
-//! The file that one process locks while it uses the folder, and the checkpoints in it: which numbers are assigned.
+//! The file that one process locks while it uses the folder, and the checkpoints in it: which
+//! numbers are assigned.
 //!
 //! ```text
-//! lizmon-spool 1 PRODUCER NEXT CRC32           32 lines of 128 bytes, so that none lies across a disk's sectors
-//! (blank)                                      overwritten as a whole: it needs no more space than before
+//! lizmon-spool 1 PRODUCER NEXT CRC32    32 lines of 128 bytes: none spans two disk sectors
+//! (blank)                               overwritten as a whole: it needs no more space than before
 //! ```
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -42,7 +42,8 @@ pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
         .map_err(from_io)?;
     let database = Connection::open(file)?;
     database.set_prepared_statement_cache_capacity(STATEMENTS);
-    // The lock file keeps other processes out, so SQLite needs no shared memory; it must be told before anything else.
+    // The lock file keeps other processes out, so SQLite needs no shared memory; it must be told
+    // before anything else.
     database.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     database.pragma_update(None, "cache_size", -CACHE_KIB)?;
     database.pragma_update(None, "mmap_size", 0)?;
@@ -53,7 +54,8 @@ pub(super) fn connect(file: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn open(file: &Path) -> rusqlite::Result<Connection> {
     let database = connect(file)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
-    // As FULL with a write-ahead log; on a file system that cannot have one, the folder is synced as well.
+    // As FULL with a write-ahead log; on a file system that cannot have one, the folder is synced
+    // as well.
     database.pragma_update(None, "synchronous", "EXTRA")?;
     database.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     database.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
@@ -82,8 +84,8 @@ fn check(database: &Connection) -> rusqlite::Result<()> {
     Err(sqlite_error(rusqlite::ffi::SQLITE_CORRUPT, verdict))
 }
 
-/// The version of a database that a later program wrote; none where this program may use or repair it. The file stays as it
-/// is, bit for bit, and so does its write-ahead log.
+/// The version of a database that a later program wrote; none where this program may use or repair
+/// it. The file stays as it is, bit for bit, and so does its write-ahead log.
 pub(super) fn newer_version(file: &Path) -> Option<i64> {
     let (version, application) = match has_wal(file) {
         true => version_with_log(file)?,
@@ -92,21 +94,23 @@ pub(super) fn newer_version(file: &Path) -> Option<i64> {
     is_newer(version, application).then_some(version)
 }
 
-/// The version stands at two places, so that a flipped bit in one of them does not make it a later program's. The oldest
-/// databases have only the first.
+/// The version stands at two places, so that a flipped bit in one of them does not make it a later
+/// program's. The oldest databases have only the first.
 fn is_newer(version: i64, application: i64) -> bool {
     let is_one_bit_off = (version ^ VERSION).count_ones() == 1;
-    let says_ours = application == APPLICATION + VERSION;
-    version > VERSION && !(is_one_bit_off && says_ours)
+    let is_ours = application == APPLICATION + VERSION;
+    version > VERSION && !(is_one_bit_off && is_ours)
 }
 
 /// As SQLite reads it. It leaves a write-ahead log as it is, but would make one that is not there.
 fn version_with_log(file: &Path) -> Option<(i64, i64)> {
     let database = connect(file).ok()?;
-    let only_look = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    database.set_db_config(only_look, true).ok()?;
-    let says = |name| database.pragma_query_value(None, name, |row| row.get(0));
-    says("user_version").ok().zip(says("application_id").ok())
+    let no_checkpoint_on_close = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    database.set_db_config(no_checkpoint_on_close, true).ok()?;
+    let pragma = |name| database.pragma_query_value(None, name, |row| row.get(0));
+    pragma("user_version")
+        .ok()
+        .zip(pragma("application_id").ok())
 }
 
 /// As the file itself says: <https://sqlite.org/fileformat.html#the_database_header>.

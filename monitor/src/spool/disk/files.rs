@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::open_error::OpenError;
 
-/// What SQLite appends to a database's name for its files: the database itself, its write-ahead log, and that one's index.
+/// What SQLite appends to a database's name for its files: the database itself, its write-ahead
+/// log, and that one's index.
 const SUFFIXES: [&str; 3] = ["", WAL, "-shm"];
 const WAL: &str = "-wal";
 
@@ -52,7 +53,8 @@ pub(super) fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
 
 pub(super) fn remove_all(database: &Path) {
     for suffix in SUFFIXES {
-        // One that is not there need not be removed; one that cannot be removed fails when its name is used.
+        // One that is not there need not be removed; one that cannot be removed fails when its name
+        // is used.
         let _removed = fs::remove_file(with_suffix(database, suffix));
     }
 }

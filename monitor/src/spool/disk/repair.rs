@@ -1,4 +1,5 @@
-//! Repairs a damaged database: what can be read is copied to a new one, and the damaged one is set aside.
+//! Repairs a damaged database: what can be read is copied to a new one, and the damaged one is set
+//! aside.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ pub(super) fn open_or_repair(
     }
 }
 
-/// Moves the database to where it is not used, and makes a new one with these logs. Returns where the old one is.
+/// Moves the database to where it is not used, and makes a new one with these logs. Returns where
+/// the old one is.
 pub(super) fn set_aside(
     folder: &Path,
     logs: &[LogState],
@@ -111,7 +113,8 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Returns how many records were copied. What cannot be read is left out; what cannot be written is an error.
+/// Returns how many records were copied. What cannot be read is left out; what cannot be written is
+/// an error.
 fn copy(
     damaged: &Connection,
     rescue: &Connection,
@@ -166,7 +169,8 @@ fn copy(
     Ok(copied)
 }
 
-/// Calls `each` with every row that can be read, until it returns false; only its errors are errors.
+/// Calls `each` with every row that can be read, until it returns false; only its errors are
+/// errors.
 fn each_row(
     damaged: &Connection,
     query: &str,
@@ -186,7 +190,8 @@ fn each_row(
     Ok(())
 }
 
-/// Writes a log to the new database. It gets no more records, unless a process knows its next number.
+/// Writes a log to the new database. It gets no more records, unless a process knows its next
+/// number.
 fn insert_closed_log(rescue: &Connection, mut state: LogState) -> rusqlite::Result<i64> {
     state.active = false;
     upsert_log(rescue, &state)

@@ -155,7 +155,8 @@ pub(super) fn read(
     Ok(found)
 }
 
-/// The columns seq, epoch, crc and samples from `column` on; none where they are not what was written.
+/// The columns seq, epoch, crc and samples from `column` on; none where they are not what was
+/// written.
 pub(super) fn read_record(
     row: &Row<'_>,
     column: usize,

@@ -36,7 +36,8 @@ fn push(spool: &mut Spool<DiskBackend>, epochs: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Everything that waits, as one destination gets it: numbers with their epochs, by producer, and how many were reported as lost.
+/// Everything that a destination gets: producers, numbers and epochs, and how many were reported as
+/// lost.
 fn drain(spool: &mut Spool<DiskBackend>) -> (Vec<(ProducerId, u64, u64)>, u64) {
     let (mut records, mut lost) = (Vec::new(), 0);
     while let Some(batch) = spool.next_batch(0, 0, 100) {
@@ -59,7 +60,7 @@ fn take(batch: &StoredBatch, records: &mut Vec<(ProducerId, u64, u64)>, lost: &m
     }
 }
 
-/// A copy of a spool's folder as it is while the process runs: what kill -9 leaves.
+/// A copy of a spool's folder while the process runs: what kill -9 leaves.
 fn copy(folder: &Path) -> TempDir {
     let to = TempDir::new().unwrap();
     for entry in fs::read_dir(folder).unwrap() {
@@ -131,7 +132,7 @@ fn the_folder_is_private() {
     for name in [DATABASE, LOG, LOCK] {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
-    // Memory that SQLite would share with others counts as ours.
+    // SQLite uses no shared memory.
     assert!(!folder.join("spool.db-shm").exists());
 }
 
@@ -145,12 +146,12 @@ fn an_unusable_folder_is_named() {
     assert!(error.to_string().contains("file/spool"), "{error}");
 }
 
-/// A spool with records 1 to [`RECORDS`], its process killed: one for all tests, as each commit is synced.
+/// A spool with records 1 to [`RECORDS`] after a kill: one for all tests, as each commit is synced.
 static SPOOL: LazyLock<(TempDir, ProducerId)> = LazyLock::new(|| {
     let folder = TempDir::new().unwrap();
     let mut spool = open(folder.path(), 0);
     push(&mut spool, 1..=RECORDS / 2);
-    // Written back once, so that both the database and its log hold records.
+    // Checkpointed once, so that both the database and its WAL hold records.
     write_back(&spool);
     push(&mut spool, RECORDS / 2 + 1..=RECORDS);
     (copy(folder.path()), spool.producer().unwrap())
@@ -163,8 +164,9 @@ fn write_back(spool: &Spool<DiskBackend>) {
         .unwrap();
 }
 
-/// What a damaged spool must still do, whatever was done to it: start, give what it has once and soundly, tell what it lost,
-/// take new records, and give no number twice.
+/// What a damaged spool must still do: start, give its records once and unchanged, report what it
+/// lost, take new records, and assign no number twice. Returns how many records were given and
+/// reported as lost.
 fn check_damage(damage: impl Fn(&Path), story: &str) -> (u64, u64) {
     let (folder, producer) = &*SPOOL;
     let producer = *producer;
@@ -197,7 +199,7 @@ fn check_damage(damage: impl Fn(&Path), story: &str) -> (u64, u64) {
     (old.len() as u64, lost)
 }
 
-/// What is left is given, what is not is told.
+/// Each record is given or reported.
 fn check_all_told(damage: impl Fn(&Path), story: &str) {
     let (given, lost) = check_damage(damage, story);
     assert_eq!(given + lost, RECORDS, "{story}: {given} given, {lost} told");
@@ -276,7 +278,7 @@ fn missing_and_overwritten_files() {
         fs::remove_file(folder.join(LOG)).unwrap();
     };
     assert_eq!(check_damage(both, "both are gone"), (0, RECORDS));
-    // Without the note, the tape is given and closed.
+    // Without the checkpoints, the log is given and closed.
     for text in ["", "lizmon-spool 1", "\u{fffd}\u{fffd}"] {
         let damage = |folder: &Path| fs::write(folder.join(LOCK), text).unwrap();
         assert_eq!(check_damage(damage, "the note"), (RECORDS, 0));
@@ -296,7 +298,7 @@ fn a_foreign_database_is_set_aside() {
     assert_eq!(check_damage(damage, "another's"), (0, RECORDS));
 }
 
-/// At places that no one chose, and the same ones each time.
+/// At pseudo-random places, the same in each run.
 #[test]
 fn flipped_bits() {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -314,7 +316,7 @@ fn flipped_bits() {
     }
 }
 
-/// A spool with [`RECORDS`] records, damaged behind SQLite's back, and beyond what it has in its cache.
+/// A spool with [`RECORDS`] records, damaged while SQLite has it open, outside of its cache.
 fn damaged_while_it_runs(folder: &Path) -> Spool<DiskBackend> {
     let mut spool = open(folder, 0);
     push(&mut spool, 1..=RECORDS);
@@ -345,8 +347,8 @@ fn damage_is_repaired_while_it_runs() {
     assert!(folder.path().join("spool.db.damaged-1").exists());
 }
 
-/// There was no room for a new database when the old one was found damaged: until the next start nothing was kept then, whatever
-/// room there was.
+/// There was no free space for a new database when the old one was found damaged. Nothing was
+/// stored until the next start, even when there was space again.
 #[test]
 fn a_repair_that_fails_is_tried_again() {
     let folder = TempDir::new().unwrap();

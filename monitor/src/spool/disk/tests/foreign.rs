@@ -1,4 +1,4 @@
-//! Spools that come to another host, another machine, or an older program.
+//! Spools of another host, of another machine, or of a newer program.
 
 use rusqlite::config::DbConfig;
 
@@ -8,7 +8,7 @@ use crate::spool::{Event, Machine, Origin};
 
 const START: u64 = 1_465_001_814;
 
-/// A downgrade: the spool was called damaged, and set aside with all that waited in it.
+/// After a downgrade, the spool was taken for damaged, and set aside with all its records.
 #[test]
 fn a_newer_programs_spool_is_left_alone() {
     for (version, in_log) in [(2, false), (99, false), (i64::from(i32::MAX), true)] {
@@ -34,7 +34,8 @@ fn a_newer_programs_spool_is_left_alone() {
     }
 }
 
-/// A flipped bit was taken for a newer version: the monitor did not start, and advised a program that is not there.
+/// A flipped bit was taken for a newer version: the monitor did not start, and advised to use a
+/// program that does not exist.
 #[test]
 fn a_flipped_bit_is_not_a_newer_version() {
     const VERSION_AT: usize = 60;
@@ -65,7 +66,7 @@ fn a_flipped_bit_is_not_a_newer_version() {
     }
 }
 
-/// An image was cloned, a machine renamed: what web1 had measured was delivered as web2's.
+/// After an image was cloned or a machine renamed, records of web1 were delivered as web2's.
 #[test]
 fn a_foreign_spool_is_set_aside_and_reported() {
     let at = |host: &str, id: &str| Origin {
@@ -120,7 +121,7 @@ fn a_foreign_spool_is_set_aside_and_reported() {
             .collect();
         assert_eq!(told, expected, "{host} on {id}");
         assert_eq!(is_kept, !expected.is_empty(), "{host} on {id}");
-        // New numbers are another producer's, and the old one's are told.
+        // New records have another producer, and the old ones are reported.
         push(&mut spool, [START + 9]);
         let producer = spool.producer().unwrap();
         assert_eq!(producer.as_bytes()[0], 1 + u8::from(is_kept));
@@ -134,7 +135,7 @@ fn a_foreign_spool_is_set_aside_and_reported() {
             spool.ack(0, &batch);
         }
         assert_eq!((records, dropped), (given + 1, lost), "{host} on {id}");
-        // And once is enough.
+        // This happens only once.
         drop(spool);
         let mut again = open(at(host, id), 3);
         assert_eq!(again.take_events(), [], "{host} on {id}");
