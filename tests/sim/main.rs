@@ -50,7 +50,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn run(seed: u64, is_verbose: bool) -> Result<RunStats, Violation> {
     catch_unwind(AssertUnwindSafe(|| World::new(seed, is_verbose).run()))
-        .unwrap_or_else(|_| Err(Violation("panic".to_owned())))
+        .unwrap_or_else(|_| Err(Violation("it panicked".to_owned())))
 }
 
 /// Runs seeds on all processors, each run on one thread. Returns the sum of their statistics, or

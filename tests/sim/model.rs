@@ -98,7 +98,7 @@ impl Model {
         match self.hosts[monitor].records.insert(id, recorded) {
             None => Ok(()),
             Some(_) => Err(Violation(format!(
-                "monitor {monitor} assigned the number {} twice",
+                "monitor {monitor} used the number {} twice",
                 id.1
             ))),
         }
@@ -250,7 +250,7 @@ impl Model {
                 .is_some_and(|ranges| ranges.iter().any(|(from, to)| (from..=to).contains(&seq)));
             if record.is_taken[receiver] && !is_there {
                 return Err(Violation(format!(
-                    "receiver {receiver} had taken number {seq} of monitor {monitor}, and no longer has it"
+                    "receiver {receiver} accepted number {seq} of monitor {monitor}, and does not have it"
                 )));
             }
         }
@@ -412,7 +412,7 @@ impl Model {
             }
             if !is_taken && !is_dropped && !record.is_excused {
                 return Err(Violation(format!(
-                    "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither taken nor reported as dropped",
+                    "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither accepted nor reported as dropped",
                     record.epoch
                 )));
             }
