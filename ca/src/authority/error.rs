@@ -20,10 +20,10 @@ use super::lifetimes::TOKEN_TTL_MAX;
 #[non_exhaustive]
 pub enum Error {
     /// There is no CA in the folder.
-    #[error("no CA in {}: make one with `lizctl init-ca`", .0.display())]
+    #[error("no CA in {}: create one with `lizctl init-ca`", .0.display())]
     NotFound(PathBuf),
     /// The root's key is needed and not there.
-    #[error("the root's key {} is away: bring it back for this, or say where it is with --root-key", .0.display())]
+    #[error("the root's key {} is not there: put it back, or give its path with --root-key", .0.display())]
     RootKeyMissing(PathBuf),
     /// Another process has rotated the CA since it was opened.
     #[error("the issuing CA was rotated meanwhile: try again")]
@@ -132,13 +132,13 @@ impl From<LedgerError> for Error {
 pub enum InitError {
     /// The folder holds a complete CA.
     #[error(
-        "a CA is in {} already: nothing was changed; use it, or choose another folder",
+        "{} already contains a CA: nothing was changed; use it, or choose another folder",
         .0.display()
     )]
     AlreadyExists(PathBuf),
     /// The folder holds a part of a CA.
     #[error(
-        "{} is there already but {} is not, half of a CA: nothing was changed; move it away, or choose another folder",
+        "{} exists but {} does not, so the CA is incomplete: nothing was changed; move it away, or choose another folder",
         .present.display(), .missing.display()
     )]
     Partial {
@@ -166,22 +166,22 @@ pub enum IssueError {
         taken: String,
     },
     /// A name that is listed twice.
-    #[error("`{0}` is named twice: name each once")]
+    #[error("`{0}` is named twice: name it once")]
     NamedTwice(String),
     /// The key file beside the new certificate is another key's.
-    #[error("{} is another key than the request's: move it away first", .0.display())]
+    #[error("{} is not the key of the request: move it away first", .0.display())]
     OtherKeyPresent(PathBuf),
     /// A server, whose DNS names somebody must vouch for, cannot join with a token.
     #[error(
-        "a {0} does not join by token, as its names must be given here: issue it with --csr and --san"
+        "a {0} cannot join with a token, because its names must be given here: issue it with --csr and --san"
     )]
     RoleCannotJoin(Role),
     /// A join token that ends at once, or lives as long as a password.
-    #[error("a join token cannot live for {0} s: give it more than nothing and at most {max} days", max = TOKEN_TTL_MAX.as_secs() / DAY_SECS)]
+    #[error("a join token cannot be valid for {0} s: give it at least a second and at most {max} days", max = TOKEN_TTL_MAX.as_secs() / DAY_SECS)]
     JoinTokenTtl(u64),
     /// The CA has expired.
     #[error(
-        "the CA `{subject}` ended at {not_after}: `lizctl rotate {which} --next`, three times, puts a new one in its place"
+        "the CA `{subject}` expired at {not_after}: run `lizctl rotate {which} --next` three times to replace it"
     )]
     IssuerExpired {
         /// Which one has to be replaced: an issuing CA expires with its root.
@@ -193,8 +193,8 @@ pub enum IssueError {
     },
     /// The clock is before the issuing CA's start.
     #[error(
-        "the CA `{subject}` starts at {not_before}, later than now: set the clock; if the clock is right now and was ahead \
-         when the CA was made, replace it: `lizctl rotate issuing --next` (root, if that begins too late as well), twice"
+        "the CA `{subject}` is not valid before {not_before}: check the clock; if it is right now and was ahead when the CA \
+         was created, run `lizctl rotate issuing --next` twice to replace it (root, if that starts too late as well)"
     )]
     IssuerNotStarted {
         /// Its common name.
@@ -220,7 +220,7 @@ pub enum RevokeError {
         name: String,
     },
     /// A root cannot revoke itself.
-    #[error("{0} is a root, which no CRL can end: replace it with `lizctl rotate root --next`")]
+    #[error("{0} is a root, which no CRL can revoke: replace it with `lizctl rotate root --next`")]
     RootNotRevocable(String),
 }
 
@@ -232,13 +232,11 @@ pub enum RotationError {
     #[error("the {0} CA is being rotated: finish that, or take it back, with `lizctl rotate {0}`")]
     OtherInProgress(CaKind),
     /// `--back` without a retired CA.
-    #[error(
-        "there is no retired CA to trust again: `lizctl rotate {0} --status` shows what there is"
-    )]
+    #[error("there is no retired CA to reinstate: see `lizctl rotate {0} --status`")]
     NothingToTakeBack(CaKind),
     /// The new CA has expired before it was used.
     #[error(
-        "the CA `{subject}` ended at {not_after}, before it was used: `lizctl rotate {which} --back` takes it away"
+        "the CA `{subject}` expired at {not_after}, before it was used: run `lizctl rotate {which} --back` to remove it"
     )]
     NextExpired {
         /// Which rotation it belongs to.
@@ -250,7 +248,7 @@ pub enum RotationError {
     },
     /// Holders whose certificates would be refused.
     #[error(
-        "{count} holders still show a certificate of the CA that would go, {first} first: renew them, or leave them behind with --force"
+        "{count} holders still use a certificate of the old CA, {first} first: renew them, or leave them behind with --force"
     )]
     StillInUse {
         /// How many.
@@ -260,7 +258,7 @@ pub enum RotationError {
     },
     /// Holders who would refuse others.
     #[error(
-        "{count} holders have not renewed since the new root was published and may not know it, {first} first: wait for them, or give them root.crt and go on with --force"
+        "{count} holders have not renewed since the new root was published and may not have it, {first} first: wait for them, or give them root.crt and continue with --force"
     )]
     RootUnknown {
         /// How many.
@@ -276,7 +274,7 @@ pub enum RotationError {
 pub enum RestoreError {
     /// The CA in the folder has records that the backup does not have.
     #[error(
-        "{} has {lines} lines in its log that the backup does not know, the last of {last}: they would be forgotten; restore all the same with --force, which keeps it aside",
+        "{} has {lines} log lines that are not in the backup, the last of {last}, and a restore would lose them: use --force to restore anyway; the replaced files are kept",
         .path.display()
     )]
     WouldLoseRecords {
@@ -289,7 +287,7 @@ pub enum RestoreError {
     },
     /// The folder holds another CA.
     #[error(
-        "{} is another CA's than the backup's: name another folder with --certs, or replace it with --force, which keeps it aside",
+        "{} belongs to another CA than the backup: choose another folder with --certs, or replace it with --force; the replaced files are kept",
         .0.display()
     )]
     OtherCa(PathBuf),

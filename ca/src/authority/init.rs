@@ -79,13 +79,7 @@ pub(super) fn create_files(
     now: u64,
 ) -> Result<Rollback, Error> {
     let files = CaFiles::new(certs);
-    match files.presence() {
-        Presence::Absent => {}
-        Presence::Complete => return Err(InitError::AlreadyExists(certs.to_owned()).into()),
-        Presence::Partial { present, missing } => {
-            return Err(InitError::Partial { present, missing }.into());
-        }
-    }
+    refuse_existing(&files, certs)?;
     let root_key = options.root_key(&files);
     if disk::is_present(&root_key) {
         return Err(CaFileError::AlreadyExists(root_key).into());
@@ -135,6 +129,14 @@ pub(super) fn create_files(
         disk::write(path, ca.certificate.pem().as_bytes(), Access::Public)?;
     }
     Ok(rollback)
+}
+
+fn refuse_existing(files: &CaFiles, certs: &Path) -> Result<(), InitError> {
+    match files.presence() {
+        Presence::Absent => Ok(()),
+        Presence::Complete => Err(InitError::AlreadyExists(certs.to_owned())),
+        Presence::Partial { present, missing } => Err(InitError::Partial { present, missing }),
+    }
 }
 
 fn init_event<'a>(

@@ -13,10 +13,10 @@ pub enum CaFileError {
     #[error("{} is missing: put it back", .0.display())]
     Missing(PathBuf),
     /// A new file would replace one that exists.
-    #[error("{} is there already: move it away, or choose another folder", .0.display())]
+    #[error("{} already exists: move it away, or choose another folder", .0.display())]
     AlreadyExists(PathBuf),
     /// The content is not what belongs there.
-    #[error("{} is no file of this CA: {why}", .path.display())]
+    #[error("{} is not a valid file of this CA: {why}", .path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -42,11 +42,11 @@ pub enum CaFileError {
         source: io::Error,
     },
     /// A symbolic link, or a file, where a folder belongs.
-    #[error("{} is a symbolic link or no folder: move it away", .0.display())]
+    #[error("{} is a symbolic link or not a folder: move it away", .0.display())]
     NotAFolder(PathBuf),
     /// A secret that other users can read, or a folder that they can write into.
     #[error(
-        "{} can be read or written by others (mode {mode:04o}): run `chmod {wanted} {}`", .path.display(), .path.display()
+        "{} can be read or written by other users (mode {mode:04o}): run `chmod {wanted} {}`", .path.display(), .path.display()
     )]
     Exposed {
         /// The file or folder.

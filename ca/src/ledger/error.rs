@@ -76,13 +76,13 @@ pub enum LedgerFailure {
     )]
     NotALedger,
     /// Another process holds the lock.
-    #[error("another program has held it for {} s: find the lizctl or liz-ca that does not go on", BUSY_TIMEOUT.as_secs())]
+    #[error("another program has locked it for {} s: look for a lizctl or liz-ca that hangs", BUSY_TIMEOUT.as_secs())]
     Busy,
     /// The disk fails.
-    #[error("its disk does not read or write: the system's log says why")]
+    #[error("its disk reports errors: see the system's log")]
     Disk,
     /// Anything else.
-    #[error("SQLite refuses")]
+    #[error("SQLite reported an error")]
     Sqlite(#[source] rusqlite::Error),
 }
 

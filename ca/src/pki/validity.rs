@@ -46,10 +46,10 @@ pub(crate) fn validity_from(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ValidityError {
     /// Too short or too long.
-    #[error("a lifetime of {0} s cannot be: give at least a minute and at most 100 years")]
+    #[error("a lifetime of {0} s is out of range: give at least a minute and at most 100 years")]
     Lifetime(u64),
     /// A time that no certificate can hold.
-    #[error("{0} s since 1970 is no time that a certificate can hold: set the clock")]
+    #[error("a certificate cannot hold the time {0} s since 1970: set the clock")]
     Clock(u64),
 }
 

@@ -81,7 +81,7 @@ fn it_joins_a_machine_and_stops_cleanly() {
         join_into("out").success();
         // Somebody else uses the same token later: the log says who, but never the token.
         join_into("elsewhere").failure(3);
-        running.wait_for("run again with another key");
+        running.wait_for("used this token before, with another key");
         running.signal(signal);
         let done = running.wait_within(AT_ONCE);
         let secret = token.rsplit_once('.').unwrap().1;
