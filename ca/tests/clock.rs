@@ -195,7 +195,7 @@ fn the_service_replaces_its_certificate_after_its_clock_was_ahead() {
         service
             .trust()
             .current()
-            .judge_own(now)
+            .verify_own(now)
             .unwrap_or_else(|refusal| panic!("{now}: {refusal}"));
         runtime
             .block_on(service.run(std::future::ready(())))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lizmon_monitor::spool::disk::DiskBackend;
 use lizmon_monitor::spool::{DISK_BYTES_MAX, Spool, SpoolLimits};
 use lizmon_mtls::identity::Identity;
-use lizmon_mtls::revocation::{self, RevocationList};
+use lizmon_mtls::revocation::{self, Crl};
 use lizmon_pki::authority;
 use lizmon_protocol::name::SpiffeId;
 use lizmon_protocol::sample::{
@@ -164,12 +164,12 @@ pub fn identity(bytes: &[u8]) {
 
 /// Revocation lists as an operator hands them in: PEM or DER. Nobody signed them.
 pub fn revocation_list(bytes: &[u8]) {
-    let Ok(lists) = RevocationList::read_all(bytes) else {
+    let Ok(lists) = Crl::read_all(bytes) else {
         return;
     };
     assert!(!lists.is_empty());
     for list in &lists {
-        let take = |mut in_force: Vec<RevocationList>, shown: &[u8]| {
+        let take = |mut in_force: Vec<Crl>, shown: &[u8]| {
             let authorities = authority::verified(&[shown.to_vec().into()], []);
             revocation::take(&mut in_force, list.clone(), &authorities, NOW)
         };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
-use lizmon_daemon::args::{Items, List, items};
+use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::crls::ServerCrlRefresher;
 use lizmon_enrol::renewer::{Chance, Now};
@@ -40,7 +40,7 @@ pub struct MonitorFlags {
         num_args = 1..,
         value_parser = Items(PublishUrl::from_str)
     )]
-    pub publish: Vec<List<PublishUrl>>,
+    pub publish: Vec<CommaList<PublishUrl>>,
     /// The certificate, and where it is renewed.
     #[command(flatten)]
     pub credentials: CredentialFlags,
@@ -61,7 +61,7 @@ pub struct MonitorFlags {
         default_value = "cpu,mem",
         value_parser = Items(collectors())
     )]
-    pub collect: Vec<List<&'static CollectorSpec>>,
+    pub collect: Vec<CommaList<&'static CollectorSpec>>,
     /// Folder for records that are not delivered yet, so that they survive a restart; without it
     /// they wait in memory
     #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]

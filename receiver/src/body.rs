@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
-use lizmon_mtls::pace::{BodyRooms, Pace};
+use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 
 use self::encoding::Encoding;
 use self::memory::{MemoryReservation, SMALL_BYTES_MAX, kib, take_now};
@@ -45,7 +45,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads bodies, never more at once than there is memory for.
 #[derive(Debug, Clone)]
 pub struct BodyReader {
-    all: Arc<BodyRooms>,
+    all: Arc<BodyMemoryBudgets>,
     timeout: Duration,
 }
 
@@ -85,7 +85,7 @@ impl BodyReader {
     /// A reader that waits no longer than this for a body.
     pub fn new(timeout: Duration) -> Self {
         Self {
-            all: Arc::new(BodyRooms::new(SMALL_KIB_MAX, LARGE_KIB_MAX)),
+            all: Arc::new(BodyMemoryBudgets::new(SMALL_KIB_MAX, LARGE_KIB_MAX)),
             timeout,
         }
     }
@@ -96,7 +96,7 @@ impl BodyReader {
         headers: &HeaderMap,
         body: &mut Body,
         max: usize,
-        sender: &Pace,
+        sender: &ClientQuota,
     ) -> Result<ReceivedBody, BodyReadError> {
         let encoding = Encoding::of(headers)?;
         let announced = headers
@@ -111,7 +111,7 @@ impl BodyReader {
         let mut memory = MemoryReservation::default();
         let packed = tokio::time::timeout(
             self.timeout,
-            self.collect(body, max, sender.rooms(), &mut memory),
+            self.collect(body, max, sender.body_memory(), &mut memory),
         )
         .await
         .map_err(|_| BodyReadError::TimedOut)??;
@@ -134,12 +134,12 @@ impl BodyReader {
         &self,
         encoding: Encoding,
         packed: Bytes,
-        sender: &Pace,
+        sender: &ClientQuota,
     ) -> Result<(Bytes, MemoryReservation), BodyReadError> {
-        let rooms = sender.rooms();
+        let budgets = sender.body_memory();
         // A body that turns out to be small takes small memory, if there is any. It is decompressed here, in microseconds.
         if packed.len() <= SMALL_BYTES_MAX
-            && let Ok(mut memory) = MemoryReservation::small(&self.all, rooms, SMALL_BYTES_MAX)
+            && let Ok(mut memory) = MemoryReservation::small(&self.all, budgets, SMALL_BYTES_MAX)
         {
             let (bytes, ended) = encoding.unpack(&packed, SMALL_BYTES_MAX);
             if bytes.len() <= SMALL_BYTES_MAX {
@@ -150,7 +150,7 @@ impl BodyReader {
         }
         // Reserve the most it could be, wait for that, and release what was not needed after some milliseconds.
         let mut memory =
-            MemoryReservation::large_in_turn(&self.all, rooms, UNPACKED_BYTES_MAX).await?;
+            MemoryReservation::large_in_turn(&self.all, budgets, UNPACKED_BYTES_MAX).await?;
         let packed_len = packed.len();
         let work = move || encoding.unpack(&packed, UNPACKED_BYTES_MAX);
         let (bytes, ended) = tokio::task::spawn_blocking(work)
@@ -172,7 +172,7 @@ impl BodyReader {
         &self,
         body: &mut Body,
         max: usize,
-        sender: &BodyRooms,
+        sender: &BodyMemoryBudgets,
         memory: &mut MemoryReservation,
     ) -> Result<Bytes, BodyReadError> {
         let mut first = Bytes::new();
@@ -202,7 +202,11 @@ impl BodyReader {
 
     /// An answer for a sender with this budget. One that is larger than half of the budget for large ones takes half:
     /// there may be two of them at once, not none.
-    pub fn answer(&self, bytes: Vec<u8>, sender: &BodyRooms) -> Result<Bytes, BodyReadError> {
+    pub fn answer(
+        &self,
+        bytes: Vec<u8>,
+        sender: &BodyMemoryBudgets,
+    ) -> Result<Bytes, BodyReadError> {
         let memory = if bytes.len() <= SMALL_BYTES_MAX {
             MemoryReservation::small(&self.all, sender, bytes.len())?
         } else {
@@ -226,7 +230,7 @@ impl BodyReader {
     pub async fn large_answer<T: Send + 'static>(
         &self,
         bytes_about: usize,
-        sender: &BodyRooms,
+        sender: &BodyMemoryBudgets,
         make: impl FnOnce() -> Result<Vec<u8>, T> + Send + 'static,
     ) -> Result<Result<Bytes, T>, BodyReadError> {
         let bytes = bytes_about.min(ANSWER_MEMORY_BYTES_MAX);

@@ -8,8 +8,8 @@ use lizmon_enrol::crls::{FetchedCrls, RECEIVER_EVERY_SECS};
 use lizmon_enrol::fetch_schedule::{FetchOutcome, FetchSchedule};
 use lizmon_enrol::log_once::LogOnce;
 use lizmon_mtls::Clock;
-use lizmon_mtls::revocation::{CrlRefused, RevocationList, in_words};
-use lizmon_mtls::trust::Newer;
+use lizmon_mtls::revocation::{Crl, CrlRefused, in_words};
+use lizmon_mtls::trust::CrlUpdate;
 use lizmon_pki::error_chain::in_one_line;
 
 use crate::config::CrlFetch;
@@ -28,7 +28,7 @@ pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: 
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
-        let missed = app.trust.current().misses_a_list();
+        let missed = app.trust.current().misses_crl();
         if pace.is_due(clock(), missed) {
             let outcome = ask(&app, &from, &mut logged).await;
             pace.asked(clock(), missed, outcome, (from.chance)());
@@ -90,7 +90,10 @@ async fn ask(
     }
 }
 
-async fn fetch(app: &Arc<ReceiverState>, from: &CrlFetch) -> Result<(Newer, Vec<String>), String> {
+async fn fetch(
+    app: &Arc<ReceiverState>,
+    from: &CrlFetch,
+) -> Result<(CrlUpdate, Vec<String>), String> {
     let FetchedCrls { pem, authorities } = from
         .source
         .fetch()
@@ -105,7 +108,7 @@ async fn fetch(app: &Arc<ReceiverState>, from: &CrlFetch) -> Result<(Newer, Vec<
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         trust
-            .take_newer(lists, &authorities)
+            .add_fetched_crls(lists, &authorities)
             .map(|newer| (newer, unusable))
             .map_err(|error| in_one_line(&error))
     };
@@ -115,9 +118,9 @@ async fn fetch(app: &Arc<ReceiverState>, from: &CrlFetch) -> Result<(Newer, Vec<
 }
 
 /// Reads each list by itself: one that cannot be used does not keep the others back.
-fn read_each(pem: &[u8]) -> Result<(Vec<RevocationList>, Vec<String>), String> {
+fn read_each(pem: &[u8]) -> Result<(Vec<Crl>, Vec<String>), String> {
     let (mut lists, mut unusable) = (Vec::new(), Vec::new());
-    for list in RevocationList::read_each(pem) {
+    for list in Crl::read_each(pem) {
         match list {
             Ok(list) => lists.push(list),
             Err(why) => unusable.push(why.to_string()),

@@ -1,7 +1,7 @@
 //! Warnings for an operator: shown by health checks and logged.
 
 use lizmon_mtls::revocation::CrlStatus;
-use lizmon_mtls::trust::{Complaint, Loaded, Trust};
+use lizmon_mtls::trust::{LoadedCertificate, Trust, TrustWarning};
 use lizmon_pki::date::rfc3339;
 
 /// By which rules trust is judged.
@@ -29,9 +29,9 @@ impl HealthPolicy {
     }
 
     /// What the files hold that is not in use.
-    pub fn complaints(self, trust: &Trust) -> impl Iterator<Item = &Complaint> {
-        let complaints = trust.complaints().iter();
-        complaints.filter(move |complaint| !(self.fetches_crls && complaint.is_older_list))
+    pub fn complaints(self, trust: &Trust) -> impl Iterator<Item = &TrustWarning> {
+        let complaints = trust.warnings().iter();
+        complaints.filter(move |complaint| !(self.fetches_crls && complaint.is_older_crl))
     }
 
     /// The expired list because of which every request is refused.
@@ -78,8 +78,8 @@ fn of_own(trust: &Trust, now: u64) -> Option<String> {
     })
 }
 
-fn of_authority(loaded: &Loaded, now: u64) -> Option<String> {
-    if !loaded.is_ending_authority(now) {
+fn of_authority(loaded: &LoadedCertificate, now: u64) -> Option<String> {
+    if !loaded.is_expiring_authority(now) {
         return None;
     }
     let (subject, end) = (&loaded.subject, rfc3339(loaded.not_after));
@@ -111,7 +111,7 @@ mod tests {
     fn authorities_that_end() {
         let ends = |part, life: u64, left: i64| {
             let not_after = NOW.saturating_add_signed(left);
-            let loaded = Loaded {
+            let loaded = LoadedCertificate {
                 part,
                 subject: "CN=ca".to_owned(),
                 not_before: not_after - life,
@@ -157,7 +157,7 @@ mod tests {
             this_update: NOW,
             next_update: NOW + 30 * DAY,
             is_required,
-            is_beside: false,
+            is_concurrent: false,
         };
         // After how many days, and what is said of a list that is required.
         let cases = [

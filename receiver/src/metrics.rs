@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use lizmon_mtls::Clock;
-use lizmon_mtls::accept::{Cause, FrontDoor, OpenConnections, TurnedAway};
-use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_mtls::accept::{MtlsAcceptor, OpenConnections, RejectedConnections, RejectionCause};
 use lizmon_mtls::identity::Identity;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::revocation::CrlNumber;
-use lizmon_mtls::trust::{Part, Trust, TrustReader};
+use lizmon_mtls::trust::{Trust, TrustPart, TrustReader};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -77,15 +77,15 @@ pub struct Metrics {
     minted: Counter,
     tokens_refused: Family<Reason, Counter>,
     requests_refused: Family<Reason, Counter>,
-    minted_log: BoundedLog,
-    refused_log: BoundedLog,
+    minted_log: RateLimitedLog,
+    refused_log: RateLimitedLog,
 }
 
 impl Metrics {
     /// The metrics of a receiver with these parts.
     pub fn new(
         trust: TrustReader,
-        door: &FrontDoor,
+        door: &MtlsAcceptor,
         summaries: Arc<SummaryTable>,
         journal: &Journal,
         health: HealthPolicy,
@@ -110,7 +110,7 @@ impl Metrics {
         clock_status.register(&mut registry);
         registry.register_collector(Box::new(CurrentValues {
             trust,
-            turned_away: door.turned_away(),
+            turned_away: door.rejected(),
             open: door.open_connections(),
             store,
             clock_status,
@@ -124,8 +124,8 @@ impl Metrics {
             minted,
             tokens_refused,
             requests_refused,
-            minted_log: BoundedLog::new(MINTED_LINES_AT_ONCE, MINTED_LINE_EVERY),
-            refused_log: BoundedLog::default(),
+            minted_log: RateLimitedLog::new(MINTED_LINES_AT_ONCE, MINTED_LINE_EVERY),
+            refused_log: RateLimitedLog::default(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Metrics {
 /// Values that are looked up for each scrape.
 struct CurrentValues {
     trust: TrustReader,
-    turned_away: Arc<TurnedAway>,
+    turned_away: Arc<RejectedConnections>,
     open: OpenConnections,
     store: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
@@ -222,7 +222,7 @@ impl Collector for CurrentValues {
             ends,
         )?;
         encode_crls(&mut encoder, &trust)?;
-        let count = |part: Part| {
+        let count = |part: TrustPart| {
             let mut complaints = self.health.complaints(&trust);
             let of_part = complaints
                 .by_ref()
@@ -234,7 +234,7 @@ impl Collector for CurrentValues {
             "trust_not_in_use",
             "Files of trust, and lists and sections in them, that are not in use as they stand",
             None,
-            Part::ALL.map(count),
+            TrustPart::ALL.map(count),
         )?;
         let now = (self.clock)();
         let of_trust = self.health.warnings(&trust, now).len();
@@ -268,7 +268,7 @@ impl Collector for CurrentValues {
             None,
             MetricType::Counter,
         )?;
-        for cause in Cause::ALL {
+        for cause in RejectionCause::ALL {
             let count = ConstCounter::new(self.turned_away.count(cause));
             count.encode(family.encode_family(&[("cause", cause.as_str())])?)?;
         }
@@ -292,7 +292,7 @@ fn encode_crls(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(),
         });
         of.count += 1;
         of.number = list.number.clone().max(of.number.take());
-        if !list.is_beside {
+        if !list.is_concurrent {
             of.next_update = of.next_update.min(list.next_update);
         }
     }

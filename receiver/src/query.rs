@@ -4,7 +4,7 @@ use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock}
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
-use lizmon_summary::{AHEAD_SECS_MAX, Average, Series, TIERS, Tier, Window};
+use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Window};
 
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
 use crate::silence;
@@ -97,7 +97,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
 pub fn newest_minutes(
     table: &SummaryTable,
     now: u64,
-) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, Average)>> {
+) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, IntervalAverage)>> {
     const BY_MINUTE: usize = 0;
     table.shards().map(move |hosts| {
         let series = hosts.iter().flat_map(|(name, host)| {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use http::{HeaderName, HeaderValue, Request};
 use lizmon_mtls::connection::Connection;
-use lizmon_mtls::service::{self, Crowded};
+use lizmon_mtls::service::{self, TooManyInFlight};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -149,7 +149,7 @@ async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Ne
 /// Refuses requests that are invalid whoever sends them. No route reads the body of a client without a certificate: it is
 /// answered at once, without waiting for its body.
 async fn admit(request: Request<Body>, next: Next) -> Response {
-    let is_crowded = request.extensions().get::<Crowded>().is_some();
+    let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
     let (head, mut body) = request.into_parts();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lizmon_mtls::Clock;
-use lizmon_mtls::accept::FrontDoor;
+use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
 
@@ -70,7 +70,7 @@ pub struct Receiver {
     listener: TcpListener,
     address: SocketAddr,
     app: Arc<ReceiverState>,
-    door: FrontDoor,
+    door: MtlsAcceptor,
     journal: JournalThread,
     crl_fetch: Option<CrlFetch>,
     first_request_timeout: Duration,
@@ -89,7 +89,7 @@ impl Receiver {
         let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
         let address = listener.local_addr()?;
         let stored_crl = config.data.join(STORED_CRL);
-        let (trust, reader) = TrustWriter::open_keeping(
+        let (trust, reader) = TrustWriter::open_with_crl_file(
             config.trust.clone(),
             stored_crl,
             clock.clone(),
@@ -119,7 +119,7 @@ impl Receiver {
             crl_grace: config.crl_grace.as_secs(),
             fetches_crls: config.crl_fetch.is_some(),
         };
-        let door = FrontDoor::new(reader.clone(), config.limits.clone());
+        let door = MtlsAcceptor::new(reader.clone(), config.limits.clone());
         let app = ReceiverState {
             metrics: Metrics::new(
                 reader.clone(),
@@ -248,7 +248,7 @@ async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, logged: &mut
                 ),
             }
             note(app, &trust, clock());
-            if let Err(refusal) = trust.judge_own(clock()) {
+            if let Err(refusal) = trust.verify_own(clock()) {
                 tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
             }
             logged.log(app.health.warnings(&trust, clock()), clock());
@@ -269,7 +269,7 @@ fn note(app: &ReceiverState, trust: &Trust, now: u64) {
     for note in trust.notes() {
         tracing::info!("{note}");
     }
-    for text in trust.text_passed_over() {
+    for text in trust.ignored_text() {
         tracing::warn!("{text}");
     }
 }

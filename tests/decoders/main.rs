@@ -197,7 +197,7 @@ fn identities() {
 fn revocation_lists_handed_in() {
     let good = revocation_lists();
     for list in &good {
-        let lists = lizmon_mtls::revocation::RevocationList::read_all(list);
+        let lists = lizmon_mtls::revocation::Crl::read_all(list);
         assert_eq!(
             lists.expect("it is good")[0].status().numbered(),
             "number 7"

@@ -5,7 +5,7 @@
 //! crl.pem holds a newer CRL of ours ------> adopted into the ledger, with what it revokes, before anything is signed
 //! ```
 
-use lizmon_pki::pem::{Kind, sections};
+use lizmon_pki::pem::{PemKind, sections};
 use rustls_pki_types::CertificateRevocationListDer;
 use serde_json::json;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
@@ -80,7 +80,7 @@ impl Authority {
         // A damaged section does not affect the others.
         for section in sections(&bytes) {
             match section {
-                Ok(list) if list.kind == Kind::RevocationList => {
+                Ok(list) if list.kind == PemKind::Crl => {
                     self.adopt_crl(tx, generations, &list.der.into(), now)?;
                 }
                 Ok(_) => (),

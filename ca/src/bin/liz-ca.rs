@@ -12,7 +12,7 @@ use lizmon_ca::files::LeafFiles;
 use lizmon_ca::pki::{Passphrase, San, Unlock};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::LogFlags;
-use lizmon_daemon::args::{Items, List, items};
+use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -45,7 +45,7 @@ struct Cli {
     /// A DNS name or IP address by which clients reach it [default: this host's name, localhost and
     /// the listen address]
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str), conflicts_with = "cert")]
-    sans: Vec<List<San>>,
+    sans: Vec<CommaList<San>>,
     /// Name of its own certificate, certs/cas/NAME.crt, which it issues and renews
     #[arg(
         long,

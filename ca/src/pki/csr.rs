@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lizmon_pki::pem::{self, Kind, PemError};
+use lizmon_pki::pem::{self, PemError, PemKind};
 use rcgen::SubjectPublicKeyInfo;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
@@ -72,7 +72,7 @@ fn read_pem(bytes: &[u8]) -> Result<Vec<u8>, CsrFormatError> {
     let (mut requests, mut others, mut damage) = (Vec::new(), Vec::new(), None);
     for section in pem::sections(bytes) {
         match section {
-            Ok(section) if section.kind == Kind::SigningRequest => requests.push(section.der),
+            Ok(section) if section.kind == PemKind::SigningRequest => requests.push(section.der),
             Ok(section) => others.push(section.label),
             Err(error) => damage = damage.or(Some(error)),
         }

@@ -3,7 +3,7 @@
 //! Nothing is verified here: see [`verify`](crate::pki::verify). Text from a file is made safe to
 //! print on a terminal.
 
-use lizmon_pki::pem::{self, Kind, PemError};
+use lizmon_pki::pem::{self, PemError, PemKind};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::PrivateKeyDer;
 use serde::Serialize;
@@ -149,10 +149,10 @@ pub fn inspect(bytes: &[u8]) -> Result<Vec<Item>, InspectError> {
     for (index, section) in pem::read(bytes)?.into_iter().enumerate() {
         let der = &section.der;
         let (item, what) = match section.kind {
-            Kind::Certificate => (certificate(der), "certificate"),
-            Kind::RevocationList => (crl(der), "CRL"),
-            Kind::SigningRequest => (signing_request(der), "signing request"),
-            Kind::EncryptedKey => (
+            PemKind::Certificate => (certificate(der), "certificate"),
+            PemKind::Crl => (crl(der), "CRL"),
+            PemKind::SigningRequest => (signing_request(der), "signing request"),
+            PemKind::EncryptedKey => (
                 encrypted_key(der)
                     .or_else(|| is_legacy_label(&section.label).then(legacy_encrypted_key)),
                 "private key",

@@ -3,8 +3,8 @@
 
 use lizmon_mtls::identity::{Identity, IdentityError};
 use lizmon_pki::anchors::{self, Anchors, AnchorsError};
-use lizmon_pki::list::{RevocationList, UnusableCrl};
-use lizmon_pki::path::{Demand, Fault, Paths, Usage, Whose, unix_time};
+use lizmon_pki::crl::{Crl, UnusableCrl};
+use lizmon_pki::path::{ChainMember, Fault, PathVerifier, RevocationPolicy, Usage, unix_time};
 use lizmon_pki::pem::{self, PemError};
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::crypto::aws_lc_rs;
@@ -47,7 +47,7 @@ pub enum VerifyError {
     BadCrl(#[source] UnusableCrl),
     /// The certificate, or a CA above it, is revoked.
     #[error("{0} has been revoked")]
-    Revoked(Whose),
+    Revoked(ChainMember),
     /// Not for TLS clients.
     #[error("it is not meant for clients: a CA's or another program's certificate")]
     NotForClients,
@@ -73,7 +73,7 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
     let chain = certificates(chain_pem).map_err(VerifyError::NoCertificate)?;
     let (leaf, above) = chain.split_first().ok_or(VerifyError::NotForClients)?;
     let anchors = authorities(trusted.roots_pem).map_err(VerifyError::BadRoot)?;
-    let crls = RevocationList::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
+    let crls = Crl::read_all(trusted.crls_pem).map_err(VerifyError::BadCrl)?;
     let ends = crls.iter().map(|crl| crl.status().next_update);
     let crl_next_update = ends.min().unwrap_or(0);
 
@@ -84,9 +84,15 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
         ..
     } = anchors;
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
-    Paths::new(&roots, intermediates, crls, Demand::AList, algorithms.all)
-        .judge(leaf, above, unix_time(now), Usage::Client)
-        .map_err(verify_error)?;
+    PathVerifier::new(
+        &roots,
+        intermediates,
+        crls,
+        RevocationPolicy::CrlRequired,
+        algorithms.all,
+    )
+    .judge(leaf, above, unix_time(now), Usage::Client)
+    .map_err(verify_error)?;
 
     let identity = Identity::from_der(leaf)?;
     let found = &identity.spiffe_id.trust_domain;

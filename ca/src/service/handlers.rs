@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, Request, request};
 use lizmon_mtls::Clock;
-use lizmon_mtls::bounded_log::BoundedLog;
 use lizmon_mtls::connection::Connection;
 use lizmon_mtls::identity::Identity;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::service;
 use lizmon_mtls::trust::TrustReader;
 use lizmon_protocol::enrol;
@@ -45,7 +45,7 @@ pub(super) struct ServiceState {
     pub(super) handle: Arc<AuthorityHandle>,
     pub(super) trust: TrustReader,
     pub(super) rates: RateLimiters,
-    pub(super) refusals: BoundedLog,
+    pub(super) refusals: RateLimitedLog,
     /// The address from which each name has joined since the start.
     pub(super) joined: Mutex<HashMap<NodeName, IpAddr>>,
     pub(super) body_timeout: Duration,

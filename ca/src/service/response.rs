@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use lizmon_mtls::trust::Refusal as CertificateRefusal;
+use lizmon_mtls::trust::PeerRefusal as CertificateRefusal;
 use lizmon_protocol::enrol::NOT_FOUND;
 
 use crate::authority::{Error, IssuanceError, IssueError, RenewalError};

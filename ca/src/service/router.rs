@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::Request;
 use http::header::CONNECTION;
 use lizmon_mtls::connection::Connection;
-use lizmon_mtls::service::{self, Crowded};
+use lizmon_mtls::service::{self, TooManyInFlight};
 use lizmon_protocol::enrol;
 use lizmon_protocol::route::{HEALTHZ, READYZ};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -103,7 +103,7 @@ fn only(
 /// Admits a request to its handler, or refuses it by its head alone. The body of a client without a
 /// certificate is read only on the route for join tokens.
 async fn admit(request: Request<Body>, next: Next) -> Response {
-    let is_crowded = request.extensions().get::<Crowded>().is_some();
+    let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_anonymous = connection.is_none_or(|connection| connection.shown_identity().is_none());
     let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lizmon_mtls::Clock;
-use lizmon_mtls::accept::FrontDoor;
-use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::limits::Limits;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
 
@@ -49,7 +49,7 @@ pub struct Service {
     address: SocketAddr,
     url: String,
     state: Arc<ServiceState>,
-    door: FrontDoor,
+    door: MtlsAcceptor,
     trust: TrustWriter,
     limits: Limits,
 }
@@ -100,7 +100,7 @@ impl Service {
             handle: Arc::new(handle),
             trust: reader.clone(),
             rates: RateLimiters::new(&config.rates),
-            refusals: BoundedLog::default(),
+            refusals: RateLimitedLog::default(),
             joined: Mutex::default(),
             body_timeout: config.body_timeout,
             clock,
@@ -110,7 +110,7 @@ impl Service {
             address,
             url: format!("https://{name}:{}", address.port()),
             state: Arc::new(state),
-            door: FrontDoor::new(reader, config.limits.clone()),
+            door: MtlsAcceptor::new(reader, config.limits.clone()),
             trust,
             limits: config.limits,
         })
@@ -184,7 +184,7 @@ async fn maintenance(mut trust: TrustWriter, state: Arc<ServiceState>) {
 }
 
 fn warn_of_text(trust: &Trust) {
-    for text in trust.text_passed_over() {
+    for text in trust.ignored_text() {
         tracing::warn!("{text}");
     }
 }

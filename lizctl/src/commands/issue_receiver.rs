@@ -22,7 +22,7 @@ pub(crate) struct IssueReceiverArgs {
     name: NodeName,
     /// DNS name or IP address by which clients reach it
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", required = true, num_args = 1.., value_parser = Items(San::from_str))]
-    sans: Vec<args::List<San>>,
+    sans: Vec<args::CommaList<San>>,
     #[command(flatten)]
     leaf: LeafFlags,
 }

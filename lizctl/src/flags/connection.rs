@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
-use lizmon_daemon::args::{Items, List, items};
+use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_protocol::name::Role;
 use lizmon_protocol::route;
 
@@ -47,7 +47,7 @@ pub(crate) struct ReceiversFlags {
     /// Receiver that gets the CRLs at once: https://HOST:8443; can be given several times
     #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver),
           requires_all = ["cert", "key", "ca"])]
-    urls: Vec<List<BaseUrl>>,
+    urls: Vec<CommaList<BaseUrl>>,
     #[command(flatten)]
     operator: OperatorFlags,
 }
@@ -84,7 +84,7 @@ impl OperatorFlags {
 
     fn clients(
         &self,
-        urls: &[List<BaseUrl>],
+        urls: &[CommaList<BaseUrl>],
         now: u64,
     ) -> Result<Vec<Client>, lizmon_client::Error> {
         let Some(credentials) = self.credentials() else {
@@ -110,7 +110,7 @@ struct QueriedFlags {
     /// Receiver that is asked which certificates it has seen: https://HOST:8443; can be given
     /// several times
     #[arg(long = "receiver", env = "LIZMON_RECEIVER", value_name = "URL", value_parser = Items(parse_receiver))]
-    urls: Vec<List<BaseUrl>>,
+    urls: Vec<CommaList<BaseUrl>>,
     #[command(flatten)]
     operator: OperatorFlags,
 }

@@ -39,14 +39,14 @@ fn without_empty(
 /// A list has no item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the list is empty")]
-struct EmptyList;
+struct EmptyItem;
 
 /// What stands between the commas of one argument, or of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List<T>(Vec<T>);
+pub struct CommaList<T>(Vec<T>);
 
 /// All that stands in the lists of a flag that may be given several times.
-pub fn items<T>(lists: Vec<List<T>>) -> Vec<T> {
+pub fn items<T>(lists: Vec<CommaList<T>>) -> Vec<T> {
     lists.into_iter().flat_map(|list| list.0).collect()
 }
 
@@ -56,7 +56,7 @@ pub fn items<T>(lists: Vec<List<T>>) -> Vec<T> {
 pub struct Items<P>(pub P);
 
 impl<P: TypedValueParser> TypedValueParser for Items<P> {
-    type Value = List<P::Value>;
+    type Value = CommaList<P::Value>;
 
     fn parse_ref(
         &self,
@@ -65,7 +65,7 @@ impl<P: TypedValueParser> TypedValueParser for Items<P> {
         value: &OsStr,
     ) -> Result<Self::Value, clap::Error> {
         let Some(text) = value.to_str() else {
-            return Ok(List(vec![self.0.parse_ref(command, arg, value)?]));
+            return Ok(CommaList(vec![self.0.parse_ref(command, arg, value)?]));
         };
         let texts = text
             .split(',')
@@ -77,9 +77,9 @@ impl<P: TypedValueParser> TypedValueParser for Items<P> {
         if items.is_empty() {
             let name = arg.map(|arg| format!("{arg}: ")).unwrap_or_default();
             let kind = ErrorKind::ValueValidation;
-            return Err(command.clone().error(kind, format!("{name}{EmptyList}")));
+            return Err(command.clone().error(kind, format!("{name}{EmptyItem}")));
         }
-        Ok(List(items))
+        Ok(CommaList(items))
     }
 
     fn possible_values(
@@ -115,7 +115,7 @@ mod tests {
         #[arg(long, env = "X_ON")]
         on: bool,
         #[arg(long, env = "X_LIST", default_value = "cpu", value_parser = Items(EnumValueParser::<Metric>::new()))]
-        list: Vec<List<Metric>>,
+        list: Vec<CommaList<Metric>>,
     }
 
     #[derive(Debug, Parser)]
@@ -130,7 +130,7 @@ mod tests {
     enum Verb {
         Do {
             #[arg(long, env = "X_LIMIT", num_args = 1.., value_parser = Items(u32::from_str))]
-            limit: Vec<List<u32>>,
+            limit: Vec<CommaList<u32>>,
         },
     }
 

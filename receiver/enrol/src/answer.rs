@@ -7,7 +7,7 @@ use cms::cert::x509::der::{Decode, Encode};
 use cms::content_info::ContentInfo;
 use cms::signed_data::SignedData;
 use lizmon_pki::identity::Leaf;
-use lizmon_pki::path::{Demand, Fault, Paths, Usage, unix_time};
+use lizmon_pki::path::{Fault, PathVerifier, RevocationPolicy, Usage, unix_time};
 use lizmon_pki::provider::provider;
 use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::pki_types::CertificateDer;
@@ -173,12 +173,14 @@ fn verify(
 ) -> Result<(), Fault> {
     let roots: Vec<_> = roots.iter().map(|root| root.clone().into_owned()).collect();
     let algorithms = provider().signature_verification_algorithms.all;
-    Paths::new(&roots, Vec::new(), Vec::new(), Demand::Nothing, algorithms).judge(
-        leaf,
-        above,
-        unix_time(now),
-        Usage::Client,
+    PathVerifier::new(
+        &roots,
+        Vec::new(),
+        Vec::new(),
+        RevocationPolicy::CrlOptional,
+        algorithms,
     )
+    .judge(leaf, above, unix_time(now), Usage::Client)
 }
 
 /// Certificates as a PEM file has them.

@@ -17,17 +17,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::bounded_log::BoundedLog;
+use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
-use crate::handshake::{self, Refused};
+use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectionSlot};
+use crate::handshake::{self, RefusedCertificate};
 use crate::identity::Identity;
 use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
-use crate::pace::Paces;
-use crate::places::{Addresses, HolderPlace, NoPlace, Place};
+use crate::rate_limited_log::RateLimitedLog;
 use crate::service::ConnectionService;
-use crate::strangers::Seats;
-use crate::stream::{Activity, Held, IdleStream};
+use crate::stream::{ConnectionActivity, IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
+use crate::unauthenticated_slots::UnauthenticatedSlots;
 
 /// A listener that cannot take connections is told of this often.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const ENFILE: i32 = 23;
 /// The acceptor to give to axum-server. Each handshake runs in its connection's own task, and none for longer than its
 /// limit: a slow client stalls nobody.
 #[derive(Debug, Clone)]
-pub struct FrontDoor {
+pub struct MtlsAcceptor {
     inner: Arc<Inner>,
 }
 
@@ -46,22 +46,22 @@ pub struct FrontDoor {
 struct Inner {
     trust: TrustReader,
     limits: Limits,
-    addresses: Arc<Addresses>,
-    handshakes: Arc<Seats>,
-    anonymous: Arc<Seats>,
+    addresses: Arc<AddressSlots>,
+    handshakes: Arc<UnauthenticatedSlots>,
+    anonymous: Arc<UnauthenticatedSlots>,
     of_holders: Arc<AtomicUsize>,
-    paces: Paces,
-    turned_away: Arc<TurnedAway>,
+    quotas: ClientQuotas,
+    rejected: Arc<RejectedConnections>,
 }
 
 /// Why no connection came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum RejectionCause {
     /// The client's certificate is not taken.
     Certificate,
     /// The handshake took too long.
     Slow,
-    /// There is no place: the address or the holder has as many connections as one may, or all have.
+    /// There is no slot: the address or the holder has as many connections as one may, or all have.
     TooMany,
     /// It had no certificate, or not yet, and made room for a newer connection.
     Evicted,
@@ -69,7 +69,7 @@ pub enum Cause {
     Handshake,
 }
 
-impl Cause {
+impl RejectionCause {
     /// Every cause, in the order of their numbers.
     pub const ALL: [Self; 5] = [
         Self::Certificate,
@@ -93,7 +93,7 @@ impl Cause {
     fn of(error: &io::Error) -> Self {
         if let Some(no_place) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
             return match no_place {
-                NoPlace::Evicted => Self::Evicted,
+                NoConnectionSlot::Evicted => Self::Evicted,
                 _ => Self::TooMany,
             };
         }
@@ -107,23 +107,23 @@ impl Cause {
 
 /// Who did not get in: all counted, some told of.
 #[derive(Debug, Default)]
-pub struct TurnedAway {
-    counts: [AtomicU64; Cause::ALL.len()],
-    log: BoundedLog,
+pub struct RejectedConnections {
+    counts: [AtomicU64; RejectionCause::ALL.len()],
+    log: RateLimitedLog,
 }
 
-impl TurnedAway {
+impl RejectedConnections {
     /// How many did not get in so far, for this cause.
-    pub fn count(&self, cause: Cause) -> u64 {
+    pub fn count(&self, cause: RejectionCause) -> u64 {
         self.counts[cause as usize].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note(&self, address: IpAddr, error: &io::Error) {
-        let cause = Cause::of(error);
+    pub(crate) fn record(&self, address: IpAddr, error: &io::Error) {
+        let cause = RejectionCause::of(error);
         self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
         match cause {
             // Probes of balancers and scanners: every second, for ever.
-            Cause::Handshake => tracing::debug!(%address, %error, "no connection"),
+            RejectionCause::Handshake => tracing::debug!(%address, %error, "no connection"),
             cause => self.log.say(|unsaid| {
                 let shown = refused(error).map(|refused| refused.shown.as_str());
                 tracing::warn!(%address, cause = cause.as_str(), shown, %error, unsaid, "turned away");
@@ -133,7 +133,7 @@ impl TurnedAway {
 }
 
 /// Whether a certificate ended the handshake.
-fn refused(error: &io::Error) -> Option<&Refused> {
+fn refused(error: &io::Error) -> Option<&RefusedCertificate> {
     error.get_ref()?.downcast_ref()
 }
 
@@ -156,10 +156,10 @@ impl OpenConnections {
 type Opened = (
     IdleStream<TlsStream<TcpStream>>,
     Arc<Connection>,
-    Arc<Activity>,
+    Arc<ConnectionActivity>,
 );
 
-impl FrontDoor {
+impl MtlsAcceptor {
     /// A front door that trusts what `trust` says at the moment of each handshake.
     pub fn new(trust: TrustReader, limits: Limits) -> Self {
         if limits.anonymous_max < ANONYMOUS_MAX {
@@ -174,12 +174,12 @@ impl FrontDoor {
         let inner = Inner {
             trust,
             addresses: Arc::default(),
-            handshakes: Seats::new(limits.handshakes_max),
-            anonymous: Seats::new(limits.anonymous_max),
+            handshakes: UnauthenticatedSlots::new(limits.handshakes_max),
+            anonymous: UnauthenticatedSlots::new(limits.anonymous_max),
             of_holders: Arc::default(),
             limits,
-            paces: Paces::new(),
-            turned_away: Arc::default(),
+            quotas: ClientQuotas::new(),
+            rejected: Arc::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -187,8 +187,8 @@ impl FrontDoor {
     }
 
     /// Who did not get in.
-    pub fn turned_away(&self) -> Arc<TurnedAway> {
-        self.inner.turned_away.clone()
+    pub fn rejected(&self) -> Arc<RejectedConnections> {
+        self.inner.rejected.clone()
     }
 
     /// How many connections are open.
@@ -200,7 +200,7 @@ impl FrontDoor {
     pub fn accept_failed(
         &self,
     ) -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
-        let log = BoundedLog::new(NonZeroU32::MIN, ACCEPT_FAILED_EVERY);
+        let log = RateLimitedLog::new(NonZeroU32::MIN, ACCEPT_FAILED_EVERY);
         move |address, error| {
             // With an address it is one client's affair, and noted already.
             if address.is_some() {
@@ -226,9 +226,9 @@ impl FrontDoor {
             limits, addresses, ..
         } = &*self.inner;
         let max = limits.connections_per_address_max;
-        let place = addresses
+        let slot = addresses
             .take(address, max)
-            .ok_or(NoPlace::OfAddress(max))?;
+            .ok_or(NoConnectionSlot::OfAddress(max))?;
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
         let tls = self.shake_hands(stream, &trust).await?;
@@ -237,21 +237,21 @@ impl FrontDoor {
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };
         match session.peer_certificates() {
-            None => Ok(self.anonymous(address, tls, place)),
+            None => Ok(self.anonymous(address, tls, slot)),
             Some(chain) => {
                 let chain = chain.to_vec();
-                self.of_holder(address, tls, place, chain, generation)
+                self.of_holder(address, tls, slot, chain, generation)
             }
         }
     }
 
-    /// A TLS handshake, in one of the seats there are for them.
+    /// A TLS handshake, in one of the slots there are for them.
     async fn shake_hands(
         &self,
         stream: TcpStream,
         trust: &Trust,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let mut seat = self.inner.handshakes.take();
+        let mut slot = self.inner.handshakes.take();
         let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
         let in_time = tokio::time::timeout(self.inner.limits.handshake_timeout, handshake);
         let mut noting = pin!(handshake::noting(in_time));
@@ -259,8 +259,10 @@ impl FrontDoor {
             Poll::Ready(shaken) => Poll::Ready(Ok(shaken)),
             Poll::Pending => {
                 // Something has come, or it has only begun.
-                seat.touch();
-                Pin::new(&mut seat).poll(cx).map(|()| Err(NoPlace::Evicted))
+                slot.touch();
+                Pin::new(&mut slot)
+                    .poll(cx)
+                    .map(|()| Err(NoConnectionSlot::Evicted))
             }
         });
         let (shaken, refused) = shaken.await?;
@@ -272,17 +274,17 @@ impl FrontDoor {
         })?
     }
 
-    fn anonymous(&self, address: IpAddr, tls: TlsStream<TcpStream>, place: Place) -> Opened {
+    fn anonymous(&self, address: IpAddr, tls: TlsStream<TcpStream>, slot: AddressSlot) -> Opened {
         let limits = &self.inner.limits;
-        let activity = Arc::new(Activity::of_stranger());
-        let held = Held::Anonymous {
-            seat: self.inner.anonymous.take(),
+        let activity = Arc::new(ConnectionActivity::of_stranger());
+        let held = PeerSlot::Anonymous {
+            slot: self.inner.anonymous.take(),
             lifetime: ANONYMOUS_LIFETIME,
             address,
-            turned_away: self.inner.turned_away.clone(),
+            rejected: self.inner.rejected.clone(),
         };
         let idle_timeout = limits.idle_timeout.min(ANONYMOUS_IDLE_TIMEOUT);
-        let stream = IdleStream::new(tls, idle_timeout, activity.clone(), place, held);
+        let stream = IdleStream::new(tls, idle_timeout, activity.clone(), slot, held);
         let connection = Arc::new(Connection::anonymous(address));
         (stream, connection, activity)
     }
@@ -291,7 +293,7 @@ impl FrontDoor {
         &self,
         address: IpAddr,
         tls: TlsStream<TcpStream>,
-        place: Place,
+        slot: AddressSlot,
         chain: Vec<CertificateDer<'static>>,
         generation: u64,
     ) -> io::Result<Opened> {
@@ -300,21 +302,21 @@ impl FrontDoor {
         let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
         let Inner {
             limits,
-            paces,
+            quotas,
             of_holders,
             ..
         } = &*self.inner;
-        let pace = paces.of(&identity.spiffe_id, limits);
-        let of_holder = HolderPlace::take(&pace, of_holders, limits)?;
-        let activity = Arc::new(Activity::of_holder(pace.clone()));
-        let held = Held::OfHolder(of_holder);
-        let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), place, held);
-        let connection = Connection::authenticated(address, identity, chain, pace, generation);
+        let quota = quotas.of(&identity.spiffe_id, limits);
+        let of_holder = ClientSlot::take(&quota, of_holders, limits)?;
+        let activity = Arc::new(ConnectionActivity::of_holder(quota.clone()));
+        let held = PeerSlot::OfHolder(of_holder);
+        let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), slot, held);
+        let connection = Connection::authenticated(address, identity, chain, quota, generation);
         Ok((stream, Arc::new(connection), activity))
     }
 }
 
-impl<S: Send + 'static> Accept<TcpStream, S> for FrontDoor {
+impl<S: Send + 'static> Accept<TcpStream, S> for MtlsAcceptor {
     type Stream = Pin<Box<IdleStream<TlsStream<TcpStream>>>>;
     type Service = ConnectionService<S>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
@@ -325,7 +327,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for FrontDoor {
             let address = stream.peer_addr()?.ip();
             let opened = door.open(address, stream).await;
             let (stream, connection, activity) =
-                opened.inspect_err(|error| door.inner.turned_away.note(address, error))?;
+                opened.inspect_err(|error| door.inner.rejected.record(address, error))?;
             Ok((
                 Box::pin(stream),
                 ConnectionService::new(inner, connection, activity),

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lizmon_pki::path::Fault;
 use rustls_pki_types::CertificateDer;
 
+use crate::client_quota::ClientQuota;
 use crate::identity::Identity;
-use crate::pace::Pace;
-use crate::trust::{Refusal, Trust};
+use crate::trust::{PeerRefusal, Trust};
 
 /// One accepted connection. Every request on it carries this in its extensions.
 #[derive(Debug)]
@@ -25,11 +25,11 @@ struct Peer {
     /// The last second the whole chain is good: epoch seconds.
     not_after: u64,
     chain: Vec<CertificateDer<'static>>,
-    pace: Arc<Pace>,
+    quota: Arc<ClientQuota>,
     /// The generation of trust that last took the chain.
     trusted: AtomicU64,
     /// The one that last refused it, and why.
-    refused: Mutex<Option<(u64, Refusal)>>,
+    refused: Mutex<Option<(u64, PeerRefusal)>>,
     /// In which minute it was last asked whether it was the first time.
     asked_minute: AtomicU64,
 }
@@ -40,7 +40,7 @@ pub struct TrustedPeer<'a> {
     /// Who it is.
     pub identity: &'a Identity,
     /// How fast it may go on.
-    pub pace: &'a Pace,
+    pub quota: &'a ClientQuota,
 }
 
 impl Connection {
@@ -57,7 +57,7 @@ impl Connection {
         address: IpAddr,
         identity: Identity,
         chain: Vec<CertificateDer<'static>>,
-        pace: Arc<Pace>,
+        quota: Arc<ClientQuota>,
         generation: u64,
     ) -> Self {
         let of_chain = chain
@@ -71,7 +71,7 @@ impl Connection {
                 identity,
                 not_after,
                 chain,
-                pace,
+                quota,
                 trusted: AtomicU64::new(generation),
                 refused: Mutex::default(),
                 asked_minute: AtomicU64::new(u64::MAX),
@@ -107,19 +107,19 @@ impl Connection {
     /// Who is at the other end, if a certificate was shown and is good at this moment by the trust of this moment.
     ///
     /// After a reload of trust the chain is verified once more, wholly; until the next one the verdict is kept.
-    pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, Refusal>> {
+    pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, PeerRefusal>> {
         self.peer.as_ref().map(|peer| {
             peer.judge(trust, now)?;
             Ok(TrustedPeer {
                 identity: &peer.identity,
-                pace: &peer.pace,
+                quota: &peer.quota,
             })
         })
     }
 }
 
 impl Peer {
-    fn judge(&self, trust: &Trust, now: u64) -> Result<(), Refusal> {
+    fn judge(&self, trust: &Trust, now: u64) -> Result<(), PeerRefusal> {
         if now > self.not_after {
             return Err(Fault::ended(&self.chain, self.not_after, now).into());
         }

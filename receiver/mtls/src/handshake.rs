@@ -18,12 +18,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use lizmon_pki::path::{Fault, Paths, Usage, unix_time};
+use lizmon_pki::path::{Fault, PathVerifier, Usage, unix_time};
 use lizmon_protocol::name::TrustDomain;
 
 use crate::Clock;
 use crate::identity::{Identity, IdentityError, shown_name};
-use crate::trust::Refusal;
+use crate::trust::PeerRefusal;
 use crate::version::TlsMin;
 
 pub(crate) fn server_config(
@@ -65,18 +65,18 @@ impl rustls::time_provider::TimeProvider for HandshakeTime {
 #[derive(Debug)]
 pub(crate) struct DomainVerifier {
     pub(crate) webpki: Arc<dyn ClientCertVerifier>,
-    /// Judges chains, and asks the lists.
-    pub(crate) paths: Paths,
+    /// Judges chains, and asks the CRLs.
+    pub(crate) paths: PathVerifier,
     pub(crate) trust_domain: TrustDomain,
-    /// Set when somebody is turned away because no list speaks of them.
-    pub(crate) misses_a_list: AtomicBool,
+    /// Set when somebody is turned away because no CRL speaks of them.
+    pub(crate) misses_crl: AtomicBool,
 }
 
 impl DomainVerifier {
-    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Refusal> {
+    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
         match chain.split_first() {
             Some((leaf, intermediates)) => self.judge(leaf, intermediates, unix_time(now)),
-            None => Err(Refusal::Nobody(IdentityError::NotACertificate)),
+            None => Err(PeerRefusal::Nobody(IdentityError::NotACertificate)),
         }
     }
 
@@ -85,19 +85,19 @@ impl DomainVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PeerRefusal> {
         let judged = self.paths.judge(leaf, intermediates, now, Usage::Client);
         if let Err(Fault::NoList { .. } | Fault::ForeignList { .. }) = judged {
-            self.misses_a_list.store(true, Ordering::Relaxed);
+            self.misses_crl.store(true, Ordering::Relaxed);
         }
         judged?;
         let found = Identity::from_der(leaf)
-            .map_err(Refusal::Nobody)?
+            .map_err(PeerRefusal::Nobody)?
             .spiffe_id
             .trust_domain;
         match found == self.trust_domain {
             true => Ok(()),
-            false => Err(Refusal::OtherDomain {
+            false => Err(PeerRefusal::OtherDomain {
                 found,
                 ours: self.trust_domain.clone(),
             }),
@@ -107,28 +107,28 @@ impl DomainVerifier {
 
 /// A certificate that ended its handshake.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedCertificate {
     /// Whose it says it is: nobody has vouched for that.
     pub(crate) shown: String,
     /// Why.
-    pub(crate) refusal: Refusal,
+    pub(crate) refusal: PeerRefusal,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.refusal.fmt(f)
     }
 }
 
-impl StdError for Refused {}
+impl StdError for RefusedCertificate {}
 
 tokio::task_local! {
     /// rustls keeps of a refusal what an alert can say: the reason in full goes beside it.
-    static REFUSED: RefCell<Option<Refused>>;
+    static REFUSED: RefCell<Option<RefusedCertificate>>;
 }
 
 /// Runs a handshake; with its outcome why its certificate was refused, if it was.
-pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<Refused>) {
+pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<RefusedCertificate>) {
     let noted = async {
         let outcome = handshake.await;
         (outcome, REFUSED.with(RefCell::take))
@@ -137,9 +137,9 @@ pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<Refuse
 }
 
 /// The alert that comes of a refusal says as much of the reason as TLS has words for: RFC 8446 section 6.2.
-fn certificate_error(refusal: &Refusal) -> CertificateError {
+fn certificate_error(refusal: &PeerRefusal) -> CertificateError {
     use CertificateError as E;
-    let Refusal::Chain(fault) = refusal else {
+    let PeerRefusal::Chain(fault) = refusal else {
         return E::ApplicationVerificationFailure;
     };
     match fault {
@@ -197,8 +197,8 @@ impl ClientCertVerifier for DomainVerifier {
                 let error = certificate_error(&refusal);
                 let shown = shown_name(end_entity);
                 // Outside of a handshake of ours nobody asks.
-                let _unasked =
-                    REFUSED.try_with(|noted| noted.replace(Some(Refused { shown, refusal })));
+                let _unasked = REFUSED
+                    .try_with(|noted| noted.replace(Some(RefusedCertificate { shown, refusal })));
                 error
             })?;
         Ok(ClientCertVerified::assertion())

@@ -13,21 +13,21 @@
 //! own handshakes.
 
 pub mod accept;
-pub mod bounded_log;
+pub mod client_quota;
 pub mod connection;
+mod connection_slots;
 mod discard;
 mod handshake;
 mod host;
 pub mod identity;
 pub mod limits;
-pub mod pace;
-mod places;
+pub mod rate_limited_log;
 pub mod revocation;
 pub mod server;
 pub mod service;
-mod strangers;
 pub mod stream;
 pub mod trust;
+mod unauthenticated_slots;
 mod version;
 
 use std::sync::Arc;

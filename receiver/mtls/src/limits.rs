@@ -63,7 +63,7 @@ const CONNECTIONS_OF_PART_MIN: usize = 16;
 pub const REQUESTS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 /// Five hundred times what a monitor sends that delivers a day's backlog, and half of what one core counts.
 pub const RECORDS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(500_000).unwrap();
-/// More than the largest request there is, so that each passes some time, however slow the pace; and more than two days'
+/// More than the largest request there is, so that each passes some time, however slow the quota; and more than two days'
 /// records, a second each, of twenty values.
 pub const RECORDS_AT_ONCE_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::Handle;
 
-use crate::accept::FrontDoor;
+use crate::accept::MtlsAcceptor;
 
 /// How long requests that have begun may take to finish after a shutdown begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub struct HttpLimits {
 /// begun.
 pub async fn serve(
     listener: TcpListener,
-    door: FrontDoor,
+    door: MtlsAcceptor,
     limits: HttpLimits,
     routes: Router,
     shutdown: impl Future<Output = ()> + Send,

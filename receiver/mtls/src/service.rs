@@ -12,12 +12,12 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::connection::Connection;
-use crate::stream::{Activity, InFlight};
+use crate::stream::{ConnectionActivity, InFlightRequest};
 
 /// In the extensions of a request that came while its sender has as many in work as it may: to be answered at once, and
 /// without a body, for a sender may keep bodies here by reading none.
 #[derive(Debug, Clone, Copy)]
-pub struct Crowded;
+pub struct TooManyInFlight;
 
 /// How often it is looked whether the end of a body is here already: each look lets hyper hand over one more piece.
 const LOOKS_MAX: usize = 4;
@@ -56,11 +56,15 @@ pub fn close_after<A>(response: &mut Response<A>) {
 pub struct ConnectionService<S> {
     inner: S,
     connection: Arc<Connection>,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 impl<S> ConnectionService<S> {
-    pub(crate) fn new(inner: S, connection: Arc<Connection>, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        connection: Arc<Connection>,
+        activity: Arc<ConnectionActivity>,
+    ) -> Self {
         Self {
             inner,
             connection,
@@ -73,9 +77,9 @@ impl<S, B, A> Service<Request<B>> for ConnectionService<S>
 where
     S: Service<Request<B>, Response = Response<A>>,
 {
-    type Response = Response<BusyBody<A>>;
+    type Response = Response<InFlightBody<A>>;
     type Error = S::Error;
-    type Future = BusyFuture<S::Future>;
+    type Future = InFlightResponse<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -85,10 +89,10 @@ where
         let in_flight = self.activity.begin();
         request.extensions_mut().insert(self.connection.clone());
         if in_flight.is_over() {
-            request.extensions_mut().insert(Crowded);
+            request.extensions_mut().insert(TooManyInFlight);
         }
         let is_last = request.version() < Version::HTTP_2 && self.activity.is_at_its_end();
-        BusyFuture {
+        InFlightResponse {
             inner: self.inner.call(request),
             in_flight: Some(in_flight),
             is_last,
@@ -99,19 +103,19 @@ where
 pin_project! {
     /// A request being answered.
     #[derive(Debug)]
-    pub struct BusyFuture<F> {
+    pub struct InFlightResponse<F> {
         #[pin]
         inner: F,
-        in_flight: Option<InFlight>,
+        in_flight: Option<InFlightRequest>,
         is_last: bool,
     }
 }
 
-impl<F, A, E> Future for BusyFuture<F>
+impl<F, A, E> Future for InFlightResponse<F>
 where
     F: Future<Output = Result<Response<A>, E>>,
 {
-    type Output = Result<Response<BusyBody<A>>, E>;
+    type Output = Result<Response<InFlightBody<A>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -119,8 +123,8 @@ where
         if *this.is_last {
             close_after(&mut response);
         }
-        let sending = this.in_flight.take().map(InFlight::into_sending);
-        Poll::Ready(Ok(response.map(|inner| BusyBody {
+        let sending = this.in_flight.take().map(InFlightRequest::into_sending);
+        Poll::Ready(Ok(response.map(|inner| InFlightBody {
             inner,
             _sending: sending,
         })))
@@ -130,14 +134,14 @@ where
 pin_project! {
     /// An answer's body: its request is in flight until the last of it is handed over.
     #[derive(Debug)]
-    pub struct BusyBody<A> {
+    pub struct InFlightBody<A> {
         #[pin]
         inner: A,
-        _sending: Option<InFlight>,
+        _sending: Option<InFlightRequest>,
     }
 }
 
-impl<A: Body> Body for BusyBody<A> {
+impl<A: Body> Body for InFlightBody<A> {
     type Data = A::Data;
     type Error = A::Error;
 

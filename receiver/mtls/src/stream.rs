@@ -15,13 +15,13 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::accept::TurnedAway;
+use crate::accept::RejectedConnections;
+use crate::client_quota::ClientQuota;
+use crate::connection_slots::{AddressSlot, ClientSlot, NoConnectionSlot};
 use crate::limits::{
     ANONYMOUS_LAST_ANSWER_AFTER, REQUESTS_AT_ONCE_ANONYMOUS_MAX, REQUESTS_AT_ONCE_PER_HOLDER_MAX,
 };
-use crate::pace::Pace;
-use crate::places::{HolderPlace, NoPlace, Place};
-use crate::strangers::Seat;
+use crate::unauthenticated_slots::UnauthenticatedSlot;
 
 /// How much more of what is sent to us is read once everything is said, and for how long while more comes:
 /// closing with bytes unread makes the system reset the connection, and the answer would be lost.
@@ -30,10 +30,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is going on on a connection.
 #[derive(Debug)]
-pub(crate) struct Activity {
+pub(crate) struct ConnectionActivity {
     opened: Instant,
     /// Whose connection it is; nobody's without a certificate.
-    holder: Option<Arc<Pace>>,
+    holder: Option<Arc<ClientQuota>>,
     /// Requests that are being worked on.
     working: AtomicU32,
     /// Answers that are being sent.
@@ -42,7 +42,7 @@ pub(crate) struct Activity {
     last: AtomicU64,
 }
 
-impl Activity {
+impl ConnectionActivity {
     pub(crate) fn of_stranger() -> Self {
         Self {
             opened: Instant::now(),
@@ -53,20 +53,20 @@ impl Activity {
         }
     }
 
-    pub(crate) fn of_holder(pace: Arc<Pace>) -> Self {
+    pub(crate) fn of_holder(quota: Arc<ClientQuota>) -> Self {
         Self {
-            holder: Some(pace),
+            holder: Some(quota),
             ..Self::of_stranger()
         }
     }
 
     /// Notes that a request began; dropping the value notes that its answer is sent.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlightRequest {
         self.working.fetch_add(1, Ordering::Relaxed);
         if let Some(holder) = &self.holder {
             holder.begin_work();
         }
-        InFlight {
+        InFlightRequest {
             activity: self.clone(),
             is_sending: false,
         }
@@ -104,12 +104,12 @@ impl Activity {
 
 /// One request being worked on, or its answer being sent.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    activity: Arc<Activity>,
+pub(crate) struct InFlightRequest {
+    activity: Arc<ConnectionActivity>,
     is_sending: bool,
 }
 
-impl InFlight {
+impl InFlightRequest {
     /// Its answer is there, and is sent from now on.
     pub(crate) fn into_sending(mut self) -> Self {
         self.activity.sending.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.activity.touch();
         let count = match self.is_sending {
@@ -142,18 +142,18 @@ impl Drop for InFlight {
     }
 }
 
-/// What a connection takes up beside its address's place, until it ends.
+/// What a connection takes up beside its address's slot, until it ends.
 #[derive(Debug)]
-pub(crate) enum Held {
-    /// A seat of those without a certificate, which may be needed for another, and not for long in any case.
+pub(crate) enum PeerSlot {
+    /// A slot of those without a certificate, which may be needed for another, and not for long in any case.
     Anonymous {
-        seat: Seat,
+        slot: UnauthenticatedSlot,
         lifetime: Duration,
         address: IpAddr,
-        turned_away: Arc<TurnedAway>,
+        rejected: Arc<RejectedConnections>,
     },
     /// A place of the holder's.
-    OfHolder(#[expect(dead_code, reason = "given back when it is dropped")] HolderPlace),
+    OfHolder(#[expect(dead_code, reason = "given back when it is dropped")] ClientSlot),
 }
 
 pin_project! {
@@ -165,9 +165,9 @@ pin_project! {
         #[pin]
         timer: Sleep,
         timeout: Duration,
-        activity: Arc<Activity>,
-        _place: Place,
-        held: Held,
+        activity: Arc<ConnectionActivity>,
+        _place: AddressSlot,
+        held: PeerSlot,
         // How much more is read, once everything is said.
         linger: Option<usize>,
     }
@@ -177,9 +177,9 @@ impl<S> IdleStream<S> {
     pub(crate) fn new(
         inner: S,
         timeout: Duration,
-        activity: Arc<Activity>,
-        place: Place,
-        held: Held,
+        activity: Arc<ConnectionActivity>,
+        slot: AddressSlot,
+        held: PeerSlot,
     ) -> Self {
         let timer = tokio::time::sleep_until(activity.idle_deadline(timeout));
         Self {
@@ -187,7 +187,7 @@ impl<S> IdleStream<S> {
             timer,
             timeout,
             activity,
-            _place: place,
+            _place: slot,
             held,
             linger: None,
         }
@@ -209,23 +209,23 @@ impl<S> IdleStream<S> {
         }
     }
 
-    /// Ready with an error once a stranger's time is over, or its seat is needed, whatever it does.
+    /// Ready with an error once a stranger's time is over, or its slot is needed, whatever it does.
     fn poll_evicted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
         let this = self.project();
-        let Held::Anonymous {
-            seat,
+        let PeerSlot::Anonymous {
+            slot,
             lifetime,
             address,
-            turned_away,
+            rejected,
         } = this.held
         else {
             return Poll::Pending;
         };
-        let was_evicted = seat.is_evicted();
-        if Pin::new(seat).poll(cx).is_ready() {
-            let error = io::Error::from(NoPlace::Evicted);
+        let was_evicted = slot.is_evicted();
+        if Pin::new(slot).poll(cx).is_ready() {
+            let error = io::Error::from(NoConnectionSlot::Evicted);
             if !was_evicted {
-                turned_away.note(*address, &error);
+                rejected.record(*address, &error);
             }
             return Poll::Ready(error);
         }
@@ -307,10 +307,10 @@ impl<S: AsyncRead> AsyncRead for IdleStream<S> {
             return Poll::Ready(Err(error));
         }
         let polled = self.as_mut().project().inner.poll_read(cx, buf);
-        if let (Poll::Ready(Ok(())), Held::Anonymous { seat, .. }) =
+        if let (Poll::Ready(Ok(())), PeerSlot::Anonymous { slot, .. }) =
             (&polled, self.as_mut().project().held)
         {
-            seat.touch();
+            slot.touch();
         }
         self.or_idle(cx, polled)
     }
@@ -360,43 +360,54 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::connection_slots::AddressSlots;
     use crate::limits::Limits;
-    use crate::places::Addresses;
-    use crate::strangers::Seats;
+    use crate::unauthenticated_slots::UnauthenticatedSlots;
 
     const TIMEOUT: Duration = Duration::from_secs(120);
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     type Ours = Pin<Box<IdleStream<DuplexStream>>>;
 
-    fn stream(activity: Activity, held: Held) -> (Ours, DuplexStream, Arc<Activity>) {
+    fn stream(
+        activity: ConnectionActivity,
+        held: PeerSlot,
+    ) -> (Ours, DuplexStream, Arc<ConnectionActivity>) {
         let (near, far) = duplex(64);
         let activity = Arc::new(activity);
-        let place = Arc::new(Addresses::default()).take(HERE, 1).unwrap();
-        let stream = IdleStream::new(near, TIMEOUT, activity.clone(), place, held);
+        let slot = Arc::new(AddressSlots::default()).take(HERE, 1).unwrap();
+        let stream = IdleStream::new(near, TIMEOUT, activity.clone(), slot, held);
         (Box::pin(stream), far, activity)
     }
 
-    fn of_holder() -> (Ours, DuplexStream, Arc<Activity>) {
+    fn of_holder() -> (Ours, DuplexStream, Arc<ConnectionActivity>) {
         let limits = Limits::default();
-        let pace = Arc::new(Pace::new(&limits));
-        let place = HolderPlace::take(&pace, &Arc::default(), &limits).unwrap();
-        stream(Activity::of_holder(pace), Held::OfHolder(place))
+        let quota = Arc::new(ClientQuota::new(&limits));
+        let slot = ClientSlot::take(&quota, &Arc::default(), &limits).unwrap();
+        stream(
+            ConnectionActivity::of_holder(quota),
+            PeerSlot::OfHolder(slot),
+        )
     }
 
     fn of_stranger(
-        seats: &Arc<Seats>,
+        slots: &Arc<UnauthenticatedSlots>,
         lifetime: Duration,
-    ) -> (Ours, DuplexStream, Arc<Activity>, Arc<TurnedAway>) {
-        let turned_away = Arc::new(TurnedAway::default());
-        let held = Held::Anonymous {
-            seat: seats.take(),
+    ) -> (
+        Ours,
+        DuplexStream,
+        Arc<ConnectionActivity>,
+        Arc<RejectedConnections>,
+    ) {
+        let rejected = Arc::new(RejectedConnections::default());
+        let held = PeerSlot::Anonymous {
+            slot: slots.take(),
             lifetime,
             address: HERE,
-            turned_away: turned_away.clone(),
+            rejected: rejected.clone(),
         };
-        let (stream, far, activity) = stream(Activity::of_stranger(), held);
-        (stream, far, activity, turned_away)
+        let (stream, far, activity) = stream(ConnectionActivity::of_stranger(), held);
+        (stream, far, activity, rejected)
     }
 
     #[tokio::test(start_paused = true)]
@@ -446,9 +457,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_certificate_it_does_not_last() {
-        let seats = Seats::new(1);
+        let slots = UnauthenticatedSlots::new(1);
         let lifetime = Duration::from_secs(100);
-        let (mut stream, mut far, activity, _) = of_stranger(&seats, lifetime);
+        let (mut stream, mut far, activity, _) = of_stranger(&slots, lifetime);
         let in_flight = activity.begin();
         assert!(!activity.is_at_its_end());
         // However busy it is.
@@ -466,12 +477,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_certificate_it_makes_room() {
-        let seats = Seats::new(1);
-        let (mut stream, _far, activity, turned_away) = of_stranger(&seats, TIMEOUT);
+        let slots = UnauthenticatedSlots::new(1);
+        let (mut stream, _far, activity, rejected) = of_stranger(&slots, TIMEOUT);
         let _in_flight = activity.begin();
         let newer = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let _seat = seats.take();
+            let _seat = slots.take();
             std::future::pending::<()>().await
         };
         tokio::select! {
@@ -479,16 +490,16 @@ mod tests {
             () = newer => (),
         }
         assert!(stream.read_u8().await.is_err(), "and stays ended");
-        let count = turned_away.count(crate::accept::Cause::Evicted);
+        let count = rejected.count(crate::accept::RejectionCause::Evicted);
         assert_eq!(count, 1, "counted once");
     }
 
     /// What was said last arrives, though more of what the other end sends is on its way; but that is not waited for long.
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_for_what_is_on_its_way() {
-        let seats = Seats::new(1);
+        let slots = UnauthenticatedSlots::new(1);
         for (bytes, ends, millis) in [(1_000, true, 0), (1_000, false, 500), (4 << 20, true, 0)] {
-            let (mut stream, mut far, _, _) = of_stranger(&seats, TIMEOUT);
+            let (mut stream, mut far, _, _) = of_stranger(&slots, TIMEOUT);
             let before = Instant::now();
             let send = async {
                 let _cut_or_not = far.write_all(&vec![0; bytes]).await;
@@ -512,13 +523,13 @@ mod tests {
 
     #[test]
     fn requests_at_and_over_what_a_sender_may_have_in_flight() {
-        let stranger = Arc::new(Activity::of_stranger());
-        let pace = Arc::new(Pace::new(&Limits {
+        let stranger = Arc::new(ConnectionActivity::of_stranger());
+        let quota = Arc::new(ClientQuota::new(&Limits {
             requests_per_second_max: NonZeroU32::MIN,
             ..Limits::default()
         }));
         // Two connections of one holder.
-        let [one, two] = [(); 2].map(|()| Arc::new(Activity::of_holder(pace.clone())));
+        let [one, two] = [(); 2].map(|()| Arc::new(ConnectionActivity::of_holder(quota.clone())));
         for (connections, max) in [
             ([&stranger, &stranger], REQUESTS_AT_ONCE_ANONYMOUS_MAX),
             ([&one, &two], REQUESTS_AT_ONCE_PER_HOLDER_MAX),

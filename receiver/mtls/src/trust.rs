@@ -1,4 +1,4 @@
-//! What this end shows and whom it trusts: certificate, key, roots and revocation lists, watched and swapped whole.
+//! What this end shows and whom it trusts: certificate, key, roots and CRLs, watched and swapped whole.
 //!
 //! A [`Trust`] never changes. A reload checks what it read before anyone sees it, and makes a new one with a TLS
 //! configuration and a ticket key of its own: no session of an older trust can be resumed.
@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use lizmon_pki::anchors::Anchors;
 use lizmon_pki::authority;
-use lizmon_pki::held::Added;
+use lizmon_pki::crls_in_force::CrlAddition;
 pub use lizmon_pki::path::Fault;
-use lizmon_pki::path::{Demand, Paths};
+use lizmon_pki::path::{PathVerifier, RevocationPolicy};
 use lizmon_pki::provider::provider;
 use lizmon_protocol::name::TrustDomain;
 use rustls::ServerConfig;
@@ -24,22 +24,22 @@ use rustls_pki_types::CertificateDer;
 use crate::Clock;
 use crate::handshake::{DomainVerifier, server_config};
 use crate::identity::{Identity, IdentityError};
-use crate::revocation::{self, CrlRefused, CrlStatus, RevocationList};
+use crate::revocation::{self, Crl, CrlRefused, CrlStatus};
 use crate::version::TlsMin;
 
+mod crl_sources;
 mod error;
 mod files;
-mod lists;
 mod own;
 
+use crl_sources::CrlSources;
 pub use error::TrustError;
-pub use files::{Complaint, Part, TrustFiles};
-use files::{Own, TrustStamps, keep, root_store, stamps};
-use lists::Sources;
+use files::{ServerPair, TrustStamps, keep, root_store, stamps};
+pub use files::{TrustFiles, TrustPart, TrustWarning};
 
 /// Why a peer's certificate is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PeerRefusal {
     /// By its chain.
     #[error("the certificate is not taken: {0}")]
     Chain(#[from] Fault),
@@ -58,7 +58,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl PeerRefusal {
     /// Whether somebody is revoked.
     pub fn is_revoked(&self) -> bool {
         matches!(self, Self::Chain(Fault::Revoked(_)))
@@ -72,7 +72,7 @@ impl Refusal {
 
 /// A certificate that was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedCertificate {
     /// `own`, `issuing` or `root`.
     pub part: &'static str,
     /// Its subject, as text.
@@ -84,14 +84,14 @@ pub struct Loaded {
 }
 
 /// How long before its end an authority is complained of at the earliest: 90 days, enough to hand a new root to a fleet.
-pub const AUTHORITY_LONG_BEFORE_SECS: u64 = 90 * 86_400;
+pub const AUTHORITY_EXPIRY_WARNING_SECS: u64 = 90 * 86_400;
 
-impl Loaded {
+impl LoadedCertificate {
     /// Whether it is an authority's that should be followed by another one by now: less is left than
-    /// [`AUTHORITY_LONG_BEFORE_SECS`], and than a third of its life. Leaves renew themselves.
-    pub fn is_ending_authority(&self, now: u64) -> bool {
+    /// [`AUTHORITY_EXPIRY_WARNING_SECS`], and than a third of its life. Leaves renew themselves.
+    pub fn is_expiring_authority(&self, now: u64) -> bool {
         let life = self.not_after.saturating_sub(self.not_before);
-        let early = AUTHORITY_LONG_BEFORE_SECS.min(life / 3);
+        let early = AUTHORITY_EXPIRY_WARNING_SECS.min(life / 3);
         self.part != "own" && now.saturating_add(early) > self.not_after
     }
 }
@@ -104,25 +104,25 @@ pub struct Trust {
     server_config: Arc<ServerConfig>,
     verifier: Arc<DomainVerifier>,
     crls: Vec<CrlStatus>,
-    parts: Parts,
-    complaints: Vec<Complaint>,
+    parts: TrustParts,
+    warnings: Vec<TrustWarning>,
     notes: Vec<String>,
-    text_passed_over: Vec<String>,
+    ignored_text: Vec<String>,
 }
 
 /// What trust is made of.
-struct Parts {
-    own: Own,
+struct TrustParts {
+    own: ServerPair,
     anchors: Anchors,
-    lists: Vec<RevocationList>,
-    /// Authorities that signed lists, and that stand in no file of ours.
+    crls: Vec<Crl>,
+    /// Authorities that signed CRLs, and that stand in no file of ours.
     known: Vec<CertificateDer<'static>>,
 }
 
 /// What was read, and what is to be said of it.
-struct Read {
-    parts: Parts,
-    complaints: Vec<Complaint>,
+struct TrustContents {
+    parts: TrustParts,
+    warnings: Vec<TrustWarning>,
     notes: Vec<String>,
 }
 
@@ -138,22 +138,22 @@ impl fmt::Debug for Trust {
 impl Trust {
     /// Puts the parts together. `files` only name what does not fit.
     fn assemble(
-        read: Read,
+        read: TrustContents,
         files: &TrustFiles,
         generation: u64,
         clock: &Clock,
         tls_min: TlsMin,
     ) -> Result<Self, TrustError> {
-        let Read {
+        let TrustContents {
             parts,
-            complaints,
+            warnings,
             notes,
         } = read;
-        let Own { chain, key } = parts.own.same();
-        // Nobody could be asked for then: whoever is let in by no list is let in by anything.
-        if parts.lists.is_empty() {
+        let ServerPair { chain, key } = parts.own.same();
+        // Nobody could be asked for then: whoever is let in by no CRL is let in by anything.
+        if parts.crls.is_empty() {
             let file = files.crl.clone();
-            return Err(TrustError::no_lists(file, Vec::new(), &complaints));
+            return Err(TrustError::no_lists(file, Vec::new(), &warnings));
         }
         let provider = Arc::new(provider());
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Trust {
         })?;
         let server_name = crate::identity::first_server_name(leaf);
         let roots = root_store(&parts.anchors.roots, files)?;
-        // It is not given the lists: the paths ask them, for whatever it finds.
+        // It is not given the CRLs: the paths ask them, for whatever it finds.
         let webpki = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
             .allow_unauthenticated()
             .build()
@@ -176,27 +176,27 @@ impl Trust {
             intermediates,
             ..
         } = &parts.anchors;
-        // An expired list still revokes: what becomes of one is the receiver's to decide, not the handshake's.
-        let paths = Paths::new(
+        // An expired CRL still revokes: what becomes of one is the receiver's to decide, not the handshake's.
+        let paths = PathVerifier::new(
             roots,
             intermediates.clone(),
-            parts.lists.clone(),
-            Demand::AList,
+            parts.crls.clone(),
+            RevocationPolicy::CrlRequired,
             provider.signature_verification_algorithms.all,
         );
-        let missing = revocation::missing(&parts.lists, &chain, roots);
+        let missing = revocation::missing(&parts.crls, &chain, roots);
         let verifier = Arc::new(DomainVerifier {
             webpki,
             paths,
             trust_domain: own.spiffe_id.trust_domain.clone(),
-            misses_a_list: (!missing.is_empty()).into(),
+            misses_crl: (!missing.is_empty()).into(),
         });
         let server_config = server_config(provider, verifier.clone(), chain, key, clock, tls_min)
             .map_err(|source| TrustError::Unusable {
             file: files.cert.clone(),
             source,
         })?;
-        let statuses = parts.lists.iter().map(|list| list.status().clone());
+        let statuses = parts.crls.iter().map(|crl| crl.status().clone());
         Ok(Self {
             generation,
             own,
@@ -205,9 +205,9 @@ impl Trust {
             verifier,
             crls: statuses.collect(),
             parts,
-            complaints,
+            warnings,
             notes,
-            text_passed_over: files::text_passed_over(files),
+            ignored_text: files::ignored_text(files),
         })
     }
 
@@ -232,14 +232,14 @@ impl Trust {
         self.server_name.clone()
     }
 
-    /// The revocation lists in force.
+    /// The CRLs in force.
     pub fn crls(&self) -> &[CrlStatus] {
         &self.crls
     }
 
     /// What is not in use as it stands: files, and parts of them. What is in force instead is what was before.
-    pub fn complaints(&self) -> &[Complaint] {
-        &self.complaints
+    pub fn warnings(&self) -> &[TrustWarning] {
+        &self.warnings
     }
 
     /// What somebody may want to know of how the files were understood: to be said once.
@@ -248,12 +248,12 @@ impl Trust {
     }
 
     /// Text in the files that was passed over when they were read: to be warned of once.
-    pub fn text_passed_over(&self) -> &[String] {
-        &self.text_passed_over
+    pub fn ignored_text(&self) -> &[String] {
+        &self.ignored_text
     }
 
     /// Every certificate that was loaded: what we show, leaf first, then the authorities of the roots' file.
-    pub fn loaded(&self) -> impl Iterator<Item = Loaded> {
+    pub fn loaded(&self) -> impl Iterator<Item = LoadedCertificate> {
         let own = (self
             .parts
             .own
@@ -270,7 +270,7 @@ impl Trust {
         .chain(self.parts.anchors.roots.iter().zip(iter::repeat("root")));
         own.filter_map(|(der, part)| {
             let (subject, not_before, not_after) = crate::identity::subject_and_term(der)?;
-            Some(Loaded {
+            Some(LoadedCertificate {
                 part,
                 subject,
                 not_before,
@@ -284,16 +284,19 @@ impl Trust {
         self.server_config.clone()
     }
 
-    /// Whether a list is wanted that is not here: of one of our roots, of an authority of our own certificate, or of one
+    /// Whether a CRL is wanted that is not here: of one of our roots, of an authority of our own certificate, or of one
     /// whose holder was turned away for that since this trust is in force.
-    pub fn misses_a_list(&self) -> bool {
-        self.verifier.misses_a_list.load(Ordering::Relaxed)
+    pub fn misses_crl(&self) -> bool {
+        self.verifier.misses_crl.load(Ordering::Relaxed)
     }
 
-    /// The authorities whose lists can be judged: the roots, and those below them, to any depth, of our own chain, of the
-    /// roots' file, of those that signed lists before, that peers have shown, and that are shown now.
-    fn authorities<'a>(&'a self, shown: &'a [CertificateDer<'a>]) -> Vec<authority::Authority> {
-        let Parts {
+    /// The authorities whose CRLs can be judged: the roots, and those below them, to any depth, of our own chain, of the
+    /// roots' file, of those that signed CRLs before, that peers have shown, and that are shown now.
+    fn authorities<'a>(
+        &'a self,
+        shown: &'a [CertificateDer<'a>],
+    ) -> Vec<authority::AuthorityCertificate> {
+        let TrustParts {
             own,
             anchors,
             known,
@@ -306,7 +309,7 @@ impl Trust {
     }
 
     /// Judges a chain as a handshake at `now` would.
-    pub fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Refusal> {
+    pub fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
         self.verifier.verify(chain, now)
     }
 }
@@ -322,9 +325,9 @@ impl TrustReader {
     }
 }
 
-/// What became of lists that were fetched.
+/// What became of CRLs that were fetched.
 #[derive(Debug)]
-pub struct Newer {
+pub struct CrlUpdate {
     /// The trust with those that were taken; `None` if none was new.
     pub trust: Option<Arc<Trust>>,
     /// Why others were not.
@@ -354,9 +357,9 @@ impl TrustWriter {
         Self::open_with(files, None, clock, tls_min)
     }
 
-    /// The same with a file where lists that are handed in are kept, and looked for beside `files.crl`. It need not
+    /// The same with a file where CRLs that are handed in are kept, and looked for beside `files.crl`. It need not
     /// exist yet.
-    pub fn open_keeping(
+    pub fn open_with_crl_file(
         files: TrustFiles,
         kept_crl: PathBuf,
         clock: Clock,
@@ -372,18 +375,18 @@ impl TrustWriter {
         tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
         let (seen, now) = (stamps(&files, kept_crl.as_deref()), clock());
-        let sources = Sources::read_strictly(&files, kept_crl.as_deref())?;
-        let own = Own::read(&files)?;
+        let sources = CrlSources::read_strictly(&files, kept_crl.as_deref())?;
+        let own = ServerPair::read(&files)?;
         let anchors = files::anchors(&files)?;
         let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
         let trust = Trust::assemble(read, &files, 1, &clock, tls_min)?;
-        trust.judge_own(now).map_err(|source| {
-            let Parts { own, anchors, .. } = &trust.parts;
-            let missing = revocation::missing(&trust.parts.lists, &own.chain, &anchors.roots);
-            // Whoever lacks a list is let in by nobody, and it would be no use to have a new certificate.
+        trust.verify_own(now).map_err(|source| {
+            let TrustParts { own, anchors, .. } = &trust.parts;
+            let missing = revocation::missing(&trust.parts.crls, &own.chain, &anchors.roots);
+            // Whoever lacks a CRL is let in by nobody, and it would be no use to have a new certificate.
             let is_list = matches!(source, Fault::NoList { .. } | Fault::ForeignList { .. });
             if is_list && !missing.is_empty() {
-                return TrustError::no_lists(files.crl.clone(), missing, &trust.complaints);
+                return TrustError::no_lists(files.crl.clone(), missing, &trust.warnings);
             }
             TrustError::OwnRefused {
                 file: files.cert.clone(),
@@ -406,14 +409,14 @@ impl TrustWriter {
         ))
     }
 
-    /// Loads the files again if one has changed since they were last read. Our own pair, the roots and each list are taken
-    /// each for itself; what cannot be used stays as it was, and is among [`Trust::complaints`]. A list never takes the place
+    /// Loads the files again if one has changed since they were last read. Our own pair, the roots and each CRL are taken
+    /// each for itself; what cannot be used stays as it was, and is among [`Trust::warnings`]. A CRL never takes the place
     /// of one that it is not newer than.
     pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
         let found = stamps(&self.files, self.kept_crl.as_deref());
         let now = (self.clock)();
         let has_ended =
-            |list: &CrlStatus| !list.is_required && !list.is_beside && list.has_long_ended(now);
+            |crl: &CrlStatus| !crl.is_required && !crl.is_concurrent && crl.is_past_retention(now);
         let is_same = found == self.seen && !self.current.load().crls.iter().any(has_ended);
         if is_same && !self.is_time_for_what_waits(now) {
             return None;
@@ -425,32 +428,29 @@ impl TrustWriter {
 
     fn reload(&mut self, now: u64) -> Result<Arc<Trust>, TrustError> {
         let current = self.current.load_full();
-        let mut complaints = Vec::new();
+        let mut warnings = Vec::new();
         let mut or_as_it_was = |part, file: &PathBuf, error: TrustError| {
             let reason = format!("{}; kept what was there before", error.reason(file));
-            complaints.push(Complaint::new(file, part, reason));
+            warnings.push(TrustWarning::new(file, part, reason));
         };
-        let own = Own::read(&self.files).unwrap_or_else(|error| {
-            or_as_it_was(Part::Own, &self.files.cert, error);
+        let own = ServerPair::read(&self.files).unwrap_or_else(|error| {
+            or_as_it_was(TrustPart::Own, &self.files.cert, error);
             current.parts.own.same()
         });
         let anchors = files::anchors(&self.files).unwrap_or_else(|error| {
-            or_as_it_was(Part::Roots, &self.files.ca, error);
+            or_as_it_was(TrustPart::Roots, &self.files.ca, error);
             current.parts.anchors.clone()
         });
         let mut known = current.parts.known.clone();
         known.extend(current.verifier.paths.learned());
-        let sources = Sources::read(&self.files, self.kept_crl.as_deref());
-        let mut read = sources.put_in_force(own, anchors, known, &current.parts.lists, now);
-        read.complaints.splice(0..0, complaints);
+        let sources = CrlSources::read(&self.files, self.kept_crl.as_deref());
+        let mut read = sources.put_in_force(own, anchors, known, &current.parts.crls, now);
+        read.warnings.splice(0..0, warnings);
         let trust = self.next(read)?;
         let trust = self.with_the_better_pair(trust, &current, now)?;
         // What a start would not find in the files again is kept.
-        if trust
-            .complaints
-            .iter()
-            .any(|complaint| complaint.is_older_list)
-            || trust.crls.iter().any(|list| list.is_beside)
+        if trust.warnings.iter().any(|warning| warning.is_older_crl)
+            || trust.crls.iter().any(|crl| crl.is_concurrent)
         {
             self.keep(&trust)?;
         }
@@ -458,20 +458,20 @@ impl TrustWriter {
         Ok(trust)
     }
 
-    /// Takes lists that were handed in: judged, kept on disk, and in force when this returns. All of them or none, but that one
+    /// Takes CRLs that were handed in: judged, kept on disk, and in force when this returns. All of them or none, but that one
     /// which is neither newer nor older than the one in force is taken beside it: then it is refused, and in force.
     ///
-    /// `shown` are certificates somebody has shown, among which the lists' authorities may be; they are not believed.
-    pub fn take_lists(
+    /// `shown` are certificates somebody has shown, among which the CRLs' authorities may be; they are not believed.
+    pub fn add_crls(
         &mut self,
-        lists: Vec<RevocationList>,
+        crls: Vec<Crl>,
         shown: &[CertificateDer<'static>],
     ) -> Result<Result<Arc<Trust>, CrlRefused>, TrustError> {
-        let Newer { trust, refused } = self.take(lists, shown, |refused| {
+        let CrlUpdate { trust, refused } = self.take(crls, shown, |refused| {
             !matches!(
                 refused,
                 CrlRefused::NotNewer {
-                    is_beside: true,
+                    is_concurrent: true,
                     ..
                 }
             )
@@ -482,70 +482,75 @@ impl TrustWriter {
         }
     }
 
-    /// The same for lists that we fetched ourselves. Each stands for itself: one that is not taken keeps no other back, and
+    /// The same for CRLs that we fetched ourselves. Each stands for itself: one that is not taken keeps no other back, and
     /// those in force already are passed over.
-    pub fn take_newer(
+    pub fn add_fetched_crls(
         &mut self,
-        lists: Vec<RevocationList>,
+        crls: Vec<Crl>,
         shown: &[CertificateDer<'static>],
-    ) -> Result<Newer, TrustError> {
-        self.take(lists, shown, |_| false)
+    ) -> Result<CrlUpdate, TrustError> {
+        self.take(crls, shown, |_| false)
     }
 
-    /// `ends_it` says which refusal of one list is that of all.
+    /// `ends_it` says which refusal of one CRL is that of all.
     fn take(
         &mut self,
-        lists: Vec<RevocationList>,
+        crls: Vec<Crl>,
         shown: &[CertificateDer<'static>],
         ends_it: impl Fn(&CrlRefused) -> bool,
-    ) -> Result<Newer, TrustError> {
+    ) -> Result<CrlUpdate, TrustError> {
         let (current, now) = (self.current.load_full(), (self.clock)());
         let authorities = current.authorities(shown);
-        let mut in_force = current.parts.lists.clone();
+        let mut in_force = current.parts.crls.clone();
         let mut refused = Vec::new();
-        for list in lists {
-            match revocation::take(&mut in_force, list, &authorities, now) {
-                Ok(Added::Same | Added::Newer | Added::Beside | Added::Older) => (),
+        for crl in crls {
+            match revocation::take(&mut in_force, crl, &authorities, now) {
+                Ok(
+                    CrlAddition::Same
+                    | CrlAddition::Newer
+                    | CrlAddition::Beside
+                    | CrlAddition::Older,
+                ) => (),
                 Err(why) if ends_it(&why) => {
                     let (trust, refused) = (None, vec![why]);
-                    return Ok(Newer { trust, refused });
+                    return Ok(CrlUpdate { trust, refused });
                 }
                 Err(why) => refused.push(why),
             }
         }
         let trust = self.put_in_force(&current, in_force, &authorities, now)?;
-        Ok(Newer { trust, refused })
+        Ok(CrlUpdate { trust, refused })
     }
 
-    /// Lists that have been judged. `None` if they are in force already.
+    /// CRLs that have been judged. `None` if they are in force already.
     fn put_in_force(
         &mut self,
         current: &Arc<Trust>,
-        mut lists: Vec<RevocationList>,
-        authorities: &[authority::Authority],
+        mut crls: Vec<Crl>,
+        authorities: &[authority::AuthorityCertificate],
         now: u64,
     ) -> Result<Option<Arc<Trust>>, TrustError> {
-        let Parts { own, anchors, .. } = &current.parts;
-        revocation::require(&mut lists, &own.chain, &anchors.roots, now);
-        if lists == current.parts.lists {
+        let TrustParts { own, anchors, .. } = &current.parts;
+        revocation::require(&mut crls, &own.chain, &anchors.roots, now);
+        if crls == current.parts.crls {
             return Ok(None);
         }
-        let parts = Parts {
-            known: lists::signers(&lists, authorities, anchors),
+        let parts = TrustParts {
+            known: crl_sources::signers(&crls, authorities, anchors),
             own: own.same(),
             anchors: anchors.clone(),
-            lists,
+            crls,
         };
-        // What the files say has not changed, though what is said of their lists may have.
-        let mut complaints = current.complaints.clone();
-        complaints.retain(|complaint| complaint.part != Part::Lists);
-        let sources = Sources::read(&self.files, None);
-        complaints.extend(sources.complaints(&parts, authorities));
+        // What the files say has not changed, though what is said of their CRLs may have.
+        let mut warnings = current.warnings.clone();
+        warnings.retain(|warning| warning.part != TrustPart::Crls);
+        let sources = CrlSources::read(&self.files, None);
+        warnings.extend(sources.warnings(&parts, authorities));
         let notes = Vec::new();
         // Made before it is kept: what cannot be used is not kept.
-        let trust = self.next(Read {
+        let trust = self.next(TrustContents {
             parts,
-            complaints,
+            warnings,
             notes,
         })?;
         self.keep(&trust)?;
@@ -557,14 +562,14 @@ impl TrustWriter {
         let Some(file) = &self.kept_crl else {
             return Ok(());
         };
-        let Parts { lists, known, .. } = &trust.parts;
-        keep(file, lists, known).map_err(|source| TrustError::NotKept {
+        let TrustParts { crls, known, .. } = &trust.parts;
+        keep(file, crls, known).map_err(|source| TrustError::NotKept {
             file: file.clone(),
             source,
         })
     }
 
-    fn next(&self, read: Read) -> Result<Arc<Trust>, TrustError> {
+    fn next(&self, read: TrustContents) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
         Trust::assemble(read, &self.files, generation, &self.clock, self.tls_min).map(Arc::new)
     }

@@ -1,12 +1,12 @@
 //! What a file of trusted authorities says: the roots are trusted, the others only help to build chains.
 //!
 //! A file that people call `ca-chain.pem` holds the root and the issuing CAs. Were each of these an anchor, a chain would
-//! end at the issuing CA, and no list of the root could ever revoke it.
+//! end at the issuing CA, and no CRL of the root could ever revoke it.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
-use crate::pem::{self, Kind, PemError};
+use crate::pem::{self, PemError, PemKind};
 use crate::signature::{Signature, judge};
 
 /// The certificates of such a file.
@@ -17,12 +17,12 @@ pub struct Anchors {
     /// Authorities that another one signed.
     pub intermediates: Vec<CertificateDer<'static>>,
     /// What has no business there, and is passed over.
-    pub passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<IgnoredSection>,
 }
 
 /// A section that is of no use among authorities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PassedOver {
+pub enum IgnoredSection {
     /// A key.
     #[error("line {line}: a private key stands among the trusted authorities, and is not used")]
     Key {
@@ -61,17 +61,17 @@ pub enum AnchorsError {
     },
 }
 
-/// Reads such a file. A revocation list in it is an error: here it would not be in force.
+/// Reads such a file. A CRL in it is an error: here it would not be in force.
 pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
     let mut found = Anchors::default();
     let mut not_a_root = None;
     for section in pem::read(bytes)? {
         let line = section.line;
         match section.kind {
-            Kind::Certificate => (),
-            Kind::Parameters => continue,
+            PemKind::Certificate => (),
+            PemKind::Parameters => continue,
             kind if kind.is_private_key() => {
-                found.passed_over.push(PassedOver::Key { line });
+                found.passed_over.push(IgnoredSection::Key { line });
                 continue;
             }
             _ => return Err(section.misplaced("the certificates of authorities").into()),
@@ -92,7 +92,9 @@ pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
             found.intermediates.push(der.clone());
         } else {
             not_a_root.get_or_insert(subject.clone());
-            found.passed_over.push(PassedOver::Leaf { line, subject });
+            found
+                .passed_over
+                .push(IgnoredSection::Leaf { line, subject });
         }
     }
     match (found.roots.is_empty(), not_a_root) {

@@ -1,4 +1,4 @@
-//! Who may sign revocation lists: the roots, and those below them, to any depth.
+//! Who may sign CRLs: the roots, and those below them, to any depth.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::signature::{Signature, content, judge};
 
 /// The certificate of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority {
+pub struct AuthorityCertificate {
     /// All of it.
     pub der: CertificateDer<'static>,
     /// Its name as text.
@@ -18,7 +18,7 @@ pub struct Authority {
     pub name: Arc<[u8]>,
     /// Its SubjectPublicKeyInfo, DER.
     pub key: Arc<[u8]>,
-    signs_lists: bool,
+    signs_crls: bool,
     signs_certificates: bool,
     /// The content of its issuer's name's DER.
     pub issuer_name: Box<[u8]>,
@@ -26,7 +26,7 @@ pub struct Authority {
     pub issuer: String,
 }
 
-impl Authority {
+impl AuthorityCertificate {
     /// Reads one certificate; `None` if that is no certificate. Whether it is an authority's is not asked yet.
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -38,7 +38,7 @@ impl Authority {
             subject: certificate.subject().to_string(),
             name: content(certificate.subject().as_raw())?.into(),
             key: certificate.public_key().raw.into(),
-            signs_lists: is_ca && usages.is_none_or(KeyUsage::crl_sign),
+            signs_crls: is_ca && usages.is_none_or(KeyUsage::crl_sign),
             signs_certificates: is_ca && usages.is_none_or(KeyUsage::key_cert_sign),
             issuer_name: content(certificate.issuer().as_raw())?.into(),
             issuer: certificate.issuer().to_string(),
@@ -46,9 +46,9 @@ impl Authority {
         })
     }
 
-    /// Whether it may sign lists.
-    pub fn signs_lists(&self) -> bool {
-        self.signs_lists
+    /// Whether it may sign CRLs.
+    pub fn signs_crls(&self) -> bool {
+        self.signs_crls
     }
 
     /// Whether it bears its own name as its issuer's.
@@ -59,7 +59,7 @@ impl Authority {
     fn has_signed(&self, candidate: &Self) -> bool {
         *candidate.issuer_name == *self.name
             && self.signs_certificates
-            && candidate.signs_certificates | candidate.signs_lists
+            && candidate.signs_certificates | candidate.signs_crls
             && judge(&candidate.der, &self.key) == Signature::Good
     }
 }
@@ -69,10 +69,16 @@ impl Authority {
 pub fn verified<'a>(
     roots: &[CertificateDer<'_>],
     candidates: impl IntoIterator<Item = &'a CertificateDer<'a>>,
-) -> Vec<Authority> {
-    let mut known: Vec<Authority> = roots.iter().filter_map(Authority::read).collect();
-    let mut left: Vec<Authority> = Vec::new();
-    for candidate in candidates.into_iter().filter_map(Authority::read) {
+) -> Vec<AuthorityCertificate> {
+    let mut known: Vec<AuthorityCertificate> = roots
+        .iter()
+        .filter_map(AuthorityCertificate::read)
+        .collect();
+    let mut left: Vec<AuthorityCertificate> = Vec::new();
+    for candidate in candidates
+        .into_iter()
+        .filter_map(AuthorityCertificate::read)
+    {
         if !left.contains(&candidate) && !known.contains(&candidate) {
             left.push(candidate);
         }

@@ -16,13 +16,13 @@ const NAME_CHARS_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Somebody on every path is revoked.
-    Revoked(Whose),
-    /// No list speaks about somebody whom this authority issued to.
+    Revoked(ChainMember),
+    /// No CRL speaks about somebody whom this authority issued to.
     NoList {
         /// The authority's name.
         issuer: String,
     },
-    /// Lists in this authority's name are here, and another key signed them all.
+    /// CRLs in this authority's name are here, and another key signed them all.
     ForeignList {
         /// The authority's name.
         issuer: String,
@@ -30,7 +30,7 @@ pub enum Fault {
     /// It is over.
     Expired {
         /// What is.
-        whose: Whose,
+        member: ChainMember,
         /// Its last second.
         not_after: u64,
         /// By this clock.
@@ -39,7 +39,7 @@ pub enum Fault {
     /// It has not begun.
     NotYetValid {
         /// What has not.
-        whose: Whose,
+        member: ChainMember,
         /// Its first second.
         not_before: u64,
         /// By this clock.
@@ -48,7 +48,7 @@ pub enum Fault {
     /// It is for another use.
     Purpose {
         /// What is.
-        whose: Whose,
+        member: ChainMember,
         /// The use that it lacks.
         usage: Usage,
     },
@@ -69,7 +69,7 @@ pub enum Fault {
     /// It is signed in a way that nobody trusts any more, or that is not known here.
     SignatureAlgorithm,
     /// It says that nobody may take it who does not understand an extension of it.
-    CriticalExtension(Whose),
+    CriticalExtension(ChainMember),
     /// There are more authorities above it than one of these allows.
     PathLength,
     /// A certificate above it is no authority's.
@@ -84,9 +84,9 @@ pub enum Fault {
 
 /// Whose certificate is at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
+pub enum ChainMember {
     /// The one that was judged.
-    Own,
+    Leaf,
     /// That of an authority above it, by its name.
     Authority(String),
 }
@@ -104,9 +104,11 @@ impl Fault {
         let is_it = |certificate: &X509Certificate<'_>| {
             epoch(certificate.validity().not_after.timestamp()) == not_after
         };
-        let whose = chain.split_first();
+        let member = chain.split_first();
         Self::Expired {
-            whose: whose.map_or(Whose::Own, |(leaf, above)| self::whose(leaf, above, is_it)),
+            member: member.map_or(ChainMember::Leaf, |(leaf, above)| {
+                faulty_member(leaf, above, is_it)
+            }),
             not_after,
             now,
         }
@@ -123,21 +125,21 @@ impl Fault {
         let secs = |time: UnixTime| time.as_secs();
         match error {
             E::CertExpired { time, not_after } => Self::Expired {
-                whose: whose(leaf, above, |certificate| {
+                member: faulty_member(leaf, above, |certificate| {
                     epoch(certificate.validity().not_after.timestamp()) == secs(not_after)
                 }),
                 not_after: secs(not_after),
                 now: secs(time),
             },
             E::CertNotValidYet { time, not_before } => Self::NotYetValid {
-                whose: whose(leaf, above, |certificate| {
+                member: faulty_member(leaf, above, |certificate| {
                     epoch(certificate.validity().not_before.timestamp()) == secs(not_before)
                 }),
                 not_before: secs(not_before),
                 now: secs(time),
             },
             E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Self::Purpose {
-                whose: whose(leaf, above, |certificate| lacks(certificate, usage)),
+                member: faulty_member(leaf, above, |certificate| lacks(certificate, usage)),
                 usage,
             },
             E::NameConstraintViolation => Self::NameConstraints,
@@ -147,7 +149,7 @@ impl Fault {
             | E::UnsupportedSignatureAlgorithmContext(_)
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::SignatureAlgorithm,
             E::UnsupportedCriticalExtension => {
-                Self::CriticalExtension(whose(leaf, above, |certificate| {
+                Self::CriticalExtension(faulty_member(leaf, above, |certificate| {
                     certificate.iter_extensions().any(is_strange)
                 }))
             }
@@ -163,10 +165,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Revoked(Whose::Own) => f.write_str("it has been revoked: have a new one issued"),
-            Self::Revoked(whose) => write!(
+            Self::Revoked(ChainMember::Leaf) => f.write_str("it has been revoked: have a new one issued"),
+            Self::Revoked(member) => write!(
                 f,
-                "{whose} has been revoked: have a new one issued by the CA that took its place"
+                "{member} has been revoked: have a new one issued by the CA that took its place"
             ),
             Self::NoList { issuer } => write!(
                 f,
@@ -177,35 +179,35 @@ impl fmt::Display for Fault {
                 "the revocation list of `{issuer}` that is held here does not verify, for another key signed it: put the list there that this CA has signed"
             ),
             Self::Expired {
-                whose,
+                member,
                 not_after,
                 now,
             } => {
                 let (end, now) = (rfc3339(*not_after), rfc3339(*now));
-                let advice = match whose {
-                    Whose::Own => "have a new one issued",
-                    Whose::Authority(_) => "replace that authority, and what it issued",
+                let advice = match member {
+                    ChainMember::Leaf => "have a new one issued",
+                    ChainMember::Authority(_) => "replace that authority, and what it issued",
                 };
                 write!(
                     f,
-                    "{whose} has expired: it was valid until {end}, and the clock here says {now}: {advice}, if that clock is right"
+                    "{member} has expired: it was valid until {end}, and the clock here says {now}: {advice}, if that clock is right"
                 )
             }
             Self::NotYetValid {
-                whose,
+                member,
                 not_before,
                 now,
             } => {
                 let (begin, now) = (rfc3339(*not_before), rfc3339(*now));
                 write!(
                     f,
-                    "{whose} is not valid yet: it begins at {begin}, and the clock here says {now}: compare the clocks here and at the CA"
+                    "{member} is not valid yet: it begins at {begin}, and the clock here says {now}: compare the clocks here and at the CA"
                 )
             }
-            Self::Purpose { whose, usage } => {
-                let lacks = match whose {
-                    Whose::Own => "its".to_owned(),
-                    whose => format!("{whose}: its"),
+            Self::Purpose { member, usage } => {
+                let lacks = match member {
+                    ChainMember::Leaf => "its".to_owned(),
+                    member => format!("{member}: its"),
                 };
                 write!(
                     f,
@@ -229,9 +231,9 @@ impl fmt::Display for Fault {
             Self::SignatureAlgorithm => f.write_str(
                 "it, or an authority above it, is signed by an algorithm that is not accepted, such as SHA-1: have it signed with SHA-256 or better",
             ),
-            Self::CriticalExtension(whose) => write!(
+            Self::CriticalExtension(member) => write!(
                 f,
-                "{whose} has a critical extension that is not supported here: have it issued without, or with that extension not critical"
+                "{member} has a critical extension that is not supported here: have it issued without, or with that extension not critical"
             ),
             Self::PathLength => f.write_str(
                 "there are more authorities above it than one of them allows (path length): have it issued by that one itself",
@@ -248,10 +250,10 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Display for Whose {
+impl fmt::Display for ChainMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own => f.write_str("it"),
+            Self::Leaf => f.write_str("it"),
             Self::Authority(name) => write!(f, "the authority `{name}` above it"),
         }
     }
@@ -267,21 +269,21 @@ impl fmt::Display for Usage {
 }
 
 /// The first of these that is so, from the leaf upwards; the leaf where none is.
-fn whose(
+fn faulty_member(
     leaf: &CertificateDer<'_>,
     above: &[CertificateDer<'_>],
     is_so: impl Fn(&X509Certificate<'_>) -> bool,
-) -> Whose {
+) -> ChainMember {
     let found = |der: &CertificateDer<'_>| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        is_so(&certificate).then(|| said(certificate.subject()))
+        is_so(&certificate).then(|| loggable_name(certificate.subject()))
     };
     match found(leaf) {
-        Some(_) => Whose::Own,
+        Some(_) => ChainMember::Leaf,
         None => above
             .iter()
             .find_map(found)
-            .map_or(Whose::Own, Whose::Authority),
+            .map_or(ChainMember::Leaf, ChainMember::Authority),
     }
 }
 
@@ -331,18 +333,18 @@ fn missing_issuer(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Fa
             .iter()
             .position(|found| found.subject().as_raw() == issuer)
         else {
-            let issuer = said(last.issuer());
+            let issuer = loggable_name(last.issuer());
             return Fault::MissingIssuer { issuer };
         };
         last = left.swap_remove(at);
     }
     Fault::UnknownRoot {
-        issuer: said(last.subject()),
+        issuer: loggable_name(last.subject()),
     }
 }
 
 /// A name that a stranger may have chosen, fit for a log.
-pub(crate) fn said(name: &X509Name<'_>) -> String {
+pub(crate) fn loggable_name(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     text.escape_debug().take(NAME_CHARS_MAX).collect()
 }

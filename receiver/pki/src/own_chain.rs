@@ -2,7 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 
-use crate::path::{Fault, Paths, Usage, unix_time};
+use crate::path::{Fault, PathVerifier, Usage, unix_time};
 
 /// What we know of our own certificate when a server has refused it. Times are epoch seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct OwnChain {
     /// The leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The roots we trust.
-    pub(crate) paths: Paths,
+    pub(crate) paths: PathVerifier,
     /// Its first and its last second.
     pub(crate) validity: (u64, u64),
 }

@@ -1,8 +1,8 @@
 //! Whether anybody on a peer's verified path to a root is revoked.
 //!
-//! WebPKI looks for paths; each that it finds is judged here. It could ask the lists as well, but takes the first that bears
-//! an issuer's name, whoever signed it: a list by another key would lock everybody out, and of two lists in force the second
-//! would say nothing. Here every list counts that the very key on the path has signed.
+//! WebPKI looks for paths; each that it finds is judged here. It could ask the CRLs as well, but takes the first that bears
+//! an issuer's name, whoever signed it: a CRL by another key would lock everybody out, and of two CRLs in force the second
+//! would say nothing. Here every CRL counts that the very key on the path has signed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,22 +15,22 @@ use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::fault::said;
-pub use crate::fault::{Fault, Whose};
-use crate::list::RevocationList;
+use crate::crl::Crl;
+use crate::fault::loggable_name;
+pub use crate::fault::{ChainMember, Fault};
 
-/// How many pairs of a list and a key are remembered. Keys on paths are authorities' that a root vouches for.
+/// How many pairs of a CRL and a key are remembered. Keys on paths are authorities' that a root vouches for.
 const REMEMBERED_MAX: usize = 4096;
 /// How many authorities are remembered that only peers have shown.
 const LEARNED_MAX: usize = 64;
 
-/// What is asked of the lists.
+/// What is asked of the CRLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Demand {
-    /// Each issuer on the path must have a list that speaks about whom it issued to.
-    AList,
-    /// What the lists say holds; where none speaks, nothing is held against anybody.
-    Nothing,
+pub enum RevocationPolicy {
+    /// Each issuer on the path must have a CRL that speaks about whom it issued to.
+    CrlRequired,
+    /// What the CRLs say holds; where none speaks, nothing is held against anybody.
+    CrlOptional,
 }
 
 /// What a peer's certificate is shown for.
@@ -42,38 +42,38 @@ pub enum Usage {
     Server,
 }
 
-/// Whether a list, by its place, is signed by a key, by its bytes: as far as it was asked.
+/// Whether a CRL, by its place, is signed by a key, by its bytes: as far as it was asked.
 type Signed = HashMap<(usize, Box<[u8]>), bool>;
 
-/// Judges chains by roots and lists that never change.
-pub struct Paths {
+/// Judges chains by roots and CRLs that never change.
+pub struct PathVerifier {
     anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<CertificateDer<'static>>,
-    lists: Vec<RevocationList>,
-    demand: Demand,
+    crls: Vec<Crl>,
+    demand: RevocationPolicy,
     algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
     signed: RwLock<Signed>,
     learned: RwLock<Vec<CertificateDer<'static>>>,
 }
 
-impl fmt::Debug for Paths {
+impl fmt::Debug for PathVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "Paths to {} roots by {:?}",
             self.anchors.len(),
-            self.lists
+            self.crls
         )
     }
 }
 
-impl Paths {
+impl PathVerifier {
     /// `intermediates` help to find paths; whoever is shown need not be believed. Roots that cannot be read lead nowhere.
     pub fn new(
         roots: &[CertificateDer<'static>],
         intermediates: Vec<CertificateDer<'static>>,
-        lists: Vec<RevocationList>,
-        demand: Demand,
+        crls: Vec<Crl>,
+        demand: RevocationPolicy,
         algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
     ) -> Self {
         let anchor = |root: &CertificateDer<'static>| {
@@ -82,7 +82,7 @@ impl Paths {
         Self {
             anchors: roots.iter().filter_map(anchor).collect(),
             intermediates,
-            lists,
+            crls,
             demand,
             algorithms,
             signed: RwLock::default(),
@@ -117,7 +117,7 @@ impl Paths {
         let on_path = |path: &VerifiedPath<'_>| {
             let found = self.judge_path(path);
             if let Err(found) = &found {
-                // Of several paths: that somebody is revoked says more than that a list is missing.
+                // Of several paths: that somebody is revoked says more than that a CRL is missing.
                 let mut said = fault.borrow_mut();
                 if !matches!(*said, Some(Fault::Revoked(_))) {
                     *said = Some(found.clone());
@@ -166,44 +166,46 @@ impl Paths {
                 Asked::Revoked => {
                     let is_leaf = cert.der() == leaf.der();
                     return Err(Fault::Revoked(match is_leaf {
-                        true => Whose::Own,
-                        false => Whose::Authority(name_of(cert, |it| said(it.subject()))),
+                        true => ChainMember::Leaf,
+                        false => {
+                            ChainMember::Authority(name_of(cert, |it| loggable_name(it.subject())))
+                        }
                     }));
                 }
                 Asked::Nobody => {
-                    let issuer = name_of(cert, |it| said(it.issuer()));
+                    let issuer = name_of(cert, |it| loggable_name(it.issuer()));
                     unspoken.get_or_insert(Fault::NoList { issuer });
                 }
                 Asked::Foreign => {
-                    let issuer = name_of(cert, |it| said(it.issuer()));
+                    let issuer = name_of(cert, |it| loggable_name(it.issuer()));
                     unspoken.get_or_insert(Fault::ForeignList { issuer });
                 }
                 Asked::Good => (),
             }
         }
         match unspoken {
-            Some(fault) if self.demand == Demand::AList => Err(fault),
+            Some(fault) if self.demand == RevocationPolicy::CrlRequired => Err(fault),
             _ => Ok(()),
         }
     }
 
-    /// What the lists of its issuer, who has this key, say of one certificate.
+    /// What the CRLs of its issuer, who has this key, say of one certificate.
     fn ask(&self, cert: &Cert<'_>, key: &[u8], issuer: Option<&CertificateDer<'_>>) -> Asked {
         let der = cert.der();
         let (mut spoken, mut signed, mut foreign) = (false, false, false);
-        for (at, list) in self.lists.iter().enumerate() {
-            if list.issuer_name() != cert.issuer() {
+        for (at, crl) in self.crls.iter().enumerate() {
+            if crl.issuer_name() != cert.issuer() {
                 continue;
             }
-            if !self.has_signed(key, issuer, at, list) {
+            if !self.has_signed(key, issuer, at, crl) {
                 foreign = true;
                 continue;
             }
-            if list.revokes(cert.serial()) {
+            if crl.revokes(cert.serial()) {
                 return Asked::Revoked;
             }
             signed = true;
-            spoken = spoken || list.speaks_about(&der);
+            spoken = spoken || crl.speaks_about(&der);
         }
         match (spoken, foreign && !signed) {
             (true, _) => Asked::Good,
@@ -217,9 +219,9 @@ impl Paths {
         key: &[u8],
         issuer: Option<&CertificateDer<'_>>,
         at: usize,
-        list: &RevocationList,
+        crl: &Crl,
     ) -> bool {
-        if let Some(signer) = list.signer() {
+        if let Some(signer) = crl.signer() {
             return **signer == *key;
         }
         let pair = (at, Box::from(key));
@@ -228,7 +230,7 @@ impl Paths {
             return *known;
         }
         drop(known);
-        let signed = issuer.is_none_or(may_sign_lists) && list.is_signed_by(key);
+        let signed = issuer.is_none_or(may_sign_lists) && crl.is_signed_by(key);
         let mut known = self.signed.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < REMEMBERED_MAX {
             known.insert(pair, signed);
@@ -260,7 +262,7 @@ fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
     usages.is_none_or(|usages| usages.value.crl_sign())
 }
 
-/// What the lists say of one certificate.
+/// What the CRLs say of one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     /// One of its issuer's speaks about it, and none revokes it.

@@ -12,7 +12,7 @@ mod section;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use self::section::{Kind, Section};
+pub use self::section::{PemKind, Section};
 
 /// What is wrong with a PEM text, and where. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,8 +164,8 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErr
     let mut found = Vec::new();
     for section in read(bytes)? {
         match section.kind {
-            Kind::Certificate => found.push(section.der.into()),
-            kind if kind.is_private_key() || kind == Kind::Parameters => (),
+            PemKind::Certificate => found.push(section.der.into()),
+            kind if kind.is_private_key() || kind == PemKind::Parameters => (),
             _ => return Err(section.misplaced(WANTED)),
         }
     }
@@ -181,7 +181,7 @@ pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     let mut found = None;
     for section in read(bytes)? {
         match section.kind {
-            Kind::Certificate | Kind::Parameters => (),
+            PemKind::Certificate | PemKind::Parameters => (),
             kind if !kind.is_private_key() => return Err(section.misplaced(WANTED)),
             _ if found.is_some() => {
                 let (line, wanted) = (section.line, WANTED);

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::held;
-use crate::list::RevocationList;
+use crate::crl::Crl;
+use crate::crls_in_force;
 
-/// The lists by which a client judges servers. Until there are any, nobody is refused for being on one, and never for want
+/// The CRLs by which a client judges servers. Until there are any, nobody is refused for being on one, and never for want
 /// of one: a client must not fall silent because a CA is away.
 #[derive(Clone, Default)]
 pub struct ServerCrls(Arc<RwLock<Known>>);
@@ -14,10 +14,10 @@ pub struct ServerCrls(Arc<RwLock<Known>>);
 #[derive(Default)]
 struct Known {
     version: u64,
-    crls: Vec<RevocationList>,
+    crls: Vec<Crl>,
 }
 
-/// What came of taking lists.
+/// What came of taking CRLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCrlUpdate {
     /// Whether it changed anything.
@@ -26,7 +26,7 @@ pub struct ServerCrlUpdate {
     pub unusable: Vec<String>,
 }
 
-/// Bytes that are no lists.
+/// Bytes that are no CRLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("what came is not revocation lists in PEM: is it a liz-ca?")]
 pub struct NotCrls;
@@ -38,13 +38,13 @@ impl fmt::Debug for ServerCrls {
 }
 
 impl ServerCrls {
-    /// Takes the lists of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
-    /// What the CA has no list of any more is forgotten. Whoever judges by them checks their signatures.
+    /// Takes the CRLs of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
+    /// What the CA has no CRL of any more is forgotten. Whoever judges by them checks their signatures.
     pub fn take(&self, pem: &[u8]) -> Result<ServerCrlUpdate, NotCrls> {
         let (mut fresh, mut unusable) = (Vec::new(), Vec::new());
-        for list in RevocationList::read_each(pem) {
-            match list {
-                Ok(list) => fresh.push(list),
+        for crl in Crl::read_each(pem) {
+            match crl {
+                Ok(crl) => fresh.push(crl),
                 Err(why) => unusable.push(why.to_string()),
             }
         }
@@ -52,13 +52,13 @@ impl ServerCrls {
             return Err(NotCrls);
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let is_still_there = |held: &&RevocationList| {
-            let names = fresh.iter().map(RevocationList::issuer_name);
+        let is_still_there = |held: &&Crl| {
+            let names = fresh.iter().map(Crl::issuer_name);
             names.into_iter().any(|name| name == held.issuer_name())
         };
         let mut crls: Vec<_> = known.crls.iter().filter(is_still_there).cloned().collect();
-        for list in fresh {
-            held::add_unjudged(&mut crls, list);
+        for crl in fresh {
+            crls_in_force::add_unverified(&mut crls, crl);
         }
         let is_new = crls != known.crls;
         if is_new {
@@ -77,7 +77,7 @@ impl ServerCrls {
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<RevocationList> {
+    pub fn all(&self) -> Vec<Crl> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.crls.clone()
     }
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn list(issuer: &str, number: u64) -> String {
+    fn crl(issuer: &str, number: u64) -> String {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, issuer);
@@ -112,10 +112,10 @@ mod tests {
         .unwrap()
     }
 
-    /// An older list never takes a newer one's place; what the CA has no more is forgotten.
+    /// An older CRL never takes a newer one's place; what the CA has no more is forgotten.
     #[test]
     fn of_each_authority_the_newest_list() {
-        let (a1, a2, b1) = (list("a", 1), list("a", 2), list("b", 1));
+        let (a1, a2, b1) = (crl("a", 1), crl("a", 2), crl("b", 1));
         let steps = [
             (a1.clone(), true, 1),
             (a1.clone(), false, 1),
@@ -125,29 +125,25 @@ mod tests {
             (b1, true, 1),
             (a1, true, 1),
         ];
-        let lists = ServerCrls::default();
+        let crls = ServerCrls::default();
         let mut version = 0;
         for (at, (pem, changes, count)) in steps.into_iter().enumerate() {
-            let taken = lists.take(pem.as_bytes()).unwrap();
+            let taken = crls.take(pem.as_bytes()).unwrap();
             assert_eq!(
                 (taken.is_new, taken.unusable),
                 (changes, Vec::new()),
                 "{at}"
             );
             version += u64::from(changes);
-            assert_eq!(
-                (lists.version(), lists.all().len()),
-                (version, count),
-                "{at}"
-            );
+            assert_eq!((crls.version(), crls.all().len()), (version, count), "{at}");
         }
         for bad in [
             "",
             "hello",
             "-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n",
         ] {
-            assert_eq!(lists.take(bad.as_bytes()), Err(NotCrls), "{bad}");
+            assert_eq!(crls.take(bad.as_bytes()), Err(NotCrls), "{bad}");
         }
-        assert_eq!(lists.version(), version, "what is no list changes nothing");
+        assert_eq!(crls.version(), version, "what is no list changes nothing");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_mtls::pace::BodyRooms;
+use lizmon_mtls::client_quota::BodyMemoryBudgets;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::BodyReadError;
@@ -23,8 +23,8 @@ pub struct MemoryReservation {
 impl MemoryReservation {
     /// Memory for a small body, if there is any now.
     pub(super) fn small(
-        all: &BodyRooms,
-        sender: &BodyRooms,
+        all: &BodyMemoryBudgets,
+        sender: &BodyMemoryBudgets,
         bytes: usize,
     ) -> Result<Self, BodyReadError> {
         let taken = [
@@ -39,7 +39,7 @@ impl MemoryReservation {
 
     /// Memory for a large body or a part of it. Waits its turn.
     pub(super) async fn large(
-        all: &BodyRooms,
+        all: &BodyMemoryBudgets,
         of_sender: OwnedSemaphorePermit,
     ) -> Result<Self, BodyReadError> {
         let kib = u32::try_from(of_sender.num_permits()).unwrap_or(u32::MAX);
@@ -52,8 +52,8 @@ impl MemoryReservation {
 
     /// The same, and waits for the sender's budget as well: its other requests release some soon.
     pub(super) async fn large_in_turn(
-        all: &BodyRooms,
-        sender: &BodyRooms,
+        all: &BodyMemoryBudgets,
+        sender: &BodyMemoryBudgets,
         bytes: usize,
     ) -> Result<Self, BodyReadError> {
         // The sender's budget first: a sender that uses it up blocks nobody else.
@@ -64,8 +64,8 @@ impl MemoryReservation {
     /// budget for large ones.
     pub(super) async fn grow(
         &mut self,
-        all: &BodyRooms,
-        sender: &BodyRooms,
+        all: &BodyMemoryBudgets,
+        sender: &BodyMemoryBudgets,
         bytes: usize,
         total: usize,
     ) -> Result<(), BodyReadError> {

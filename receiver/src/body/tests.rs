@@ -3,16 +3,20 @@ use super::*;
 use crate::router::Rejection;
 use http::HeaderValue;
 use http::header::CONTENT_ENCODING;
+use lizmon_mtls::client_quota::{LARGE_KIB_PER_HOLDER_MAX, SMALL_KIB_PER_HOLDER_MAX};
 use lizmon_mtls::limits::Limits;
-use lizmon_mtls::pace::{LARGE_KIB_PER_HOLDER_MAX, SMALL_KIB_PER_HOLDER_MAX};
 use lizmon_protocol::problem::Code;
 use std::io::Read as _;
 
-fn sender() -> Pace {
-    Pace::new(&Limits::default())
+fn sender() -> ClientQuota {
+    ClientQuota::new(&Limits::default())
 }
 
-async fn read(reader: &BodyReader, sender: &Pace, packed: &[u8]) -> Result<ReceivedBody, Code> {
+async fn read(
+    reader: &BodyReader,
+    sender: &ClientQuota,
+    packed: &[u8],
+) -> Result<ReceivedBody, Code> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
     let mut body = Body::from(packed.to_vec());
@@ -28,7 +32,7 @@ async fn no_sender_takes_anothers_room() {
     let reader = BodyReader::new(BODY_TIMEOUT);
     let (greedy, other) = (sender(), sender());
     let mib = vec![b' '; BODY_BYTES_MAX];
-    let take = async |sender: &Pace| {
+    let take = async |sender: &ClientQuota| {
         let mut body = Body::from(mib.clone());
         let taken = reader
             .read(&HeaderMap::new(), &mut body, BODY_BYTES_MAX, sender)
@@ -98,9 +102,9 @@ async fn small_bodies_are_never_behind_large_ones() {
     let reader = BodyReader::new(BODY_TIMEOUT);
     let greedy: Vec<_> = (0..8).map(|_| sender()).collect();
     let mut held = Vec::new();
-    for pace in &greedy {
+    for quota in &greedy {
         let kib = u32::try_from(LARGE_KIB_PER_HOLDER_MAX).unwrap();
-        let of_sender = take_now(&pace.rooms().large, kib).unwrap();
+        let of_sender = take_now(&quota.body_memory().large, kib).unwrap();
         held.push(
             MemoryReservation::large(&reader.all, of_sender)
                 .await
@@ -110,20 +114,20 @@ async fn small_bodies_are_never_behind_large_ones() {
     assert_eq!(reader.all.large.available_permits(), 0);
     let newcomer = sender();
     let waiting =
-        MemoryReservation::large_in_turn(&reader.all, newcomer.rooms(), UNPACKED_BYTES_MAX);
+        MemoryReservation::large_in_turn(&reader.all, newcomer.body_memory(), UNPACKED_BYTES_MAX);
     let small = async {
-        for pace in [&greedy[0], &newcomer] {
+        for quota in [&greedy[0], &newcomer] {
             let packed = zstd::encode_all(&[b' '; 15_000][..], 0).unwrap();
-            let unpacked = read(&reader, pace, &packed)
+            let unpacked = read(&reader, quota, &packed)
                 .await
                 .map(|body| body.bytes().len());
             assert_eq!(unpacked, Ok(15_000));
             let mut body = Body::from(vec![b' '; SMALL_BYTES_MAX]);
             let none = HeaderMap::new();
-            let plain = reader.read(&none, &mut body, BODY_BYTES_MAX, pace);
+            let plain = reader.read(&none, &mut body, BODY_BYTES_MAX, quota);
             plain.await.unwrap();
             reader
-                .answer(vec![b' '; SMALL_BYTES_MAX], pace.rooms())
+                .answer(vec![b' '; SMALL_BYTES_MAX], quota.body_memory())
                 .unwrap();
         }
     };
@@ -147,10 +151,10 @@ async fn room_at_and_over_the_limit_of_small_bodies() {
         let none = HeaderMap::new();
         let taken = reader.read(&none, &mut body, BODY_BYTES_MAX, &sender);
         let taken = taken.await.unwrap();
-        let left = |rooms: &BodyRooms| {
+        let left = |budgets: &BodyMemoryBudgets| {
             (
-                rooms.small.available_permits(),
-                rooms.large.available_permits(),
+                budgets.small.available_permits(),
+                budgets.large.available_permits(),
             )
         };
         assert_eq!(
@@ -161,7 +165,7 @@ async fn room_at_and_over_the_limit_of_small_bodies() {
             SMALL_KIB_PER_HOLDER_MAX - small,
             LARGE_KIB_PER_HOLDER_MAX - large,
         );
-        assert_eq!(left(sender.rooms()), own);
+        assert_eq!(left(sender.body_memory()), own);
         drop(taken);
         assert_eq!(left(&reader.all), (SMALL_KIB_MAX, LARGE_KIB_MAX));
     }

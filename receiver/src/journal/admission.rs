@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use lizmon_protocol::problem::ValueError;
 use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
-use lizmon_summary::window::Refused;
+use lizmon_summary::window::EpochRefusal;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
 use super::error::{AdmissionError, ValueFault};
@@ -230,8 +230,8 @@ impl NewRecords {
                 continue;
             };
             fault.get_or_insert(match refused {
-                Refused::TooOld => ValueFault::EpochTooOld,
-                Refused::InFuture => ValueFault::EpochInFuture,
+                EpochRefusal::TooOld => ValueFault::EpochTooOld,
+                EpochRefusal::InFuture => ValueFault::EpochInFuture,
             });
             if errors.len() < ERRORS_SHOWN_MAX {
                 errors.push(ValueError {
@@ -462,11 +462,11 @@ fn has_new_drops(
     Ok(!news.is_empty())
 }
 
-fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {
+fn reason_of(refused: EpochRefusal, epoch: u64, now: u64) -> String {
     /// An epoch so far ahead is not a wrong clock but another unit: the year 2286 in seconds.
     const MILLISECONDS_FROM: u64 = 10_000_000_000;
     match refused {
-        Refused::TooOld => {
+        EpochRefusal::TooOld => {
             let start = TIERS
                 .iter()
                 .map(|tier| tier.window_start(now))
@@ -474,10 +474,10 @@ fn reason_of(refused: Refused, epoch: u64, now: u64) -> String {
                 .unwrap_or(0);
             format!("the epoch {epoch} is not after {start}, where the last day begins")
         }
-        Refused::InFuture if epoch >= MILLISECONDS_FROM => {
+        EpochRefusal::InFuture if epoch >= MILLISECONDS_FROM => {
             format!("the epoch {epoch} is not in seconds: were milliseconds meant?")
         }
-        Refused::InFuture => {
+        EpochRefusal::InFuture => {
             format!(
                 "the epoch {epoch} is {} s ahead of {now}, at most {AHEAD_SECS_MAX} s are allowed: set the clock",
                 epoch - now

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lizmon_mtls::bounded_log::BoundedLog;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_pki::date::rfc3339;
 use lizmon_protocol::sample::BatchAnswer;
 
@@ -49,11 +49,11 @@ pub struct Committer {
     clock_stored_at: u64,
     marks: EpochMarks,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
-    unstored: BoundedLog,
+    unstored: RateLimitedLog,
     /// While the clock is not known to be steady, every request may be refused.
-    unsteady: BoundedLog,
+    unsteady: RateLimitedLog,
     /// A wrong clock may have stamped the samples of every host.
-    removed: BoundedLog,
+    removed: RateLimitedLog,
 }
 
 impl Committer {
@@ -80,9 +80,9 @@ impl Committer {
             clock_status: Arc::default(),
             clock_stored_at: at.monotonic,
             marks: EpochMarks::default(),
-            unstored: BoundedLog::default(),
-            unsteady: BoundedLog::default(),
-            removed: BoundedLog::default(),
+            unstored: RateLimitedLog::default(),
+            unsteady: RateLimitedLog::default(),
+            removed: RateLimitedLog::default(),
             summarizer,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use lizmon_mtls::Clock;
-use lizmon_summary::Average;
+use lizmon_summary::IntervalAverage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::TypedMetric;
@@ -55,7 +55,7 @@ impl NewestMinutes {
         name: &str,
         help: &str,
         unit: Option<&Unit>,
-        value: impl Fn(&Average) -> T,
+        value: impl Fn(&IntervalAverage) -> T,
     ) -> Result<(), fmt::Error>
     where
         ConstGauge<T>: TypedMetric + EncodeMetric,

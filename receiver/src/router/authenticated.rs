@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, request};
+use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
-use lizmon_mtls::pace::{BodyRooms, Pace};
 use lizmon_pki::date::rfc3339;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
@@ -59,10 +59,10 @@ impl<'a> Authenticated<'a> {
     }
 
     /// The sender's limits.
-    pub(super) fn pace(&self) -> Result<&Pace, Rejection> {
+    pub(super) fn quota(&self) -> Result<&ClientQuota, Rejection> {
         let trust = self.app.trust.current();
         let peer = self.connection.peer(&trust, self.now);
-        Ok(peer.ok_or(Code::CertificateMismatch)??.pace)
+        Ok(peer.ok_or(Code::CertificateMismatch)??.quota)
     }
 
     /// Remembers which certificate a host reports with.
@@ -74,8 +74,8 @@ impl<'a> Authenticated<'a> {
     }
 
     /// The memory for the sender's bodies.
-    pub(super) fn memory_budget(&self) -> Result<&BodyRooms, Rejection> {
-        Ok(self.pace()?.rooms())
+    pub(super) fn memory_budget(&self) -> Result<&BodyMemoryBudgets, Rejection> {
+        Ok(self.quota()?.body_memory())
     }
 
     /// An answer that takes up the sender's memory until it is sent.
@@ -123,7 +123,7 @@ pub(super) fn peer_of<'a>(
         return Ok(None);
     };
     let peer = peer?;
-    peer.pace.take().map_err(Rejection::rate_limited)?;
+    peer.quota.take().map_err(Rejection::rate_limited)?;
     if connection.is_first_of_minute(now)
         && let Some(shown) = connection.shown().first()
     {

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, request};
-use lizmon_mtls::revocation::{RevocationList, UnusableCrl, in_words};
+use lizmon_mtls::revocation::{Crl, UnusableCrl, in_words};
 use lizmon_pki::pem;
 use lizmon_protocol::problem::{Code, ValueError};
 use rustls_pki_types::CertificateDer;
@@ -43,15 +43,15 @@ async fn take(
     let mut shown = connection_of(head)?.shown().to_vec();
     let body = app
         .bodies
-        .read(&head.headers, body, CRL_BYTES_MAX, sender.pace()?)
+        .read(&head.headers, body, CRL_BYTES_MAX, sender.quota()?)
         .await?;
     // Certificates of authorities beside the lists: of the next generation, which has not signed any client yet.
     let beside = pem::sections(body.bytes())
         .filter_map(Result::ok)
-        .filter(|section| section.kind == pem::Kind::Certificate)
+        .filter(|section| section.kind == pem::PemKind::Certificate)
         .map(|section| CertificateDer::from(section.der));
     shown.extend(beside.take(AUTHORITIES_MAX));
-    let lists = RevocationList::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
+    let lists = Crl::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
     let app = app.clone();
     // Waits for the disk, and a long list takes a while to verify.
     tokio::task::spawn_blocking(move || put_in_force(&permit, &app, lists, &shown, now))
@@ -78,7 +78,7 @@ fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
 fn put_in_force(
     _permit: &Permit<Administer>,
     app: &ReceiverState,
-    lists: Vec<RevocationList>,
+    lists: Vec<Crl>,
     shown: &[CertificateDer<'static>],
     now: u64,
 ) -> Result<Response, Rejection> {
@@ -86,7 +86,7 @@ fn put_in_force(
         .trust_writer
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    match trust.take_lists(lists, shown) {
+    match trust.add_crls(lists, shown) {
         Ok(Ok(trust)) => {
             tracing::info!(
                 generation = trust.generation(),

@@ -58,10 +58,10 @@ async fn take(
     let permit = sender.caller()?.acknowledge()?;
     let body = app
         .bodies
-        .read(&head.headers, body, BYTES_MAX, sender.pace()?)
+        .read(&head.headers, body, BYTES_MAX, sender.quota()?)
         .await?;
     let asked: Acknowledge = serde_json::from_slice(body.bytes()).or_else(|error| {
-        sender.pace()?.charge_refused(body.bytes().len());
+        sender.quota()?.charge_refused(body.bytes().len());
         Err(Rejection::from(Code::MalformedJson).with_detail(error.to_string()))
     })?;
     let why = reason(&asked.why, now)?;

@@ -121,11 +121,11 @@ async fn answer(
     })?;
     let body = app
         .bodies
-        .read(&head.headers, body, BODY_BYTES_MAX, peer.pace)
+        .read(&head.headers, body, BODY_BYTES_MAX, peer.quota)
         .await
         .map_err(|error| as_token_error(error.into()))?;
     let form = Form::parse(&head.headers, body.bytes()).map_err(|why| {
-        peer.pace.charge_refused(body.bytes().len());
+        peer.quota.charge_refused(body.bytes().len());
         refused(why)
     })?;
     let scope = form

@@ -96,12 +96,12 @@ async fn ingest(
         .transpose()
         .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
     sender
-        .pace()?
+        .quota()?
         .may_send_records()
         .map_err(too_many_records)?;
     let body = app
         .bodies
-        .read(&head.headers, body, BODY_BYTES_MAX, sender.pace()?)
+        .read(&head.headers, body, BODY_BYTES_MAX, sender.quota()?)
         .await?;
     let bytes = body.bytes().len();
     let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
@@ -124,13 +124,13 @@ async fn ingest(
         parse()
     };
     let (submission, records, _until_answered) = parsed.or_else(|refused| {
-        sender.pace().and_then(|pace| {
-            pace.charge_refused(bytes);
+        sender.quota().and_then(|quota| {
+            quota.charge_refused(bytes);
             Err(refused)
         })
     })?;
     sender
-        .pace()?
+        .quota()?
         .take_records(records)
         .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;

@@ -54,7 +54,7 @@ pub(super) async fn read_metrics(
         Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
     })?;
     let permit = authorize::read_metrics(peer.identity)?;
-    let text = app.metrics.text(&permit, peer.pace.scrapes()).await?;
+    let text = app.metrics.text(&permit, peer.quota.scrapes()).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

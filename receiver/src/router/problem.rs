@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lizmon_mtls::revocation::CrlRefused;
-use lizmon_mtls::trust::Refusal;
+use lizmon_mtls::trust::PeerRefusal;
 use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
 use lizmon_protocol::sample::BodyError;
 use lizmon_protocol::token::Scope;
@@ -144,8 +144,8 @@ impl From<Code> for Rejection {
     }
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<PeerRefusal> for Rejection {
+    fn from(refusal: PeerRefusal) -> Self {
         let code = match &refusal {
             refusal if refusal.is_revoked() => Code::CertificateRevoked,
             refusal if refusal.is_about_time() => Code::CertificateExpired,

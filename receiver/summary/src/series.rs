@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::aggregate::Aggregate;
-use crate::window::{Average, TIERS, Tier, Window};
+use crate::window::{IntervalAverage, TIERS, Tier, Window};
 
 /// One interval of one tier, as it is kept outside.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,11 +85,11 @@ impl Series {
     }
 
     /// The last of what [`Series::window`] gives.
-    pub fn newest(&self, tier: usize, now: u64) -> Option<Average> {
+    pub fn newest(&self, tier: usize, now: u64) -> Option<IntervalAverage> {
         self.newest_first(tier, now).next()
     }
 
-    fn newest_first(&self, tier: usize, now: u64) -> impl Iterator<Item = Average> {
+    fn newest_first(&self, tier: usize, now: u64) -> impl Iterator<Item = IntervalAverage> {
         let tier = self.rings.get(tier).zip(TIERS.get(tier));
         tier.into_iter().flat_map(move |(ring, tier)| {
             let start = tier.window_start(now);
@@ -97,7 +97,7 @@ impl Series {
                 .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
                 .take_while(move |(interval_start, _)| *interval_start >= start)
                 .filter(|(_, aggregate)| !aggregate.is_empty())
-                .map(|(start, aggregate)| Average {
+                .map(|(start, aggregate)| IntervalAverage {
                     start,
                     end: start + tier.width_secs,
                     count: aggregate.count(),

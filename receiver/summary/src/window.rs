@@ -57,7 +57,7 @@ impl Tier {
 
 /// Why an epoch is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum EpochRefusal {
     /// At or before the start of the by-hour window.
     TooOld,
     /// More than [`AHEAD_SECS_MAX`] ahead of the clock.
@@ -67,17 +67,17 @@ pub enum Refused {
 /// Whether a sample of this epoch is accepted at `now`.
 ///
 /// ```
-/// use lizmon_summary::{Refused, accepts};
+/// use lizmon_summary::{EpochRefusal, accepts};
 /// let now = 1_465_001_814;
 /// assert_eq!(accepts(now + 120, now), Ok(()));
-/// assert_eq!(accepts(now + 121, now), Err(Refused::InFuture));
-/// assert_eq!(accepts(1_464_912_000, now), Err(Refused::TooOld));
+/// assert_eq!(accepts(now + 121, now), Err(EpochRefusal::InFuture));
+/// assert_eq!(accepts(1_464_912_000, now), Err(EpochRefusal::TooOld));
 /// ```
-pub fn accepts(epoch: u64, now: u64) -> Result<(), Refused> {
+pub fn accepts(epoch: u64, now: u64) -> Result<(), EpochRefusal> {
     if epoch <= BY_HOUR.window_start(now) {
-        Err(Refused::TooOld)
+        Err(EpochRefusal::TooOld)
     } else if epoch > now.saturating_add(AHEAD_SECS_MAX) {
-        Err(Refused::InFuture)
+        Err(EpochRefusal::InFuture)
     } else {
         Ok(())
     }
@@ -93,12 +93,12 @@ pub struct Window {
     /// Width of an interval in seconds.
     pub width_secs: u64,
     /// The intervals that hold samples, oldest first; never empty.
-    pub averages: Vec<Average>,
+    pub averages: Vec<IntervalAverage>,
 }
 
 /// One interval that holds samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Average {
+pub struct IntervalAverage {
     /// Just before the first second that counts.
     pub start: u64,
     /// The last second that counts.
@@ -145,15 +145,15 @@ mod tests {
     fn acceptance_at_its_edges() {
         let now = 1_465_001_814;
         for (epoch, now, expected) in [
-            (1_464_912_000, now, Err(Refused::TooOld)),
+            (1_464_912_000, now, Err(EpochRefusal::TooOld)),
             (1_464_912_001, now, Ok(())),
             (now, now, Ok(())),
             (now + 120, now, Ok(())),
-            (now + 121, now, Err(Refused::InFuture)),
-            (0, now, Err(Refused::TooOld)),
-            (0, 0, Err(Refused::TooOld)),
+            (now + 121, now, Err(EpochRefusal::InFuture)),
+            (0, now, Err(EpochRefusal::TooOld)),
+            (0, 0, Err(EpochRefusal::TooOld)),
             (1, 0, Ok(())),
-            (u64::MAX, now, Err(Refused::InFuture)),
+            (u64::MAX, now, Err(EpochRefusal::InFuture)),
             (u64::MAX, u64::MAX, Ok(())),
         ] {
             assert_eq!(accepts(epoch, now), expected, "{epoch} at {now}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lizmon_summary::{AHEAD_SECS_MAX, Average, Bucket, Series, TIERS, Window, accepts};
+use lizmon_summary::{AHEAD_SECS_MAX, Bucket, IntervalAverage, Series, TIERS, Window, accepts};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_465_001_814;
@@ -31,7 +31,7 @@ impl Model {
         let averages: Vec<_> = intervals
             .into_iter()
             .skip(too_many)
-            .map(|(end, values)| Average {
+            .map(|(end, values)| IntervalAverage {
                 start: end - tier.width_secs,
                 end,
                 count: values.len() as u64,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use lizmon_pki::date::rfc3339;
 use lizmon_pki::own_chain::OwnCertificateState;
-use lizmon_pki::path::{Fault, Whose};
+use lizmon_pki::path::{ChainMember, Fault};
 use rustls::{AlertDescription, CertificateError};
 
 /// A refusal of ours, by an alert.
@@ -115,11 +115,12 @@ fn server_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f,
             "its certificate was not issued by the CA we were given: {fault}: check --ca"
         ),
-        Fault::Revoked(Whose::Own) => {
+        Fault::Revoked(ChainMember::Leaf) => {
             f.write_str("its certificate is revoked: it needs a new one from lizctl issue-receiver")
         }
         Fault::Expired {
-            whose: Whose::Own, ..
+            member: ChainMember::Leaf,
+            ..
         } => write!(
             f,
             "its certificate: {fault}: lizctl issue-receiver on the CA makes one"

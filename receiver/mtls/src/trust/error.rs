@@ -8,7 +8,7 @@ use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 use rustls::server::VerifierBuilderError;
 
-use super::{Complaint, Fault, Part};
+use super::{Fault, TrustPart, TrustWarning};
 use crate::identity::IdentityError;
 use crate::revocation::UnusableCrl;
 
@@ -41,17 +41,17 @@ pub enum TrustError {
         /// Why not.
         source: AnchorsError,
     },
-    /// No list speaks for somebody without whose list nobody is let in.
+    /// No CRL speaks for somebody without whose CRL nobody is let in.
     #[error("{file}: {}", no_lists(issuers, reasons), file = file.display())]
     NoLists {
         /// Which file.
         file: PathBuf,
-        /// Whose lists are missing; none if there are none at all.
+        /// Whose CRLs are missing; none if there are none at all.
         issuers: Vec<String>,
-        /// What is wrong with lists that are there.
+        /// What is wrong with CRLs that are there.
         reasons: Vec<String>,
     },
-    /// A file that is no revocation list.
+    /// A file that is no CRL.
     #[error("{file}", file = file.display())]
     MalformedCrl {
         /// Which file.
@@ -99,7 +99,7 @@ pub enum TrustError {
         /// Why not.
         source: rustls::Error,
     },
-    /// Roots or revocation lists nobody could be verified with.
+    /// Roots or CRLs nobody could be verified with.
     #[error("{file}: these roots and revocation lists cannot be used", file = file.display())]
     Verifier {
         /// The roots' file.
@@ -110,10 +110,10 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    pub(super) fn no_lists(file: PathBuf, issuers: Vec<String>, complaints: &[Complaint]) -> Self {
-        let reasons = complaints
+    pub(super) fn no_lists(file: PathBuf, issuers: Vec<String>, warnings: &[TrustWarning]) -> Self {
+        let reasons = warnings
             .iter()
-            .filter(|complaint| complaint.part == Part::Lists)
+            .filter(|warning| warning.part == TrustPart::Crls)
             .map(ToString::to_string);
         Self::NoLists {
             file,

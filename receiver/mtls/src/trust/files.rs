@@ -1,6 +1,6 @@
-//! Reading the files of trust, when they have changed, and where lists are kept that were handed in.
+//! Reading the files of trust, when they have changed, and where CRLs are kept that were handed in.
 //!
-//! Our own pair, the roots and the lists are read each for itself, and each list alone: what is wrong with one holds back no
+//! Our own pair, the roots and the CRLs are read each for itself, and each CRL alone: what is wrong with one holds back no
 //! other.
 
 use std::fmt;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use lizmon_pki::anchors::{self, Anchors};
 use lizmon_pki::atomic_file::{self, Access};
+use lizmon_pki::crl::{Crl, UnusableCrl};
 use lizmon_pki::file_stamp::FileStamp;
-use lizmon_pki::list::{RevocationList, UnusableCrl};
 use lizmon_pki::pem;
 use lizmon_pki::provider::provider;
 use rustls::RootCertStore;
@@ -30,73 +30,73 @@ pub struct TrustFiles {
     pub key: PathBuf,
     /// The roots we trust, and authorities below them that help to build chains: PEM.
     pub ca: PathBuf,
-    /// A current revocation list of every authority that may stand in a chain: PEM.
+    /// A current CRL of every authority that may stand in a chain: PEM.
     pub crl: PathBuf,
 }
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum TrustPart {
     /// Our own certificate and key.
     Own,
     /// Whom we trust.
     Roots,
-    /// The revocation lists.
-    Lists,
+    /// The CRLs.
+    Crls,
 }
 
-impl Part {
+impl TrustPart {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Own, Self::Roots, Self::Lists];
+    pub const ALL: [Self; 3] = [Self::Own, Self::Roots, Self::Crls];
 
     /// As a label of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
             Self::Roots => "roots",
-            Self::Lists => "lists",
+            Self::Crls => "lists",
         }
     }
 }
 
 /// A file, or a part of one, that is not in use as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub struct TrustWarning {
     /// Which file.
     pub file: PathBuf,
     /// What it is for.
-    pub part: Part,
+    pub part: TrustPart,
     /// Why, and what is in force instead.
     pub reason: String,
-    /// Whether it is a list that is older than the one in force, by number and date: where lists are fetched, files only say
+    /// Whether it is a CRL that is older than the one in force, by number and date: where CRLs are fetched, files only say
     /// what to begin with.
-    pub is_older_list: bool,
+    pub is_older_crl: bool,
 }
 
-impl Complaint {
-    pub(super) fn new(file: &Path, part: Part, reason: String) -> Self {
+impl TrustWarning {
+    pub(super) fn new(file: &Path, part: TrustPart, reason: String) -> Self {
         Self {
             file: file.to_owned(),
             part,
             reason,
-            is_older_list: false,
+            is_older_crl: false,
         }
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for TrustWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.file.display(), self.reason)
     }
 }
 
 /// What we show.
-pub(super) struct Own {
+pub(super) struct ServerPair {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-impl Own {
+impl ServerPair {
     /// Certificate and key, of a server, and fitting each other.
     pub(super) fn read(files: &TrustFiles) -> Result<Self, TrustError> {
         let certificate = |source| TrustError::Unreadable {
@@ -165,28 +165,28 @@ pub(super) fn root_store(
     Ok(Arc::new(store))
 }
 
-/// What stands in a file of lists.
+/// What stands in a file of CRLs.
 #[derive(Default)]
-pub(super) struct ListsRead {
-    pub(super) lists: Vec<RevocationList>,
+pub(super) struct CrlFile {
+    pub(super) crls: Vec<Crl>,
     /// Certificates beside them, among which may be those of who signed them.
     pub(super) beside: Vec<CertificateDer<'static>>,
     pub(super) unusable: Vec<UnusableCrl>,
 }
 
-impl ListsRead {
+impl CrlFile {
     pub(super) fn from_file(file: &Path) -> Result<Self, TrustError> {
         let bytes = read(file)?;
         let mut found = Self::default();
-        for list in RevocationList::read_each(&bytes) {
-            match list {
-                Ok(list) => found.lists.push(list),
+        for crl in Crl::read_each(&bytes) {
+            match crl {
+                Ok(crl) => found.crls.push(crl),
                 Err(why) => found.unusable.push(why),
             }
         }
         let sections = pem::sections(&bytes).filter_map(Result::ok);
         found.beside = sections
-            .filter(|section| section.kind == pem::Kind::Certificate)
+            .filter(|section| section.kind == pem::PemKind::Certificate)
             .map(|section| section.der.into())
             .collect();
         Ok(found)
@@ -211,17 +211,17 @@ fn read(file: &Path) -> Result<Vec<u8>, TrustError> {
     })
 }
 
-/// Puts the lists in the old file's place, and beside them the certificates that say who signed them.
+/// Puts the CRLs in the old file's place, and beside them the certificates that say who signed them.
 pub(super) fn keep(
     file: &Path,
-    lists: &[RevocationList],
+    crls: &[Crl],
     authorities: &[CertificateDer<'static>],
 ) -> io::Result<()> {
-    let list = |list: &RevocationList| pem_text("X509 CRL", list.der());
+    let crl = |crl: &Crl| pem_text("X509 CRL", crl.der());
     let authority = |der: &CertificateDer<'static>| pem_text("CERTIFICATE", der);
-    let text: String = lists
+    let text: String = crls
         .iter()
-        .map(list)
+        .map(crl)
         .chain(authorities.iter().map(authority))
         .collect();
     if std::fs::read(file).is_ok_and(|there| there == text.as_bytes()) {
@@ -236,14 +236,14 @@ fn pem_text(label: &str, der: &[u8]) -> String {
 
 /// What in the files is text beside their sections, as OpenSSL's `-text` writes it. A file that cannot be read is complained
 /// of elsewhere.
-pub(super) fn text_passed_over(files: &TrustFiles) -> Vec<String> {
+pub(super) fn ignored_text(files: &TrustFiles) -> Vec<String> {
     let mut said = Vec::new();
     let mut files = vec![&files.cert, &files.key, &files.ca, &files.crl];
     files.dedup();
     for file in files {
         let bytes = std::fs::read(file).unwrap_or_default();
         let lines = pem::text_outside(&bytes);
-        // Of a list in DER nothing is text.
+        // Of a CRL in DER nothing is text.
         if let (Some(first), Ok(_)) = (lines.first(), pem::read(&bytes)) {
             said.push(format!(
                 "{}: line {first} is text beside the sections, {} lines in all are, and is passed over",

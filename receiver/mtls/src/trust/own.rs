@@ -6,12 +6,14 @@ use lizmon_pki::date::rfc3339;
 use lizmon_pki::path::{Fault, Usage, unix_time};
 use rustls_pki_types::CertificateDer;
 
-use super::files::Own;
-use super::{Complaint, Part, Parts, Read, Trust, TrustError, TrustWriter, revocation};
+use super::files::ServerPair;
+use super::{
+    Trust, TrustContents, TrustError, TrustPart, TrustParts, TrustWarning, TrustWriter, revocation,
+};
 
 /// Why clients would not take a certificate of ours.
 #[derive(Debug, thiserror::Error)]
-enum Flaw {
+enum PairFault {
     /// By its chain.
     #[error(transparent)]
     Chain(#[from] Fault),
@@ -22,11 +24,11 @@ enum Flaw {
 
 impl Trust {
     /// What clients would say of our own certificate. They are given the same roots as we are.
-    pub fn judge_own(&self, now: u64) -> Result<(), Fault> {
-        self.judge_server(&self.parts.own.chain, now)
+    pub fn verify_own(&self, now: u64) -> Result<(), Fault> {
+        self.verify_as_server(&self.parts.own.chain, now)
     }
 
-    fn judge_server(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Fault> {
+    fn verify_as_server(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Fault> {
         let (leaf, above) = chain
             .split_first()
             .ok_or(Fault::Malformed(webpki::Error::BadDer))?;
@@ -35,35 +37,35 @@ impl Trust {
             .judge(leaf, above, unix_time(now), Usage::Server)
     }
 
-    fn find_flaw(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Flaw> {
+    fn check_pair(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PairFault> {
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
         match crate::identity::first_server_name(leaf) {
-            Some(_) => Ok(self.judge_server(chain, now)?),
-            None => Err(Flaw::NoName),
+            Some(_) => Ok(self.verify_as_server(chain, now)?),
+            None => Err(PairFault::NoName),
         }
     }
 
     /// The same trust with another pair of ours, and something to be said of that.
-    fn showing(&self, own: &Own, complaint: Complaint, now: u64) -> Read {
-        let Parts {
+    fn showing(&self, own: &ServerPair, warning: TrustWarning, now: u64) -> TrustContents {
+        let TrustParts {
             anchors,
-            lists,
+            crls,
             known,
             ..
         } = &self.parts;
-        let mut lists = lists.clone();
-        revocation::require(&mut lists, &own.chain, &anchors.roots, now);
-        let parts = Parts {
+        let mut crls = crls.clone();
+        revocation::require(&mut crls, &own.chain, &anchors.roots, now);
+        let parts = TrustParts {
             own: own.same(),
             anchors: anchors.clone(),
-            lists,
+            crls,
             known: known.clone(),
         };
-        let mut complaints = vec![complaint];
-        complaints.extend(self.complaints.iter().cloned());
-        Read {
+        let mut warnings = vec![warning];
+        warnings.extend(self.warnings.iter().cloned());
+        TrustContents {
             parts,
-            complaints,
+            warnings,
             notes: self.notes.clone(),
         }
     }
@@ -79,10 +81,10 @@ impl TrustWriter {
     ) -> Result<Arc<Trust>, TrustError> {
         self.waiting = None;
         let held = &held.parts.own;
-        let Err(flaw) = read.find_flaw(&read.parts.own.chain, now) else {
+        let Err(fault) = read.check_pair(&read.parts.own.chain, now) else {
             return Ok(read);
         };
-        if read.find_flaw(&held.chain, now).is_err() {
+        if read.check_pair(&held.chain, now).is_err() {
             return Ok(read);
         }
         self.waiting = Some(read.parts.own.chain.clone());
@@ -93,10 +95,10 @@ impl TrustWriter {
             .map(rfc3339)
             .unwrap_or_default();
         let reason = format!(
-            "clients would not take this certificate: {flaw}; kept the one from before, which is good until {until}"
+            "clients would not take this certificate: {fault}; kept the one from before, which is good until {until}"
         );
-        let complaint = Complaint::new(&self.files.cert, Part::Own, reason);
-        self.next(read.showing(held, complaint, now))
+        let warning = TrustWarning::new(&self.files.cert, TrustPart::Own, reason);
+        self.next(read.showing(held, warning, now))
     }
 
     /// Whether a pair that waits in the files would be the better one by now: it has begun, or the one that is shown has
@@ -104,7 +106,7 @@ impl TrustWriter {
     pub(super) fn is_time_for_what_waits(&self, now: u64) -> bool {
         let current = self.current.load();
         self.waiting.as_ref().is_some_and(|chain| {
-            current.find_flaw(chain, now).is_ok() || current.judge_own(now).is_err()
+            current.check_pair(chain, now).is_ok() || current.verify_own(now).is_err()
         })
     }
 }

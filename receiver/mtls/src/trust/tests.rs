@@ -10,7 +10,7 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
-use lizmon_pki::path::Whose;
+use lizmon_pki::path::ChainMember;
 
 use super::*;
 
@@ -176,12 +176,12 @@ impl House {
             ca: file("root.crt"),
             crl: file("crl.pem"),
         };
-        TrustWriter::open_keeping(files, file("kept.pem"), clock, TlsMin::default())
+        TrustWriter::open_with_crl_file(files, file("kept.pem"), clock, TlsMin::default())
     }
 
-    fn push(&self, writer: &mut TrustWriter, lists: &str) -> Result<(), CrlRefused> {
-        let lists = RevocationList::read_all(lists.as_bytes()).unwrap();
-        writer.take_lists(lists, &self.node).unwrap().map(|_| ())
+    fn push(&self, writer: &mut TrustWriter, crls: &str) -> Result<(), CrlRefused> {
+        let crls = Crl::read_all(crls.as_bytes()).unwrap();
+        writer.add_crls(crls, &self.node).unwrap().map(|_| ())
     }
 }
 
@@ -202,13 +202,13 @@ fn a_pushed_list_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
     assert_eq!(reader.current().generation(), 2);
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     drop(writer);
     let (_writer, reader) = house.open().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
 }
 
@@ -236,8 +236,8 @@ fn lists_that_nobody_may_push() {
             format!("{}{}", house.issuing.crl(6, &[NODE]), imposter.crl(9, &[])),
         ),
     ];
-    for (story, lists) in cases {
-        assert!(house.push(&mut writer, &lists).is_err(), "{story}");
+    for (story, crls) in cases {
+        assert!(house.push(&mut writer, &crls).is_err(), "{story}");
         assert_eq!(reader.current().generation(), 2, "{story}");
         assert_eq!(reader.current().verify(&house.node, NOW), Ok(()), "{story}");
     }
@@ -249,9 +249,9 @@ fn whoever_shows_a_false_authority_is_not_believed() {
     let imposter = root("root").issuing("issuing 1");
     let (mut writer, _reader) = house.open().unwrap();
     let shown = chain(&imposter.leaf("spiffe://lizmon.internal/operator/eve", 9).0);
-    let lists = RevocationList::read_all(imposter.crl(9, &[]).as_bytes()).unwrap();
+    let crls = Crl::read_all(imposter.crl(9, &[]).as_bytes()).unwrap();
     assert!(matches!(
-        writer.take_lists(lists, &shown).unwrap(),
+        writer.add_crls(crls, &shown).unwrap(),
         Err(CrlRefused::NotSigned(_))
     ));
 }
@@ -264,10 +264,10 @@ fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
     let (mut writer, reader) = house.open().unwrap();
     assert!(matches!(
         reader.current().verify(&node, NOW),
-        Err(Refusal::Chain(Fault::NoList { .. }))
+        Err(PeerRefusal::Chain(Fault::NoList { .. }))
     ));
-    let lists = RevocationList::read_all(next.crl(1, &[]).as_bytes()).unwrap();
-    writer.take_lists(lists, &node).unwrap().unwrap();
+    let crls = Crl::read_all(next.crl(1, &[]).as_bytes()).unwrap();
+    writer.add_crls(crls, &node).unwrap().unwrap();
     assert_eq!(reader.current().verify(&node, NOW), Ok(()));
     assert_eq!(reader.current().verify(&house.node, NOW), Ok(()));
 }
@@ -276,9 +276,9 @@ fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
 fn the_same_list_again_changes_nothing() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
-    let list = house.issuing.crl(2, &[NODE]);
-    house.push(&mut writer, &list).unwrap();
-    house.push(&mut writer, &list).unwrap();
+    let crl = house.issuing.crl(2, &[NODE]);
+    house.push(&mut writer, &crl).unwrap();
+    house.push(&mut writer, &crl).unwrap();
     assert_eq!(reader.current().generation(), 2);
 }
 
@@ -291,13 +291,13 @@ fn a_changed_file_is_reloaded_but_an_older_list_revives_nobody() {
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     house.write_crls(&house.issuing.crl(2, &[]));
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
 }
 
@@ -307,19 +307,19 @@ fn what_cannot_be_used_leaves_trust_as_it_was() {
         .issuing
         .leaf("spiffe://lizmon.internal/receiver/rx", 8);
     for (name, text, part) in [
-        ("rx.key", another.1.as_str(), Part::Own),
-        ("crl.pem", "-----BEGIN X509 CRL-----", Part::Lists),
-        ("root.crt", "", Part::Roots),
-        ("rx.crt", "-----", Part::Own),
+        ("rx.key", another.1.as_str(), TrustPart::Own),
+        ("crl.pem", "-----BEGIN X509 CRL-----", TrustPart::Crls),
+        ("root.crt", "", TrustPart::Roots),
+        ("rx.crt", "-----", TrustPart::Own),
     ] {
         let house = House::new();
         let (mut writer, reader) = house.open().unwrap();
         house.write(name, text);
         let trust = writer.reload_if_changed().unwrap().unwrap();
-        let parts: Vec<Part> = trust
-            .complaints()
+        let parts: Vec<TrustPart> = trust
+            .warnings()
             .iter()
-            .map(|complaint| complaint.part)
+            .map(|warning| warning.part)
             .collect();
         assert_eq!(parts, [part], "{name}");
         assert_eq!(reader.current().verify(&house.node, NOW), Ok(()), "{name}");
@@ -334,16 +334,16 @@ fn our_own_revocation_does_not_hold_back_the_others() {
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     assert_eq!(
-        reader.current().judge_own(NOW),
-        Err(Fault::Revoked(Whose::Own))
+        reader.current().verify_own(NOW),
+        Err(Fault::Revoked(ChainMember::Leaf))
     );
     assert!(matches!(
         house.open(),
         Err(TrustError::OwnRefused {
-            source: Fault::Revoked(Whose::Own),
+            source: Fault::Revoked(ChainMember::Leaf),
             ..
         })
     ));
@@ -421,14 +421,14 @@ fn our_own_pair_is_swapped_for_one_that_clients_take() {
         house.write("rx.crt", cert);
         let trust = writer.reload_if_changed().unwrap().unwrap();
         assert_eq!(*trust.own(), good, "{story}");
-        trust.judge_own(NOW).unwrap();
-        let [complaint] = trust.complaints() else {
-            panic!("{story}: {:?}", trust.complaints())
+        trust.verify_own(NOW).unwrap();
+        let [warning] = trust.warnings() else {
+            panic!("{story}: {:?}", trust.warnings())
         };
-        assert_eq!(complaint.part, Part::Own, "{story}");
+        assert_eq!(warning.part, TrustPart::Own, "{story}");
         assert!(
-            complaint.reason.contains(reason) && complaint.reason.contains("kept"),
-            "{story}: {complaint}"
+            warning.reason.contains(reason) && warning.reason.contains("kept"),
+            "{story}: {warning}"
         );
         assert!(writer.reload_if_changed().is_none(), "{story}: said once");
     }
@@ -438,12 +438,12 @@ fn our_own_pair_is_swapped_for_one_that_clients_take() {
     set(NOW + DAY);
     let trust = writer.reload_if_changed().unwrap().unwrap();
     assert_ne!(*trust.own(), good);
-    assert!(trust.complaints().is_empty(), "{:?}", trust.complaints());
+    assert!(trust.warnings().is_empty(), "{:?}", trust.warnings());
     // Where the held one is no better, what the files say is shown.
     set(NOW + 91 * DAY);
     house.write("rx.crt", &cases[2].1);
     let trust = writer.reload_if_changed().unwrap().unwrap();
-    assert!(trust.judge_own(NOW + 91 * DAY).is_err());
+    assert!(trust.verify_own(NOW + 91 * DAY).is_err());
     assert_eq!(trust.own().not_after, NOW - 1);
     assert!(writer.reload_if_changed().is_none());
 }
@@ -470,11 +470,11 @@ fn other_trust_domains_are_strangers() {
     let foreign = chain(&house.issuing.leaf("spiffe://other.example/node/web1", 9).0);
     assert!(matches!(
         reader.current().verify(&foreign, NOW),
-        Err(Refusal::OtherDomain { .. })
+        Err(PeerRefusal::OtherDomain { .. })
     ));
 }
 
-/// A retired authority's list ends like any other. Nobody signs it again, and nobody must be refused for it.
+/// A retired authority's CRL ends like any other. Nobody signs it again, and nobody must be refused for it.
 #[test]
 fn a_retired_authoritys_list_ends_without_harm() {
     let house = House::new();
@@ -489,7 +489,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
     house
         .push(&mut writer, &house.issuing.crl(2, &[NODE]))
         .unwrap();
-    // The rotation is over: own certificate and lists are the next generation's.
+    // The rotation is over: own certificate and CRLs are the next generation's.
     let (cert, key) = next.leaf("spiffe://lizmon.internal/receiver/rx", RECEIVER);
     house.write("rx.crt", &cert);
     house.write("rx.key", &key);
@@ -510,7 +510,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
     );
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     now.store(NOW + 33 * DAY, std::sync::atomic::Ordering::Relaxed);
     writer.reload_if_changed().unwrap().unwrap();
@@ -533,8 +533,8 @@ fn a_retired_authoritys_list_ends_without_harm() {
     );
 }
 
-/// The story: the key of a CA that goes out of use was lost, its last list had ended, and no revocation could be handed in any
-/// more, for lists come together.
+/// The story: the key of a CA that goes out of use was lost, its last CRL had ended, and no revocation could be handed in any
+/// more, for CRLs come together.
 #[test]
 fn a_list_that_has_ended_keeps_no_newer_one_back() {
     let house = House::new();
@@ -549,19 +549,19 @@ fn a_list_that_has_ended_keeps_no_newer_one_back() {
     now.store(later, std::sync::atomic::Ordering::Relaxed);
     let shown = [next.certificate.der().clone()];
     let both = old + &next.crl_from(1, &[], later - DAY);
-    let lists = RevocationList::read_all(both.as_bytes()).unwrap();
-    writer.take_lists(lists, &shown).unwrap().unwrap();
+    let crls = Crl::read_all(both.as_bytes()).unwrap();
+    writer.add_crls(crls, &shown).unwrap().unwrap();
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     assert_eq!(reader.current().verify(&node, later), Ok(()));
     let revoked = reader.current().verify(&house.node, later);
     assert_eq!(
         revoked,
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
         "what it says still holds"
     );
 }
 
-/// What is fetched comes whole, with lists that are in force already and some that are nobody's here.
+/// What is fetched comes whole, with CRLs that are in force already and some that are nobody's here.
 #[test]
 fn of_fetched_lists_the_newer_ones_are_taken() {
     let house = House::new();
@@ -569,9 +569,9 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
     let stranger = root("root").issuing("issuing 1");
     let shown = [next.certificate.der().clone()];
     let (mut writer, reader) = house.open().unwrap();
-    let take = |writer: &mut TrustWriter, lists: &[String]| {
-        let lists = RevocationList::read_all(lists.concat().as_bytes()).unwrap();
-        let newer = writer.take_newer(lists, &shown).unwrap();
+    let take = |writer: &mut TrustWriter, crls: &[String]| {
+        let crls = Crl::read_all(crls.concat().as_bytes()).unwrap();
+        let newer = writer.add_fetched_crls(crls, &shown).unwrap();
         (
             newer.trust.map(|trust| trust.generation()),
             newer.refused.len(),
@@ -608,12 +608,12 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
             (None, 1),
         ),
     ];
-    for (story, lists, expected) in cases {
-        assert_eq!(take(&mut writer, &lists), expected, "{story}");
+    for (story, crls, expected) in cases {
+        assert_eq!(take(&mut writer, &crls), expected, "{story}");
     }
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     assert_eq!(reader.current().verify(&node, NOW), Ok(()));
@@ -622,18 +622,21 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
     let judged = [&house.node, &node].map(|chain| reader.current().verify(chain, NOW));
     assert_eq!(
         judged,
-        [Err(Refusal::Chain(Fault::Revoked(Whose::Own))), Ok(())],
+        [
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
+            Ok(())
+        ],
         "what was fetched is kept"
     );
 }
 
-/// Whoever holds trust is told that a list is wanted, and only by somebody whom a root vouches for.
+/// Whoever holds trust is told that a CRL is wanted, and only by somebody whom a root vouches for.
 #[test]
 fn a_list_is_missed() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let (mut writer, reader) = house.open().unwrap();
-    let misses = || reader.current().misses_a_list();
+    let misses = || reader.current().misses_crl();
     let verify = |ca: &Ca| {
         let node = chain(&ca.leaf("spiffe://lizmon.internal/node/web2", 7).0);
         reader.current().verify(&node, NOW)
@@ -643,9 +646,9 @@ fn a_list_is_missed() {
     assert!(!misses(), "a stranger is missed by nobody");
     verify(&next).unwrap_err();
     assert!(misses(), "the next generation's leaf");
-    let lists = RevocationList::read_all(next.crl(1, &[]).as_bytes()).unwrap();
+    let crls = Crl::read_all(next.crl(1, &[]).as_bytes()).unwrap();
     writer
-        .take_newer(lists, &[next.certificate.der().clone()])
+        .add_fetched_crls(crls, &[next.certificate.der().clone()])
         .unwrap();
     assert!(!misses(), "it is here now");
     let new_root = root("root 2");
@@ -655,4 +658,4 @@ fn a_list_is_missed() {
     assert!(misses(), "a root that is trusted, and has no list");
 }
 
-mod lists;
+mod crls;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::atomic_file::Access;
-use crate::pem::{self, Kind, PemError, Section};
+use crate::pem::{self, PemError, PemKind, Section};
 use rustls_pki_types::CertificateDer;
 
 /// A new chain and its key, both PEM.
@@ -28,9 +28,9 @@ pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: PemParts) -> Vec
         Ok(sections) => (file, sections),
         Err(_) => (&[][..], Vec::new()),
     };
-    let certificates = spans(&sections, |section| section.kind == Kind::Certificate);
+    let certificates = spans(&sections, |section| section.kind == PemKind::Certificate);
     let keys = spans(&sections, |section| {
-        section.kind.is_private_key() || section.kind == Kind::Parameters
+        section.kind.is_private_key() || section.kind == PemKind::Parameters
     });
     let lacks_chain = certificates.is_empty() && wanted != PemParts::Key;
     let lacks_key = keys.is_empty() && wanted != PemParts::Chain;
@@ -62,10 +62,10 @@ pub fn with_certificates(
         .cloned()
         .collect();
     let unwanted = spans(&sections, |section| {
-        section.kind == Kind::Certificate && wanted.iter().all(|der| der.as_ref() != section.der)
+        section.kind == PemKind::Certificate && wanted.iter().all(|der| der.as_ref() != section.der)
     });
     // The new ones come where one stood: before or after what else is there.
-    let is_certificate = |section: &&Section| section.kind == Kind::Certificate;
+    let is_certificate = |section: &&Section| section.kind == PemKind::Certificate;
     let place = sections.iter().find(is_certificate);
     let place = place.map_or(file.len(), |first| first.span.start);
     let new = to_pem(&new);

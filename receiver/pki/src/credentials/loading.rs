@@ -18,7 +18,7 @@ use crate::certificate_files::CertificateFiles;
 use crate::file_stamp::FileStamp;
 use crate::identity::Leaf;
 use crate::own_chain::OwnChain;
-use crate::path::{Demand, Fault, Paths, Whose};
+use crate::path::{ChainMember, Fault, PathVerifier, RevocationPolicy};
 use crate::pem;
 use crate::provider::provider;
 use crate::server_crls::ServerCrls;
@@ -119,7 +119,9 @@ impl Credentials {
         let own = own_chain(&chain, &anchors, &provider, validity);
         let fault = own.fault(now);
         // rustls would refuse to show it, in words of its own.
-        if let Some(source @ (Fault::CriticalExtension(Whose::Own) | Fault::Malformed(_))) = fault {
+        if let Some(source @ (Fault::CriticalExtension(ChainMember::Leaf) | Fault::Malformed(_))) =
+            fault
+        {
             let path = self.cert.clone();
             return Err(CredentialsError::Unusable { path, source });
         }
@@ -203,11 +205,11 @@ fn own_chain(
     provider: &CryptoProvider,
     validity: Validity,
 ) -> OwnChain {
-    let paths = Paths::new(
+    let paths = PathVerifier::new(
         &anchors.roots,
         anchors.intermediates.clone(),
         Vec::new(),
-        Demand::Nothing,
+        RevocationPolicy::CrlOptional,
         provider.signature_verification_algorithms.all,
     );
     OwnChain {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::anchors::Anchors;
+use crate::crl::Crl;
 use crate::identity::Leaf;
-use crate::list::RevocationList;
-use crate::path::{Demand, Paths, Usage};
+use crate::path::{PathVerifier, RevocationPolicy, Usage};
 use lizmon_protocol::name::{Role, SpiffeId};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -33,7 +33,7 @@ pub enum ServerIdentityError {
 #[derive(Debug)]
 pub(crate) struct ServerRoleVerifier {
     provider: Arc<CryptoProvider>,
-    paths: Paths,
+    paths: PathVerifier,
     servers: ServerRoles,
 }
 
@@ -50,15 +50,15 @@ impl ServerRoleVerifier {
     pub(crate) fn new(
         anchors: &Anchors,
         servers: ServerRoles,
-        crls: Vec<RevocationList>,
+        crls: Vec<Crl>,
         provider: Arc<CryptoProvider>,
     ) -> Self {
         // A missing or old CRL does not stop a client from reporting: the other CRLs still apply.
-        let paths = Paths::new(
+        let paths = PathVerifier::new(
             &anchors.roots,
             anchors.intermediates.clone(),
             crls,
-            Demand::Nothing,
+            RevocationPolicy::CrlOptional,
             provider.signature_verification_algorithms.all,
         );
         Self {
@@ -262,7 +262,7 @@ mod tests {
         let issuing = params.signed_by(&key, &root_issuer).unwrap();
         let pki = Pki::below(issuing.clone(), Issuer::new(params, key));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
-        let list = |number: &[u8], revoked: &[u64]| {
+        let crl = |number: &[u8], revoked: &[u64]| {
             let date = date_time_ymd(2026, 1, 1);
             let revoked = revoked.iter().map(|serial| RevokedCertParams {
                 serial_number: SerialNumber::from(*serial),
@@ -287,21 +287,21 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let cases: [(&str, Vec<String>, bool); 4] = [
             ("no list", vec![], true),
-            ("nobody is revoked", vec![list(&[1], &[])], true),
-            ("the issuing CA is", vec![list(&[1; 20], &[77])], false),
+            ("nobody is revoked", vec![crl(&[1], &[])], true),
+            ("the issuing CA is", vec![crl(&[1; 20], &[77])], false),
             (
                 "by a list of a number that another one bears as well",
-                vec![list(&[1], &[77]), list(&[1], &[])],
+                vec![crl(&[1], &[77]), crl(&[1], &[])],
                 false,
             ),
         ];
         for (story, pems, good) in cases {
-            let lists = crate::server_crls::ServerCrls::default();
+            let crls = crate::server_crls::ServerCrls::default();
             for pem in pems {
-                assert!(lists.take(pem.as_bytes()).unwrap().is_new, "{story}");
+                assert!(crls.take(pem.as_bytes()).unwrap().is_new, "{story}");
             }
             let verifier =
-                ServerRoleVerifier::new(&anchors, ServerRoles::Any, lists.all(), provider.clone());
+                ServerRoleVerifier::new(&anchors, ServerRoles::Any, crls.all(), provider.clone());
             let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
             for shown in shown {
                 let judged =

@@ -16,11 +16,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a section holds, by its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PemKind {
     /// `CERTIFICATE`, and OpenSSL's older `X509 CERTIFICATE`.
     Certificate,
     /// `X509 CRL`.
-    RevocationList,
+    Crl,
     /// `CERTIFICATE REQUEST`, and the older `NEW CERTIFICATE REQUEST`.
     SigningRequest,
     /// `PRIVATE KEY`: PKCS#8.
@@ -37,11 +37,11 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl PemKind {
     fn of(label: &str) -> Self {
         match label {
             "CERTIFICATE" | "X509 CERTIFICATE" => Self::Certificate,
-            "X509 CRL" => Self::RevocationList,
+            "X509 CRL" => Self::Crl,
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Self::SigningRequest,
             "PRIVATE KEY" => Self::Pkcs8Key,
             "RSA PRIVATE KEY" => Self::Pkcs1Key,
@@ -67,7 +67,7 @@ pub struct Section {
     /// What it is called in the text.
     pub label: String,
     /// What that means.
-    pub kind: Kind,
+    pub kind: PemKind,
     /// The line it begins in, from 1.
     pub line: usize,
     /// Where it stands in the text, its first and last line included: bytes.
@@ -89,10 +89,10 @@ impl Section {
     /// The private key in it.
     pub fn into_private_key(self) -> Result<PrivateKeyDer<'static>, PemError> {
         match self.kind {
-            Kind::Pkcs8Key => Ok(PrivateKeyDer::Pkcs8(self.der.into())),
-            Kind::Pkcs1Key => Ok(PrivateKeyDer::Pkcs1(self.der.into())),
-            Kind::Sec1Key => Ok(PrivateKeyDer::Sec1(self.der.into())),
-            Kind::EncryptedKey => Err(PemError::Encrypted { line: self.line }),
+            PemKind::Pkcs8Key => Ok(PrivateKeyDer::Pkcs8(self.der.into())),
+            PemKind::Pkcs1Key => Ok(PrivateKeyDer::Pkcs1(self.der.into())),
+            PemKind::Sec1Key => Ok(PrivateKeyDer::Sec1(self.der.into())),
+            PemKind::EncryptedKey => Err(PemError::Encrypted { line: self.line }),
             _ => Err(self.misplaced("private key")),
         }
     }
@@ -160,11 +160,11 @@ fn section(label: String, line: usize, inside: Inside<'_>) -> Result<Section, Pe
     if label == "TRUSTED CERTIFICATE" {
         return Err(PemError::TrustedCertificate { line });
     }
-    let mut kind = Kind::of(&label);
+    let mut kind = PemKind::of(&label);
     let body = match headers(inside.text) {
         // RFC 1421: only keys of OpenSSL's older encrypted form bear any.
         Some(length) if kind.is_private_key() => {
-            kind = Kind::EncryptedKey;
+            kind = PemKind::EncryptedKey;
             Inside {
                 text: &inside.text[length..],
                 line: inside.line + line_ends(inside.text, length),
@@ -173,8 +173,8 @@ fn section(label: String, line: usize, inside: Inside<'_>) -> Result<Section, Pe
         _ => inside,
     };
     let der = decode(body, &label)?;
-    let is_older_encrypted_form = kind == Kind::EncryptedKey && label != "ENCRYPTED PRIVATE KEY";
-    if !is_older_encrypted_form && kind != Kind::Other && !is_one_der_value(&der) {
+    let is_older_encrypted_form = kind == PemKind::EncryptedKey && label != "ENCRYPTED PRIVATE KEY";
+    if !is_older_encrypted_form && kind != PemKind::Other && !is_one_der_value(&der) {
         return Err(PemError::NotDer { line, label });
     }
     Ok(Section {

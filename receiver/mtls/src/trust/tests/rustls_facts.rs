@@ -3,51 +3,51 @@
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
+use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
 use crate::limits::Limits;
-use crate::pace::Paces;
 
 const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 type Lists = fn(&House) -> String;
 
-/// Without a list rustls checks no revocation: no list is an error.
+/// Without a CRL rustls checks no revocation: no CRL is an error.
 #[test]
 fn without_a_list_nobody_is_trusted() {
-    let lists: [(&str, Lists); 2] = [
+    let crls: [(&str, Lists); 2] = [
         ("an empty file", |_| String::new()),
         ("lists that ended long ago, and are dropped", |_| {
             root("stranger").crl_from(1, &[], NOW - 40 * DAY)
         }),
     ];
-    for (story, lists) in lists {
+    for (story, crls) in crls {
         let house = House::new();
-        house.write("crl.pem", &lists(&house));
+        house.write("crl.pem", &crls(&house));
         let opened = house.open();
         assert!(matches!(opened, Err(TrustError::NoLists { .. })), "{story}");
     }
 }
 
-/// rustls wants a list of every issuer in the chain.
+/// rustls wants a CRL of every issuer in the chain.
 #[test]
 fn every_issuer_in_a_chain_has_a_list() {
-    let lists: [(&str, Lists); 3] = [
+    let crls: [(&str, Lists); 3] = [
         ("the root's alone", |house| house.root.crl(2, &[])),
         ("the issuing CA's alone", |house| house.issuing.crl(2, &[])),
         ("a stranger's", |_| root("stranger").crl(2, &[])),
     ];
-    for (story, lists) in lists {
+    for (story, crls) in crls {
         let house = House::new();
-        house.write("crl.pem", &lists(&house));
+        house.write("crl.pem", &crls(&house));
         let opened = house.open();
         assert!(matches!(opened, Err(TrustError::NoLists { .. })), "{story}");
     }
 }
 
-/// And each of these lists is listened to, not the leaf's alone.
+/// And each of these CRLs is listened to, not the leaf's alone.
 #[test]
 fn every_issuer_in_a_chain_may_revoke() {
-    let lists: [(&str, Lists, Result<(), Refusal>); 3] = [
+    let crls: [(&str, Lists, Result<(), PeerRefusal>); 3] = [
         (
             "nothing",
             |house| house.root.crl(2, &[]) + &house.issuing.crl(2, &[]),
@@ -56,7 +56,7 @@ fn every_issuer_in_a_chain_may_revoke() {
         (
             "the leaf",
             |house| house.root.crl(2, &[]) + &house.issuing.crl(2, &[NODE]),
-            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
         ),
         (
             "the issuing CA",
@@ -66,22 +66,22 @@ fn every_issuer_in_a_chain_may_revoke() {
                 let serials = vec![authority.raw_serial().to_vec()];
                 house.root.crl_naming(2, serials, NOW - DAY) + &house.issuing.crl(2, &[])
             },
-            Err(Refusal::Chain(Fault::Revoked(Whose::Authority(
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Authority(
                 "CN=issuing 1".to_owned(),
             )))),
         ),
     ];
-    for (revoked, lists, expected) in lists {
+    for (revoked, crls, expected) in crls {
         let house = House::new();
         let (mut writer, reader) = house.open().unwrap();
-        house.write("crl.pem", &lists(&house));
+        house.write("crl.pem", &crls(&house));
         writer.reload_if_changed().unwrap().unwrap();
         let judged = reader.current().verify(&house.node, NOW);
         assert_eq!(judged, expected, "{revoked} is revoked");
     }
 }
 
-/// rustls takes the first list that bears an issuer's name: it is given one of each name, the newest.
+/// rustls takes the first CRL that bears an issuer's name: it is given one of each name, the newest.
 #[test]
 fn of_two_lists_of_one_name_the_newest_counts() {
     let orders: [(&str, Lists); 2] = [
@@ -92,21 +92,21 @@ fn of_two_lists_of_one_name_the_newest_counts() {
             house.issuing.crl(2, &[NODE]) + &house.issuing.crl(1, &[])
         }),
     ];
-    for (story, lists) in orders {
+    for (story, crls) in orders {
         let house = House::new();
-        house.write_crls(&lists(&house));
+        house.write_crls(&crls(&house));
         let (_writer, reader) = house.open().unwrap();
         let judged = reader.current().verify(&house.node, NOW);
         assert_eq!(
             judged,
-            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
             "{story}"
         );
         assert_eq!(reader.current().crls().len(), 2, "{story}");
     }
 }
 
-/// An expired list still revokes, and lets in whom it does not name: what becomes of that is the receiver's to say, by
+/// An expired CRL still revokes, and lets in whom it does not name: what becomes of that is the receiver's to say, by
 /// the grace it was given.
 #[test]
 fn an_expired_list_still_revokes() {
@@ -122,9 +122,9 @@ fn an_expired_list_still_revokes() {
     );
     assert_eq!(
         trust.verify(&house.node, NOW + 60 * DAY),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
-    assert_eq!(trust.judge_own(NOW + 60 * DAY), Ok(()));
+    assert_eq!(trust.verify_own(NOW + 60 * DAY), Ok(()));
 }
 
 /// TLS judges a certificate once, in a full handshake, and a resumed session not at all. So each request asks: a chain
@@ -135,8 +135,8 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     let (mut writer, reader) = house.open().unwrap();
     let connection = |generation| {
         let identity = Identity::from_der(&house.node[0]).unwrap();
-        let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
-        Connection::authenticated(HERE, identity, house.node.clone(), pace, generation)
+        let quota = ClientQuotas::new().of(&identity.spiffe_id, &Limits::default());
+        Connection::authenticated(HERE, identity, house.node.clone(), quota, generation)
     };
     let ask = |connection: &Connection| {
         let peer = connection.peer(&reader.current(), NOW);
@@ -155,7 +155,7 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     ] {
         assert_eq!(
             ask(&connection),
-            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
             "{story}"
         );
     }
@@ -166,8 +166,8 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
 fn the_first_request_of_a_minute_is_known() {
     let house = House::new();
     let identity = Identity::from_der(&house.node[0]).unwrap();
-    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
-    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
+    let quota = ClientQuotas::new().of(&identity.spiffe_id, &Limits::default());
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), quota, 1);
     for (now, expected) in [(0, true), (59, false), (60, true), (60, false), (5, true)] {
         assert_eq!(connection.is_first_of_minute(now), expected, "{now}");
     }
@@ -180,9 +180,9 @@ fn what_begins_is_taken_when_it_has_begun() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
     let identity = Identity::from_der(&house.node[0]).unwrap();
-    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
+    let quota = ClientQuotas::new().of(&identity.spiffe_id, &Limits::default());
     let begin = identity.not_before;
-    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 0);
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), quota, 0);
     let ask = |now| {
         let peer = connection.peer(&reader.current(), now);
         peer.expect("it shows a certificate").map(drop)
@@ -198,18 +198,18 @@ fn an_open_connection_ends_with_its_certificate() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
     let identity = Identity::from_der(&house.node[0]).unwrap();
-    let pace = Paces::new().of(&identity.spiffe_id, &Limits::default());
+    let quota = ClientQuotas::new().of(&identity.spiffe_id, &Limits::default());
     let end = identity.not_after;
-    let connection = Connection::authenticated(HERE, identity, house.node.clone(), pace, 1);
+    let connection = Connection::authenticated(HERE, identity, house.node.clone(), quota, 1);
     let ended = Fault::Expired {
-        whose: Whose::Own,
+        member: ChainMember::Leaf,
         not_after: end,
         now: end + 1,
     };
     for (now, expected) in [
         (NOW, Ok(())),
         (end, Ok(())),
-        (end + 1, Err(Refusal::Chain(ended))),
+        (end + 1, Err(PeerRefusal::Chain(ended))),
     ] {
         let peer = connection.peer(&reader.current(), now);
         let judged = peer.expect("it shows a certificate").map(drop);

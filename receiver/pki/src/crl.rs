@@ -1,4 +1,4 @@
-//! One revocation list: what it says of itself, who signed it, what it speaks about.
+//! One CRL: what it says of itself, who signed it, what it speaks about.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use crate::authority::Authority;
-use crate::pem::{self, Kind, PemError, Section};
+use crate::authority::AuthorityCertificate;
+use crate::pem::{self, PemError, PemKind, Section};
 use crate::signature::{Signature, judge};
 
-/// A list's number: RFC 5280 section 5.2.3, up to 20 octets.
+/// A CRL's number: RFC 5280 section 5.2.3, up to 20 octets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CrlNumber(Box<[u8]>);
 
-/// What is known of one revocation list.
+/// What is known of one CRL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlStatus {
     /// Whose it is, as text.
@@ -28,21 +28,21 @@ pub struct CrlStatus {
     /// To be replaced before: epoch seconds; the same as `this_update` if it does not say.
     pub next_update: u64,
     /// Whether it is a root's, or of an authority of our own certificate: then it must not end. Of an authority that was
-    /// retired the last list is held until it has ended, and nobody misses it.
+    /// retired the last CRL is held until it has ended, and nobody misses it.
     pub is_required: bool,
     /// Whether a later one of the same authority is in force beside it, which is not newer by number and date: then what
     /// either revokes is revoked.
-    pub is_beside: bool,
+    pub is_concurrent: bool,
 }
 
-/// How long before its end a list is complained of at the earliest: 30 days.
-pub const LONG_BEFORE_SECS: u64 = 30 * 86_400;
-/// How long a list that nobody requires is held past its end: three days, the grace that required ones have by default.
-pub const HELD_SECS: u64 = 72 * 3600;
+/// How long before its end a CRL is complained of at the earliest: 30 days.
+pub const CRL_EXPIRY_WARNING_SECS: u64 = 30 * 86_400;
+/// How long a CRL that nobody requires is held past its end: three days, the grace that required ones have by default.
+pub const CRL_RETENTION_SECS: u64 = 72 * 3600;
 
-/// One list, as it was signed.
+/// One CRL, as it was signed.
 #[derive(Clone)]
-pub struct RevocationList {
+pub struct Crl {
     der: CertificateRevocationListDer<'static>,
     entries: Arc<CertRevocationList<'static>>,
     scope: Scope,
@@ -51,16 +51,16 @@ pub struct RevocationList {
     status: CrlStatus,
 }
 
-/// Why bytes are no list that could be in force.
+/// Why bytes are no CRL that could be in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableCrl {
     /// Not understood as PEM.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// Not a list at all.
+    /// Not a CRL at all.
     #[error("not a certificate revocation list, neither PEM nor DER")]
     Malformed,
-    /// A list in PEM that is broken inside.
+    /// A CRL in PEM that is broken inside.
     #[error("line {line}: {source}")]
     At {
         /// Where it begins.
@@ -68,7 +68,7 @@ pub enum UnusableCrl {
         /// Why.
         source: Box<UnusableCrl>,
     },
-    /// Only what changed since another list: RFC 5280 section 5.2.4.
+    /// Only what changed since another CRL: RFC 5280 section 5.2.4.
     #[error("the list of {0} is a delta: hand in the complete list")]
     Delta(String),
     /// About certificates of other issuers: RFC 5280 section 5.2.5.
@@ -98,17 +98,17 @@ pub enum UnusableCrl {
     },
 }
 
-/// Which certificates of its issuer a list speaks about: RFC 5280 section 5.2.5.
+/// Which certificates of its issuer a CRL speaks about: RFC 5280 section 5.2.5.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Scope {
     users_alone: bool,
     authorities_alone: bool,
-    /// Where it is to be had; those of a list that is a part of several tell the parts apart.
+    /// Where it is to be had; those of a CRL that is a part of several tell the parts apart.
     locations: Vec<String>,
 }
 
 impl UnusableCrl {
-    /// Whether it is no list at all, rather than one that must not be used.
+    /// Whether it is no CRL at all, rather than one that must not be used.
     pub fn is_malformed(&self) -> bool {
         match self {
             Self::Pem(_) | Self::Malformed => true,
@@ -175,15 +175,15 @@ impl fmt::Debug for CrlNumber {
 
 impl CrlStatus {
     /// Whether somebody should have signed a new one: more than half of its life is over, and less than
-    /// [`LONG_BEFORE_SECS`] is left. A root's list may live for a year, and its key lie in a safe.
+    /// [`CRL_EXPIRY_WARNING_SECS`] is left. A root's CRL may live for a year, and its key lie in a safe.
     pub fn is_due(&self, now: u64) -> bool {
         let life = self.next_update.saturating_sub(self.this_update);
-        now > self.this_update + life / 2 && now + LONG_BEFORE_SECS > self.next_update
+        now > self.this_update + life / 2 && now + CRL_EXPIRY_WARNING_SECS > self.next_update
     }
 
     /// Whether it ended so long ago that it is not held any more.
-    pub fn has_long_ended(&self, now: u64) -> bool {
-        now > self.next_update.saturating_add(HELD_SECS)
+    pub fn is_past_retention(&self, now: u64) -> bool {
+        now > self.next_update.saturating_add(CRL_RETENTION_SECS)
     }
 
     /// "number 7", or that it has none.
@@ -194,7 +194,7 @@ impl CrlStatus {
         }
     }
 
-    /// Newer by number and date together: RFC 5280 section 5.2.3 lets neither go back. Lists signed within a second bear one
+    /// Newer by number and date together: RFC 5280 section 5.2.3 lets neither go back. CRLs signed within a second bear one
     /// date.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let by_number = self.number.as_ref().zip(other.number.as_ref());
@@ -203,42 +203,42 @@ impl CrlStatus {
     }
 }
 
-impl RevocationList {
-    /// Reads one list.
+impl Crl {
+    /// Reads one CRL.
     pub fn from_der(der: CertificateRevocationListDer<'static>) -> Result<Self, UnusableCrl> {
-        let Ok(([], list)) = CertificateRevocationList::from_der(&der) else {
+        let Ok(([], crl)) = CertificateRevocationList::from_der(&der) else {
             return Err(UnusableCrl::Malformed);
         };
-        let issuer = list.issuer().to_string();
+        let issuer = crl.issuer().to_string();
         // WebPKI takes the version that is missing in the first one for broken DER.
-        if list.version().is_none() {
+        if crl.version().is_none() {
             return Err(UnusableCrl::Version(issuer));
         }
         let entries = OwnedCertRevocationList::from_der(&der)
             .map_err(|source| unusable(issuer.clone(), source))?;
         let epoch = |secs: i64| u64::try_from(secs).map_err(|_| UnusableCrl::Malformed);
-        let this_update = epoch(list.last_update().timestamp())?;
-        let next_update = list.next_update().map(|time| epoch(time.timestamp()));
+        let this_update = epoch(crl.last_update().timestamp())?;
+        let next_update = crl.next_update().map(|time| epoch(time.timestamp()));
         let status = CrlStatus {
             issuer,
-            number: list
+            number: crl
                 .crl_number()
                 .map(|number| CrlNumber::from_bytes(&number.to_bytes_be())),
             this_update,
             next_update: next_update.transpose()?.unwrap_or(this_update),
             is_required: false,
-            is_beside: false,
+            is_concurrent: false,
         };
         Ok(Self {
             entries: Arc::new(entries.into()),
-            scope: Scope::of(&list),
+            scope: Scope::of(&crl),
             signer: None,
             status,
             der,
         })
     }
 
-    /// Reads every list of a PEM text, or the one list of a DER; at least one. Certificates may stand beside them. The first
+    /// Reads every CRL of a PEM text, or the one CRL of a DER; at least one. Certificates may stand beside them. The first
     /// thing that is wrong is the error.
     pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, UnusableCrl> {
         let found: Vec<_> = Self::read_each(bytes).collect::<Result<_, _>>()?;
@@ -251,7 +251,7 @@ impl RevocationList {
         }
     }
 
-    /// Each list of a PEM text, or the one of a DER, and each thing that is wrong, in order.
+    /// Each CRL of a PEM text, or the one of a DER, and each thing that is wrong, in order.
     pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Self, UnusableCrl>> {
         let is_der = matches!(pem::sections(bytes).next(), Some(Err(PemError::Der)));
         let of_der = is_der.then(|| Self::from_der(bytes.to_vec().into()));
@@ -262,8 +262,8 @@ impl RevocationList {
                 Err(error) => return Some(Err(error.into())),
             };
             match section.kind {
-                Kind::RevocationList => Some(Self::from_section(section)),
-                Kind::Certificate => None,
+                PemKind::Crl => Some(Self::from_section(section)),
+                PemKind::Certificate => None,
                 _ => Some(Err(section.misplaced("revocation lists").into())),
             }
         });
@@ -287,7 +287,7 @@ impl RevocationList {
         &mut self.status
     }
 
-    /// The list as it was signed.
+    /// The CRL as it was signed.
     pub fn der(&self) -> &CertificateRevocationListDer<'static> {
         &self.der
     }
@@ -303,10 +303,10 @@ impl RevocationList {
     }
 
     /// Looks for who signed it.
-    pub fn find_signer(&mut self, authorities: &[Authority]) {
+    pub fn find_signer(&mut self, authorities: &[AuthorityCertificate]) {
         let mut of_name = authorities
             .iter()
-            .filter(|authority| *authority.name == *self.issuer_name() && authority.signs_lists());
+            .filter(|authority| *authority.name == *self.issuer_name() && authority.signs_crls());
         let signer = of_name.find(|authority| self.is_signed_by(&authority.key));
         self.signer = signer.map(|authority| authority.key.clone());
     }
@@ -321,16 +321,16 @@ impl RevocationList {
 
     /// Whether it revokes this serial number, the content of its DER.
     pub fn revokes(&self, serial: &[u8]) -> bool {
-        // An entry that cannot be read is one: the list was signed with it.
+        // An entry that cannot be read is one: the CRL was signed with it.
         !matches!(self.entries.find_serial(serial), Ok(None))
     }
 
-    /// Whether these lists revoke whatever this one does.
+    /// Whether these CRLs revoke whatever this one does.
     pub fn is_covered_by(&self, others: &[&Self]) -> bool {
-        let Ok((_, list)) = CertificateRevocationList::from_der(&self.der) else {
+        let Ok((_, crl)) = CertificateRevocationList::from_der(&self.der) else {
             return false;
         };
-        list.iter_revoked_certificates()
+        crl.iter_revoked_certificates()
             .all(|entry| others.iter().any(|other| other.revokes(entry.raw_serial())))
     }
 
@@ -349,23 +349,23 @@ impl RevocationList {
     }
 }
 
-impl fmt::Debug for RevocationList {
+impl fmt::Debug for Crl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.status.issuer, self.status.numbered())
     }
 }
 
-impl PartialEq for RevocationList {
+impl PartialEq for Crl {
     fn eq(&self, other: &Self) -> bool {
         self.der == other.der && self.status == other.status && self.signer == other.signer
     }
 }
 
-impl Eq for RevocationList {}
+impl Eq for Crl {}
 
 impl Scope {
-    fn of(list: &CertificateRevocationList<'_>) -> Self {
-        let point = list
+    fn of(crl: &CertificateRevocationList<'_>) -> Self {
+        let point = crl
             .extensions()
             .iter()
             .find_map(|found| match found.parsed_extension() {
@@ -383,7 +383,7 @@ impl Scope {
         })
     }
 
-    /// As WebPKI judges it: a certificate that names locations is spoken about by lists that bear one of them.
+    /// As WebPKI judges it: a certificate that names locations is spoken about by CRLs that bear one of them.
     fn includes(&self, certificate: &X509Certificate<'_>) -> bool {
         let is_ca = certificate.is_ca();
         if self.users_alone && is_ca || self.authorities_alone && !is_ca {
@@ -443,8 +443,8 @@ mod tests {
         [&[tag, length as u8][..], content].concat()
     }
 
-    /// A list of an issuer without a name, as far as it can be read: nobody has signed it.
-    fn list(version: Option<u8>, next_update: bool, revoked: bool) -> Vec<u8> {
+    /// A CRL of an issuer without a name, as far as it can be read: nobody has signed it.
+    fn crl(version: Option<u8>, next_update: bool, revoked: bool) -> Vec<u8> {
         let algorithm = value(0x30, &value(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
         let date = |year: &str| value(0x17, format!("{year}0101000000Z").as_bytes());
         let entry = value(0x30, &[value(2, &[7]), date("16")].concat());
@@ -469,13 +469,13 @@ mod tests {
     #[test]
     fn a_list_of_version_1_is_called_that() {
         for (next_update, revoked) in [(true, true), (true, false), (false, true)] {
-            let der = list(None, next_update, revoked);
-            let refused = RevocationList::from_der(der.into()).unwrap_err();
+            let der = crl(None, next_update, revoked);
+            let refused = Crl::from_der(der.into()).unwrap_err();
             assert!(!refused.is_malformed(), "{refused}");
             assert!(refused.to_string().contains("version 1"), "{refused}");
         }
-        let of_version_2 = list(Some(1), true, true);
-        let refused = RevocationList::from_der(of_version_2.into());
+        let of_version_2 = crl(Some(1), true, true);
+        let refused = Crl::from_der(of_version_2.into());
         let named = refused.map_err(|error| error.to_string());
         assert!(!named.unwrap_err().contains("version 1"));
     }

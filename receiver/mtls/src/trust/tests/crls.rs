@@ -1,11 +1,11 @@
-//! Which lists are in force, whatever stands in the files.
+//! Which CRLs are in force, whatever stands in the files.
 
 use super::*;
 use crate::revocation::UnusableCrl;
 
 const WEB2: u8 = 3;
 
-/// A list as strangers sign them.
+/// A CRL as strangers sign them.
 struct Odd<'a> {
     ca: &'a Ca,
     number: Option<&'a [u8]>,
@@ -75,14 +75,14 @@ fn resign(ca: &Ca, der: &[u8], oid_end: &[u8], critical: bool) -> String {
     let changed = sequence(0x30, &inside);
     let whole = |extensions_at: usize| {
         // Extensions stand last: [0] { SEQUENCE { … } }.
-        let list = Any::from_der(Any::from_der(&tbs.data[extensions_at..]).unwrap().1.data)
+        let crl = Any::from_der(Any::from_der(&tbs.data[extensions_at..]).unwrap().1.data)
             .unwrap()
             .1;
-        let begin = list.data.as_ptr() as usize - tbs.data.as_ptr() as usize;
+        let begin = crl.data.as_ptr() as usize - tbs.data.as_ptr() as usize;
         let others = [
-            &list.data[..at - 2 - begin],
+            &crl.data[..at - 2 - begin],
             &changed,
-            &list.data[at - 1 + 1 + length - begin..],
+            &crl.data[at - 1 + 1 + length - begin..],
         ]
         .concat();
         [
@@ -142,12 +142,12 @@ impl House {
 }
 
 /// The story: a CA was restored from its backup, and signed numbers again that it had signed before. And CAs that write no
-/// numbers at all: what their second list said was never heard.
+/// numbers at all: what their second CRL said was never heard.
 #[test]
 fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
     type Signed<'a> = (&'a [u8], &'a [u8], u64, Option<(&'a [u8], bool)>);
     let big = [1; 20];
-    // Lists as they follow each other, and whether NODE and WEB2 are revoked in the end.
+    // CRLs as they follow each other, and whether NODE and WEB2 are revoked in the end.
     let cases: Vec<(&str, Vec<Signed<'_>>, [bool; 2], usize)> = vec![
         (
             "newer by both",
@@ -245,24 +245,24 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
             1,
         ),
     ];
-    for (story, lists, expected, beside) in cases {
+    for (story, crls, expected, beside) in cases {
         let house = House::new();
-        // None of them says the same as the list that the house begins with.
+        // None of them says the same as the CRL that the house begins with.
         house.write_crls(
-            &lists[..1]
+            &crls[..1]
                 .iter()
                 .map(|(number, revoked, days, other)| house.odd(number, revoked, *days).pem(*other))
                 .collect::<String>(),
         );
         let (mut writer, reader) = house.open().unwrap();
-        for (number, revoked, days, other) in &lists[1..] {
+        for (number, revoked, days, other) in &crls[1..] {
             house.write_crls(&house.odd(number, revoked, *days).pem(*other));
             writer.reload_if_changed().unwrap().unwrap();
         }
         let judged = |reader: &TrustReader| {
             [house.node.clone(), house.of(WEB2)].map(|chain| {
                 reader.current().verify(&chain, NOW)
-                    == Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+                    == Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
             })
         };
         assert_eq!(judged(&reader), expected, "{story}");
@@ -270,10 +270,10 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
             .current()
             .crls()
             .iter()
-            .filter(|list| list.is_beside)
+            .filter(|crl| crl.is_concurrent)
             .count();
         assert_eq!(count, beside, "{story}");
-        let told = !reader.current().complaints().is_empty();
+        let told = !reader.current().warnings().is_empty();
         assert_eq!(told, beside > 0 || story.starts_with("older"), "{story}");
         drop(writer);
         let reopened = house.open().unwrap().1;
@@ -281,7 +281,7 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
     }
 }
 
-/// Each list is judged alone: one that cannot be used holds back none that can, nor our own certificate.
+/// Each CRL is judged alone: one that cannot be used holds back none that can, nor our own certificate.
 #[test]
 fn one_list_that_cannot_be_used_holds_back_no_other() {
     let house = House::new();
@@ -347,7 +347,7 @@ fn one_list_that_cannot_be_used_holds_back_no_other() {
         let trust = writer.reload_if_changed().unwrap().unwrap();
         assert_eq!(
             reader.current().verify(&house.node, NOW),
-            Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
             "{story}"
         );
         assert_eq!(
@@ -355,22 +355,22 @@ fn one_list_that_cannot_be_used_holds_back_no_other() {
             "4d",
             "{story}: our own new certificate"
         );
-        let [complaint] = trust.complaints() else {
-            panic!("{story}: {:?}", trust.complaints());
+        let [warning] = trust.warnings() else {
+            panic!("{story}: {:?}", trust.warnings());
         };
         assert!(
-            complaint.to_string().contains(why) && complaint.to_string().contains("crl.pem"),
-            "{story}: {complaint}"
+            warning.to_string().contains(why) && warning.to_string().contains("crl.pem"),
+            "{story}: {warning}"
         );
-        assert_eq!(complaint.part, Part::Lists, "{story}");
+        assert_eq!(warning.part, TrustPart::Crls, "{story}");
         house.write("crl.pem", &(root + &house.issuing.crl(3, &[])));
         let trust = writer.reload_if_changed().unwrap().unwrap();
-        assert_eq!(trust.complaints(), [], "{story}: mended");
+        assert_eq!(trust.warnings(), [], "{story}: mended");
         assert_eq!(trust.verify(&house.node, NOW), Ok(()), "{story}: mended");
     }
 }
 
-/// A list by another key replaces nothing and locks nobody out, whatever its number; nor does one that is kept of a CA that
+/// A CRL by another key replaces nothing and locks nobody out, whatever its number; nor does one that is kept of a CA that
 /// was made anew under its old names.
 #[test]
 fn a_list_counts_for_the_key_that_signed_it() {
@@ -381,12 +381,12 @@ fn a_list_counts_for_the_key_that_signed_it() {
     house.write_crls(&imposter.crl(9, &[NODE]));
     let trust = writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(trust.verify(&house.node, NOW), Ok(()), "a forged list");
-    assert_eq!(trust.complaints().len(), 1);
+    assert_eq!(trust.warnings().len(), 1);
     house.write_crls(&house.issuing.crl(8, &[NODE]));
     writer.reload_if_changed().unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     drop(writer);
     let anew = House::new();
@@ -400,7 +400,7 @@ fn a_list_counts_for_the_key_that_signed_it() {
     );
 }
 
-/// Parts of one CA's list are one for each kind of certificate: neither takes the other's place.
+/// TrustParts of one CA's CRL are one for each kind of certificate: neither takes the other's place.
 #[test]
 fn parts_of_a_list_stand_beside_each_other() {
     let house = House::new();
@@ -413,15 +413,15 @@ fn parts_of_a_list_stand_beside_each_other() {
     };
     let users = part(&[2], &[NODE], rcgen::CrlScope::UserCertsOnly);
     let authorities = part(&[3], &[], rcgen::CrlScope::CaCertsOnly);
-    for lists in [
+    for crls in [
         format!("{users}{authorities}"),
         format!("{authorities}{users}"),
     ] {
-        house.write_crls(&lists);
+        house.write_crls(&crls);
         let reader = house.open().unwrap().1;
         assert_eq!(
             reader.current().verify(&house.node, NOW),
-            Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+            Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
         );
         assert_eq!(reader.current().verify(&house.of(WEB2), NOW), Ok(()));
     }
@@ -450,15 +450,15 @@ fn who_did_not_sign_itself_is_no_anchor() {
     writer.reload_if_changed().unwrap().unwrap();
     for chain in [bare, &house.node] {
         let judged = reader.current().verify(chain, NOW);
-        let authority = Whose::Authority("CN=issuing 1".to_owned());
-        assert_eq!(judged, Err(Refusal::Chain(Fault::Revoked(authority))));
+        let authority = ChainMember::Authority("CN=issuing 1".to_owned());
+        assert_eq!(judged, Err(PeerRefusal::Chain(Fault::Revoked(authority))));
     }
     house.write("root.crt", &house.issuing.certificate.pem());
     let trust = writer.reload_if_changed().unwrap().unwrap();
     assert!(
-        trust.complaints()[0].to_string().contains("is no root"),
+        trust.warnings()[0].to_string().contains("is no root"),
         "{:?}",
-        trust.complaints()
+        trust.warnings()
     );
 }
 
@@ -471,22 +471,22 @@ fn lists_of_deeper_authorities_are_taken() {
     let node = chain(&deep.leaf("spiffe://lizmon.internal/node/web2", WEB2).0);
     let shown = [&node[..], &[middle.certificate.der().clone()]].concat();
     let (mut writer, reader) = house.open().unwrap();
-    let lists = |number, revoked: &[u8]| {
+    let crls = |number, revoked: &[u8]| {
         let text = middle.crl(number, &[]) + &deep.crl(number, revoked);
-        RevocationList::read_all(text.as_bytes()).unwrap()
+        Crl::read_all(text.as_bytes()).unwrap()
     };
-    writer.take_lists(lists(1, &[]), &shown).unwrap().unwrap();
+    writer.add_crls(crls(1, &[]), &shown).unwrap().unwrap();
     assert_eq!(reader.current().verify(&shown, NOW), Ok(()));
-    writer.take_lists(lists(2, &[WEB2]), &[]).unwrap().unwrap();
+    writer.add_crls(crls(2, &[WEB2]), &[]).unwrap().unwrap();
     assert_eq!(
         reader.current().verify(&shown, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     drop(writer);
     let reader = house.open().unwrap().1;
     assert_eq!(
         reader.current().verify(&shown, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own))),
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf))),
         "after a restart"
     );
 }
@@ -506,7 +506,7 @@ fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
     assert!(matches!(
         refused,
         CrlRefused::NotNewer {
-            is_beside: true,
+            is_concurrent: true,
             ..
         }
     ));
@@ -516,7 +516,7 @@ fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
     );
     assert_eq!(
         reader.current().verify(&house.node, NOW),
-        Err(Refusal::Chain(Fault::Revoked(Whose::Own)))
+        Err(PeerRefusal::Chain(Fault::Revoked(ChainMember::Leaf)))
     );
     let older = house
         .push(
@@ -527,7 +527,7 @@ fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
     assert!(matches!(
         older,
         CrlRefused::NotNewer {
-            is_beside: false,
+            is_concurrent: false,
             ..
         }
     ));
@@ -549,7 +549,7 @@ fn what_a_list_may_not_be_is_said() {
     let is_delta = |why: &UnusableCrl| matches!(why, UnusableCrl::Delta(_));
     for (other, critical, delta) in [(UNKNOWN_CRITICAL, true, false), (DELTA, false, true)] {
         let pem = house.odd(&[2], &[], 1).pem(other);
-        let why = RevocationList::read_all(pem.as_bytes()).unwrap_err();
+        let why = Crl::read_all(pem.as_bytes()).unwrap_err();
         let UnusableCrl::At { source, .. } = &why else {
             panic!("{why}");
         };
@@ -561,9 +561,9 @@ fn what_a_list_may_not_be_is_said() {
         assert!(!why.is_malformed(), "{why}");
     }
     let big = house.odd(&[7; 20], &[], 1).pem(NONE);
-    let list = RevocationList::read_all(big.as_bytes()).unwrap().remove(0);
+    let crl = Crl::read_all(big.as_bytes()).unwrap().remove(0);
     assert_eq!(
-        list.status().numbered(),
+        crl.status().numbered(),
         format!("number 0x{}", "07".repeat(20))
     );
 }

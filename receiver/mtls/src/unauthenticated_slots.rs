@@ -1,6 +1,6 @@
 //! Connections whose holder is not known: those in the TLS handshake, and those without a certificate. There are so many
-//! seats for them, and where all are taken the one of which nothing was heard for longest makes room for the next: whoever
-//! only holds seats keeps nobody out.
+//! slots for them, and where all are taken the one of which nothing was heard for longest makes room for the next: whoever
+//! only holds slots keeps nobody out.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// So many connections that nobody has to answer for.
 #[derive(Debug)]
-pub(crate) struct Seats {
+pub(crate) struct UnauthenticatedSlots {
     max: usize,
     taken: Mutex<Taken>,
 }
@@ -33,16 +33,16 @@ impl Taken {
     }
 }
 
-/// One seat, free again when it is dropped. As a future it is ready when it has to be given up.
+/// One slot, free again when it is dropped. As a future it is ready when it has to be given up.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    seats: Arc<Seats>,
+pub(crate) struct UnauthenticatedSlot {
+    slots: Arc<UnauthenticatedSlots>,
     number: u64,
     /// None once it was told.
     evicted: Option<oneshot::Receiver<()>>,
 }
 
-impl Seats {
+impl UnauthenticatedSlots {
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -56,8 +56,8 @@ impl Seats {
         taken.by_age.len()
     }
 
-    /// A seat: another's, where all are taken.
-    pub(crate) fn take(self: &Arc<Self>) -> Seat {
+    /// A slot: another's, where all are taken.
+    pub(crate) fn take(self: &Arc<Self>) -> UnauthenticatedSlot {
         let (evict, evicted) = oneshot::channel();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.by_age.len() >= self.max
@@ -68,20 +68,20 @@ impl Seats {
         }
         let number = taken.insert(evict);
         drop(taken);
-        Seat {
-            seats: self.clone(),
+        UnauthenticatedSlot {
+            slots: self.clone(),
             number,
             evicted: Some(evicted),
         }
     }
 }
 
-impl Seat {
+impl UnauthenticatedSlot {
     /// Something was heard of whoever has it. A handshake that gets on is not cut for one that begins, however many of them
     /// come: else nobody would finish while a whole fleet comes back.
     pub(crate) fn touch(&mut self) {
         let mut taken = self
-            .seats
+            .slots
             .taken
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -96,12 +96,12 @@ impl Seat {
     }
 }
 
-impl Future for Seat {
+impl Future for UnauthenticatedSlot {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(evicted) = &mut self.evicted {
-            // The sender is only dropped once it has told, or with the seat.
+            // The sender is only dropped once it has told, or with the slot.
             let _told = ready!(Pin::new(evicted).poll(cx));
             self.evicted = None;
         }
@@ -109,10 +109,10 @@ impl Future for Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for UnauthenticatedSlot {
     fn drop(&mut self) {
         let mut taken = self
-            .seats
+            .slots
             .taken
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -124,26 +124,26 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    fn is_evicted(seat: &mut Seat) -> bool {
+    fn is_evicted(slot: &mut UnauthenticatedSlot) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        Pin::new(seat).poll(&mut cx).is_ready()
+        Pin::new(slot).poll(&mut cx).is_ready()
     }
 
     #[test]
     fn who_was_silent_for_longest_makes_room() {
-        let seats = Seats::new(2);
-        let (mut first, mut second) = (seats.take(), seats.take());
-        let mut third = seats.take();
+        let slots = UnauthenticatedSlots::new(2);
+        let (mut first, mut second) = (slots.take(), slots.take());
+        let mut third = slots.take();
         assert!(is_evicted(&mut first) && !is_evicted(&mut second) && !is_evicted(&mut third));
         second.touch();
-        // Whoever was evicted is not there any more, and gives no seat back a second time.
+        // Whoever was evicted is not there any more, and gives no slot back a second time.
         first.touch();
         drop(first);
-        let fourth = seats.take();
+        let fourth = slots.take();
         assert!(!is_evicted(&mut second) && is_evicted(&mut third));
         drop(fourth);
-        assert_eq!(seats.taken(), 1);
-        let _fifth = seats.take();
-        assert!(!is_evicted(&mut second), "there was a seat");
+        assert_eq!(slots.taken(), 1);
+        let _fifth = slots.take();
+        assert!(!is_evicted(&mut second), "there was a slot");
     }
 }

@@ -1,40 +1,40 @@
-//! From the files of lists to those in force.
+//! From the files of CRLs to those in force.
 
 use std::path::{Path, PathBuf};
 
 use lizmon_pki::anchors::Anchors;
-use lizmon_pki::authority::{self, Authority};
-use lizmon_pki::held;
-use lizmon_pki::list::RevocationList;
+use lizmon_pki::authority::{self, AuthorityCertificate};
+use lizmon_pki::crl::Crl;
+use lizmon_pki::crls_in_force;
 use rustls_pki_types::CertificateDer;
 
-use super::files::{ListsRead, Own};
-use super::{Complaint, Part, Parts, Read, TrustError, TrustFiles};
+use super::files::{CrlFile, ServerPair};
+use super::{TrustContents, TrustError, TrustFiles, TrustPart, TrustParts, TrustWarning};
 use crate::revocation::require;
 
-/// What the files of lists hold.
-pub(super) struct Sources {
+/// What the files of CRLs hold.
+pub(super) struct CrlSources {
     ca: PathBuf,
     crl: PathBuf,
-    given: Result<ListsRead, TrustError>,
+    given: Result<CrlFile, TrustError>,
     kept_crl: Option<PathBuf>,
-    kept: Result<ListsRead, TrustError>,
+    kept: Result<CrlFile, TrustError>,
 }
 
-impl Sources {
+impl CrlSources {
     /// Reads them; what cannot be read is complained of.
     pub(super) fn read(files: &TrustFiles, kept_crl: Option<&Path>) -> Self {
         let kept_crl = kept_crl.filter(|kept| kept.exists());
         Self {
             ca: files.ca.clone(),
             crl: files.crl.clone(),
-            given: ListsRead::from_file(&files.crl),
+            given: CrlFile::from_file(&files.crl),
             kept_crl: kept_crl.map(Path::to_owned),
-            kept: kept_crl.map_or_else(|| Ok(ListsRead::default()), ListsRead::from_file),
+            kept: kept_crl.map_or_else(|| Ok(CrlFile::default()), CrlFile::from_file),
         }
     }
 
-    /// The same at a start: what is not understood might be the very list that somebody is on.
+    /// The same at a start: what is not understood might be the very CRL that somebody is on.
     pub(super) fn read_strictly(
         files: &TrustFiles,
         kept_crl: Option<&Path>,
@@ -53,66 +53,70 @@ impl Sources {
         })
     }
 
-    /// Judges each list beside those that were in force so far.
+    /// Judges each CRL beside those that were in force so far.
     pub(super) fn put_in_force(
         self,
-        own: Own,
+        own: ServerPair,
         anchors: Anchors,
         known: Vec<CertificateDer<'static>>,
-        in_force: &[RevocationList],
+        in_force: &[Crl],
         now: u64,
-    ) -> Read {
+    ) -> TrustContents {
         let beside = self.of_both().flat_map(|read| &read.beside);
         let candidates = own.chain.iter().chain(&anchors.intermediates);
         let candidates = candidates.chain(&known).chain(beside);
         let authorities = authority::verified(&anchors.roots, candidates);
         let mut notes = notes_on(&anchors, &self.ca);
-        let mut lists = Vec::new();
+        let mut crls = Vec::new();
         for held in in_force {
-            let mut list = held.clone();
-            list.find_signer(&authorities);
-            match (held.signer(), list.signer()) {
-                (_, Some(_)) => drop(held::add(&mut lists, list)),
+            let mut crl = held.clone();
+            crl.find_signer(&authorities);
+            match (held.signer(), crl.signer()) {
+                (_, Some(_)) => drop(crls_in_force::add(&mut crls, crl)),
                 (Some(_), None) => notes.push(format!(
                     "the list of {} is dropped: nobody trusted any more signed it",
-                    list.status().issuer
+                    crl.status().issuer
                 )),
                 // Whoever signed it is not known yet. If its file cannot be read now, it has not gone from there.
-                (None, None) if self.given.is_err() => lists.push(list),
+                (None, None) if self.given.is_err() => crls.push(crl),
                 (None, None) => (),
             }
         }
-        let read = self.of_both().flat_map(|read| &read.lists).cloned();
-        for mut list in read {
-            list.find_signer(&authorities);
-            if list.signer().is_some() || !is_of_a_known_name(&list, &authorities) {
-                held::add(&mut lists, list);
+        let read = self.of_both().flat_map(|read| &read.crls).cloned();
+        for mut crl in read {
+            crl.find_signer(&authorities);
+            if crl.signer().is_some() || !is_of_a_known_name(&crl, &authorities) {
+                crls_in_force::add(&mut crls, crl);
             }
         }
-        require(&mut lists, &own.chain, &anchors.roots, now);
-        let parts = Parts {
-            known: signers(&lists, &authorities, &anchors),
+        require(&mut crls, &own.chain, &anchors.roots, now);
+        let parts = TrustParts {
+            known: signers(&crls, &authorities, &anchors),
             own,
             anchors,
-            lists,
+            crls,
         };
-        let complaints = self.complaints(&parts, &authorities);
+        let warnings = self.warnings(&parts, &authorities);
         notes.extend(self.notes(&parts));
-        Read {
+        TrustContents {
             parts,
-            complaints,
+            warnings,
             notes,
         }
     }
 
-    fn of_both(&self) -> impl Iterator<Item = &ListsRead> {
+    fn of_both(&self) -> impl Iterator<Item = &CrlFile> {
         [&self.kept, &self.given].into_iter().flatten()
     }
 
-    /// What is not in force as it stands in the files of lists and of roots.
-    pub(super) fn complaints(&self, parts: &Parts, authorities: &[Authority]) -> Vec<Complaint> {
-        let about = |file: &Path, reason| Complaint::new(file, Part::Lists, reason);
-        let mut complaints = Vec::new();
+    /// What is not in force as it stands in the files of CRLs and of roots.
+    pub(super) fn warnings(
+        &self,
+        parts: &TrustParts,
+        authorities: &[AuthorityCertificate],
+    ) -> Vec<TrustWarning> {
+        let about = |file: &Path, reason| TrustWarning::new(file, TrustPart::Crls, reason);
+        let mut warnings = Vec::new();
         let files = [
             (Some(&self.crl), &self.given),
             (self.kept_crl.as_ref(), &self.kept),
@@ -124,94 +128,94 @@ impl Sources {
             match read {
                 Ok(read) => {
                     let unusable = read.unusable.iter();
-                    complaints
+                    warnings
                         .extend(unusable.map(|why| about(file, format!("{why}; not in force"))));
                 }
-                Err(error) => complaints.push(about(
+                Err(error) => warnings.push(about(
                     file,
                     format!("{}; kept the lists in force", error.reason(file)),
                 )),
             }
         }
-        for list in self.given.iter().flat_map(|read| &read.lists) {
-            complaints.extend(self.passed_over(list, parts, authorities));
+        for crl in self.given.iter().flat_map(|read| &read.crls) {
+            warnings.extend(self.passed_over(crl, parts, authorities));
         }
-        complaints.extend(disagreements(&parts.lists).map(|reason| about(&self.crl, reason)));
-        complaints
+        warnings.extend(disagreements(&parts.crls).map(|reason| about(&self.crl, reason)));
+        warnings
     }
 
-    /// Why a list of the file is not in force, if it is not.
+    /// Why a CRL of the file is not in force, if it is not.
     fn passed_over(
         &self,
-        list: &RevocationList,
-        parts: &Parts,
-        authorities: &[Authority],
-    ) -> Option<Complaint> {
-        if parts.lists.iter().any(|held| held.der() == list.der()) {
+        crl: &Crl,
+        parts: &TrustParts,
+        authorities: &[AuthorityCertificate],
+    ) -> Option<TrustWarning> {
+        if parts.crls.iter().any(|held| held.der() == crl.der()) {
             return None;
         }
-        let mut list = list.clone();
-        list.find_signer(authorities);
-        let (issuer, number) = (&list.status().issuer, list.status().numbered());
-        let mut complaint = Complaint::new(&self.crl, Part::Lists, String::new());
-        if list.signer().is_none() {
-            complaint.reason = match is_of_a_known_name(&list, authorities) {
+        let mut crl = crl.clone();
+        crl.find_signer(authorities);
+        let (issuer, number) = (&crl.status().issuer, crl.status().numbered());
+        let mut warning = TrustWarning::new(&self.crl, TrustPart::Crls, String::new());
+        if crl.signer().is_none() {
+            warning.reason = match is_of_a_known_name(&crl, authorities) {
                 true => format!(
                     "the list of {issuer}, {number}, is signed by another key than its authority's; not in force"
                 ),
                 false => format!("the list of {issuer}, {number}, has ended; not in force"),
             };
-            return Some(complaint);
+            return Some(warning);
         }
-        let same: Vec<&RevocationList> = (parts.lists.iter())
-            .filter(|held| held.signer() == list.signer())
+        let same: Vec<&Crl> = (parts.crls.iter())
+            .filter(|held| held.signer() == crl.signer())
             .collect();
         let newer = same
             .iter()
-            .find(|held| held.status().is_newer_than(list.status()));
-        complaint.is_older_list = newer.is_some();
-        complaint.reason = match newer {
+            .find(|held| held.status().is_newer_than(crl.status()));
+        warning.is_older_crl = newer.is_some();
+        warning.reason = match newer {
             Some(newer) => format!(
                 "the list of {issuer}, {number}, is older than the one in force, {}; not in force",
                 newer.status().numbered()
             ),
-            None if list.is_covered_by(&same) => return None,
+            None if crl.is_covered_by(&same) => return None,
             None => format!("the list of {issuer}, {number}, has ended; not in force"),
         };
-        Some(complaint)
+        Some(warning)
     }
 
-    /// Lists that nobody could judge yet.
-    fn notes(&self, parts: &Parts) -> Vec<String> {
-        let unjudged = parts.lists.iter().filter(|list| list.signer().is_none());
+    /// CRLs that nobody could judge yet.
+    fn notes(&self, parts: &TrustParts) -> Vec<String> {
+        let unjudged = parts.crls.iter().filter(|crl| crl.signer().is_none());
         unjudged
-            .map(|list| {
+            .map(|crl| {
                 format!(
                     "{}: the list of {} is of an authority that nobody has shown yet: it holds for whoever shows that",
                     self.crl.display(),
-                    list.status().issuer
+                    crl.status().issuer
                 )
             })
             .collect()
     }
 }
 
-/// Lists of one authority of which none is newer by number and date.
-fn disagreements(lists: &[RevocationList]) -> impl Iterator<Item = String> {
-    let beside = lists.iter().filter(|list| list.status().is_beside);
-    beside.map(|list| {
+/// CRLs of one authority of which none is newer by number and date.
+fn disagreements(crls: &[Crl]) -> impl Iterator<Item = String> {
+    let beside = crls.iter().filter(|crl| crl.status().is_concurrent);
+    beside.map(|crl| {
         format!(
             "lists of {} are in force beside each other, {} among them, for number and date do not say which is newer: what either revokes is revoked, until one comes that is newer by both",
-            list.status().issuer,
-            list.status().numbered()
+            crl.status().issuer,
+            crl.status().numbered()
         )
     })
 }
 
-fn is_of_a_known_name(list: &RevocationList, authorities: &[Authority]) -> bool {
+fn is_of_a_known_name(crl: &Crl, authorities: &[AuthorityCertificate]) -> bool {
     authorities
         .iter()
-        .any(|authority| *authority.name == *list.issuer_name())
+        .any(|authority| *authority.name == *crl.issuer_name())
 }
 
 fn notes_on(anchors: &Anchors, file: &Path) -> Vec<String> {
@@ -219,7 +223,7 @@ fn notes_on(anchors: &Anchors, file: &Path) -> Vec<String> {
     let intermediates = anchors
         .intermediates
         .iter()
-        .filter_map(Authority::read)
+        .filter_map(AuthorityCertificate::read)
         .map(|authority| {
             format!(
                 "{file}: {} is no root: it helps to build chains, and is not trusted for itself",
@@ -232,17 +236,17 @@ fn notes_on(anchors: &Anchors, file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The authorities who signed these lists, and those above them, but for what the roots' file holds.
+/// The authorities who signed these CRLs, and those above them, but for what the roots' file holds.
 pub(super) fn signers(
-    lists: &[RevocationList],
-    authorities: &[Authority],
+    crls: &[Crl],
+    authorities: &[AuthorityCertificate],
     anchors: &Anchors,
 ) -> Vec<CertificateDer<'static>> {
-    let signed = |authority: &&Authority| {
-        let by_it = |list: &RevocationList| list.signer() == Some(&authority.key);
-        lists.iter().any(by_it)
+    let signed = |authority: &&AuthorityCertificate| {
+        let by_it = |crl: &Crl| crl.signer() == Some(&authority.key);
+        crls.iter().any(by_it)
     };
-    let mut found: Vec<&Authority> = authorities.iter().filter(signed).collect();
+    let mut found: Vec<&AuthorityCertificate> = authorities.iter().filter(signed).collect();
     let mut at = 0;
     while let Some(one) = found.get(at) {
         let issuer = one.issuer_name.clone();

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::client_quota::ClientQuota;
 use crate::limits::{Limits, network_of};
-use crate::pace::Pace;
 
 /// Why there is no place for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoPlace {
+pub(crate) enum NoConnectionSlot {
     #[error("the address has {0} connections already")]
     OfAddress(usize),
     #[error(
@@ -28,28 +28,28 @@ pub(crate) enum NoPlace {
     OfAll(usize),
 }
 
-impl From<NoPlace> for io::Error {
-    fn from(why: NoPlace) -> Self {
+impl From<NoConnectionSlot> for io::Error {
+    fn from(why: NoConnectionSlot) -> Self {
         Self::new(io::ErrorKind::QuotaExceeded, why)
     }
 }
 
 /// Counts the open connections of each network. Holds an entry for as long as the network holds a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses {
+pub(crate) struct AddressSlots {
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One counted connection; dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) struct Place {
-    addresses: Arc<Addresses>,
+pub(crate) struct AddressSlot {
+    addresses: Arc<AddressSlots>,
     address: IpAddr,
 }
 
-impl Addresses {
+impl AddressSlots {
     /// A place for one more connection of this address, if its network has fewer than `max`.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressSlot> {
         let address = network_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_insert(0);
@@ -57,14 +57,14 @@ impl Addresses {
             return None;
         }
         *count += 1;
-        Some(Place {
+        Some(AddressSlot {
             addresses: self.clone(),
             address,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for AddressSlot {
     fn drop(&mut self) {
         let mut open = self
             .addresses
@@ -82,25 +82,25 @@ impl Drop for Place {
 
 /// One connection of a holder; dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) struct HolderPlace {
-    holder: Arc<Pace>,
+pub(crate) struct ClientSlot {
+    holder: Arc<ClientQuota>,
     all: Arc<AtomicUsize>,
 }
 
-impl HolderPlace {
+impl ClientSlot {
     /// A place for one more connection of this holder.
     pub(crate) fn take(
-        holder: &Arc<Pace>,
+        holder: &Arc<ClientQuota>,
         all: &Arc<AtomicUsize>,
         limits: &Limits,
-    ) -> Result<Self, NoPlace> {
+    ) -> Result<Self, NoConnectionSlot> {
         let (own_max, all_max) = (limits.connections_per_holder_max, limits.connections_max);
         if !count_below(holder.connections(), own_max) {
-            return Err(NoPlace::OfHolder(own_max));
+            return Err(NoConnectionSlot::OfHolder(own_max));
         }
         if !count_below(all, all_max) {
             holder.connections().fetch_sub(1, Ordering::Relaxed);
-            return Err(NoPlace::OfAll(all_max));
+            return Err(NoConnectionSlot::OfAll(all_max));
         }
         Ok(Self {
             holder: holder.clone(),
@@ -109,7 +109,7 @@ impl HolderPlace {
     }
 }
 
-impl Drop for HolderPlace {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         self.holder.connections().fetch_sub(1, Ordering::Relaxed);
         self.all.fetch_sub(1, Ordering::Relaxed);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_places() {
-        let addresses = Arc::new(Addresses::default());
+        let addresses = Arc::new(AddressSlots::default());
         let v4: IpAddr = "127.0.0.1".parse().unwrap();
         let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
         let first = addresses.take(v4, 2).unwrap();
@@ -152,7 +152,7 @@ mod tests {
             ("2001:db8:1:3::", "2001:db8:1:3::"),
             ("::1", "::"),
         ];
-        let addresses = Arc::new(Addresses::default());
+        let addresses = Arc::new(AddressSlots::default());
         for (address, network) in cases {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(network_of(address).to_string(), network);
@@ -169,16 +169,20 @@ mod tests {
             ..Limits::default()
         };
         let all = Arc::default();
-        let [a, b] = [(); 2].map(|()| Arc::new(Pace::new(&limits)));
-        let held = [(); 2].map(|()| HolderPlace::take(&a, &all, &limits).unwrap());
-        let refused = HolderPlace::take(&a, &all, &limits).unwrap_err();
-        assert_eq!(refused, NoPlace::OfHolder(2));
-        let _of_b = HolderPlace::take(&b, &all, &limits).unwrap();
-        let refused = HolderPlace::take(&b, &all, &limits).unwrap_err();
-        assert_eq!(refused, NoPlace::OfAll(3));
+        let [a, b] = [(); 2].map(|()| Arc::new(ClientQuota::new(&limits)));
+        let held = [(); 2].map(|()| ClientSlot::take(&a, &all, &limits).unwrap());
+        let refused = ClientSlot::take(&a, &all, &limits).unwrap_err();
+        assert_eq!(refused, NoConnectionSlot::OfHolder(2));
+        let _of_b = ClientSlot::take(&b, &all, &limits).unwrap();
+        let refused = ClientSlot::take(&b, &all, &limits).unwrap_err();
+        assert_eq!(refused, NoConnectionSlot::OfAll(3));
         drop(held);
-        let _more = HolderPlace::take(&b, &all, &limits).unwrap();
-        let refused = HolderPlace::take(&b, &all, &limits).unwrap_err();
-        assert_eq!(refused, NoPlace::OfHolder(2), "and nothing was lost of it");
+        let _more = ClientSlot::take(&b, &all, &limits).unwrap();
+        let refused = ClientSlot::take(&b, &all, &limits).unwrap_err();
+        assert_eq!(
+            refused,
+            NoConnectionSlot::OfHolder(2),
+            "and nothing was lost of it"
+        );
     }
 }

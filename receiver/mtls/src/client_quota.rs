@@ -28,14 +28,14 @@ pub const SCRAPES_PER_HOLDER_MAX: usize = 2;
 
 /// Room for bodies in memory, in KiB. Small ones have room of their own, where nobody ever waits behind a large one.
 #[derive(Debug)]
-pub struct BodyRooms {
+pub struct BodyMemoryBudgets {
     /// For small bodies.
     pub small: Arc<Semaphore>,
     /// For large ones.
     pub large: Arc<Semaphore>,
 }
 
-impl BodyRooms {
+impl BodyMemoryBudgets {
     /// Rooms of so many KiB.
     pub fn new(small_kib: usize, large_kib: usize) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl BodyRooms {
 /// What one holder may take up, shared by all connections with any of its certificates: by SPIFFE ID, for one holder may
 /// have many certificates.
 #[derive(Debug)]
-pub struct Pace {
+pub struct ClientQuota {
     requests: Limiter,
     records: Limiter,
     opened: std::time::Instant,
@@ -63,14 +63,14 @@ pub struct Pace {
     records_wait_until: AtomicU64,
     /// After so long without a question the limiters have forgotten everything.
     rested_millis: u64,
-    rooms: BodyRooms,
+    budgets: BodyMemoryBudgets,
     scrapes: Arc<Semaphore>,
     connections: AtomicUsize,
     in_work: AtomicU32,
 }
 
-impl Pace {
-    /// A pace of a holder who has taken nothing yet.
+impl ClientQuota {
+    /// A quota of a holder who has taken nothing yet.
     pub fn new(limits: &Limits) -> Self {
         let per_second = limits.records_per_second_max;
         let records = Quota::per_second(per_second)
@@ -86,7 +86,7 @@ impl Pace {
             last_asked: AtomicU64::new(0),
             records_wait_until: AtomicU64::new(0),
             rested_millis: millis(replenished).saturating_add(RESTED_MILLIS_MORE),
-            rooms: BodyRooms::of_holder(),
+            budgets: BodyMemoryBudgets::of_holder(),
             scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
             connections: AtomicUsize::new(0),
             in_work: AtomicU32::new(0),
@@ -166,8 +166,8 @@ impl Pace {
     }
 
     /// The room for its bodies.
-    pub fn rooms(&self) -> &BodyRooms {
-        &self.rooms
+    pub fn body_memory(&self) -> &BodyMemoryBudgets {
+        &self.budgets
     }
 }
 
@@ -180,25 +180,25 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How much longer than its limiters need a pace is kept: milliseconds.
+/// How much longer than its limiters need a quota is kept: milliseconds.
 const RESTED_MILLIS_MORE: u64 = 100;
-/// How many paces there must be before it is worth to look for rested ones.
+/// How many quotas there must be before it is worth to look for rested ones.
 const PACES_MIN: usize = 64;
 
-/// The paces of all holders that are connected, or were a moment ago: whoever connects anew does not begin anew.
+/// The quotas of all holders that are connected, or were a moment ago: whoever connects anew does not begin anew.
 #[derive(Debug)]
-pub(crate) struct Paces {
+pub(crate) struct ClientQuotas {
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    by_holder: HashMap<SpiffeId, Arc<Pace>>,
+    by_holder: HashMap<SpiffeId, Arc<ClientQuota>>,
     /// How many there may be before those nobody needs are thrown away: twice as many as were needed the last time.
     sweep_at: usize,
 }
 
-impl Paces {
+impl ClientQuotas {
     pub(crate) fn new() -> Self {
         Self {
             kept: Mutex::new(Kept {
@@ -208,19 +208,19 @@ impl Paces {
         }
     }
 
-    pub(crate) fn of(&self, holder: &SpiffeId, limits: &Limits) -> Arc<Pace> {
+    pub(crate) fn of(&self, holder: &SpiffeId, limits: &Limits) -> Arc<ClientQuota> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pace) = kept.by_holder.get(holder) {
-            return pace.clone();
+        if let Some(quota) = kept.by_holder.get(holder) {
+            return quota.clone();
         }
         if kept.by_holder.len() >= kept.sweep_at {
             kept.by_holder
-                .retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_rested());
+                .retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_rested());
             kept.sweep_at = PACES_MIN.max(2 * kept.by_holder.len());
         }
-        let pace = Arc::new(Pace::new(limits));
-        kept.by_holder.insert(holder.clone(), pace.clone());
-        pace
+        let quota = Arc::new(ClientQuota::new(limits));
+        kept.by_holder.insert(holder.clone(), quota.clone());
+        quota
     }
 }
 
@@ -244,19 +244,19 @@ mod tests {
 
     #[test]
     fn a_pace_is_shared_and_outlives_its_connections_for_a_moment() {
-        let paces = Paces::new();
+        let quotas = ClientQuotas::new();
         let five = &per_second(5, 1);
-        let (one, same) = (paces.of(&node(1), five), paces.of(&node(1), five));
+        let (one, same) = (quotas.of(&node(1), five), quotas.of(&node(1), five));
         let taken = (0..5).filter(|at| if at % 2 == 0 { one.take() } else { same.take() }.is_ok());
         assert_eq!(taken.count(), 5);
         let wait = one.take().unwrap_err();
         assert!(wait <= Duration::from_millis(200), "{wait:?}");
         drop((one, same));
         assert!(
-            paces.of(&node(1), five).take().is_err(),
+            quotas.of(&node(1), five).take().is_err(),
             "connecting anew gives nothing back"
         );
-        paces.of(&node(2), five).take().unwrap();
+        quotas.of(&node(2), five).take().unwrap();
     }
 
     #[test]
@@ -264,10 +264,10 @@ mod tests {
         for (bytes, times, is_refused) in
             [(0, 1_000, false), (8 << 20, 3, false), (8 << 20, 4, true)]
         {
-            let pace = Pace::new(&per_second(1, 1));
-            (0..times).for_each(|_| pace.charge_refused(bytes));
+            let quota = ClientQuota::new(&per_second(1, 1));
+            (0..times).for_each(|_| quota.charge_refused(bytes));
             assert_eq!(
-                pace.may_send_records().is_err(),
+                quota.may_send_records().is_err(),
                 is_refused,
                 "{bytes} {times}"
             );
@@ -293,20 +293,20 @@ mod tests {
             ),
         ];
         for (story, sent, wait_secs) in cases {
-            let pace = Pace::new(&per_second(1, 1));
-            pace.may_send_records().unwrap();
+            let quota = ClientQuota::new(&per_second(1, 1));
+            quota.may_send_records().unwrap();
             let waits: Vec<_> = sent
                 .iter()
-                .filter_map(|records| pace.take_records(*records).err())
+                .filter_map(|records| quota.take_records(*records).err())
                 .collect();
             let near = |wait: &Duration, secs: u64| {
                 wait.abs_diff(Duration::from_secs(secs)) < Duration::from_millis(900)
             };
             match (&waits[..], wait_secs) {
-                ([], None) => pace.may_send_records().unwrap(),
+                ([], None) => quota.may_send_records().unwrap(),
                 ([wait], Some(secs)) => {
                     assert!(near(wait, *secs), "{story}: {wait:?}");
-                    let still = pace.may_send_records().unwrap_err();
+                    let still = quota.may_send_records().unwrap_err();
                     assert!(near(&still, *secs), "{story}: {still:?}");
                 }
                 (waits, _) => panic!("{story}: {waits:?}"),
@@ -316,21 +316,21 @@ mod tests {
 
     #[test]
     fn records_come_back_with_time_and_more_of_them_where_the_pace_is_faster() {
-        let mut pace = Pace::new(&per_second(1, 600_000));
-        pace.take_records(600_000).unwrap();
-        pace.take_records(600_000).unwrap();
-        let wait = pace.take_records(600_000).unwrap_err();
+        let mut quota = ClientQuota::new(&per_second(1, 600_000));
+        quota.take_records(600_000).unwrap();
+        quota.take_records(600_000).unwrap();
+        let wait = quota.take_records(600_000).unwrap_err();
         assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1));
-        pace.may_send_records().unwrap_err();
-        pace.opened -= Duration::from_secs(1);
-        pace.may_send_records().unwrap();
+        quota.may_send_records().unwrap_err();
+        quota.opened -= Duration::from_secs(1);
+        quota.may_send_records().unwrap();
     }
 
-    /// Makes every pace that nobody holds look as if it had last been asked so long ago.
-    fn make_all_older(paces: &Paces, secs: u64) {
-        let mut kept = paces.kept.lock().unwrap();
-        for pace in kept.by_holder.values_mut().filter_map(Arc::get_mut) {
-            pace.opened -= Duration::from_secs(secs);
+    /// Makes every quota that nobody holds look as if it had last been asked so long ago.
+    fn make_all_older(quotas: &ClientQuotas, secs: u64) {
+        let mut kept = quotas.kept.lock().unwrap();
+        for quota in kept.by_holder.values_mut().filter_map(Arc::get_mut) {
+            quota.opened -= Duration::from_secs(secs);
         }
     }
 
@@ -338,16 +338,16 @@ mod tests {
     fn paces_nobody_needs_are_thrown_away() {
         // Two seconds give back every record of the one, and of the other hardly any.
         for (records, are_kept) in [(100_000, false), (1, true)] {
-            let paces = Paces::new();
+            let quotas = ClientQuotas::new();
             let limits = &per_second(5, records);
-            let connected = paces.of(&node(65_535), limits);
+            let connected = quotas.of(&node(65_535), limits);
             for at in 0..1000_u16 {
-                paces.of(&node(at), limits);
-                make_all_older(&paces, 3);
+                quotas.of(&node(at), limits);
+                make_all_older(&quotas, 3);
             }
-            let kept = paces.kept.lock().unwrap().by_holder.len();
+            let kept = quotas.kept.lock().unwrap().by_holder.len();
             assert_eq!(kept > 2 * PACES_MIN, are_kept, "{kept}");
-            assert!(Arc::ptr_eq(&connected, &paces.of(&node(65_535), limits)));
+            assert!(Arc::ptr_eq(&connected, &quotas.of(&node(65_535), limits)));
         }
     }
 }

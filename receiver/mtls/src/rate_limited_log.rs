@@ -15,30 +15,30 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Says the first of many, and how many it has not said.
 #[derive(Debug)]
-pub struct BoundedLog {
-    pace: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
+pub struct RateLimitedLog {
+    quota: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
     unsaid: AtomicU64,
 }
 
-impl Default for BoundedLog {
+impl Default for RateLimitedLog {
     fn default() -> Self {
         Self::new(LINES_AT_ONCE, LINE_EVERY)
     }
 }
 
-impl BoundedLog {
+impl RateLimitedLog {
     /// So many lines at once, and one more after each `every`.
     pub fn new(at_once: NonZeroU32, every: Duration) -> Self {
         let quota = Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MIN));
         Self {
-            pace: RateLimiter::direct_with_clock(quota.allow_burst(at_once), MonotonicClock),
+            quota: RateLimiter::direct_with_clock(quota.allow_burst(at_once), MonotonicClock),
             unsaid: AtomicU64::new(0),
         }
     }
 
     /// Runs `say` with the number of lines that were not said since the last that was, if any; or counts this one.
     pub fn say(&self, say: impl FnOnce(Option<u64>)) {
-        if self.pace.check().is_ok() {
+        if self.quota.check().is_ok() {
             let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
             say((unsaid > 0).then_some(unsaid));
         } else {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_counted_instead() {
-        let log = BoundedLog::new(LINES_AT_ONCE, Duration::from_secs(3600));
+        let log = RateLimitedLog::new(LINES_AT_ONCE, Duration::from_secs(3600));
         let mut said = Vec::new();
         for _ in 0..10_000 {
             log.say(|unsaid| said.push(unsaid));
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_next_line_tells_how_many_were_not_said() {
-        let log = BoundedLog::new(NonZeroU32::MIN, Duration::from_nanos(1));
+        let log = RateLimitedLog::new(NonZeroU32::MIN, Duration::from_nanos(1));
         log.unsaid.store(7, Ordering::Relaxed);
         let mut said = Vec::new();
         log.say(|unsaid| said.push(unsaid));
