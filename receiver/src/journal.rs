@@ -126,9 +126,7 @@ impl Journal {
             now,
             reply,
         }) {
-            Ok(()) => answered
-                .await
-                .unwrap_or_else(|_| Err(SubmitError::Unavailable)),
+            Ok(()) => answered.await.unwrap_or(Err(SubmitError::Unavailable)),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Unavailable),
         }

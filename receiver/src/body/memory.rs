@@ -127,7 +127,7 @@ async fn take_in_turn(
     taken
         .ok()
         .and_then(Result::ok)
-        .ok_or_else(|| BodyReadError::OutOfMemory)
+        .ok_or(BodyReadError::OutOfMemory)
 }
 
 pub(super) fn kib(bytes: usize) -> u32 {

@@ -94,7 +94,7 @@ mod tests {
         group.push_removing_ahead(&submission("db1"));
         group.push_removing_ahead(&unnumbered);
         let bytes = group.seal();
-        let told: Vec<_> = read_group(&bytes)
+        let told: Vec<_> = read_group(bytes)
             .unwrap()
             .iter()
             .map(|s| (s.host, s.removes_ahead, s.producer.is_some(), s.len()))
