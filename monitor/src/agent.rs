@@ -211,7 +211,7 @@ fn open_spool(
     environment: &Environment,
 ) -> Result<Spool<AnyBackend>, OpenError> {
     let urls: Vec<String> = clients.iter().map(|(url, _)| url.to_string()).collect();
-    let (keep, limits): (AnyBackend, _) = match folder {
+    let (backend, limits): (AnyBackend, _) = match folder {
         Some(folder) => (
             Box::new(DiskBackend::open(folder)?),
             SpoolLimits::new(bytes_max),
@@ -227,13 +227,17 @@ fn open_spool(
         }
     };
     let new_producer = environment.new_producer.clone();
-    let home = Origin {
+    let origin = Origin {
         host: host.to_string(),
         machine: Machine::read(),
     };
-    Ok(Spool::open_at(Some(home), keep, urls, limits, move || {
-        new_producer()
-    }))
+    Ok(Spool::open_at(
+        Some(origin),
+        backend,
+        urls,
+        limits,
+        move || new_producer(),
+    ))
 }
 
 fn check_identity(

@@ -18,7 +18,7 @@ enum State {
     Up,
     Down {
         since: u64,
-        said_at: u64,
+        logged_at: u64,
         reason: String,
         /// Delivered since the receiver came back.
         caught_up: u64,
@@ -87,17 +87,17 @@ impl DestinationHealth {
     pub fn failed(&mut self, because: &str, now: u64) -> OutageNotice {
         if let State::Down {
             since,
-            said_at,
+            logged_at,
             reason,
             ..
         } = &mut self.state
         {
-            let quiet_secs = now.saturating_sub(*said_at);
+            let quiet_secs = now.saturating_sub(*logged_at);
             let changed = because != reason.as_str() && quiet_secs >= CHANGE_SECS;
             if !changed && quiet_secs < REMIND_SECS {
                 return OutageNotice::Suppressed;
             }
-            *said_at = now;
+            *logged_at = now;
             *reason = because.to_owned();
             return if changed {
                 OutageNotice::Started
@@ -109,7 +109,7 @@ impl DestinationHealth {
         }
         self.state = State::Down {
             since: now,
-            said_at: now,
+            logged_at: now,
             reason: because.to_owned(),
             caught_up: 0,
         };

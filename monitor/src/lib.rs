@@ -32,7 +32,7 @@
 //! use lizmon_monitor::spool::{DISK_BYTES_MAX, SpoolLimits, Spool};
 //! use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, parse_sample_set};
 //!
-//! // Whoever drives it decides which producers there are, and where records are stored.
+//! // The caller decides which producers there are, and where records are stored.
 //! let start = |backend: MemoryBackend, id: u8| {
 //!     let urls = vec!["https://r1:8443/api/perf".to_owned()];
 //!     let new_producer = move || ProducerId::from_bytes([id; 16]);

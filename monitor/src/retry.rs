@@ -258,7 +258,7 @@ pub fn advice(error: &Error) -> Option<&'static str> {
                 "have a node certificate issued for this machine, and give it by --cert and --key",
             ),
             Error::Connect(ConnectError::CertificateRefused { .. }) => {
-                Some("a new certificate in place of this one is taken up by itself")
+                Some("put a new certificate in its place: it is loaded without a restart")
             }
             _ => None,
         };
@@ -267,7 +267,7 @@ pub fn advice(error: &Error) -> Option<&'static str> {
         (
             401,
             Some(Code::CertificateRevoked | Code::CertificateExpired | Code::CertificateUntrusted),
-        ) => Some("a new certificate in place of this one is taken up by itself"),
+        ) => Some("put a new certificate in its place: it is loaded without a restart"),
         (401, Some(Code::CertificateMismatch)) => {
             Some("something between us and the receiver ends TLS: it must pass it through")
         }

@@ -298,7 +298,7 @@ impl Model {
             });
             if !same {
                 return Err(Violation(format!(
-                    "receiver {receiver} says {:?} of monitor {monitor}'s {interval:?}, the model {:?}",
+                    "receiver {receiver} has {:?} of monitor {monitor}'s {interval:?}, the model {:?}",
                     told.get(interval),
                     (count, min, max, avg)
                 )));

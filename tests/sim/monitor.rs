@@ -158,7 +158,7 @@ impl Monitor {
                 // Only the checkpoints told of what was not written.
                 let mut is_held = |(producer, seq): &RecordId| {
                     let read = backend.read(*producer, *seq, *seq, 1);
-                    read.is_ok_and(|kept| !kept.is_empty())
+                    read.is_ok_and(|found| !found.is_empty())
                 };
                 let unknown: Vec<_> = self.since_start.drain(..).collect();
                 excused.extend(unknown.into_iter().filter(|id| !is_held(id)));
@@ -242,9 +242,9 @@ impl Monitor {
                     .map(Box::new),
                 retry_after: answer.retry_after.map(Duration::from_secs),
             }),
-            Err(obstacle) => Err(Error::Connect(ConnectError::Unreachable {
+            Err(failure) => Err(Error::Connect(ConnectError::Unreachable {
                 url,
-                failure: *obstacle,
+                failure: *failure,
                 cause: "simulated".into(),
             })),
         };

@@ -186,9 +186,9 @@ impl World {
     }
 
     fn begin_and_end(&mut self, spans: Vec<(usize, Span)>, event: fn(usize, bool) -> Event) {
-        for (whose, Span { from, to }) in spans {
-            self.at(from * 1_000, event(whose, true));
-            self.at(to * 1_000, event(whose, false));
+        for (at, Span { from, to }) in spans {
+            self.at(from * 1_000, event(at, true));
+            self.at(to * 1_000, event(at, false));
         }
     }
 
@@ -196,7 +196,7 @@ impl World {
         if self.is_verbose {
             self.print_event(&event);
         }
-        self.note(event.code());
+        self.add_to_digest(event.code());
         let are_faults_over = self.are_faults_over;
         match event {
             Event::Tick {
@@ -411,7 +411,7 @@ impl World {
     }
 
     /// FNV-1a over the run.
-    fn note(&mut self, what: u64) {
+    fn add_to_digest(&mut self, what: u64) {
         for part in [self.now_ms, what] {
             self.stats.digest = (self.stats.digest ^ part).wrapping_mul(0x0100_0000_01b3);
         }

@@ -294,7 +294,7 @@ impl Publisher {
             Some(advice) => format!("{error}: {advice}"),
             None => error.to_string(),
         };
-        let kept = self.shared.scheduler().spool().pending(self.destination);
+        let pending = self.shared.scheduler().spool().pending(self.destination);
         match self.health.failed(&error.reason(), self.now()) {
             // An error where only an operator can help; a warning where it may pass by itself.
             OutageNotice::Started if error.is_refusal_of_us() || advice(error).is_some() => {
@@ -310,7 +310,7 @@ impl Publisher {
                 );
             }
             OutageNotice::Ongoing { away_secs } => warn!(
-                "Publish to {} has failed for {away_secs} s, {kept} records are kept: {text}",
+                "Publish to {} has failed for {away_secs} s, {pending} records are kept: {text}",
                 self.url
             ),
             OutageNotice::Suppressed => debug!(

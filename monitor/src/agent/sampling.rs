@@ -109,7 +109,7 @@ impl SampleLoop {
     fn log_missed(&mut self) {
         if self.missed > 0 {
             warn!(
-                "{} samples were not kept: the disk did not answer for too long",
+                "{} samples were discarded: the disk did not answer for too long",
                 self.missed
             );
             self.missed = 0;

@@ -219,8 +219,8 @@ fn apply(logs: &mut Vec<MemoryLog>, changes: &[LogChange<'_>]) -> u64 {
         });
         let log = &mut logs[at];
         log.state.clone_from(&change.state);
-        let kept = log.records.split_off(&change.state.first);
-        let removed = std::mem::replace(&mut log.records, kept);
+        let remaining = log.records.split_off(&change.state.first);
+        let removed = std::mem::replace(&mut log.records, remaining);
         freed += removed.values().map(record_bytes).sum::<u64>();
         let append = change.append.iter();
         let append = append.filter(|record| record.seq.get() >= change.state.first);

@@ -80,7 +80,7 @@ impl World {
             .record(Epoch::new(epoch).unwrap(), &values, now);
         if let Some(id) = recorded {
             self.model.record(monitor, id, epoch, values)?;
-            self.note(id.1);
+            self.add_to_digest(id.1);
             self.wake_publishers(monitor);
         }
         Ok(())
@@ -151,7 +151,7 @@ impl World {
         let Some(in_flight) = self.in_flight.remove(&id) else {
             return;
         };
-        self.note(answer.as_ref().map_or(0, |answer| answer.status.into()));
+        self.add_to_digest(answer.as_ref().map_or(0, |answer| answer.status.into()));
         let (monitor, receiver) = (in_flight.monitor, in_flight.receiver);
         let now = self.monitor_time(monitor);
         let chance = self.rng.f64();

@@ -54,8 +54,8 @@ impl World {
         }
     }
 
-    pub(super) fn no_answer(&mut self, id: u64, after_ms: u64, obstacle: ConnectFailure) {
-        let answer = Err(obstacle);
+    pub(super) fn no_answer(&mut self, id: u64, after_ms: u64, failure: ConnectFailure) {
+        let answer = Err(failure);
         self.at(self.now_ms + after_ms, Event::Answered { id, answer });
     }
 

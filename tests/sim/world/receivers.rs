@@ -91,7 +91,7 @@ impl World {
                 }
                 None => self.model.on_unnumbered_taken(receiver, &view),
             }
-            self.note(answer.accepted << 32 | answer.duplicate);
+            self.add_to_digest(answer.accepted << 32 | answer.duplicate);
         }
         if !self.are_faults_over && self.chance(self.scenario.answer_crashes) {
             self.crash_receiver(receiver);

@@ -281,7 +281,7 @@ fn missing_and_overwritten_files() {
     // Without the checkpoints, the log is given and closed.
     for text in ["", "lizmon-spool 1", "\u{fffd}\u{fffd}"] {
         let damage = |folder: &Path| fs::write(folder.join(LOCK), text).unwrap();
-        assert_eq!(check_damage(damage, "the note"), (RECORDS, 0));
+        assert_eq!(check_damage(damage, "the checkpoints"), (RECORDS, 0));
     }
 }
 
