@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use lizmon_mtls::Clock;
-use lizmon_mtls::accept::{MtlsAcceptor, OpenConnections, RejectedConnections, RejectionCause};
+use lizmon_mtls::accept::{MtlsAcceptor, OpenConnections};
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
+use lizmon_mtls::rejected_connections::{RejectedConnections, RejectionCause};
 use lizmon_mtls::revocation::CrlNumber;
 use lizmon_mtls::trust::{Trust, TrustPart, TrustReader};
 use prometheus_client::collector::Collector;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use tokio_rustls::server::TlsStream;
 use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
 use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectionSlot};
-use crate::handshake::{self, RefusedCertificate};
+use crate::handshake;
 use crate::identity::Identity;
 use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
 use crate::rate_limited_log::RateLimitedLog;
+use crate::rejected_connections::RejectedConnections;
 use crate::service::ConnectionService;
 use crate::stream::{ConnectionActivity, IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
@@ -52,89 +53,6 @@ struct Inner {
     of_holders: Arc<AtomicUsize>,
     quotas: ClientQuotas,
     rejected: Arc<RejectedConnections>,
-}
-
-/// Why no connection came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RejectionCause {
-    /// The client's certificate is not taken.
-    Certificate,
-    /// The handshake took too long.
-    Slow,
-    /// There is no slot: the address or the holder has as many connections as one may, or all have.
-    TooMany,
-    /// It had no certificate, or not yet, and made room for a newer connection.
-    Evicted,
-    /// Whatever else ends a handshake: no TLS, no version or suite of ours, a client that does not trust us, or leaves.
-    Handshake,
-}
-
-impl RejectionCause {
-    /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::Certificate,
-        Self::Slow,
-        Self::TooMany,
-        Self::Evicted,
-        Self::Handshake,
-    ];
-
-    /// As it is counted.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Certificate => "certificate",
-            Self::Slow => "slow",
-            Self::TooMany => "too_many",
-            Self::Evicted => "evicted",
-            Self::Handshake => "handshake",
-        }
-    }
-
-    fn of(error: &io::Error) -> Self {
-        if let Some(no_place) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return match no_place {
-                NoConnectionSlot::Evicted => Self::Evicted,
-                _ => Self::TooMany,
-            };
-        }
-        match error.kind() {
-            _ if refused(error).is_some() => Self::Certificate,
-            io::ErrorKind::TimedOut => Self::Slow,
-            _ => Self::Handshake,
-        }
-    }
-}
-
-/// Who did not get in: all counted, some told of.
-#[derive(Debug, Default)]
-pub struct RejectedConnections {
-    counts: [AtomicU64; RejectionCause::ALL.len()],
-    log: RateLimitedLog,
-}
-
-impl RejectedConnections {
-    /// How many did not get in so far, for this cause.
-    pub fn count(&self, cause: RejectionCause) -> u64 {
-        self.counts[cause as usize].load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn record(&self, address: IpAddr, error: &io::Error) {
-        let cause = RejectionCause::of(error);
-        self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
-        match cause {
-            // Probes of balancers and scanners: every second, for ever.
-            RejectionCause::Handshake => tracing::debug!(%address, %error, "no connection"),
-            cause => self.log.say(|unsaid| {
-                let shown = refused(error).map(|refused| refused.shown.as_str());
-                tracing::warn!(%address, cause = cause.as_str(), shown, %error, unsaid, "turned away");
-            }),
-        }
-    }
-}
-
-/// Whether a certificate ended the handshake.
-fn refused(error: &io::Error) -> Option<&RefusedCertificate> {
-    error.get_ref()?.downcast_ref()
 }
 
 /// How many connections are open at a front door, each moment anew.

@@ -9,7 +9,8 @@ use rustls_pki_types::CertificateDer;
 
 use crate::client_quota::ClientQuota;
 use crate::identity::Identity;
-use crate::trust::{PeerRefusal, Trust};
+use crate::refusal::PeerRefusal;
+use crate::trust::Trust;
 
 /// One accepted connection. Every request on it carries this in its extensions.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 //! than WebPKI does.
 
 use std::cell::RefCell;
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use lizmon_protocol::name::TrustDomain;
 
 use crate::Clock;
 use crate::identity::{Identity, IdentityError, shown_name};
-use crate::trust::PeerRefusal;
+use crate::refusal::{PeerRefusal, RefusedCertificate};
 use crate::version::TlsMin;
 
 pub(crate) fn server_config(
@@ -104,23 +103,6 @@ impl DomainVerifier {
         }
     }
 }
-
-/// A certificate that ended its handshake.
-#[derive(Debug)]
-pub(crate) struct RefusedCertificate {
-    /// Whose it says it is: nobody has vouched for that.
-    pub(crate) shown: String,
-    /// Why.
-    pub(crate) refusal: PeerRefusal,
-}
-
-impl fmt::Display for RefusedCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.refusal.fmt(f)
-    }
-}
-
-impl StdError for RefusedCertificate {}
 
 tokio::task_local! {
     /// rustls keeps of a refusal what an alert can say: the reason in full goes beside it.

@@ -22,6 +22,8 @@ mod host;
 pub mod identity;
 pub mod limits;
 pub mod rate_limited_log;
+mod refusal;
+pub mod rejected_connections;
 pub mod revocation;
 pub mod server;
 pub mod service;

@@ -15,12 +15,12 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::accept::RejectedConnections;
 use crate::client_quota::ClientQuota;
 use crate::connection_slots::{AddressSlot, ClientSlot, NoConnectionSlot};
 use crate::limits::{
     ANONYMOUS_LAST_ANSWER_AFTER, REQUESTS_AT_ONCE_ANONYMOUS_MAX, REQUESTS_AT_ONCE_PER_HOLDER_MAX,
 };
+use crate::rejected_connections::RejectedConnections;
 use crate::unauthenticated_slots::UnauthenticatedSlot;
 
 /// How much more of what is sent to us is read once everything is said, and for how long while more comes:
@@ -490,7 +490,7 @@ mod tests {
             () = newer => (),
         }
         assert!(stream.read_u8().await.is_err(), "and stays ended");
-        let count = rejected.count(crate::accept::RejectionCause::Evicted);
+        let count = rejected.count(crate::rejected_connections::RejectionCause::Evicted);
         assert_eq!(count, 1, "counted once");
     }
 

@@ -6,8 +6,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use crate::date::rfc3339;
-
-use crate::path::Usage;
+use crate::usage::Usage;
 
 /// Characters of a name that are said: a stranger chose it.
 const NAME_CHARS_MAX: usize = 200;
@@ -256,15 +255,6 @@ impl fmt::Display for ChainMember {
             Self::Leaf => f.write_str("it"),
             Self::Authority(name) => write!(f, "the authority `{name}` above it"),
         }
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Client => "clientAuth",
-            Self::Server => "serverAuth",
-        })
     }
 }
 

@@ -30,6 +30,7 @@ pub mod server_crls;
 mod signature;
 #[cfg(test)]
 mod testing;
+mod usage;
 
 /// How far apart the clocks of a CA, a receiver and a machine may be, in seconds: what is issued begins so long before it is
 /// issued, and what begins up to so long ahead is taken where dates are compared.

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::crl::Crl;
 use crate::fault::loggable_name;
 pub use crate::fault::{ChainMember, Fault};
+pub use crate::usage::Usage;
 
 /// How many pairs of a CRL and a key are remembered. Keys on paths are authorities' that a root vouches for.
 const REMEMBERED_MAX: usize = 4096;
@@ -31,15 +32,6 @@ pub enum RevocationPolicy {
     CrlRequired,
     /// What the CRLs say holds; where none speaks, nothing is held against anybody.
     CrlOptional,
-}
-
-/// What a peer's certificate is shown for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Usage {
-    /// By a client: clientAuth.
-    Client,
-    /// By a server: serverAuth.
-    Server,
 }
 
 /// Whether a CRL, by its place, is signed by a key, by its bytes: as far as it was asked.

@@ -8,8 +8,12 @@ use lizmon_pki::crl::Crl;
 use lizmon_pki::crls_in_force;
 use rustls_pki_types::CertificateDer;
 
-use super::files::{CrlFile, ServerPair};
-use super::{TrustContents, TrustError, TrustFiles, TrustPart, TrustParts, TrustWarning};
+use super::contents::{TrustContents, TrustParts};
+use super::crl_file::CrlFile;
+use super::error::TrustError;
+use super::files::TrustFiles;
+use super::server_pair::ServerPair;
+use super::warning::{TrustPart, TrustWarning};
 use crate::revocation::require;
 
 /// What the files of CRLs hold.

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lizmon_pki::anchors::AnchorsError;
+use lizmon_pki::path::Fault;
 use lizmon_pki::pem::PemError;
 use lizmon_protocol::name::Role;
 use rustls::server::VerifierBuilderError;
 
-use super::{Fault, TrustPart, TrustWarning};
+use super::warning::{TrustPart, TrustWarning};
 use crate::identity::IdentityError;
 use crate::revocation::UnusableCrl;
 

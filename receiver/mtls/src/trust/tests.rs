@@ -1,18 +1,24 @@
 //! Trust from files on disk, with an authority made for each test.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
 use lizmon_pki::path::ChainMember;
 
 use super::*;
+use crate::Clock;
+use crate::identity::Identity;
+use crate::revocation::{Crl, CrlRefused};
+use crate::version::TlsMin;
 
 mod rustls_facts;
 

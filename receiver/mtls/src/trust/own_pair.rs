@@ -6,10 +6,13 @@ use lizmon_pki::date::rfc3339;
 use lizmon_pki::path::{Fault, Usage, unix_time};
 use rustls_pki_types::CertificateDer;
 
-use super::files::ServerPair;
-use super::{
-    Trust, TrustContents, TrustError, TrustPart, TrustParts, TrustWarning, TrustWriter, revocation,
-};
+use super::contents::{TrustContents, TrustParts};
+use super::current::Trust;
+use super::error::TrustError;
+use super::server_pair::ServerPair;
+use super::warning::{TrustPart, TrustWarning};
+use super::writer::TrustWriter;
+use crate::revocation;
 
 /// Why clients would not take a certificate of ours.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +59,7 @@ impl Trust {
         let mut crls = crls.clone();
         revocation::require(&mut crls, &own.chain, &anchors.roots, now);
         let parts = TrustParts {
-            own: own.same(),
+            own: own.copy(),
             anchors: anchors.clone(),
             crls,
             known: known.clone(),

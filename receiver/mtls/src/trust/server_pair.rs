@@ -1,0 +1,59 @@
+//! Our own certificate and key.
+
+use lizmon_pki::pem;
+use lizmon_pki::provider::provider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::error::TrustError;
+use super::files::{TrustFiles, read};
+use crate::identity::Identity;
+
+/// What we show.
+pub(super) struct ServerPair {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl ServerPair {
+    /// Certificate and key, of a server, and fitting each other.
+    pub(super) fn read(files: &TrustFiles) -> Result<Self, TrustError> {
+        let certificate = |source| TrustError::Unreadable {
+            file: files.cert.clone(),
+            what: "a certificate",
+            source,
+        };
+        let chain = pem::certificates(&read(&files.cert)?).map_err(certificate)?;
+        let key =
+            pem::private_key(&read(&files.key)?).map_err(|source| TrustError::Unreadable {
+                file: files.key.clone(),
+                what: "a private key",
+                source,
+            })?;
+        let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let own = Identity::from_der(leaf).map_err(|source| TrustError::Identity {
+            file: files.cert.clone(),
+            source,
+        })?;
+        if !own.spiffe_id.role.is_server() {
+            return Err(TrustError::WrongRole {
+                file: files.cert.clone(),
+                role: own.spiffe_id.role,
+            });
+        }
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|source| {
+            TrustError::Unusable {
+                file: files.cert.clone(),
+                source,
+            }
+        })?;
+        Ok(Self { chain, key })
+    }
+
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}

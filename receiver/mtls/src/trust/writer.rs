@@ -1,0 +1,272 @@
+//! Replaces the trust in force when its files change, or when CRLs are received.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use lizmon_pki::authority;
+use lizmon_pki::crls_in_force::CrlAddition;
+use lizmon_pki::path::Fault;
+use rustls_pki_types::CertificateDer;
+
+use super::contents::{TrustContents, TrustParts};
+use super::crl_file;
+use super::crl_sources::{self, CrlSources};
+use super::current::{Trust, TrustReader};
+use super::error::TrustError;
+use super::files::{self, TrustFiles, TrustStamps, stamps};
+use super::server_pair::ServerPair;
+use super::warning::{TrustPart, TrustWarning};
+use crate::Clock;
+use crate::revocation::{self, Crl, CrlRefused, CrlStatus};
+use crate::version::TlsMin;
+
+/// What became of CRLs that were fetched.
+#[derive(Debug)]
+pub struct CrlUpdate {
+    /// The trust with those that were taken; `None` if none was new.
+    pub trust: Option<Arc<Trust>>,
+    /// Why others were not.
+    pub refused: Vec<CrlRefused>,
+}
+
+/// Replaces the trust when its files change.
+pub struct TrustWriter {
+    pub(super) files: TrustFiles,
+    kept_crl: Option<PathBuf>,
+    clock: Clock,
+    tls_min: TlsMin,
+    seen: TrustStamps,
+    /// A chain in our own certificate's file that clients would not take yet.
+    pub(super) waiting: Option<Vec<CertificateDer<'static>>>,
+    pub(super) current: Arc<ArcSwap<Trust>>,
+}
+
+impl TrustWriter {
+    /// Loads the files for the first time. A certificate of ours that peers would refuse is refused here; later it is
+    /// only complained of, for the others' revocations must come into force all the same.
+    pub fn open(
+        files: TrustFiles,
+        clock: Clock,
+        tls_min: TlsMin,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        Self::open_with(files, None, clock, tls_min)
+    }
+
+    /// The same with a file where CRLs that are handed in are kept, and looked for beside `files.crl`. It need not
+    /// exist yet.
+    pub fn open_with_crl_file(
+        files: TrustFiles,
+        kept_crl: PathBuf,
+        clock: Clock,
+        tls_min: TlsMin,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        Self::open_with(files, Some(kept_crl), clock, tls_min)
+    }
+
+    fn open_with(
+        files: TrustFiles,
+        kept_crl: Option<PathBuf>,
+        clock: Clock,
+        tls_min: TlsMin,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        let (seen, now) = (stamps(&files, kept_crl.as_deref()), clock());
+        let sources = CrlSources::read_strictly(&files, kept_crl.as_deref())?;
+        let own = ServerPair::read(&files)?;
+        let anchors = files::anchors(&files)?;
+        let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
+        let trust = Trust::assemble(read, &files, 1, &clock, tls_min)?;
+        trust.verify_own(now).map_err(|source| {
+            let TrustParts { own, anchors, .. } = &trust.parts;
+            let missing = revocation::missing(&trust.parts.crls, &own.chain, &anchors.roots);
+            // Whoever lacks a CRL is let in by nobody, and it would be no use to have a new certificate.
+            let is_list = matches!(source, Fault::NoList { .. } | Fault::ForeignList { .. });
+            if is_list && !missing.is_empty() {
+                return TrustError::no_lists(files.crl.clone(), missing, &trust.warnings);
+            }
+            TrustError::OwnRefused {
+                file: files.cert.clone(),
+                source,
+            }
+        })?;
+        let current = Arc::new(ArcSwap::from_pointee(trust));
+        let reader = TrustReader(current.clone());
+        Ok((
+            Self {
+                files,
+                kept_crl,
+                clock,
+                tls_min,
+                seen,
+                waiting: None,
+                current,
+            },
+            reader,
+        ))
+    }
+
+    /// Loads the files again if one has changed since they were last read. Our own pair, the roots and each CRL are taken
+    /// each for itself; what cannot be used stays as it was, and is among [`Trust::warnings`]. A CRL never takes the place
+    /// of one that it is not newer than.
+    pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
+        let found = stamps(&self.files, self.kept_crl.as_deref());
+        let now = (self.clock)();
+        let has_ended =
+            |crl: &CrlStatus| !crl.is_required && !crl.is_concurrent && crl.is_past_retention(now);
+        let is_same = found == self.seen && !self.current.load().crls.iter().any(has_ended);
+        if is_same && !self.is_time_for_what_waits(now) {
+            return None;
+        }
+        // Stamped before they are read: what changes while they are read is seen the next time.
+        self.seen = found;
+        Some(self.reload(now))
+    }
+
+    fn reload(&mut self, now: u64) -> Result<Arc<Trust>, TrustError> {
+        let current = self.current.load_full();
+        let mut warnings = Vec::new();
+        let mut or_as_it_was = |part, file: &PathBuf, error: TrustError| {
+            let reason = format!("{}; kept what was there before", error.reason(file));
+            warnings.push(TrustWarning::new(file, part, reason));
+        };
+        let own = ServerPair::read(&self.files).unwrap_or_else(|error| {
+            or_as_it_was(TrustPart::Own, &self.files.cert, error);
+            current.parts.own.copy()
+        });
+        let anchors = files::anchors(&self.files).unwrap_or_else(|error| {
+            or_as_it_was(TrustPart::Roots, &self.files.ca, error);
+            current.parts.anchors.clone()
+        });
+        let mut known = current.parts.known.clone();
+        known.extend(current.verifier.paths.learned());
+        let sources = CrlSources::read(&self.files, self.kept_crl.as_deref());
+        let mut read = sources.put_in_force(own, anchors, known, &current.parts.crls, now);
+        read.warnings.splice(0..0, warnings);
+        let trust = self.next(read)?;
+        let trust = self.with_the_better_pair(trust, &current, now)?;
+        // What a start would not find in the files again is kept.
+        if trust.warnings.iter().any(|warning| warning.is_older_crl)
+            || trust.crls.iter().any(|crl| crl.is_concurrent)
+        {
+            self.keep(&trust)?;
+        }
+        self.current.store(trust.clone());
+        Ok(trust)
+    }
+
+    /// Takes CRLs that were handed in: judged, kept on disk, and in force when this returns. All of them or none, but that one
+    /// which is neither newer nor older than the one in force is taken beside it: then it is refused, and in force.
+    ///
+    /// `shown` are certificates somebody has shown, among which the CRLs' authorities may be; they are not believed.
+    pub fn add_crls(
+        &mut self,
+        crls: Vec<Crl>,
+        shown: &[CertificateDer<'static>],
+    ) -> Result<Result<Arc<Trust>, CrlRefused>, TrustError> {
+        let CrlUpdate { trust, refused } = self.take(crls, shown, |refused| {
+            !matches!(
+                refused,
+                CrlRefused::NotNewer {
+                    is_concurrent: true,
+                    ..
+                }
+            )
+        })?;
+        match refused.into_iter().next() {
+            Some(refused) => Ok(Err(refused)),
+            None => Ok(Ok(trust.unwrap_or_else(|| self.current.load_full()))),
+        }
+    }
+
+    /// The same for CRLs that we fetched ourselves. Each stands for itself: one that is not taken keeps no other back, and
+    /// those in force already are passed over.
+    pub fn add_fetched_crls(
+        &mut self,
+        crls: Vec<Crl>,
+        shown: &[CertificateDer<'static>],
+    ) -> Result<CrlUpdate, TrustError> {
+        self.take(crls, shown, |_| false)
+    }
+
+    /// `ends_it` says which refusal of one CRL is that of all.
+    fn take(
+        &mut self,
+        crls: Vec<Crl>,
+        shown: &[CertificateDer<'static>],
+        ends_it: impl Fn(&CrlRefused) -> bool,
+    ) -> Result<CrlUpdate, TrustError> {
+        let (current, now) = (self.current.load_full(), (self.clock)());
+        let authorities = current.authorities(shown);
+        let mut in_force = current.parts.crls.clone();
+        let mut refused = Vec::new();
+        for crl in crls {
+            match revocation::take(&mut in_force, crl, &authorities, now) {
+                Ok(
+                    CrlAddition::Same
+                    | CrlAddition::Newer
+                    | CrlAddition::Beside
+                    | CrlAddition::Older,
+                ) => (),
+                Err(why) if ends_it(&why) => {
+                    let (trust, refused) = (None, vec![why]);
+                    return Ok(CrlUpdate { trust, refused });
+                }
+                Err(why) => refused.push(why),
+            }
+        }
+        let trust = self.put_in_force(&current, in_force, &authorities, now)?;
+        Ok(CrlUpdate { trust, refused })
+    }
+
+    /// CRLs that have been judged. `None` if they are in force already.
+    fn put_in_force(
+        &mut self,
+        current: &Arc<Trust>,
+        mut crls: Vec<Crl>,
+        authorities: &[authority::AuthorityCertificate],
+        now: u64,
+    ) -> Result<Option<Arc<Trust>>, TrustError> {
+        let TrustParts { own, anchors, .. } = &current.parts;
+        revocation::require(&mut crls, &own.chain, &anchors.roots, now);
+        if crls == current.parts.crls {
+            return Ok(None);
+        }
+        let parts = TrustParts {
+            known: crl_sources::signers(&crls, authorities, anchors),
+            own: own.copy(),
+            anchors: anchors.clone(),
+            crls,
+        };
+        // What the files say has not changed, though what is said of their CRLs may have.
+        let mut warnings = current.warnings.clone();
+        warnings.retain(|warning| warning.part != TrustPart::Crls);
+        let sources = CrlSources::read(&self.files, None);
+        warnings.extend(sources.warnings(&parts, authorities));
+        let notes = Vec::new();
+        // Made before it is kept: what cannot be used is not kept.
+        let trust = self.next(TrustContents {
+            parts,
+            warnings,
+            notes,
+        })?;
+        self.keep(&trust)?;
+        self.current.store(trust.clone());
+        Ok(Some(trust))
+    }
+
+    fn keep(&mut self, trust: &Trust) -> Result<(), TrustError> {
+        let Some(file) = &self.kept_crl else {
+            return Ok(());
+        };
+        let TrustParts { crls, known, .. } = &trust.parts;
+        crl_file::write(file, crls, known).map_err(|source| TrustError::NotKept {
+            file: file.clone(),
+            source,
+        })
+    }
+
+    pub(super) fn next(&self, read: TrustContents) -> Result<Arc<Trust>, TrustError> {
+        let generation = self.current.load().generation + 1;
+        Trust::assemble(read, &self.files, generation, &self.clock, self.tls_min).map(Arc::new)
+    }
+}
