@@ -91,6 +91,10 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 }
 
 /// What a monitor in this process is given from outside.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
 fn environment() -> Environment {
     Environment {
         clock: Arc::new(lizmon_daemon::since_1970),

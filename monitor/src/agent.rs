@@ -126,6 +126,10 @@ impl Agent {
 
     /// Samples and publishes until `shutdown`, then tries for a short time to deliver what is left.
     /// `ready` is called when the first sample is recorded.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant or a flag"
+    )]
     pub async fn run(
         self,
         ready: impl FnOnce(),

@@ -33,6 +33,10 @@ fn main() -> ExitCode {
 }
 
 /// One thread for everything but sampling: more are not needed, and each costs memory.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
 fn run(flags: MonitorFlags) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = Renewer {

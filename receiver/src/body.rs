@@ -91,6 +91,10 @@ impl BodyReader {
     }
 
     /// The sender's body, decompressed, if it has at most `max` bytes on the wire.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant or a flag"
+    )]
     pub async fn read(
         &self,
         headers: &HeaderMap,

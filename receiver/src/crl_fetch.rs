@@ -19,6 +19,7 @@ use crate::router::ReceiverState;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Never returns. Fetches every ten minutes, and soon after a client is rejected because a list is missing.
+#[expect(clippy::disallowed_methods, reason = "paces background work")]
 pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: Clock) {
     let Some(from) = from else {
         return std::future::pending().await;

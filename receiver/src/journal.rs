@@ -227,6 +227,10 @@ impl Writer {
 
     /// All waiting requests, and where many arrive one by one those of the next moment, so that one sync serves them. A lone
     /// request never waits.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the gather window of the group commit, on the journal's own thread"
+    )]
     fn gather(&self, first: Waiting) -> Vec<Waiting> {
         let mut bytes = first.submission.as_bytes().len();
         let mut group = vec![first];

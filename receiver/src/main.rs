@@ -50,6 +50,10 @@ fn main() -> ExitCode {
     lizmon_daemon::exit_code("liz-receiver", result)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
 fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
     let open_files = lizmon_daemon::raise_open_files();
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;

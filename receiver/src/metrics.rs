@@ -168,6 +168,10 @@ impl Metrics {
     }
 
     /// All metrics, sent while they are encoded, for a holder with turns of its own.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant or a flag"
+    )]
     pub async fn text(
         &self,
         _permit: &Permit<ReadMetrics>,

@@ -201,6 +201,7 @@ impl Receiver {
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due. Never returns.
+#[expect(clippy::disallowed_methods, reason = "paces background work")]
 async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut remind = tokio::time::interval(REMIND_EVERY);

@@ -9,6 +9,8 @@
 //! process as the rows of a table, and fails where it has grown since the end of the first tenth by more than [`GROWTH_KIB_MAX`].
 //! Linux only.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

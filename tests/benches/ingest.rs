@@ -8,6 +8,8 @@
 //! Both servers run as processes of their own, one after the other in every round, under the same load from this one.
 //! Their CPU time is read from `/proc/PID/stat`. Linux only.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
+
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

@@ -169,6 +169,10 @@ async fn one_receiver(seed: u64) {
             kill_at.notified().await;
             if stop_first {
                 receiver.signal(Signal::TERM);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the kill comes at a random moment"
+                )]
                 tokio::time::sleep(Duration::from_micros(linger)).await;
             }
             receiver.kill();

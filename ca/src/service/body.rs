@@ -16,6 +16,10 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 /// How much of a body that is too large is read and discarded, so that the response arrives.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 /// Reads the whole body, bounded in bytes and in time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "enforces a limit that is a named constant or a flag"
+)]
 pub(super) async fn read(
     timeout: Duration,
     headers: &HeaderMap,

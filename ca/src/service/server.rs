@@ -152,6 +152,7 @@ impl Service {
 
 /// Reloads the trust files when they change, signs CRLs that are due, and renews our own
 /// certificate.
+#[expect(clippy::disallowed_methods, reason = "paces background work")]
 async fn maintenance(mut trust: TrustWriter, state: Arc<ServiceState>) {
     let mut reload = tokio::time::interval(RELOAD_INTERVAL);
     let mut maintain = tokio::time::interval(MAINTENANCE_INTERVAL);

@@ -75,6 +75,10 @@ pub(crate) fn run(args: &QueryArgs, context: &Context) -> anyhow::Result<()> {
 
 /// Repeats the query until an error that waiting does not fix. A receiver that has answered before
 /// and is unreachable now is waited for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for as long as pure code has decided"
+)]
 async fn watch(
     args: &QueryArgs,
     pause: Duration,

@@ -98,6 +98,10 @@ pub(crate) fn run(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
 
 /// Waits until programs whose certificate was just replaced have reloaded it, or else they would be
 /// refused with the old one. Returns the time after the wait.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a person waits for receivers to reload"
+)]
 fn wait_for_reload(
     args: &RotateArgs,
     authority: &Authority,

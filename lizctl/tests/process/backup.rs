@@ -9,9 +9,7 @@ fn a_backup_continues_crl_numbers() {
     let sandbox = Sandbox::with_ca();
     sandbox.run("issue-node web1").done();
     sandbox.run("backup copy").done();
-    sandbox
-        .run("backup copy")
-        .failed(1, "copy already exists");
+    sandbox.run("backup copy").failed(1, "copy already exists");
     sandbox.run("backup no/such/copy").failed(1, "no/such/copy");
     sandbox.run("revoke web1").done();
     let lists = |line: &str| {

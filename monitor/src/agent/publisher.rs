@@ -42,6 +42,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for as long as pure code has decided"
+    )]
     pub(super) async fn run(mut self) {
         loop {
             if self.reload_if_due() {

@@ -84,6 +84,10 @@ pub struct ServerCrlRefresher {
 
 impl ServerCrlRefresher {
     /// Never returns: end it with the program. A CA that is away is no misfortune: the lists that are there go on to hold.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for as long as pure code has decided"
+    )]
     pub async fn run(self) {
         let mut pace = FetchSchedule::new(MONITOR_EVERY_SECS);
         let mut complaint = LogOnce::default();

@@ -91,6 +91,10 @@ impl Renewer {
     }
 
     /// Never returns: end it with the program. What it does and meets is logged.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for as long as pure code has decided"
+    )]
     pub async fn run(self) {
         let mut watched: Option<Watched> = None;
         let mut complaint = String::new();

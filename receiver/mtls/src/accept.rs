@@ -164,6 +164,10 @@ impl MtlsAcceptor {
     }
 
     /// A TLS handshake, in one of the slots there are for them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant or a flag"
+    )]
     async fn shake_hands(
         &self,
         stream: TcpStream,

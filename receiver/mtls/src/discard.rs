@@ -9,6 +9,10 @@ use http_body_util::BodyExt;
 
 /// Reads and throws away what is left of a body, within bounds. Closing a connection with bytes unread makes the system
 /// reset it, and the client would lose the answer that says why it was refused.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "enforces a limit that is a named constant or a flag"
+)]
 pub async fn discard<B>(headers: &HeaderMap, mut body: B, bytes_max: usize, time_max: Duration)
 where
     B: http_body::Body + Unpin,

@@ -174,6 +174,10 @@ pin_project! {
 }
 
 impl<S> IdleStream<S> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the deadline is the connection's own"
+    )]
     pub(crate) fn new(
         inner: S,
         timeout: Duration,
@@ -354,6 +358,10 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for IdleStream<S> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these tests run on tokio's paused clock"
+)]
 mod tests {
     use std::num::NonZeroU32;
 

@@ -118,6 +118,10 @@ pub(super) fn take_now(
     taken.map_err(|_| BodyReadError::OutOfMemory)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "enforces a limit that is a named constant or a flag"
+)]
 async fn take_in_turn(
     memory: &Arc<Semaphore>,
     kib: u32,

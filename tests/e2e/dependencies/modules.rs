@@ -417,7 +417,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
         let list = attribute.meta.require_list().ok()?;
         list.path.is_ident("cfg").then(|| list.tokens.clone())
     });
-    conditions.any(|condition| mentions_test(condition))
+    conditions.any(mentions_test)
 }
 
 fn mentions_test(tokens: TokenStream) -> bool {

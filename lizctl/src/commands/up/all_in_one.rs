@@ -176,6 +176,10 @@ impl AllInOne {
     }
 
     /// Shows the table until it is time to stop.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for as long as pure code has decided"
+    )]
     async fn show_live(
         &mut self,
         run_for: Option<Duration>,
@@ -292,6 +296,10 @@ async fn start_receiver(
 }
 
 /// Renews certificates and CRLs when they are due. Receiver, monitor and reader reload the files.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for as long as pure code has decided"
+)]
 async fn maintain_pki(pki: LocalPki, clock: fn() -> u64) {
     let pki = Arc::new(pki);
     loop {

@@ -49,6 +49,10 @@ pub(super) struct Opened {
 }
 
 /// Opens the folder's database, or makes a new one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a name unlike all others, compared with none"
+)]
 pub(super) fn open_file(folder: &Path) -> Result<Opened, EmbeddedError> {
     let file = files::database(folder);
     // Made before SQLite does: its journal files take over this one's mode.

@@ -43,6 +43,10 @@ pub(super) struct NewDatabase<'a> {
 }
 
 /// Makes a new database of what can be read of the folder's one, and sets the old one aside. `fault` is what is wrong.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a name unlike all others, compared with none"
+)]
 pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
     tracing::error!(file = %file.display(), fault, "the database is damaged: recovering what can be read");
