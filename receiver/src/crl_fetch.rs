@@ -103,13 +103,13 @@ async fn fetch(
     let app = app.clone();
     // Waits for the disk, and a long list takes a while to verify.
     let take = move || {
-        let (lists, unusable) = read_each(&pem)?;
+        let (crls, unusable) = read_usable(&pem)?;
         let mut trust = app
             .trust_writer
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         trust
-            .add_fetched_crls(lists, &authorities)
+            .add_fetched_crls(crls, &authorities)
             .map(|newer| (newer, unusable))
             .map_err(|error| in_one_line(&error))
     };
@@ -118,18 +118,13 @@ async fn fetch(
         .map_err(|error| error.to_string())?
 }
 
-/// Reads each list by itself: one that cannot be used does not keep the others back.
-fn read_each(pem: &[u8]) -> Result<(Vec<Crl>, Vec<String>), String> {
-    let (mut lists, mut unusable) = (Vec::new(), Vec::new());
-    for list in Crl::read_each(pem) {
-        match list {
-            Ok(list) => lists.push(list),
-            Err(why) => unusable.push(why.to_string()),
-        }
-    }
-    match lists.is_empty() {
+/// The CRLs that can be used, and why others cannot: those do not hold back the rest.
+fn read_usable(pem: &[u8]) -> Result<(Vec<Crl>, Vec<String>), String> {
+    let (crls, unusable) = Crl::read_usable(pem);
+    let unusable: Vec<_> = unusable.iter().map(ToString::to_string).collect();
+    match crls.is_empty() {
         true if unusable.is_empty() => Err("no revocation list came: is it a liz-ca?".to_owned()),
         true => Err(unusable.join("; ")),
-        false => Ok((lists, unusable)),
+        false => Ok((crls, unusable)),
     }
 }

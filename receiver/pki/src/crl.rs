@@ -252,7 +252,7 @@ impl Crl {
     }
 
     /// Each CRL of a PEM text, or the one of a DER, and each thing that is wrong, in order.
-    pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Self, UnusableCrl>> {
+    fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Self, UnusableCrl>> {
         let is_der = matches!(pem::sections(bytes).next(), Some(Err(PemError::Der)));
         let of_der = is_der.then(|| Self::from_der(bytes.to_vec().into()));
         let sections = (!is_der).then(|| pem::sections(bytes));
@@ -268,6 +268,18 @@ impl Crl {
             }
         });
         of_der.into_iter().chain(of_pem)
+    }
+
+    /// The CRLs of a text that can be used, and why others cannot.
+    pub fn read_usable(bytes: &[u8]) -> (Vec<Self>, Vec<UnusableCrl>) {
+        let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+        for crl in Self::read_each(bytes) {
+            match crl {
+                Ok(crl) => usable.push(crl),
+                Err(why) => unusable.push(why),
+            }
+        }
+        (usable, unusable)
     }
 
     fn from_section(section: Section) -> Result<Self, UnusableCrl> {

@@ -7,121 +7,15 @@
 //! `rustls-pki-types` and `pem` read PEM too, and are not used for it: both pass over what does not look like a section to
 //! them, and a root or a revocation list that is passed over is missed by nobody.
 
+mod error;
 mod outside;
 mod section;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use self::error::PemError;
+use self::section::find;
 pub use self::section::{PemKind, Section};
-
-/// What is wrong with a PEM text, and where. Lines count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PemError {
-    /// Text of another encoding.
-    #[error("it is UTF-16: save it as plain text, UTF-8 or ASCII")]
-    Utf16,
-    /// DER where PEM belongs.
-    #[error(
-        "it is DER and not PEM: convert it, with `openssl x509 -inform DER`, `openssl crl -inform DER` or `openssl pkey -inform DER`"
-    )]
-    Der,
-    /// Bytes that are no text, as a crash or a bad copy leaves them.
-    #[error("line {line}: there are bytes that are no text: copy it again")]
-    NotText {
-        /// Where.
-        line: usize,
-    },
-    /// A line between sections that looks like the first or last line of one.
-    #[error(
-        "line {line}: `{text}` looks like the first or last line of a section, and is none: it takes exactly five dashes on both sides"
-    )]
-    Boundary {
-        /// Where.
-        line: usize,
-        /// What stands there, cut short.
-        text: String,
-    },
-    /// A line between sections that looks like the inside of one.
-    #[error("line {line}: base64 that belongs to no section: is a line above or below it lost?")]
-    Stray {
-        /// Where.
-        line: usize,
-    },
-    /// A section that begins and does not end.
-    #[error("line {line}: the section {label} begins here and does not end: copy it again")]
-    NoEnd {
-        /// Where it begins.
-        line: usize,
-        /// What it is called.
-        label: String,
-    },
-    /// A section that begins as one thing and ends as another.
-    #[error("line {line}: the section {begin} ends as {end}")]
-    Labels {
-        /// Where it ends.
-        line: usize,
-        /// How it begins.
-        begin: String,
-        /// How it ends.
-        end: String,
-    },
-    /// A section whose inside is not base64.
-    #[error("line {line}: the section {label} is not base64 here: copy it again")]
-    Base64 {
-        /// Where.
-        line: usize,
-        /// What it is called.
-        label: String,
-    },
-    /// A section that does not hold one whole DER value.
-    #[error("line {line}: the section {label} is damaged or cut short: copy it again")]
-    NotDer {
-        /// Where it begins.
-        line: usize,
-        /// What it is called.
-        label: String,
-    },
-    /// OpenSSL's own form of a certificate, with trust settings that would be lost.
-    #[error(
-        "line {line}: TRUSTED CERTIFICATE is a form of OpenSSL's own: write it as CERTIFICATE, with `openssl x509`"
-    )]
-    TrustedCertificate {
-        /// Where it begins.
-        line: usize,
-    },
-    /// A key under a passphrase that nobody could enter.
-    #[error(
-        "line {line}: the private key is encrypted: take the passphrase away, with `openssl pkey`"
-    )]
-    Encrypted {
-        /// Where it begins.
-        line: usize,
-    },
-    /// A section that does not belong here.
-    #[error("line {line}: {label} does not belong here, this should hold {wanted}")]
-    Misplaced {
-        /// Where it begins.
-        line: usize,
-        /// What it is called.
-        label: String,
-        /// What belongs here.
-        wanted: &'static str,
-    },
-    /// No section of the wanted kind.
-    #[error("there is no {wanted} in it: it should hold PEM text that starts with -----BEGIN")]
-    Absent {
-        /// What belongs here.
-        wanted: &'static str,
-    },
-    /// More than one section where one belongs.
-    #[error("line {line}: a second {wanted}, and which one counts is not said: leave one")]
-    Second {
-        /// Where it begins.
-        line: usize,
-        /// What belongs here once.
-        wanted: &'static str,
-    },
-}
 
 /// Every section of a text, in order. The first thing that is wrong is the error.
 pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
@@ -234,12 +128,6 @@ impl Iterator for Sections<'_> {
         self.advance(length);
         Some(read)
     }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)
 }
 
 #[cfg(test)]

@@ -41,13 +41,8 @@ impl ServerCrls {
     /// Takes the CRLs of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
     /// What the CA has no CRL of any more is forgotten. Whoever judges by them checks their signatures.
     pub fn take(&self, pem: &[u8]) -> Result<ServerCrlUpdate, NotCrls> {
-        let (mut fresh, mut unusable) = (Vec::new(), Vec::new());
-        for crl in Crl::read_each(pem) {
-            match crl {
-                Ok(crl) => fresh.push(crl),
-                Err(why) => unusable.push(why.to_string()),
-            }
-        }
+        let (fresh, unusable) = Crl::read_usable(pem);
+        let unusable = unusable.iter().map(ToString::to_string).collect();
         if fresh.is_empty() {
             return Err(NotCrls);
         }

@@ -23,19 +23,17 @@ pub(super) struct CrlFile {
 impl CrlFile {
     pub(super) fn from_file(file: &Path) -> Result<Self, TrustError> {
         let bytes = read(file)?;
-        let mut found = Self::default();
-        for crl in Crl::read_each(&bytes) {
-            match crl {
-                Ok(crl) => found.crls.push(crl),
-                Err(why) => found.unusable.push(why),
-            }
-        }
+        let (crls, unusable) = Crl::read_usable(&bytes);
         let sections = pem::sections(&bytes).filter_map(Result::ok);
-        found.beside = sections
+        let beside = sections
             .filter(|section| section.kind == pem::PemKind::Certificate)
             .map(|section| section.der.into())
             .collect();
-        Ok(found)
+        Ok(Self {
+            crls,
+            beside,
+            unusable,
+        })
     }
 
     /// At a start nothing is in force yet that would hold instead of what is not understood.

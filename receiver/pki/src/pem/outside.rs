@@ -1,6 +1,6 @@
 //! What stands outside of sections: harmless text, or something that was to be a section.
 
-use super::PemError;
+use super::error::PemError;
 
 /// A line of base64 is at least this long before it is taken for one: OpenSSL writes 64 characters, RFC 7468 wants it so.
 const STRAY_CHARS_MIN: usize = 32;

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::PrivateKeyDer;
 
+use super::error::PemError;
 use super::outside::{boundary, line_ends, lines};
-use super::{PemError, find};
 
 pub(super) const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
@@ -239,4 +239,11 @@ fn is_one_der_value(der: &[u8]) -> bool {
         _ => None,
     };
     length.is_some_and(|(length, value)| length == value.len())
+}
+
+/// Where `wanted` begins in `bytes`.
+pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
