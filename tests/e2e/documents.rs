@@ -137,6 +137,27 @@ fn the_list_of_guards_finds_them() {
     assert!(output.status.success(), "{said}");
 }
 
+/// The pages that say where things are name files and folders that exist.
+#[test]
+fn named_paths_exist() {
+    let mut missing = Vec::new();
+    for page in ["README.md", "docs/architecture.md", "docs/glossary.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |name: &&str| {
+            let folder = name.split('/').next().unwrap_or_default();
+            let is_ours =
+                ["ca", "fuzz", "lizctl", "monitor", "receiver", "tests"].contains(&folder);
+            // What a reader is to add has a name in capitals.
+            is_ours && name.contains('/') && !name.contains("NAME") && !name.contains("VERB")
+        };
+        let paths: Vec<&str> = quoted.filter(is_path).collect();
+        let gone = paths.into_iter().filter(|path| !root().join(path).exists());
+        missing.extend(gone.map(|path| format!("{page}: {path}")));
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
 /// Every route that a server has is in its document's table, with each of its methods.
 #[test]
 fn every_route_is_described() {
