@@ -1,36 +1,36 @@
-//! Which certificates a receiver has seen: `GET /api/certificates`.
+//! The certificates that a receiver has seen: `GET /api/certificates`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::SpiffeId;
 
-/// The answer: certificates that were trusted when they were shown, and have not ended.
+/// The response: certificates that were trusted when they were presented, and have not expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenCertificates {
-    /// Since when they are remembered: epoch seconds.
+    /// The time since which certificates are recorded: epoch seconds.
     pub since: u64,
-    /// Whether there are all of them: there is room for so many.
+    /// Whether the list is complete. The number of recorded certificates is limited.
     pub complete: bool,
-    /// By identity and serial number.
+    /// The certificates, sorted by identity and serial number.
     pub certificates: Vec<SeenCertificate>,
 }
 
-/// One certificate that was shown to a receiver, or that it shows itself.
+/// A certificate that a client presented to the receiver, or the receiver's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SeenCertificate {
-    /// Whom it speaks for.
+    /// The identity in the certificate.
     pub identity: SpiffeId,
-    /// Its serial number in hexadecimal.
+    /// The serial number in hexadecimal.
     pub serial: String,
-    /// The name of the CA that signed it.
+    /// The name of the issuing CA.
     pub issuer: String,
-    /// Its last second: epoch seconds.
+    /// The last second in which it is valid: epoch seconds.
     pub not_after: u64,
-    /// When it was shown first: epoch seconds.
+    /// When it was first presented: epoch seconds.
     pub first_seen: u64,
-    /// When it was shown last: epoch seconds.
+    /// When it was last presented: epoch seconds.
     pub last_seen: u64,
-    /// SHA-256 of its DER in hexadecimal.
+    /// The SHA-256 of its DER in hexadecimal.
     pub sha256: String,
 }

@@ -1,75 +1,80 @@
-//! Which numbers of a producer have arrived: `GET /api/delivery/{host}`.
+//! The sequence numbers of a producer that have arrived: `GET /api/delivery/{host}`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::ProducerId;
 
-/// On the answer to a single POST whose number was known already, and which changed nothing: of the value `true`.
+/// The response header, with the value `true`, for a single POST that was a duplicate and changed
+/// nothing.
 pub const REPLAYED_HEADER: &str = "idempotent-replayed";
-/// Why numbers are not missing: their producer was told to send to this receiver only after them.
+/// A reason why numbers are not missing: the producer was told to use this receiver only after
+/// them.
 pub const BEFORE_ASKED: &str = "before this receiver was asked";
-/// The same: the receiver had them, and its data began anew, or came back older than it was.
+/// A reason why numbers are not missing: the receiver had them, but its data was deleted or
+/// restored from an older copy.
 pub const BEFORE_DATA: &str = "before its data began anew";
-/// With this begins the reason where a person has settled what was missing.
+/// The prefix of the reason if an operator acknowledged the missing numbers.
 pub const ACKNOWLEDGED: &str = "acknowledged";
 
-/// What an operator sends to settle what is missing of a host: `POST /api/delivery/{host}/acknowledged`.
+/// The body with which an operator acknowledges a host's missing numbers: `POST
+/// /api/delivery/{host}/acknowledged`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
-    /// Why it is put up with.
+    /// Why the loss is acceptable.
     pub why: String,
 }
 
-/// The answer to that.
+/// The response to an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
-    /// How many numbers were missing, and are no longer.
+    /// How many numbers were missing and are now acknowledged.
     pub acknowledged: u64,
 }
 
-/// The answer for one host.
+/// The response for one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Everyone who ever numbered this host's records and is still remembered.
+    /// All known producers of this host's records.
     pub producers: Vec<ProducerDelivery>,
-    /// Samples that were taken out of the summaries, because they lay ahead of the receiver's steady clock.
+    /// Samples that were removed from the summaries because they were ahead of the receiver's
+    /// steady clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
-    /// Whose time its samples are stamped by, where that is not its own.
+    /// The clock of the host, if its samples are stamped by the receivers' time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<StampClock>,
 }
 
-/// A host whose clock is so far off that its monitor stamps samples by the receivers' time.
+/// A host whose clock is so wrong that its monitor stamps samples by the receivers' time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StampClock {
-    /// How far its own clock is ahead of that; behind it where negative.
+    /// How far the host's clock is ahead of that time; negative if it is behind.
     #[serde(rename = "ahead-secs")]
     pub ahead_secs: i64,
-    /// When it said so last: epoch seconds.
+    /// The time of the host's last such request: epoch seconds.
     pub at: u64,
 }
 
-/// Samples that were written while the receiver's clock ran ahead, and are gone.
+/// Samples that were stored while the receiver's clock was ahead, and were removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// How many, over all labels.
+    /// The number of samples, over all labels.
     pub samples: u64,
-    /// When that was last: epoch seconds.
+    /// The time of the last removal: epoch seconds.
     pub at: u64,
 }
 
-/// What one producer delivered.
+/// What one producer has delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerDelivery {
-    /// Whose numbers these are.
+    /// The producer.
     pub producer: ProducerId,
-    /// How many different numbers have arrived.
+    /// The number of distinct sequence numbers that have arrived.
     pub received: u64,
-    /// How many records came again and changed nothing.
+    /// The number of duplicate records.
     pub duplicate: u64,
     /// Numbers below the highest received one that have not arrived, as inclusive ranges.
     pub missing: Vec<(u64, u64)>,
-    /// Numbers the producer itself gave up, as inclusive ranges, and why.
+    /// Numbers that the producer dropped, as inclusive ranges, each with a reason.
     pub dropped: Vec<(u64, u64, String)>,
 }

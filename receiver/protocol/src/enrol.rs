@@ -5,27 +5,30 @@ use std::str::FromStr;
 
 use crate::name::NodeName;
 
-/// How `liz-ca` begins its answer where it has nothing: a client that looked for a receiver knows it by that.
+/// The start of `liz-ca`'s response for an unknown route. A client that expected a receiver detects
+/// the CA by it.
 pub const NOT_FOUND: &str = "this is liz-ca, and there is nothing here";
-/// RFC 7030 section 4.1: the CA's certificates, for anyone.
+/// The CA's certificates, without authentication: RFC 7030 section 4.1.
 pub const CACERTS: &str = "/.well-known/est/cacerts";
-/// RFC 7030 section 4.2.1: a first certificate, by join token.
+/// The first certificate, with a join token: RFC 7030 section 4.2.1.
 pub const SIMPLE_ENROLL: &str = "/.well-known/est/simpleenroll";
-/// RFC 7030 section 4.2.2: the next certificate, by the current one.
+/// The next certificate, with the current one: RFC 7030 section 4.2.2.
 pub const SIMPLE_REENROLL: &str = "/.well-known/est/simplereenroll";
-/// The current revocation lists, PEM, for anyone.
+/// The current CRLs in PEM, without authentication.
 pub const CRL: &str = "/crl";
 /// RFC 7030 section 4.2.1.
 pub const MEDIA_TYPE_REQUEST: &str = "application/pkcs10";
 /// RFC 7030 section 4.1.3.
 pub const MEDIA_TYPE_CERTIFICATES: &str = "application/pkcs7-mime; smime-type=certs-only";
 
-/// How many random bytes are in a join token.
+/// The number of random bytes in a join token.
 pub const SECRET_BYTES: usize = 32;
 
-/// `NAME.SECRET`: lets the bearer have one certificate for NAME, once. SECRET is 64 lower-case hex digits.
+/// A join token, `NAME.SECRET`. It allows its bearer one certificate for NAME, once. SECRET is 64
+/// lower-case hex digits.
 ///
-/// It is not `Display`, and `Debug` leaves the secret out, so that it does not end in a log.
+/// It does not implement `Display`, and its `Debug` omits the secret, so that the secret does not
+/// get into a log.
 ///
 /// ```
 /// use lizmon_protocol::enrol::JoinToken;
@@ -40,7 +43,7 @@ pub struct JoinToken {
     text: Box<str>,
 }
 
-/// Text that is no join token.
+/// The text is not a valid join token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a join token: it is the name, a dot and 64 hex digits, as lizctl join-token printed it"
@@ -48,19 +51,19 @@ pub struct JoinToken {
 pub struct MalformedJoinToken;
 
 impl JoinToken {
-    /// The token with these random bytes.
+    /// A token with these random bytes.
     pub fn new(name: NodeName, secret: [u8; SECRET_BYTES]) -> Self {
         let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let text = format!("{name}.{secret}").into();
         Self { name, text }
     }
 
-    /// For whom it is.
+    /// The node name that the token is for.
     pub fn name(&self) -> &NodeName {
         &self.name
     }
 
-    /// The token itself, a secret.
+    /// The whole token, which is a secret.
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -1,19 +1,19 @@
-//! What leaves a lizmon process: names, routes, samples, summaries, tokens and problems.
+//! The wire format of lizmon: names, routes, samples, summaries, tokens and problems.
 //!
-//! This crate knows the words and nothing else: no I/O, no clock, no cryptography. A type here cannot hold a bad
-//! value: past the edge where it was parsed nobody checks again.
+//! This crate has types only: no I/O, no clock, no cryptography. A type here cannot hold an invalid
+//! value. Values are validated when they are parsed, and not again later.
 //!
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`name`] | node names, labels, trust domains, roles and the SPIFFE ID that joins them |
-//! | [`sample`] | epochs, values, sample sets, batches, and who numbered them |
+//! | [`sample`] | epochs, values, sample sets, batches and producers |
 //! | [`summary`] | the summaries readers get |
-//! | [`certificate`] | which certificates a receiver has seen |
-//! | [`delivery`] | which numbers of a producer have arrived |
-//! | [`token`] | the access token's claims, and the token endpoint's answers |
+//! | [`certificate`] | the certificates that a receiver has seen |
+//! | [`delivery`] | the sequence numbers of a producer that have arrived |
+//! | [`token`] | the access token's claims, and the token endpoint's responses |
 //! | [`enrol`] | the routes of enrolment, and the join token |
-//! | [`problem`] | every error the API answers, RFC 9457 |
-//! | [`route`] | paths, built and taken apart |
+//! | [`problem`] | all errors of the API, RFC 9457 |
+//! | [`route`] | paths: building and parsing |
 
 pub mod certificate;
 pub mod delivery;

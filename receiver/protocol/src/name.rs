@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest node name, in bytes (all of them ASCII).
+/// The maximum length of a node name in bytes, all of which are ASCII.
 pub const NODE_NAME_BYTES_MAX: usize = 200;
-/// Longest label, in bytes of UTF-8.
+/// The maximum length of a label in bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 128;
-/// Longest trust domain, in bytes: the SPIFFE ID specification, section 2.1.
+/// The maximum length of a trust domain in bytes: SPIFFE ID specification, section 2.1.
 pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
-/// The trust domain of a certificate authority that was given none.
+/// The default trust domain of a certificate authority.
 pub const DEFAULT_TRUST_DOMAIN: &str = "lizmon.internal";
-/// What the name of a summary starts with, and therefore no label may.
+/// The prefix of a summary's name. A label must not start with it.
 pub const SUMMARY_PREFIX: &str = "summary:";
 
-/// Why a name was refused.
+/// Why a name was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a node name.
@@ -33,7 +33,7 @@ pub enum NameError {
     /// Not a role.
     #[error("`{0}` is not a role: node, reader, operator, receiver or ca")]
     Role(String),
-    /// Not a SPIFFE ID of ours.
+    /// Not a SPIFFE ID of lizmon.
     #[error("`{0}` is not an identity: spiffe://TRUST-DOMAIN/ROLE/NAME")]
     SpiffeId(String),
     /// An empty label.
@@ -42,15 +42,15 @@ pub enum NameError {
     /// A label that is too long.
     #[error("a label has 1 to {LABEL_BYTES_MAX} bytes, this one has {0}")]
     LabelTooLong(usize),
-    /// A label with a character nobody can see.
+    /// A label with an invisible character.
     #[error("a label is printable text, this one has U+{0:04X}")]
     LabelUnprintable(u32),
-    /// A label that looks like a summary's name.
+    /// A label with the prefix of a summary's name.
     #[error("a label does not start with `{SUMMARY_PREFIX}`")]
     LabelReserved,
 }
 
-/// The name of a node, and of any other holder of a certificate. Compared exactly, byte for byte.
+/// The name of a node or of any other certificate holder. Names are compared byte for byte.
 ///
 /// ```
 /// use lizmon_protocol::name::NodeName;
@@ -118,14 +118,14 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The name of one measured thing on a host: `cpu`, `net:eth0:rx`, `disk:/`.
+/// The name of one measured quantity on a host: `cpu`, `net:eth0:rx`, `disk:/`.
 ///
-/// Borrowed from a request's body while it is handled, owned where it is kept.
+/// It borrows from a request's body while the request is handled, and is owned where it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label<'a>(Cow<'a, str>);
 
 impl<'a> Label<'a> {
-    /// Takes text as a label, or says what is wrong with it.
+    /// Validates text as a label.
     ///
     /// ```
     /// use lizmon_protocol::name::Label;
@@ -154,7 +154,7 @@ impl<'a> Label<'a> {
         &self.0
     }
 
-    /// The same label, kept for longer than the text it was read from.
+    /// A copy that owns its text.
     pub fn into_owned(self) -> Label<'static> {
         Label(Cow::Owned(self.0.into_owned()))
     }
@@ -174,8 +174,9 @@ impl fmt::Display for Label<'_> {
     }
 }
 
-/// Neither a control character nor one that hides or reorders its neighbours on a screen. The joiners U+200C and
-/// U+200D stay: some scripts cannot be written without them.
+/// Whether a label may have this character: not a control character, and not one that hides or
+/// reorders its neighbours on a screen. The joiners U+200C and U+200D are valid, because some
+/// scripts need them.
 fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(
@@ -196,7 +197,7 @@ fn is_printable(c: char) -> bool {
         )
 }
 
-/// The lower-case, dotted name below which all identities of one certificate authority live.
+/// The lower-case, dotted name that all identities of one certificate authority share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TrustDomain(Box<str>);
@@ -255,24 +256,24 @@ impl fmt::Display for TrustDomain {
     }
 }
 
-/// What the holder of a certificate may be.
+/// The role of a certificate's holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Reports about itself.
+    /// Reports its own samples.
     Node,
     /// Reads summaries.
     Reader,
     /// Reads, and changes what the receiver trusts.
     Operator,
-    /// Takes samples: a server.
+    /// A server that receives samples.
     Receiver,
-    /// Enrols and renews: a server.
+    /// A server that enrols nodes and renews certificates.
     Ca,
 }
 
 impl Role {
-    /// Every role, in the order they are documented.
+    /// All roles, in the order of the documentation.
     pub const ALL: [Self; 5] = [
         Self::Node,
         Self::Reader,
@@ -281,7 +282,7 @@ impl Role {
         Self::Ca,
     ];
 
-    /// The role as it stands in a SPIFFE ID.
+    /// The role as text in a SPIFFE ID.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -292,7 +293,7 @@ impl Role {
         }
     }
 
-    /// Whether a certificate of this role may stand on the server's side of a TLS connection.
+    /// Whether a certificate of this role is valid for a TLS server.
     pub fn is_server(self) -> bool {
         matches!(self, Self::Receiver | Self::Ca)
     }
@@ -315,7 +316,8 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who a certificate speaks for: `spiffe://TRUST-DOMAIN/ROLE/NAME`, and nothing else in the certificate says so.
+/// The identity in a certificate: `spiffe://TRUST-DOMAIN/ROLE/NAME`. Nothing else in a certificate
+/// identifies its holder.
 ///
 /// ```
 /// use lizmon_protocol::name::{Role, SpiffeId};
@@ -326,11 +328,11 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SpiffeId {
-    /// Below which authority.
+    /// The trust domain.
     pub trust_domain: TrustDomain,
-    /// As what.
+    /// The role.
     pub role: Role,
-    /// Who.
+    /// The name.
     pub name: NodeName,
 }
 
@@ -377,7 +379,7 @@ impl fmt::Display for SpiffeId {
     }
 }
 
-/// Enough of a refused text to recognise it, safe to print on a terminal.
+/// A shortened copy of rejected text that is safe to print on a terminal.
 fn excerpt(text: &str) -> String {
     const CHARS_SHOWN: usize = 80;
     let mut shown: String = text

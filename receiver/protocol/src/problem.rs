@@ -1,4 +1,4 @@
-//! Every error the API answers: RFC 9457 problem details with a stable code.
+//! All errors of the API: RFC 9457 problem details with a stable code.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,27 +7,27 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $variant:ident = $status:literal $code:literal $title:literal,)*) => {
-        /// What went wrong. The word is stable: programs decide by it.
+        /// The error code. Codes are stable, so that programs can match on them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Code {
             $($(#[doc = $doc])* #[serde(rename = $code)] $variant,)*
         }
 
         impl Code {
-            /// Every code, in the order they are documented.
+            /// All codes, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The stable word.
+            /// The code as text.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// The HTTP status it is answered with.
+            /// The HTTP status of the response.
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// The same sentence for every occurrence.
+            /// The title, which is the same for every occurrence.
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
             }
@@ -36,112 +36,114 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body is not the JSON this route takes.
+    /// The body is not the JSON of this route.
     MalformedJson = 400 "malformed_json" "the body is not the JSON this route takes",
-    /// The path's epoch is not one.
+    /// The epoch in the path is invalid.
     MalformedEpoch = 400 "malformed_epoch" "the epoch is not whole seconds since 1970 UTC",
-    /// The idempotency key is not one of ours.
+    /// The idempotency key is invalid.
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
-    /// The request does not say, or says twice, whom it is for.
+    /// The request has no valid Host, or more than one.
     InvalidHost = 400 "invalid_host" "the request must have one Host, a name or address with or without a port",
-    /// No token was sent.
+    /// The request has no token.
     TokenMissing = 401 "token_missing" "this route takes a token: get one at /oauth2/token",
-    /// The token is not one of ours.
+    /// The token is invalid.
     TokenInvalid = 401 "token_invalid" "the token is not valid here",
-    /// The token has ended.
+    /// The token has expired.
     TokenExpired = 401 "token_expired" "the token has expired: get a new one",
-    /// The connection's certificate is not the one the token is bound to.
+    /// The token is not bound to the connection's certificate.
     CertificateMismatch = 401 "certificate_mismatch" "the token is bound to another certificate than this connection's",
-    /// The connection's certificate has been revoked.
+    /// The connection's certificate is revoked.
     CertificateRevoked = 401 "certificate_revoked" "the certificate has been revoked",
-    /// The connection's certificate has ended, or has not begun.
+    /// The connection's certificate has expired, or is not valid yet.
     CertificateExpired = 401 "certificate_expired" "the certificate is not valid at this time",
-    /// The connection's certificate is not taken any more for another reason, such as a root that is gone.
+    /// The connection's certificate is no longer trusted for another reason, such as a removed
+    /// root.
     CertificateUntrusted = 401 "certificate_untrusted" "the certificate is not trusted here",
     /// The path names another host than the token.
     WrongHost = 403 "wrong_host" "the token speaks for another host than the path names",
-    /// The token does not allow this.
+    /// The token does not allow this request.
     InsufficientScope = 403 "insufficient_scope" "the token does not allow this",
-    /// Nothing is known of this host.
+    /// The host is unknown.
     UnknownHost = 404 "unknown_host" "no samples of this host in the last day",
-    /// There is no such route.
+    /// The route does not exist.
     NotFound = 404 "not_found" "there is nothing here",
-    /// The route has other methods.
+    /// The route does not support this method.
     MethodNotAllowed = 405 "method_not_allowed" "this route has no such method",
-    /// The request took too long to arrive.
+    /// The request timed out before it was complete.
     RequestTimeout = 408 "request_timeout" "the request took too long to arrive",
     /// The body is too large.
     BodyTooLarge = 413 "body_too_large" "the body is too large: send fewer records at once",
     /// The batch has too many records.
     TooManyRecords = 413 "too_many_records" "the batch has too many records: send fewer at once",
-    /// The body is encoded in a way nobody here reads.
+    /// The content encoding of the body is not supported.
     UnsupportedEncoding = 415 "unsupported_encoding" "the body's Content-Encoding is not gzip or zstd",
-    /// The body is no revocation list.
+    /// The body is not a CRL.
     MalformedCrl = 400 "malformed_crl" "the body is not a certificate revocation list",
-    /// The revocation list is not one of an authority we trust, or not in force now.
+    /// The CRL is not of a trusted authority, or is not valid at this time.
     InvalidCrl = 422 "invalid_crl" "the revocation list cannot be taken",
-    /// The revocation list is older than the one in force.
+    /// The CRL is older than the current one.
     CrlNotNewer = 409 "crl_not_newer" "a revocation list with this number or a higher one is in force",
-    /// Some values cannot be taken.
+    /// Some values are invalid.
     InvalidValues = 422 "invalid_values" "some values cannot be taken",
     /// Some epochs are before the by-hour window.
     EpochTooOld = 422 "epoch_too_old" "the sample is older than the last day",
-    /// Some epochs are ahead of the receiver's clock.
+    /// Some epochs are in the future by the receiver's clock.
     EpochInFuture = 422 "epoch_in_future" "the sample is ahead of the receiver's clock",
-    /// A record has too many labels, or the host would have.
+    /// A record, or the host as a whole, would have too many labels.
     TooManyLabels = 422 "too_many_labels" "there are too many labels in a record, or of the host",
-    /// This certificate sends too many requests.
+    /// The certificate has exceeded its rate of requests.
     RateLimited = 429 "rate_limited" "too many requests with this certificate",
-    /// Something broke that should not.
+    /// An internal error.
     InternalError = 500 "internal_error" "something broke inside: the receiver's log says what",
-    /// Nothing can be stored at present.
+    /// The store cannot be written at present.
     StoreUnavailable = 503 "store_unavailable" "nothing can be stored at present: send it again",
-    /// It is not known yet whether the receiver's clock is right.
+    /// The receiver does not know yet whether its clock is right.
     ClockUnsteady = 503 "clock_unsteady" "the receiver's clock is not known to be right yet: send it again",
-    /// There is more to do than fits.
+    /// The receiver is overloaded.
     Overloaded = 503 "overloaded" "there is more to do than fits: send it again",
-    /// The revocation list is past its end.
+    /// The CRL has expired.
     CrlExpired = 503 "crl_expired" "the certificate revocation list has expired: an operator must renew it",
 }
 
-/// One bad value of a request.
+/// One invalid value of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValueError {
-    /// Which record of the batch, from 0; absent where the whole request is meant.
+    /// The index of the record in the batch, from 0; absent if the error is about the whole
+    /// request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<usize>,
-    /// Which label of the record; absent where the whole record is meant.
+    /// The label in the record; absent if the error is about the whole record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 
-/// An error as it is answered.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// `urn:lizmon:problem:CODE`
     #[serde(rename = "type")]
     pub kind: String,
-    /// The HTTP status again.
+    /// The HTTP status, repeated in the body.
     pub status: u16,
-    /// The stable word.
+    /// The code.
     pub code: Code,
-    /// The same sentence for every occurrence.
+    /// The title, which is the same for every occurrence.
     pub title: String,
-    /// What happened this time, and what to do.
+    /// What happened in this case, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The bad values, for status 422.
+    /// The invalid values, for status 422.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ValueError>,
-    /// The receiver's clock, for status 422: epoch seconds.
+    /// The receiver's time, for status 422: epoch seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<u64>,
 }
 
 impl Problem {
-    /// A problem that says no more than its code.
+    /// A problem with no more detail than its code.
     pub fn new(code: Code) -> Self {
         Self {
             kind: format!("urn:lizmon:problem:{}", code.as_str()),
@@ -154,7 +156,7 @@ impl Problem {
         }
     }
 
-    /// Says what happened this time.
+    /// Adds the detail of this occurrence.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self

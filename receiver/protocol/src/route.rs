@@ -1,4 +1,5 @@
-//! Paths, built and taken apart. A path only says what a request is about; who it is from, the certificate says.
+//! Building and parsing of paths. A path names the host that a request is about. The certificate
+//! identifies the client.
 
 use std::str::FromStr;
 
@@ -11,25 +12,26 @@ pub const TOKEN: &str = "/oauth2/token";
 pub const METADATA: &str = "/.well-known/oauth-authorization-server";
 /// RFC 7517 section 5.
 pub const JWKS: &str = "/.well-known/jwks.json";
-/// The header of every answer that says what time it is there: seconds since 1970 with three decimals, and whether that clock is
-/// known to be steady, and which start of the receiver this is, as an RFC 8941 item: `1465001814.123;steady;run=1465001800456`.
+/// The header of every response with the server's time: seconds since 1970 with three decimals,
+/// whether the clock is known to be steady, and an identifier of the server's current run. It is an
+/// RFC 8941 item: `1465001814.123;steady;run=1465001800456`.
 pub const TIME_HEADER: &str = "lizmon-time";
-/// The header of a POST by which a monitor says that it stamps samples by the receivers' time, and how many seconds its own clock
-/// is ahead of that.
+/// The header of a POST from a monitor that stamps its samples by the receivers' time. The value is
+/// the number of seconds that the monitor's own clock is ahead of that time.
 pub const AHEAD_HEADER: &str = "lizmon-clock-ahead";
-/// The list of hosts; below it, everything about one host.
+/// The list of hosts. The paths below it are about one host.
 pub const PERF: &str = "/api/perf";
-/// Below it, what has arrived from one host.
+/// The prefix of the paths that show which records of one host have arrived.
 pub const DELIVERY: &str = "/api/delivery";
-/// Where an operator hands in revocation lists.
+/// Upload of CRLs by an operator.
 pub const CRL: &str = "/api/crl";
-/// Which certificates were seen here.
+/// The certificates that this receiver has seen.
 pub const CERTIFICATES: &str = "/api/certificates";
-/// What a server says of itself, as OpenMetrics.
+/// The server's metrics, as OpenMetrics.
 pub const METRICS: &str = "/metrics";
-/// Whether the process lives.
+/// Liveness of the process.
 pub const HEALTHZ: &str = "/healthz";
-/// Whether the process can do its work.
+/// Readiness of the process.
 pub const READYZ: &str = "/readyz";
 
 /// `/api/perf/{host}`
@@ -52,7 +54,7 @@ pub fn delivery(host: &NodeName) -> String {
     format!("{DELIVERY}/{host}")
 }
 
-/// Takes the epoch of a single sample from its path segment: decimal digits, nothing else.
+/// Parses the path segment of a single sample's epoch. Only decimal digits are valid.
 pub fn parse_epoch(segment: &str) -> Result<Epoch, MalformedEpoch> {
     let malformed = || {
         MalformedEpoch(
@@ -72,7 +74,7 @@ pub fn parse_epoch(segment: &str) -> Result<Epoch, MalformedEpoch> {
         .ok_or_else(malformed)
 }
 
-/// A path segment that should have been an epoch.
+/// The path segment is not a valid epoch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an epoch: whole seconds since 1970 UTC in decimal digits")]
 pub struct MalformedEpoch(String);

@@ -1,6 +1,6 @@
-//! Samples as they travel: one set of values at one second, alone or many in a batch.
+//! The wire format of samples: one set of values at one second, alone or in a batch.
 //!
-//! [`parse_sample_set`] and [`parse_batch`] read them.
+//! [`parse_sample_set`] and [`parse_batch`] parse them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,15 +16,15 @@ mod read;
 
 pub use read::{BodyError, ERRORS_SHOWN_MAX, parse_batch, parse_sample_set};
 
-/// Greatest whole number that every JSON reader keeps exactly: RFC 8259 section 6.
+/// The largest integer that every JSON parser represents exactly: RFC 8259 section 6.
 pub const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
-/// Greatest magnitude of a value. A day of samples this big can still be summed.
+/// The maximum magnitude of a value. The sum of a day of such samples is still finite.
 pub const VALUE_MAX: f64 = 1e290;
-/// Most labels in one record.
+/// The maximum number of labels in one record.
 pub const RECORD_LABELS_MAX: usize = 256;
-/// Most records in one batch.
+/// The maximum number of records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 10_000;
-/// Most dropped ranges in one batch.
+/// The maximum number of dropped ranges in one batch.
 pub const BATCH_DROPPED_MAX: usize = 1_024;
 
 /// Whole seconds since 1970 UTC.
@@ -33,7 +33,7 @@ pub const BATCH_DROPPED_MAX: usize = 1_024;
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// The epoch so many seconds after 1970, if that is within the whole numbers JSON keeps exactly.
+    /// The epoch this many seconds after 1970, if JSON can represent it exactly.
     pub fn new(secs: u64) -> Option<Self> {
         (secs <= SAFE_INTEGER_MAX).then_some(Self(secs))
     }
@@ -50,18 +50,19 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Who numbers records: one spool, for as long as it exists. Written as a lower-case UUID (RFC 9562 section 4).
+/// The producer of records: one spool, for as long as it exists. Written as a lower-case UUID (RFC
+/// 9562 section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProducerId(Uuid);
 
-/// Text that should have been a producer's UUID.
+/// The text is not a valid UUID of a producer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a producer is a lower-case UUID like 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b")]
 pub struct MalformedProducer;
 
 impl ProducerId {
-    /// A producer that has been given this UUID.
+    /// A producer with this UUID.
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
     }
@@ -71,7 +72,7 @@ impl ProducerId {
         self.0.as_bytes()
     }
 
-    /// The producer with these sixteen bytes.
+    /// A producer with these sixteen bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
@@ -111,26 +112,27 @@ impl fmt::Display for ProducerId {
     }
 }
 
-/// A record's number within its producer: 1 to 2^53 - 1.
+/// The sequence number of a record, per producer: 1 to 2^53 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Seq(u64);
 
 impl Seq {
-    /// The number, if it is one a record can have.
+    /// The sequence number, or `None` if it is out of range.
     pub fn new(number: u64) -> Option<Self> {
         (1..=SAFE_INTEGER_MAX)
             .contains(&number)
             .then_some(Self(number))
     }
 
-    /// The number itself.
+    /// The sequence number as an integer.
     pub fn get(self) -> u64 {
         self.0
     }
 }
 
-/// What the header `Idempotency-Key: "PRODUCER/SEQ"` holds between its quotes: what `producer` and `seq` are in a batch.
+/// The value of the header `Idempotency-Key: "PRODUCER/SEQ"` without its quotes. It is the same as
+/// `producer` and `seq` in a batch.
 ///
 /// ```
 /// use lizmon_protocol::sample::IdempotencyKey;
@@ -141,13 +143,13 @@ impl Seq {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
-    /// Who numbered the record.
+    /// The producer of the record.
     pub producer: ProducerId,
-    /// Its number.
+    /// The sequence number of the record.
     pub seq: Seq,
 }
 
-/// An `Idempotency-Key` that is not one of ours.
+/// The text is not a valid `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an idempotency key is \"PRODUCER/SEQ\": a lower-case UUID, and a number from 1 to 2^53-1 without leading zeros"
@@ -174,44 +176,44 @@ impl fmt::Display for IdempotencyKey {
     }
 }
 
-/// A measured value: finite, and at most [`VALUE_MAX`] either way.
+/// A measured value: finite, and at most [`VALUE_MAX`] in magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Value(f64);
 
 impl Value {
-    /// The value, if it is one lizmon can sum.
+    /// The value, or `None` if it is not finite or out of range.
     pub fn new(value: f64) -> Option<Self> {
         (value.abs() <= VALUE_MAX).then_some(Self(value))
     }
 
-    /// The number itself.
+    /// The value as a float.
     pub fn get(self) -> f64 {
         self.0
     }
 }
 
-/// The values of one host at one second, in the order they were sent.
+/// The values of one host at one second, in the order in which they were sent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SampleSet<'a>(Vec<(Label<'a>, Value)>);
 
 impl<'a> SampleSet<'a> {
-    /// A set of these values. Labels must differ; a later one of the same name would be refused by the receiver.
+    /// A set of these values. Labels must be unique: the receiver rejects duplicates.
     pub fn new(values: Vec<(Label<'a>, Value)>) -> Self {
         Self(values)
     }
 
-    /// Label and value, in the order they were sent.
+    /// The labels and values, in the order in which they were sent.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Label<'a>, Value)> {
         self.0.iter()
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no value at all.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -223,7 +225,7 @@ impl Serialize for SampleSet<'_> {
     }
 }
 
-/// A [`SampleSet`] as the JSON that is sent. It is encoded once, and copies share the text.
+/// A [`SampleSet`], encoded as JSON once. Copies share the text.
 ///
 /// ```
 /// use lizmon_protocol::sample::{EncodedSamples, parse_sample_set};
@@ -236,13 +238,13 @@ impl Serialize for SampleSet<'_> {
 pub struct EncodedSamples(Arc<RawValue>);
 
 impl EncodedSamples {
-    /// Encodes a set. It has only texts and finite numbers, so this does not fail.
+    /// Encodes a set. A set has only strings and finite numbers, so this does not fail.
     pub fn encode(set: &SampleSet<'_>) -> Result<Self, serde_json::Error> {
         let json = serde_json::value::to_raw_value(set)?;
         Ok(Self(json.into()))
     }
 
-    /// Takes text that [`Self::as_str`] gave; an error where it is not JSON.
+    /// Takes text from [`Self::as_str`]. Returns an error if it is not JSON.
     pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
         let json = RawValue::from_string(json.to_owned())?;
         Ok(Self(json.into()))
@@ -253,7 +255,7 @@ impl EncodedSamples {
         self.0.get()
     }
 
-    /// Whether there is no value at all.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.as_str() == "{}"
     }
@@ -271,25 +273,25 @@ impl Serialize for EncodedSamples {
     }
 }
 
-/// One record of a batch. `V` is a [`SampleSet`] or [`EncodedSamples`]: both are the same JSON.
+/// One record of a batch. `V` is [`SampleSet`] or [`EncodedSamples`]; both have the same JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record<V> {
-    /// Its number within the batch's producer.
+    /// The record's sequence number.
     pub seq: Seq,
-    /// The second it was measured at.
+    /// The second of the measurement.
     pub epoch: Epoch,
-    /// What was measured.
+    /// The measured values.
     pub values: V,
 }
 
-/// Numbers that their producer gave up, as an inclusive range. In JSON `[from, to, "why"]`.
+/// Numbers that their producer dropped, as an inclusive range. In JSON `[from, to, "why"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// The first of them.
+    /// The first number.
     pub from: Seq,
-    /// The last of them.
+    /// The last number.
     pub to: Seq,
-    /// Why: text by the rules of a label.
+    /// The reason: text with the same rules as a label.
     pub why: Label<'static>,
 }
 
@@ -302,21 +304,21 @@ impl Serialize for Dropped {
 /// The body of `POST /api/perf/{host}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Batch<V> {
-    /// Who numbered the records.
+    /// The producer of the records.
     pub producer: ProducerId,
-    /// The records, in the order they shall be counted.
+    /// The records, in the order in which the receiver counts them.
     pub records: Vec<Record<V>>,
-    /// Numbers that will never come. To say so again changes nothing.
+    /// Numbers that the producer will never send. Repeating a range has no effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
 }
 
-/// The answer to a batch.
+/// The response to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswer {
-    /// Records that counted.
+    /// The number of records that were counted.
     pub accepted: u64,
-    /// Records that were known already and changed nothing.
+    /// The number of duplicates, which changed nothing.
     pub duplicate: u64,
 }
 

@@ -1,89 +1,92 @@
-//! The summaries readers get. Keys and meaning are fixed: they are what the first lizmon answered.
+//! The summaries that readers get. Keys and meaning are fixed: they are compatible with the first
+//! lizmon.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Summaries by name: `summary:by-minute:cpu`.
+/// Summaries by name, such as `summary:by-minute:cpu`.
 pub type Summaries = BTreeMap<String, Summary>;
 
 /// One series in one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Where the window begins: epoch seconds.
+    /// The start of the window: epoch seconds.
     pub start: u64,
-    /// Where the window ends: the receiver's now, epoch seconds.
+    /// The end of the window, which is the receiver's current time: epoch seconds.
     pub end: u64,
-    /// Width of an interval in seconds.
+    /// The width of an interval in seconds.
     #[serde(rename = "timeslice-size-sec")]
     pub timeslice_size_sec: u64,
-    /// How many intervals follow.
+    /// The number of intervals in the list.
     #[serde(rename = "average-count")]
     pub average_count: usize,
     /// The intervals that hold samples, oldest first.
     pub averages: Vec<Average>,
 }
 
-/// One interval: every sample with `start-sec < epoch <= end-sec`.
+/// One interval: all samples with `start-sec < epoch <= end-sec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Average {
-    /// Just before the first second that counts: epoch seconds.
+    /// The exclusive start of the interval: epoch seconds.
     #[serde(rename = "start-sec")]
     pub start_sec: u64,
-    /// The last second that counts: epoch seconds.
+    /// The inclusive end of the interval: epoch seconds.
     #[serde(rename = "end-sec")]
     pub end_sec: u64,
-    /// Their difference in seconds.
+    /// The difference between the end and the start in seconds.
     #[serde(rename = "interval-size-sec")]
     pub interval_size_sec: u64,
-    /// How many samples there were.
+    /// The number of samples.
     #[serde(rename = "num-samples")]
     pub num_samples: u64,
-    /// Their mean, rounded to two decimals.
+    /// The mean of the samples, rounded to two decimals.
     pub avg: f64,
-    /// The least of them.
+    /// The minimum of the samples.
     pub min: f64,
-    /// The greatest of them.
+    /// The maximum of the samples.
     pub max: f64,
 }
 
-/// The answer of `GET /api/perf`.
+/// The response of `GET /api/perf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hosts {
     /// Every host with samples in a window, by name.
     pub hosts: Vec<Host>,
 }
 
-/// Why a host cannot report any more with the certificate it has reported with.
+/// Why a host can no longer report with the certificate that it last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HolderState {
-    /// It is on a revocation list, or one above it is.
+    /// The certificate or an authority above it is on a CRL.
     Revoked,
-    /// It has ended.
+    /// The certificate has expired.
     Ended,
 }
 
 /// One host that reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// Its node name.
+    /// The host's node name.
     pub name: String,
-    /// The epoch of its newest sample.
+    /// The epoch of the host's newest sample.
     #[serde(rename = "last-epoch")]
     pub last_epoch: u64,
-    /// What it reports, by name.
+    /// The host's labels, by name.
     pub labels: Vec<String>,
-    /// When the certificate it last reported with ends: epoch seconds.
+    /// The expiry of the certificate that the host last reported with: epoch seconds.
     #[serde(rename = "certificate-end")]
     pub certificate_end: u64,
-    /// What became of that certificate, where it is not good any more.
+    /// Why that certificate is no longer valid, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<HolderState>,
-    /// Whether it is overdue: nothing has come for the larger of two minutes and three times its recent spacing.
+    /// Whether the host is overdue: its last report is older than two minutes and older than three
+    /// times its recent interval between reports.
     #[serde(default)]
     pub silent: bool,
-    /// When something came from it last, by the receiver's clock: epoch seconds. Older receivers do not tell.
+    /// The time of the host's last report by the receiver's clock: epoch seconds. Older receivers
+    /// do not send this.
     #[serde(
         rename = "last-received",
         default,
@@ -132,7 +135,7 @@ mod tests {
         let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true,"last-received":1465001815}]}"#;
         let hosts: Hosts = serde_json::from_str(golden).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), golden);
-        // A receiver of before told less.
+        // An older receiver sends fewer fields.
         let older = golden.replace(r#","last-received":1465001815"#, "");
         let hosts: Hosts = serde_json::from_str(&older).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), older);

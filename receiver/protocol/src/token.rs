@@ -1,4 +1,5 @@
-//! The access token's claims (RFC 9068, bound to a certificate by RFC 8705) and the token endpoint's answers (RFC 6749).
+//! The access token's claims (RFC 9068, bound to a certificate by RFC 8705) and the token
+//! endpoint's responses (RFC 6749).
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +10,25 @@ use crate::name::{NodeName, Role, SpiffeId};
 
 /// The token's `typ`: RFC 9068 section 2.1.
 pub const TYPE: &str = "at+jwt";
-/// The one grant there is: RFC 6749 section 4.4.
+/// The only supported grant: RFC 6749 section 4.4.
 pub const GRANT_CLIENT_CREDENTIALS: &str = "client_credentials";
 
-/// Something a token lets its holder do.
+/// A permission in a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// Send samples of the host the token names.
+    /// Send samples of the host that the token names.
     MetricsWrite,
-    /// Read every host's summaries.
+    /// Read the summaries of every host.
     MetricsRead,
     /// Change what the receiver trusts.
     Admin,
 }
 
 impl Scope {
-    /// Every scope, in the order they are documented.
+    /// All scopes, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::MetricsWrite, Self::MetricsRead, Self::Admin];
 
-    /// The scope as it stands in a token.
+    /// The scope as text.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MetricsWrite => "metrics:write",
@@ -37,7 +38,7 @@ impl Scope {
     }
 }
 
-/// Several scopes, as RFC 6749 section 3.3 writes them: joined by single spaces.
+/// A set of scopes. As text they are separated by single spaces: RFC 6749 section 3.3.
 ///
 /// ```
 /// use lizmon_protocol::token::{Scope, Scopes};
@@ -51,13 +52,13 @@ pub struct Scopes {
     bits: u8,
 }
 
-/// A scope nobody knows.
+/// An unknown scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown scope: metrics:write, metrics:read and admin exist, joined by single spaces")]
 pub struct UnknownScope;
 
 impl Scopes {
-    /// What a role may be given; none for roles that are no clients of the receiver.
+    /// The scopes that a role may have. Roles that are not clients of the receiver have none.
     pub fn of(role: Role) -> Self {
         match role {
             Role::Node => Self::from_iter([Scope::MetricsWrite]),
@@ -67,22 +68,22 @@ impl Scopes {
         }
     }
 
-    /// Whether this scope is among them.
+    /// Whether the set contains this scope.
     pub fn contains(self, scope: Scope) -> bool {
         self.bits & (1 << scope as u8) != 0
     }
 
-    /// Whether all of `other` is among them.
+    /// Whether the set contains all scopes of `other`.
     pub fn contains_all(self, other: Self) -> bool {
         self.bits & other.bits == other.bits
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.bits == 0
     }
 
-    /// The scopes one by one.
+    /// An iterator over the scopes.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL
             .into_iter()
@@ -139,28 +140,28 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// What a token says. Every claim must be there, once, in exactly this shape.
+/// The claims of a token. Each claim is required, must occur once, and must have exactly this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who minted it: one URL.
+    /// The issuer: one URL.
     pub iss: String,
-    /// Who it is for: one URL.
+    /// The audience: one URL.
     pub aud: String,
-    /// The name of its holder.
+    /// The name of the holder.
     pub sub: NodeName,
-    /// The whole identity of its holder.
+    /// The SPIFFE ID of the holder.
     pub client_id: SpiffeId,
-    /// What it allows.
+    /// The scopes.
     pub scope: Scopes,
-    /// Minted at: epoch seconds.
+    /// The time of issue: epoch seconds.
     pub iat: u64,
-    /// Not good before: epoch seconds.
+    /// The first second in which the token is valid: epoch seconds.
     pub nbf: u64,
-    /// Not good from this second on: epoch seconds.
+    /// The second from which the token is expired: epoch seconds.
     pub exp: u64,
-    /// Its own name, unlike any other's.
+    /// The unique ID of the token.
     pub jti: String,
-    /// The certificate it is bound to.
+    /// The certificate that the token is bound to.
     pub cnf: Confirmation,
 }
 
@@ -168,7 +169,7 @@ pub struct Claims {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
-    /// SHA-256 of the certificate's DER, base64url without padding.
+    /// The SHA-256 of the certificate's DER, base64url without padding.
     #[serde(rename = "x5t#S256")]
     pub x5t_s256: String,
 }
@@ -178,11 +179,11 @@ pub struct Confirmation {
 pub struct TokenResponse {
     /// The token.
     pub access_token: String,
-    /// Always `Bearer`: RFC 8705 binds it by its claims, not by its type.
+    /// Always `Bearer`. RFC 8705 binds the token by a claim, not by its type.
     pub token_type: String,
-    /// For how many seconds it is good.
+    /// The lifetime in seconds.
     pub expires_in: u64,
-    /// What it allows.
+    /// The scopes of the token.
     pub scope: Scopes,
 }
 
@@ -199,9 +200,9 @@ impl fmt::Debug for TokenResponse {
 /// RFC 6749 section 5.2.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenError {
-    /// The registered word for it.
+    /// The registered error code.
     pub error: String,
-    /// What happened and what to do, for a person.
+    /// What happened and what to do, for a human reader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_description: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! Bodies of POSTs, read strictly and completely: every bad value is named, so that one answer is enough to mend it.
+//! Strict parsing of POST bodies. The error lists every invalid value, so that a client can fix all
+//! of them at once.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,27 +16,27 @@ use super::{
 use crate::name::Label;
 use crate::problem::ValueError;
 
-/// Most bad values named in one answer; the rest would tell nothing new.
+/// The maximum number of invalid values in one response.
 pub const ERRORS_SHOWN_MAX: usize = 100;
 
-/// Why the body of a POST was refused.
+/// Why the body of a POST was rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BodyError {
-    /// Not JSON, or not the JSON this route takes.
+    /// The body is not JSON, or not the JSON of this route.
     #[error("{0}")]
     Malformed(String),
-    /// More records than one batch may have.
+    /// The batch has too many records.
     #[error("a batch has at most {BATCH_RECORDS_MAX} records")]
     TooManyRecords,
-    /// Records with more labels than one may have; other bad values may be among them.
+    /// A record has too many labels. The list may also have other invalid values.
     #[error("a record has at most {RECORD_LABELS_MAX} labels")]
     TooManyLabels(Vec<ValueError>),
-    /// Good JSON with bad values in it.
+    /// The JSON is well-formed but has invalid values.
     #[error("{} of the values cannot be taken", .0.len())]
     Values(Vec<ValueError>),
 }
 
-/// Reads the body of `POST /api/perf/{host}/{epoch}`.
+/// Parses the body of `POST /api/perf/{host}/{epoch}`.
 ///
 /// ```
 /// use lizmon_protocol::sample::parse_sample_set;
@@ -49,7 +50,7 @@ pub fn parse_sample_set(body: &[u8]) -> Result<SampleSet<'_>, BodyError> {
     errors.none_or_refuse(set)
 }
 
-/// Reads the body of `POST /api/perf/{host}`.
+/// Parses the body of `POST /api/perf/{host}`.
 pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     let raw: RawBatch<'_> = from_json(body)?;
     let RawRecords::Within(raw_records) = raw.records else {
@@ -132,7 +133,8 @@ fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyError> {
     serde_json::from_str(text).map_err(|error| BodyError::Malformed(error.to_string()))
 }
 
-/// What a text editor or another language's JSON writer puts in the way, named: RFC 8259 section 8.1.
+/// Detects encodings and non-JSON that text editors and other languages' JSON writers produce: RFC
+/// 8259 section 8.1.
 fn foreign_encoding(body: &[u8]) -> Option<&'static str> {
     const UTF_16: &str =
         "the body is UTF-16 or UTF-32, JSON is sent as UTF-8: RFC 8259 section 8.1";
@@ -140,13 +142,14 @@ fn foreign_encoding(body: &[u8]) -> Option<&'static str> {
         [0xEF, 0xBB, 0xBF, ..] => Some(
             "the body begins with a byte order mark (EF BB BF): send it without one, RFC 8259 section 8.1",
         ),
-        // With a byte order mark, or seen by the zero bytes beside the first character, which is ASCII in every JSON text.
+        // Either a byte order mark, or zero bytes next to the first character, which is ASCII in
+        // every JSON text.
         [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, ..] | [_, 0, ..] => Some(UTF_16),
         _ => None,
     }
 }
 
-/// The bad values found so far, the first of them kept.
+/// The invalid values so far. The first ones are kept.
 #[derive(Default)]
 struct Errors {
     shown: Vec<ValueError>,
@@ -181,7 +184,7 @@ impl Errors {
     }
 }
 
-/// As much of a refused label as an answer repeats.
+/// The maximum length of a rejected label in a response.
 const LABEL_CHARS_SHOWN: usize = 128;
 
 fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSet<'a> {
@@ -210,7 +213,7 @@ fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSe
     SampleSet(values)
 }
 
-/// The first label that stands a second time. A handful is compared in place; a hash set pays for more.
+/// The first duplicate label. A few labels are compared directly; a hash set is faster for more.
 fn find_repeated<'s>(values: &'s [(Label<'_>, Value)]) -> Option<&'s str> {
     const COMPARED_IN_PLACE_MAX: usize = 16;
     let labels = || values.iter().map(|(label, _)| label.as_str());
@@ -224,7 +227,7 @@ fn find_repeated<'s>(values: &'s [(Label<'_>, Value)]) -> Option<&'s str> {
     labels().find(|label| !seen.insert(*label))
 }
 
-/// A JSON number, or a string in JSON's number grammar; rounded to the nearest f64, as every JSON reader should.
+/// A JSON number, or a string with the grammar of a JSON number. It is rounded to the nearest f64.
 fn take_value(raw: &RawValue) -> Result<Value, &'static str> {
     const NOT_A_NUMBER: &str = "the value is not a number";
     let text = raw.get();
@@ -254,7 +257,7 @@ fn parse_number(text: &str) -> Result<Value, &'static str> {
         .ok_or("the value is beyond 1e290")
 }
 
-/// A JSON integer without fraction or exponent.
+/// A JSON integer without a fraction or exponent.
 fn take_integer<T>(raw: &RawValue, new: impl FnOnce(u64) -> Option<T>) -> Option<T> {
     raw.get().parse().ok().and_then(new)
 }
@@ -262,7 +265,8 @@ fn take_integer<T>(raw: &RawValue, new: impl FnOnce(u64) -> Option<T>) -> Option
 #[derive(Deserialize)]
 struct CowStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// An object of labels and values, as far as it was read: one more than a record may have is enough to refuse it.
+/// An object of labels and values. Parsing stops one entry after the limit, which is enough to
+/// reject the record.
 struct RawSet<'a> {
     values: Vec<(Cow<'a, str>, &'a RawValue)>,
     more_than_allowed: bool,

@@ -111,7 +111,8 @@ fn numbers_are_rounded_to_the_nearest_f64() {
     }
 }
 
-/// PowerShell and Notepad write them; "expected value at line 1" helped nobody.
+/// PowerShell and Notepad write these encodings. The error must name the encoding, not only
+/// "expected value at line 1".
 #[test]
 fn a_foreign_encoding_is_named() {
     let utf_16 = |endian: fn(u16) -> [u8; 2]| -> Vec<u8> {
