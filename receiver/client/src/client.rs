@@ -1,4 +1,4 @@
-//! The requests.
+//! The client and its requests.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,28 +29,31 @@ use tokio::sync::Mutex;
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
-/// Far more than any honest answer: a full host's summaries are a fifth of it, a list of 100,000 hosts some two thirds.
+/// The maximum size of a response. A full host's summaries take a fifth of it, and a list of
+/// 100,000 hosts takes about two thirds.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Batches from this size on are worth compressing.
+/// Smaller batches are not compressed.
 const COMPRESS_BYTES_MIN: usize = 4096;
-/// zstd's own default: more costs the monitored machine more than it saves.
+/// zstd's default. Higher levels cost the monitored machine more CPU than they save.
 const COMPRESS_LEVEL: i32 = 3;
 
-/// One receiver, asked with one certificate.
+/// A client of one receiver, with one certificate.
 pub struct Client {
     url: BaseUrl,
-    /// Where our certificate is, for errors.
+    /// The path of the client certificate, for errors.
     cert: PathBuf,
     credentials: WatchedCredentials,
     http: reqwest::Client,
-    /// Locked while a new one is asked for, so that many requests ask once.
+    /// Locked while a new token is requested, so that concurrent requests share one token request.
     token: Mutex<Option<KeptToken>>,
-    /// The server's clock at its latest answer, epoch seconds; 0 where that is not known, or was asked for.
+    /// The server's clock in its last response, in milliseconds since 1970, shifted left by one
+    /// bit; the lowest bit is set if the clock is steady. 0 if it is unknown or was taken.
     server_clock: AtomicU64,
-    /// Whether the last answer said that the request's number was known.
+    /// Whether the last response marked the request as a duplicate.
     replayed: AtomicBool,
     server_run: AtomicU64,
-    /// How far our clock is ahead of what samples are stamped by; the least there is where that is our own.
+    /// How far the local clock is ahead of the clock that stamps the samples, in seconds.
+    /// `i64::MIN` if the local clock stamps them.
     clock_ahead: AtomicI64,
 }
 
@@ -64,12 +67,13 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Reads and checks the credentials; nothing is sent yet.
+    /// Loads and checks the credentials. Does not connect yet.
     pub fn new(url: BaseUrl, credentials: &Credentials, now: u64) -> Result<Self, Error> {
         Self::with(url, credentials, WatchedCredentials::new(credentials, now)?)
     }
 
-    /// For a program that outlives its certificates: see [`WatchedCredentials::lasting`].
+    /// For programs that run longer than their certificates are valid: see
+    /// [`WatchedCredentials::lasting`].
     pub fn lasting(
         url: BaseUrl,
         credentials: &Credentials,
@@ -98,22 +102,22 @@ impl Client {
         })
     }
 
-    /// Which receiver.
+    /// The receiver's URL.
     pub fn url(&self) -> &BaseUrl {
         &self.url
     }
 
-    /// Who we are, by our certificate.
+    /// The identity in the client certificate.
     pub fn identity(&self) -> &SpiffeId {
         &self.credentials.current().identity
     }
 
-    /// The last second our certificate is good for.
+    /// The last second in which the client certificate is valid.
     pub fn certificate_end(&self) -> u64 {
         self.credentials.current().not_after
     }
 
-    /// What the server's clock said in its latest answer since this was last asked.
+    /// The server's clock in its last response, if a response has arrived since the last call.
     pub fn take_server_clock(&self) -> Option<ServerClock> {
         let clock = self.server_clock.swap(0, Ordering::Relaxed);
         (clock > 0).then_some(ServerClock {
@@ -123,8 +127,8 @@ impl Client {
         })
     }
 
-    /// Says with each sample from now on how far our clock is ahead of what samples are stamped by; nothing where that is our
-    /// own.
+    /// Sets how far the local clock is ahead of the clock that stamps the samples. Each later
+    /// request with samples includes it. `None` means that the local clock stamps the samples.
     pub fn tell_clock(&self, ahead_secs: Option<f64>) {
         let ahead = ahead_secs.map_or(i64::MIN, |ahead| ahead.round() as i64);
         self.clock_ahead.store(ahead, Ordering::Relaxed);
@@ -137,15 +141,16 @@ impl Client {
         }
     }
 
-    /// Whether the last answer to [`Self::publish`] said that the record's number was known already: it changed nothing then. Asked once.
+    /// Whether the last response to [`Self::publish`] marked the record as a duplicate, which
+    /// changed nothing. Calling this resets the flag.
     pub fn take_replayed(&self) -> bool {
         self.replayed.swap(false, Ordering::Relaxed)
     }
 
-    /// Reads the files again if they changed: all of them, or none where one cannot be used. Then the
-    /// connections and the token are dropped, as both are bound to the certificate. Returns whether new
-    /// files are in use. Where only the CRLs have changed, the connections are dropped: the next one is
-    /// judged by them.
+    /// Reloads the files if they have changed. If one of them cannot be used, none is reloaded.
+    /// After a reload, the client drops its connections and its token, because both are bound to
+    /// the certificate. Returns whether new files are in use. If only the CRLs have changed, it
+    /// drops the connections, so that the next one is checked against the new CRLs.
     pub fn reload(&mut self, now: u64) -> Result<bool, CredentialsError> {
         let (http, cert) = (&mut self.http, &self.cert);
         let are_new = self.credentials.reload(now, |tls| {
@@ -158,7 +163,8 @@ impl Client {
         Ok(are_new)
     }
 
-    /// Asks for a token; for all that our role may have where `scope` is `None`. It is not kept.
+    /// Requests a token. If `scope` is `None`, the token has all scopes of the client's role. The
+    /// client does not keep this token.
     pub async fn token(&self, scope: Option<Scopes>, now: u64) -> Result<TokenResponse, Error> {
         let scope = scope.map(|scope| scope.to_string());
         let mut form = vec![("grant_type", GRANT_CLIENT_CREDENTIALS)];
@@ -183,7 +189,8 @@ impl Client {
         }
     }
 
-    /// Sends the values of one second. With a key, sending them again counts them once.
+    /// Sends the values of one second. With a key, the receiver counts a repeated request only
+    /// once.
     pub async fn publish(
         &self,
         host: &NodeName,
@@ -204,7 +211,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends many records at once; one that was known already counts as a duplicate and changes nothing.
+    /// Sends a batch of records. The response counts known records as duplicates; they change
+    /// nothing.
     pub async fn publish_batch(
         &self,
         host: &NodeName,
@@ -224,7 +232,8 @@ impl Client {
         self.parse(&answer)
     }
 
-    /// A host's summaries; with a filter, those whose name contains it, ASCII case folded.
+    /// The summaries of a host. With a filter, only those with names that contain it, without
+    /// regard to ASCII case.
     pub async fn summaries(
         &self,
         host: &NodeName,
@@ -234,7 +243,7 @@ impl Client {
         self.parse(&self.summaries_json(host, filter, now).await?)
     }
 
-    /// The same, in the receiver's own words.
+    /// The same, as the receiver's JSON.
     pub async fn summaries_json(
         &self,
         host: &NodeName,
@@ -244,7 +253,8 @@ impl Client {
         match filter {
             None | Some("") => self.get(&route::host(host), now).await,
             Some(filter @ ("." | "..")) => {
-                // In a URL's path these mean a place, however they are encoded: the sieve must be here.
+                // URL parsers treat these as path segments with a meaning, even if encoded. So
+                // filter here.
                 let mut all: serde_json::Map<String, serde_json::Value> =
                     self.parse(&self.get(&route::host(host), now).await?)?;
                 all.retain(|name, _| name.contains(filter));
@@ -257,22 +267,22 @@ impl Client {
         }
     }
 
-    /// Every host that reports.
+    /// All hosts that report.
     pub async fn hosts(&self, now: u64) -> Result<Hosts, Error> {
         self.parse(&self.hosts_json(now).await?)
     }
 
-    /// The same, in the receiver's own words.
+    /// The same, as the receiver's JSON.
     pub async fn hosts_json(&self, now: u64) -> Result<Vec<u8>, Error> {
         self.get(route::PERF, now).await
     }
 
-    /// Which numbered records of a host have arrived.
+    /// The sequence numbers of a host that have arrived.
     pub async fn delivery(&self, host: &NodeName, now: u64) -> Result<Delivery, Error> {
         self.parse(&self.get(&route::delivery(host), now).await?)
     }
 
-    /// Settles what is missing of a host. How many numbers that were.
+    /// Acknowledges a host's missing sequence numbers. Returns how many there were.
     pub async fn acknowledge(&self, host: &NodeName, why: &str, now: u64) -> Result<u64, Error> {
         let why = why.to_owned();
         let request = self
@@ -284,12 +294,12 @@ impl Client {
         Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
     }
 
-    /// Which certificates were seen there.
+    /// The certificates that the receiver has seen.
     pub async fn certificates(&self, now: u64) -> Result<SeenCertificates, Error> {
         self.parse(&self.get(route::CERTIFICATES, now).await?)
     }
 
-    /// Hands in revocation lists, PEM. They are in force when this returns.
+    /// Uploads CRLs in PEM. They are in use when this returns.
     pub async fn put_crl(&self, pem: &[u8], now: u64) -> Result<(), Error> {
         let request = self
             .http
@@ -300,7 +310,8 @@ impl Client {
         Ok(())
     }
 
-    /// A GET changes nothing, so a token that turns out to have ended is replaced and the question asked once more.
+    /// A GET has no side effects, so it is retried once with a new token if the receiver rejects
+    /// the token.
     async fn get(&self, path: &str, now: u64) -> Result<Vec<u8>, Error> {
         let ask = || self.send_with_token(self.http.get(self.at(path)), now);
         match ask().await {
@@ -311,7 +322,7 @@ impl Client {
         }
     }
 
-    /// The body of a successful answer. A token that was refused is not kept.
+    /// The body of a successful response. Drops the token if the receiver rejects it.
     async fn send_with_token(&self, request: RequestBuilder, now: u64) -> Result<Vec<u8>, Error> {
         let token = self.kept_token(now).await?;
         let response = self.send(request.bearer_auth(&token), now).await?;
@@ -328,7 +339,8 @@ impl Client {
         }
     }
 
-    /// The kept token, or a new one where it is near its end. While it lasts, it bridges a server that gives no new one.
+    /// The current token, or a new one if the current one expires soon. If no new one can be had,
+    /// the current one is used until it expires.
     async fn kept_token(&self, now: u64) -> Result<Arc<str>, Error> {
         let mut kept = self.token.lock().await;
         let freshness = kept.as_ref().map(|token| token.freshness(now));
@@ -352,7 +364,7 @@ impl Client {
         }
     }
 
-    /// Only if it is still the one: another request may have replaced it meanwhile.
+    /// Drops the token, unless another request has replaced it in the meantime.
     async fn forget_token(&self, refused: &Arc<str>) {
         let mut kept = self.token.lock().await;
         if kept.as_ref().is_some_and(|token| token.text() == refused) {
@@ -376,7 +388,7 @@ impl Client {
         Ok(response)
     }
 
-    /// What an exchange failed by. Where it may be a clock, the server's is asked.
+    /// Why an exchange failed. If the clocks may be the cause, this asks for the server's clock.
     async fn failed(&self, error: reqwest::Error, now: u64) -> Error {
         let current = self.credentials.current();
         let mut error = ConnectError::from_transport(&self.url, error, || current.own.state(now));
@@ -421,13 +433,13 @@ impl Client {
         serde_json::from_slice(body).map_err(|error| Error::malformed(&self.url, error))
     }
 
-    /// Values and names of ours can all be written as JSON, so this fails only where memory ends.
+    /// All lizmon types can be written as JSON, so this does not fail in practice.
     fn to_json(&self, value: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(value).map_err(|error| Error::malformed(&self.url, error))
     }
 }
 
-/// An answer beyond [`ANSWER_BYTES_MAX`].
+/// The response is larger than [`ANSWER_BYTES_MAX`].
 #[derive(Debug, thiserror::Error)]
 #[error("the answer has more than {ANSWER_BYTES_MAX} bytes")]
 struct AnswerTooLarge;
@@ -439,7 +451,7 @@ fn build_http(cert: &Path, tls: ClientConfig) -> Result<reqwest::Client, Credent
     })
 }
 
-/// The smaller form, where there is one.
+/// The compressed body, if it is smaller.
 fn compress(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < COMPRESS_BYTES_MIN {
         return None;
@@ -449,7 +461,7 @@ fn compress(body: &[u8]) -> Option<Vec<u8>> {
         .filter(|small| small.len() < body.len())
 }
 
-/// One path segment, whatever is in it: `/`, `%`, `?` and `#` too.
+/// Encodes any text as one path segment, including `/`, `%`, `?` and `#`.
 fn encode(filter: &str) -> String {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')

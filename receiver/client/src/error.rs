@@ -1,4 +1,4 @@
-//! What can come of a request.
+//! Errors of requests.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,59 +10,60 @@ use lizmon_protocol::token::TokenError;
 use lizmon_transport::error::word_for;
 use lizmon_transport::{BaseUrl, ConnectError};
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server understood, and will not.
+    /// The server rejected the request.
     #[error("{url} {}: {}", word_for(*status), ProblemText(*status, problem.as_deref()))]
     Refused {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
         /// The HTTP status.
         status: u16,
-        /// What it said; nothing where it is no receiver of ours, or something stands before it.
+        /// The problem in the body. `None` if the server is not a lizmon receiver, or a proxy
+        /// responded.
         problem: Option<Box<Problem>>,
-        /// When it wants to be asked again.
+        /// The Retry-After of the response.
         retry_after: Option<Duration>,
     },
-    /// The token endpoint gives us no token: RFC 6749 section 5.2.
+    /// The token endpoint did not issue a token: RFC 6749 section 5.2.
     #[error("{url} gives no token: {}: {}", error.error, error.error_description.as_deref().unwrap_or("no more is said"))]
     NoToken {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The error in the body.
         error: Box<TokenError>,
-        /// When it wants to be asked again.
+        /// The Retry-After of the response.
         retry_after: Option<Duration>,
     },
-    /// It is the other server of ours.
+    /// The server is `liz-ca`.
     #[error(
         "{url} is liz-ca, not a receiver: ask a receiver, which listens on a port of its own, 8443 unless told otherwise"
     )]
     IsCa {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
     },
-    /// The answer is not what this route answers.
+    /// The response does not match this route.
     #[error("{url} answered what no receiver answers: is it one, and is its version right?")]
     Malformed {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
-        /// What could not be read.
+        /// The parse error.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// There was no exchange.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Our own files cannot be used.
+    /// The client's own files cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
 }
 
 impl Error {
-    /// The receiver's own word for what went wrong.
+    /// The receiver's error code.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Refused { problem, .. } => problem.as_ref().map(|problem| problem.code),
@@ -70,8 +71,8 @@ impl Error {
         }
     }
 
-    /// Whether it is about who we are, and asking again as the same will not help: HTTP 401 and 403, a token endpoint
-    /// that gives us none, a TLS alert.
+    /// Whether the server rejected this client's identity, so that a retry with the same identity
+    /// will fail: HTTP 401 or 403, a refusal by the token endpoint, or a TLS alert.
     pub fn is_refusal_of_us(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 401 | 403),
@@ -81,7 +82,8 @@ impl Error {
         }
     }
 
-    /// Stays the same as long as the reason does: what [`Display`](fmt::Display) says of clocks is another text each second.
+    /// A text that stays the same while the reason is the same. The [`Display`](fmt::Display) text
+    /// can have clocks in it, which change each second.
     pub fn reason(&self) -> String {
         match self {
             Self::Connect(error) => error.reason(),

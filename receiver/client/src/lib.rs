@@ -5,15 +5,15 @@
 //!            checked       TLS                            -> read
 //! ```
 //!
-//! It does one request at a time and says exactly what came of it; when to try again is its user's decision. The clock
-//! is an argument too: `now` is epoch seconds. It trusts the CA file it is given and nothing else: no system roots,
-//! no proxies from the environment, no redirects.
+//! It makes one request at a time and reports its exact result. The caller decides when to retry.
+//! The current time is an argument: `now` is epoch seconds. The client trusts only the given CA
+//! file: no system roots, no proxies from the environment, no redirects.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`client`] | the requests |
-//! | `token` | how long a token is kept |
-//! | [`error`] | what can come of them |
+//! | [`client`] | the client and its requests |
+//! | `token` | the lifetime of a kept token |
+//! | [`error`] | errors of requests |
 
 pub mod client;
 pub mod error;

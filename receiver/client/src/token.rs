@@ -1,14 +1,15 @@
-//! How long a token is kept.
+//! The lifetime of a kept token.
 
 use std::fmt;
 use std::sync::Arc;
 
 use lizmon_protocol::token::TokenResponse;
 
-/// A token is renewed when a fifth of its life is left, but at most this long before its end.
+/// A token is renewed when a fifth of its lifetime is left, but at most this long before it
+/// expires.
 const RENEW_AHEAD_SECS_MAX: u64 = 60;
 
-/// A token and the time we know it to be good for. The times are ours: the server's clock may stand elsewhere.
+/// A token and its lifetime by the local clock. The server's clock may differ.
 #[derive(Clone)]
 pub(crate) struct KeptToken {
     text: Arc<str>,
@@ -16,19 +17,20 @@ pub(crate) struct KeptToken {
     life_secs: u64,
 }
 
-/// What a kept token is still good for.
+/// Whether a kept token can still be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// Use it.
     Fresh,
-    /// Use it if there is no getting a new one.
+    /// Use it if no new token can be had.
     Aging,
     /// Do not use it.
     Ended,
 }
 
 impl KeptToken {
-    /// `asked_at` is from before the request, so that the time on the way counts against the token.
+    /// `asked_at` is the time before the request was sent, so the round trip counts against the
+    /// lifetime.
     pub(crate) fn new(response: TokenResponse, asked_at: u64) -> Self {
         Self {
             text: response.access_token.into(),
@@ -41,7 +43,7 @@ impl KeptToken {
         &self.text
     }
 
-    /// A clock that was set back tells nothing about the token's age: then it counts as aging.
+    /// If the clock was set back, the age of the token is unknown. It then counts as aging.
     pub(crate) fn freshness(&self, now: u64) -> Freshness {
         let ahead = (self.life_secs / 5).min(RENEW_AHEAD_SECS_MAX);
         match now.checked_sub(self.asked_at) {

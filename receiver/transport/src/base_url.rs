@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The URL of a server.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 
-/// Where a receiver is: `https://HOST:PORT`, below which the routes are.
+/// The URL of a receiver: `https://HOST:PORT`. The routes are below it.
 ///
 /// ```
 /// use lizmon_transport::BaseUrl;
@@ -17,19 +17,19 @@ use reqwest::Url;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(Arc<str>);
 
-/// Text that is not where a receiver can be.
+/// The text is not a valid URL of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BaseUrlError {
     /// Not a URL at all.
     #[error("`{0}` is not a URL: it should look like https://localhost:8443")]
     NotUrl(String),
-    /// Several in one word, or a slip.
+    /// The text has a space, because it has several URLs or a typing error.
     #[error("`{0}` has a space in it: it should look like https://localhost:8443")]
     Space(String),
-    /// Another scheme.
+    /// The scheme is not `https`.
     #[error("`{0}` does not start with https://: lizmon speaks nothing else")]
     NotHttps(String),
-    /// More than scheme, host, port and path.
+    /// The URL has more than scheme, host, port and path.
     #[error("`{0}` has a user, a `?` or a `#` in it: it should look like https://localhost:8443")]
     TooMuch(String),
 }
@@ -63,7 +63,7 @@ impl FromStr for BaseUrl {
 }
 
 impl BaseUrl {
-    /// Without a slash at its end.
+    /// The URL without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }

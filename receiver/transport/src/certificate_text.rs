@@ -1,7 +1,8 @@
-//! Why a certificate was refused, in words: ours by a server's alert, a server's by us.
+//! Error texts for rejected certificates: the client's by the server's TLS alert, and the server's
+//! by the client.
 //!
-//! An alert says less than whoever sent it knows. What a server that trusts the same roots would say can be found out here as
-//! well, and with it the reason is told in full.
+//! An alert has less detail than the server that sent it. The client therefore makes the same
+//! checks with its own roots, and reports the full reason if it finds one.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use lizmon_pki::own_chain::OwnCertificateState;
 use lizmon_pki::path::{ChainMember, Fault};
 use rustls::{AlertDescription, CertificateError};
 
-/// A refusal of ours, by an alert.
+/// The server rejected the client certificate with an alert.
 pub(crate) struct AlertText<'s>(
     pub(crate) AlertDescription,
     pub(crate) &'s OwnCertificateState,
@@ -55,7 +56,7 @@ impl fmt::Display for AlertText<'_> {
     }
 }
 
-/// By our clock it is valid, by the server's it is not.
+/// The certificate is valid by the client's clock, but not by the server's.
 fn clocks_differ(state: &OwnCertificateState) -> String {
     let here = rfc3339(state.now);
     let Some((begin, end)) = state.validity else {
@@ -84,7 +85,7 @@ fn clocks_differ(state: &OwnCertificateState) -> String {
     }
 }
 
-/// A server's certificate that we refuse.
+/// The client rejected the server's certificate.
 pub(crate) struct TrustText<'e>(pub(crate) &'e CertificateError);
 
 impl fmt::Display for TrustText<'_> {

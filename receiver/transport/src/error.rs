@@ -1,4 +1,4 @@
-//! Why a connection failed.
+//! Errors of connections.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,51 +11,53 @@ pub use rustls::{AlertDescription, CertificateError};
 use crate::base_url::BaseUrl;
 use crate::certificate_text::{AlertText, TrustText};
 
-/// Why there was no exchange with a server.
+/// Why an exchange with a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server refused our certificate by TLS alert. Under TLS 1.3 that shows with the first answer only.
+    /// The server rejected the client certificate with a TLS alert. With TLS 1.3, the alert arrives
+    /// only with the first response.
     #[error("{url} refused our certificate: {}", AlertText(*alert, own))]
     CertificateRefused {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
         /// The alert.
         alert: AlertDescription,
-        /// What we see of it ourselves.
+        /// The client's own check of the certificate.
         own: Box<OwnCertificateState>,
     },
-    /// The server's certificate is not one we trust.
+    /// The client does not trust the server's certificate.
     #[error("{url} is not trusted: {}", TrustText(error))]
     ServerNotTrusted {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
-        /// What is wrong with its certificate.
+        /// The fault in its certificate.
         error: CertificateError,
     },
-    /// There was no connection.
+    /// The connection failed.
     #[error("{url} cannot be reached: {failure}")]
     Unreachable {
-        /// Which server.
+        /// The server.
         url: BaseUrl,
         /// What failed.
         failure: ConnectFailure,
-        /// The same in the words of the layers below: for a log at debug level, it tells a user nothing more.
+        /// The error of the layers below. It is for debug logs: for a user it has no further
+        /// information.
         cause: Box<dyn StdError + Send + Sync>,
     },
 }
 
-/// Why there is no connection to a server.
+/// Why a connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// The host's name has no address.
+    /// The host name does not resolve.
     Name,
-    /// Nobody listens, or nobody may.
+    /// The port is closed or blocked.
     Connect,
-    /// It took too long.
+    /// The connection timed out.
     Timeout,
-    /// The other side speaks no TLS of ours.
+    /// The server does not support a TLS version or cipher suite of the client.
     Tls,
-    /// The connection ended in the middle.
+    /// The connection was closed before the exchange was complete.
     Broken,
 }
 
@@ -74,13 +76,14 @@ impl fmt::Display for ConnectFailure {
 }
 
 impl ConnectError {
-    /// Whether the server refused our certificate: asking again with the same one will not help.
+    /// Whether the server rejected the client certificate. A retry with the same certificate will
+    /// fail.
     pub fn is_refusal_of_us(&self) -> bool {
         matches!(self, Self::CertificateRefused { .. })
     }
 
-    /// Stays the same as long as the reason does. [`Display`](fmt::Display) gives the clocks too, which
-    /// differ each second.
+    /// A text that stays the same while the reason is the same. The [`Display`](fmt::Display) text
+    /// also has the clocks, which change each second.
     pub fn reason(&self) -> String {
         let kind = |fault: Option<&Fault>| format!("{:?}", fault.map(std::mem::discriminant));
         match self {
@@ -97,8 +100,8 @@ impl ConnectError {
         }
     }
 
-    /// Why an exchange with `url` failed. `own` gives what we know of our own certificate, where the
-    /// server refused that.
+    /// Why an exchange with `url` failed. `own` checks the client certificate, and is called only
+    /// if the server rejected it.
     pub fn from_transport(
         url: &BaseUrl,
         error: reqwest::Error,
@@ -115,7 +118,7 @@ impl ConnectError {
                 let error = error.clone();
                 return Self::ServerNotTrusted { url, error };
             }
-            // The server speaks TLS: a CRL of ours cannot be used.
+            // The server supports TLS, but the client cannot use one of its own CRLs.
             Some(rustls::Error::InvalidCertRevocationList(_)) => {
                 let error = CertificateError::UnknownRevocationStatus;
                 return Self::ServerNotTrusted { url, error };
@@ -134,7 +137,7 @@ impl ConnectError {
     }
 }
 
-/// Refused is who we are; anything else that a server does not do it only answers.
+/// The word is "refused" if the server rejected the client's identity, and "answered" otherwise.
 pub fn word_for(status: u16) -> &'static str {
     match status {
         401 | 403 => "refused",
@@ -142,7 +145,7 @@ pub fn word_for(status: u16) -> &'static str {
     }
 }
 
-/// The alerts by which a server refuses a client's certificate: RFC 8446 section 6.2.
+/// The alerts with which a server rejects a client certificate: RFC 8446 section 6.2.
 fn is_about_our_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as A;
     matches!(
@@ -160,7 +163,8 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-/// An error of this type anywhere below: `io::Error` hides the one it wraps from its own `source`.
+/// The first error of this type in the chain. `io::Error` omits the error that it wraps from its
+/// `source`, so it needs its own case.
 fn find_in_chain<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -178,7 +182,7 @@ fn find_in_chain<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static))
     None
 }
 
-/// hyper's own resolver says what it is only by its text.
+/// hyper's resolver errors can be recognized only by their text.
 fn mentions_dns(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

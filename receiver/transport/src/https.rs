@@ -1,4 +1,4 @@
-//! How a connection to a server is made, and what every answer of a server says.
+//! HTTPS connections, and the headers that every response has.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,25 +10,27 @@ use rustls::{AlertDescription, ClientConfig};
 use crate::base_url::BaseUrl;
 use crate::error::ConnectError;
 
-/// A server that takes longer to accept a connection and shake hands is away.
+/// The limit for the TCP connection and the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A request that takes longer has failed: the receiver's own bounds on head and body are 10 s and 30 s.
+/// The limit for a whole request. The receiver's own limits for head and body are 10 s and 30 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Less than the receiver's bound on idle connections, so that we are the first to close.
+/// Less than the receiver's idle timeout, so that the client closes the connection first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// What a server's clock said.
+/// The server's clock in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerClock {
     /// The time since 1970.
     pub at: Duration,
-    /// Whether the server knows its clock to be steady.
+    /// Whether the server knows that its clock is steady.
     pub is_steady: bool,
-    /// Which start of the server this is: another number each time, 0 where it does not say.
+    /// Identifies the server's current run; it differs for each start. 0 if the server does not
+    /// send it.
     pub run: u64,
 }
 
-/// Where a certificate of ours that is valid by our clock was refused for its dates: what the server's clock says. Anyone may
-/// ask that, and only who is believed to be the server is asked.
+/// Asks for the server's clock if the server rejected the client certificate for its dates and the
+/// certificate is valid by the local clock. The request needs no client certificate, and is sent
+/// only to a server that the client trusts.
 pub async fn ask_clock(error: &mut ConnectError, url: &BaseUrl, anonymous: &ClientConfig) {
     let ConnectError::CertificateRefused { alert, own, .. } = error else {
         return;
@@ -44,7 +46,7 @@ pub async fn ask_clock(error: &mut ConnectError, url: &BaseUrl, anonymous: &Clie
     own.server_clock = clock.map(|clock| clock.at.as_secs());
 }
 
-/// HTTP as all of our clients speak it: no redirect, no proxy, HTTP/1.1 alone.
+/// The HTTP client of all lizmon clients: no redirects, no proxy, HTTP/1.1 only.
 pub fn https_client(tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -59,13 +61,16 @@ pub fn https_client(tls: ClientConfig) -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// RFC 9110 section 10.2.3, in seconds; as a date, which receivers never send, it says nothing here.
+/// The Retry-After header in seconds: RFC 9110 section 10.2.3. Dates are ignored, because receivers
+/// never send them.
 pub fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// A receiver says it to the millisecond; of others, RFC 9110 section 6.6.1 gives whole seconds, half a second early on average.
+/// The server's time. Receivers send milliseconds. For other servers, this uses the Date header
+/// (RFC 9110 section 6.6.1). It has whole seconds, which are half a second early on average, so half
+/// a second is added.
 pub fn server_clock(response: &Response) -> Option<ServerClock> {
     let own = response.headers().get(route::TIME_HEADER);
     if let Some(clock) = own.and_then(|value| own_clock(value.as_bytes())) {
@@ -87,7 +92,8 @@ fn own_clock(value: &[u8]) -> Option<ServerClock> {
         .params
         .get("steady")
         .and_then(sfv::BareItem::as_boolean);
-    // RFC 9651 section 3.3.2: three digits at most, which an f64 holds but for its last bits.
+    // RFC 9651 section 3.3.2 allows at most three decimals. An f64 represents them up to a small
+    // error, which the rounding below removes.
     let at = Duration::try_from_secs_f64(secs).ok()? + Duration::from_micros(500);
     let at = Duration::from_millis(u64::try_from(at.as_millis()).ok()?);
     let run = item.params.get("run").and_then(sfv::BareItem::as_integer);

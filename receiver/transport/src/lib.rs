@@ -1,11 +1,11 @@
-//! HTTPS to one lizmon server, as every client of ours speaks it.
+//! HTTPS to one lizmon server, for all lizmon clients.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`base_url`] | where a server is |
-//! | [`https`] | how a connection is made, and what every answer says: Retry-After, the server's clock |
-//! | [`error`] | why a connection failed |
-//! | `certificate_text` | why a certificate was refused, in words |
+//! | [`base_url`] | the URL of a server |
+//! | [`https`] | connections, and the headers of every response: Retry-After, the server's clock |
+//! | [`error`] | errors of connections |
+//! | `certificate_text` | error texts for rejected certificates |
 
 pub mod base_url;
 mod certificate_text;
