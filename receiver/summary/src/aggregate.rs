@@ -1,8 +1,8 @@
-//! Count, sum, least and greatest of one interval; rounding.
+//! Count, sum, minimum and maximum of one interval; rounding.
 
-/// What is remembered of the samples of one interval.
+/// The aggregate of the samples of one interval.
 ///
-/// Packed, because a series has 89 of these and a receiver many series: 28 bytes instead of 32.
+/// Packed, because a series has 89 of these and a receiver has many series: 28 bytes instead of 32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C, packed(4))]
 pub struct Aggregate {
@@ -13,7 +13,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// No sample at all.
+    /// An aggregate without samples.
     pub const EMPTY: Self = Self {
         sum: 0.0,
         min: f64::INFINITY,
@@ -21,7 +21,7 @@ impl Aggregate {
         count: 0,
     };
 
-    /// An aggregate as it was kept; `None` if no samples can have made it.
+    /// A stored aggregate. `None` if no samples can have this aggregate.
     pub fn from_parts(count: u64, sum: f64, min: f64, max: f64) -> Option<Self> {
         let finite = sum.is_finite() && min.is_finite() && max.is_finite();
         let ordered = min.total_cmp(&max).is_le();
@@ -35,11 +35,12 @@ impl Aggregate {
 
     /// Adds one sample.
     ///
-    /// After 2^32 - 1 samples in one interval (a million a second for an hour) count and sum stand still together, so
-    /// that the mean stays that of the samples counted; least and greatest go on.
+    /// After 2^32 - 1 samples in one interval (a million a second for an hour), count and sum no
+    /// longer change, so that the mean stays the mean of the counted samples. Minimum and maximum
+    /// still change.
     pub fn add(&mut self, value: f64) {
         if let Some(count) = self.count.checked_add(1) {
-            // A lone -0.0 keeps its sign, which 0.0 + -0.0 would lose.
+            // A single -0.0 keeps its sign. The sum 0.0 + -0.0 would lose it.
             self.sum = if self.count == 0 {
                 value
             } else {
@@ -47,7 +48,8 @@ impl Aggregate {
             };
             self.count = count;
         }
-        // The total order puts -0.0 before 0.0: which came first must not show.
+        // The total order puts -0.0 before 0.0, so the result does not depend on the order of
+        // arrival.
         let (min, max) = (self.min, self.max);
         if value.total_cmp(&min).is_lt() {
             self.min = value;
@@ -57,39 +59,39 @@ impl Aggregate {
         }
     }
 
-    /// How many samples there were.
+    /// The number of samples.
     pub fn count(&self) -> u64 {
         self.count.into()
     }
 
-    /// Whether there was none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Their sum, added in order of arrival.
+    /// The sum, added in order of arrival.
     pub fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// The least of them.
+    /// The minimum.
     pub fn min(&self) -> f64 {
         self.min
     }
 
-    /// The greatest of them.
+    /// The maximum.
     pub fn max(&self) -> f64 {
         self.max
     }
 
-    /// Their mean, rounded to two decimals. NaN if there was none.
+    /// The mean, rounded to two decimals. NaN without samples.
     pub fn avg(&self) -> f64 {
         round_to_cents(self.sum / f64::from(self.count))
     }
 }
 
-/// Rounds to two decimals exactly as Python's `round(x, 2)`: to the nearest by the exact binary value, and to the even
-/// one where that is precisely half-way.
+/// Rounds to two decimals exactly as Python's `round(x, 2)`: to the nearest by the exact binary
+/// value, and half to even.
 ///
 /// ```
 /// use lizmon_summary::round_to_cents;
@@ -97,9 +99,10 @@ impl Aggregate {
 /// assert_eq!(round_to_cents(0.125), 0.12); // exactly half-way: to even
 /// ```
 pub fn round_to_cents(x: f64) -> f64 {
-    // `x * 100` is off by half a unit in the last place at most: 2^-13 below 2^40. So unless the fraction is that near
-    // to one half, rounding it decides as the exact product would. The whole number it gives is exact, and IEEE
-    // division makes of it the f64 nearest to the decimal, which is what reading the decimal would give.
+    // The error of `x * 100` is at most half a unit in the last place: 2^-13 below 2^40. So unless
+    // the fraction is that near to one half, rounding this product gives the same as rounding the
+    // exact one. The resulting integer is exact, and IEEE division gives the f64 nearest to the
+    // decimal, as parsing the decimal would.
     const QUICK_BELOW: f64 = (1_u64 << 40) as f64;
     const NEAR_HALF: f64 = 1e-3;
     let cents = x * 100.0;
@@ -109,13 +112,13 @@ pub fn round_to_cents(x: f64) -> f64 {
     round_by_decimal(x)
 }
 
-/// The same by way of the exact decimal expansion, which `format!` rounds half to even.
+/// Rounds the exact decimal expansion, which `format!` rounds half to even.
 fn round_by_decimal(x: f64) -> f64 {
     const WHOLE_FROM: f64 = (1_u64 << 52) as f64;
     if !x.is_finite() || x.abs() >= WHOLE_FROM {
         return x;
     }
-    // What a float prints as, a float can be read from.
+    // The output of `format!` always parses as a float.
     format!("{x:.2}").parse().unwrap_or(x)
 }
 
@@ -125,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Each of these is what CPython 3 answers to `round(x, 2)`.
+    /// Each expected value is the result of `round(x, 2)` in CPython 3.
     #[test]
     fn rounds_as_python_does() {
         for (x, expected) in [
@@ -164,7 +167,7 @@ mod tests {
             let x = f64::from(eighths) / 8.0;
             let cents = round_to_cents(x) * 100.0;
             assert_eq!(round_to_cents(x), round_by_decimal(x), "{x}");
-            // Odd eighths are half-way between cents for .125, .375, .625 and .875 alike.
+            // Odd eighths (.125, .375, .625 and .875) are exactly half-way between cents.
             assert_eq!(cents.round() as i64 % 2, 0, "{x}");
         }
     }

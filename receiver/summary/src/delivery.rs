@@ -1,9 +1,10 @@
-//! Which numbers of a producer have arrived.
+//! The sequence numbers of a producer that have arrived.
 
-/// The numbers received from one producer, which counts its records from 1.
+/// The numbers received from one producer, which numbers its records from 1.
 ///
-/// Kept as inclusive ranges, sorted, with at least one missing number between neighbours. A number that follows the
-/// highest is taken at once; any other is looked up by halving. How many ranges there may be is the caller's to limit.
+/// They are stored as sorted inclusive ranges, with at least one missing number between neighbours.
+/// A number that follows the highest one takes constant time; any other takes a binary search. The
+/// caller limits the number of ranges.
 ///
 /// ```
 /// use lizmon_summary::DeliverySet;
@@ -17,7 +18,7 @@ pub struct DeliverySet {
     received: u64,
 }
 
-/// Ranges that no received numbers can have made.
+/// No received numbers can have these ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpossibleRanges;
 
@@ -29,11 +30,12 @@ impl std::fmt::Display for ImpossibleRanges {
 
 impl std::error::Error for ImpossibleRanges {}
 
-/// Where a number stands among the ranges.
+/// The position of a number relative to the ranges.
 enum Place {
-    /// Inside one of them.
+    /// Inside a range.
     Inside,
-    /// Next to the end of the one before `at`, to the start of the one at `at`, to both or to none.
+    /// Adjacent to the end of the range before `at`, to the start of the range at `at`, to both or
+    /// to neither.
     Outside {
         at: usize,
         joins_before: bool,
@@ -42,12 +44,12 @@ enum Place {
 }
 
 impl DeliverySet {
-    /// Nothing has arrived.
+    /// An empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A set as it was kept, with [`DeliverySet::ranges`].
+    /// A set from the stored output of [`DeliverySet::ranges`].
     pub fn from_ranges(
         ranges: impl IntoIterator<Item = (u64, u64)>,
     ) -> Result<Self, ImpossibleRanges> {
@@ -65,7 +67,7 @@ impl DeliverySet {
         Ok(set)
     }
 
-    /// Takes a number; whether it is new. Nothing is numbered 0, so that is never new.
+    /// Adds a number and returns whether it is new. 0 is not a valid number, so it is never new.
     pub fn insert(&mut self, number: u64) -> bool {
         let Place::Outside {
             at,
@@ -96,7 +98,7 @@ impl DeliverySet {
         matches!(self.place(number), Place::Inside)
     }
 
-    /// How many different numbers have arrived.
+    /// The number of distinct numbers that have arrived.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -106,12 +108,12 @@ impl DeliverySet {
         self.ranges.last().map(|(_, to)| *to)
     }
 
-    /// What has arrived: inclusive ranges, ascending, apart.
+    /// The numbers that have arrived, as disjoint inclusive ranges in ascending order.
     pub fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges
     }
 
-    /// What has not arrived between 1 and the highest that has: inclusive ranges, ascending.
+    /// The missing numbers below the highest one, as inclusive ranges in ascending order.
     pub fn missing(&self) -> impl Iterator<Item = (u64, u64)> {
         let ends_before = std::iter::once(0).chain(self.ranges.iter().map(|(_, to)| *to));
         ends_before

@@ -1,22 +1,22 @@
-//! Which numbers a producer gave up, and why.
+//! The numbers that a producer dropped, and why.
 
 use std::collections::BTreeMap;
 
-/// Numbers that will never come, as disjoint inclusive ranges, each with a reason. What was said first stays: to say
-/// the same again, or something else of the same numbers, changes nothing of them.
+/// Numbers that will never arrive, as disjoint inclusive ranges, each with a reason. The first
+/// reason of a number stays: a later insert of the same number changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DroppedSet {
-    /// First number of a range: its last one, and why.
+    /// The first number of a range, mapped to its last number and its reason.
     ranges: BTreeMap<u64, (u64, Box<str>)>,
 }
 
 impl DroppedSet {
-    /// Nothing was given up.
+    /// An empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notes a range that was given up. A range that ends before it begins is none.
+    /// Adds a range of dropped numbers. A range that ends before it starts is ignored.
     ///
     /// ```
     /// let mut dropped = lizmon_summary::DroppedSet::new();
@@ -31,12 +31,12 @@ impl DroppedSet {
         }
     }
 
-    /// Whether [`DroppedSet::insert`] of this range would change anything.
+    /// Whether [`DroppedSet::insert`] of this range would change the set.
     pub fn would_change(&self, from: u64, to: u64) -> bool {
         !self.gaps(from.max(1), to).is_empty()
     }
 
-    /// The parts of `from..=to` of which nothing was said.
+    /// The parts of `from..=to` that are not in the set.
     fn gaps(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let mut gaps = Vec::new();
         let mut next = from;
@@ -60,7 +60,8 @@ impl DroppedSet {
         gaps
     }
 
-    /// Adds a range that touches no other, and joins it with neighbours of the same reason.
+    /// Adds a range that does not overlap any other, and merges it with neighbours of the same
+    /// reason.
     fn add(&mut self, mut from: u64, mut to: u64, why: &str) {
         if let Some((&start, (end, same))) = self.ranges.range(..from).next_back()
             && end.saturating_add(1) == from
@@ -78,24 +79,24 @@ impl DroppedSet {
         self.ranges.insert(from, (to, why.into()));
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub fn len(&self) -> usize {
         self.ranges.len()
     }
 
-    /// Whether nothing was given up.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// First number, last number and reason of every range, in order.
+    /// The first number, last number and reason of every range, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &str)> {
         self.ranges
             .iter()
             .map(|(from, (to, why))| (*from, *to, &**why))
     }
 
-    /// The ranges without those numbers that have arrived all the same. `received` are disjoint and in order.
+    /// The ranges without the numbers that have arrived. `received` is disjoint and sorted.
     pub fn without<'a>(
         &'a self,
         received: &'a [(u64, u64)],
@@ -107,7 +108,7 @@ impl DroppedSet {
         })
     }
 
-    /// What is left of ranges once the given-up numbers are taken out of them.
+    /// The parts of `ranges` that are not in the set.
     pub fn take_out_of(&self, ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
         let given_up: Vec<_> = self.iter().map(|(from, to, _)| (from, to)).collect();
         ranges
@@ -116,7 +117,7 @@ impl DroppedSet {
     }
 }
 
-/// `from..=to` without the numbers in `others`, which are disjoint and in order.
+/// `from..=to` without the numbers in `others`, which are disjoint and sorted.
 fn subtract(from: u64, to: u64, others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut left = Vec::new();
     let mut next = from;
@@ -142,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against a map that has an entry for every number.
+        /// Compares with a map that has an entry for every number.
         #[test]
         fn the_first_word_stays(ranges in proptest::collection::vec((0..40_u64, 0..12_u64, 0..3_u8), 0..30)) {
             let mut set = DroppedSet::new();

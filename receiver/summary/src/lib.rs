@@ -1,22 +1,22 @@
-//! The numbers of lizmon: no I/O, no clock, no dependencies.
+//! The arithmetic of lizmon: no I/O, no clock, no dependencies.
 //!
 //! ```text
 //! sample (epoch, value) -> Series::apply -> a ring of intervals per tier -> Series::window(tier, now) -> Window
 //!                                  |
-//!                                  +-> Series::dirty -> whoever keeps it -> Series::restore
+//!                                  +-> Series::dirty -> a store -> Series::restore
 //! number of a record -> DeliverySet::insert -> is it new?
 //! ```
 //!
-//! Applying a sample never asks what time it is: the same samples in the same order make the same series, today or in a
-//! replay. Only [`accepts`] and reading take a `now`.
+//! Adding a sample does not depend on the current time: the same samples in the same order give the
+//! same series, also in a replay. Only [`accepts`] and the read functions take `now`.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`window`] | the tiers, where their windows begin, and which epochs are accepted |
-//! | [`aggregate`] | count, sum, least and greatest of one interval; rounding |
+//! | [`window`] | the tiers, the start of their windows, and which epochs are accepted |
+//! | [`aggregate`] | count, sum, minimum and maximum of one interval; rounding |
 //! | [`series`] | one label of one host: a ring of intervals per tier |
-//! | [`delivery`] | which numbers of a producer have arrived |
-//! | [`dropped`] | which numbers a producer gave up, and why |
+//! | [`delivery`] | the sequence numbers of a producer that have arrived |
+//! | [`dropped`] | the numbers that a producer dropped, and why |
 
 pub mod aggregate;
 pub mod delivery;

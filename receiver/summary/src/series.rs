@@ -1,32 +1,34 @@
 //! One label of one host: a ring of intervals per tier.
 //!
 //! Invariants:
-//! - a ring's intervals follow one another without a hole (empty ones stand between), at most `kept` of them, and neither
-//!   end is empty. So two rings that hold the same samples are equal, however they came to be.
-//! - an interval newer than all others pushes out those that fall behind it by `kept` or more; a sample older than that is
-//!   ignored in this tier. Its slot, interval modulo `kept`, is where a store may keep it: no two kept ones share one.
+//! - A ring's intervals are contiguous (empty ones fill the gaps), there are at most `kept` of
+//!   them, and neither the first nor the last is empty. So two rings with the same contents are
+//!   equal, however they were filled.
+//! - An interval newer than all others pushes out those that are older by `kept` or more. A sample
+//!   older than that is ignored in this tier. The slot of an interval, its number modulo `kept`, is
+//!   a key for a store: no two intervals in a ring have the same slot.
 
 use std::collections::VecDeque;
 
 use crate::aggregate::Aggregate;
 use crate::window::{IntervalAverage, TIERS, Tier, Window};
 
-/// One interval of one tier, as it is kept outside.
+/// One interval of one tier, in the form that a store keeps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
-    /// Just before the first second that counts: epoch seconds, a multiple of the tier's width.
+    /// The exclusive start of the interval: epoch seconds, a multiple of the tier's width.
     pub start: u64,
-    /// How many samples there were.
+    /// The number of samples.
     pub count: u64,
-    /// Their sum, added in order of arrival.
+    /// The sum, added in order of arrival.
     pub sum: f64,
-    /// The least of them.
+    /// The minimum.
     pub min: f64,
-    /// The greatest of them.
+    /// The maximum.
     pub max: f64,
 }
 
-/// A bucket no series can have made.
+/// No series can have this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImpossibleBucket;
 
@@ -38,7 +40,8 @@ impl std::fmt::Display for ImpossibleBucket {
 
 impl std::error::Error for ImpossibleBucket {}
 
-/// The samples of one label of one host, summarized. Starts with no allocation at all and grows with what it holds.
+/// The summarized samples of one label of one host. An empty series allocates nothing, and memory
+/// grows with the number of intervals.
 ///
 /// ```
 /// use lizmon_summary::Series;
@@ -53,12 +56,12 @@ pub struct Series {
 }
 
 impl Series {
-    /// A series without a sample.
+    /// An empty series.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts one sample, in every tier that still has a place for it.
+    /// Adds one sample to every tier that still has a place for it.
     pub fn apply(&mut self, epoch: u64, value: f64) {
         for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
             if let Some(interval) = tier.interval_of(epoch)
@@ -70,8 +73,9 @@ impl Series {
         }
     }
 
-    /// What is left in this tier's window at `now`; `None` when nothing is. Intervals that begin at or after `now` are in
-    /// it: their samples were accepted, and a reader after that must find them. No such tier has no window either.
+    /// This tier's window at `now`; `None` if it is empty or the tier does not exist. The window
+    /// includes intervals that start at or after `now`: their samples were accepted, so a reader
+    /// must find them.
     pub fn window(&self, tier: usize, now: u64) -> Option<Window> {
         let at = TIERS.get(tier)?;
         let mut averages: Vec<_> = self.newest_first(tier, now).take(at.given_max).collect();
@@ -84,7 +88,7 @@ impl Series {
         })
     }
 
-    /// The last of what [`Series::window`] gives.
+    /// The last interval of [`Series::window`].
     pub fn newest(&self, tier: usize, now: u64) -> Option<IntervalAverage> {
         self.newest_first(tier, now).next()
     }
@@ -108,8 +112,8 @@ impl Series {
         })
     }
 
-    /// Whether a sample of this epoch would push out an interval that begins before `made_before`, and that is in its
-    /// window at `at`.
+    /// Whether a sample of this epoch would push out an interval that starts before `made_before`
+    /// and is in the window at `at`.
     pub fn pushes_out(&self, epoch: u64, made_before: u64, at: u64) -> bool {
         self.rings.iter().zip(&TIERS).any(|(ring, tier)| {
             let Some(interval) = tier.interval_of(epoch) else {
@@ -125,7 +129,8 @@ impl Series {
         })
     }
 
-    /// Whether a sample of this epoch, once it is counted, is found in every window at `now` that it belongs in.
+    /// Whether a sample of this epoch, after it is added, is in every window at `now` that should
+    /// include it.
     pub fn finds(&self, epoch: u64, now: u64) -> bool {
         self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
             let is_due = epoch > tier.window_start(now);
@@ -135,7 +140,7 @@ impl Series {
         })
     }
 
-    /// Takes out the intervals that begin at `from` or later, and says how many samples they held.
+    /// Removes the intervals that start at `from` or later, and returns how many samples they had.
     pub fn cut(&mut self, from: u64) -> u64 {
         let rings = self.rings.iter_mut().zip(&TIERS);
         rings
@@ -144,7 +149,7 @@ impl Series {
             .unwrap_or(0)
     }
 
-    /// The end of the newest interval of all; 0 without a sample.
+    /// The end of the newest interval; 0 for an empty series.
     pub fn newest_end(&self) -> u64 {
         let finest = self.rings.iter().zip(&TIERS);
         finest
@@ -153,7 +158,7 @@ impl Series {
             .unwrap_or(0)
     }
 
-    /// As if everything had changed: whoever keeps it has forgotten it.
+    /// Marks all intervals as changed, for a store that has lost them.
     pub fn mark_all(&mut self) {
         for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
             let there = ring.oldest_first().filter(|(_, cell)| !cell.is_empty());
@@ -161,7 +166,7 @@ impl Series {
         }
     }
 
-    /// Whether nothing is left in any window: nobody will miss the series.
+    /// Whether the series has no interval in any window, so that it can be removed.
     pub fn is_empty_at(&self, now: u64) -> bool {
         self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
             ring.newest()
@@ -169,8 +174,9 @@ impl Series {
         })
     }
 
-    /// The intervals that changed since [`Series::clear_dirty`]: index of the tier, slot, and what they hold now. A slot
-    /// is less than the tier's `kept`; what stood in it before is never needed again.
+    /// The intervals that changed since [`Series::clear_dirty`]: the index of the tier, the slot,
+    /// and the current bucket. A slot is less than the tier's `kept`. A store can overwrite the
+    /// previous bucket of the slot.
     pub fn dirty(&self) -> impl Iterator<Item = (usize, usize, Bucket)> {
         self.rings
             .iter()
@@ -183,7 +189,7 @@ impl Series {
             })
     }
 
-    /// All intervals that hold samples, as [`Series::dirty`] gives those that changed.
+    /// All intervals with samples, in the form of [`Series::dirty`].
     ///
     /// ```
     /// let mut series = lizmon_summary::Series::new();
@@ -203,12 +209,13 @@ impl Series {
             })
     }
 
-    /// Forgets what changed: it has been kept.
+    /// Clears the marks of changed intervals, after a store has written them.
     pub fn clear_dirty(&mut self) {
         self.rings.iter_mut().for_each(|ring| ring.dirty = 0);
     }
 
-    /// Puts a kept bucket back, in any order. One that a newer bucket has pushed out, or will, changes nothing.
+    /// Restores a stored bucket. The order of calls does not matter. A bucket that a newer one has
+    /// pushed out, or will push out, has no effect.
     pub fn restore(&mut self, tier: usize, bucket: Bucket) -> Result<(), ImpossibleBucket> {
         let (ring, tier) = (
             self.rings.get_mut(tier).ok_or(ImpossibleBucket)?,
@@ -225,7 +232,7 @@ impl Series {
         Ok(())
     }
 
-    /// How much memory the series takes, in bytes, itself included.
+    /// The memory of the series in bytes, including the struct itself.
     pub fn memory_bytes(&self) -> usize {
         let cells: usize = self.rings.iter().map(|ring| ring.cells.capacity()).sum();
         size_of::<Self>() + cells * size_of::<Aggregate>()
@@ -235,14 +242,14 @@ impl Series {
 /// The intervals of one tier.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Ring {
-    /// Interval of the first cell, counted from 1970; of no meaning without cells.
+    /// The interval number of the first cell, counted from 1970. Has no meaning without cells.
     oldest: u64,
     cells: VecDeque<Aggregate>,
-    /// Bit `slot` is set where a cell has changed.
+    /// Bit `slot` is set if the cell in that slot has changed.
     dirty: u64,
 }
 
-/// A ring's dirty slots fit its mask.
+/// All slots of a ring fit into the mask of changed slots.
 const _: () = {
     let mut index = 0;
     while index < TIERS.len() {
@@ -265,8 +272,8 @@ impl Ring {
         cells.map(|(at, aggregate)| (self.oldest + at as u64, aggregate))
     }
 
-    /// The cell of this interval, made if need be; `None` if it is older than what can be kept. The caller fills it.
-    /// Each loop runs `kept` times at most, and not at all in the usual case.
+    /// The cell of this interval, created if necessary; `None` if the interval is too old. The
+    /// caller must fill the cell. Each loop runs at most `kept` times, and usually not at all.
     fn entry(&mut self, interval: u64, tier: &Tier) -> Option<&mut Aggregate> {
         let kept = tier.kept as u64;
         if self
@@ -315,7 +322,7 @@ impl Ring {
         samples
     }
 
-    /// Doubles the room, but never past what can be kept: a full ring wastes nothing.
+    /// Doubles the capacity, up to the tier's `kept`, so that a full ring wastes no memory.
     fn make_room(&mut self, tier: &Tier) {
         let len = self.cells.len();
         if len == self.cells.capacity() {
@@ -336,7 +343,7 @@ impl Ring {
     }
 }
 
-/// An interval as it is kept, and where.
+/// The slot and the bucket of an interval.
 fn bucket(interval: u64, aggregate: &Aggregate, tier: &Tier) -> (usize, Bucket) {
     let bucket = Bucket {
         start: interval * tier.width_secs,
@@ -483,7 +490,7 @@ mod tests {
             assert_eq!(told, expected, "{epoch} {made_before} {at}");
         };
         check(NOW, NOW, NOW, false);
-        // What has left the window by itself may go, and no more than that.
+        // An interval that has already left the window may be pushed out; others may not.
         check(NOW + 120, NOW, NOW, false);
         check(NOW + 600, NOW, NOW + 600, false);
         check(NOW + 600, NOW, NOW, true);

@@ -1,31 +1,33 @@
-//! The tiers, where their windows begin, and which epochs are accepted.
+//! The tiers, the start of their windows, and which epochs are accepted.
 //!
 //! All times are whole seconds since 1970 UTC. An interval holds `start < epoch <= end`.
 
-/// How far ahead of the receiver's clock a sample may be: clocks differ a little, and a minute is no reason to lose it.
+/// How far a sample may be ahead of the receiver's clock. Clocks differ a little, and a sample
+/// should not be lost for a minute's difference.
 pub const AHEAD_SECS_MAX: u64 = 120;
 
-/// One resolution at which samples are summarized.
+/// A resolution at which samples are summarized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// The word in the summary's name.
+    /// The tier's part of a summary's name.
     pub name: &'static str,
-    /// Width of one interval in seconds.
+    /// The width of an interval in seconds.
     pub width_secs: u64,
-    /// How far back the window reaches, before it is rounded down to a whole interval: seconds.
+    /// The length of the window in seconds, before its start is rounded down to a whole interval.
     pub window_secs: u64,
-    /// How many intervals are kept: the window, its partial end, and those that begin ahead of the clock.
+    /// The number of intervals in a ring: the window, the partial interval at its end, and those
+    /// ahead of the clock.
     pub kept: usize,
-    /// How many intervals are given to a reader, the newest first chosen.
+    /// The maximum number of intervals that a reader gets. The newest ones have priority.
     pub given_max: usize,
 }
 
-/// The last hour, minute by minute. The newest 60 are given, as the first lizmon did.
+/// The last hour by minute. A reader gets the newest 60 intervals, as in the first lizmon.
 const BY_MINUTE: Tier = Tier::new("by-minute", 60, 3_600, 60);
-/// The last day, hour by hour.
+/// The last day by hour.
 const BY_HOUR: Tier = Tier::new("by-hour", 3_600, 86_400, usize::MAX);
 
-/// Every tier, finest first. The index here is the tier's index everywhere.
+/// All tiers, the finest first. Functions that take a tier take its index in this array.
 pub const TIERS: [Tier; 2] = [BY_MINUTE, BY_HOUR];
 
 impl Tier {
@@ -40,7 +42,7 @@ impl Tier {
         }
     }
 
-    /// Where the window begins: the first second that no longer counts.
+    /// The start of the window, which is exclusive: a sample at this second is not in the window.
     ///
     /// ```
     /// assert_eq!(lizmon_summary::TIERS[0].window_start(1_465_001_814), 1_464_998_160);
@@ -49,22 +51,23 @@ impl Tier {
         (now - now % self.width_secs).saturating_sub(self.window_secs)
     }
 
-    /// Which interval holds this epoch, counted from 1970; none holds 0, for it would have to begin before.
+    /// The number of the interval that includes this epoch, counted from 1970. `None` for epoch 0,
+    /// because its interval would start before 1970.
     pub(crate) fn interval_of(&self, epoch: u64) -> Option<u64> {
         Some(epoch.checked_sub(1)? / self.width_secs)
     }
 }
 
-/// Why an epoch is not accepted.
+/// Why an epoch is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochRefusal {
-    /// At or before the start of the by-hour window.
+    /// The epoch is at or before the start of the by-hour window.
     TooOld,
-    /// More than [`AHEAD_SECS_MAX`] ahead of the clock.
+    /// The epoch is more than [`AHEAD_SECS_MAX`] ahead of the clock.
     InFuture,
 }
 
-/// Whether a sample of this epoch is accepted at `now`.
+/// Checks whether a sample of this epoch is accepted at `now`.
 ///
 /// ```
 /// use lizmon_summary::{EpochRefusal, accepts};
@@ -86,30 +89,30 @@ pub fn accepts(epoch: u64, now: u64) -> Result<(), EpochRefusal> {
 /// One series in one tier, as a reader gets it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// Where the window begins.
+    /// The start of the window.
     pub start: u64,
-    /// Where it ends: the `now` it was asked for.
+    /// The end of the window: the `now` of the call.
     pub end: u64,
-    /// Width of an interval in seconds.
+    /// The width of an interval in seconds.
     pub width_secs: u64,
-    /// The intervals that hold samples, oldest first; never empty.
+    /// The intervals with samples, oldest first; never empty.
     pub averages: Vec<IntervalAverage>,
 }
 
-/// One interval that holds samples.
+/// One interval with samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IntervalAverage {
-    /// Just before the first second that counts.
+    /// The exclusive start of the interval.
     pub start: u64,
-    /// The last second that counts.
+    /// The inclusive end of the interval.
     pub end: u64,
-    /// How many samples there were: at least one.
+    /// The number of samples, at least one.
     pub count: u64,
-    /// Their mean, rounded to two decimals.
+    /// The mean, rounded to two decimals.
     pub avg: f64,
-    /// The least of them, as it came.
+    /// The minimum, not rounded.
     pub min: f64,
-    /// The greatest of them, as it came.
+    /// The maximum, not rounded.
     pub max: f64,
 }
 
