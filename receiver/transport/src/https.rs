@@ -69,8 +69,8 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// The server's time. Receivers send milliseconds. For other servers, this uses the Date header
-/// (RFC 9110 section 6.6.1). It has whole seconds, which are half a second early on average, so half
-/// a second is added.
+/// (RFC 9110 section 6.6.1). It has whole seconds, which are half a second early on average, so
+/// half a second is added.
 pub fn server_clock(response: &Response) -> Option<ServerClock> {
     let own = response.headers().get(route::TIME_HEADER);
     if let Some(clock) = own.and_then(|value| own_clock(value.as_bytes())) {
