@@ -92,7 +92,7 @@ fn of_authority(loaded: &LoadedCertificate, now: u64) -> Option<String> {
             "the root {subject} ends on {end}, and what it signed with it: replace it in time, with `lizctl rotate root --next`"
         ),
         (_, true) => format!(
-            "the issuing CA {subject} is EXPIRED since {end}: nobody below it is let in, see `lizctl rotate issuing --next`"
+            "the issuing CA {subject} is EXPIRED since {end}: every client below it is refused, see `lizctl rotate issuing --next`"
         ),
         (_, false) => format!(
             "the issuing CA {subject} ends on {end}, and everybody below it is refused then: replace it in time, with `lizctl rotate issuing --next`"

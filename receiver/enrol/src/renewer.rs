@@ -129,7 +129,7 @@ impl Renewer {
         let schedule = RenewalSchedule::new(from, validity.not_after, (self.chance)());
         if let RenewalAction::Wait(secs) = schedule.action(now) {
             debug!(
-                "the certificate is good for {} yet, and is renewed in {}",
+                "the certificate is valid for {}, and is renewed in {}",
                 ApproxDuration(validity.not_after.saturating_sub(now)),
                 ApproxDuration(secs)
             );
@@ -196,7 +196,7 @@ impl Renewer {
                 "the certificate could not be renewed, and ends in {left}: {error}; if it does end, {way_back}"
             );
         } else {
-            warn!("the certificate could not be renewed yet, and is good for {left}: {error}");
+            warn!("the certificate could not be renewed yet, and is valid for {left}: {error}");
         }
     }
 
@@ -229,7 +229,7 @@ const WAY_BACK: [&str; 2] = [
 fn say_renewed(obtained: &Obtained, now: u64) {
     let left = ApproxDuration(obtained.not_after.saturating_sub(now));
     let identity = &obtained.identity;
-    info!("the certificate of {identity} was renewed, it is good for {left}");
+    info!("the certificate of {identity} was renewed, it is valid for {left}");
     if obtained.not_before > now {
         warn!(
             "the new certificate begins at {}, and the clock here says {}: this machine's clock is behind the CA's; \
@@ -263,7 +263,7 @@ fn status(watched: Option<&Watched>, now: u64) -> String {
         Some(left) if watched.schedule.failures() > 0 => {
             format!("its certificate ends in {left}, and was not renewed")
         }
-        Some(left) => format!("its certificate is good for {left}"),
+        Some(left) => format!("its certificate is valid for {left}"),
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
             (
                 Some(&well),
                 END - 500_000,
-                "its certificate is good for 5 days",
+                "its certificate is valid for 5 days",
             ),
             (
                 Some(&failed),

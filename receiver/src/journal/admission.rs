@@ -453,7 +453,7 @@ fn has_new_drops(
         if after.len() > PRODUCER_RANGES_MAX.max(before) {
             return Err(invalid(
                 format!(
-                    "the producer would have given up more than {PRODUCER_RANGES_MAX} ranges: join neighbours under one reason"
+                    "the producer would have dropped more than {PRODUCER_RANGES_MAX} ranges: join adjacent ranges under one reason"
                 ),
                 now,
             ));

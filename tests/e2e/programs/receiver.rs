@@ -235,7 +235,7 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     };
     assert!(heard().contains("READY=1"));
     // Issued three hours ago, for 90 days.
-    assert!(heard().contains("STATUS=its certificate is good for 89 days"));
+    assert!(heard().contains("STATUS=its certificate is valid for 89 days"));
     let client = world.client(None, &["http/1.1"]);
     assert_eq!(answer(client.get(world.url("/readyz"))).await.status, 200);
     running.signal(Signal::TERM);

@@ -78,7 +78,7 @@ impl CrlSources {
             match (held.signer(), crl.signer()) {
                 (_, Some(_)) => drop(crls_in_force::add(&mut crls, crl)),
                 (Some(_), None) => notes.push(format!(
-                    "the list of {} is dropped: nobody trusted any more signed it",
+                    "the list of {} is dropped: its signer is not trusted any more",
                     crl.status().issuer
                 )),
                 // Whoever signed it is not known yet. If its file cannot be read now, it has not gone from there.
@@ -195,7 +195,7 @@ impl CrlSources {
         unjudged
             .map(|crl| {
                 format!(
-                    "{}: the list of {} is of an authority that nobody has shown yet: it holds for whoever shows that",
+                    "{}: the list of {} is of an authority that no client has presented yet: it applies to clients that do",
                     self.crl.display(),
                     crl.status().issuer
                 )

@@ -148,7 +148,7 @@ fn no_lists(issuers: &[String], reasons: &[String]) -> String {
     let mut text = match issuers {
         [] => "there should be a certificate revocation list in it".to_owned(),
         issuers => format!(
-            "no revocation list of {} can be used, and without one nobody is let in",
+            "no revocation list of {} can be used, and without one every client is refused",
             issuers.join(" or ")
         ),
     };

@@ -69,7 +69,7 @@ pub(super) fn ignored_text(files: &TrustFiles) -> Vec<String> {
         // Of a CRL in DER nothing is text.
         if let (Some(first), Ok(_)) = (lines.first(), pem::read(&bytes)) {
             said.push(format!(
-                "{}: line {first} is text beside the sections, {} lines in all are, and is passed over",
+                "{}: line {first} is text outside the PEM sections and is ignored, as are {} lines in all",
                 file.display(),
                 lines.len()
             ));

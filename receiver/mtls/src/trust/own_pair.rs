@@ -98,7 +98,7 @@ impl TrustWriter {
             .map(rfc3339)
             .unwrap_or_default();
         let reason = format!(
-            "clients would not take this certificate: {fault}; kept the one from before, which is good until {until}"
+            "clients would refuse this certificate: {fault}; kept the previous one, which is valid until {until}"
         );
         let warning = TrustWarning::new(&self.files.cert, TrustPart::Own, reason);
         self.next(read.showing(held, warning, now))
