@@ -1,4 +1,4 @@
-//! One CRL: what it says of itself, who signed it, what it speaks about.
+//! One CRL: its status, its signer and its scope.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,99 +16,102 @@ use crate::signature::{Signature, judge};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CrlNumber(Box<[u8]>);
 
-/// What is known of one CRL.
+/// The metadata of one CRL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlStatus {
-    /// Whose it is, as text.
+    /// The name of the issuer, as text.
     pub issuer: String,
-    /// Its number, if it has one.
+    /// The CRL number, if present.
     pub number: Option<CrlNumber>,
-    /// Signed at: epoch seconds.
+    /// thisUpdate, the time of issue: epoch seconds.
     pub this_update: u64,
-    /// To be replaced before: epoch seconds; the same as `this_update` if it does not say.
+    /// nextUpdate, the expiry: epoch seconds. The same as `this_update` if the CRL has no
+    /// nextUpdate.
     pub next_update: u64,
-    /// Whether it is a root's, or of an authority of our own certificate: then it must not end. Of an authority that was
-    /// retired the last CRL is held until it has ended, and nobody misses it.
+    /// Whether the CRL must not expire. True for the CRL of a root and of an authority in the chain
+    /// of our own certificate. The last CRL of a retired authority stays in force until it expires,
+    /// and needs no replacement.
     pub is_required: bool,
-    /// Whether a later one of the same authority is in force beside it, which is not newer by number and date: then what
-    /// either revokes is revoked.
+    /// Whether a later CRL of the same authority is also in force, and that one is not newer by
+    /// both number and date. A certificate that either CRL revokes is revoked.
     pub is_concurrent: bool,
 }
 
-/// How long before its end a CRL is complained of at the earliest: 30 days.
+/// Warnings about the expiry of a CRL start at most this long before it: 30 days.
 pub const CRL_EXPIRY_WARNING_SECS: u64 = 30 * 86_400;
-/// How long a CRL that nobody requires is held past its end: three days, the grace that required ones have by default.
+/// How long a CRL that is not required is kept after it expires: three days, the default grace
+/// period of required CRLs.
 pub const CRL_RETENTION_SECS: u64 = 72 * 3600;
 
-/// One CRL, as it was signed.
+/// One signed CRL.
 #[derive(Clone)]
 pub struct Crl {
     der: CertificateRevocationListDer<'static>,
     entries: Arc<CertRevocationList<'static>>,
     scope: Scope,
-    /// The key that signed it, as far as that is known: SubjectPublicKeyInfo, DER.
+    /// The public key of the signer, if known: SubjectPublicKeyInfo, DER.
     signer: Option<Arc<[u8]>>,
     status: CrlStatus,
 }
 
-/// Why bytes are no CRL that could be in force.
+/// Why a CRL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableCrl {
-    /// Not understood as PEM.
+    /// The input is not valid PEM.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// Not a CRL at all.
+    /// The input is not a CRL.
     #[error("not a certificate revocation list, neither PEM nor DER")]
     Malformed,
-    /// A CRL in PEM that is broken inside.
+    /// A PEM section holds a CRL that cannot be used.
     #[error("line {line}: {source}")]
     At {
-        /// Where it begins.
+        /// The line on which the section begins.
         line: usize,
-        /// Why.
+        /// The reason.
         source: Box<UnusableCrl>,
     },
-    /// Only what changed since another CRL: RFC 5280 section 5.2.4.
+    /// A delta CRL, with only the changes since another CRL: RFC 5280 section 5.2.4.
     #[error("the list of {0} is a delta: hand in the complete list")]
     Delta(String),
-    /// About certificates of other issuers: RFC 5280 section 5.2.5.
+    /// An indirect CRL, which covers certificates of other issuers: RFC 5280 section 5.2.5.
     #[error(
         "the list of {0} is an indirect one, which speaks about other issuers' certificates: not supported"
     )]
     Indirect(String),
-    /// For some reasons of revocation, or for attribute certificates alone.
+    /// The CRL covers only some revocation reasons, or only attribute certificates.
     #[error("the list of {0} is cut up in a way that is not supported")]
     Partition(String),
-    /// It says that it must not be used by whoever does not understand this.
+    /// The CRL has a critical extension that is not supported.
     #[error("the list of {0} has a critical extension that is not understood here")]
     CriticalExtension(String),
-    /// Of version 1, without extensions.
+    /// A version 1 CRL, which has no extensions.
     #[error("the list of {0} is of version 1: sign version 2 (`openssl ca`: set crl_extensions)")]
     Version(String),
-    /// A number beyond 20 octets, or below zero.
+    /// The CRL number is longer than 20 octets, or negative.
     #[error("the list of {0} has no valid number: at most 20 octets, RFC 5280 section 5.2.3")]
     Number(String),
-    /// WebPKI refuses it for another reason.
+    /// webpki rejects the CRL for another reason.
     #[error("the list of {issuer} cannot be used: {source}")]
     WebPki {
-        /// Whose.
+        /// The name of the issuer, as text.
         issuer: String,
-        /// Its reason.
+        /// The error of webpki.
         source: webpki::Error,
     },
 }
 
-/// Which certificates of its issuer a CRL speaks about: RFC 5280 section 5.2.5.
+/// Which certificates of its issuer a CRL covers: RFC 5280 section 5.2.5.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Scope {
     users_alone: bool,
     authorities_alone: bool,
-    /// Where it is to be had; those of a CRL that is a part of several tell the parts apart.
+    /// The URIs of the distribution point. They distinguish the parts of a partitioned CRL.
     locations: Vec<String>,
 }
 
 impl UnusableCrl {
-    /// Whether it is no CRL at all, rather than one that must not be used.
+    /// Whether the input is not a CRL at all, rather than a CRL that must not be used.
     pub fn is_malformed(&self) -> bool {
         match self {
             Self::Pem(_) | Self::Malformed => true,
@@ -119,13 +122,13 @@ impl UnusableCrl {
 }
 
 impl CrlNumber {
-    /// From bytes, the most significant first.
+    /// Creates a number from big-endian bytes.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let zeroes = bytes.iter().take_while(|byte| **byte == 0).count();
         Self(bytes[zeroes..].into())
     }
 
-    /// The number, or the greatest that fits.
+    /// The number as a `u64`, or `u64::MAX` if it does not fit.
     pub fn saturating_u64(&self) -> u64 {
         let mut bytes = [0; 8];
         match bytes.len().checked_sub(self.0.len()) {
@@ -156,7 +159,7 @@ impl From<u64> for CrlNumber {
     }
 }
 
-/// Decimal, and hexadecimal beyond 64 bits, as OpenSSL shows it.
+/// Decimal. Hexadecimal if longer than 64 bits, as in OpenSSL.
 impl fmt::Display for CrlNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.len() <= 8 {
@@ -174,19 +177,20 @@ impl fmt::Debug for CrlNumber {
 }
 
 impl CrlStatus {
-    /// Whether somebody should have signed a new one: more than half of its life is over, and less than
-    /// [`CRL_EXPIRY_WARNING_SECS`] is left. A root's CRL may live for a year, and its key lie in a safe.
+    /// Whether a new CRL should have been signed by now: more than half of the lifetime is over,
+    /// and less than [`CRL_EXPIRY_WARNING_SECS`] is left. A root's CRL may be valid for a year,
+    /// because its key may be offline.
     pub fn is_due(&self, now: u64) -> bool {
         let life = self.next_update.saturating_sub(self.this_update);
         now > self.this_update + life / 2 && now + CRL_EXPIRY_WARNING_SECS > self.next_update
     }
 
-    /// Whether it ended so long ago that it is not held any more.
+    /// Whether the retention period after the expiry is over.
     pub fn is_past_retention(&self, now: u64) -> bool {
         now > self.next_update.saturating_add(CRL_RETENTION_SECS)
     }
 
-    /// "number 7", or that it has none.
+    /// Returns "number 7", or "no number".
     pub fn numbered(&self) -> String {
         match &self.number {
             Some(number) => format!("number {number}"),
@@ -194,7 +198,8 @@ impl CrlStatus {
         }
     }
 
-    /// Newer by number and date together: RFC 5280 section 5.2.3 lets neither go back. CRLs signed within a second bear one
+    /// Whether this CRL has a higher number and a date that is not earlier. RFC 5280 section 5.2.3
+    /// requires that neither decreases. CRLs that are signed within the same second have the same
     /// date.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let by_number = self.number.as_ref().zip(other.number.as_ref());
@@ -204,13 +209,13 @@ impl CrlStatus {
 }
 
 impl Crl {
-    /// Reads one CRL.
+    /// Parses one CRL.
     pub fn from_der(der: CertificateRevocationListDer<'static>) -> Result<Self, UnusableCrl> {
         let Ok(([], crl)) = CertificateRevocationList::from_der(&der) else {
             return Err(UnusableCrl::Malformed);
         };
         let issuer = crl.issuer().to_string();
-        // WebPKI takes the version that is missing in the first one for broken DER.
+        // webpki reports a missing version (version 1) as malformed DER.
         if crl.version().is_none() {
             return Err(UnusableCrl::Version(issuer));
         }
@@ -238,8 +243,8 @@ impl Crl {
         })
     }
 
-    /// Reads every CRL of a PEM text, or the one CRL of a DER; at least one. Certificates may stand beside them. The first
-    /// thing that is wrong is the error.
+    /// Parses all CRLs of a PEM text, or one DER CRL. Fails if there is none, and at the first
+    /// error. Ignores certificates in the same file.
     pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, UnusableCrl> {
         let found: Vec<_> = Self::read_each(bytes).collect::<Result<_, _>>()?;
         match found.is_empty() {
@@ -251,7 +256,7 @@ impl Crl {
         }
     }
 
-    /// Each CRL of a PEM text, or the one of a DER, and each thing that is wrong, in order.
+    /// Yields each CRL and each error of a PEM text, or the result for one DER CRL, in order.
     fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Self, UnusableCrl>> {
         let is_der = matches!(pem::sections(bytes).next(), Some(Err(PemError::Der)));
         let of_der = is_der.then(|| Self::from_der(bytes.to_vec().into()));
@@ -270,7 +275,7 @@ impl Crl {
         of_der.into_iter().chain(of_pem)
     }
 
-    /// The CRLs of a text that can be used, and why others cannot.
+    /// Returns the usable CRLs, and the errors of the others.
     pub fn read_usable(bytes: &[u8]) -> (Vec<Self>, Vec<UnusableCrl>) {
         let (mut usable, mut unusable) = (Vec::new(), Vec::new());
         for crl in Self::read_each(bytes) {
@@ -290,7 +295,6 @@ impl Crl {
         })
     }
 
-    /// What is known of it.
     pub fn status(&self) -> &CrlStatus {
         &self.status
     }
@@ -299,22 +303,22 @@ impl Crl {
         &mut self.status
     }
 
-    /// The CRL as it was signed.
+    /// The signed CRL, DER.
     pub fn der(&self) -> &CertificateRevocationListDer<'static> {
         &self.der
     }
 
-    /// The content of its issuer's name, DER.
+    /// The content of the issuer's name, DER.
     pub fn issuer_name(&self) -> &[u8] {
         self.entries.issuer()
     }
 
-    /// The key that signed it, if that is known.
+    /// The public key of the signer, if known.
     pub fn signer(&self) -> Option<&Arc<[u8]>> {
         self.signer.as_ref()
     }
 
-    /// Looks for who signed it.
+    /// Finds the authority that signed this CRL, and stores its key.
     pub fn find_signer(&mut self, authorities: &[AuthorityCertificate]) {
         let mut of_name = authorities
             .iter()
@@ -323,7 +327,7 @@ impl Crl {
         self.signer = signer.map(|authority| authority.key.clone());
     }
 
-    /// Whether this key, SubjectPublicKeyInfo, signed it.
+    /// Whether this key (SubjectPublicKeyInfo, DER) signed the CRL.
     pub fn is_signed_by(&self, key: &[u8]) -> bool {
         match &self.signer {
             Some(signer) => **signer == *key,
@@ -331,13 +335,13 @@ impl Crl {
         }
     }
 
-    /// Whether it revokes this serial number, the content of its DER.
+    /// Whether the CRL revokes this serial number, given as the content of its DER.
     pub fn revokes(&self, serial: &[u8]) -> bool {
-        // An entry that cannot be read is one: the CRL was signed with it.
+        // An entry that cannot be parsed counts as revoked: it is part of the signed CRL.
         !matches!(self.entries.find_serial(serial), Ok(None))
     }
 
-    /// Whether these CRLs revoke whatever this one does.
+    /// Whether these CRLs together revoke everything that this one revokes.
     pub fn is_covered_by(&self, others: &[&Self]) -> bool {
         let Ok((_, crl)) = CertificateRevocationList::from_der(&self.der) else {
             return false;
@@ -346,12 +350,12 @@ impl Crl {
             .all(|entry| others.iter().any(|other| other.revokes(entry.raw_serial())))
     }
 
-    /// Whether both speak about the same certificates of the same issuer.
+    /// Whether both CRLs have the same issuer and the same scope.
     pub(crate) fn is_of_same_scope(&self, other: &Self) -> bool {
         self.issuer_name() == other.issuer_name() && self.scope == other.scope
     }
 
-    /// Whether it speaks about this certificate of its issuer's.
+    /// Whether the scope includes this certificate of the same issuer.
     pub(crate) fn speaks_about(&self, certificate: &[u8]) -> bool {
         if self.scope == Scope::default() {
             return true;
@@ -455,7 +459,7 @@ mod tests {
         [&[tag, length as u8][..], content].concat()
     }
 
-    /// A CRL of an issuer without a name, as far as it can be read: nobody has signed it.
+    /// A CRL with an empty issuer name. It is well-formed, but its signature is not valid.
     fn crl(version: Option<u8>, next_update: bool, revoked: bool) -> Vec<u8> {
         let algorithm = value(0x30, &value(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]));
         let date = |year: &str| value(0x17, format!("{year}0101000000Z").as_bytes());
@@ -477,7 +481,8 @@ mod tests {
         value(0x30, &[signed, algorithm, signature].concat())
     }
 
-    /// What `openssl ca -gencrl` writes without `crl_extensions` was called BadDer.
+    /// `openssl ca -gencrl` without `crl_extensions` writes a version 1 CRL. The error was
+    /// `BadDer`.
     #[test]
     fn a_list_of_version_1_is_called_that() {
         for (next_update, revoked) in [(true, true), (true, false), (false, true)] {

@@ -1,30 +1,35 @@
-//! Which CRLs are in force: one for each authority and part, and more where they do not agree on which is newer.
+//! The set of CRLs in force: one for each authority and scope, or several if number and date do not
+//! agree on which one is newer.
 //!
 //! ```text
-//!  newer by number and date ──> takes its place      older by both ──> passed over
-//!  anything else            ──> both are in force: what either revokes is revoked
+//!  newer by number and date ──> replaces the old CRL
+//!  older by number and date ──> is ignored
+//!  anything else            ──> both are in force: a certificate that either revokes is revoked
 //! ```
 //!
-//! CRLs are compared with those of the same key alone: whoever signs in the name of an authority with another key replaces
-//! nothing. Of two CRLs without numbers none is ever newer by number; there one goes when later ones revoke all that it
-//! does, as does one beside a later one of its number. So each that is held revokes something that no other one does, and there are no more than the CA has revoked.
+//! Only CRLs that are signed by the same key are compared. A CRL in the name of an authority that
+//! another key signed replaces nothing. A CRL without a number is never newer by number. It is
+//! dropped when later CRLs revoke everything that it revokes. The same applies to a CRL beside a
+//! later one with the same number. So each CRL in the set revokes a certificate that no other one
+//! revokes, and the size of the set is limited by the number of revoked certificates.
 
 use crate::crl::Crl;
 
-/// What became of a CRL.
+/// The result of adding a CRL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrlAddition {
-    /// The very same is in force.
+    /// The same CRL is already in force.
     Same,
-    /// It is in force, and nothing beside it.
+    /// The CRL is in force, alone.
     Newer,
-    /// It is in force beside others, which it is neither newer nor older than.
+    /// The CRL is in force beside others. It is neither newer nor older than they are.
     Beside,
-    /// One that is newer by number and date is in force.
+    /// A CRL that is newer by number and date is already in force.
     Older,
 }
 
-/// What would become of a CRL: whether it is newer, that only [`add`] knows.
+/// What [`add`] would return for this CRL, without adding it. `Newer` may turn into `Beside` in
+/// [`add`].
 pub fn classify(held: &[Crl], crl: &Crl) -> CrlAddition {
     classify_among(held, crl, is_pair)
 }
@@ -42,17 +47,18 @@ fn classify_among(held: &[Crl], crl: &Crl, is_pair: IsPair) -> CrlAddition {
     }
 }
 
-/// Adds a CRL to those in force.
+/// Adds a CRL to the set.
 pub fn add(held: &mut Vec<Crl>, crl: Crl) -> CrlAddition {
     add_among(held, crl, is_pair)
 }
 
-/// The same where nobody knows yet who signed what: for whoever has all CRLs from one who is trusted with that.
+/// Like [`add`], but compares CRLs without their signers, which are not known yet. For a client
+/// that gets all CRLs from a CA that it trusts.
 pub fn add_unverified(held: &mut Vec<Crl>, crl: Crl) -> CrlAddition {
     add_among(held, crl, Crl::is_of_same_scope)
 }
 
-/// Whether two CRLs are to be compared.
+/// Whether two CRLs are compared with each other.
 type IsPair = fn(&Crl, &Crl) -> bool;
 
 fn add_among(held: &mut Vec<Crl>, crl: Crl, is_pair: IsPair) -> CrlAddition {
@@ -75,7 +81,8 @@ fn add_among(held: &mut Vec<Crl>, crl: Crl, is_pair: IsPair) -> CrlAddition {
     }
 }
 
-/// Marks each CRL that a later one is in force beside, and of the others those that must not end.
+/// Sets `is_concurrent` on each CRL that has a later one beside it, and `is_required` on those of
+/// the others that must not expire.
 pub fn mark(held: &mut [Crl], is_needed: impl Fn(&Crl) -> bool) {
     for at in 0..held.len() {
         let is_concurrent = (0..held.len())
@@ -86,14 +93,14 @@ pub fn mark(held: &mut [Crl], is_needed: impl Fn(&Crl) -> bool) {
     }
 }
 
-/// Whether the second is later than the first. Of CRLs of one second the one that came later.
+/// Whether `other` is later than `one`. If the dates are equal, the one that was added later.
 fn is_later(held: &[Crl], one: usize, other: usize) -> bool {
     let when = |at: usize| (held[at].status().this_update, at);
     when(other) > when(one)
 }
 
-/// Drops CRLs whose place another one takes without a loss: a later one of the same number that revokes all that it does,
-/// or, where it has no number, later ones that do together.
+/// Drops each CRL that is covered by a later one of the same number. A CRL without a number is
+/// dropped if the later ones together cover it.
 fn drop_covered(held: &mut Vec<Crl>, is_pair: IsPair) {
     let mut at = 0;
     while at < held.len() {

@@ -1,10 +1,11 @@
-//! Certificates, keys, certificate revocation lists (CRLs) and their files, as every program reads and
-//! writes them. Below TLS and HTTP: no socket is opened here, and the time is an argument.
+//! Reads, checks and writes certificates, keys, certificate revocation lists (CRLs) and their
+//! files, for every program. This crate is below TLS and HTTP: it opens no socket, and takes the
+//! time as an argument.
 //!
 //! ```text
-//!  file ──> pem ──> sections ──> anchors: roots, and the certificates that chains are built with
-//!                       └──────> list ──> held: the CRLs in force ──┐
-//!            a peer's chain ──> path ───────────────────────────────┴──> revoked, unknown, or valid
+//!  file ──> pem ──> sections ──> anchors: roots, and intermediates for building chains
+//!                       └──────> crl ──> crls_in_force ──────────────┐
+//!            a peer's chain ──> path ────────────────────────────────┴──> valid, revoked or unknown
 //!            a peer's leaf ───> identity: role and name
 //!  bytes ──> atomic_file ──> file
 //! ```
@@ -32,6 +33,7 @@ mod signature;
 mod testing;
 mod usage;
 
-/// How far apart the clocks of a CA, a receiver and a machine may be, in seconds: what is issued begins so long before it is
-/// issued, and what begins up to so long ahead is taken where dates are compared.
+/// The maximum clock difference between a CA, a receiver and a machine, in seconds. Validity starts
+/// this long before the time of issue. Where dates are compared, a start date up to this far in the
+/// future is accepted.
 pub const CLOCK_SKEW_SECS_MAX: u64 = 300;

@@ -1,4 +1,4 @@
-//! The CRLs by which clients judge servers.
+//! The CRLs that clients check servers against.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::crl::Crl;
 use crate::crls_in_force;
 
-/// The CRLs by which a client judges servers. Until there are any, nobody is refused for being on one, and never for want
-/// of one: a client must not fall silent because a CA is away.
+/// The CRLs that a client checks servers against. A missing CRL is never a reason to reject a
+/// server: a client must keep working while the CA is unreachable.
 #[derive(Clone, Default)]
 pub struct ServerCrls(Arc<RwLock<Known>>);
 
@@ -17,16 +17,16 @@ struct Known {
     crls: Vec<Crl>,
 }
 
-/// What came of taking CRLs.
+/// The result of [`ServerCrls::take`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCrlUpdate {
-    /// Whether it changed anything.
+    /// Whether the set of CRLs changed.
     pub is_new: bool,
-    /// Why others are not in force.
+    /// Why the other CRLs cannot be used.
     pub unusable: Vec<String>,
 }
 
-/// Bytes that are no CRLs.
+/// The input holds no usable CRL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("what came is not revocation lists in PEM: is it a liz-ca?")]
 pub struct NotCrls;
@@ -38,8 +38,9 @@ impl fmt::Debug for ServerCrls {
 }
 
 impl ServerCrls {
-    /// Takes the CRLs of a CA, PEM: each for itself, and what is newer by number and date in the place of what was there.
-    /// What the CA has no CRL of any more is forgotten. Whoever judges by them checks their signatures.
+    /// Takes the CRLs of a CA, PEM. A CRL replaces the current one only if it is newer by number
+    /// and date. Drops the CRLs of issuers that are not in the input. Does not check signatures:
+    /// the certificate verifier does.
     pub fn take(&self, pem: &[u8]) -> Result<ServerCrlUpdate, NotCrls> {
         let (fresh, unusable) = Crl::read_usable(pem);
         let unusable = unusable.iter().map(ToString::to_string).collect();
@@ -63,7 +64,7 @@ impl ServerCrls {
         Ok(ServerCrlUpdate { is_new, unusable })
     }
 
-    /// Rises whenever they change.
+    /// Increases with every change.
     pub fn version(&self) -> u64 {
         self.0
             .read()
@@ -71,7 +72,6 @@ impl ServerCrls {
             .version
     }
 
-    /// All of them.
     pub fn all(&self) -> Vec<Crl> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.crls.clone()
@@ -107,7 +107,8 @@ mod tests {
         .unwrap()
     }
 
-    /// An older CRL never takes a newer one's place; what the CA has no more is forgotten.
+    /// An older CRL never replaces a newer one. CRLs of issuers that the CA no longer lists are
+    /// dropped.
     #[test]
     fn of_each_authority_the_newest_list() {
         let (a1, a2, b1) = (crl("a", 1), crl("a", 2), crl("b", 1));

@@ -1,25 +1,25 @@
-//! Whether a key signed a certificate or a list: by the very algorithms that TLS verifies chains with.
+//! Verifies the signature of a certificate or a CRL, with the same algorithms as TLS.
 
 use webpki::ALL_VERIFICATION_ALGS;
 use x509_parser::asn1_rs::{Any, FromDer};
 
-/// What a signature turned out to be.
+/// The result of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signature {
-    /// This key's.
+    /// The key made the signature.
     Good,
-    /// Not this key's.
+    /// The key did not make the signature.
     Bad,
-    /// Of an algorithm that nobody trusts any more, or that is not known here.
+    /// The algorithm is obsolete or unknown.
     Unsupported,
 }
 
-/// Judges a certificate or a list, DER, by a SubjectPublicKeyInfo, DER.
+/// Verifies a certificate or a CRL (DER) with a SubjectPublicKeyInfo (DER).
 pub(crate) fn judge(signed: &[u8], key: &[u8]) -> Signature {
     verify(signed, key).unwrap_or(Signature::Bad)
 }
 
-/// RFC 5280 sections 4.1 and 5.1: what is signed, the algorithm, the signature.
+/// RFC 5280 sections 4.1 and 5.1: the signed content, the algorithm, the signature.
 fn verify(signed: &[u8], key: &[u8]) -> Option<Signature> {
     let content = content(signed)?;
     let (rest, _) = Any::from_der(content).ok()?;
@@ -47,13 +47,13 @@ fn verify(signed: &[u8], key: &[u8]) -> Option<Signature> {
     })
 }
 
-/// What is in a DER value, without its tag and length.
+/// The content of a DER value, without its tag and length.
 pub(crate) fn content(der: &[u8]) -> Option<&[u8]> {
     let (_, value) = Any::from_der(der).ok()?;
     Some(value.data)
 }
 
-/// The contents of two DER values, one behind the other.
+/// The contents of two consecutive DER values.
 fn two(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (rest, first) = Any::from_der(der).ok()?;
     let (_, second) = Any::from_der(rest).ok()?;
