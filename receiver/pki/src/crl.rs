@@ -399,7 +399,8 @@ impl Scope {
         })
     }
 
-    /// As WebPKI judges it: a certificate that names locations is spoken about by CRLs that bear one of them.
+    /// Follows the rules of webpki: a certificate with CRL distribution points is covered only by a
+    /// CRL with at least one of the same URIs.
     fn includes(&self, certificate: &X509Certificate<'_>) -> bool {
         let is_ca = certificate.is_ca();
         if self.users_alone && is_ca || self.authorities_alone && !is_ca {

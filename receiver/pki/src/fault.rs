@@ -1,4 +1,5 @@
-//! Why a certificate is refused: each reason in words of its own, the same at both ends, with what helps.
+//! Why a certificate is rejected. Each reason has its own message, the same on client and server,
+//! with a hint on what to do.
 
 use std::fmt;
 
@@ -8,97 +9,99 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use crate::date::rfc3339;
 use crate::usage::Usage;
 
-/// Characters of a name that are said: a stranger chose it.
+/// The maximum length of a name in a message. The peer controls the name.
 const NAME_CHARS_MAX: usize = 200;
 
-/// Why a chain is not good. Times are epoch seconds.
+/// Why a chain is not valid. Times are epoch seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Somebody on every path is revoked.
+    /// Every path contains a revoked certificate.
     Revoked(ChainMember),
-    /// No CRL speaks about somebody whom this authority issued to.
+    /// No CRL covers a certificate that this authority issued.
     NoList {
         /// The authority's name.
         issuer: String,
     },
-    /// CRLs in this authority's name are here, and another key signed them all.
+    /// All CRLs with this authority's name are signed by another key.
     ForeignList {
         /// The authority's name.
         issuer: String,
     },
-    /// It is over.
+    /// A certificate has expired.
     Expired {
-        /// What is.
+        /// The expired certificate.
         member: ChainMember,
-        /// Its last second.
+        /// Its last valid second.
         not_after: u64,
-        /// By this clock.
+        /// The current time of the local clock.
         now: u64,
     },
-    /// It has not begun.
+    /// A certificate is not valid yet.
     NotYetValid {
-        /// What has not.
+        /// The certificate that is not valid yet.
         member: ChainMember,
-        /// Its first second.
+        /// Its first valid second.
         not_before: u64,
-        /// By this clock.
+        /// The current time of the local clock.
         now: u64,
     },
-    /// It is for another use.
+    /// A certificate does not allow this usage.
     Purpose {
-        /// What is.
+        /// The certificate.
         member: ChainMember,
-        /// The use that it lacks.
+        /// The usage that it does not allow.
         usage: Usage,
     },
-    /// An authority above it may not vouch for one of its names.
+    /// The name constraints of an authority exclude one of the names.
     NameConstraints,
-    /// Nobody sent the certificate of this authority, and it is no root.
+    /// The certificate of this authority is missing from the chain, and the authority is not a
+    /// root.
     MissingIssuer {
         /// The authority's name.
         issuer: String,
     },
-    /// The chain is whole, and ends at an authority that is not trusted.
+    /// The chain is complete, but ends at an authority that is not trusted.
     UnknownRoot {
         /// The authority's name.
         issuer: String,
     },
-    /// The key of the authority that it names did not sign it.
+    /// The signature was not made by the key of the named issuer.
     BadSignature,
-    /// It is signed in a way that nobody trusts any more, or that is not known here.
+    /// The signature algorithm is obsolete or unknown.
     SignatureAlgorithm,
-    /// It says that nobody may take it who does not understand an extension of it.
+    /// A certificate has a critical extension that is not supported.
     CriticalExtension(ChainMember),
-    /// There are more authorities above it than one of these allows.
+    /// The chain is longer than a path length constraint allows.
     PathLength,
-    /// A certificate above it is no authority's.
+    /// The issuer's certificate is not a CA certificate.
     NotAnAuthority,
-    /// It is an authority's own.
+    /// The leaf is a CA certificate.
     IsAuthority,
-    /// It cannot be read.
+    /// A certificate cannot be parsed.
     Malformed(webpki::Error),
-    /// WebPKI refuses it for another reason.
+    /// webpki rejects the chain for another reason.
     Other(webpki::Error),
 }
 
-/// Whose certificate is at fault.
+/// The certificate in the chain that a fault is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChainMember {
-    /// The one that was judged.
+    /// The leaf.
     Leaf,
-    /// That of an authority above it, by its name.
+    /// The certificate of an authority, by its name.
     Authority(String),
 }
 
 impl std::error::Error for Fault {}
 
 impl Fault {
-    /// Whether it may be a wrong clock's fault, here or elsewhere.
+    /// Whether a wrong clock may be the cause, here or on another machine.
     pub fn is_about_time(&self) -> bool {
         matches!(self, Self::Expired { .. } | Self::NotYetValid { .. })
     }
 
-    /// That a chain, the leaf first, is over since `not_after`, the first end in it.
+    /// The fault of a chain (leaf first) that has expired. `not_after` is the earliest expiry in
+    /// the chain.
     pub fn ended(chain: &[CertificateDer<'_>], not_after: u64, now: u64) -> Self {
         let is_it = |certificate: &X509Certificate<'_>| {
             epoch(certificate.validity().not_after.timestamp()) == not_after
@@ -113,7 +116,7 @@ impl Fault {
         }
     }
 
-    /// What WebPKI found, with what it does not say.
+    /// Turns an error of webpki into a fault, and adds details that webpki does not report.
     pub(crate) fn explain(
         error: webpki::Error,
         leaf: &CertificateDer<'_>,
@@ -258,7 +261,7 @@ impl fmt::Display for ChainMember {
     }
 }
 
-/// The first of these that is so, from the leaf upwards; the leaf where none is.
+/// The first certificate that matches, from the leaf upwards. The leaf if none matches.
 fn faulty_member(
     leaf: &CertificateDer<'_>,
     above: &[CertificateDer<'_>],
@@ -277,7 +280,7 @@ fn faulty_member(
     }
 }
 
-/// RFC 5280 section 4.2.1.12: a certificate without the extension is for every use.
+/// RFC 5280 section 4.2.1.12: a certificate without the extension allows every usage.
 fn lacks(certificate: &X509Certificate<'_>, usage: Usage) -> bool {
     let Ok(found) = certificate.extended_key_usage() else {
         return true;
@@ -291,10 +294,10 @@ fn lacks(certificate: &X509Certificate<'_>, usage: Usage) -> bool {
     })
 }
 
-/// Whether WebPKI refuses whoever has it.
+/// Whether webpki rejects a certificate with this extension.
 fn is_strange(extension: &x509_parser::extensions::X509Extension<'_>) -> bool {
-    /// subjectKeyIdentifier, keyUsage, subjectAltName, basicConstraints, nameConstraints, cRLDistributionPoints,
-    /// authorityKeyIdentifier, extKeyUsage: RFC 5280 section 4.2.1.
+    /// subjectKeyIdentifier, keyUsage, subjectAltName, basicConstraints, nameConstraints,
+    /// cRLDistributionPoints, authorityKeyIdentifier, extKeyUsage: RFC 5280 section 4.2.1.
     const KNOWN: [&str; 8] = [
         "2.5.29.14",
         "2.5.29.15",
@@ -308,14 +311,15 @@ fn is_strange(extension: &x509_parser::extensions::X509Extension<'_>) -> bool {
     extension.critical && !KNOWN.contains(&extension.oid.to_id_string().as_str())
 }
 
-/// Goes up from the leaf as far as certificates are here: who issued the last of them is missing.
+/// Follows the issuers from the leaf upwards. The issuer of the last certificate found is the
+/// missing one.
 fn missing_issuer(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Fault {
     let parse = |der| X509Certificate::from_der(der).ok().map(|(_, found)| found);
     let above: Vec<X509Certificate<'_>> = above.iter().filter_map(|der| parse(der)).collect();
     let Some(mut last) = parse(leaf) else {
         return Fault::Other(webpki::Error::UnknownIssuer);
     };
-    // Nobody is passed twice, whatever circles a stranger's certificates go in.
+    // Each certificate is visited once, so that a loop in the peer's certificates ends.
     let mut left: Vec<X509Certificate<'_>> = above;
     while last.issuer().as_raw() != last.subject().as_raw() {
         let issuer = last.issuer().as_raw().to_vec();
@@ -333,7 +337,7 @@ fn missing_issuer(leaf: &CertificateDer<'_>, above: &[CertificateDer<'_>]) -> Fa
     }
 }
 
-/// A name that a stranger may have chosen, fit for a log.
+/// A name that is safe to log. The peer may control it.
 pub(crate) fn loggable_name(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     text.escape_debug().take(NAME_CHARS_MAX).collect()

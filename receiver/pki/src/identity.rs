@@ -1,47 +1,47 @@
-//! Who a certificate speaks for. Pure: DER in, a name out.
+//! Reads the identity of a certificate. Pure: takes DER, returns a name.
 //!
-//! The identity is the one URI name, role and name together; never the common name, never any other field. Both ends of
-//! a connection read it here, so that neither takes for somebody whom the other takes for nobody. Whether the
-//! certificate is trusted is not asked here.
+//! The identity is the single URI name, which holds both role and name. The common name and all
+//! other fields are ignored. Client and server both read the identity here, so that they always
+//! agree. This module does not check whether the certificate is trusted.
 
 use lizmon_protocol::name::{NameError, SpiffeId};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// A certificate that speaks for somebody.
+/// A certificate with a valid identity.
 #[derive(Debug, Clone)]
 pub struct Leaf<'a> {
-    /// Who that is.
+    /// The identity.
     pub spiffe_id: SpiffeId,
-    /// First second it is good: epoch seconds.
+    /// The first valid second: epoch seconds.
     pub not_before: u64,
-    /// Last second it is good: epoch seconds.
+    /// The last valid second: epoch seconds.
     pub not_after: u64,
-    /// All of it.
+    /// The parsed certificate.
     pub certificate: X509Certificate<'a>,
 }
 
-/// Why a certificate speaks for nobody here.
+/// Why a certificate has no valid identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    /// Not DER of a certificate, or more than one.
+    /// Not DER, or more than one certificate.
     #[error("it is not the DER of one certificate")]
     NotACertificate,
-    /// Two extensions of alternative names, or one that is broken.
+    /// Several subjectAltName extensions, or one that cannot be parsed.
     #[error("its alternative names cannot be read")]
     Names,
-    /// None or several URI names.
+    /// No URI name, or several.
     #[error("it bears {0} URI names where an identity is exactly one")]
     UriCount(usize),
-    /// A URI name that is no identity.
+    /// The URI name is not a valid identity.
     #[error(transparent)]
     Uri(#[from] NameError),
-    /// A validity before 1970.
+    /// The validity begins or ends before 1970.
     #[error("its validity is before 1970")]
     Validity,
 }
 
 impl<'a> Leaf<'a> {
-    /// Reads one certificate.
+    /// Parses one certificate.
     pub fn read(der: &'a [u8]) -> Result<Self, IdentityError> {
         let (rest, certificate) =
             X509Certificate::from_der(der).map_err(|_| IdentityError::NotACertificate)?;
@@ -194,7 +194,8 @@ mod tests {
             for bit in 0..8 {
                 let mut flipped = der.clone();
                 flipped[at] ^= 1 << bit;
-                // It is the signature that says it was not so: here it is only not to panic.
+                // Only the signature protects against changed bits. This test checks that none of
+                // them causes a panic.
                 let _whoever = Leaf::read(&flipped);
             }
         }

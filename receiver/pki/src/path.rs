@@ -1,8 +1,9 @@
-//! Whether anybody on a peer's verified path to a root is revoked.
+//! Verifies the path from a peer's certificate to a root, including revocation.
 //!
-//! WebPKI looks for paths; each that it finds is judged here. It could ask the CRLs as well, but takes the first that bears
-//! an issuer's name, whoever signed it: a CRL by another key would lock everybody out, and of two CRLs in force the second
-//! would say nothing. Here every CRL counts that the very key on the path has signed.
+//! webpki builds the paths, and this module checks each of them against the CRLs. webpki can check
+//! CRLs itself, but it takes the first CRL with the issuer's name, whatever key signed it. A CRL
+//! that another key signed would then lock out every peer, and the second of two CRLs in force
+//! would be ignored. This module uses all CRLs that the issuer's key on the path signed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,24 +21,26 @@ use crate::fault::loggable_name;
 pub use crate::fault::{ChainMember, Fault};
 pub use crate::usage::Usage;
 
-/// How many pairs of a CRL and a key are remembered. Keys on paths are authorities' that a root vouches for.
+/// The maximum number of cached pairs of CRL and key. The cache holds only keys of authorities with
+/// a path to a root.
 const REMEMBERED_MAX: usize = 4096;
-/// How many authorities are remembered that only peers have shown.
+/// The maximum number of authorities that are remembered from the chains of peers.
 const LEARNED_MAX: usize = 64;
 
-/// What is asked of the CRLs.
+/// Whether a CRL is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationPolicy {
-    /// Each issuer on the path must have a CRL that speaks about whom it issued to.
+    /// Each issuer on the path must have a CRL that covers the certificate below it.
     CrlRequired,
-    /// What the CRLs say holds; where none speaks, nothing is held against anybody.
+    /// A certificate is rejected only if a CRL revokes it. A missing CRL is accepted.
     CrlOptional,
 }
 
-/// Whether a CRL, by its place, is signed by a key, by its bytes: as far as it was asked.
+/// Cached result of checking whether a key signed a CRL: by the index of the CRL and the bytes of
+/// the key.
 type Signed = HashMap<(usize, Box<[u8]>), bool>;
 
-/// Judges chains by roots and CRLs that never change.
+/// Verifies chains against a fixed set of roots and CRLs.
 pub struct PathVerifier {
     anchors: Vec<TrustAnchor<'static>>,
     intermediates: Vec<CertificateDer<'static>>,
@@ -60,7 +63,8 @@ impl fmt::Debug for PathVerifier {
 }
 
 impl PathVerifier {
-    /// `intermediates` help to find paths; whoever is shown need not be believed. Roots that cannot be read lead nowhere.
+    /// `intermediates` help to build paths and need not be trusted. Roots that cannot be parsed are
+    /// ignored.
     pub fn new(
         roots: &[CertificateDer<'static>],
         intermediates: Vec<CertificateDer<'static>>,
@@ -82,18 +86,19 @@ impl PathVerifier {
         }
     }
 
-    /// The certificates that are added to whatever a peer shows.
+    /// The certificates that are added to the chain of each peer.
     pub fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.intermediates
     }
 
-    /// Authorities on good paths that only peers have shown so far.
+    /// Authorities on valid paths that so far only came from peers.
     pub fn learned(&self) -> Vec<CertificateDer<'static>> {
         let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
         learned.clone()
     }
 
-    /// Judges a chain at `now`: there is a path to a root, for this use, on which nobody is revoked.
+    /// Verifies a chain at `now`: there must be a path to a root, valid for this usage, without a
+    /// revoked certificate.
     pub fn judge(
         &self,
         leaf: &CertificateDer<'_>,
@@ -109,7 +114,8 @@ impl PathVerifier {
         let on_path = |path: &VerifiedPath<'_>| {
             let found = self.judge_path(path);
             if let Err(found) = &found {
-                // Of several paths: that somebody is revoked says more than that a CRL is missing.
+                // If there are several paths, a revoked certificate is a more useful error than a
+                // missing CRL.
                 let mut said = fault.borrow_mut();
                 if !matches!(*said, Some(Fault::Revoked(_))) {
                     *said = Some(found.clone());
@@ -181,7 +187,7 @@ impl PathVerifier {
         }
     }
 
-    /// What the CRLs of its issuer, who has this key, say of one certificate.
+    /// Checks one certificate against the CRLs of its issuer, which has this key.
     fn ask(&self, cert: &Cert<'_>, key: &[u8], issuer: Option<&CertificateDer<'_>>) -> Asked {
         let der = cert.der();
         let (mut spoken, mut signed, mut foreign) = (false, false, false);
@@ -245,7 +251,8 @@ impl PathVerifier {
     }
 }
 
-/// RFC 5280 section 4.2.1.3: a certificate that says nothing of its key's usage forbids none, as WebPKI has it.
+/// RFC 5280 section 4.2.1.3. A certificate without the key usage extension allows every usage, as
+/// in webpki.
 fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
     let Ok((_, issuer)) = X509Certificate::from_der(issuer) else {
         return false;
@@ -254,16 +261,16 @@ fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
     usages.is_none_or(|usages| usages.value.crl_sign())
 }
 
-/// What the CRLs say of one certificate.
+/// The result of checking one certificate against the CRLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    /// One of its issuer's speaks about it, and none revokes it.
+    /// A CRL of its issuer covers the certificate, and none revokes it.
     Good,
-    /// One of its issuer's does.
+    /// A CRL of its issuer revokes it.
     Revoked,
-    /// None speaks about it.
+    /// No CRL covers it.
     Nobody,
-    /// None speaks about it, and those in its issuer's name are by another key.
+    /// No CRL covers it, and another key signed the CRLs with its issuer's name.
     Foreign,
 }
 
@@ -273,7 +280,7 @@ fn name_of(cert: &Cert<'_>, which: impl Fn(&X509Certificate<'_>) -> String) -> S
     parsed.map(|(_, parsed)| which(&parsed)).unwrap_or_default()
 }
 
-/// Seconds since 1970 as WebPKI wants them.
+/// Converts epoch seconds for webpki.
 pub fn unix_time(epoch: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(epoch))
 }
