@@ -1,9 +1,10 @@
-//! Files that are written whole or not at all, and are there after a power failure: keys, certificates, lists.
+//! Writes keys, certificates and CRLs atomically and durably.
 //!
-//! A file is written beside its place under a random name that did not exist (`O_CREAT|O_EXCL`, which follows no symbolic
-//! link), synced, renamed into its place, and the folder synced. A rename replaces a symbolic link in the way, never what
-//! it points to. What root writes belongs to whom the file it replaces belonged, or the folder: the program that it is for
-//! need not be root's.
+//! The new content goes to a temporary file with a new random name in the same directory
+//! (`O_CREAT|O_EXCL`, which does not follow symbolic links). The file is synced and renamed to its
+//! final name, then the directory is synced. The rename replaces a symbolic link, and never its
+//! target. When root writes a file, it gets the owner of the file that it replaces, or of the
+//! directory: the program that reads it may not run as root.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -11,21 +12,21 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Who may read a file.
+/// The permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone, whatever the umask: 0600.
+    /// Only the owner may access it, whatever the umask is: 0600.
     Secret,
-    /// Everyone, less what the umask takes away: 0644.
+    /// Everyone may read it, subject to the umask: 0644.
     Public,
 }
 
-/// Writes `bytes` to `path`, replacing what was there in one step.
+/// Writes `bytes` to `path`, and replaces the old file atomically.
 pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     write_for(path, path, bytes, access)
 }
 
-/// The same for a file that is to be renamed to `place` one day: it belongs to whom that belongs.
+/// Like [`write`], for a file that is renamed to `place` later. It gets the owner of `place`.
 pub fn write_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let mut file = temporary(path, access)?;
     give_away(file.as_file(), place)?;
@@ -35,18 +36,18 @@ pub fn write_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io:
     sync_folder(folder_of(path))
 }
 
-/// Renames a file for good.
+/// Renames a file and syncs the directory.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(folder_of(to))
 }
 
-/// An error if nothing could be written to this place.
+/// Fails if no file can be written to this path.
 pub fn check_replaceable(path: &Path) -> io::Result<()> {
     temporary(path, Access::Secret).map(drop)
 }
 
-/// A new file beside this one. It is gone again unless it is renamed.
+/// Creates a temporary file in the same directory. It is deleted unless it is renamed.
 fn temporary(path: &Path, access: Access) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(".lizmon-").suffix(".tmp");
@@ -57,10 +58,10 @@ fn temporary(path: &Path, access: Access) -> io::Result<NamedTempFile> {
     let file = builder.tempfile_in(folder_of(path))?;
     #[cfg(unix)]
     if access == Access::Secret {
-        // A umask can only take bits away; this gives the owner's back.
+        // The umask can only remove bits. This restores the owner's.
         file.as_file().set_permissions(mode(0o600))?;
     }
-    // Elsewhere a file has the access of its folder.
+    // On other platforms a file inherits the access rights of its directory.
     let _ = access;
     Ok(file)
 }
@@ -70,8 +71,9 @@ fn mode(mode: u32) -> Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(mode)
 }
 
-/// The stories: root took a step of a rotation, and `liz-ca` could read its key no more; a cron job of root's renewed a
-/// monitor's certificate, and the monitor could read its key no more.
+/// Gives the file the owner of the file at `place`, or of the directory. Without this, a rotation
+/// step that ran as root made the key unreadable for `liz-ca`, and a renewal in root's cron job
+/// made the key unreadable for the monitor.
 #[cfg(unix)]
 fn give_away(file: &File, place: &Path) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -86,19 +88,19 @@ fn give_away(file: &File, place: &Path) -> io::Result<()> {
         return Ok(());
     }
     match fchown(file, Some(owner), Some(group)) {
-        // In some containers root may not: then it is as it would have been.
+        // In some containers root may not change the owner. The owner then stays as it is.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,
     }
 }
 
-/// Elsewhere a file has the owner of its folder.
+/// On other platforms a file gets the owner of its directory.
 #[cfg(not(unix))]
 fn give_away(_file: &File, _place: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is named without a folder lies here.
+/// A path without a directory is in the current directory.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -170,14 +172,15 @@ mod tests {
             fs::write(&file, "old").unwrap();
             fs::set_permissions(&file, mode(before)).unwrap();
             write(&file, b"new", access).unwrap();
-            // A umask of the tests' may take away what is others'.
+            // The umask of the test process may remove the bits of group and others.
             assert_eq!(mode_of(&file) & 0o700, after & 0o700, "{access:?}");
             assert_eq!(mode_of(&file) & !after, 0, "{access:?}");
             assert_eq!(fs::read(&file).unwrap(), b"new");
         }
     }
 
-    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
+    /// As root this test changes owners. As any other user all files have the same owner, and the
+    /// test still passes.
     #[test]
     fn a_file_belongs_to_whom_the_old_one_or_the_folder_belonged() {
         const SOMEBODY: u32 = 54_321;

@@ -1,16 +1,16 @@
-//! When a certificate is renewed: pure, time and chance are arguments.
+//! When a certificate is renewed. Pure: time and randomness are arguments.
 //!
 //! ```text
-//! |------------ two thirds ------------|-jitter-|-- tried, again and again, until it works --|  ended: only a join token helps
+//! |------- two thirds -------|- jitter -|--- retries until it succeeds ---| expired: join again
 //! ```
 
 use std::time::Duration;
 
-/// The first wait after a failure, and the longest, in seconds. It doubles in between.
+/// The first and the longest wait after a failure, in seconds. The wait doubles in between.
 const RETRY_SECS: (u64, u64) = (30, 3600);
-/// The same where only a person can help.
+/// The same limits for failures that need manual action.
 const RETRY_FOR_LONG_SECS: (u64, u64) = (600, 6 * 3600);
-/// A CA that names a time is believed up to a day.
+/// The maximum Retry-After that is accepted from a CA: one day.
 const RETRY_AFTER_SECS_MAX: u64 = 86_400;
 
 /// When the next attempt is due.
@@ -23,21 +23,22 @@ pub struct RenewalSchedule {
     failures: u32,
 }
 
-/// What is to be done.
+/// The next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenewalAction {
-    /// Nothing for so many seconds.
+    /// Wait this many seconds.
     Wait(u64),
     /// Renew now.
     Renew,
-    /// Too late: an ended certificate does not renew.
+    /// The certificate has expired and cannot be renewed.
     Ended,
 }
 
 impl RenewalSchedule {
-    /// For a certificate that is good `from` then until `not_after` (epoch seconds): due past two thirds of that. Whoever has
-    /// just renewed gives the present as `from`, so that a backdated certificate is not due at once. `chance` is from 0 to 1:
-    /// it spreads a fleet that was enrolled in one minute over a twelfth of the life.
+    /// Creates the schedule of a certificate that is valid between `from` and `not_after` (epoch
+    /// seconds). Renewal is due after two thirds of that time. After a renewal, pass the current
+    /// time as `from`, so that a backdated certificate is not due immediately. `chance` is between
+    /// 0 and 1. It spreads clients that enrolled at the same time over one twelfth of the lifetime.
     pub fn new(from: u64, not_after: u64, chance: f64) -> Self {
         let life = not_after.saturating_sub(from);
         let spread = part(life / 12, chance);
@@ -48,7 +49,7 @@ impl RenewalSchedule {
         }
     }
 
-    /// What is to be done at `now`.
+    /// The action at `now`.
     pub fn action(&self, now: u64) -> RenewalAction {
         if now > self.not_after {
             RenewalAction::Ended
@@ -59,9 +60,10 @@ impl RenewalSchedule {
         }
     }
 
-    /// An attempt at `now` failed. The next one is not before `retry_after`, if the CA named a time.
+    /// Records a failed attempt at `now`. The next attempt is not before `retry_after`, if the CA
+    /// sent it.
     pub fn failed(&mut self, now: u64, retry_after: Option<Duration>, chance: f64) {
-        // With little left, a wait takes no more than a tenth of it.
+        // Near the expiry, a wait is at most a tenth of the time left.
         let left = self.not_after.saturating_sub(now);
         let wait = self.wait(RETRY_SECS, left / 10, chance);
         let asked = retry_after.map_or(0, |asked| asked.as_secs().min(RETRY_AFTER_SECS_MAX));
@@ -69,7 +71,8 @@ impl RenewalSchedule {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// An attempt at `now` failed by what only a person can mend: the waits are long, and up to a quarter of what is left.
+    /// Records a failed attempt at `now` that needs manual action. The waits are longer, up to a
+    /// quarter of the time left.
     pub fn failed_for_long(&mut self, now: u64, chance: f64) {
         let left = self.not_after.saturating_sub(now);
         let wait = self.wait(RETRY_FOR_LONG_SECS, left / 4, chance);
@@ -77,7 +80,8 @@ impl RenewalSchedule {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Doubles with each failure. Half of that at least, so that those who failed together do not come again together.
+    /// The wait doubles with each failure. Jitter takes off up to half of it, so that clients that
+    /// failed together do not retry together.
     fn wait(&self, (first, longest): (u64, u64), most: u64, chance: f64) -> u64 {
         let longest = longest.min(most).max(1);
         let wait = first
@@ -86,13 +90,13 @@ impl RenewalSchedule {
         wait - part(wait / 2, chance)
     }
 
-    /// How many attempts failed since the last that worked.
+    /// The number of failed attempts since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 }
 
-/// A part of a number of seconds.
+/// A fraction of a number of seconds.
 fn part(whole: u64, chance: f64) -> u64 {
     (whole as f64 * chance.clamp(0.0, 1.0)) as u64
 }
@@ -125,7 +129,7 @@ mod tests {
             let got = RenewalSchedule::new(FROM, end, chance).action(now);
             assert_eq!(got, expected, "{chance} {now}");
         }
-        // A certificate without a life.
+        // A certificate with an empty validity period.
         assert_eq!(
             RenewalSchedule::new(FROM, FROM - 1, 0.0).action(FROM),
             RenewalAction::Ended
@@ -188,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Whatever fails and however often, the attempts go on to the end, and end there.
+    /// Whatever fails, and however often, the attempts continue until the expiry and stop there.
     #[test]
     fn attempts_go_on_to_the_end() {
         let end = FROM + 7 * DAY;

@@ -1,13 +1,13 @@
-//! The extended key usages of certificates here: RFC 5280 section 4.2.1.12.
+//! The extended key usages of certificates: RFC 5280 section 4.2.1.12.
 
 use std::fmt;
 
 /// The extended key usage that a peer's certificate must allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// By a client: clientAuth.
+    /// Client authentication: clientAuth.
     Client,
-    /// By a server: serverAuth.
+    /// Server authentication: serverAuth.
     Server,
 }
 
