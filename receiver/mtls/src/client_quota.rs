@@ -1,4 +1,4 @@
-//! What one holder may take up: requests and records in time, room for bodies, connections.
+//! Limits for one holder: request rate, record rate, memory for bodies, connections.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -18,25 +18,26 @@ use crate::limits::{Limits, RECORDS_AT_ONCE_MAX};
 type Limiter =
     RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>;
 
-/// What small bodies of one holder may take up in memory together: an eighth of what all may.
+/// Memory limit for all small bodies of one holder: an eighth of the total limit.
 pub const SMALL_KIB_PER_HOLDER_MAX: usize = 4 << 10;
-/// The same for large ones.
+/// Memory limit for all large bodies of one holder.
 pub const LARGE_KIB_PER_HOLDER_MAX: usize = 32 << 10;
 
-/// How many long answers that are sent while they are written one holder may be given at a time.
+/// The maximum number of concurrent streamed responses for one holder.
 pub const SCRAPES_PER_HOLDER_MAX: usize = 2;
 
-/// Room for bodies in memory, in KiB. Small ones have room of their own, where nobody ever waits behind a large one.
+/// Memory for bodies, in KiB. Small bodies have a separate budget, so they never wait for large
+/// ones.
 #[derive(Debug)]
 pub struct BodyMemoryBudgets {
-    /// For small bodies.
+    /// Budget for small bodies.
     pub small: Arc<Semaphore>,
-    /// For large ones.
+    /// Budget for large bodies.
     pub large: Arc<Semaphore>,
 }
 
 impl BodyMemoryBudgets {
-    /// Rooms of so many KiB.
+    /// Creates budgets of the given sizes in KiB.
     pub fn new(small_kib: usize, large_kib: usize) -> Self {
         Self {
             small: Arc::new(Semaphore::new(small_kib)),
@@ -44,24 +45,24 @@ impl BodyMemoryBudgets {
         }
     }
 
-    /// What one holder may take up.
+    /// The limits for one holder.
     pub fn of_holder() -> Self {
         Self::new(SMALL_KIB_PER_HOLDER_MAX, LARGE_KIB_PER_HOLDER_MAX)
     }
 }
 
-/// What one holder may take up, shared by all connections with any of its certificates: by SPIFFE ID, for one holder may
-/// have many certificates.
+/// The quota of one holder, shared by all connections with any of its certificates. The key is the
+/// SPIFFE ID, because one holder may have many certificates.
 #[derive(Debug)]
 pub struct ClientQuota {
     requests: Limiter,
     records: Limiter,
     opened: std::time::Instant,
-    /// When it was last asked, in milliseconds after `opened`.
+    /// When the quota was last used, in milliseconds after `opened`.
     last_asked: AtomicU64,
-    /// Until when its records need not be looked at, in milliseconds after `opened`.
+    /// Until when its record limit need not be checked, in milliseconds after `opened`.
     records_wait_until: AtomicU64,
-    /// After so long without a question the limiters have forgotten everything.
+    /// After this time without use, the limiters are back in their initial state.
     rested_millis: u64,
     budgets: BodyMemoryBudgets,
     scrapes: Arc<Semaphore>,
@@ -70,7 +71,7 @@ pub struct ClientQuota {
 }
 
 impl ClientQuota {
-    /// A quota of a holder who has taken nothing yet.
+    /// Creates an unused quota.
     pub fn new(limits: &Limits) -> Self {
         let per_second = limits.records_per_second_max;
         let records = Quota::per_second(per_second)
@@ -93,7 +94,7 @@ impl ClientQuota {
         }
     }
 
-    /// Counts one request, or says how long to wait before the next.
+    /// Counts one request, or returns how long to wait before the next one.
     pub fn take(&self) -> Result<(), Duration> {
         self.last_asked.store(self.age_millis(), Ordering::Relaxed);
         self.requests
@@ -101,8 +102,8 @@ impl ClientQuota {
             .map_err(|early| early.wait_time_from(MonotonicClock.now()))
     }
 
-    /// Whether records may be sent now, or how long to wait. Whoever was told to wait and does not is refused here,
-    /// before there is work with what it sends.
+    /// Checks whether records may be sent now, or returns how long to wait. A client that does not
+    /// wait is rejected here, before its body is processed.
     pub fn may_send_records(&self) -> Result<(), Duration> {
         let until = self.records_wait_until.load(Ordering::Relaxed);
         match until.saturating_sub(self.age_millis()) {
@@ -111,9 +112,10 @@ impl ClientQuota {
         }
     }
 
-    /// Counts the records of one request, or none of them and says how long to wait with them.
+    /// Counts the records of one request. If they exceed the limit, counts none and returns how
+    /// long to wait.
     pub fn take_records(&self, records: u32) -> Result<(), Duration> {
-        // No request has more than that.
+        // No request contains more records than that.
         let records = records.min(RECORDS_AT_ONCE_MAX.get());
         let Some(Ok(Err(early))) = NonZeroU32::new(records).map(|n| self.records.check_n(n)) else {
             return Ok(());
@@ -128,26 +130,26 @@ impl ClientQuota {
         millis(MonotonicClock.now().saturating_duration_since(self.opened))
     }
 
-    /// Whether it would be the same if it were made anew: all that was taken has been given back.
+    /// Whether the quota equals a new one: everything that was taken has been returned.
     fn is_rested(&self) -> bool {
         let last_asked = self.last_asked.load(Ordering::Relaxed);
         self.age_millis() > last_asked.saturating_add(self.rested_millis)
     }
 
-    /// Counts work that came to nothing as the records that it cost as much as: whoever sends what is refused is paced like
-    /// whoever sends what is taken.
+    /// Counts rejected work as the number of records with the same cost. Clients that send invalid
+    /// data are limited like those that send valid data.
     pub fn charge_refused(&self, bytes: usize) {
         let records = u32::try_from(bytes / REFUSED_BYTES_PER_RECORD).unwrap_or(u32::MAX);
-        // How long to wait is what the next request is told.
+        // The next request returns how long to wait.
         let _ = self.take_records(records.saturating_add(1));
     }
 
-    /// How many connections it has.
+    /// The number of its connections.
     pub(crate) fn connections(&self) -> &AtomicUsize {
         &self.connections
     }
 
-    /// How many of its requests are in work, this one included.
+    /// The number of its requests in progress, including this one.
     pub(crate) fn in_work(&self) -> u32 {
         self.in_work.load(Ordering::Relaxed)
     }
@@ -160,18 +162,18 @@ impl ClientQuota {
         self.in_work.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Its turns at what takes long to send.
+    /// Its permits for streamed responses.
     pub fn scrapes(&self) -> &Arc<Semaphore> {
         &self.scrapes
     }
 
-    /// The room for its bodies.
+    /// Its memory budget for bodies.
     pub fn body_memory(&self) -> &BodyMemoryBudgets {
         &self.budgets
     }
 }
 
-/// So many bytes unpacked or looked at cost about what a record does.
+/// Decompressing or reading this many bytes costs about as much as one record.
 const REFUSED_BYTES_PER_RECORD: usize = 32;
 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
@@ -180,12 +182,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How much longer than its limiters need a quota is kept: milliseconds.
+/// How much longer a quota is kept than its limiters need: milliseconds.
 const RESTED_MILLIS_MORE: u64 = 100;
-/// How many quotas there must be before it is worth to look for rested ones.
+/// The minimum number of quotas before a cleanup is worthwhile.
 const PACES_MIN: usize = 64;
 
-/// The quotas of all holders that are connected, or were a moment ago: whoever connects anew does not begin anew.
+/// The quotas of all holders that are connected or were connected recently. A reconnect does not
+/// reset a quota.
 #[derive(Debug)]
 pub(crate) struct ClientQuotas {
     kept: Mutex<Kept>,
@@ -194,7 +197,8 @@ pub(crate) struct ClientQuotas {
 #[derive(Debug)]
 struct Kept {
     by_holder: HashMap<SpiffeId, Arc<ClientQuota>>,
-    /// How many there may be before those nobody needs are thrown away: twice as many as were needed the last time.
+    /// The number of quotas that triggers a cleanup: twice the number that was in use after the
+    /// last one.
     sweep_at: usize,
 }
 
@@ -274,7 +278,7 @@ mod tests {
         }
     }
 
-    /// One record a second, so that nothing comes back while the test runs.
+    /// One record per second, so that nothing is refilled while the test runs.
     #[test]
     fn records_at_and_over_the_limit() {
         let at_once = RECORDS_AT_ONCE_MAX.get();
@@ -326,7 +330,7 @@ mod tests {
         quota.may_send_records().unwrap();
     }
 
-    /// Makes every quota that nobody holds look as if it had last been asked so long ago.
+    /// Makes every unused quota look as if it was last used this long ago.
     fn make_all_older(quotas: &ClientQuotas, secs: u64) {
         let mut kept = quotas.kept.lock().unwrap();
         for quota in kept.by_holder.values_mut().filter_map(Arc::get_mut) {
@@ -336,7 +340,7 @@ mod tests {
 
     #[test]
     fn paces_nobody_needs_are_thrown_away() {
-        // Two seconds give back every record of the one, and of the other hardly any.
+        // Two seconds refill all records of the first quota, and almost none of the second.
         for (records, are_kept) in [(100_000, false), (1, true)] {
             let quotas = ClientQuotas::new();
             let limits = &per_second(5, records);

@@ -1,4 +1,4 @@
-//! What is left of a body that was refused, or that nobody asked for.
+//! Discards the rest of a request body that was rejected or is not needed.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use http_body_util::BodyExt;
 
-/// Reads and throws away what is left of a body, within bounds. Closing a connection with bytes unread makes the system
-/// reset it, and the client would lose the answer that says why it was refused.
+/// Reads and discards the rest of a body, within limits. If a connection closes with unread bytes,
+/// the system resets it, and the client loses the response that says why the request was rejected.
 #[expect(
     clippy::disallowed_methods,
     reason = "enforces a limit that is a named constant or a flag"
@@ -17,7 +17,7 @@ pub async fn discard<B>(headers: &HeaderMap, mut body: B, bytes_max: usize, time
 where
     B: http_body::Body + Unpin,
 {
-    // Whoever asked first has sent nothing yet: RFC 9110 section 10.1.1.
+    // A client that sent `Expect: 100-continue` has sent no body yet: RFC 9110 section 10.1.1.
     if body.is_end_stream() || headers.contains_key(EXPECT) {
         return;
     }
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends frames of a hundred bytes, and then nothing for ever.
+    /// Sends frames of 100 bytes, then stalls forever.
     struct Endless {
         frames: usize,
         frames_max: usize,
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_is_read_than_is_worth_an_answer() {
         for (frames_max, expects, expected) in [
-            // As much as may be, what comes in time, and nothing where nothing was sent.
+            // Reads up to the limit, then what arrives in time, and nothing if nothing was sent.
             (1_000, false, 10),
             (5, false, 5),
             (1_000, true, 0),

@@ -1,5 +1,5 @@
-//! The TLS configuration of a trust: one provider, our order of cipher suites, and a verifier that asks one thing more
-//! than WebPKI does.
+//! The TLS configuration of a trust: one provider, our order of cipher suites, and a verifier with
+//! one check in addition to WebPKI.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -60,14 +60,14 @@ impl rustls::time_provider::TimeProvider for HandshakeTime {
     }
 }
 
-/// WebPKI's judgement, and besides it that the certificate speaks for somebody of our trust domain.
+/// Applies the WebPKI checks, and also checks that the certificate has an ID in our trust domain.
 #[derive(Debug)]
 pub(crate) struct DomainVerifier {
     pub(crate) webpki: Arc<dyn ClientCertVerifier>,
-    /// Judges chains, and asks the CRLs.
+    /// Verifies chains and checks revocation.
     pub(crate) paths: PathVerifier,
     pub(crate) trust_domain: TrustDomain,
-    /// Set when somebody is turned away because no CRL speaks of them.
+    /// Set when a client is rejected because the CRL of its issuer is missing.
     pub(crate) misses_crl: AtomicBool,
 }
 
@@ -105,11 +105,12 @@ impl DomainVerifier {
 }
 
 tokio::task_local! {
-    /// rustls keeps of a refusal what an alert can say: the reason in full goes beside it.
+    /// rustls keeps only the part of an error that fits an alert. The full reason is stored
+    /// separately.
     static REFUSED: RefCell<Option<RefusedCertificate>>;
 }
 
-/// Runs a handshake; with its outcome why its certificate was refused, if it was.
+/// Runs a handshake. Returns its result, and the reason if the peer's certificate was rejected.
 pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<RefusedCertificate>) {
     let noted = async {
         let outcome = handshake.await;
@@ -118,7 +119,7 @@ pub(crate) async fn noting<F: Future>(handshake: F) -> (F::Output, Option<Refuse
     REFUSED.scope(RefCell::default(), noted).await
 }
 
-/// The alert that comes of a refusal says as much of the reason as TLS has words for: RFC 8446 section 6.2.
+/// The alert for a rejected certificate is as specific as TLS allows: RFC 8446 section 6.2.
 fn certificate_error(refusal: &PeerRefusal) -> CertificateError {
     use CertificateError as E;
     let PeerRefusal::Chain(fault) = refusal else {
@@ -141,7 +142,7 @@ fn certificate_error(refusal: &PeerRefusal) -> CertificateError {
         Fault::BadSignature | Fault::SignatureAlgorithm => E::BadSignature,
         Fault::CriticalExtension(_) => E::UnhandledCriticalExtension,
         Fault::Malformed(_) => E::BadEncoding,
-        // Not the client's fault: it must not be told that its CA is unknown.
+        // This is not the client's fault: the alert must not say that its CA is unknown.
         Fault::NoList { .. } | Fault::ForeignList { .. } => other(fault),
         Fault::NameConstraints
         | Fault::PathLength
@@ -178,7 +179,7 @@ impl ClientCertVerifier for DomainVerifier {
             .map_err(|refusal| {
                 let error = certificate_error(&refusal);
                 let shown = shown_name(end_entity);
-                // Outside of a handshake of ours nobody asks.
+                // Outside of our handshakes the reason is not needed.
                 let _unasked = REFUSED
                     .try_with(|noted| noted.replace(Some(RefusedCertificate { shown, refusal })));
                 error

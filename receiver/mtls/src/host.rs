@@ -1,31 +1,32 @@
-//! Whom a request is for: one name, in one place, or nothing is answered. RFC 9112 section 3.2.
+//! Checks that a request names exactly one host. Other requests are rejected: RFC 9112 section 3.2.
 //!
-//! Where two servers in a row would each believe another of two names, requests are smuggled and caches poisoned.
+//! If two servers in a chain each trust a different name, an attacker can smuggle requests and
+//! poison caches.
 
 use std::net::Ipv6Addr;
 
 use http::header::HOST;
 use http::{Request, Version};
 
-/// Why a request is not for anybody.
+/// Why the host of a request is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// None where the protocol wants one.
+    /// The host is missing although the protocol requires it.
     #[error("the request has no Host: RFC 9112 section 3.2")]
     Missing,
-    /// More than one line of it.
+    /// There is more than one `Host` line.
     #[error("the request has more than one Host: RFC 9112 section 3.2")]
     Repeated,
-    /// Not a name or an address, with or without a port.
+    /// The value is not a name or an address with an optional port.
     #[error("the Host is no name or address with or without a port: RFC 9110 section 7.2")]
     Malformed,
-    /// Host says something else than the request's target, which is `:authority` in HTTP/2.
+    /// `Host` differs from the request target, which is `:authority` in HTTP/2.
     #[error("the Host is not the one of the request's target: RFC 9113 section 8.3.1")]
     Contradicted,
 }
 
-/// Whether the request names whom it is for as its version of HTTP wants it. The name itself may be any: who asks has
-/// compared our certificate with it.
+/// Checks that the request names its host as its HTTP version requires. Any name is valid here: the
+/// client has already compared our certificate with it.
 pub fn check_host<B>(request: &Request<B>) -> Result<(), HostError> {
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next();
@@ -49,7 +50,8 @@ pub fn check_host<B>(request: &Request<B>) -> Result<(), HostError> {
     }
 }
 
-/// RFC 3986 section 3.2.2 without what no certificate of ours could bear: a DNS name or an address, and a port.
+/// RFC 3986 section 3.2.2, limited to what a certificate can contain: a DNS name or an address, and
+/// a port.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -65,7 +67,7 @@ fn is_host(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(is_name_byte) && is_port(port)
 }
 
-/// Digits, or nothing.
+/// Digits, or an empty string.
 fn is_port(text: &str) -> bool {
     text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }

@@ -1,4 +1,4 @@
-//! What later stages need to know of a certificate. Pure: DER in, identity out.
+//! The identity in a certificate. Pure functions: DER in, identity out.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,24 +11,24 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 pub use lizmon_pki::identity::IdentityError;
 
-/// Everything later stages need to know of a peer's certificate.
+/// What later stages need from a peer's certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Who it speaks for.
+    /// The SPIFFE ID of the holder.
     pub spiffe_id: SpiffeId,
-    /// Its serial number, as the DER writes it.
+    /// The serial number, as encoded in the DER.
     pub serial: Box<[u8]>,
-    /// SHA-256 of its DER: RFC 8705 section 3.1.
+    /// SHA-256 of the DER: RFC 8705 section 3.1.
     pub thumbprint: [u8; 32],
-    /// First second it is good: epoch seconds.
+    /// The first second in which the certificate is valid: epoch seconds.
     pub not_before: u64,
-    /// Last second it is good: epoch seconds.
+    /// The last second in which the certificate is valid: epoch seconds.
     pub not_after: u64,
 }
 
 impl Identity {
-    /// Whether it should have been renewed by now: past five sixths of its life, where renewal is due at two thirds and a
-    /// twelfth.
+    /// Whether the certificate is overdue for renewal: past five sixths of its lifetime. Renewal is
+    /// due between two thirds and two thirds plus one twelfth.
     pub fn is_late(&self, now: u64) -> bool {
         let life = self.not_after.saturating_sub(self.not_before);
         now > self.not_before + life / 6 * 5
@@ -36,7 +36,7 @@ impl Identity {
 }
 
 impl Identity {
-    /// Reads the identity of one certificate.
+    /// Reads the identity from one certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
         let leaf = Leaf::read(der)?;
         Ok(Self {
@@ -48,7 +48,7 @@ impl Identity {
         })
     }
 
-    /// The serial number in hexadecimal, as `lizctl list` shows it.
+    /// The serial number in hexadecimal, as `lizctl list` prints it.
     pub fn serial_hex(&self) -> String {
         self.serial
             .iter()
@@ -70,14 +70,14 @@ pub fn thumbprint(der: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// The name of the CA that signed a certificate, as text.
+/// The issuer name of a certificate, as text.
 pub fn issuer(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.issuer().to_string())
 }
 
-/// The first name or address a server with this certificate can be reached by, as it stands in a URL. A pattern like
-/// `*.example` is no name that anybody could call.
+/// The first name or address of a server with this certificate, in the form used in a URL. Wildcard
+/// names such as `*.example` are skipped, because no client can connect to them.
 pub fn first_server_name(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
@@ -100,10 +100,11 @@ pub fn first_server_name(der: &[u8]) -> Option<String> {
         })
 }
 
-/// Characters of a name that nobody has vouched for.
+/// The maximum length of an unverified name, in characters.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// Whom a certificate speaks for, or its subject: for a log, where nobody has vouched for it.
+/// The ID of a certificate, or its subject if it has no ID: for logs, where the certificate is
+/// unverified.
 pub(crate) fn shown_name(der: &[u8]) -> String {
     let name = match Leaf::read(der) {
         Ok(leaf) => leaf.spiffe_id.to_string(),
@@ -114,7 +115,7 @@ pub(crate) fn shown_name(der: &[u8]) -> String {
     name.escape_debug().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// A certificate's subject as text, and the first and the last second it is good.
+/// The subject of a certificate as text, and the first and last second in which it is valid.
 pub(crate) fn subject_and_term(der: &[u8]) -> Option<(String, u64, u64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let begin = certificate.validity().not_before.timestamp();
@@ -122,7 +123,7 @@ pub(crate) fn subject_and_term(der: &[u8]) -> Option<(String, u64, u64)> {
     Some((certificate.subject().to_string(), begin, not_after(der)?))
 }
 
-/// The last second a certificate is good, without asking whom it speaks for.
+/// The last second in which a certificate is valid. Does not read its ID.
 pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     u64::try_from(certificate.validity().not_after.timestamp()).ok()
@@ -190,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Whatever a changed certificate says, it is not taken for the one it was made from.
+    /// A modified certificate never has the identity of the original.
     #[test]
     fn a_flipped_bit_is_another_certificate() {
         let der = certificate();

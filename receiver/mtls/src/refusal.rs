@@ -1,4 +1,4 @@
-//! Why the certificate of a peer is refused.
+//! Why a peer's certificate is rejected.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,45 +8,45 @@ use lizmon_protocol::name::TrustDomain;
 
 use crate::identity::IdentityError;
 
-/// Why a peer's certificate is not taken.
+/// Why a peer's certificate is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerRefusal {
-    /// By its chain.
+    /// The chain is invalid.
     #[error("the certificate is not taken: {0}")]
     Chain(#[from] Fault),
-    /// It speaks for nobody here.
+    /// The certificate has no valid ID.
     #[error("the certificate is not one of lizmon's: {0}: issue one with lizctl")]
     Nobody(#[source] IdentityError),
-    /// It speaks for somebody elsewhere.
+    /// The ID belongs to another trust domain.
     #[error(
         "the certificate is of the trust domain `{found}`, and here `{ours}` is served: show one of that domain"
     )]
     OtherDomain {
-        /// Its own.
+        /// The trust domain of the peer.
         found: TrustDomain,
-        /// Ours.
+        /// Our trust domain.
         ours: TrustDomain,
     },
 }
 
 impl PeerRefusal {
-    /// Whether somebody is revoked.
+    /// Whether a certificate is revoked.
     pub fn is_revoked(&self) -> bool {
         matches!(self, Self::Chain(Fault::Revoked(_)))
     }
 
-    /// Whether it is the time: tomorrow, or by another clock, it may be taken.
+    /// Whether the reason is the time: the certificate may be valid later, or by a different clock.
     pub fn is_about_time(&self) -> bool {
         matches!(self, Self::Chain(fault) if fault.is_about_time())
     }
 }
 
-/// A certificate that ended its handshake.
+/// A certificate that made its handshake fail.
 #[derive(Debug)]
 pub(crate) struct RefusedCertificate {
-    /// Whose it says it is: nobody has vouched for that.
+    /// The ID or subject in the certificate, which is unverified.
     pub(crate) shown: String,
-    /// Why.
+    /// Why it was rejected.
     pub(crate) refusal: PeerRefusal,
 }
 

@@ -8,23 +8,26 @@ use crate::connection_slots::NoConnectionSlot;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::refusal::RefusedCertificate;
 
-/// Why no connection came about.
+/// Why a connection was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionCause {
-    /// The client's certificate is not taken.
+    /// The client's certificate was rejected.
     Certificate,
-    /// The handshake took too long.
+    /// The handshake timed out.
     Slow,
-    /// There is no slot: the address or the holder has as many connections as one may, or all have.
+    /// No slot is free: the address or the holder is at its connection limit, or the server is at
+    /// its total limit.
     TooMany,
-    /// It had no certificate, or not yet, and made room for a newer connection.
+    /// The connection had no client certificate, or not yet, and was closed to make room for a
+    /// newer one.
     Evicted,
-    /// Whatever else ends a handshake: no TLS, no version or suite of ours, a client that does not trust us, or leaves.
+    /// Any other handshake failure: not TLS, no common version or cipher suite, a client that does
+    /// not trust us, or a client that disconnects.
     Handshake,
 }
 
 impl RejectionCause {
-    /// Every cause, in the order of their numbers.
+    /// All causes, in the order of their numbers.
     pub const ALL: [Self; 5] = [
         Self::Certificate,
         Self::Slow,
@@ -33,7 +36,7 @@ impl RejectionCause {
         Self::Handshake,
     ];
 
-    /// As it is counted.
+    /// The label used in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
@@ -59,7 +62,7 @@ impl RejectionCause {
     }
 }
 
-/// Who did not get in: all counted, some told of.
+/// Counts all rejected connections and logs some of them.
 #[derive(Debug, Default)]
 pub struct RejectedConnections {
     counts: [AtomicU64; RejectionCause::ALL.len()],
@@ -67,7 +70,7 @@ pub struct RejectedConnections {
 }
 
 impl RejectedConnections {
-    /// How many did not get in so far, for this cause.
+    /// The number of connections rejected so far for this cause.
     pub fn count(&self, cause: RejectionCause) -> u64 {
         self.counts[cause as usize].load(Ordering::Relaxed)
     }
@@ -76,7 +79,7 @@ impl RejectedConnections {
         let cause = RejectionCause::of(error);
         self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
         match cause {
-            // Probes of balancers and scanners: every second, for ever.
+            // Load balancer probes and scanners may connect every second, forever.
             RejectionCause::Handshake => tracing::debug!(%address, %error, "no connection"),
             cause => self.log.say(|unsaid| {
                 let shown = refused(error).map(|refused| refused.shown.as_str());
@@ -86,7 +89,7 @@ impl RejectedConnections {
     }
 }
 
-/// Whether a certificate ended the handshake.
+/// Whether the handshake failed because of a certificate.
 fn refused(error: &io::Error) -> Option<&RefusedCertificate> {
     error.get_ref()?.downcast_ref()
 }

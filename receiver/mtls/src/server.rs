@@ -1,4 +1,4 @@
-//! HTTP over accepted connections, from the first one to a clean end.
+//! HTTP over accepted connections, from the first connection to a clean shutdown.
 
 use std::future::Future;
 use std::io;
@@ -10,24 +10,23 @@ use axum_server::Handle;
 
 use crate::accept::MtlsAcceptor;
 
-/// How long requests that have begun may take to finish after a shutdown begins.
+/// How long requests in progress may take to finish after a shutdown begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The limits of HTTP itself: what a client may make the server hold before a handler runs.
+/// HTTP limits: what a client may make the server hold before a handler runs.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// How long the first request's head may take after the handshake.
+    /// How long the client may take to send the head of its first request after the handshake.
     pub first_request_timeout: Duration,
-    /// How long a connection may be without a request.
+    /// How long a connection may be idle without a request.
     pub idle_timeout: Duration,
-    /// Largest request head.
+    /// The maximum size of a request head.
     pub head_bytes_max: u32,
-    /// HTTP/2 streams of one connection at a time.
+    /// The maximum number of concurrent HTTP/2 streams per connection.
     pub http2_streams_max: u32,
 }
 
-/// Serves until `shutdown`; then accepts no more connections and finishes the requests that have
-/// begun.
+/// Serves until `shutdown`. Then stops accepting connections and finishes the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     door: MtlsAcceptor,
@@ -43,7 +42,8 @@ pub async fn serve(
         .handle(handle.clone())
         .first_request_timeout(limits.first_request_timeout);
     let http = server.http_builder();
-    // hyper also applies this while a kept-alive connection idles: it must not be shorter than that.
+    // hyper also applies this timeout while a keep-alive connection is idle, so it must not be
+    // shorter than the idle timeout.
     http.http1()
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.head_bytes_max as usize);

@@ -1,4 +1,4 @@
-//! Which versions of TLS are spoken: 1.3, and 1.2 where that is not ruled out.
+//! The TLS versions that a server accepts: 1.3, and 1.2 unless it is disabled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
-/// The oldest version of TLS that a server speaks.
+/// The oldest TLS version that a server accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsMin {
     /// TLS 1.2 and 1.3.
     #[default]
     V1_2,
-    /// TLS 1.3 alone.
+    /// TLS 1.3 only.
     V1_3,
 }
 
-/// Not a version of TLS that is spoken here.
+/// An unsupported TLS version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1.2 or 1.3")]
 pub struct TlsMinError;
