@@ -1,13 +1,15 @@
-//! Certificate and key on disk: replaced as a pair, which a crash at any moment leaves usable.
+//! Replaces a certificate and its key on disk as a pair. A crash at any point leaves a usable pair.
 //!
 //! ```text
 //! 1. write KEY.new, CERT.new    2. rename KEY.new to KEY    3. rename CERT.new to CERT
 //! ```
 //!
-//! Before 2 the old pair stands; after 3 the new one. In between the key is new and the certificate old: [`CertificateFiles::finish_install`]
-//! sees that they do not fit, that CERT.new does, and does step 3. Every program of ours that loads a pair settles first.
+//! Before step 2 the old pair is in place, after step 3 the new one. In between, the key is new and
+//! the certificate is old. [`CertificateFiles::finish_install`] detects that the two do not match
+//! but that CERT.new does, and performs step 3. Every program calls it before it loads a pair.
 //!
-//! Where both stand in one file, it is replaced in one step. What else a file holds is kept.
+//! If certificate and key are in one file, that file is replaced in one step. The other contents of
+//! a file are kept.
 
 mod pem_parts;
 
@@ -23,28 +25,28 @@ use crate::atomic_file::{self, Access};
 use crate::pem;
 use crate::provider::provider;
 
-/// Where a certificate and its key stand.
+/// The paths of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// PEM, the leaf first.
+    /// The certificate chain: PEM, leaf first.
     pub cert: PathBuf,
-    /// PKCS #8 PEM.
+    /// The private key: PKCS #8, PEM.
     pub key: PathBuf,
 }
 
-/// A file that could not be written or read.
+/// A file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`", path.display())]
 pub struct FileError {
-    /// What was tried.
+    /// The operation that failed.
     pub action: &'static str,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What the system says.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// Two parts in one file, where one would be written over the other.
+/// Two parts share one file, so that writing one would overwrite the other.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{}` and `{}` are one file: for renewal {what}",
@@ -61,9 +63,10 @@ pub struct SharedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PathRelation {
     Apart,
-    /// One name in one folder.
+    /// The same name in the same directory.
     Same,
-    /// One file by two names: a link of either kind. Replacing one name leaves the other as it was.
+    /// Two names of one file: a symbolic link or a hard link. Replacing one name does not change
+    /// the other.
     Linked,
 }
 
@@ -80,7 +83,7 @@ impl PathRelation {
     }
 }
 
-/// What tells a file from all others, symbolic links followed.
+/// Identifies a file. Follows symbolic links.
 #[cfg(unix)]
 fn file_id(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
@@ -94,7 +97,7 @@ fn file_id(path: &Path) -> Option<PathBuf> {
 }
 
 impl CertificateFiles {
-    /// Replaces both, each in the file it stands in. Their folders must be writable.
+    /// Replaces both parts, each in its file. Their directories must be writable.
     pub fn install(&self, chain_pem: &str, key_pem: &str) -> Result<(), FileError> {
         let _until_done = lock_folder(&self.key);
         let pair = NewPair { chain_pem, key_pem };
@@ -112,14 +115,14 @@ impl CertificateFiles {
         write_for(&self.staged_cert(), &self.cert, (&cert, access(&cert)))?;
         rename(&self.staged_key(), &self.key)?;
         match rename(&self.staged_cert(), &self.cert) {
-            // Another program that loads the pair has just settled it for us.
+            // Another program has loaded the pair and finished the replacement.
             Err(_) if read_if_there(&self.cert)?.as_deref() == Some(&cert[..]) => Ok(()),
             done => done,
         }
     }
 
-    /// Whether each part could be replaced without another being lost; `ca` is the file of roots. To be asked before a
-    /// certificate is.
+    /// Checks that each part can be replaced without losing another. `ca` is the file of roots.
+    /// Call it before requesting a certificate.
     pub fn check_apart(&self, ca: &Path) -> Result<(), SharedFile> {
         let shared = |one: &Path, other: &Path, what| SharedFile {
             one: one.to_owned(),
@@ -139,19 +142,22 @@ impl CertificateFiles {
         Ok(())
     }
 
-    /// Whether both could be replaced. To be asked before a certificate is: one that cannot be kept is issued for nothing.
+    /// Checks that both parts can be replaced. Call it before requesting a certificate, so that
+    /// none is issued that cannot be stored.
     pub fn check_writable(&self) -> Result<(), FileError> {
         check_replaceable(&self.cert)?;
         check_replaceable(&self.key)
     }
 
-    /// Writes a key that has no certificate yet to KEY.new: it must not be lost before its certificate comes.
+    /// Writes a key that has no certificate yet to KEY.new, so that it is not lost before the
+    /// certificate arrives.
     pub fn stage_key(&self, key_pem: &str) -> Result<(), FileError> {
         let key = (key_pem.as_bytes(), Access::Secret);
         write_for(&self.staged_key(), &self.key, key)
     }
 
-    /// Finishes an [`install`](Self::install) that a crash cut short. Says whether there was anything to do.
+    /// Finishes an [`install`](Self::install) that a crash interrupted. Returns whether there was
+    /// one.
     pub fn finish_install(&self) -> Result<bool, FileError> {
         let Some(staged) = read_if_there(&self.staged_cert())? else {
             return Ok(false);
@@ -166,21 +172,21 @@ impl CertificateFiles {
         rename(&self.staged_cert(), &self.cert).map(|()| true)
     }
 
-    /// The key that waits for its certificate, if one does.
+    /// The staged key that has no certificate yet, if there is one.
     pub fn waiting_key(&self) -> Result<Option<String>, FileError> {
         let bytes = read_if_there(&self.staged_key())?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
-    /// The key that is in its place, if one is.
+    /// The installed key, if there is one.
     pub fn installed_key(&self) -> Result<Option<String>, FileError> {
         let bytes = read_if_there(&self.key)?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
-    /// Forgets the key that waits.
+    /// Deletes the staged key.
     pub fn drop_waiting_key(&self) {
-        // Best effort: a key without a certificate is nobody's.
+        // Best effort: a key without a certificate is harmless.
         let _gone_or_not = fs::remove_file(self.staged_key());
     }
 
@@ -193,7 +199,7 @@ impl CertificateFiles {
     }
 }
 
-/// What is named without a folder lies here.
+/// A path without a directory is in the current directory.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -201,8 +207,9 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Waits for others who replace pairs in the same folder, `lizctl renew` beside a monitor for instance: the two would take each
-/// other's halves. Where the system has no such locks, all goes on without.
+/// Locks the directory against other programs that replace a pair in it, for example `lizctl renew`
+/// and a monitor. Without the lock their pairs could mix. Continues without a lock if the system
+/// does not support it.
 fn lock_folder(path: &Path) -> Option<fs::File> {
     let folder = fs::File::open(folder_of(path)).ok()?;
     folder.lock().ok()?;
@@ -215,7 +222,7 @@ fn staged(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Whether this is the key of the first of these certificates.
+/// Whether this key belongs to the first certificate of the chain.
 fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
     let chain = pem::certificates(cert_pem).ok();
     let key = pem::private_key(key_pem).ok();
@@ -224,17 +231,17 @@ fn fit(cert_pem: &[u8], key_pem: &[u8]) -> bool {
         .is_some_and(|(chain, key)| CertifiedKey::from_der(chain, key, &provider()).is_ok())
 }
 
-/// Whether a file could be put in this place.
+/// Checks that a file can be written to this path.
 pub fn check_replaceable(path: &Path) -> Result<(), FileError> {
     atomic_file::check_replaceable(path).map_err(failed("replace", path))
 }
 
-/// Writes a file: it is whole or as it was.
+/// Writes a file atomically.
 pub fn write_whole(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
     atomic_file::write(path, bytes, access).map_err(failed("write", path))
 }
 
-/// The same for a file that is to take the place of another.
+/// Like [`write_whole`], for a file that will replace `place`.
 fn write_for(path: &Path, place: &Path, what: (&[u8], Access)) -> Result<(), FileError> {
     let (bytes, access) = what;
     atomic_file::write_for(path, place, bytes, access).map_err(failed("write", path))
@@ -253,8 +260,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
     }
 }
 
-/// What a file of ours holds; nothing where there is none, or a link, which is replaced and not followed: what it points to
-/// may be anybody's.
+/// Reads a regular file. Returns nothing if the file does not exist or is a symbolic link: a link
+/// is replaced and not followed, because its target may belong to another user.
 fn read_own(path: &Path) -> Result<Vec<u8>, FileError> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
     let read = is_file.then(|| read_if_there(path)).transpose()?;
@@ -303,7 +310,7 @@ mod tests {
             }
         }
 
-        /// What a load finds after settling: `old`, `new`, or nothing usable.
+        /// The pair that is loaded after `finish_install`: `old`, `new`, or nothing usable.
         fn settled(&self) -> &'static str {
             let pair = self.pair();
             pair.finish_install().unwrap();
@@ -318,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Every prefix of an install's steps, as a crash would leave it.
+    /// Simulates a crash after each step of an install.
     #[test]
     fn a_crash_at_any_step_leaves_a_usable_pair() {
         for (steps, expected) in [(0, "old"), (1, "old"), (2, "old"), (3, "new"), (4, "new")] {
@@ -333,13 +340,13 @@ mod tests {
             ];
             install[..steps].iter().for_each(|step| step());
             assert_eq!(disk.settled(), expected, "after {steps} steps");
-            // And the next install goes through.
+            // The next install succeeds.
             pair.install(&disk.new.0, &disk.new.1).unwrap();
             assert_eq!(disk.settled(), "new");
         }
     }
 
-    /// As a person with `lizctl renew` beside a monitor that renews by itself.
+    /// For example, a user runs `lizctl renew` while the monitor renews.
     #[test]
     fn pairs_that_are_replaced_at_the_same_time_do_not_mix() {
         const ROUNDS: usize = 50;
@@ -360,7 +367,8 @@ mod tests {
         assert_eq!(left, 2, "certificate and key, and nothing that waits");
     }
 
-    /// A certificate was written over the key it belongs to, and the file made readable for all.
+    /// Regression test: the certificate overwrote the key in the same file, and the file became
+    /// readable for everyone.
     #[test]
     fn a_file_that_holds_both_holds_both_afterwards() {
         let disk = Disk::new();
@@ -398,7 +406,8 @@ mod tests {
         }
     }
 
-    /// Beside a key of its own, a certificate's file may hold the key as well, for another program, and a key's the chain.
+    /// Certificate and key have files of their own. The certificate file may also hold the key, for
+    /// another program, and the key file the chain.
     #[test]
     fn what_else_a_file_holds_is_kept() {
         let disk = Disk::new();
@@ -457,7 +466,8 @@ mod tests {
         let disk = Disk::new();
         let pair = disk.pair();
         pair.install(&disk.old.0, &disk.old.1).unwrap();
-        // A leftover that fits nothing: the user has replaced the pair since.
+        // A staged certificate that matches nothing: the user has replaced the pair in the
+        // meantime.
         fs::write(pair.staged_cert(), &disk.new.0).unwrap();
         assert_eq!(disk.settled(), "old");
         fs::write(pair.staged_cert(), "no certificate").unwrap();
@@ -465,7 +475,8 @@ mod tests {
         assert_eq!(disk.settled(), "nothing");
     }
 
-    /// Run by root, this gives files away; run by anybody else, whose everything is, it says the same.
+    /// As root this test changes owners. As any other user all files have the same owner, and the
+    /// test still passes.
     #[cfg(unix)]
     #[test]
     fn files_belong_to_whom_the_old_ones_or_the_folder_belonged() {

@@ -1,4 +1,4 @@
-//! Parts of a PEM file replaced where they stand: what else the file holds stays as it is. Pure.
+//! Replaces parts of a PEM file in place, and keeps the rest of the file. Pure.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ pub(super) struct NewPair<'a> {
     pub(super) key_pem: &'a str,
 }
 
-/// What a file must hold afterwards, whatever it held before.
+/// The parts that a file must contain after the edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PemParts {
     Chain,
@@ -21,8 +21,8 @@ pub(super) enum PemParts {
     Both,
 }
 
-/// The file with the new chain where it held certificates, and the new key where it held one. What is wanted and was not
-/// there comes behind. Of a file that cannot be understood nothing is kept.
+/// Returns the file with its certificates replaced by the new chain, and its keys by the new key. A
+/// wanted part that is missing is appended. If the file cannot be parsed, its contents are dropped.
 pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: PemParts) -> Vec<u8> {
     let (file, sections) = match pem::read(file) {
         Ok(sections) => (file, sections),
@@ -45,7 +45,7 @@ pub(super) fn with_pair(file: &[u8], pair: NewPair<'_>, wanted: PemParts) -> Vec
     new
 }
 
-/// The file with these certificates and no others.
+/// Returns the file with exactly these certificates. Other sections are kept.
 pub fn with_certificates(
     file: &[u8],
     wanted: &[CertificateDer<'static>],
@@ -64,7 +64,8 @@ pub fn with_certificates(
     let unwanted = spans(&sections, |section| {
         section.kind == PemKind::Certificate && wanted.iter().all(|der| der.as_ref() != section.der)
     });
-    // The new ones come where one stood: before or after what else is there.
+    // New certificates go before the first old one, so that they keep their place among the other
+    // sections.
     let is_certificate = |section: &&Section| section.kind == PemKind::Certificate;
     let place = sections.iter().find(is_certificate);
     let place = place.map_or(file.len(), |first| first.span.start);
@@ -74,7 +75,7 @@ pub fn with_certificates(
     Ok(edited(file, edits))
 }
 
-/// Who may read a file that holds this.
+/// The permissions for a file with these contents.
 pub fn access(file: &[u8]) -> Access {
     let is_key =
         |section: Result<Section, PemError>| section.is_ok_and(|found| found.kind.is_private_key());
@@ -89,8 +90,8 @@ fn spans(sections: &[Section], is_wanted: impl Fn(&Section) -> bool) -> Vec<Rang
     wanted.map(|section| section.span.clone()).collect()
 }
 
-/// The text in place of the first of these, and nothing in place of the others. Those with nothing but blank lines between them
-/// count as one: else each renewal would leave some more.
+/// Replaces the first of these spans with the text, and removes the others. Spans with only blank
+/// lines between them count as one. Otherwise each renewal would add blank lines.
 fn replaced<'t>(
     file: &[u8],
     spans: Vec<Range<usize>>,
@@ -107,7 +108,7 @@ fn replaced<'t>(
     runs.into_iter().zip(texts).collect()
 }
 
-/// The file after these edits.
+/// Applies the edits to the file.
 fn edited(file: &[u8], mut edits: Vec<(Range<usize>, &str)>) -> Vec<u8> {
     edits.sort_by_key(|(span, _)| (span.start, span.end));
     let mut new = Vec::with_capacity(file.len());
@@ -120,7 +121,7 @@ fn edited(file: &[u8], mut edits: Vec<(Range<usize>, &str)>) -> Vec<u8> {
         if span.is_empty() {
             continue;
         }
-        // The section's line end goes with it: what comes in its place brings its own.
+        // Drop the line end of the section: the replacement has its own.
         if file[at..].starts_with(b"\r\n") {
             at += 2;
         } else if file[at..].starts_with(b"\n") {
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// One whole DER value, a SEQUENCE with an INTEGER: enough for a section.
+    /// One complete DER value, a SEQUENCE with an INTEGER. Enough for a section.
     fn der(number: u8) -> [u8; 5] {
         [0x30, 3, 2, 1, number]
     }
