@@ -1,7 +1,9 @@
-//! What a file of trusted authorities says: the roots are trusted, the others only help to build chains.
+//! Reads a file of trusted authorities. The roots are trusted. The others only help to build
+//! chains.
 //!
-//! A file that people call `ca-chain.pem` holds the root and the issuing CAs. Were each of these an anchor, a chain would
-//! end at the issuing CA, and no CRL of the root could ever revoke it.
+//! A file named like `ca-chain.pem` holds the root and the issuing CAs. If each of these were a
+//! trust anchor, a chain would end at the issuing CA, and a CRL of the root could never revoke that
+//! CA.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
@@ -9,59 +11,59 @@ use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 use crate::pem::{self, PemError, PemKind};
 use crate::signature::{Signature, judge};
 
-/// The certificates of such a file.
+/// The contents of a file of trusted authorities.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Anchors {
-    /// Those that signed themselves.
+    /// The self-signed authorities.
     pub roots: Vec<CertificateDer<'static>>,
-    /// Authorities that another one signed.
+    /// Authorities that another authority signed.
     pub intermediates: Vec<CertificateDer<'static>>,
-    /// What has no business there, and is passed over.
+    /// Sections that do not belong in this file and are ignored.
     pub passed_over: Vec<IgnoredSection>,
 }
 
-/// A section that is of no use among authorities.
+/// A section that is ignored in a file of authorities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IgnoredSection {
-    /// A key.
+    /// A private key.
     #[error("line {line}: a private key stands among the trusted authorities, and is not used")]
     Key {
-        /// Where it begins.
+        /// The line on which the section begins.
         line: usize,
     },
-    /// Somebody's certificate.
+    /// A certificate that is not a CA certificate.
     #[error("line {line}: the certificate of {subject} is no authority's, and is not used")]
     Leaf {
-        /// Where it begins.
+        /// The line on which the section begins.
         line: usize,
-        /// Whose.
+        /// The subject of the certificate.
         subject: String,
     },
 }
 
-/// Why such a file cannot be used.
+/// Why a file of authorities cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnchorsError {
-    /// It is not understood.
+    /// The file is not valid PEM.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// A section is not the certificate it says it is.
+    /// A section does not hold a valid certificate.
     #[error("line {line}: the certificate cannot be read: copy it again")]
     Malformed {
-        /// Where it begins.
+        /// The line on which the section begins.
         line: usize,
     },
-    /// It holds authorities, and no root.
+    /// The file holds authorities, but no root.
     #[error(
         "{subject} did not sign itself, so it is no root: add the root's certificate that it leads to"
     )]
     NoRoot {
-        /// The first of them.
+        /// The subject of the first authority.
         subject: String,
     },
 }
 
-/// Reads such a file. A CRL in it is an error: here it would not be in force.
+/// Parses a file of authorities. A CRL in it is an error, because it would have no effect there.
 pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
     let mut found = Anchors::default();
     let mut not_a_root = None;
@@ -107,7 +109,8 @@ pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
     }
 }
 
-/// By its signature; where that is of an algorithm too old to be verified, by whose key it says it is.
+/// Checks the signature. If the signature algorithm is too old to be verified, compares the key
+/// identifiers instead.
 fn is_self_signed(certificate: &X509Certificate<'_>, der: &[u8]) -> bool {
     let is_self_issued = certificate.issuer().as_raw() == certificate.subject().as_raw();
     is_self_issued

@@ -1,4 +1,4 @@
-//! Who may sign CRLs: the roots, and those below them, to any depth.
+//! The authorities that may sign CRLs: the roots and all authorities below them, to any depth.
 
 use std::sync::Arc;
 
@@ -10,29 +10,30 @@ use crate::signature::{Signature, content, judge};
 /// The certificate of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityCertificate {
-    /// All of it.
+    /// The certificate, DER.
     pub der: CertificateDer<'static>,
-    /// Its name as text.
+    /// The subject as text.
     pub subject: String,
-    /// The content of its name's DER.
+    /// The content of the subject's DER.
     pub name: Arc<[u8]>,
-    /// Its SubjectPublicKeyInfo, DER.
+    /// The SubjectPublicKeyInfo, DER.
     pub key: Arc<[u8]>,
     signs_crls: bool,
     signs_certificates: bool,
-    /// The content of its issuer's name's DER.
+    /// The content of the issuer's name, DER.
     pub issuer_name: Box<[u8]>,
-    /// Its issuer's name as text.
+    /// The issuer's name as text.
     pub issuer: String,
 }
 
 impl AuthorityCertificate {
-    /// Reads one certificate; `None` if that is no certificate. Whether it is an authority's is not asked yet.
+    /// Parses one certificate. Returns `None` if the input is not a certificate. Does not check
+    /// whether it is a CA certificate.
     pub fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let usages = certificate.key_usage().ok()?.map(|usages| usages.value);
-        // RFC 5280 sections 4.2.1.3 and 4.2.1.9. A root of version 1 has no extensions to say it with, and a certificate that
-        // says nothing of its key's usage forbids none.
+        // RFC 5280 sections 4.2.1.3 and 4.2.1.9. A version 1 root has no extensions. A certificate
+        // without the key usage extension allows every usage.
         let is_ca = certificate.version().0 == 0 || certificate.is_ca();
         Some(Self {
             subject: certificate.subject().to_string(),
@@ -46,12 +47,12 @@ impl AuthorityCertificate {
         })
     }
 
-    /// Whether it may sign CRLs.
+    /// Whether this authority may sign CRLs.
     pub fn signs_crls(&self) -> bool {
         self.signs_crls
     }
 
-    /// Whether it bears its own name as its issuer's.
+    /// Whether subject and issuer are the same.
     pub fn is_self_issued(&self) -> bool {
         *self.name == *self.issuer_name
     }
@@ -64,8 +65,8 @@ impl AuthorityCertificate {
     }
 }
 
-/// The roots, and those of `candidates` that a root, or one below it, has signed as an authority. Whoever shows a candidate
-/// need not be believed.
+/// Returns the roots, and those of `candidates` that a root or an authority below a root has signed
+/// as a CA. The candidates need not be trusted.
 pub fn verified<'a>(
     roots: &[CertificateDer<'_>],
     candidates: impl IntoIterator<Item = &'a CertificateDer<'a>>,
@@ -83,7 +84,7 @@ pub fn verified<'a>(
             left.push(candidate);
         }
     }
-    // Each round goes one step further down; one that finds nobody is the last.
+    // Each round goes one level further down. The loop ends when a round finds no authority.
     loop {
         let (found, others): (Vec<_>, Vec<_>) = left
             .into_iter()

@@ -1,11 +1,12 @@
-//! Times as people read them: in logs, messages and health, of every program alike.
+//! Human-readable times for the logs, messages and health reports of all programs.
 
 use std::fmt;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Epoch seconds as RFC 3339, UTC. Past the calendar's end they stay what they are, and say so.
+/// Formats epoch seconds as RFC 3339, UTC. A time beyond the range of the calendar is printed as a
+/// number of seconds.
 ///
 /// ```
 /// use lizmon_pki::date::rfc3339;

@@ -1,10 +1,10 @@
-//! Whether a file was replaced or written to since it was last read.
+//! Detects whether a file was replaced or modified since it was last read.
 
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What tells one version of a file from the next: changed contents under the same stamp need a write
-/// of the same length in place within the clock's resolution.
+/// Identifies one version of a file. A change goes undetected only if it is written in place, with
+/// the same length, and within the resolution of the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStamp {
     modified: Option<SystemTime>,
@@ -13,7 +13,7 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// The stamp of a file; none where there is no file, or its metadata cannot be read.
+    /// The stamp of a file. `None` if the file does not exist or its metadata cannot be read.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         #[cfg(unix)]

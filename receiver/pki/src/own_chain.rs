@@ -1,42 +1,42 @@
-//! Our own certificate as a server would judge it.
+//! Our own certificate, verified as a server would verify it.
 
 use rustls_pki_types::CertificateDer;
 
 use crate::path::{Fault, PathVerifier, Usage, unix_time};
 
-/// What we know of our own certificate when a server has refused it. Times are epoch seconds.
+/// What is known about our own certificate when a server rejects it. Times are epoch seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnCertificateState {
-    /// Why a server that trusts the same roots would refuse it, by our clock.
+    /// Why a server that trusts the same roots would reject it, by the local clock.
     pub fault: Option<Fault>,
-    /// Its first and its last second.
+    /// The first and the last valid second of the certificate.
     pub validity: Option<(u64, u64)>,
-    /// Our clock.
+    /// The current time of the local clock.
     pub now: u64,
-    /// The server's clock, where the server could be asked.
+    /// The current time of the server's clock, if the server returned it.
     pub server_clock: Option<u64>,
 }
 
-/// Our own certificate and those above it.
+/// Our own certificate and its issuers.
 pub struct OwnChain {
-    /// The leaf first.
+    /// Leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// The roots we trust.
+    /// Verifies paths to the trusted roots.
     pub(crate) paths: PathVerifier,
-    /// Its first and its last second.
+    /// The first and the last valid second of the certificate.
     pub(crate) validity: (u64, u64),
 }
 
 impl OwnChain {
-    /// Why a server that trusts the same roots would refuse it. Revocation is not judged: the server
-    /// has the newer CRLs.
+    /// Why a server that trusts the same roots would reject it. Does not check revocation: the
+    /// server has the newer CRLs.
     pub fn fault(&self, now: u64) -> Option<Fault> {
         let (leaf, above) = self.chain.split_first()?;
         let judged = self.paths.judge(leaf, above, unix_time(now), Usage::Client);
         judged.err()
     }
 
-    /// All that can be seen of it from here.
+    /// The local view of the certificate, without the server's clock.
     pub fn state(&self, now: u64) -> OwnCertificateState {
         OwnCertificateState {
             fault: self.fault(now),

@@ -18,7 +18,7 @@ pub(crate) struct IssuedLeaf {
 }
 
 impl Pki {
-    /// 2026-01-15, within what [`Self::issue`] issues: 2026 but for its last day.
+    /// 2026-01-15. Certificates from [`Self::issue`] are valid for all of 2026 except the last day.
     pub(crate) const NOW: u64 = 1_768_435_200;
 
     pub(crate) fn new(name: &str) -> Self {
@@ -49,7 +49,7 @@ impl Pki {
         }
     }
 
-    /// A certificate for localhost and these URIs, for both sides of a connection.
+    /// Issues a certificate for localhost and these URIs, for client and server.
     pub(crate) fn issue(&self, uris: &[&str]) -> IssuedLeaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -70,7 +70,7 @@ impl Pki {
 
 pub(crate) const NODE: &str = "spiffe://lizmon.internal/node/web1";
 
-/// The files of one client.
+/// The credential files of one client.
 pub(crate) struct Files {
     dir: tempfile::TempDir,
     pub(crate) pki: Pki,
