@@ -1,4 +1,4 @@
-//! TLS as a client speaks it, by which servers it trusts.
+//! TLS configurations of clients, one for each kind of server trust.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::anchors::Anchors;
 use crate::provider::provider;
 use crate::server_crls::ServerCrls;
 
-/// TLS without a client certificate to a `liz-ca` below one of the roots in this file: for what is public.
+/// TLS without a client certificate, to a `liz-ca` below one of the roots in this file. For public
+/// data.
 pub fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
     let (servers, crls) = (ServerRoles::CaOnly, ServerCrls::default());
     let tls = trusting(&read_roots(ca)?, servers, &crls, Arc::new(provider()));
@@ -23,7 +24,7 @@ pub fn anonymous_tls(ca: &Path) -> Result<ClientConfig, CredentialsError> {
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
-/// TLS without a client certificate to the `liz-ca` below exactly this root.
+/// TLS without a client certificate, to a `liz-ca` below exactly this root.
 pub fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls::Error> {
     let anchors = Anchors {
         roots: vec![root.clone()],
@@ -34,7 +35,8 @@ pub fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
-/// TLS to any server: for what is public, and is checked by other means before it is used.
+/// TLS to any server, without verification. Only for public data that is verified by other means
+/// before it is used.
 pub fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(provider());
     let tls = ClientConfig::builder_with_provider(provider.clone())
@@ -57,7 +59,7 @@ pub(super) fn trusting(
         .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-/// One request at a time and one connection: HTTP/2 would cost memory and bring nothing.
+/// HTTP/1.1 only: a client sends one request at a time, so HTTP/2 would only cost memory.
 pub(super) fn with_protocol(mut tls: ClientConfig) -> ClientConfig {
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     tls

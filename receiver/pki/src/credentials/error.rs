@@ -14,17 +14,17 @@ use super::server_verifier::ServerIdentityError;
 /// Why credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The file is not there, or not ours to read.
+    /// The file does not exist or is not readable.
     #[error("cannot read the {what} `{}`: check the path and who may read it", path.display())]
     Unreadable {
         /// What the file should hold.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file holds something else.
+    /// The file does not hold the expected PEM section.
     #[error("there is no {what} in `{}`: it should hold PEM text that starts with -----BEGIN", path.display())]
     Absent {
         /// What the file should hold.
@@ -32,7 +32,7 @@ pub enum CredentialsError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is damaged, or holds what does not belong there.
+    /// The file is damaged, or holds a section that does not belong there.
     #[error("the {what} in `{}` cannot be used", path.display())]
     Damaged {
         /// What the file should hold.
@@ -42,23 +42,23 @@ pub enum CredentialsError {
         /// Where the PEM text is broken.
         source: PemError,
     },
-    /// The file holds no root that could be trusted.
+    /// The file holds no usable root.
     #[error("the CA certificate `{}` cannot be used", path.display())]
     Anchors {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: AnchorsError,
     },
-    /// The certificate does not say who it speaks for.
+    /// The certificate has no valid identity.
     #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]
     Identity {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: ServerIdentityError,
     },
-    /// The certificate has ended.
+    /// The certificate has expired.
     #[error(
         "the certificate `{}` has expired {} ago: it was valid until {}, and the clock here says {}: join anew with a token, \
          or issue a new one with lizctl",
@@ -67,12 +67,12 @@ pub enum CredentialsError {
     Expired {
         /// The file.
         path: PathBuf,
-        /// Its last second: epoch seconds.
+        /// Its last valid second: epoch seconds.
         not_after: u64,
-        /// Our clock.
+        /// The current time of the local clock: epoch seconds.
         now: u64,
     },
-    /// The certificate is not good yet.
+    /// The certificate is not valid yet.
     #[error(
         "the certificate `{}` is not valid yet, and is good only in {}: it begins at {}, and the clock here says {}: \
          check this machine's clock, and the CA's",
@@ -81,20 +81,20 @@ pub enum CredentialsError {
     NotYetValid {
         /// The file.
         path: PathBuf,
-        /// Its first second: epoch seconds.
+        /// Its first valid second: epoch seconds.
         not_before: u64,
-        /// Our clock.
+        /// The current time of the local clock: epoch seconds.
         now: u64,
     },
-    /// No server would look at it.
+    /// The certificate cannot be presented to any server.
     #[error("the certificate `{}` cannot be shown to anybody", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: Fault,
     },
-    /// The key belongs to another certificate.
+    /// The key does not belong to the certificate.
     #[error("the key `{}` does not belong to the certificate `{}`: give the two that were issued together", key.display(), cert.display())]
     KeyMismatch {
         /// The key's file.
@@ -102,36 +102,37 @@ pub enum CredentialsError {
         /// The certificate's file.
         cert: PathBuf,
     },
-    /// No server would take the new one, and the one in use is good.
+    /// Every server would reject the new certificate, and the one in use is valid.
     #[error("no server would take the certificate `{}` that is there now: the one from before stays in use", path.display())]
     NoBetter {
         /// The file.
         path: PathBuf,
-        /// What a server would say.
+        /// Why a server would reject it.
         source: Fault,
     },
-    /// The file changed hands while we ran.
+    /// The certificate in the file has another identity than the one in use.
     #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]
     IdentityChanged {
         /// The file.
         path: PathBuf,
-        /// Who we are.
+        /// The identity in use.
         held: Box<SpiffeId>,
-        /// Who the file says we are.
+        /// The identity in the file.
         found: Box<SpiffeId>,
     },
-    /// The TLS library refuses the files for a reason of its own.
+    /// rustls rejects the files for another reason.
     #[error("`{}` cannot be used for TLS", path.display())]
     Tls {
-        /// The file it is about.
+        /// The file.
         path: PathBuf,
-        /// Its reason.
+        /// The error of rustls.
         source: rustls::Error,
     },
 }
 
 impl CredentialsError {
-    /// Stays the same as long as the reason does: what [`Display`](std::fmt::Display) says of clocks is another text each second.
+    /// A text that changes only if the reason changes. The [`Display`](std::fmt::Display) text may
+    /// contain the current time, which changes every second.
     pub fn reason(&self) -> String {
         let kind = std::mem::discriminant(self);
         match self {

@@ -1,4 +1,4 @@
-//! Reading the files of credentials, with errors that name the file.
+//! Reads credential files. Each error names the file.
 
 use std::path::Path;
 
@@ -16,7 +16,8 @@ pub(super) fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, Credentia
     })
 }
 
-/// The authorities of a file. One that did not sign itself helps to build chains, and is not trusted for itself.
+/// Reads the authorities in a file. One that is not self-signed only helps to build chains, and is
+/// not trusted.
 pub(super) fn read_roots(path: &Path) -> Result<Anchors, CredentialsError> {
     const WHAT: &str = "CA certificate";
     anchors::read(&read(WHAT, path)?).map_err(|error| match error {
@@ -28,7 +29,7 @@ pub(super) fn read_roots(path: &Path) -> Result<Anchors, CredentialsError> {
     })
 }
 
-/// What is wrong with a PEM file.
+/// Converts an error in a PEM file.
 pub(super) fn in_pem(what: &'static str, path: &Path) -> impl Fn(PemError) -> CredentialsError {
     move |source| {
         let path = path.to_owned();
@@ -46,7 +47,7 @@ pub(super) fn in_file(path: &Path) -> impl Fn(rustls::Error) -> CredentialsError
     }
 }
 
-/// All certificates of a PEM file, at least one.
+/// Reads all certificates of a PEM file. Fails if there is none.
 pub(super) fn read_certificates(
     what: &'static str,
     path: &Path,

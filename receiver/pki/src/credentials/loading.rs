@@ -1,4 +1,4 @@
-//! Reads and checks the files of credentials.
+//! Loads and checks credential files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,53 +23,54 @@ use crate::pem;
 use crate::provider::provider;
 use crate::server_crls::ServerCrls;
 
-/// Where a client's certificate, key and CA stand.
+/// The paths of a client's certificate, key and CA certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The client's certificate, followed by the issuing ones.
+    /// The client's certificate, followed by its issuing CAs.
     pub cert: PathBuf,
-    /// The private key to it.
+    /// The private key of the certificate.
     pub key: PathBuf,
-    /// The certificates of the authorities we trust.
+    /// The certificates of the trusted authorities.
     pub ca: PathBuf,
 }
 
-/// Credentials that have been read and checked.
+/// Credentials that have been loaded and checked.
 pub struct LoadedCredentials {
-    /// Who the certificate speaks for.
+    /// The identity in the certificate.
     pub identity: SpiffeId,
-    /// The last second for which the certificate is valid.
+    /// The last second at which the certificate is valid.
     pub not_after: u64,
-    /// Why a server that trusts the same roots would refuse it.
+    /// Why a server that trusts the same roots would reject the certificate at load time.
     pub fault: Option<Fault>,
-    /// The same question for another time.
+    /// Verifies the certificate again at another time.
     pub own: OwnChain,
-    /// TLS with the certificate.
+    /// TLS configuration with the client certificate.
     pub tls: ClientConfig,
-    /// TLS to the same servers without the certificate, for what is public.
+    /// TLS configuration for the same servers without the client certificate, for public data.
     pub anonymous: ClientConfig,
 }
 
-/// The validity period of a certificate: epoch seconds, both ends included.
+/// The validity period of a certificate: epoch seconds, inclusive on both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// Its first second.
+    /// The first valid second.
     pub not_before: u64,
-    /// Its last second.
+    /// The last valid second.
     pub not_after: u64,
 }
 
-/// The versions of the three files.
+/// The stamps of the three files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialStamps([Option<FileStamp>; 3]);
 
 impl Credentials {
-    /// Reads and checks everything, at `now` (epoch seconds). Nothing is half taken.
+    /// Loads and checks all files at `now` (epoch seconds). Fails if one of them cannot be used.
     pub fn load(&self, crls: &ServerCrls, now: u64) -> Result<LoadedCredentials, CredentialsError> {
         self.load_for(ServerRoles::Any, crls, now)
     }
 
-    /// The same for a certificate that may have expired or not begun: no server accepts it then.
+    /// Like [`load`](Self::load), but also accepts a certificate that has expired or is not valid
+    /// yet, although no server accepts it.
     pub fn load_at_any_time(
         &self,
         crls: &ServerCrls,
@@ -81,18 +82,19 @@ impl Credentials {
         self.load(crls, at)
     }
 
-    /// The same for connections to a `liz-ca` only: a stolen receiver key cannot pose as the CA.
+    /// Like [`load`](Self::load), for connections to a `liz-ca` only: a stolen receiver key cannot
+    /// impersonate the CA.
     pub fn load_for_ca(&self, now: u64) -> Result<LoadedCredentials, CredentialsError> {
         self.load_for(ServerRoles::CaOnly, &ServerCrls::default(), now)
     }
 
-    /// The validity period of the certificate, whether it is valid now or not.
+    /// The validity period of the certificate. Does not check the current time.
     pub fn validity(&self) -> Result<Validity, CredentialsError> {
         let chain = read_certificates("certificate", &self.cert)?;
         self.read_leaf(&chain[0]).map(|(_, validity)| validity)
     }
 
-    /// Who the certificate speaks for, whether it is valid now or not.
+    /// The identity in the certificate. Does not check the validity period.
     pub fn identity(&self) -> Result<SpiffeId, CredentialsError> {
         let chain = read_certificates("certificate", &self.cert)?;
         self.read_leaf(&chain[0]).map(|(identity, _)| identity)
@@ -104,7 +106,8 @@ impl Credentials {
         crls: &ServerCrls,
         now: u64,
     ) -> Result<LoadedCredentials, CredentialsError> {
-        // Finishes a replacement that a crash cut short. Where that fails, the checks below say why.
+        // Finish a replacement that a crash interrupted. If that fails, the checks below report the
+        // reason.
         let _finished = CertificateFiles {
             cert: self.cert.clone(),
             key: self.key.clone(),
@@ -118,7 +121,7 @@ impl Credentials {
         let anchors = read_roots(&self.ca)?;
         let own = own_chain(&chain, &anchors, &provider, validity);
         let fault = own.fault(now);
-        // rustls would refuse to show it, in words of its own.
+        // rustls would refuse to present it, with a less helpful message.
         if let Some(source @ (Fault::CriticalExtension(ChainMember::Leaf) | Fault::Malformed(_))) =
             fault
         {
@@ -150,8 +153,8 @@ impl Credentials {
         })
     }
 
-    /// The versions of the files. Take them before [`Self::load`]: a change in between then shows at the
-    /// next comparison.
+    /// The stamps of the files. Take them before [`Self::load`], so that the next comparison
+    /// detects a change during the load.
     pub fn stamps(&self) -> CredentialStamps {
         CredentialStamps([&self.cert, &self.key, &self.ca].map(|path| FileStamp::of(path)))
     }
@@ -310,7 +313,8 @@ mod tests {
         assert_eq!(before, credentials.stamps());
         for name in ["cert", "key", "ca"] {
             let before = credentials.stamps();
-            // A rename, as lizctl does it: another inode, whatever the clock says.
+            // A rename, as lizctl does it. The inode changes, even if the modification time does
+            // not.
             let fresh = files.path("fresh");
             std::fs::copy(files.path(name), &fresh).unwrap();
             std::fs::rename(fresh, files.path(name)).unwrap();

@@ -1,4 +1,4 @@
-//! Credentials that are read again when their files change.
+//! Credentials that are reloaded when their files change.
 
 use rustls::ClientConfig;
 
@@ -6,7 +6,7 @@ use super::error::CredentialsError;
 use super::loading::{CredentialStamps, Credentials, LoadedCredentials};
 use crate::server_crls::ServerCrls;
 
-/// The credentials in use, and what tells whether their files have changed.
+/// The credentials in use, and the stamps of their files.
 pub struct WatchedCredentials {
     credentials: Credentials,
     stamps: CredentialStamps,
@@ -16,16 +16,16 @@ pub struct WatchedCredentials {
 }
 
 impl WatchedCredentials {
-    /// Reads and checks them. No server is refused as revoked.
+    /// Loads and checks the credentials. No server is rejected as revoked.
     pub fn new(credentials: &Credentials, now: u64) -> Result<Self, CredentialsError> {
         Self::with(credentials, ServerCrls::default(), |crls| {
             credentials.load(crls, now)
         })
     }
 
-    /// For a program that outlives its certificates. A server on one of these CRLs is refused. A
-    /// certificate that has expired or not begun is accepted, which no server does:
-    /// [`reload`](Self::reload) takes up new CRLs and files.
+    /// For a long-running program. A server that one of these CRLs revokes is rejected. Accepts a
+    /// certificate that has expired or is not valid yet, although no server accepts it:
+    /// [`reload`](Self::reload) picks up new CRLs and files.
     pub fn lasting(
         credentials: &Credentials,
         crls: ServerCrls,
@@ -52,14 +52,14 @@ impl WatchedCredentials {
         })
     }
 
-    /// What is in use.
+    /// The credentials in use.
     pub fn current(&self) -> &LoadedCredentials {
         &self.current
     }
 
-    /// Reads the files again if they changed: all of them, or none where one cannot be used. `apply`
-    /// puts the new TLS configuration to use; it is also called where only the CRLs have changed.
-    /// Returns whether new files are in use.
+    /// Reloads the files if they have changed: all of them, or none if one cannot be used. `apply`
+    /// installs the new TLS configuration. It is also called if only the CRLs have changed. Returns
+    /// whether new files are in use.
     pub fn reload(
         &mut self,
         now: u64,
@@ -100,7 +100,8 @@ mod tests {
     use super::*;
     use crate::testing::{Files, NODE, Pki};
 
-    /// A machine that boots with a wrong clock samples and waits: its clock is set a minute later.
+    /// A machine may boot with a wrong clock that is corrected a minute later. It collects samples
+    /// in the meantime.
     #[test]
     fn lasting_credentials_start_at_any_time() {
         let files = Files::new();
@@ -111,8 +112,8 @@ mod tests {
         }
     }
 
-    /// New files are checked before any of them is used. Until all are valid the last valid ones stay in
-    /// use, and the files are read again.
+    /// New files are checked before any of them is used. Until all are valid, the last valid ones
+    /// stay in use, and each reload reads the files again.
     #[test]
     fn a_client_takes_new_files_together_or_not_at_all() {
         let files = Files::new();
@@ -121,7 +122,7 @@ mod tests {
         let next = files.pki.issue(&[NODE]);
         let other = files.pki.issue(&["spiffe://lizmon.internal/node/web2"]);
         let (key, ended) = (next.key.serialize_pem(), Pki::NOW + 366 * 86_400);
-        // What is written, and when which answer comes.
+        // What is written, the time of the reload, and its result.
         type Step<'a> = (&'a str, &'a [(&'a str, String)], u64, Option<bool>);
         let foreign = Pki::new("another CA").issue(&[NODE]);
         let steps: [Step<'_>; 9] = [
