@@ -1,4 +1,4 @@
-//! From a TCP connection to a TLS one whose peer is known.
+//! Accepts a TCP connection and turns it into a TLS connection with a known peer.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -30,14 +30,15 @@ use crate::stream::{ConnectionActivity, IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
 use crate::unauthenticated_slots::UnauthenticatedSlots;
 
-/// A listener that cannot take connections is told of this often.
+/// The interval between warnings when the listener cannot accept connections.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
-/// The process, and the whole system, have too many files open: the same numbers on every Unix.
+/// Too many open files, in the process or in the whole system. The numbers are the same on every
+/// Unix.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// The acceptor to give to axum-server. Each handshake runs in its connection's own task, and none for longer than its
-/// limit: a slow client stalls nobody.
+/// The acceptor for axum-server. Each handshake runs in the task of its connection and has a
+/// timeout, so a slow client does not block others.
 #[derive(Debug, Clone)]
 pub struct MtlsAcceptor {
     inner: Arc<Inner>,
@@ -55,12 +56,12 @@ struct Inner {
     rejected: Arc<RejectedConnections>,
 }
 
-/// How many connections are open at a front door, each moment anew.
+/// The number of open connections, counted at each call.
 #[derive(Debug, Clone)]
 pub struct OpenConnections(Arc<Inner>);
 
 impl OpenConnections {
-    /// By what is known of the other end.
+    /// The numbers by kind of peer.
     pub fn counts(&self) -> [(&'static str, usize); 3] {
         [
             ("in_handshake", self.0.handshakes.taken()),
@@ -78,7 +79,7 @@ type Opened = (
 );
 
 impl MtlsAcceptor {
-    /// A front door that trusts what `trust` says at the moment of each handshake.
+    /// Creates an acceptor. Each handshake uses the `trust` in force at that moment.
     pub fn new(trust: TrustReader, limits: Limits) -> Self {
         if limits.anonymous_max < ANONYMOUS_MAX {
             tracing::warn!(
@@ -104,23 +105,24 @@ impl MtlsAcceptor {
         }
     }
 
-    /// Who did not get in.
+    /// The counters of rejected connections.
     pub fn rejected(&self) -> Arc<RejectedConnections> {
         self.inner.rejected.clone()
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub fn open_connections(&self) -> OpenConnections {
         OpenConnections(self.inner.clone())
     }
 
-    /// What to say where the listener itself cannot take a connection: give it to axum-server, which tries again 20 times a second.
+    /// Returns a callback for axum-server that logs when the listener cannot accept a connection.
+    /// axum-server retries 20 times a second.
     pub fn accept_failed(
         &self,
     ) -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
         let log = RateLimitedLog::new(NonZeroU32::MIN, ACCEPT_FAILED_EVERY);
         move |address, error| {
-            // With an address it is one client's affair, and noted already.
+            // An error with an address concerns one client and has been logged already.
             if address.is_some() {
                 return;
             }
@@ -151,7 +153,7 @@ impl MtlsAcceptor {
         let trust = self.inner.trust.current();
         let tls = self.shake_hands(stream, &trust).await?;
         let (_, session) = tls.get_ref();
-        // A resumed session was not verified again: its first request does that.
+        // A resumed session was not verified again. Its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let generation = if resumed { 0 } else { trust.generation() };
         match session.peer_certificates() {
@@ -163,7 +165,7 @@ impl MtlsAcceptor {
         }
     }
 
-    /// A TLS handshake, in one of the slots there are for them.
+    /// Runs a TLS handshake in one of the handshake slots.
     #[expect(
         clippy::disallowed_methods,
         reason = "enforces a limit that is a named constant or a flag"
@@ -180,7 +182,7 @@ impl MtlsAcceptor {
         let shaken = poll_fn(|cx| match noting.as_mut().poll(cx) {
             Poll::Ready(shaken) => Poll::Ready(Ok(shaken)),
             Poll::Pending => {
-                // Something has come, or it has only begun.
+                // Data has arrived, or the handshake has just started.
                 slot.touch();
                 Pin::new(&mut slot)
                     .poll(cx)
@@ -220,7 +222,7 @@ impl MtlsAcceptor {
         generation: u64,
     ) -> io::Result<Opened> {
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
-        // The verifier has asked the same before it let the handshake pass.
+        // The verifier made the same check before it accepted the handshake.
         let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
         let Inner {
             limits,

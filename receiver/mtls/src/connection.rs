@@ -1,4 +1,4 @@
-//! What is known of one connection, asked again by every request on it.
+//! The state of one connection. Every request on it is checked against the current trust.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,35 +12,35 @@ use crate::identity::Identity;
 use crate::refusal::PeerRefusal;
 use crate::trust::Trust;
 
-/// One accepted connection. Every request on it carries this in its extensions.
+/// One accepted connection. Every request on it has this in its extensions.
 #[derive(Debug)]
 pub struct Connection {
     address: IpAddr,
     peer: Option<Peer>,
 }
 
-/// The certificate at the other end.
+/// The client certificate.
 #[derive(Debug)]
 struct Peer {
     identity: Identity,
-    /// The last second the whole chain is good: epoch seconds.
+    /// The last second in which the whole chain is valid: epoch seconds.
     not_after: u64,
     chain: Vec<CertificateDer<'static>>,
     quota: Arc<ClientQuota>,
-    /// The generation of trust that last took the chain.
+    /// The trust generation that last accepted the chain.
     trusted: AtomicU64,
-    /// The one that last refused it, and why.
+    /// The trust generation that last rejected the chain, and the reason.
     refused: Mutex<Option<(u64, PeerRefusal)>>,
-    /// In which minute it was last asked whether it was the first time.
+    /// The minute of the last call to [`Connection::is_first_of_minute`].
     asked_minute: AtomicU64,
 }
 
-/// A peer that is trusted at this moment.
+/// A peer with a currently trusted certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct TrustedPeer<'a> {
-    /// Who it is.
+    /// The identity of the peer.
     pub identity: &'a Identity,
-    /// How fast it may go on.
+    /// The rate limits of the peer.
     pub quota: &'a ClientQuota,
 }
 
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// A connection whose certificate `generation` has judged to be good; 0 if none has yet.
+    /// A connection whose certificate was accepted by `generation`, or 0 if not verified yet.
     pub(crate) fn authenticated(
         address: IpAddr,
         identity: Identity,
@@ -80,22 +80,23 @@ impl Connection {
         }
     }
 
-    /// From where it comes; where something stands in between, that one's address.
+    /// The client's address, or that of a proxy in between.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Whose certificate was shown, good at this moment or not.
+    /// The identity in the client certificate, whether it is currently valid or not.
     pub fn shown_identity(&self) -> Option<&Identity> {
         self.peer.as_ref().map(|peer| &peer.identity)
     }
 
-    /// The certificates that were shown, the holder's first; none if no certificate was.
+    /// The client's certificate chain, leaf first. Empty without a client certificate.
     pub fn shown(&self) -> &[CertificateDer<'static>] {
         self.peer.as_ref().map_or(&[], |peer| &peer.chain)
     }
 
-    /// Whether this was not asked in this minute before, for what need not be done for each request. Never without a certificate.
+    /// Returns true for the first call in each minute, for work that is not needed for each
+    /// request. Always false without a client certificate.
     pub fn is_first_of_minute(&self, now: u64) -> bool {
         let minute = now / 60;
         self.peer.as_ref().is_some_and(|peer| {
@@ -105,9 +106,11 @@ impl Connection {
         })
     }
 
-    /// Who is at the other end, if a certificate was shown and is good at this moment by the trust of this moment.
+    /// The peer, if it sent a client certificate. Fails if the certificate is not valid now under
+    /// the current trust.
     ///
-    /// After a reload of trust the chain is verified once more, wholly; until the next one the verdict is kept.
+    /// After each reload of the trust, the whole chain is verified again. The result is cached
+    /// until the next reload.
     pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, PeerRefusal>> {
         self.peer.as_ref().map(|peer| {
             peer.judge(trust, now)?;
@@ -140,7 +143,8 @@ impl Peer {
                 Ok(())
             }
             Err(refusal) => {
-                // What is only the time's fault may be over by the next request.
+                // A rejection because of the time may be over by the next request, so it is not
+                // cached.
                 *refused = (!refusal.is_about_time()).then(|| (generation, refusal.clone()));
                 Err(refusal)
             }

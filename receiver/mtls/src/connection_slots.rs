@@ -1,4 +1,4 @@
-//! Places for connections: of each address, of each holder, and of all.
+//! Connection limits per address, per holder, and in total.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::client_quota::ClientQuota;
 use crate::limits::{Limits, network_of};
 
-/// Why there is no place for a connection.
+/// Why there is no slot for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoConnectionSlot {
     #[error("the address has {0} connections already")]
@@ -34,13 +34,14 @@ impl From<NoConnectionSlot> for io::Error {
     }
 }
 
-/// Counts the open connections of each network. Holds an entry for as long as the network holds a connection.
+/// Counts the open connections of each network. Keeps an entry only while the network has open
+/// connections.
 #[derive(Debug, Default)]
 pub(crate) struct AddressSlots {
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One counted connection; dropping it gives the place back.
+/// The slot of one connection. Dropping it frees the slot.
 #[derive(Debug)]
 pub(crate) struct AddressSlot {
     addresses: Arc<AddressSlots>,
@@ -48,7 +49,7 @@ pub(crate) struct AddressSlot {
 }
 
 impl AddressSlots {
-    /// A place for one more connection of this address, if its network has fewer than `max`.
+    /// Takes a slot for a connection from this address, if its network has fewer than `max`.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressSlot> {
         let address = network_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +81,7 @@ impl Drop for AddressSlot {
     }
 }
 
-/// One connection of a holder; dropping it gives the place back.
+/// The slot of one connection of a holder. Dropping it frees the slot.
 #[derive(Debug)]
 pub(crate) struct ClientSlot {
     holder: Arc<ClientQuota>,
@@ -88,7 +89,7 @@ pub(crate) struct ClientSlot {
 }
 
 impl ClientSlot {
-    /// A place for one more connection of this holder.
+    /// Takes a slot for a connection of this holder.
     pub(crate) fn take(
         holder: &Arc<ClientQuota>,
         all: &Arc<AtomicUsize>,
@@ -116,7 +117,7 @@ impl Drop for ClientSlot {
     }
 }
 
-/// Counts one more, if there are fewer than `max`.
+/// Increments the counter if it is below `max`.
 fn count_below(count: &AtomicUsize, max: usize) -> bool {
     let more = |count: usize| (count < max).then_some(count + 1);
     count

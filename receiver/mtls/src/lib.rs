@@ -1,16 +1,17 @@
-//! The mutual-TLS front door, for the receiver and the issuing service.
+//! Mutual TLS server for the receiver and the issuing service.
 //!
 //! ```text
 //!  TCP ──> accept ──> TLS handshake ──> identity ──> Connection ──> every request's extensions
 //!            │             │                            │
-//!         limits        trust (watched)              recheck: still trusted, not ended, not revoked?
+//!         limits        trust (watched)              recheck: trusted, not expired, not revoked?
 //! ```
 //!
-//! A client certificate is asked for, not demanded; a bad one ends the handshake. What ends or is revoked while a
-//! connection is open is found by [`connection::Connection::peer`], which every request asks again.
+//! A client certificate is requested but not required. An invalid certificate fails the handshake.
+//! A certificate that expires or is revoked while a connection is open is rejected by
+//! [`connection::Connection::peer`], which runs for every request.
 //!
-//! This crate never answers HTTP, though it helps an answer to arrive ([`discard()`]), and never signs anything but its
-//! own handshakes.
+//! This crate never sends an HTTP response itself, though it helps a response to arrive
+//! ([`discard()`]). It signs nothing but its own handshakes.
 
 pub mod accept;
 pub mod client_quota;
@@ -38,5 +39,5 @@ pub use discard::discard;
 pub use host::{HostError, check_host};
 pub use version::{TlsMin, TlsMinError};
 
-/// Where the time comes from: epoch seconds, from the edge of the process or from a test.
+/// The source of time in epoch seconds: the system clock, or a test.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

@@ -1,70 +1,78 @@
-//! The limits of the front door, and their defaults.
+//! The limits of the server, and their defaults.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-/// The limits of the front door, each with its default.
+/// The limits of the server, with defaults.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
-    /// How long the first request's head may take after the handshake.
+    /// How long the client may take to send the head of its first request after the handshake.
     pub first_request_timeout: Duration,
-    /// How long a connection may be without a request.
+    /// How long a connection may be idle without a request.
     pub idle_timeout: Duration,
-    /// How many connections one address may hold.
+    /// The maximum number of connections per address.
     pub connections_per_address_max: usize,
-    /// How many connections may be in the TLS handshake.
+    /// The maximum number of connections in the TLS handshake.
     pub handshakes_max: usize,
-    /// How many connections there may be without a certificate.
+    /// The maximum number of connections without a client certificate.
     pub anonymous_max: usize,
-    /// How many connections one holder may have, over all its certificates.
+    /// The maximum number of connections per holder, over all its certificates.
     pub connections_per_holder_max: usize,
-    /// How many connections all holders may have.
+    /// The maximum number of connections of all holders.
     pub connections_max: usize,
-    /// How many requests one holder may send in a second, over all its connections.
+    /// The maximum number of requests per second and holder, over all its connections.
     pub requests_per_second_max: NonZeroU32,
-    /// How many records one holder may send in a second; [`RECORDS_AT_ONCE_MAX`] or two seconds' worth at once.
+    /// The maximum number of records per second and holder. The burst limit is
+    /// [`RECORDS_AT_ONCE_MAX`] or two seconds' worth.
     pub records_per_second_max: NonZeroU32,
 }
 
-/// Longer than any honest handshake over a bad link, short enough that slow ones cannot pile up.
+/// Longer than any legitimate handshake over a bad link, and short enough that slow handshakes
+/// cannot accumulate.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for the first request's head.
+/// The same limit for the head of the first request.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A monitor that sends once a minute keeps its connection.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// A site's whole fleet may stand behind one address translation.
+/// All monitors of a site may share one address behind NAT.
 pub const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
-/// A site's whole fleet may come at once after an outage; each of these holds some 20 KiB for at most its time limit.
+/// All monitors of a site may reconnect at once after an outage. Each handshake uses about 20 KiB
+/// until its timeout at most.
 pub const HANDSHAKES_MAX: usize = 16_384;
-/// Probes of balancers, and whoever wants public keys or a first certificate. Each may hold a head and some streams.
+/// For load balancer probes, and clients that request public keys or a first certificate. Each may
+/// hold a request head and some streams.
 pub const ANONYMOUS_MAX: usize = 1_024;
-/// A monitor has one connection.
+/// A monitor uses one connection.
 pub const CONNECTIONS_PER_HOLDER_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
-/// How many requests of one holder may be in work at a time, until their answers are sent.
+/// The maximum number of requests in progress per holder. A request is in progress until its
+/// response is sent.
 pub const REQUESTS_AT_ONCE_PER_HOLDER_MAX: u32 = 4_096;
-/// How many requests of one connection without a certificate may be.
+/// The maximum number of requests in progress per connection without a client certificate.
 pub const REQUESTS_AT_ONCE_ANONYMOUS_MAX: u32 = 8;
-/// How long a connection without a certificate may be without a request.
+/// How long a connection without a client certificate may be idle.
 pub const ANONYMOUS_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// After so long an answer without a certificate is the connection's last.
+/// After this time, the next response on a connection without a client certificate is its last.
 pub const ANONYMOUS_LAST_ANSWER_AFTER: Duration = Duration::from_secs(60);
-/// How long a connection without a certificate may be open at all.
+/// The maximum lifetime of a connection without a client certificate.
 pub const ANONYMOUS_LIFETIME: Duration = Duration::from_secs(120);
-/// Of the files that may be open the store, the listener and the log need some.
+/// Open files reserved for the store, the listener and the log.
 const OWN_FILES: usize = 128;
-/// Connections that no one holder can take from others are the rest of this part.
+/// Each holder, the handshakes, and the connections without a client certificate get at most one
+/// part in this many.
 const PART_OF_CONNECTIONS: usize = 8;
-/// However few files may be open.
+/// The minimum of such a part, however low the limit of open files is.
 const CONNECTIONS_OF_PART_MIN: usize = 16;
-/// Far beyond any monitor, far below what would starve the others.
+/// Far more than any monitor needs, and far too few to starve other holders.
 pub const REQUESTS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
-/// Five hundred times what a monitor sends that delivers a day's backlog, and half of what one core counts.
+/// 500 times what a monitor sends while it delivers a backlog of one day, and half of what one core
+/// can process.
 pub const RECORDS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(500_000).unwrap();
-/// More than the largest request there is, so that each passes some time, however slow the quota; and more than two days'
-/// records, a second each, of twenty values.
+/// More than the largest request contains, so that every request passes eventually, however low the
+/// rate limit is. Also more than the records of two days at one record per second with twenty
+/// values.
 pub const RECORDS_AT_ONCE_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 impl Default for Limits {
@@ -85,8 +93,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same, where no more than so many files may be open: each connection is one. Strangers and each holder have a
-    /// part of them, so that neither keeps others out.
+    /// Adapts the limits to a maximum number of open files, because each connection needs one.
+    /// Clients without a certificate, and each holder, get only a part, so that they cannot lock
+    /// out others.
     pub fn within_open_files(self, files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let connections = files - OWN_FILES.min(files / 2);
@@ -104,8 +113,9 @@ impl Limits {
     }
 }
 
-/// What is limited by address: an IPv4 address, or an IPv6 network of 64 bits, for who has one such address has them all
-/// (RFC 6177 section 2, RFC 7421). An IPv4 address mapped into IPv6 is that IPv4 address.
+/// The key of the address limit: an IPv4 address, or an IPv6 /64 network, because a client with one
+/// such address usually has the whole network (RFC 6177 section 2, RFC 7421). An IPv4-mapped IPv6
+/// address counts as the IPv4 address.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -1,4 +1,5 @@
-//! Log lines that strangers can cause, at a bounded rate: nobody fills a disk with them.
+//! Rate-limited logging for messages that unauthenticated clients can cause, so that no client can
+//! fill the disk.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +9,12 @@ use governor::clock::MonotonicClock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-/// So many lines at once, where nothing else is said.
+/// The default burst size.
 const LINES_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
-/// Then one more after each of these: some 20 MB a day at worst.
+/// The default interval after the burst: about 20 MB a day at most.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// Says the first of many, and how many it has not said.
+/// Logs the first messages and counts the suppressed ones.
 #[derive(Debug)]
 pub struct RateLimitedLog {
     quota: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
@@ -27,7 +28,7 @@ impl Default for RateLimitedLog {
 }
 
 impl RateLimitedLog {
-    /// So many lines at once, and one more after each `every`.
+    /// Allows `at_once` lines as a burst, then one more line after each `every`.
     pub fn new(at_once: NonZeroU32, every: Duration) -> Self {
         let quota = Quota::with_period(every).unwrap_or(Quota::per_second(NonZeroU32::MIN));
         Self {
@@ -36,7 +37,8 @@ impl RateLimitedLog {
         }
     }
 
-    /// Runs `say` with the number of lines that were not said since the last that was, if any; or counts this one.
+    /// Runs `say` with the number of lines suppressed since the last logged one, if any. Over the
+    /// limit, only counts the line.
     pub fn say(&self, say: impl FnOnce(Option<u64>)) {
         if self.quota.check().is_ok() {
             let unsaid = self.unsaid.swap(0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! CRLs at the front door: which must be there, and why one that was handed in is not taken.
+//! CRL rules of the server: which CRLs are required, and why an uploaded CRL is rejected.
 
 use lizmon_pki::CLOCK_SKEW_SECS_MAX;
 use lizmon_pki::authority::AuthorityCertificate;
@@ -10,33 +10,33 @@ pub use lizmon_pki::crl::{
     CRL_EXPIRY_WARNING_SECS, CRL_RETENTION_SECS, Crl, CrlNumber, CrlStatus, UnusableCrl,
 };
 
-/// Why a CRL that was handed in is not taken, or not taken alone.
+/// Why an uploaded CRL is rejected, or does not replace the one in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CrlRefused {
-    /// Nobody whom we trust signed it.
+    /// No trusted authority signed it.
     #[error("the list of {0} is not signed by an authority that is trusted here")]
     NotSigned(String),
-    /// It is not newer than the one in force, nor the very same.
+    /// It is neither newer than the CRL in force nor identical to it.
     #[error(
         "the list of {issuer} has {number}, {held} is in force: sign a new one with a higher number{}",
         if *.is_concurrent { ". Until that comes both hold, for number and date do not agree on which is newer" } else { "" }
     )]
     NotNewer {
-        /// Whose CRL.
+        /// The issuer of the CRL.
         issuer: String,
-        /// The number of the one that was handed in.
+        /// The number of the uploaded CRL.
         number: String,
         /// The highest number in force.
         held: String,
-        /// Whether it was taken beside that one.
+        /// Whether it is now in force together with that one.
         is_concurrent: bool,
     },
-    /// It has ended already, or has not begun.
+    /// It has expired, or is not valid yet.
     #[error("the list of {0} is not in force now: sign a new one, and look at both clocks")]
     NotNow(String),
 }
 
-/// What a reader of logs wants to know of CRLs.
+/// A summary of CRLs for logs.
 pub fn in_words(crls: &[CrlStatus]) -> String {
     let words = crls.iter().map(|crl| {
         let number = crl.number.as_ref();
@@ -48,9 +48,10 @@ pub fn in_words(crls: &[CrlStatus]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// Adds a CRL that was handed in to those in force, if it may be; what is said of it goes by what was in force before.
+/// Adds an uploaded CRL to those in force if it passes all checks. Errors refer to the CRLs that
+/// were in force before.
 ///
-/// `authorities` have been verified to be what they say; see [`lizmon_pki::authority::verified`].
+/// `authorities` must be verified; see [`lizmon_pki::authority::verified`].
 pub fn take(
     in_force: &mut Vec<Crl>,
     mut crl: Crl,
@@ -58,7 +59,8 @@ pub fn take(
     now: u64,
 ) -> Result<CrlAddition, CrlRefused> {
     let issuer = crl.status().issuer.clone();
-    // Who hands in all CRLs of a CA must not fail for one that is here already, and that nobody can sign anew.
+    // An upload of all CRLs of a CA must not fail because of one that is in force already and that
+    // cannot be signed again.
     if in_force.iter().any(|held| held.der() == crl.der()) {
         return Ok(CrlAddition::Same);
     }
@@ -84,7 +86,8 @@ pub fn take(
     if status.next_update < now || status.this_update > now + CLOCK_SKEW_SECS_MAX {
         return Err(CrlRefused::NotNow(issuer.clone()));
     }
-    // A number that was used before is refused even where nothing is lost by it: the CA is to sign a higher one.
+    // A reused number is rejected even if no revocation is lost: the CA must sign a CRL with a
+    // higher number.
     let is_reused = in_force.iter().any(|held| {
         let (held_status, key) = (held.status(), held.signer());
         let dates = |status: &CrlStatus| (status.this_update, status.next_update);
@@ -102,8 +105,9 @@ pub fn take(
     }
 }
 
-/// Marks the CRLs that must not end: the roots', and those of the authorities of our own chain. Of the others those are
-/// thrown away that ended [`CRL_RETENTION_SECS`] ago: without a CRL nobody of that authority is let in.
+/// Marks the required CRLs: those of the roots and of the authorities in our own chain. Drops any
+/// other CRL that expired [`CRL_RETENTION_SECS`] ago. Without a CRL, all certificates of that
+/// authority are rejected.
 pub(crate) fn require(
     crls: &mut Vec<Crl>,
     chain: &[CertificateDer<'_>],
@@ -118,7 +122,7 @@ pub(crate) fn require(
     crls.retain(|crl| is_needed(crl) || !crl.status().is_past_retention(now));
 }
 
-/// The authorities whose CRLs are missing: of the roots, and of those who signed our own chain.
+/// The authorities whose CRLs are missing: the roots, and the issuers in our own chain.
 pub(crate) fn missing(
     crls: &[Crl],
     chain: &[CertificateDer<'_>],
@@ -144,7 +148,7 @@ pub(crate) fn missing(
     missing
 }
 
-/// The names of those who signed these, as CRLs bear them.
+/// The issuer names of these certificates, as encoded in CRLs.
 fn issuers<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'a>>) -> Vec<Box<[u8]>> {
     certificates
         .filter_map(AuthorityCertificate::read)

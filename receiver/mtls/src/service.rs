@@ -1,4 +1,4 @@
-//! What every request of a connection gets, and what is noted of it until its answer is sent.
+//! Adds the connection to every request, and tracks each request until its response is sent.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,21 +14,23 @@ use tower::Service;
 use crate::connection::Connection;
 use crate::stream::{ConnectionActivity, InFlightRequest};
 
-/// In the extensions of a request that came while its sender has as many in work as it may: to be answered at once, and
-/// without a body, for a sender may keep bodies here by reading none.
+/// Request extension: the client has reached its limit of requests in progress. Respond at once and
+/// without a body, because a client that reads no responses would keep their bodies in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct TooManyInFlight;
 
-/// How often it is looked whether the end of a body is here already: each look lets hyper hand over one more piece.
+/// How often to poll for the end of the body. Each poll lets hyper return one more piece.
 const LOOKS_MAX: usize = 4;
 
-/// Lets go of a body that is not waited for. Whether the answer has to be the connection's last: on HTTP/1 what is still to come of the
-/// body stands before the next request, and a client that is not told would send that in vain.
+/// Drops a body that is not needed. Returns whether the response must be the last on its
+/// connection. In HTTP/1, the rest of the body comes before the next request, and the client must
+/// know that sending it is useless.
 pub async fn drop_body<B: Body + Unpin>(head: &request::Parts, mut body: B) -> bool {
     if head.version >= Version::HTTP_2 || body.is_end_stream() {
         return false;
     }
-    // Whoever asked first has sent nothing yet, and a look would have it sent: RFC 9110 section 10.1.1.
+    // A client that sent `Expect: 100-continue` has sent no body yet, and a poll would request it:
+    // RFC 9110 section 10.1.1.
     if head.headers.contains_key(EXPECT) {
         return true;
     }
@@ -45,13 +47,13 @@ pub async fn drop_body<B: Body + Unpin>(head: &request::Parts, mut body: B) -> b
     true
 }
 
-/// Says that an answer is its connection's last.
+/// Marks a response as the last on its connection.
 pub fn close_after<A>(response: &mut Response<A>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
 }
 
-/// Gives every request its [`Connection`], and notes that the connection is busy.
+/// Adds the [`Connection`] to every request, and marks the connection as busy.
 #[derive(Debug, Clone)]
 pub struct ConnectionService<S> {
     inner: S,
@@ -101,7 +103,7 @@ where
 }
 
 pin_project! {
-    /// A request being answered.
+    /// The future of a response.
     #[derive(Debug)]
     pub struct InFlightResponse<F> {
         #[pin]
@@ -132,7 +134,7 @@ where
 }
 
 pin_project! {
-    /// An answer's body: its request is in flight until the last of it is handed over.
+    /// A response body. The request is in progress until the end of the body is handed over.
     #[derive(Debug)]
     pub struct InFlightBody<A> {
         #[pin]

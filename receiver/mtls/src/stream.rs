@@ -1,6 +1,7 @@
-//! A connection's stream, which ends itself when no request has come for too long, or when its place is needed.
+//! A connection's stream. It closes when it has been idle for too long, or when its slot is needed.
 //!
-//! HTTP/2 has no idle timeout of its own in hyper, and pings are not work: what counts is requests, and bytes of their answers.
+//! hyper has no idle timeout for HTTP/2, and pings do not count as activity. Only requests and
+//! bytes of their responses do.
 
 use std::future::Future as _;
 use std::io;
@@ -23,22 +24,22 @@ use crate::limits::{
 use crate::rejected_connections::RejectedConnections;
 use crate::unauthenticated_slots::UnauthenticatedSlot;
 
-/// How much more of what is sent to us is read once everything is said, and for how long while more comes:
-/// closing with bytes unread makes the system reset the connection, and the answer would be lost.
+/// How many more incoming bytes to read after the last response, and for how long. If a connection
+/// closes with unread bytes, the system resets it, and the response is lost.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is going on on a connection.
+/// The activity on a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionActivity {
     opened: Instant,
-    /// Whose connection it is; nobody's without a certificate.
+    /// The quota of the holder; `None` without a client certificate.
     holder: Option<Arc<ClientQuota>>,
-    /// Requests that are being worked on.
+    /// The number of requests in progress.
     working: AtomicU32,
-    /// Answers that are being sent.
+    /// The number of responses that are being sent.
     sending: AtomicU32,
-    /// When a request last ended or an answer last got on: milliseconds after `opened`.
+    /// When a request last ended or a response last made progress: milliseconds after `opened`.
     last: AtomicU64,
 }
 
@@ -60,7 +61,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// Notes that a request began; dropping the value notes that its answer is sent.
+    /// Marks the start of a request. Dropping the value marks that its response is sent.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlightRequest {
         self.working.fetch_add(1, Ordering::Relaxed);
         if let Some(holder) = &self.holder {
@@ -72,7 +73,8 @@ impl ConnectionActivity {
         }
     }
 
-    /// Whether it is without a certificate, and has been open for so long that its next answer is the last.
+    /// Whether the connection has no client certificate and is old enough that its next response is
+    /// the last.
     pub(crate) fn is_at_its_end(&self) -> bool {
         self.holder.is_none() && self.opened.elapsed() > ANONYMOUS_LAST_ANSWER_AFTER
     }
@@ -86,14 +88,14 @@ impl ConnectionActivity {
         self.last.store(millis, Ordering::Relaxed);
     }
 
-    /// Notes that bytes went out: of an answer, if one is being sent.
+    /// Records that bytes were sent. Counts as activity if a response is being sent.
     fn note_sent(&self) {
         if self.sending.load(Ordering::Relaxed) > 0 {
             self.touch();
         }
     }
 
-    /// When the connection will have been idle for `timeout`, if no request comes.
+    /// When the connection reaches the idle `timeout` if no request arrives.
     fn idle_deadline(&self, timeout: Duration) -> Instant {
         if self.working.load(Ordering::Relaxed) > 0 {
             return Instant::now() + timeout;
@@ -102,7 +104,7 @@ impl ConnectionActivity {
     }
 }
 
-/// One request being worked on, or its answer being sent.
+/// A request in progress, or its response while it is sent.
 #[derive(Debug)]
 pub(crate) struct InFlightRequest {
     activity: Arc<ConnectionActivity>,
@@ -110,7 +112,7 @@ pub(crate) struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    /// Its answer is there, and is sent from now on.
+    /// The response is ready and is sent from now on.
     pub(crate) fn into_sending(mut self) -> Self {
         self.activity.sending.fetch_add(1, Ordering::Relaxed);
         self.activity.working.fetch_sub(1, Ordering::Relaxed);
@@ -119,7 +121,7 @@ impl InFlightRequest {
         self
     }
 
-    /// Whether its sender has more in flight than it may.
+    /// Whether the client exceeds its limit of requests in progress.
     pub(crate) fn is_over(&self) -> bool {
         match &self.activity.holder {
             None => self.activity.in_flight() > REQUESTS_AT_ONCE_ANONYMOUS_MAX,
@@ -142,22 +144,22 @@ impl Drop for InFlightRequest {
     }
 }
 
-/// What a connection takes up beside its address's slot, until it ends.
+/// The slot that a connection holds in addition to its address slot, until it closes.
 #[derive(Debug)]
 pub(crate) enum PeerSlot {
-    /// A slot of those without a certificate, which may be needed for another, and not for long in any case.
+    /// A slot without a client certificate. It can be evicted, and its lifetime is limited.
     Anonymous {
         slot: UnauthenticatedSlot,
         lifetime: Duration,
         address: IpAddr,
         rejected: Arc<RejectedConnections>,
     },
-    /// A place of the holder's.
+    /// A slot of a holder.
     OfHolder(#[expect(dead_code, reason = "given back when it is dropped")] ClientSlot),
 }
 
 pin_project! {
-    /// A stream that ends when it has been idle too long, and gives its place back when dropped.
+    /// A stream that closes when it is idle for too long, and frees its slots when dropped.
     #[derive(Debug)]
     pub struct IdleStream<S> {
         #[pin]
@@ -168,7 +170,7 @@ pin_project! {
         activity: Arc<ConnectionActivity>,
         _place: AddressSlot,
         held: PeerSlot,
-        // How much more is read, once everything is said.
+        // How many more bytes to read after the last response.
         linger: Option<usize>,
     }
 }
@@ -197,7 +199,8 @@ impl<S> IdleStream<S> {
         }
     }
 
-    /// Ready with an error once the connection has been idle for too long; else wakes the task when it may have been.
+    /// Ready with an error once the connection has been idle for too long. Otherwise wakes the task
+    /// when that may be the case.
     fn poll_idle(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut this = self.project();
         loop {
@@ -213,7 +216,8 @@ impl<S> IdleStream<S> {
         }
     }
 
-    /// Ready with an error once a stranger's time is over, or its slot is needed, whatever it does.
+    /// Ready with an error once a connection without a client certificate reaches its maximum
+    /// lifetime or is evicted, even if it is busy.
     fn poll_evicted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
         let this = self.project();
         let PeerSlot::Anonymous {
@@ -271,7 +275,7 @@ impl<S> IdleStream<S> {
 }
 
 impl<S: AsyncRead> IdleStream<S> {
-    /// Reads what is still sent to us, within bounds, and throws it away.
+    /// Reads and discards incoming data, within limits.
     fn poll_linger(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.as_mut().poll_evicted(cx).is_ready() {
             return Poll::Ready(());
@@ -445,8 +449,8 @@ mod tests {
         assert!((420..=421).contains(&secs), "{secs}");
     }
 
-    /// An answer of many bytes over a slow line takes longer than a connection may idle; one that nobody reads keeps it no
-    /// longer than that.
+    /// A large response over a slow link may take longer than the idle timeout. A client that does
+    /// not read keeps its connection no longer than the idle timeout.
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_gets_on_keeps_it() {
         let (mut stream, mut far, activity) = of_holder();
@@ -470,7 +474,7 @@ mod tests {
         let (mut stream, mut far, activity, _) = of_stranger(&slots, lifetime);
         let in_flight = activity.begin();
         assert!(!activity.is_at_its_end());
-        // However busy it is.
+        // Even if it is busy.
         for second in 0..100 {
             far.write_all(b"x").await.unwrap();
             assert!(stream.read_u8().await.is_ok(), "{second}");
@@ -502,7 +506,8 @@ mod tests {
         assert_eq!(count, 1, "counted once");
     }
 
-    /// What was said last arrives, though more of what the other end sends is on its way; but that is not waited for long.
+    /// The last response arrives even if the client is still sending. The server waits only for a
+    /// limited time.
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_for_what_is_on_its_way() {
         let slots = UnauthenticatedSlots::new(1);

@@ -1,7 +1,9 @@
-//! What this end shows and whom it trusts: certificate, key, roots and CRLs, watched and swapped whole.
+//! Our certificate and key, the trusted roots, and the CRLs. The files are watched, and a reload
+//! replaces the trust as a whole.
 //!
-//! A [`Trust`] never changes. A reload checks what it read before anyone sees it, and makes a new one with a TLS
-//! configuration and a ticket key of its own: no session of an older trust can be resumed.
+//! A [`Trust`] never changes. A reload validates what it read before it takes effect, and creates a
+//! new `Trust` with its own TLS configuration and ticket key. A session of an older trust cannot be
+//! resumed.
 
 mod contents;
 mod crl_file;

@@ -1,6 +1,6 @@
-//! Connections whose holder is not known: those in the TLS handshake, and those without a certificate. There are so many
-//! slots for them, and where all are taken the one of which nothing was heard for longest makes room for the next: whoever
-//! only holds slots keeps nobody out.
+//! Slots for connections without a known holder: those in the TLS handshake, and those without a
+//! client certificate. If all slots are taken, a new connection evicts the one that has been silent
+//! for longest, so a client that only holds slots locks out no other client.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 
-/// So many connections that nobody has to answer for.
+/// A fixed number of slots.
 #[derive(Debug)]
 pub(crate) struct UnauthenticatedSlots {
     max: usize,
@@ -20,7 +20,7 @@ pub(crate) struct UnauthenticatedSlots {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    /// By when they were last heard of: the first has been silent for longest.
+    /// Ordered by last activity: the first entry has been silent for longest.
     by_age: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
@@ -33,12 +33,12 @@ impl Taken {
     }
 }
 
-/// One slot, free again when it is dropped. As a future it is ready when it has to be given up.
+/// One slot. Dropping it frees the slot. As a future, it resolves when the slot is evicted.
 #[derive(Debug)]
 pub(crate) struct UnauthenticatedSlot {
     slots: Arc<UnauthenticatedSlots>,
     number: u64,
-    /// None once it was told.
+    /// `None` after the eviction was reported.
     evicted: Option<oneshot::Receiver<()>>,
 }
 
@@ -50,20 +50,21 @@ impl UnauthenticatedSlots {
         })
     }
 
-    /// How many are taken.
+    /// The number of slots in use.
     pub(crate) fn taken(&self) -> usize {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.by_age.len()
     }
 
-    /// A slot: another's, where all are taken.
+    /// Takes a slot. If all slots are in use, evicts another connection.
     pub(crate) fn take(self: &Arc<Self>) -> UnauthenticatedSlot {
         let (evict, evicted) = oneshot::channel();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.by_age.len() >= self.max
             && let Some((_, evict)) = taken.by_age.pop_first()
         {
-            // Its task is told and ends with it. If that task ends at this moment, so much the better.
+            // The evicted task is notified and ends. If it ends at this moment anyway, that is
+            // fine.
             let _ended_by_itself = evict.send(());
         }
         let number = taken.insert(evict);
@@ -77,8 +78,8 @@ impl UnauthenticatedSlots {
 }
 
 impl UnauthenticatedSlot {
-    /// Something was heard of whoever has it. A handshake that gets on is not cut for one that begins, however many of them
-    /// come: else nobody would finish while a whole fleet comes back.
+    /// Records activity. A handshake that makes progress is not evicted for a new one, however many
+    /// arrive. Otherwise no handshake would complete while a whole fleet reconnects.
     pub(crate) fn touch(&mut self) {
         let mut taken = self
             .slots
@@ -90,7 +91,7 @@ impl UnauthenticatedSlot {
         }
     }
 
-    /// Whether it was told already that it has to be given up.
+    /// Whether the eviction was reported already.
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.is_none()
     }
@@ -101,7 +102,7 @@ impl Future for UnauthenticatedSlot {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(evicted) = &mut self.evicted {
-            // The sender is only dropped once it has told, or with the slot.
+            // The sender is dropped only after it has sent, or together with the slot.
             let _told = ready!(Pin::new(evicted).poll(cx));
             self.evicted = None;
         }
@@ -136,7 +137,7 @@ mod tests {
         let mut third = slots.take();
         assert!(is_evicted(&mut first) && !is_evicted(&mut second) && !is_evicted(&mut third));
         second.touch();
-        // Whoever was evicted is not there any more, and gives no slot back a second time.
+        // An evicted slot is no longer in the map and is not freed a second time.
         first.touch();
         drop(first);
         let fourth = slots.take();

@@ -1,24 +1,24 @@
-//! What is wrong with a file of trust that is in use, or should be.
+//! Warnings about trust files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustPart {
     /// Our own certificate and key.
     Own,
-    /// Whom we trust.
+    /// The trusted roots.
     Roots,
     /// The CRLs.
     Crls,
 }
 
 impl TrustPart {
-    /// All of them.
+    /// All parts.
     pub const ALL: [Self; 3] = [Self::Own, Self::Roots, Self::Crls];
 
-    /// As a label of metrics.
+    /// The label value for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
@@ -28,17 +28,17 @@ impl TrustPart {
     }
 }
 
-/// A file, or a part of one, that is not in use as it stands.
+/// A file, or a part of one, that is not in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustWarning {
-    /// Which file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// What it is for.
+    /// The purpose of the file.
     pub part: TrustPart,
-    /// Why, and what is in force instead.
+    /// The reason, and what is in force instead.
     pub reason: String,
-    /// Whether it is a CRL that is older than the one in force, by number and date: where CRLs are fetched, files only say
-    /// what to begin with.
+    /// Whether it is a CRL that is older than the one in force by number and date. If CRLs are
+    /// fetched, files only provide the initial CRLs.
     pub is_older_crl: bool,
 }
 
