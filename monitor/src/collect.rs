@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A collector appends label and value pairs to a record, and may make up labels while it runs,
-//! such as one for each disk. One that fails leaves its values out, and no others. To add one:
-//! write a file here, and add its [`CollectorSpec`] to [`COLLECTORS`] and its labels to the table
-//! in `docs/monitor.md`.
+//! such as one for each disk. When one fails, the values that it appended before stay in the
+//! record, and all other collectors' values do. To add one: write a file here, and add its
+//! [`CollectorSpec`] to [`COLLECTORS`] and its labels to the table in `docs/monitor.md`.
 
 mod collector;
 mod cpu;

@@ -84,7 +84,7 @@ pub struct ReceiverFlags {
     /// Most connections of one certificate's holder; an eighth of the files that may be open, if that is less
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
     pub connections_per_holder: NonZeroUsize,
-    /// Most requests of one certificate's holder per second; bursts up to two seconds' allowance
+    /// Most requests of one certificate's holder per second; bursts up to one second's allowance
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
     /// Most records of one certificate's holder per second, a record of more than four values counted once for each four; bursts up to two seconds' allowance, or 1,000,000

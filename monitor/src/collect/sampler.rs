@@ -99,8 +99,8 @@ impl Sampler {
         Ok((sampler, notices))
     }
 
-    /// Measures now. The values of a collector that fails are left out; the failure is counted, and
-    /// logged now and then.
+    /// Measures now. A collector that fails keeps what it appended before; the failure is counted,
+    /// and logged at a limited rate.
     pub fn sample(&mut self, stats: SelfStats, now: Duration) -> Collected {
         let mut readings = Readings::default();
         let mut notices = Vec::new();
