@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `schema` | the tables |
 //! | `record` | what the tables hold, as plain values |
-//! | `db` | opens the file; a transaction on it, [`LedgerTx`] |
+//! | `db` | opens the file; a transaction on it, `LedgerTx` |
 //! | `read_only` | reads the file where nothing can be written |
 //! | `certificates`, `generations`, `crls`, `unknown_revoked`, `join_tokens`, `renewals`, `origin` | the queries, by table |
 //! | [`audit`], `audit_log` | the audit log: lines and verification; reading and appending |
