@@ -1,4 +1,5 @@
-//! What came back: certificates out of PKCS #7, and whether they are what was asked for.
+//! Reads the answers of a CA: extracts certificates from PKCS #7, and checks that they match the
+//! request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,33 +14,34 @@ use lizmon_protocol::name::{SpiffeId, TrustDomain};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// Why an answer is not believed.
+/// Why an answer is rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AnswerFlaw {
-    /// No certificates-only PKCS #7.
+    /// Not a certificates-only PKCS #7 message.
     #[error("it is no PKCS #7 of certificates")]
     NotPkcs7,
-    /// More than it can be.
+    /// Larger than the limit.
     #[error("it has more than {0} bytes")]
     TooLarge(usize),
-    /// No certificate in it, or several where one was asked for.
+    /// No certificate or several certificates, where one was requested.
     #[error("it holds {0} certificates where one was asked for")]
     Count(usize),
-    /// No root in it.
+    /// No root certificate.
     #[error("there is no root certificate in it")]
     NoRoot,
-    /// Another key than ours.
+    /// The certificate is for another key.
     #[error("the certificate is for another key than ours")]
     Key,
-    /// Somebody else's, or nobody's.
+    /// The certificate has another identity, or none.
     #[error("the certificate is not {0}'s")]
     Identity(Box<str>),
-    /// It does not lead to a root that we trust, has ended or not begun, or is no client's.
+    /// The certificate does not lead to a trusted root, has expired, is not valid yet, or is not a
+    /// client certificate.
     #[error("the certificate would not be taken by a server: {0}")]
     Chain(Fault),
 }
 
-/// The certificates of a body: RFC 7030 section 4.1.3, in no order.
+/// Extracts the certificates of a body, in no particular order: RFC 7030 section 4.1.3.
 pub(crate) fn read_certificates(body: &[u8]) -> Result<Vec<CertificateDer<'static>>, AnswerFlaw> {
     let packed: Vec<u8> = body
         .iter()
@@ -61,7 +63,7 @@ pub(crate) fn read_certificates(body: &[u8]) -> Result<Vec<CertificateDer<'stati
         .collect()
 }
 
-/// The certificates of a CA: those that vouch for themselves, and those between them and us.
+/// The certificates of a CA: the self-signed roots, and the issuing CAs below them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CaCertificates {
     pub(crate) roots: Vec<CertificateDer<'static>>,
@@ -80,9 +82,10 @@ impl CaCertificates {
         Ok(Self { roots, issuing })
     }
 
-    /// The chain of a new certificate, after making sure that it is `id`'s for the key `spki` (DER), and that a server that
-    /// trusts `roots` would take it at `now`, or when it has begun: whose clock is behind the CA's waits for that with a
-    /// certificate in hand, rather than asking for others until then.
+    /// Checks a new certificate and returns its chain. The certificate must be for `id` and the key
+    /// `spki` (DER), and a server that trusts `roots` must accept it at `now`. If it is not valid
+    /// yet, it is checked at the start of its validity. So a client whose clock is behind the CA's
+    /// keeps the certificate and waits, and does not request more of them.
     pub(crate) fn chain_of(
         &self,
         leaf: CertificateDer<'static>,
@@ -128,17 +131,17 @@ impl CaCertificates {
     }
 }
 
-/// A certificate that was asked for, checked, with what stands between it and the root.
+/// A new certificate that has been checked, with its issuing CAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewChain {
     pub(crate) identity: SpiffeId,
-    /// The first second that all of it is good.
+    /// The first second at which the whole chain is valid.
     pub(crate) not_before: u64,
     pub(crate) not_after: u64,
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
-/// The trust domain that a root of a lizmon names; `None` for any other.
+/// The trust domain in a lizmon root. `None` for any other root.
 pub(crate) fn trust_domain(root: &CertificateDer<'_>) -> Option<TrustDomain> {
     let certificate = parse(root)?;
     let names = certificate.subject_alternative_name().ok()??;
@@ -159,12 +162,13 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     }
 }
 
-/// Of our own house too: others' roots are no concern of a client's file.
+/// Checks the signature too, so that only roots of this CA count.
 fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject() == certificate.issuer() && certificate.verify_signature(None).is_ok()
 }
 
-/// As a server would judge it, but for revocation, which nobody can know better than who has just issued it.
+/// Verifies a chain as a server would. Does not check revocation: the CA has just issued the
+/// certificate.
 fn verify(
     roots: &[CertificateDer<'_>],
     leaf: &CertificateDer<'_>,
@@ -183,7 +187,7 @@ fn verify(
     .judge(leaf, above, unix_time(now), Usage::Client)
 }
 
-/// Certificates as a PEM file has them.
+/// Encodes certificates as PEM.
 pub(crate) fn pem(certificates: &[CertificateDer<'_>]) -> String {
     let block = |der: &CertificateDer<'_>| pem::Pem::new("CERTIFICATE", der.as_ref());
     let unix = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
@@ -204,7 +208,7 @@ mod tests {
     const NOW: u64 = 1_768_435_200;
     const WEB1: &str = "spiffe://lizmon.internal/node/web1";
 
-    /// A root, an issuing CA below it, and what they sign.
+    /// A root, an issuing CA below it, and the certificates that they sign.
     struct Ca {
         root: CertificateDer<'static>,
         issuing: CertificateDer<'static>,
@@ -266,7 +270,7 @@ mod tests {
             CaCertificates::read(body(&all).as_bytes()),
             Ok(ca.certificates())
         );
-        // One with a root's names and another's signature is no root.
+        // A certificate with the names of a root and the signature of another CA is not a root.
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params

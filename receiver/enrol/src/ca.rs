@@ -16,12 +16,12 @@ use rustls::pki_types::CertificateDer;
 use crate::answer::{AnswerFlaw, CaCertificates, NewChain, read_certificates};
 use crate::error::EnrolError;
 
-/// No answer with certificates is greater: a hundred of them.
+/// The maximum size of an answer with certificates: enough for a hundred of them.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// What a refusal's text is cut to.
+/// The maximum length of the text of a rejection.
 const TEXT_CHARS_MAX: usize = 400;
 
-/// A key that was made here, and its signing request.
+/// A locally generated key and its certificate signing request.
 pub(crate) struct NewKey {
     pub(crate) pem: String,
     spki: Vec<u8>,
@@ -33,14 +33,14 @@ impl NewKey {
         Self::new(&KeyPair::generate()?)
     }
 
-    /// The one key in a text that may hold a chain as well.
+    /// Reads the only private key in a PEM text, which may also hold a chain.
     pub(crate) fn from_pem(pem: &str) -> Result<Self, EnrolError> {
         let key = lizmon_pki::pem::private_key(pem.as_bytes());
         let key = key.map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
         Self::new(&KeyPair::try_from(&key)?)
     }
 
-    /// The request says nothing but the key: the CA would not listen.
+    /// The request contains only the key, because the CA ignores all other fields.
     fn new(pair: &KeyPair) -> Result<Self, EnrolError> {
         let request = CertificateParams::default().serialize_request(pair)?;
         Ok(Self {
@@ -51,14 +51,14 @@ impl NewKey {
     }
 }
 
-/// A `liz-ca`, reached over TLS of some kind.
+/// A client of one `liz-ca`.
 pub(crate) struct Ca {
     url: BaseUrl,
     http: reqwest::Client,
     shown: Option<ShownCertificate>,
 }
 
-/// The certificate that is shown to it.
+/// The client certificate for the connection to the CA.
 pub(crate) struct ShownCertificate {
     own: OwnChain,
     anonymous: rustls::ClientConfig,
@@ -113,7 +113,7 @@ impl Ca {
             .body(STANDARD.encode(&key.request))
     }
 
-    /// The one certificate that a request is answered with.
+    /// Sends a request that is answered with exactly one certificate.
     pub(crate) async fn leaf(
         &self,
         request: RequestBuilder,
@@ -143,7 +143,7 @@ impl Ca {
         self.send_for(request, ANSWER_BYTES_MAX).await
     }
 
-    /// The same for an answer of at most so many bytes.
+    /// Like `send`, with a limit on the size of the answer in bytes.
     pub(crate) async fn send_for(
         &self,
         request: RequestBuilder,
@@ -154,7 +154,7 @@ impl Ca {
             Err(error) => return Err(self.failed(error).await.into()),
         };
         let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
-        // Of the two only a receiver speaks RFC 9457.
+        // Only a receiver sends RFC 9457 problem details. `liz-ca` does not.
         if is_problem(&response) {
             let url = self.url.clone();
             return Err(EnrolError::IsReceiver { url });
@@ -199,7 +199,7 @@ fn is_problem(response: &reqwest::Response) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(problem::MEDIA_TYPE.as_bytes()))
 }
 
-/// A stranger's words, safe to print on a terminal.
+/// Makes untrusted text safe to print on a terminal.
 fn one_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let words: Vec<&str> = text.split_whitespace().collect();

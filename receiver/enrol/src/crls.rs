@@ -1,7 +1,8 @@
-//! Revocation lists from a `liz-ca`: fetched at a bounded pace, by a receiver for its clients and by a monitor for its
-//! receivers.
+//! Fetches CRLs from a `liz-ca` at a limited rate. A receiver uses them to check its clients, a
+//! monitor to check its receivers.
 //!
-//! They are signed, so whoever takes them judges them by that; TLS keeps away who would rather have them not arrive.
+//! CRLs are signed, and their users verify the signatures. TLS prevents an attacker from
+//! suppressing them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,35 +23,40 @@ use crate::fetch_schedule::{FetchOutcome, FetchSchedule};
 use crate::log_once::LogOnce;
 use crate::renewer::{Chance, Now};
 
-/// How often a receiver asks: a revocation that nobody handed in is in force after that at the latest.
+/// How often a receiver fetches CRLs, in seconds. A revocation that was not uploaded to the
+/// receiver takes effect after this time at the latest.
 pub const RECEIVER_EVERY_SECS: u64 = 600;
-/// How often a monitor asks whether its receivers are still good: there may be very many monitors.
+/// How often a monitor fetches CRLs, in seconds. The interval is long because there may be many
+/// monitors.
 pub const MONITOR_EVERY_SECS: u64 = 3600;
-/// How often a monitor asks itself whether anything is due. It wakes for each sample anyway, and these fall far apart.
+/// How often a monitor checks whether a fetch is due, in seconds. It wakes up for each sample
+/// anyway, so this adds little.
 const LOOK_SECS: u64 = 10;
-/// Largest body with lists: 16 MiB, as a receiver takes it. Half a million certificates are in less.
+/// The maximum size of a body with CRLs: 16 MiB, the same limit as in a receiver. Enough for half a
+/// million revoked certificates.
 const CRLS_BYTES_MAX: usize = 16 << 20;
 
-/// Where lists are fetched.
+/// Where CRLs are fetched from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlSource {
-    /// Where `liz-ca` is.
+    /// The URL of `liz-ca`.
     pub url: BaseUrl,
-    /// The roots one of which must vouch for it: PEM.
+    /// The file of roots that the server's certificate must lead to: PEM.
     pub ca: PathBuf,
 }
 
-/// What was fetched.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedCrls {
-    /// The lists, PEM, as the CA has them. Nothing of them was judged.
+    /// The CRLs as the CA sent them: PEM, not verified.
     pub pem: Vec<u8>,
-    /// Certificates among which those of the lists' authorities are. They are not to be believed unjudged either.
+    /// Certificates that include those of the CRL issuers. Not verified.
     pub authorities: Vec<CertificateDer<'static>>,
 }
 
 impl CrlSource {
-    /// Asks now. No certificate of ours is shown: what is public is had even where ours has ended.
+    /// Fetches the CRLs now. Presents no client certificate, so that a fetch also works after our
+    /// own certificate has expired.
     pub async fn fetch(&self) -> Result<FetchedCrls, EnrolError> {
         let ca = self.connect()?;
         let authorities = read_certificates(&ca.send(ca.get(CACERTS)).await?);
@@ -70,20 +76,21 @@ impl CrlSource {
     }
 }
 
-/// Keeps [`ServerCrls`] fresh for as long as a program runs.
+/// Keeps [`ServerCrls`] up to date while a program runs.
 pub struct ServerCrlRefresher {
-    /// Where they come from.
+    /// Where the CRLs are fetched from.
     pub source: CrlSource,
-    /// What is kept fresh.
+    /// The CRLs to update.
     pub crls: ServerCrls,
-    /// The time.
+    /// The current time.
     pub clock: Now,
-    /// Spreads a fleet.
+    /// Randomness that spreads the requests of many clients.
     pub chance: Chance,
 }
 
 impl ServerCrlRefresher {
-    /// Never returns: end it with the program. A CA that is away is no misfortune: the lists that are there go on to hold.
+    /// Never returns: drop it when the program ends. If the CA is unreachable, the current CRLs
+    /// stay in force.
     #[expect(
         clippy::disallowed_methods,
         reason = "waits for as long as pure code has decided"

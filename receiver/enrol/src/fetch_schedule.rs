@@ -1,39 +1,42 @@
-//! When CRLs are fetched: pure, time and chance are arguments.
+//! When CRLs are fetched. Pure: time and randomness are arguments.
 
-/// The first wait after a failure, and before a list that is missed is asked for again. Both double, up to the usual wait.
+/// The first wait, in seconds, after a failure and before a missing CRL is requested again. Both
+/// waits double, up to the normal interval.
 const FIRST_WAIT_SECS: u64 = 10;
-/// Part of the usual wait by which askers spread: a tenth.
+/// The fraction of the interval over which clients are spread: one tenth.
 const SPREAD: u64 = 10;
 
-/// When to ask next: pure, time and chance are arguments.
+/// When the next fetch is due. Pure: time and randomness are arguments.
 ///
 /// ```text
-/// asked --every, less up to a tenth--> due      failed --10 s, 20 s, 40 s … every--> due      a list is missed --10 s, 20 s …--> due
+/// success     ── every, minus up to a tenth ──> due
+/// failure     ── 10 s, 20 s, 40 s … every ────> due
+/// missing CRL ── 10 s, 20 s … ────────────────> due
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchSchedule {
     every: u64,
-    /// Epoch seconds.
+    /// The next regular fetch: epoch seconds.
     next: u64,
-    /// When somebody misses a list: epoch seconds.
+    /// The next fetch if a CRL is missing: epoch seconds.
     next_missed: u64,
-    /// Failures, or times that a list was missed and not there, in a row.
+    /// The number of consecutive fetches that failed or did not bring the missing CRL.
     in_vain: u32,
 }
 
-/// What came of asking.
+/// The result of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// There was something new.
+    /// The CRLs have changed.
     New,
-    /// There was nothing new.
+    /// The CRLs have not changed.
     Same,
-    /// There was no answer.
+    /// The fetch failed.
     Failed,
 }
 
 impl FetchSchedule {
-    /// Due at once, and then every so many seconds.
+    /// Due immediately, and then at this interval in seconds.
     pub fn new(every: u64) -> Self {
         Self {
             every,
@@ -43,14 +46,15 @@ impl FetchSchedule {
         }
     }
 
-    /// Whether to ask at `now` (epoch seconds). `missed`: somebody is turned away for want of a list.
+    /// Whether a fetch is due at `now` (epoch seconds). `missed`: clients are rejected because a
+    /// CRL is missing.
     pub fn is_due(&self, now: u64, missed: bool) -> bool {
-        // Of a clock that was set back nothing is further away than the usual wait.
+        // If the clock was set back, the wait is still at most one interval.
         let due = |at: u64| now >= at || at - now > self.every;
         due(self.next) || (missed && due(self.next_missed))
     }
 
-    /// It was asked at `now`, and `missed` was so.
+    /// Records a fetch at `now`. `missed` is the value that was passed to [`is_due`](Self::is_due).
     pub fn asked(&mut self, now: u64, missed: bool, came: FetchOutcome, chance: f64) {
         let in_vain = came == FetchOutcome::Failed || (missed && came == FetchOutcome::Same);
         let wait = FIRST_WAIT_SECS
@@ -80,7 +84,8 @@ mod tests {
     #[test]
     fn it_is_asked_at_a_bounded_pace() {
         use FetchOutcome::{Failed, New, Same};
-        // (missed, what came, chance), and how long after it is due: usually, and for who is missed.
+        // (missed, result, chance), and the wait until the next fetch: regular, and with a missing
+        // CRL.
         type Step = ((bool, FetchOutcome, f64), (u64, u64));
         let cases: &[(&str, &[Step])] = &[
             ("nothing happens", &[((false, Same, 0.0), (600, 10)); 3]),
