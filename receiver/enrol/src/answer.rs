@@ -162,7 +162,7 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     }
 }
 
-/// Checks the signature too, so that only roots of this CA count.
+/// Checks the signature too: a certificate with equal names that another key signed is not a root.
 fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject() == certificate.issuer() && certificate.verify_signature(None).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Joining and renewal.
+//! Joins a CA, and renews certificates.
 
 use std::path::PathBuf;
 
@@ -15,36 +15,38 @@ use crate::error::EnrolError;
 use crate::root_fingerprint::{RootFingerprint, RootFingerprints};
 use crate::roots;
 
-/// What is needed to join.
+/// The parameters of a join.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
-    /// Where `liz-ca` is.
+    /// The URL of `liz-ca`.
     pub url: BaseUrl,
-    /// Lets us have one certificate.
+    /// The one-time token that authorizes one certificate.
     pub token: JoinToken,
-    /// The root that we trust.
+    /// The fingerprint of the trusted root.
     pub fingerprint: RootFingerprint,
-    /// Where NAME.crt, NAME.key and root.crt go. It must exist.
+    /// The directory for NAME.crt, NAME.key and root.crt. It must exist.
     pub folder: PathBuf,
 }
 
-/// A new certificate that has been written.
+/// A new certificate that has been written to disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obtained {
-    /// Who it speaks for.
+    /// The identity in the certificate.
     pub identity: SpiffeId,
-    /// Its first second, and of all that is above it: by a clock that is behind the CA's it may be to come.
+    /// The first second at which the whole chain is valid. It is in the future if the local clock
+    /// is behind the CA's.
     pub not_before: u64,
-    /// Its last second.
+    /// The last second at which the certificate is valid.
     pub not_after: u64,
-    /// Its files.
+    /// The files that were written.
     pub credentials: Credentials,
     /// Whether the file of roots has changed.
     pub roots_changed: bool,
 }
 
-/// Joins: three files, ready for a program of ours. After a failure in the middle the same call goes on with the same key, so
-/// that a token whose answer was lost is not lost; where all was done already, it finds that out and changes nothing.
+/// Joins a CA, and writes the three files of a client. After a failure, call it again: it uses the
+/// same key, so that the token still works if its answer was lost. If the join was already
+/// complete, it detects that and changes nothing.
 pub async fn join(join: &JoinRequest, now: u64) -> Result<Obtained, EnrolError> {
     let pinned = pinned_root(&join.url, join.fingerprint).await?;
     let root_file = join.folder.join("root.crt");
@@ -57,7 +59,7 @@ pub async fn join(join: &JoinRequest, now: u64) -> Result<Obtained, EnrolError> 
     pair.check_apart(&root_file)?;
     let tls = pinned_tls(&pinned).map_err(EnrolError::Tls)?;
     let ca = Ca::new(join.url.clone(), tls, None)?;
-    // Again, now from one who has proven to be that root's: there may be a second root.
+    // Fetch the roots again, now from a verified server: the CA may have a second root.
     let mut certificates = ca.certificates().await?;
     if !certificates.roots.contains(&pinned) {
         certificates.roots.push(pinned);
@@ -76,7 +78,8 @@ pub async fn join(join: &JoinRequest, now: u64) -> Result<Obtained, EnrolError> 
             let Some(key) = installed_key(&pair).filter(|_| error.is_refusal_of_us()) else {
                 return Err(error);
             };
-            // The token may be the one that gave us what is here already: with the same key the CA says so.
+            // The token may have been used for the installed pair. The CA accepts it again with the
+            // same key.
             match enroll(&key).await {
                 Ok(leaf) => (leaf, key),
                 Err(_) => return Err(error),
@@ -90,11 +93,12 @@ pub async fn join(join: &JoinRequest, now: u64) -> Result<Obtained, EnrolError> 
     Ok(obtained(chain, pair, root_file, roots_changed))
 }
 
-/// Renews: asks as who we are for the next certificate with a new key, and replaces the pair. Roots that the CA has come to
-/// trust since, or trusts no more, are learned.
+/// Renews a certificate: authenticates with the current certificate, requests the next one with a
+/// new key, and replaces the pair. Also adds new roots of the CA to the file of roots, and removes
+/// those that the CA no longer trusts.
 ///
-/// The key is on disk before the CA is asked. Whatever fails after that, now or after a restart, the next call asks with the
-/// same key, for which the CA gives the same certificate again.
+/// The key is written to disk before the request. After a failure or a restart, the next call uses
+/// the same key, and the CA returns the same certificate again.
 pub async fn renew(
     url: &BaseUrl,
     credentials: &Credentials,
@@ -120,14 +124,15 @@ pub async fn renew(
         leaf => leaf?,
     };
     let chain = ca.check(&certificates, leaf, &key, now, |id| *id == loaded.identity)?;
-    // First the roots: the new chain may lead to a new one.
+    // Write the roots first: the new chain may lead to a new root.
     let roots_changed = roots::write(&credentials.ca, &certificates.roots)?;
     pair.install(&pem(&chain.chain), &key.pem)?;
     show_new(url, credentials, now.max(chain.not_before)).await;
     Ok(obtained(chain, pair, credentials.ca.clone(), roots_changed))
 }
 
-/// The key that waits for its certificate since an attempt that was cut short, or a new one that waits now. Whether it is new.
+/// Returns the key that an interrupted attempt left without a certificate, or stages a new key. The
+/// flag tells whether the key is new.
 fn next_key(pair: &CertificateFiles) -> Result<(NewKey, bool), EnrolError> {
     let waiting = pair.waiting_key()?;
     if let Some(Ok(key)) = waiting.map(|pem| NewKey::from_pem(&pem)) {
@@ -138,8 +143,8 @@ fn next_key(pair: &CertificateFiles) -> Result<(NewKey, bool), EnrolError> {
     Ok((key, true))
 }
 
-/// Shows the new certificate to the CA, which ends the one before when it sees that the new one is in use. Where that
-/// fails nothing is lost: the next renewal shows it too.
+/// Presents the new certificate to the CA, which then revokes the old one. A failure is harmless:
+/// the next renewal presents the new certificate too.
 async fn show_new(url: &BaseUrl, credentials: &Credentials, now: u64) {
     let Ok(loaded) = credentials.load_for_ca(now) else {
         return;
@@ -149,7 +154,7 @@ async fn show_new(url: &BaseUrl, credentials: &Credentials, now: u64) {
     }
 }
 
-/// The key of a pair that is in its place.
+/// The installed key of a pair.
 fn installed_key(pair: &CertificateFiles) -> Option<NewKey> {
     NewKey::from_pem(&pair.installed_key().ok()??).ok()
 }
@@ -168,7 +173,8 @@ fn obtained(chain: NewChain, pair: CertificateFiles, ca: PathBuf, roots_changed:
     }
 }
 
-/// The root with this fingerprint, from whoever answers: it is public, and the fingerprint vouches for it.
+/// Fetches the root with this fingerprint, without verifying the server. The root is public, and
+/// the fingerprint authenticates it.
 async fn pinned_root(
     url: &BaseUrl,
     wanted: RootFingerprint,

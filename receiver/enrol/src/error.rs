@@ -14,72 +14,73 @@ use crate::root_fingerprint::{RootFingerprint, RootFingerprints};
 /// Why there is no new certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// There was no exchange.
+    /// The connection to the CA failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Our own files cannot be used.
+    /// The local credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The CA will not.
+    /// The CA rejects the request.
     #[error("{url} {}: {text} (HTTP {status})", word_for(*status))]
     Refused {
-        /// Which CA.
+        /// The URL of the CA.
         url: BaseUrl,
         /// The HTTP status.
         status: u16,
-        /// What it says.
+        /// The text of the answer.
         text: String,
-        /// When it wants to be asked again.
+        /// The Retry-After of the answer.
         retry_after: Option<Duration>,
     },
-    /// It is the other server of ours.
+    /// The server is a receiver.
     #[error(
         "{url} is a receiver, not liz-ca: liz-ca listens on a port of its own, 8444 unless told otherwise"
     )]
     IsReceiver {
-        /// Which server.
+        /// The URL of the server.
         url: BaseUrl,
     },
-    /// The root that was asked for is not the one of this CA.
+    /// The CA does not have the expected root.
     #[error(
         "{url} is not the CA with the fingerprint {wanted}, its roots have {found}: nothing was sent; \
          compare with `lizctl join-token` or `lizctl init-ca` on the CA, and mind the port"
     )]
     Fingerprint {
-        /// Which CA.
+        /// The URL of the CA.
         url: BaseUrl,
-        /// What was given.
+        /// The expected fingerprint.
         wanted: RootFingerprint,
-        /// What is there.
+        /// The fingerprints of the CA's roots.
         found: RootFingerprints,
     },
-    /// What came back is not what was asked for.
+    /// The answer does not match the request.
     #[error("the answer of {url} is not believed: {flaw}")]
     Answer {
-        /// Which CA.
+        /// The URL of the CA.
         url: BaseUrl,
-        /// Why.
+        /// The reason.
         flaw: AnswerFlaw,
     },
-    /// Another CA's root is where ours would be written.
+    /// The file of roots already holds the root of another CA.
     #[error("`{}` is another CA's root: choose another folder with --out", .0.display())]
     OtherRoot(PathBuf),
-    /// Two of the files are one, and renewal would write one part over the other.
+    /// Two of the paths are the same file, so that a renewal would overwrite one part with the
+    /// other.
     #[error(transparent)]
     Shared(#[from] SharedFile),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up with this root")]
     Tls(#[source] rustls::Error),
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The system's random generator failed.
+    /// A key cannot be generated.
     #[error("cannot make a key")]
     Key(#[from] rcgen::Error),
 }
 
 impl EnrolError {
-    /// Whether it is about who we are: asking again as the same will not help.
+    /// Whether the CA rejects this identity. Retrying with the same identity does not help.
     pub fn is_refusal_of_us(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 401 | 403),
@@ -88,7 +89,7 @@ impl EnrolError {
         }
     }
 
-    /// When the CA wants to be asked again, if it said so.
+    /// The Retry-After of the CA, if it sent one.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -96,8 +97,8 @@ impl EnrolError {
         }
     }
 
-    /// Whether it is for a person to mend, here or at the CA, and a CA that is asked again soon can do nothing about it: what it
-    /// gives cannot be used, or not be kept.
+    /// Whether the error needs manual action, here or on the CA, and quick retries cannot help: the
+    /// certificate cannot be used or stored.
     pub fn is_for_long(&self) -> bool {
         matches!(
             self,
@@ -109,7 +110,7 @@ impl EnrolError {
         matches!(self, Self::Refused { status: 429, .. })
     }
 
-    /// Whether the CA has decided: nothing that was sent can have been granted.
+    /// Whether the CA made a final decision, so that no certificate was issued.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if (400..500).contains(status) && *status != 408)
     }

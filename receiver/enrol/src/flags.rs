@@ -1,4 +1,4 @@
-//! The flags by which a daemon is told its certificate and where it is renewed.
+//! The command-line flags for the certificate of a daemon and its renewal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct CredentialFlags {
 }
 
 impl CredentialFlags {
-    /// The files.
+    /// The paths of the credential files.
     pub fn credentials(&self) -> Credentials {
         Credentials {
             cert: self.cert.clone(),
@@ -49,7 +49,7 @@ impl CredentialFlags {
         }
     }
 
-    /// Where CRLs are fetched; none without `--ca-url`.
+    /// Where CRLs are fetched from. `None` without `--ca-url`.
     pub fn crl_source(&self) -> Option<CrlSource> {
         Some(CrlSource {
             url: self.ca_url.clone()?,

@@ -12,12 +12,12 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`enrolment`] | join and renew |
+//! | [`enrolment`] | join and renewal |
 //! | `ca` | the requests to `liz-ca` |
-//! | [`answer`] | certificates out of PKCS #7, and whether they are what was asked for |
-//! | `roots` | the file of roots, brought to what the CA trusts |
-//! | [`renewer`] | renews for as long as a program runs |
-//! | [`crls`] | CRLs: fetched, and held against servers |
+//! | [`answer`] | extracts certificates from PKCS #7, and checks that they match the request |
+//! | `roots` | updates the file of roots |
+//! | [`renewer`] | renews while a program runs |
+//! | [`crls`] | fetches the CRLs that servers are checked against |
 
 pub mod answer;
 mod ca;

@@ -1,11 +1,11 @@
-//! A message that is logged once for as long as it stays the same.
+//! Logs a message once for as long as it stays the same.
 
-/// Says each complaint once, for as long as it stays the same.
+/// Suppresses repeated messages: each is logged once for as long as it stays the same.
 #[derive(Debug, Default)]
 pub struct LogOnce(String);
 
 impl LogOnce {
-    /// Runs `say` if this is new.
+    /// Calls `say` if the text is new.
     pub fn about(&mut self, text: String, say: impl FnOnce(&str)) {
         if self.0 != text {
             say(&text);
@@ -13,7 +13,7 @@ impl LogOnce {
         }
     }
 
-    /// It is over. Says whether there was anything.
+    /// Clears the message. Returns whether there was one.
     pub fn is_over(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
     }

@@ -1,4 +1,4 @@
-//! Renews a program's certificate for as long as the program runs, or says in time that nobody does.
+//! Renews a certificate while its program runs, and warns early if renewal does not work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,34 +16,38 @@ use tracing::{debug, error, info, warn};
 use crate::enrolment::{Obtained, renew};
 use crate::error::EnrolError;
 
-/// How often the files are looked at: somebody may have issued a new certificate by hand, or joined anew.
+/// How often the files are checked for changes, in seconds: a user may have issued a new
+/// certificate by hand, or joined again.
 const LOOK_SECS_MAX: u64 = 60;
-/// From this many failures in a row on, each is a warning with the way back in it.
+/// From this number of consecutive failures on, each failure is a warning that includes the
+/// remedies.
 const FAILURES_MANY: u32 = 3;
 
-/// How often the coming end is complained of at most.
+/// The minimum time between two warnings about the expiry, in seconds.
 const COMPLAIN_SECS_MIN: u64 = 3600;
 
-/// Epoch seconds.
+/// Returns the current time: epoch seconds.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
-/// From 0 to 1.
+/// Returns a random number between 0 and 1.
 pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// Takes a few words.
+/// Receives a short status text.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Keeps one pair of files young. The programs that use them see that they changed, as after any change of theirs.
+/// Renews one certificate and key on disk. The program that uses the files detects the change and
+/// reloads them.
 #[derive(Clone)]
 pub struct Renewer {
-    /// Where `liz-ca` is. Without one nothing is renewed, and the coming end is complained of.
+    /// The URL of `liz-ca`. Without it nothing is renewed, and the renewer only warns about the
+    /// expiry.
     pub url: Option<BaseUrl>,
-    /// What is renewed.
+    /// The files to renew.
     pub credentials: Credentials,
-    /// The time.
+    /// The current time.
     pub clock: Now,
-    /// Spreads a fleet.
+    /// Randomness that spreads the requests of many clients.
     pub chance: Chance,
-    /// Is told how long the certificate is good yet, when that changes.
+    /// Called with the remaining lifetime of the certificate when that text changes.
     pub tell: Tell,
 }
 
@@ -56,7 +60,7 @@ impl fmt::Debug for Renewer {
     }
 }
 
-/// A certificate that is waited on.
+/// The certificate that is monitored.
 struct Watched {
     validity: Validity,
     schedule: RenewalSchedule,
@@ -64,7 +68,7 @@ struct Watched {
 }
 
 impl Renewer {
-    /// Finishes a replacement that a crash cut short: to be done before the files are loaded.
+    /// Finishes a replacement that a crash interrupted. Call it before the files are loaded.
     pub fn finish_install(&self) -> Result<(), FileError> {
         let (cert, key) = (self.credentials.cert.clone(), self.credentials.key.clone());
         if (CertificateFiles { cert, key }).finish_install()? {
@@ -74,7 +78,8 @@ impl Renewer {
         Ok(())
     }
 
-    /// That a file cannot be replaced shows now, and not on the certificate's last day.
+    /// Checks that the files can be replaced, so that a problem shows at startup and not when the
+    /// certificate expires.
     fn try_to_write(&self) {
         if self.url.is_none() {
             return;
@@ -90,7 +95,7 @@ impl Renewer {
         }
     }
 
-    /// Never returns: end it with the program. What it does and meets is logged.
+    /// Never returns: drop it when the program ends. Logs its actions and errors.
     #[expect(
         clippy::disallowed_methods,
         reason = "waits for as long as pure code has decided"
@@ -141,7 +146,7 @@ impl Renewer {
         }
     }
 
-    /// Renews if that is due; how long to wait after it.
+    /// Renews the certificate if that is due. Returns the time to wait afterwards, in seconds.
     async fn step(&self, watched: &mut Watched, now: u64) -> u64 {
         match watched.schedule.action(now) {
             RenewalAction::Wait(secs) => secs,
@@ -220,7 +225,8 @@ impl Renewer {
     }
 }
 
-/// What helps when nothing else does: for who can join by a token, and for servers, for whose names somebody has to vouch.
+/// The remedies when renewal fails: a new join for clients with a token, and a new certificate from
+/// the CA for servers, because their names need approval.
 const WAY_BACK: [&str; 2] = [
     "join anew with a token from `lizctl join-token NAME` on the CA: lizctl join URL --token T --ca-fingerprint HEX",
     "issue a new one on the CA: lizctl issue-receiver NAME --san DNS-OR-IP",
@@ -248,7 +254,7 @@ fn error_needs_a_person(watched: &Watched) -> bool {
     watched.schedule.failures() >= FAILURES_MANY
 }
 
-/// How the certificate is, in a few words.
+/// The status of the certificate as a short text.
 fn status(watched: Option<&Watched>, now: u64) -> String {
     let Some(watched) = watched else {
         return "its certificate cannot be read".to_owned();
@@ -267,7 +273,7 @@ fn status(watched: Option<&Watched>, now: u64) -> String {
     }
 }
 
-/// Once for each new reason.
+/// Logs each new reason once.
 fn complain(error: &CredentialsError, last: &mut String) {
     let text = error.to_string();
     if *last != text {

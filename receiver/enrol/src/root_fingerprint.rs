@@ -1,11 +1,12 @@
-//! What a root is known by before anything is trusted.
+//! Fingerprints, which identify a root before any server is trusted.
 
 use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// SHA-256 of a root's DER. Written as hex; colons and capitals, as OpenSSL has them, are read too.
+/// The SHA-256 of a root's DER. Printed as lowercase hex. The OpenSSL format with colons and
+/// capital letters is accepted too.
 ///
 /// ```
 /// use lizmon_enrol::RootFingerprint;
@@ -16,7 +17,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootFingerprint([u8; 32]);
 
-/// Not one.
+/// The text is not a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a fingerprint: 64 hex digits, the SHA-256 of the root's DER, as lizctl init-ca printed it"
@@ -60,7 +61,7 @@ impl fmt::Display for RootFingerprint {
     }
 }
 
-/// Several of them.
+/// A list of fingerprints, separated by commas when printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootFingerprints(Vec<RootFingerprint>);
 

@@ -1,4 +1,5 @@
-//! The file of roots: brought to what the CA trusts, and nobody else's touched.
+//! Updates the file of roots to the roots that the CA trusts. The roots of other CAs stay
+//! unchanged.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use rustls::pki_types::CertificateDer;
 use crate::answer::{pem as pem_text, trust_domain};
 use crate::error::EnrolError;
 
-/// On the CA's own machine the folder may hold its root already: the same one is no hindrance.
+/// Fails if the file holds roots, but not the pinned one. On the CA's own machine the directory may
+/// already hold its root.
 pub(crate) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<(), EnrolError> {
     let there = read(path)?;
     if there.is_empty() || there.contains(pinned) {
@@ -21,8 +23,9 @@ pub(crate) fn refuse_others(path: &Path, pinned: &CertificateDer<'_>) -> Result<
     }
 }
 
-/// Whether the file could be brought to these roots. To be asked before a certificate is: who has a new one counts as
-/// knowing the new root, and a rotation would go on without who does not.
+/// Checks that the file can be updated to these roots. Call it before requesting a certificate: the
+/// CA assumes that a client with a new certificate trusts the new root, and would finish a rotation
+/// although the client does not.
 pub(crate) fn check_writable(
     path: &Path,
     roots: &[CertificateDer<'static>],
@@ -33,21 +36,21 @@ pub(crate) fn check_writable(
     }
 }
 
-/// Brings the file to these roots of one CA, and says whether that changed it.
+/// Updates the file to these roots of one CA. Returns whether the file has changed.
 pub(crate) fn write(path: &Path, roots: &[CertificateDer<'static>]) -> Result<bool, EnrolError> {
     let Some(wanted) = changed(path, roots)? else {
         return Ok(false);
     };
     let file = std::fs::read(path).unwrap_or_default();
-    // A file that cannot be read has been refused by `changed`.
+    // `changed` has already rejected a file that cannot be parsed.
     let file = with_certificates(&file, &wanted, pem_text)
         .unwrap_or_else(|_| pem_text(&wanted).into_bytes());
     write_whole(path, &file, access(&file))?;
     Ok(true)
 }
 
-/// What the file should hold, if that is not what it holds. Roots of other trust domains stay: who publishes to receivers of
-/// two CAs has both in one file.
+/// The new contents of the file, or `None` if they are the same. Roots of other trust domains are
+/// kept: a client that publishes to receivers of two CAs has both roots in one file.
 fn changed(
     path: &Path,
     roots: &[CertificateDer<'static>],
@@ -66,7 +69,8 @@ fn changed(
     Ok((!same).then_some(wanted))
 }
 
-/// None where there is no file, or one without anything in it. What is not understood is not overwritten.
+/// Returns nothing if the file does not exist or is empty. Fails if it cannot be parsed, so that it
+/// is not overwritten.
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, EnrolError> {
     let failed = |source| FileError {
         action: "read",
@@ -102,7 +106,7 @@ mod tests {
         params.self_signed(&key).unwrap().der().clone()
     }
 
-    /// Roots of our own trust domain come and go as the CA says; what is another's is another's.
+    /// The roots of our own trust domain follow the CA. Other roots stay.
     #[test]
     fn only_our_own_roots_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
