@@ -26,7 +26,7 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     write_for(path, path, bytes, access)
 }
 
-/// Like [`write`], for a file that is renamed to `place` later. It gets the owner of `place`.
+/// Like [`write()`], for a file that is renamed to `place` later. It gets the owner of `place`.
 pub fn write_for(path: &Path, place: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let mut file = temporary(path, access)?;
     give_away(file.as_file(), place)?;

@@ -295,6 +295,7 @@ impl Crl {
         })
     }
 
+    /// Issuer, number, dates and what else it says about itself.
     pub fn status(&self) -> &CrlStatus {
         &self.status
     }

@@ -72,6 +72,7 @@ impl ServerCrls {
             .version
     }
 
+    /// All CRLs that are held.
     pub fn all(&self) -> Vec<Crl> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.crls.clone()
