@@ -1,4 +1,4 @@
-//! Flags and their environment twins, read in the same way by every program.
+//! Parses flags and their environment variables in the same way for every program.
 
 use std::ffi::OsStr;
 
@@ -6,7 +6,7 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Parser};
 
-/// Reads the program's own arguments, or ends it with a word about them.
+/// Parses the arguments of the program. On an error, prints it and exits.
 pub fn parse<C: Parser>() -> C {
     let parsed = without_empty_variables(C::command())
         .try_get_matches()
@@ -14,8 +14,8 @@ pub fn parse<C: Parser>() -> C {
     parsed.unwrap_or_else(|error| error.format(&mut C::command()).exit())
 }
 
-/// The same command, without the environment twins whose variable is empty now: that is as good as none. Compose files and
-/// `EnvironmentFile=` leave them so.
+/// Returns the command without the environment variables that are empty now. An empty variable
+/// counts as unset, because Compose files and `EnvironmentFile=` often contain them.
 pub fn without_empty_variables(command: Command) -> Command {
     without_empty(command, &|name| std::env::var_os(name))
 }
@@ -41,17 +41,18 @@ fn without_empty(
 #[error("the list is empty")]
 struct EmptyItem;
 
-/// What stands between the commas of one argument, or of a variable.
+/// The items of one comma-separated argument or variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommaList<T>(Vec<T>);
 
-/// All that stands in the lists of a flag that may be given several times.
+/// All items of a flag that may be repeated.
 pub fn items<T>(lists: Vec<CommaList<T>>) -> Vec<T> {
     lists.into_iter().flat_map(|list| list.0).collect()
 }
 
-/// Reads a list joined by commas: for `value_parser`. The blanks around an item are not part of it, and where nothing stands
-/// there is no item, as with a comma at the end; one there must be.
+/// Parses a comma-separated list; for `value_parser`. Blanks around an item are ignored. Empty
+/// items, for example after a trailing comma, are ignored too. The list must contain at least one
+/// item.
 #[derive(Debug, Clone)]
 pub struct Items<P>(pub P);
 
@@ -134,7 +135,7 @@ mod tests {
         },
     }
 
-    /// As if the environment were so: clap looks into it when a flag is declared.
+    /// Simulates an environment: clap reads it when a flag is declared.
     fn declared_with(value: &'static str) -> Command {
         fn set(command: Command, value: &'static str) -> Command {
             command

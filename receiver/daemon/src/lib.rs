@@ -1,6 +1,6 @@
-//! What enters and leaves a program at its edges: the log on stderr, the clock, the signals that end it, systemd's
-//! notice that it is ready, its exit code. For `main.rs` of every program; nothing below is built with it, and it knows
-//! nothing of ours.
+//! The process environment of every program: logging to stderr, the clock, signals, systemd
+//! notifications, and the exit code. Only for `main.rs` of each program. No library crate depends
+//! on it, and it depends on no other lizmon crate.
 
 pub mod args;
 mod log;
@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 pub use log::{LogFlags, LogFormat};
 pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};
 
-/// The wall clock, since 1970 UTC; 0 before it.
+/// The wall clock: time since 1970 UTC; 0 before that.
 #[expect(
     clippy::disallowed_methods,
     reason = "time enters every program here and is passed down"
@@ -27,12 +27,12 @@ pub fn since_1970() -> Duration {
         .unwrap_or_default()
 }
 
-/// The wall clock in whole seconds since 1970 UTC.
+/// The wall clock: whole seconds since 1970 UTC.
 pub fn epoch_secs() -> u64 {
     since_1970().as_secs()
 }
 
-/// Since the machine's start, asleep or awake, by a clock that is never set.
+/// The time since boot, including sleep. The clock is monotonic.
 #[cfg(target_os = "linux")]
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -42,7 +42,7 @@ pub fn since_boot() -> Duration {
     )
 }
 
-/// Since this was asked first, by a clock that is never set.
+/// The time since the first call. The clock is monotonic.
 #[cfg(not(target_os = "linux"))]
 #[expect(
     clippy::disallowed_methods,
@@ -58,7 +58,7 @@ pub fn since_boot_secs() -> u64 {
     since_boot().as_secs()
 }
 
-/// Which start of the machine this is, where the system tells it: another number each time.
+/// An identifier of this boot, if the system provides one. It differs for each boot.
 pub fn boot_id() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -67,12 +67,12 @@ pub fn boot_id() -> Option<[u8; 16]> {
         .map(u128::to_be_bytes)
 }
 
-/// Tells systemd that the program is ready, if it was started by it.
+/// Tells systemd that the program is ready, if systemd started it.
 pub fn tell_ready() {
     tell(NotifyState::Ready);
 }
 
-/// Tells systemd in a few words how the program is: `systemctl status` shows them.
+/// Sends a short status text to systemd, shown by `systemctl status`.
 pub fn tell_status(words: &str) {
     tell(NotifyState::Status(words));
 }
@@ -83,7 +83,8 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// Lets as many files be open as the system lets us, and says how many those are: each connection is one.
+/// Raises the limit of open files to the maximum and returns it. Each connection needs one open
+/// file.
 #[cfg(unix)]
 pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -105,19 +106,19 @@ pub fn raise_open_files() -> u64 {
     may_be_open.unwrap_or(u64::MAX)
 }
 
-/// Elsewhere there is no such limit.
+/// Other systems have no such limit.
 #[cfg(not(unix))]
 pub fn raise_open_files() -> u64 {
     u64::MAX
 }
 
-/// How a program ends: what went wrong is said on stderr, behind its name.
+/// The exit code of a program. An error is printed to stderr with the program's name.
 pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With its causes, as anyhow writes them. Some say what their own cause says as well. Where nobody can read it, the exit code
-            // says so still.
+            // Prints the causes too, in the format of anyhow. Some errors already include their
+            // cause. If stderr is closed, the exit code still reports the failure.
             let text = format!("{error:#}");
             let _unread = writeln!(stderr(), "{program}: {}", once(&text));
             ExitCode::FAILURE
@@ -125,7 +126,7 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     }
 }
 
-/// Without what only says again what stands before it.
+/// Removes repeated parts of an error message.
 fn once(text: &str) -> String {
     let mut parts: Vec<&str> = text.split(": ").collect();
     parts.dedup();

@@ -1,4 +1,4 @@
-//! Log lines, on stderr alone: stdout belongs to what was asked for.
+//! Logging to stderr only: stdout is reserved for output.
 
 use std::io::{IsTerminal, stderr};
 
@@ -22,7 +22,7 @@ pub struct LogFlags {
     pub log_format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -32,19 +32,19 @@ pub enum LogFormat {
 }
 
 impl LogFlags {
-    /// Starts the log, at `info` unless `RUST_LOG` says otherwise.
+    /// Starts logging, at level `info` unless `RUST_LOG` is set.
     pub fn start(self) {
         self.start_on(stderr);
     }
 
-    /// The same on something that writes to stderr in its own way.
+    /// Starts logging to a custom writer for stderr.
     pub fn start_on<W>(self, writer: W)
     where
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     {
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
-            // A line that cannot be written is not complained of where it cannot be written: that would be a panic.
+            // Do not report a failed write to stderr on stderr: that would panic.
             .log_internal_errors(false);
         let (wanted, misread) = filter(std::env::var("RUST_LOG").ok().as_deref());
         let log = tracing_subscriber::registry();
@@ -58,15 +58,16 @@ impl LogFlags {
     }
 }
 
-/// On a terminal that has them, unless the user wants none: <https://no-color.org>.
+/// Whether to use colors: only on a terminal that supports them, unless the user disables them:
+/// <https://no-color.org>.
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     stderr().is_terminal() && !unwanted && !dumb
 }
 
-/// Targets and levels, rather than all that RUST_LOG can say elsewhere: the regular expressions for that are half a
-/// megabyte of program, and 0.2 MiB of a monitor's memory.
+/// Supports targets and levels, not the full syntax of `RUST_LOG`. The regular expressions for the
+/// full syntax add half a megabyte to the binary and 0.2 MiB to the memory of a monitor.
 fn filter(asked: Option<&str>) -> (Targets, Option<String>) {
     let asked = asked.filter(|text| !text.trim().is_empty());
     let (targets, misread) = match asked.map(str::parse::<Targets>) {

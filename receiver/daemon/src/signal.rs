@@ -1,26 +1,26 @@
-//! The signals that end a program which runs until it is told to stop, and those that do not.
+//! Signals that stop a program, and signals that do not.
 //!
-//! | signal | daemons | `lizctl up` and whatever else has a terminal |
+//! | signal | daemons | `lizctl up` and other programs with a terminal |
 //! | --- | --- | --- |
-//! | SIGTERM, SIGINT, SIGQUIT | end cleanly | the same |
-//! | SIGHUP | go on, and look at their files at once | end cleanly: the terminal has gone; with `nohup` they go on |
-//! | SIGUSR1, SIGUSR2, SIGPIPE | go on | the same |
+//! | SIGTERM, SIGINT, SIGQUIT | exit cleanly | the same |
+//! | SIGHUP | reload their files at once | exit cleanly, because the terminal is gone; with `nohup`: ignored |
+//! | SIGUSR1, SIGUSR2, SIGPIPE | ignored | the same |
 
 use std::io;
 
 use sd_notify::NotifyState;
 
-/// What ended a program with a terminal.
+/// Why a program with a terminal stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// It received a signal to stop.
     Told,
-    /// Its terminal has gone: nobody reads any more what it prints.
+    /// Its terminal is gone, so its output is lost.
     HungUp,
 }
 
-/// Resolves at the first SIGTERM, SIGINT or SIGQUIT (elsewhere: Ctrl-C) after this call, and tells systemd that we are about to
-/// end.
+/// Resolves at the first SIGTERM, SIGINT or SIGQUIT (on other systems: Ctrl-C) after this call, and
+/// tells systemd that the program is stopping.
 pub fn stop() -> io::Result<impl Future<Output = ()>> {
     let signal = signal()?;
     Ok(async {
@@ -29,7 +29,8 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// The same for a program with a terminal, which ends when that goes, unless it was started not to.
+/// Like [`stop`], for a program with a terminal. It also stops when the terminal closes, unless it
+/// was started with `nohup`.
 pub fn stop_or_hang_up() -> io::Result<impl Future<Output = Ended>> {
     let stop = stop()?;
     let hang_up = hang_up()?;
@@ -41,7 +42,8 @@ pub fn stop_or_hang_up() -> io::Result<impl Future<Output = Ended>> {
     })
 }
 
-/// SIGHUP ends nothing from now on: each has `reload` called, for as long as the event loop runs.
+/// From now on, SIGHUP does not stop the program. Each SIGHUP calls `reload` while the event loop
+/// runs.
 #[cfg(unix)]
 pub fn reload_at_hang_up(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +57,7 @@ pub fn reload_at_hang_up(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// There is no such signal.
+/// This system has no such signal.
 #[cfg(not(unix))]
 pub fn reload_at_hang_up(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
@@ -67,7 +69,8 @@ fn signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut quit = signal(SignalKind::quit())?;
-    // They would end us without a flush. Once they are listened for, they never do again.
+    // By default these signals kill the process without a flush. A handler prevents that for the
+    // rest of the process.
     for unused in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
         let _listened_for = signal(unused)?;
     }
@@ -83,7 +86,7 @@ fn signal() -> io::Result<impl Future<Output = ()>> {
 #[cfg(not(unix))]
 fn signal() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Without it there is no other way to stop but to be ended.
+        // Without Ctrl-C, the process can only be killed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
@@ -112,7 +115,8 @@ fn hang_up() -> io::Result<impl Future<Output = ()>> {
     Ok(std::future::pending())
 }
 
-/// Whether whoever started us wants us to outlive the terminal, as `nohup` does. Where the system does not tell, nobody does.
+/// Whether SIGHUP is ignored, as `nohup` sets it, so that the program outlives its terminal. False
+/// if the system does not report it.
 #[cfg(unix)]
 fn is_hang_up_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hang_up(&status))

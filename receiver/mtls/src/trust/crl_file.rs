@@ -1,4 +1,4 @@
-//! Files of CRLs: those that an operator gives, and the one where received CRLs are stored.
+//! CRL files: those from an operator, and the one that stores received CRLs.
 
 use std::io;
 use std::path::Path;
@@ -11,11 +11,11 @@ use rustls_pki_types::CertificateDer;
 use super::error::TrustError;
 use super::files::read;
 
-/// What stands in a file of CRLs.
+/// The contents of a CRL file.
 #[derive(Default)]
 pub(super) struct CrlFile {
     pub(super) crls: Vec<Crl>,
-    /// Certificates beside them, among which may be those of who signed them.
+    /// Certificates in the same file, which may include the issuers of the CRLs.
     pub(super) beside: Vec<CertificateDer<'static>>,
     pub(super) unusable: Vec<UnusableCrl>,
 }
@@ -36,7 +36,7 @@ impl CrlFile {
         })
     }
 
-    /// At a start nothing is in force yet that would hold instead of what is not understood.
+    /// At startup there are no CRLs in force that could replace a malformed one.
     pub(super) fn refuse_malformed(&self, file: &Path) -> Result<(), TrustError> {
         match self.unusable.iter().find(|why| why.is_malformed()) {
             None => Ok(()),
@@ -48,7 +48,7 @@ impl CrlFile {
     }
 }
 
-/// Puts the CRLs in the old file's place, and beside them the certificates that say who signed them.
+/// Replaces the file with these CRLs and the certificates of their issuers.
 pub(super) fn write(
     file: &Path,
     crls: &[Crl],

@@ -1,4 +1,4 @@
-//! From the files of CRLs to those in force.
+//! Selects the CRLs in force from the CRL files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use super::server_pair::ServerPair;
 use super::warning::{TrustPart, TrustWarning};
 use crate::revocation::require;
 
-/// What the files of CRLs hold.
+/// The contents of the CRL files.
 pub(super) struct CrlSources {
     ca: PathBuf,
     crl: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct CrlSources {
 }
 
 impl CrlSources {
-    /// Reads them; what cannot be read is complained of.
+    /// Reads the files. Files that cannot be read result in warnings.
     pub(super) fn read(files: &TrustFiles, kept_crl: Option<&Path>) -> Self {
         let kept_crl = kept_crl.filter(|kept| kept.exists());
         Self {
@@ -38,7 +38,8 @@ impl CrlSources {
         }
     }
 
-    /// The same at a start: what is not understood might be the very CRL that somebody is on.
+    /// Reads the files at startup. Malformed CRLs are errors, because one could contain a required
+    /// revocation.
     pub(super) fn read_strictly(
         files: &TrustFiles,
         kept_crl: Option<&Path>,
@@ -57,7 +58,7 @@ impl CrlSources {
         })
     }
 
-    /// Judges each CRL beside those that were in force so far.
+    /// Verifies each CRL and combines it with those in force so far.
     pub(super) fn put_in_force(
         self,
         own: ServerPair,
@@ -81,7 +82,8 @@ impl CrlSources {
                     "the list of {} is dropped: its signer is not trusted any more",
                     crl.status().issuer
                 )),
-                // Whoever signed it is not known yet. If its file cannot be read now, it has not gone from there.
+                // The signer is not known yet. If the file cannot be read now, assume that it still
+                // contains this CRL.
                 (None, None) if self.given.is_err() => crls.push(crl),
                 (None, None) => (),
             }
@@ -113,7 +115,7 @@ impl CrlSources {
         [&self.kept, &self.given].into_iter().flatten()
     }
 
-    /// What is not in force as it stands in the files of CRLs and of roots.
+    /// Warnings about the contents of the CRL files that are not in force.
     pub(super) fn warnings(
         &self,
         parts: &TrustParts,
@@ -148,7 +150,7 @@ impl CrlSources {
         warnings
     }
 
-    /// Why a CRL of the file is not in force, if it is not.
+    /// Why a CRL in the file is not in force, if so.
     fn passed_over(
         &self,
         crl: &Crl,
@@ -189,7 +191,7 @@ impl CrlSources {
         Some(warning)
     }
 
-    /// CRLs that nobody could judge yet.
+    /// Notes on CRLs that cannot be verified yet.
     fn notes(&self, parts: &TrustParts) -> Vec<String> {
         let unjudged = parts.crls.iter().filter(|crl| crl.signer().is_none());
         unjudged
@@ -204,7 +206,7 @@ impl CrlSources {
     }
 }
 
-/// CRLs of one authority of which none is newer by number and date.
+/// CRLs of one issuer of which none is newer by both number and date.
 fn disagreements(crls: &[Crl]) -> impl Iterator<Item = String> {
     let beside = crls.iter().filter(|crl| crl.status().is_concurrent);
     beside.map(|crl| {
@@ -240,7 +242,8 @@ fn notes_on(anchors: &Anchors, file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The authorities who signed these CRLs, and those above them, but for what the roots' file holds.
+/// The authorities that signed these CRLs, and those above them, without those in the file of
+/// roots.
 pub(super) fn signers(
     crls: &[Crl],
     authorities: &[AuthorityCertificate],

@@ -1,4 +1,4 @@
-//! The trust that is in force between two reloads.
+//! The trust in force between two reloads.
 
 use std::fmt;
 use std::iter;
@@ -26,25 +26,27 @@ use crate::refusal::PeerRefusal;
 use crate::revocation::{self, CrlStatus};
 use crate::version::TlsMin;
 
-/// A certificate that was loaded.
+/// A loaded certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedCertificate {
     /// `own`, `issuing` or `root`.
     pub part: &'static str,
-    /// Its subject, as text.
+    /// The subject, as text.
     pub subject: String,
-    /// Its first second: epoch seconds.
+    /// The first second in which it is valid: epoch seconds.
     pub not_before: u64,
-    /// Its last second: epoch seconds.
+    /// The last second in which it is valid: epoch seconds.
     pub not_after: u64,
 }
 
-/// How long before its end an authority is complained of at the earliest: 90 days, enough to hand a new root to a fleet.
+/// The earliest warning about a CA certificate that expires: 90 days, enough to distribute a new
+/// root to a fleet.
 pub const AUTHORITY_EXPIRY_WARNING_SECS: u64 = 90 * 86_400;
 
 impl LoadedCertificate {
-    /// Whether it is an authority's that should be followed by another one by now: less is left than
-    /// [`AUTHORITY_EXPIRY_WARNING_SECS`], and than a third of its life. Leaves renew themselves.
+    /// Whether this is a CA certificate that should have a successor by now: its remaining lifetime
+    /// is less than [`AUTHORITY_EXPIRY_WARNING_SECS`] and less than a third of its whole lifetime.
+    /// Leaf certificates are renewed automatically.
     pub fn is_expiring_authority(&self, now: u64) -> bool {
         let life = self.not_after.saturating_sub(self.not_before);
         let early = AUTHORITY_EXPIRY_WARNING_SECS.min(life / 3);
@@ -52,7 +54,7 @@ impl LoadedCertificate {
     }
 }
 
-/// What is shown and trusted from one reload to the next.
+/// The certificates, keys and CRLs in use from one reload to the next.
 pub struct Trust {
     pub(super) generation: u64,
     pub(super) own: Identity,
@@ -76,7 +78,7 @@ impl fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// Puts the parts together. `files` only name what does not fit.
+    /// Assembles a trust. `files` is used only for paths in error messages.
     pub(super) fn assemble(
         read: TrustContents,
         files: &TrustFiles,
@@ -90,7 +92,7 @@ impl Trust {
             notes,
         } = read;
         let ServerPair { chain, key } = parts.own.copy();
-        // Nobody could be asked for then: whoever is let in by no CRL is let in by anything.
+        // Without any CRL, revocation would not be checked at all.
         if parts.crls.is_empty() {
             let file = files.crl.clone();
             return Err(TrustError::no_lists(file, Vec::new(), &warnings));
@@ -103,7 +105,7 @@ impl Trust {
         })?;
         let server_name = crate::identity::first_server_name(leaf);
         let roots = root_store(&parts.anchors.roots, files)?;
-        // It is not given the CRLs: the paths ask them, for whatever it finds.
+        // This verifier gets no CRLs: `PathVerifier` checks revocation on every path.
         let webpki = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
             .allow_unauthenticated()
             .build()
@@ -116,7 +118,8 @@ impl Trust {
             intermediates,
             ..
         } = &parts.anchors;
-        // An expired CRL still revokes: what becomes of one is the receiver's to decide, not the handshake's.
+        // An expired CRL still revokes. What else happens with one is decided by the receiver, not
+        // in the handshake.
         let paths = PathVerifier::new(
             roots,
             intermediates.clone(),
@@ -151,23 +154,23 @@ impl Trust {
         })
     }
 
-    /// Rises with every reload; never 0.
+    /// Increases with every reload; never 0.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Who we are.
+    /// Our own identity.
     pub fn own(&self) -> &Identity {
         &self.own
     }
 
-    /// The certificate that says so, DER.
+    /// Our own certificate, DER.
     pub fn own_certificate(&self) -> &[u8] {
         let own = self.parts.own.chain.first();
         own.map(AsRef::as_ref).unwrap_or_default()
     }
 
-    /// The first DNS name or address of our certificate, as it stands in a URL.
+    /// The first DNS name or address of our certificate, in the form used in a URL.
     pub fn server_name(&self) -> Option<String> {
         self.server_name.clone()
     }
@@ -177,22 +180,22 @@ impl Trust {
         &self.crls
     }
 
-    /// What is not in use as it stands: files, and parts of them. What is in force instead is what was before.
+    /// Files, or parts of them, that are not in use. The previous contents remain in force.
     pub fn warnings(&self) -> &[TrustWarning] {
         &self.warnings
     }
 
-    /// What somebody may want to know of how the files were understood: to be said once.
+    /// Notes on how the files were interpreted. Log them once.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Text in the files that was passed over when they were read: to be warned of once.
+    /// Text in the files that was ignored. Warn about it once.
     pub fn ignored_text(&self) -> &[String] {
         &self.ignored_text
     }
 
-    /// Every certificate that was loaded: what we show, leaf first, then the authorities of the roots' file.
+    /// All loaded certificates: our own chain, leaf first, then the CAs from the file of roots.
     pub fn loaded(&self) -> impl Iterator<Item = LoadedCertificate> {
         let own = (self
             .parts
@@ -224,14 +227,15 @@ impl Trust {
         self.server_config.clone()
     }
 
-    /// Whether a CRL is wanted that is not here: of one of our roots, of an authority of our own certificate, or of one
-    /// whose holder was turned away for that since this trust is in force.
+    /// Whether a required CRL is missing: that of one of our roots, of a CA in our own chain, or of a
+    /// CA whose client was rejected for that reason since this trust is in force.
     pub fn misses_crl(&self) -> bool {
         self.verifier.misses_crl.load(Ordering::Relaxed)
     }
 
-    /// The authorities whose CRLs can be judged: the roots, and those below them, to any depth, of our own chain, of the
-    /// roots' file, of those that signed CRLs before, that peers have shown, and that are shown now.
+    /// The authorities whose CRLs can be verified: the roots, and authorities below them at any
+    /// depth. These come from our own chain, the file of roots, the signers of earlier CRLs, chains
+    /// of peers, and `shown`.
     pub(super) fn authorities<'a>(
         &'a self,
         shown: &'a [CertificateDer<'a>],
@@ -248,18 +252,18 @@ impl Trust {
         authority::verified(&anchors.roots, all)
     }
 
-    /// Judges a chain as a handshake at `now` would.
+    /// Verifies a chain as a handshake at `now` would.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
         self.verifier.verify(chain, now)
     }
 }
 
-/// Reads the trust of this moment. Cheap to clone and to ask.
+/// Gives access to the current trust. Cheap to clone and to read.
 #[derive(Debug, Clone)]
 pub struct TrustReader(pub(super) Arc<ArcSwap<Trust>>);
 
 impl TrustReader {
-    /// The trust of this moment.
+    /// The current trust.
     pub fn current(&self) -> arc_swap::Guard<Arc<Trust>> {
         self.0.load()
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with the files.
+//! Errors in trust files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,96 +16,96 @@ use crate::revocation::UnusableCrl;
 /// Why files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// A file that the system does not let us read.
+    /// A file cannot be read because of a system error.
     #[error("{file}: cannot be read", file = file.display())]
     File {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file that cannot be read as what it should be.
+    /// A file cannot be parsed.
     #[error("{file}: cannot read {what}", file = file.display())]
     Unreadable {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What should be in it.
+        /// The expected contents.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         source: PemError,
     },
-    /// A file that says whom to trust, and cannot be used.
+    /// A file of roots or CRLs is unusable.
     #[error("{file}", file = file.display())]
     Anchors {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: AnchorsError,
     },
-    /// No CRL speaks for somebody without whose CRL nobody is let in.
+    /// A required CRL is missing. Without it, all clients would be rejected.
     #[error("{file}: {}", no_lists(issuers, reasons), file = file.display())]
     NoLists {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// Whose CRLs are missing; none if there are none at all.
+        /// The issuers whose CRLs are missing; empty if there are no CRLs at all.
         issuers: Vec<String>,
-        /// What is wrong with CRLs that are there.
+        /// The problems of the CRLs that are present.
         reasons: Vec<String>,
     },
-    /// A file that is no CRL.
+    /// A file contains a malformed CRL.
     #[error("{file}", file = file.display())]
     MalformedCrl {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What it is not.
+        /// The cause.
         source: UnusableCrl,
     },
-    /// The folder for what is handed in cannot be written.
+    /// The directory for uploaded CRLs is not writable.
     #[error("{file}: the revocation list cannot be kept", file = file.display())]
     NotKept {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A certificate of ours that speaks for nobody.
+    /// Our certificate has no valid ID.
     #[error("{file}: not a certificate of ours", file = file.display())]
     Identity {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: IdentityError,
     },
-    /// A certificate of ours for another use.
+    /// Our certificate is for another use.
     #[error("{file}: this certificate is for the role `{role}`, a server needs one from `lizctl issue-receiver`", file = file.display())]
     WrongRole {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What it is for.
+        /// The use that it is for.
         role: Role,
     },
-    /// A certificate of ours that peers would refuse.
+    /// Clients would reject our certificate.
     #[error("{file}: clients would not take our own certificate{}", new_one(source), file = file.display())]
     OwnRefused {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What they would say.
+        /// Why clients would reject it.
         source: Fault,
     },
-    /// The parts do not fit each other.
+    /// The certificate and the key do not match.
     #[error("{file}: certificate and key cannot be used together", file = file.display())]
     Unusable {
-        /// The certificate's file.
+        /// The path of the certificate.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::Error,
     },
-    /// Roots or CRLs nobody could be verified with.
+    /// The roots or CRLs cannot be used for verification.
     #[error("{file}: these roots and revocation lists cannot be used", file = file.display())]
     Verifier {
-        /// The roots' file.
+        /// The path of the file of roots.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: VerifierBuilderError,
     },
 }
@@ -123,7 +123,7 @@ impl TrustError {
         }
     }
 
-    /// What is wrong, in one line, without the name of this file.
+    /// The error in one line, without the path `file`.
     pub(super) fn reason(&self, file: &Path) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -136,7 +136,7 @@ impl TrustError {
     }
 }
 
-/// A new certificate mends no clock.
+/// A new certificate does not help if the clock is wrong.
 fn new_one(fault: &Fault) -> &'static str {
     match fault {
         Fault::NotYetValid { .. } => "",

@@ -1,4 +1,4 @@
-//! The files of trust, and whether they have changed.
+//! The trust files, and how changes to them are detected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use rustls_pki_types::CertificateDer;
 
 use super::error::TrustError;
 
-/// The files that say what to show and whom to trust.
+/// The paths of the trust files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustFiles {
-    /// Our certificate, followed by those between it and the root: PEM.
+    /// Our certificate, followed by the intermediates up to the root: PEM.
     pub cert: PathBuf,
-    /// Its key: PKCS#8 PEM.
+    /// The key of the certificate: PKCS#8 PEM.
     pub key: PathBuf,
-    /// The roots we trust, and authorities below them that help to build chains: PEM.
+    /// The trusted roots, and intermediates that help to build chains: PEM.
     pub ca: PathBuf,
-    /// A current CRL of every authority that may stand in a chain: PEM.
+    /// A current CRL of every CA that may be in a chain: PEM.
     pub crl: PathBuf,
 }
 
-/// The roots, each one that rustls can use.
+/// Adds the roots to a store. Each must be usable by rustls.
 pub(super) fn anchors(files: &TrustFiles) -> Result<Anchors, TrustError> {
     let anchors = anchors::read(&read(&files.ca)?).map_err(|source| TrustError::Anchors {
         file: files.ca.clone(),
@@ -57,8 +57,8 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, TrustError> {
     })
 }
 
-/// What in the files is text beside their sections, as OpenSSL's `-text` writes it. A file that cannot be read is complained
-/// of elsewhere.
+/// Text outside the PEM sections, such as the output of OpenSSL's `-text`. Files that cannot be
+/// read are reported elsewhere.
 pub(super) fn ignored_text(files: &TrustFiles) -> Vec<String> {
     let mut said = Vec::new();
     let mut files = vec![&files.cert, &files.key, &files.ca, &files.crl];
@@ -66,7 +66,7 @@ pub(super) fn ignored_text(files: &TrustFiles) -> Vec<String> {
     for file in files {
         let bytes = std::fs::read(file).unwrap_or_default();
         let lines = pem::text_outside(&bytes);
-        // Of a CRL in DER nothing is text.
+        // A CRL in DER contains no text.
         if let (Some(first), Ok(_)) = (lines.first(), pem::read(&bytes)) {
             said.push(format!(
                 "{}: line {first} is text outside the PEM sections and is ignored, as are {} lines in all",
@@ -78,10 +78,10 @@ pub(super) fn ignored_text(files: &TrustFiles) -> Vec<String> {
     said
 }
 
-/// The versions of the files of trust.
+/// The versions of all trust files.
 pub(super) type TrustStamps = [Option<FileStamp>; 5];
 
-/// The versions that the files have now.
+/// Returns the current versions of the files.
 pub(super) fn stamps(files: &TrustFiles, kept_crl: Option<&Path>) -> TrustStamps {
     [
         Some(&*files.cert),

@@ -1,4 +1,5 @@
-//! Which pair of ours is shown: the one in the files, unless clients would refuse it and take the one from before.
+//! Selects the certificate and key that we use: the pair in the files, unless clients would reject
+//! it and accept the previous one.
 
 use std::sync::Arc;
 
@@ -14,19 +15,19 @@ use super::warning::{TrustPart, TrustWarning};
 use super::writer::TrustWriter;
 use crate::revocation;
 
-/// Why clients would not take a certificate of ours.
+/// Why clients would reject our certificate.
 #[derive(Debug, thiserror::Error)]
 enum PairFault {
-    /// By its chain.
+    /// The chain is invalid.
     #[error(transparent)]
     Chain(#[from] Fault),
-    /// By its names.
+    /// It has no usable name.
     #[error("it has no DNS name or address that a client could ask for")]
     NoName,
 }
 
 impl Trust {
-    /// What clients would say of our own certificate. They are given the same roots as we are.
+    /// Verifies our own certificate as clients do. They trust the same roots.
     pub fn verify_own(&self, now: u64) -> Result<(), Fault> {
         self.verify_as_server(&self.parts.own.chain, now)
     }
@@ -48,7 +49,7 @@ impl Trust {
         }
     }
 
-    /// The same trust with another pair of ours, and something to be said of that.
+    /// The contents of this trust with another pair, and an additional warning.
     fn showing(&self, own: &ServerPair, warning: TrustWarning, now: u64) -> TrustContents {
         let TrustParts {
             anchors,
@@ -75,7 +76,8 @@ impl Trust {
 }
 
 impl TrustWriter {
-    /// The trust as it was read, or the same with the pair that `held` shows, where that is the better one.
+    /// Returns the trust as read from the files. If clients would reject its pair and accept the
+    /// pair of `held`, returns the same trust with the pair of `held`.
     pub(super) fn with_the_better_pair(
         &mut self,
         read: Arc<Trust>,
@@ -104,8 +106,8 @@ impl TrustWriter {
         self.next(read.showing(held, warning, now))
     }
 
-    /// Whether a pair that waits in the files would be the better one by now: it has begun, or the one that is shown has
-    /// ended.
+    /// Whether to switch to the pair in the files: it is valid by now, or the pair in use has
+    /// expired.
     pub(super) fn is_time_for_what_waits(&self, now: u64) -> bool {
         let current = self.current.load();
         self.waiting.as_ref().is_some_and(|chain| {

@@ -9,14 +9,15 @@ use super::error::TrustError;
 use super::files::{TrustFiles, read};
 use crate::identity::Identity;
 
-/// What we show.
+/// Our certificate chain and its key.
 pub(super) struct ServerPair {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl ServerPair {
-    /// Certificate and key, of a server, and fitting each other.
+    /// Reads the certificate and the key. The certificate must be a server certificate, and the key
+    /// must match it.
     pub(super) fn read(files: &TrustFiles) -> Result<Self, TrustError> {
         let certificate = |source| TrustError::Unreadable {
             file: files.cert.clone(),

@@ -21,12 +21,12 @@ use crate::Clock;
 use crate::revocation::{self, Crl, CrlRefused, CrlStatus};
 use crate::version::TlsMin;
 
-/// What became of CRLs that were fetched.
+/// The result of adding fetched CRLs.
 #[derive(Debug)]
 pub struct CrlUpdate {
-    /// The trust with those that were taken; `None` if none was new.
+    /// The trust with the accepted CRLs; `None` if no CRL was new.
     pub trust: Option<Arc<Trust>>,
-    /// Why others were not.
+    /// Why other CRLs were rejected.
     pub refused: Vec<CrlRefused>,
 }
 
@@ -37,14 +37,14 @@ pub struct TrustWriter {
     clock: Clock,
     tls_min: TlsMin,
     seen: TrustStamps,
-    /// A chain in our own certificate's file that clients would not take yet.
+    /// A chain in our certificate file that clients would not accept yet.
     pub(super) waiting: Option<Vec<CertificateDer<'static>>>,
     pub(super) current: Arc<ArcSwap<Trust>>,
 }
 
 impl TrustWriter {
-    /// Loads the files for the first time. A certificate of ours that peers would refuse is refused here; later it is
-    /// only complained of, for the others' revocations must come into force all the same.
+    /// Loads the files for the first time. Fails if clients would reject our own certificate. Later
+    /// reloads only warn about that, because new revocations must take effect in any case.
     pub fn open(
         files: TrustFiles,
         clock: Clock,
@@ -53,8 +53,8 @@ impl TrustWriter {
         Self::open_with(files, None, clock, tls_min)
     }
 
-    /// The same with a file where CRLs that are handed in are kept, and looked for beside `files.crl`. It need not
-    /// exist yet.
+    /// Like [`Self::open`], with a file for uploaded CRLs. It is read in addition to `files.crl`
+    /// and need not exist yet.
     pub fn open_with_crl_file(
         files: TrustFiles,
         kept_crl: PathBuf,
@@ -79,7 +79,8 @@ impl TrustWriter {
         trust.verify_own(now).map_err(|source| {
             let TrustParts { own, anchors, .. } = &trust.parts;
             let missing = revocation::missing(&trust.parts.crls, &own.chain, &anchors.roots);
-            // Whoever lacks a CRL is let in by nobody, and it would be no use to have a new certificate.
+            // Without a required CRL, all clients reject our certificate, and a new certificate
+            // would not help.
             let is_list = matches!(source, Fault::NoList { .. } | Fault::ForeignList { .. });
             if is_list && !missing.is_empty() {
                 return TrustError::no_lists(files.crl.clone(), missing, &trust.warnings);
@@ -105,9 +106,9 @@ impl TrustWriter {
         ))
     }
 
-    /// Loads the files again if one has changed since they were last read. Our own pair, the roots and each CRL are taken
-    /// each for itself; what cannot be used stays as it was, and is among [`Trust::warnings`]. A CRL never takes the place
-    /// of one that it is not newer than.
+    /// Reloads the files if one has changed since the last read. Our own pair, the roots and each
+    /// CRL are handled separately. What is unusable keeps its previous value and is reported in
+    /// [`Trust::warnings`]. A CRL is replaced only by a newer one.
     pub fn reload_if_changed(&mut self) -> Option<Result<Arc<Trust>, TrustError>> {
         let found = stamps(&self.files, self.kept_crl.as_deref());
         let now = (self.clock)();
@@ -117,7 +118,8 @@ impl TrustWriter {
         if is_same && !self.is_time_for_what_waits(now) {
             return None;
         }
-        // Stamped before they are read: what changes while they are read is seen the next time.
+        // The stamps are taken before the files are read, so that a change during the read is
+        // detected the next time.
         self.seen = found;
         Some(self.reload(now))
     }
@@ -144,7 +146,7 @@ impl TrustWriter {
         read.warnings.splice(0..0, warnings);
         let trust = self.next(read)?;
         let trust = self.with_the_better_pair(trust, &current, now)?;
-        // What a start would not find in the files again is kept.
+        // Keep the CRLs that a restart would not find in the files.
         if trust.warnings.iter().any(|warning| warning.is_older_crl)
             || trust.crls.iter().any(|crl| crl.is_concurrent)
         {
@@ -154,10 +156,12 @@ impl TrustWriter {
         Ok(trust)
     }
 
-    /// Takes CRLs that were handed in: judged, kept on disk, and in force when this returns. All of them or none, but that one
-    /// which is neither newer nor older than the one in force is taken beside it: then it is refused, and in force.
+    /// Adds uploaded CRLs. On return they are verified, stored on disk and in force. Either all are
+    /// accepted or none. Exception: a CRL that is neither newer nor older than the one in force is
+    /// in force together with it, and is still reported as rejected.
     ///
-    /// `shown` are certificates somebody has shown, among which the CRLs' authorities may be; they are not believed.
+    /// `shown` are certificates from the client that may include the issuers of the CRLs. They are
+    /// untrusted and get verified.
     pub fn add_crls(
         &mut self,
         crls: Vec<Crl>,
@@ -178,8 +182,8 @@ impl TrustWriter {
         }
     }
 
-    /// The same for CRLs that we fetched ourselves. Each stands for itself: one that is not taken keeps no other back, and
-    /// those in force already are passed over.
+    /// Adds CRLs that we fetched ourselves. Each is handled separately: a rejected CRL does not
+    /// block others, and CRLs that are already in force are skipped.
     pub fn add_fetched_crls(
         &mut self,
         crls: Vec<Crl>,
@@ -188,7 +192,7 @@ impl TrustWriter {
         self.take(crls, shown, |_| false)
     }
 
-    /// `ends_it` says which refusal of one CRL is that of all.
+    /// `ends_it` decides whether the rejection of one CRL rejects all.
     fn take(
         &mut self,
         crls: Vec<Crl>,
@@ -218,7 +222,7 @@ impl TrustWriter {
         Ok(CrlUpdate { trust, refused })
     }
 
-    /// CRLs that have been judged. `None` if they are in force already.
+    /// Puts verified CRLs in force. Returns `None` if they are in force already.
     fn put_in_force(
         &mut self,
         current: &Arc<Trust>,
@@ -237,13 +241,13 @@ impl TrustWriter {
             anchors: anchors.clone(),
             crls,
         };
-        // What the files say has not changed, though what is said of their CRLs may have.
+        // Warnings about other files still apply. Those about CRLs may have changed.
         let mut warnings = current.warnings.clone();
         warnings.retain(|warning| warning.part != TrustPart::Crls);
         let sources = CrlSources::read(&self.files, None);
         warnings.extend(sources.warnings(&parts, authorities));
         let notes = Vec::new();
-        // Made before it is kept: what cannot be used is not kept.
+        // The trust is assembled before it is stored, so that an unusable one is never stored.
         let trust = self.next(TrustContents {
             parts,
             warnings,
