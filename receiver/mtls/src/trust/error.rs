@@ -34,7 +34,7 @@ pub enum TrustError {
         /// The cause.
         source: PemError,
     },
-    /// A file of roots or CRLs is unusable.
+    /// The file of trusted roots cannot be used.
     #[error("{file}", file = file.display())]
     Anchors {
         /// The path of the file.
@@ -76,10 +76,10 @@ pub enum TrustError {
         /// The cause.
         source: IdentityError,
     },
-    /// Our certificate is for another use.
+    /// Our certificate is for another role.
     #[error("{file}: this certificate is for the role `{role}`, a server needs one from `lizctl issue-receiver`", file = file.display())]
     WrongRole {
-        /// The path of the file.
+        /// The role in the certificate.
         file: PathBuf,
         /// The use that it is for.
         role: Role,

@@ -24,7 +24,7 @@ pub struct TrustFiles {
     pub crl: PathBuf,
 }
 
-/// Adds the roots to a store. Each must be usable by rustls.
+/// Reads the roots and intermediates. rustls must accept each root.
 pub(super) fn anchors(files: &TrustFiles) -> Result<Anchors, TrustError> {
     let anchors = anchors::read(&read(&files.ca)?).map_err(|source| TrustError::Anchors {
         file: files.ca.clone(),

@@ -1,4 +1,4 @@
-//! Trust from files on disk, with an authority made for each test.
+//! Trust from files on disk. Each test creates its own CA.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,7 +71,7 @@ impl Ca {
         }
     }
 
-    /// Leaf and key as PEM, the issuing certificate behind the leaf.
+    /// Leaf and key as PEM, with the issuing certificate after the leaf.
     fn leaf(&self, id: &str, serial: u8) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let leaf = self
@@ -355,7 +355,8 @@ fn our_own_revocation_does_not_hold_back_the_others() {
     ));
 }
 
-/// An own pair that no client accepts was taken into use, and the good one dropped.
+/// Regression test: a certificate that no client accepts came into use, and the valid one was
+/// dropped.
 #[test]
 fn our_own_pair_is_swapped_for_one_that_clients_take() {
     const ID: &str = "spiffe://lizmon.internal/receiver/rx";
@@ -438,14 +439,15 @@ fn our_own_pair_is_swapped_for_one_that_clients_take() {
         );
         assert!(writer.reload_if_changed().is_none(), "{story}: said once");
     }
-    // What waits is taken when it begins, with no change of the files.
+    // A pair that is not valid yet comes into use when it becomes valid, without a change of the
+    // files.
     house.write("rx.crt", &cases[3].1);
     writer.reload_if_changed().unwrap().unwrap();
     set(NOW + DAY);
     let trust = writer.reload_if_changed().unwrap().unwrap();
     assert_ne!(*trust.own(), good);
     assert!(trust.warnings().is_empty(), "{:?}", trust.warnings());
-    // Where the held one is no better, what the files say is shown.
+    // If the held pair is no better, the pair in the files is used.
     set(NOW + 91 * DAY);
     house.write("rx.crt", &cases[2].1);
     let trust = writer.reload_if_changed().unwrap().unwrap();
@@ -480,7 +482,8 @@ fn other_trust_domains_are_strangers() {
     ));
 }
 
-/// A retired authority's CRL ends like any other. Nobody signs it again, and nobody must be refused for it.
+/// The CRL of a retired CA expires like any other. It is never signed again, and no client must be
+/// rejected because of it.
 #[test]
 fn a_retired_authoritys_list_ends_without_harm() {
     let house = House::new();
@@ -495,7 +498,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
     house
         .push(&mut writer, &house.issuing.crl(2, &[NODE]))
         .unwrap();
-    // The rotation is over: own certificate and CRLs are the next generation's.
+    // The rotation is complete: our own certificate and the CRLs come from the new CA.
     let (cert, key) = next.leaf("spiffe://lizmon.internal/receiver/rx", RECEIVER);
     house.write("rx.crt", &cert);
     house.write("rx.key", &key);
@@ -539,8 +542,8 @@ fn a_retired_authoritys_list_ends_without_harm() {
     );
 }
 
-/// The story: the key of a CA that goes out of use was lost, its last CRL had ended, and no revocation could be handed in any
-/// more, for CRLs come together.
+/// Regression test: the key of a retired CA was lost and its last CRL had expired. No revocation
+/// could be uploaded any more, because all CRLs are uploaded together.
 #[test]
 fn a_list_that_has_ended_keeps_no_newer_one_back() {
     let house = House::new();
@@ -567,7 +570,7 @@ fn a_list_that_has_ended_keeps_no_newer_one_back() {
     );
 }
 
-/// What is fetched comes whole, with CRLs that are in force already and some that are nobody's here.
+/// Fetched files may contain CRLs that are already in force, and CRLs of untrusted CAs.
 #[test]
 fn of_fetched_lists_the_newer_ones_are_taken() {
     let house = House::new();
@@ -588,7 +591,7 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
         .split_inclusive("-----END X509 CRL-----\n")
         .next()
         .unwrap();
-    // The generation if anything is taken, and how many are refused.
+    // The generation if a CRL was accepted, and the number of rejected CRLs.
     type Outcome = (Option<u64>, usize);
     let cases: [(&str, Vec<String>, Outcome); 6] = [
         ("those in force", vec![of_root.to_owned()], (None, 0)),
@@ -636,7 +639,7 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
     );
 }
 
-/// Whoever holds trust is told that a CRL is wanted, and only by somebody whom a root vouches for.
+/// A missing CRL is reported, but only for a chain that leads to a trusted root.
 #[test]
 fn a_list_is_missed() {
     let house = House::new();

@@ -1,11 +1,11 @@
-//! Which CRLs are in force, whatever stands in the files.
+//! Which CRLs are in force for given files.
 
 use super::*;
 use crate::revocation::UnusableCrl;
 
 const WEB2: u8 = 3;
 
-/// A CRL as strangers sign them.
+/// A CRL as other CAs may issue it.
 struct Odd<'a> {
     ca: &'a Ca,
     number: Option<&'a [u8]>,
@@ -39,7 +39,8 @@ impl Odd<'_> {
         }
     }
 
-    /// PEM; the extension with the number is made one that nobody knows where there is to be none, or another one.
+    /// Returns the CRL as PEM. With `other_extension`, the extension with the number is replaced by
+    /// that one.
     fn pem(&self, other_extension: Option<(&[u8], bool)>) -> String {
         let signed = self.params().signed_by(&self.ca.issuer).unwrap();
         let Some((oid_end, critical)) = other_extension else {
@@ -50,7 +51,7 @@ impl Odd<'_> {
     }
 }
 
-/// Renames the extension cRLNumber, 2.5.29.20, to 2.5.29.X, and signs anew.
+/// Replaces the OID of the extension cRLNumber, 2.5.29.20, by 2.5.29.X, and signs again.
 fn resign(ca: &Ca, der: &[u8], oid_end: &[u8], critical: bool) -> String {
     use x509_parser::asn1_rs::{Any, FromDer as _};
     let content = Any::from_der(der).unwrap().1.data;
@@ -64,7 +65,7 @@ fn resign(ca: &Ca, der: &[u8], oid_end: &[u8], critical: bool) -> String {
         .windows(5)
         .position(|window| window == oid)
         .unwrap();
-    // The extension's SEQUENCE stands right before its name, short as it is.
+    // The extension is short, so the length byte of its SEQUENCE comes right before its OID.
     let length = usize::from(tbs.data[at - 1]);
     let value = &tbs.data[at + 5..at - 1 + 1 + length];
     let mut inside = [&[0x06, 0x03, 0x55, 0x1d][..], oid_end].concat();
@@ -74,7 +75,7 @@ fn resign(ca: &Ca, der: &[u8], oid_end: &[u8], critical: bool) -> String {
     inside.extend(value);
     let changed = sequence(0x30, &inside);
     let whole = |extensions_at: usize| {
-        // Extensions stand last: [0] { SEQUENCE { … } }.
+        // The extensions come last: [0] { SEQUENCE { … } }.
         let crl = Any::from_der(Any::from_der(&tbs.data[extensions_at..]).unwrap().1.data)
             .unwrap()
             .1;
@@ -114,7 +115,7 @@ fn sequence(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 const NONE: Option<(&[u8], bool)> = None;
-/// An unknown extension that is not critical stands where the number would.
+/// An unknown, non-critical extension in place of the number.
 const NO_NUMBER: Option<(&[u8], bool)> = Some((&[99], false));
 const UNKNOWN_CRITICAL: Option<(&[u8], bool)> = Some((&[99], true));
 /// 2.5.29.27, deltaCRLIndicator.
@@ -141,13 +142,14 @@ impl House {
     }
 }
 
-/// The story: a CA was restored from its backup, and signed numbers again that it had signed before. And CAs that write no
-/// numbers at all: what their second CRL said was never heard.
+/// Regression test: a CA was restored from a backup and used CRL numbers again. Another CA writes
+/// no numbers at all, and its second CRL was ignored.
 #[test]
 fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
     type Signed<'a> = (&'a [u8], &'a [u8], u64, Option<(&'a [u8], bool)>);
     let big = [1; 20];
-    // CRLs as they follow each other, and whether NODE and WEB2 are revoked in the end.
+    // The CRLs in order, whether NODE and WEB2 are revoked in the end, and how many CRLs are
+    // concurrent.
     let cases: Vec<(&str, Vec<Signed<'_>>, [bool; 2], usize)> = vec![
         (
             "newer by both",
@@ -247,7 +249,7 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
     ];
     for (story, crls, expected, beside) in cases {
         let house = House::new();
-        // None of them says the same as the CRL that the house begins with.
+        // None of them equals the first CRL of `House`.
         house.write_crls(
             &crls[..1]
                 .iter()
@@ -281,7 +283,8 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
     }
 }
 
-/// Each CRL is judged alone: one that cannot be used holds back none that can, nor our own certificate.
+/// Each CRL is handled separately: an unusable one blocks neither the others nor our own
+/// certificate.
 #[test]
 fn one_list_that_cannot_be_used_holds_back_no_other() {
     let house = House::new();
@@ -370,8 +373,8 @@ fn one_list_that_cannot_be_used_holds_back_no_other() {
     }
 }
 
-/// A CRL by another key replaces nothing and locks nobody out, whatever its number; nor does one that is kept of a CA that
-/// was made anew under its old names.
+/// A CRL signed by another key replaces no CRL and rejects no client, whatever its number. The same
+/// holds for a stored CRL of a CA that was created again with the same names.
 #[test]
 fn a_list_counts_for_the_key_that_signed_it() {
     let house = House::new();
@@ -400,7 +403,7 @@ fn a_list_counts_for_the_key_that_signed_it() {
     );
 }
 
-/// TrustParts of one CA's CRL are one for each kind of certificate: neither takes the other's place.
+/// CRLs of one CA with different scopes are in force together: neither replaces the other.
 #[test]
 fn parts_of_a_list_stand_beside_each_other() {
     let house = House::new();
@@ -429,7 +432,8 @@ fn parts_of_a_list_stand_beside_each_other() {
     assert!(house.open().is_err(), "nothing speaks about leaves");
 }
 
-/// The story: with the issuing CA in the file of roots, nothing that the root said of it was heard.
+/// Regression test: when the issuing CA was in the file of roots, its revocation by the root was
+/// ignored.
 #[test]
 fn who_did_not_sign_itself_is_no_anchor() {
     let house = House::new();
@@ -462,7 +466,7 @@ fn who_did_not_sign_itself_is_no_anchor() {
     );
 }
 
-/// Authorities stand at any depth, and are known by what peers have shown.
+/// CAs may be at any depth, and are learned from the chains of peers.
 #[test]
 fn lists_of_deeper_authorities_are_taken() {
     let house = House::new();
@@ -491,7 +495,8 @@ fn lists_of_deeper_authorities_are_taken() {
     );
 }
 
-/// Who pushes is told what is held, and that both hold where number and date disagree.
+/// An upload returns the number in force, and whether both CRLs are in force because number and
+/// date disagree.
 #[test]
 fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! What rustls does not do for us, each a test that fails without what we do about it.
+//! What rustls does not do for us. Each test fails without our own code for it.
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -11,7 +11,7 @@ const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOS
 
 type Lists = fn(&House) -> String;
 
-/// Without a CRL rustls checks no revocation: no CRL is an error.
+/// Without CRLs rustls does not check revocation. Therefore a missing CRL is an error.
 #[test]
 fn without_a_list_nobody_is_trusted() {
     let crls: [(&str, Lists); 2] = [
@@ -28,7 +28,7 @@ fn without_a_list_nobody_is_trusted() {
     }
 }
 
-/// rustls wants a CRL of every issuer in the chain.
+/// rustls requires a CRL of every issuer in the chain.
 #[test]
 fn every_issuer_in_a_chain_has_a_list() {
     let crls: [(&str, Lists); 3] = [
@@ -44,7 +44,7 @@ fn every_issuer_in_a_chain_has_a_list() {
     }
 }
 
-/// And each of these CRLs is listened to, not the leaf's alone.
+/// Every one of these CRLs is checked, not only the one for the leaf.
 #[test]
 fn every_issuer_in_a_chain_may_revoke() {
     let crls: [(&str, Lists, Result<(), PeerRefusal>); 3] = [
@@ -81,7 +81,7 @@ fn every_issuer_in_a_chain_may_revoke() {
     }
 }
 
-/// rustls takes the first CRL that bears an issuer's name: it is given one of each name, the newest.
+/// rustls uses the first CRL with a matching issuer name. We give it only one per name, the newest.
 #[test]
 fn of_two_lists_of_one_name_the_newest_counts() {
     let orders: [(&str, Lists); 2] = [
@@ -106,8 +106,8 @@ fn of_two_lists_of_one_name_the_newest_counts() {
     }
 }
 
-/// An expired CRL still revokes, and lets in whom it does not name: what becomes of that is the receiver's to say, by
-/// the grace it was given.
+/// An expired CRL still revokes, and certificates that it does not list are accepted. What else
+/// happens is decided by the receiver and its configured grace period.
 #[test]
 fn an_expired_list_still_revokes() {
     let house = House::new();
@@ -127,8 +127,9 @@ fn an_expired_list_still_revokes() {
     assert_eq!(trust.verify_own(NOW + 60 * DAY), Ok(()));
 }
 
-/// TLS judges a certificate once, in a full handshake, and a resumed session not at all. So each request asks: a chain
-/// that the trust of this moment has not judged is judged, whole.
+/// TLS verifies a certificate once, in a full handshake, and not at all in a resumed session.
+/// Therefore every request checks: a chain that was not verified under the current trust is
+/// verified completely.
 #[test]
 fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     let house = House::new();
@@ -161,7 +162,7 @@ fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
     }
 }
 
-/// What is done once a minute for each connection, whatever the clock says.
+/// Used for work that is done once a minute per connection. The clock may go backwards.
 #[test]
 fn the_first_request_of_a_minute_is_known() {
     let house = House::new();
@@ -174,7 +175,7 @@ fn the_first_request_of_a_minute_is_known() {
     assert!(!Connection::anonymous(HERE).is_first_of_minute(0));
 }
 
-/// A verdict is kept until the next reload, but not one that time itself changes.
+/// A result is cached until the next reload, except when it depends on the time.
 #[test]
 fn what_begins_is_taken_when_it_has_begun() {
     let house = House::new();
@@ -192,7 +193,8 @@ fn what_begins_is_taken_when_it_has_begun() {
     assert_eq!(ask(NOW), Ok(()));
 }
 
-/// Nor is it judged again while a connection is open: its end is looked at by each request.
+/// rustls does not verify the certificate again while a connection is open. Every request checks
+/// whether it has expired.
 #[test]
 fn an_open_connection_ends_with_its_certificate() {
     let house = House::new();
@@ -217,7 +219,7 @@ fn an_open_connection_ends_with_its_certificate() {
     }
 }
 
-/// Whichever of the files is replaced, it is seen. Pairs are replaced one file after the other.
+/// A change of any file is detected. A certificate and its key are replaced one after the other.
 #[test]
 fn a_change_of_any_file_is_seen() {
     for name in ["rx.crt", "rx.key", "root.crt", "crl.pem", "kept.pem"] {
