@@ -143,8 +143,8 @@ fn next_key(pair: &CertificateFiles) -> Result<(NewKey, bool), EnrolError> {
     Ok((key, true))
 }
 
-/// Presents the new certificate to the CA, which then revokes the old one. A failure is harmless:
-/// the next renewal presents the new certificate too.
+/// Presents the new certificate to the CA. The CA retires the old one when it sees that the new one
+/// is in use. A failure is harmless: the next renewal presents the new certificate too.
 async fn show_new(url: &BaseUrl, credentials: &Credentials, now: u64) {
     let Ok(loaded) = credentials.load_for_ca(now) else {
         return;

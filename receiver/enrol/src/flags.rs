@@ -22,8 +22,8 @@ pub struct CredentialFlags {
     /// The root certificate that the other side's certificate must lead to (PEM)
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     pub ca: PathBuf,
-    /// URL of liz-ca: the certificate is renewed there, which replaces --cert, --key and --ca, and new
-    /// CRLs are fetched
+    /// URL of liz-ca: the certificate is renewed there, which replaces --cert, --key and --ca, and
+    /// new CRLs are fetched
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
     pub ca_url: Option<BaseUrl>,
 }

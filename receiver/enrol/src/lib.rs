@@ -1,14 +1,15 @@
-//! Certificates over the network from `liz-ca` (RFC 7030): joining with a one-time token, renewal with
-//! the current certificate, and CRLs.
+//! Certificates from a `liz-ca` over the network (RFC 7030): joining with a one-time token, renewal
+//! with the current certificate, and CRLs.
 //!
 //! ```text
-//! join:   cacerts, unverified --fingerprint matches?--> TLS to exactly that root --> cacerts, token + CSR --> pair, root.crt
-//! renew:  TLS with the current pair --------------------------------------------> cacerts, CSR ----------> pair, root.crt
+//! join:   cacerts, unverified ── fingerprint matches? ──> TLS to exactly that root
+//!                             ──> cacerts, token + CSR ──> pair, root.crt
+//! renew:  TLS with the current pair ──> cacerts, CSR ──> pair, root.crt
 //! ```
 //!
-//! Nothing is trusted before the fingerprint matches, and the token is sent only to a server that proves
-//! to be the `ca` of that root. The key is made here and never leaves. An answer is checked before any
-//! file is written.
+//! Nothing is trusted before the fingerprint matches. The token is sent only to a server that
+//! proves to be the `ca` of that root. The key is generated locally and never leaves the machine.
+//! An answer is checked before any file is written.
 //!
 //! | module | what it holds |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! The certificate, key and CA certificates of a client: read from files, checked, and read again when
-//! the files change.
+//! The certificate, key and CA certificates of a client. They are loaded from files, checked, and
+//! reloaded when the files change.
 
 mod client_tls;
 mod error;

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// An error and its sources on one line, separated by colons. Where an error repeats the text of its
-/// source, that text is given once.
+/// Formats an error and its sources on one line, separated by colons. If an error repeats the text
+/// of its source, that text appears once.
 pub fn in_one_line(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

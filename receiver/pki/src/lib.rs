@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!  file ──> pem ──> sections ──> anchors: roots, and intermediates for building chains
-//!                       └──────> crl ──> crls_in_force ──────────────┐
-//!            a peer's chain ──> path ────────────────────────────────┴──> valid, revoked or unknown
+//!                       └──────> crl ──> crls_in_force ───────────┐
+//!            a peer's chain ──> path ─────────────────────────────┴──> valid, revoked or unknown
 //!            a peer's leaf ───> identity: role and name
 //!  bytes ──> atomic_file ──> file
 //! ```
