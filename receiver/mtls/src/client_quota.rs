@@ -60,7 +60,7 @@ pub struct ClientQuota {
     opened: std::time::Instant,
     /// When the quota was last used, in milliseconds after `opened`.
     last_asked: AtomicU64,
-    /// Until when its record limit need not be checked, in milliseconds after `opened`.
+    /// Until when records are rejected without a check, in milliseconds after `opened`.
     records_wait_until: AtomicU64,
     /// After this time without use, the limiters are back in their initial state.
     rested_millis: u64,
@@ -197,8 +197,8 @@ pub(crate) struct ClientQuotas {
 #[derive(Debug)]
 struct Kept {
     by_holder: HashMap<SpiffeId, Arc<ClientQuota>>,
-    /// The number of quotas that triggers a cleanup: twice the number that was in use after the
-    /// last one.
+    /// The number of quotas that triggers a cleanup: twice the number that remained after the last
+    /// one.
     sweep_at: usize,
 }
 

@@ -60,10 +60,10 @@ pub const ANONYMOUS_LAST_ANSWER_AFTER: Duration = Duration::from_secs(60);
 pub const ANONYMOUS_LIFETIME: Duration = Duration::from_secs(120);
 /// Open files reserved for the store, the listener and the log.
 const OWN_FILES: usize = 128;
-/// Each holder, the handshakes, and the connections without a client certificate get at most one
-/// part in this many.
+/// Each holder, the handshakes, and the connections without a client certificate each get at most
+/// one eighth of all connections.
 const PART_OF_CONNECTIONS: usize = 8;
-/// The minimum of such a part, however low the limit of open files is.
+/// The minimum of such a share, however low the limit of open files is.
 const CONNECTIONS_OF_PART_MIN: usize = 16;
 /// Far more than any monitor needs, and far too few to starve other holders.
 pub const REQUESTS_PER_SECOND_MAX: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
@@ -94,7 +94,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Adapts the limits to a maximum number of open files, because each connection needs one.
-    /// Clients without a certificate, and each holder, get only a part, so that they cannot lock
+    /// Clients without a certificate, and each holder, get only a share, so that they cannot lock
     /// out others.
     pub fn within_open_files(self, files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX);

@@ -227,8 +227,8 @@ impl Trust {
         self.server_config.clone()
     }
 
-    /// Whether a required CRL is missing: that of one of our roots, of a CA in our own chain, or of a
-    /// CA whose client was rejected for that reason since this trust is in force.
+    /// Whether a required CRL is missing: that of one of our roots, of a CA in our own chain, or of
+    /// a CA whose client was rejected for that reason since this trust is in force.
     pub fn misses_crl(&self) -> bool {
         self.verifier.misses_crl.load(Ordering::Relaxed)
     }
