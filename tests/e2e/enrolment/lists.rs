@@ -63,7 +63,7 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
     revoke(&world, Role::Node, "gone");
     let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
     let running = in_background(move || {
-        running.wait_for("revocation lists were fetched");
+        running.wait_for("revocation lists fetched and in force");
         running
     })
     .await;
