@@ -1,4 +1,5 @@
-//! Every decoder that sees outside bytes, and what must hold whatever the bytes are. Nothing here may panic.
+//! Every decoder that sees outside bytes, and what must hold whatever the bytes are. Nothing here
+//! may panic.
 //!
 //! This file is compiled twice: by the fuzz targets, and by the property tests in `tests/decoders`.
 
@@ -26,7 +27,8 @@ use lizmon_receiver::token::Tokens;
 /// The moment it is where somebody has to know: epoch seconds.
 pub const NOW: u64 = 1_465_001_814;
 
-/// The body of `POST /api/perf/{host}/{epoch}`: what is taken is within the limits, and reads the same when written.
+/// The body of `POST /api/perf/{host}/{epoch}`: what is taken is within the limits, and reads the
+/// same when written.
 pub fn sample_set(bytes: &[u8]) {
     match parse_sample_set(bytes) {
         Ok(set) => {
@@ -75,7 +77,8 @@ fn check_error(error: &BodyError) {
     }
 }
 
-/// A group of the journal, as it is and with a checksum that fits: the checksum would keep nearly all others out.
+/// A group of the journal, as it is and with a checksum that fits: the checksum would keep nearly
+/// all others out.
 pub fn journal_group(bytes: &[u8]) {
     check_group(bytes);
     if let Some((head, rest)) = bytes.split_first_chunk::<5>() {
@@ -206,8 +209,8 @@ pub fn minted() -> &'static (Tokens, String) {
     })
 }
 
-/// The spool's files, with some bytes written over one of them: the first byte says which file, four say where. The
-/// monitor starts all the same, and gives no number a second time.
+/// The spool's files, with some bytes written over one of them: the first byte says which file,
+/// four say where. The monitor starts all the same, and gives no number a second time.
 pub fn spool_files(bytes: &[u8]) {
     let Some((&[which, a, b, c, d], over)) = bytes.split_first_chunk() else {
         return;

@@ -1,6 +1,7 @@
 //! Who may do what. Pure: identity, claims and action in, a permit or an error out.
 //!
-//! A [`Permit`] is made here alone; a function that takes one as an argument cannot be called without authorization.
+//! A [`Permit`] is made here alone; a function that takes one as an argument cannot be called
+//! without authorization.
 
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::{NodeName, Role};
@@ -82,7 +83,8 @@ impl Permit<ReadHost> {
     }
 }
 
-/// May the holder of this certificate read the metrics? No token is asked for, because scrapers have none.
+/// May the holder of this certificate read the metrics? No token is asked for, because scrapers
+/// have none.
 pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeError> {
     if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
         return Err(AuthorizeError::InsufficientScope(Scope::MetricsRead));
@@ -93,7 +95,8 @@ pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeE
     })
 }
 
-/// Somebody whose certificate is trusted, whose token is good, and whose token belongs to that certificate.
+/// Somebody whose certificate is trusted, whose token is good, and whose token belongs to that
+/// certificate.
 #[derive(Debug)]
 pub struct Caller<'a> {
     identity: &'a Identity,

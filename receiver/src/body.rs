@@ -1,7 +1,7 @@
-//! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory than the
-//! budget allows, in all and for each holder. What counts is what has arrived, not what was announced: a client that only
-//! begins bodies takes no memory. Small bodies have a budget of their own: they never wait for large ones, not even for
-//! their sender's.
+//! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory
+//! than the budget allows, in all and for each holder. What counts is what has arrived, not what
+//! was announced: a client that only begins bodies takes no memory. Small bodies have a budget of
+//! their own: they never wait for large ones, not even for their sender's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub const CRL_BYTES_MAX: usize = 16 << 20;
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
 /// Longest wait for a body if `--body-timeout` does not say.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Memory for all large bodies together. Beyond it requests wait for a moment and then are refused with Retry-After.
+/// Memory for all large bodies together. Beyond it requests wait for a moment and then are refused
+/// with Retry-After.
 const LARGE_KIB_MAX: usize = 256 << 10;
 /// Memory for all small bodies together.
 const SMALL_KIB_MAX: usize = 32 << 10;
@@ -68,8 +69,8 @@ impl ReceivedBody {
     }
 }
 
-/// An answer's bytes with the memory they take until the last of them is sent: a client that asks much and reads nothing
-/// uses up its own budget.
+/// An answer's bytes with the memory they take until the last of them is sent: a client that asks
+/// much and reads nothing uses up its own budget.
 struct Answer {
     bytes: Vec<u8>,
     _memory: MemoryReservation,
@@ -141,7 +142,8 @@ impl BodyReader {
         sender: &ClientQuota,
     ) -> Result<(Bytes, MemoryReservation), BodyReadError> {
         let budgets = sender.body_memory();
-        // A body that turns out to be small takes small memory, if there is any. It is decompressed here, in microseconds.
+        // A body that turns out to be small takes small memory, if there is any. It is decompressed
+        // here, in microseconds.
         if packed.len() <= SMALL_BYTES_MAX
             && let Ok(mut memory) = MemoryReservation::small(&self.all, budgets, SMALL_BYTES_MAX)
         {
@@ -152,7 +154,8 @@ impl BodyReader {
                 return Ok((bytes.into(), memory));
             }
         }
-        // Reserve the most it could be, wait for that, and release what was not needed after some milliseconds.
+        // Reserve the most it could be, wait for that, and release what was not needed after some
+        // milliseconds.
         let mut memory =
             MemoryReservation::large_in_turn(&self.all, budgets, UNPACKED_BYTES_MAX).await?;
         let packed_len = packed.len();
@@ -204,8 +207,8 @@ impl BodyReader {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    /// An answer for a sender with this budget. One that is larger than half of the budget for large ones takes half:
-    /// there may be two of them at once, not none.
+    /// An answer for a sender with this budget. One that is larger than half of the budget for
+    /// large ones takes half: there may be two of them at once, not none.
     pub fn answer(
         &self,
         bytes: Vec<u8>,
@@ -230,7 +233,8 @@ impl BodyReader {
         }))
     }
 
-    /// The same for an answer that takes a while to make. Its memory is waited for before it is made.
+    /// The same for an answer that takes a while to make. Its memory is waited for before it is
+    /// made.
     pub async fn large_answer<T: Send + 'static>(
         &self,
         bytes_about: usize,

@@ -1,9 +1,9 @@
 //! Whether this machine's clock can be trusted. Pure: readings of the clocks are arguments.
 //!
-//! The wall clock is steady when it has advanced with the monotonic clock for a while, without a step. A step, or a boot of
-//! the machine, starts that while again: a machine without a battery boots in another year, and a virtual machine resumes
-//! at the time when it was suspended. What is known of the clock is stored, so a restart of the process alone changes
-//! nothing.
+//! The wall clock is steady when it has advanced with the monotonic clock for a while, without a
+//! step. A step, or a boot of the machine, starts that while again: a machine without a battery
+//! boots in another year, and a virtual machine resumes at the time when it was suspended. What is
+//! known of the clock is stored, so a restart of the process alone changes nothing.
 //!
 //! | steady for | what is allowed |
 //! | --- | --- |

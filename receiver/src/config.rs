@@ -57,7 +57,8 @@ pub struct ReceiverFlags {
     /// The tokens' audience [default: https://FIRST-SAN:PORT]
     #[arg(long, env = "LIZMON_AUDIENCE", value_name = "URL", value_parser = https_url)]
     pub audience: Option<String>,
-    /// How long past its end a revocation list is accepted; after that every request but health checks is refused
+    /// How long past its end a revocation list is accepted; after that every request but health
+    /// checks is refused
     #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
     pub crl_grace: Duration,
     /// The oldest TLS version to accept: 1.2 or 1.3
@@ -81,13 +82,15 @@ pub struct ReceiverFlags {
     /// Most connections from one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address: NonZeroUsize,
-    /// Most connections of one certificate's holder; an eighth of the files that may be open, if that is less
+    /// Most connections of one certificate's holder; an eighth of the files that may be open, if
+    /// that is less
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
     pub connections_per_holder: NonZeroUsize,
     /// Most requests of one certificate's holder per second; bursts up to one second's allowance
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
-    /// Most records of one certificate's holder per second, a record of more than four values counted once for each four; bursts up to two seconds' allowance, or 1,000,000
+    /// Most records of one certificate's holder per second, a record of more than four values
+    /// counted once for each four; bursts up to two seconds' allowance, or 1,000,000
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
 }
@@ -219,8 +222,8 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Without a path: RFC 8414 section 3 has clients look for the metadata of https://HOST/PATH below /.well-known/, and this
-/// receiver serves metadata and token endpoint at the root of its host.
+/// Without a path: RFC 8414 section 3 has clients look for the metadata of https://HOST/PATH below
+/// /.well-known/, and this receiver serves metadata and token endpoint at the root of its host.
 fn issuer_url(text: &str) -> Result<String, String> {
     let url = https_url(text)?;
     match url.strip_prefix("https://") {

@@ -1,5 +1,5 @@
-//! Fetches revocation lists from a `liz-ca`. They are verified as those of `PUT /api/crl` are, and stored before they take
-//! effect.
+//! Fetches revocation lists from a `liz-ca`. They are verified as those of `PUT /api/crl` are, and
+//! stored before they take effect.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::router::ReceiverState;
 /// How often to check whether a needed list is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Never returns. Fetches every ten minutes, and soon after a client is rejected because a list is missing.
+/// Never returns. Fetches every ten minutes, and soon after a client is rejected because a list is
+/// missing.
 #[expect(clippy::disallowed_methods, reason = "paces background work")]
 pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: Clock) {
     let Some(from) = from else {

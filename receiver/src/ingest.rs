@@ -56,8 +56,8 @@ pub fn batch(permit: &Permit<Ingest>, body: &[u8], now: u64) -> Result<Submissio
 /// So many values of a record take as long to count as a record does.
 const VALUES_PER_RECORD: u32 = 4;
 
-/// How many records a submission counts for in its sender's rate limit: a few compressed kilobytes may hold a million
-/// values.
+/// How many records a submission counts for in its sender's rate limit: a few compressed kilobytes
+/// may hold a million values.
 pub fn billed_records(submission: &SubmissionView<'_>) -> u32 {
     let records = submission
         .records()

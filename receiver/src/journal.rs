@@ -1,7 +1,9 @@
-//! Group commit: one thread takes all waiting requests, makes them durable with one sync, counts them, and answers them.
+//! Group commit: one thread takes all waiting requests, makes them durable with one sync, counts
+//! them, and answers them.
 //!
-//! This is the one place where a POST is answered with success, after the sync. It is also the one place for checks that
-//! depend on earlier requests: known numbers, a host's labels, a producer's ranges.
+//! This is the one place where a POST is answered with success, after the sync. It is also the one
+//! place for checks that depend on earlier requests: known numbers, a host's labels, a producer's
+//! ranges.
 //!
 //! ```text
 //!  requests ──> queue (bounded) ──> admit ──> append + sync ──> apply ──> answers
@@ -34,7 +36,8 @@ pub use error::{AdmissionError, SubmitError, ValueFault};
 
 /// Longest wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
-/// How many requests may wait for the journal. Each keeps its body's memory reserved, and [`crate::body`] limits that.
+/// How many requests may wait for the journal. Each keeps its body's memory reserved, and
+/// [`crate::body`] limits that.
 const QUEUE_MAX: usize = 16_384;
 /// How many requests one sync serves at most.
 const GROUP_REQUESTS_MAX: usize = 4_096;
@@ -72,7 +75,8 @@ impl std::fmt::Debug for Waiting {
 }
 
 impl Journal {
-    /// Starts the journal's thread. It ends, with everything committed, when the last [`Journal`] is dropped.
+    /// Starts the journal's thread. It ends, with everything committed, when the last [`Journal`]
+    /// is dropped.
     pub fn start(
         store: Box<dyn Store>,
         summarizer: Summarizer,
@@ -178,8 +182,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Whether to wait for another step. The clients of the last group's `previous_requests` requests may send again now; so
-    /// not once as many have arrived, nor when no more arrive.
+    /// Whether to wait for another step. The clients of the last group's `previous_requests`
+    /// requests may send again now; so not once as many have arrived, nor when no more arrive.
     fn waits_for_more(self, previous_requests: usize) -> bool {
         previous_requests >= GROUP_MIN
             && self.requests < previous_requests
@@ -214,7 +218,8 @@ impl Writer {
         self.committer.finish()
     }
 
-    /// The next request. If none follows the last group within the gather window, the next one does not wait for more.
+    /// The next request. If none follows the last group within the gather window, the next one does
+    /// not wait for more.
     fn next(&mut self) -> Result<Waiting, RecvTimeoutError> {
         if self.previous_requests > 0 {
             match self.waiting.recv_timeout(self.gather_window) {
@@ -225,8 +230,8 @@ impl Writer {
         self.waiting.recv_timeout(TICK)
     }
 
-    /// All waiting requests, and where many arrive one by one those of the next moment, so that one sync serves them. A lone
-    /// request never waits.
+    /// All waiting requests, and where many arrive one by one those of the next moment, so that one
+    /// sync serves them. A lone request never waits.
     #[expect(
         clippy::disallowed_methods,
         reason = "the gather window of the group commit, on the journal's own thread"

@@ -1,4 +1,5 @@
-//! The receiver: accepts samples over mutual TLS, makes them durable, and answers queries with summaries.
+//! The receiver: accepts samples over mutual TLS, makes them durable, and answers queries with
+//! summaries.
 //!
 //! ```text
 //!  mTLS ──> router ──> token ──> authorize ──> ingest ──> journal ──> 204

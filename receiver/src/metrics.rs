@@ -1,5 +1,5 @@
-//! The receiver's OpenMetrics: tokens and refusals, expiry of certificates, connections, the store, and each series' newest
-//! minute.
+//! The receiver's OpenMetrics: tokens and refusals, expiry of certificates, connections, the store,
+//! and each series' newest minute.
 //!
 //! Events that anybody can cause are counted here and logged at a limited rate.
 

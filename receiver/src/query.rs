@@ -11,11 +11,12 @@ use crate::silence;
 use crate::store::record::Submission;
 use crate::summarize::SummaryTable;
 
-/// A monitor that has not reported its clock's difference for so long stamps samples by its own clock.
+/// A monitor that has not reported its clock's difference for so long stamps samples by its own
+/// clock.
 const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 
-/// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters. `None` if nothing at all
-/// is known of the host in any window.
+/// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters.
+/// `None` if nothing at all is known of the host in any window.
 pub fn summaries(
     permit: &Permit<ReadHost>,
     table: &SummaryTable,
@@ -92,8 +93,8 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
     Hosts { hosts: list }
 }
 
-/// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no lock is held while they
-/// are encoded.
+/// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no
+/// lock is held while they are encoded.
 pub fn newest_minutes(
     table: &SummaryTable,
     now: u64,
@@ -148,8 +149,8 @@ pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Deliv
     })
 }
 
-/// What is missing of a host, as submissions that drop those numbers for this reason, with how many numbers each has.
-/// `None` if nothing is known of the host.
+/// What is missing of a host, as submissions that drop those numbers for this reason, with how many
+/// numbers each has. `None` if nothing is known of the host.
 pub fn missing(
     _permit: &Permit<AcknowledgeMissing>,
     table: &SummaryTable,

@@ -146,8 +146,8 @@ async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Ne
     response
 }
 
-/// Refuses requests that are invalid whoever sends them. No route reads the body of a client without a certificate: it is
-/// answered at once, without waiting for its body.
+/// Refuses requests that are invalid whoever sends them. No route reads the body of a client
+/// without a certificate: it is answered at once, without waiting for its body.
 async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
@@ -170,8 +170,8 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
     response
 }
 
-/// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse for a client that sends on
-/// each whole second.
+/// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse
+/// for a client that sends on each whole second.
 async fn tell_time(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     let now = (app.fine_clock)();

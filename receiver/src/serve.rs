@@ -79,8 +79,9 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Opens the store, replays the journal, and loads certificates and revocation lists. When this returns, the receiver
-    /// is ready: connections wait in the listener until [`Receiver::run`] accepts them.
+    /// Opens the store, replays the journal, and loads certificates and revocation lists. When this
+    /// returns, the receiver is ready: connections wait in the listener until [`Receiver::run`]
+    /// accepts them.
     pub async fn start(
         listener: TcpListener,
         config: Config,
@@ -166,7 +167,8 @@ impl Receiver {
         self.app.tokens.issuer()
     }
 
-    /// Serves until `shutdown`; then accepts no more connections, finishes open requests, and commits everything.
+    /// Serves until `shutdown`; then accepts no more connections, finishes open requests, and
+    /// commits everything.
     pub async fn run(
         mut self,
         shutdown: impl Future<Output = ()> + Send,
@@ -299,7 +301,8 @@ impl LoggedWarnings {
     }
 }
 
-/// Runs on a blocking thread: a long list takes a while to read, and a push holds the lock for as long.
+/// Runs on a blocking thread: a long list takes a while to read, and a push holds the lock for as
+/// long.
 async fn reload_trust(app: Arc<ReceiverState>) -> Option<Result<Arc<Trust>, TrustError>> {
     let reload = move || {
         app.trust_writer

@@ -1,7 +1,8 @@
 //! Which hosts are silent: those that are overdue by their recent spacing.
 //!
-//! What counts is when something came from a host by our own clock: a host whose clock is five minutes behind is not
-//! silent. The spacing comes from the stored buckets, so it is the same after a restart.
+//! What counts is when something came from a host by our own clock: a host whose clock is five
+//! minutes behind is not silent. The spacing comes from the stored buckets, so it is the same after
+//! a restart.
 
 use lizmon_summary::{Series, TIERS};
 
@@ -59,8 +60,8 @@ fn spacing_of(series: &Series, now: u64) -> Option<u64> {
     })
 }
 
-/// The spacing of samples, from the ends of intervals and their counts, oldest first. The newest interval may have only
-/// begun: with two before it, it does not count.
+/// The spacing of samples, from the ends of intervals and their counts, oldest first. The newest
+/// interval may have only begun: with two before it, it does not count.
 fn spacing_within(intervals: &[(u64, u64)], width_secs: u64) -> Option<u64> {
     let whole = match intervals {
         [whole @ .., _] if whole.len() > 1 => whole,
@@ -83,7 +84,8 @@ mod tests {
 
     const NOW: u64 = 1_465_001_814;
 
-    /// Samples came every so many seconds for a day, the last one so long ago; the host's clock is so far behind.
+    /// Samples came every so many seconds for a day, the last one so long ago; the host's clock is
+    /// so far behind.
     fn host(every_secs: u64, ago_secs: u64, behind_secs: u64) -> HostSummaries {
         let mut series = Series::default();
         let last = NOW - ago_secs - behind_secs;
@@ -133,7 +135,8 @@ mod tests {
         }
     }
 
-    /// A host that was away for long, and sends each second again, is not waited for as long the next time.
+    /// A host that was away for long, and sends each second again, is not waited for as long the
+    /// next time.
     #[test]
     fn an_outage_is_no_spacing() {
         let mut host = host(1, 3000, 0);

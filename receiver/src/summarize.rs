@@ -1,12 +1,13 @@
 //! The numbers, and the one way they change: `journal -> apply -> commit(what changed, cursor)`.
 //!
-//! [`SummaryTable`] is divided into the store's shards, each behind a lock that is held for one submission or one answer.
-//! The [`Summarizer`] alone writes; it lives in the journal's thread. Readers read the same memory, so a client that is
-//! answered after a submission was applied sees it.
+//! [`SummaryTable`] is divided into the store's shards, each behind a lock that is held for one
+//! submission or one answer. The [`Summarizer`] alone writes; it lives in the journal's thread.
+//! Readers read the same memory, so a client that is answered after a submission was applied sees
+//! it.
 //!
-//! What apply does depends on the journal alone, never on a clock: replaying the journal after a shard's cursor onto
-//! the shard's committed state gives the same numbers, to the bit. A number that a producer has used before changes
-//! nothing, in a replay as the first time.
+//! What apply does depends on the journal alone, never on a clock: replaying the journal after a
+//! shard's cursor onto the shard's committed state gives the same numbers, to the bit. A number
+//! that a producer has used before changes nothing, in a replay as the first time.
 
 mod host;
 mod table;
@@ -184,8 +185,9 @@ impl Summarizer {
         }
     }
 
-    /// Commits the shard whose first change is oldest, if an append through `through` brought it. Says whether there was
-    /// one. What has ended by `expiry` is left out; without one nothing is, whatever the clock says.
+    /// Commits the shard whose first change is oldest, if an append through `through` brought it.
+    /// Says whether there was one. What has ended by `expiry` is left out; without one nothing is,
+    /// whatever the clock says.
     pub fn commit_oldest(
         &mut self,
         store: &mut dyn Store,
@@ -202,7 +204,8 @@ impl Summarizer {
         }
     }
 
-    /// Commits the next shard in turn, changed or not, so that what has ended leaves memory and store by itself.
+    /// Commits the next shard in turn, changed or not, so that what has ended leaves memory and
+    /// store by itself.
     pub fn sweep_next(&mut self, store: &mut dyn Store, now: u64) -> Result<(), StoreError> {
         let shard = self.progress[self.next_sweep].fence.shard();
         self.next_sweep = (self.next_sweep + 1) % self.progress.len();
@@ -234,7 +237,8 @@ impl Summarizer {
         oldest.map_or(0, |oldest| (self.appends + 1).saturating_sub(oldest))
     }
 
-    /// Writes everything there is into a new store, in the place of one that is damaged for `fault`.
+    /// Writes everything there is into a new store, in the place of one that is damaged for
+    /// `fault`.
     pub fn rebuild(
         &mut self,
         store: &mut dyn Store,

@@ -1,7 +1,7 @@
 //! Access tokens: minted, verified, cached. Pure but for the key file; `now` is an argument.
 //!
-//! RFC 9068 tokens, signed with EdDSA (RFC 8037), bound to a certificate (RFC 8705 section 3). The library checks the
-//! signature; claims are checked here, because the library accepts missing ones.
+//! RFC 9068 tokens, signed with EdDSA (RFC 8037), bound to a certificate (RFC 8705 section 3). The
+//! library checks the signature; claims are checked here, because the library accepts missing ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,7 +98,8 @@ impl Key {
         let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
         let public = pair.public_key().as_ref();
         let x = URL_SAFE_NO_PAD.encode(public);
-        // RFC 7638 section 3: the key's own thumbprint is its name. RFC 8037 section 2 says which members count.
+        // RFC 7638 section 3: the key's own thumbprint is its name. RFC 8037 section 2 says which
+        // members count.
         let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
         let kid = URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()));
         let encoding = EncodingKey::from_ed_der(&der);
@@ -136,8 +137,8 @@ impl KeyRing {
         })
     }
 
-    /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last token has ended.
-    /// `None` if nothing has to change.
+    /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last
+    /// token has ended. `None` if nothing has to change.
     fn rotated(
         self: &KeyRing,
         now: u64,
@@ -213,8 +214,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Makes a new signing key when the present one is old enough, and removes keys whose last token has expired. The new
-    /// key is on disk before it signs.
+    /// Makes a new signing key when the present one is old enough, and removes keys whose last
+    /// token has expired. The new key is on disk before it signs.
     pub fn rotate(&self, now: u64) -> Result<(), TokenKeyError> {
         let Some(stored) = self.ring.load().rotated(now, self.key_life, self.ttl)? else {
             return Ok(());
@@ -286,7 +287,8 @@ impl Tokens {
         })
     }
 
-    /// A token's claims, if it is one of ours and valid at `now`. The certificate it is bound to is not checked here.
+    /// A token's claims, if it is one of ours and valid at `now`. The certificate it is bound to is
+    /// not checked here.
     pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, AccessTokenError> {
         if let Some(claims) = self.remembered.get(token) {
             let checked = self.check(&claims, now);

@@ -1,13 +1,14 @@
-//! Ten minutes of what nobody should send, against the shipped receiver: its memory stays what it was.
+//! Ten minutes of what nobody should send, against the shipped receiver: its memory stays what it
+//! was.
 //!
 //! ```text
 //! cargo build --release -p lizmon-receiver
 //! cargo bench -p lizmon-tests --profile release --bench hostile -- [SECONDS] [SECONDS BETWEEN ROWS]
 //! ```
 //!
-//! Several kinds of hostility go on side by side, each in tasks of its own: see [`hostilities`]. Prints VmRSS of the receiver's
-//! process as the rows of a table, and fails where it has grown since the end of the first tenth by more than [`GROWTH_KIB_MAX`].
-//! Linux only.
+//! Several kinds of hostility go on side by side, each in tasks of its own: see [`hostilities`].
+//! Prints VmRSS of the receiver's process as the rows of a table, and fails where it has grown
+//! since the end of the first tenth by more than [`GROWTH_KIB_MAX`]. Linux only.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
 
@@ -39,7 +40,8 @@ const NODES: usize = 8;
 /// Connections that are opened and say nothing, or half of something.
 const HALF_OPEN: usize = 200;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// The least pause between two of a kind, so that the clients leave the receiver some of the machine.
+/// The least pause between two of a kind, so that the clients leave the receiver some of the
+/// machine.
 const PAUSE: Duration = Duration::from_millis(5);
 const DEPTH: usize = 100_000;
 const WIDTH: usize = 60_000;

@@ -1,12 +1,13 @@
-//! Single samples over 64 keep-alive mutual-TLS HTTP/1.1 connections: what the receiver does with a second of CPU,
-//! beside a bare axum-server handler that reads the body and answers 204 with the same TLS configuration.
+//! Single samples over 64 keep-alive mutual-TLS HTTP/1.1 connections: what the receiver does with a
+//! second of CPU, beside a bare axum-server handler that reads the body and answers 204 with the
+//! same TLS configuration.
 //!
 //! ```text
 //! cargo bench -p lizmon-tests --profile dist --bench ingest -- [SECONDS] [ROUNDS]
 //! ```
 //!
-//! Both servers run as processes of their own, one after the other in every round, under the same load from this one.
-//! Their CPU time is read from `/proc/PID/stat`. Linux only.
+//! Both servers run as processes of their own, one after the other in every round, under the same
+//! load from this one. Their CPU time is read from `/proc/PID/stat`. Linux only.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
 
@@ -228,7 +229,8 @@ fn make_certificates(folder: &Path) -> Result<Vec<Node>> {
     (0..CONNECTIONS).map(node).collect()
 }
 
-/// Keeps every connection busy for a while: requests answered, the server's CPU seconds, seconds on the clock.
+/// Keeps every connection busy for a while: requests answered, the server's CPU seconds, seconds on
+/// the clock.
 async fn load(
     server: &Server,
     nodes: &[Node],

@@ -1,4 +1,5 @@
-//! The fuzz targets' functions with stable tooling: any bytes, and good ones with a few changes. See `docs/testing.md`.
+//! The fuzz targets' functions with stable tooling: any bytes, and good ones with a few changes.
+//! See `docs/testing.md`.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[expect(unreachable_pub, reason = "it is a library's module there")]

@@ -1,11 +1,13 @@
 //! The one reader of PEM (RFC 7468): nothing is skipped in silence.
 //!
-//! What yields no section is an error that says its line, but for text between sections as OpenSSL and people write it:
-//! in that, nothing may look like a part of a section. What editors and `cat` do to files does no harm: byte order marks,
-//! any kind of line end or none at all, blanks around lines, no newline at the end.
+//! What yields no section is an error that says its line, but for text between sections as OpenSSL
+//! and people write it: in that, nothing may look like a part of a section. What editors and `cat`
+//! do to files does no harm: byte order marks, any kind of line end or none at all, blanks around
+//! lines, no newline at the end.
 //!
-//! `rustls-pki-types` and `pem` read PEM too, and are not used for it: both pass over what does not look like a section to
-//! them, and a root or a revocation list that is passed over is missed by nobody.
+//! `rustls-pki-types` and `pem` read PEM too, and are not used for it: both pass over what does not
+//! look like a section to them, and a root or a revocation list that is passed over is missed by
+//! nobody.
 
 mod error;
 mod outside;
@@ -22,7 +24,8 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
     sections(bytes).collect()
 }
 
-/// Every section of a text, and every thing that is wrong with it, in order: for whoever goes on past a broken part.
+/// Every section of a text, and every thing that is wrong with it, in order: for whoever goes on
+/// past a broken part.
 pub fn sections(bytes: &[u8]) -> Sections<'_> {
     Sections {
         rest: bytes,
@@ -32,7 +35,8 @@ pub fn sections(bytes: &[u8]) -> Sections<'_> {
     }
 }
 
-/// The lines outside of sections that hold text, as OpenSSL's `-text` and people write it: harmless, and passed over.
+/// The lines outside of sections that hold text, as OpenSSL's `-text` and people write it:
+/// harmless, and passed over.
 pub fn text_outside(bytes: &[u8]) -> Vec<usize> {
     let (mut rest, mut line) = (bytes, 1);
     let mut found = Vec::new();
@@ -52,7 +56,8 @@ pub fn text_outside(bytes: &[u8]) -> Vec<usize> {
     }
 }
 
-/// The certificates of a text, at least one. Keys and parameters may stand beside them, nothing else.
+/// The certificates of a text, at least one. Keys and parameters may stand beside them, nothing
+/// else.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     const WANTED: &str = "certificate";
     let mut found = Vec::new();
@@ -69,7 +74,8 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErr
     }
 }
 
-/// The one private key of a text, not encrypted. Certificates and parameters may stand beside it, nothing else.
+/// The one private key of a text, not encrypted. Certificates and parameters may stand beside it,
+/// nothing else.
 pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     const WANTED: &str = "private key";
     let mut found = None;

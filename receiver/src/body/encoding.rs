@@ -7,8 +7,8 @@ use http::header::CONTENT_ENCODING;
 
 use super::error::BodyReadError;
 
-/// Most members of gzip, or frames of zstd, in one body: `bgzip` makes one of each 64 KiB. An empty one costs as much as
-/// a kilobyte to unpack.
+/// Most members of gzip, or frames of zstd, in one body: `bgzip` makes one of each 64 KiB. An empty
+/// one costs as much as a kilobyte to unpack.
 pub(super) const MEMBERS_MAX: usize = 256;
 /// Largest window a zstd frame may ask for, as a power of two: the largest unpacked body.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -43,7 +43,8 @@ impl Encoding {
         }
     }
 
-    /// What it unpacks to, at most one byte more than `max`, which is enough to know; and whether that is all of it.
+    /// What it unpacks to, at most one byte more than `max`, which is enough to know; and whether
+    /// that is all of it.
     pub(super) fn unpack(self, packed: &[u8], max: usize) -> (Vec<u8>, Result<(), BodyReadError>) {
         let mut unpacked = Vec::new();
         let mut rest = packed;

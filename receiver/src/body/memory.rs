@@ -1,4 +1,5 @@
-//! Memory for bodies and answers, reserved from the budget of all and from the budget of the sender.
+//! Memory for bodies and answers, reserved from the budget of all and from the budget of the
+//! sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::BodyReadError;
 
-/// Largest small body, on the wire and decompressed: an hour of a monitor that samples once a minute.
+/// Largest small body, on the wire and decompressed: an hour of a monitor that samples once a
+/// minute.
 pub(super) const SMALL_BYTES_MAX: usize = 64 << 10;
 /// How long a compressed body or a large answer waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
@@ -60,8 +62,8 @@ impl MemoryReservation {
         Self::large(all, take_in_turn(&sender.large, kib(bytes)).await?).await
     }
 
-    /// Reserves memory for so many more bytes of a body that then has `total`. A body that is no longer small moves to the
-    /// budget for large ones.
+    /// Reserves memory for so many more bytes of a body that then has `total`. A body that is no
+    /// longer small moves to the budget for large ones.
     pub(super) async fn grow(
         &mut self,
         all: &BodyMemoryBudgets,

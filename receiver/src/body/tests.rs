@@ -26,7 +26,8 @@ async fn read(
         .map_err(|error| Rejection::from(error).code())
 }
 
-/// One certificate that fills its room leaves the others theirs; what is let go of can be taken again.
+/// One certificate that fills its room leaves the others theirs; what is let go of can be taken
+/// again.
 #[tokio::test]
 async fn no_sender_takes_anothers_room() {
     let reader = BodyReader::new(BODY_TIMEOUT);
@@ -58,7 +59,8 @@ async fn no_sender_takes_anothers_room() {
     assert!(take(&greedy).await.is_ok());
 }
 
-/// A fleet that comes back sends packed batches all at once: small ones do not take the room of large ones.
+/// A fleet that comes back sends packed batches all at once: small ones do not take the room of
+/// large ones.
 #[tokio::test]
 async fn many_small_packed_bodies_fit_at_once() {
     let reader = BodyReader::new(BODY_TIMEOUT);
@@ -95,8 +97,8 @@ async fn bodies_unpacked_at_and_over_the_limit() {
     }
 }
 
-/// A sender whose large bodies fill and wait for its room, and holders who together fill everybody's, keep no small
-/// body back: neither a plain or packed one, nor an answer.
+/// A sender whose large bodies fill and wait for its room, and holders who together fill
+/// everybody's, keep no small body back: neither a plain or packed one, nor an answer.
 #[tokio::test]
 async fn small_bodies_are_never_behind_large_ones() {
     let reader = BodyReader::new(BODY_TIMEOUT);

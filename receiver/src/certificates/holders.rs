@@ -1,4 +1,5 @@
-//! The certificates that hosts last reported with: a host whose certificate was revoked is not merely silent.
+//! The certificates that hosts last reported with: a host whose certificate was revoked is not
+//! merely silent.
 //!
 //! Kept in memory alone, so it is known of hosts that have reported since the receiver started.
 

@@ -1,5 +1,5 @@
-//! The certificates that were seen here. A CA that was restored from a backup does not know what it issued since: its
-//! operator asks the receivers.
+//! The certificates that were seen here. A CA that was restored from a backup does not know what it
+//! issued since: its operator asks the receivers.
 //!
 //! Kept beside the database, not in it: no answer depends on it, and a minute of it may be lost.
 
@@ -34,7 +34,8 @@ struct Held {
 }
 
 impl CertificateRegistry {
-    /// Loads what was saved in this folder. A file that cannot be read is logged, and the list begins anew: holders reconnect.
+    /// Loads what was saved in this folder. A file that cannot be read is logged, and the list
+    /// begins anew: holders reconnect.
     pub(crate) fn open(folder: &Path, now: u64) -> Self {
         let file = folder.join(FILE);
         let kept = match read(&file) {
@@ -99,7 +100,8 @@ impl CertificateRegistry {
         self.lock().list_from(now)
     }
 
-    /// Saves the list if it has changed, with the expired ones: a clock that is ahead for a moment must not remove any.
+    /// Saves the list if it has changed, with the expired ones: a clock that is ahead for a moment
+    /// must not remove any.
     pub(crate) fn save(&self) -> io::Result<()> {
         let list = {
             let mut held = self.lock();

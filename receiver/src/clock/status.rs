@@ -74,7 +74,8 @@ impl ClockStatus {
     }
 }
 
-/// None if the clock is right as far as is known, or if no other time is known and nothing was refused.
+/// None if the clock is right as far as is known, or if no other time is known and nothing was
+/// refused.
 fn in_words(judged: &ClockVerdict, has_refused: bool) -> Option<String> {
     let now = rfc3339(judged.now);
     let secs = judged.secs_until_steady();

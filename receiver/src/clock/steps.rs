@@ -9,11 +9,13 @@ pub const STEADY_SECS: u64 = 60;
 pub const BEHIND_SECS: u64 = 300;
 /// The same before anything that has ended is deleted.
 pub const EXPIRY_SECS: u64 = 600;
-/// A larger difference between wall clock and monotonic clock is a step; smaller corrections are usual.
+/// A larger difference between wall clock and monotonic clock is a step; smaller corrections are
+/// usual.
 pub const STEP_SECS: u64 = 30;
 
-/// A sample further ahead of a steady clock than this was stamped by a wrong clock. It is more than is accepted: requests of
-/// one group are judged at different moments, and a steady clock is corrected a little.
+/// A sample further ahead of a steady clock than this was stamped by a wrong clock. It is more than
+/// is accepted: requests of one group are judged at different moments, and a steady clock is
+/// corrected a little.
 pub const AHEAD_REMOVED_SECS: u64 = AHEAD_SECS_MAX + 60;
 
 /// A reading of the clocks.
@@ -66,7 +68,8 @@ pub struct ClockVerdict {
     pub steady_secs: u64,
     /// The time by the last steady clock; 0 if none was steady.
     pub floor: u64,
-    /// The same, or if no clock was steady the time without the last step; none if there was no step.
+    /// The same, or if no clock was steady the time without the last step; none if there was no
+    /// step.
     pub other: Option<u64>,
     /// Counts steps.
     pub regime: u64,

@@ -1,7 +1,9 @@
-//! Checks that depend on earlier requests: known numbers, the epochs of unknown ones, a host's labels and producers.
+//! Checks that depend on earlier requests: known numbers, the epochs of unknown ones, a host's
+//! labels and producers.
 //!
-//! An [`Admission`] judges the requests of one group in their order. What it has admitted but what is not durable yet
-//! is kept beside the summaries and discarded with it: a group that fails leaves no trace.
+//! An [`Admission`] judges the requests of one group in their order. What it has admitted but what
+//! is not durable yet is kept beside the summaries and discarded with it: a group that fails leaves
+//! no trace.
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,7 +48,8 @@ pub(super) struct Admitted {
 /// A request that was judged at a time further from now was judged by another clock.
 const JUDGED_AGO_SECS_MAX: u64 = 60;
 
-/// By host, its greatest epoch when the clock was found not to be steady. Older samples were there before.
+/// By host, its greatest epoch when the clock was found not to be steady. Older samples were there
+/// before.
 #[derive(Debug, Default)]
 pub(super) struct EpochMarks {
     regime: u64,
@@ -221,7 +224,8 @@ impl NewRecords {
             })
     }
 
-    /// A known number is recognised before its epoch is checked; the other epochs must be within the window.
+    /// A known number is recognised before its epoch is checked; the other epochs must be within
+    /// the window.
     fn check_epochs(&self, view: &SubmissionView<'_>, now: u64) -> Result<(), AdmissionError> {
         let mut errors = Vec::new();
         let mut fault = None;
@@ -247,9 +251,9 @@ impl NewRecords {
         }
     }
 
-    /// While the clock is not known to be steady, refuses samples that would evict history or would not be found. Otherwise
-    /// says whether samples ahead of the clock must be removed first. `now` is when the request was judged, `mark` the
-    /// greatest epoch that was there before.
+    /// While the clock is not known to be steady, refuses samples that would evict history or would
+    /// not be found. Otherwise says whether samples ahead of the clock must be removed first. `now`
+    /// is when the request was judged, `mark` the greatest epoch that was there before.
     fn check_clock(
         &self,
         view: &SubmissionView<'_>,
@@ -305,7 +309,8 @@ impl NewRecords {
         }
     }
 
-    /// Refuses one producer or range too many. Returns all numbers of the producer if they had to be merged to decide.
+    /// Refuses one producer or range too many. Returns all numbers of the producer if they had to
+    /// be merged to decide.
     fn check_producer(
         &self,
         view: &SubmissionView<'_>,
@@ -430,7 +435,8 @@ impl NewRecords {
     }
 }
 
-/// Whether the submission drops numbers that were not known to be dropped; or a refusal, if it would be too many ranges.
+/// Whether the submission drops numbers that were not known to be dropped; or a refusal, if it
+/// would be too many ranges.
 fn has_new_drops(
     view: &SubmissionView<'_>,
     known: Known<'_>,

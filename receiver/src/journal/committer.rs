@@ -1,4 +1,5 @@
-//! What the journal's thread does, without the thread: one group after another, and maintenance between them.
+//! What the journal's thread does, without the thread: one group after another, and maintenance
+//! between them.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
 use crate::summarize::Summarizer;
 
-/// Length of a round of commits. What changed in one round is committed in the next, so a restart replays two.
+/// Length of a round of commits. What changed in one round is committed in the next, so a restart
+/// replays two.
 const COMMIT_AFTER_SECS: u64 = 20;
 /// A change is also committed after so many more appends.
 const COMMIT_AFTER_APPENDS: u64 = 20_000;
@@ -28,7 +30,8 @@ const RECLAIM_EVERY_SECS: u64 = 2;
 /// How often a failing store is probed, even if no requests come.
 const PROBE_EVERY_SECS: u64 = 2;
 
-/// A store, its summaries, and the one order in which they change. No thread and no clock: readings are arguments.
+/// A store, its summaries, and the one order in which they change. No thread and no clock: readings
+/// are arguments.
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
@@ -107,8 +110,9 @@ impl Committer {
         self.clock_status.clone()
     }
 
-    /// Takes the requests of one group, each with the moment it is judged by: admits or refuses each as a whole, makes
-    /// what was admitted durable with one append, counts it, and gives the answers in the requests' order.
+    /// Takes the requests of one group, each with the moment it is judged by: admits or refuses
+    /// each as a whole, makes what was admitted durable with one append, counts it, and gives the
+    /// answers in the requests' order.
     pub fn take<'a>(
         &mut self,
         requests: impl Iterator<Item = (&'a Submission, u64)>,
@@ -158,7 +162,8 @@ impl Committer {
         verdicts.into_iter().map(answer).collect()
     }
 
-    /// Appends what was admitted. For each shard that has some, its position; none if it could not be made durable.
+    /// Appends what was admitted. For each shard that has some, its position; none if it could not
+    /// be made durable.
     fn append_groups(&mut self, requests: usize, now: u64) -> Vec<(Shard, Option<Position>)> {
         let mut groups = std::mem::take(&mut self.groups);
         let sealed = groups.seal();
@@ -247,7 +252,8 @@ impl Committer {
         })
     }
 
-    /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be called every second or so.
+    /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be
+    /// called every second or so.
     pub fn maintain(&mut self, at: ClockReading) {
         let now = at.wall;
         let clock = self.clock.look(at);
@@ -264,8 +270,9 @@ impl Committer {
         let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
             || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
         if is_due {
-            // Everything that had changed by the last round is committed before the next begins. After a failure everything
-            // is due at once: only that shows whether commits work again.
+            // Everything that had changed by the last round is committed before the next begins.
+            // After a failure everything is due at once: only that shows whether commits work
+            // again.
             let through = match self.status.is_in_trouble() {
                 true => u64::MAX,
                 false => self.committed_appends,
@@ -295,8 +302,8 @@ impl Committer {
         self.status.set_lag(lag, now.saturating_sub(since));
     }
 
-    /// Checks that the store is in its place, and while something fails probes it, so that health is right even if no
-    /// requests come.
+    /// Checks that the store is in its place, and while something fails probes it, so that health
+    /// is right even if no requests come.
     fn check_store(&mut self, now: u64) {
         self.complete_at = self.complete_at.min(now);
         self.probed_at = self.probed_at.min(now);
@@ -373,7 +380,8 @@ impl Committer {
         }
     }
 
-    /// Nothing is lost: what was not committed is in the journal. Retries after a while, or with a new store.
+    /// Nothing is lost: what was not committed is in the journal. Retries after a while, or with a
+    /// new store.
     fn put_off(&mut self, error: &StoreError, now: u64) {
         self.status.commit_failed(error);
         self.committed_at = now;

@@ -60,7 +60,8 @@ fn labels(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|at| format!("l{at}")).collect()
 }
 
-/// A clock that goes wrong for a moment, in either direction, deletes nothing and puts off no commit.
+/// A clock that goes wrong for a moment, in either direction, deletes nothing and puts off no
+/// commit.
 #[test]
 fn a_jump_of_the_clock_deletes_nothing() {
     const YEAR: u64 = 365 * 86_400;
@@ -193,7 +194,8 @@ fn embedded_in(folder: &std::path::Path) -> crate::store::Config {
     }
 }
 
-/// Two weeks of five hosts with labels that come and go: after the second day the file grows no more.
+/// Two weeks of five hosts with labels that come and go: after the second day the file grows no
+/// more.
 #[test]
 fn the_file_is_bounded_under_constant_load() {
     const HOUR: u64 = 3600;
@@ -255,7 +257,8 @@ fn the_file_is_bounded_under_constant_load() {
     );
 }
 
-/// Every eight days another fleet reports for an hour and is gone: each leaves memory and file, and nobody leaves much.
+/// Every eight days another fleet reports for an hour and is gone: each leaves memory and file, and
+/// nobody leaves much.
 #[test]
 fn the_file_comes_down_when_a_fleet_is_gone() {
     const HOSTS: usize = 60;
@@ -329,8 +332,8 @@ fn the_folder_is_free_when_the_journal_has_ended() {
     }
 }
 
-/// The story: a group of several requests slept its whole window though everybody was there: 64 clients that wait for their answers got
-/// 23,000 a second, with the processor idle.
+/// The story: a group of several requests slept its whole window though everybody was there: 64
+/// clients that wait for their answers got 23,000 a second, with the processor idle.
 #[test]
 fn a_group_waits_only_for_those_who_may_still_come() {
     let check = |requests, arrived, steps, previous_requests, waits: bool| {

@@ -47,8 +47,8 @@ impl Collector for NewestMinutes {
 }
 
 impl NewestMinutes {
-    /// The format wants the lines of one metric together, so the summaries are read once for each; a minute may grow in
-    /// between.
+    /// The format wants the lines of one metric together, so the summaries are read once for each;
+    /// a minute may grow in between.
     fn family<T: EncodeGaugeValue>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,

@@ -21,9 +21,9 @@ enum Chunk {
     Last(Bytes),
 }
 
-/// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it must hold no lock while
-/// it writes. `permits` are released at the end. An error cuts the body short, and so does a client that stops reading or
-/// reads too slowly.
+/// A body of what `write` writes, on a thread that waits for the network, for `time_max` in all: it
+/// must hold no lock while it writes. `permits` are released at the end. An error cuts the body
+/// short, and so does a client that stops reading or reads too slowly.
 pub(super) fn body(
     permits: impl Send + 'static,
     time_max: Duration,
@@ -132,8 +132,8 @@ mod tests {
         let _next = turns.acquire().await.unwrap();
     }
 
-    /// A reader that reads nothing, over HTTP/2 on a connection that is busy otherwise, kept its turn for ever: four of them kept
-    /// everybody from the metrics.
+    /// A reader that reads nothing, over HTTP/2 on a connection that is busy otherwise, kept its
+    /// turn for ever: four of them kept everybody from the metrics.
     #[tokio::test]
     async fn who_does_not_read_gives_the_turn_back() {
         let turns = Arc::new(Semaphore::new(1));

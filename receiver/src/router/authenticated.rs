@@ -27,7 +27,8 @@ pub(super) struct Authenticated<'a> {
 }
 
 impl<'a> Authenticated<'a> {
-    /// In this order: the revocation lists, the certificate if there is one, its rate limit, the token.
+    /// In this order: the revocation lists, the certificate if there is one, its rate limit, the
+    /// token.
     pub(super) fn check(
         app: &'a ReceiverState,
         head: &'a request::Parts,
@@ -112,7 +113,8 @@ pub(super) fn connection_of(head: &request::Parts) -> Result<&Connection, Reject
     Ok(connection)
 }
 
-/// The certificate's holder, if one was shown; an error if the certificate is no longer valid, or the holder sends too much.
+/// The certificate's holder, if one was shown; an error if the certificate is no longer valid, or
+/// the holder sends too much.
 pub(super) fn peer_of<'a>(
     app: &ReceiverState,
     connection: &'a Connection,

@@ -45,7 +45,8 @@ async fn take(
         .bodies
         .read(&head.headers, body, CRL_BYTES_MAX, sender.quota()?)
         .await?;
-    // Certificates of authorities beside the lists: of the next generation, which has not signed any client yet.
+    // Certificates of authorities beside the lists: of the next generation, which has not signed
+    // any client yet.
     let beside = pem::sections(body.bytes())
         .filter_map(Result::ok)
         .filter(|section| section.kind == pem::PemKind::Certificate)

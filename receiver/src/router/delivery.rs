@@ -1,4 +1,5 @@
-//! `/api/delivery`: which numbers arrived, and which an operator acknowledges as missing. That is durable like a sample.
+//! `/api/delivery`: which numbers arrived, and which an operator acknowledges as missing. That is
+//! durable like a sample.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The token endpoint (RFC 6749 sections 4.4 and 5, RFC 8705 section 2.1) and what describes it (RFC 8414, RFC 7517).
+//! The token endpoint (RFC 6749 sections 4.4 and 5, RFC 8705 section 2.1) and what describes it
+//! (RFC 8414, RFC 7517).
 
 use axum::body::Body;
 use axum::extract::State;
@@ -79,7 +80,8 @@ impl IntoResponse for OAuthError {
             detail: error.error_description,
         });
         if status == StatusCode::UNAUTHORIZED {
-            // RFC 9110 section 15.5.2 wants one; what is missing is a certificate, for which there is no scheme.
+            // RFC 9110 section 15.5.2 wants one; what is missing is a certificate, for which there
+            // is no scheme.
             let challenge =
                 HeaderValue::from_static(r#"Bearer realm="lizmon", error="invalid_client""#);
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -108,7 +110,8 @@ async fn answer(
     let now = (app.clock)();
     let connection = connection_of(head).map_err(refused)?;
     let peer = peer_of(app, connection, now).map_err(as_token_error);
-    // With an expired revocation list an operator still gets a token, to push a new list; nothing else accepts it.
+    // With an expired revocation list an operator still gets a token, to push a new list; nothing
+    // else accepts it.
     let is_operator = |peer: &TrustedPeer<'_>| peer.identity.spiffe_id.role == Role::Operator;
     if !matches!(&peer, Ok(Some(peer)) if is_operator(peer)) {
         check_crls(app, now).map_err(refused)?;
@@ -151,8 +154,9 @@ fn refused(refused: impl IntoResponse) -> Box<Response> {
     Box::new(refused.into_response())
 }
 
-/// A certificate that is no longer valid is a failed client authentication, a body that cannot be read an invalid request:
-/// RFC 6749 section 5.2. That has no code for an unavailable server: such an error stays a problem document.
+/// A certificate that is no longer valid is a failed client authentication, a body that cannot be
+/// read an invalid request: RFC 6749 section 5.2. That has no code for an unavailable server: such
+/// an error stays a problem document.
 fn as_token_error(rejection: Rejection) -> Box<Response> {
     let code = rejection.code();
     match code.status() {

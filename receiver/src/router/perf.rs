@@ -23,8 +23,8 @@ use crate::{ingest, query};
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// With more hosts than this, certificates are verified only of those that have not reported for [`HEARD_SECS`]: each takes
-/// a chain to verify.
+/// With more hosts than this, certificates are verified only of those that have not reported for
+/// [`HEARD_SECS`]: each takes a chain to verify.
 const JUDGED_AT_ONCE_MAX: usize = 1_000;
 const HEARD_SECS: u64 = 2;
 
@@ -36,7 +36,8 @@ const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 /// Size of one label in an answer, at most: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
-/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by method and form.
+/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by
+/// method and form.
 pub(super) async fn host(
     State(app): SharedState,
     request: Request<Body>,

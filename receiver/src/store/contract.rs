@@ -16,7 +16,8 @@ const SHARD: Shard = Shard::new(0);
 /// That of db1.
 const OTHER: Shard = Shard::new(22);
 
-/// Runs the whole suite. `open` opens the same store again and again, each time after the last one was dropped.
+/// Runs the whole suite. `open` opens the same store again and again, each time after the last one
+/// was dropped.
 pub(crate) fn check<S: Store>(open: &mut dyn FnMut() -> S) {
     hosts_have_their_shards(open);
     the_journal_keeps_order_and_survives(open);

@@ -13,12 +13,14 @@
 //! damage(found_at, host, label, start, stop, what)        what could not be read
 //! ```
 //!
-//! The disk is not trusted: each row has a checksum, SQLite's own check verifies the file's structure, and the WAL is
-//! verified frame by frame. Where something is damaged, `recovery` builds a new database of all that can be read.
-//! `shard_again` and `producer_again` are second copies of `shard` and `producer`.
+//! The disk is not trusted: each row has a checksum, SQLite's own check verifies the file's
+//! structure, and the WAL is verified frame by frame. Where something is damaged, `recovery` builds
+//! a new database of all that can be read. `shard_again` and `producer_again` are second copies of
+//! `shard` and `producer`.
 //!
-//! All shards share one journal table and one sync. The folder is locked by one process, so a fence fails only where that
-//! process acquired the shard twice; the epoch is stored, so that it rises over restarts all the same.
+//! All shards share one journal table and one sync. The folder is locked by one process, so a fence
+//! fails only where that process acquired the shard twice; the epoch is stored, so that it rises
+//! over restarts all the same.
 
 pub mod backup;
 mod batch;
@@ -56,14 +58,15 @@ use super::journal::JournalStore;
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::state::{ShardChanges, ShardState, StateStore};
 
-/// How many free pages (4 KiB each) are kept for what comes next, at least; besides, a quarter of the file: a file that
-/// grows and shrinks all day need not be truncated and extended all day.
+/// How many free pages (4 KiB each) are kept for what comes next, at least; besides, a quarter of
+/// the file: a file that grows and shrinks all day need not be truncated and extended all day.
 const FREE_PAGES_KEPT: i64 = 256;
 /// How many pages are given back at a time: requests that wait for this wait some milliseconds.
 const RECLAIMED_PAGES_MAX: i64 = 256;
 /// Fewer are not worth a sync.
 const RECLAIMED_PAGES_MIN: i64 = 64;
-/// A database up to this size is checked before the receiver is ready, which takes some 20 ms; a larger one while it serves.
+/// A database up to this size is checked before the receiver is ready, which takes some 20 ms; a
+/// larger one while it serves.
 const CHECKED_AT_START_BYTES_MAX: u64 = 8 << 20;
 
 /// SQLite in a folder that is locked for as long as this lives.
@@ -91,7 +94,8 @@ pub(crate) struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `folder`, or creates it. A damaged one is recovered as far as possible: see [`Store::damage`].
+    /// Opens the store in `folder`, or creates it. A damaged one is recovered as far as possible:
+    /// see [`Store::damage`].
     pub(crate) fn open(folder: &Path, now: u64) -> Result<Self, StoreError> {
         Ok(Self::open_folder(folder, now)?)
     }
@@ -130,7 +134,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// Makes a new database while this one is open: `make` gets the folder, and nothing is open in it.
+    /// Makes a new database while this one is open: `make` gets the folder, and nothing is open in
+    /// it.
     fn remake(
         &mut self,
         make: impl FnOnce(&Path) -> Result<(), EmbeddedError>,
@@ -247,7 +252,8 @@ impl EmbeddedStore {
         let kept = FREE_PAGES_KEPT.max(pragma(&self.connection, "page_count")? / 4);
         let pages = (free - kept).min(RECLAIMED_PAGES_MAX);
         if pages >= RECLAIMED_PAGES_MIN {
-            // Each page is given back with a row of the answer, and the checkpoint truncates the file.
+            // Each page is given back with a row of the answer, and the checkpoint truncates the
+            // file.
             let connection = &self.connection;
             connection.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
             connection.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(()))?;

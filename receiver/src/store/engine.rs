@@ -20,19 +20,21 @@ pub trait Store: JournalStore + StateStore + Send {
     /// A small durable write: shows whether anything can be stored.
     fn probe(&mut self) -> Result<(), StoreError>;
 
-    /// An error if what is stored would not be there at the next start, as far as that shows without a write. To be called
-    /// every second or so.
+    /// An error if what is stored would not be there at the next start, as far as that shows
+    /// without a write. To be called every second or so.
     fn check(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Gives back space that is no longer needed, a little at a time. To be called every second or so.
+    /// Gives back space that is no longer needed, a little at a time. To be called every second or
+    /// so.
     fn reclaim(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Replaces a damaged store by a new one that holds these states and an empty journal. `fences` are for the same
-    /// shards, which are all there are; `fault` is what was wrong with the old one.
+    /// Replaces a damaged store by a new one that holds these states and an empty journal. `fences`
+    /// are for the same shards, which are all there are; `fault` is what was wrong with the old
+    /// one.
     fn rebuild(
         &mut self,
         fences: &[Fence],

@@ -19,7 +19,8 @@ pub enum ErrorKind {
     Fenced,
 }
 
-/// Why a store did not do what it was asked. Says what its cause says; the cause's type stays inside the store.
+/// Why a store did not do what it was asked. Says what its cause says; the cause's type stays
+/// inside the store.
 #[derive(Debug, Clone)]
 pub struct StoreError {
     kind: ErrorKind,
@@ -40,7 +41,8 @@ impl StoreError {
         self.kind
     }
 
-    /// Whether what is stored is at fault, and not the disk or another program: then a new store in its place helps.
+    /// Whether what is stored is at fault, and not the disk or another program: then a new store in
+    /// its place helps.
     pub fn is_damage(&self) -> bool {
         self.kind == ErrorKind::Damaged
     }

@@ -7,23 +7,26 @@ use super::shard::{Position, Shard, ShardCount};
 ///
 /// # A Redis store
 ///
-/// The journal of shard `p` is the stream `lizmon:{p}:journal`; the hash tag keeps it in one slot with the shard's state.
+/// The journal of shard `p` is the stream `lizmon:{p}:journal`; the hash tag keeps it in one slot
+/// with the shard's state.
 ///
-/// - [`append`](Self::append): one `XADD lizmon:{p}:journal 0-* group <bytes>` for each group, pipelined per primary on a
-///   connection of its own, then `WAIT n t` in the same pipeline. `0-*` (Redis 7.0) has the server number the entries, so
-///   several receivers may write, and the sequence is the [`Position`]. A broken connection, or a `WAIT` that too few
-///   replicas confirm, makes the outcome of these shards unknown: that is an error, and the client sends again. Other
+/// - [`append`](Self::append): one `XADD lizmon:{p}:journal 0-* group <bytes>` for each group,
+///   pipelined per primary on a connection of its own, then `WAIT n t` in the same pipeline. `0-*`
+///   (Redis 7.0) has the server number the entries, so several receivers may write, and the
+///   sequence is the [`Position`]. A broken connection, or a `WAIT` that too few replicas confirm,
+///   makes the outcome of these shards unknown: that is an error, and the client sends again. Other
 ///   shards' outcomes do not depend on it, which is why every group has a result of its own.
-/// - [`read_after`](Self::read_after): `XREAD STREAMS key… id…` for each primary, with `0-<position>` as the identifier.
+/// - [`read_after`](Self::read_after): `XREAD STREAMS key… id…` for each primary, with
+///   `0-<position>` as the identifier.
 ///
 /// Entries behind the cursor are trimmed by the commit: see [`StateStore`](super::StateStore).
 pub trait JournalStore {
     /// How many shards there are.
     fn shard_count(&self) -> ShardCount;
 
-    /// Appends groups that [`Group::seal`](super::record::Group::seal) made, at most one for each shard. A group whose
-    /// position is returned is durable. One whose error is returned does not count: it is not there, or will be
-    /// overwritten. Results are in the order of `groups`.
+    /// Appends groups that [`Group::seal`](super::record::Group::seal) made, at most one for each
+    /// shard. A group whose position is returned is durable. One whose error is returned does not
+    /// count: it is not there, or will be overwritten. Results are in the order of `groups`.
     fn append(&mut self, groups: &[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>>;
 
     /// Reads, for each shard named, every group after the position given, in that shard's order.

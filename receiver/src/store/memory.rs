@@ -1,8 +1,9 @@
-//! A store in memory: the test double of everything above. It can be told to fail, and to forget what was not synced.
-//! Opened again on the same [`MemoryDisk`], it has what was durable and nothing else.
+//! A store in memory: the test double of everything above. It can be told to fail, and to forget
+//! what was not synced. Opened again on the same [`MemoryDisk`], it has what was durable and
+//! nothing else.
 //!
-//! A test decides the [`WriteOutcome`] of every write, and calls [`MemoryDisk::crash`] when the process above has died, so
-//! before the store is opened again.
+//! A test decides the [`WriteOutcome`] of every write, and calls [`MemoryDisk::crash`] when the
+//! process above has died, so before the store is opened again.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -28,12 +29,13 @@ pub enum WriteOutcome {
     Done,
     /// It fails and leaves nothing: a full disk.
     Fails,
-    /// Its sync fails. The next good write overwrites it; if a crash comes first, it may be there afterwards.
+    /// Its sync fails. The next good write overwrites it; if a crash comes first, it may be there
+    /// afterwards.
     Unsynced,
     /// The process dies in the middle, and nothing of it is there.
     CrashBefore,
-    /// The process dies in the middle. Of several groups half are there, and the next one in part; a commit, being a
-    /// transaction, is not.
+    /// The process dies in the middle. Of several groups half are there, and the next one in part;
+    /// a commit, being a transaction, is not.
     CrashTorn,
     /// The process dies right after it became durable, before anyone was told.
     CrashAfter,
@@ -119,13 +121,14 @@ impl MemoryDisk {
         self.contents().outcomes = Some(Box::new(outcomes));
     }
 
-    /// Whether a write was told to crash: its process must be thought dead, and everything fails until
-    /// [`MemoryDisk::crash`].
+    /// Whether a write was told to crash: its process must be thought dead, and everything fails
+    /// until [`MemoryDisk::crash`].
     pub fn is_crashed(&self) -> bool {
         self.contents().crashed
     }
 
-    /// The process above is dead. `is_unsynced_there`: whether a write whose sync failed turns out to be on the disk.
+    /// The process above is dead. `is_unsynced_there`: whether a write whose sync failed turns out
+    /// to be on the disk.
     pub fn crash(&self, is_unsynced_there: bool) {
         let mut contents = self.contents();
         contents.crashed = false;
@@ -398,7 +401,8 @@ mod tests {
 
     #[test]
     fn every_write_has_its_outcome() {
-        // What the writer is told, and how many groups are there after a crash: unsynced ones lost, or found.
+        // What the writer is told, and how many groups are there after a crash: unsynced ones lost,
+        // or found.
         for (outcome, is_told_done, left_without, left_with) in [
             (WriteOutcome::Done, true, 2, 2),
             (WriteOutcome::Fails, false, 1, 1),

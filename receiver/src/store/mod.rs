@@ -1,12 +1,14 @@
 //! Where journal and state are kept.
 //!
-//! A store has two kinds of contents, both divided into shards. The **journal**: groups of submissions, appended and made
-//! durable before anyone is answered. The **state**: what summarizing a shard's journal up to its cursor has come to. State
-//! and cursor change in one transaction; the journal after the cursor, applied to the state, gives the present numbers. So
-//! a crash at any moment loses nothing and counts nothing twice.
+//! A store has two kinds of contents, both divided into shards. The **journal**: groups of
+//! submissions, appended and made durable before anyone is answered. The **state**: what
+//! summarizing a shard's journal up to its cursor has come to. State and cursor change in one
+//! transaction; the journal after the cursor, applied to the state, gives the present numbers. So a
+//! crash at any moment loses nothing and counts nothing twice.
 //!
-//! Callers know [`JournalStore`], [`StateStore`] and [`Store`]; [`open`] alone knows which store it is. A new store is a
-//! module here, a variant of [`Config`], a line in [`open`], and passes the contract suite (`contract.rs`).
+//! Callers know [`JournalStore`], [`StateStore`] and [`Store`]; [`open`] alone knows which store it
+//! is. A new store is a module here, a variant of [`Config`], a line in [`open`], and passes the
+//! contract suite (`contract.rs`).
 
 pub mod damage;
 mod embedded;

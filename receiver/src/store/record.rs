@@ -9,8 +9,9 @@
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
-//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it is removed first.
-//! All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and never a panic.
+//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it
+//! is removed first. All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and
+//! never a panic.
 
 mod format;
 mod groups;

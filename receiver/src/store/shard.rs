@@ -1,4 +1,5 @@
-//! How hosts are divided: every host belongs to one shard, every shard has a journal, a state and at most one owner.
+//! How hosts are divided: every host belongs to one shard, every shard has a journal, a state and
+//! at most one owner.
 
 use std::num::NonZeroU16;
 
@@ -43,7 +44,8 @@ impl ShardCount {
         (0..self.0.get()).map(Shard)
     }
 
-    /// The shard of a host: FNV-1a over its name. The hash must never change, because it says where a host's data is.
+    /// The shard of a host: FNV-1a over its name. The hash must never change, because it says where
+    /// a host's data is.
     pub fn shard_of(self, host: &str) -> Shard {
         let hash = host.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -52,8 +54,8 @@ impl ShardCount {
     }
 }
 
-/// Where a group stands in the journal of its shard. Positions of one shard rise; those of different shards say nothing of
-/// each other.
+/// Where a group stands in the journal of its shard. Positions of one shard rise; those of
+/// different shards say nothing of each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
 
@@ -91,7 +93,8 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The fence that a store gives for a shard; `epoch` is greater than that of every earlier fence for it.
+    /// The fence that a store gives for a shard; `epoch` is greater than that of every earlier
+    /// fence for it.
     pub const fn new(shard: Shard, epoch: u64) -> Self {
         Self { shard, epoch }
     }

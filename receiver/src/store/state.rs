@@ -11,24 +11,29 @@ use crate::clock::StoredClock;
 ///
 /// # A Redis store
 ///
-/// - [`acquire`](Self::acquire) takes a lease: a script that, where `lizmon:{p}:lease` is absent or ended by the server's
-///   `TIME`, writes the new owner and its end there and returns `INCR lizmon:{p}:epoch`. The store renews its leases in the
-///   background until it is dropped. Shards that somebody else owns are left out of the answer.
-/// - [`load`](Self::load) reads the shard's hashes (`HGETALL lizmon:{p}:…`), which share one slot with its journal.
-/// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect whole or not at all: it
-///   compares the fence's epoch with `lizmon:{p}:epoch` and ends with [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if
-///   they differ; then it writes hosts, delivery sets and cursor, and trims the journal behind the cursor
-///   (`XTRIM … MINID`). An owner that was paused beyond its lease therefore changes nothing.
+/// - [`acquire`](Self::acquire) takes a lease: a script that, where `lizmon:{p}:lease` is absent or
+///   ended by the server's `TIME`, writes the new owner and its end there and returns `INCR
+///   lizmon:{p}:epoch`. The store renews its leases in the background until it is dropped. Shards
+///   that somebody else owns are left out of the answer.
+/// - [`load`](Self::load) reads the shard's hashes (`HGETALL lizmon:{p}:…`), which share one slot
+///   with its journal.
+/// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect
+///   whole or not at all: it compares the fence's epoch with `lizmon:{p}:epoch` and ends with
+///   [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if they differ; then it writes hosts, delivery
+///   sets and cursor, and trims the journal behind the cursor (`XTRIM … MINID`). An owner that was
+///   paused beyond its lease therefore changes nothing.
 pub trait StateStore {
-    /// Makes the caller the owner of these shards, as far as they are free. Fences given before for them no longer work.
+    /// Makes the caller the owner of these shards, as far as they are free. Fences given before for
+    /// them no longer work.
     fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError>;
 
     /// The committed state of these shards, in their order, as far as it can be read:
     /// [`Store::damage`](super::Store::damage) tells what cannot.
     fn load(&mut self, fences: &[Fence], now: u64) -> Result<Vec<ShardState>, StoreError>;
 
-    /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's journal up to the cursor is
-    /// no longer needed. Refused if somebody acquired the shard after this fence.
+    /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's
+    /// journal up to the cursor is no longer needed. Refused if somebody acquired the shard after
+    /// this fence.
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError>;
 }
 

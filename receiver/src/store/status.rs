@@ -1,4 +1,5 @@
-//! The state of the store: written by the journal's thread, read by health checks and metrics. Reading it needs no disk.
+//! The state of the store: written by the journal's thread, read by health checks and metrics.
+//! Reading it needs no disk.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -8,7 +8,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use crate::store::record::SubmissionView;
 use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
-/// How long a producer's numbers are kept after something last came from it: longer than most outages.
+/// How long a producer's numbers are kept after something last came from it: longer than most
+/// outages.
 const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
 /// A host with more producers than this keeps only those whose records could come again.
 pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
@@ -30,8 +31,8 @@ pub struct HostSummaries {
     pub removed: RemovedSamples,
     /// Whether that has happened since the last commit: then all of its buckets are written again.
     pub(crate) is_truncated: bool,
-    /// By how much its clock is ahead of the time its monitor stamps samples with, as the monitor said, and when. Not stored:
-    /// the monitor repeats it.
+    /// By how much its clock is ahead of the time its monitor stamps samples with, as the monitor
+    /// said, and when. Not stored: the monitor repeats it.
     pub clock: Option<(i64, u64)>,
 }
 
@@ -44,7 +45,8 @@ pub struct ProducerState {
     pub dropped: DroppedSet,
     /// How many records came again.
     pub duplicate: u64,
-    /// When something last came from it: the greatest of its records' epochs and of the times they were received.
+    /// When something last came from it: the greatest of its records' epochs and of the times they
+    /// were received.
     pub last_taken: u64,
 }
 
@@ -123,8 +125,8 @@ impl HostSummaries {
             && is_past_every_window(self.last_epoch, now)
     }
 
-    /// Whether to keep a producer: if something came from it in the last days; where producers are many, only if its records
-    /// could still come again.
+    /// Whether to keep a producer: if something came from it in the last days; where producers are
+    /// many, only if its records could still come again.
     fn keeps(&self, producer: &ProducerState, expiry: Option<u64>) -> bool {
         let Some(now) = expiry else { return true };
         let are_many = self.producers.len() > PRODUCERS_KEPT_LONG_MAX;
@@ -214,7 +216,8 @@ impl ProducerState {
         self.last_taken.saturating_add(PRODUCER_KEPT_SECS) < now
     }
 
-    /// None of its records could be accepted any more, so none could count twice after it is dropped.
+    /// None of its records could be accepted any more, so none could count twice after it is
+    /// dropped.
     fn may_be_dropped(&self, now: u64) -> bool {
         is_past_every_window(self.last_taken, now)
     }

@@ -34,7 +34,8 @@ fn submission(host: &str, records: &[(u64, u64, f64)]) -> Submission {
     Submission::new(&host.parse().unwrap(), 9, producer, NOW).with_records(records)
 }
 
-/// Every interval of every series, and what was received and came again: all that a reader could ever see.
+/// Every interval of every series, and what was received and came again: all that a reader could
+/// ever see.
 fn everything(summaries: &SummaryTable) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for hosts in summaries.shards() {

@@ -50,7 +50,8 @@ fn what_is_minted_is_verified_until_it_ends() {
     );
 }
 
-/// Its first request comes a moment later: no signature is verified for it, but all it says is checked.
+/// Its first request comes a moment later: no signature is verified for it, but all it says is
+/// checked.
 #[test]
 fn a_minted_token_is_known_without_its_key() {
     let data = tempfile::tempdir().unwrap();
@@ -290,8 +291,8 @@ fn keys_in_a_header_are_never_followed() {
     }
 }
 
-/// A token is named by its `jti`: an ECDSA token can be rewritten and stay valid, so nothing may be known or denied by the
-/// string. No two have the same, and ours cannot be rewritten to begin with.
+/// A token is named by its `jti`: an ECDSA token can be rewritten and stay valid, so nothing may be
+/// known or denied by the string. No two have the same, and ours cannot be rewritten to begin with.
 #[test]
 fn a_token_has_a_name_of_its_own() {
     let data = tempfile::tempdir().unwrap();
@@ -306,8 +307,8 @@ fn a_token_has_a_name_of_its_own() {
     assert!(names.iter().all(|name| Uuid::parse_str(name).is_ok()));
 }
 
-/// RFC 8032 section 5.1.7: a signature whose S is not below the group's order L is none. Who does not look can be given
-/// (R, S + L) for (R, S).
+/// RFC 8032 section 5.1.7: a signature whose S is not below the group's order L is none. Who does
+/// not look can be given (R, S + L) for (R, S).
 #[test]
 fn a_signature_cannot_be_rewritten() {
     const L: [u8; 32] = [

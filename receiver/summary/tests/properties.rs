@@ -15,7 +15,8 @@ struct Model {
 }
 
 impl Model {
-    /// The interval ends at or after each of its epochs: looked for, not computed as the crate does.
+    /// The interval ends at or after each of its epochs: looked for, not computed as the crate
+    /// does.
     fn window(&self, tier: usize, now: u64) -> Option<Window> {
         let tier = &TIERS[tier];
         let start = tier.window_start(now);
@@ -87,7 +88,8 @@ fn epoch() -> impl Strategy<Value = u64> {
 }
 
 fn sample() -> impl Strategy<Value = (u64, f64)> {
-    // A hundredth of a cent in a sum of 400 needs values below about 1e11; percent, bytes and rates are.
+    // A hundredth of a cent in a sum of 400 needs values below about 1e11; percent, bytes and rates
+    // are.
     let value = prop_oneof![0.0..100.0, -1e9..1e9, Just(0.0), Just(-0.0)];
     (epoch(), value)
 }
@@ -145,7 +147,8 @@ proptest! {
         both_same(&series_of(&samples), &series_of(&shuffled), NOW)?;
     }
 
-    /// Batches are cut anywhere, and the receiver may stop between any two: kept, restored, gone on with.
+    /// Batches are cut anywhere, and the receiver may stop between any two: kept, restored, gone on
+    /// with.
     #[test]
     fn batching_and_restarts_do_not_matter(
         batches in prop::collection::vec(prop::collection::vec(sample(), 0..40), 0..20),

@@ -1,4 +1,5 @@
-//! Which servers we speak to: those the CA vouches for under the host's name and in a server's role.
+//! Which servers we speak to: those the CA vouches for under the host's name and in a server's
+//! role.
 
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ pub enum ServerIdentityError {
     NotCa(Box<SpiffeId>),
 }
 
-/// WebPKI's verification (chain, time, serverAuth, host name), and the role on top of it: a node's key that was stolen cannot
-/// pose as a receiver, whatever names its certificate might bear.
+/// WebPKI's verification (chain, time, serverAuth, host name), and the role on top of it: a node's
+/// key that was stolen cannot pose as a receiver, whatever names its certificate might bear.
 #[derive(Debug)]
 pub(crate) struct ServerRoleVerifier {
     provider: Arc<CryptoProvider>,
@@ -239,7 +240,8 @@ mod tests {
         check(Pki::new("root").roots(), "localhost", "BadSignature");
     }
 
-    /// The story: with the issuing CA in the file of roots, which people call ca-chain.pem, its revocation was heard by nobody.
+    /// The story: with the issuing CA in the file of roots, which people call ca-chain.pem, its
+    /// revocation was heard by nobody.
     #[test]
     fn an_issuing_ca_in_the_file_of_roots_can_be_revoked() {
         use rcgen::{

@@ -2,20 +2,23 @@
 
 use super::error::PemError;
 
-/// A line of base64 is at least this long before it is taken for one: OpenSSL writes 64 characters, RFC 7468 wants it so.
+/// A line of base64 is at least this long before it is taken for one: OpenSSL writes 64 characters,
+/// RFC 7468 wants it so.
 const STRAY_CHARS_MIN: usize = 32;
 /// How much of a line is shown.
 const SHOWN_CHARS_MAX: usize = 60;
 /// What sections are called, for one that lost its dashes.
 const NOUNS: [&str; 5] = ["CERTIFICATE", "KEY", "CRL", "REQUEST", "PARAMETERS"];
 
-/// Whether it is text in one of the encodings that PEM can stand in, as far as its first bytes tell.
+/// Whether it is text in one of the encodings that PEM can stand in, as far as its first bytes
+/// tell.
 pub(super) fn encoding(bytes: &[u8]) -> Result<(), PemError> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, b'-', 0, b'-', ..] | [b'-', 0, b'-', 0, ..] => {
             Err(PemError::Utf16)
         }
-        // A DER SEQUENCE of more than 127 bytes: as text it would be a zero and something that is no ASCII.
+        // A DER SEQUENCE of more than 127 bytes: as text it would be a zero and something that is
+        // no ASCII.
         [0x30, 0x80..=0x84, ..] => Err(PemError::Der),
         _ => Ok(()),
     }
@@ -38,7 +41,8 @@ pub(super) fn is_blank(line: &[u8]) -> bool {
         .all(|byte| byte.is_ascii_whitespace() || matches!(byte, 0x0b | 0x1a))
 }
 
-/// Makes sure that nothing here was to be part of a section. `first_line` is the number of its first line.
+/// Makes sure that nothing here was to be part of a section. `first_line` is the number of its
+/// first line.
 pub(super) fn check(text: &[u8], first_line: usize) -> Result<(), PemError> {
     for (at, one) in lines(text).enumerate() {
         let line = first_line + at;
@@ -72,14 +76,15 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Control characters but those that move on: tabs, line ends, form feeds, and the last byte of old DOS texts.
+/// Control characters but those that move on: tabs, line ends, form feeds, and the last byte of old
+/// DOS texts.
 fn is_no_text(byte: u8) -> bool {
     const CONTROL_Z: u8 = 0x1a;
     byte < b' ' && !matches!(byte, b'\t' | b'\r' | 0x0b | 0x0c | CONTROL_Z) || byte == 0x7f
 }
 
-/// BEGIN or END behind what looks like dashes, or before the name of something that sections hold. Neither is the end of
-/// "front-end key".
+/// BEGIN or END behind what looks like dashes, or before the name of something that sections hold.
+/// Neither is the end of "front-end key".
 fn looks_like_a_boundary(line: &str) -> bool {
     let is_other_dash = |c: char| ('\u{2010}'..='\u{2015}').contains(&c) || c == '\u{2212}';
     let upper = line.to_ascii_uppercase();
@@ -100,7 +105,8 @@ fn looks_like_a_boundary(line: &str) -> bool {
         .any(|word| upper.match_indices(word).any(|(at, word)| is_one(word, at)))
 }
 
-/// Long, of base64 alone, and no number in hexadecimal: fingerprints are written beside certificates.
+/// Long, of base64 alone, and no number in hexadecimal: fingerprints are written beside
+/// certificates.
 fn looks_like_base64(line: &str) -> bool {
     let line = line.trim_end_matches('=');
     let in_alphabet = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';

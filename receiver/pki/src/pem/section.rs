@@ -31,7 +31,8 @@ pub enum PemKind {
     Sec1Key,
     /// A key that cannot be used without a passphrase, PKCS#8's or OpenSSL's older form.
     EncryptedKey,
-    /// `EC PARAMETERS`, `DH PARAMETERS`: OpenSSL writes them before a key. They say nothing that is not in the key.
+    /// `EC PARAMETERS`, `DH PARAMETERS`: OpenSSL writes them before a key. They say nothing that is
+    /// not in the key.
     Parameters,
     /// Anything else.
     Other,
@@ -72,7 +73,8 @@ pub struct Section {
     pub line: usize,
     /// Where it stands in the text, its first and last line included: bytes.
     pub span: std::ops::Range<usize>,
-    /// One whole DER value. Of a key in OpenSSL's older encrypted form, what came out of its base64.
+    /// One whole DER value. Of a key in OpenSSL's older encrypted form, what came out of its
+    /// base64.
     pub der: Vec<u8>,
 }
 
@@ -105,8 +107,8 @@ impl std::fmt::Debug for Section {
     }
 }
 
-/// The section that a text begins with, at this line and byte of the whole, and how many bytes were read: past it, or past
-/// what is wrong with it.
+/// The section that a text begins with, at this line and byte of the whole, and how many bytes were
+/// read: past it, or past what is wrong with it.
 pub(super) fn read(text: &[u8], line: usize, at: usize) -> (Result<Section, PemError>, usize) {
     let Some((label, inside_at)) = label(text, BEGIN) else {
         let shown = lines(text).next().unwrap_or_default();
@@ -117,7 +119,8 @@ pub(super) fn read(text: &[u8], line: usize, at: usize) -> (Result<Section, PemE
     };
     let end_at = inside_at + length;
     let Some((end, end_length)) = self::label(&text[end_at..], END) else {
-        // Another BEGIN is read on its own; any other dashes are passed over with the section they broke.
+        // Another BEGIN is read on its own; any other dashes are passed over with the section they
+        // broke.
         let is_next = text[end_at..].starts_with(BEGIN);
         let read = end_at + if is_next { 0 } else { DASHES.len() };
         return (Err(PemError::NoEnd { line, label }), read);
@@ -220,8 +223,8 @@ fn decode(inside: Inside<'_>, label: &str) -> Result<Vec<u8>, PemError> {
     der.map_err(|_| not_base64(last_line))
 }
 
-/// A SEQUENCE that is as long as it says, X.690 sections 8.1.3 and 10.1. Everything that sections hold is one, but for
-/// parameters, which may be an OBJECT IDENTIFIER.
+/// A SEQUENCE that is as long as it says, X.690 sections 8.1.3 and 10.1. Everything that sections
+/// hold is one, but for parameters, which may be an OBJECT IDENTIFIER.
 fn is_one_der_value(der: &[u8]) -> bool {
     const SEQUENCE: u8 = 0x30;
     const OBJECT_IDENTIFIER: u8 = 0x06;

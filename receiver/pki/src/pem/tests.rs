@@ -359,7 +359,8 @@ fn what_is_broken_hides_nothing_behind_it() {
 }
 
 proptest::proptest! {
-    /// No bytes make it panic or go on for ever, and none are passed over: a text without a section is nothing but text.
+    /// No bytes make it panic or go on for ever, and none are passed over: a text without a section
+    /// is nothing but text.
     #[test]
     fn any_bytes(text in "(-----(BEGIN|END) (CERTIFICATE|X509 CRL)-----|[ -~]|\r|\n|\u{feff}|MIIB){0,40}") {
         let found: Vec<_> = sections(text.as_bytes()).take(100).collect();

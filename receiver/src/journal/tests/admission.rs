@@ -208,8 +208,8 @@ fn arbitrary_submission() -> impl Strategy<Value = Submission> {
 }
 
 proptest! {
-    /// What waits counts as what is stored does: with a producer that has nearly all the ranges it may have, and a host with
-    /// nearly all its labels.
+    /// What waits counts as what is stored does: with a producer that has nearly all the ranges it
+    /// may have, and a host with nearly all its labels.
     #[test]
     fn a_group_is_judged_as_its_requests_would_be_one_by_one(
         submissions in proptest::collection::vec(arbitrary_submission(), 0..12),

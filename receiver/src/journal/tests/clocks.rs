@@ -1,4 +1,5 @@
-//! A clock that is wrong for a while costs nothing that was there, and hides nothing that is acknowledged.
+//! A clock that is wrong for a while costs nothing that was there, and hides nothing that is
+//! acknowledged.
 
 use super::*;
 
@@ -97,7 +98,8 @@ impl Machine {
         answers.remove(0)
     }
 
-    /// One sample of this moment, by the machine's clock, under a label of its own: what is acknowledged is found.
+    /// One sample of this moment, by the machine's clock, under a label of its own: what is
+    /// acknowledged is found.
     #[track_caller]
     fn sample(&mut self, expected: Came) {
         self.sample_of(0, expected);
@@ -190,7 +192,8 @@ fn taken_at(now: u64, id: ProducerId, records: &[(u64, u64)], labels: &[String])
     Submission::new(&"web1".parse().unwrap(), 9, Some(id), now).with_records(records)
 }
 
-/// Receiver and node share a clock that runs ahead for one sample: the host's whole day was pushed out.
+/// Receiver and node share a clock that runs ahead for one sample: the host's whole day was pushed
+/// out.
 #[test]
 fn a_clock_ahead_for_a_moment_pushes_nothing_out() {
     for wrong in [600, 2 * 3_600, 2 * DAY, 400 * DAY] {
@@ -217,7 +220,8 @@ fn a_clock_ahead_for_a_moment_pushes_nothing_out() {
     }
 }
 
-/// A new receiver on a machine whose clock runs ahead takes what is sent; then the clock is set right.
+/// A new receiver on a machine whose clock runs ahead takes what is sent; then the clock is set
+/// right.
 #[test]
 fn what_a_wrong_clock_wrote_does_not_hide_what_comes_after() {
     for wrong in [2 * 3_600, 3 * DAY] {

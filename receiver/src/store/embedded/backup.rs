@@ -128,7 +128,8 @@ pub fn check(folder: &Path, now: u64) -> Result<CheckReport, BackupError> {
     Ok(found)
 }
 
-/// Copies the store in `folder` to the new folder `to`, as it is at one moment. A receiver may be running on it.
+/// Copies the store in `folder` to the new folder `to`, as it is at one moment. A receiver may be
+/// running on it.
 pub fn backup(folder: &Path, to: &Path, now: u64) -> Result<BackupManifest, BackupError> {
     let found = check(folder, now)?;
     if let Some(damage) = found.damage.first() {
@@ -200,7 +201,8 @@ pub struct RestoreReport {
     pub aside: Option<PathBuf>,
 }
 
-/// Puts the backup in `from` in the place of the store in `folder`, which is set aside. No receiver may be running on it.
+/// Puts the backup in `from` in the place of the store in `folder`, which is set aside. No receiver
+/// may be running on it.
 pub fn restore(from: &Path, folder: &Path, now: u64) -> Result<RestoreReport, BackupError> {
     let backup = files::database(from);
     if fs::symlink_metadata(&backup).is_err() {

@@ -1,11 +1,13 @@
-//! A row of the journal: the groups of several shards that were made durable together, and which rows are still needed.
+//! A row of the journal: the groups of several shards that were made durable together, and which
+//! rows are still needed.
 //!
 //! ```text
 //! row      section…
 //! section  shard u16 | length of the group u32 | group
 //! ```
 //!
-//! All shards take their positions from the rows: one row, and one sync, serves them all. Numbers are little-endian.
+//! All shards take their positions from the rows: one row, and one sync, serves them all. Numbers
+//! are little-endian.
 
 use super::super::shard::{Position, Shard, ShardCount};
 
@@ -42,7 +44,8 @@ fn split(row: &[u8]) -> Option<(Section<'_>, &[u8])> {
     Some(((Shard::new(u16::from_le_bytes(*shard)), group), rest))
 }
 
-/// Which rows of the journal hold groups that their shard's cursor has not passed: rows before all of these can go.
+/// Which rows of the journal hold groups that their shard's cursor has not passed: rows before all
+/// of these can go.
 #[derive(Debug)]
 pub(super) struct Backlog {
     shards: Vec<ShardBacklog>,
@@ -78,8 +81,8 @@ impl Backlog {
         }
     }
 
-    /// The last position through which no shard needs any row once this shard's cursor is at `cursor`; `last` is the last
-    /// position that was used.
+    /// The last position through which no shard needs any row once this shard's cursor is at
+    /// `cursor`; `last` is the last position that was used.
     pub(super) fn trim_through(&self, shard: Shard, cursor: Position, last: Position) -> Position {
         if !self.is_complete {
             return Position::START;

@@ -28,7 +28,8 @@ impl BucketKey<'_> {
         ])
     }
 
-    /// Count, sum, min and max, little-endian, and the checksum. Not as SQLite's REAL: that keeps -0.0 as 0.
+    /// Count, sum, min and max, little-endian, and the checksum. Not as SQLite's REAL: that keeps
+    /// -0.0 as 0.
     pub(super) fn encode(&self, bucket: &Bucket) -> [u8; STATS_BYTES + 4] {
         let mut stats = [0; STATS_BYTES + 4];
         stats[..8].copy_from_slice(&bucket.count.to_le_bytes());
@@ -59,7 +60,8 @@ impl BucketKey<'_> {
     }
 }
 
-/// Whether samples can have made it. By rounding, the mean of many may lie a little outside the extremes.
+/// Whether samples can have made it. By rounding, the mean of many may lie a little outside the
+/// extremes.
 fn is_possible(tier: usize, bucket: &Bucket) -> bool {
     let Bucket {
         start,

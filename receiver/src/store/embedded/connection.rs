@@ -17,7 +17,8 @@ pub(super) const WAL_BYTES_KEPT: i64 = 16 << 20;
 pub(super) fn connect(file: &Path) -> Result<Connection, EmbeddedError> {
     let connection = Connection::open(file)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // These two take effect before the first page is written; in an existing database they change nothing.
+    // These two take effect before the first page is written; in an existing database they change
+    // nothing.
     connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     write_ahead(&connection, file)?;
@@ -37,7 +38,8 @@ pub(super) fn connect_to_nothing() -> rusqlite::Result<Connection> {
     Connection::open_in_memory()
 }
 
-/// Has this connection not checkpoint when it is closed, which the last connection of a database does otherwise.
+/// Has this connection not checkpoint when it is closed, which the last connection of a database
+/// does otherwise.
 pub(super) fn no_checkpoint_on_close(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)

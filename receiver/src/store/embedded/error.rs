@@ -111,7 +111,8 @@ impl From<EmbeddedError> for StoreError {
     }
 }
 
-/// Whether it is the file's own fault that it cannot be used, and not the disk's or another process's.
+/// Whether it is the file's own fault that it cannot be used, and not the disk's or another
+/// process's.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as Code;
     match error {

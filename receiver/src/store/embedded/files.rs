@@ -1,4 +1,5 @@
-//! The files of a data folder: names, permissions, which belong together, and where databases are set aside.
+//! The files of a data folder: names, permissions, which belong together, and where databases are
+//! set aside.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

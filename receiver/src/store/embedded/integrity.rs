@@ -10,7 +10,8 @@ use super::connection::connect_read_only;
 use super::error::{EmbeddedError, is_damage};
 use super::files;
 
-/// What SQLite says of the file's structure; `None` if nothing is wrong. `pragma` is `quick_check` or `integrity_check`.
+/// What SQLite says of the file's structure; `None` if nothing is wrong. `pragma` is `quick_check`
+/// or `integrity_check`.
 pub(super) fn structure(database: &Connection, pragma: &str) -> rusqlite::Result<Option<String>> {
     let sql = format!("PRAGMA {pragma}(1)");
     match database.query_row(&sql, [], |row| row.get::<_, String>(0)) {

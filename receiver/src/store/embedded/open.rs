@@ -13,7 +13,8 @@ use super::schema::{self, DatabaseKind};
 use super::wal::{self, Wal};
 use super::{files, recovery};
 
-/// What is wrong with the files that can be seen without SQLite, which would go on with what is left, and say nothing.
+/// What is wrong with the files that can be seen without SQLite, which would go on with what is
+/// left, and say nothing.
 pub(super) fn fault_of_files(folder: &Path) -> Result<Option<String>, EmbeddedError> {
     let file = files::database(folder);
     let name = files::FILE;

@@ -1,8 +1,8 @@
 //! Reads a database from end to end and verifies each row by its checksum.
 //!
-//! A start reads each table once. Where that finds damage the database is read again, [`ScanMode::Thorough`]: from both
-//! ends of a table to the damaged pages; names from the indexes as well, which repeat them; and both copies of what is
-//! stored twice.
+//! A start reads each table once. Where that finds damage the database is read again,
+//! [`ScanMode::Thorough`]: from both ends of a table to the damaged pages; names from the indexes
+//! as well, which repeat them; and both copies of what is stored twice.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Recovers a damaged database: what can be read goes into a new one, and the old one is set aside unchanged.
+//! Recovers a damaged database: what can be read goes into a new one, and the old one is set aside
+//! unchanged.
 //!
 //! ```text
 //!  lizmon.db, -wal ──copy──> view ──read──> lizmon.db.new ──rename──> lizmon.db
@@ -42,7 +43,8 @@ pub(super) struct NewDatabase<'a> {
     pub(super) damage: &'a [Damage],
 }
 
-/// Makes a new database of what can be read of the folder's one, and sets the old one aside. `fault` is what is wrong.
+/// Makes a new database of what can be read of the folder's one, and sets the old one aside.
+/// `fault` is what is wrong.
 #[expect(
     clippy::disallowed_methods,
     reason = "a name unlike all others, compared with none"
@@ -145,8 +147,8 @@ fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
         .map_err(|(_, error)| EmbeddedError::Database(error))
 }
 
-/// What can be read of the damaged files. State and cursors belong together, so they come from complete transactions alone;
-/// of the journal every intact row counts.
+/// What can be read of the damaged files. State and cursors belong together, so they come from
+/// complete transactions alone; of the journal every intact row counts.
 fn read_all(folder: &Path, now: u64) -> Result<(ScanResult, Groups), EmbeddedError> {
     let file = files::database(folder);
     let failed = files::failed(&file, "cannot be read");
@@ -215,7 +217,8 @@ impl View {
             copy.seek(SeekFrom::Start(at))?;
             copy.write_all(bytes)
         };
-        // Not in WAL mode, because there is no WAL beside it, and without free pages, which reading does not need.
+        // Not in WAL mode, because there is no WAL beside it, and without free pages, which reading
+        // does not need.
         write(&mut copy, JOURNAL_MODE_AT, &[1, 1])?;
         write(&mut copy, PAGES_AT, &(pages as u32).to_be_bytes())?;
         write(&mut copy, UNUSED_AT, &[0; 8])?;

@@ -1,5 +1,5 @@
-//! How rows are written and read. Each has a checksum over its values and over the names it belongs to, so an identifier
-//! that points to another host or label is detected like a changed number.
+//! How rows are written and read. Each has a checksum over its values and over the names it belongs
+//! to, so an identifier that points to another host or label is detected like a changed number.
 
 use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -153,7 +153,8 @@ pub(super) fn save_row(
     Ok(())
 }
 
-/// Reads the rows of the journal after a position, in order, until `each` gives `None`: then the error is where that was.
+/// Reads the rows of the journal after a position, in order, until `each` gives `None`: then the
+/// error is where that was.
 pub(super) fn read_rows(
     connection: &Connection,
     after: Position,

@@ -8,10 +8,11 @@ use super::super::shard::{Position, ShardCount};
 use super::error::EmbeddedError;
 use super::rows;
 
-/// The version that this program reads and writes. It differs in more than one bit from those of earlier programs.
+/// The version that this program reads and writes. It differs in more than one bit from those of
+/// earlier programs.
 pub(super) const VERSION: i64 = 4;
-/// How many shards a store gets when it is created. One shard is committed at once, so it must be small: requests wait for
-/// a commit.
+/// How many shards a store gets when it is created. One shard is committed at once, so it must be
+/// small: requests wait for a commit.
 pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
 /// SQLite's application_id: `lizm`.
 pub(super) const APPLICATION: i32 = 0x6c69_7a6d;
@@ -121,7 +122,8 @@ pub(super) fn kind_of(connection: &Connection) -> rusqlite::Result<DatabaseKind>
     Ok(judge(in_head, in_table.ok()))
 }
 
-/// The version is stored twice, so that a flipped bit in one of them is not taken for another version.
+/// The version is stored twice, so that a flipped bit in one of them is not taken for another
+/// version.
 fn judge(in_head: i64, in_table: Option<i64>) -> DatabaseKind {
     let is_one_bit_off = |version: i64| (version ^ VERSION).count_ones() == 1;
     match in_table {

@@ -67,7 +67,8 @@ fn bytes(folder: &Path) -> u64 {
     std::fs::metadata(folder.join(FILE)).unwrap().len()
 }
 
-/// Fills a store with 64 MiB of journal that is not needed any more; what it takes up when that is said.
+/// Fills a store with 64 MiB of journal that is not needed any more; what it takes up when that is
+/// said.
 fn fill_and_empty(store: &mut EmbeddedStore, folder: &Path) -> u64 {
     let group = vec![7; 1 << 20];
     for _ in 0..64 {

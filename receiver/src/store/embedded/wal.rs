@@ -1,8 +1,9 @@
 //! Reads SQLite's write-ahead log (WAL) frame by frame.
 //!
-//! SQLite reads a WAL up to the first frame with a wrong checksum and silently ignores the rest: after a crash that is where
-//! writing ended. A flipped bit in the middle loses every later transaction, though each was synced and acknowledged. This
-//! module detects that, and can still read the rest. The format is SQLite's:
+//! SQLite reads a WAL up to the first frame with a wrong checksum and silently ignores the rest:
+//! after a crash that is where writing ended. A flipped bit in the middle loses every later
+//! transaction, though each was synced and acknowledged. This module detects that, and can still
+//! read the rest. The format is SQLite's:
 //! <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::fs::OpenOptions;
@@ -13,7 +14,8 @@ use super::files;
 
 const HEAD_BYTES: usize = 32;
 const FRAME_HEAD_BYTES: usize = 24;
-/// The magic number of a WAL with checksums over big-endian words; that of other machines differs in the last bit.
+/// The magic number of a WAL with checksums over big-endian words; that of other machines differs
+/// in the last bit.
 const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 /// Every database of ours has pages of this size.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -163,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    /// A database whose rows are all in its log: three transactions after the one that made the table.
+    /// A database whose rows are all in its log: three transactions after the one that made the
+    /// table.
     fn logged(folder: &Path) -> (Connection, std::path::PathBuf) {
         let file = folder.join("lizmon.db");
         let database = Connection::open(&file).unwrap();

@@ -36,7 +36,8 @@ pub struct SubmissionView<'a> {
     pub taken_at: u64,
     /// The producer that numbered them.
     pub producer: Option<ProducerId>,
-    /// Whether the clock was known to be steady, and what lies further ahead of it than any sample may is removed first.
+    /// Whether the clock was known to be steady, and what lies further ahead of it than any sample
+    /// may is removed first.
     pub removes_ahead: bool,
     count: usize,
     records: Reader<'a>,

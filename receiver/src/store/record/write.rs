@@ -73,7 +73,8 @@ impl Submission {
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
-    /// Values of a record and dropped ranges of a batch are far fewer than fit: their limits are in the protocol.
+    /// Values of a record and dropped ranges of a batch are far fewer than fit: their limits are in
+    /// the protocol.
     fn push_count(&mut self, count: usize) -> usize {
         let count = u16::try_from(count).unwrap_or(u16::MAX);
         self.bytes.extend_from_slice(&count.to_le_bytes());

@@ -32,8 +32,8 @@ pub(super) struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// Calls `each` with every row that can be read: from the front, and if that fails from the back as well. Returns
-    /// whether all could be read.
+    /// Calls `each` with every row that can be read: from the front, and if that fails from the
+    /// back as well. Returns whether all could be read.
     pub(super) fn scan(
         &mut self,
         table: &str,

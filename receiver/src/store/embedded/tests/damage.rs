@@ -1,5 +1,5 @@
-//! The disk flips bits, loses pages, cuts files off: the start goes on with all that can be read, says what is lost, and no number
-//! is ever another than it was.
+//! The disk flips bits, loses pages, cuts files off: the start goes on with all that can be read,
+//! says what is lost, and no number is ever another than it was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,7 +61,8 @@ fn host(at: usize) -> StoredHost {
 
 type Journal = BTreeMap<(Shard, Position), Vec<u8>>;
 
-/// A store of some forty pages, half of them in what is written ahead; its files as a crash leaves them.
+/// A store of some forty pages, half of them in what is written ahead; its files as a crash leaves
+/// them.
 struct Original {
     files: Vec<(&'static str, Vec<u8>)>,
     states: Vec<ShardState>,
@@ -237,7 +238,8 @@ fn every_page_in_turn() {
     }
 }
 
-/// The first page holds the head and the list of tables, which are known. Nothing that is written ahead has it here.
+/// The first page holds the head and the list of tables, which are known. Nothing that is written
+/// ahead has it here.
 #[test]
 fn the_first_page_alone_loses_nothing() {
     let original = original();
@@ -326,7 +328,8 @@ fn files_that_are_cut_off_emptied_or_gone() {
     assert!(!told.is_empty());
 }
 
-/// A number that fits its row as well, but was never written, is not believed; the rest of the store stays as it was.
+/// A number that fits its row as well, but was never written, is not believed; the rest of the
+/// store stays as it was.
 #[test]
 fn what_a_wrong_clock_did_is_known_by_its_checksum() {
     let original = original();
@@ -424,7 +427,8 @@ fn what_is_damaged_is_set_aside_as_it_is() {
     }
 }
 
-/// What the new store cannot do without: all tables are on the first page, where recovery.rs finds them.
+/// What the new store cannot do without: all tables are on the first page, where recovery.rs finds
+/// them.
 #[test]
 fn the_list_of_tables_fits_on_the_first_page() {
     let folder = tempfile::tempdir().unwrap();
