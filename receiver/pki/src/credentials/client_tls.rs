@@ -10,7 +10,9 @@ use rustls_pki_types::CertificateDer;
 
 use super::error::CredentialsError;
 use super::files::{in_file, read_roots};
-use super::server_verifier::{AnyServer, ServerRoleVerifier, ServerRoles};
+use super::server_verifier::{
+    AnyServer, ServerCheck, ServerRoleCheck, ServerRoles, ServerVerifier,
+};
 use crate::anchors::Anchors;
 use crate::provider::provider;
 use crate::server_crls::ServerCrls;
@@ -38,11 +40,7 @@ pub fn pinned_tls(root: &CertificateDer<'static>) -> Result<ClientConfig, rustls
 /// TLS to any server, without verification. Only for public data that is verified by other means
 /// before it is used.
 pub fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(provider());
-    let tls = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
+    let tls = verified_by(AnyServer, Arc::new(provider()))?;
     Ok(with_protocol(tls.with_no_client_auth()))
 }
 
@@ -52,7 +50,18 @@ pub(super) fn trusting(
     crls: &ServerCrls,
     provider: Arc<CryptoProvider>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
-    let verifier = ServerRoleVerifier::new(anchors, servers, crls.all(), provider.clone());
+    let check = ServerRoleCheck::new(anchors, servers, crls.all(), &provider);
+    verified_by(check, provider)
+}
+
+fn verified_by(
+    check: impl ServerCheck + 'static,
+    provider: Arc<CryptoProvider>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let verifier = ServerVerifier {
+        provider: provider.clone(),
+        check,
+    };
     Ok(ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()

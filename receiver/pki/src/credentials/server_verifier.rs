@@ -1,6 +1,7 @@
 //! Which servers we speak to: those the CA vouches for under the host's name and in a server's
 //! role.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::anchors::Anchors;
@@ -29,30 +30,51 @@ pub enum ServerIdentityError {
     NotCa(Box<SpiffeId>),
 }
 
-/// WebPKI's verification (chain, time, serverAuth, host name), and the role on top of it: a node's
-/// key that was stolen cannot pose as a receiver, whatever names its certificate might bear.
+/// What a server must prove besides that it holds the key of its certificate.
+pub(crate) trait ServerCheck: fmt::Debug + Send + Sync {
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error>;
+}
+
+/// WebPKI's verification (chain, time, serverAuth, host name), and the role: a stolen key of a node
+/// cannot pose as a receiver, whatever names its certificate has.
 #[derive(Debug)]
-pub(crate) struct ServerRoleVerifier {
-    provider: Arc<CryptoProvider>,
+pub(crate) struct ServerRoleCheck {
     paths: PathVerifier,
     servers: ServerRoles,
 }
 
-/// Which roles are believed to be who we look for.
+/// No check: every server is accepted.
+#[derive(Debug)]
+pub(crate) struct AnyServer;
+
+/// Verifies the signatures of the handshake, as TLS requires, and the rest by `C`.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier<C> {
+    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) check: C,
+}
+
+/// The server roles that are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerRoles {
     /// Every role of servers.
     Any,
-    /// Who issues certificates, and no receiver.
+    /// The role `ca`, which issues certificates, and no receiver.
     CaOnly,
 }
 
-impl ServerRoleVerifier {
+impl ServerRoleCheck {
     pub(crate) fn new(
         anchors: &Anchors,
         servers: ServerRoles,
         crls: Vec<Crl>,
-        provider: Arc<CryptoProvider>,
+        provider: &CryptoProvider,
     ) -> Self {
         // A missing or old CRL does not stop a client from reporting: the other CRLs still apply.
         let paths = PathVerifier::new(
@@ -62,15 +84,41 @@ impl ServerRoleVerifier {
             RevocationPolicy::CrlOptional,
             provider.signature_verification_algorithms.all,
         );
-        Self {
-            provider,
-            paths,
-            servers,
-        }
+        Self { paths, servers }
     }
 }
 
-impl ServerCertVerifier for ServerRoleVerifier {
+impl ServerCheck for ServerRoleCheck {
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        // The same verification as a server's of its clients.
+        self.paths
+            .judge(end_entity, intermediates, now, Usage::Server)
+            .map_err(kept)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        check_role(end_entity, self.servers).map_err(kept)?;
+        Ok(())
+    }
+}
+
+impl ServerCheck for AnyServer {
+    fn check(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        Ok(())
+    }
+}
+
+impl<C: ServerCheck> ServerCertVerifier for ServerVerifier<C> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -79,12 +127,8 @@ impl ServerCertVerifier for ServerRoleVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // The same judgement as the other end's.
-        self.paths
-            .judge(end_entity, intermediates, now, Usage::Server)
-            .map_err(kept)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        check_role(end_entity, self.servers).map_err(kept)?;
+        self.check
+            .check(end_entity, intermediates, server_name, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -112,47 +156,6 @@ impl ServerCertVerifier for ServerRoleVerifier {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
-    }
-}
-
-/// Believes whoever answers. Only the handshake's own signatures are checked, as TLS wants.
-#[derive(Debug)]
-pub(crate) struct AnyServer(pub(crate) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -197,14 +200,14 @@ mod tests {
         ];
         let roots = pki.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let all = ServerRoleVerifier::new(&roots, ServerRoles::Any, vec![], provider.clone());
-        let ca_alone = ServerRoleVerifier::new(&roots, ServerRoles::CaOnly, vec![], provider);
+        let all = ServerRoleCheck::new(&roots, ServerRoles::Any, vec![], &provider);
+        let ca_alone = ServerRoleCheck::new(&roots, ServerRoles::CaOnly, vec![], &provider);
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
             let leaf = pki.issue(uris);
-            let ask = |verifier: &ServerRoleVerifier| {
-                verifier.verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
+            let ask = |verifier: &ServerRoleCheck| {
+                verifier.check(leaf.certificate.der(), &[], &host, now)
             };
             let is_ca = *uris == ["spiffe://lizmon.internal/ca/ca1"];
             assert_eq!(ask(&ca_alone).is_ok(), is_ca, "{uris:?}");
@@ -227,11 +230,10 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
         let check = |roots: Anchors, host: &str, expected: &str| {
-            let verifier =
-                ServerRoleVerifier::new(&roots, ServerRoles::Any, vec![], provider.clone());
+            let verifier = ServerRoleCheck::new(&roots, ServerRoles::Any, vec![], &provider);
             let host = ServerName::try_from(host.to_owned()).unwrap();
             let error = verifier
-                .verify_server_cert(leaf.certificate.der(), &[], &host, &[], now)
+                .check(leaf.certificate.der(), &[], &host, now)
                 .unwrap_err();
             assert!(format!("{error:?}").contains(expected), "{error:?}");
         };
@@ -302,12 +304,10 @@ mod tests {
             for pem in pems {
                 assert!(crls.take(pem.as_bytes()).unwrap().is_new, "{story}");
             }
-            let verifier =
-                ServerRoleVerifier::new(&anchors, ServerRoles::Any, crls.all(), provider.clone());
+            let verifier = ServerRoleCheck::new(&anchors, ServerRoles::Any, crls.all(), &provider);
             let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
             for shown in shown {
-                let judged =
-                    verifier.verify_server_cert(leaf.certificate.der(), shown, &host, &[], now);
+                let judged = verifier.check(leaf.certificate.der(), shown, &host, now);
                 assert_eq!(judged.is_ok(), good, "{story}: {judged:?}");
             }
         }
