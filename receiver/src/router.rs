@@ -9,8 +9,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use http::{HeaderName, HeaderValue, Request};
+use lizmon_mtls::admission::{self, HeadRefusal};
 use lizmon_mtls::connection::Connection;
-use lizmon_mtls::service::{self, TooManyInFlight};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -147,27 +147,15 @@ async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Ne
 }
 
 /// Refuses requests that are invalid whoever sends them. No route reads the body of a client
-/// without a certificate: it is answered at once, without waiting for its body.
+/// without a certificate.
 async fn admit(request: Request<Body>, next: Next) -> Response {
-    let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
-    let connection = request.extensions().get::<Arc<Connection>>();
-    let is_stranger = connection.is_none_or(|connection| connection.shown_identity().is_none());
-    let (head, mut body) = request.into_parts();
-    let is_last =
-        (is_crowded || is_stranger) && service::drop_body(&head, std::mem::take(&mut body)).await;
-    let request = Request::from_parts(head, body);
-    let mut response = match lizmon_mtls::check_host(&request) {
-        _ if is_crowded => Rejection::from(Code::Overloaded).without_body(),
-        Ok(()) => next.run(request).await,
-        Err(error) => Rejection::from(Code::InvalidHost)
+    admission::admit(request, next, false, |refusal| match refusal {
+        HeadRefusal::TooManyInFlight => Rejection::from(Code::Overloaded).into_response(),
+        HeadRefusal::Host(error) => Rejection::from(Code::InvalidHost)
             .with_detail(error.to_string())
-            .closing()
             .into_response(),
-    };
-    if is_last {
-        service::close_after(&mut response);
-    }
-    response
+    })
+    .await
 }
 
 /// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse

@@ -82,14 +82,6 @@ impl ErrorResponse {
         ))
     }
 
-    /// The response without its body.
-    pub(super) fn without_body(self) -> Response {
-        let mut response = self.into_response();
-        *response.body_mut() = axum::body::Body::empty();
-        response.headers_mut().remove(CONTENT_TYPE);
-        response
-    }
-
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,

@@ -8,9 +8,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::Request;
-use http::header::CONNECTION;
-use lizmon_mtls::connection::Connection;
-use lizmon_mtls::service::{self, TooManyInFlight};
+use lizmon_mtls::admission::{self, HeadRefusal};
 use lizmon_protocol::enrol;
 use lizmon_protocol::route::{HEALTHZ, READYZ};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -100,31 +98,15 @@ fn only(
     })
 }
 
-/// Admits a request to its handler, or refuses it by its head alone. The body of a client without a
-/// certificate is read only on the route for join tokens.
+/// Refuses requests that are invalid whoever sends them. The body of a client without a certificate
+/// is read only on the route for join tokens.
 async fn admit(request: Request<Body>, next: Next) -> Response {
-    let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
-    let connection = request.extensions().get::<Arc<Connection>>();
-    let is_anonymous = connection.is_none_or(|connection| connection.shown_identity().is_none());
     let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
-    let is_dropped = is_crowded || is_anonymous && !is_enrolment;
-    let (head, mut body) = request.into_parts();
-    let is_last = is_dropped && service::drop_body(&head, std::mem::take(&mut body)).await;
-    let request = Request::from_parts(head, body);
-    let mut response = match lizmon_mtls::check_host(&request) {
-        _ if is_crowded => ErrorResponse::Unavailable.without_body(),
-        Ok(()) => next.run(request).await,
-        // Without one unambiguous Host the following requests cannot be trusted: close the
-        // connection.
-        Err(error) => {
-            let close = [(CONNECTION, "close")];
-            (close, ErrorResponse::BadRequest(error.to_string())).into_response()
-        }
-    };
-    if is_last {
-        service::close_after(&mut response);
-    }
-    response
+    admission::admit(request, next, is_enrolment, |refusal| match refusal {
+        HeadRefusal::TooManyInFlight => ErrorResponse::Unavailable.into_response(),
+        HeadRefusal::Host(error) => ErrorResponse::BadRequest(error.to_string()).into_response(),
+    })
+    .await
 }
 
 async fn discard_body(mut request: Request<Body>, next: Next) -> Response {

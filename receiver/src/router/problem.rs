@@ -1,9 +1,7 @@
 //! Problem documents (RFC 9457): every error of the receiver becomes one here, and nowhere else.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lizmon_mtls::revocation::CrlRefused;
 use lizmon_mtls::trust::PeerRefusal;
@@ -73,26 +71,11 @@ impl Rejection {
         rejection
     }
 
-    /// Closes the HTTP/1 connection after this response: what follows on it cannot be trusted.
-    pub fn closing(mut self) -> Self {
-        let close = HeaderValue::from_static("close");
-        self.0.headers.insert(CONNECTION, close);
-        self
-    }
-
     /// The clock is not known to be right; it will be after so many seconds.
     pub fn clock_unsteady(secs: u64, detail: &str) -> Self {
         let mut rejection = Self::from(Code::ClockUnsteady);
         rejection.retry_after(secs.max(RETRY_AFTER_SECS));
         rejection.with_detail(detail)
-    }
-
-    /// A response without a body, for a client that does not read: it takes no memory here.
-    pub fn without_body(self) -> Response {
-        let mut response = self.into_response();
-        *response.body_mut() = axum::body::Body::empty();
-        response.headers_mut().remove(CONTENT_TYPE);
-        response
     }
 
     /// Its code.
