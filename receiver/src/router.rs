@@ -44,7 +44,10 @@ pub struct ApiRoute {
 
 impl ApiRoute {
     /// A route that ignores the body.
-    fn to_get(path: impl Into<String>, handlers: MethodRouter<Arc<ReceiverState>>) -> Self {
+    fn without_request_body(
+        path: impl Into<String>,
+        handlers: MethodRouter<Arc<ReceiverState>>,
+    ) -> Self {
         Self {
             path: path.into(),
             allow: "GET, HEAD",
@@ -54,7 +57,7 @@ impl ApiRoute {
     }
 
     /// A route that reads the body itself.
-    fn to_send(
+    fn with_request_body(
         path: impl Into<String>,
         allow: &'static str,
         handlers: MethodRouter<Arc<ReceiverState>>,
@@ -71,22 +74,22 @@ impl ApiRoute {
 /// Every route: [`router`] serves no others, and tests iterate over these.
 pub fn routes() -> Vec<ApiRoute> {
     vec![
-        ApiRoute::to_get(route::METADATA, get(oauth::metadata)),
-        ApiRoute::to_get(route::JWKS, get(oauth::key_set)),
-        ApiRoute::to_get(route::PERF, get(perf::list_hosts)),
-        ApiRoute::to_get(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
-        ApiRoute::to_get(route::CERTIFICATES, get(certificates::list_certificates)),
-        ApiRoute::to_get(route::HEALTHZ, get(probes::health)),
-        ApiRoute::to_get(route::READYZ, get(probes::ready)),
-        ApiRoute::to_get(route::METRICS, get(probes::read_metrics)),
-        ApiRoute::to_send(route::TOKEN, "POST", post(oauth::token)),
-        ApiRoute::to_send(
+        ApiRoute::without_request_body(route::METADATA, get(oauth::metadata)),
+        ApiRoute::without_request_body(route::JWKS, get(oauth::key_set)),
+        ApiRoute::without_request_body(route::PERF, get(perf::list_hosts)),
+        ApiRoute::without_request_body(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
+        ApiRoute::without_request_body(route::CERTIFICATES, get(certificates::list_certificates)),
+        ApiRoute::without_request_body(route::HEALTHZ, get(probes::health)),
+        ApiRoute::without_request_body(route::READYZ, get(probes::ready)),
+        ApiRoute::without_request_body(route::METRICS, get(probes::read_metrics)),
+        ApiRoute::with_request_body(route::TOKEN, "POST", post(oauth::token)),
+        ApiRoute::with_request_body(
             format!("{}/{{*rest}}", route::PERF),
             "GET, HEAD, POST",
             get(perf::host).post(perf::host),
         ),
-        ApiRoute::to_send(route::CRL, "PUT", put(crl::put)),
-        ApiRoute::to_send(
+        ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put)),
+        ApiRoute::with_request_body(
             format!("{}/{{host}}{}", route::DELIVERY, delivery::PATH_END),
             "POST",
             post(delivery::acknowledge),
@@ -114,7 +117,7 @@ pub fn router(app: Arc<ReceiverState>) -> Router {
             Rejection::from(Code::InternalError).into_response()
         }))
         .layer(from_fn_with_state(app.clone(), note_refusals))
-        .layer(from_fn_with_state(app.clone(), tell_time))
+        .layer(from_fn_with_state(app.clone(), add_time))
         .with_state(app)
 }
 
@@ -160,7 +163,7 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
 
 /// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse
 /// for a client that sends on each whole second.
-async fn tell_time(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
+async fn add_time(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     let now = (app.fine_clock)();
     let steady = if app.journal.clock_status().is_steady() {

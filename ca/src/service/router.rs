@@ -31,7 +31,7 @@ pub struct CaRoute {
 
 impl CaRoute {
     /// A route that reads no body.
-    fn to_get(path: &'static str, handlers: MethodRouter<Arc<ServiceState>>) -> Self {
+    fn without_request_body(path: &'static str, handlers: MethodRouter<Arc<ServiceState>>) -> Self {
         Self {
             path,
             allow: "GET, HEAD",
@@ -54,10 +54,10 @@ impl CaRoute {
 /// All routes. Tests compare this list with the documentation.
 pub fn routes() -> Vec<CaRoute> {
     vec![
-        CaRoute::to_get(enrol::CACERTS, get(ca_certificates)),
-        CaRoute::to_get(enrol::CRL, get(crls)),
-        CaRoute::to_get(HEALTHZ, get(health)),
-        CaRoute::to_get(READYZ, get(ready)),
+        CaRoute::without_request_body(enrol::CACERTS, get(ca_certificates)),
+        CaRoute::without_request_body(enrol::CRL, get(crls)),
+        CaRoute::without_request_body(HEALTHZ, get(health)),
+        CaRoute::without_request_body(READYZ, get(ready)),
         CaRoute::to_post(enrol::SIMPLE_ENROLL, post(simple_enroll)),
         CaRoute::to_post(enrol::SIMPLE_REENROLL, post(simple_reenroll)),
     ]

@@ -117,7 +117,7 @@ pub async fn renew(
     roots::check_writable(&credentials.ca, &certificates.roots)?;
     let (key, _) = next_key(&pair)?;
     let leaf = match ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await {
-        Err(error) if error.is_decided() && !error.is_too_often() => {
+        Err(error) if error.is_decided() && !error.is_rate_limited() => {
             pair.drop_waiting_key();
             return Err(error);
         }

@@ -106,7 +106,7 @@ impl EnrolError {
         )
     }
 
-    pub(crate) fn is_too_often(&self) -> bool {
+    pub(crate) fn is_rate_limited(&self) -> bool {
         matches!(self, Self::Refused { status: 429, .. })
     }
 

@@ -151,7 +151,7 @@ impl MtlsAcceptor {
             .ok_or(NoConnectionSlot::OfAddress(max))?;
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
-        let tls = self.shake_hands(stream, &trust).await?;
+        let tls = self.handshake(stream, &trust).await?;
         let (_, session) = tls.get_ref();
         // A resumed session was not verified again. Its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -170,7 +170,7 @@ impl MtlsAcceptor {
         clippy::disallowed_methods,
         reason = "enforces a limit that is a named constant or a flag"
     )]
-    async fn shake_hands(
+    async fn handshake(
         &self,
         stream: TcpStream,
         trust: &Trust,

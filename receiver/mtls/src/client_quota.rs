@@ -63,7 +63,7 @@ pub struct ClientQuota {
     /// Until when records are rejected without a check, in milliseconds after `opened`.
     records_wait_until: AtomicU64,
     /// After this time without use, the limiters are back in their initial state.
-    rested_millis: u64,
+    replenished_millis: u64,
     budgets: BodyMemoryBudgets,
     scrapes: Arc<Semaphore>,
     connections: AtomicUsize,
@@ -86,7 +86,7 @@ impl ClientQuota {
             opened: MonotonicClock.now(),
             last_asked: AtomicU64::new(0),
             records_wait_until: AtomicU64::new(0),
-            rested_millis: millis(replenished).saturating_add(RESTED_MILLIS_MORE),
+            replenished_millis: millis(replenished).saturating_add(REPLENISHED_MILLIS_EXTRA),
             budgets: BodyMemoryBudgets::of_holder(),
             scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
             connections: AtomicUsize::new(0),
@@ -131,9 +131,9 @@ impl ClientQuota {
     }
 
     /// Whether the quota equals a new one: everything that was taken has been returned.
-    fn is_rested(&self) -> bool {
+    fn is_replenished(&self) -> bool {
         let last_asked = self.last_asked.load(Ordering::Relaxed);
-        self.age_millis() > last_asked.saturating_add(self.rested_millis)
+        self.age_millis() > last_asked.saturating_add(self.replenished_millis)
     }
 
     /// Counts rejected work as the number of records with the same cost. Clients that send invalid
@@ -183,9 +183,9 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// How much longer a quota is kept than its limiters need: milliseconds.
-const RESTED_MILLIS_MORE: u64 = 100;
+const REPLENISHED_MILLIS_EXTRA: u64 = 100;
 /// The minimum number of quotas before a cleanup is worthwhile.
-const PACES_MIN: usize = 64;
+const QUOTAS_MIN: usize = 64;
 
 /// The quotas of all holders that are connected or were connected recently. A reconnect does not
 /// reset a quota.
@@ -207,7 +207,7 @@ impl ClientQuotas {
         Self {
             kept: Mutex::new(Kept {
                 by_holder: HashMap::new(),
-                sweep_at: PACES_MIN,
+                sweep_at: QUOTAS_MIN,
             }),
         }
     }
@@ -219,8 +219,8 @@ impl ClientQuotas {
         }
         if kept.by_holder.len() >= kept.sweep_at {
             kept.by_holder
-                .retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_rested());
-            kept.sweep_at = PACES_MIN.max(2 * kept.by_holder.len());
+                .retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_replenished());
+            kept.sweep_at = QUOTAS_MIN.max(2 * kept.by_holder.len());
         }
         let quota = Arc::new(ClientQuota::new(limits));
         kept.by_holder.insert(holder.clone(), quota.clone());
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn paces_nobody_needs_are_thrown_away() {
+    fn unused_quotas_are_dropped() {
         // Two seconds refill all records of the first quota, and almost none of the second.
         for (records, are_kept) in [(100_000, false), (1, true)] {
             let quotas = ClientQuotas::new();
@@ -350,7 +350,7 @@ mod tests {
                 make_all_older(&quotas, 3);
             }
             let kept = quotas.kept.lock().unwrap().by_holder.len();
-            assert_eq!(kept > 2 * PACES_MIN, are_kept, "{kept}");
+            assert_eq!(kept > 2 * QUOTAS_MIN, are_kept, "{kept}");
             assert!(Arc::ptr_eq(&connected, &quotas.of(&node(65_535), limits)));
         }
     }

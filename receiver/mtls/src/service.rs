@@ -20,7 +20,7 @@ use crate::stream::{ConnectionActivity, InFlightRequest};
 pub struct TooManyInFlight;
 
 /// How often to poll for the end of the body. Each poll lets hyper return one more piece.
-const LOOKS_MAX: usize = 4;
+const POLLS_MAX: usize = 4;
 
 /// Drops a body that is not needed. Returns whether the response must be the last on its
 /// connection. In HTTP/1, the rest of the body comes before the next request, and the client must
@@ -34,7 +34,7 @@ pub async fn drop_body<B: Body + Unpin>(head: &request::Parts, mut body: B) -> b
     if head.headers.contains_key(EXPECT) {
         return true;
     }
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..POLLS_MAX {
         let look = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
         match look {
             Poll::Ready(None) => return false,

@@ -104,8 +104,8 @@ pub enum UnusableCrl {
 /// Which certificates of its issuer a CRL covers: RFC 5280 section 5.2.5.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Scope {
-    users_alone: bool,
-    authorities_alone: bool,
+    only_user_certs: bool,
+    only_ca_certs: bool,
     /// The URIs of the distribution point. They distinguish the parts of a partitioned CRL.
     locations: Vec<String>,
 }
@@ -390,8 +390,8 @@ impl Scope {
                 _ => None,
             });
         point.map_or_else(Self::default, |point| Self {
-            users_alone: point.only_contains_user_certs,
-            authorities_alone: point.only_contains_ca_certs,
+            only_user_certs: point.only_contains_user_certs,
+            only_ca_certs: point.only_contains_ca_certs,
             locations: point
                 .distribution_point
                 .as_ref()
@@ -404,7 +404,7 @@ impl Scope {
     /// CRL with at least one of the same URIs.
     fn includes(&self, certificate: &X509Certificate<'_>) -> bool {
         let is_ca = certificate.is_ca();
-        if self.users_alone && is_ca || self.authorities_alone && !is_ca {
+        if self.only_user_certs && is_ca || self.only_ca_certs && !is_ca {
             return false;
         }
         let points =

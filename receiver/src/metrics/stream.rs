@@ -125,7 +125,7 @@ mod tests {
 
     /// A client that goes away ends the writing, and gives its turn to the next.
     #[tokio::test]
-    async fn nobody_writes_for_nobody() {
+    async fn nothing_is_written_without_a_reader() {
         let turns = Arc::new(Semaphore::new(1));
         let permit = turns.clone().try_acquire_owned().unwrap();
         drop(body(permit, LONG, endless));

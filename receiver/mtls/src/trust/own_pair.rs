@@ -78,7 +78,7 @@ impl Trust {
 impl TrustWriter {
     /// Returns the trust as read from the files. If clients would reject its pair and accept the
     /// pair of `held`, returns the same trust with the pair of `held`.
-    pub(super) fn with_the_better_pair(
+    pub(super) fn with_accepted_pair(
         &mut self,
         read: Arc<Trust>,
         held: &Trust,
@@ -108,7 +108,7 @@ impl TrustWriter {
 
     /// Whether to switch to the pair in the files: it is valid by now, or the pair in use has
     /// expired.
-    pub(super) fn is_time_for_what_waits(&self, now: u64) -> bool {
+    pub(super) fn is_pending_pair_better(&self, now: u64) -> bool {
         let current = self.current.load();
         self.waiting.as_ref().is_some_and(|chain| {
             current.check_pair(chain, now).is_ok() || current.verify_own(now).is_err()

@@ -115,7 +115,7 @@ impl TrustWriter {
         let has_ended =
             |crl: &CrlStatus| !crl.is_required && !crl.is_concurrent && crl.is_past_retention(now);
         let is_same = found == self.seen && !self.current.load().crls.iter().any(has_ended);
-        if is_same && !self.is_time_for_what_waits(now) {
+        if is_same && !self.is_pending_pair_better(now) {
             return None;
         }
         // The stamps are taken before the files are read, so that a change during the read is
@@ -145,7 +145,7 @@ impl TrustWriter {
         let mut read = sources.put_in_force(own, anchors, known, &current.parts.crls, now);
         read.warnings.splice(0..0, warnings);
         let trust = self.next(read)?;
-        let trust = self.with_the_better_pair(trust, &current, now)?;
+        let trust = self.with_accepted_pair(trust, &current, now)?;
         // Keep the CRLs that a restart would not find in the files.
         if trust.warnings.iter().any(|warning| warning.is_older_crl)
             || trust.crls.iter().any(|crl| crl.is_concurrent)
