@@ -66,9 +66,15 @@ async fn until_keys(world: &World, count: usize) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_followed_while_the_receiver_serves() {
-    let world = World::start_with(|config| config.token_ttl = Duration::from_secs(TTL)).await;
+    let mut world = World::start_with(|config| {
+        config.token_ttl = Duration::from_secs(TTL);
+        // It listens on another port after a restart.
+        let url = Some("https://localhost:8443".to_owned());
+        (config.issuer, config.audience) = (url.clone(), url);
+    })
+    .await;
     let node = world.node("a");
-    let good = async |token: &str, story: &str| {
+    let good = async |world: &World, token: &str, story: &str| {
         let got = world.get(&node, token, "/api/perf/a").await;
         got.refused(
             "unknown_host",
@@ -90,22 +96,24 @@ async fn a_key_is_followed_while_the_receiver_serves() {
     let new = world.token(&node).await;
     assert_eq!(signer(&new, &both).as_ref(), Some(&new_kid), "it signs");
     assert_eq!(signer(&old, &both).as_ref(), Some(&old_kid));
-    good(&old, "the old key's token").await;
-    good(&new, "the new key's token").await;
+    // A restart: the receiver remembers no token that it minted, and verifies both by their keys.
+    world.restart().await;
+    good(&world, &old, "the old key's token").await;
+    good(&world, &new, "the new key's token").await;
     // Until the old key's last token has expired, which is now.
     world.clock.advance(TTL - 2);
-    good(&old, "in its last second").await;
+    good(&world, &old, "in its last second").await;
     world.clock.advance(1);
     let got = world.get(&node, &old, "/api/perf/a").await;
     got.refused("token_expired", "it has ended");
-    good(&new, "the new key's token").await;
+    good(&world, &new, "the new key's token").await;
     assert_eq!(key_set(&world).await, both);
     world.clock.advance(2);
     let last = until_keys(&world, 1).await;
     assert_eq!(last[0], both[1], "the old one has left");
     let got = world.get(&node, &old, "/api/perf/a").await;
     got.refused("token_invalid", "nobody's key any more");
-    good(&world.token(&node).await, "a token of now").await;
+    good(&world, &world.token(&node).await, "a token of now").await;
 }
 
 /// `--token-key-days`, with a key file that says how old the key is.
