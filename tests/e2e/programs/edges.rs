@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use super::monitor::monitor;
 use crate::crash::{receiver_command, started};
@@ -250,6 +250,18 @@ fn with_open_files(command: &Command, max: u32) -> Command {
     limited
 }
 
+/// From now on a program may open only so many files more.
+fn leave_open_files(running: &Running, more: u64) {
+    let pid = running.pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let current = Some(open.count() as u64 + more);
+    let limit = Rlimit {
+        current,
+        maximum: current,
+    };
+    prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+}
+
 /// Regression: unauthenticated idle connections up to the limit of open files locked everybody out
 /// of `liz-ca`.
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +312,9 @@ async fn too_few_open_files_are_told_of() {
             .next()
             .unwrap()
             .replace("localhost", "127.0.0.1");
-        let held: Vec<_> = (0..80).map(|_| TcpStream::connect(&address)).collect();
+        // Fewer than at its start, so that its own caps on connections do not come first.
+        leave_open_files(&running, 4);
+        let held: Vec<_> = (0..8).map(|_| TcpStream::connect(&address)).collect();
         let line = running.wait_for("no new connection can be taken");
         assert!(line.contains("LimitNOFILE"), "{what}: {line}");
         drop(held);
