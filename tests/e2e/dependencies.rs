@@ -58,7 +58,8 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 12] = [
+    let expected: [(&str, &[&str]); 13] = [
+        ("lizmon-tests", &[]),
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
