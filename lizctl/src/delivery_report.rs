@@ -33,6 +33,9 @@ pub(crate) struct DeliveryReport<'a> {
     before: u64,
     /// Numbers that an operator has acknowledged as missing.
     acknowledged: u64,
+    /// Records that arrived as a repair: the receiver had lost them, and their monitor has sent
+    /// them again.
+    repaired: u64,
     #[serde(flatten)]
     delivery: &'a Delivery,
 }
@@ -48,11 +51,13 @@ impl<'a> DeliveryReport<'a> {
             dropped: 0,
             before: 0,
             acknowledged: 0,
+            repaired: 0,
             delivery,
         };
         for producer in &delivery.producers {
             report.received += producer.received;
             report.duplicate += producer.duplicate;
+            report.repaired += producer.repaired;
             report.lost += numbers_in(producer.missing.iter().copied());
             for (from, to, why) in &producer.dropped {
                 let sum = match NotLost::of(why) {
@@ -79,6 +84,7 @@ impl<'a> DeliveryReport<'a> {
                     producer.producer.to_string(),
                     producer.received.to_string(),
                     producer.duplicate.to_string(),
+                    producer.repaired.to_string(),
                     numbers_in(producer.missing.iter().copied()).to_string(),
                     not_lost(NotLost::Dropped),
                     not_lost(NotLost::Before),
@@ -89,6 +95,7 @@ impl<'a> DeliveryReport<'a> {
                 "PRODUCER",
                 "RECEIVED",
                 "CAME AGAIN",
+                "REPAIRED",
                 "MISSING",
                 "DROPPED",
                 "BEFORE",
@@ -139,10 +146,11 @@ impl<'a> DeliveryReport<'a> {
             dropped,
             before,
             acknowledged,
+            repaired,
             ..
         } = self;
         let mut verdict = format!(
-            "lost {lost}, twice {twice} up to each producer's highest number: {received} received, \
+            "lost {lost}, twice {twice}, repaired {repaired} up to each producer's highest number: {received} received, \
              {duplicate} came again and changed nothing, {dropped} dropped"
         );
         for (count, what) in [
@@ -243,50 +251,49 @@ mod tests {
     fn sums() {
         check(
             "",
-            r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"before":0,"acknowledged":0,"producers":[]}"#,
+            r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"before":0,"acknowledged":0,"repaired":0,"producers":[]}"#,
             &[],
-            "lost 0, twice 0 up to each producer's highest number: 0 received, 0 came again and changed nothing, 0 dropped",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 0 received, 0 came again and changed nothing, 0 dropped",
         );
-        let complete = r#"{"producer":"P1","received":9,"duplicate":3,"missing":[],"dropped":[[4,5,"the disk was full"]]}"#;
+        let complete = r#"{"producer":"P1","received":9,"duplicate":3,"missing":[],"dropped":[[4,5,"the disk was full"]],"repaired":4,"highest":11}"#;
         check(
             complete,
             &format!(
-                r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"producers":[{complete}]}}"#
+                r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"repaired":4,"producers":[{complete}]}}"#
             ),
             &["dropped  P1  4-5  the disk was full"],
-            "lost 0, twice 0 up to each producer's highest number: 9 received, 3 came again and changed nothing, 2 dropped",
+            "lost 0, twice 0, repaired 4 up to each producer's highest number: 9 received, 3 came again and changed nothing, 2 dropped",
         );
-        let gaps =
-            r#"{"producer":"P1","received":2,"duplicate":0,"missing":[[2,2],[4,9]],"dropped":[]}"#;
+        let gaps = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[[2,2],[4,9]],"dropped":[],"repaired":0}"#;
         check(
             &format!("{gaps},{complete}"),
             &format!(
-                r#"{{"host":"web1","lost":7,"twice":0,"received":11,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"producers":[{gaps},{complete}]}}"#
+                r#"{{"host":"web1","lost":7,"twice":0,"received":11,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"repaired":4,"producers":[{gaps},{complete}]}}"#
             ),
             &[
                 "missing  P1  2",
                 "missing  P1  4-9",
                 "dropped  P1  4-5  the disk was full",
             ],
-            "lost 7, twice 0 up to each producer's highest number: 11 received, 3 came again and changed nothing, 2 dropped",
+            "lost 7, twice 0, repaired 4 up to each producer's highest number: 11 received, 3 came again and changed nothing, 2 dropped",
         );
     }
 
     /// A second receiver, or one that lost its data, does not report earlier records as lost.
     #[test]
     fn numbers_from_before_are_not_lost() {
-        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data began anew"],[530,530,"acknowledged: the disk broke"]]}"#;
+        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data began anew"],[530,530,"acknowledged: the disk broke"]],"repaired":0}"#;
         check(
             before,
             &format!(
-                r#"{{"host":"web1","lost":0,"twice":0,"received":2,"duplicate":0,"dropped":0,"before":524,"acknowledged":1,"producers":[{before}]}}"#
+                r#"{{"host":"web1","lost":0,"twice":0,"received":2,"duplicate":0,"dropped":0,"before":524,"acknowledged":1,"repaired":0,"producers":[{before}]}}"#
             ),
             &[
                 "before   P1  1-500  before this receiver was asked",
                 "before   P1  503-526  before its data began anew",
                 "settled  P1  530  acknowledged: the disk broke",
             ],
-            "lost 0, twice 0 up to each producer's highest number: 2 received, 0 came again and changed nothing, 0 dropped, 524 from before this receiver was asked, or its data began anew, 1 acknowledged",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 2 received, 0 came again and changed nothing, 0 dropped, 524 from before this receiver was asked, or its data began anew, 1 acknowledged",
         );
     }
 
@@ -323,10 +330,10 @@ mod tests {
     #[test]
     fn reasons_are_escaped() {
         check(
-            r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}"#,
-            r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"before":0,"acknowledged":0,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]]}]}"#,
+            r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]],"repaired":0}"#,
+            r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"before":0,"acknowledged":0,"repaired":0,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]],"repaired":0}]}"#,
             &[r"dropped  P1  2  \u{1b}[2J"],
-            "lost 0, twice 0 up to each producer's highest number: 1 received, 0 came again and changed nothing, 1 dropped",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 1 received, 0 came again and changed nothing, 1 dropped",
         );
     }
 }

@@ -47,10 +47,12 @@ pub fn batch(permit: &Permit<Ingest>, body: &[u8], now: u64) -> Result<Submissio
         .records
         .iter()
         .map(|record| (Some(record.seq), record.epoch, &record.values));
-    Ok(
-        Submission::new(permit.host(), certificate_end, Some(batch.producer), now)
-            .with_records_and_dropped(records, &batch.dropped),
-    )
+    let submission = Submission::new(permit.host(), certificate_end, Some(batch.producer), now)
+        .with_records_and_dropped(records, &batch.dropped);
+    Ok(match batch.repair {
+        true => submission.as_repair(),
+        false => submission,
+    })
 }
 
 /// So many values of a record take as long to count as a record does.

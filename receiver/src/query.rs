@@ -136,6 +136,8 @@ pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Deliv
                 .without(producer.set.ranges())
                 .map(|(from, to, why)| (from, to, why.to_owned()))
                 .collect(),
+            repaired: producer.repaired,
+            highest: Some(producer.set.highest().unwrap_or(0)),
         })
         .collect();
     producers.sort_by_key(|producer| producer.producer);

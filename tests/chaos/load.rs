@@ -114,6 +114,7 @@ impl Poster {
                 producer,
                 records,
                 dropped: Vec::new(),
+                repair: false,
             };
             while let Err(error) = self.post(&batch).await {
                 self.note(&error);

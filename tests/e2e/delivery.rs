@@ -158,6 +158,36 @@ async fn numbers_given_up_are_told_from_missing_ones() {
     }
 }
 
+/// Records that are sent again because they were lost count as repaired where they are new.
+#[tokio::test(flavor = "multi_thread")]
+async fn repaired_numbers_are_told_apart() {
+    let mut stage = Stage::set().await;
+    stage.taken(0, [1, 2, 9], "with a gap").await;
+    let epoch = stage.world.clock.now();
+    let records = (2..=5).map(|seq| json!({"seq": seq, "epoch": epoch, "values": {"cpu": 1}}));
+    let records: Vec<_> = records.collect();
+    let repair = json!({"producer": producer(0), "records": records, "repair": true}).to_string();
+    for (accepted, duplicate) in [(3, 1), (0, 5)] {
+        let token = stage.world.token(&stage.node).await;
+        let sent = stage
+            .world
+            .post(&stage.node, &token, "/api/perf/a", repair.clone());
+        let answer = sent.await.json("a repair");
+        assert_eq!(
+            answer,
+            json!({"accepted": accepted, "duplicate": 4 - accepted})
+        );
+        for when in ["at once", "after a restart"] {
+            let told = stage.told_of_first().await;
+            let counts = ["received", "repaired", "highest"].map(|key| &told[key]);
+            assert_eq!(counts, [&json!(6), &json!(3), &json!(9)], "{when}");
+            assert_eq!(told["missing"], json!([[6, 8]]), "{when}");
+            assert_eq!(told["duplicate"], json!(duplicate), "{when}");
+            stage.world.restart().await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_that_cannot_be_given_up() {
     let stage = Stage::set().await;

@@ -79,6 +79,7 @@ async fn curl_alone_does_all_a_monitor_does() {
         delivery,
         json!({"producers": [{
             "producer": PRODUCER, "received": 3, "duplicate": 2, "missing": [[1, 16], [19, 19]], "dropped": [],
+            "repaired": 0, "highest": 20,
         }]})
     );
 }

@@ -477,6 +477,8 @@ fn records_of_before_are_reported_to_the_receiver() {
             duplicate: 0,
             missing: missing.to_vec(),
             dropped: Vec::new(),
+            repaired: 0,
+            highest: None,
         }],
         removed: None,
         clock: None,

@@ -174,6 +174,7 @@ impl<B: SpoolBackend> Spool<B> {
                 producer: log.producer,
                 records,
                 dropped,
+                repair: false,
             })
         })
     }

@@ -77,4 +77,27 @@ pub struct ProducerDelivery {
     pub missing: Vec<(u64, u64)>,
     /// Numbers that the producer dropped, as inclusive ranges, each with a reason.
     pub dropped: Vec<(u64, u64, String)>,
+    /// The number of records that arrived as a repair: the receiver had acknowledged them once, and
+    /// had lost them.
+    #[serde(default)]
+    pub repaired: u64,
+    /// The highest number that has arrived; 0 if none has. Receivers did not always say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let golden = r#"{"producers":[{"producer":"1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b","received":3,"duplicate":2,"missing":[[1,16],[19,19]],"dropped":[[18,18,"too old"]],"repaired":1,"highest":21}]}"#;
+        let delivery: Delivery = serde_json::from_str(golden).unwrap();
+        assert_eq!(serde_json::to_string(&delivery).unwrap(), golden);
+        let older = golden.replace(r#","repaired":1,"highest":21"#, "");
+        let delivery: Delivery = serde_json::from_str(&older).unwrap();
+        let producer = &delivery.producers[0];
+        assert_eq!((producer.repaired, producer.highest), (0, None));
+    }
 }

@@ -311,6 +311,10 @@ pub struct Batch<V> {
     /// Numbers that the producer will never send. Repeating a range has no effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Dropped>,
+    /// Whether the records are a repair: the receiver has acknowledged them once, and reports them
+    /// missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repair: bool,
 }
 
 /// The response to a batch.

@@ -127,6 +127,7 @@ fn host(name: &str, buckets: Vec<StoredBucket>) -> StoredHost {
         ranges: vec![(1, 7), (9, (1 << 53) - 1)],
         dropped: vec![(8, 8, "too old".into())],
         duplicate: 3,
+        repaired: 2,
         last_taken: 5,
     };
     StoredHost {

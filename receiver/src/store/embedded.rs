@@ -7,7 +7,7 @@
 //! host(id, name, last_epoch, certificate_end, sum)
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one in its slot
-//! producer(host, producer, duplicate, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
+//! producer(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
 //! removed(host, samples, at)                              what was removed because it lay ahead of the clock
 //! clock(id, boot, wall_offset, since, floor, floor_at)    what is known of the clock: one row
 //! damage(found_at, host, label, start, stop, what)        what could not be read

@@ -9,9 +9,9 @@
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
-//! Flags are 1 for a producer, and 2 if the clock was known to be steady and what lies ahead of it
-//! is removed first. All numbers are little-endian. Whatever is not exactly so is [`Corrupt`], and
-//! never a panic.
+//! Flags are 1 for a producer, 2 if the clock was known to be steady and what lies ahead of it is
+//! removed first, and 4 if a producer's records are a repair. All numbers are little-endian.
+//! Whatever is not exactly so is [`Corrupt`], and never a panic.
 
 mod format;
 mod groups;
@@ -104,6 +104,25 @@ mod tests {
             ("web1", false, true, 2),
             ("db1", true, true, 2),
             ("a", true, false, 0),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_repair_says_so() {
+        let mut group = Group::default();
+        group.push(&submission("web1"));
+        group.push(&submission("db1").as_repair());
+        group.push_removing_ahead(&submission("a").as_repair());
+        let told: Vec<_> = read_group(group.seal())
+            .unwrap()
+            .iter()
+            .map(|s| (s.host, s.is_repair, s.removes_ahead, s.len()))
+            .collect();
+        let expected = [
+            ("web1", false, false, 2),
+            ("db1", true, false, 2),
+            ("a", true, true, 2),
         ];
         assert_eq!(told, expected);
     }

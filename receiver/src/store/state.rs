@@ -102,6 +102,8 @@ pub struct StoredProducer {
     pub dropped: Vec<(u64, u64, Box<str>)>,
     /// How many records came again.
     pub duplicate: u64,
+    /// How many records arrived as a repair.
+    pub repaired: u64,
     /// When something last came from it.
     pub last_taken: u64,
 }

@@ -45,6 +45,8 @@ pub struct ProducerState {
     pub dropped: DroppedSet,
     /// How many records came again.
     pub duplicate: u64,
+    /// How many records arrived as a repair.
+    pub repaired: u64,
     /// When something last came from it: the greatest of its records' epochs and of the times they
     /// were received.
     pub last_taken: u64,
@@ -67,6 +69,7 @@ impl HostSummaries {
                     answer.duplicate += 1;
                     continue;
                 }
+                producer.repaired += u64::from(submission.is_repair);
                 producer.last_taken = producer
                     .last_taken
                     .max(record.epoch)
@@ -207,6 +210,7 @@ impl ProducerState {
                 .map(|(from, to, why)| (from, to, why.into()))
                 .collect(),
             duplicate: self.duplicate,
+            repaired: self.repaired,
             last_taken: self.last_taken,
         }
     }
@@ -261,6 +265,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
             ranges,
             dropped,
             duplicate,
+            repaired,
             last_taken,
         } = stored_producer;
         let Ok(set) = DeliverySet::from_ranges(ranges) else {
@@ -275,6 +280,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
             set,
             dropped: dropped_set,
             duplicate,
+            repaired,
             last_taken,
         };
         host.producers.insert(producer, state);

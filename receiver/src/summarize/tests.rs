@@ -34,6 +34,16 @@ fn submission(host: &str, records: &[(u64, u64, f64)]) -> Submission {
     Submission::new(&host.parse().unwrap(), 9, producer, NOW).with_records(records)
 }
 
+/// The records of a step, as they arrive: those with numbers may be a repair.
+fn of_step(host: u8, records: &[(u64, u64, f64)], is_repair: bool) -> Submission {
+    let submission = submission(&format!("h{host}"), records);
+    let has_producer = submission.view().unwrap().producer.is_some();
+    match is_repair && has_producer {
+        true => submission.as_repair(),
+        false => submission,
+    }
+}
+
 /// Every interval of every series, and what was received and came again: all that a reader could
 /// ever see.
 fn everything(summaries: &SummaryTable) -> BTreeMap<String, Vec<String>> {
@@ -47,7 +57,8 @@ fn everything(summaries: &SummaryTable) -> BTreeMap<String, Vec<String>> {
                 }
             }
             for (id, producer) in &host.producers {
-                lines.push(format!("{id} {:?}", producer.set.ranges()));
+                let (ranges, repaired) = (producer.set.ranges(), producer.repaired);
+                lines.push(format!("{id} {ranges:?} repaired {repaired}"));
             }
             all.insert(name.to_string(), lines);
         }
@@ -103,10 +114,12 @@ enum Step {
     Take {
         host: u8,
         records: Vec<(u64, u64, f64)>,
+        is_repair: bool,
     },
     TakeAndCrash {
         host: u8,
         records: Vec<(u64, u64, f64)>,
+        is_repair: bool,
     },
     Commit,
     FailedCommit,
@@ -121,8 +134,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         proptest::collection::vec(record.prop_map(|(_, epoch, value)| (0, epoch, value)), 1..2),
     ];
     let step = prop_oneof![
-        5 => (0..3_u8, records.clone()).prop_map(|(host, records)| Step::Take { host, records }),
-        1 => (0..3_u8, records).prop_map(|(host, records)| Step::TakeAndCrash { host, records }),
+        5 => (0..3_u8, records.clone(), any::<bool>())
+            .prop_map(|(host, records, is_repair)| Step::Take { host, records, is_repair }),
+        1 => (0..3_u8, records, any::<bool>())
+            .prop_map(|(host, records, is_repair)| Step::TakeAndCrash { host, records, is_repair }),
         2 => Just(Step::Commit),
         1 => Just(Step::FailedCommit),
         1 => Just(Step::Crash),
@@ -138,12 +153,12 @@ proptest! {
         let mut steady = Pipeline::open(MemoryDisk::default());
         for step in steps {
             match step {
-                Step::Take { host, records } => {
-                    let submission = submission(&format!("h{host}"), &records);
+                Step::Take { host, records, is_repair } => {
+                    let submission = of_step(host, &records, is_repair);
                     prop_assert_eq!(broken.take(&submission), steady.take(&submission));
                 }
-                Step::TakeAndCrash { host, records } => {
-                    let submission = submission(&format!("h{host}"), &records);
+                Step::TakeAndCrash { host, records, is_repair } => {
+                    let submission = of_step(host, &records, is_repair);
                     broken = broken.append_and_crash(&submission);
                     steady.take(&submission);
                 }
@@ -160,6 +175,33 @@ proptest! {
             prop_assert_eq!(everything(&broken.summarizer.table()), everything(&steady.summarizer.table()));
         }
     }
+}
+
+/// Only records that are new count as repaired, each once: in memory, after a replay, and after a
+/// commit.
+#[test]
+fn repaired_records_are_counted_once() {
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
+    let repaired = |pipeline: &Pipeline| {
+        let table = pipeline.summarizer.table();
+        let hosts = table.shard_with("web1");
+        hosts["web1"].producers[&PRODUCER.parse().unwrap()].repaired
+    };
+    let records = |seqs: std::ops::RangeInclusive<u64>| {
+        let records: Vec<_> = seqs.map(|seq| (seq, NOW, 1.0)).collect();
+        submission("web1", &records)
+    };
+    pipeline.take(&records(1..=3));
+    assert_eq!(repaired(&pipeline), 0);
+    for (seqs, accepted, expected) in [(2..=5, 2, 2), (2..=5, 0, 2), (6..=6, 1, 3)] {
+        let answer = pipeline.take(&records(seqs).as_repair());
+        assert_eq!((answer.accepted, repaired(&pipeline)), (accepted, expected));
+        pipeline = Pipeline::open(pipeline.disk);
+        assert_eq!(repaired(&pipeline), expected, "from the journal");
+    }
+    commit_all(&mut pipeline, NOW);
+    pipeline = Pipeline::open(pipeline.disk);
+    assert_eq!(repaired(&pipeline), 3, "from the committed state");
 }
 
 fn commit_all(pipeline: &mut Pipeline, now: u64) {

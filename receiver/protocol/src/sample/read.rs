@@ -82,6 +82,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
             producer,
             records,
             dropped,
+            repair: raw.repair,
         }),
         None => Err(errors.refuse()),
     }
@@ -313,6 +314,8 @@ struct RawBatch<'a> {
     records: RawRecords<'a>,
     #[serde(borrow, default)]
     dropped: Vec<RawDropped<'a>>,
+    #[serde(default)]
+    repair: bool,
 }
 
 #[derive(Deserialize)]

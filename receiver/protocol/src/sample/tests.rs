@@ -212,6 +212,27 @@ fn batches() {
     );
 }
 
+/// A batch that is no repair has the same JSON as before there were repairs.
+#[test]
+fn a_repair_is_marked() {
+    let record = r#""records":[{"seq":7,"epoch":1465001814,"values":{"cpu":4.98}}]"#;
+    let body = |mark: &str| format!(r#"{{"producer":"{PRODUCER}",{record}{mark}}}"#);
+    for (mark, is_repair, written) in [
+        ("", false, ""),
+        (r#","repair":false"#, false, ""),
+        (r#","repair":true"#, true, r#","repair":true"#),
+    ] {
+        let text = body(mark);
+        let batch = parse_batch(text.as_bytes()).unwrap();
+        assert_eq!(batch.repair, is_repair, "{mark}");
+        assert_eq!(serde_json::to_string(&batch).unwrap(), body(written));
+    }
+    for bad in [r#","repair":1"#, r#","repair":"true""#, r#","repair":null"#] {
+        let parsed = parse_batch(body(bad).as_bytes()).err();
+        assert!(matches!(parsed, Some(BodyError::Malformed(_))), "{bad}");
+    }
+}
+
 #[test]
 fn records_at_and_over_the_limit() {
     assert!(parse_batch(batch_body(BATCH_RECORDS_MAX).as_bytes()).is_ok());

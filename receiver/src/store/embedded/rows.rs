@@ -64,6 +64,7 @@ pub(super) fn read_clock(clock: StoredClock, sum: i64) -> Option<StoredClock> {
 pub(super) struct ProducerRow<'a> {
     pub(super) producer: [u8; 16],
     pub(super) duplicate: u64,
+    pub(super) repaired: u64,
     pub(super) last_taken: u64,
     pub(super) ranges: &'a [u8],
     pub(super) dropped: &'a str,
@@ -76,6 +77,7 @@ impl ProducerRow<'_> {
             host.as_bytes(),
             &self.producer,
             &self.duplicate.to_le_bytes(),
+            &self.repaired.to_le_bytes(),
             &self.last_taken.to_le_bytes(),
             self.ranges,
             self.dropped.as_bytes(),
@@ -92,6 +94,7 @@ impl ProducerRow<'_> {
             ranges: decode_ranges(self.ranges)?,
             dropped: serde_json::from_str(self.dropped).ok()?,
             duplicate: self.duplicate,
+            repaired: self.repaired,
             last_taken: self.last_taken,
         })
     }
@@ -311,6 +314,7 @@ fn save_producer(
     let row = ProducerRow {
         producer: *kept.producer.as_bytes(),
         duplicate: kept.duplicate,
+        repaired: kept.repaired,
         last_taken: kept.last_taken,
         ranges: &ranges,
         dropped: &dropped,
@@ -318,13 +322,14 @@ fn save_producer(
     for table in PRODUCERS {
         transaction
             .prepare_cached(&format!(
-                "INSERT INTO {table}(host, producer, duplicate, last_taken, ranges, dropped, sum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                "INSERT INTO {table}(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
             ))?
             .execute(params![
                 id,
                 row.producer,
                 row.duplicate as i64,
+                row.repaired as i64,
                 row.last_taken as i64,
                 row.ranges,
                 row.dropped,

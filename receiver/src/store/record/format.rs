@@ -8,3 +8,5 @@ pub(super) const HEAD_BYTES: usize = 5;
 pub(super) const HAS_PRODUCER: u8 = 1;
 /// What lies ahead of the moment the records were taken at is removed.
 pub(super) const REMOVES_AHEAD: u8 = 2;
+/// The producer sends the records again because they were lost here.
+pub(super) const IS_REPAIR: u8 = 4;

@@ -3,7 +3,7 @@
 use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{ProducerId, Seq, Value};
 
-use super::format::{HAS_PRODUCER, HEAD_BYTES, REMOVES_AHEAD, VERSION};
+use super::format::{HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
 
 /// Bytes that this module did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,8 @@ pub struct SubmissionView<'a> {
     /// Whether the clock was known to be steady, and what lies further ahead of it than any sample
     /// may is removed first.
     pub removes_ahead: bool,
+    /// Whether the records had been acknowledged here before, and were lost.
+    pub is_repair: bool,
     count: usize,
     records: Reader<'a>,
 }
@@ -63,7 +65,7 @@ impl<'a> SubmissionView<'a> {
         let certificate_end = reader.u64()?;
         let taken_at = reader.u64()?;
         let flags = reader.u8()?;
-        if flags > (HAS_PRODUCER | REMOVES_AHEAD) {
+        if flags > (HAS_PRODUCER | REMOVES_AHEAD | IS_REPAIR) {
             return Err(Corrupt);
         }
         let producer = match flags & HAS_PRODUCER {
@@ -77,6 +79,7 @@ impl<'a> SubmissionView<'a> {
             taken_at,
             producer,
             removes_ahead: flags & REMOVES_AHEAD != 0,
+            is_repair: flags & IS_REPAIR != 0,
             count,
             records: reader,
         };
@@ -92,6 +95,9 @@ impl<'a> SubmissionView<'a> {
     /// Reads everything once, so that the iterators cannot fail.
     fn check(&self) -> Result<(), Corrupt> {
         host_of(self.host)?;
+        if self.is_repair && self.producer.is_none() {
+            return Err(Corrupt);
+        }
         let mut reader = self.records;
         for _ in 0..self.count {
             let record = RecordView::read(&mut reader)?;

@@ -3,7 +3,7 @@
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq};
 
-use super::format::{HAS_PRODUCER, HEAD_BYTES, REMOVES_AHEAD, VERSION};
+use super::format::{HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
 use super::view::{Corrupt, SubmissionView};
 
 /// Everything one request sent, encoded as it is queued, journaled and applied.
@@ -69,6 +69,12 @@ impl Submission {
         self
     }
 
+    /// The same as a repair of a producer's records.
+    pub fn as_repair(mut self) -> Self {
+        set_flag(&mut self.bytes, IS_REPAIR);
+        self
+    }
+
     fn push_u64(&mut self, number: u64) {
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -114,17 +120,9 @@ impl Group {
 
     /// The same, and what lies ahead of it is removed first: see [`SubmissionView::removes_ahead`].
     pub fn push_removing_ahead(&mut self, submission: &Submission) {
-        const HOST: usize = 4;
         let start = self.bytes.len();
         self.push(submission);
-        let host_bytes = self
-            .bytes
-            .get(start + HOST)
-            .map_or(0, |bytes| usize::from(*bytes));
-        let flags = start + HOST + 1 + host_bytes + 8 + 8;
-        if let Some(flags) = self.bytes.get_mut(flags) {
-            *flags |= REMOVES_AHEAD;
-        }
+        set_flag(&mut self.bytes[start..], REMOVES_AHEAD);
     }
 
     /// Whether there is nothing in it.
@@ -143,6 +141,15 @@ impl Group {
     pub(super) fn clear(&mut self, bytes_kept_max: usize) {
         self.bytes.truncate(HEAD_BYTES);
         self.bytes.shrink_to(bytes_kept_max);
+    }
+}
+
+/// Sets a flag of an encoded submission.
+fn set_flag(submission: &mut [u8], flag: u8) {
+    const HOST: usize = 4;
+    let host_bytes = submission.get(HOST).map_or(0, |bytes| usize::from(*bytes));
+    if let Some(flags) = submission.get_mut(HOST + 1 + host_bytes + 8 + 8) {
+        *flags |= flag;
     }
 }
 

@@ -16,7 +16,7 @@ impl Scanner<'_> {
         let (mut orphans, mut counts) = (0_u64, [0_u64; 2]);
         for (table, count) in PRODUCERS.into_iter().zip(&mut counts) {
             let sql = format!(
-                "SELECT host, producer, duplicate, last_taken, ranges, dropped, sum FROM {table}"
+                "SELECT host, producer, duplicate, repaired, last_taken, ranges, dropped, sum FROM {table}"
             );
             self.scan(table, &sql, "host, producer", &mut |row| {
                 *count += 1;
@@ -59,9 +59,10 @@ fn producer_of(row: &Row<'_>, host: &str) -> Option<StoredProducer> {
     let stored = ProducerRow {
         producer: row.get(1).ok()?,
         duplicate: row.get::<_, i64>(2).ok()? as u64,
-        last_taken: row.get::<_, i64>(3).ok()? as u64,
-        ranges: row.get_ref(4).ok()?.as_blob().ok()?,
-        dropped: row.get_ref(5).ok()?.as_str().ok()?,
+        repaired: row.get::<_, i64>(3).ok()? as u64,
+        last_taken: row.get::<_, i64>(4).ok()? as u64,
+        ranges: row.get_ref(5).ok()?.as_blob().ok()?,
+        dropped: row.get_ref(6).ok()?.as_str().ok()?,
     };
-    stored.read(host, row.get(6).ok()?)
+    stored.read(host, row.get(7).ok()?)
 }

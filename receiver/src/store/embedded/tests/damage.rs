@@ -54,6 +54,7 @@ fn host(at: usize) -> StoredHost {
             ranges: vec![(1, 500), (502, 900 + at as u64)],
             dropped: vec![(501, 501, "too old".into())],
             duplicate: at as u64,
+            repaired: at as u64 / 2,
             last_taken: NOW,
         }],
     }
