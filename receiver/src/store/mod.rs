@@ -17,6 +17,7 @@ mod error;
 mod journal;
 pub mod memory;
 pub mod record;
+pub mod redis;
 mod shard;
 mod state;
 pub mod status;

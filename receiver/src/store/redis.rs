@@ -1,0 +1,4 @@
+//! Redis and Valkey.
+
+pub mod info;
+pub mod judge;
