@@ -177,6 +177,50 @@ fn a_newer_crl_in_the_folder_is_adopted() {
     fixture.assert_revoked(&unknown);
 }
 
+/// A reason that this CA does not use, as other software may give it, is not lost silently.
+#[test]
+fn an_unsupported_reason_in_an_adopted_crl_is_logged() {
+    let (fixture, authority) = TestCa::new();
+    let serial = issue(&authority, "web1").serial;
+    drop(authority);
+    let read = |name: &str| fs::read_to_string(fixture.certs.join(name)).unwrap();
+    let key = rcgen::KeyPair::from_pem(&read("issuing.key")).unwrap();
+    let issuing = rcgen::Issuer::from_ca_cert_pem(&read("issuing.crt"), key).unwrap();
+    let at = |epoch: u64| {
+        let epoch = i64::try_from(epoch).unwrap();
+        time::OffsetDateTime::from_unix_timestamp(epoch).unwrap()
+    };
+    let crl = rcgen::CertificateRevocationListParams {
+        this_update: at(NOW),
+        next_update: at(NOW + 86_400),
+        crl_number: rcgen::SerialNumber::from(1000),
+        issuing_distribution_point: None,
+        revoked_certs: vec![rcgen::RevokedCertParams {
+            serial_number: rcgen::SerialNumber::from_slice(serial.as_bytes()),
+            revocation_time: at(NOW),
+            reason_code: Some(rcgen::RevocationReason::AffiliationChanged),
+            invalidity_date: None,
+        }],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let crl = crl.signed_by(&issuing).unwrap().pem().unwrap();
+    fs::write(fixture.certs.join("crl.pem"), crl).unwrap();
+
+    let log = fixture.certs.join("log");
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(std::sync::Mutex::new(fs::File::create(&log).unwrap()))
+        .finish();
+    let authority = tracing::subscriber::with_default(subscriber, || fixture.open());
+    let log = fs::read_to_string(log).unwrap();
+    let line = log.lines().find(|line| line.contains("unsupported reason"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    for part in [" WARN ", " code=3", &format!(" serial=\"{serial}\"")] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    authority.verify_audit(None).unwrap();
+}
+
 #[test]
 fn foreign_crls_in_crl_pem_are_ignored() {
     let (other, elsewhere) = TestCa::new();

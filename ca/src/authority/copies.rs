@@ -170,7 +170,14 @@ impl Authority {
         if !is_new {
             return Ok(());
         }
-        let reason = Reason::from_code(reason).unwrap_or_default();
+        let reason = Reason::from_code(reason).unwrap_or_else(|| {
+            tracing::warn!(
+                serial,
+                code = reason,
+                "unsupported reason code in an adopted CRL: recorded in the audit log as unspecified"
+            );
+            Reason::Unspecified
+        });
         let event = revoke_event(ADOPTED_FROM_CRL, &serial, is_known, reason);
         Ok(tx.record(&event, now)?)
     }
