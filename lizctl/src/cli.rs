@@ -110,6 +110,30 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_each_verb_once() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let (_, table) = readme
+            .split_once("| command | what it does |\n| --- | --- |\n")
+            .unwrap();
+        let rows = table.lines().map_while(|line| line.strip_prefix("| "));
+        let cells = rows.map(|row| row.split_once(" | ").unwrap().0);
+        // Every second part of a cell is between backticks: `lizctl rotate issuing`, `verify`.
+        let commands = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let mut listed: Vec<&str> = commands
+            .map(|command| command.strip_prefix("lizctl ").unwrap_or(command))
+            .map(|command| command.split(' ').next().unwrap())
+            .collect();
+        // `rotate issuing` and `rotate root` are one verb.
+        listed.dedup();
+        listed.sort_unstable();
+        let cli = Cli::command();
+        let mut verbs: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        verbs.sort_unstable();
+        assert_eq!(listed, verbs);
+    }
+
+    #[test]
     fn wrong_usage_ends_with_2() {
         let cases: &[&[&str]] = &[
             &[],
