@@ -67,7 +67,7 @@ fn a_request_gives_its_key_and_nothing_else() {
             p.distinguished_name.push(DnType::CommonName, "admin");
             p.distinguished_name.push(DnType::OrganizationName, "root");
         }),
-        ("an extension nobody knows", |p| {
+        ("an unknown extension", |p| {
             let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
             extension.set_criticality(true);
             p.custom_extensions = vec![extension];
@@ -121,7 +121,7 @@ fn a_request_gives_its_key_and_nothing_else() {
 
 /// A request for another holder's public key, from a client that does not have the private key.
 #[test]
-fn a_request_for_somebody_elses_key_is_refused() {
+fn a_request_for_another_key_is_refused() {
     struct Borrowed {
         shown: KeyPair,
         signs: KeyPair,
@@ -408,7 +408,7 @@ fn a_certificate_that_may_not_sign_is_no_issuing_ca() {
         std::fs::write(certs.join("issuing.crt"), certificate.pem()).unwrap();
         match Authority::open(&certs, NOW) {
             Err(Error::File(CaFileError::Invalid { why, .. })) => {
-                assert_eq!(why, "the certificate is no CA's")
+                assert_eq!(why, "it is not a CA certificate")
             }
             other => panic!("{other:?}"),
         }

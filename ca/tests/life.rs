@@ -51,7 +51,7 @@ fn verify_as_receiver(certs: &Path, issued: &Issued, now: u64) -> Result<(), Ver
 }
 
 #[test]
-fn revoking_a_holder_ends_all_of_its_certificates_and_nobody_elses() {
+fn revoking_a_holder_ends_all_of_its_certificates_and_no_others() {
     let (_dir, certs, authority) = fresh();
     let old = issue(&authority, Role::Node, "web1", NOW);
     let new = issue(&authority, Role::Node, "web1", NOW + 60);

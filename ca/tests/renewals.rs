@@ -240,7 +240,7 @@ fn a_holder_has_few_valid_certificates_at_a_time() {
 }
 
 #[test]
-fn a_holder_that_waited_as_told_is_renewed() {
+fn a_holder_that_waited_for_retry_after_is_renewed() {
     let fixture = TestCa::new();
     let first = fixture.issue("web1", NOW);
     for _ in 0..RENEWED_VALID_MAX {

@@ -24,7 +24,7 @@ use lizmon_receiver::ingest;
 use lizmon_receiver::store::record::read_group;
 use lizmon_receiver::token::Tokens;
 
-/// The moment it is where somebody has to know: epoch seconds.
+/// The current time of decoders that need it: epoch seconds.
 pub const NOW: u64 = 1_465_001_814;
 
 /// The body of `POST /api/perf/{host}/{epoch}`: what is taken is within the limits, and reads the
@@ -165,7 +165,7 @@ pub fn identity(bytes: &[u8]) {
     }
 }
 
-/// Revocation lists as an operator hands them in: PEM or DER. Nobody signed them.
+/// CRLs as an operator pushes them: PEM or DER. They are not signed.
 pub fn revocation_list(bytes: &[u8]) {
     let Ok(lists) = Crl::read_all(bytes) else {
         return;
@@ -194,7 +194,7 @@ pub fn token(bytes: &[u8]) {
     assert_eq!(tokens.verify(text, NOW).is_ok(), text == minted);
 }
 
-/// Whoever mints, and the one good token there is.
+/// The issuer of tokens, and the one valid token.
 pub fn minted() -> &'static (Tokens, String) {
     static MINTED: OnceLock<(Tokens, String)> = OnceLock::new();
     MINTED.get_or_init(|| {
@@ -256,7 +256,7 @@ fn spooled() -> &'static Spooled {
                 let name = entry.file_name().into_string().expect("a name of ours");
                 (name, std::fs::read(entry.path()).expect("it can be read"))
             })
-            // SQLite's index of its log, made anew by whoever opens it first.
+            // SQLite's index of its log, rebuilt by the first process that opens it.
             .filter(|(name, _)| !name.ends_with("-shm"))
             .collect();
         files.sort();

@@ -34,7 +34,7 @@ Every flag can be set by an environment variable: --trust-domain by LIZMON_TRUST
 
 /// Flags that are accepted before or after any verb.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Folder of certificates, keys and the ledger
     #[arg(
@@ -51,7 +51,7 @@ pub(crate) struct Global {
     pub(crate) keys: CaKeyFlags,
 }
 
-/// The verbs. The help text of each stands at its arguments, in `commands`.
+/// The verbs. The help text of each is at its arguments, in `commands`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     InitCa(init_ca::InitCaArgs),

@@ -29,7 +29,7 @@ impl Context {
         Ok(authority)
     }
 
-    /// Opens the CA for reading. Nobody is asked for a passphrase.
+    /// Opens the CA for reading. Never prompts for a passphrase.
     pub(crate) fn authority_to_read(&self, now: u64) -> Result<Authority, Error> {
         let authority =
             Authority::open_read_only(&self.certs, self.keys.unlock_without_prompt(), now)?;

@@ -27,7 +27,7 @@ pub(crate) fn push(
             Ok(()) => {
                 let taken = (context.stopwatch)().saturating_sub(begin);
                 output::line(format_args!(
-                    "{} has the revocation lists, {} ms after this command began",
+                    "{} has the CRLs, {} ms after this command began",
                     receiver.url(),
                     taken.as_millis()
                 ))?;
@@ -42,7 +42,7 @@ pub(crate) fn push(
     match failed {
         None => Ok(()),
         Some((url, error)) => Err(error.context(format!(
-            "{url} still trusts what it trusted before: give it {}, or run this command again",
+            "{url} does not have the new CRLs: give it {}, or run this command again",
             authority.files().crl.display()
         ))),
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn parses_the_crl_number_in_a_refusal() {
         let of = |numbers: &str| {
-            format!("the list of CN=number 7 has {numbers} in force: sign a new one")
+            format!("the CRL of CN=number 7 has {numbers} in force: sign a new one")
         };
         let cases = [
             (of("number 3, number 41 is"), Some("41")),

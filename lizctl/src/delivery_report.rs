@@ -29,7 +29,7 @@ pub(crate) struct DeliveryReport<'a> {
     duplicate: u64,
     /// Numbers that their producer dropped.
     dropped: u64,
-    /// Numbers from before this receiver was used, or before its data was started anew.
+    /// Numbers from before this receiver was used, or before its data was reset or restored.
     before: u64,
     /// Numbers that an operator has acknowledged as missing.
     acknowledged: u64,
@@ -94,7 +94,7 @@ impl<'a> DeliveryReport<'a> {
             let head = [
                 "PRODUCER",
                 "RECEIVED",
-                "CAME AGAIN",
+                "DUPLICATE",
                 "REPAIRED",
                 "MISSING",
                 "DROPPED",
@@ -126,7 +126,7 @@ impl<'a> DeliveryReport<'a> {
                 let word = match NotLost::of(why) {
                     NotLost::Dropped => "dropped",
                     NotLost::Before => "before",
-                    NotLost::Acknowledged => "settled",
+                    NotLost::Acknowledged => "acked",
                 };
                 lines.push(format!(
                     "{word:<7}  {producer}  {range}  {}",
@@ -151,12 +151,12 @@ impl<'a> DeliveryReport<'a> {
         } = self;
         let mut verdict = format!(
             "lost {lost}, twice {twice}, repaired {repaired} up to each producer's highest number: {received} received, \
-             {duplicate} came again and changed nothing, {dropped} dropped"
+             {duplicate} duplicates ignored, {dropped} dropped"
         );
         for (count, what) in [
             (
                 before,
-                "from before this receiver was asked, or its data began anew",
+                "from before this receiver was asked, or its data was reset or restored",
             ),
             (acknowledged, "acknowledged"),
         ] {
@@ -173,7 +173,7 @@ impl<'a> DeliveryReport<'a> {
 enum NotLost {
     /// Their producer dropped them.
     Dropped,
-    /// They were sent before this receiver was used, or before its data was started anew.
+    /// They were sent before this receiver was used, or before its data was reset or restored.
     Before,
     /// An operator has acknowledged them.
     Acknowledged,
@@ -202,7 +202,7 @@ fn removed_line(removed: Removed) -> String {
     let at = Duration::from_secs(removed.at.min(253_402_300_799));
     let at = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at);
     format!(
-        "removed  {} samples that lay ahead of the receiver's clock, last at {at}",
+        "removed  {} samples that were ahead of the receiver's clock, last at {at}",
         removed.samples
     )
 }
@@ -253,7 +253,7 @@ mod tests {
             "",
             r#"{"host":"web1","lost":0,"twice":0,"received":0,"duplicate":0,"dropped":0,"before":0,"acknowledged":0,"repaired":0,"producers":[]}"#,
             &[],
-            "lost 0, twice 0, repaired 0 up to each producer's highest number: 0 received, 0 came again and changed nothing, 0 dropped",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 0 received, 0 duplicates ignored, 0 dropped",
         );
         let complete = r#"{"producer":"P1","received":9,"duplicate":3,"missing":[],"dropped":[[4,5,"the disk was full"]],"repaired":4,"highest":11}"#;
         check(
@@ -262,7 +262,7 @@ mod tests {
                 r#"{{"host":"web1","lost":0,"twice":0,"received":9,"duplicate":3,"dropped":2,"before":0,"acknowledged":0,"repaired":4,"producers":[{complete}]}}"#
             ),
             &["dropped  P1  4-5  the disk was full"],
-            "lost 0, twice 0, repaired 4 up to each producer's highest number: 9 received, 3 came again and changed nothing, 2 dropped",
+            "lost 0, twice 0, repaired 4 up to each producer's highest number: 9 received, 3 duplicates ignored, 2 dropped",
         );
         let gaps = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[[2,2],[4,9]],"dropped":[],"repaired":0}"#;
         check(
@@ -275,14 +275,14 @@ mod tests {
                 "missing  P1  4-9",
                 "dropped  P1  4-5  the disk was full",
             ],
-            "lost 7, twice 0, repaired 4 up to each producer's highest number: 11 received, 3 came again and changed nothing, 2 dropped",
+            "lost 7, twice 0, repaired 4 up to each producer's highest number: 11 received, 3 duplicates ignored, 2 dropped",
         );
     }
 
     /// A second receiver, or one that lost its data, does not report earlier records as lost.
     #[test]
     fn numbers_from_before_are_not_lost() {
-        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data began anew"],[530,530,"acknowledged: the disk broke"]],"repaired":0}"#;
+        let before = r#"{"producer":"P1","received":2,"duplicate":0,"missing":[],"dropped":[[1,500,"before this receiver was asked"],[503,526,"before its data was reset or restored"],[530,530,"acknowledged: the disk broke"]],"repaired":0}"#;
         check(
             before,
             &format!(
@@ -290,10 +290,10 @@ mod tests {
             ),
             &[
                 "before   P1  1-500  before this receiver was asked",
-                "before   P1  503-526  before its data began anew",
-                "settled  P1  530  acknowledged: the disk broke",
+                "before   P1  503-526  before its data was reset or restored",
+                "acked    P1  530  acknowledged: the disk broke",
             ],
-            "lost 0, twice 0, repaired 0 up to each producer's highest number: 2 received, 0 came again and changed nothing, 0 dropped, 524 from before this receiver was asked, or its data began anew, 1 acknowledged",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 2 received, 0 duplicates ignored, 0 dropped, 524 from before this receiver was asked, or its data was reset or restored, 1 acknowledged",
         );
     }
 
@@ -321,7 +321,7 @@ mod tests {
         };
         assert_eq!(
             removed_line(removed),
-            "removed  6 samples that lay ahead of the receiver's clock, last at 2016-06-04T00:56:54Z"
+            "removed  6 samples that were ahead of the receiver's clock, last at 2016-06-04T00:56:54Z"
         );
     }
 
@@ -333,7 +333,7 @@ mod tests {
             r#"{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]],"repaired":0}"#,
             r#"{"host":"web1","lost":0,"twice":0,"received":1,"duplicate":0,"dropped":1,"before":0,"acknowledged":0,"repaired":0,"producers":[{"producer":"P1","received":1,"duplicate":0,"missing":[],"dropped":[[2,2,"\u001b[2J"]],"repaired":0}]}"#,
             &[r"dropped  P1  2  \u{1b}[2J"],
-            "lost 0, twice 0, repaired 0 up to each producer's highest number: 1 received, 0 came again and changed nothing, 1 dropped",
+            "lost 0, twice 0, repaired 0 up to each producer's highest number: 1 received, 0 duplicates ignored, 1 dropped",
         );
     }
 }

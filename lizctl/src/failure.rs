@@ -23,7 +23,7 @@ impl Exit {
     /// The exit code of a failed request to a receiver.
     fn of(error: &Error) -> Option<Self> {
         match error {
-            error if error.is_refusal_of_us() => Some(Self::Refused),
+            error if error.is_identity_refused() => Some(Self::Refused),
             Error::Connect(error) => Self::of_connection(error),
             _ => None,
         }
@@ -42,7 +42,7 @@ impl Exit {
     fn of_enrolment(error: &EnrolError) -> Option<Self> {
         match error {
             EnrolError::Connect(error) => Self::of_connection(error),
-            error if error.is_refusal_of_us() => Some(Self::Refused),
+            error if error.is_identity_refused() => Some(Self::Refused),
             _ => None,
         }
     }

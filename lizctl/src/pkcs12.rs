@@ -68,7 +68,7 @@ impl Pkcs12Export<'_> {
     /// Writes the issued certificate and its key.
     pub(crate) fn write(&self, issued: &Issued) -> anyhow::Result<&Path> {
         let key = issued.key_path.as_ref();
-        let key = key.context("the key is not ours to export")?;
+        let key = key.context("there is no private key to export")?;
         let pem = std::fs::read(key).with_context(|| format!("cannot read {}", key.display()))?;
         let key = lizmon_pki::pem::private_key(&pem)?;
         let chain = lizmon_pki::pem::certificates(issued.chain_pem.as_bytes())?;

@@ -1,5 +1,5 @@
 //! Certificates that receivers have seen and this CA's ledger does not know: issued after the
-//! backup that the CA was restored from, or signed by somebody else with its key.
+//! backup that the CA was restored from, or signed by another party with its key.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -81,7 +81,7 @@ impl UnknownCertificates {
                 Ok(seen) => seen,
                 Err(error) => {
                     let error = anyhow::Error::from(error)
-                        .context(format!("{url} did not say which certificates it has seen"));
+                        .context(format!("cannot get the certificates that {url} has seen"));
                     // The first failure sets the exit code.
                     if failed.is_some() {
                         output::note(format_args!("{error:#}"));
@@ -164,7 +164,7 @@ pub(crate) fn advise(unknown: &[&UnknownCertificate], was_copied: bool) {
         let why = if was_copied {
             "issued after the backup that this CA was restored from: issue to those holders again"
         } else {
-            "although it was never restored: unless you know of another copy of the CA, somebody has its key: run `lizctl rotate issuing`"
+            "although it was never restored: unless there is another copy of the CA, its key is compromised: run `lizctl rotate issuing`"
         };
         output::note(format_args!(
             "{certificates} that this ledger does not know, {why}; revoke unwanted ones with `lizctl revoke --serial {serial} --receiver URL`"

@@ -90,8 +90,8 @@ impl Agent {
         let now = (environment.clock)();
         let mut clients = Vec::new();
         for url in config.publish {
-            let (base, lists) = (url.base().clone(), config.server_lists.clone());
-            let client = Client::lasting(base, &config.credentials, lists, now.as_secs())?;
+            let (base, server_crls) = (url.base().clone(), config.server_crls.clone());
+            let client = Client::lasting(base, &config.credentials, server_crls, now.as_secs())?;
             check_identity(&client, &config.credentials.cert, &config.host)?;
             clients.push((url, client));
         }

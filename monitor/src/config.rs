@@ -91,14 +91,14 @@ impl MonitorFlags {
     /// What fetches these CRLs, if the address of `liz-ca` is known.
     pub fn crl_refresher(
         &self,
-        lists: ServerCrls,
+        server_crls: ServerCrls,
         clock: Now,
         chance: Chance,
     ) -> Option<ServerCrlRefresher> {
         let source = self.credentials.crl_source()?;
         Some(ServerCrlRefresher {
             source,
-            crls: lists,
+            crls: server_crls,
             clock,
             chance,
         })
@@ -115,7 +115,7 @@ pub struct Config {
     /// Our certificate and key, and the CA that we trust.
     pub credentials: Credentials,
     /// CRLs that the receivers' certificates are checked against; empty if none are fetched.
-    pub server_lists: ServerCrls,
+    pub server_crls: ServerCrls,
     /// Seconds from one sample to the next.
     pub interval: NonZeroU32,
     /// What to measure.
@@ -145,7 +145,7 @@ impl From<MonitorFlags> for Config {
             host: flags.this_host,
             publish,
             credentials: flags.credentials.credentials(),
-            server_lists: ServerCrls::default(),
+            server_crls: ServerCrls::default(),
             interval: flags.interval,
             collect,
             spool: flags.spool,

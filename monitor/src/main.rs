@@ -45,10 +45,10 @@ fn run(flags: MonitorFlags) -> anyhow::Result<()> {
             .credentials
             .renewer(seconds(), Arc::new(fastrand::f64))
     };
-    let server_lists = ServerCrls::default();
-    let watch = flags.crl_refresher(server_lists.clone(), seconds(), Arc::new(fastrand::f64));
+    let server_crls = ServerCrls::default();
+    let watch = flags.crl_refresher(server_crls.clone(), seconds(), Arc::new(fastrand::f64));
     let config = Config {
-        server_lists,
+        server_crls,
         ..Config::from(flags)
     };
     let environment = Environment {

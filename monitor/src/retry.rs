@@ -269,7 +269,7 @@ pub fn advice(error: &Error) -> Option<&'static str> {
             Some(Code::CertificateRevoked | Code::CertificateExpired | Code::CertificateUntrusted),
         ) => Some("put a new certificate in its place: it is loaded without a restart"),
         (401, Some(Code::CertificateMismatch)) => {
-            Some("something between us and the receiver ends TLS: it must pass it through")
+            Some("a proxy before the receiver terminates TLS: it must pass TLS through")
         }
         (403, _) => {
             Some("have a node certificate issued for this machine, and give it by --cert and --key")
@@ -277,9 +277,9 @@ pub fn advice(error: &Error) -> Option<&'static str> {
         (404 | 405, _) => {
             Some("check --publish: it should name a receiver, https://HOST:8443/api/perf")
         }
-        (503, Some(Code::CrlExpired)) => Some(
-            "an operator must renew the receiver's revocation list: any lizctl command on the CA does",
-        ),
+        (503, Some(Code::CrlExpired)) => {
+            Some("an operator must renew the receiver's CRL: any lizctl command on the CA does")
+        }
         _ => None,
     }
 }

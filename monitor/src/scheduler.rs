@@ -171,7 +171,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         let Some(deferral) = state.deferred else {
             return;
         };
-        if deferral.is_over(state.skew.ahead_secs(), now) {
+        if deferral.has_ended(state.skew.ahead_secs(), now) {
             state.deferred = None;
             self.spool.resume_deferred(destination);
         }
@@ -345,7 +345,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
     }
 
     /// Separates the records that are to be sent again later from those that are refused for good.
-    /// A record that is ahead of the receiver's clock will not be so for ever. One that is too old
+    /// A record that is ahead of the receiver's clock will not be so forever. One that is too old
     /// by its clock must be so by ours as well, or one of the two clocks is wrong. Receivers name
     /// the first hundred records only: those that are later than a named one that is ahead, or
     /// earlier than a named one that is too old, they would refuse as well.

@@ -171,12 +171,12 @@ mod tests {
 
     /// Our time in milliseconds at the answer, how long the request took, and the receiver's
     /// seconds.
-    struct Heard(u64, u64, u64);
+    struct Answer(u64, u64, u64);
 
     /// The notice after each answer, and the skew then, in tenths of a second.
-    fn check(answers: &[(Heard, Option<SkewNotice>, i64)]) {
+    fn check(answers: &[(Answer, Option<SkewNotice>, i64)]) {
         let mut skew = ClockSkew::default();
-        for (Heard(at_ms, trip_ms, theirs), news, tenths) in answers {
+        for (Answer(at_ms, trip_ms, theirs), news, tenths) in answers {
             let answered = Duration::from_millis(*at_ms);
             let sent = answered.saturating_sub(Duration::from_millis(*trip_ms));
             let said = skew.observe(clock(*theirs), sent, answered);
@@ -189,21 +189,21 @@ mod tests {
     #[test]
     fn clocks_that_agree() {
         check(&[
-            (Heard(100_500, 0, 100), None, 0),
-            (Heard(101_900, 0, 101), None, 1),
-            (Heard(102_900, 10_000, 0), None, 1),
+            (Answer(100_500, 0, 100), None, 0),
+            (Answer(101_900, 0, 101), None, 1),
+            (Answer(102_900, 10_000, 0), None, 1),
         ]);
     }
 
     #[test]
     fn a_wrong_clock_is_logged_once() {
         check(&[
-            (Heard(110_500, 0, 100), Some(SkewNotice::Off(10.0)), 100),
-            (Heard(111_500, 0, 101), None, 100),
-            (Heard(102_500, 0, 102), Some(SkewNotice::InSync), 0),
-            (Heard(102_500, 0, 109), Some(SkewNotice::Off(-7.0)), -70),
-            (Heard(103_500, 0, 107), None, -40),
-            (Heard(105_500, 2000, 104), Some(SkewNotice::InSync), 0),
+            (Answer(110_500, 0, 100), Some(SkewNotice::Off(10.0)), 100),
+            (Answer(111_500, 0, 101), None, 100),
+            (Answer(102_500, 0, 102), Some(SkewNotice::InSync), 0),
+            (Answer(102_500, 0, 109), Some(SkewNotice::Off(-7.0)), -70),
+            (Answer(103_500, 0, 107), None, -40),
+            (Answer(105_500, 2000, 104), Some(SkewNotice::InSync), 0),
         ]);
     }
 

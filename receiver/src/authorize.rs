@@ -35,7 +35,7 @@ pub struct Administer;
 #[derive(Debug)]
 pub struct ReadMetrics;
 
-/// Why somebody may not do what was asked.
+/// Why a caller is not authorized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizeError {
     /// The token belongs to another certificate.
@@ -45,7 +45,7 @@ pub enum AuthorizeError {
     #[error("this needs the scope {}", .0.as_str())]
     InsufficientScope(Scope),
     /// The token is another host's.
-    #[error("the token speaks for `{subject}` alone")]
+    #[error("the token is for `{subject}` alone")]
     WrongHost {
         /// Its own host.
         subject: NodeName,
@@ -55,7 +55,7 @@ pub enum AuthorizeError {
     NoSuchHost,
 }
 
-/// The proof that somebody may do `A`.
+/// The proof that a caller may do `A`.
 #[derive(Debug)]
 pub struct Permit<A> {
     action: A,
@@ -95,8 +95,7 @@ pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeE
     })
 }
 
-/// Somebody whose certificate is trusted, whose token is good, and whose token belongs to that
-/// certificate.
+/// A client whose certificate is trusted, with a valid token that is bound to that certificate.
 #[derive(Debug)]
 pub struct Caller<'a> {
     identity: &'a Identity,
@@ -300,7 +299,7 @@ mod tests {
                 "metrics:write",
                 Ok([write(), read(), read(), read(), admin(), admin()]),
             ),
-            // A token of somebody else, though bound to this very certificate.
+            // A token of another client, though bound to this very certificate.
             (
                 NODE_A,
                 NODE_B,

@@ -25,11 +25,11 @@ pub use self::error::BodyReadError;
 
 /// Largest body on the wire.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Largest body of revocation lists: some 300,000 revoked certificates.
+/// Largest body of CRLs: some 300,000 revoked certificates.
 pub const CRL_BYTES_MAX: usize = 16 << 20;
 /// Largest body once it is unpacked.
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
-/// Longest wait for a body if `--body-timeout` does not say.
+/// Maximum wait for a body if `--body-timeout` does not say.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for all large bodies together. Beyond it requests wait for a moment and then are refused
 /// with Retry-After.

@@ -9,7 +9,7 @@ use lizmon_receiver::store::backup;
 // Without a doc comment: it would replace the description of the program itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Read the whole store and say what is damaged; the receiver may be running
+    /// Check the whole store and report damage; the receiver may be running
     Check {
         #[command(flatten)]
         data: Data,
@@ -69,7 +69,7 @@ fn check(folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
     } = found;
     let file = file.display();
     say(format_args!(
-        "{file}: {hosts} hosts, {intervals} intervals, {groups} groups to be counted"
+        "{file}: {hosts} hosts, {intervals} intervals, {groups} groups to apply"
     ))?;
     for damage in &known {
         let when = humantime::format_rfc3339_seconds(
@@ -86,7 +86,7 @@ fn check(folder: &std::path::Path, now: u64) -> anyhow::Result<()> {
     match damage.len() {
         0 => say(format_args!("whole")),
         many => anyhow::bail!(
-            "{file} is damaged in {many} places: start the receiver again, which keeps all that can be read, or put a backup in its place with `liz-receiver restore`"
+            "{file} is damaged in {many} places: restart the receiver, which recovers what can be read, or restore a backup with `liz-receiver restore`"
         ),
     }
 }
@@ -103,7 +103,7 @@ fn restore(from: &std::path::Path, folder: &std::path::Path, now: u64) -> anyhow
         restored.hosts
     ))?;
     if let Some(aside) = restored.aside {
-        say(format_args!("what was there before is {}", aside.display()))?;
+        say(format_args!("the previous data is {}", aside.display()))?;
     }
     say(format_args!(
         "what was acknowledged after that time is not in it: `lizctl audit HOST` shows those numbers as missing once their monitor has sent again"

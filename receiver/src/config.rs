@@ -22,7 +22,7 @@ use crate::store;
 pub const TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
 /// How long a token key signs if `--token-key-days` does not say.
 pub const TOKEN_KEY_DAYS: u32 = 30;
-/// How long past its end a revocation list is accepted.
+/// How long past its end a CRL is accepted.
 pub const CRL_GRACE: Duration = Duration::from_secs(72 * 3600);
 
 /// The receiver's flags.
@@ -39,16 +39,16 @@ pub struct ReceiverFlags {
     /// The certificate, and where it is renewed.
     #[command(flatten)]
     pub credentials: CredentialFlags,
-    /// Current revocation lists of root and issuing CA (PEM), as in certs/crl.pem
+    /// Current CRLs of root and issuing CA (PEM), as in certs/crl.pem
     #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
     pub crl: PathBuf,
     /// Data folder, used by one process at a time
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// How long a token lives
+    /// Lifetime of a token
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
-    /// How many days a key signs tokens before the next one replaces it
+    /// Days after which the key that signs tokens is replaced
     #[arg(long, env = "LIZMON_TOKEN_KEY_DAYS", value_name = "DAYS", default_value_t = TOKEN_KEY_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub token_key_days: u32,
     /// The tokens' issuer, an https URL without a path [default: https://FIRST-SAN:PORT]
@@ -57,53 +57,54 @@ pub struct ReceiverFlags {
     /// The tokens' audience [default: https://FIRST-SAN:PORT]
     #[arg(long, env = "LIZMON_AUDIENCE", value_name = "URL", value_parser = https_url)]
     pub audience: Option<String>,
-    /// How long past its end a revocation list is accepted; after that every request but health
-    /// checks is refused
+    /// How long past its end a CRL is accepted; after that every request but health checks is
+    /// refused
     #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
     pub crl_grace: Duration,
-    /// The oldest TLS version to accept: 1.2 or 1.3
+    /// The minimum TLS version: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     pub tls_min: TlsMin,
-    /// Longest wait for more requests before a sync; a lone request never waits
+    /// Maximum wait for more requests before a sync; a lone request never waits
     #[arg(long, env = "LIZMON_GATHER_WINDOW", value_name = "TIME", default_value = "2ms", value_parser = humantime::parse_duration)]
     pub gather_window: Duration,
-    /// Longest TLS handshake
+    /// Maximum duration of a TLS handshake
     #[arg(long, env = "LIZMON_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     pub handshake_timeout: Duration,
-    /// Longest wait for the head of a connection's first request
+    /// Maximum wait for the head of a connection's first request
     #[arg(long, env = "LIZMON_FIRST_REQUEST_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     pub first_request_timeout: Duration,
-    /// Longest wait for a request's body
+    /// Maximum wait for a request's body
     #[arg(long, env = "LIZMON_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = positive_duration)]
     pub body_timeout: Duration,
-    /// Longest time a connection may be without a request
+    /// Maximum time that a connection may be idle
     #[arg(long, env = "LIZMON_IDLE_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = positive_duration)]
     pub idle_timeout: Duration,
-    /// Most connections from one address
+    /// Maximum number of connections from one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address: NonZeroUsize,
-    /// Most connections of one certificate's holder; an eighth of the files that may be open, if
-    /// that is less
+    /// Maximum number of connections of one certificate's holder; an eighth of the limit on open
+    /// files, if that is less
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_HOLDER", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_HOLDER_MAX)]
     pub connections_per_holder: NonZeroUsize,
-    /// Most requests of one certificate's holder per second; bursts up to one second's allowance
+    /// Maximum number of requests of one certificate's holder per second; bursts up to one second's
+    /// allowance
     #[arg(long, env = "LIZMON_REQUESTS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::REQUESTS_PER_SECOND_MAX)]
     pub requests_per_second: NonZeroU32,
-    /// Most records of one certificate's holder per second, a record of more than four values
-    /// counted once for each four; bursts up to two seconds' allowance, or 1,000,000
+    /// Maximum number of records of one certificate's holder per second, a record of more than four
+    /// values counted once for each four; bursts up to two seconds' allowance, or 1,000,000
     #[arg(long, env = "LIZMON_RECORDS_PER_SECOND", value_name = "NUMBER", default_value_t = limits::RECORDS_PER_SECOND_MAX)]
     pub records_per_second: NonZeroU32,
 }
 
 impl ReceiverFlags {
-    /// Where newer revocation lists are fetched, if anywhere.
+    /// Where newer CRLs are fetched, if anywhere.
     pub fn crl_fetch(&self, chance: Chance) -> Option<CrlFetch> {
         let source = self.credentials.crl_source()?;
         Some(CrlFetch { source, chance })
     }
 }
 
-/// Where a receiver fetches revocation lists.
+/// Where a receiver fetches CRLs.
 #[derive(Clone)]
 pub struct CrlFetch {
     /// The CA.
@@ -121,13 +122,13 @@ impl fmt::Debug for CrlFetch {
 /// What a receiver is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Files of the certificate, its key, the roots and the revocation lists.
+    /// Files of the certificate, its key, the roots and the CRLs.
     pub trust: TrustFiles,
-    /// Where newer revocation lists are fetched; `None` if they come as files or are pushed.
+    /// Where newer CRLs are fetched; `None` if they come as files or are pushed.
     pub crl_fetch: Option<CrlFetch>,
     /// The data folder.
     pub data: PathBuf,
-    /// How long a token lives.
+    /// Lifetime of a token.
     pub token_ttl: Duration,
     /// How long a key signs tokens.
     pub token_key_life: Duration,
@@ -135,11 +136,11 @@ pub struct Config {
     pub issuer: Option<String>,
     /// The tokens' audience; `None` for the receiver's own name and port.
     pub audience: Option<String>,
-    /// How long past its end a revocation list is put up with.
+    /// How long past its end a CRL is accepted.
     pub crl_grace: Duration,
-    /// Longest wait for more requests before a sync.
+    /// Maximum wait for more requests before a sync.
     pub gather_window: Duration,
-    /// Longest wait for a request's body.
+    /// Maximum wait for a request's body.
     pub body_timeout: Duration,
     /// The oldest TLS version to accept.
     pub tls_min: TlsMin,
@@ -216,7 +217,7 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 30s or 5m"))?;
     if duration.is_zero() {
-        Err("must be more than nothing".to_owned())
+        Err("must be more than zero".to_owned())
     } else {
         Ok(duration)
     }
@@ -228,7 +229,8 @@ fn issuer_url(text: &str) -> Result<String, String> {
     let url = https_url(text)?;
     match url.strip_prefix("https://") {
         Some(host) if host.contains('/') => Err(
-            "must be https://HOST[:PORT] without a path: a receiver has a host's root".to_owned(),
+            "must be https://HOST[:PORT] without a path: a receiver serves from the root"
+                .to_owned(),
         ),
         _ => Ok(url),
     }

@@ -1,5 +1,5 @@
-//! Fetches revocation lists from a `liz-ca`. They are verified as those of `PUT /api/crl` are, and
-//! stored before they take effect.
+//! Fetches CRLs from a `liz-ca`. They are verified as those of `PUT /api/crl` are, and stored
+//! before they take effect.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use lizmon_pki::error_chain::in_one_line;
 use crate::config::CrlFetch;
 use crate::router::ReceiverState;
 
-/// How often to check whether a needed list is missing.
+/// How often to check whether a needed CRL is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Never returns. Fetches every ten minutes, and soon after a client is rejected because a list is
+/// Never returns. Fetches every ten minutes, and soon after a client is rejected because a CRL is
 /// missing.
 #[expect(clippy::disallowed_methods, reason = "paces background work")]
 pub(crate) async fn run(app: Arc<ReceiverState>, from: Option<CrlFetch>, clock: Clock) {
@@ -53,21 +53,23 @@ async fn ask(
     let url = &from.source.url;
     match fetch(app, from).await {
         Ok((newer, unusable)) => {
-            if logged.failure.is_over() {
-                tracing::info!("revocation lists can be fetched from {url} again");
+            if logged.failure.clear() {
+                tracing::info!("CRLs can be fetched from {url} again");
             }
             let refusals = newer.refused.iter().map(ToString::to_string);
             let refusals: Vec<_> = refusals.chain(unusable.iter().cloned()).collect();
-            let of_strangers = |refused: &CrlRefused| matches!(refused, CrlRefused::NotSigned(_));
-            let all_of_strangers = unusable.is_empty() && newer.refused.iter().all(of_strangers);
+            let is_unknown_signer =
+                |refused: &CrlRefused| matches!(refused, CrlRefused::NotSigned(_));
+            let all_unknown_signers =
+                unusable.is_empty() && newer.refused.iter().all(is_unknown_signer);
             logged.refusals.about(refusals.join("; "), |text| {
-                match (text, all_of_strangers) {
+                match (text, all_unknown_signers) {
                     ("", _) => (),
                     (text, true) => tracing::info!(
-                        "{text}: if that is a new root's, it is taken when the root is learned, by the next renewal"
+                        "{text}: if it is a new root's, it is accepted once the next renewal has installed that root"
                     ),
                     (text, false) => {
-                        tracing::warn!("not every revocation list of {url} is taken: {text}");
+                        tracing::warn!("some CRLs of {url} are not accepted: {text}");
                     }
                 }
             });
@@ -76,16 +78,14 @@ async fn ask(
             };
             tracing::info!(
                 generation = trust.generation(),
-                lists = in_words(trust.crls()),
-                "revocation lists fetched and in force"
+                crls = in_words(trust.crls()),
+                "CRLs fetched and in force"
             );
             FetchOutcome::New
         }
         Err(text) => {
             logged.failure.about(text, |text| {
-                tracing::warn!(
-                    "revocation lists cannot be fetched, the present ones stay in force: {text}"
-                );
+                tracing::warn!("cannot fetch CRLs, the present ones stay in force: {text}");
             });
             FetchOutcome::Failed
         }
@@ -102,7 +102,7 @@ async fn fetch(
         .await
         .map_err(|error| in_one_line(&error))?;
     let app = app.clone();
-    // Waits for the disk, and a long list takes a while to verify.
+    // Waits for the disk, and a long CRL takes a while to verify.
     let take = move || {
         let (crls, unusable) = read_usable(&pem)?;
         let mut trust = app
@@ -124,7 +124,9 @@ fn read_usable(pem: &[u8]) -> Result<(Vec<Crl>, Vec<String>), String> {
     let (crls, unusable) = Crl::read_usable(pem);
     let unusable: Vec<_> = unusable.iter().map(ToString::to_string).collect();
     match crls.is_empty() {
-        true if unusable.is_empty() => Err("no revocation list came: is it a liz-ca?".to_owned()),
+        true if unusable.is_empty() => {
+            Err("the answer contains no CRLs: is it a liz-ca?".to_owned())
+        }
         true => Err(unusable.join("; ")),
         false => Ok((crls, unusable)),
     }

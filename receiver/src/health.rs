@@ -7,64 +7,62 @@ use lizmon_pki::date::rfc3339;
 /// By which rules trust is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// How long past its end a revocation list is accepted: seconds.
+    /// How long past its end a CRL is accepted: seconds.
     pub crl_grace: u64,
-    /// Whether lists are fetched: then the file of lists is only used at the start.
+    /// Whether CRLs are fetched: then the file of CRLs is only used at the start.
     pub fetches_crls: bool,
 }
 
 impl HealthPolicy {
     /// Every warning.
     pub fn warnings(self, trust: &Trust, now: u64) -> Vec<String> {
-        let lists = trust.crls().iter();
-        let lists = lists.filter_map(|list| self.of_crl(list, now));
-        let complaints = self.complaints(trust).map(ToString::to_string);
+        let crls = trust.crls().iter();
+        let crls = crls.filter_map(|crl| self.of_crl(crl, now));
+        let trust_warnings = self.trust_warnings(trust).map(ToString::to_string);
         let loaded = trust.loaded();
         let ends = loaded.filter_map(|loaded| of_authority(&loaded, now));
-        lists
-            .chain(complaints)
+        crls.chain(trust_warnings)
             .chain(of_own(trust, now))
             .chain(ends)
             .collect()
     }
 
     /// What the files hold that is not in use.
-    pub fn complaints(self, trust: &Trust) -> impl Iterator<Item = &TrustWarning> {
-        let complaints = trust.warnings().iter();
-        complaints.filter(move |complaint| !(self.fetches_crls && complaint.is_older_crl))
+    pub fn trust_warnings(self, trust: &Trust) -> impl Iterator<Item = &TrustWarning> {
+        let trust_warnings = trust.warnings().iter();
+        trust_warnings.filter(move |warning| !(self.fetches_crls && warning.is_older_crl))
     }
 
-    /// The expired list because of which every request is refused.
+    /// The expired CRL because of which every request is refused.
     pub fn refused_for(self, trust: &Trust, now: u64) -> Option<CrlStatus> {
-        let mut lists = trust.crls().iter();
-        lists
-            .find(|list| list.is_required && now > self.refuses_after(list))
+        let mut crls = trust.crls().iter();
+        crls.find(|crl| crl.is_required && now > self.refuses_after(crl))
             .cloned()
     }
 
-    fn refuses_after(self, list: &CrlStatus) -> u64 {
-        list.next_update.saturating_add(self.crl_grace)
+    fn refuses_after(self, crl: &CrlStatus) -> u64 {
+        crl.next_update.saturating_add(self.crl_grace)
     }
 
-    fn of_crl(self, list: &CrlStatus, now: u64) -> Option<String> {
-        if !list.is_required || !list.is_due(now) {
+    fn of_crl(self, crl: &CrlStatus, now: u64) -> Option<String> {
+        if !crl.is_required || !crl.is_due(now) {
             return None;
         }
-        let (issuer, end) = (&list.issuer, rfc3339(list.next_update));
-        let last = rfc3339(self.refuses_after(list));
+        let (issuer, end) = (&crl.issuer, rfc3339(crl.next_update));
+        let last = rfc3339(self.refuses_after(crl));
         let cure =
             "any lizctl command on the CA's folder, with the issuer's key there, signs a new one";
-        Some(if now > self.refuses_after(list) {
+        Some(if now > self.refuses_after(crl) {
             format!(
-                "the revocation list of {issuer} has expired: EXPIRED, refusing everyone since {last}: {cure}"
+                "the CRL of {issuer} has expired: EXPIRED, refusing everyone since {last}: {cure}"
             )
-        } else if now > list.next_update {
+        } else if now > crl.next_update {
             format!(
-                "the revocation list of {issuer} has expired on {end}: everyone is refused from {last} on: {cure}"
+                "the CRL of {issuer} has expired on {end}: everyone is refused from {last} on: {cure}"
             )
         } else {
             format!(
-                "the revocation list of {issuer} is past half its life: it ends on {end}, and everyone is refused from {last} on: {cure}"
+                "the CRL of {issuer} is past half its life: it ends on {end}, and everyone is refused from {last} on: {cure}"
             )
         })
     }
@@ -73,8 +71,8 @@ impl HealthPolicy {
 fn of_own(trust: &Trust, now: u64) -> Option<String> {
     let own = trust.own();
     own.is_late(now).then(|| match now > own.not_after {
-        true => "our own certificate has ended".to_owned(),
-        false => "our own certificate ends soon, and was not renewed".to_owned(),
+        true => "the server certificate has expired".to_owned(),
+        false => "the server certificate expires soon, and was not renewed".to_owned(),
     })
 }
 
@@ -83,8 +81,8 @@ fn of_authority(loaded: &LoadedCertificate, now: u64) -> Option<String> {
         return None;
     }
     let (subject, end) = (&loaded.subject, rfc3339(loaded.not_after));
-    let is_over = now > loaded.not_after;
-    Some(match (loaded.part, is_over) {
+    let has_expired = now > loaded.not_after;
+    Some(match (loaded.part, has_expired) {
         ("root", true) => format!(
             "the root {subject} is EXPIRED since {end}: what it signed is refused by other programs, and ends with it: see `lizctl rotate root --next`"
         ),
@@ -95,7 +93,7 @@ fn of_authority(loaded: &LoadedCertificate, now: u64) -> Option<String> {
             "the issuing CA {subject} is EXPIRED since {end}: every client below it is refused, see `lizctl rotate issuing --next`"
         ),
         (_, false) => format!(
-            "the issuing CA {subject} ends on {end}, and everybody below it is refused then: replace it in time, with `lizctl rotate issuing --next`"
+            "the issuing CA {subject} ends on {end}, and every client below it is refused then: replace it in time, with `lizctl rotate issuing --next`"
         ),
     })
 }
@@ -134,7 +132,12 @@ mod tests {
             ("issuing", 365, days(91), ""),
             ("issuing", 365, days(89), "`lizctl rotate issuing --next`"),
             ("issuing", 30, days(11), ""),
-            ("issuing", 30, days(9), "everybody below it is refused then"),
+            (
+                "issuing",
+                30,
+                days(9),
+                "every client below it is refused then",
+            ),
             ("issuing", 30, days(-2), "EXPIRED since"),
             ("own", 90, days(1), ""),
         ];
@@ -146,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_ends_names_the_day_of_refusal() {
+    fn an_expiring_crl_names_the_day_of_refusal() {
         let judge = HealthPolicy {
             crl_grace: 3 * DAY,
             fetches_crls: false,
         };
-        let list = |is_required| CrlStatus {
+        let crl = |is_required| CrlStatus {
             issuer: "CN=ca".to_owned(),
             number: None,
             this_update: NOW,
@@ -159,7 +162,7 @@ mod tests {
             is_required,
             is_concurrent: false,
         };
-        // After how many days, and what is said of a list that is required.
+        // After how many days, and what is said of a CRL that is required.
         let cases = [
             (14, ""),
             (
@@ -173,7 +176,7 @@ mod tests {
             (34, "EXPIRED, refusing everyone since 2027-02-17T08:00:00Z"),
         ];
         for (days, expected) in cases {
-            let said = |is_required| judge.of_crl(&list(is_required), NOW + days * DAY);
+            let said = |is_required| judge.of_crl(&crl(is_required), NOW + days * DAY);
             let required = said(true).unwrap_or_default();
             let fits = required.contains(expected) && required.is_empty() == expected.is_empty();
             assert!(fits, "{days}: {required}");

@@ -11,10 +11,10 @@ use crate::store::record::{Submission, SubmissionView};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdempotencyKeyError {
     /// Not a structured field.
-    #[error("not an RFC 8941 item: a string in double quotes")]
+    #[error("not an RFC 9651 item: a string in double quotes")]
     NoItem,
     /// Not a string.
-    #[error("not an RFC 8941 string: write it in double quotes")]
+    #[error("not an RFC 9651 string: write it in double quotes")]
     NoString,
     /// A string that is no key.
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub fn billed_records(submission: &SubmissionView<'_>) -> u32 {
     records.saturating_add(submission.dropped().count() as u32)
 }
 
-/// An idempotency key: an RFC 8941 string with ours in it.
+/// An idempotency key: an RFC 9651 string that holds producer and number.
 pub fn idempotency_key(value: &[u8]) -> Result<IdempotencyKey, IdempotencyKeyError> {
     let item = sfv::Parser::new(value)
         .parse::<sfv::Item>()

@@ -34,7 +34,7 @@ pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
 pub use committer::Committer;
 pub use error::{AdmissionError, SubmitError, ValueFault};
 
-/// Longest wait for more requests if `--gather-window` does not say.
+/// Maximum wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
 /// How many requests may wait for the journal. Each keeps its body's memory reserved, and
 /// [`crate::body`] limits that.

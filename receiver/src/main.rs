@@ -15,7 +15,7 @@ use lizmon_receiver::{Clock, Clocks, Config, Receiver};
 
 /// Accept samples over mutual TLS, make them durable, answer queries with summaries.
 ///
-/// Certificate, key, root and revocation lists come from `lizctl`:
+/// Certificate, key, root and CRLs come from `lizctl`:
 ///
 ///   lizctl init-ca
 ///   lizctl issue-receiver rx1 --san receiver.example --san 192.0.2.7

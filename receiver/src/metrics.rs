@@ -1,7 +1,7 @@
 //! The receiver's OpenMetrics: tokens and refusals, expiry of certificates, connections, the store,
 //! and each series' newest minute.
 //!
-//! Events that anybody can cause are counted here and logged at a limited rate.
+//! Events that any client can cause are counted here and logged at a limited rate.
 
 mod series;
 mod stream;
@@ -98,12 +98,12 @@ impl Metrics {
         registry.register("tokens_minted", "Tokens minted", minted.clone());
         registry.register(
             "tokens_refused",
-            "Requests for a token that got none, by RFC 6749's error",
+            "Refused token requests, by RFC 6749 error code",
             Family::clone(&tokens_refused),
         );
         registry.register(
             "requests_refused",
-            "Other requests that were refused, by the problem's code",
+            "Refused requests other than token requests, by problem code",
             Family::clone(&requests_refused),
         );
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
@@ -111,7 +111,7 @@ impl Metrics {
         clock_status.register(&mut registry);
         registry.register_collector(Box::new(CurrentValues {
             trust,
-            turned_away: door.rejected(),
+            rejected: door.rejected(),
             open: door.open_connections(),
             store,
             clock_status,
@@ -178,7 +178,7 @@ impl Metrics {
         of_holder: &Arc<Semaphore>,
     ) -> Result<Body, TooManyScrapes> {
         let turns = async {
-            // The holder's own turn first: waiting for it blocks nobody else.
+            // The holder's own turn first: waiting for it blocks no other holder.
             let own = of_holder.clone().acquire_owned().await?;
             Ok::<_, AcquireError>([own, self.turns.clone().acquire_owned().await?])
         };
@@ -195,7 +195,7 @@ impl Metrics {
 /// Values that are looked up for each scrape.
 struct CurrentValues {
     trust: TrustReader,
-    turned_away: Arc<RejectedConnections>,
+    rejected: Arc<RejectedConnections>,
     open: OpenConnections,
     store: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
@@ -222,22 +222,22 @@ impl Collector for CurrentValues {
         gauges(
             &mut encoder,
             "certificate_not_after",
-            "Last second of each certificate that is loaded, since 1970",
+            "Expiry time of each loaded certificate, in seconds since 1970",
             Some(&Unit::Seconds),
             ends,
         )?;
         encode_crls(&mut encoder, &trust)?;
         let count = |part: TrustPart| {
-            let mut complaints = self.health.complaints(&trust);
-            let of_part = complaints
+            let mut trust_warnings = self.health.trust_warnings(&trust);
+            let of_part = trust_warnings
                 .by_ref()
-                .filter(|complaint| complaint.part == part);
+                .filter(|warning| warning.part == part);
             ([("part", part.as_str().to_owned())], of_part.count() as u64)
         };
         gauges(
             &mut encoder,
             "trust_not_in_use",
-            "Files of trust, and lists and sections in them, that are not in use as they stand",
+            "Trust files, and CRLs and PEM sections in them, that are not in use as they are",
             None,
             TrustPart::ALL.map(count),
         )?;
@@ -256,32 +256,32 @@ impl Collector for CurrentValues {
         gauges(
             &mut encoder,
             "connections_open",
-            "Connections that are open, by what is known of the other end",
+            "Open connections, by state of authentication",
             None,
             open.map(|(state, count)| ([("state", state.to_owned())], count as u64)),
         )?;
         let loads = ConstCounter::new(trust.generation());
         loads.encode(encoder.encode_descriptor(
             "trust_loads",
-            "How often certificates and lists were loaded, or taken",
+            "Loads of certificates and CRLs, pushed CRLs included",
             None,
             MetricType::Counter,
         )?)?;
         let mut family = encoder.encode_descriptor(
-            "connections_turned_away",
-            "Connections that did not come about",
+            "connections_rejected",
+            "Connections that ended before their first request, by cause",
             None,
             MetricType::Counter,
         )?;
         for cause in RejectionCause::ALL {
-            let count = ConstCounter::new(self.turned_away.count(cause));
+            let count = ConstCounter::new(self.rejected.count(cause));
             count.encode(family.encode_family(&[("cause", cause.as_str())])?)?;
         }
         Ok(())
     }
 }
 
-/// One series for each issuer, however many lists it has.
+/// One series for each issuer, however many CRLs it has.
 fn encode_crls(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(), fmt::Error> {
     struct OfIssuer {
         next_update: u64,
@@ -309,22 +309,22 @@ fn encode_crls(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(),
     };
     gauges(
         encoder,
-        "revocation_list_next_update",
-        "When the next list of this issuer is due at the latest, since 1970",
+        "crl_next_update",
+        "nextUpdate of the issuer's CRL, in seconds since 1970",
         Some(&Unit::Seconds),
         each(|of| Some(of.next_update)),
     )?;
     gauges(
         encoder,
-        "revocation_list_number",
-        "Number of the list in force of this issuer, the highest where there are several",
+        "crl_number",
+        "Number of the issuer's CRL in force, the highest if there are several",
         None,
         each(|of| of.number.as_ref().map(CrlNumber::saturating_u64)),
     )?;
     gauges(
         encoder,
-        "revocation_lists_in_force",
-        "Lists of this issuer: several where number and date do not say which is newer",
+        "crls_in_force",
+        "CRLs of the issuer in force: several if number and date disagree on which is newer",
         None,
         each(|of| Some(of.count)),
     )

@@ -31,7 +31,7 @@ pub fn summaries(
         for (tier, at) in TIERS.iter().zip(0..) {
             let name = summary_name(tier, label);
             if name.to_ascii_lowercase().contains(&filter) {
-                // Locked for one window at a time, so that a host with many labels blocks nobody.
+                // Locked for one window at a time, so that a host with many labels blocks no other.
                 let hosts = table.shard_with(host);
                 let series = hosts.get(host).and_then(|host| host.series.get(label));
                 let summary = series.and_then(|series| window(series, at, now));
@@ -81,7 +81,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
                     labels,
                     certificate_end: host.certificate_end,
                     state: (host.certificate_end < now).then_some(HolderState::Ended),
-                    // A wrong clock stamped what lies ahead of ours; it says nothing about now.
+                    // A wrong clock stamped what is ahead of ours; it is not current.
                     silent: silence::is_silent(host, now)
                         || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),

@@ -149,8 +149,8 @@ async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Ne
     response
 }
 
-/// Refuses requests that are invalid whoever sends them. No route reads the body of a client
-/// without a certificate.
+/// Refuses requests that are invalid from any client. No route reads the body of a client without a
+/// certificate.
 async fn admit(request: Request<Body>, next: Next) -> Response {
     admission::admit(request, next, false, |refusal| match refusal {
         HeadRefusal::TooManyInFlight => Rejection::from(Code::Overloaded).into_response(),

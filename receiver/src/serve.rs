@@ -24,7 +24,7 @@ use crate::store::{self, StoreError};
 use crate::summarize::Summarizer;
 use crate::token::{TokenKeyError, Tokens};
 
-/// File in the data folder for revocation lists that an operator pushed or that were fetched.
+/// File in the data folder for CRLs that an operator pushed or that were fetched.
 const STORED_CRL: &str = "crl.pem";
 /// How often files are checked for changes and token keys for their age.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// Why a receiver does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiverError {
-    /// Certificate, key, roots or revocation lists.
+    /// Certificate, key, roots or CRLs.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The data folder.
@@ -79,9 +79,9 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Opens the store, replays the journal, and loads certificates and revocation lists. When this
-    /// returns, the receiver is ready: connections wait in the listener until [`Receiver::run`]
-    /// accepts them.
+    /// Opens the store, replays the journal, and loads certificates and CRLs. When this returns,
+    /// the receiver is ready: connections wait in the listener until [`Receiver::run`] accepts
+    /// them.
     pub async fn start(
         listener: TcpListener,
         config: Config,
@@ -233,7 +233,7 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
 /// A failure loses little: certificates are seen again when their holders reconnect.
 fn save_certificates(app: &ReceiverState) {
     if let Err(error) = app.seen.save() {
-        tracing::warn!(%error, "the list of certificates seen here cannot be saved: trying again in a minute");
+        tracing::warn!(%error, "cannot save the certificate registry: trying again in a minute");
     }
 }
 
@@ -242,17 +242,17 @@ async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, logged: &mut
         None => (),
         Some(Ok(trust)) => {
             let generation = trust.generation();
-            match app.health.complaints(&trust).count() {
-                0 => tracing::info!(generation, "certificates and revocation lists reloaded"),
+            match app.health.trust_warnings(&trust).count() {
+                0 => tracing::info!(generation, "certificates and CRLs reloaded"),
                 not_in_use => tracing::warn!(
                     generation,
                     not_in_use,
-                    "certificates and revocation lists reloaded, but not all of what the files hold is in use"
+                    "certificates and CRLs reloaded, but parts of the files are not in use"
                 ),
             }
             note(app, &trust, clock());
             if let Err(refusal) = trust.verify_own(clock()) {
-                tracing::error!(%refusal, "clients will refuse our own certificate: issue a new one");
+                tracing::error!(%refusal, "clients will reject the server certificate: issue a new one");
             }
             logged.log(app.health.warnings(&trust, clock()), clock());
         }
@@ -260,7 +260,7 @@ async fn reload_if_changed(app: &Arc<ReceiverState>, clock: &Clock, logged: &mut
             let error = &error as &dyn std::error::Error;
             tracing::error!(
                 error,
-                "certificates and revocation lists cannot be reloaded: the old ones stay in use"
+                "cannot reload certificates and CRLs: the previous ones stay in use"
             );
         }
     }
@@ -301,7 +301,7 @@ impl LoggedWarnings {
     }
 }
 
-/// Runs on a blocking thread: a long list takes a while to read, and a push holds the lock for as
+/// Runs on a blocking thread: a long CRL takes a while to read, and a push holds the lock for as
 /// long.
 async fn reload_trust(app: Arc<ReceiverState>) -> Option<Result<Arc<Trust>, TrustError>> {
     let reload = move || {

@@ -151,7 +151,8 @@ mod tests {
         assert!(is_silent(&host, NOW));
     }
 
-    /// Our clock was ahead for a moment: what came then does not keep the host from falling silent.
+    /// Our clock was ahead for a moment: samples from then do not keep the host from being reported
+    /// silent.
     #[test]
     fn what_came_in_the_future_came_at_its_epoch() {
         let mut host = host(1, 1000, 0);

@@ -39,7 +39,7 @@ struct ShardProgress {
     changed_hosts: HashSet<Box<str>>,
 }
 
-/// Why a store that somebody else summarizes is not opened.
+/// Why a store that another process summarizes is not opened.
 #[derive(Debug, thiserror::Error)]
 #[error("other processes own {0} of the store's shards")]
 struct ShardsOwned(usize);
@@ -105,7 +105,7 @@ impl Summarizer {
         let mut damaged = 0_u64;
         store.read_after(cursors, &mut |_, position, group| match read_group(group) {
             Ok(submissions) => {
-                self.begin_append();
+                self.begin_group();
                 for submission in submissions {
                     self.apply(position, &submission);
                 }
@@ -115,7 +115,7 @@ impl Summarizer {
         if damaged > 0 {
             tracing::error!(
                 groups = damaged,
-                "damaged journal groups were skipped: what was in them is lost"
+                "skipped damaged journal groups: the samples in them are lost"
             );
         }
         Ok(())
@@ -126,8 +126,8 @@ impl Summarizer {
         self.table.clone()
     }
 
-    /// What is applied from now on was appended together.
-    pub fn begin_append(&mut self) {
+    /// Starts a group: what is applied from now on was appended together.
+    pub fn begin_group(&mut self) {
         self.appends += 1;
     }
 
@@ -136,12 +136,12 @@ impl Summarizer {
         self.appends
     }
 
-    /// Counts a submission that stands at `position` in the journal of its host's shard.
+    /// Counts a submission that is at `position` in the journal of its host's shard.
     pub fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
         let shard = self.table.shard_of(submission.host);
         let mut hosts = self.table.write(shard);
-        let says_something = !submission.is_empty() || submission.dropped().next().is_some();
-        if says_something && !hosts.contains_key(submission.host) {
+        let has_effect = !submission.is_empty() || submission.dropped().next().is_some();
+        if has_effect && !hosts.contains_key(submission.host) {
             hosts.insert(submission.host.into(), HostSummaries::default());
         }
         let mut answer = BatchAnswer {
@@ -160,7 +160,7 @@ impl Summarizer {
         answer
     }
 
-    /// Notes that records came again which stand in the journal already.
+    /// Counts records that are in the journal already.
     pub fn note_duplicates(&mut self, submission: &SubmissionView<'_>) {
         if submission.is_empty() {
             return;
@@ -322,7 +322,7 @@ impl Summarizer {
             ..ShardChanges::default()
         };
         for (name, host) in hosts.iter() {
-            if expiry.is_some_and(|now| host.is_over(now)) {
+            if expiry.is_some_and(|now| host.is_expired(now)) {
                 changes.ended_hosts.push(name.to_string());
                 continue;
             }

@@ -307,14 +307,14 @@ impl Tokens {
             return Err(AccessTokenError::Invalid("the token is too long"));
         }
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| AccessTokenError::Invalid("not a signed JWT of ours"))?;
+            .map_err(|_| AccessTokenError::Invalid("not a signed JWT of this receiver"))?;
         if header.typ.as_deref() != Some(TYPE) {
             return Err(AccessTokenError::Invalid("the token's typ is not at+jwt"));
         }
         // RFC 7515 section 4.1.11: we understand no extension, so every critical one is unknown.
         if header.crit.is_some() {
             return Err(AccessTokenError::Invalid(
-                "the token has critical header parameters nobody here knows",
+                "the token has unknown critical header parameters",
             ));
         }
         let ring = self.ring.load();
@@ -323,14 +323,14 @@ impl Tokens {
             .as_deref()
             .and_then(|kid| ring.keys.iter().find(|key| key.kid == kid));
         let key = key.ok_or(AccessTokenError::Invalid(
-            "the token is signed with a key that is not ours",
+            "the token is signed with an unknown key",
         ))?;
         let mut signature_alone = Validation::new(Algorithm::EdDSA);
         signature_alone.required_spec_claims.clear();
         signature_alone.validate_exp = false;
         signature_alone.validate_aud = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &signature_alone)
-            .map_err(|_| AccessTokenError::Invalid("the token's signature or claims are not ours"))?
+            .map_err(|_| AccessTokenError::Invalid("the token's signature or claims are invalid"))?
             .claims;
         self.check(&claims, now)?;
         Ok(claims)

@@ -30,7 +30,7 @@ const SPOOL_DISK_KIB: u64 = 4 << 10;
 /// A monitor retries a full disk with each record: a record sampled this long after space was freed
 /// is spooled, and so are all before it.
 const SAVED_AFTER_SECS: u64 = 2;
-/// Longest wait for anything that does not depend on the schedule.
+/// Maximum wait for anything that does not depend on the schedule.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Two requests of each client, and some of the reader.

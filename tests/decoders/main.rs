@@ -80,7 +80,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Certificates and revocation lists are made anew each time: none are committed.
+/// Certificates and CRLs are made for each run: none are committed.
 fn authority() -> (rcgen::CertifiedIssuer<'static, rcgen::KeyPair>, Vec<u8>) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();

@@ -31,7 +31,7 @@ async fn said_at_once(stream: &mut TlsStream<TcpStream>, head: &str, story: &str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_is_answered_before_its_body() {
+async fn an_unauthenticated_request_is_answered_before_its_body() {
     let world = World::start().await;
     let ca_server = CaServer::open(&world).await;
     for (port, path, status) in [
@@ -67,7 +67,7 @@ async fn a_stranger_is_answered_before_its_body() {
 
 /// The response must not be lost although the client is still sending.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_that_sends_much_hears_why_not() {
+async fn an_unauthenticated_client_that_sends_much_gets_its_answer() {
     let world = World::start().await;
     for protocol in ["http/1.1", "h2"] {
         let client = world.client(None, &[protocol]);
@@ -89,7 +89,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A hundred requests at once, whose responses are not read: RFC 9113 section 6.5.2, an initial
 /// window of 0.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_keeps_few_answers_waiting() {
+async fn an_unauthenticated_client_keeps_few_answers_waiting() {
     const REQUESTS: u32 = 100;
     let world = World::start().await;
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -135,7 +135,7 @@ async fn a_stranger_keeps_few_answers_waiting() {
 
 /// Idle connections lock nobody out, with a certificate or without.
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_strangers_make_room() {
+async fn idle_unauthenticated_connections_make_room() {
     const SEATS: usize = 4;
     let world = World::start_with(|config| {
         config.limits.handshakes_max = SEATS;

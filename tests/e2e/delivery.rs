@@ -117,7 +117,7 @@ async fn ranges_at_and_over_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_given_up_are_told_from_missing_ones() {
+async fn dropped_numbers_are_distinguished_from_missing_ones() {
     let mut stage = Stage::set().await;
     stage.taken(0, [1, 2, 9, 20], "with gaps").await;
     for (dropped, told_dropped, missing) in [
@@ -228,14 +228,14 @@ async fn numbers_that_cannot_be_given_up() {
 
 /// Regression: permanently missing numbers were reported as lost forever.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_settles_what_is_missing() {
+async fn an_operator_acknowledges_missing_numbers() {
     let mut stage = Stage::set().await;
     stage.taken(0, [1, 5, 9], "with gaps").await;
     stage.taken(1, [3], "another producer").await;
     let operator = stage.world.holder(Role::Operator, "op");
     let reader = stage.world.reader();
     let path = "/api/delivery/a/acknowledged";
-    let settle = async |stage: &Stage, who: &Holder, path: &str, body: &str| {
+    let acknowledge = async |stage: &Stage, who: &Holder, path: &str, body: &str| {
         let token = stage.world.token(who).await;
         stage.world.post(who, &token, path, body.to_owned()).await
     };
@@ -247,16 +247,20 @@ async fn an_operator_settles_what_is_missing() {
         (&operator, "{}", "malformed_json"),
         (&operator, r#"{"why":"a\nb"}"#, "invalid_values"),
     ] {
-        settle(&stage, who, path, body).await.refused(code, body);
+        acknowledge(&stage, who, path, body)
+            .await
+            .refused(code, body);
     }
     let long = format!(r#"{{"why":"{}"}}"#, "x".repeat(115));
-    let refused = settle(&stage, &operator, path, &long).await;
+    let refused = acknowledge(&stage, &operator, path, &long).await;
     refused.refused("invalid_values", "too long");
-    let unknown = settle(&stage, &operator, "/api/delivery/b/acknowledged", good).await;
+    let unknown = acknowledge(&stage, &operator, "/api/delivery/b/acknowledged", good).await;
     unknown.refused("unknown_host", "nobody");
-    for settled in [8, 0] {
-        let got = settle(&stage, &operator, path, good).await.json("settled");
-        assert_eq!(got, json!({"acknowledged": settled}));
+    for count in [8, 0] {
+        let got = acknowledge(&stage, &operator, path, good)
+            .await
+            .json("acknowledged");
+        assert_eq!(got, json!({"acknowledged": count}));
     }
     for story in ["at once", "after a restart"] {
         let told = stage.told_of_first().await;

@@ -189,7 +189,7 @@ fn openssl_gnutls_and_rustls_refuse_the_revoked_and_only_those() {
 }
 
 #[test]
-fn another_root_is_believed_by_nobody() {
+fn another_root_is_not_trusted() {
     let (ours, theirs) = (Fleet::new(KeyAlg::P256), Fleet::new(KeyAlg::P256));
     ours.judged(&theirs.leaves[0], CLIENT, false);
 }

@@ -43,7 +43,7 @@ async fn closed(stream: &mut (impl AsyncReadExt + Unpin), story: &str) -> Vec<u8
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_handshake_is_cut_and_stalls_nobody() {
+async fn a_slow_handshake_is_cut_and_stalls_no_client() {
     let world = World::start_with(|config| config.limits.handshake_timeout = SHORT).await;
     let mut slow = Vec::new();
     for at in 0..100 {
@@ -101,7 +101,7 @@ async fn a_slow_first_head_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_body_is_told_so() {
+async fn a_slow_body_is_answered_408() {
     let world = World::start_with(|config| config.body_timeout = SHORT).await;
     let (node, reader) = (world.node("a"), world.reader());
     let token = world.token(&node).await;

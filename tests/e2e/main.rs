@@ -17,6 +17,7 @@
 mod authorization;
 mod ca_life;
 mod crash;
+mod crl_push;
 mod crowd;
 mod delivery;
 mod dependencies;
@@ -37,7 +38,6 @@ mod pipeline;
 mod programs;
 mod refusals;
 mod restored;
-mod revocation_lists;
 mod store_damage;
 mod token_keys;
 mod trust;

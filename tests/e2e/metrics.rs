@@ -37,12 +37,12 @@ fn value(text: &str, name: &str) -> u64 {
 
 /// Queries until a refused connection has been counted: its client sees the refusal a moment
 /// earlier.
-async fn scrape_once(world: &World, reader: &Holder, turned_away: u64) -> String {
-    let name = "lizmon_connections_turned_away_total{cause=\"certificate\"}";
+async fn scrape_once(world: &World, reader: &Holder, rejected: u64) -> String {
+    let name = "lizmon_connections_rejected_total{cause=\"certificate\"}";
     let asked = async {
         loop {
             let shown = scrape(world, reader).await;
-            if value(&shown, name) >= turned_away {
+            if value(&shown, name) >= rejected {
                 return shown;
             }
         }
@@ -89,7 +89,7 @@ async fn ends_are_shown() {
         else {
             panic!("{item:?}");
         };
-        let name = format!("lizmon_revocation_list_next_update_seconds{{issuer=\"{issuer}\"}}");
+        let name = format!("lizmon_crl_next_update_seconds{{issuer=\"{issuer}\"}}");
         assert_eq!(value(&shown, &name), next_update.unwrap());
         lists += 1;
     }
@@ -133,13 +133,10 @@ async fn what_is_minted_and_refused_is_counted() {
         ("lizmon_tokens_refused_total{error=\"invalid_client\"}", 3),
         ("lizmon_requests_refused_total{code=\"wrong_host\"}", 3),
         (
-            "lizmon_connections_turned_away_total{cause=\"certificate\"}",
+            "lizmon_connections_rejected_total{cause=\"certificate\"}",
             1,
         ),
-        (
-            "lizmon_connections_turned_away_total{cause=\"too_many\"}",
-            0,
-        ),
+        ("lizmon_connections_rejected_total{cause=\"too_many\"}", 0),
     ] {
         assert_eq!(value(&shown, name), expected, "{name}");
     }
@@ -147,7 +144,7 @@ async fn what_is_minted_and_refused_is_counted() {
 
 /// Whatever unauthenticated clients do, the log gets one line per second.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_does_not_fill_the_log() {
+async fn an_unauthenticated_client_does_not_fill_the_log() {
     const REQUESTS: u64 = 2_000;
     const HANDSHAKES: u64 = 300;
     let mut world = World::without_receiver(|_| ());
@@ -179,11 +176,11 @@ async fn a_stranger_does_not_fill_the_log() {
         let name = format!("lizmon_requests_refused_total{{code=\"{code}\"}}");
         assert_eq!(value(&shown, &name), REQUESTS / 2);
     }
-    let name = "lizmon_connections_turned_away_total{cause=\"certificate\"}";
+    let name = "lizmon_connections_rejected_total{cause=\"certificate\"}";
     assert_eq!(value(&shown, name), HANDSHAKES);
     running.signal(Signal::TERM);
     let log = running.wait_within(PATIENCE).stderr;
-    for text in [" refused ", " turned away "] {
+    for text in [" refused ", " connection rejected "] {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
         // A burst of thirty and one per second: this took less than two minutes.
         assert!((30..150).contains(&lines.len()), "{text}: {}", lines.len());

@@ -208,7 +208,7 @@ fn says(text: &str, all: &[&str], story: &str) {
     for part in all {
         assert!(text.contains(part), "{story}: should say {part:?}: {text}");
     }
-    assert!(!text.contains("speak TLS"), "{story}: {text}");
+    assert!(!text.contains("no TLS 1.2"), "{story}: {text}");
     assert!(
         !text.contains("(UNIX)"),
         "{story}: times are RFC 3339: {text}"
@@ -235,7 +235,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
         let done = fixture.token(&shape, &url);
         says(done.failure(code), client, story);
         if code == 3 {
-            let line = receiver.wait_for("turned away");
+            let line = receiver.wait_for("connection rejected");
             says(&line, server, story);
             says(&line, &["shown=\"spiffe://"], story);
         }
@@ -274,8 +274,8 @@ fn a_clients_certificate_is_refused_for_its_reason() {
     let mut alone = shape(issuing.leaf(NODE, AS_IT_IS), &[]);
     alone.lists = issuing.list(&[]);
     let words = &[
-        "its certificate was not sent",
-        "issuing (intermediate) certificates",
+        "the certificate of that CA was not sent",
+        "append the intermediate certificates",
         "CN=issuing",
     ];
     same("without its chain", alone, words);
@@ -290,11 +290,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
     same(
         "another CA",
         strangers(),
-        &[
-            "no root that is trusted",
-            "another CA issued it",
-            "CN=elsewhere",
-        ],
+        &["not a trusted root", "another CA issued it", "CN=elsewhere"],
     );
     let mut known_to_us = strangers();
     known_to_us.client_roots = foreign.pem();
@@ -304,27 +300,27 @@ fn a_clients_certificate_is_refused_for_its_reason() {
         known_to_us,
         client,
         3,
-        &["no root that is trusted"],
+        &["not a trusted root"],
     );
 
     let double = Ca::new("test root", None, AS_IT_IS);
     same(
         "another CA of the same name",
         shape(double.leaf(NODE, AS_IT_IS), &[]),
-        &["not by the key of the authority that it names"],
+        &["not by the key of the CA that it names"],
     );
 
     let mut unlisted = shape(issuing.leaf(NODE, AS_IT_IS), &[&issuing]);
     unlisted.lists = String::new();
-    let client = &["no revocation list", "--crl"];
-    let server = &["no revocation list of the CA that issued it", "CN=issuing"];
+    let client = &["no valid CRL", "--crl"];
+    let server = &["no CRL of the CA that issued it", "CN=issuing"];
     check("no list of its CA", unlisted, client, 3, server);
 
     let mut forged = shape(issuing.leaf(NODE, AS_IT_IS), &[&issuing]);
     forged.lists = Ca::new("issuing", None, AS_IT_IS).list(&[]);
     let server = &[
-        "revocation list of `CN=issuing`",
-        "does not verify, for another key signed it",
+        "the CRL of `CN=issuing`",
+        "does not verify, because another key signed it",
     ];
     check("a list by another key", forged, client, 3, server);
 
@@ -371,7 +367,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
     same(
         "below a leaf",
         shape(no_ca.leaf(NODE, AS_IT_IS), &[&no_ca]),
-        &["is no authority's"],
+        &["is not a CA's"],
     );
 
     let elsewhere = shape(root.leaf("spiffe://other.example/node/web1", AS_IT_IS), &[]);
@@ -386,7 +382,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
 
     let over = below("over", &|params| params.not_after = now() - HOUR);
     let words = &[
-        "the authority `CN=over` above it has expired",
+        "the CA `CN=over` above it has expired",
         "was valid until 20",
         "the clock here says 20",
     ];
@@ -397,7 +393,7 @@ fn a_clients_certificate_is_refused_for_its_reason() {
     );
     let soon = below("soon", &|params| params.not_before = now() + HOUR);
     let words = &[
-        "the authority `CN=soon` above it is not valid yet",
+        "the CA `CN=soon` above it is not valid yet",
         "begins at 20",
         "the clock here says 20",
         "clocks",
@@ -459,7 +455,7 @@ fn a_monitor_waits_for_its_certificates_time() {
         let (mut receiver, url) = fixture.receiver(&waiting);
         let mut monitor = fixture.monitor(&waiting, &url);
         says(&monitor.wait_for("refused our certificate"), words, story);
-        says(&receiver.wait_for("turned away"), words, story);
+        says(&receiver.wait_for("connection rejected"), words, story);
         // With a valid certificate, the spooled samples are delivered.
         let (cert, key) = fixture.root.leaf(NODE, AS_IT_IS);
         fixture.write("n.key", &key);
@@ -477,7 +473,7 @@ fn rfc3339(epoch: u64) -> String {
 /// Both clocks are reported if a certificate is invalid only by the server's, whichever clock is
 /// wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn clocks_that_differ_are_told() {
+async fn clocks_that_differ_are_reported() {
     let world = World::start().await;
     let reader = world.reader();
     let real = world.clock.now();
@@ -583,7 +579,11 @@ async fn a_servers_certificate_is_refused_for_its_reason() {
     )
     .await;
     let issuing = below("issuing", AS_IT_IS);
-    let words = &["its certificate was not sent", "CN=issuing", "check --ca"];
+    let words = &[
+        "the certificate of that CA was not sent",
+        "CN=issuing",
+        "check --ca",
+    ];
     check(
         "without its chain",
         issuing.leaf(RECEIVER, AS_IT_IS),
@@ -592,11 +592,7 @@ async fn a_servers_certificate_is_refused_for_its_reason() {
     )
     .await;
     let foreign = Ca::new("elsewhere", None, AS_IT_IS);
-    let words = &[
-        "not issued by the CA we were given",
-        "CN=elsewhere",
-        "check --ca",
-    ];
+    let words = &["not issued by the CA given", "CN=elsewhere", "check --ca"];
     check(
         "another CA",
         foreign.leaf(RECEIVER, AS_IT_IS),
@@ -605,10 +601,7 @@ async fn a_servers_certificate_is_refused_for_its_reason() {
     )
     .await;
     let double = Ca::new("test root", None, AS_IT_IS);
-    let words = &[
-        "not by the key of the authority that it names",
-        "check --ca",
-    ];
+    let words = &["not by the key of the CA that it names", "check --ca"];
     check(
         "another CA of the same name",
         double.leaf(RECEIVER, AS_IT_IS),
@@ -637,7 +630,7 @@ async fn a_servers_certificate_is_refused_for_its_reason() {
     .await;
     let over = below("over", ended);
     let words = &[
-        "the authority `CN=over` above it has expired",
+        "the CA `CN=over` above it has expired",
         "the clock here says 20",
     ];
     check(

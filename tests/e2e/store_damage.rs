@@ -150,7 +150,7 @@ fn compare(
 /// Regression: of thirty flipped bits fourteen were shown as numbers, and some prevented the
 /// receiver from starting.
 #[tokio::test(flavor = "multi_thread")]
-async fn flipped_bits_are_told_and_never_shown() {
+async fn flipped_bits_are_reported_and_never_shown() {
     let mut stopped = stopped(6).await;
     let file = stopped.world.data().join(DB);
     let good = fs::read(&file).unwrap();
@@ -186,7 +186,7 @@ fn write(file: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_emptied_missing_or_no_database_is_told() {
+async fn a_database_that_is_emptied_missing_or_no_database_is_reported() {
     let mut stopped = stopped(1).await;
     let file = stopped.world.data().join(DB);
     let empty: fn(&Path) = |file| write(file, b"");
@@ -258,7 +258,7 @@ async fn a_database_that_goes_while_it_is_used_is_made_anew() {
 
 /// Another program locks the database, so nothing can be stored, as on a full disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_is_told_while_nothing_can_be_stored() {
+async fn requests_are_answered_503_while_the_journal_cannot_be_written() {
     let mut stopped = stopped(1).await;
     let receiver = start_receiver(&mut stopped.world);
     assert_eq!(stopped.ready().await, 200);
@@ -274,11 +274,16 @@ async fn who_asks_is_told_while_nothing_can_be_stored() {
     let ready = answer(stopped.reader.http.get(stopped.world.url("/readyz"))).await;
     assert_eq!(ready.status, 503);
     assert!(
-        ready.text().contains("nothing can be stored"),
+        ready.text().contains("the journal cannot be written"),
         "{}",
         ready.text()
     );
-    assert!(stopped.health().await.contains("nothing can be stored"));
+    assert!(
+        stopped
+            .health()
+            .await
+            .contains("the journal cannot be written")
+    );
     drop(other);
     // The receiver retries although nobody sends anything.
     let works = async {

@@ -118,7 +118,7 @@ async fn a_key_is_followed_while_the_receiver_serves() {
 
 /// `--token-key-days`, with a key file that says how old the key is.
 #[tokio::test(flavor = "multi_thread")]
-async fn so_many_days_as_it_was_told() {
+async fn token_keys_last_as_many_days_as_configured() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("a");
     let (mut tokens, mut first) = (Vec::new(), None);

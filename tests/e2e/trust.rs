@@ -149,7 +149,7 @@ async fn a_resumed_session_ends_with_its_certificate() {
 /// TLS does not verify a certificate again when a session is resumed, so the first request verifies
 /// the whole chain.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resumed_session_is_judged_anew() {
+async fn a_resumed_session_is_verified_again() {
     let world = World::start().await;
     let a = world.node("a");
     let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
@@ -217,7 +217,7 @@ async fn the_receiver_chooses_the_cheapest_cipher_suite() {
 
 /// An expired CRL still revokes; after the grace period nobody is accepted, and health reports it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_list_ends() {
+async fn a_crl_expires() {
     // The root's CRL is valid much longer: the issuing CA's expires.
     let world = World::start().await;
     let (a, gone) = (world.node("a"), world.node("gone"));

@@ -32,7 +32,7 @@ impl Authority {
         self.ledger
             .transaction(|tx| self.adopt_crls(tx, &tx.generations()?, now))?;
         if self.crls_are_due(now)? {
-            // Not under the lock: somebody may have to type a passphrase.
+            // Not under the lock: a passphrase may have to be typed.
             self.unlock()?;
             self.sign_due(now)?;
         }

@@ -108,7 +108,7 @@ impl Error {
     }
 }
 
-/// What is wrong with a file is [`Error::File`], whoever found it.
+/// What is wrong with a file is [`Error::File`], whichever module finds it.
 impl From<KeyFileError> for Error {
     fn from(error: KeyFileError) -> Self {
         match error {
@@ -171,7 +171,7 @@ pub enum IssueError {
     /// The key file beside the new certificate is another key's.
     #[error("{} is not the key of the request: move it away first", .0.display())]
     OtherKeyPresent(PathBuf),
-    /// A server, whose DNS names somebody must vouch for, cannot join with a token.
+    /// A server cannot join with a token: an operator must confirm its DNS names.
     #[error(
         "a {0} cannot join with a token, because its names must be given here: issue it with --csr and --san"
     )]
@@ -229,7 +229,7 @@ pub enum RevokeError {
 #[non_exhaustive]
 pub enum RotationError {
     /// The other CA is being rotated.
-    #[error("the {0} CA is being rotated: finish that, or take it back, with `lizctl rotate {0}`")]
+    #[error("the {0} CA is being rotated: finish that, or revert it, with `lizctl rotate {0}`")]
     OtherInProgress(CaKind),
     /// `--back` without a retired CA.
     #[error("there is no retired CA to reinstate: see `lizctl rotate {0} --status`")]

@@ -48,16 +48,16 @@ pub enum IssuanceError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinTokenError {
     /// No such token for this name.
-    #[error("no such token was made for this name")]
+    #[error("no such token was issued for this name")]
     Unknown,
     /// Expired, or withdrawn by a revocation.
-    #[error("it has ended, or was withdrawn by a revocation")]
+    #[error("it has expired, or was withdrawn by a revocation")]
     Ended,
     /// Used with another key.
     #[error("it was used before, with another key")]
     Used,
     /// Used, and the certificate is no longer valid.
-    #[error("the certificate it was used for is revoked or has ended")]
+    #[error("the certificate it was used for is revoked or has expired")]
     CertificateEnded,
 }
 

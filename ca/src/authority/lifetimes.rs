@@ -18,6 +18,6 @@ pub const OVERLAP: Duration = Duration::from_secs(3600);
 /// every ten minutes.
 pub const SUPERSEDED_INTERVAL: Duration = Duration::from_secs(600);
 /// Renewed certificates that one holder may have beside the one it shows: two attempts whose
-/// answers were lost, and one more. Without a bound each would be a certificate for somebody else
-/// to use.
+/// answers were lost, and one more. Without a bound a thief of the key could collect any number of
+/// them.
 pub const RENEWED_VALID_MAX: usize = 3;

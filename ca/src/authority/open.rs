@@ -42,8 +42,8 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Opens the CA to read it: as [`Self::open_with`], but if nobody knows the passphrase, CRLs
-    /// that are due stay unsigned: see [`Self::crls_are_due`].
+    /// Opens the CA to read it: as [`Self::open_with`], but if the passphrase is unknown, CRLs that
+    /// are due stay unsigned: see [`Self::crls_are_due`].
     ///
     /// Where nothing can be written, on a full disk or a read-only medium, or as a user without
     /// permission, the CA is read as it is: see [`Self::is_read_only`]. That needs the ledger

@@ -180,7 +180,7 @@ fn previously_issued(
             .any(|ca| ca.phase == Phase::Current && ca.entry.serial == entry.issuer)
     };
     let is_just_given = now < old.issued_at.saturating_add(OVERLAP.as_secs());
-    // In the order of issue: what came before `old` is no answer to its holder.
+    // In the order of issue: certificates before `old` are no answer to its holder.
     let mut given = tx.live_certificates(id.role, &id.name, now)?;
     let since = given.iter().position(|entry| entry.serial == old.serial);
     given.drain(..since.unwrap_or(0));

@@ -103,7 +103,7 @@ impl Authority {
         Ok(done)
     }
 
-    /// Revokes a certificate that this CA signed, that somebody has seen, and that is not in the
+    /// Revokes a certificate that this CA signed, that a receiver has seen, and that is not in the
     /// ledger. Revoking it again changes nothing.
     pub fn revoke_unknown(
         &self,

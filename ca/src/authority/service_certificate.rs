@@ -33,7 +33,7 @@ impl Authority {
         };
         let issued = self.issue(request, now)?;
         tracing::info!(serial = %issued.serial, not_after = rfc3339(issued.validity.not_after), %why,
-                       "issued a certificate to ourselves");
+                       "issued the service certificate");
         Ok(files)
     }
 
@@ -86,20 +86,20 @@ impl Authority {
 /// Why the service certificate is issued again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum ReissueReason {
-    #[error("there was none")]
+    #[error("there is no previous one")]
     None,
-    #[error("the file of the one before cannot be read")]
+    #[error("the file of the previous one cannot be read")]
     Unreadable,
-    #[error("the one before is revoked, has ended, or is not in the ledger")]
+    #[error("the previous one is revoked, has expired, or is not in the ledger")]
     NotLive,
-    #[error("another issuing CA signs now")]
+    #[error("the issuing CA was rotated")]
     OtherIssuer,
-    #[error("the key of the one before is gone")]
+    #[error("the key of the previous one is missing")]
     NoKey,
-    #[error("the one before begins only at {}: the clock was ahead when it was issued", rfc3339(*.0))]
+    #[error("the previous one begins only at {}: the clock was ahead when it was issued", rfc3339(*.0))]
     NotBegun(u64),
-    #[error("the one before is past two thirds of its life")]
+    #[error("the previous one is past two thirds of its life")]
     Due,
-    #[error("the one before is for other names")]
+    #[error("the previous one is for other names")]
     OtherNames,
 }

@@ -64,7 +64,7 @@ struct Cli {
     /// File with the passphrase of the issuing CA's key, if it is encrypted
     #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// The oldest TLS version to accept: 1.2 or 1.3
+    /// The minimum TLS version: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     tls_min: TlsMin,
     #[command(flatten)]

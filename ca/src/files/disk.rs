@@ -18,8 +18,8 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), CaFileErro
     lizmon_pki::atomic_file::write(path, bytes, access).map_err(CaFileError::io("write", path))
 }
 
-/// Creates an empty secret file. Fails if the path exists, even as a dangling link: whoever
-/// succeeds owns the folder.
+/// Creates an empty secret file. Fails if the path exists, even as a dangling link: the process
+/// that succeeds owns the folder.
 pub fn create_secret(path: &Path) -> std::io::Result<()> {
     create_new(path)?.sync_all()
 }

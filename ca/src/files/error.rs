@@ -23,7 +23,7 @@ pub enum CaFileError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// PEM that is damaged, or encrypted where nobody can decrypt it, or of something else.
+    /// PEM that is damaged, or encrypted without a known passphrase, or something else.
     #[error("{} cannot be used", .path.display())]
     Pem {
         /// The file.

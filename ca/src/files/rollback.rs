@@ -21,7 +21,7 @@ impl Rollback {
 impl Drop for Rollback {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
-            // Best effort: the user is told of the failure that caused the rollback.
+            // Best effort: the user gets the error that caused the rollback.
             let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
         }
     }

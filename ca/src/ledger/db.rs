@@ -1,6 +1,6 @@
 //! The open file, and a transaction on it.
 //!
-//! SQLite in WAL mode lets several processes hold the file open. Whoever signs or writes
+//! SQLite in WAL mode lets several processes hold the file open. A process that signs or writes
 //! certificate files holds the write lock (an immediate transaction) meanwhile; others wait up to
 //! [`BUSY_TIMEOUT`].
 
@@ -330,7 +330,7 @@ mod tests {
             })
             .unwrap();
         assert_eq!(serials(1000), ["01"]);
-        // What was only replaced leaves the list sooner.
+        // What was only replaced leaves the CRL sooner.
         assert_eq!(serials(800), ["01", "05"]);
         assert_eq!(serials(1001), [""; 0]);
         let other = ledger
@@ -357,7 +357,7 @@ mod tests {
         let lines = ledger.transaction(|tx| tx.lines()).unwrap();
         assert_eq!(lines.len(), 2);
         drop(ledger);
-        // As somebody with the sqlite3 shell would.
+        // As with the sqlite3 shell.
         let raw = Connection::open(&path).unwrap();
         for statement in [
             "UPDATE audit SET who = 'nobody'",
@@ -443,7 +443,7 @@ mod tests {
         }
         let cases: [(&[u8], &str); 4] = [
             (b"", "empty"),
-            (b"hello", "no ledger"),
+            (b"hello", "not a ledger"),
             (&damaged, "damaged"),
             (&good[..4096], "damaged"),
         ];

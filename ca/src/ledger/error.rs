@@ -58,7 +58,7 @@ impl LedgerError {
 #[non_exhaustive]
 pub enum LedgerFailure {
     /// No space left.
-    #[error("its disk is full: free some room there, and do this again")]
+    #[error("its disk is full: free some space there, and try again")]
     DiskFull,
     /// No permission, or a medium that is read-only.
     #[error(
@@ -72,7 +72,7 @@ pub enum LedgerFailure {
     Damaged,
     /// Not an SQLite file.
     #[error(
-        "it is no ledger: put the right file back, or the last backup, with `lizctl restore DIR`"
+        "it is not a ledger: put the right file back, or the last backup, with `lizctl restore DIR`"
     )]
     NotALedger,
     /// Another process holds the lock.
@@ -154,7 +154,7 @@ mod tests {
             (ffi::SQLITE_CANTOPEN, "cannot be written"),
             (ffi::SQLITE_CORRUPT, "damaged"),
             (ffi::SQLITE_CORRUPT_INDEX, "damaged"),
-            (ffi::SQLITE_NOTADB, "no ledger"),
+            (ffi::SQLITE_NOTADB, "not a ledger"),
             (ffi::SQLITE_BUSY, "another program"),
             (ffi::SQLITE_IOERR_SHMSIZE, "its disk"),
             (ffi::SQLITE_IOERR_WRITE, "its disk"),

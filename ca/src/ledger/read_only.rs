@@ -2,7 +2,7 @@
 //!
 //! In WAL mode SQLite writes beside the file even to read it. On a read-only or full medium, and
 //! for a user who may not write there, a copy is read instead. Where no copy can be made either,
-//! the file itself is read as one that nobody changes.
+//! the file itself is read as immutable.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -37,7 +37,7 @@ pub(super) fn has_log(path: &Path) -> bool {
     fs::metadata(sibling(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// The URI that tells SQLite that nobody changes the file.
+/// The URI by which SQLite opens the file as immutable.
 pub(super) fn immutable_uri(file: &Path) -> String {
     let path: String = file
         .to_string_lossy()

@@ -75,7 +75,7 @@ impl CaCertificate {
         let may_sign = matches!(certificate.key_usage(), Ok(Some(found))
             if found.value.key_cert_sign() && found.value.crl_sign());
         if !is_ca || !may_sign {
-            return Err("the certificate is no CA's");
+            return Err("it is not a CA certificate");
         }
         Ok(Self {
             serial: hex::encode(strip_sign(certificate.raw_serial())),

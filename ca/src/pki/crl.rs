@@ -42,7 +42,7 @@ pub enum Reason {
     /// No reason was given.
     #[default]
     Unspecified,
-    /// Someone else has the key.
+    /// The private key was exposed.
     KeyCompromise,
     /// Another certificate has replaced it.
     Superseded,
@@ -143,7 +143,7 @@ pub(crate) struct RevokedEntry {
 pub enum CrlError {
     /// The last CRL has the highest possible number.
     #[error(
-        "a CRL of `{0}` has the highest number that can be counted here: replace that CA with `lizctl rotate`"
+        "a CRL of `{0}` has the highest supported number: replace that CA with `lizctl rotate`"
     )]
     NumbersExhausted(String),
     /// A serial number in the ledger is malformed.

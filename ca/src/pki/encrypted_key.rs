@@ -29,7 +29,7 @@ pub enum EncryptError {
 pub(super) enum DecryptError {
     #[error("not an encrypted PEM private key")]
     NotAKey,
-    #[error("another passphrase than the key's")]
+    #[error("wrong passphrase")]
     WrongPassphrase,
 }
 

@@ -63,10 +63,10 @@ pub struct UnknownKeyAlg;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyGenError {
     /// No random numbers.
-    #[error("cannot make a key: {RandomError}")]
+    #[error("cannot generate a key: {RandomError}")]
     Random,
     /// The key cannot be encoded.
-    #[error("cannot make a key")]
+    #[error("cannot generate a key")]
     Encode(#[from] rcgen::Error),
 }
 

@@ -19,11 +19,11 @@ pub enum KeyFileError {
     /// The file itself.
     #[error(transparent)]
     File(#[from] CaFileError),
-    /// An encrypted key, and nobody who knows the passphrase.
+    /// An encrypted key, without a passphrase.
     #[error("{} is encrypted: give its passphrase with --passphrase-file", .0.display())]
     Locked(PathBuf),
     /// Another passphrase than the key's.
-    #[error("that is not the passphrase of {}", .0.display())]
+    #[error("wrong passphrase for {}", .0.display())]
     WrongPassphrase(PathBuf),
     /// The passphrase could not be asked for.
     #[error(transparent)]
@@ -38,7 +38,7 @@ pub enum KeyFileError {
     },
 }
 
-/// Asks for the passphrase of a key file; `None` where nobody can be asked.
+/// Asks for the passphrase of a key file; `None` if it cannot prompt.
 pub type PassphrasePrompt =
     Arc<dyn Fn(&Path) -> Result<Option<Passphrase>, PassphraseError> + Send + Sync>;
 
@@ -106,7 +106,7 @@ impl Keyring {
             lizmon_pki::pem::private_key(&pem).map_err(CaFileError::pem(path))?
         };
         KeyPair::try_from(&der)
-            .map_err(|_| CaFileError::invalid(path, "not a private key we can use").into())
+            .map_err(|_| CaFileError::invalid(path, "not a private key that can be used").into())
     }
 
     /// The passphrase of a key file, to encrypt another key with it. `None` if it is not encrypted.

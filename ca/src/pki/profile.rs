@@ -156,8 +156,8 @@ pub(crate) fn issuing(
     Ok(params)
 }
 
-/// Every generation has a subject of its own: a verifier takes the first CRL that bears the
-/// issuer's name.
+/// Every generation has a subject of its own: a verifier takes the first CRL that has the issuer's
+/// name.
 fn ca(
     trust_domain: &TrustDomain,
     title: &str,

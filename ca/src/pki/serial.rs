@@ -59,7 +59,7 @@ impl FromStr for Serial {
 
 /// Text that is no serial number of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no serial number of a certificate: give at most 32 hex digits")]
+#[error("`{0}` is not a certificate serial number: give at most 32 hex digits")]
 pub struct SerialError(String);
 
 /// Without the zero byte that DER puts before a positive number whose first bit is set.

@@ -49,7 +49,7 @@ pub enum VerifyError {
     #[error("{0} has been revoked")]
     Revoked(ChainMember),
     /// Not for TLS clients.
-    #[error("it is not meant for clients: a CA's or another program's certificate")]
+    #[error("it is not a client certificate: it is a CA's or another program's")]
     NotForClients,
     /// Any other reason.
     #[error(transparent)]
@@ -91,7 +91,7 @@ pub fn verify(chain_pem: &[u8], trusted: Trusted<'_>, now: u64) -> Result<Verdic
         RevocationPolicy::CrlRequired,
         algorithms.all,
     )
-    .judge(leaf, above, unix_time(now), Usage::Client)
+    .verify(leaf, above, unix_time(now), Usage::Client)
     .map_err(verify_error)?;
 
     let identity = Identity::from_der(leaf)?;

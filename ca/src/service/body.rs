@@ -35,7 +35,7 @@ pub(super) async fn read(
     let all = async {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
-                return Err(ErrorResponse::BadRequest("the body broke off".to_owned()));
+                return Err(ErrorResponse::BadRequest("the body ended early".to_owned()));
             };
             let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
             received += data.len();

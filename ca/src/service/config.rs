@@ -50,7 +50,7 @@ impl Config {
 /// The certificate that the service shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceCertificate {
-    /// Files that somebody else renews.
+    /// Files that another program renews.
     Provided(LeafFiles),
     /// Issued and renewed by the service itself.
     Issued {

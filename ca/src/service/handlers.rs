@@ -103,7 +103,7 @@ async fn join(
         .map_err(ErrorResponse::TooMany)?;
     let (name, token) = basic_credentials(headers).ok_or(ErrorResponse::NO_TOKEN)?;
     state.rates.join_as(&name).map_err(ErrorResponse::TooMany)?;
-    // The token first: nobody waits for the body of a client without one.
+    // The token first: the body of a client without one is not read.
     let (now, holder, secret) = ((state.clock)(), name.clone(), token.clone());
     let checked = with_authority(state, move |authority| {
         authority.check_token(&holder, &secret, now)

@@ -106,13 +106,13 @@ impl ErrorResponse {
                 format!("too many attempts: try again in {} s", whole_secs(*wait))
             }
             Self::Unavailable => {
-                "nothing can be issued at present: try again, and see liz-ca's log if it lasts"
+                "cannot issue certificates at present: try again, and see liz-ca's log if it persists"
                     .to_owned()
             }
             Self::NotFound => format!(
-                "{NOT_FOUND}: it has /.well-known/est/cacerts, simpleenroll and simplereenroll beside it, and /crl; receivers listen elsewhere"
+                "{NOT_FOUND}: its routes are /.well-known/est/cacerts, simpleenroll and simplereenroll beside it, and /crl; receivers listen elsewhere"
             ),
-            Self::Method(allow) => format!("this route takes {allow}"),
+            Self::Method(allow) => format!("this route allows {allow}"),
         }
     }
 }

@@ -98,8 +98,8 @@ fn only(
     })
 }
 
-/// Refuses requests that are invalid whoever sends them. The body of a client without a certificate
-/// is read only on the route for join tokens.
+/// Refuses requests that are invalid from any client. The body of a client without a certificate is
+/// read only on the route for join tokens.
 async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
     admission::admit(request, next, is_enrolment, |refusal| match refusal {

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &AuditArgs, context: &Context) -> anyhow::Result<()> {
         "records"
     };
     let next = match args.wait {
-        None => "or still in transit: --wait 10s tells".to_owned(),
+        None => "or still in transit: check with --wait 10s".to_owned(),
         Some(wait) => format!("still missing after {}", humantime::format_duration(wait)),
     };
     bail!("{} {records} of {} lost, {next}", report.lost, args.host)

@@ -78,7 +78,7 @@ pub(crate) fn run(args: &InitCaArgs, context: &Context) -> anyhow::Result<()> {
     ))?;
     if let Some(end) = authority.crls_end()? {
         output::line(format_args!(
-            "lists       {}, until {}: liz-ca signs them again, and any lizctl command that opens the CA",
+            "CRLs        {}, until {}: liz-ca signs them again, and any lizctl command that opens the CA",
             files.crl.display(),
             output::date(end),
         ))?;

@@ -90,7 +90,7 @@ fn show(item: &Item) -> anyhow::Result<()> {
             revoked,
         } => {
             let mut fields = vec![
-                ("revocation list of", Some(issuer.clone())),
+                ("CRL of", Some(issuer.clone())),
                 ("number", number.clone()),
                 ("from", Some(output::date(*this_update))),
                 ("until", next_update.map(output::date)),

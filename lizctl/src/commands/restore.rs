@@ -31,7 +31,10 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<()> {
         output::date(restored.last_recorded)
     ))?;
     if let Some(aside) = &restored.aside {
-        output::line(format_args!("what was there is in {}", aside.display()))?;
+        output::line(format_args!(
+            "the previous files are in {}",
+            aside.display()
+        ))?;
     }
     for row in restored.authority.unknown_revoked()? {
         output::line(format_args!(

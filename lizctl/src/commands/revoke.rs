@@ -149,7 +149,7 @@ fn show(who: &str, done: &Revocation) -> anyhow::Result<()> {
         ))?;
     }
     if done.revoked.is_empty() && done.revoked_unknown.is_empty() {
-        output::line(format_args!("{who}: nothing was valid any more"))?;
+        output::line(format_args!("{who}: no certificate was valid"))?;
     }
     for entry in &done.revoked {
         output::line(format_args!(

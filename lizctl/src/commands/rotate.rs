@@ -19,7 +19,7 @@ use crate::{crl_push, output};
 
 /// How many pending holders are named after a step.
 const NAMES_SHOWN: usize = 10;
-/// Longest wait for programs to reload new certificates.
+/// Maximum wait for programs to reload new certificates.
 const RELOAD_WAIT_SECS_MAX: u64 = 30;
 
 /// Replace the issuing CA or the root: publish a new one, use it, retire the old one
@@ -234,7 +234,7 @@ fn as_json(
         })
     });
     serde_json::json!({
-        "settled-from": rotation.retire_from,
+        "retire-from": rotation.retire_from,
         "stage": rotation.stage.as_str(),
         "rotated": rotation.rotated.map(CaKind::as_str),
         "generations": generations.collect::<Vec<_>>(),

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> anyhow::Result<()> {
         }));
     }
     output::line(format_args!(
-        "{file}: a receiver takes it as {} until {}",
+        "{file}: a receiver accepts it as {} until {}",
         verdict.spiffe_id,
         output::date(verdict.not_after),
     ))

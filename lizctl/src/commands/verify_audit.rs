@@ -30,13 +30,10 @@ pub(crate) fn run(args: &VerifyAuditArgs, context: &Context) -> anyhow::Result<(
     }
     match head {
         Some(head) => {
-            output::line(format_args!(
-                "{} lines, all as they were written",
-                head.number
-            ))?;
+            output::line(format_args!("{} lines, none changed", head.number))?;
             output::line(format_args!("head {head}"))?;
             output::note(
-                "keep the head elsewhere and give it to --head later, so that nobody can rewrite the log unnoticed",
+                "keep the head elsewhere and give it to --head later, to detect a log that was rewritten",
             );
             Ok(())
         }

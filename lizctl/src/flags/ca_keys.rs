@@ -49,7 +49,7 @@ impl CaKeyFlags {
         }
     }
 
-    /// For reading: unlocks the keys with `--passphrase-file` alone, and asks nobody.
+    /// For reading: unlocks the keys with `--passphrase-file` alone, and never prompts.
     pub(crate) fn unlock_without_prompt(&self) -> Unlock {
         match &self.passphrase_file {
             Some(_) => self.unlock(),

@@ -125,7 +125,7 @@ fn failures_end_with_1_and_wrong_usage_with_2() {
         ("inspect text", 1, "text"),
         ("inspect nowhere", 1, "nowhere"),
         ("verify text", 1, "text"),
-        ("verify certs/root.crt", 1, "not meant for clients"),
+        ("verify certs/root.crt", 1, "not a client certificate"),
         (
             "verify certs/nodes/web1.crt --certs elsewhere",
             1,

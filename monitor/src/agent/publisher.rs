@@ -136,7 +136,7 @@ impl Publisher {
                     .on_missing(self.destination, &delivery);
                 if lost > 0 {
                     warn!(
-                        "{} has lost {lost} records that it once had: its data began anew, or is older than it was",
+                        "{} has lost {lost} records that it once had: its data was reset or restored",
                         self.url
                     );
                 }
@@ -301,7 +301,7 @@ impl Publisher {
         let pending = self.shared.scheduler().spool().pending(self.destination);
         match self.health.failed(&error.reason(), self.now()) {
             // An error where only an operator can help; a warning where it may pass by itself.
-            OutageNotice::Started if error.is_refusal_of_us() || advice(error).is_some() => {
+            OutageNotice::Started if error.is_identity_refused() || advice(error).is_some() => {
                 error!(
                     "Publish to {} failed, its records are kept: {text}",
                     self.url

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_stops_when_told_to() {
+    fn the_thread_stops_on_request() {
         let (sampling, mut waiting) = sampling(1);
         let thread = sampling.start().unwrap();
         assert_eq!(waiting.blocking_recv().unwrap().epoch, START);

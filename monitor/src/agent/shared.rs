@@ -119,7 +119,7 @@ fn log_event(event: &Event) {
             records,
         } => error!(
             records,
-            "{destination} knew numbers that were never sent to it: this spool is a copy of another, or was rolled back. The records are sent again, and new ones have a new producer; stop any other monitor that publishes as this host"
+            "{destination} has numbers that were never sent to it: this spool is a copy of another, or was rolled back. The records are sent again, and new ones have a new producer; stop any other monitor that publishes as this host"
         ),
         Event::SetAside {
             why,

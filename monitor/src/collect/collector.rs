@@ -65,7 +65,7 @@ impl PartialEq for CollectorSpec {
 /// A label, as the documentation has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LabelSpec {
-    /// The label. Where it has a part that is made up while the monitor runs, that stands in braces
+    /// The label. Where it has a part that is determined while the monitor runs, that is in braces
     /// at its end: `disk-used:{mount}`.
     pub label: &'static str,
     /// The unit of its values.

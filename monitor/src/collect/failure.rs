@@ -36,7 +36,7 @@ pub enum CollectError {
         path: &'static str,
     },
     /// None of the counters has changed.
-    #[error("the counters in `{path}` stand still")]
+    #[error("the counters in `{path}` do not advance")]
     Unchanged {
         /// The file.
         path: &'static str,
@@ -59,7 +59,7 @@ pub enum CollectError {
     #[error("the last sample was taken a moment ago: this machine is late with its samples")]
     TooSoon,
     /// The value is not a number, or too great.
-    #[error("the operating system gives no number for it")]
+    #[error("the operating system does not report it")]
     NoNumber,
     /// The label is not one that may be published.
     #[error(transparent)]
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    /// A processor's load of 0.0 was published for ever, without a notice, where `/proc/stat` is
+    /// A processor's load of 0.0 was published forever, without a notice, where `/proc/stat` is
     /// hidden.
     #[test]
     fn a_failure_is_logged_once_and_rarely_again() {

@@ -40,7 +40,7 @@ pub(super) struct Deferral {
 
 impl Deferral {
     /// Whether the records are to be sent again, now that our clock is so far ahead.
-    pub(super) fn is_over(self, ahead_secs: Option<f64>, now: Duration) -> bool {
+    pub(super) fn has_ended(self, ahead_secs: Option<f64>, now: Duration) -> bool {
         let has_changed = match (self.ahead_secs, ahead_secs) {
             (Some(then), Some(now)) => (then - now).abs() > SKEW_CHANGE_SECS,
             (then, now) => then.is_some() != now.is_some(),

@@ -20,7 +20,7 @@ pub enum Event {
     BackendRecovered,
     /// Logs were found whose next number is not certain: new records have a new producer.
     NewProducer(ProducerId),
-    /// A destination knew numbers that were never sent to it: another process has them too. New
+    /// A destination has numbers that were never sent to it: another process has them too. New
     /// records have a new producer.
     UnexpectedDuplicates {
         /// Its URL.

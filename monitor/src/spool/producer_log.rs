@@ -294,7 +294,7 @@ impl DestinationProgress {
         self.unreported_drops.push((from, to, why.to_owned()));
     }
 
-    /// The destination has been told of these. What was added to a range meanwhile stays.
+    /// These were reported to the destination. What was added to a range meanwhile stays.
     pub(super) fn mark_reported(&mut self, from: u64, to: u64) {
         let drops = std::mem::take(&mut self.unreported_drops).into_iter();
         self.unreported_drops = drops

@@ -354,7 +354,7 @@ impl Client {
                 *kept = Some(token);
                 Ok(text)
             }
-            (Err(error), Some(token), Some(Freshness::Aging)) if !error.is_refusal_of_us() => {
+            (Err(error), Some(token), Some(Freshness::Aging)) if !error.is_identity_refused() => {
                 Ok(token.text().clone())
             }
             (Err(error), ..) => {

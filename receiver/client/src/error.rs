@@ -27,7 +27,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// The token endpoint did not issue a token: RFC 6749 section 5.2.
-    #[error("{url} gives no token: {}: {}", error.error, error.error_description.as_deref().unwrap_or("no more is said"))]
+    #[error("{url} issued no token: {}: {}", error.error, error.error_description.as_deref().unwrap_or("no reason given"))]
     NoToken {
         /// The server.
         url: BaseUrl,
@@ -40,14 +40,14 @@ pub enum Error {
     },
     /// The server is `liz-ca`.
     #[error(
-        "{url} is liz-ca, not a receiver: ask a receiver, which listens on a port of its own, 8443 unless told otherwise"
+        "{url} is liz-ca, not a receiver: ask a receiver, which listens on another port, 8443 by default"
     )]
     IsCa {
         /// The server.
         url: BaseUrl,
     },
     /// The response does not match this route.
-    #[error("{url} answered what no receiver answers: is it one, and is its version right?")]
+    #[error("{url} sent an unexpected answer: is it a receiver of a compatible version?")]
     Malformed {
         /// The server.
         url: BaseUrl,
@@ -73,11 +73,11 @@ impl Error {
 
     /// Whether the server rejected this client's identity, so that a retry with the same identity
     /// will fail: HTTP 401 or 403, a refusal by the token endpoint, or a TLS alert.
-    pub fn is_refusal_of_us(&self) -> bool {
+    pub fn is_identity_refused(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 401 | 403),
             Self::NoToken { status, .. } => (400..500).contains(status) && *status != 429,
-            Self::Connect(error) => error.is_refusal_of_us(),
+            Self::Connect(error) => error.is_identity_refused(),
             _ => false,
         }
     }
@@ -111,7 +111,7 @@ impl fmt::Display for ProblemText<'_> {
         let Some(problem) = problem else {
             return write!(
                 f,
-                "HTTP {status}, and not in a receiver's words: is the URL right?"
+                "HTTP {status} without a problem document: is the URL right?"
             );
         };
         f.write_str(&problem.title)?;
@@ -143,12 +143,12 @@ mod tests {
         let cases = [
             (
                 refused(403, Some(wrong_host)),
-                "refused: the token speaks for another host than the path names: web1 is not web2 (HTTP 403 wrong_host)",
+                "refused: the token is for another host than the path: web1 is not web2 (HTTP 403 wrong_host)",
                 true,
             ),
             (
                 refused(502, None),
-                "HTTP 502, and not in a receiver's words",
+                "HTTP 502 without a problem document",
                 false,
             ),
             (refused(401, None), "HTTP 401", true),
@@ -167,7 +167,7 @@ mod tests {
                     }),
                     retry_after: None,
                 },
-                "gives no token: invalid_client: no certificate",
+                "issued no token: invalid_client: no certificate",
                 true,
             ),
         ];
@@ -175,7 +175,7 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(part), "{text}: should say {part:?}");
             assert!(text.starts_with("https://localhost:8443 "), "{text}");
-            assert_eq!(error.is_refusal_of_us(), about_us, "{text}");
+            assert_eq!(error.is_identity_refused(), about_us, "{text}");
         }
     }
 }

@@ -79,7 +79,7 @@ pub fn tell_status(words: &str) {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd cannot be told how we are");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
@@ -99,7 +99,7 @@ pub fn raise_open_files() -> u64 {
             let current = limit
                 .current
                 .map_or_else(|| "unlimited".to_owned(), |files| files.to_string());
-            tracing::warn!(%error, current, "the number of open files stays as it is");
+            tracing::warn!(%error, current, "cannot raise the limit on open files");
             limit.current
         }
     };

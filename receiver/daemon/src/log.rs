@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The flag that every program has for its log.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct LogFlags {
-    /// How the log on stderr is written; RUST_LOG says how much of it
+    /// Format of the log on stderr; RUST_LOG sets its level
     #[arg(
         long,
         global = true,
@@ -25,9 +25,9 @@ pub struct LogFlags {
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -53,7 +53,7 @@ impl LogFlags {
             LogFormat::Json => log.with(lines.json()).with(wanted).init(),
         }
         if let Some(error) = misread {
-            tracing::warn!("RUST_LOG is not understood, and left out: {error}");
+            tracing::warn!("ignoring RUST_LOG, which is invalid: {error}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn reload_at_hang_up(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
-            tracing::info!("SIGHUP: certificates, roots and revocation lists are looked at now");
+            tracing::info!("SIGHUP: checking certificates, roots and CRLs for changes");
             reload();
         }
     });

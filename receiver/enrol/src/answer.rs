@@ -18,26 +18,26 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AnswerFlaw {
     /// Not a certificates-only PKCS #7 message.
-    #[error("it is no PKCS #7 of certificates")]
+    #[error("it is not a PKCS #7 bundle of certificates")]
     NotPkcs7,
     /// Larger than the limit.
     #[error("it has more than {0} bytes")]
     TooLarge(usize),
     /// No certificate or several certificates, where one was requested.
-    #[error("it holds {0} certificates where one was asked for")]
+    #[error("it contains {0} certificates instead of one")]
     Count(usize),
     /// No root certificate.
-    #[error("there is no root certificate in it")]
+    #[error("it contains no root certificate")]
     NoRoot,
     /// The certificate is for another key.
-    #[error("the certificate is for another key than ours")]
+    #[error("the certificate is for another key than the requested one")]
     Key,
     /// The certificate has another identity, or none.
     #[error("the certificate is not {0}'s")]
     Identity(Box<str>),
     /// The certificate does not lead to a trusted root, has expired, is not valid yet, or is not a
     /// client certificate.
-    #[error("the certificate would not be taken by a server: {0}")]
+    #[error("servers would reject the certificate: {0}")]
     Chain(Fault),
 }
 
@@ -93,13 +93,13 @@ impl CaCertificates {
         spki: &[u8],
         now: u64,
     ) -> Result<NewChain, AnswerFlaw> {
-        let nobody = || AnswerFlaw::Identity("anyone".into());
+        let no_identity = || AnswerFlaw::Identity("anyone".into());
         let Leaf {
             spiffe_id: identity,
             not_before,
             not_after,
             certificate,
-        } = Leaf::read(&leaf).map_err(|_| nobody())?;
+        } = Leaf::read(&leaf).map_err(|_| no_identity())?;
         if certificate.public_key().raw != spki {
             return Err(AnswerFlaw::Key);
         }
@@ -184,7 +184,7 @@ fn verify(
         RevocationPolicy::CrlOptional,
         algorithms,
     )
-    .judge(leaf, above, unix_time(now), Usage::Client)
+    .verify(leaf, above, unix_time(now), Usage::Client)
 }
 
 /// Encodes certificates as PEM.
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_are_told_from_what_is_between() {
+    fn roots_are_distinguished_from_intermediates() {
         let (ca, other) = (Ca::new(), Ca::new());
         let leaf = ca.leaf(WEB1, &KeyPair::generate().unwrap(), 2027);
         let all = [ca.issuing.clone(), leaf, ca.root.clone()];
@@ -305,7 +305,7 @@ mod tests {
             ("another key", ca.leaf(WEB1, &theirs, 2027), Some("Key")),
             ("another's", ca.leaf(db1, &ours, 2027), Some("Identity")),
             (
-                "nobody's",
+                "one without an identity",
                 ca.leaf("https://x/", &ours, 2027),
                 Some("Identity"),
             ),

@@ -210,7 +210,7 @@ fn one_line(body: &[u8]) -> String {
         .filter(|character| !character.is_control())
         .collect();
     if line.is_empty() {
-        "no more is said: is it a liz-ca?".to_owned()
+        "no reason given: is it a liz-ca?".to_owned()
     } else {
         line
     }

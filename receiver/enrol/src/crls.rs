@@ -97,18 +97,18 @@ impl ServerCrlRefresher {
     )]
     pub async fn run(self) {
         let mut pace = FetchSchedule::new(MONITOR_EVERY_SECS);
-        let mut complaint = LogOnce::default();
+        let mut log_once = LogOnce::default();
         loop {
             let now = (self.clock)();
             if pace.is_due(now, false) {
-                let came = self.ask(&mut complaint).await;
-                pace.asked((self.clock)(), false, came, (self.chance)());
+                let outcome = self.fetch(&mut log_once).await;
+                pace.asked((self.clock)(), false, outcome, (self.chance)());
             }
             sleep(Duration::from_secs(LOOK_SECS)).await;
         }
     }
 
-    async fn ask(&self, complaint: &mut LogOnce) -> FetchOutcome {
+    async fn fetch(&self, log_once: &mut LogOnce) -> FetchOutcome {
         let url = &self.source.url;
         let taken = match self.source.fetch_crls_alone().await {
             Ok(pem) => self.crls.take(&pem).map_err(|error| error.to_string()),
@@ -120,15 +120,15 @@ impl ServerCrlRefresher {
                 unusable,
             }) => {
                 match unusable.is_empty() {
-                    true if complaint.is_over() => {
-                        info!("the revocation lists of {url} are to be had again");
+                    true if log_once.clear() => {
+                        info!("CRLs can be fetched from {url} again");
                     }
                     true => (),
-                    false => complaint.about(unusable.join("; "), |text| {
-                        warn!("not every revocation list of {url} is in force: {text}");
+                    false => log_once.about(unusable.join("; "), |text| {
+                        warn!("some CRLs of {url} are not in force: {text}");
                     }),
                 }
-                debug!(new, "has asked {url} which receivers are revoked");
+                debug!(new, "fetched the CRLs of {url}");
                 if new {
                     FetchOutcome::New
                 } else {
@@ -136,8 +136,8 @@ impl ServerCrlRefresher {
                 }
             }
             Err(text) => {
-                complaint.about(text, |text| {
-                    warn!("whether receivers are revoked is not known anew: {text}");
+                log_once.about(text, |text| {
+                    warn!("cannot fetch CRLs, new revocations of receivers are unknown: {text}");
                 });
                 FetchOutcome::Failed
             }

@@ -73,9 +73,9 @@ pub async fn join(join: &JoinRequest, now: u64) -> Result<Obtained, EnrolError> 
         ca.leaf(request).await
     };
     let (leaf, key) = match enroll(&key).await {
-        Err(error) if is_new && error.is_decided() => {
+        Err(error) if is_new && error.is_final() => {
             pair.drop_waiting_key();
-            let Some(key) = installed_key(&pair).filter(|_| error.is_refusal_of_us()) else {
+            let Some(key) = installed_key(&pair).filter(|_| error.is_identity_refused()) else {
                 return Err(error);
             };
             // The token may have been used for the installed pair. The CA accepts it again with the
@@ -117,7 +117,7 @@ pub async fn renew(
     roots::check_writable(&credentials.ca, &certificates.roots)?;
     let (key, _) = next_key(&pair)?;
     let leaf = match ca.leaf(ca.post(SIMPLE_REENROLL, &key)).await {
-        Err(error) if error.is_decided() && !error.is_rate_limited() => {
+        Err(error) if error.is_final() && !error.is_rate_limited() => {
             pair.drop_waiting_key();
             return Err(error);
         }

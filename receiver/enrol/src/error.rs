@@ -33,9 +33,7 @@ pub enum EnrolError {
         retry_after: Option<Duration>,
     },
     /// The server is a receiver.
-    #[error(
-        "{url} is a receiver, not liz-ca: liz-ca listens on a port of its own, 8444 unless told otherwise"
-    )]
+    #[error("{url} is a receiver, not liz-ca: liz-ca listens on another port, 8444 by default")]
     IsReceiver {
         /// The URL of the server.
         url: BaseUrl,
@@ -54,7 +52,7 @@ pub enum EnrolError {
         found: RootFingerprints,
     },
     /// The answer does not match the request.
-    #[error("the answer of {url} is not believed: {flaw}")]
+    #[error("{url} sent an invalid answer: {flaw}")]
     Answer {
         /// The URL of the CA.
         url: BaseUrl,
@@ -75,16 +73,16 @@ pub enum EnrolError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A key cannot be generated.
-    #[error("cannot make a key")]
+    #[error("cannot generate a key")]
     Key(#[from] rcgen::Error),
 }
 
 impl EnrolError {
     /// Whether the CA rejects this identity. Retrying with the same identity does not help.
-    pub fn is_refusal_of_us(&self) -> bool {
+    pub fn is_identity_refused(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 401 | 403),
-            Self::Connect(error) => error.is_refusal_of_us(),
+            Self::Connect(error) => error.is_identity_refused(),
             _ => false,
         }
     }
@@ -111,7 +109,7 @@ impl EnrolError {
     }
 
     /// Whether the CA made a final decision, so that no certificate was issued.
-    pub(crate) fn is_decided(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if (400..500).contains(status) && *status != 408)
     }
 }

@@ -107,7 +107,7 @@ mod tests {
                 ],
             ),
             (
-                "a list is missed that the CA has not either",
+                "a CRL is missing that the CA does not have either",
                 &[
                     ((true, Same, 0.0), (600, 10)),
                     ((true, Same, 0.0), (600, 20)),

@@ -19,7 +19,7 @@ pub struct CredentialFlags {
     /// The private key of the certificate (PEM)
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
     pub key: PathBuf,
-    /// The root certificate that the other side's certificate must lead to (PEM)
+    /// The root certificate that the peer's certificate must chain to (PEM)
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
     pub ca: PathBuf,
     /// URL of liz-ca: the certificate is renewed there, which replaces --cert, --key and --ca, and

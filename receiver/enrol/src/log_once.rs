@@ -14,7 +14,7 @@ impl LogOnce {
     }
 
     /// Clears the message. Returns whether there was one.
-    pub fn is_over(&mut self) -> bool {
+    pub fn clear(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
     }
 }
@@ -24,14 +24,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_is_made_once() {
-        let mut complaint = LogOnce::default();
+    fn each_message_is_logged_once() {
+        let mut log_once = LogOnce::default();
         let mut said = Vec::new();
         for text in ["away", "away", "gone"] {
-            complaint.about(text.to_owned(), |text| said.push(text.to_owned()));
+            log_once.about(text.to_owned(), |text| said.push(text.to_owned()));
         }
         assert_eq!(said, ["away", "gone"]);
-        assert!(complaint.is_over());
-        assert!(!complaint.is_over());
+        assert!(log_once.clear());
+        assert!(!log_once.clear());
     }
 }

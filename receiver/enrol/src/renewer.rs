@@ -24,7 +24,7 @@ const LOOK_SECS_MAX: u64 = 60;
 const FAILURES_MANY: u32 = 3;
 
 /// The minimum time between two warnings about the expiry, in seconds.
-const COMPLAIN_SECS_MIN: u64 = 3600;
+const WARN_SECS_MIN: u64 = 3600;
 
 /// Returns the current time: epoch seconds.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -72,7 +72,7 @@ impl Renewer {
     pub fn finish_install(&self) -> Result<(), FileError> {
         let (cert, key) = (self.credentials.cert.clone(), self.credentials.key.clone());
         if (CertificateFiles { cert, key }).finish_install()? {
-            info!("finished the renewal that was cut short");
+            info!("finished an interrupted renewal");
         }
         self.try_to_write();
         Ok(())
@@ -88,7 +88,7 @@ impl Renewer {
         for file in [cert, key, ca] {
             if let Err(error) = check_replaceable(file) {
                 error!(
-                    "what is renewed could not be kept: {}: let this user write into that folder, or leave --ca-url out",
+                    "renewed certificates cannot be saved: {}: make that folder writable for this user, or omit --ca-url",
                     in_one_line(&error)
                 );
             }
@@ -102,7 +102,7 @@ impl Renewer {
     )]
     pub async fn run(self) {
         let mut watched: Option<Watched> = None;
-        let mut complaint = String::new();
+        let mut last_warning = String::new();
         let mut told = String::new();
         loop {
             let now = (self.clock)();
@@ -114,8 +114,8 @@ impl Renewer {
                 {
                     watched = Some(self.watch(validity, validity.not_before, now));
                 }
-                Ok(_) => complaint.clear(),
-                Err(error) => complain(&error, &mut complaint),
+                Ok(_) => last_warning.clear(),
+                Err(error) => warn_once(&error, &mut last_warning),
             }
             let wait = match watched.as_mut() {
                 None => LOOK_SECS_MAX,
@@ -153,9 +153,9 @@ impl Renewer {
             RenewalAction::Ended => {
                 if !watched.said_ended {
                     error!(
-                        "the certificate `{}` has ended and was not renewed: {}",
+                        "the certificate `{}` has expired and was not renewed: {}",
                         self.credentials.cert.display(),
-                        self.way_back()
+                        self.recovery_advice()
                     );
                     watched.said_ended = true;
                 }
@@ -164,7 +164,7 @@ impl Renewer {
             RenewalAction::Renew => {
                 match &self.url {
                     Some(url) => self.renew(url, watched, now).await,
-                    None => self.complain_of_end(watched, now),
+                    None => self.warn_of_end(watched, now),
                 }
                 1
             }
@@ -196,39 +196,39 @@ impl Renewer {
         let left = ApproxDuration(watched.validity.not_after.saturating_sub(now));
         let error = in_one_line(error);
         if error_needs_a_person(watched) {
-            let way_back = self.way_back();
+            let recovery_advice = self.recovery_advice();
             warn!(
-                "the certificate could not be renewed, and ends in {left}: {error}; if it does end, {way_back}"
+                "cannot renew the certificate, which expires in {left}: {error}; once it has expired, {recovery_advice}"
             );
         } else {
-            warn!("the certificate could not be renewed yet, and is valid for {left}: {error}");
+            warn!("cannot renew the certificate yet, it is valid for {left}: {error}");
         }
     }
 
-    fn way_back(&self) -> &'static str {
+    fn recovery_advice(&self) -> &'static str {
         let is_server = self
             .credentials
             .identity()
             .is_ok_and(|id| id.role.is_server());
-        WAY_BACK[usize::from(is_server)]
+        RECOVERY_ADVICE[usize::from(is_server)]
     }
 
-    fn complain_of_end(&self, watched: &mut Watched, now: u64) {
+    fn warn_of_end(&self, watched: &mut Watched, now: u64) {
         let left = watched.validity.not_after.saturating_sub(now);
         warn!(
-            "the certificate `{}` ends in {} and nothing renews it: give --ca-url, or issue a new one with lizctl",
+            "the certificate `{}` expires in {} and nothing renews it: give --ca-url, or issue a new one with lizctl",
             self.credentials.cert.display(),
             ApproxDuration(left),
         );
-        let wait = Duration::from_secs((left / 10).max(COMPLAIN_SECS_MIN));
+        let wait = Duration::from_secs((left / 10).max(WARN_SECS_MIN));
         watched.schedule.failed(now, Some(wait), (self.chance)());
     }
 }
 
 /// The remedies when renewal fails: a new join for clients with a token, and a new certificate from
 /// the CA for servers, because their names need approval.
-const WAY_BACK: [&str; 2] = [
-    "join anew with a token from `lizctl join-token NAME` on the CA: lizctl join URL --token T --ca-fingerprint HEX",
+const RECOVERY_ADVICE: [&str; 2] = [
+    "join again with a token from `lizctl join-token NAME` on the CA: lizctl join URL --token T --ca-fingerprint HEX",
     "issue a new one on the CA: lizctl issue-receiver NAME --san DNS-OR-IP",
 ];
 
@@ -246,7 +246,7 @@ fn say_renewed(obtained: &Obtained, now: u64) {
     }
     if obtained.roots_changed {
         let path = obtained.credentials.ca.display();
-        info!("the roots in `{path}` were brought to what the CA trusts now");
+        info!("updated `{path}` to the roots that the CA trusts now");
     }
 }
 
@@ -265,16 +265,16 @@ fn status(watched: Option<&Watched>, now: u64) -> String {
         .checked_sub(now)
         .map(ApproxDuration)
     {
-        None => "its certificate has ended".to_owned(),
+        None => "its certificate has expired".to_owned(),
         Some(left) if watched.schedule.failures() > 0 => {
-            format!("its certificate ends in {left}, and was not renewed")
+            format!("its certificate expires in {left}, and was not renewed")
         }
         Some(left) => format!("its certificate is valid for {left}"),
     }
 }
 
 /// Logs each new reason once.
-fn complain(error: &CredentialsError, last: &mut String) {
+fn warn_once(error: &CredentialsError, last: &mut String) {
     let text = error.to_string();
     if *last != text {
         warn!("the certificate is not renewed: {text}");
@@ -313,14 +313,14 @@ mod tests {
             (
                 Some(&failed),
                 END - 90_000,
-                "its certificate ends in 25 hours, and was not renewed",
+                "its certificate expires in 25 hours, and was not renewed",
             ),
             (
                 Some(&failed),
                 END,
-                "its certificate ends in 0 seconds, and was not renewed",
+                "its certificate expires in 0 seconds, and was not renewed",
             ),
-            (Some(&failed), END + 1, "its certificate has ended"),
+            (Some(&failed), END + 1, "its certificate has expired"),
         ];
         for (watched, now, expected) in cases {
             assert_eq!(status(watched, now), expected);

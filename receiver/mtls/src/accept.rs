@@ -87,7 +87,7 @@ impl MtlsAcceptor {
                 without_certificate = limits.anonymous_max,
                 of_one_holder = limits.connections_per_holder_max,
                 of_all_holders = limits.connections_max,
-                "few connections may be open, for few files may be (`ulimit -n`; systemd: LimitNOFILE=)"
+                "the limit on open files allows few connections (`ulimit -n`; systemd: LimitNOFILE=)"
             );
         }
         let inner = Inner {
@@ -128,15 +128,15 @@ impl MtlsAcceptor {
             }
             let advice = match error.raw_os_error() {
                 Some(EMFILE) => {
-                    ": this process has as many files open as it may (`ulimit -n`; systemd: LimitNOFILE=), raise that"
+                    ": this process has reached its limit on open files (`ulimit -n`; systemd: LimitNOFILE=), raise it"
                 }
                 Some(ENFILE) => {
-                    ": this machine has as many files open as it may (sysctl fs.file-max)"
+                    ": this machine has reached its limit on open files (sysctl fs.file-max)"
                 }
                 _ => "",
             };
             log.say(|unsaid| {
-                tracing::error!(%error, unsaid, "no new connection can be taken, and it is tried again{advice}");
+                tracing::error!(%error, unsaid, "cannot accept connections, trying again{advice}");
             });
         }
     }
@@ -200,7 +200,7 @@ impl MtlsAcceptor {
 
     fn anonymous(&self, address: IpAddr, tls: TlsStream<TcpStream>, slot: AddressSlot) -> Opened {
         let limits = &self.inner.limits;
-        let activity = Arc::new(ConnectionActivity::of_stranger());
+        let activity = Arc::new(ConnectionActivity::unauthenticated());
         let held = PeerSlot::Anonymous {
             slot: self.inner.anonymous.take(),
             lifetime: ANONYMOUS_LIFETIME,

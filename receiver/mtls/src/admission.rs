@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::host::{HostError, check_host};
 use crate::service::{self, TooManyInFlight};
 
-/// Why a request is refused by its head, whoever sends it.
+/// Why a request is refused by its head, from any client.
 #[derive(Debug, Clone)]
 pub enum HeadRefusal {
     /// The client has reached its limit of requests in progress. The body of the response is not

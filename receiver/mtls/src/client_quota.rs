@@ -258,7 +258,7 @@ mod tests {
         drop((one, same));
         assert!(
             quotas.of(&node(1), five).take().is_err(),
-            "connecting anew gives nothing back"
+            "a new connection does not reset the quota"
         );
         quotas.of(&node(2), five).take().unwrap();
     }

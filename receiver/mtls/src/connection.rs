@@ -113,7 +113,7 @@ impl Connection {
     /// until the next reload.
     pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, PeerRefusal>> {
         self.peer.as_ref().map(|peer| {
-            peer.judge(trust, now)?;
+            peer.verify(trust, now)?;
             Ok(TrustedPeer {
                 identity: &peer.identity,
                 quota: &peer.quota,
@@ -123,7 +123,7 @@ impl Connection {
 }
 
 impl Peer {
-    fn judge(&self, trust: &Trust, now: u64) -> Result<(), PeerRefusal> {
+    fn verify(&self, trust: &Trust, now: u64) -> Result<(), PeerRefusal> {
         if now > self.not_after {
             return Err(Fault::ended(&self.chain, self.not_after, now).into());
         }

@@ -74,24 +74,24 @@ pub(crate) struct DomainVerifier {
 impl DomainVerifier {
     pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
         match chain.split_first() {
-            Some((leaf, intermediates)) => self.judge(leaf, intermediates, unix_time(now)),
-            None => Err(PeerRefusal::Nobody(IdentityError::NotACertificate)),
+            Some((leaf, intermediates)) => self.verify_leaf(leaf, intermediates, unix_time(now)),
+            None => Err(PeerRefusal::NoIdentity(IdentityError::NotACertificate)),
         }
     }
 
-    fn judge(
+    fn verify_leaf(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), PeerRefusal> {
-        let judged = self.paths.judge(leaf, intermediates, now, Usage::Client);
-        if let Err(Fault::NoList { .. } | Fault::ForeignList { .. }) = judged {
+        let verified = self.paths.verify(leaf, intermediates, now, Usage::Client);
+        if let Err(Fault::NoCrl { .. } | Fault::ForeignCrl { .. }) = verified {
             self.misses_crl.store(true, Ordering::Relaxed);
         }
-        judged?;
+        verified?;
         let found = Identity::from_der(leaf)
-            .map_err(PeerRefusal::Nobody)?
+            .map_err(PeerRefusal::NoIdentity)?
             .spiffe_id
             .trust_domain;
         match found == self.trust_domain {
@@ -143,7 +143,7 @@ fn certificate_error(refusal: &PeerRefusal) -> CertificateError {
         Fault::CriticalExtension(_) => E::UnhandledCriticalExtension,
         Fault::Malformed(_) => E::BadEncoding,
         // This is not the client's fault: the alert must not say that its CA is unknown.
-        Fault::NoList { .. } | Fault::ForeignList { .. } => other(fault),
+        Fault::NoCrl { .. } | Fault::ForeignCrl { .. } => other(fault),
         Fault::NameConstraints
         | Fault::PathLength
         | Fault::NotAnAuthority
@@ -175,7 +175,7 @@ impl ClientCertVerifier for DomainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(end_entity, intermediates, now)
+        self.verify_leaf(end_entity, intermediates, now)
             .map_err(|refusal| {
                 let error = certificate_error(&refusal);
                 let shown = shown_name(end_entity);

@@ -12,16 +12,20 @@ use http::{Request, Version};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// The host is missing although the protocol requires it.
-    #[error("the request has no Host: RFC 9112 section 3.2")]
+    #[error("the request has no Host header: RFC 9112 section 3.2")]
     Missing,
     /// There is more than one `Host` line.
-    #[error("the request has more than one Host: RFC 9112 section 3.2")]
+    #[error("the request has more than one Host header: RFC 9112 section 3.2")]
     Repeated,
     /// The value is not a name or an address with an optional port.
-    #[error("the Host is no name or address with or without a port: RFC 9110 section 7.2")]
+    #[error(
+        "the Host header is not a name or address, with or without a port: RFC 9110 section 7.2"
+    )]
     Malformed,
     /// `Host` differs from the request target, which is `:authority` in HTTP/2.
-    #[error("the Host is not the one of the request's target: RFC 9113 section 8.3.1")]
+    #[error(
+        "the Host header differs from the authority of the request's target: RFC 9113 section 8.3.1"
+    )]
     Contradicted,
 }
 

@@ -12,14 +12,14 @@ use crate::identity::IdentityError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerRefusal {
     /// The chain is invalid.
-    #[error("the certificate is not taken: {0}")]
+    #[error("the certificate is rejected: {0}")]
     Chain(#[from] Fault),
     /// The certificate has no valid ID.
-    #[error("the certificate is not one of lizmon's: {0}: issue one with lizctl")]
-    Nobody(#[source] IdentityError),
+    #[error("the certificate is not a lizmon certificate: {0}: issue one with lizctl")]
+    NoIdentity(#[source] IdentityError),
     /// The ID belongs to another trust domain.
     #[error(
-        "the certificate is of the trust domain `{found}`, and here `{ours}` is served: show one of that domain"
+        "the certificate is of the trust domain `{found}`, and this server serves `{ours}`: use a certificate of that domain"
     )]
     OtherDomain {
         /// The trust domain of the peer.

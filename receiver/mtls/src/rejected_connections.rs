@@ -80,10 +80,10 @@ impl RejectedConnections {
         self.counts[cause as usize].fetch_add(1, Ordering::Relaxed);
         match cause {
             // Load balancer probes and scanners may connect every second, forever.
-            RejectionCause::Handshake => tracing::debug!(%address, %error, "no connection"),
+            RejectionCause::Handshake => tracing::debug!(%address, %error, "connection ended before its first request"),
             cause => self.log.say(|unsaid| {
                 let shown = refused(error).map(|refused| refused.shown.as_str());
-                tracing::warn!(%address, cause = cause.as_str(), shown, %error, unsaid, "turned away");
+                tracing::warn!(%address, cause = cause.as_str(), shown, %error, unsaid, "connection rejected");
             }),
         }
     }

@@ -14,12 +14,12 @@ pub use lizmon_pki::crl::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CrlRefused {
     /// No trusted authority signed it.
-    #[error("the list of {0} is not signed by an authority that is trusted here")]
+    #[error("the CRL of {0} is not signed by a CA that is trusted here")]
     NotSigned(String),
     /// It is neither newer than the CRL in force nor identical to it.
     #[error(
-        "the list of {issuer} has {number}, {held} is in force: sign a new one with a higher number{}",
-        if *.is_concurrent { ". Until that comes both hold, for number and date do not agree on which is newer" } else { "" }
+        "the CRL of {issuer} has {number}, {held} is in force: sign a new one with a higher number{}",
+        if *.is_concurrent { ". Until then both are in force, because number and date disagree on which is newer" } else { "" }
     )]
     NotNewer {
         /// The issuer of the CRL.
@@ -32,7 +32,7 @@ pub enum CrlRefused {
         is_concurrent: bool,
     },
     /// It has expired, or is not valid yet.
-    #[error("the list of {0} is not in force now: sign a new one, and look at both clocks")]
+    #[error("the CRL of {0} is not valid at this time: sign a new one, and compare the clocks")]
     NotNow(String),
 }
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_in_words() {
+    fn crl_errors_are_explained() {
         let crl = CrlStatus {
             issuer: "CN=root".to_owned(),
             number: None,

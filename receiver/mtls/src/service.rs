@@ -90,7 +90,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let in_flight = self.activity.begin();
         request.extensions_mut().insert(self.connection.clone());
-        if in_flight.is_over() {
+        if in_flight.is_over_limit() {
             request.extensions_mut().insert(TooManyInFlight);
         }
         let is_last = request.version() < Version::HTTP_2 && self.activity.is_at_its_end();

@@ -44,7 +44,7 @@ pub(crate) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    pub(crate) fn of_stranger() -> Self {
+    pub(crate) fn unauthenticated() -> Self {
         Self {
             opened: Instant::now(),
             holder: None,
@@ -57,7 +57,7 @@ impl ConnectionActivity {
     pub(crate) fn of_holder(quota: Arc<ClientQuota>) -> Self {
         Self {
             holder: Some(quota),
-            ..Self::of_stranger()
+            ..Self::unauthenticated()
         }
     }
 
@@ -122,7 +122,7 @@ impl InFlightRequest {
     }
 
     /// Whether the client exceeds its limit of requests in progress.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_over_limit(&self) -> bool {
         match &self.activity.holder {
             None => self.activity.in_flight() > REQUESTS_AT_ONCE_ANONYMOUS_MAX,
             Some(holder) => holder.in_work() > REQUESTS_AT_ONCE_PER_HOLDER_MAX,
@@ -240,7 +240,7 @@ impl<S> IdleStream<S> {
         if this.activity.opened.elapsed() < *lifetime {
             return Poll::Pending;
         }
-        let why = "a connection without a certificate does not last";
+        let why = "a connection without a certificate has a short maximum age";
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 
@@ -402,7 +402,7 @@ mod tests {
         )
     }
 
-    fn of_stranger(
+    fn unauthenticated(
         slots: &Arc<UnauthenticatedSlots>,
         lifetime: Duration,
     ) -> (
@@ -418,7 +418,7 @@ mod tests {
             address: HERE,
             rejected: rejected.clone(),
         };
-        let (stream, far, activity) = stream(ConnectionActivity::of_stranger(), held);
+        let (stream, far, activity) = stream(ConnectionActivity::unauthenticated(), held);
         (stream, far, activity, rejected)
     }
 
@@ -462,7 +462,10 @@ mod tests {
         }
         stream.write_all(&[0; 64]).await.unwrap();
         let before = Instant::now();
-        assert!(stream.write_all(&[0; 64]).await.is_err(), "nobody reads");
+        assert!(
+            stream.write_all(&[0; 64]).await.is_err(),
+            "the peer does not read"
+        );
         assert_eq!(before.elapsed().as_secs(), TIMEOUT.as_secs());
         drop(sending);
     }
@@ -471,7 +474,7 @@ mod tests {
     async fn without_a_certificate_it_does_not_last() {
         let slots = UnauthenticatedSlots::new(1);
         let lifetime = Duration::from_secs(100);
-        let (mut stream, mut far, activity, _) = of_stranger(&slots, lifetime);
+        let (mut stream, mut far, activity, _) = unauthenticated(&slots, lifetime);
         let in_flight = activity.begin();
         assert!(!activity.is_at_its_end());
         // Even if it is busy.
@@ -490,7 +493,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_certificate_it_makes_room() {
         let slots = UnauthenticatedSlots::new(1);
-        let (mut stream, _far, activity, rejected) = of_stranger(&slots, TIMEOUT);
+        let (mut stream, _far, activity, rejected) = unauthenticated(&slots, TIMEOUT);
         let _in_flight = activity.begin();
         let newer = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -512,7 +515,7 @@ mod tests {
     async fn a_close_waits_for_what_is_on_its_way() {
         let slots = UnauthenticatedSlots::new(1);
         for (bytes, ends, millis) in [(1_000, true, 0), (1_000, false, 500), (4 << 20, true, 0)] {
-            let (mut stream, mut far, _, _) = of_stranger(&slots, TIMEOUT);
+            let (mut stream, mut far, _, _) = unauthenticated(&slots, TIMEOUT);
             let before = Instant::now();
             let send = async {
                 let _cut_or_not = far.write_all(&vec![0; bytes]).await;
@@ -536,7 +539,7 @@ mod tests {
 
     #[test]
     fn requests_at_and_over_what_a_sender_may_have_in_flight() {
-        let stranger = Arc::new(ConnectionActivity::of_stranger());
+        let unauthenticated = Arc::new(ConnectionActivity::unauthenticated());
         let quota = Arc::new(ClientQuota::new(&Limits {
             requests_per_second_max: NonZeroU32::MIN,
             ..Limits::default()
@@ -544,18 +547,21 @@ mod tests {
         // Two connections of one holder.
         let [one, two] = [(); 2].map(|()| Arc::new(ConnectionActivity::of_holder(quota.clone())));
         for (connections, max) in [
-            ([&stranger, &stranger], REQUESTS_AT_ONCE_ANONYMOUS_MAX),
+            (
+                [&unauthenticated, &unauthenticated],
+                REQUESTS_AT_ONCE_ANONYMOUS_MAX,
+            ),
             ([&one, &two], REQUESTS_AT_ONCE_PER_HOLDER_MAX),
         ] {
             let begun = |at: u32| connections[at as usize % 2].begin();
             let mut held: Vec<_> = (0..max).map(begun).collect();
-            assert!(held.iter().all(|in_flight| !in_flight.is_over()));
-            assert!(begun(0).is_over());
+            assert!(held.iter().all(|in_flight| !in_flight.is_over_limit()));
+            assert!(begun(0).is_over_limit());
             let answered = held.pop().unwrap().into_sending();
             let again = begun(1);
-            assert!(again.is_over(), "an answer that is sent counts");
+            assert!(again.is_over_limit(), "an answer that is sent counts");
             drop((answered, again));
-            assert!(!begun(1).is_over());
+            assert!(!begun(1).is_over_limit());
         }
     }
 }

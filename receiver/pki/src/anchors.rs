@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use crate::pem::{self, PemError, PemKind};
-use crate::signature::{Signature, judge};
+use crate::signature::{Signature, verify};
 
 /// The contents of a file of trusted authorities.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,13 +26,13 @@ pub struct Anchors {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IgnoredSection {
     /// A private key.
-    #[error("line {line}: a private key stands among the trusted authorities, and is not used")]
+    #[error("line {line}: a private key among the CA certificates is ignored")]
     Key {
         /// The line on which the section begins.
         line: usize,
     },
     /// A certificate that is not a CA certificate.
-    #[error("line {line}: the certificate of {subject} is no authority's, and is not used")]
+    #[error("line {line}: the certificate of {subject} is not a CA certificate and is ignored")]
     Leaf {
         /// The line on which the section begins.
         line: usize,
@@ -54,9 +54,7 @@ pub enum AnchorsError {
         line: usize,
     },
     /// The file holds authorities, but no root.
-    #[error(
-        "{subject} did not sign itself, so it is no root: add the root's certificate that it leads to"
-    )]
+    #[error("{subject} is not self-signed, so it is not a root: add the certificate of its root")]
     NoRoot {
         /// The subject of the first authority.
         subject: String,
@@ -76,7 +74,7 @@ pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
                 found.passed_over.push(IgnoredSection::Key { line });
                 continue;
             }
-            _ => return Err(section.misplaced("the certificates of authorities").into()),
+            _ => return Err(section.misplaced("CA certificates").into()),
         }
         let der = CertificateDer::from(section.der);
         let malformed = AnchorsError::Malformed { line };
@@ -114,7 +112,7 @@ pub fn read(bytes: &[u8]) -> Result<Anchors, AnchorsError> {
 fn is_self_signed(certificate: &X509Certificate<'_>, der: &[u8]) -> bool {
     let is_self_issued = certificate.issuer().as_raw() == certificate.subject().as_raw();
     is_self_issued
-        && match judge(der, certificate.public_key().raw) {
+        && match verify(der, certificate.public_key().raw) {
             Signature::Good => true,
             Signature::Bad => false,
             Signature::Unsupported => names_its_own_key(certificate),

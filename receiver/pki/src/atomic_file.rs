@@ -183,14 +183,14 @@ mod tests {
     /// test still passes.
     #[test]
     fn a_file_belongs_to_whom_the_old_one_or_the_folder_belonged() {
-        const SOMEBODY: u32 = 54_321;
+        const OTHER_USER: u32 = 54_321;
         let dir = tempfile::tempdir().unwrap();
         let (file, staged) = (dir.path().join("key"), dir.path().join("key.new"));
         let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
-        let _only_root_can = chown(dir.path(), Some(SOMEBODY), Some(SOMEBODY));
+        let _only_root_can = chown(dir.path(), Some(OTHER_USER), Some(OTHER_USER));
         write(&file, b"old", Access::Secret).unwrap();
         assert_eq!(owner(&file).unwrap(), owner(dir.path()).unwrap());
-        let _only_root_can = chown(&file, Some(SOMEBODY + 1), None);
+        let _only_root_can = chown(&file, Some(OTHER_USER + 1), None);
         let before = owner(&file).unwrap();
         write(&file, b"new", Access::Secret).unwrap();
         assert_eq!((owner(&file).unwrap(), mode_of(&file)), (before, 0o600));

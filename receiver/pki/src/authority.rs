@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, KeyUsage, X509Certificate};
 
-use crate::signature::{Signature, content, judge};
+use crate::signature::{Signature, content, verify};
 
 /// The certificate of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl AuthorityCertificate {
         *candidate.issuer_name == *self.name
             && self.signs_certificates
             && candidate.signs_certificates | candidate.signs_crls
-            && judge(&candidate.der, &self.key) == Signature::Good
+            && verify(&candidate.der, &self.key) == Signature::Good
     }
 }
 

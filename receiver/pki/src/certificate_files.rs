@@ -135,7 +135,7 @@ impl CertificateFiles {
         }
         for part in [&self.cert, &self.key] {
             if PathRelation::of(part, ca) != PathRelation::Apart {
-                let what = "the authorities need a file of their own";
+                let what = "the CA certificates need a separate file";
                 return Err(shared(part, ca, what));
             }
         }
@@ -481,15 +481,15 @@ mod tests {
     #[test]
     fn files_belong_to_whom_the_old_ones_or_the_folder_belonged() {
         use std::os::unix::fs::{MetadataExt, chown};
-        const SOMEBODY: u32 = 54_321;
+        const OTHER_USER: u32 = 54_321;
         let disk = Disk::new();
         let (pair, folder) = (disk.pair(), disk.dir.path());
         let owner = |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid()));
-        let _only_root_can = chown(folder, Some(SOMEBODY), Some(SOMEBODY));
+        let _only_root_can = chown(folder, Some(OTHER_USER), Some(OTHER_USER));
         let of_folder = owner(folder).unwrap();
         pair.install(&disk.old.0, &disk.old.1).unwrap();
         assert_eq!(owner(&pair.key).unwrap(), of_folder);
-        let _only_root_can = chown(&pair.key, Some(SOMEBODY + 1), None);
+        let _only_root_can = chown(&pair.key, Some(OTHER_USER + 1), None);
         let of_key = owner(&pair.key).unwrap();
         pair.install(&disk.new.0, &disk.new.1).unwrap();
         assert_eq!(owner(&pair.key).unwrap(), of_key);

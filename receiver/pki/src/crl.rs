@@ -10,7 +10,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::authority::AuthorityCertificate;
 use crate::pem::{self, PemError, PemKind, Section};
-use crate::signature::{Signature, judge};
+use crate::signature::{Signature, verify};
 
 /// A CRL's number: RFC 5280 section 5.2.3, up to 20 octets.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -72,27 +72,29 @@ pub enum UnusableCrl {
         source: Box<UnusableCrl>,
     },
     /// A delta CRL, with only the changes since another CRL: RFC 5280 section 5.2.4.
-    #[error("the list of {0} is a delta: hand in the complete list")]
+    #[error("the CRL of {0} is a delta CRL: provide the complete CRL")]
     Delta(String),
     /// An indirect CRL, which covers certificates of other issuers: RFC 5280 section 5.2.5.
     #[error(
-        "the list of {0} is an indirect one, which speaks about other issuers' certificates: not supported"
+        "the CRL of {0} is an indirect CRL, which lists other issuers' certificates: not supported"
     )]
     Indirect(String),
     /// The CRL covers only some revocation reasons, or only attribute certificates.
-    #[error("the list of {0} is cut up in a way that is not supported")]
+    #[error(
+        "the CRL of {0} is partitioned (issuing distribution point) in a way that is not supported"
+    )]
     Partition(String),
     /// The CRL has a critical extension that is not supported.
-    #[error("the list of {0} has a critical extension that is not understood here")]
+    #[error("the CRL of {0} has a critical extension that is not supported here")]
     CriticalExtension(String),
     /// A version 1 CRL, which has no extensions.
-    #[error("the list of {0} is of version 1: sign version 2 (`openssl ca`: set crl_extensions)")]
+    #[error("the CRL of {0} is of version 1: sign version 2 (`openssl ca`: set crl_extensions)")]
     Version(String),
     /// The CRL number is longer than 20 octets, or negative.
-    #[error("the list of {0} has no valid number: at most 20 octets, RFC 5280 section 5.2.3")]
+    #[error("the CRL of {0} has no valid number: at most 20 octets, RFC 5280 section 5.2.3")]
     Number(String),
     /// webpki rejects the CRL for another reason.
-    #[error("the list of {issuer} cannot be used: {source}")]
+    #[error("the CRL of {issuer} cannot be used: {source}")]
     WebPki {
         /// The name of the issuer, as text.
         issuer: String,
@@ -248,10 +250,7 @@ impl Crl {
     pub fn read_all(bytes: &[u8]) -> Result<Vec<Self>, UnusableCrl> {
         let found: Vec<_> = Self::read_each(bytes).collect::<Result<_, _>>()?;
         match found.is_empty() {
-            true => Err(PemError::Absent {
-                wanted: "revocation list",
-            }
-            .into()),
+            true => Err(PemError::Absent { wanted: "CRL" }.into()),
             false => Ok(found),
         }
     }
@@ -269,7 +268,7 @@ impl Crl {
             match section.kind {
                 PemKind::Crl => Some(Self::from_section(section)),
                 PemKind::Certificate => None,
-                _ => Some(Err(section.misplaced("revocation lists").into())),
+                _ => Some(Err(section.misplaced("CRLs").into())),
             }
         });
         of_der.into_iter().chain(of_pem)
@@ -332,7 +331,7 @@ impl Crl {
     pub fn is_signed_by(&self, key: &[u8]) -> bool {
         match &self.signer {
             Some(signer) => **signer == *key,
-            None => judge(&self.der, key) == Signature::Good,
+            None => verify(&self.der, key) == Signature::Good,
         }
     }
 
@@ -357,7 +356,7 @@ impl Crl {
     }
 
     /// Whether the scope includes this certificate of the same issuer.
-    pub(crate) fn speaks_about(&self, certificate: &[u8]) -> bool {
+    pub(crate) fn covers(&self, certificate: &[u8]) -> bool {
         if self.scope == Scope::default() {
             return true;
         }

@@ -18,12 +18,12 @@ pub enum Fault {
     /// Every path contains a revoked certificate.
     Revoked(ChainMember),
     /// No CRL covers a certificate that this authority issued.
-    NoList {
+    NoCrl {
         /// The authority's name.
         issuer: String,
     },
     /// All CRLs with this authority's name are signed by another key.
-    ForeignList {
+    ForeignCrl {
         /// The authority's name.
         issuer: String,
     },
@@ -172,13 +172,13 @@ impl fmt::Display for Fault {
                 f,
                 "{member} has been revoked: have a new one issued by the CA that took its place"
             ),
-            Self::NoList { issuer } => write!(
+            Self::NoCrl { issuer } => write!(
                 f,
-                "no revocation list of the CA that issued it, `{issuer}`, is held here: put the current list of that CA beside the others"
+                "there is no CRL of the CA that issued it, `{issuer}`, here: add the current CRL of that CA to the others"
             ),
-            Self::ForeignList { issuer } => write!(
+            Self::ForeignCrl { issuer } => write!(
                 f,
-                "the revocation list of `{issuer}` that is held here does not verify, for another key signed it: put the list there that this CA has signed"
+                "the CRL of `{issuer}` here does not verify, because another key signed it: replace it with the CRL that this CA has signed"
             ),
             Self::Expired {
                 member,
@@ -188,7 +188,7 @@ impl fmt::Display for Fault {
                 let (end, now) = (rfc3339(*not_after), rfc3339(*now));
                 let advice = match member {
                     ChainMember::Leaf => "have a new one issued",
-                    ChainMember::Authority(_) => "replace that authority, and what it issued",
+                    ChainMember::Authority(_) => "replace that CA, and what it issued",
                 };
                 write!(
                     f,
@@ -217,34 +217,34 @@ impl fmt::Display for Fault {
                 )
             }
             Self::NameConstraints => f.write_str(
-                "a name in it is outside the name constraints of an authority above it, or these constrain URIs, which is not supported: have it issued by a CA that may certify that name",
+                "a name in it is outside the name constraints of a CA above it, or these constrain URIs, which is not supported: have it issued by a CA that may certify that name",
             ),
             Self::MissingIssuer { issuer } => write!(
                 f,
-                "`{issuer}`, which issued it, is no root that is trusted here, and its certificate was not sent: put the issuing (intermediate) certificates behind it in its file, or trust the root of that CA"
+                "`{issuer}`, which issued it, is not a trusted root here, and the certificate of that CA was not sent: append the intermediate certificates to its file, or trust the root of that CA"
             ),
             Self::UnknownRoot { issuer } => write!(
                 f,
-                "it leads to `{issuer}`, which is no root that is trusted here: another CA issued it"
+                "its chain ends at `{issuer}`, which is not a trusted root here: another CA issued it"
             ),
             Self::BadSignature => f.write_str(
-                "a signature in its chain is not by the key of the authority that it names: another CA of the same name issued it, or it was changed",
+                "a signature in its chain is not by the key of the CA that it names: another CA of the same name issued it, or it was changed",
             ),
             Self::SignatureAlgorithm => f.write_str(
-                "it, or an authority above it, is signed by an algorithm that is not accepted, such as SHA-1: have it signed with SHA-256 or better",
+                "it, or a CA above it, is signed by an algorithm that is not accepted, such as SHA-1: have it signed with SHA-256 or better",
             ),
             Self::CriticalExtension(member) => write!(
                 f,
                 "{member} has a critical extension that is not supported here: have it issued without, or with that extension not critical"
             ),
             Self::PathLength => f.write_str(
-                "there are more authorities above it than one of them allows (path length): have it issued by that one itself",
+                "there are more CAs above it than one of them allows (path length): have it issued by that CA itself",
             ),
             Self::NotAnAuthority => f.write_str(
-                "a certificate above it is no authority's, and may not issue any: have it issued by a CA",
+                "a certificate above it is not a CA's, and may not issue any: have it issued by a CA",
             ),
             Self::IsAuthority => f.write_str(
-                "it is a CA's own certificate: show one that the CA issued to somebody",
+                "it is a CA certificate: use one that the CA issued",
             ),
             Self::Malformed(error) => write!(f, "it cannot be read as a certificate: {error}"),
             Self::Other(error) => write!(f, "its chain cannot be verified: {error}"),
@@ -256,7 +256,7 @@ impl fmt::Display for ChainMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leaf => f.write_str("it"),
-            Self::Authority(name) => write!(f, "the authority `{name}` above it"),
+            Self::Authority(name) => write!(f, "the CA `{name}` above it"),
         }
     }
 }

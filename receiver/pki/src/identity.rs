@@ -30,7 +30,7 @@ pub enum IdentityError {
     #[error("its alternative names cannot be read")]
     Names,
     /// No URI name, or several.
-    #[error("it bears {0} URI names where an identity is exactly one")]
+    #[error("it has {0} URI names instead of exactly one")]
     UriCount(usize),
     /// The URI name is not a valid identity.
     #[error(transparent)]
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_certificates_speak_for_nobody() {
+    fn hostile_certificates_have_no_identity() {
         let a_second_extension = |params: &mut CertificateParams| {
             let content = vec![0x30, 0x06, 0x86, 0x04, b'h', b't', b't', b'p'];
             params
@@ -196,7 +196,7 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 // Only the signature protects against changed bits. This test checks that none of
                 // them causes a panic.
-                let _whoever = Leaf::read(&flipped);
+                let _ignored = Leaf::read(&flipped);
             }
         }
     }

@@ -32,7 +32,9 @@ impl OwnChain {
     /// server has the newer CRLs.
     pub fn fault(&self, now: u64) -> Option<Fault> {
         let (leaf, above) = self.chain.split_first()?;
-        let judged = self.paths.judge(leaf, above, unix_time(now), Usage::Client);
+        let judged = self
+            .paths
+            .verify(leaf, above, unix_time(now), Usage::Client);
         judged.err()
     }
 

@@ -99,7 +99,7 @@ impl PathVerifier {
 
     /// Verifies a chain at `now`: there must be a path to a root, valid for this usage, without a
     /// revoked certificate.
-    pub fn judge(
+    pub fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         shown: &[CertificateDer<'_>],
@@ -112,7 +112,7 @@ impl PathVerifier {
         let parsed = EndEntityCert::try_from(leaf).map_err(explain)?;
         let fault = RefCell::new(None);
         let on_path = |path: &VerifiedPath<'_>| {
-            let found = self.judge_path(path);
+            let found = self.verify_path(path);
             if let Err(found) = &found {
                 // If there are several paths, a revoked certificate is a more useful error than a
                 // missing CRL.
@@ -144,7 +144,7 @@ impl PathVerifier {
         }
     }
 
-    fn judge_path(&self, path: &VerifiedPath<'_>) -> Result<(), Fault> {
+    fn verify_path(&self, path: &VerifiedPath<'_>) -> Result<(), Fault> {
         let above: Vec<&Cert<'_>> = path.intermediate_certificates().collect();
         let mut keys: Vec<(Box<[u8]>, Option<CertificateDer<'_>>)> = above
             .iter()
@@ -158,10 +158,10 @@ impl PathVerifier {
         let anchor = webpki::spki_for_anchor(path.anchor());
         keys.push((anchor.as_ref().into(), None));
         let leaf: &Cert<'_> = path.end_entity();
-        let mut unspoken = None;
+        let mut uncovered = None;
         for (cert, (key, issuer)) in std::iter::once(leaf).chain(above).zip(&keys) {
-            match self.ask(cert, key, issuer.as_ref()) {
-                Asked::Revoked => {
+            match self.revocation_status(cert, key, issuer.as_ref()) {
+                RevocationStatus::Revoked => {
                     let is_leaf = cert.der() == leaf.der();
                     return Err(Fault::Revoked(match is_leaf {
                         true => ChainMember::Leaf,
@@ -170,27 +170,32 @@ impl PathVerifier {
                         }
                     }));
                 }
-                Asked::Nobody => {
+                RevocationStatus::NotCovered => {
                     let issuer = name_of(cert, |it| loggable_name(it.issuer()));
-                    unspoken.get_or_insert(Fault::NoList { issuer });
+                    uncovered.get_or_insert(Fault::NoCrl { issuer });
                 }
-                Asked::Foreign => {
+                RevocationStatus::Foreign => {
                     let issuer = name_of(cert, |it| loggable_name(it.issuer()));
-                    unspoken.get_or_insert(Fault::ForeignList { issuer });
+                    uncovered.get_or_insert(Fault::ForeignCrl { issuer });
                 }
-                Asked::Good => (),
+                RevocationStatus::Good => (),
             }
         }
-        match unspoken {
+        match uncovered {
             Some(fault) if self.demand == RevocationPolicy::CrlRequired => Err(fault),
             _ => Ok(()),
         }
     }
 
     /// Checks one certificate against the CRLs of its issuer, which has this key.
-    fn ask(&self, cert: &Cert<'_>, key: &[u8], issuer: Option<&CertificateDer<'_>>) -> Asked {
+    fn revocation_status(
+        &self,
+        cert: &Cert<'_>,
+        key: &[u8],
+        issuer: Option<&CertificateDer<'_>>,
+    ) -> RevocationStatus {
         let der = cert.der();
-        let (mut spoken, mut signed, mut foreign) = (false, false, false);
+        let (mut covered, mut signed, mut foreign) = (false, false, false);
         for (at, crl) in self.crls.iter().enumerate() {
             if crl.issuer_name() != cert.issuer() {
                 continue;
@@ -200,15 +205,15 @@ impl PathVerifier {
                 continue;
             }
             if crl.revokes(cert.serial()) {
-                return Asked::Revoked;
+                return RevocationStatus::Revoked;
             }
             signed = true;
-            spoken = spoken || crl.speaks_about(&der);
+            covered = covered || crl.covers(&der);
         }
-        match (spoken, foreign && !signed) {
-            (true, _) => Asked::Good,
-            (false, true) => Asked::Foreign,
-            (false, false) => Asked::Nobody,
+        match (covered, foreign && !signed) {
+            (true, _) => RevocationStatus::Good,
+            (false, true) => RevocationStatus::Foreign,
+            (false, false) => RevocationStatus::NotCovered,
         }
     }
 
@@ -228,7 +233,7 @@ impl PathVerifier {
             return *known;
         }
         drop(known);
-        let signed = issuer.is_none_or(may_sign_lists) && crl.is_signed_by(key);
+        let signed = issuer.is_none_or(may_sign_crls) && crl.is_signed_by(key);
         let mut known = self.signed.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < REMEMBERED_MAX {
             known.insert(pair, signed);
@@ -253,7 +258,7 @@ impl PathVerifier {
 
 /// RFC 5280 section 4.2.1.3. A certificate without the key usage extension allows every usage, as
 /// in webpki.
-fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
+fn may_sign_crls(issuer: &CertificateDer<'_>) -> bool {
     let Ok((_, issuer)) = X509Certificate::from_der(issuer) else {
         return false;
     };
@@ -263,13 +268,13 @@ fn may_sign_lists(issuer: &CertificateDer<'_>) -> bool {
 
 /// The result of checking one certificate against the CRLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum RevocationStatus {
     /// A CRL of its issuer covers the certificate, and none revokes it.
     Good,
     /// A CRL of its issuer revokes it.
     Revoked,
     /// No CRL covers it.
-    Nobody,
+    NotCovered,
     /// No CRL covers it, and another key signed the CRLs with its issuer's name.
     Foreign,
 }

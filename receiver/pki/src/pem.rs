@@ -5,9 +5,8 @@
 //! do to files does no harm: byte order marks, any kind of line end or none at all, blanks around
 //! lines, no newline at the end.
 //!
-//! `rustls-pki-types` and `pem` read PEM too, and are not used for it: both pass over what does not
-//! look like a section to them, and a root or a revocation list that is passed over is missed by
-//! nobody.
+//! `rustls-pki-types` and `pem` read PEM too, and are not used for it: both skip what does not
+//! look like a section to them, and a skipped root or CRL would go unnoticed.
 
 mod error;
 mod outside;
@@ -24,8 +23,8 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Section>, PemError> {
     sections(bytes).collect()
 }
 
-/// Every section of a text, and every thing that is wrong with it, in order: for whoever goes on
-/// past a broken part.
+/// Every section of a text, and every thing that is wrong with it, in order: for callers that
+/// continue after a broken part.
 pub fn sections(bytes: &[u8]) -> Sections<'_> {
     Sections {
         rest: bytes,
@@ -36,7 +35,7 @@ pub fn sections(bytes: &[u8]) -> Sections<'_> {
 }
 
 /// The lines outside of sections that hold text, as OpenSSL's `-text` and people write it:
-/// harmless, and passed over.
+/// harmless, and ignored.
 pub fn text_outside(bytes: &[u8]) -> Vec<usize> {
     let (mut rest, mut line) = (bytes, 1);
     let mut found = Vec::new();
@@ -56,8 +55,7 @@ pub fn text_outside(bytes: &[u8]) -> Vec<usize> {
     }
 }
 
-/// The certificates of a text, at least one. Keys and parameters may stand beside them, nothing
-/// else.
+/// The certificates of a text, at least one. Keys and parameters may be beside them, nothing else.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     const WANTED: &str = "certificate";
     let mut found = Vec::new();
@@ -74,7 +72,7 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErr
     }
 }
 
-/// The one private key of a text, not encrypted. Certificates and parameters may stand beside it,
+/// The one private key of a text, not encrypted. Certificates and parameters may be beside it,
 /// nothing else.
 pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     const WANTED: &str = "private key";

@@ -28,7 +28,7 @@ pub struct ServerCrlUpdate {
 
 /// The input holds no usable CRL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("what came is not revocation lists in PEM: is it a liz-ca?")]
+#[error("the answer contains no CRLs in PEM: is it a liz-ca?")]
 pub struct NotCrls;
 
 impl fmt::Debug for ServerCrls {
@@ -111,7 +111,7 @@ mod tests {
     /// An older CRL never replaces a newer one. CRLs of issuers that the CA no longer lists are
     /// dropped.
     #[test]
-    fn of_each_authority_the_newest_list() {
+    fn the_newest_crl_of_each_ca_is_in_force() {
         let (a1, a2, b1) = (crl("a", 1), crl("a", 2), crl("b", 1));
         let steps = [
             (a1.clone(), true, 1),
@@ -141,6 +141,6 @@ mod tests {
         ] {
             assert_eq!(crls.take(bad.as_bytes()), Err(NotCrls), "{bad}");
         }
-        assert_eq!(crls.version(), version, "what is no list changes nothing");
+        assert_eq!(crls.version(), version, "what is not a CRL changes nothing");
     }
 }

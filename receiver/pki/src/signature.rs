@@ -15,12 +15,12 @@ pub(crate) enum Signature {
 }
 
 /// Verifies a certificate or a CRL (DER) with a SubjectPublicKeyInfo (DER).
-pub(crate) fn judge(signed: &[u8], key: &[u8]) -> Signature {
-    verify(signed, key).unwrap_or(Signature::Bad)
+pub(crate) fn verify(signed: &[u8], key: &[u8]) -> Signature {
+    try_verify(signed, key).unwrap_or(Signature::Bad)
 }
 
 /// RFC 5280 sections 4.1 and 5.1: the signed content, the algorithm, the signature.
-fn verify(signed: &[u8], key: &[u8]) -> Option<Signature> {
+fn try_verify(signed: &[u8], key: &[u8]) -> Option<Signature> {
     let content = content(signed)?;
     let (rest, _) = Any::from_der(content).ok()?;
     let message = &content[..content.len() - rest.len()];

@@ -12,7 +12,7 @@ pub const REPLAYED_HEADER: &str = "idempotent-replayed";
 pub const BEFORE_ASKED: &str = "before this receiver was asked";
 /// A reason why numbers are not missing: the receiver had them, but its data was deleted or
 /// restored from an older copy.
-pub const BEFORE_DATA: &str = "before its data began anew";
+pub const BEFORE_DATA: &str = "before its data was reset or restored";
 /// The prefix of the reason if an operator acknowledged the missing numbers.
 pub const ACKNOWLEDGED: &str = "acknowledged";
 

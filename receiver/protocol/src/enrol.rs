@@ -7,7 +7,7 @@ use crate::name::NodeName;
 
 /// The start of `liz-ca`'s response for an unknown route. A client that expected a receiver detects
 /// the CA by it.
-pub const NOT_FOUND: &str = "this is liz-ca, and there is nothing here";
+pub const NOT_FOUND: &str = "this is liz-ca, which has no such route";
 /// The CA's certificates, without authentication: RFC 7030 section 4.1.
 pub const CACERTS: &str = "/.well-known/est/cacerts";
 /// The first certificate, with a join token: RFC 7030 section 4.2.1.

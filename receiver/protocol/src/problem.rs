@@ -43,7 +43,7 @@ codes! {
     /// The idempotency key is invalid.
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
     /// The request has no valid Host, or more than one.
-    InvalidHost = 400 "invalid_host" "the request must have one Host, a name or address with or without a port",
+    InvalidHost = 400 "invalid_host" "the request must have one Host header: a name or address, with or without a port",
     /// The request has no token.
     TokenMissing = 401 "token_missing" "this route takes a token: get one at /oauth2/token",
     /// The token is invalid.
@@ -60,7 +60,7 @@ codes! {
     /// root.
     CertificateUntrusted = 401 "certificate_untrusted" "the certificate is not trusted here",
     /// The path names another host than the token.
-    WrongHost = 403 "wrong_host" "the token speaks for another host than the path names",
+    WrongHost = 403 "wrong_host" "the token is for another host than the path",
     /// The token does not allow this request.
     InsufficientScope = 403 "insufficient_scope" "the token does not allow this",
     /// The host is unknown.
@@ -80,11 +80,11 @@ codes! {
     /// The body is not a CRL.
     MalformedCrl = 400 "malformed_crl" "the body is not a certificate revocation list",
     /// The CRL is not of a trusted authority, or is not valid at this time.
-    InvalidCrl = 422 "invalid_crl" "the revocation list cannot be taken",
+    InvalidCrl = 422 "invalid_crl" "the CRL is not accepted",
     /// The CRL is older than the current one.
-    CrlNotNewer = 409 "crl_not_newer" "a revocation list with this number or a higher one is in force",
+    CrlNotNewer = 409 "crl_not_newer" "a CRL with this number or a higher one is in force",
     /// Some values are invalid.
-    InvalidValues = 422 "invalid_values" "some values cannot be taken",
+    InvalidValues = 422 "invalid_values" "some values are not accepted",
     /// Some epochs are before the by-hour window.
     EpochTooOld = 422 "epoch_too_old" "the sample is older than the last day",
     /// Some epochs are in the future by the receiver's clock.
@@ -92,15 +92,15 @@ codes! {
     /// A record, or the host as a whole, would have too many labels.
     TooManyLabels = 422 "too_many_labels" "there are too many labels in a record, or of the host",
     /// The certificate has exceeded its rate of requests.
-    RateLimited = 429 "rate_limited" "too many requests with this certificate",
+    RateLimited = 429 "rate_limited" "too many requests from this client",
     /// An internal error.
-    InternalError = 500 "internal_error" "something broke inside: the receiver's log says what",
+    InternalError = 500 "internal_error" "an internal error: the receiver's log has the cause",
     /// The store cannot be written at present.
-    StoreUnavailable = 503 "store_unavailable" "nothing can be stored at present: send it again",
+    StoreUnavailable = 503 "store_unavailable" "the store is unavailable at present: send it again",
     /// The receiver does not know yet whether its clock is right.
     ClockUnsteady = 503 "clock_unsteady" "the receiver's clock is not known to be right yet: send it again",
     /// The receiver is overloaded.
-    Overloaded = 503 "overloaded" "there is more to do than fits: send it again",
+    Overloaded = 503 "overloaded" "the receiver is overloaded: send it again",
     /// The CRL has expired.
     CrlExpired = 503 "crl_expired" "the certificate revocation list has expired: an operator must renew it",
 }

@@ -14,7 +14,7 @@ pub const METADATA: &str = "/.well-known/oauth-authorization-server";
 pub const JWKS: &str = "/.well-known/jwks.json";
 /// The header of every response with the server's time: seconds since 1970 with three decimals,
 /// whether the clock is known to be steady, and an identifier of the server's current run. It is an
-/// RFC 8941 item: `1465001814.123;steady;run=1465001800456`.
+/// RFC 9651 item: `1465001814.123;steady;run=1465001800456`.
 pub const TIME_HEADER: &str = "lizmon-time";
 /// The header of a POST from a monitor that stamps its samples by the receivers' time. The value is
 /// the number of seconds that the monitor's own clock is ahead of that time.

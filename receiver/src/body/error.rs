@@ -15,7 +15,7 @@ pub enum BodyReadError {
         measured: &'static str,
     },
     /// It is compressed in too many parts.
-    #[error("a packed body has at most {members_max} members or frames")]
+    #[error("a compressed body has at most {members_max} members or frames")]
     TooManyMembers {
         /// How many are accepted.
         members_max: usize,
@@ -24,10 +24,10 @@ pub enum BodyReadError {
     #[error("the body did not arrive in time")]
     TimedOut,
     /// The sender ended it early.
-    #[error("the body broke off")]
+    #[error("the body ended early")]
     BrokenOff,
     /// It cannot be decompressed.
-    #[error("the body cannot be unpacked: {0}")]
+    #[error("the body cannot be decompressed: {0}")]
     Undecodable(io::Error),
     /// It is compressed in another way than is supported.
     #[error("the body has an unsupported encoding")]
@@ -36,7 +36,7 @@ pub enum BodyReadError {
     #[error("the sender has to wait for {0:?}")]
     RateLimited(Duration),
     /// There was no memory for it in time.
-    #[error("there is no memory for the body")]
+    #[error("no memory is free for the body")]
     OutOfMemory,
     /// A defect of ours.
     #[error("reading the body panicked")]

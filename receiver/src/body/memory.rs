@@ -58,7 +58,7 @@ impl MemoryReservation {
         sender: &BodyMemoryBudgets,
         bytes: usize,
     ) -> Result<Self, BodyReadError> {
-        // The sender's budget first: a sender that uses it up blocks nobody else.
+        // The sender's budget first: a sender that uses it up blocks no other.
         Self::large(all, take_in_turn(&sender.large, kib(bytes)).await?).await
     }
 

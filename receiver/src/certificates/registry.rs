@@ -34,14 +34,14 @@ struct Held {
 }
 
 impl CertificateRegistry {
-    /// Loads what was saved in this folder. A file that cannot be read is logged, and the list
-    /// begins anew: holders reconnect.
+    /// Loads what was saved in this folder. A file that cannot be read is logged, and the registry
+    /// starts empty: holders reconnect.
     pub(crate) fn open(folder: &Path, now: u64) -> Self {
         let file = folder.join(FILE);
         let kept = match read(&file) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "the list of certificates seen here cannot be read: it begins anew");
+                tracing::warn!(file = %file.display(), %error, "cannot read the certificate registry: starting with an empty one");
                 None
             }
         };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_ahead_for_a_moment_makes_nobody_forgotten() {
+    fn a_clock_that_is_ahead_for_a_moment_removes_no_holder() {
         let folder = tempfile::tempdir().unwrap();
         let seen = CertificateRegistry::open(folder.path(), NOW);
         seen.note(&shown("a", 1, NOW + 100), b"", NOW);

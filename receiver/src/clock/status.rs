@@ -32,7 +32,7 @@ impl ClockStatus {
             let steady_secs = judged.steady_secs;
             tracing::info!(
                 steady_secs,
-                "the clock is steady: windows move by it from now on"
+                "the clock is steady: windows follow it from now on"
             );
         }
         if is_steady {
@@ -63,14 +63,10 @@ impl ClockStatus {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "clock_steady",
-            "1 where windows move on by the clock, 0 until it has gone on without a step for a minute",
+            "1 if the clock is steady, 0 until it has run for a minute without a step",
             self.steady.clone(),
         );
-        registry.register(
-            "clock_steps",
-            "How often the clock was set by more than is usual",
-            self.steps.clone(),
-        );
+        registry.register("clock_steps", "Steps of the clock", self.steps.clone());
     }
 }
 
@@ -81,19 +77,19 @@ fn in_words(judged: &ClockVerdict, has_refused: bool) -> Option<String> {
     let secs = judged.secs_until_steady();
     if secs > 0 {
         let other = match judged.other {
-            Some(other) => format!("by what was known before it is {} at least", rfc3339(other)),
-            None if has_refused => "and what time it was before is not known".to_owned(),
+            Some(other) => format!("by the last known time it is at least {}", rfc3339(other)),
+            None if has_refused => "and the previous time is unknown".to_owned(),
             None => return None,
         };
         return Some(format!(
-            "the clock has been set, or the machine has just started: it says {now}, {other}; for {secs} s more it is not believed: samples that would push out earlier ones or could not be found afterwards are answered 503 clock_unsteady, and nothing ends by it"
+            "the clock was set, or the machine has just started: it says {now}, {other}; for {secs} s more it is not trusted: samples that would evict earlier ones or could not be found afterwards are answered 503 clock_unsteady, and nothing expires by it"
         ));
     }
     let other = rfc3339(judged.other?);
     let secs = judged.secs_until_ahead_is_removed(AHEAD_REMOVED_SECS);
     (secs > 0).then(|| {
         format!(
-            "the clock is behind one that was steady before: it says {now}, by that one it is {other}; for {secs} s more what was stamped by that one stays, and samples that could not be found beside it are answered 503 clock_unsteady: set the clock if it is wrong"
+            "the clock is behind an earlier steady clock: it says {now}, by the earlier one it is {other}; for {secs} s more samples stamped by the earlier one are kept, and samples that could not be found beside them are answered 503 clock_unsteady: set the clock if it is wrong"
         )
     })
 }
@@ -115,30 +111,30 @@ mod tests {
     }
 
     #[test]
-    fn what_health_says_of_the_clock() {
+    fn health_reports_the_clock() {
         let day = 86_400;
         // For how long it has been steady, the other time there is, and what is said.
         let cases = [
             (0, None, ""),
-            (1, Some(NOW - 10), "for 59 s more it is not believed"),
+            (1, Some(NOW - 10), "for 59 s more it is not trusted"),
             (
                 5,
                 Some(NOW - day),
-                "it says 2016-06-04T00:56:54Z, by what was known before it is 2016-06-03T00:56:54Z at least; for 55 s more",
+                "it says 2016-06-04T00:56:54Z, by the last known time it is at least 2016-06-03T00:56:54Z; for 55 s more",
             ),
             (
                 59,
                 Some(NOW + 2 * day),
-                "it is 2016-06-06T00:56:54Z at least; for 1 s more it is not believed",
+                "it is at least 2016-06-06T00:56:54Z; for 1 s more it is not trusted",
             ),
             (60, Some(NOW - day), ""),
             (60, Some(NOW + 100), ""),
             (
                 60,
                 Some(NOW + day),
-                "by that one it is 2016-06-05T00:56:54Z; for 240 s more",
+                "by the earlier one it is 2016-06-05T00:56:54Z; for 240 s more",
             ),
-            (299, Some(NOW + day), "for 1 s more what was stamped"),
+            (299, Some(NOW + day), "for 1 s more samples stamped"),
             (300, Some(NOW + day), ""),
         ];
         for (steady_secs, other, expected) in cases {
@@ -153,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_told_though_no_other_time_is_known() {
+    fn a_refusal_is_reported_though_no_other_time_is_known() {
         let status = ClockStatus::default();
         status.set(judged(7, None, 0));
         assert_eq!(status.warning(), None);
         status.has_refused();
         let said = status.warning().unwrap();
         assert!(
-            said.contains("what time it was before is not known; for 53 s more"),
+            said.contains("the previous time is unknown; for 53 s more"),
             "{said}"
         );
         status.set(judged(60, None, 0));

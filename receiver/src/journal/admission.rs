@@ -30,7 +30,7 @@ pub const PRODUCER_RANGES_MAX: usize = 1_024;
 pub(super) enum Dedup {
     /// At least one record is new.
     New,
-    /// The same, and what lies ahead of the clock is removed first: a wrong clock wrote it.
+    /// The same, and samples ahead of the clock are removed first: a wrong clock wrote it.
     NewRemovingAhead,
     /// Every record came before.
     Known,
@@ -286,11 +286,11 @@ impl NewRecords {
             if any(&|series, epoch| series.pushes_out(epoch, mark, at)) {
                 return Err(AdmissionError::ClockUnsteady {
                     wait_secs: clock.secs_until_steady(),
-                    why: "what was there before would be pushed out",
+                    why: "earlier samples would be evicted",
                 });
             }
         }
-        // Usually nothing lies ahead of what is accepted, and everything is found.
+        // Usually nothing is ahead of what is accepted, and everything is found.
         if host.last_epoch <= now.saturating_add(AHEAD_SECS_MAX) {
             return Ok(false);
         }
@@ -303,7 +303,7 @@ impl NewRecords {
             0 => Ok(true),
             wait_secs if is_hidden => Err(AdmissionError::ClockUnsteady {
                 wait_secs,
-                why: "what lies ahead of the clock would hide it",
+                why: "samples ahead of the clock would hide it",
             }),
             _ => Ok(false),
         }

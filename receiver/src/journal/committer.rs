@@ -152,7 +152,7 @@ impl Committer {
             let Admitted { shard, dedup } = verdict?;
             let appended = appended.iter().find(|(appended, _)| *appended == shard);
             match (dedup, appended) {
-                // What a known one repeats may stand in the group that failed.
+                // The first copy of a known one may be in the group that failed.
                 (_, Some((_, None))) => Err(SubmitError::Unavailable),
                 (Dedup::Known, _) => self.count_duplicates(submission),
                 (_, Some((_, Some(position)))) => self.count(*position, submission, dedup),
@@ -174,10 +174,11 @@ impl Committer {
         let appended = self.append(&sealed, now);
         if let Some(error) = appended.iter().find_map(|result| result.as_ref().err()) {
             let error = error as &dyn std::error::Error;
-            self.unstored
-                .say(|unsaid| tracing::error!(error, requests, unsaid, "nothing can be stored"));
+            self.unstored.say(|unsaid| {
+                tracing::error!(error, requests, unsaid, "the journal cannot be written")
+            });
         }
-        self.summarizer.begin_append();
+        self.summarizer.begin_group();
         let positions = sealed
             .iter()
             .zip(appended)
@@ -228,7 +229,7 @@ impl Committer {
     ) -> Result<BatchAnswer, SubmitError> {
         let mut view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
         if dedup == Dedup::NewRemovingAhead {
-            // As it stands in the journal.
+            // As it is in the journal.
             view.removes_ahead = true;
             self.removed.say(|unsaid| {
                 let now = rfc3339(view.taken_at);
@@ -371,11 +372,7 @@ impl Committer {
         if let Err(error) = self.store.reclaim() {
             let error = &error as &dyn std::error::Error;
             self.unstored.say(|unsaid| {
-                tracing::warn!(
-                    error,
-                    unsaid,
-                    "unused space of the store cannot be given back"
-                )
+                tracing::warn!(error, unsaid, "cannot reclaim unused space of the store")
             });
         }
     }

@@ -31,8 +31,7 @@ pub enum AdmissionError {
         /// The time they were judged by: epoch seconds.
         now: u64,
     },
-    /// By a clock that is not known to be right this would push out samples, or would never be
-    /// found.
+    /// By a clock that is not known to be right this would evict samples, or would never be found.
     #[error("the clock is not known to be right: {why}")]
     ClockUnsteady {
         /// After so long it is known.

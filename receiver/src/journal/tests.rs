@@ -348,7 +348,7 @@ fn a_group_waits_only_for_those_who_may_still_come() {
             "{gathered:?} {previous_requests}"
         );
     };
-    // Nobody was there before: a lone request never waits, nor do two.
+    // There was no request before: a lone request never waits, nor do two.
     check(1, 1, 0, 0, false);
     check(1, 1, 0, 2, false);
     // Some of the last group's are still to come.
@@ -357,7 +357,7 @@ fn a_group_waits_only_for_those_who_may_still_come() {
     // All are here, or more.
     check(64, 64, 0, 64, false);
     check(65, 1, 2, 64, false);
-    // Nobody came any more.
+    // No more requests came.
     check(63, 0, 1, 64, false);
     // The window is over.
     check(10, 2, GATHER_STEPS, 64, false);
@@ -407,7 +407,7 @@ const COMMITTED_WITHIN_SECS: u64 = 30;
 
 /// The story: on a full disk every POST was 503, and readiness was 200.
 #[test]
-fn a_store_that_fails_says_so_and_recovers_though_nobody_sends_anything() {
+fn a_failed_store_is_reported_and_recovers_without_requests() {
     let disk = MemoryDisk::default();
     let mut committer = committer(&disk);
     assert!(takes(&mut committer, 1));
@@ -417,11 +417,11 @@ fn a_store_that_fails_says_so_and_recovers_though_nobody_sends_anything() {
     };
     disk.set_failing(true);
     assert!(!takes(&mut committer, 2));
-    refused(&committer, "nothing can be stored");
+    refused(&committer, "the journal cannot be written");
     committer.maintain(ClockReading::of_one(NOW + COMMITTED_WITHIN_SECS));
     refused(&committer, "cannot be committed");
     committer.maintain(ClockReading::of_one(NOW + COMMITTED_WITHIN_SECS + 2));
-    refused(&committer, "nothing can be stored");
+    refused(&committer, "the journal cannot be written");
     disk.set_failing(false);
     for later in 4..7 {
         committer.maintain(ClockReading::of_one(NOW + COMMITTED_WITHIN_SECS + later));

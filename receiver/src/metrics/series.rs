@@ -29,17 +29,17 @@ impl fmt::Debug for NewestMinutes {
 impl Collector for NewestMinutes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let encoder = &mut encoder;
-        self.family(encoder, "average", "Mean of", None, |minute| minute.avg)?;
-        self.family(encoder, "min", "Least of", None, |minute| minute.min)?;
-        self.family(encoder, "max", "Greatest of", None, |minute| minute.max)?;
-        self.family(encoder, "samples", "How many are", None, |minute| {
+        self.family(encoder, "average", "Average of", None, |minute| minute.avg)?;
+        self.family(encoder, "min", "Minimum of", None, |minute| minute.min)?;
+        self.family(encoder, "max", "Maximum of", None, |minute| minute.max)?;
+        self.family(encoder, "samples", "Number of", None, |minute| {
             i64::try_from(minute.count).unwrap_or(i64::MAX)
         })?;
         let unit = Some(&Unit::Seconds);
         self.family(
             encoder,
             "end",
-            "The last second, since 1970, of",
+            "End, in seconds since 1970, of the interval of",
             unit,
             |minute| i64::try_from(minute.end).unwrap_or(i64::MAX),
         )

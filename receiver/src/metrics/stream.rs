@@ -133,7 +133,7 @@ mod tests {
     }
 
     /// A reader that reads nothing, over HTTP/2 on a connection that is busy otherwise, kept its
-    /// turn for ever: four of them kept everybody from the metrics.
+    /// turn forever: four of them blocked the metrics for all others.
     #[tokio::test]
     async fn who_does_not_read_gives_the_turn_back() {
         let turns = Arc::new(Semaphore::new(1));

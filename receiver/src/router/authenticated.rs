@@ -27,8 +27,7 @@ pub(super) struct Authenticated<'a> {
 }
 
 impl<'a> Authenticated<'a> {
-    /// In this order: the revocation lists, the certificate if there is one, its rate limit, the
-    /// token.
+    /// In this order: the CRLs, the certificate if there is one, its rate limit, the token.
     pub(super) fn check(
         app: &'a ReceiverState,
         head: &'a request::Parts,
@@ -38,7 +37,7 @@ impl<'a> Authenticated<'a> {
         Self::check_in_any_case(app, head, now)
     }
 
-    /// The same, even if a revocation list has expired.
+    /// The same, even if a CRL has expired.
     pub(super) fn check_in_any_case(
         app: &'a ReceiverState,
         head: &'a request::Parts,
@@ -134,12 +133,12 @@ pub(super) fn peer_of<'a>(
     Ok(Some(peer))
 }
 
-/// Past its end and the grace period a revocation list is worthless: every request is refused.
+/// After the end of a CRL and the grace period every request is refused.
 pub(super) fn check_crls(app: &ReceiverState, now: u64) -> Result<(), Rejection> {
     match app.health.refused_for(&app.trust.current(), now) {
         Some(crl) => {
             let detail = format!(
-                "the revocation list of {} ended on {}",
+                "the CRL of {} expired on {}",
                 crl.issuer,
                 rfc3339(crl.next_update)
             );
@@ -155,7 +154,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Rejection> {
     let value = values.next().ok_or(Code::TokenMissing)?;
     if values.next().is_some() {
         return Err(Rejection::from(Code::TokenInvalid)
-            .with_detail("the Authorization header stands twice"));
+            .with_detail("there is more than one Authorization header"));
     }
     let not_text =
         || Rejection::from(Code::TokenInvalid).with_detail("the Authorization header is not text");

@@ -1,4 +1,4 @@
-//! `PUT /api/crl`: an operator pushes revocation lists, which take effect before the response.
+//! `PUT /api/crl`: an operator pushes CRLs, which take effect before the response.
 
 use std::sync::{Arc, PoisonError};
 
@@ -17,7 +17,7 @@ use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
 
-/// How many certificates beside the lists are read.
+/// How many certificates beside the CRLs are read.
 const AUTHORITIES_MAX: usize = 16;
 
 /// `PUT /api/crl`
@@ -37,7 +37,7 @@ async fn take(
     body: &mut Body,
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();
-    // Not refused for an expired list: this is how an operator replaces it.
+    // Not refused for an expired CRL: this is how an operator replaces it.
     let sender = Authenticated::check_in_any_case(app, head, now)?;
     let permit = sender.caller()?.administer()?;
     let mut shown = connection_of(head)?.shown().to_vec();
@@ -45,22 +45,22 @@ async fn take(
         .bodies
         .read(&head.headers, body, CRL_BYTES_MAX, sender.quota()?)
         .await?;
-    // Certificates of authorities beside the lists: of the next generation, which has not signed
-    // any client yet.
+    // Certificates of authorities beside the CRLs: of the next generation, which has not signed any
+    // client yet.
     let beside = pem::sections(body.bytes())
         .filter_map(Result::ok)
         .filter(|section| section.kind == pem::PemKind::Certificate)
         .map(|section| CertificateDer::from(section.der));
     shown.extend(beside.take(AUTHORITIES_MAX));
-    let lists = Crl::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
+    let crls = Crl::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
     let app = app.clone();
-    // Waits for the disk, and a long list takes a while to verify.
-    tokio::task::spawn_blocking(move || put_in_force(&permit, &app, lists, &shown, now))
+    // Waits for the disk, and a long CRL takes a while to verify.
+    tokio::task::spawn_blocking(move || put_in_force(&permit, &app, crls, &shown, now))
         .await
         .map_err(|_| Rejection::from(Code::InternalError))?
 }
 
-/// A body without a list is malformed; a list that cannot be used is invalid.
+/// A body without a CRL is malformed; a CRL that cannot be used is invalid.
 fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
     let reason = error.to_string();
     if error.is_malformed() {
@@ -79,7 +79,7 @@ fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
 fn put_in_force(
     _permit: &Permit<Administer>,
     app: &ReceiverState,
-    lists: Vec<Crl>,
+    crls: Vec<Crl>,
     shown: &[CertificateDer<'static>],
     now: u64,
 ) -> Result<Response, Rejection> {
@@ -87,12 +87,12 @@ fn put_in_force(
         .trust_writer
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    match trust.add_crls(lists, shown) {
+    match trust.add_crls(crls, shown) {
         Ok(Ok(trust)) => {
             tracing::info!(
                 generation = trust.generation(),
-                lists = in_words(trust.crls()),
-                "revocation lists are in force"
+                crls = in_words(trust.crls()),
+                "CRLs received and in force"
             );
             Ok(StatusCode::NO_CONTENT.into_response())
         }
@@ -106,10 +106,7 @@ fn put_in_force(
             Err(Rejection::from(refused).with_errors(vec![error], now))
         }
         Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a revocation list cannot be taken"
-            );
+            tracing::error!(error = &error as &dyn std::error::Error, "CRL refused");
             Err(Code::StoreUnavailable.into())
         }
     }

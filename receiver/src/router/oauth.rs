@@ -71,7 +71,7 @@ impl IntoResponse for OAuthError {
         tracing::debug!(
             error = error.error,
             description = error.error_description,
-            "no token"
+            "token request refused"
         );
         let mut response = uncached(status, &error);
         response.extensions_mut().insert(metrics::RefusedRequest {
@@ -110,8 +110,8 @@ async fn answer(
     let now = (app.clock)();
     let connection = connection_of(head).map_err(refused)?;
     let peer = peer_of(app, connection, now).map_err(as_token_error);
-    // With an expired revocation list an operator still gets a token, to push a new list; nothing
-    // else accepts it.
+    // With an expired CRL an operator still gets a token, to push a new one; nothing else accepts
+    // it.
     let is_operator = |peer: &TrustedPeer<'_>| peer.identity.spiffe_id.role == Role::Operator;
     if !matches!(&peer, Ok(Some(peer)) if is_operator(peer)) {
         check_crls(app, now).map_err(refused)?;
@@ -119,7 +119,8 @@ async fn answer(
     let peer = peer?;
     let peer = peer.ok_or_else(|| {
         refused(
-            OAuthErrorCode::InvalidClient.because("show a client certificate in the TLS handshake"),
+            OAuthErrorCode::InvalidClient
+                .because("present a client certificate in the TLS handshake"),
         )
     })?;
     let body = app
@@ -224,7 +225,9 @@ impl Form {
                 _ => continue,
             };
             if field.replace(value.into_owned()).is_some() {
-                return Err(OAuthErrorCode::InvalidRequest.because(format!("{name} stands twice")));
+                return Err(
+                    OAuthErrorCode::InvalidRequest.because(format!("{name} is given twice"))
+                );
             }
         }
         // RFC 6749 section 3.2: a parameter without a value is one that was not sent.
@@ -265,8 +268,10 @@ impl Form {
             let roles = [Role::Node, Role::Reader, Role::Operator]
                 .map(Role::as_str)
                 .join(", ");
-            return Err(OAuthErrorCode::UnauthorizedClient
-                .because(format!("the role {} gets no token: {roles} do", id.role)));
+            return Err(OAuthErrorCode::UnauthorizedClient.because(format!(
+                "tokens are not issued to the role {}, but to {roles}",
+                id.role
+            )));
         }
         if self
             .resource

@@ -24,9 +24,9 @@ use crate::{ingest, query};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// With more hosts than this, certificates are verified only of those that have not reported for
-/// [`HEARD_SECS`]: each takes a chain to verify.
+/// [`RECENT_SECS`]: each takes a chain to verify.
 const JUDGED_AT_ONCE_MAX: usize = 1_000;
-const HEARD_SECS: u64 = 2;
+const RECENT_SECS: u64 = 2;
 
 /// A larger body is parsed on a blocking thread.
 const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
@@ -36,7 +36,7 @@ const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 /// Size of one label in an answer, at most: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
-/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: told apart by
+/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: distinguished by
 /// method and form.
 pub(super) async fn host(
     State(app): SharedState,
@@ -161,8 +161,9 @@ fn ahead_of(headers: &HeaderMap) -> Option<i64> {
 }
 
 fn too_many_records(wait: Duration) -> Rejection {
-    Rejection::rate_limited(wait)
-        .with_detail("the certificate's holder has sent too many records in this time, or too much that was refused")
+    Rejection::rate_limited(wait).with_detail(
+        "the certificate's holder has sent too many records, or too many refused requests",
+    )
 }
 
 pub(super) async fn list_hosts(
@@ -177,8 +178,8 @@ pub(super) async fn list_hosts(
     let is_many = hosts.hosts.len() > JUDGED_AT_ONCE_MAX;
     for host in &mut hosts.hosts {
         // The certificate of a host that has just reported was verified then.
-        let is_heard = host.last_epoch.saturating_add(HEARD_SECS) >= now;
-        if host.state.is_none() && !(is_many && is_heard) {
+        let is_recent = host.last_epoch.saturating_add(RECENT_SECS) >= now;
+        if host.state.is_none() && !(is_many && is_recent) {
             host.state = app.holders.state(&host.name, &trust, now);
         }
     }
@@ -208,7 +209,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Reject
     let malformed =
         |detail: &str| Rejection::from(Code::MalformedIdempotencyKey).with_detail(detail);
     if values.next().is_some() {
-        return Err(malformed("the header stands twice"));
+        return Err(malformed("there is more than one such header"));
     }
     let key = ingest::idempotency_key(value.as_bytes());
     key.map(Some).map_err(|error| malformed(&error.to_string()))

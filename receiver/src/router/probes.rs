@@ -21,7 +21,7 @@ struct Health {
     warnings: Vec<String>,
 }
 
-/// Liveness. An expired revocation list is no reason to restart the process.
+/// Liveness. An expired CRL is no reason to restart the process.
 pub(super) async fn health(State(app): SharedState) -> Response {
     let now = (app.clock)();
     let trust = app.trust.current();
@@ -51,7 +51,7 @@ pub(super) async fn read_metrics(
     let now = (app.clock)();
     check_crls(&app, now)?;
     let peer = peer_of(&app, connection_of(&head)?, now)?.ok_or_else(|| {
-        Rejection::from(Code::CertificateMismatch).with_detail("show a reader's certificate")
+        Rejection::from(Code::CertificateMismatch).with_detail("present a reader's certificate")
     })?;
     let permit = authorize::read_metrics(peer.identity)?;
     let text = app.metrics.text(&permit, peer.quota.scrapes()).await?;

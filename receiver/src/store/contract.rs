@@ -25,7 +25,7 @@ pub(crate) fn check<S: Store>(open: &mut dyn FnMut() -> S) {
     rings_replace_and_ends_remove(open);
     a_whole_host_replaces_what_was_there(open);
     the_clock_is_kept(open);
-    the_journal_is_dropped_when_nobody_needs_it(open);
+    the_journal_is_pruned_behind_the_cursor(open);
     shards_are_independent(open);
     an_old_fence_changes_nothing(open);
     a_new_one_takes_its_place(open);
@@ -208,7 +208,7 @@ fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
     drop(store);
     let mut store = open();
     assert_eq!(load(&mut store).1, [changed]);
-    let ended_hosts = vec!["web1".to_owned(), "never-heard-of".to_owned()];
+    let ended_hosts = vec!["web1".to_owned(), "never-seen".to_owned()];
     let changes = ShardChanges {
         ended_hosts,
         ..ShardChanges::default()
@@ -287,7 +287,7 @@ fn empty<S: Store>(store: &mut S, shard: Shard) -> Position {
     cursor
 }
 
-fn the_journal_is_dropped_when_nobody_needs_it<S: Store>(open: &mut dyn FnMut() -> S) {
+fn the_journal_is_pruned_behind_the_cursor<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     load_all(&mut store);
     let last = empty(&mut store, SHARD);

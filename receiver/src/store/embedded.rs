@@ -8,7 +8,7 @@
 //! series(id, host, label)
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one in its slot
 //! producer(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
-//! removed(host, samples, at)                              what was removed because it lay ahead of the clock
+//! removed(host, samples, at)                              what was removed because it was ahead of the clock
 //! clock(id, boot, wall_offset, since, floor, floor_at)    what is known of the clock: one row
 //! damage(found_at, host, label, start, stop, what)        what could not be read
 //! ```
@@ -356,7 +356,7 @@ impl JournalStore for EmbeddedStore {
 
 impl StateStore for EmbeddedStore {
     fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError> {
-        // Stored by the next commit: nothing may be written to a database that nobody has read.
+        // Stored by the next commit: nothing may be written to a database that was not read yet.
         self.epoch += 1;
         self.is_epoch_stored = false;
         let mut fences = Vec::new();

@@ -15,7 +15,7 @@ pub enum ErrorKind {
     InUse,
     /// It belongs to another program, or to another version of this one. It is left alone.
     Incompatible,
-    /// Somebody else has acquired the shard since.
+    /// Another process has acquired the shard since.
     Fenced,
 }
 

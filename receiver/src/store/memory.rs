@@ -121,7 +121,7 @@ impl MemoryDisk {
         self.contents().outcomes = Some(Box::new(outcomes));
     }
 
-    /// Whether a write was told to crash: its process must be thought dead, and everything fails
+    /// Whether a write is set to crash: its process must be thought dead, and everything fails
     /// until [`MemoryDisk::crash`].
     pub fn is_crashed(&self) -> bool {
         self.contents().crashed

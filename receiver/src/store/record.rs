@@ -9,7 +9,7 @@
 //! dropped     from u64 | to u64 | why: length u8, bytes
 //! ```
 //!
-//! Flags are 1 for a producer, 2 if the clock was known to be steady and what lies ahead of it is
+//! Flags are 1 for a producer, 2 if the clock was known to be steady and samples ahead of it are
 //! removed first, and 4 if a producer's records are a repair. All numbers are little-endian.
 //! Whatever is not exactly so is [`Corrupt`], and never a panic.
 

@@ -54,7 +54,7 @@ impl ShardCount {
     }
 }
 
-/// Where a group stands in the journal of its shard. Positions of one shard rise; those of
+/// The position of a group in the journal of its shard. Positions of one shard rise; those of
 /// different shards say nothing of each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(u64);
@@ -85,7 +85,7 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// The right to load and commit one shard, valid until somebody else acquires that shard.
+/// The right to load and commit one shard, valid until another process acquires that shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
     shard: Shard,

@@ -14,7 +14,7 @@ use crate::clock::StoredClock;
 /// - [`acquire`](Self::acquire) takes a lease: a script that, where `lizmon:{p}:lease` is absent or
 ///   ended by the server's `TIME`, writes the new owner and its end there and returns `INCR
 ///   lizmon:{p}:epoch`. The store renews its leases in the background until it is dropped. Shards
-///   that somebody else owns are left out of the answer.
+///   that another process owns are left out of the answer.
 /// - [`load`](Self::load) reads the shard's hashes (`HGETALL lizmon:{p}:…`), which share one slot
 ///   with its journal.
 /// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect
@@ -32,7 +32,7 @@ pub trait StateStore {
     fn load(&mut self, fences: &[Fence], now: u64) -> Result<Vec<ShardState>, StoreError>;
 
     /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's
-    /// journal up to the cursor is no longer needed. Refused if somebody acquired the shard after
+    /// journal up to the cursor is no longer needed. Refused if the shard was acquired again after
     /// this fence.
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError>;
 }
@@ -59,7 +59,7 @@ pub struct StoredHost {
     pub last_epoch: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
-    /// Samples that were removed because they lay ahead of a steady clock, and when that was last.
+    /// Samples that were removed because they were ahead of a steady clock, and when that was last.
     pub removed: RemovedSamples,
     /// Buckets of its series.
     pub buckets: Vec<StoredBucket>,
@@ -69,7 +69,7 @@ pub struct StoredHost {
     pub producers: Vec<StoredProducer>,
 }
 
-/// What was removed from a host's summaries because it lay ahead of a steady clock.
+/// What was removed from a host's summaries because it was ahead of a steady clock.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RemovedSamples {
     /// How many samples, over all labels.
@@ -100,7 +100,7 @@ pub struct StoredProducer {
     pub ranges: Vec<(u64, u64)>,
     /// The numbers that it dropped, and why.
     pub dropped: Vec<(u64, u64, Box<str>)>,
-    /// How many records came again.
+    /// How many records were duplicates.
     pub duplicate: u64,
     /// How many records arrived as a repair.
     pub repaired: u64,

@@ -132,7 +132,7 @@ impl StoreStatus {
             "Damaged databases that were replaced while the receiver ran",
             &self.replaced,
         );
-        let help = "How long it takes to make a group durable";
+        let help = "Time to make a group durable";
         registry.register_with_unit(
             "journal_sync_duration",
             help,
@@ -151,19 +151,19 @@ impl StoreStatus {
         );
         gauge(
             "store_uncommitted_age",
-            "How long ago everything was committed",
+            "Time since everything was committed",
             Some(Unit::Seconds),
             &self.uncommitted_secs,
         );
         gauge(
             "store_size",
-            "What the store takes up",
+            "Size of the store",
             Some(Unit::Bytes),
             &self.bytes,
         );
         gauge(
             "store_free",
-            "What is left for it on its disk",
+            "Free space on the store's disk",
             Some(Unit::Bytes),
             &self.free_bytes,
         );
@@ -175,7 +175,7 @@ impl StoreStatus {
         );
         gauge(
             "store_damaged",
-            "Things in the store that were found damaged in the last day",
+            "Damaged items found in the store in the last day",
             None,
             &self.damaged,
         );
@@ -223,9 +223,9 @@ impl StoreStatus {
 
     pub(crate) fn fails(&self, task: Task, error: &StoreError) {
         let what = match task {
-            Task::Journal => "nothing can be stored",
-            Task::Commit => "what was counted cannot be committed",
-            Task::File => "the database is not in its place",
+            Task::Journal => "the journal cannot be written",
+            Task::Commit => "summaries cannot be committed",
+            Task::File => "the database file was removed or replaced",
         };
         locked(&self.trouble)[task as usize] = Some(format!("{what}: {}", error.in_full()));
         self.ready.set(0);

@@ -11,7 +11,7 @@ use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 /// How long a producer's numbers are kept after something last came from it: longer than most
 /// outages.
 const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
-/// A host with more producers than this keeps only those whose records could come again.
+/// A host with more producers than this keeps only those whose records could be sent again.
 pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
 
 /// Everything known of one host.
@@ -27,7 +27,7 @@ pub struct HostSummaries {
     pub last_received: u64,
     /// When the certificate it last reported with ends.
     pub certificate_end: u64,
-    /// What was removed because it lay ahead of a steady clock.
+    /// What was removed because it was ahead of a steady clock.
     pub removed: RemovedSamples,
     /// Whether that has happened since the last commit: then all of its buckets are written again.
     pub(crate) is_truncated: bool,
@@ -43,7 +43,7 @@ pub struct ProducerState {
     pub set: DeliverySet,
     /// The numbers that it dropped.
     pub dropped: DroppedSet,
-    /// How many records came again.
+    /// How many records were duplicates.
     pub duplicate: u64,
     /// How many records arrived as a repair.
     pub repaired: u64,
@@ -119,22 +119,22 @@ impl HostSummaries {
     }
 
     /// Nothing is left in any window, and no producer could send a record again.
-    pub(super) fn is_over(&self, now: u64) -> bool {
+    pub(super) fn is_expired(&self, now: u64) -> bool {
         self.series.values().all(|series| series.is_empty_at(now))
             && self
                 .producers
                 .values()
-                .all(|producer| producer.is_over(now))
+                .all(|producer| producer.is_expired(now))
             && is_past_every_window(self.last_epoch, now)
     }
 
     /// Whether to keep a producer: if something came from it in the last days; where producers are
-    /// many, only if its records could still come again.
+    /// many, only if its records could still be sent again.
     fn keeps(&self, producer: &ProducerState, expiry: Option<u64>) -> bool {
         let Some(now) = expiry else { return true };
         let are_many = self.producers.len() > PRODUCERS_KEPT_LONG_MAX;
         let is_surplus = are_many && producer.may_be_dropped(now);
-        !is_surplus && !producer.is_over(now)
+        !is_surplus && !producer.is_expired(now)
     }
 
     pub(super) fn has_expired_producer(&self, expiry: Option<u64>) -> bool {
@@ -216,7 +216,7 @@ impl ProducerState {
     }
 
     /// Nothing has come from it for so long that its numbers are removed.
-    fn is_over(&self, now: u64) -> bool {
+    fn is_expired(&self, now: u64) -> bool {
         self.last_taken.saturating_add(PRODUCER_KEPT_SECS) < now
     }
 

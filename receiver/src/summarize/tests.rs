@@ -44,8 +44,8 @@ fn of_step(host: u8, records: &[(u64, u64, f64)], is_repair: bool) -> Submission
     }
 }
 
-/// Every interval of every series, and what was received and came again: all that a reader could
-/// ever see.
+/// Every interval of every series, and the counts of records and duplicates: all that a reader
+/// could ever see.
 fn everything(summaries: &SummaryTable) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for hosts in summaries.shards() {
@@ -86,7 +86,7 @@ impl Pipeline {
 
     fn take(&mut self, submission: &Submission) -> BatchAnswer {
         let position = self.append(submission);
-        self.summarizer.begin_append();
+        self.summarizer.begin_group();
         self.summarizer.apply(position, &submission.view().unwrap())
     }
 

@@ -24,7 +24,7 @@ pub struct ImpossibleRanges;
 
 impl std::fmt::Display for ImpossibleRanges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the ranges are not ascending, apart and from 1 up")
+        f.write_str("the ranges are not ascending, disjoint and at least 1")
     }
 }
 

@@ -4,7 +4,7 @@
 //! - A ring's intervals are contiguous (empty ones fill the gaps), there are at most `kept` of
 //!   them, and neither the first nor the last is empty. So two rings with the same contents are
 //!   equal, however they were filled.
-//! - An interval newer than all others pushes out those that are older by `kept` or more. A sample
+//! - An interval newer than all others evicts those that are older by `kept` or more. A sample
 //!   older than that is ignored in this tier. The slot of an interval, its number modulo `kept`, is
 //!   a key for a store: no two intervals in a ring have the same slot.
 
@@ -112,8 +112,8 @@ impl Series {
         })
     }
 
-    /// Whether a sample of this epoch would push out an interval that starts before `made_before`
-    /// and is in the window at `at`.
+    /// Whether a sample of this epoch would evict an interval that starts before `made_before` and
+    /// is in the window at `at`.
     pub fn pushes_out(&self, epoch: u64, made_before: u64, at: u64) -> bool {
         self.rings.iter().zip(&TIERS).any(|(ring, tier)| {
             let Some(interval) = tier.interval_of(epoch) else {
@@ -215,7 +215,7 @@ impl Series {
     }
 
     /// Restores a stored bucket. The order of calls does not matter. A bucket that a newer one has
-    /// pushed out, or will push out, has no effect.
+    /// evicted, or will evict, has no effect.
     pub fn restore(&mut self, tier: usize, bucket: Bucket) -> Result<(), ImpossibleBucket> {
         let (ring, tier) = (
             self.rings.get_mut(tier).ok_or(ImpossibleBucket)?,
@@ -490,7 +490,7 @@ mod tests {
             assert_eq!(told, expected, "{epoch} {made_before} {at}");
         };
         check(NOW, NOW, NOW, false);
-        // An interval that has already left the window may be pushed out; others may not.
+        // An interval that has already left the window may be evicted; others may not.
         check(NOW + 120, NOW, NOW, false);
         check(NOW + 600, NOW, NOW + 600, false);
         check(NOW + 600, NOW, NOW, true);

@@ -27,7 +27,7 @@ pub enum BaseUrlError {
     #[error("`{0}` has a space in it: it should look like https://localhost:8443")]
     Space(String),
     /// The scheme is not `https`.
-    #[error("`{0}` does not start with https://: lizmon speaks nothing else")]
+    #[error("`{0}` does not start with https://: lizmon uses nothing else")]
     NotHttps(String),
     /// The URL has more than scheme, host, port and path.
     #[error("`{0}` has a user, a `?` or a `#` in it: it should look like https://localhost:8443")]

@@ -26,7 +26,7 @@ impl fmt::Display for AlertText<'_> {
                 f.write_str("it is revoked, or a CA above it is: have a new one issued")
             }
             (A::CertificateRequired | A::NoCertificate, _) => {
-                f.write_str("it wants one, and saw none")
+                f.write_str("it requires one, and got none")
             }
             (_, Some(fault)) => fault.fmt(f),
             (A::CertificateExpired, None) => f.write_str(&clocks_differ(state)),
@@ -45,13 +45,13 @@ impl fmt::Display for AlertText<'_> {
                 "the server cannot read it, or it has a critical extension that is not supported there: have it issued by lizctl",
             ),
             (A::AccessDenied, None) => f.write_str(
-                "it is of another trust domain than the server serves, or names no identity of lizmon's: have one issued by the server's CA",
+                "it is of another trust domain than the server serves, or has no lizmon identity: have one issued by the server's CA",
             ),
             (A::CertificateUnknown, None) => f.write_str(
-                "the server cannot judge it. Most often it holds no revocation list that verifies of the CA that issued it: \
-                 give the server's --crl the current list; its log tells the reason",
+                "the server cannot verify it. Most often the server has no valid CRL of the CA that issued it: \
+                 add the current CRL to the server's --crl; its log has the reason",
             ),
-            (other, None) => write!(f, "TLS alert {}: the server's log tells the reason", u8::from(*other)),
+            (other, None) => write!(f, "TLS alert {}: the server's log has the reason", u8::from(*other)),
         }
     }
 }
@@ -103,7 +103,7 @@ impl fmt::Display for TrustText<'_> {
                 )
             }
             CertificateError::BadSignature => {
-                f.write_str("it does not prove that it holds the key of its certificate")
+                f.write_str("it cannot prove possession of its certificate's key")
             }
             error => write!(f, "its certificate: {error}"),
         }
@@ -114,7 +114,7 @@ fn server_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match fault {
         Fault::MissingIssuer { .. } | Fault::UnknownRoot { .. } | Fault::BadSignature => write!(
             f,
-            "its certificate was not issued by the CA we were given: {fault}: check --ca"
+            "its certificate was not issued by the CA given: {fault}: check --ca"
         ),
         Fault::Revoked(ChainMember::Leaf) => {
             f.write_str("its certificate is revoked: it needs a new one from lizctl issue-receiver")

@@ -64,13 +64,11 @@ pub enum ConnectFailure {
 impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Name => "its host name has no address: check the name",
-            Self::Connect => "nobody answers there: is it running, and is the port right?",
-            Self::Timeout => "it took too long: is a firewall in the way?",
-            Self::Tls => {
-                "what answers there does not speak TLS 1.2 or 1.3 with us: is the port right?"
-            }
-            Self::Broken => "the connection ended in the middle: try again",
+            Self::Name => "its host name cannot be resolved: check the name",
+            Self::Connect => "the connection failed: is it running, and is the port right?",
+            Self::Timeout => "it timed out: does a firewall block it?",
+            Self::Tls => "there is no TLS 1.2 or 1.3 server there: is the port right?",
+            Self::Broken => "the connection was closed early: try again",
         })
     }
 }
@@ -78,7 +76,7 @@ impl fmt::Display for ConnectFailure {
 impl ConnectError {
     /// Whether the server rejected the client certificate. A retry with the same certificate will
     /// fail.
-    pub fn is_refusal_of_us(&self) -> bool {
+    pub fn is_identity_refused(&self) -> bool {
         matches!(self, Self::CertificateRefused { .. })
     }
 
@@ -252,7 +250,7 @@ mod tests {
                     url: url(),
                     error: other(ServerIdentityError::from(IdentityError::UriCount(2))),
                 },
-                "its certificate: it bears 2 URI names",
+                "its certificate: it has 2 URI names",
                 false,
             ),
         ];
@@ -260,7 +258,7 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(part), "{text}: should say {part:?}");
             assert!(text.starts_with("https://localhost:8443 "), "{text}");
-            assert_eq!(error.is_refusal_of_us(), about_us, "{text}");
+            assert_eq!(error.is_identity_refused(), about_us, "{text}");
         }
     }
 }

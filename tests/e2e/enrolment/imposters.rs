@@ -112,7 +112,7 @@ fn imposters(world: &World, elsewhere: &World) -> Vec<(&'static str, Shown)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_sent_to_nobody_but_the_ca() {
+async fn a_token_is_sent_only_to_the_ca() {
     let (world, elsewhere) = (
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),
@@ -151,7 +151,7 @@ async fn a_token_is_sent_to_nobody_but_the_ca() {
 
 /// They get no renewal requests either.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_else_renews() {
+async fn no_other_client_renews() {
     let (world, elsewhere) = (
         World::without_receiver(|_| ()),
         World::without_receiver(|_| ()),

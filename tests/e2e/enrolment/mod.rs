@@ -1,11 +1,11 @@
 //! Enrolment by RFC 7030: who gets a certificate from `liz-ca`, its contents, and who never gets
 //! one.
 
+mod crls;
 mod hostile;
 mod imposters;
 mod interop;
 mod joining;
-mod lists;
 mod programs;
 mod renewal;
 mod requests;

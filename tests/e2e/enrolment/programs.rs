@@ -181,7 +181,7 @@ fn it_shows_a_certificate_that_it_is_given() {
 }
 
 #[test]
-fn systemd_is_told_and_the_log_can_be_json() {
+fn systemd_is_notified_and_the_log_can_be_json() {
     let world = World::without_receiver(|_| ());
     let path = world.folder().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -211,7 +211,7 @@ fn systemd_is_told_and_the_log_can_be_json() {
 
 /// Guessed tokens cause a few log lines, and a count of suppressed ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_does_not_fill_its_log() {
+async fn an_unauthenticated_client_does_not_fill_its_log() {
     let world = World::without_receiver(|_| ());
     let mut running = Running::start(&mut liz_ca(&world));
     let port = ready(&mut running).rsplit_once(':').unwrap().1.to_owned();

@@ -76,7 +76,7 @@ async fn a_ca_that_is_away_is_tried_again() {
     let mut command = monitor(&world, &node, &url);
     let done = tokio::task::spawn_blocking(move || {
         let mut running = Running::start(&mut command);
-        let said = running.wait_for("could not be renewed");
+        let said = running.wait_for("cannot renew the certificate");
         assert!(said.contains("WARN") && said.contains("minutes"), "{said}");
         running.wait_for("Publish was successful to");
         running.signal(Signal::TERM);
@@ -112,12 +112,12 @@ async fn a_receivers_health_tells_of_its_own_end() {
         let client = world.client(None, &["http/1.1"]);
         answer(client.get(world.url("/healthz"))).await.text()
     };
-    assert!(!health().await.contains("our own"));
+    assert!(!health().await.contains("the server certificate"));
     world.holder_for(Role::Receiver, "main", DUE_SECS);
     until("a warning", async || {
         health()
             .await
-            .contains("our own certificate ends soon, and was not renewed")
+            .contains("the server certificate expires soon, and was not renewed")
     })
     .await;
 }
@@ -309,7 +309,7 @@ async fn the_way_back_from_an_ended_certificate() {
     );
     let done = tokio::task::spawn_blocking(move || {
         let mut running = Running::start(&mut command);
-        let said = running.wait_for("has ended and was not renewed");
+        let said = running.wait_for("has expired and was not renewed");
         assert!(
             said.contains("ERROR") && said.contains("lizctl join-token"),
             "{said}"

@@ -132,7 +132,7 @@ async fn a_request_contributes_its_key_alone() {
             }),
         ),
         (
-            "an extension nobody knows",
+            "an unknown extension",
             Box::new(|params| {
                 params.custom_extensions = vec![CustomExtension::from_oid_content(
                     &[1, 2, 3, 4, 5],

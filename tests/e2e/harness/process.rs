@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait for a process: far more than it needs, so that a slow machine does not fail.
+/// Maximum wait for a process: far more than it needs, so that a slow machine does not fail.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The path of a program that was built with this test: `target/debug/NAME` beside

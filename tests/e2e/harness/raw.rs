@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::world::World;
 
-/// Longest wait for a response; a slower one counts as hanging.
+/// Maximum wait for a response; a slower one counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client's certificate chain and key.

@@ -23,7 +23,7 @@ use crate::harness::raw::tls_config;
 enum Access {
     Anyone,
     /// Refused for everybody, with this status.
-    Nobody(u16),
+    NoRoute(u16),
     /// Everybody with a join token.
     Join,
     /// Everybody with a certificate that the CA has issued.
@@ -38,7 +38,7 @@ const ROWS: [Row<Access>; 7] = [
     row("GET", "/crl", Access::Anyone),
     row("GET", "/healthz", Access::Anyone),
     row("GET", "/readyz", Access::Anyone),
-    row("GET", NOWHERE, Access::Nobody(404)),
+    row("GET", NOWHERE, Access::NoRoute(404)),
 ];
 
 const fn row(method: &'static str, path: &'static str, access: Access) -> Row<Access> {
@@ -48,7 +48,7 @@ const fn row(method: &'static str, path: &'static str, access: Access) -> Row<Ac
         path,
         access,
         good: match access {
-            Access::Nobody(_) => 0,
+            Access::NoRoute(_) => 0,
             Access::Anyone | Access::Join | Access::Renew => 200,
         },
     }
@@ -90,7 +90,7 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
     }
     match row.access {
         Access::Anyone => Outcome::good(row.good),
-        Access::Nobody(status) => Outcome::refused(status, "", ""),
+        Access::NoRoute(status) => Outcome::refused(status, "", ""),
         // A machine that has lost its certificate rejoins: only the token counts.
         Access::Join if token == Token::Good => Outcome::good(row.good),
         Access::Join => Outcome::refused(401, "", "Basic"),
@@ -106,7 +106,7 @@ fn holder(row: &Row<Access>, certificate: Certificate) -> Option<String> {
     match row.access {
         Access::Join => Some(Certificate::Of(Who::NodeA).id()),
         Access::Renew => Some(certificate.id()),
-        Access::Anyone | Access::Nobody(_) => None,
+        Access::Anyone | Access::NoRoute(_) => None,
     }
 }
 
@@ -206,7 +206,7 @@ async fn every_endpoint_times_every_wrong_credential() {
     let ca_server = CaServer::open_with(&world, without_rates).await;
     let credentials = CredentialSet::assemble(&world, ca_server.port()).await;
     let before = world.ca.entries().unwrap().len();
-    let rows = all_rows(&ROWS, &served(), Access::Nobody(405));
+    let rows = all_rows(&ROWS, &served(), Access::NoRoute(405));
 
     // Every request has its own key, so that the ledger shows which got a certificate, and for
     // whom. Except granted renewals: a holder has few certificates at a time, and the same one for

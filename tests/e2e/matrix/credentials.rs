@@ -31,7 +31,7 @@ const NODE_A: &str = "spiffe://lizmon.internal/node/a";
 /// The certificate of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Certificate {
-    Nobody,
+    Absent,
     Of(Who),
     /// An expired one of node a.
     Ended(Way),
@@ -101,7 +101,7 @@ pub(super) enum Flaw {
 
 impl Certificate {
     pub(super) fn all() -> Vec<Self> {
-        let mut all = vec![Self::Nobody];
+        let mut all = vec![Self::Absent];
         all.extend(Who::ALL.map(Self::Of));
         all.extend(Way::ALL.map(Self::Ended));
         all.extend(Way::ALL.map(Self::Revoked));
@@ -125,7 +125,7 @@ impl Certificate {
     /// The alert that ends the handshake; `None` if it succeeds.
     pub(super) fn alert(self) -> Option<AlertDescription> {
         Some(match self {
-            Self::Nobody | Self::Of(_) => return None,
+            Self::Absent | Self::Of(_) => return None,
             Self::Ended(Way::New) => AlertDescription::CertificateExpired,
             Self::Ended(_) => return None,
             // A revocation ends all sessions, so a full handshake is made and verified.
@@ -269,7 +269,7 @@ impl CredentialSet {
         }
         for certificate in Certificate::all() {
             let requester = match certificate {
-                Certificate::Nobody | Certificate::Of(_) => {
+                Certificate::Absent | Certificate::Of(_) => {
                     Requester::http1(credentials.config(world, certificate), port).await
                 }
                 Certificate::Ended(Way::New)

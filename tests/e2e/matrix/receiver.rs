@@ -26,7 +26,7 @@ const NOW: &str = "NOW";
 enum Access {
     Anyone,
     /// Refused for everybody, with this code.
-    Nobody(&'static str),
+    NoRoute(&'static str),
     /// Clients of the token endpoint, by certificate alone.
     Client,
     /// Node a, with its token.
@@ -118,7 +118,7 @@ const ROWS: [Row<Access>; 16] = [
     row("GET", "/healthz", "/healthz", Access::Anyone, 200),
     row("GET", "/readyz", "/readyz", Access::Anyone, 200),
     row("GET", "/metrics", "/metrics", Access::Scrape, 200),
-    row("GET", NOWHERE, NOWHERE, Access::Nobody("not_found"), 0),
+    row("GET", NOWHERE, NOWHERE, Access::NoRoute("not_found"), 0),
 ];
 
 const fn row(
@@ -187,7 +187,7 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
     }
     let verdict = match row.access {
         Access::Anyone => None,
-        Access::Nobody(code) => Some(code),
+        Access::NoRoute(code) => Some(code),
         Access::Client => return token_endpoint(certificate, token),
         action => judge(action, certificate, token).err(),
     };
@@ -243,7 +243,7 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
         Access::ReadA => reads || who.role() == Role::Node,
         Access::List | Access::Scrape => reads,
         Access::Administer => who.role() == Role::Operator,
-        Access::Anyone | Access::Nobody(_) | Access::Client => true,
+        Access::Anyone | Access::NoRoute(_) | Access::Client => true,
     };
     match permitted {
         false => Err("insufficient_scope"),
@@ -437,7 +437,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         Bodies::make(&world, &credentials),
         Mint::open(&world, &credentials).await,
     );
-    let rows = all_rows(&ROWS, &served(), Access::Nobody("method_not_allowed"));
+    let rows = all_rows(&ROWS, &served(), Access::NoRoute("method_not_allowed"));
 
     let mut number = 0;
     let (mut labels, mut received) = stored(&world).await;

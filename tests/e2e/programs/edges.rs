@@ -178,7 +178,7 @@ async fn items_of_lists_are_trimmed() {
 
 /// Regression: on a full disk every program panicked with exit code 101.
 #[test]
-fn exit_codes_hold_where_nobody_can_read_why() {
+fn exit_codes_hold_with_a_closed_stderr() {
     let files = |command: &mut Command| {
         command.args(["--cert", "none", "--key", "none", "--ca", "none"]);
     };
@@ -265,7 +265,7 @@ fn leave_open_files(running: &Running, more: u64) {
 /// Regression: unauthenticated idle connections up to the limit of open files locked everybody out
 /// of `liz-ca`.
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_strangers_lock_nobody_out() {
+async fn idle_unauthenticated_connections_block_no_client() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("web1");
     for (command, path) in [
@@ -290,7 +290,10 @@ async fn idle_strangers_lock_nobody_out() {
         drop((idle, begun));
         running.signal(Signal::TERM);
         let said = running.wait_within(Duration::from_secs(60)).stderr;
-        for words in ["few connections may be open", "cause=\"evicted\""] {
+        for words in [
+            "the limit on open files allows few connections",
+            "cause=\"evicted\"",
+        ] {
             assert!(said.contains(words), "{path}: {words}: {said}");
         }
     }
@@ -298,7 +301,7 @@ async fn idle_strangers_lock_nobody_out() {
 
 /// Regression: nobody could connect, and no log line said why.
 #[tokio::test(flavor = "multi_thread")]
-async fn too_few_open_files_are_told_of() {
+async fn too_few_open_files_are_logged() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("web1");
     for (command, what) in [
@@ -315,7 +318,7 @@ async fn too_few_open_files_are_told_of() {
         // Fewer than at its start, so that its own caps on connections do not come first.
         leave_open_files(&running, 4);
         let held: Vec<_> = (0..8).map(|_| TcpStream::connect(&address)).collect();
-        let line = running.wait_for("no new connection can be taken");
+        let line = running.wait_for("cannot accept connections");
         assert!(line.contains("LimitNOFILE"), "{what}: {line}");
         drop(held);
         if what == "the receiver" {

@@ -219,7 +219,7 @@ async fn its_files_are_its_owners_whatever_the_umask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+async fn systemd_is_notified_when_it_is_ready_and_when_it_stops() {
     let mut world = World::without_receiver(|_| ());
     let path = world.folder().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

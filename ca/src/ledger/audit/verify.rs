@@ -22,7 +22,7 @@ pub enum AuditError {
     #[error("line {0} is missing")]
     Missing(u64),
     /// The line differs from the one that was kept elsewhere.
-    #[error("line {0} is another than the one that was kept: the log was rewritten")]
+    #[error("line {0} differs from the head that was kept: the log was rewritten")]
     Rewritten(u64),
     /// A certificate that no line records.
     #[error(

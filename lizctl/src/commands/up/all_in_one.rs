@@ -103,7 +103,7 @@ impl AllInOne {
             host: pki.host.clone(),
             publish: vec![PublishUrl::new(url.clone())],
             credentials: pki.node(),
-            server_lists: ServerCrls::default(),
+            server_crls: ServerCrls::default(),
             interval: NonZeroU32::MIN,
             collect: vec![&CPU, &MEM],
             spool: Some(config.data.join(SPOOL)),

@@ -59,7 +59,7 @@ impl LocalPki {
     }
 
     /// Issues what is missing, renews what is past two thirds of its lifetime, replaces an expiring
-    /// CA if nobody else uses it, and signs CRLs again that are past half of their lifetime.
+    /// CA if no other program uses it, and signs CRLs again that are past half of their lifetime.
     pub(crate) fn maintain(&self, mode: MaintenanceMode, now: u64) -> Result<(), Error> {
         self.maintain_with(self.authority(now)?, mode, now)
     }

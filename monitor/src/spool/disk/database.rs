@@ -94,7 +94,7 @@ pub(super) fn newer_version(file: &Path) -> Option<i64> {
     is_newer(version, application).then_some(version)
 }
 
-/// The version stands at two places, so that a flipped bit in one of them does not make it a later
+/// The version is stored twice, so that a flipped bit in one of them does not make it a later
 /// program's. The oldest databases have only the first.
 fn is_newer(version: i64, application: i64) -> bool {
     let is_one_bit_off = (version ^ VERSION).count_ones() == 1;

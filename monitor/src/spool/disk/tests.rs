@@ -200,7 +200,7 @@ fn check_damage(damage: impl Fn(&Path), story: &str) -> (u64, u64) {
 }
 
 /// Each record is given or reported.
-fn check_all_told(damage: impl Fn(&Path), story: &str) {
+fn check_all_reported(damage: impl Fn(&Path), story: &str) {
     let (given, lost) = check_damage(damage, story);
     assert_eq!(given + lost, RECORDS, "{story}: {given} given, {lost} told");
 }
@@ -252,7 +252,7 @@ fn truncated_files() {
                 cut(&file, place(length(&file)));
             };
             let at = place(100_000);
-            check_all_told(cut, &format!("{name} cut at {at} of 100000"));
+            check_all_reported(cut, &format!("{name} cut at {at} of 100000"));
         }
     }
 }
@@ -260,15 +260,15 @@ fn truncated_files() {
 #[test]
 fn missing_and_overwritten_files() {
     for name in [DATABASE, LOG] {
-        check_all_told(
+        check_all_reported(
             |folder| fs::remove_file(folder.join(name)).unwrap(),
             &format!("{name} is gone"),
         );
-        check_all_told(
+        check_all_reported(
             |folder| fs::write(folder.join(name), "no database at all\n".repeat(1000)).unwrap(),
             &format!("{name} is text"),
         );
-        check_all_told(
+        check_all_reported(
             |folder| fs::write(folder.join(name), vec![0; 50_000]).unwrap(),
             &format!("{name} is zeros"),
         );
@@ -312,7 +312,7 @@ fn flipped_bits() {
         let name = [DATABASE, LOG, DATABASE, LOCK][run % 4];
         let (at, bit) = (random(), (random() % 8) as u8);
         let story = format!("{name}, bit {bit} at {at}");
-        check_all_told(|folder| flip(&folder.join(name), at, bit), &story);
+        check_all_reported(|folder| flip(&folder.join(name), at, bit), &story);
     }
 }
 

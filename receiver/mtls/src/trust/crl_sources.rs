@@ -79,7 +79,7 @@ impl CrlSources {
             match (held.signer(), crl.signer()) {
                 (_, Some(_)) => drop(crls_in_force::add(&mut crls, crl)),
                 (Some(_), None) => notes.push(format!(
-                    "the list of {} is dropped: its signer is not trusted any more",
+                    "the CRL of {} is dropped: its signer is no longer trusted",
                     crl.status().issuer
                 )),
                 // The signer is not known yet. If the file cannot be read now, assume that it still
@@ -139,7 +139,7 @@ impl CrlSources {
                 }
                 Err(error) => warnings.push(about(
                     file,
-                    format!("{}; kept the lists in force", error.reason(file)),
+                    format!("{}; the CRLs in force stay", error.reason(file)),
                 )),
             }
         }
@@ -167,9 +167,9 @@ impl CrlSources {
         if crl.signer().is_none() {
             warning.reason = match is_of_a_known_name(&crl, authorities) {
                 true => format!(
-                    "the list of {issuer}, {number}, is signed by another key than its authority's; not in force"
+                    "the CRL of {issuer}, {number}, is signed by another key than its CA's; not in force"
                 ),
-                false => format!("the list of {issuer}, {number}, has ended; not in force"),
+                false => format!("the CRL of {issuer}, {number}, has expired; not in force"),
             };
             return Some(warning);
         }
@@ -182,11 +182,11 @@ impl CrlSources {
         warning.is_older_crl = newer.is_some();
         warning.reason = match newer {
             Some(newer) => format!(
-                "the list of {issuer}, {number}, is older than the one in force, {}; not in force",
+                "the CRL of {issuer}, {number}, is older than the one in force, {}; not in force",
                 newer.status().numbered()
             ),
             None if crl.is_covered_by(&same) => return None,
-            None => format!("the list of {issuer}, {number}, has ended; not in force"),
+            None => format!("the CRL of {issuer}, {number}, has expired; not in force"),
         };
         Some(warning)
     }
@@ -197,7 +197,7 @@ impl CrlSources {
         unjudged
             .map(|crl| {
                 format!(
-                    "{}: the list of {} is of an authority that no client has presented yet: it applies to clients that do",
+                    "{}: the CRL of {} is of a CA that no client has presented yet: it applies to clients that do",
                     self.crl.display(),
                     crl.status().issuer
                 )
@@ -211,7 +211,7 @@ fn disagreements(crls: &[Crl]) -> impl Iterator<Item = String> {
     let beside = crls.iter().filter(|crl| crl.status().is_concurrent);
     beside.map(|crl| {
         format!(
-            "lists of {} are in force beside each other, {} among them, for number and date do not say which is newer: what either revokes is revoked, until one comes that is newer by both",
+            "several CRLs of {} are in force, {} among them, because number and date disagree on which is newer: what any of them revokes is revoked, until one is newer by both",
             crl.status().issuer,
             crl.status().numbered()
         )
@@ -232,7 +232,7 @@ fn notes_on(anchors: &Anchors, file: &Path) -> Vec<String> {
         .filter_map(AuthorityCertificate::read)
         .map(|authority| {
             format!(
-                "{file}: {} is no root: it helps to build chains, and is not trusted for itself",
+                "{file}: {} is not a root: it is used to build chains, and is not trusted itself",
                 authority.subject
             )
         });

@@ -95,7 +95,7 @@ impl Trust {
         // Without any CRL, revocation would not be checked at all.
         if parts.crls.is_empty() {
             let file = files.crl.clone();
-            return Err(TrustError::no_lists(file, Vec::new(), &warnings));
+            return Err(TrustError::no_crls(file, Vec::new(), &warnings));
         }
         let provider = Arc::new(provider());
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();

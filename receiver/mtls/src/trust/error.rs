@@ -43,7 +43,7 @@ pub enum TrustError {
         source: AnchorsError,
     },
     /// A required CRL is missing. Without it, all clients would be rejected.
-    #[error("{file}: {}", no_lists(issuers, reasons), file = file.display())]
+    #[error("{file}: {}", no_crls(issuers, reasons), file = file.display())]
     NoLists {
         /// The path of the file.
         file: PathBuf,
@@ -61,7 +61,7 @@ pub enum TrustError {
         source: UnusableCrl,
     },
     /// The directory for uploaded CRLs is not writable.
-    #[error("{file}: the revocation list cannot be kept", file = file.display())]
+    #[error("{file}: the CRL cannot be saved", file = file.display())]
     NotKept {
         /// The path of the file.
         file: PathBuf,
@@ -69,7 +69,7 @@ pub enum TrustError {
         source: io::Error,
     },
     /// Our certificate has no valid ID.
-    #[error("{file}: not a certificate of ours", file = file.display())]
+    #[error("{file}: not a lizmon certificate", file = file.display())]
     Identity {
         /// The path of the file.
         file: PathBuf,
@@ -85,7 +85,7 @@ pub enum TrustError {
         role: Role,
     },
     /// Clients would reject our certificate.
-    #[error("{file}: clients would not take our own certificate{}", new_one(source), file = file.display())]
+    #[error("{file}: clients would reject the server certificate{}", new_one(source), file = file.display())]
     OwnRefused {
         /// The path of the file.
         file: PathBuf,
@@ -101,7 +101,7 @@ pub enum TrustError {
         source: rustls::Error,
     },
     /// The roots or CRLs cannot be used for verification.
-    #[error("{file}: these roots and revocation lists cannot be used", file = file.display())]
+    #[error("{file}: these roots and CRLs cannot be used", file = file.display())]
     Verifier {
         /// The path of the file of roots.
         file: PathBuf,
@@ -111,7 +111,7 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    pub(super) fn no_lists(file: PathBuf, issuers: Vec<String>, warnings: &[TrustWarning]) -> Self {
+    pub(super) fn no_crls(file: PathBuf, issuers: Vec<String>, warnings: &[TrustWarning]) -> Self {
         let reasons = warnings
             .iter()
             .filter(|warning| warning.part == TrustPart::Crls)
@@ -144,11 +144,11 @@ fn new_one(fault: &Fault) -> &'static str {
     }
 }
 
-fn no_lists(issuers: &[String], reasons: &[String]) -> String {
+fn no_crls(issuers: &[String], reasons: &[String]) -> String {
     let mut text = match issuers {
-        [] => "there should be a certificate revocation list in it".to_owned(),
+        [] => "it contains no certificate revocation list (CRL)".to_owned(),
         issuers => format!(
-            "no revocation list of {} can be used, and without one every client is refused",
+            "there is no usable CRL of {}, and without one every client is refused",
             issuers.join(" or ")
         ),
     };

@@ -38,7 +38,7 @@ impl Trust {
             .ok_or(Fault::Malformed(webpki::Error::BadDer))?;
         self.verifier
             .paths
-            .judge(leaf, above, unix_time(now), Usage::Server)
+            .verify(leaf, above, unix_time(now), Usage::Server)
     }
 
     fn check_pair(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PairFault> {

@@ -198,7 +198,7 @@ fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 #[test]
-fn a_pushed_list_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
+fn a_pushed_crl_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     assert_eq!(reader.current().verify(&house.node, NOW), Ok(()));
@@ -219,7 +219,7 @@ fn a_pushed_list_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
 }
 
 #[test]
-fn lists_that_nobody_may_push() {
+fn invalid_crls_cannot_be_pushed() {
     let house = House::new();
     let stranger = root("root");
     let imposter = stranger.issuing("issuing 1");
@@ -231,7 +231,7 @@ fn lists_that_nobody_may_push() {
             imposter.crl(9, &[]),
         ),
         (
-            "of an authority nobody knows",
+            "of an unknown CA",
             stranger.issuing("issuing 7").crl(9, &[]),
         ),
         ("older than the one in force", house.issuing.crl(4, &[NODE])),
@@ -250,7 +250,7 @@ fn lists_that_nobody_may_push() {
 }
 
 #[test]
-fn whoever_shows_a_false_authority_is_not_believed() {
+fn a_forged_ca_certificate_is_not_trusted() {
     let house = House::new();
     let imposter = root("root").issuing("issuing 1");
     let (mut writer, _reader) = house.open().unwrap();
@@ -263,14 +263,14 @@ fn whoever_shows_a_false_authority_is_not_believed() {
 }
 
 #[test]
-fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
+fn the_next_generations_crl_is_accepted_with_its_ca_certificate() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let node = chain(&next.leaf("spiffe://lizmon.internal/node/web2", 7).0);
     let (mut writer, reader) = house.open().unwrap();
     assert!(matches!(
         reader.current().verify(&node, NOW),
-        Err(PeerRefusal::Chain(Fault::NoList { .. }))
+        Err(PeerRefusal::Chain(Fault::NoCrl { .. }))
     ));
     let crls = Crl::read_all(next.crl(1, &[]).as_bytes()).unwrap();
     writer.add_crls(crls, &node).unwrap().unwrap();
@@ -279,7 +279,7 @@ fn the_next_generations_list_is_taken_from_who_shows_its_authority() {
 }
 
 #[test]
-fn the_same_list_again_changes_nothing() {
+fn the_same_crl_again_changes_nothing() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     let crl = house.issuing.crl(2, &[NODE]);
@@ -289,7 +289,7 @@ fn the_same_list_again_changes_nothing() {
 }
 
 #[test]
-fn a_changed_file_is_reloaded_but_an_older_list_revives_nobody() {
+fn a_changed_file_is_reloaded_but_an_older_crl_undoes_no_revocation() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     assert!(writer.reload_if_changed().is_none());
@@ -374,12 +374,12 @@ fn our_own_pair_is_swapped_for_one_that_clients_take() {
         (
             "no chain",
             with(issuing, "", &|_| ()),
-            "its certificate was not sent",
+            "the certificate of that CA was not sent",
         ),
         (
             "of another CA",
             with(&other, &other.certificate.pem(), &|_| ()),
-            "no root that is trusted",
+            "not a trusted root",
         ),
         (
             "ended",
@@ -472,7 +472,7 @@ fn a_node_cannot_be_a_server() {
 }
 
 #[test]
-fn other_trust_domains_are_strangers() {
+fn other_trust_domains_are_refused() {
     let house = House::new();
     let (_writer, reader) = house.open().unwrap();
     let foreign = chain(&house.issuing.leaf("spiffe://other.example/node/web1", 9).0);
@@ -485,7 +485,7 @@ fn other_trust_domains_are_strangers() {
 /// The CRL of a retired CA expires like any other. It is never signed again, and no client must be
 /// rejected because of it.
 #[test]
-fn a_retired_authoritys_list_ends_without_harm() {
+fn a_retired_cas_crl_expires_without_harm() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let now = Arc::new(std::sync::atomic::AtomicU64::new(NOW));
@@ -531,7 +531,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
     assert!(writer.reload_if_changed().is_none(), "once");
     assert!(
         reader.current().verify(&house.node, NOW).is_err(),
-        "nobody of its authority is let in without a list"
+        "clients of its CA are refused without a CRL"
     );
     drop(writer);
     let reopened = house.open_at(Arc::new(|| NOW + 33 * DAY)).unwrap().1;
@@ -545,7 +545,7 @@ fn a_retired_authoritys_list_ends_without_harm() {
 /// Regression test: the key of a retired CA was lost and its last CRL had expired. No revocation
 /// could be uploaded any more, because all CRLs are uploaded together.
 #[test]
-fn a_list_that_has_ended_keeps_no_newer_one_back() {
+fn an_expired_crl_does_not_block_a_newer_one() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let now = Arc::new(std::sync::atomic::AtomicU64::new(NOW));
@@ -572,7 +572,7 @@ fn a_list_that_has_ended_keeps_no_newer_one_back() {
 
 /// Fetched files may contain CRLs that are already in force, and CRLs of untrusted CAs.
 #[test]
-fn of_fetched_lists_the_newer_ones_are_taken() {
+fn newer_fetched_crls_are_accepted() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let stranger = root("root").issuing("issuing 1");
@@ -641,7 +641,7 @@ fn of_fetched_lists_the_newer_ones_are_taken() {
 
 /// A missing CRL is reported, but only for a chain that leads to a trusted root.
 #[test]
-fn a_list_is_missed() {
+fn a_missing_crl_is_noticed() {
     let house = House::new();
     let next = house.root.issuing("issuing 2");
     let (mut writer, reader) = house.open().unwrap();

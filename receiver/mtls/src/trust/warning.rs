@@ -23,7 +23,7 @@ impl TrustPart {
         match self {
             Self::Own => "own",
             Self::Roots => "roots",
-            Self::Crls => "lists",
+            Self::Crls => "crls",
         }
     }
 }

@@ -81,9 +81,9 @@ impl TrustWriter {
             let missing = revocation::missing(&trust.parts.crls, &own.chain, &anchors.roots);
             // Without a required CRL, all clients reject our certificate, and a new certificate
             // would not help.
-            let is_list = matches!(source, Fault::NoList { .. } | Fault::ForeignList { .. });
+            let is_list = matches!(source, Fault::NoCrl { .. } | Fault::ForeignCrl { .. });
             if is_list && !missing.is_empty() {
-                return TrustError::no_lists(files.crl.clone(), missing, &trust.warnings);
+                return TrustError::no_crls(files.crl.clone(), missing, &trust.warnings);
             }
             TrustError::OwnRefused {
                 file: files.cert.clone(),
@@ -128,7 +128,7 @@ impl TrustWriter {
         let current = self.current.load_full();
         let mut warnings = Vec::new();
         let mut or_as_it_was = |part, file: &PathBuf, error: TrustError| {
-            let reason = format!("{}; kept what was there before", error.reason(file));
+            let reason = format!("{}; the previous ones stay in use", error.reason(file));
             warnings.push(TrustWarning::new(file, part, reason));
         };
         let own = ServerPair::read(&self.files).unwrap_or_else(|error| {

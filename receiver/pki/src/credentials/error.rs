@@ -15,7 +15,7 @@ use super::server_verifier::ServerIdentityError;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file does not exist or is not readable.
-    #[error("cannot read the {what} `{}`: check the path and who may read it", path.display())]
+    #[error("cannot read the {what} `{}`: check the path and its permissions", path.display())]
     Unreadable {
         /// What the file should hold.
         what: &'static str,
@@ -51,7 +51,7 @@ pub enum CredentialsError {
         source: AnchorsError,
     },
     /// The certificate has no valid identity.
-    #[error("the certificate `{}` is not one of lizmon's: issue one with lizctl", path.display())]
+    #[error("the certificate `{}` is not a lizmon certificate: issue one with lizctl", path.display())]
     Identity {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum CredentialsError {
     },
     /// The certificate has expired.
     #[error(
-        "the certificate `{}` has expired {} ago: it was valid until {}, and the clock here says {}: join anew with a token, \
+        "the certificate `{}` has expired {} ago: it was valid until {}, and the clock here says {}: join again with a token, \
          or issue a new one with lizctl",
         path.display(), ApproxDuration(now.saturating_sub(*not_after)), rfc3339(*not_after), rfc3339(*now)
     )]
@@ -87,7 +87,7 @@ pub enum CredentialsError {
         now: u64,
     },
     /// The certificate cannot be presented to any server.
-    #[error("the certificate `{}` cannot be shown to anybody", path.display())]
+    #[error("the certificate `{}` cannot be used as a client certificate", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -103,7 +103,7 @@ pub enum CredentialsError {
         cert: PathBuf,
     },
     /// Every server would reject the new certificate, and the one in use is valid.
-    #[error("no server would take the certificate `{}` that is there now: the one from before stays in use", path.display())]
+    #[error("servers would reject the new certificate `{}`: the previous one stays in use", path.display())]
     NoBetter {
         /// The file.
         path: PathBuf,
@@ -111,7 +111,7 @@ pub enum CredentialsError {
         source: Fault,
     },
     /// The certificate in the file has another identity than the one in use.
-    #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change who this is", path.display())]
+    #[error("the certificate `{}` is now {found}'s and was {held}'s: restart to change the identity", path.display())]
     IdentityChanged {
         /// The file.
         path: PathBuf,

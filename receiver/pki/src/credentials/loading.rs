@@ -282,10 +282,14 @@ mod tests {
     #[test]
     fn a_certificate_of_another_house_is_refused() {
         let files = Files::new();
-        let stranger = files.pki.issue(&[]);
-        files.write("cert", &stranger.certificate.pem());
-        files.write("key", &stranger.key.serialize_pem());
-        check(&files, Pki::NOW, Err(&["is not one of lizmon's", "cert`"]));
+        let foreign = files.pki.issue(&[]);
+        files.write("cert", &foreign.certificate.pem());
+        files.write("key", &foreign.key.serialize_pem());
+        check(
+            &files,
+            Pki::NOW,
+            Err(&["is not a lizmon certificate", "cert`"]),
+        );
     }
 
     #[test]

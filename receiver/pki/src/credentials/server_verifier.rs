@@ -19,9 +19,9 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 /// Why the identity in a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerIdentityError {
-    /// It speaks for nobody.
+    /// It has no valid identity.
     #[error(transparent)]
-    Nobody(#[from] crate::identity::IdentityError),
+    NoIdentity(#[from] crate::identity::IdentityError),
     /// It was made for the other side of a connection.
     #[error("it is {0}'s: a server's role is receiver or ca")]
     NotServer(Box<SpiffeId>),
@@ -98,7 +98,7 @@ impl ServerCheck for ServerRoleCheck {
     ) -> Result<(), rustls::Error> {
         // The same verification as a server's of its clients.
         self.paths
-            .judge(end_entity, intermediates, now, Usage::Server)
+            .verify(end_entity, intermediates, now, Usage::Server)
             .map_err(kept)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         check_role(end_entity, self.servers).map_err(kept)?;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     /// The story: with the issuing CA in the file of roots, which people call ca-chain.pem, its
-    /// revocation was heard by nobody.
+    /// revocation was missed.
     #[test]
     fn an_issuing_ca_in_the_file_of_roots_can_be_revoked() {
         use rcgen::{
@@ -290,11 +290,11 @@ mod tests {
         let host = ServerName::try_from("localhost").unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let cases: [(&str, Vec<String>, bool); 4] = [
-            ("no list", vec![], true),
-            ("nobody is revoked", vec![crl(&[1], &[])], true),
+            ("no CRL", vec![], true),
+            ("nothing is revoked", vec![crl(&[1], &[])], true),
             ("the issuing CA is", vec![crl(&[1; 20], &[77])], false),
             (
-                "by a list of a number that another one bears as well",
+                "by a CRL of a number that another one has as well",
                 vec![crl(&[1], &[77]), crl(&[1], &[])],
                 false,
             ),

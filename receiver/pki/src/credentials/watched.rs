@@ -136,7 +136,7 @@ mod tests {
                 Some(true),
             ),
             (
-                "somebody else's pair",
+                "another holder's pair",
                 &[
                     ("cert", other.certificate.pem()),
                     ("key", other.key.serialize_pem()),

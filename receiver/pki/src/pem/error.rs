@@ -12,23 +12,23 @@ pub enum PemError {
     )]
     Der,
     /// Bytes that are no text, as a crash or a bad copy leaves them.
-    #[error("line {line}: there are bytes that are no text: copy it again")]
+    #[error("line {line}: there are bytes that are not text: copy it again")]
     NotText {
         /// Where.
         line: usize,
     },
     /// A line between sections that looks like the first or last line of one.
     #[error(
-        "line {line}: `{text}` looks like the first or last line of a section, and is none: it takes exactly five dashes on both sides"
+        "line {line}: `{text}` looks like the first or last line of a section, but is not: it needs exactly five dashes on both sides"
     )]
     Boundary {
         /// Where.
         line: usize,
-        /// What stands there, cut short.
+        /// The text, truncated.
         text: String,
     },
     /// A line between sections that looks like the inside of one.
-    #[error("line {line}: base64 that belongs to no section: is a line above or below it lost?")]
+    #[error("line {line}: base64 outside a section: is its first or last line missing?")]
     Stray {
         /// Where.
         line: usize,
@@ -69,22 +69,22 @@ pub enum PemError {
     },
     /// OpenSSL's own form of a certificate, with trust settings that would be lost.
     #[error(
-        "line {line}: TRUSTED CERTIFICATE is a form of OpenSSL's own: write it as CERTIFICATE, with `openssl x509`"
+        "line {line}: TRUSTED CERTIFICATE is specific to OpenSSL: convert it to CERTIFICATE, with `openssl x509`"
     )]
     TrustedCertificate {
         /// Where it begins.
         line: usize,
     },
-    /// A key under a passphrase that nobody could enter.
+    /// An encrypted key, which cannot be used without a prompt.
     #[error(
-        "line {line}: the private key is encrypted: take the passphrase away, with `openssl pkey`"
+        "line {line}: the private key is encrypted: remove the passphrase, with `openssl pkey`"
     )]
     Encrypted {
         /// Where it begins.
         line: usize,
     },
     /// A section that does not belong here.
-    #[error("line {line}: {label} does not belong here, this should hold {wanted}")]
+    #[error("line {line}: {label} does not belong here, expected {wanted}")]
     Misplaced {
         /// Where it begins.
         line: usize,
@@ -100,7 +100,7 @@ pub enum PemError {
         wanted: &'static str,
     },
     /// More than one section where one belongs.
-    #[error("line {line}: a second {wanted}, and which one counts is not said: leave one")]
+    #[error("line {line}: a second {wanted}: keep only one")]
     Second {
         /// Where it begins.
         line: usize,

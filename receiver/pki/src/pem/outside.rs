@@ -1,4 +1,4 @@
-//! What stands outside of sections: harmless text, or something that was to be a section.
+//! The text outside of sections: harmless text, or something that was to be a section.
 
 use super::error::PemError;
 
@@ -10,8 +10,7 @@ const SHOWN_CHARS_MAX: usize = 60;
 /// What sections are called, for one that lost its dashes.
 const NOUNS: [&str; 5] = ["CERTIFICATE", "KEY", "CRL", "REQUEST", "PARAMETERS"];
 
-/// Whether it is text in one of the encodings that PEM can stand in, as far as its first bytes
-/// tell.
+/// Whether it is text in one of the encodings that PEM can be in, as far as its first bytes tell.
 pub(super) fn encoding(bytes: &[u8]) -> Result<(), PemError> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, b'-', 0, b'-', ..] | [b'-', 0, b'-', 0, ..] => {

@@ -71,7 +71,7 @@ pub struct Section {
     pub kind: PemKind,
     /// The line it begins in, from 1.
     pub line: usize,
-    /// Where it stands in the text, its first and last line included: bytes.
+    /// Its position in the text, its first and last line included: bytes.
     pub span: std::ops::Range<usize>,
     /// One whole DER value. Of a key in OpenSSL's older encrypted form, what came out of its
     /// base64.
@@ -100,7 +100,7 @@ impl Section {
     }
 }
 
-/// Says nothing of its inside: that may be a key.
+/// Omits the content: that may be a key.
 impl std::fmt::Debug for Section {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at line {}", self.label, self.line)
@@ -119,7 +119,7 @@ pub(super) fn read(text: &[u8], line: usize, at: usize) -> (Result<Section, PemE
     };
     let end_at = inside_at + length;
     let Some((end, end_length)) = self::label(&text[end_at..], END) else {
-        // Another BEGIN is read on its own; any other dashes are passed over with the section they
+        // Another BEGIN is read on its own; any other dashes are skipped with the section they
         // broke.
         let is_next = text[end_at..].starts_with(BEGIN);
         let read = end_at + if is_next { 0 } else { DASHES.len() };
@@ -142,7 +142,7 @@ pub(super) fn read(text: &[u8], line: usize, at: usize) -> (Result<Section, PemE
     (section, length)
 }
 
-/// What stands between the first and the last line.
+/// The lines between the first and the last one.
 struct Inside<'a> {
     text: &'a [u8],
     line: usize,
@@ -165,7 +165,7 @@ fn section(label: String, line: usize, inside: Inside<'_>) -> Result<Section, Pe
     }
     let mut kind = PemKind::of(&label);
     let body = match headers(inside.text) {
-        // RFC 1421: only keys of OpenSSL's older encrypted form bear any.
+        // RFC 1421: only keys of OpenSSL's older encrypted form have any.
         Some(length) if kind.is_private_key() => {
             kind = PemKind::EncryptedKey;
             Inside {

@@ -188,7 +188,7 @@ fn what_is_not_understood_is_an_error_with_its_line() {
             "no first line",
             with("-----BEGIN CERTIFICATE-----\n", "").into(),
             second,
-            "belongs to no section",
+            "base64 outside a section",
         ),
         (
             "another last line",
@@ -226,13 +226,13 @@ fn what_is_not_understood_is_an_error_with_its_line() {
             "zeroes behind it",
             [a.as_bytes(), &[0; 512]].concat(),
             second,
-            "no text",
+            "not text",
         ),
         (
             "UTF-16 inside",
             [a.as_bytes(), &b"s\0u\0b\0"[..]].concat(),
             second,
-            "no text",
+            "not text",
         ),
         (
             "a line lost",

@@ -32,7 +32,7 @@ pub enum BodyError {
     #[error("a record has at most {RECORD_LABELS_MAX} labels")]
     TooManyLabels(Vec<ValueError>),
     /// The JSON is well-formed but has invalid values.
-    #[error("{} of the values cannot be taken", .0.len())]
+    #[error("{} of the values are not accepted", .0.len())]
     Values(Vec<ValueError>),
 }
 
@@ -208,7 +208,7 @@ fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSe
         errors.push(
             Some(record),
             Some(label),
-            "the label stands twice in one record",
+            "the label occurs twice in one record",
         );
     }
     SampleSet(values)

@@ -24,7 +24,7 @@ fn summarizer() -> Summarizer {
 }
 
 fn count(summarizer: &mut Summarizer, submission: &Submission) {
-    summarizer.begin_append();
+    summarizer.begin_group();
     summarizer.apply(Position::new(1), &submission.view().unwrap());
 }
 
@@ -39,7 +39,7 @@ fn right_clock() -> ClockVerdict {
 }
 
 /// Judges submissions as one group, and gives what each of them is refused for.
-fn judge(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, ValueFault>> {
+fn admit_group(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, ValueFault>> {
     let mut marks = EpochMarks::default();
     let mut admission = Admission::new(table, right_clock(), &mut marks);
     submissions
@@ -57,12 +57,12 @@ fn judge(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, 
 }
 
 #[test]
-fn known_numbers_are_recognised_before_their_epoch_is_judged() {
+fn known_numbers_are_recognised_before_their_epoch_is_checked() {
     let mut summarizer = summarizer();
     let cpu = labels(0..1);
     count(&mut summarizer, &keyed(producer(1), &[(7, NOW)], &cpu));
     let too_old = NOW - 100_000;
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[
             keyed(producer(1), &[(7, too_old)], &cpu),
@@ -87,7 +87,7 @@ fn a_number_twice_in_one_group_is_known_the_second_time() {
     let cpu = labels(0..1);
     let one = keyed(producer(1), &[(1, NOW)], &cpu);
     let too_old = keyed(producer(1), &[(1, 5)], &cpu);
-    let verdicts = judge(&summarizer.table(), &[one.clone(), one, too_old]);
+    let verdicts = admit_group(&summarizer.table(), &[one.clone(), one, too_old]);
     assert_eq!(
         verdicts,
         [Ok(Dedup::New), Ok(Dedup::Known), Ok(Dedup::Known)]
@@ -99,7 +99,7 @@ fn a_refused_submission_leaves_no_trace_in_its_group() {
     let summarizer = summarizer();
     let refused = keyed(producer(1), &[(1, NOW), (2, 5)], &labels(0..1));
     let same_number = keyed(producer(1), &[(1, 5)], &labels(0..1));
-    let verdicts = judge(&summarizer.table(), &[refused, same_number]);
+    let verdicts = admit_group(&summarizer.table(), &[refused, same_number]);
     assert_eq!(
         verdicts,
         [Err(ValueFault::EpochTooOld), Err(ValueFault::EpochTooOld)]
@@ -112,7 +112,7 @@ fn labels_at_and_over_the_limit() {
     for from in (0..900).step_by(100) {
         count(&mut summarizer, &unkeyed(NOW, &labels(from..from + 100)));
     }
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[
             unkeyed(NOW, &labels(900..1000)),
@@ -135,7 +135,7 @@ fn producers_at_and_over_the_limit() {
             &keyed(producer(number as u128), &[(1, NOW)], &cpu),
         );
     }
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[
             keyed(producer(100), &[(1, NOW)], &cpu),
@@ -156,7 +156,7 @@ fn ranges_at_and_over_the_limit() {
     let odd: Vec<_> = (1..last - 1).step_by(2).map(|seq| (seq, NOW)).collect();
     assert_eq!(odd.len(), PRODUCER_RANGES_MAX - 1);
     count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[
             keyed(producer(1), &[(last + 10, NOW), (last + 20, NOW)], &cpu),
@@ -179,7 +179,7 @@ fn who_is_over_the_limit_may_fill_gaps() {
         .map(|seq| (seq, NOW))
         .collect();
     count(&mut summarizer, &keyed(producer(1), &odd, &cpu));
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[keyed(producer(1), &[(2, NOW)], &cpu)],
     );
@@ -211,7 +211,7 @@ proptest! {
     /// What waits counts as what is stored does: with a producer that has nearly all the ranges it
     /// may have, and a host with nearly all its labels.
     #[test]
-    fn a_group_is_judged_as_its_requests_would_be_one_by_one(
+    fn a_group_is_admitted_as_its_requests_would_be_one_by_one(
         submissions in proptest::collection::vec(arbitrary_submission(), 0..12),
     ) {
         let start = || {
@@ -224,11 +224,11 @@ proptest! {
             count(&mut summarizer, &giving_up(producer(1), &given_up));
             summarizer
         };
-        let together = judge(&start().table(), &submissions);
+        let together = admit_group(&start().table(), &submissions);
         let mut summarizer = start();
         let mut one_by_one = Vec::new();
         for submission in &submissions {
-            let verdict = judge(&summarizer.table(), std::slice::from_ref(submission)).remove(0);
+            let verdict = admit_group(&summarizer.table(), std::slice::from_ref(submission)).remove(0);
             if verdict == Ok(Dedup::New) {
                 count(&mut summarizer, submission);
             }
@@ -250,7 +250,7 @@ fn what_was_given_up_is_news_once() {
         &keyed(producer(1), &[(1, NOW), (9, NOW)], &labels(0..1)),
     );
     let verdict = |summarizer: &Summarizer, ranges: &[(u64, u64)]| {
-        judge(&summarizer.table(), &[giving_up(producer(1), ranges)])
+        admit_group(&summarizer.table(), &[giving_up(producer(1), ranges)])
     };
     assert_eq!(verdict(&summarizer, &[(2, 5)]), [Ok(Dedup::New)]);
     count(&mut summarizer, &giving_up(producer(1), &[(2, 5)]));
@@ -264,15 +264,18 @@ fn what_was_given_up_is_news_once() {
 }
 
 #[test]
-fn what_was_given_up_is_kept_of_a_host_nobody_has_heard_of() {
+fn dropped_numbers_of_an_unknown_host_are_stored() {
     let mut summarizer = summarizer();
     let told = giving_up(producer(1), &[(1, 9)]);
     assert_eq!(
-        judge(&summarizer.table(), std::slice::from_ref(&told)),
+        admit_group(&summarizer.table(), std::slice::from_ref(&told)),
         [Ok(Dedup::New)]
     );
     count(&mut summarizer, &told);
-    assert_eq!(judge(&summarizer.table(), &[told]), [Ok(Dedup::Known)]);
+    assert_eq!(
+        admit_group(&summarizer.table(), &[told]),
+        [Ok(Dedup::Known)]
+    );
 }
 
 #[test]
@@ -287,7 +290,7 @@ fn given_up_ranges_at_and_over_the_limit() {
         .collect();
     let at_limit = giving_up(producer(1), &apart[..PRODUCER_RANGES_MAX]);
     assert_eq!(
-        judge(&summarizer.table(), std::slice::from_ref(&at_limit)),
+        admit_group(&summarizer.table(), std::slice::from_ref(&at_limit)),
         [Ok(Dedup::New)]
     );
     count(&mut summarizer, &at_limit);
@@ -295,7 +298,7 @@ fn given_up_ranges_at_and_over_the_limit() {
     let record = [(2 * apart.len() as u64 + 9, NOW)];
     let beside = numbered("web1", producer(1), &record, &[], &apart);
     let joining = giving_up(producer(1), &[(1, 2 * PRODUCER_RANGES_MAX as u64)]);
-    let verdicts = judge(&summarizer.table(), &[over, beside, joining]);
+    let verdicts = admit_group(&summarizer.table(), &[over, beside, joining]);
     let refused = Err(ValueFault::Invalid);
     assert_eq!(verdicts, [refused, refused, Ok(Dedup::New)]);
 }
@@ -310,7 +313,7 @@ fn given_up_ranges_of_one_group_are_counted_together() {
             .collect();
         giving_up(producer(1), &ranges)
     };
-    let verdicts = judge(
+    let verdicts = admit_group(
         &summarizer.table(),
         &[apart(0), apart(1), apart(2), apart(0)],
     );

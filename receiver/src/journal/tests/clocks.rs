@@ -252,7 +252,7 @@ fn what_a_wrong_clock_wrote_does_not_hide_what_comes_after() {
     }
 }
 
-/// A clock behind at the start makes true history look as if it lay ahead.
+/// A clock behind at the start makes true history look as if it were in the future.
 #[test]
 fn a_clock_behind_takes_nothing_away_that_was_there() {
     for wrong in [-3 * 3_600, -2 * DAY] {
@@ -333,9 +333,9 @@ fn a_right_clock_holds_nothing_up() {
     machine.sample(Counted);
 }
 
-/// Nobody sees a sample that one clock judged and another one counts.
+/// A sample that one clock accepted and another one would refuse is never visible.
 #[test]
-fn a_request_that_was_judged_by_another_clock_comes_again() {
+fn a_request_that_was_checked_by_another_clock_is_checked_again() {
     let mut machine = Machine::new();
     let at = machine.at();
     for wrong in [-DAY, -61, 61, DAY] {

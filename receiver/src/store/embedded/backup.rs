@@ -18,7 +18,7 @@ use super::read::{self, ScanMode};
 use super::schema::{self, DatabaseKind};
 use super::wal::Wal;
 
-/// Revocation lists that were pushed or fetched: a restored store must have them as well.
+/// CRLs that were pushed or fetched: a restored store must have them as well.
 const CRLS: &str = "crl.pem";
 /// The file that describes a backup.
 const MANIFEST: &str = "backup.json";
@@ -60,7 +60,7 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The folder exists already.
-    #[error("{place} is there already: name a folder that is not", place = place.display())]
+    #[error("{place} already exists: choose another folder", place = place.display())]
     Taken {
         /// Which.
         place: PathBuf,
@@ -116,7 +116,7 @@ pub fn check(folder: &Path, now: u64) -> Result<CheckReport, BackupError> {
     // A running receiver writes to the WAL while it is read: then only what SQLite reads counts.
     let alone = files::is_unlocked(folder);
     let log = match alone {
-        true => Wal::open(&file).map_err(failed(&file, "what is written ahead cannot be read"))?,
+        true => Wal::open(&file).map_err(failed(&file, "the WAL cannot be read"))?,
         false => None,
     };
     let mut found = inspect(&file, now)?;
@@ -164,7 +164,7 @@ fn fill(
     let store = |error: rusqlite::Error| with_cure(error.into(), file);
     let database = connect_read_only(file).map_err(store)?;
     files::private(copy, fs::OpenOptions::new().create(true).append(true))
-        .map_err(failed(copy, "cannot be made"))?;
+        .map_err(failed(copy, "cannot be created"))?;
     database
         .execute("VACUUM INTO ?1", params![copy.to_string_lossy()])
         .map_err(|error| with_cure(error.into(), copy))?;
@@ -321,7 +321,7 @@ fn copy_private(from: &Path, to: &Path) -> Result<(), BackupError> {
         .and_then(|_| fs::copy(from, to))
         .and_then(|_| files::set_private(to))
         .and_then(|()| files::sync(to));
-    copied.map_err(failed(to, "cannot be made"))
+    copied.map_err(failed(to, "cannot be created"))
 }
 
 fn failed(file: &Path, what: &'static str) -> impl Fn(io::Error) -> BackupError {

@@ -73,7 +73,7 @@ impl Backlog {
         self.is_complete = true;
     }
 
-    /// A group of this shard stands at this position, behind its cursor.
+    /// A group of this shard is at this position, behind its cursor.
     pub(super) fn add(&mut self, shard: Shard, position: Position) {
         if let Some(backlog) = self.shards.get_mut(shard.index()) {
             backlog.first.get_or_insert(position);

@@ -81,14 +81,14 @@ fn cure(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "make room on its disk, then start again",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "it is no database of lizmon's: move it away to begin anew, or put a backup in its place with `liz-receiver restore`"
+            "it is not a lizmon database: move it away to start with an empty one, or restore a backup with `liz-receiver restore`"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program has locked it: end that one"
+            "another program has locked it: stop that program"
         }
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-            "see that this user may read and write it and its folder"
+            "check that this user may read and write it and its folder"
         }
-        _ => "see that its disk works and that its folder can be written to",
+        _ => "check that its disk works and that its folder is writable",
     }
 }

@@ -39,7 +39,7 @@ pub(super) enum EmbeddedError {
     },
     /// A file system on which SQLite has no write-ahead log.
     #[error(
-        "{file}: SQLite cannot write ahead here, its journal mode stays `{mode}`: put --data on a local file system", file = file.display()
+        "{file}: SQLite's WAL mode is not available here, the journal mode stays `{mode}`: put --data on a local file system", file = file.display()
     )]
     NotWrittenAhead {
         /// Which database.
@@ -49,7 +49,7 @@ pub(super) enum EmbeddedError {
     },
     /// A store of another version. It is left alone.
     #[error(
-        "{file}: the store has version {found}, this program reads {known}: use the program that wrote it, or move the file away to begin anew",
+        "{file}: the store has version {found}, this program reads {known}: use the program that wrote it, or move the file away to start with an empty store",
         file = file.display()
     )]
     Version {
@@ -76,7 +76,7 @@ pub(super) enum EmbeddedError {
         /// What is wrong with it.
         what: String,
     },
-    /// A commit by somebody who no longer owns the shard.
+    /// A commit by a process that no longer owns the shard.
     #[error("shard {} was acquired again since epoch {}", fence.shard().number(), fence.epoch())]
     Fenced {
         /// The fence that no longer works.

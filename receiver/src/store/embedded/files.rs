@@ -96,7 +96,7 @@ pub(super) fn mark(folder: &Path, id: &str) -> Result<(), EmbeddedError> {
         return Ok(());
     }
     lizmon_pki::atomic_file::write(&path, format!("{id}\n").as_bytes(), Access::Secret)
-        .map_err(failed(&path, "cannot say which store this is"))
+        .map_err(failed(&path, "cannot write the identifier of the store"))
 }
 
 /// Whether there was a store here, even if the identifier cannot be read.

@@ -46,7 +46,7 @@ impl BackgroundCheck {
         let check = move || {
             // A check that fails, because the disk does, is noticed by the writer.
             if let Ok(found) = structure(&connection, "quick_check") {
-                let _nobody_waits = sender.send(found);
+                let _receiver_may_be_gone = sender.send(found);
             }
         };
         let thread = std::thread::Builder::new()

@@ -25,7 +25,11 @@ pub(super) fn fault_of_files(folder: &Path) -> Result<Option<String>, EmbeddedEr
         }
         Err(error) => return Err(files::failed(&file, "cannot be read")(error)),
         Ok(found) if was_there && found.is_file() && found.len() < wal::PAGE_BYTES as u64 => {
-            let words = if found.len() == 0 { "empty" } else { "cut off" };
+            let words = if found.len() == 0 {
+                "empty"
+            } else {
+                "truncated"
+            };
             return Ok(Some(format!("{name} is {words}, and was not before")));
         }
         Ok(_) => (),
@@ -52,7 +56,7 @@ pub(super) struct Opened {
 /// Opens the folder's database, or makes a new one.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a name unlike all others, compared with none"
+    reason = "a unique name, compared with none"
 )]
 pub(super) fn open_file(folder: &Path) -> Result<Opened, EmbeddedError> {
     let file = files::database(folder);
@@ -69,7 +73,7 @@ pub(super) fn open_file(folder: &Path) -> Result<Opened, EmbeddedError> {
     };
     match schema::kind_of(&probe)? {
         DatabaseKind::Empty if files::was_marked(folder) => {
-            return damaged("there is nothing in it, and was before");
+            return damaged("it is empty, and was not before");
         }
         DatabaseKind::Ours | DatabaseKind::Empty => (),
         DatabaseKind::OtherVersion(found) => {
@@ -77,7 +81,7 @@ pub(super) fn open_file(folder: &Path) -> Result<Opened, EmbeddedError> {
             return Err(EmbeddedError::Version { file, found, known });
         }
         DatabaseKind::Foreign => return Err(EmbeddedError::Foreign { file }),
-        DatabaseKind::Damaged => return damaged("what it says of its version"),
+        DatabaseKind::Damaged => return damaged("its version"),
     }
     drop(probe);
     let mut connection = connect(&file)?;

@@ -47,7 +47,7 @@ pub(super) struct NewDatabase<'a> {
 /// `fault` is what is wrong.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a name unlike all others, compared with none"
+    reason = "a unique name, compared with none"
 )]
 pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
@@ -76,7 +76,7 @@ pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), Embedd
 /// A summary of the recovery.
 pub(super) fn summary(fault: &str, lost: &[Damage], now: u64) -> Damage {
     let lost = match lost.len() {
-        0 => "nothing that was kept is lost".to_owned(),
+        0 => "nothing is lost".to_owned(),
         1 => "one thing is lost".to_owned(),
         many => format!("{many} things are lost"),
     };
@@ -168,7 +168,7 @@ fn read_all(folder: &Path, now: u64) -> Result<(ScanResult, Groups), EmbeddedErr
         let missing = (reading.last.get() + 1..=last.get())
             .filter(|position| !groups.contains_key(&Position::new(*position)));
         let what = format!(
-            "the end of what was written ahead could be read in part: {} groups of the journal are known to be lost, and the very last ones may be: what was acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
+            "the end of the WAL could be read in part: {} journal groups are known to be lost, and the last ones may be, and the samples acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
             missing.count()
         );
         reading.damage.push(Damage::of_store(now, what));

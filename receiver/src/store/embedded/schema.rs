@@ -119,12 +119,12 @@ pub(super) fn kind_of(connection: &Connection) -> rusqlite::Result<DatabaseKind>
     }
     let in_head: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let in_table = count("SELECT value FROM meta WHERE key = 'version'");
-    Ok(judge(in_head, in_table.ok()))
+    Ok(kind_by_version(in_head, in_table.ok()))
 }
 
 /// The version is stored twice, so that a flipped bit in one of them is not taken for another
 /// version.
-fn judge(in_head: i64, in_table: Option<i64>) -> DatabaseKind {
+fn kind_by_version(in_head: i64, in_table: Option<i64>) -> DatabaseKind {
     let is_one_bit_off = |version: i64| (version ^ VERSION).count_ones() == 1;
     match in_table {
         Some(version) if version == VERSION && in_head == VERSION => DatabaseKind::Ours,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_version_is_told_from_a_flipped_bit() {
+    fn another_version_is_distinguished_from_a_flipped_bit() {
         for (in_head, in_table, kind) in [
             (4, Some(4), DatabaseKind::Ours),
             // Earlier ones, and those to come.
@@ -157,7 +157,11 @@ mod tests {
             (0x8004, Some(4), DatabaseKind::Damaged),
             (4, None, DatabaseKind::Damaged),
         ] {
-            assert_eq!(judge(in_head, in_table), kind, "{in_head} {in_table:?}");
+            assert_eq!(
+                kind_by_version(in_head, in_table),
+                kind,
+                "{in_head} {in_table:?}"
+            );
         }
     }
 }

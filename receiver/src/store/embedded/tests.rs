@@ -36,19 +36,19 @@ fn a_store_of_another_version_is_left_alone() {
     assert!(refused.to_string().contains("the store has version 99"));
 }
 
-/// A database in memory is one that SQLite does not write ahead.
+/// A database in memory has no WAL mode.
 #[test]
-fn a_database_that_is_not_written_ahead_is_refused() {
+fn a_database_without_wal_mode_is_refused() {
     let connection = Connection::open_in_memory().unwrap();
     let error = write_ahead(&connection, Path::new("data/lizmon.db")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "data/lizmon.db: SQLite cannot write ahead here, its journal mode stays `memory`: put --data on a local file system"
+        "data/lizmon.db: SQLite's WAL mode is not available here, the journal mode stays `memory`: put --data on a local file system"
     );
 }
 
 #[test]
-fn what_is_no_database_is_named() {
+fn a_file_that_is_not_a_database_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(FILE);
     std::fs::write(&file, "my shopping list ".repeat(100)).unwrap();
@@ -56,13 +56,13 @@ fn what_is_no_database_is_named() {
         .unwrap_err()
         .to_string();
     let named = format!(
-        "cannot open {}: it is no database of lizmon's",
+        "cannot open {}: it is not a lizmon database",
         file.display()
     );
     assert!(error.starts_with(&named), "{error}");
 }
 
-/// ScanMode large the database is, without what is written ahead of it.
+/// How large the database is, without its WAL.
 fn bytes(folder: &Path) -> u64 {
     std::fs::metadata(folder.join(FILE)).unwrap().len()
 }

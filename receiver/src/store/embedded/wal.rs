@@ -91,12 +91,7 @@ impl Wal {
     /// What is wrong, if a current frame is not intact.
     pub(super) fn fault(&self) -> Option<String> {
         let Self { frames, sound, .. } = self;
-        (sound < frames).then(|| {
-            format!(
-                "what was written ahead is damaged at page {} of {frames}",
-                sound + 1
-            )
-        })
+        (sound < frames).then(|| format!("the WAL is damaged at page {} of {frames}", sound + 1))
     }
 
     /// Writes the pages of these frames into a copy of the database.

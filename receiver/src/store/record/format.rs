@@ -6,7 +6,7 @@ pub(super) const VERSION: u8 = 1;
 pub(super) const HEAD_BYTES: usize = 5;
 /// A producer numbered the records.
 pub(super) const HAS_PRODUCER: u8 = 1;
-/// What lies ahead of the moment the records were taken at is removed.
+/// Samples ahead of the time at which the records were received are removed.
 pub(super) const REMOVES_AHEAD: u8 = 2;
 /// The producer sends the records again because they were lost here.
 pub(super) const IS_REPAIR: u8 = 4;

@@ -87,7 +87,7 @@ impl Submission {
         usize::from(count)
     }
 
-    /// The submission as it stands in a group.
+    /// The submission as it is encoded in a group.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -118,7 +118,7 @@ impl Group {
         self.bytes.extend_from_slice(submission.as_bytes());
     }
 
-    /// The same, and what lies ahead of it is removed first: see [`SubmissionView::removes_ahead`].
+    /// The same, and samples ahead of it are removed first: see [`SubmissionView::removes_ahead`].
     pub fn push_removing_ahead(&mut self, submission: &Submission) {
         let start = self.bytes.len();
         self.push(submission);

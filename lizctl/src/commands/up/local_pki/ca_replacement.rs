@@ -18,7 +18,7 @@ pub(crate) enum MaintenanceMode {
 
 /// Rotates a CA that expires, and returns whether it took any step. If the CA has issued to others,
 /// they may need to be informed of each step: then this only advises, until the CA has expired and
-/// nobody is left to inform.
+/// no holder is left to inform.
 pub(super) fn replace_ending(
     authority: &mut Authority,
     mode: MaintenanceMode,
@@ -47,7 +47,7 @@ pub(super) fn replace_ending(
         };
         output::note(format!("{}: {}", due.reason, step_done(which, stage)));
         stepped = true;
-        // The old CA is retired only when nobody uses its certificates.
+        // The old CA is retired only when none of its certificates is in use.
         if mode == MaintenanceMode::WhileRunning || stage == Stage::InUse {
             break;
         }
@@ -59,7 +59,7 @@ pub(super) fn replace_ending(
 struct ReplacementDue {
     reason: String,
     /// What to advise instead, if others have certificates of it. `None` once it has expired,
-    /// because then nobody has a valid one.
+    /// because then none of them is valid.
     advice: Option<String>,
     can_wait: bool,
 }

@@ -145,7 +145,7 @@ impl House {
 /// Regression test: a CA was restored from a backup and used CRL numbers again. Another CA writes
 /// no numbers at all, and its second CRL was ignored.
 #[test]
-fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
+fn concurrent_crls_both_revoke_until_a_newer_one_comes() {
     type Signed<'a> = (&'a [u8], &'a [u8], u64, Option<(&'a [u8], bool)>);
     let big = [1; 20];
     // The CRLs in order, whether NODE and WEB2 are revoked in the end, and how many CRLs are
@@ -286,7 +286,7 @@ fn what_either_of_two_lists_revokes_is_revoked_until_a_newer_one_comes() {
 /// Each CRL is handled separately: an unusable one blocks neither the others nor our own
 /// certificate.
 #[test]
-fn one_list_that_cannot_be_used_holds_back_no_other() {
+fn an_unusable_crl_does_not_block_others() {
     let house = House::new();
     let third = root("somebody else");
     let of = |ca, other| {
@@ -376,7 +376,7 @@ fn one_list_that_cannot_be_used_holds_back_no_other() {
 /// A CRL signed by another key replaces no CRL and rejects no client, whatever its number. The same
 /// holds for a stored CRL of a CA that was created again with the same names.
 #[test]
-fn a_list_counts_for_the_key_that_signed_it() {
+fn a_crl_applies_to_the_key_that_signed_it() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     house.push(&mut writer, &house.issuing.crl(7, &[])).unwrap();
@@ -405,7 +405,7 @@ fn a_list_counts_for_the_key_that_signed_it() {
 
 /// CRLs of one CA with different scopes are in force together: neither replaces the other.
 #[test]
-fn parts_of_a_list_stand_beside_each_other() {
+fn partitions_of_a_crl_are_in_force_together() {
     let house = House::new();
     let part = |number: &[u8], revoked: &[u8], scope| {
         Odd {
@@ -460,7 +460,7 @@ fn who_did_not_sign_itself_is_no_anchor() {
     house.write("root.crt", &house.issuing.certificate.pem());
     let trust = writer.reload_if_changed().unwrap().unwrap();
     assert!(
-        trust.warnings()[0].to_string().contains("is no root"),
+        trust.warnings()[0].to_string().contains("is not a root"),
         "{:?}",
         trust.warnings()
     );
@@ -468,7 +468,7 @@ fn who_did_not_sign_itself_is_no_anchor() {
 
 /// CAs may be at any depth, and are learned from the chains of peers.
 #[test]
-fn lists_of_deeper_authorities_are_taken() {
+fn crls_of_deeper_cas_are_accepted() {
     let house = House::new();
     let middle = house.root.issuing("middle");
     let deep = middle.issuing("deep");
@@ -498,7 +498,7 @@ fn lists_of_deeper_authorities_are_taken() {
 /// An upload returns the number in force, and whether both CRLs are in force because number and
 /// date disagree.
 #[test]
-fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
+fn a_pushed_crl_that_is_not_newer_is_refused_but_never_lost() {
     let house = House::new();
     house.write_crls(&house.issuing.crl_from(1, &[], NOW - 9 * DAY));
     let (mut writer, reader) = house.open().unwrap();
@@ -548,7 +548,7 @@ fn a_pushed_list_that_is_not_newer_is_refused_but_never_lost() {
 }
 
 #[test]
-fn what_a_list_may_not_be_is_said() {
+fn invalid_crls_are_explained() {
     let house = House::new();
     let is_critical = |why: &UnusableCrl| matches!(why, UnusableCrl::CriticalExtension(_));
     let is_delta = |why: &UnusableCrl| matches!(why, UnusableCrl::Delta(_));

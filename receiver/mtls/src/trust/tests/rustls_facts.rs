@@ -13,7 +13,7 @@ type Lists = fn(&House) -> String;
 
 /// Without CRLs rustls does not check revocation. Therefore a missing CRL is an error.
 #[test]
-fn without_a_list_nobody_is_trusted() {
+fn without_a_crl_no_client_is_trusted() {
     let crls: [(&str, Lists); 2] = [
         ("an empty file", |_| String::new()),
         ("lists that ended long ago, and are dropped", |_| {
@@ -30,7 +30,7 @@ fn without_a_list_nobody_is_trusted() {
 
 /// rustls requires a CRL of every issuer in the chain.
 #[test]
-fn every_issuer_in_a_chain_has_a_list() {
+fn every_issuer_in_a_chain_needs_a_crl() {
     let crls: [(&str, Lists); 3] = [
         ("the root's alone", |house| house.root.crl(2, &[])),
         ("the issuing CA's alone", |house| house.issuing.crl(2, &[])),
@@ -83,7 +83,7 @@ fn every_issuer_in_a_chain_may_revoke() {
 
 /// rustls uses the first CRL with a matching issuer name. We give it only one per name, the newest.
 #[test]
-fn of_two_lists_of_one_name_the_newest_counts() {
+fn of_two_crls_of_one_name_the_newest_counts() {
     let orders: [(&str, Lists); 2] = [
         ("the older one first", |house| {
             house.issuing.crl(1, &[]) + &house.issuing.crl(2, &[NODE])
@@ -109,7 +109,7 @@ fn of_two_lists_of_one_name_the_newest_counts() {
 /// An expired CRL still revokes, and certificates that it does not list are accepted. What else
 /// happens is decided by the receiver and its configured grace period.
 #[test]
-fn an_expired_list_still_revokes() {
+fn an_expired_crl_still_revokes() {
     let house = House::new();
     house.write_crls(&house.issuing.crl(2, &[NODE]));
     let (_writer, reader) = house.open_at(Arc::new(|| NOW + 60 * DAY)).unwrap();
@@ -131,7 +131,7 @@ fn an_expired_list_still_revokes() {
 /// Therefore every request checks: a chain that was not verified under the current trust is
 /// verified completely.
 #[test]
-fn a_chain_is_judged_anew_by_the_first_request_under_a_new_trust() {
+fn a_chain_is_verified_again_by_the_first_request_under_a_new_trust() {
     let house = House::new();
     let (mut writer, reader) = house.open().unwrap();
     let connection = |generation| {

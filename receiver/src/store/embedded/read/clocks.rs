@@ -29,12 +29,12 @@ impl Scanner<'_> {
                 }
             }
         });
-        let what = "how many samples were taken out, because they lay ahead of the clock, is lost";
+        let what = "the number of samples removed because they were ahead of the clock is lost";
         for host in &bad {
             self.damage.push(Damage::of_host(self.now, host, what));
         }
         if orphans > 0 || (!is_whole && self.mode == ScanMode::Thorough) {
-            self.of_store(format!("of some hosts, it is not known which, {what}"));
+            self.of_store(format!("of some unknown hosts, {what}"));
         }
     }
 
@@ -47,7 +47,7 @@ impl Scanner<'_> {
         });
         let is_out_of_reach = !is_whole && found.is_none() && self.mode == ScanMode::Thorough;
         if is_damaged || is_out_of_reach {
-            self.of_store("what was known of the clock is lost: it is judged anew");
+            self.of_store("the last known time is lost: the clock is checked again");
         }
         found
     }

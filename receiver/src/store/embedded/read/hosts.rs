@@ -39,7 +39,7 @@ impl Scanner<'_> {
         for id in damaged {
             let Some(name) = hosts.get(&id).and_then(|names| names.first()) else {
                 self.of_store(format!(
-                    "a host's name is lost, and with it what was kept of it (row {id})"
+                    "a host's name is lost, and its data with it (row {id})"
                 ));
                 continue;
             };
@@ -51,7 +51,7 @@ impl Scanner<'_> {
                         ..StoredHost::default()
                     },
                 );
-                let what = "when it last reported and when its certificate ends is lost, until it reports again";
+                let what = "the time of its last report and the end of its certificate are lost, until it reports again";
                 self.damage.push(Damage::of_host(self.now, name, what));
             }
         }

@@ -54,9 +54,7 @@ impl Scanner<'_> {
             }
         }
         if unknown > 0 {
-            self.of_store(format!(
-                "{unknown} intervals are lost of which it is not known whose they were"
-            ));
+            self.of_store(format!("{unknown} intervals of unknown series are lost"));
         }
     }
 }
@@ -125,7 +123,7 @@ fn lost_interval(now: u64, host: &str, label: &str, tier: u8, start: Option<u64>
         .map(|(tier, start)| (start, start.saturating_add(tier.width_secs)));
     let what = match found {
         Some(tier) => format!("an interval of {} is lost", tier.name),
-        None => "intervals are lost that cannot be read".to_owned(),
+        None => "unreadable intervals are lost".to_owned(),
     };
     Damage {
         label: Some(label.to_owned()),

@@ -36,7 +36,7 @@ impl Scanner<'_> {
             });
         }
         if self.mode == ScanMode::Fast && reads != SHARDS.get() * CURSORS.len() {
-            self.of_store("how far the journal is counted does not stand twice, as it should");
+            self.of_store("the journal's cursor is not stored twice, as it should be");
         }
         let lost = SHARDS
             .all()
@@ -44,7 +44,7 @@ impl Scanner<'_> {
             .count();
         if lost > 0 && self.mode == ScanMode::Thorough {
             self.of_store(format!(
-                "how far the journal is counted is lost for {lost} of {} parts of the hosts: what they delivered in the last minutes is left out",
+                "the journal's cursor is lost for {lost} of {} shards: samples that their hosts delivered in the last minutes are left out",
                 SHARDS.get()
             ));
         }
@@ -115,12 +115,12 @@ impl Scanner<'_> {
             .count();
         if missing + bad == 0 && !is_whole && self.mode == ScanMode::Thorough {
             self.of_store(format!(
-                "groups of the journal before {first} may be lost: what was acknowledged with them"
+                "journal groups before {first} may be lost, and the samples acknowledged with them"
             ));
         }
         if missing + bad > 0 {
             self.of_store(format!(
-                "{} groups of the journal are lost, of {first} to {last}: what was acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
+                "{} journal groups between {first} and {last} are lost, and the samples acknowledged with them; `lizctl audit HOST` shows their numbers as missing",
                 missing + bad
             ));
         }

@@ -40,10 +40,10 @@ impl Scanner<'_> {
         }
         let differs = counts[0] != counts[1] || orphans > 0;
         if self.mode == ScanMode::Fast && (differs || !bad.is_empty()) {
-            self.of_store("what was delivered does not stand twice, as it should");
+            self.of_store("the delivery sets are not stored twice, as they should be");
         } else {
             for (host, _) in bad.iter().filter(|key| !found.contains_key(*key)) {
-                let what = "which numbers of a producer were received is lost: numbers from before that come again count again, or show as missing";
+                let what = "a producer's delivery set is lost: earlier numbers count again if they are sent again, or show as missing";
                 self.damage.push(Damage::of_host(self.now, host, what));
             }
         }

@@ -62,8 +62,7 @@ fn host(at: usize) -> StoredHost {
 
 type Journal = BTreeMap<(Shard, Position), Vec<u8>>;
 
-/// A store of some forty pages, half of them in what is written ahead; its files as a crash leaves
-/// them.
+/// A store of some forty pages, half of them in the WAL; its files as a crash leaves them.
 struct Original {
     files: Vec<(&'static str, Vec<u8>)>,
     states: Vec<ShardState>,
@@ -255,7 +254,7 @@ fn the_first_page_alone_loses_nothing() {
             bytes[..4096].fill(filled);
             fs::write(&file, bytes).unwrap();
         });
-        let whole = "nothing that was kept is lost";
+        let whole = "nothing is lost";
         assert!(told[0].what.contains(whole), "{told:?}");
     }
 }
@@ -337,31 +336,31 @@ fn what_a_wrong_clock_did_is_known_by_its_checksum() {
     let cases = [
         (
             "UPDATE removed SET samples = samples + 4 WHERE host = 3",
-            "web2: how many samples were taken out",
+            "web2: the number of samples removed",
         ),
         (
             "UPDATE removed SET at = at + 4 WHERE host = 1",
-            "web0: how many samples were taken out",
+            "web0: the number of samples removed",
         ),
         (
             "UPDATE removed SET sum = 'x' WHERE host = 1",
-            "web0: how many samples were taken out",
+            "web0: the number of samples removed",
         ),
         (
             "UPDATE removed SET host = 99 WHERE host = 1",
-            "of some hosts, it is not known which",
+            "of some unknown hosts",
         ),
         (
             "UPDATE clock SET floor = floor + 86400",
-            "what was known of the clock is lost",
+            "the last known time is lost",
         ),
         (
             "UPDATE clock SET wall_offset = 0",
-            "what was known of the clock is lost",
+            "the last known time is lost",
         ),
         (
             "UPDATE clock SET boot = x'00'",
-            "what was known of the clock is lost",
+            "the last known time is lost",
         ),
     ];
     for (change, words) in cases {

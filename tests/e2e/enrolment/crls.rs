@@ -54,7 +54,7 @@ fn revoke(world: &World, role: Role, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
+async fn a_receiver_fetches_revocations_and_rotations() {
     let mut world = World::without_receiver(|_| ());
     let ca_server = CaServer::open(&world).await;
     let (gone, stays) = (world.node("gone"), world.node("stays"));
@@ -63,7 +63,7 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
     revoke(&world, Role::Node, "gone");
     let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
     let running = in_background(move || {
-        running.wait_for("revocation lists fetched and in force");
+        running.wait_for("CRLs fetched and in force");
         running
     })
     .await;
@@ -104,21 +104,21 @@ async fn a_receiver_hears_of_revocations_and_rotations_without_being_told() {
 /// CRLs from another CA, or from a receiver in its place, are not accepted, and the present ones
 /// stay in force.
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_come_from_nobody_else() {
+async fn crls_come_only_from_the_ca() {
     let mut world = World::start().await;
     let elsewhere = World::without_receiver(|_| ());
     let other = CaServer::open(&elsewhere).await;
     let a_receiver = world.issuer();
     let node = world.node("web1");
     for (url, why) in [
-        (other.base(), "was not issued by the CA we were given"),
+        (other.base(), "was not issued by the CA given"),
         (a_receiver, "only the role ca enrols"),
     ] {
         let mut command = apart(&world);
         command.args(["--ca-url", &url]);
         let mut running = tokio::task::block_in_place(|| started(&mut world, &mut command));
         let (said, running) = in_background(move || {
-            let said = running.wait_for("revocation lists cannot be fetched");
+            let said = running.wait_for("cannot fetch CRLs");
             (said, running)
         })
         .await;

@@ -79,7 +79,7 @@ impl Stage {
 /// A pushed CRL is in force before the response, also on open connections, and after a restart
 /// despite the older file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_is_in_force_at_once_and_stays() {
+async fn a_crl_is_in_force_at_once_and_stays() {
     let mut stage = Stage::set().await;
     let token = stage.world.token(&stage.gone).await;
     let get = async |stage: &Stage| stage.world.get(&stage.gone, &token, "/api/perf/gone").await;
@@ -105,7 +105,7 @@ async fn a_list_is_in_force_at_once_and_stays() {
 
 /// A revoked host is listed as revoked and not only as silent, whether it retries or not.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_was_ended_is_listed_as_such() {
+async fn a_host_whose_certificate_was_revoked_is_listed_as_such() {
     let stage = Stage::set().await;
     let world = &stage.world;
     let reader = world.reader();
@@ -137,7 +137,7 @@ async fn a_host_that_was_ended_is_listed_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_alone_hands_in_lists() {
+async fn only_an_operator_pushes_crls() {
     let stage = Stage::set().await;
     let lists = stage.revoke(&stage.gone);
     let world = &stage.world;
@@ -189,7 +189,7 @@ async fn an_operator_alone_hands_in_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_that_are_not_taken() {
+async fn crls_that_are_refused() {
     let stage = Stage::set().await;
     let first = fs::read(stage.lists()).unwrap();
     let lists = stage.revoke(&stage.gone);
