@@ -22,7 +22,7 @@ fn keys_under_a_passphrase() {
         .failed(1, "--passphrase-file");
     sandbox
         .run("issue-node web1 --passphrase-file wrong")
-        .failed(1, "not the passphrase of certs/issuing.key");
+        .failed(1, "wrong passphrase for certs/issuing.key");
     sandbox
         .run("issue-node web1 --passphrase-file secret")
         .done();

@@ -160,7 +160,7 @@ fn the_audit_log_is_shown_and_checked() {
     let other = Sandbox::with_ca();
     other
         .run(&format!("verify-audit --head {first}"))
-        .failed(1, "line 3 is another");
+        .failed(1, "line 3 differs");
     sandbox
         .run("verify-audit --head 3")
         .failed(2, "NUMBER:HASH");
