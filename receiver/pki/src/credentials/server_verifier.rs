@@ -30,15 +30,16 @@ pub enum ServerIdentityError {
     NotCa(Box<SpiffeId>),
 }
 
+/// The chain that a server shows, and the host name that it must be valid for.
+pub(crate) struct ServerChain<'a> {
+    end_entity: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    server_name: &'a ServerName<'a>,
+}
+
 /// What a server must prove besides that it holds the key of its certificate.
 pub(crate) trait ServerCheck: fmt::Debug + Send + Sync {
-    fn check(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), rustls::Error>;
+    fn check(&self, chain: &ServerChain<'_>, now: UnixTime) -> Result<(), rustls::Error>;
 }
 
 /// WebPKI's verification (chain, time, serverAuth, host name), and the role: a stolen key of a node
@@ -89,31 +90,20 @@ impl ServerRoleCheck {
 }
 
 impl ServerCheck for ServerRoleCheck {
-    fn check(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn check(&self, chain: &ServerChain<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+        let end_entity = chain.end_entity;
         // The same verification as a server's of its clients.
         self.paths
-            .verify(end_entity, intermediates, now, Usage::Server)
+            .verify(end_entity, chain.intermediates, now, Usage::Server)
             .map_err(kept)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, chain.server_name)?;
         check_role(end_entity, self.servers).map_err(kept)?;
         Ok(())
     }
 }
 
 impl ServerCheck for AnyServer {
-    fn check(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _now: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn check(&self, _chain: &ServerChain<'_>, _now: UnixTime) -> Result<(), rustls::Error> {
         Ok(())
     }
 }
@@ -127,8 +117,12 @@ impl<C: ServerCheck> ServerCertVerifier for ServerVerifier<C> {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check
-            .check(end_entity, intermediates, server_name, now)?;
+        let chain = ServerChain {
+            end_entity,
+            intermediates,
+            server_name,
+        };
+        self.check.check(&chain, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -180,6 +174,21 @@ mod tests {
     use super::*;
     use crate::testing::Pki;
 
+    fn verify(
+        check: &ServerRoleCheck,
+        host: &str,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), rustls::Error> {
+        let chain = ServerChain {
+            end_entity,
+            intermediates,
+            server_name: &ServerName::try_from(host.to_owned()).unwrap(),
+        };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
+        check.check(&chain, now)
+    }
+
     #[test]
     fn roles() {
         let pki = Pki::new("root");
@@ -202,13 +211,10 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let all = ServerRoleCheck::new(&roots, ServerRoles::Any, vec![], &provider);
         let ca_alone = ServerRoleCheck::new(&roots, ServerRoles::CaOnly, vec![], &provider);
-        let host = ServerName::try_from("localhost").unwrap();
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         for (uris, expected) in cases {
             let leaf = pki.issue(uris);
-            let ask = |verifier: &ServerRoleCheck| {
-                verifier.check(leaf.certificate.der(), &[], &host, now)
-            };
+            let ask =
+                |check: &ServerRoleCheck| verify(check, "localhost", leaf.certificate.der(), &[]);
             let is_ca = *uris == ["spiffe://lizmon.internal/ca/ca1"];
             assert_eq!(ask(&ca_alone).is_ok(), is_ca, "{uris:?}");
             let got = ask(&all);
@@ -227,14 +233,10 @@ mod tests {
     fn a_role_does_not_stand_in_for_the_name_or_the_chain() {
         let pki = Pki::new("root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let leaf = pki.issue(&["spiffe://lizmon.internal/receiver/r1"]);
         let check = |roots: Anchors, host: &str, expected: &str| {
-            let verifier = ServerRoleCheck::new(&roots, ServerRoles::Any, vec![], &provider);
-            let host = ServerName::try_from(host.to_owned()).unwrap();
-            let error = verifier
-                .check(leaf.certificate.der(), &[], &host, now)
-                .unwrap_err();
+            let check = ServerRoleCheck::new(&roots, ServerRoles::Any, vec![], &provider);
+            let error = verify(&check, host, leaf.certificate.der(), &[]).unwrap_err();
             assert!(format!("{error:?}").contains(expected), "{error:?}");
         };
         check(pki.roots(), "other.example", "NotValidForName");
@@ -287,8 +289,6 @@ mod tests {
         let anchors = issuing.pem() + &root.pem();
         let anchors = crate::anchors::read(anchors.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let host = ServerName::try_from("localhost").unwrap();
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(Pki::NOW));
         let cases: [(&str, Vec<String>, bool); 4] = [
             ("no CRL", vec![], true),
             ("nothing is revoked", vec![crl(&[1], &[])], true),
@@ -304,10 +304,10 @@ mod tests {
             for pem in pems {
                 assert!(crls.take(pem.as_bytes()).unwrap().is_new, "{story}");
             }
-            let verifier = ServerRoleCheck::new(&anchors, ServerRoles::Any, crls.all(), &provider);
+            let check = ServerRoleCheck::new(&anchors, ServerRoles::Any, crls.all(), &provider);
             let shown: [&[CertificateDer<'_>]; 2] = [&[], &[issuing.der().clone()]];
             for shown in shown {
-                let judged = verifier.check(leaf.certificate.der(), shown, &host, now);
+                let judged = verify(&check, "localhost", leaf.certificate.der(), shown);
                 assert_eq!(judged.is_ok(), good, "{story}: {judged:?}");
             }
         }
