@@ -27,6 +27,7 @@ mod oauth;
 mod perf;
 mod probes;
 mod problem;
+mod request_body;
 mod state;
 
 pub use self::problem::Rejection;

@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::authenticated::{Authenticated, connection_of};
 use super::problem::Rejection;
+use super::request_body::answer_with_body;
 use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
@@ -25,10 +26,7 @@ pub(super) async fn put(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    let (head, mut body) = request.into_parts();
-    let answer = take(&app, &head, &mut body).await;
-    app.bodies.discard(&head.headers, body).await;
-    answer
+    answer_with_body(&app, request, take).await
 }
 
 async fn take(

@@ -15,6 +15,7 @@ use lizmon_protocol::route;
 use super::answer::{json, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
+use super::request_body::answer_with_body;
 use super::state::{ReceiverState, SharedState};
 use crate::query;
 
@@ -40,10 +41,7 @@ pub(super) async fn acknowledge(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    let (head, mut body) = request.into_parts();
-    let answer = take(&app, &head, &mut body).await;
-    app.bodies.discard(&head.headers, body).await;
-    answer
+    answer_with_body(&app, request, take).await
 }
 
 async fn take(

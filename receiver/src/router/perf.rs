@@ -16,6 +16,7 @@ use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
 use super::answer::{decode, json, json_bytes, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
+use super::request_body::answer_with_body;
 use super::state::{ReceiverState, SharedState};
 use crate::body::BODY_BYTES_MAX;
 use crate::{ingest, query};
@@ -42,18 +43,11 @@ pub(super) async fn host(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    let (head, mut body) = request.into_parts();
-    let answer = match head.method {
-        Method::POST => ingest(&app, &head, &mut body).await,
-        _ => read_host(&app, &head).await,
-    };
-    let took_too_long = answer
-        .as_ref()
-        .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
-    if !took_too_long {
-        app.bodies.discard(&head.headers, body).await;
-    }
-    answer
+    answer_with_body(&app, request, async |app, head, body| match head.method {
+        Method::POST => ingest(app, head, body).await,
+        _ => read_host(app, head).await,
+    })
+    .await
 }
 
 async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Response, Rejection> {
