@@ -46,20 +46,16 @@ impl Authority {
         options: &RotateOptions,
         now: u64,
     ) -> Result<Rotation, Error> {
-        self.unlock()?;
-        self.transaction(|tx| {
-            let generations = tx.generations()?;
-            let stage = stage_of(rotated, &generations)?;
+        self.rotate(rotated, now, |rotation, stage| {
             if stage != Stage::Steady && !options.force {
-                refuse_to_leave(waiting(tx, &generations, stage, Some(rotated), now)?, stage)?;
+                refuse_to_leave(rotation.waiting(stage)?, stage)?;
             }
             match stage {
-                Stage::Steady => self.publish(tx, &generations, rotated, options, now),
-                Stage::Published => self.swap(tx, &generations, Step::Use, now),
-                Stage::InUse => self.retire(tx, &generations, rotated, now),
+                Stage::Steady => rotation.publish(options),
+                Stage::Published => rotation.swap(Step::Use),
+                Stage::InUse => rotation.retire(),
             }
-        })?;
-        self.reconcile_and_reopen(now)
+        })
     }
 
     /// Takes the last step back, and reopens the CA.
@@ -69,74 +65,109 @@ impl Authority {
         options: &RotateOptions,
         now: u64,
     ) -> Result<Rotation, Error> {
+        self.rotate(rotated, now, |rotation, stage| match stage {
+            Stage::Steady => rotation.reinstate(),
+            Stage::Published => {
+                if !options.force {
+                    refuse_to_leave(rotation.holders_of_next()?, Stage::InUse)?;
+                }
+                rotation.withdraw()
+            }
+            Stage::InUse => rotation.swap(Step::StopUsing),
+        })
+    }
+
+    /// Takes one step in one transaction, and reopens the CA.
+    fn rotate(
+        &mut self,
+        rotated: CaKind,
+        now: u64,
+        take_step: impl FnOnce(&RotationTx<'_>, Stage) -> Result<(), Error>,
+    ) -> Result<Rotation, Error> {
         self.unlock()?;
         self.transaction(|tx| {
             let generations = tx.generations()?;
-            match stage_of(rotated, &generations)? {
-                Stage::Steady => self.reinstate(tx, &generations, rotated, now),
-                Stage::Published => {
-                    if !options.force {
-                        let left = holders_of(tx, &generations, Phase::Next, now)?;
-                        refuse_to_leave(left, Stage::InUse)?;
-                    }
-                    self.withdraw(tx, &generations, rotated, now)
-                }
-                Stage::InUse => self.swap(tx, &generations, Step::StopUsing, now),
-            }
+            let stage = stage_of(rotated, &generations)?;
+            let rotation = RotationTx {
+                authority: self,
+                tx,
+                generations,
+                rotated,
+                now,
+            };
+            take_step(&rotation, stage)
         })?;
-        self.reconcile_and_reopen(now)
-    }
-
-    fn reconcile_and_reopen(&mut self, now: u64) -> Result<Rotation, Error> {
         self.ledger.transaction(|tx| reconcile(&self.files, tx))?;
         *self = self.reopen(now)?;
         self.rotation(now)
     }
+}
 
-    fn publish(
-        &self,
-        tx: &LedgerTx<'_>,
-        generations: &[Generation],
-        rotated: CaKind,
-        options: &RotateOptions,
-        now: u64,
-    ) -> Result<(), Error> {
-        for ca in in_phase(generations, Phase::Retired) {
-            tx.set_phase(&ca.entry.serial, Phase::Gone, now)?;
+/// One step of a rotation, within a transaction.
+struct RotationTx<'a> {
+    authority: &'a Authority,
+    tx: &'a LedgerTx<'a>,
+    /// As they were before the step.
+    generations: Vec<Generation>,
+    rotated: CaKind,
+    now: u64,
+}
+
+impl RotationTx<'_> {
+    fn waiting(&self, stage: Stage) -> Result<Vec<PendingHolder>, Error> {
+        waiting(
+            self.tx,
+            &self.generations,
+            stage,
+            Some(self.rotated),
+            self.now,
+        )
+    }
+
+    fn holders_of_next(&self) -> Result<Vec<PendingHolder>, Error> {
+        holders_of(self.tx, &self.generations, Phase::Next, self.now)
+    }
+
+    fn in_phase(&self, phase: Phase) -> Vec<&Generation> {
+        in_phase(&self.generations, phase).collect()
+    }
+
+    fn set_phase(&self, serial: &str, phase: Phase) -> Result<(), Error> {
+        Ok(self.tx.set_phase(serial, phase, self.now)?)
+    }
+
+    fn publish(&self, options: &RotateOptions) -> Result<(), Error> {
+        for ca in self.in_phase(Phase::Retired) {
+            self.set_phase(&ca.entry.serial, Phase::Gone)?;
         }
+        let ca = self.authority;
         let mut rollback = Rollback::default();
         let mut serials = Vec::new();
-        let root = match rotated {
+        let root = match self.rotated {
             CaKind::Issuing => {
-                let root = current(generations, Profile::Root)?;
-                refuse_ended_root(root, now)?;
-                self.signer_of(generations, root)?
+                let root = current(&self.generations, Profile::Root)?;
+                refuse_ended_root(root, self.now)?;
+                ca.signer_of(&self.generations, root)?
             }
             CaKind::Root => {
                 let (alg, days) = (options.key_alg, options.root_days);
-                let root = NewCa::root(self.trust_domain(), alg, days, now)?;
-                self.add_next(
-                    tx,
-                    &root,
-                    options.offline_root.as_deref(),
-                    &mut rollback,
-                    now,
-                )?;
+                let root = NewCa::root(ca.trust_domain(), alg, days, self.now)?;
+                self.add_next(&root, options.offline_root.as_deref(), &mut rollback)?;
                 serials.push(root.serial.to_string());
-                root.signer(&self.files.root_certificate, None)?.into()
+                root.signer(&ca.files.root_certificate, None)?.into()
             }
         };
         let (alg, days) = (options.key_alg, options.issuing_days);
-        let issuing = NewCa::issuing(self.trust_domain(), &root, alg, days, now)?;
-        self.add_next(tx, &issuing, None, &mut rollback, now)?;
+        let issuing = NewCa::issuing(ca.trust_domain(), &root, alg, days, self.now)?;
+        self.add_next(&issuing, None, &mut rollback)?;
         serials.push(issuing.serial.to_string());
-        self.log_step(tx, Step::Publish, rotated, &serials, now)?;
+        self.log_step(Step::Publish, self.rotated, &serials)?;
         // The root's CRL is valid to the end of its last issuing CA: sign it while the key is here.
-        let generations = tx.generations()?;
-        self.sign_crl_with(tx, &generations, &root, now)?;
-        let path = &self.files.issuing_certificate;
+        let generations = self.tx.generations()?;
+        ca.sign_crl_with(self.tx, &generations, &root, self.now)?;
+        let path = &ca.files.issuing_certificate;
         let signer = issuing.signer(path, Some(root.certificate()))?;
-        self.sign_crl_with(tx, &generations, &signer, now)?;
+        ca.sign_crl_with(self.tx, &generations, &signer, self.now)?;
         rollback.disarm();
         Ok(())
     }
@@ -144,47 +175,40 @@ impl Authority {
     /// Records a CA that does not sign yet, and writes its key, encrypted if the current one is.
     fn add_next(
         &self,
-        tx: &LedgerTx<'_>,
         ca: &NewCa,
         offline: Option<&Path>,
         rollback: &mut Rollback,
-        now: u64,
     ) -> Result<(), Error> {
+        let files = &self.authority.files;
         let serial = ca.serial.to_string();
         let path = if let Some(folder) = offline {
             folder.join(format!("root-{}.key", &serial[..8]))
         } else {
-            if !disk::is_present(&self.files.generations) {
-                rollback.add(self.files.generations.clone());
+            if !disk::is_present(&files.generations) {
+                rollback.add(files.generations.clone());
             }
-            disk::create_folder(&self.files.generations)?;
-            self.files.generation_key(&serial)
+            disk::create_folder(&files.generations)?;
+            files.generation_key(&serial)
         };
         if disk::is_present(&path) {
             return Err(CaFileError::AlreadyExists(path).into());
         }
         rollback.add(path.clone());
-        let passphrase = self.keyring.passphrase_of(&self.files.issuing_key)?;
+        let passphrase = self.authority.keyring.passphrase_of(&files.issuing_key)?;
         write_key(&path, &ca.key, passphrase.as_ref())?;
-        tx.add(&ca.entry(now))?;
-        Ok(tx.set_phase(&serial, Phase::Next, now)?)
+        self.tx.add(&ca.entry(self.now))?;
+        self.set_phase(&serial, Phase::Next)
     }
 
     /// Swaps the signing CA: next becomes current and current becomes old, or the reverse.
-    fn swap(
-        &self,
-        tx: &LedgerTx<'_>,
-        generations: &[Generation],
-        step: Step,
-        now: u64,
-    ) -> Result<(), Error> {
+    fn swap(&self, step: Step) -> Result<(), Error> {
         let (comes, goes) = match step {
             Step::Use => (Phase::Next, Phase::Old),
             _ => (Phase::Old, Phase::Next),
         };
-        let incoming: Vec<&Generation> = in_phase(generations, comes).collect();
+        let incoming = self.in_phase(comes);
         let rotated = kind_of(incoming.iter().copied());
-        if let Some(over) = incoming.iter().find(|ca| ca.entry.not_after <= now) {
+        if let Some(over) = incoming.iter().find(|ca| ca.entry.not_after <= self.now) {
             return Err(RotationError::NextExpired {
                 which: rotated,
                 subject: over.entry.name.clone(),
@@ -192,49 +216,37 @@ impl Authority {
             }
             .into());
         }
-        disk::create_folder(&self.files.generations)?;
+        let files = &self.authority.files;
+        disk::create_folder(&files.generations)?;
         for new in &incoming {
-            let old = current(generations, new.entry.profile)?;
-            let key = current_key(&self.files, new.entry.profile);
+            let old = current(&self.generations, new.entry.profile)?;
+            let key = current_key(files, new.entry.profile);
             if let Some(bytes) = disk::read_if_there(key)?.map(Zeroizing::new) {
-                let copy = self.files.generation_key(&old.entry.serial);
+                let copy = files.generation_key(&old.entry.serial);
                 disk::write(&copy, &bytes, Access::Secret)?;
             }
-            tx.set_phase(&old.entry.serial, goes, now)?;
-            tx.set_phase(&new.entry.serial, Phase::Current, now)?;
+            self.set_phase(&old.entry.serial, goes)?;
+            self.set_phase(&new.entry.serial, Phase::Current)?;
         }
-        self.log_step(tx, step, rotated, &serials(incoming.into_iter()), now)
+        self.log_step(step, rotated, &serials(incoming.into_iter()))
     }
 
-    fn retire(
-        &self,
-        tx: &LedgerTx<'_>,
-        generations: &[Generation],
-        rotated: CaKind,
-        now: u64,
-    ) -> Result<(), Error> {
-        let old: Vec<&Generation> = in_phase(generations, Phase::Old).collect();
-        self.shift(tx, &old, Phase::Retired, (Step::Retire, rotated), now)?;
-        self.put_on_hold(tx, rotated, now).map(drop)
+    fn retire(&self) -> Result<(), Error> {
+        self.shift(&self.in_phase(Phase::Old), Phase::Retired, Step::Retire)?;
+        self.put_on_hold().map(drop)
     }
 
-    fn reinstate(
-        &self,
-        tx: &LedgerTx<'_>,
-        generations: &[Generation],
-        rotated: CaKind,
-        now: u64,
-    ) -> Result<(), Error> {
-        let retired: Vec<&Generation> = in_phase(generations, Phase::Retired).collect();
-        if retired.is_empty() || kind_of(retired.iter().copied()) != rotated {
-            return Err(RotationError::NothingToTakeBack(rotated).into());
+    fn reinstate(&self) -> Result<(), Error> {
+        let retired = self.in_phase(Phase::Retired);
+        if retired.is_empty() || kind_of(retired.iter().copied()) != self.rotated {
+            return Err(RotationError::NothingToTakeBack(self.rotated).into());
         }
-        self.shift(tx, &retired, Phase::Old, (Step::Reinstate, rotated), now)?;
-        self.put_on_hold(tx, rotated, now)?;
+        self.shift(&retired, Phase::Old, Step::Reinstate)?;
+        self.put_on_hold()?;
         // Their CRLs are outdated, and lack what was revoked since.
-        let generations = tx.generations()?;
+        let generations = self.tx.generations()?;
         for ca in in_phase(&generations, Phase::Old) {
-            match self.sign_crl(tx, &generations, ca, now) {
+            match self.authority.sign_crl(self.tx, &generations, ca, self.now) {
                 Err(Error::RootKeyMissing(_)) => {}
                 done => drop(done?),
             }
@@ -242,16 +254,9 @@ impl Authority {
         Ok(())
     }
 
-    fn withdraw(
-        &self,
-        tx: &LedgerTx<'_>,
-        generations: &[Generation],
-        rotated: CaKind,
-        now: u64,
-    ) -> Result<(), Error> {
-        let next: Vec<&Generation> = in_phase(generations, Phase::Next).collect();
-        self.shift(tx, &next, Phase::Gone, (Step::Withdraw, rotated), now)?;
-        match self.put_on_hold(tx, rotated, now) {
+    fn withdraw(&self) -> Result<(), Error> {
+        self.shift(&self.in_phase(Phase::Next), Phase::Gone, Step::Withdraw)?;
+        match self.put_on_hold() {
             // It signed nothing, and its CRL is not published: its entry on the root's CRL can wait
             // for the key.
             Err(Error::RootKeyMissing(_)) => Ok(()),
@@ -260,54 +265,35 @@ impl Authority {
     }
 
     /// Moves CAs to another phase, and logs the step.
-    fn shift(
-        &self,
-        tx: &LedgerTx<'_>,
-        moved: &[&Generation],
-        phase: Phase,
-        (step, rotated): (Step, CaKind),
-        now: u64,
-    ) -> Result<(), Error> {
+    fn shift(&self, moved: &[&Generation], phase: Phase, step: Step) -> Result<(), Error> {
         for ca in moved {
-            tx.set_phase(&ca.entry.serial, phase, now)?;
+            self.set_phase(&ca.entry.serial, phase)?;
         }
-        let serials = serials(moved.iter().copied());
-        self.log_step(tx, step, rotated, &serials, now)
+        self.log_step(step, self.rotated, &serials(moved.iter().copied()))
     }
 
     /// Signs the root's CRL again, which lists an issuing CA that is no longer trusted: as
     /// `certificateHold`, which can be lifted, while it can be reinstated. Without that, a receiver
     /// that keeps its last CRL would continue to trust it. A root that is no longer trusted needs
     /// no entry.
-    fn put_on_hold(
-        &self,
-        tx: &LedgerTx<'_>,
-        rotated: CaKind,
-        now: u64,
-    ) -> Result<Option<SignedCrl>, Error> {
-        if rotated == CaKind::Root {
+    fn put_on_hold(&self) -> Result<Option<SignedCrl>, Error> {
+        if self.rotated == CaKind::Root {
             return Ok(None);
         }
-        let generations = tx.generations()?;
+        let generations = self.tx.generations()?;
         let root = current(&generations, Profile::Root)?;
-        self.sign_crl(tx, &generations, root, now)
+        self.authority
+            .sign_crl(self.tx, &generations, root, self.now)
     }
 
-    fn log_step(
-        &self,
-        tx: &LedgerTx<'_>,
-        step: Step,
-        rotated: CaKind,
-        serials: &[String],
-        now: u64,
-    ) -> Result<(), Error> {
-        tx.set_reconcile_pending(true)?;
+    fn log_step(&self, step: Step, rotated: CaKind, serials: &[String]) -> Result<(), Error> {
+        self.tx.set_reconcile_pending(true)?;
         let event = AuditEvent {
             action: AuditAction::Rotate,
-            who: &self.operator,
+            who: &self.authority.operator,
             details: json!({"what": rotated.as_str(), "step": step.as_str(), "serial": serials}),
         };
-        Ok(tx.record(&event, now)?)
+        Ok(self.tx.record(&event, self.now)?)
     }
 }
 
