@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::activity::ConnectionActivity;
 use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
 use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectionSlot};
@@ -26,7 +27,7 @@ use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, L
 use crate::rate_limited_log::RateLimitedLog;
 use crate::rejected_connections::RejectedConnections;
 use crate::service::ConnectionService;
-use crate::stream::{ConnectionActivity, IdleStream, PeerSlot};
+use crate::stream::{IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
 use crate::unauthenticated_slots::UnauthenticatedSlots;
 

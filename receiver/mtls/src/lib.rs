@@ -14,6 +14,7 @@
 //! ([`discard()`]). It signs nothing but its own handshakes.
 
 pub mod accept;
+mod activity;
 pub mod admission;
 pub mod client_quota;
 pub mod connection;

@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::activity::{ConnectionActivity, InFlightRequest};
 use crate::connection::Connection;
-use crate::stream::{ConnectionActivity, InFlightRequest};
 
 /// Request extension: the client has reached its limit of requests in progress. Respond at once and
 /// without a body, because a client that reads no responses would keep their bodies in memory.

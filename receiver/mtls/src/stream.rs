@@ -8,7 +8,6 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,11 +15,8 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::client_quota::ClientQuota;
+use crate::activity::ConnectionActivity;
 use crate::connection_slots::{AddressSlot, ClientSlot, NoConnectionSlot};
-use crate::limits::{
-    ANONYMOUS_LAST_ANSWER_AFTER, REQUESTS_AT_ONCE_ANONYMOUS_MAX, REQUESTS_AT_ONCE_PER_HOLDER_MAX,
-};
 use crate::rejected_connections::RejectedConnections;
 use crate::unauthenticated_slots::UnauthenticatedSlot;
 
@@ -28,121 +24,6 @@ use crate::unauthenticated_slots::UnauthenticatedSlot;
 /// closes with unread bytes, the system resets it, and the response is lost.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The activity on a connection.
-#[derive(Debug)]
-pub(crate) struct ConnectionActivity {
-    opened: Instant,
-    /// The quota of the holder; `None` without a client certificate.
-    holder: Option<Arc<ClientQuota>>,
-    /// The number of requests in progress.
-    working: AtomicU32,
-    /// The number of responses that are being sent.
-    sending: AtomicU32,
-    /// When a request last ended or a response last made progress: milliseconds after `opened`.
-    last: AtomicU64,
-}
-
-impl ConnectionActivity {
-    pub(crate) fn unauthenticated() -> Self {
-        Self {
-            opened: Instant::now(),
-            holder: None,
-            working: AtomicU32::new(0),
-            sending: AtomicU32::new(0),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn of_holder(quota: Arc<ClientQuota>) -> Self {
-        Self {
-            holder: Some(quota),
-            ..Self::unauthenticated()
-        }
-    }
-
-    /// Marks the start of a request. Dropping the value marks that its response is sent.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlightRequest {
-        self.working.fetch_add(1, Ordering::Relaxed);
-        if let Some(holder) = &self.holder {
-            holder.begin_work();
-        }
-        InFlightRequest {
-            activity: self.clone(),
-            is_sending: false,
-        }
-    }
-
-    /// Whether the connection has no client certificate and is old enough that its next response is
-    /// the last.
-    pub(crate) fn is_at_its_end(&self) -> bool {
-        self.holder.is_none() && self.opened.elapsed() > ANONYMOUS_LAST_ANSWER_AFTER
-    }
-
-    fn in_flight(&self) -> u32 {
-        self.working.load(Ordering::Relaxed) + self.sending.load(Ordering::Relaxed)
-    }
-
-    fn touch(&self) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(millis, Ordering::Relaxed);
-    }
-
-    /// Records that bytes were sent. Counts as activity if a response is being sent.
-    fn note_sent(&self) {
-        if self.sending.load(Ordering::Relaxed) > 0 {
-            self.touch();
-        }
-    }
-
-    /// When the connection reaches the idle `timeout` if no request arrives.
-    fn idle_deadline(&self, timeout: Duration) -> Instant {
-        if self.working.load(Ordering::Relaxed) > 0 {
-            return Instant::now() + timeout;
-        }
-        self.opened + Duration::from_millis(self.last.load(Ordering::Relaxed)) + timeout
-    }
-}
-
-/// A request in progress, or its response while it is sent.
-#[derive(Debug)]
-pub(crate) struct InFlightRequest {
-    activity: Arc<ConnectionActivity>,
-    is_sending: bool,
-}
-
-impl InFlightRequest {
-    /// The response is ready and is sent from now on.
-    pub(crate) fn into_sending(mut self) -> Self {
-        self.activity.sending.fetch_add(1, Ordering::Relaxed);
-        self.activity.working.fetch_sub(1, Ordering::Relaxed);
-        self.activity.touch();
-        self.is_sending = true;
-        self
-    }
-
-    /// Whether the client exceeds its limit of requests in progress.
-    pub(crate) fn is_over_limit(&self) -> bool {
-        match &self.activity.holder {
-            None => self.activity.in_flight() > REQUESTS_AT_ONCE_ANONYMOUS_MAX,
-            Some(holder) => holder.in_work() > REQUESTS_AT_ONCE_PER_HOLDER_MAX,
-        }
-    }
-}
-
-impl Drop for InFlightRequest {
-    fn drop(&mut self) {
-        self.activity.touch();
-        let count = match self.is_sending {
-            true => &self.activity.sending,
-            false => &self.activity.working,
-        };
-        count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(holder) = &self.activity.holder {
-            holder.end_work();
-        }
-    }
-}
 
 /// The slot that a connection holds in addition to its address slot, until it closes.
 #[derive(Debug)]
@@ -237,7 +118,7 @@ impl<S> IdleStream<S> {
             }
             return Poll::Ready(error);
         }
-        if this.activity.opened.elapsed() < *lifetime {
+        if this.activity.age() < *lifetime {
             return Poll::Pending;
         }
         let why = "a connection without a certificate has a short maximum age";
@@ -367,11 +248,10 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for IdleStream<S> {
     reason = "these tests run on tokio's paused clock"
 )]
 mod tests {
-    use std::num::NonZeroU32;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::client_quota::ClientQuota;
     use crate::connection_slots::AddressSlots;
     use crate::limits::Limits;
     use crate::unauthenticated_slots::UnauthenticatedSlots;
@@ -534,34 +414,6 @@ mod tests {
                 () = async { (&mut send).await; std::future::pending().await } => (),
             }
             assert_eq!(before.elapsed().as_millis(), millis, "{bytes} {ends}");
-        }
-    }
-
-    #[test]
-    fn requests_at_and_over_what_a_sender_may_have_in_flight() {
-        let unauthenticated = Arc::new(ConnectionActivity::unauthenticated());
-        let quota = Arc::new(ClientQuota::new(&Limits {
-            requests_per_second_max: NonZeroU32::MIN,
-            ..Limits::default()
-        }));
-        // Two connections of one holder.
-        let [one, two] = [(); 2].map(|()| Arc::new(ConnectionActivity::of_holder(quota.clone())));
-        for (connections, max) in [
-            (
-                [&unauthenticated, &unauthenticated],
-                REQUESTS_AT_ONCE_ANONYMOUS_MAX,
-            ),
-            ([&one, &two], REQUESTS_AT_ONCE_PER_HOLDER_MAX),
-        ] {
-            let begun = |at: u32| connections[at as usize % 2].begin();
-            let mut held: Vec<_> = (0..max).map(begun).collect();
-            assert!(held.iter().all(|in_flight| !in_flight.is_over_limit()));
-            assert!(begun(0).is_over_limit());
-            let answered = held.pop().unwrap().into_sending();
-            let again = begun(1);
-            assert!(again.is_over_limit(), "an answer that is sent counts");
-            drop((answered, again));
-            assert!(!begun(1).is_over_limit());
         }
     }
 }
