@@ -8,25 +8,12 @@
 //!   older than that is ignored in this tier. The slot of an interval, its number modulo `kept`, is
 //!   a key for a store: no two intervals in a ring have the same slot.
 
-use std::collections::VecDeque;
+mod ring;
 
+pub use self::ring::Bucket;
+use self::ring::Ring;
 use crate::aggregate::Aggregate;
-use crate::window::{IntervalAverage, TIERS, Tier, Window};
-
-/// One interval of one tier, in the form that a store keeps.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bucket {
-    /// The exclusive start of the interval: epoch seconds, a multiple of the tier's width.
-    pub start: u64,
-    /// The number of samples.
-    pub count: u64,
-    /// The sum, added in order of arrival.
-    pub sum: f64,
-    /// The minimum.
-    pub min: f64,
-    /// The maximum.
-    pub max: f64,
-}
+use crate::window::{IntervalAverage, TIERS, Window};
 
 /// No series can have this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +51,8 @@ impl Series {
     /// Adds one sample to every tier that still has a place for it.
     pub fn apply(&mut self, epoch: u64, value: f64) {
         for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
-            if let Some(interval) = tier.interval_of(epoch)
-                && let Some(aggregate) = ring.entry(interval, tier)
-            {
-                aggregate.add(value);
-                ring.dirty |= bit(interval, tier);
+            if let Some(interval) = tier.interval_of(epoch) {
+                ring.add(interval, value, tier);
             }
         }
     }
@@ -161,8 +145,7 @@ impl Series {
     /// Marks all intervals as changed, for a store that has lost them.
     pub fn mark_all(&mut self) {
         for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
-            let there = ring.oldest_first().filter(|(_, cell)| !cell.is_empty());
-            ring.dirty = there.fold(0, |dirty, (interval, _)| dirty | bit(interval, tier));
+            ring.mark_all(tier);
         }
     }
 
@@ -182,7 +165,7 @@ impl Series {
             .iter()
             .zip(&TIERS)
             .enumerate()
-            .filter(|(_, (ring, _))| ring.dirty != 0)
+            .filter(|(_, (ring, _))| ring.is_dirty())
             .flat_map(|(index, (ring, tier))| {
                 ring.dirty(tier)
                     .map(move |(slot, bucket)| (index, slot, bucket))
@@ -211,7 +194,7 @@ impl Series {
 
     /// Clears the marks of changed intervals, after a store has written them.
     pub fn clear_dirty(&mut self) {
-        self.rings.iter_mut().for_each(|ring| ring.dirty = 0);
+        self.rings.iter_mut().for_each(Ring::clear_dirty);
     }
 
     /// Restores a stored bucket. The order of calls does not matter. A bucket that a newer one has
@@ -234,133 +217,8 @@ impl Series {
 
     /// The memory of the series in bytes, including the struct itself.
     pub fn memory_bytes(&self) -> usize {
-        let cells: usize = self.rings.iter().map(|ring| ring.cells.capacity()).sum();
-        size_of::<Self>() + cells * size_of::<Aggregate>()
+        size_of::<Self>() + self.rings.iter().map(Ring::cell_bytes).sum::<usize>()
     }
-}
-
-/// The intervals of one tier.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Ring {
-    /// The interval number of the first cell, counted from 1970. Has no meaning without cells.
-    oldest: u64,
-    cells: VecDeque<Aggregate>,
-    /// Bit `slot` is set if the cell in that slot has changed.
-    dirty: u64,
-}
-
-/// All slots of a ring fit into the mask of changed slots.
-const _: () = {
-    let mut index = 0;
-    while index < TIERS.len() {
-        assert!(TIERS[index].kept <= u64::BITS as usize);
-        index += 1;
-    }
-};
-
-impl Ring {
-    fn newest(&self) -> Option<u64> {
-        Some(self.oldest + (self.cells.len() as u64).checked_sub(1)?)
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = (u64, &Aggregate)> {
-        self.oldest_first().rev()
-    }
-
-    fn oldest_first(&self) -> impl DoubleEndedIterator<Item = (u64, &Aggregate)> {
-        let cells = self.cells.iter().enumerate();
-        cells.map(|(at, aggregate)| (self.oldest + at as u64, aggregate))
-    }
-
-    /// The cell of this interval, created if necessary; `None` if the interval is too old. The
-    /// caller must fill the cell. Each loop runs at most `kept` times, and usually not at all.
-    fn entry(&mut self, interval: u64, tier: &Tier) -> Option<&mut Aggregate> {
-        let kept = tier.kept as u64;
-        if self
-            .newest()
-            .is_some_and(|newest| interval + kept <= newest)
-        {
-            return None;
-        }
-        let pushed_out = |oldest| oldest + kept <= interval;
-        while let Some(front) = self.cells.front()
-            && (front.is_empty() || pushed_out(self.oldest))
-        {
-            self.dirty &= !bit(self.oldest, tier);
-            self.cells.pop_front();
-            self.oldest += 1;
-        }
-        if self.cells.is_empty() {
-            self.oldest = interval;
-        }
-        while interval < self.oldest {
-            self.make_room(tier);
-            self.cells.push_front(Aggregate::EMPTY);
-            self.oldest -= 1;
-        }
-        let at = (interval - self.oldest) as usize;
-        while at >= self.cells.len() {
-            self.make_room(tier);
-            self.cells.push_back(Aggregate::EMPTY);
-        }
-        self.cells.get_mut(at)
-    }
-
-    fn cut(&mut self, from: u64, tier: &Tier) -> u64 {
-        let mut samples = 0;
-        while let Some(newest) = self.newest() {
-            let is_empty = self.cells.back().is_none_or(Aggregate::is_empty);
-            if !is_empty && newest * tier.width_secs < from {
-                break;
-            }
-            samples += self.cells.pop_back().map_or(0, |cell| cell.count());
-            self.dirty &= !bit(newest, tier);
-        }
-        if self.cells.is_empty() {
-            self.oldest = 0;
-        }
-        samples
-    }
-
-    /// Doubles the capacity, up to the tier's `kept`, so that a full ring wastes no memory.
-    fn make_room(&mut self, tier: &Tier) {
-        let len = self.cells.len();
-        if len == self.cells.capacity() {
-            self.cells.reserve_exact(len.clamp(1, tier.kept - len));
-        }
-    }
-
-    fn dirty(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
-        self.oldest_first()
-            .filter(|(interval, _)| self.dirty & bit(*interval, tier) != 0)
-            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
-    }
-
-    fn filled(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
-        self.oldest_first()
-            .filter(|(_, aggregate)| !aggregate.is_empty())
-            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
-    }
-}
-
-/// The slot and the bucket of an interval.
-fn bucket(interval: u64, aggregate: &Aggregate, tier: &Tier) -> (usize, Bucket) {
-    let bucket = Bucket {
-        start: interval * tier.width_secs,
-        count: aggregate.count(),
-        sum: aggregate.sum(),
-        min: aggregate.min(),
-        max: aggregate.max(),
-    };
-    (slot(interval, tier), bucket)
-}
-
-fn slot(interval: u64, tier: &Tier) -> usize {
-    (interval % tier.kept as u64) as usize
-}
-
-fn bit(interval: u64, tier: &Tier) -> u64 {
-    1 << slot(interval, tier)
 }
 
 #[cfg(test)]
@@ -379,7 +237,11 @@ mod tests {
         for epoch in NOW - 90_000..=NOW + AHEAD_SECS_MAX {
             series.apply(epoch, 1.0);
         }
-        let cells: usize = series.rings.iter().map(|ring| ring.cells.len()).sum();
+        let cells: usize = series
+            .rings
+            .iter()
+            .map(|ring| ring.oldest_first().count())
+            .sum();
         assert_eq!(cells, 63 + 26);
         assert_eq!(series.memory_bytes(), 2_588);
     }
@@ -436,7 +298,11 @@ mod tests {
         for epoch in [NOW - 3_600, NOW - 60, NOW, NOW + 3_600, NOW + 86_400] {
             series.apply(epoch, 1.0);
         }
-        let cells: Vec<_> = series.rings.iter().map(|ring| ring.cells.len()).collect();
+        let cells: Vec<_> = series
+            .rings
+            .iter()
+            .map(|ring| ring.oldest_first().count())
+            .collect();
         assert_eq!(cells, [1, 26]);
     }
 
