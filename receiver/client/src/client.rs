@@ -19,24 +19,19 @@ use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
 use lizmon_transport::https::{ask_clock, https_client, retry_after, server_clock};
 use lizmon_transport::{BaseUrl, ConnectError, ServerClock};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::encoding::{compress, encode_segment};
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
 /// The maximum size of a response. A full host's summaries take a fifth of it, and a list of
 /// 100,000 hosts takes about two thirds.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Smaller batches are not compressed.
-const COMPRESS_BYTES_MIN: usize = 4096;
-/// zstd's default. Higher levels cost the monitored machine more CPU than they save.
-const COMPRESS_LEVEL: i32 = 3;
-
 /// A client of one receiver, with one certificate.
 pub struct Client {
     url: BaseUrl,
@@ -261,7 +256,7 @@ impl Client {
                 self.to_json(&all)
             }
             Some(filter) => {
-                let path = format!("{}/{}", route::host(host), encode(filter));
+                let path = format!("{}/{}", route::host(host), encode_segment(filter));
                 self.get(&path, now).await
             }
         }
@@ -449,56 +444,4 @@ fn build_http(cert: &Path, tls: ClientConfig) -> Result<reqwest::Client, Credent
         path: cert.to_owned(),
         source: rustls::Error::General(error.to_string()),
     })
-}
-
-/// The compressed body, if it is smaller.
-fn compress(body: &[u8]) -> Option<Vec<u8>> {
-    if body.len() < COMPRESS_BYTES_MIN {
-        return None;
-    }
-    zstd::bulk::compress(body, COMPRESS_LEVEL)
-        .ok()
-        .filter(|small| small.len() < body.len())
-}
-
-/// Encodes any text as one path segment, including `/`, `%`, `?` and `#`.
-fn encode(filter: &str) -> String {
-    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'.')
-        .remove(b'_')
-        .remove(b'~');
-    utf8_percent_encode(filter, ENCODED).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use reqwest::Url;
-
-    use super::*;
-
-    #[test]
-    fn a_filter_stays_one_segment() {
-        let cases = [
-            ("cpu", "cpu"),
-            ("disk:/", "disk%3A%2F"),
-            ("a/../b", "a%2F..%2Fb"),
-            ("100% ?#", "100%25%20%3F%23"),
-            ("außen", "au%C3%9Fen"),
-        ];
-        for (filter, expected) in cases {
-            assert_eq!(encode(filter), expected);
-            let url = Url::parse(&format!("https://h/api/perf/web1/{expected}")).unwrap();
-            assert_eq!(url.path(), format!("/api/perf/web1/{expected}"));
-        }
-    }
-
-    #[test]
-    fn only_what_gets_smaller_is_compressed() {
-        let long = vec![b'a'; COMPRESS_BYTES_MIN];
-        let small = compress(&long).unwrap();
-        assert!(small.len() < 100);
-        assert_eq!(zstd::bulk::decompress(&small, long.len()).unwrap(), long);
-        assert!(compress(&long[1..]).is_none());
-    }
 }

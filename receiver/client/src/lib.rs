@@ -12,10 +12,12 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`client`] | the client and its requests |
+//! | `encoding` | how paths and bodies are encoded |
 //! | `token` | the lifetime of a kept token |
 //! | [`error`] | errors of requests |
 
 pub mod client;
+mod encoding;
 pub mod error;
 mod token;
 
