@@ -5,18 +5,21 @@
 //! is not durable yet is kept beside the summaries and discarded with it: a group that fails leaves
 //! no trace.
 
+mod known;
+
 use std::collections::{HashMap, HashSet};
 
 use lizmon_protocol::problem::ValueError;
-use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, ProducerId, Seq};
+use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, Seq};
 use lizmon_summary::window::EpochRefusal;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
+use self::known::{Known, Pending};
 use super::error::{AdmissionError, ValueFault};
 use crate::clock::{AHEAD_REMOVED_SECS, ClockVerdict};
 use crate::store::Shard;
 use crate::store::record::{RecordView, Submission, SubmissionView};
-use crate::summarize::{HostSummaries, ProducerState, SummaryTable};
+use crate::summarize::{HostSummaries, SummaryTable};
 
 /// Most labels of one host.
 pub const HOST_LABELS_MAX: usize = 1_000;
@@ -76,63 +79,6 @@ pub(super) struct Admission<'s> {
     pending: HashMap<String, Pending>,
     clock: ClockVerdict,
     marks: &'s mut EpochMarks,
-}
-
-/// What this group has admitted of a host.
-#[derive(Default)]
-struct Pending {
-    /// New labels.
-    labels: HashSet<String>,
-    /// By producer that sent some in this group, all its numbers: stored and admitted.
-    numbers: HashMap<ProducerId, DeliverySet>,
-    /// The same for dropped numbers.
-    dropped: HashMap<ProducerId, DroppedSet>,
-}
-
-/// A host as it is stored, and what this group has admitted of it.
-#[derive(Clone, Copy)]
-struct Known<'a> {
-    host: Option<&'a HostSummaries>,
-    pending: Option<&'a Pending>,
-}
-
-impl<'a> Known<'a> {
-    fn stored(self, producer: &ProducerId) -> Option<&'a ProducerState> {
-        self.host?.producers.get(producer)
-    }
-
-    /// All numbers of a producer; none if it is unknown.
-    fn numbers(self, producer: &ProducerId) -> Option<&'a DeliverySet> {
-        let waiting = self
-            .pending
-            .and_then(|pending| pending.numbers.get(producer));
-        waiting.or_else(|| Some(&self.stored(producer)?.set))
-    }
-
-    /// All that a producer dropped.
-    fn dropped(self, producer: &ProducerId) -> Option<&'a DroppedSet> {
-        let waiting = self
-            .pending
-            .and_then(|pending| pending.dropped.get(producer));
-        waiting.or_else(|| Some(&self.stored(producer)?.dropped))
-    }
-
-    fn has_label(self, label: &str) -> bool {
-        let is_stored = |host: &HostSummaries| host.series.contains_key(label);
-        let waits = |pending: &Pending| pending.labels.contains(label);
-        self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
-    }
-
-    fn label_count(self) -> usize {
-        self.host.map_or(0, |host| host.series.len())
-            + self.pending.map_or(0, |pending| pending.labels.len())
-    }
-
-    fn producer_count(self) -> usize {
-        let stored = self.host.map_or(0, |host| host.producers.len());
-        let waiting = self.pending.into_iter().flat_map(|p| p.numbers.keys());
-        stored + waiting.filter(|id| self.stored(id).is_none()).count()
-    }
 }
 
 impl<'s> Admission<'s> {

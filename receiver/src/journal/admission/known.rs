@@ -1,0 +1,65 @@
+//! What is known of a host while a group is judged.
+
+use std::collections::{HashMap, HashSet};
+
+use lizmon_protocol::sample::ProducerId;
+use lizmon_summary::{DeliverySet, DroppedSet};
+
+use crate::summarize::{HostSummaries, ProducerState};
+
+/// What this group has admitted of a host.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// New labels.
+    pub(super) labels: HashSet<String>,
+    /// By producer that sent some in this group, all its numbers: stored and admitted.
+    pub(super) numbers: HashMap<ProducerId, DeliverySet>,
+    /// The same for dropped numbers.
+    pub(super) dropped: HashMap<ProducerId, DroppedSet>,
+}
+
+/// A host as it is stored, and what this group has admitted of it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) host: Option<&'a HostSummaries>,
+    pub(super) pending: Option<&'a Pending>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn stored(self, producer: &ProducerId) -> Option<&'a ProducerState> {
+        self.host?.producers.get(producer)
+    }
+
+    /// All numbers of a producer; none if it is unknown.
+    pub(super) fn numbers(self, producer: &ProducerId) -> Option<&'a DeliverySet> {
+        let waiting = self
+            .pending
+            .and_then(|pending| pending.numbers.get(producer));
+        waiting.or_else(|| Some(&self.stored(producer)?.set))
+    }
+
+    /// All that a producer dropped.
+    pub(super) fn dropped(self, producer: &ProducerId) -> Option<&'a DroppedSet> {
+        let waiting = self
+            .pending
+            .and_then(|pending| pending.dropped.get(producer));
+        waiting.or_else(|| Some(&self.stored(producer)?.dropped))
+    }
+
+    pub(super) fn has_label(self, label: &str) -> bool {
+        let is_stored = |host: &HostSummaries| host.series.contains_key(label);
+        let waits = |pending: &Pending| pending.labels.contains(label);
+        self.host.is_some_and(is_stored) || self.pending.is_some_and(waits)
+    }
+
+    pub(super) fn label_count(self) -> usize {
+        self.host.map_or(0, |host| host.series.len())
+            + self.pending.map_or(0, |pending| pending.labels.len())
+    }
+
+    pub(super) fn producer_count(self) -> usize {
+        let stored = self.host.map_or(0, |host| host.producers.len());
+        let waiting = self.pending.into_iter().flat_map(|p| p.numbers.keys());
+        stored + waiting.filter(|id| self.stored(id).is_none()).count()
+    }
+}
