@@ -1,20 +1,20 @@
 //! One CRL: its status, its signer and its scope.
 
+mod number;
+mod scope;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateRevocationListDer;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
+pub use self::number::CrlNumber;
+use self::scope::CrlScope;
 use crate::authority::AuthorityCertificate;
 use crate::pem::{self, PemError, PemKind, Section};
 use crate::signature::{Signature, verify};
-
-/// A CRL's number: RFC 5280 section 5.2.3, up to 20 octets.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CrlNumber(Box<[u8]>);
 
 /// The metadata of one CRL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub const CRL_RETENTION_SECS: u64 = 72 * 3600;
 pub struct Crl {
     der: CertificateRevocationListDer<'static>,
     entries: Arc<CertRevocationList<'static>>,
-    scope: Scope,
+    scope: CrlScope,
     /// The public key of the signer, if known: SubjectPublicKeyInfo, DER.
     signer: Option<Arc<[u8]>>,
     status: CrlStatus,
@@ -103,15 +103,6 @@ pub enum UnusableCrl {
     },
 }
 
-/// Which certificates of its issuer a CRL covers: RFC 5280 section 5.2.5.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Scope {
-    only_user_certs: bool,
-    only_ca_certs: bool,
-    /// The URIs of the distribution point. They distinguish the parts of a partitioned CRL.
-    locations: Vec<String>,
-}
-
 impl UnusableCrl {
     /// Whether the input is not a CRL at all, rather than a CRL that must not be used.
     pub fn is_malformed(&self) -> bool {
@@ -120,61 +111,6 @@ impl UnusableCrl {
             Self::At { source, .. } => source.is_malformed(),
             _ => false,
         }
-    }
-}
-
-impl CrlNumber {
-    /// Creates a number from big-endian bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        let zeroes = bytes.iter().take_while(|byte| **byte == 0).count();
-        Self(bytes[zeroes..].into())
-    }
-
-    /// The number as a `u64`, or `u64::MAX` if it does not fit.
-    pub fn saturating_u64(&self) -> u64 {
-        let mut bytes = [0; 8];
-        match bytes.len().checked_sub(self.0.len()) {
-            Some(at) => {
-                bytes[at..].copy_from_slice(&self.0);
-                u64::from_be_bytes(bytes)
-            }
-            None => u64::MAX,
-        }
-    }
-}
-
-impl PartialOrd for CrlNumber {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for CrlNumber {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
-    }
-}
-
-impl From<u64> for CrlNumber {
-    fn from(number: u64) -> Self {
-        Self::from_bytes(&number.to_be_bytes())
-    }
-}
-
-/// Decimal. Hexadecimal if longer than 64 bits, as in OpenSSL.
-impl fmt::Display for CrlNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() <= 8 {
-            return write!(f, "{}", self.saturating_u64());
-        }
-        f.write_str("0x")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
-    }
-}
-
-impl fmt::Debug for CrlNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -238,7 +174,7 @@ impl Crl {
         };
         Ok(Self {
             entries: Arc::new(entries.into()),
-            scope: Scope::of(&crl),
+            scope: CrlScope::of(&crl),
             signer: None,
             status,
             der,
@@ -357,7 +293,7 @@ impl Crl {
 
     /// Whether the scope includes this certificate of the same issuer.
     pub(crate) fn covers(&self, certificate: &[u8]) -> bool {
-        if self.scope == Scope::default() {
+        if self.scope == CrlScope::default() {
             return true;
         }
         X509Certificate::from_der(certificate)
@@ -378,63 +314,6 @@ impl PartialEq for Crl {
 }
 
 impl Eq for Crl {}
-
-impl Scope {
-    fn of(crl: &CertificateRevocationList<'_>) -> Self {
-        let point = crl
-            .extensions()
-            .iter()
-            .find_map(|found| match found.parsed_extension() {
-                ParsedExtension::IssuingDistributionPoint(point) => Some(point),
-                _ => None,
-            });
-        point.map_or_else(Self::default, |point| Self {
-            only_user_certs: point.only_contains_user_certs,
-            only_ca_certs: point.only_contains_ca_certs,
-            locations: point
-                .distribution_point
-                .as_ref()
-                .map(locations)
-                .unwrap_or_default(),
-        })
-    }
-
-    /// Follows the rules of webpki: a certificate with CRL distribution points is covered only by a
-    /// CRL with at least one of the same URIs.
-    fn includes(&self, certificate: &X509Certificate<'_>) -> bool {
-        let is_ca = certificate.is_ca();
-        if self.only_user_certs && is_ca || self.only_ca_certs && !is_ca {
-            return false;
-        }
-        let points =
-            certificate
-                .iter_extensions()
-                .find_map(|found| match found.parsed_extension() {
-                    ParsedExtension::CRLDistributionPoints(points) => Some(points),
-                    _ => None,
-                });
-        points.is_none_or(|points| {
-            let named = points
-                .iter()
-                .filter(|point| point.crl_issuer.is_none() && point.reasons.is_none());
-            named
-                .filter_map(|point| point.distribution_point.as_ref())
-                .flat_map(locations)
-                .any(|location| self.locations.contains(&location))
-        })
-    }
-}
-
-fn locations(name: &DistributionPointName<'_>) -> Vec<String> {
-    let DistributionPointName::FullName(names) = name else {
-        return Vec::new();
-    };
-    let uri = |name: &GeneralName<'_>| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    };
-    names.iter().filter_map(uri).collect()
-}
 
 fn unusable(issuer: String, source: webpki::Error) -> UnusableCrl {
     use webpki::Error;
