@@ -11,6 +11,7 @@
 //! If certificate and key are in one file, that file is replaced in one step. The other contents of
 //! a file are kept.
 
+mod path_relation;
 mod pem_parts;
 
 use std::fs;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::sign::CertifiedKey;
 
+use self::path_relation::{PathRelation, folder_of};
 use self::pem_parts::{NewPair, PemParts, with_pair};
 pub use self::pem_parts::{access, with_certificates};
 use crate::atomic_file::{self, Access};
@@ -57,43 +59,6 @@ pub struct SharedFile {
     one: PathBuf,
     other: PathBuf,
     what: &'static str,
-}
-
-/// How two paths are related.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PathRelation {
-    Apart,
-    /// The same name in the same directory.
-    Same,
-    /// Two names of one file: a symbolic link or a hard link. Replacing one name does not change
-    /// the other.
-    Linked,
-}
-
-impl PathRelation {
-    fn of(one: &Path, other: &Path) -> Self {
-        let folder = |path: &Path| fs::canonicalize(folder_of(path)).ok();
-        if one == other || one.file_name() == other.file_name() && folder(one) == folder(other) {
-            return Self::Same;
-        }
-        match (file_id(one), file_id(other)) {
-            (Some(one), Some(other)) if one == other => Self::Linked,
-            _ => Self::Apart,
-        }
-    }
-}
-
-/// Identifies a file. Follows symbolic links.
-#[cfg(unix)]
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> Option<PathBuf> {
-    fs::canonicalize(path).ok()
 }
 
 impl CertificateFiles {
@@ -196,14 +161,6 @@ impl CertificateFiles {
 
     fn staged_key(&self) -> PathBuf {
         staged(&self.key)
-    }
-}
-
-/// A path without a directory is in the current directory.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 
