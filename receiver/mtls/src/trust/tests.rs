@@ -4,198 +4,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
 use lizmon_pki::path::ChainMember;
 
+use self::pki::*;
 use super::*;
 use crate::Clock;
 use crate::identity::Identity;
 use crate::revocation::{Crl, CrlRefused};
 use crate::version::TlsMin;
 
+mod pki;
 mod rustls_facts;
 
 const NOW: u64 = 1_465_001_814;
 const DAY: u64 = 86_400;
-
-struct Ca {
-    certificate: Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-fn params(name: &str, life: u64) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = at(NOW - DAY);
-    params.not_after = at(NOW + life);
-    params
-}
-
-fn at(epoch: u64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(epoch as i64).unwrap()
-}
-
-fn ca_params(name: &str) -> CertificateParams {
-    let mut params = params(name, 1000 * DAY);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-}
-
-fn root(name: &str) -> Ca {
-    let key = KeyPair::generate().unwrap();
-    let params = ca_params(name);
-    let certificate = params.self_signed(&key).unwrap();
-    Ca {
-        certificate,
-        issuer: Issuer::new(params, key),
-    }
-}
-
-impl Ca {
-    fn issuing(&self, name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let params = ca_params(name);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Self {
-            certificate,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// Leaf and key as PEM, with the issuing certificate after the leaf.
-    fn leaf(&self, id: &str, serial: u8) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let leaf = self
-            .leaf_params(id, serial)
-            .signed_by(&key, &self.issuer)
-            .unwrap();
-        (
-            format!("{}{}", leaf.pem(), self.certificate.pem()),
-            key.serialize_pem(),
-        )
-    }
-
-    fn leaf_params(&self, id: &str, serial: u8) -> CertificateParams {
-        let mut params = params("", 90 * DAY);
-        params.distinguished_name = DistinguishedName::new();
-        params.serial_number = Some(SerialNumber::from_slice(&[serial]));
-        params.subject_alt_names = vec![
-            SanType::URI(id.try_into().unwrap()),
-            SanType::DnsName("rx".try_into().unwrap()),
-        ];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ClientAuth,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        ];
-        params
-    }
-
-    fn crl(&self, number: u64, revoked: &[u8]) -> String {
-        self.crl_from(number, revoked, NOW - DAY)
-    }
-
-    fn crl_from(&self, number: u64, revoked: &[u8], this_update: u64) -> String {
-        let revoked = revoked.iter().map(|serial| vec![*serial]);
-        self.crl_naming(number, revoked.collect(), this_update)
-    }
-
-    fn crl_naming(&self, number: u64, revoked: Vec<Vec<u8>>, this_update: u64) -> String {
-        let revoked = revoked.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(serial),
-            revocation_time: at(this_update),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        CertificateRevocationListParams {
-            this_update: at(this_update),
-            next_update: at(this_update + 30 * DAY),
-            crl_number: SerialNumber::from_slice(&number.to_be_bytes()),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        }
-        .signed_by(&self.issuer)
-        .unwrap()
-        .pem()
-        .unwrap()
-    }
-}
-
-const RECEIVER: u8 = 1;
-const NODE: u8 = 2;
-
-struct House {
-    folder: tempfile::TempDir,
-    root: Ca,
-    issuing: Ca,
-    node: Vec<CertificateDer<'static>>,
-}
-
-impl House {
-    fn new() -> Self {
-        let root = root("root");
-        let issuing = root.issuing("issuing 1");
-        let node = chain(&issuing.leaf("spiffe://lizmon.internal/node/web1", NODE).0);
-        let house = Self {
-            folder: tempfile::tempdir().unwrap(),
-            root,
-            issuing,
-            node,
-        };
-        let (cert, key) = house
-            .issuing
-            .leaf("spiffe://lizmon.internal/receiver/rx", RECEIVER);
-        house.write("rx.crt", &cert);
-        house.write("rx.key", &key);
-        house.write("root.crt", &house.root.certificate.pem());
-        house.write_crls(&house.issuing.crl(1, &[]));
-        house
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text).unwrap();
-    }
-
-    fn write_crls(&self, issuing: &str) {
-        self.write("crl.pem", &format!("{}{issuing}", self.root.crl(1, &[])));
-    }
-
-    fn open(&self) -> Result<(TrustWriter, TrustReader), TrustError> {
-        self.open_at(Arc::new(|| NOW))
-    }
-
-    fn open_at(&self, clock: Clock) -> Result<(TrustWriter, TrustReader), TrustError> {
-        let file = |name: &str| self.folder.path().join(name);
-        let files = TrustFiles {
-            cert: file("rx.crt"),
-            key: file("rx.key"),
-            ca: file("root.crt"),
-            crl: file("crl.pem"),
-        };
-        TrustWriter::open_with_crl_file(files, file("kept.pem"), clock, TlsMin::default())
-    }
-
-    fn push(&self, writer: &mut TrustWriter, crls: &str) -> Result<(), CrlRefused> {
-        let crls = Crl::read_all(crls.as_bytes()).unwrap();
-        writer.add_crls(crls, &self.node).unwrap().map(|_| ())
-    }
-}
-
-fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .unwrap()
-}
 
 #[test]
 fn a_pushed_crl_is_in_force_at_once_and_after_a_restart_with_an_older_file() {
