@@ -27,7 +27,7 @@ fn own_tests() -> BTreeSet<String> {
 }
 
 /// Whether a crate of the workspace has such a module, or a test in it:
-/// `lizmon-ca::life::a_ca_under_a_passphrase`.
+/// `lizmon-ca::api::life::a_ca_under_a_passphrase`.
 fn is_in_crate(workspace: &str, name: &str) -> bool {
     let mut parts: Vec<&str> = name.split("::").collect();
     let crate_name = parts.remove(0).to_owned();
@@ -90,7 +90,7 @@ fn the_threat_model_names_its_tests() {
     assert!(wrong.is_empty(), "docs/security.md:\n{}", wrong.join("\n"));
     for other in [
         "lizmon-ca::nowhere",
-        "lizmon-ca::life::nowhere",
+        "lizmon-ca::api::life::nowhere",
         "nowhere",
         "matri",
     ] {

@@ -1,7 +1,8 @@
 //! Every step of a rotation, forward and back: which certificates a receiver accepts that reads the
 //! files after it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[cfg(unix)]
+mod interruption;
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,12 @@ use lizmon_ca::authority::{
     Authority, CaKind, InitOptions, Issued, Request, RotateOptions, Rotation, RotationError, Stage,
 };
 use lizmon_ca::pki::inspect::{Item, inspect};
-use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::verify::{Verdict, VerifyError};
 use lizmon_ca::pki::{Passphrase, Reason, Unlock};
 use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
+use crate::sandbox::{NOW, folder, node, read, verify_as_receiver, verify_with};
 
 /// A CA in rotation, and the certificates that it issued.
 struct TestCa {
@@ -28,8 +29,7 @@ struct TestCa {
 
 impl TestCa {
     fn new(options: &InitOptions) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let certs = dir.path().join("certs");
+        let (dir, certs) = folder();
         let authority = Authority::init(&certs, options, NOW).unwrap();
         Self {
             _dir: dir,
@@ -47,8 +47,7 @@ impl TestCa {
     }
 
     fn issue_to(&mut self, name: &str) -> Issued {
-        let request = Request::new(Role::Node, name.parse().unwrap());
-        self.authority.issue(request, self.now).unwrap()
+        self.authority.issue(node(name), self.now).unwrap()
     }
 
     fn step(&mut self, rotated: CaKind, forward: bool, force: bool) -> Result<Rotation, Error> {
@@ -64,13 +63,8 @@ impl TestCa {
         }
     }
 
-    fn verify_as_receiver(&self, issued: &Issued) -> Result<(), VerifyError> {
-        verify_as_receiver(
-            &read(&self.certs, "root.crt"),
-            &read(&self.certs, "crl.pem"),
-            issued,
-            self.now,
-        )
+    fn verify_as_receiver(&self, issued: &Issued) -> Result<Verdict, VerifyError> {
+        verify_as_receiver(&self.certs, issued, self.now)
     }
 
     #[track_caller]
@@ -95,23 +89,6 @@ impl TestCa {
         }
         keys
     }
-}
-
-fn read(certs: &Path, file: &str) -> Vec<u8> {
-    std::fs::read(certs.join(file)).unwrap()
-}
-
-fn verify_as_receiver(
-    roots_pem: &[u8],
-    crls_pem: &[u8],
-    issued: &Issued,
-    now: u64,
-) -> Result<(), VerifyError> {
-    let trusted = Trusted {
-        roots_pem,
-        crls_pem,
-    };
-    verify(issued.chain_pem.as_bytes(), trusted, now).map(|_| ())
 }
 
 /// How many roots are trusted, and how many CRLs there are.
@@ -162,7 +139,13 @@ fn every_step_forward_and_back() {
         let new = fixture.issue();
         fixture.good(&[&old, &published, &new]);
         // A receiver that read the files when the new CA was published accepts what it signs.
-        verify_as_receiver(&held_roots, &held_crls, &new, fixture.now).unwrap();
+        verify_with(
+            &held_roots,
+            &held_crls,
+            new.chain_pem.as_bytes(),
+            fixture.now,
+        )
+        .unwrap();
 
         // Back from use: what was signed meanwhile is still valid.
         assert_eq!(
@@ -203,10 +186,10 @@ fn every_step_forward_and_back() {
             // A receiver that keeps the old CA's CRL learns of it from the root's.
             let both = [held_crls, read(&fixture.certs, "crl.pem")];
             let newest = [&both[1][..], &both[0][..]].concat();
-            let judged = verify_as_receiver(
+            let judged = verify_with(
                 &read(&fixture.certs, "root.crt"),
                 &newest,
-                &old,
+                old.chain_pem.as_bytes(),
                 fixture.now,
             );
             assert!(matches!(judged, Err(VerifyError::Revoked(_))), "{judged:?}");
@@ -429,113 +412,6 @@ fn roots_that_are_kept_offline_rotate_too() {
     assert_eq!(std::fs::read_dir(stick.path()).unwrap().count(), 2);
 }
 
-#[cfg(unix)]
-type Files = std::collections::BTreeMap<String, Vec<u8>>;
-
-/// The CA's own files except the ledger.
-#[cfg(unix)]
-fn files(fixture: &TestCa) -> Files {
-    let mut files = Files::new();
-    for name in [
-        "root.key",
-        "issuing.key",
-        "issuing.crt",
-        "crl.pem",
-        "root.crt",
-    ] {
-        files.insert(name.to_owned(), read(&fixture.certs, name));
-    }
-    for path in fixture.keys() {
-        let name = path.strip_prefix(&fixture.certs).unwrap().to_string_lossy();
-        files.insert(name.into_owned(), std::fs::read(&path).unwrap());
-    }
-    files
-}
-
-/// Power fails between the commit of the ledger and the last file: the next process that opens the
-/// CA finishes the step, and receivers that read the files in between refuse no certificate that is
-/// valid before and after.
-#[cfg(unix)]
-#[test]
-fn an_interrupted_step_is_finished_by_the_next_opener() {
-    let steps = [true, true, false, true, true, false];
-    for rotated in [CaKind::Issuing, CaKind::Root] {
-        let mut fixture = TestCa::new(&InitOptions::default());
-        let mut leaves = vec![fixture.issue()];
-        for forward in steps {
-            let before = files(&fixture);
-            let good_before: Vec<bool> = leaves
-                .iter()
-                .map(|leaf| fixture.verify_as_receiver(leaf).is_ok())
-                .collect();
-            fixture.step(rotated, forward, true).unwrap();
-            let after = files(&fixture);
-            let good: Vec<&Issued> = leaves
-                .iter()
-                .zip(good_before)
-                .filter(|(leaf, before)| *before && fixture.verify_as_receiver(leaf).is_ok())
-                .map(|(leaf, _)| leaf)
-                .collect();
-            cut_off_everywhere(&fixture, &before, &after, &good);
-            fixture.authority = Authority::open(&fixture.certs, fixture.now).unwrap();
-            leaves.push(fixture.issue());
-        }
-        fixture.authority.verify_audit(None).unwrap();
-    }
-}
-
-#[cfg(unix)]
-fn cut_off_everywhere(fixture: &TestCa, before: &Files, after: &Files, good: &[&Issued]) {
-    // Keys first, then the certificate, then what receivers read: see `reconcile`.
-    let removes_root = before["root.crt"].len() > after["root.crt"].len();
-    let trust = if removes_root {
-        ["root.crt", "crl.pem"]
-    } else {
-        ["crl.pem", "root.crt"]
-    };
-    let keys = before
-        .keys()
-        .chain(after.keys())
-        .filter(|name| name.ends_with(".key"));
-    let mut order: Vec<&str> = keys.map(String::as_str).collect();
-    order.sort_unstable_by_key(|name| {
-        (!name.ends_with("root.key"), name.starts_with("generations"))
-    });
-    order.dedup();
-    order.push("issuing.crt");
-    order.extend(trust);
-    for done in 0..=order.len() {
-        for (index, name) in order.iter().enumerate() {
-            // What the step created before the commit exists in any case.
-            let made = !before.contains_key(*name);
-            let state = if index < done || made { after } else { before };
-            let path = fixture.certs.join(name);
-            match state.get(*name) {
-                Some(bytes) => write(&path, bytes),
-                None => drop(std::fs::remove_file(&path)),
-            }
-        }
-        fixture.good(good);
-        let raw = rusqlite::Connection::open(fixture.certs.join("ledger.db")).unwrap();
-        raw.execute_batch("INSERT OR IGNORE INTO reconcile_pending VALUES (1)")
-            .unwrap();
-        drop(raw);
-        Authority::open(&fixture.certs, fixture.now).unwrap();
-        assert_eq!(&files(fixture), after, "{done} of {order:?} were done");
-    }
-}
-
-#[cfg(unix)]
-fn write(path: &Path, bytes: &[u8]) {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let folder = path.parent().unwrap();
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(folder).unwrap();
-    let mut options = std::fs::OpenOptions::new();
-    let options = options.create(true).truncate(true).write(true).mode(0o600);
-    std::io::Write::write_all(&mut options.open(path).unwrap(), bytes).unwrap();
-}
-
 /// Others issue during a rotation: each gets a valid certificate, or is told to reopen the CA.
 #[test]
 fn issuing_goes_on_through_a_rotation() {
@@ -575,8 +451,7 @@ fn issuing_goes_on_through_a_rotation() {
 
 fn issue_or_reopen(authority: &mut Authority, name: &str) -> Issued {
     loop {
-        let request = Request::new(Role::Node, name.parse().unwrap());
-        match authority.issue(request, NOW) {
+        match authority.issue(node(name), NOW) {
             Ok(leaf) => return leaf,
             Err(Error::Rotated) => *authority = authority.reopen(NOW).unwrap(),
             Err(error) => panic!("{error}"),

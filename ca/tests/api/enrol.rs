@@ -1,5 +1,4 @@
 //! Join tokens and renewals: who gets a certificate, and who does not.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -7,18 +6,18 @@ use std::time::Duration;
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
-    Authority, CaKind, Enrolled, InitOptions, IssuanceError, IssueError, JoinTokenError, KeySource,
+    Authority, CaKind, Enrolled, IssuanceError, IssueError, JoinTokenError, KeySource,
     LEAF_LIFETIME, RenewalError, Request, RotateOptions, TOKEN_TTL,
 };
 use lizmon_ca::ledger::Entry;
 use lizmon_ca::pki::Reason;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
-use lizmon_protocol::name::{NodeName, Role};
-use rcgen::{CertificateParams, KeyPair};
+use lizmon_protocol::name::Role;
+use rcgen::KeyPair;
 use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
+use crate::sandbox::{NOW, new_ca, node_name, signing_request};
 
 struct TestCa {
     _dir: TempDir,
@@ -27,15 +26,13 @@ struct TestCa {
 
 impl TestCa {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let certs = dir.path().join("certs");
-        let ca = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+        let (dir, _, ca) = new_ca();
         Self { _dir: dir, ca }
     }
 
     fn token(&self, name: &str) -> JoinToken {
         self.ca
-            .make_join_token(Role::Node, &named(name), TOKEN_TTL, NOW)
+            .make_join_token(Role::Node, &node_name(name), TOKEN_TTL, NOW)
             .unwrap()
     }
 
@@ -73,21 +70,13 @@ impl TestCa {
     }
 }
 
-fn named(name: &str) -> NodeName {
-    name.parse().unwrap()
-}
-
 fn identity(der: &[u8]) -> Identity {
     Identity::from_der(der).unwrap()
 }
 
 /// A signing request of a new key.
 fn request() -> Vec<u8> {
-    let key = KeyPair::generate().unwrap();
-    let request = CertificateParams::default()
-        .serialize_request(&key)
-        .unwrap();
-    request.der().to_vec()
+    signing_request(&KeyPair::generate().unwrap())
 }
 
 #[test]
@@ -127,7 +116,7 @@ fn invalid_tokens_are_refused() {
     let fixture = TestCa::new();
     let (token, other) = (fixture.token("web1"), fixture.token("web2"));
     let secret = token.as_str().rsplit_once('.').unwrap().1;
-    let made_up = JoinToken::new(named("web1"), [7; 32]);
+    let made_up = JoinToken::new(node_name("web1"), [7; 32]);
     fixture.refused(&made_up, &request(), NOW, JoinTokenError::Unknown);
     for (name, text) in [
         ("web1", other.as_str()),
@@ -138,7 +127,7 @@ fn invalid_tokens_are_refused() {
         ("web1", &format!("{} ", token.as_str())),
         ("web1", ""),
     ] {
-        let got = fixture.ca.enrol(&named(name), text, &request(), NOW);
+        let got = fixture.ca.enrol(&node_name(name), text, &request(), NOW);
         assert!(
             matches!(got, Err(IssuanceError::Token(JoinTokenError::Unknown))),
             "{name} {text}: {got:?}"
@@ -160,7 +149,7 @@ fn invalid_tokens_are_refused() {
 fn invalid_token_requests_are_refused() {
     let fixture = TestCa::new();
     fixture.joined("web1");
-    let make = |role, name: &str, ttl| fixture.ca.make_join_token(role, &named(name), ttl, NOW);
+    let make = |role, name: &str, ttl| fixture.ca.make_join_token(role, &node_name(name), ttl, NOW);
     let day = Duration::from_secs(86_400);
     for (role, name, ttl) in [
         (Role::Receiver, "r1", TOKEN_TTL),
@@ -213,7 +202,7 @@ fn a_revocation_ends_tokens_and_what_they_gave() {
     let old = fixture.enrol(&used, &first, NOW).unwrap();
     fixture
         .ca
-        .revoke_holder(Role::Node, &named("web1"), Reason::KeyCompromise, NOW)
+        .revoke_holder(Role::Node, &node_name("web1"), Reason::KeyCompromise, NOW)
         .unwrap();
     fixture.refused(&used, &first, NOW, JoinTokenError::Ended);
     fixture.refused(&unused, &request(), NOW, JoinTokenError::Ended);
@@ -241,7 +230,7 @@ fn a_revocation_ends_tokens_and_what_they_gave() {
 #[test]
 fn a_certificate_renews_as_the_same_holder() {
     let fixture = TestCa::new();
-    let mut request_of_receiver = Request::new(Role::Receiver, named("main"));
+    let mut request_of_receiver = Request::new(Role::Receiver, node_name("main"));
     request_of_receiver.sans = ["localhost", "192.0.2.7", "2001:db8::7"]
         .map(|san| san.parse().unwrap())
         .to_vec();
@@ -284,7 +273,7 @@ fn a_renewal_keeps_the_lifetime() {
         (Role::Node, 1),
         (Role::Reader, 200),
     ] {
-        let name = named(&format!("{role}{days}"));
+        let name = node_name(&format!("{role}{days}"));
         let request = Request {
             lifetime: Duration::from_secs(days * 86_400),
             key: KeySource::Csr(self::request()),
@@ -320,7 +309,7 @@ fn a_shortened_lifetime_is_restored_below_the_next_ca() {
     assert_eq!(of_node.unwrap().not_after, NOW + 2 * week);
     let person = Request {
         key: KeySource::Csr(request()),
-        ..Request::new(Role::Reader, named("ada"))
+        ..Request::new(Role::Reader, node_name("ada"))
     };
     fixture.ca.issue(person, near).unwrap();
     let entry = fixture.ca.entries().unwrap().pop().unwrap();

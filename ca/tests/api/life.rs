@@ -1,8 +1,6 @@
 //! The CA over time: revocation, the audit log, access to its keys.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
@@ -10,56 +8,28 @@ use lizmon_ca::authority::{
 };
 use lizmon_ca::files::CaFileError;
 use lizmon_ca::ledger::CertState;
-use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::verify::VerifyError;
 use lizmon_ca::pki::{DAY_SECS, KeyFileError, Passphrase, Reason, Unlock};
-use lizmon_protocol::name::{NodeName, Role};
-use tempfile::TempDir;
+use lizmon_protocol::name::Role;
 
-const NOW: u64 = 1_800_000_000;
-
-fn folder() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let certs = dir.path().join("certs");
-    (dir, certs)
-}
-
-fn fresh() -> (TempDir, PathBuf, Authority) {
-    let (dir, certs) = folder();
-    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
-    (dir, certs, authority)
-}
-
-fn name(text: &str) -> NodeName {
-    text.parse().unwrap()
-}
+use crate::sandbox::{NOW, folder, new_ca, node_name, verify_as_receiver};
 
 fn issue(authority: &Authority, role: Role, text: &str, now: u64) -> Issued {
     authority
-        .issue(Request::new(role, name(text)), now)
+        .issue(Request::new(role, node_name(text)), now)
         .unwrap()
-}
-
-/// `Ok`, or the error of a receiver that reads the CA's files.
-fn verify_as_receiver(certs: &Path, issued: &Issued, now: u64) -> Result<(), VerifyError> {
-    let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
-    let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
-    let trusted = Trusted {
-        roots_pem: &roots_pem,
-        crls_pem: &crls_pem,
-    };
-    verify(issued.chain_pem.as_bytes(), trusted, now).map(|_| ())
 }
 
 #[test]
 fn revoking_a_holder_ends_all_of_its_certificates_and_no_others() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let old = issue(&authority, Role::Node, "web1", NOW);
     let new = issue(&authority, Role::Node, "web1", NOW + 60);
     let reader = issue(&authority, Role::Reader, "web1", NOW);
     let other = issue(&authority, Role::Node, "web2", NOW);
     let now = NOW + 120;
     let done = authority
-        .revoke_holder(Role::Node, &name("web1"), Reason::KeyCompromise, now)
+        .revoke_holder(Role::Node, &node_name("web1"), Reason::KeyCompromise, now)
         .unwrap();
     let ended: Vec<&str> = done
         .revoked
@@ -77,7 +47,7 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_no_others() {
     ] {
         let judged = verify_as_receiver(&certs, issued, now);
         let as_expected = match &judged {
-            Ok(()) => good,
+            Ok(_) => good,
             Err(why) => !good && matches!(why, VerifyError::Revoked(_)),
         };
         assert!(as_expected, "{}: {judged:?}", issued.spiffe_id);
@@ -93,14 +63,15 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_no_others() {
 
     // Again: nothing is left to revoke, and no CRL is signed.
     let again = authority
-        .revoke_holder(Role::Node, &name("web1"), Reason::Unspecified, now)
+        .revoke_holder(Role::Node, &node_name("web1"), Reason::Unspecified, now)
         .unwrap();
     assert!(again.revoked.is_empty() && again.crls.is_empty());
     // A new certificate is valid.
     let anew = issue(&authority, Role::Node, "web1", now);
     verify_as_receiver(&certs, &anew, now).unwrap();
 
-    let unknown = authority.revoke_holder(Role::Operator, &name("web1"), Reason::Unspecified, now);
+    let unknown =
+        authority.revoke_holder(Role::Operator, &node_name("web1"), Reason::Unspecified, now);
     assert!(matches!(
         unknown,
         Err(Error::Revoke(RevokeError::UnknownHolder { .. }))
@@ -109,12 +80,12 @@ fn revoking_a_holder_ends_all_of_its_certificates_and_no_others() {
 
 #[test]
 fn expired_certificates_are_not_revoked() {
-    let (_dir, _certs, authority) = fresh();
+    let (_dir, _certs, authority) = new_ca();
     issue(&authority, Role::Node, "web1", NOW);
     let done = authority
         .revoke_holder(
             Role::Node,
-            &name("web1"),
+            &node_name("web1"),
             Reason::Unspecified,
             NOW + 91 * DAY_SECS,
         )
@@ -124,7 +95,7 @@ fn expired_certificates_are_not_revoked() {
 
 #[test]
 fn a_root_cannot_be_revoked() {
-    let (_dir, _certs, authority) = fresh();
+    let (_dir, _certs, authority) = new_ca();
     let root = authority.generations().unwrap().remove(0).entry;
     let refused = authority.revoke(&root.serial.parse().unwrap(), Reason::Unspecified, NOW);
     assert!(
@@ -138,7 +109,7 @@ fn a_root_cannot_be_revoked() {
 
 #[test]
 fn every_action_has_its_log_line() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let issued = issue(&authority, Role::Node, "web1", NOW);
     authority
         .revoke(&issued.serial, Reason::KeyCompromise, NOW)
@@ -160,7 +131,7 @@ fn every_action_has_its_log_line() {
     authority.verify_audit(Some(&head)).unwrap();
     // A refused action leaves no line.
     authority
-        .issue(Request::new(Role::Node, name("WEB1")), NOW)
+        .issue(Request::new(Role::Node, node_name("WEB1")), NOW)
         .unwrap_err();
     assert_eq!(authority.audit_log().unwrap(), lines);
 }
@@ -187,7 +158,7 @@ fn a_ledger_that_was_changed_is_detected() {
         ),
     ];
     for (statement, expected) in cases {
-        let (_dir, certs, authority) = fresh();
+        let (_dir, certs, authority) = new_ca();
         issue(&authority, Role::Node, "web1", NOW);
         let bad = issue(&authority, Role::Node, "web2", NOW);
         authority
@@ -219,7 +190,7 @@ fn a_truncated_log_is_detected() {
             "a token made",
             |ca| {
                 let ttl = std::time::Duration::from_secs(600);
-                let made = ca.make_join_token(Role::Node, &name("web2"), ttl, NOW);
+                let made = ca.make_join_token(Role::Node, &node_name("web2"), ttl, NOW);
                 made.unwrap();
             },
             "join token",
@@ -243,14 +214,14 @@ fn a_truncated_log_is_detected() {
             "a certificate revoked",
             |ca| {
                 let reason = Reason::Unspecified;
-                ca.revoke_holder(Role::Node, &name("web1"), reason, NOW + 1)
+                ca.revoke_holder(Role::Node, &node_name("web1"), reason, NOW + 1)
                     .unwrap();
             },
             "",
         ),
     ];
     for (story, action, expected) in actions {
-        let (_dir, certs, mut authority) = fresh();
+        let (_dir, certs, mut authority) = new_ca();
         issue(&authority, Role::Node, "web1", NOW);
         action(&mut authority);
         authority.verify_audit(None).unwrap();
@@ -287,7 +258,7 @@ fn a_ca_under_a_passphrase() {
     }
     let issue_with = |unlock| {
         let authority = Authority::open_with(&certs, unlock, NOW)?;
-        authority.issue(Request::new(Role::Node, name("web1")), NOW)
+        authority.issue(Request::new(Role::Node, node_name("web1")), NOW)
     };
     issue_with(Unlock::with(passphrase("correct horse"))).unwrap();
     let wrong = issue_with(Unlock::with(passphrase("wrong horse")));
@@ -366,7 +337,7 @@ fn a_root_that_is_kept_offline() {
 #[test]
 fn files_that_others_can_reach_are_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     drop(authority);
     let set = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -395,7 +366,7 @@ fn files_that_others_can_reach_are_refused() {
 
 #[test]
 fn a_backup_takes_the_cas_place() {
-    let (dir, certs, authority) = fresh();
+    let (dir, certs, authority) = new_ca();
     let before = issue(&authority, Role::Node, "web1", NOW);
     let copy = dir.path().join("copy");
     // While others sign: the backup is consistent.

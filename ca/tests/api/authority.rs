@@ -1,69 +1,26 @@
-//! The CA as its users see it: a folder of files, and what `Authority` does with it.
+//! What an `Authority` issues and revokes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
-    Authority, CaKind, InitError, InitOptions, IssueError, KeySource, Request, RevokeError,
-    RotateOptions,
+    Authority, CaKind, InitOptions, IssueError, KeySource, Request, RevokeError, RotateOptions,
 };
 use lizmon_ca::files::LeafFiles;
 use lizmon_ca::ledger::CertState;
 use lizmon_ca::pki::crl::CRL_LIFETIME_SECS;
 use lizmon_ca::pki::inspect::{Item, inspect};
-use lizmon_ca::pki::verify::{Trusted, Verdict, VerifyError, verify};
+use lizmon_ca::pki::verify::{Verdict, VerifyError};
 use lizmon_ca::pki::{DAY_SECS, KeyAlg, Reason, San, Validity};
 use lizmon_protocol::name::{NodeName, Role};
-use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
+use crate::sandbox::{NOW, folder, new_ca, node, node_name, read, snapshot, verify_with};
 
-fn folder() -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let certs = dir.path().join("certs");
-    (dir, certs)
-}
-
-fn fresh() -> (TempDir, PathBuf, Authority) {
-    let (dir, certs) = folder();
-    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
-    (dir, certs, authority)
-}
-
-fn name(text: &str) -> NodeName {
-    text.parse().unwrap()
-}
-
-fn node(text: &str) -> Request {
-    Request::new(Role::Node, name(text))
-}
-
-/// Every file below a folder with its content.
-fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(snapshot(&path));
-        } else {
-            files.insert(path.clone(), std::fs::read(&path).unwrap());
-        }
-    }
-    files
-}
-
-fn verify_as_receiver(certs: &Path, file: &Path, now: u64) -> Result<Verdict, VerifyError> {
-    let roots_pem = std::fs::read(certs.join("root.crt")).unwrap();
-    let crls_pem = std::fs::read(certs.join("crl.pem")).unwrap();
-    let trusted = Trusted {
-        roots_pem: &roots_pem,
-        crls_pem: &crls_pem,
-    };
-    verify(&std::fs::read(file).unwrap(), trusted, now)
+/// A receiver's judgement of a file, which has the certificate's issuer as well.
+fn verify_file(certs: &Path, file: &Path, now: u64) -> Result<Verdict, VerifyError> {
+    let (roots, crls) = (read(certs, "root.crt"), read(certs, "crl.pem"));
+    verify_with(&roots, &crls, &std::fs::read(file).unwrap(), now)
 }
 
 /// Number and end of each CRL, the root's first.
@@ -82,18 +39,18 @@ fn crls(certs: &Path) -> Vec<(String, u64)> {
 
 #[test]
 fn every_role_is_accepted_by_a_receiver_under_its_name() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let longest = "n".repeat(200);
     for role in Role::ALL {
         for alg in [KeyAlg::P256, KeyAlg::Ed25519] {
             for text in ["web1", "a.b_c-D", longest.as_str()] {
-                let mut request = Request::new(role, name(text));
+                let mut request = Request::new(role, node_name(text));
                 request.key = KeySource::New(alg);
                 if role.is_server() {
                     request.sans = vec!["a.example".parse().unwrap(), "::1".parse().unwrap()];
                 }
                 let issued = authority.issue(request, NOW).unwrap();
-                let verdict = verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap();
+                let verdict = verify_file(&certs, &issued.certificate_path, NOW).unwrap();
                 let expected = format!("spiffe://lizmon.internal/{role}/{text}");
                 assert_eq!(verdict.spiffe_id.to_string(), expected);
                 assert_eq!(verdict.not_after, NOW + 90 * DAY_SECS);
@@ -104,8 +61,8 @@ fn every_role_is_accepted_by_a_receiver_under_its_name() {
 
 #[test]
 fn a_certificate_says_what_its_profile_says() {
-    let (_dir, certs, authority) = fresh();
-    let mut request = Request::new(Role::Receiver, name("metrics"));
+    let (_dir, certs, authority) = new_ca();
+    let mut request = Request::new(Role::Receiver, node_name("metrics"));
     request.sans = ["Metrics.Example", "10.0.0.5"]
         .map(|san| san.parse::<San>().unwrap())
         .to_vec();
@@ -157,7 +114,7 @@ fn a_certificate_says_what_its_profile_says() {
 /// authority key identifier only on request.
 #[test]
 fn the_root_signs_one_issuing_ca_and_that_one_signs_leaves() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let issued = authority.issue(node("web1"), NOW).unwrap();
     let ids = |file: &Path| {
         let items = inspect(&std::fs::read(file).unwrap()).unwrap();
@@ -193,115 +150,22 @@ fn the_root_signs_one_issuing_ca_and_that_one_signs_leaves() {
 }
 
 #[test]
-fn two_generations_never_share_a_subject() {
-    let subject = |certs: &Path, file: &str| {
-        let items = inspect(&std::fs::read(certs.join(file)).unwrap()).unwrap();
-        match &items[0] {
-            Item::Certificate { subject, .. } => subject.clone(),
-            other => panic!("{other:?}"),
-        }
-    };
-    let (_a, one, _) = fresh();
-    let (_b, two, _) = fresh();
-    for file in ["root.crt", "issuing.crt"] {
-        assert_ne!(subject(&one, file), subject(&two, file), "{file}");
-    }
-}
-
-#[test]
-fn a_second_ca_is_refused_and_nothing_is_touched() {
-    let (_dir, certs, authority) = fresh();
-    authority.issue(node("web1"), NOW).unwrap();
-    drop(authority);
-    let before = snapshot(&certs);
-    let error = Authority::init(&certs, &InitOptions::default(), NOW + 1).unwrap_err();
-    assert!(
-        matches!(error, Error::Init(InitError::AlreadyExists(_))),
-        "{error}"
-    );
-    assert_eq!(snapshot(&certs), before);
-}
-
-#[test]
-fn half_a_ca_is_refused_by_name_and_nothing_is_touched() {
-    for present in [
-        "root.crt",
-        "root.key",
-        "issuing.crt",
-        "issuing.key",
-        "crl.pem",
-        "ledger.db",
-    ] {
-        let (_dir, certs) = folder();
-        std::fs::create_dir(&certs).unwrap();
-        std::fs::write(certs.join(present), "mine").unwrap();
-        let error = Authority::init(&certs, &InitOptions::default(), NOW).unwrap_err();
-        assert!(
-            matches!(error, Error::Init(InitError::Partial { .. })),
-            "{error}"
-        );
-        assert!(error.to_string().contains(present), "{error}");
-        assert_eq!(snapshot(&certs).len(), 1, "{present}");
-        assert_eq!(std::fs::read(certs.join(present)).unwrap(), b"mine");
-    }
-}
-
-#[test]
-fn opening_says_what_is_missing_or_wrong() {
-    let (_dir, certs) = folder();
-    let error = Authority::open(&certs, NOW).unwrap_err();
-    assert!(matches!(error, Error::NotFound(_)), "{error}");
-
-    type Damage = fn(&Path, &Path);
-    let (_other_dir, other, _) = fresh();
-    let copy: Damage = |from, to| {
-        std::fs::copy(from, to).unwrap();
-    };
-    let remove: Damage = |_, to| std::fs::remove_file(to).unwrap();
-    let spoil: Damage = |_, to| std::fs::write(to, "spoilt").unwrap();
-    let cases = [
-        ("root.crt", remove),
-        ("issuing.crt", remove),
-        ("issuing.key", remove),
-        ("ledger.db", remove),
-        ("root.crt", copy),
-        ("issuing.crt", copy),
-        ("issuing.key", copy),
-        ("ledger.db", copy),
-        ("root.crt", spoil),
-        ("issuing.crt", spoil),
-        ("issuing.key", spoil),
-        ("ledger.db", spoil),
-    ];
-    for (file, damage) in cases {
-        let (_dir, certs, authority) = fresh();
-        drop(authority);
-        damage(&other.join(file), &certs.join(file));
-        let error = Authority::open(&certs, NOW).unwrap_err().to_string();
-        // A foreign root shows in the certificate it did not sign, a foreign ledger in what it does
-        // not know.
-        let named = error.contains(file) || error.contains("issuing.crt");
-        assert!(named, "{file}: {error}");
-    }
-}
-
-#[test]
 fn a_ca_without_its_roots_key_goes_on() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     drop(authority);
     std::fs::remove_file(certs.join("root.key")).unwrap();
     std::fs::remove_file(certs.join("crl.pem")).unwrap();
     let later = NOW + 200 * DAY_SECS;
     let authority = Authority::open(&certs, later).unwrap();
     let issued = authority.issue(node("web1"), later).unwrap();
-    verify_as_receiver(&certs, &issued.certificate_path, later).unwrap();
+    verify_file(&certs, &issued.certificate_path, later).unwrap();
     let ends: Vec<u64> = crls(&certs).into_iter().map(|(_, end)| end).collect();
     assert_eq!(ends, [NOW + 365 * DAY_SECS, later + CRL_LIFETIME_SECS]);
 }
 
 #[test]
 fn crls_are_signed_again_past_half_their_life_with_a_higher_number() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     drop(authority);
     let issuing_end = NOW + 365 * DAY_SECS;
     let opened = |days| {
@@ -329,7 +193,7 @@ fn crls_are_signed_again_past_half_their_life_with_a_higher_number() {
 
 #[test]
 fn nothing_outlives_the_issuing_ca() {
-    let (_dir, _certs, authority) = fresh();
+    let (_dir, _certs, authority) = new_ca();
     let end = authority.issuing_validity().not_after;
     let near_end = end - DAY_SECS;
     let issued = authority.issue(node("web1"), near_end).unwrap();
@@ -359,7 +223,7 @@ fn nothing_outlives_the_issuing_ca() {
 /// Leaves never outlive their CA, so the warning has to come long before it expires.
 #[test]
 fn a_ca_that_should_be_replaced_says_so() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let (issuing, root) = (authority.issuing_validity(), authority.root_validity());
     let late = |validity: Validity| {
         let life = validity.not_after - validity.not_before;
@@ -408,7 +272,7 @@ fn a_ca_that_should_be_replaced_says_so() {
 
 #[test]
 fn names_that_differ_only_by_case_are_refused() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     authority.issue(node("web1"), NOW).unwrap();
     let error = authority.issue(node("WEB1"), NOW).unwrap_err();
     assert!(
@@ -418,7 +282,7 @@ fn names_that_differ_only_by_case_are_refused() {
     assert!(!certs.join("nodes/WEB1.crt").exists() && !certs.join("nodes/WEB1.key").exists());
     // In another role it is another holder.
     authority
-        .issue(Request::new(Role::Reader, name("WEB1")), NOW)
+        .issue(Request::new(Role::Reader, node_name("WEB1")), NOW)
         .unwrap();
 
     let cases: [(&[&str], bool); 6] = [
@@ -430,7 +294,7 @@ fn names_that_differ_only_by_case_are_refused() {
         (&["WEB2"], true),
     ];
     for (names, good) in cases {
-        let parsed: Vec<NodeName> = names.iter().map(|text| name(text)).collect();
+        let parsed: Vec<NodeName> = names.iter().map(|text| node_name(text)).collect();
         let checked = authority.check_names(Role::Node, &parsed);
         assert_eq!(checked.is_ok(), good, "{names:?}: {checked:?}");
     }
@@ -438,7 +302,7 @@ fn names_that_differ_only_by_case_are_refused() {
 
 #[test]
 fn a_name_issued_again_gets_a_new_key_and_keeps_its_history() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let key = || std::fs::read(certs.join("nodes/web1.key")).unwrap();
     let first = authority.issue(node("web1"), NOW).unwrap();
     let first_key = key();
@@ -459,15 +323,15 @@ fn a_name_issued_again_gets_a_new_key_and_keeps_its_history() {
 
 #[test]
 fn a_revoked_certificate_is_refused_and_others_are_not() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let bad = authority.issue(node("bad"), NOW).unwrap();
     let good = authority.issue(node("good"), NOW).unwrap();
     authority
         .revoke(&bad.serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let refusal = verify_as_receiver(&certs, &bad.certificate_path, NOW).unwrap_err();
+    let refusal = verify_file(&certs, &bad.certificate_path, NOW).unwrap_err();
     assert!(matches!(refusal, VerifyError::Revoked(_)), "{refusal}");
-    verify_as_receiver(&certs, &good.certificate_path, NOW).unwrap();
+    verify_file(&certs, &good.certificate_path, NOW).unwrap();
     let numbers = || {
         crls(&certs)
             .into_iter()
@@ -497,7 +361,7 @@ fn a_revoked_certificate_is_refused_and_others_are_not() {
 
 #[test]
 fn a_revoked_issuing_ca_takes_its_leaves_with_it() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let issued = authority.issue(node("web1"), NOW).unwrap();
     let issuing = authority.entries().unwrap().into_iter().nth(1).unwrap();
     let serial = issuing.serial.parse().unwrap();
@@ -508,19 +372,19 @@ fn a_revoked_issuing_ca_takes_its_leaves_with_it() {
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap_err();
     assert!(matches!(error, Error::RootKeyMissing(_)), "{error}");
-    verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap();
+    verify_file(&certs, &issued.certificate_path, NOW).unwrap();
     std::fs::rename(&away, &key).unwrap();
     authority
         .revoke(&serial, Reason::KeyCompromise, NOW)
         .unwrap();
-    let refusal = verify_as_receiver(&certs, &issued.certificate_path, NOW).unwrap_err();
+    let refusal = verify_file(&certs, &issued.certificate_path, NOW).unwrap_err();
     let said = refusal.to_string();
     assert!(said.contains("above it has been revoked"), "{said}");
 }
 
 #[test]
 fn twenty_names_by_twenty_openers_of_one_ledger() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     std::thread::scope(|scope| {
         for number in 0..20 {
             let certs = &certs;
@@ -534,7 +398,7 @@ fn twenty_names_by_twenty_openers_of_one_ledger() {
     });
     let entries = authority.entries().unwrap();
     assert_eq!(entries.len(), 2 + 40);
-    let files = LeafFiles::new(&certs, Role::Node, &name("shared"));
+    let files = LeafFiles::new(&certs, Role::Node, &node_name("shared"));
     let of = |path: &Path| match &inspect(&std::fs::read(path).unwrap()).unwrap()[0] {
         Item::Certificate { key_sha256, .. } | Item::PrivateKey { key_sha256, .. } => {
             key_sha256.clone()
@@ -550,23 +414,8 @@ fn twenty_names_by_twenty_openers_of_one_ledger() {
 }
 
 #[test]
-fn one_of_many_at_once_makes_the_ca() {
-    let (_dir, certs) = folder();
-    let made: Vec<bool> = std::thread::scope(|scope| {
-        let init = || Authority::init(&certs, &InitOptions::default(), NOW).is_ok();
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(init)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");
-    Authority::open(&certs, NOW).unwrap();
-}
-
-#[test]
 fn invalid_requests_leave_no_trace() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     let before = authority.entries().unwrap();
     let sans = vec!["a.example".parse::<San>().unwrap()];
     let requests = [
@@ -586,10 +435,10 @@ fn invalid_requests_leave_no_trace() {
             key: KeySource::Csr(vec![]),
             ..node("web1")
         },
-        Request::new(Role::Receiver, name("metrics")),
+        Request::new(Role::Receiver, node_name("metrics")),
         Request {
             sans: vec![sans[0].clone(); 101],
-            ..Request::new(Role::Receiver, name("metrics"))
+            ..Request::new(Role::Receiver, node_name("metrics"))
         },
     ];
     for request in requests {

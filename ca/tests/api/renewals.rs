@@ -1,26 +1,25 @@
 //! A renewal ends the previous certificate after a short overlap, and no holder has more than a
 //! few.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use lizmon_ca::authority::{
-    Authority, Enrolled, InitOptions, IssuanceError, OVERLAP, RENEWED_VALID_MAX, RenewalError,
-    Request, SUPERSEDED_INTERVAL,
+    Authority, Enrolled, IssuanceError, OVERLAP, RENEWED_VALID_MAX, RenewalError, Request,
+    SUPERSEDED_INTERVAL,
 };
 use lizmon_ca::ledger::{CertState, Entry};
 use lizmon_ca::pki::Reason;
 use lizmon_ca::pki::inspect::{Item, inspect};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
+use crate::sandbox::{DAY, NOW, new_ca_at, signing_request};
+
 const LATER: u64 = NOW + OVERLAP.as_secs();
-const DAY: u64 = 86_400;
 
 struct TestCa {
     _dir: TempDir,
@@ -29,13 +28,7 @@ struct TestCa {
 
 impl TestCa {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Authority::init(
-            &dir.path().join("certs"),
-            &InitOptions::default(),
-            NOW - 60 * DAY,
-        )
-        .unwrap();
+        let (dir, _, ca) = new_ca_at(NOW - 60 * DAY);
         Self { _dir: dir, ca }
     }
 
@@ -47,7 +40,12 @@ impl TestCa {
     }
 
     fn renew(&self, current: &Identity, now: u64) -> Identity {
-        shown(&self.ca.renew(current, &request(&key()), now).unwrap())
+        shown(
+            &self
+                .ca
+                .renew(current, &signing_request(&key()), now)
+                .unwrap(),
+        )
     }
 
     fn entry(&self, of: &Identity) -> Entry {
@@ -92,11 +90,6 @@ fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-fn request(key: &KeyPair) -> Vec<u8> {
-    let request = CertificateParams::default().serialize_request(key).unwrap();
-    request.der().to_vec()
-}
-
 fn shown(enrolled: &Enrolled) -> Identity {
     Identity::from_der(&enrolled.der).unwrap()
 }
@@ -119,7 +112,7 @@ fn a_certificate_ends_after_its_successor_was_in_use_for_the_overlap() {
     assert_eq!(fixture.entry(&first).revoked_reason, Some(4));
     assert!(fixture.is_valid(&second));
     // It cannot renew any more; its successor can.
-    let refused = fixture.ca.renew(&first, &request(&key()), LATER);
+    let refused = fixture.ca.renew(&first, &signing_request(&key()), LATER);
     assert!(
         matches!(refused, Err(IssuanceError::Renewal(RenewalError::Revoked))),
         "{refused:?}"
@@ -205,7 +198,7 @@ fn a_holder_has_few_valid_certificates_at_a_time() {
             } else {
                 &first
             };
-            match fixture.ca.renew(current, &request(&key()), now) {
+            match fixture.ca.renew(current, &signing_request(&key()), now) {
                 Ok(next) => {
                     let next = shown(&next);
                     if in_use {
@@ -246,7 +239,7 @@ fn a_holder_that_waited_for_retry_after_is_renewed() {
     for _ in 0..RENEWED_VALID_MAX {
         fixture.renew(&first, NOW);
     }
-    let refused = fixture.ca.renew(&first, &request(&key()), NOW + 60);
+    let refused = fixture.ca.renew(&first, &signing_request(&key()), NOW + 60);
     let Err(IssuanceError::Renewal(RenewalError::TooMany { wait, .. })) = refused else {
         panic!("{refused:?}");
     };
@@ -271,7 +264,12 @@ fn a_key_gets_one_certificate_whatever_is_shown() {
     let fixture = TestCa::new();
     let (one, two) = (fixture.issue("web1", NOW), fixture.issue("web1", NOW));
     let key = key();
-    let renew = |current: &Identity, now| fixture.ca.renew(current, &request(&key), now).unwrap();
+    let renew = |current: &Identity, now| {
+        fixture
+            .ca
+            .renew(current, &signing_request(&key), now)
+            .unwrap()
+    };
     let given = renew(&one, NOW);
     for current in [&two, &one, &shown(&given)] {
         let again = renew(current, NOW + DAY / 48);
@@ -283,7 +281,7 @@ fn a_key_gets_one_certificate_whatever_is_shown() {
     assert!(
         !fixture
             .ca
-            .renew(&two, &request(&self::key()), NOW)
+            .renew(&two, &signing_request(&self::key()), NOW)
             .unwrap()
             .again
     );
@@ -308,7 +306,12 @@ fn the_same_key_gets_the_same_certificate() {
     let fixture = TestCa::new();
     let first = fixture.issue("web1", NOW);
     let key = key();
-    let renew = |current: &Identity, now| fixture.ca.renew(current, &request(&key), now).unwrap();
+    let renew = |current: &Identity, now| {
+        fixture
+            .ca
+            .renew(current, &signing_request(&key), now)
+            .unwrap()
+    };
     let given = renew(&first, NOW);
     assert!(!given.again);
     for (current, now) in [
@@ -326,8 +329,14 @@ fn the_same_key_gets_the_same_certificate() {
     let due = NOW + 61 * DAY;
     let key2 = self::key();
     let web2 = fixture.issue("web2", NOW);
-    let given = fixture.ca.renew(&web2, &request(&key2), NOW).unwrap();
-    let late = fixture.ca.renew(&web2, &request(&key2), due).unwrap();
+    let given = fixture
+        .ca
+        .renew(&web2, &signing_request(&key2), NOW)
+        .unwrap();
+    let late = fixture
+        .ca
+        .renew(&web2, &signing_request(&key2), due)
+        .unwrap();
     assert!(!late.again);
     for serial in [&given.serial, &late.serial] {
         fixture
@@ -335,7 +344,10 @@ fn the_same_key_gets_the_same_certificate() {
             .revoke(&serial.parse().unwrap(), Reason::Superseded, due)
             .unwrap();
     }
-    let anew = fixture.ca.renew(&web2, &request(&key2), due).unwrap();
+    let anew = fixture
+        .ca
+        .renew(&web2, &signing_request(&key2), due)
+        .unwrap();
     assert!(!anew.again);
     fixture.ca.verify_audit(None).unwrap();
 }

@@ -1,20 +1,18 @@
 //! A CA that was restored or copied, or whose files are from different days: no CRL number is
 //! reused, and no revocation is lost that its own files record.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use lizmon_ca::Error;
-use lizmon_ca::authority::{Authority, InitOptions, Issued, Request, RestoreError, RevokeError};
+use lizmon_ca::authority::{Authority, Issued, RestoreError, RevokeError};
 use lizmon_ca::pki::inspect::{Item, inspect};
-use lizmon_ca::pki::verify::{Trusted, VerifyError, verify};
+use lizmon_ca::pki::verify::{Verdict, VerifyError};
 use lizmon_ca::pki::{Reason, Unlock};
-use lizmon_protocol::name::Role;
 use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
+use crate::sandbox::{NOW, new_ca, node, verify_as_receiver};
 
 struct TestCa {
     _dir: TempDir,
@@ -24,13 +22,11 @@ struct TestCa {
 
 impl TestCa {
     fn new() -> (Self, Authority) {
-        let dir = tempfile::tempdir().unwrap();
-        let (certs, sibling) = (dir.path().join("certs"), dir.path().join("beside"));
-        let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
+        let (dir, certs, authority) = new_ca();
         let fixture = Self {
+            sibling: dir.path().join("beside"),
             _dir: dir,
             certs,
-            sibling,
         };
         (fixture, authority)
     }
@@ -65,14 +61,8 @@ impl TestCa {
         numbers.collect()
     }
 
-    fn verify_as_receiver(&self, issued: &Issued) -> Result<(), VerifyError> {
-        let read = |name: &str| fs::read(self.certs.join(name)).unwrap();
-        let (roots_pem, crls_pem) = (read("root.crt"), read("crl.pem"));
-        let trusted = Trusted {
-            roots_pem: &roots_pem,
-            crls_pem: &crls_pem,
-        };
-        verify(issued.chain_pem.as_bytes(), trusted, NOW).map(drop)
+    fn verify_as_receiver(&self, issued: &Issued) -> Result<Verdict, VerifyError> {
+        verify_as_receiver(&self.certs, issued, NOW)
     }
 
     #[track_caller]
@@ -83,9 +73,7 @@ impl TestCa {
 }
 
 fn issue(authority: &Authority, name: &str) -> Issued {
-    authority
-        .issue(Request::new(Role::Node, name.parse().unwrap()), NOW)
-        .unwrap()
+    authority.issue(node(name), NOW).unwrap()
 }
 
 fn revoke(authority: &Authority, issued: &Issued) -> u64 {

@@ -1,8 +1,6 @@
 //! Malicious signing requests, and folders prepared by an attacker.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lizmon_ca::Error;
 use lizmon_ca::authority::{
@@ -16,16 +14,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PublicKeyData, RsaKeySize, SanType,
 };
-use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
-
-fn fresh() -> (TempDir, PathBuf, Authority) {
-    let dir = tempfile::tempdir().unwrap();
-    let certs = dir.path().join("certs");
-    let authority = Authority::init(&certs, &InitOptions::default(), NOW).unwrap();
-    (dir, certs, authority)
-}
+use crate::sandbox::{NOW, new_ca};
 
 fn with_request(authority: &Authority, der: Vec<u8>) -> Result<Issued, Error> {
     let request = Request {
@@ -74,7 +64,7 @@ fn a_request_gives_its_key_and_nothing_else() {
         }),
     ];
     for (what, greed) in greeds {
-        let (_dir, certs, authority) = fresh();
+        let (_dir, certs, authority) = new_ca();
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -139,7 +129,7 @@ fn a_request_for_another_key_is_refused() {
             self.signs.sign(message)
         }
     }
-    let (_dir, _certs, authority) = fresh();
+    let (_dir, _certs, authority) = new_ca();
     let key = Borrowed {
         shown: KeyPair::generate().unwrap(),
         signs: KeyPair::generate().unwrap(),
@@ -242,7 +232,7 @@ fn weak_and_odd_keys_are_refused() {
             CsrError::Unsupported("on the curve 1.3.132.0.35".to_owned()),
         ),
     ];
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     for (key, expected) in cases {
         let request = CertificateParams::default()
             .serialize_request(&key)
@@ -257,7 +247,7 @@ fn weak_and_odd_keys_are_refused() {
 
 #[test]
 fn an_rsa_key_of_4096_bits_is_the_largest() {
-    let (_dir, _certs, authority) = fresh();
+    let (_dir, _certs, authority) = new_ca();
     let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096).unwrap();
     let request = CertificateParams::default()
         .serialize_request(&pair)
@@ -267,7 +257,7 @@ fn an_rsa_key_of_4096_bits_is_the_largest() {
 
 #[test]
 fn a_certificate_is_not_written_beside_another_key() {
-    let (_dir, certs, authority) = fresh();
+    let (_dir, certs, authority) = new_ca();
     authority
         .issue(Request::new(Role::Node, "web1".parse().unwrap()), NOW)
         .unwrap();
@@ -307,7 +297,7 @@ mod links {
 
     #[test]
     fn links_are_replaced_never_followed() {
-        let (dir, certs, authority) = fresh();
+        let (dir, certs, authority) = new_ca();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "precious").unwrap();
         std::fs::create_dir(certs.join("nodes")).unwrap();
@@ -331,7 +321,7 @@ mod links {
 
     #[test]
     fn nothing_is_written_into_a_link_or_a_file() {
-        let (dir, certs, authority) = fresh();
+        let (dir, certs, authority) = new_ca();
         let before = authority.entries().unwrap();
         let elsewhere = dir.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
@@ -368,7 +358,7 @@ mod links {
 
     #[test]
     fn a_ledger_that_is_a_link_is_not_opened() {
-        let (dir, certs, authority) = fresh();
+        let (dir, certs, authority) = new_ca();
         drop(authority);
         let moved = dir.path().join("moved.db");
         std::fs::rename(certs.join("ledger.db"), &moved).unwrap();
@@ -392,7 +382,7 @@ fn a_certificate_that_may_not_sign_is_no_issuing_ca() {
         |p| p.key_usages.clear(),
     ];
     for flaw in flaws {
-        let (_dir, certs, authority) = fresh();
+        let (_dir, certs, authority) = new_ca();
         drop(authority);
         let read = |file: &str| std::fs::read_to_string(certs.join(file)).unwrap();
         let root_key = KeyPair::from_pem(&read("root.key")).unwrap();

@@ -1,35 +1,24 @@
 //! After the CA's clock was ahead for a while: what was created then is dated in the future, and
 //! must not block anything.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lizmon_ca::authority::{
-    Authority, CaKind, InitOptions, IssuanceError, JoinTokenError, Request, RotateOptions, Stage,
-    TOKEN_TTL,
+    Authority, CaKind, IssuanceError, JoinTokenError, Request, RotateOptions, Stage, TOKEN_TTL,
 };
 use lizmon_ca::pki::Reason;
 use lizmon_ca::pki::inspect::{Item, inspect};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tempfile::TempDir;
 
-const NOW: u64 = 1_800_000_000;
-const DAY: u64 = 86_400;
-
-fn new_ca_at(now: u64) -> (TempDir, PathBuf, Authority) {
-    let dir = tempfile::tempdir().unwrap();
-    let certs = dir.path().join("certs");
-    let authority = Authority::init(&certs, &InitOptions::default(), now).unwrap();
-    (dir, certs, authority)
-}
+use crate::sandbox::{DAY, NOW, new_ca_at, signing_request};
 
 struct List {
     number: u64,
@@ -56,14 +45,6 @@ fn lists(certs: &Path) -> Vec<List> {
         other => panic!("{other:?}"),
     });
     lists.collect()
-}
-
-fn request() -> Vec<u8> {
-    let key = KeyPair::generate().unwrap();
-    let request = CertificateParams::default()
-        .serialize_request(&key)
-        .unwrap();
-    request.der().to_vec()
 }
 
 /// A CRL that was signed while the clock was ahead was not signed again before that time: receivers
@@ -111,7 +92,12 @@ fn a_token_from_the_future_is_refused() {
         let token = authority
             .make_join_token(Role::Node, &name, TOKEN_TTL, NOW + ahead)
             .unwrap();
-        let done = authority.enrol(&name, token.as_str(), &request(), NOW);
+        let done = authority.enrol(
+            &name,
+            token.as_str(),
+            &signing_request(&KeyPair::generate().unwrap()),
+            NOW,
+        );
         match done {
             Ok(_) => assert!(good, "{ahead}"),
             Err(IssuanceError::Token(JoinTokenError::Ended)) => assert!(!good, "{ahead}"),
@@ -127,7 +113,11 @@ fn a_leaf_from_the_future_renews() {
     let issued = authority.issue(web1, NOW + 20 * DAY).unwrap();
     let der = CertificateDer::from_pem_slice(issued.chain_pem.as_bytes()).unwrap();
     let next = authority
-        .renew(&Identity::from_der(&der).unwrap(), &request(), NOW)
+        .renew(
+            &Identity::from_der(&der).unwrap(),
+            &signing_request(&KeyPair::generate().unwrap()),
+            NOW,
+        )
         .unwrap();
     let next = Identity::from_der(&next.der).unwrap();
     assert!(next.not_before <= NOW && next.not_after > NOW);
