@@ -1,11 +1,11 @@
 //! `PUT /api/crl`: an operator pushes CRLs, which take effect before the response.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{Request, StatusCode, request};
+use http::{Request, StatusCode};
 use lizmon_mtls::revocation::{Crl, UnusableCrl, in_words};
 use lizmon_pki::pem;
 use lizmon_protocol::problem::{Code, ValueError};
@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::authenticated::{Authenticated, connection_of};
 use super::problem::Rejection;
-use super::request_body::answer_with_body;
+use super::request_body::{BodyRequest, answer_with_body};
 use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
@@ -26,23 +26,17 @@ pub(super) async fn put(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take).await
+    answer_with_body(&app, request, take_crls).await
 }
 
-async fn take(
-    app: &Arc<ReceiverState>,
-    head: &request::Parts,
-    body: &mut Body,
-) -> Result<Response, Rejection> {
+async fn take_crls(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
+    let (app, head) = (request.app, request.head);
     let now = (app.clock)();
     // Not refused for an expired CRL: this is how an operator replaces it.
     let sender = Authenticated::check_in_any_case(app, head, now)?;
     let permit = sender.caller()?.administer()?;
     let mut shown = connection_of(head)?.shown().to_vec();
-    let body = app
-        .bodies
-        .read(&head.headers, body, CRL_BYTES_MAX, sender.quota()?)
-        .await?;
+    let body = request.read(CRL_BYTES_MAX, &sender).await?;
     // Certificates of authorities beside the CRLs: of the next generation, which has not signed any
     // client yet.
     let beside = pem::sections(body.bytes())

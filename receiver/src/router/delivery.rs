@@ -1,8 +1,6 @@
 //! `/api/delivery`: which numbers arrived, and which an operator acknowledges as missing. That is
 //! durable like a sample.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -15,8 +13,8 @@ use lizmon_protocol::route;
 use super::answer::{json, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::request_body::answer_with_body;
-use super::state::{ReceiverState, SharedState};
+use super::request_body::{BodyRequest, answer_with_body};
+use super::state::SharedState;
 use crate::query;
 
 /// The path after the host.
@@ -41,24 +39,18 @@ pub(super) async fn acknowledge(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take).await
+    answer_with_body(&app, request, take_acknowledgement).await
 }
 
-async fn take(
-    app: &Arc<ReceiverState>,
-    head: &request::Parts,
-    body: &mut Body,
-) -> Result<Response, Rejection> {
+async fn take_acknowledgement(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
+    let (app, head) = (request.app, request.head);
     let now = (app.clock)();
     let path = head.uri.path().strip_prefix(route::DELIVERY);
     let host = path.and_then(|path| path.strip_prefix('/')?.strip_suffix(PATH_END));
     let host = host.and_then(parse_host);
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.acknowledge()?;
-    let body = app
-        .bodies
-        .read(&head.headers, body, BYTES_MAX, sender.quota()?)
-        .await?;
+    let body = request.read(BYTES_MAX, &sender).await?;
     let asked: Acknowledge = serde_json::from_slice(body.bytes()).or_else(|error| {
         sender.quota()?.charge_refused(body.bytes().len());
         Err(Rejection::from(Code::MalformedJson).with_detail(error.to_string()))

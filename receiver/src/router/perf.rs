@@ -16,7 +16,7 @@ use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
 use super::answer::{decode, json, json_bytes, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::request_body::answer_with_body;
+use super::request_body::{BodyRequest, answer_with_body};
 use super::state::{ReceiverState, SharedState};
 use crate::body::BODY_BYTES_MAX;
 use crate::{ingest, query};
@@ -43,9 +43,9 @@ pub(super) async fn host(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, async |app, head, body| match head.method {
-        Method::POST => ingest(app, head, body).await,
-        _ => read_host(app, head).await,
+    answer_with_body(&app, request, async |request| match request.head.method {
+        Method::POST => ingest(request).await,
+        _ => read_host(request.app, request.head).await,
     })
     .await
 }
@@ -77,11 +77,8 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     Ok(json_bytes(made?))
 }
 
-async fn ingest(
-    app: &ReceiverState,
-    head: &request::Parts,
-    body: &mut Body,
-) -> Result<Response, Rejection> {
+async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
+    let (app, head) = (request.app, request.head);
     let now = (app.clock)();
     let (host, epoch) = host_and_rest(head);
     let sender = Authenticated::check(app, head, now)?;
@@ -94,10 +91,7 @@ async fn ingest(
         .quota()?
         .may_send_records()
         .map_err(too_many_records)?;
-    let body = app
-        .bodies
-        .read(&head.headers, body, BODY_BYTES_MAX, sender.quota()?)
-        .await?;
+    let body = request.read(BODY_BYTES_MAX, &sender).await?;
     let bytes = body.bytes().len();
     let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
     let key = idempotency_key(&head.headers);
