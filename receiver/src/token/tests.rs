@@ -194,23 +194,16 @@ fn claims_of_another_shape_are_refused() {
             "{shown}"
         );
     }
-    for claim in [
-        "iss",
-        "aud",
-        "sub",
-        "client_id",
-        "scope",
-        "iat",
-        "nbf",
-        "exp",
-        "jti",
-        "cnf",
-    ] {
+    let mut required = Vec::new();
+    let note = |claims: &mut Value| required.extend(claims.as_object().unwrap().keys().cloned());
+    forge(&tokens, |_| (), note);
+    assert_eq!(required.len(), 10);
+    for claim in required {
         let token = forge(
             &tokens,
             |_| (),
             |claims| {
-                claims.as_object_mut().unwrap().remove(claim);
+                claims.as_object_mut().unwrap().remove(&claim);
             },
         );
         assert!(
