@@ -40,12 +40,11 @@ impl TestCa {
     }
 
     fn renew(&self, current: &Identity, now: u64) -> Identity {
-        shown(
-            &self
-                .ca
-                .renew(current, &signing_request(&key()), now)
-                .unwrap(),
-        )
+        shown(&self.renew_key(current, &key(), now))
+    }
+
+    fn renew_key(&self, current: &Identity, key: &KeyPair, now: u64) -> Enrolled {
+        self.ca.renew(current, &signing_request(key), now).unwrap()
     }
 
     fn entry(&self, of: &Identity) -> Entry {
@@ -264,12 +263,7 @@ fn a_key_gets_one_certificate_whatever_is_shown() {
     let fixture = TestCa::new();
     let (one, two) = (fixture.issue("web1", NOW), fixture.issue("web1", NOW));
     let key = key();
-    let renew = |current: &Identity, now| {
-        fixture
-            .ca
-            .renew(current, &signing_request(&key), now)
-            .unwrap()
-    };
+    let renew = |current: &Identity, now| fixture.renew_key(current, &key, now);
     let given = renew(&one, NOW);
     for current in [&two, &one, &shown(&given)] {
         let again = renew(current, NOW + DAY / 48);
@@ -278,13 +272,7 @@ fn a_key_gets_one_certificate_whatever_is_shown() {
     // Not another holder, not another key, and not a certificate before the one that is shown.
     let other = fixture.issue("web2", NOW);
     assert!(!renew(&other, NOW).again);
-    assert!(
-        !fixture
-            .ca
-            .renew(&two, &signing_request(&self::key()), NOW)
-            .unwrap()
-            .again
-    );
+    assert!(!fixture.renew_key(&two, &self::key(), NOW).again);
     let later = renew(&shown(&given), LATER);
     assert!(!later.again);
     let latest = renew(&shown(&later), LATER + OVERLAP.as_secs());
@@ -306,12 +294,7 @@ fn the_same_key_gets_the_same_certificate() {
     let fixture = TestCa::new();
     let first = fixture.issue("web1", NOW);
     let key = key();
-    let renew = |current: &Identity, now| {
-        fixture
-            .ca
-            .renew(current, &signing_request(&key), now)
-            .unwrap()
-    };
+    let renew = |current: &Identity, now| fixture.renew_key(current, &key, now);
     let given = renew(&first, NOW);
     assert!(!given.again);
     for (current, now) in [
