@@ -1,5 +1,6 @@
 //! Servers that impersonate the CA: the root's certificate is public, so anyone can serve it.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{CACERTS, CaServer, join, request, root_fingerprint, token};
 use crate::harness::World;
 use crate::harness::forge::{Forger, self_signed};
-use crate::harness::process::run;
+use crate::harness::process::{Finished, run};
 use crate::harness::raw::Shown;
 
 /// Answers every request with the real CA's certificates, and counts requests by kind.
@@ -111,6 +112,18 @@ fn imposters(world: &World, elsewhere: &World) -> Vec<(&'static str, Shown)> {
     ]
 }
 
+/// Runs a program that must not believe whom it asks.
+async fn refused(mut command: Command, story: &str) -> Finished {
+    let done = tokio::task::spawn_blocking(move || run(&mut command))
+        .await
+        .unwrap();
+    assert!(
+        matches!(done.status.code(), Some(1 | 4)),
+        "{story}: {done:?}"
+    );
+    done
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_sent_only_to_the_ca() {
     let (world, elsewhere) = (
@@ -123,14 +136,8 @@ async fn a_token_is_sent_only_to_the_ca() {
     let (token, out) = (token(&world, "web1"), world.folder().join("out"));
     for (story, shown) in imposters(&world, &elsewhere) {
         let imposter = Imposter::open(shown, cacerts.clone()).await;
-        let mut command = join(&imposter.url, &token, &root_fingerprint(&world), &out);
-        let done = tokio::task::spawn_blocking(move || run(&mut command))
-            .await
-            .unwrap();
-        assert!(
-            matches!(done.status.code(), Some(1 | 4)),
-            "{story}: {done:?}"
-        );
+        let command = join(&imposter.url, &token, &root_fingerprint(&world), &out);
+        let done = refused(command, story).await;
         assert_eq!(done.stdout, "", "{story}");
         assert!(
             imposter.seen.requests.load(Ordering::SeqCst) >= 1,
@@ -167,13 +174,7 @@ async fn no_other_client_renews() {
         command.args(["renew", "--ca-url", &imposter.url, "--cert"]);
         command.arg(&node.cert).arg("--key").arg(&node.key);
         command.arg("--ca").arg(world.root());
-        let done = tokio::task::spawn_blocking(move || run(&mut command))
-            .await
-            .unwrap();
-        assert!(
-            matches!(done.status.code(), Some(1 | 4)),
-            "{story}: {done:?}"
-        );
+        refused(command, story).await;
         assert_eq!(imposter.seen.requests.load(Ordering::SeqCst), 0, "{story}");
         assert_eq!(std::fs::read(&node.cert).unwrap(), before, "{story}");
     }

@@ -10,18 +10,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{ENROLL, join, root_fingerprint, token};
-use crate::harness::process::{Running, program, run};
+use crate::harness::process::{Running, liz_ca, program, run};
 use crate::harness::world::wall_clock;
 use crate::harness::{World, answer};
 
 const AT_ONCE: Duration = Duration::from_secs(10);
-
-fn liz_ca(world: &World) -> Command {
-    let mut command = program("liz-ca");
-    command.args(["--listen", "127.0.0.1:0", "--certs"]);
-    command.arg(world.certs());
-    command
-}
 
 /// Waits until it is ready; returns its URL.
 fn ready(running: &mut Running) -> String {
@@ -71,7 +64,7 @@ fn it_says_what_it_is() {
 fn it_joins_a_machine_and_stops_cleanly() {
     let world = World::without_receiver(|_| ());
     for signal in [Signal::TERM, Signal::INT] {
-        let mut running = Running::start(liz_ca(&world).env("RUST_LOG", "debug"));
+        let mut running = Running::start(liz_ca(world.certs()).env("RUST_LOG", "debug"));
         let url = ready(&mut running);
         let token = token(&world, "web1");
         let join_into = |folder: &str| {
@@ -109,7 +102,7 @@ fn what_is_missing_is_named() {
         command.args(["--listen", address, "--certs"]).arg(certs);
         command
     };
-    let mut of_node = liz_ca(&world);
+    let mut of_node = liz_ca(world.certs());
     of_node
         .arg("--cert")
         .arg(&node.cert)
@@ -161,7 +154,7 @@ fn a_ca_that_should_be_replaced_is_complained_of() {
 fn it_shows_a_certificate_that_it_is_given() {
     let world = World::without_receiver(|_| ());
     let own = world.holder(Role::Ca, "front");
-    let mut command = liz_ca(&world);
+    let mut command = liz_ca(world.certs());
     command
         .arg("--cert")
         .arg(&own.cert)
@@ -188,7 +181,7 @@ fn systemd_is_notified_and_the_log_can_be_json() {
     socket
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
-    let mut command = liz_ca(&world);
+    let mut command = liz_ca(world.certs());
     command
         .env("NOTIFY_SOCKET", &path)
         .args(["--log-format", "json"]);
@@ -213,7 +206,7 @@ fn systemd_is_notified_and_the_log_can_be_json() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unauthenticated_client_does_not_fill_its_log() {
     let world = World::without_receiver(|_| ());
-    let mut running = Running::start(&mut liz_ca(&world));
+    let mut running = Running::start(&mut liz_ca(world.certs()));
     let port = ready(&mut running).rsplit_once(':').unwrap().1.to_owned();
     let url = format!("https://localhost:{port}{ENROLL}");
     let client = world.client(None, &["http/1.1"]);

@@ -1,7 +1,7 @@
 //! Shipped programs as processes that are started, watched, and ended with the test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -35,6 +35,14 @@ pub(crate) fn program(name: &str) -> Command {
         }
     }
     command.stdin(Stdio::null());
+    command
+}
+
+/// `liz-ca` on the files of this folder.
+pub(crate) fn liz_ca(certs: impl AsRef<Path>) -> Command {
+    let mut command = program("liz-ca");
+    command.args(["--listen", "127.0.0.1:0", "--certs"]);
+    command.arg(certs.as_ref());
     command
 }
 

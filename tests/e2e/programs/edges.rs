@@ -10,22 +10,19 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use super::monitor::monitor;
 use crate::crash::{receiver_command, started};
 use crate::harness::World;
-use crate::harness::process::{Running, program, run};
+use crate::harness::process::{Running, liz_ca, program, run};
 use crate::harness::raw::{self, tls_config};
 use crate::harness::world::Holder;
 
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-fn liz_ca(world: &World) -> Command {
-    let mut command = program("liz-ca");
-    command.args(["--listen", "127.0.0.1:0", "--certs"]);
-    command.arg(world.certs());
-    command
-}
-
 /// All daemons.
 fn daemons(world: &World, node: &Holder) -> [Command; 3] {
-    [receiver_command(world), liz_ca(world), monitor(world, node)]
+    [
+        receiver_command(world),
+        liz_ca(world.certs()),
+        monitor(world, node),
+    ]
 }
 
 /// Regression: SIGHUP ended receiver and monitor without a flush. The other signals end a program
@@ -269,7 +266,7 @@ async fn idle_unauthenticated_connections_block_no_client() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("web1");
     for (command, path) in [
-        (liz_ca(&world), "/.well-known/est/cacerts"),
+        (liz_ca(world.certs()), "/.well-known/est/cacerts"),
         (receiver_command(&world), "/healthz"),
     ] {
         let running = started(&mut world, &mut with_open_files(&command, 256));
@@ -305,7 +302,7 @@ async fn too_few_open_files_are_logged() {
     let mut world = World::without_receiver(|_| ());
     let node = world.node("web1");
     for (command, what) in [
-        (liz_ca(&world), "liz-ca"),
+        (liz_ca(world.certs()), "liz-ca"),
         (receiver_command(&world), "the receiver"),
     ] {
         let mut running = started(&mut world, &mut with_open_files(&command, 64));

@@ -190,33 +190,21 @@ async fn exit_codes() {
 async fn a_false_receiver_is_not_believed() {
     let (world, other) = (World::start().await, World::start().await);
     let reader = world.reader();
-    // Another CA's receiver.
-    let mut command = program("lizctl");
-    command.args(["token", "--receiver", &other.issuer()]);
-    command
-        .arg("--cert")
-        .arg(&reader.cert)
-        .arg("--key")
-        .arg(&reader.key)
-        .arg("--ca")
-        .arg(world.root());
-    let done = run(&mut command);
-    assert!(matches!(done.status.code(), Some(1 | 4)), "{}", done.stderr);
-    assert_eq!(done.stdout, "");
-    // The right receiver, under a name that is not in its certificate.
-    let mut command = program("lizctl");
-    command.args([
-        "token",
-        "--receiver",
-        &format!("https://127.0.0.2:{}", world.port()),
-    ]);
-    command
-        .arg("--cert")
-        .arg(&reader.cert)
-        .arg("--key")
-        .arg(&reader.key)
-        .arg("--ca")
-        .arg(world.root());
-    let done = run(&mut command);
-    assert!(matches!(done.status.code(), Some(1 | 4)), "{}", done.stderr);
+    let cases = [
+        ("another CA's receiver", other.issuer()),
+        (
+            "the right receiver, under a name that is not in its certificate",
+            format!("https://127.0.0.2:{}", world.port()),
+        ),
+    ];
+    for (story, url) in cases {
+        let mut command = program("lizctl");
+        command.args(["token", "--receiver", &url, "--cert"]);
+        command.arg(&reader.cert).arg("--key").arg(&reader.key);
+        command.arg("--ca").arg(world.root());
+        let done = run(&mut command);
+        let said = &done.stderr;
+        assert!(matches!(done.status.code(), Some(1 | 4)), "{story}: {said}");
+        assert_eq!(done.stdout, "", "{story}");
+    }
 }
