@@ -28,7 +28,7 @@ pub(crate) fn config_text(settings: &EngineSettings, part: &NodePart, ports: &No
         }
         NodePart::ClusterNode => {
             lines.extend(storing(settings));
-            lines.extend(clustered(ports));
+            lines.extend(clustered(settings, ports));
         }
     }
     if !matches!(part, NodePart::Sentinel { .. }) {
@@ -89,15 +89,19 @@ fn storing(settings: &EngineSettings) -> Vec<String> {
 
 /// Failovers within about three seconds, by a replica however long it has been without its primary;
 /// replicas stay with the primary they were given.
-fn clustered(ports: &NodePorts) -> Vec<String> {
-    vec![
+fn clustered(settings: &EngineSettings, ports: &NodePorts) -> Vec<String> {
+    let mut lines = vec![
         "cluster-enabled yes".to_owned(),
         "cluster-config-file nodes.conf".to_owned(),
         format!("cluster-port {}", ports.bus_port),
         "cluster-node-timeout 2000".to_owned(),
         "cluster-replica-validity-factor 0".to_owned(),
         "cluster-allow-replica-migration no".to_owned(),
-    ]
+    ];
+    if settings.tls.is_some() {
+        lines.push("tls-cluster yes".to_owned());
+    }
+    lines
 }
 
 fn yes_no(is: bool) -> &'static str {

@@ -205,8 +205,10 @@ fn check_cluster_failover(settings: &EngineSettings) {
 }
 
 #[test]
-fn a_redis_cluster_fails_over() {
+fn a_redis_cluster_fails_over_by_tls() {
+    let folder = tempfile::tempdir().unwrap();
     let mut settings = EngineSettings::redis();
+    settings.tls = Some(server_certificate(&folder));
     settings.password = Some("secret".to_owned());
     check_cluster_failover(&settings);
 }
