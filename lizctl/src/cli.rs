@@ -9,8 +9,8 @@ use lizmon_daemon::LogFlags;
 
 use crate::commands::{
     audit, audit_log, backup, completions, hosts, init_ca, inspect, issue_node, issue_operator,
-    issue_reader, issue_receiver, join, join_token, list, man, push, query, renew, restore, revoke,
-    rotate, sign_crl, token, up, verify, verify_audit,
+    issue_reader, issue_receiver, issue_summarizer, join, join_token, list, man, push, query,
+    renew, restore, revoke, rotate, sign_crl, token, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -59,6 +59,7 @@ pub(crate) enum Verb {
     IssueReceiver(issue_receiver::IssueReceiverArgs),
     IssueReader(issue_reader::IssueReaderArgs),
     IssueOperator(issue_operator::IssueOperatorArgs),
+    IssueSummarizer(issue_summarizer::IssueSummarizerArgs),
     JoinToken(join_token::JoinTokenArgs),
     Join(join::JoinArgs),
     Renew(renew::RenewArgs),
@@ -152,6 +153,8 @@ mod tests {
             &["issue-receiver", "metrics", "--san", "a b"],
             &["issue-reader", "a", "b"],
             &["issue-reader", "alice", "--san", "a.example"],
+            &["issue-summarizer"],
+            &["issue-summarizer", "sum1", "--san", "a.example"],
             &["init-ca", "--trust-domain", "Metrics.Example"],
             &["init-ca", "--root-days", "0"],
             &["init-ca", "--key-alg", "rsa"],

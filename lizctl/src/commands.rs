@@ -11,6 +11,7 @@ pub(crate) mod issue_node;
 pub(crate) mod issue_operator;
 pub(crate) mod issue_reader;
 pub(crate) mod issue_receiver;
+pub(crate) mod issue_summarizer;
 pub(crate) mod join;
 pub(crate) mod join_token;
 pub(crate) mod list;

@@ -66,6 +66,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::IssueReceiver(args) => commands::issue_receiver::run(args, context),
         Verb::IssueReader(args) => commands::issue_reader::run(args, context),
         Verb::IssueOperator(args) => commands::issue_operator::run(args, context),
+        Verb::IssueSummarizer(args) => commands::issue_summarizer::run(args, context),
         Verb::JoinToken(args) => commands::join_token::run(&args, context),
         Verb::Join(args) => commands::join::run(&args, context),
         Verb::Renew(args) => commands::renew::run(&args, context),

@@ -28,11 +28,14 @@ enum Who {
     Operator,
     Receiver,
     Ca,
+    Summarizer,
     /// Only as a token: text that is not a token.
     Garbage,
 }
 
-use Who::{Ca, Garbage, Nobody, NodeA, NodeASecond, NodeB, Operator, ReaderA, Receiver};
+use Who::{
+    Ca, Garbage, Nobody, NodeA, NodeASecond, NodeB, Operator, ReaderA, Receiver, Summarizer,
+};
 
 impl Who {
     fn is_node(self) -> bool {
@@ -93,10 +96,11 @@ async fn clients_of_all_roles(world: &World) -> Clients {
         (Operator, world.holder(Role::Operator, "root")),
         (Receiver, world.holder(Role::Receiver, "other")),
         (Ca, world.holder(Role::Ca, "other")),
+        (Summarizer, world.holder(Role::Summarizer, "other")),
     ];
     let mut tokens = vec![(Nobody, None), (Garbage, Some("x.y.z".to_owned()))];
     for (who, holder) in &people {
-        if !matches!(who, Receiver | Ca) {
+        if !matches!(who, Receiver | Ca | Summarizer) {
             tokens.push((*who, Some(world.token(holder).await)));
         }
     }

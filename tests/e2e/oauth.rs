@@ -234,7 +234,7 @@ async fn who_is_no_client() {
     let anonymous = world.client(None, &["http/1.1"]);
     let got = world.ask_token(&anonymous, &[GRANT]).await;
     got.token_error(401, "invalid_client", "no certificate");
-    for role in [Role::Receiver, Role::Ca] {
+    for role in [Role::Receiver, Role::Ca, Role::Summarizer] {
         let holder = world.holder(role, "a");
         let got = world.ask_token(&holder.http, &[GRANT]).await;
         got.token_error(400, "unauthorized_client", role.as_str());

@@ -14,6 +14,7 @@ pub fn role_folder(role: Role) -> &'static str {
         Role::Operator => "operators",
         Role::Receiver => "receivers",
         Role::Ca => "cas",
+        Role::Summarizer => "summarizers",
     }
 }
 

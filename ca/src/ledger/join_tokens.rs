@@ -76,7 +76,7 @@ impl LedgerTx<'_> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
-                 FROM join_token WHERE role IN ('node', 'reader', 'operator') AND name = ?1",
+                 FROM join_token WHERE role IN ('node', 'reader', 'operator', 'summarizer') AND name = ?1",
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
             .collect()

@@ -79,6 +79,23 @@ fn request() -> Vec<u8> {
     signing_request(&KeyPair::generate().unwrap())
 }
 
+/// All but servers, whose names somebody must vouch for.
+#[test]
+fn every_client_can_join() {
+    let fixture = TestCa::new();
+    for role in Role::ALL.into_iter().filter(|role| !role.is_server()) {
+        let token = fixture
+            .ca
+            .make_join_token(role, &node_name("a"), TOKEN_TTL, NOW)
+            .unwrap();
+        let got = fixture.enrol(&token, &request(), NOW).unwrap();
+        assert_eq!(
+            (got.spiffe_id.role, got.spiffe_id.name),
+            (role, node_name("a"))
+        );
+    }
+}
+
 #[test]
 fn a_token_gives_its_name_one_certificate() {
     let fixture = TestCa::new();
@@ -272,6 +289,7 @@ fn a_renewal_keeps_the_lifetime() {
         (Role::Node, 90),
         (Role::Node, 1),
         (Role::Reader, 200),
+        (Role::Summarizer, 90),
     ] {
         let name = node_name(&format!("{role}{days}"));
         let request = Request {

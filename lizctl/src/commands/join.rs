@@ -98,6 +98,9 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
             "liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {files} --ca-url {ca_url}",
             obtained.identity.name,
         ),
+        Role::Summarizer => {
+            format!("liz-summarizer --store redis://HOST:6379 {files} --ca-url {ca_url}")
+        }
         _ => format!("lizctl hosts --receiver https://RECEIVER:8443 {files}"),
     }
 }

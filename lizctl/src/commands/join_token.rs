@@ -14,9 +14,9 @@ use crate::output;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444")]
 pub(crate) struct JoinTokenArgs {
-    /// Name of the machine or person that may join
+    /// Name of the machine, person or program that may join
     name: NodeName,
-    /// Its role: node, reader or operator
+    /// Its role: node, reader, operator or summarizer
     #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
     role: Role,
     /// Lifetime of the token, at most 7 days

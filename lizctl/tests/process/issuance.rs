@@ -29,17 +29,22 @@ fn certificates_are_issued_listed_and_verified() {
         .done();
     sandbox.run("issue-reader alice --key-alg ed25519").done();
     sandbox.run("issue-operator olga --hours 12").done();
+    let summarizer = sandbox.run("issue-summarizer sum1").done();
+    let next = "next: liz-summarizer --store redis://HOST:6379 --cert certs/summarizers/sum1.crt \
+                --key certs/summarizers/sum1.key --ca certs/root.crt --crl certs/crl.pem";
+    assert!(summarizer.stderr.contains(next), "{}", summarizer.stderr);
     let expected = [
         "node web1",
         "node web2",
         "receiver metrics",
         "reader alice",
         "operator olga",
+        "summarizer sum1",
     ];
     assert_eq!(sandbox.issued(), expected);
     let table = sandbox.run("list").done().stdout;
     assert!(table.starts_with("ROLE"), "{table}");
-    assert_eq!(table.lines().count(), 1 + 2 + 5, "{table}");
+    assert_eq!(table.lines().count(), 1 + 2 + 6, "{table}");
     for (file, identity) in [
         ("certs/nodes/web1.crt", "spiffe://lizmon.internal/node/web1"),
         (
@@ -53,6 +58,10 @@ fn certificates_are_issued_listed_and_verified() {
         (
             "certs/operators/olga.crt",
             "spiffe://lizmon.internal/operator/olga",
+        ),
+        (
+            "certs/summarizers/sum1.crt",
+            "spiffe://lizmon.internal/summarizer/sum1",
         ),
     ] {
         let plain = sandbox.run(&format!("verify {file}")).done();

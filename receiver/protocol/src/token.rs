@@ -64,7 +64,7 @@ impl Scopes {
             Role::Node => Self::from_iter([Scope::MetricsWrite]),
             Role::Reader => Self::from_iter([Scope::MetricsRead]),
             Role::Operator => Self::from_iter([Scope::MetricsRead, Scope::Admin]),
-            Role::Receiver | Role::Ca => Self::default(),
+            Role::Receiver | Role::Ca | Role::Summarizer => Self::default(),
         }
     }
 
@@ -214,7 +214,9 @@ mod tests {
     #[test]
     fn scopes() {
         assert_eq!(Scopes::of(Role::Operator).to_string(), "metrics:read admin");
-        assert!(Scopes::of(Role::Receiver).is_empty());
+        for role in [Role::Receiver, Role::Ca, Role::Summarizer] {
+            assert!(Scopes::of(role).is_empty(), "{role}");
+        }
         for text in [
             "",
             " ",

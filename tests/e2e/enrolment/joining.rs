@@ -318,6 +318,7 @@ async fn renew_replaces_the_pair() {
         (Role::Node, "web1"),
         (Role::Reader, "alice"),
         (Role::Receiver, "rx"),
+        (Role::Summarizer, "sum1"),
     ] {
         let holder = world.holder(role, name);
         let old = holder.shown();

@@ -253,6 +253,7 @@ impl World {
             Role::Operator => "operators",
             Role::Receiver => "receivers",
             Role::Ca => "cas",
+            Role::Summarizer => "summarizers",
         };
         let file = |end: &str| self.certs().join(folder).join(format!("{name}.{end}"));
         let (cert, key) = (file("crt"), file("key"));

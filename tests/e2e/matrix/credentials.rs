@@ -54,6 +54,7 @@ pub(super) enum Who {
     Operator,
     Receiver,
     Ca,
+    Summarizer,
 }
 
 /// How an expired or revoked certificate is presented.
@@ -139,7 +140,7 @@ impl Certificate {
 }
 
 impl Who {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::NodeAFormer,
         Self::NodeA,
         Self::NodeAUnlisted,
@@ -148,6 +149,7 @@ impl Who {
         Self::Operator,
         Self::Receiver,
         Self::Ca,
+        Self::Summarizer,
     ];
 
     pub(super) fn role(self) -> Role {
@@ -157,6 +159,7 @@ impl Who {
             Self::Operator => Role::Operator,
             Self::Receiver => Role::Receiver,
             Self::Ca => Role::Ca,
+            Self::Summarizer => Role::Summarizer,
         }
     }
 
@@ -165,7 +168,7 @@ impl Who {
             Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::ReaderA => "a",
             Self::NodeB => "b",
             Self::Operator => "olga",
-            Self::Receiver | Self::Ca => "other",
+            Self::Receiver | Self::Ca | Self::Summarizer => "other",
         }
     }
 

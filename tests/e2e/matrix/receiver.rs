@@ -204,7 +204,9 @@ fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
         (None, _) => Outcome::refused(401, "invalid_client", "Bearer invalid_client"),
         // Section 2.3: one way to authenticate, and that is the certificate.
         (Some(_), token) if token != Token::None => Outcome::refused(400, "invalid_request", ""),
-        (Some(Role::Receiver | Role::Ca), _) => Outcome::refused(400, "unauthorized_client", ""),
+        (Some(Role::Receiver | Role::Ca | Role::Summarizer), _) => {
+            Outcome::refused(400, "unauthorized_client", "")
+        }
         (Some(Role::Node | Role::Reader | Role::Operator), _) => Outcome::good(200),
     }
 }
@@ -351,8 +353,8 @@ impl Mint {
         let scope = match id.role {
             Role::Node => "metrics:write",
             Role::Operator => "metrics:read admin",
-            // Receivers and CAs get none from the receiver.
-            Role::Reader | Role::Receiver | Role::Ca => "metrics:read",
+            // The last three get none from the receiver.
+            Role::Reader | Role::Receiver | Role::Ca | Role::Summarizer => "metrics:read",
         };
         let mut token = self.template.clone();
         token.claims["client_id"] = json!(id.to_string());

@@ -80,16 +80,19 @@ pub enum Role {
     Receiver,
     /// A server that enrols nodes and renews certificates.
     Ca,
+    /// Summarizes shards of a store that receivers share; a client of the store and of liz-ca.
+    Summarizer,
 }
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Node,
         Self::Reader,
         Self::Operator,
         Self::Receiver,
         Self::Ca,
+        Self::Summarizer,
     ];
 
     /// The role as text in a SPIFFE ID.
@@ -100,6 +103,7 @@ impl Role {
             Self::Operator => "operator",
             Self::Receiver => "receiver",
             Self::Ca => "ca",
+            Self::Summarizer => "summarizer",
         }
     }
 
