@@ -1,14 +1,16 @@
 //! The numbers, and the one way they change: `journal -> apply -> commit(what changed, cursor)`.
 //!
 //! [`SummaryTable`] is divided into the store's shards, each behind a lock that is held for one
-//! submission or one answer. The [`Summarizer`] alone writes; it lives in the journal's thread.
-//! Readers read the same memory, so a client that is answered after a submission was applied sees
-//! it.
+//! submission or one answer. The [`Summarizer`] alone writes. Where one process has the whole store
+//! it lives in the journal's thread: a client that is answered after a submission was applied sees
+//! it. Where several processes share the store it applies what it reads of their journals
+//! ([`group`]), and commits only the shards that it owns.
 //!
 //! What apply does depends on the journal alone, never on a clock: replaying the journal after a
 //! shard's cursor onto the shard's committed state gives the same numbers, to the bit. A number
 //! that a producer has used before changes nothing, in a replay as the first time.
 
+pub mod group;
 mod host;
 mod table;
 
@@ -23,14 +25,17 @@ pub use self::table::{HostMap, SummaryTable};
 use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
-    ErrorKind, Fence, Position, Shard, ShardChanges, ShardState, Store, StoreError,
+    ErrorKind, Fence, JournalRead, Position, Shard, ShardChanges, ShardCount, ShardState, Store,
+    StoreError,
 };
 
 /// A shard's part of the writer's work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ShardProgress {
-    /// The right to commit it.
-    fence: Fence,
+    /// The right to commit it; none while it is only read.
+    fence: Option<Fence>,
+    /// Whether it is in memory, and is read on.
+    is_loaded: bool,
     /// The last position that was applied.
     applied: Position,
     /// The append that brought the first change since the last commit; none if there is no change.
@@ -66,44 +71,95 @@ impl Summarizer {
             let owned = ShardsOwned(shards.len() - fences.len());
             return Err(StoreError::new(ErrorKind::InUse, owned));
         }
-        let states = store.load(&fences, now)?;
-        let clock = states.iter().find_map(|state| state.clock);
-        let cursors: Vec<_> = states
-            .iter()
-            .map(|state| (state.shard, state.cursor))
-            .collect();
-        let table = Arc::new(SummaryTable::new(count));
-        let progress = fences
-            .into_iter()
-            .zip(&cursors)
-            .map(|(fence, (_, cursor))| ShardProgress {
-                fence,
-                applied: *cursor,
-                changed_since: None,
-                changed_hosts: HashSet::new(),
-            });
-        let mut summarizer = Self {
-            progress: progress.collect(),
-            table,
-            appends: 0,
-            next_sweep: 0,
-            clock,
-        };
-        for state in states {
-            let mut hosts = summarizer.table.write(state.shard);
-            hosts.extend(state.hosts.into_iter().map(host::restore));
+        let mut summarizer = Self::empty(count);
+        for fence in fences {
+            summarizer.own(fence);
         }
-        summarizer.replay(store, &cursors)?;
+        for state in store.load(&shards, now)? {
+            summarizer.clock = summarizer.clock.or(state.clock);
+            summarizer.restore(state);
+        }
+        summarizer.read_on(store).complete()?;
         Ok(summarizer)
     }
 
-    fn replay(
-        &mut self,
-        store: &mut dyn Store,
-        cursors: &[(Shard, Position)],
-    ) -> Result<(), StoreError> {
+    /// Nothing is loaded yet.
+    fn empty(count: ShardCount) -> Self {
+        Self {
+            progress: count.all().map(|_| ShardProgress::default()).collect(),
+            table: Arc::new(SummaryTable::new(count)),
+            appends: 0,
+            next_sweep: 0,
+            clock: None,
+        }
+    }
+
+    /// From now on this commits the shard.
+    fn own(&mut self, fence: Fence) {
+        self.progress[fence.shard().index()].fence = Some(fence);
+    }
+
+    /// Puts what was committed of a shard in the place of what is in memory. The journal after its
+    /// cursor is to be read next.
+    fn restore(&mut self, state: ShardState) {
+        let hosts: HostMap = state.hosts.into_iter().map(host::restore).collect();
+        let progress = &mut self.progress[state.shard.index()];
+        *progress = ShardProgress {
+            fence: progress.fence,
+            is_loaded: true,
+            applied: state.cursor,
+            ..ShardProgress::default()
+        };
+        *self.table.write(state.shard) = hosts;
+    }
+
+    /// Loads a shard again, beside what is in memory until it has been read on: readers see no gap.
+    fn reload(&mut self, store: &mut dyn Store, shard: Shard, now: u64) -> Result<(), StoreError> {
+        let mut apart = Self::empty(store.shard_count());
+        apart.progress[shard.index()].fence = self.progress[shard.index()].fence;
+        for state in store.load(&[shard], now)? {
+            apart.restore(state);
+        }
+        apart.read_on(store).complete()?;
+        let mut progress = std::mem::take(&mut apart.progress[shard.index()]);
+        progress.changed_since = progress.changed_since.map(|_| self.appends);
+        self.progress[shard.index()] = progress;
+        *self.table.write(shard) = std::mem::take(&mut *apart.table.write(shard));
+        Ok(())
+    }
+
+    /// From now on somebody else commits the shard. It is read on if it `stays`.
+    fn disown(&mut self, shard: Shard, stays: bool) {
+        let progress = &mut self.progress[shard.index()];
+        progress.fence = None;
+        progress.changed_since = None;
+        progress.changed_hosts = HashSet::new();
+        if !stays {
+            progress.is_loaded = false;
+            *self.table.write(shard) = HostMap::new();
+        }
+    }
+
+    /// The shard that [`commit_oldest`](Self::commit_oldest) commits next.
+    fn oldest_change(&self, through: u64) -> Option<Fence> {
+        let changed = self.progress.iter().filter_map(|progress| {
+            let since = progress.changed_since?;
+            let fence = progress.fence?;
+            (since <= through).then_some((since, fence))
+        });
+        let oldest = changed.min_by_key(|(since, fence)| (*since, fence.shard()));
+        oldest.map(|(_, fence)| fence)
+    }
+
+    /// Reads the journals on, and applies what is new.
+    fn read_on(&mut self, store: &mut dyn Store) -> JournalRead {
+        let loaded = self.progress.iter().zip((0..).map(Shard::new));
+        let after: Vec<_> = loaded
+            .filter(|(progress, _)| progress.is_loaded)
+            .map(|(progress, shard)| (shard, progress.applied))
+            .collect();
         let mut damaged = 0_u64;
-        store.read_after(cursors, &mut |_, position, group| match read_group(group) {
+        let read = store.read_after(&after, &mut |_, position, group| match read_group(group) {
             Ok(submissions) => {
                 self.begin_group();
                 for submission in submissions {
@@ -111,14 +167,18 @@ impl Summarizer {
                 }
             }
             Err(_) => damaged += 1,
-        })?;
+        });
+        for (shard, position) in &read.through {
+            let applied = &mut self.progress[shard.index()].applied;
+            *applied = position.max(applied).to_owned();
+        }
         if damaged > 0 {
             tracing::error!(
                 groups = damaged,
                 "skipped damaged journal groups: the samples in them are lost"
             );
         }
-        Ok(())
+        read
     }
 
     /// The numbers, for readers.
@@ -144,10 +204,7 @@ impl Summarizer {
         if has_effect && !hosts.contains_key(submission.host) {
             hosts.insert(submission.host.into(), HostSummaries::default());
         }
-        let mut answer = BatchAnswer {
-            accepted: 0,
-            duplicate: 0,
-        };
+        let mut answer = BatchAnswer::default();
         if let Some(host) = hosts.get_mut(submission.host) {
             host.certificate_end = submission.certificate_end;
             host.last_received = host.last_received.max(submission.taken_at);
@@ -179,6 +236,9 @@ impl Summarizer {
 
     fn mark_changed(&mut self, shard: Shard, append: u64, host: &str) {
         let progress = &mut self.progress[shard.index()];
+        if progress.fence.is_none() {
+            return;
+        }
         progress.changed_since.get_or_insert(append);
         if !progress.changed_hosts.contains(host) {
             progress.changed_hosts.insert(host.into());
@@ -194,12 +254,8 @@ impl Summarizer {
         through: u64,
         expiry: Option<u64>,
     ) -> Result<bool, StoreError> {
-        let changed = self.progress.iter().filter_map(|progress| {
-            let since = progress.changed_since?;
-            (since <= through).then(|| (since, progress.fence.shard()))
-        });
-        match changed.min() {
-            Some((_, shard)) => self.commit(store, shard, expiry, false).map(|()| true),
+        match self.oldest_change(through) {
+            Some(fence) => self.commit(store, fence, expiry, false).map(|()| true),
             None => Ok(false),
         }
     }
@@ -207,12 +263,20 @@ impl Summarizer {
     /// Commits the next shard in turn, changed or not, so that what has ended leaves memory and
     /// store by itself.
     pub fn sweep_next(&mut self, store: &mut dyn Store, now: u64) -> Result<(), StoreError> {
-        let shard = self.progress[self.next_sweep].fence.shard();
+        let shard = Shard::new(self.next_sweep as u16);
+        let fence = self.progress[self.next_sweep].fence;
         self.next_sweep = (self.next_sweep + 1) % self.progress.len();
         if self.table.read(shard).is_empty() {
             return Ok(());
         }
-        self.commit(store, shard, Some(now), false)
+        match fence {
+            Some(fence) => self.commit(store, fence, Some(now), false),
+            // Its owner commits it; here it only leaves memory.
+            None => {
+                self.forget(shard, &self.changes_of(shard, Some(now)), Some(now));
+                Ok(())
+            }
+        }
     }
 
     /// What was known of the clock when that was last stored.
@@ -227,7 +291,10 @@ impl Summarizer {
 
     /// Stores now what is known of the clock: there may have been nothing to commit for long.
     pub fn store_clock(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
-        self.commit(store, self.progress[0].fence.shard(), None, true)
+        match self.progress.iter().find_map(|progress| progress.fence) {
+            Some(fence) => self.commit(store, fence, None, true),
+            None => Ok(()),
+        }
     }
 
     /// How many appends are not in what was committed.
@@ -245,8 +312,11 @@ impl Summarizer {
         fault: &str,
         now: u64,
     ) -> Result<(), StoreError> {
-        let states = self.progress.iter().map(|progress| {
-            let shard = progress.fence.shard();
+        let progress = self.progress.iter();
+        let fences: Vec<_> = progress.filter_map(|progress| progress.fence).collect();
+        let states = fences.iter().map(|fence| {
+            let shard = fence.shard();
+            let progress = &self.progress[shard.index()];
             let hosts = self.table.read(shard);
             let hosts = hosts.iter().map(|(name, host)| host.snapshot(name));
             ShardState {
@@ -257,16 +327,12 @@ impl Summarizer {
             }
         });
         let states = states.collect();
-        let fences: Vec<_> = self
-            .progress
-            .iter()
-            .map(|progress| progress.fence)
-            .collect();
         store.rebuild(&fences, states, fault, now)?;
-        for progress in &mut self.progress {
+        for fence in fences {
+            let progress = &mut self.progress[fence.shard().index()];
             progress.changed_since = None;
             progress.changed_hosts = HashSet::new();
-            let mut hosts = self.table.write(progress.fence.shard());
+            let mut hosts = self.table.write(fence.shard());
             for series in hosts.values_mut().flat_map(|host| host.series.values_mut()) {
                 series.clear_dirty();
             }
@@ -277,10 +343,11 @@ impl Summarizer {
     fn commit(
         &mut self,
         store: &mut dyn Store,
-        shard: Shard,
+        fence: Fence,
         expiry: Option<u64>,
         is_forced: bool,
     ) -> Result<(), StoreError> {
+        let shard = fence.shard();
         let changes = self.changes_of(shard, expiry);
         let progress = &mut self.progress[shard.index()];
         let ends = changes.ended_hosts.len() + changes.ended_series.len();
@@ -288,9 +355,15 @@ impl Summarizer {
         if is_unchanged && ends == 0 && !is_forced {
             return Ok(());
         }
-        store.commit(progress.fence, &changes)?;
+        store.commit(fence, &changes)?;
         progress.changed_since = None;
         progress.changed_hosts = HashSet::new();
+        self.forget(shard, &changes, expiry);
+        Ok(())
+    }
+
+    /// What is committed is no longer a change, and what has ended leaves memory.
+    fn forget(&self, shard: Shard, changes: &ShardChanges, expiry: Option<u64>) {
         let mut hosts = self.table.write(shard);
         for changed in &changes.hosts {
             if let Some(host) = hosts.get_mut(&*changed.name) {
@@ -309,7 +382,6 @@ impl Summarizer {
         for host in hosts.values_mut() {
             host.drop_expired_producers(expiry);
         }
-        Ok(())
     }
 
     /// What a commit of this shard has to write. Changes nothing: the commit may fail.

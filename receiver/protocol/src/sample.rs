@@ -318,7 +318,7 @@ pub struct Batch<V> {
 }
 
 /// The response to a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAnswer {
     /// The number of records that were counted.
     pub accepted: u64,

@@ -37,6 +37,7 @@ mod rows;
 mod schema;
 mod wal;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::TryRecvError;
@@ -54,7 +55,7 @@ use self::schema::SHARDS;
 use super::damage::Damage;
 use super::engine::{Store, StoreUsage};
 use super::error::StoreError;
-use super::journal::JournalStore;
+use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::state::{ShardChanges, ShardState, StateStore};
 
@@ -321,7 +322,7 @@ impl JournalStore for EmbeddedStore {
         &mut self,
         after: &[(Shard, Position)],
         each: &mut dyn FnMut(Shard, Position, &[u8]),
-    ) -> Result<(), StoreError> {
+    ) -> JournalRead {
         // Of a shard that is not named, nothing.
         let mut cursors = vec![Position::new(u64::MAX); SHARDS.get()];
         for (shard, position) in after {
@@ -330,7 +331,10 @@ impl JournalStore for EmbeddedStore {
             }
         }
         let first = after.iter().map(|(_, position)| *position).min();
-        let Some(first) = first else { return Ok(()) };
+        let Some(first) = first else {
+            return JournalRead::default();
+        };
+        let mut through = BTreeMap::new();
         let read = rows::read_rows(&self.connection, first, &mut |position, row| {
             for section in batch::sections(row) {
                 let (shard, group) = section?;
@@ -339,18 +343,26 @@ impl JournalStore for EmbeddedStore {
                     .is_some_and(|cursor| position > *cursor)
                 {
                     each(shard, position, group);
+                    through.insert(shard, position);
                 }
             }
             Some(())
         });
-        match read.map_err(EmbeddedError::from)? {
-            Ok(()) => Ok(()),
-            Err(position) => {
+        let error = match read {
+            Ok(Ok(())) => {
+                return JournalRead {
+                    through: through.into_iter().collect(),
+                    ..JournalRead::default()
+                };
+            }
+            Ok(Err(position)) => {
                 let file = files::database(&self.folder);
                 let what = format!("the journal at {position}");
-                Err(EmbeddedError::Damaged { file, what }.into())
+                EmbeddedError::Damaged { file, what }
             }
-        }
+            Err(error) => EmbeddedError::from(error),
+        };
+        JournalRead::failed(after, &error.into())
     }
 }
 
@@ -369,13 +381,10 @@ impl StateStore for EmbeddedStore {
         Ok(fences)
     }
 
-    fn load(&mut self, fences: &[Fence], now: u64) -> Result<Vec<ShardState>, StoreError> {
-        for fence in fences {
-            self.check_fence(*fence)?;
-        }
+    fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {
         let mut states = self.load_all(now)?.into_states();
-        let load = |fence: &Fence| states.get_mut(fence.shard().index())?.take();
-        Ok(fences.iter().filter_map(load).collect())
+        let load = |shard: &Shard| states.get_mut(shard.index())?.take();
+        Ok(shards.iter().filter_map(load).collect())
     }
 
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {

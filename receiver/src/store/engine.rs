@@ -3,6 +3,7 @@
 use super::damage::Damage;
 use super::error::StoreError;
 use super::journal::JournalStore;
+use super::members::Members;
 use super::shard::Fence;
 use super::state::{ShardState, StateStore};
 
@@ -14,6 +15,11 @@ pub struct StoreUsage {
     /// What is left for it: bytes.
     pub free_bytes: u64,
 }
+
+/// A store that several processes use at the same time.
+pub trait SharedStore: Store + Members {}
+
+impl<S: Store + Members> SharedStore for S {}
 
 /// A journal and a state, and what keeps them in order.
 pub trait Store: JournalStore + StateStore + Send {
@@ -45,6 +51,11 @@ pub trait Store: JournalStore + StateStore + Send {
 
     /// What could not be read, of late.
     fn damage(&self) -> &[Damage] {
+        &[]
+    }
+
+    /// What is wrong with it, and was accepted when it was opened.
+    fn warnings(&self) -> &[String] {
         &[]
     }
 

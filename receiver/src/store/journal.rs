@@ -19,6 +19,10 @@ use super::shard::{Position, Shard, ShardCount};
 /// - [`read_after`](Self::read_after): `XREAD STREAMS key… id…` for each primary, with
 ///   `0-<position>` as the identifier.
 ///
+/// A failover may forget the end of a shard, and the server then numbers other entries with the
+/// same positions. So the entry at the position read last is compared with what it was:
+/// [`JournalRead::rewound`].
+///
 /// Entries behind the cursor are trimmed by the commit: see [`StateStore`](super::StateStore).
 pub trait JournalStore {
     /// How many shards there are.
@@ -29,10 +33,43 @@ pub trait JournalStore {
     /// count: it is not there, or will be overwritten. Results are in the order of `groups`.
     fn append(&mut self, groups: &[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>>;
 
-    /// Reads, for each shard named, every group after the position given, in that shard's order.
+    /// Reads, for each shard named, every group after the position given, in that shard's order. A
+    /// group that was appended more than once, because its outcome was unknown, is given once.
     fn read_after(
         &mut self,
         after: &[(Shard, Position)],
         each: &mut dyn FnMut(Shard, Position, &[u8]),
-    ) -> Result<(), StoreError>;
+    ) -> JournalRead;
+}
+
+/// What one read of the journal came to, beside the groups.
+#[derive(Debug, Default)]
+pub struct JournalRead {
+    /// The shards with something new, and the last position read. It may be behind the last group
+    /// given: what the reader must not apply is left out.
+    pub through: Vec<(Shard, Position)>,
+    /// Shards whose journal does not continue at the position given: the store has forgotten what
+    /// stood there, or dropped what came after it. They have to be loaded again.
+    pub rewound: Vec<Shard>,
+    /// Shards that could not be read, or not to their end.
+    pub unread: Vec<(Shard, StoreError)>,
+}
+
+impl JournalRead {
+    /// None of these shards could be read, all for this error.
+    pub(super) fn failed(after: &[(Shard, Position)], error: &StoreError) -> Self {
+        let unread = after.iter().map(|(shard, _)| (*shard, error.clone()));
+        Self {
+            unread: unread.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// An error if a shard could not be read. For a store that never forgets.
+    pub fn complete(self) -> Result<(), StoreError> {
+        self.unread
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
-use super::journal::JournalStore;
+use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::state::{ShardChanges, ShardState, StateStore, StoredBucket, StoredHost};
 use crate::clock::StoredClock;
@@ -296,18 +296,21 @@ impl JournalStore for MemoryStore {
         &mut self,
         after: &[(Shard, Position)],
         each: &mut dyn FnMut(Shard, Position, &[u8]),
-    ) -> Result<(), StoreError> {
+    ) -> JournalRead {
         let contents = self.disk.contents();
+        let mut read = JournalRead::default();
         for (shard, after) in after {
             let groups = contents.journals.get(shard).map(|journal| &journal.groups);
             let groups = groups
                 .into_iter()
                 .flat_map(|groups| groups.range(after.next()..));
+            let last = groups.clone().next_back();
             for (position, group) in groups {
                 each(*shard, *position, group);
             }
+            read.through.extend(last.map(|(last, _)| (*shard, *last)));
         }
-        Ok(())
+        read
     }
 }
 
@@ -322,13 +325,9 @@ impl StateStore for MemoryStore {
         Ok(shards.iter().map(acquire).collect())
     }
 
-    fn load(&mut self, fences: &[Fence], _now: u64) -> Result<Vec<ShardState>, StoreError> {
+    fn load(&mut self, shards: &[Shard], _now: u64) -> Result<Vec<ShardState>, StoreError> {
         let contents = self.disk.contents();
-        let load = |fence: &Fence| {
-            contents.check_fence(*fence)?;
-            Ok(contents.load(fence.shard()))
-        };
-        fences.iter().map(load).collect()
+        Ok(shards.iter().map(|shard| contents.load(*shard)).collect())
     }
 
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {

@@ -15,10 +15,12 @@ mod embedded;
 mod engine;
 mod error;
 mod journal;
+mod members;
 pub mod memory;
 pub mod record;
 pub mod redis;
 mod shard;
+pub mod signing;
 mod state;
 pub mod status;
 
@@ -28,9 +30,10 @@ pub(crate) mod contract;
 use std::path::PathBuf;
 
 pub use self::embedded::backup;
-pub use self::engine::{Store, StoreUsage};
+pub use self::engine::{SharedStore, Store, StoreUsage};
 pub use self::error::{ErrorKind, StoreError};
-pub use self::journal::JournalStore;
+pub use self::journal::{JournalRead, JournalStore};
+pub use self::members::{MemberRole, Members};
 pub use self::shard::{Fence, Position, Shard, ShardCount};
 pub use self::state::{
     RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost, StoredProducer,

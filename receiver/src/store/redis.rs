@@ -1,4 +1,413 @@
-//! Redis and Valkey.
+//! A store on Redis or Valkey: one server, a master with Sentinels, or a cluster. Any number of
+//! receivers append to it; each shard is summarized by the process that has its lease.
+//!
+//! ```text
+//! config.rs      where the servers are
+//! connection.rs  one server: send, receive      nodes.rs  which one is the primary of a shard
+//! keys.rs        the names of the keys          scripts.rs  what runs in the server
+//! entry.rs       a group in its stream          append.rs, read.rs, writers.rs  the journal
+//! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
+//! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
+//! ```
+//!
+//! What holds:
+//!
+//! - Keys of a shard are in one slot, so a failover forgets the end of all of it together.
+//! - Nothing is sent a second time without something to recognise it by: a group has its writer's
+//!   number, a commit its identifier.
+//! - A commit takes effect only for the owner of an unexpired lease whose last commit is the last
+//!   one the server knows.
+//! - What is read was signed by a trusted receiver, for this shard of this store.
 
+mod append;
+mod clock;
+mod commit;
+pub mod config;
+mod connection;
+mod entry;
+mod error;
+mod host;
 pub mod info;
+mod inspect;
 pub mod judge;
+mod keys;
+mod load;
+mod nodes;
+mod read;
+mod ring;
+mod scripts;
+mod writers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ::redis::FromRedisValue;
+use uuid::Uuid;
+
+use self::append::Appender;
+use self::commit::OwnedShard;
+use self::config::RedisConfig;
+use self::error::RedisStoreError;
+pub use self::inspect::ServerFinding;
+use self::judge::Requirements;
+use self::nodes::Nodes;
+use self::read::{ReadContext, Refusals, ShardReader};
+use self::scripts::Scripts;
+use super::damage::Damage;
+use super::engine::Store;
+use super::error::StoreError;
+use super::journal::{JournalRead, JournalStore};
+use super::members::{MemberRole, Members};
+use super::shard::{Fence, Position, Shard, ShardCount};
+use super::signing::{GroupSigner, GroupVerifier};
+use super::state::{ShardChanges, ShardState, StateStore};
+
+/// The version of what is stored.
+const FORMAT: u64 = 1;
+/// How many shards a store gets when it is created.
+const SHARDS: u16 = 64;
+/// How long a shard stays with an owner that does not renew its lease.
+const LEASE_MILLIS: u64 = 5_000;
+
+/// A store on Redis or Valkey, with connections of its own.
+#[derive(Debug)]
+pub struct RedisStore {
+    nodes: Nodes,
+    scripts: Scripts,
+    /// Who owns what this acquires, and writes what this appends.
+    owner: Uuid,
+    /// The store's identifier.
+    id: String,
+    shards: ShardCount,
+    appender: Appender,
+    signer: Arc<dyn GroupSigner>,
+    verifier: Arc<dyn GroupVerifier>,
+    readers: HashMap<Shard, ShardReader>,
+    owned: HashMap<Shard, OwnedShard>,
+    fences: HashMap<Shard, Fence>,
+    refusals: Refusals,
+    /// What is wrong with the servers, and was accepted.
+    warnings: Vec<String>,
+    damage: Vec<Damage>,
+}
+
+impl RedisStore {
+    /// Opens the store on these servers, or creates it. `owner` is unlike that of every other store
+    /// that was ever opened.
+    pub fn open(
+        config: RedisConfig,
+        owner: Uuid,
+        signer: Arc<dyn GroupSigner>,
+        verifier: Arc<dyn GroupVerifier>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::connect(config, owner, signer, verifier)?)
+    }
+
+    fn connect(
+        config: RedisConfig,
+        owner: Uuid,
+        signer: Arc<dyn GroupSigner>,
+        verifier: Arc<dyn GroupVerifier>,
+    ) -> Result<Self, RedisStoreError> {
+        let (wanted, accepts_lossy) = (config.replicas_min, config.accepts_lossy);
+        let mut nodes = Nodes::open(config)?;
+        let replicas_min = wanted.unwrap_or(u32::from(nodes.is_cluster()));
+        let warnings = judge_servers(&mut nodes, replicas_min, accepts_lossy)?;
+        let scripts = Scripts::new();
+        let (shards, id) = create(&mut nodes, &scripts, owner)?;
+        nodes.set_shards(shards);
+        Ok(Self {
+            nodes,
+            scripts,
+            owner,
+            appender: Appender::new(id.clone(), owner, shards.get(), replicas_min),
+            id,
+            shards,
+            signer,
+            verifier,
+            readers: HashMap::new(),
+            owned: HashMap::new(),
+            fences: HashMap::new(),
+            refusals: Refusals::new(),
+            warnings,
+            damage: Vec::new(),
+        })
+    }
+
+    fn acquire_shard(&mut self, shard: Shard) -> Result<Option<Fence>, RedisStoreError> {
+        let mut script = self.scripts.acquire.prepare_invoke();
+        script
+            .key(keys::meta(shard))
+            .arg(self.owner.to_string())
+            .arg(LEASE_MILLIS);
+        let answer = self.nodes.run(shard, &script)?;
+        let (epoch, commit) =
+            <(u64, String)>::from_redis_value(answer).map_err(|_| unknown_answer(shard))?;
+        if epoch == 0 {
+            return Ok(None);
+        }
+        let fence = Fence::new(shard, epoch);
+        self.fences.insert(shard, fence);
+        let owned = self.owned.entry(shard).or_default();
+        if owned.commit != commit {
+            *owned = OwnedShard::of(commit, &[]);
+        }
+        Ok(Some(fence))
+    }
+
+    /// Moves the end of a lease. Whether it is still ours.
+    fn renew_lease(&mut self, fence: Fence, millis: u64) -> Result<bool, RedisStoreError> {
+        let shard = fence.shard();
+        let mut script = self.scripts.renew.prepare_invoke();
+        script
+            .key(keys::meta(shard))
+            .arg(self.owner.to_string())
+            .arg(fence.epoch())
+            .arg(millis);
+        let answer = self.nodes.run(shard, &script)?;
+        bool::from_redis_value(answer).map_err(|_| unknown_answer(shard))
+    }
+
+    fn load_shard(&mut self, shard: Shard, now: u64) -> Result<ShardState, RedisStoreError> {
+        let loaded = load::load(&mut self.nodes, shard, now)?;
+        self.readers.insert(shard, loaded.reader);
+        let owned = OwnedShard::of(loaded.commit, &loaded.series);
+        self.owned.insert(shard, owned);
+        self.damage.retain(|damage| damage.is_reported(now));
+        self.damage.extend(loaded.damage);
+        Ok(loaded.state)
+    }
+
+    fn commit_shard(
+        &mut self,
+        fence: Fence,
+        changes: &ShardChanges,
+    ) -> Result<(), RedisStoreError> {
+        let shard = fence.shard();
+        let owned = self.owned.entry(shard).or_default();
+        let reader = self.readers.entry(shard).or_default();
+        commit::commit(
+            &mut self.nodes,
+            &self.scripts,
+            &self.owner.to_string(),
+            fence,
+            owned,
+            &mut reader.writers,
+            changes,
+        )
+    }
+}
+
+/// What is wrong with a store's servers, and was accepted; an error if it must be.
+fn judge_servers(
+    nodes: &mut Nodes,
+    min_replicas: u32,
+    accepts_lossy: bool,
+) -> Result<Vec<String>, RedisStoreError> {
+    let wanted = Requirements {
+        min_replicas,
+        ..Requirements::default()
+    };
+    let findings = inspect::inspect(nodes, &wanted)?;
+    match inspect::refusal(&findings) {
+        Some(found) if !accepts_lossy => Err(RedisStoreError::Lossy(found.to_string())),
+        _ => Ok(findings.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// Everything that is wrong with a store's servers, the worst first.
+pub fn check(config: RedisConfig, min_replicas: u32) -> Result<Vec<ServerFinding>, StoreError> {
+    let wanted = Requirements {
+        min_replicas,
+        ..Requirements::default()
+    };
+    let mut nodes = Nodes::open(config)?;
+    Ok(inspect::inspect(&mut nodes, &wanted)?)
+}
+
+/// What is stored there; where nothing is, an empty store.
+fn create(
+    nodes: &mut Nodes,
+    scripts: &Scripts,
+    owner: Uuid,
+) -> Result<(ShardCount, String), RedisStoreError> {
+    let incompatible = |why: &str| RedisStoreError::Incompatible {
+        key: keys::STORE.to_owned(),
+        why: why.to_owned(),
+    };
+    let primary = nodes.primary_of_key(keys::STORE)?;
+    let mut script = scripts.create.prepare_invoke();
+    script
+        .key(keys::STORE)
+        .arg(FORMAT)
+        .arg(SHARDS)
+        .arg(owner.to_string());
+    let answer = nodes.run_at(&primary, &script)?;
+    let (format, shards, id) = <(u64, u16, String)>::from_redis_value(answer)
+        .map_err(|_| incompatible("format, shards and id are missing or no numbers"))?;
+    if format != FORMAT {
+        let why = format!("its format is {format}, and this program knows {FORMAT}");
+        return Err(incompatible(&why));
+    }
+    let shards = std::num::NonZeroU16::new(shards).ok_or_else(|| incompatible("no shards"))?;
+    Ok((ShardCount::new(shards), id))
+}
+
+fn unknown_answer(shard: Shard) -> RedisStoreError {
+    RedisStoreError::Malformed {
+        key: keys::meta(shard),
+        why: "another answer than the script gives".to_owned(),
+    }
+}
+
+impl JournalStore for RedisStore {
+    fn shard_count(&self) -> ShardCount {
+        self.shards
+    }
+
+    fn append(&mut self, groups: &[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>> {
+        let appended = self.appender.append(&mut self.nodes, &*self.signer, groups);
+        let appended = appended.into_iter();
+        appended
+            .map(|result| result.map_err(StoreError::from))
+            .collect()
+    }
+
+    fn read_after(
+        &mut self,
+        after: &[(Shard, Position)],
+        each: &mut dyn FnMut(Shard, Position, &[u8]),
+    ) -> JournalRead {
+        let context = ReadContext {
+            store: &self.id,
+            verifier: &*self.verifier,
+        };
+        let (read, refused) = read::read(&mut self.nodes, &context, &mut self.readers, after, each);
+        for (refusal, count) in refused {
+            *self.refusals.entry(refusal).or_default() += count;
+        }
+        read
+    }
+}
+
+impl StateStore for RedisStore {
+    fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError> {
+        let mut fences = Vec::with_capacity(shards.len());
+        for shard in shards {
+            fences.extend(self.acquire_shard(*shard)?);
+        }
+        Ok(fences)
+    }
+
+    fn renew(&mut self, fences: &[Fence]) -> Result<Vec<Fence>, StoreError> {
+        let mut kept = Vec::with_capacity(fences.len());
+        for fence in fences {
+            if self.renew_lease(*fence, LEASE_MILLIS)? {
+                kept.push(*fence);
+            } else {
+                self.fences.remove(&fence.shard());
+            }
+        }
+        Ok(kept)
+    }
+
+    fn release(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
+        for fence in fences {
+            self.fences.remove(&fence.shard());
+            self.renew_lease(*fence, 0)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {
+        let load = |shard: &Shard| Ok(self.load_shard(*shard, now)?);
+        shards.iter().map(load).collect()
+    }
+
+    fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {
+        Ok(self.commit_shard(fence, changes)?)
+    }
+}
+
+impl RedisStore {
+    fn attendance(
+        &mut self,
+        role: MemberRole,
+        member: Uuid,
+        millis: u64,
+    ) -> Result<Vec<Uuid>, RedisStoreError> {
+        let key = keys::members(role.name());
+        let primary = self.nodes.primary_of_key(&key)?;
+        let mut script = self.scripts.attend.prepare_invoke();
+        script.key(&key).arg(member.to_string()).arg(millis);
+        let answer = self.nodes.run_at(&primary, &script)?;
+        let there = Vec::<String>::from_redis_value(answer).unwrap_or_default();
+        let mut there: Vec<_> = there
+            .iter()
+            .filter_map(|id| Uuid::parse_str(id).ok())
+            .collect();
+        there.sort_unstable();
+        Ok(there)
+    }
+}
+
+impl Members for RedisStore {
+    fn attend(
+        &mut self,
+        role: MemberRole,
+        member: Uuid,
+        millis: u64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        Ok(self.attendance(role, member, millis.max(1))?)
+    }
+
+    fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError> {
+        Ok(self.attendance(role, member, 0).map(drop)?)
+    }
+}
+
+impl Store for RedisStore {
+    fn probe(&mut self) -> Result<(), StoreError> {
+        for shard in self.shards.all() {
+            let mut write = ::redis::cmd("HSET");
+            write.arg(keys::meta(shard)).arg("probe").arg(1);
+            self.nodes.ask_all(shard, vec![write])?;
+        }
+        Ok(())
+    }
+
+    fn rebuild(
+        &mut self,
+        _fences: &[Fence],
+        _states: Vec<ShardState>,
+        _fault: &str,
+        _now: u64,
+    ) -> Result<(), StoreError> {
+        Err(RedisStoreError::NotRebuilt.into())
+    }
+
+    fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Drop for RedisStore {
+    /// Others need not wait for the leases to end.
+    fn drop(&mut self) {
+        let fences: Vec<_> = self.fences.values().copied().collect();
+        if let Err(error) = self.release(&fences) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "leases could not be given up: others wait until they end"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

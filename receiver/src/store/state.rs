@@ -11,25 +11,37 @@ use crate::clock::StoredClock;
 ///
 /// # A Redis store
 ///
-/// - [`acquire`](Self::acquire) takes a lease: a script that, where `lizmon:{p}:lease` is absent or
-///   ended by the server's `TIME`, writes the new owner and its end there and returns `INCR
-///   lizmon:{p}:epoch`. The store renews its leases in the background until it is dropped. Shards
-///   that another process owns are left out of the answer.
-/// - [`load`](Self::load) reads the shard's hashes (`HGETALL lizmon:{p}:…`), which share one slot
-///   with its journal.
+/// - [`acquire`](Self::acquire) takes a lease: a script that, where the lease in `lizmon:{p}:meta`
+///   has ended by the server's `TIME` or is the caller's, writes the new owner and the lease's end
+///   and increments the epoch. Shards that another process owns are left out of the answer.
+/// - [`renew`](Self::renew) moves the lease's end; [`release`](Self::release) ends it.
+/// - [`load`](Self::load) reads the shard's keys, which share one slot with its journal.
 /// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect
-///   whole or not at all: it compares the fence's epoch with `lizmon:{p}:epoch` and ends with
-///   [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if they differ; then it writes hosts, delivery
-///   sets and cursor, and trims the journal behind the cursor (`XTRIM … MINID`). An owner that was
-///   paused beyond its lease therefore changes nothing.
+///   whole or not at all: it compares owner and epoch, and the identifier of the commit before this
+///   one, and ends with [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if they differ; then it
+///   writes hosts, delivery sets and cursor, and trims the journal behind the cursor (`XTRIM …
+///   MINID`). An owner that was paused beyond its lease therefore changes nothing, nor does one
+///   whose last commit was lost in a failover.
 pub trait StateStore {
     /// Makes the caller the owner of these shards, as far as they are free. Fences given before for
     /// them no longer work.
     fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError>;
 
+    /// Keeps these shards for a while longer. Returns those that the caller still owns. To be called
+    /// every second or so.
+    fn renew(&mut self, fences: &[Fence]) -> Result<Vec<Fence>, StoreError> {
+        Ok(fences.to_vec())
+    }
+
+    /// Gives up these shards, so that other processes need not wait to acquire them.
+    fn release(&mut self, _fences: &[Fence]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The committed state of these shards, in their order, as far as it can be read:
-    /// [`Store::damage`](super::Store::damage) tells what cannot.
-    fn load(&mut self, fences: &[Fence], now: u64) -> Result<Vec<ShardState>, StoreError>;
+    /// [`Store::damage`](super::Store::damage) tells what cannot. Any process may read it; one that
+    /// has acquired the shard reads its latest.
+    fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError>;
 
     /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's
     /// journal up to the cursor is no longer needed. Refused if the shard was acquired again after

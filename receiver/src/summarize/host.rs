@@ -54,10 +54,7 @@ pub struct ProducerState {
 
 impl HostSummaries {
     pub(super) fn apply(&mut self, submission: &SubmissionView<'_>) -> BatchAnswer {
-        let mut answer = BatchAnswer {
-            accepted: 0,
-            duplicate: 0,
-        };
+        let mut answer = BatchAnswer::default();
         if submission.removes_ahead {
             self.remove_ahead_of(submission.taken_at);
         }

@@ -1,10 +1,14 @@
 //! The summaries of all hosts in memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::host::HostSummaries;
 use crate::store::{Shard, ShardCount};
+
+/// A shard that was read so many seconds ago is not called late.
+const LAG_SECS: u64 = 2;
 
 /// One shard's hosts.
 pub type HostMap = HashMap<Box<str>, HostSummaries>;
@@ -14,14 +18,37 @@ pub type HostMap = HashMap<Box<str>, HostSummaries>;
 pub struct SummaryTable {
     count: ShardCount,
     shards: Vec<RwLock<HostMap>>,
+    /// By shard, until when its journal was read: epoch seconds. [`ALWAYS`] where what is
+    /// acknowledged is here.
+    read_until: Vec<AtomicU64>,
 }
+
+/// No lag.
+const ALWAYS: u64 = u64::MAX;
 
 impl SummaryTable {
     pub(super) fn new(count: ShardCount) -> Self {
         Self {
             count,
             shards: count.all().map(|_| RwLock::default()).collect(),
+            read_until: count.all().map(|_| AtomicU64::new(ALWAYS)).collect(),
         }
+    }
+
+    /// The journals were read at this moment, but for those that lag.
+    pub(super) fn set_read(&self, now: u64, lags: &dyn Fn(Shard) -> bool) {
+        for (shard, read_until) in (0..).map(Shard::new).zip(&self.read_until) {
+            if !lags(shard) {
+                read_until.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Until when a shard's journal was read, if that is longer ago than what one reading takes:
+    /// epoch seconds. A clock that was set back is no lag.
+    pub fn as_of(&self, shard: Shard, now: u64) -> Option<u64> {
+        let read_until = self.read_until.get(shard.index())?.load(Ordering::Relaxed);
+        (read_until.saturating_add(LAG_SECS) < now).then_some(read_until)
     }
 
     /// The shard of a host.

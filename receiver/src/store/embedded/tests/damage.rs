@@ -131,9 +131,9 @@ impl Original {
         let mut store = EmbeddedStore::open(folder.path(), NOW)
             .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
         let shards: Vec<_> = SHARDS.all().collect();
-        let fences = store.acquire(&shards).unwrap();
+        store.acquire(&shards).unwrap();
         let states = store
-            .load(&fences, NOW)
+            .load(&shards, NOW)
             .unwrap_or_else(|error| panic!("{story}: {}", error.in_full()));
         let told = store.damage().to_vec();
         self.compare(story, &states, &told);
@@ -143,6 +143,7 @@ impl Original {
             .read_after(&all, &mut |shard, position, group| {
                 groups.insert((shard, position), group.to_vec());
             })
+            .complete()
             .unwrap();
         for (position, group) in &self.groups {
             match groups.get(position) {

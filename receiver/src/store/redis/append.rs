@@ -1,0 +1,232 @@
+//! Appends groups: `[XADD…, WAIT]` to each primary, in one pipeline.
+//!
+//! | what happens | what becomes of the groups of that primary |
+//! | --- | --- |
+//! | every answer is an entry's identifier, and enough replicas have it | appended |
+//! | the connection breaks, or no answer comes in time | unknown: appended once more under their numbers, then an error |
+//! | the server is no primary any more | appended once more at the one that is, then an error |
+//! | too few replicas confirm | an error: they may stay, or be forgotten |
+//! | any other error | not appended |
+//!
+//! Who gets an error sends again: numbered records count once all the same.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::{Cmd, FromRedisValue, Value};
+use uuid::Uuid;
+
+use super::super::shard::{Position, Shard};
+use super::super::signing::{GroupSigner, PublishedKey};
+use super::config::Address;
+use super::connection::checked;
+use super::entry::{self, GroupEntry};
+use super::error::RedisStoreError;
+use super::keys;
+use super::nodes::Nodes;
+
+/// How long `WAIT` waits for replicas: milliseconds. Shorter than an answer may take.
+const WAIT_MILLIS: u64 = 1_000;
+
+type Appended = Result<Position, RedisStoreError>;
+
+/// The writer of one receiver's run.
+#[derive(Debug)]
+pub(super) struct Appender {
+    /// The store's identifier.
+    store: String,
+    writer: Uuid,
+    /// By shard, the number of the last group.
+    numbers: Vec<u64>,
+    replicas_min: u32,
+    /// By shard, which key was published, and on which connection.
+    published: HashMap<Shard, (String, u64)>,
+}
+
+/// What goes to one primary.
+#[derive(Default)]
+struct Pipeline {
+    commands: Vec<Cmd>,
+    /// Which group each `XADD` appends, and which command it is.
+    appends: Vec<(usize, usize)>,
+}
+
+impl Appender {
+    pub(super) fn new(store: String, writer: Uuid, shards: usize, replicas_min: u32) -> Self {
+        Self {
+            store,
+            writer,
+            numbers: vec![0; shards],
+            replicas_min,
+            published: HashMap::new(),
+        }
+    }
+
+    /// Appends at most one group to each shard. The results are in the order of the groups.
+    pub(super) fn append(
+        &mut self,
+        nodes: &mut Nodes,
+        signer: &dyn GroupSigner,
+        groups: &[(Shard, &[u8])],
+    ) -> Vec<Appended> {
+        let Some(key) = signer.key() else {
+            return vec![Err(RedisStoreError::NoSigningKey); groups.len()];
+        };
+        let sealed = groups
+            .iter()
+            .map(|(shard, group)| self.seal(signer, &key, *shard, group))
+            .collect::<Option<Vec<_>>>();
+        let Some(entries) = sealed else {
+            return vec![Err(RedisStoreError::NoSigningKey); groups.len()];
+        };
+        let all: Vec<usize> = (0..entries.len()).collect();
+        let mut results = vec![Err(RedisStoreError::NoSigningKey); entries.len()];
+        self.send(nodes, &key, &entries, &all, &mut results);
+        let again: Vec<usize> = all
+            .into_iter()
+            .filter(|at| {
+                results[*at]
+                    .as_ref()
+                    .is_err_and(RedisStoreError::is_worth_another)
+            })
+            .collect();
+        self.send(nodes, &key, &entries, &again, &mut results);
+        results
+    }
+
+    fn seal(
+        &mut self,
+        signer: &dyn GroupSigner,
+        key: &PublishedKey,
+        shard: Shard,
+        group: &[u8],
+    ) -> Option<(Shard, GroupEntry)> {
+        let number = self.numbers.get_mut(shard.index())?;
+        *number += 1;
+        let message = GroupEntry::message(&self.store, shard, self.writer, *number, group);
+        let entry = GroupEntry {
+            writer: self.writer,
+            number: *number,
+            key: key.id.clone(),
+            signature: signer.sign(&key.id, &message)?,
+            group: group.to_vec(),
+        };
+        Some((shard, entry))
+    }
+
+    fn send(
+        &mut self,
+        nodes: &mut Nodes,
+        key: &PublishedKey,
+        entries: &[(Shard, GroupEntry)],
+        which: &[usize],
+        results: &mut [Appended],
+    ) {
+        let mut pipelines = BTreeMap::<Address, Pipeline>::new();
+        for at in which {
+            let (shard, entry) = &entries[*at];
+            let connected = nodes
+                .primary(*shard)
+                .and_then(|primary| Ok((nodes.connect(&primary)?, primary)));
+            match connected {
+                Err(error) => results[*at] = Err(error),
+                Ok((connection, primary)) => {
+                    let pipeline = pipelines.entry(primary).or_default();
+                    self.publish(key, *shard, connection, pipeline);
+                    pipeline.appends.push((*at, pipeline.commands.len()));
+                    pipeline.commands.push(entry.append(*shard));
+                }
+            }
+        }
+        let mut requests = Vec::with_capacity(pipelines.len());
+        let mut appends = Vec::with_capacity(pipelines.len());
+        for (address, mut pipeline) in pipelines {
+            if self.replicas_min > 0 {
+                let mut wait = redis::cmd("WAIT");
+                wait.arg(self.replicas_min).arg(WAIT_MILLIS);
+                pipeline.commands.push(wait);
+            }
+            requests.push((address, pipeline.commands));
+            appends.push(pipeline.appends);
+        }
+        let answers = nodes.exchange(&requests);
+        for (((address, _), appends), answers) in requests.iter().zip(appends).zip(answers) {
+            self.conclude(nodes, address, &appends, answers, results);
+        }
+    }
+
+    /// A key is published beside the journal it signs for, so that a failover cannot forget it and
+    /// keep the groups; and again on every new connection, for there may have been a failover.
+    fn publish(&mut self, key: &PublishedKey, shard: Shard, connection: u64, to: &mut Pipeline) {
+        let is_published = self
+            .published
+            .get(&shard)
+            .is_some_and(|(id, on)| *id == key.id && *on == connection);
+        if !is_published {
+            let mut publish = redis::cmd("HSET");
+            publish
+                .arg(keys::keys(shard))
+                .arg(&key.id)
+                .arg(&key.statement);
+            to.commands.push(publish);
+            self.published.insert(shard, (key.id.clone(), connection));
+        }
+    }
+
+    fn conclude(
+        &self,
+        nodes: &mut Nodes,
+        address: &Address,
+        appends: &[(usize, usize)],
+        answers: Result<Vec<Value>, RedisStoreError>,
+        results: &mut [Appended],
+    ) {
+        let mut answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                for (at, _) in appends {
+                    results[*at] = Err(error.clone());
+                }
+                return;
+            }
+        };
+        let confirmed = match self.replicas_min {
+            0 => Ok(()),
+            wanted => confirmed(address, answers.pop().unwrap_or(Value::Nil), wanted),
+        };
+        for (at, command) in appends {
+            let answer = answers.get_mut(*command).map(std::mem::take);
+            let appended = appended(address, answer.unwrap_or(Value::Nil));
+            let appended = appended.and_then(|position| {
+                confirmed.clone()?;
+                Ok(position)
+            });
+            if let Err(error) = &appended {
+                nodes.note(address, error);
+            }
+            results[*at] = appended;
+        }
+    }
+}
+
+fn appended(address: &Address, answer: Value) -> Appended {
+    let id = checked(address, answer)?;
+    let id = String::from_redis_value(id).ok();
+    id.as_deref()
+        .and_then(entry::position)
+        .ok_or_else(|| RedisStoreError::Answer {
+            address: address.clone(),
+            command: "XADD",
+        })
+}
+
+fn confirmed(address: &Address, answer: Value, wanted: u32) -> Result<(), RedisStoreError> {
+    let replicas = i64::from_redis_value(checked(address, answer)?).unwrap_or(0);
+    match replicas >= i64::from(wanted) {
+        true => Ok(()),
+        false => Err(RedisStoreError::TooFewReplicas {
+            address: address.clone(),
+            replicas,
+            wanted,
+        }),
+    }
+}

@@ -1,0 +1,257 @@
+//! Commits what has changed of a shard, by one script: see scripts.rs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use redis::{FromRedisValue, ScriptInvocation, Value};
+use uuid::Uuid;
+
+use super::super::shard::{Fence, Shard};
+use super::super::state::{ShardChanges, StoredHost};
+use super::clock;
+use super::error::RedisStoreError;
+use super::host;
+use super::keys;
+use super::nodes::Nodes;
+use super::ring;
+use super::scripts::Scripts;
+use super::writers::Writers;
+
+/// How many keys come before those of series.
+const SHARD_KEYS: usize = 5;
+/// The server takes no command of more arguments (2^20), so no commit has more.
+const ARGUMENTS_MAX: usize = 1_000_000;
+
+/// What the owner of a shard knows of its committed state.
+#[derive(Debug, Default)]
+pub(super) struct OwnedShard {
+    /// The identifier of the last commit; empty before the first.
+    pub(super) commit: String,
+    /// By host, the labels of its series.
+    pub(super) labels: HashMap<String, BTreeSet<Box<str>>>,
+    /// The server's clock at the last commit: epoch seconds; 0 before the first.
+    pub(super) committed_at: u64,
+}
+
+impl OwnedShard {
+    /// As it was loaded: series are `HOST/LABEL`.
+    pub(super) fn of(commit: String, series: &[String]) -> Self {
+        let mut labels = HashMap::<_, BTreeSet<Box<str>>>::new();
+        for (host, label) in series.iter().filter_map(|series| series.split_once('/')) {
+            labels
+                .entry(host.to_owned())
+                .or_default()
+                .insert(label.into());
+        }
+        Self {
+            commit,
+            labels,
+            committed_at: 0,
+        }
+    }
+}
+
+/// What one commit asks of the script.
+#[derive(Debug, Default)]
+struct Operations {
+    /// The keys of series.
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Operations {
+    fn push(&mut self, operation: &str, arguments: &[&[u8]]) {
+        self.arguments.push(operation.into());
+        self.arguments
+            .extend(arguments.iter().map(|argument| argument.to_vec()));
+    }
+
+    /// An operation on the string of a series.
+    fn push_series(&mut self, operation: &str, key: String, arguments: &[&[u8]]) {
+        if self.keys.last() != Some(&key) {
+            self.keys.push(key);
+        }
+        let number = (SHARD_KEYS + self.keys.len()).to_string();
+        self.push(operation, &[&[number.as_bytes()], arguments].concat());
+    }
+}
+
+/// Commits the changes. An error leaves it open whether they took effect; the next commit of this
+/// owner is then refused, if they did.
+pub(super) fn commit(
+    nodes: &mut Nodes,
+    scripts: &Scripts,
+    owner: &str,
+    fence: Fence,
+    owned: &mut OwnedShard,
+    writers: &mut Writers,
+    changes: &ShardChanges,
+) -> Result<(), RedisStoreError> {
+    let shard = fence.shard();
+    let forgotten = writers.expired(owned.committed_at);
+    let operations = operations(shard, owned, writers, &forgotten, changes)?;
+    let this = new_id();
+    let clock = changes.clock.as_ref().map(clock::encode).transpose();
+    let clock = clock.map_err(|error| refused(shard, &error.to_string()))?;
+    let mut script = scripts.commit.prepare_invoke();
+    script
+        .key(keys::meta(shard))
+        .key(keys::journal(shard))
+        .key(keys::writers(shard))
+        .key(keys::hosts(shard))
+        .key(keys::series_set(shard))
+        .key(operations.keys)
+        .arg(owner)
+        .arg(fence.epoch())
+        .arg(&owned.commit)
+        .arg(&this)
+        .arg(changes.cursor.get())
+        .arg(clock.unwrap_or_default())
+        .arg(operations.arguments);
+    let (outcome, at) = run(nodes, shard, &script)?;
+    if outcome != "OK" {
+        return Err(RedisStoreError::fenced(shard));
+    }
+    owned.commit = this;
+    owned.committed_at = at;
+    writers.committed(changes.cursor, &forgotten, at);
+    owned.apply(changes);
+    Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells this commit from every other, also of the same owner"
+)]
+fn new_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// Runs the script, and once more if the connection broke: what took effect already is recognised.
+fn run(
+    nodes: &mut Nodes,
+    shard: Shard,
+    script: &ScriptInvocation<'_>,
+) -> Result<(String, u64), RedisStoreError> {
+    let answer = match nodes.run(shard, script) {
+        Err(error) if error.is_worth_another() => nodes.run(shard, script)?,
+        answer => answer?,
+    };
+    understood(answer).ok_or_else(|| RedisStoreError::Malformed {
+        key: keys::meta(shard),
+        why: "another answer than the script gives".to_owned(),
+    })
+}
+
+fn understood(answer: Value) -> Option<(String, u64)> {
+    <(String, u64)>::from_redis_value(answer).ok()
+}
+
+fn refused(shard: Shard, why: &str) -> RedisStoreError {
+    RedisStoreError::Malformed {
+        key: keys::meta(shard),
+        why: why.to_owned(),
+    }
+}
+
+fn operations(
+    shard: Shard,
+    owned: &OwnedShard,
+    writers: &Writers,
+    forgotten: &[Uuid],
+    changes: &ShardChanges,
+) -> Result<Operations, RedisStoreError> {
+    let mut operations = Operations::default();
+    for host in &changes.hosts {
+        push_host(&mut operations, shard, owned, host)?;
+    }
+    for (host, label) in &changes.ended_series {
+        push_end(&mut operations, shard, host, label);
+    }
+    for host in &changes.ended_hosts {
+        operations.push("X", &[host.as_bytes()]);
+        for label in owned.labels.get(host).into_iter().flatten() {
+            push_end(&mut operations, shard, host, label);
+        }
+    }
+    for (writer, number) in writers.through(changes.cursor) {
+        let (writer, number) = (writer.to_string(), number.to_string());
+        operations.push("W", &[writer.as_bytes(), number.as_bytes()]);
+    }
+    for writer in forgotten {
+        operations.push("F", &[writer.to_string().as_bytes()]);
+    }
+    if operations.arguments.len() + operations.keys.len() > ARGUMENTS_MAX {
+        let why = "one commit has more changes than Redis takes arguments: create a store with more shards";
+        return Err(refused(shard, why));
+    }
+    Ok(operations)
+}
+
+fn push_host(
+    operations: &mut Operations,
+    shard: Shard,
+    owned: &OwnedShard,
+    host: &StoredHost,
+) -> Result<(), RedisStoreError> {
+    let record = host::encode(host).map_err(|error| refused(shard, &error.to_string()))?;
+    operations.push("H", &[host.name.as_bytes(), record.as_bytes()]);
+    let known = owned.labels.get(&host.name);
+    let labels: BTreeSet<_> = host.buckets.iter().map(|stored| &stored.label).collect();
+    for label in &labels {
+        if known.is_none_or(|known| !known.contains(*label)) {
+            operations.push("A", &[series(&host.name, label).as_bytes()]);
+        }
+    }
+    if !host.is_whole {
+        for stored in &host.buckets {
+            if let Some(offset) = ring::offset(stored.tier, stored.slot) {
+                let key = keys::series(shard, &series(&host.name, &stored.label));
+                let bucket = ring::encode(&stored.bucket);
+                operations.push_series("R", key, &[offset.to_string().as_bytes(), &bucket]);
+            }
+        }
+        return Ok(());
+    }
+    for label in &labels {
+        let of_label = host.buckets.iter().filter(|stored| stored.label == **label);
+        let key = keys::series(shard, &series(&host.name, label));
+        operations.push_series("S", key, &[&ring::encode_all(of_label)]);
+    }
+    for label in known.into_iter().flatten() {
+        if !labels.contains(label) {
+            push_end(operations, shard, &host.name, label);
+        }
+    }
+    Ok(())
+}
+
+fn push_end(operations: &mut Operations, shard: Shard, host: &str, label: &str) {
+    let series = series(host, label);
+    operations.push("M", &[series.as_bytes()]);
+    operations.push_series("D", keys::series(shard, &series), &[]);
+}
+
+fn series(host: &str, label: &str) -> String {
+    format!("{host}/{label}")
+}
+
+impl OwnedShard {
+    /// These changes are committed.
+    fn apply(&mut self, changes: &ShardChanges) {
+        for host in &changes.hosts {
+            let labels = self.labels.entry(host.name.clone()).or_default();
+            if host.is_whole {
+                labels.clear();
+            }
+            labels.extend(host.buckets.iter().map(|stored| stored.label.clone()));
+        }
+        for (host, label) in &changes.ended_series {
+            if let Some(labels) = self.labels.get_mut(host) {
+                labels.remove(label);
+            }
+        }
+        for host in &changes.ended_hosts {
+            self.labels.remove(host);
+        }
+    }
+}

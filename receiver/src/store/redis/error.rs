@@ -1,0 +1,124 @@
+//! What fails at a Redis or Valkey server.
+
+use std::path::PathBuf;
+
+use redis::RedisError;
+
+use super::super::error::{ErrorKind, StoreError};
+use super::super::shard::Shard;
+use super::config::Address;
+
+/// Why a Redis store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum RedisStoreError {
+    /// A file of the configuration.
+    #[error("{file}: cannot be read: {why}", file = file.display())]
+    File { file: PathBuf, why: String },
+    /// No connection, or it broke: whether the command took effect is unknown.
+    #[error("{address}: no connection to Redis, or it broke")]
+    Connection {
+        address: Address,
+        source: Box<RedisError>,
+    },
+    /// The server answered with an error.
+    #[error("{address}: Redis refused a command")]
+    Refused {
+        address: Address,
+        source: Box<RedisError>,
+    },
+    /// A server was found to be down a moment ago.
+    #[error("{address}: no connection to Redis a moment ago")]
+    Down { address: Address },
+    /// A receiver without a key appends nothing.
+    #[error("there is no key to sign journal groups with")]
+    NoSigningKey,
+    /// The answer has another shape than the command's.
+    #[error("{address}: the answer to {command} is not understood")]
+    Answer {
+        address: Address,
+        command: &'static str,
+    },
+    /// No server knows the master's present address.
+    #[error("no Sentinel knows a master named {name}")]
+    NoMaster { name: String },
+    /// Sentinels were found without the name of a master.
+    #[error(
+        "{address} is a Sentinel: add the master's name to the URL, as in redis://{address}/mymaster"
+    )]
+    NoMasterName { address: Address },
+    /// The name of a master, but the servers are no Sentinels.
+    #[error("{address} is not a Sentinel: leave `/{name}` out of the URL")]
+    NotASentinel { address: Address, name: String },
+    /// The cluster has no primary for the shard's slot.
+    #[error("the cluster has no primary for shard {shard}")]
+    NoPrimary { shard: u16 },
+    /// `WAIT` was confirmed by too few replicas.
+    #[error("{address}: {replicas} replicas have the write, {wanted} are wanted (--min-replicas)")]
+    TooFewReplicas {
+        address: Address,
+        replicas: i64,
+        wanted: u32,
+    },
+    /// The server would lose what was acknowledged, or take nothing.
+    #[error("{0}; --accept-lossy-store goes on all the same")]
+    Lossy(String),
+    /// What is stored is not ours, or of another version.
+    #[error("{key}: not a lizmon store of this version: {why}")]
+    Incompatible { key: String, why: String },
+    /// A value that no lizmon wrote.
+    #[error("{key}: not what lizmon writes there: {why}")]
+    Malformed { key: String, why: String },
+    /// The state was committed again and again while it was read.
+    #[error("shard {shard} changed while it was read")]
+    Changing { shard: u16 },
+    /// Another process owns the shard, or the server has lost the last commit.
+    #[error("shard {shard}: another process has acquired it, or Redis has lost its last commit")]
+    Fenced { shard: u16 },
+    /// There is nothing to rebuild: the servers keep their files themselves.
+    #[error("a Redis store is not rebuilt from memory: restore the server's own backup")]
+    NotRebuilt,
+}
+
+impl RedisStoreError {
+    pub(super) fn fenced(shard: Shard) -> Self {
+        Self::Fenced {
+            shard: shard.number(),
+        }
+    }
+
+    /// Whether the servers' roles may have changed.
+    pub(super) fn is_topology(&self) -> bool {
+        match self {
+            Self::Connection { .. } | Self::NoPrimary { .. } | Self::Down { .. } => true,
+            Self::Refused { source, .. } => is_topology(source),
+            _ => false,
+        }
+    }
+}
+
+impl RedisStoreError {
+    /// Whether a command may be sent once more: the connection broke, or the server is no primary
+    /// any more.
+    pub(super) fn is_worth_another(&self) -> bool {
+        !matches!(self, Self::Down { .. }) && self.is_topology()
+    }
+}
+
+/// MOVED, ASK, READONLY and the like.
+fn is_topology(error: &RedisError) -> bool {
+    let is_read_only = matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN"));
+    error.is_cluster_error() || is_read_only
+}
+
+impl From<RedisStoreError> for StoreError {
+    fn from(error: RedisStoreError) -> Self {
+        let kind = match &error {
+            RedisStoreError::Fenced { .. } => ErrorKind::Fenced,
+            RedisStoreError::Incompatible { .. } | RedisStoreError::Lossy(_) => {
+                ErrorKind::Incompatible
+            }
+            _ => ErrorKind::Unavailable,
+        };
+        Self::new(kind, error)
+    }
+}

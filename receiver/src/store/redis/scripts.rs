@@ -1,0 +1,145 @@
+//! The scripts that run in the server. Each takes effect whole or not at all.
+//!
+//! Leases are measured by the server's own clock (`TIME`), so a receiver's or summarizer's clock
+//! cannot end or prolong one.
+
+use redis::Script;
+
+/// KEYS meta; ARGV owner, milliseconds. The new epoch (0 if another process owns the shard), and the
+/// identifier of the last commit.
+const ACQUIRE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local meta = redis.call('HMGET', KEYS[1], 'owner', 'until', 'commit')
+if meta[1] and meta[1] ~= ARGV[1] and tonumber(meta[2] or '0') > now then
+  return {0, ''}
+end
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])))
+return {epoch, meta[3] or ''}
+";
+
+/// KEYS meta; ARGV owner, epoch, milliseconds (0 gives the shard up). 1 if the lease is the
+/// caller's and has not ended.
+const RENEW: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until')
+if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or tonumber(meta[3] or '0') <= now then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + tonumber(ARGV[3])))
+return 1
+";
+
+/// KEYS meta, journal, writers, hosts, series, then those of series; ARGV owner, epoch, the last
+/// commit, this commit, cursor, clock (or nothing), then operations: see commit.rs. `OK` or
+/// `FENCED`, and the server's seconds. A commit that is there already is not repeated.
+const COMMIT: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until', 'commit')
+if meta[4] == ARGV[4] then
+  return {'OK', time[1]}
+end
+if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or tonumber(meta[3] or '0') <= now or (meta[4] or '') ~= ARGV[3] then
+  return {'FENCED', time[1]}
+end
+local at = 7
+while at <= #ARGV do
+  local operation, name = ARGV[at], ARGV[at + 1]
+  if operation == 'R' then
+    redis.call('SETRANGE', KEYS[tonumber(name)], ARGV[at + 2], ARGV[at + 3])
+    at = at + 4
+  elseif operation == 'S' then
+    redis.call('SET', KEYS[tonumber(name)], ARGV[at + 2])
+    at = at + 3
+  elseif operation == 'D' then
+    redis.call('DEL', KEYS[tonumber(name)])
+    at = at + 2
+  elseif operation == 'H' then
+    redis.call('HSET', KEYS[4], name, ARGV[at + 2])
+    at = at + 3
+  elseif operation == 'X' then
+    redis.call('HDEL', KEYS[4], name)
+    at = at + 2
+  elseif operation == 'A' then
+    redis.call('SADD', KEYS[5], name)
+    at = at + 2
+  elseif operation == 'M' then
+    redis.call('SREM', KEYS[5], name)
+    at = at + 2
+  elseif operation == 'W' then
+    redis.call('HSET', KEYS[3], name, ARGV[at + 2] .. ' ' .. time[1])
+    at = at + 3
+  elseif operation == 'F' then
+    redis.call('HDEL', KEYS[3], name)
+    at = at + 2
+  else
+    return redis.error_reply('lizmon: unknown operation ' .. operation)
+  end
+end
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[1], 'clock', ARGV[6])
+end
+redis.call('HSET', KEYS[1], 'cursor', ARGV[5], 'commit', ARGV[4])
+if ARGV[5] ~= '0' then
+  redis.call('XTRIM', KEYS[2], 'MINID', '0-' .. ARGV[5])
+end
+return {'OK', time[1]}
+";
+
+/// KEYS store; ARGV format, shards, id. What is stored, after these were where nothing was.
+const CREATE: &str = "
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'id', ARGV[3])
+end
+return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id')
+";
+
+/// KEYS members; ARGV member, milliseconds (0: it leaves). All members that are there.
+const ATTEND: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[2] == '0' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2])))
+end
+local all, there = redis.call('HGETALL', KEYS[1]), {}
+for at = 1, #all, 2 do
+  if (tonumber(all[at + 1]) or 0) > now then
+    there[#there + 1] = all[at]
+  else
+    redis.call('HDEL', KEYS[1], all[at])
+  end
+end
+return there
+";
+
+/// All scripts, hashed once.
+pub(super) struct Scripts {
+    pub(super) acquire: Script,
+    pub(super) renew: Script,
+    pub(super) commit: Script,
+    pub(super) create: Script,
+    pub(super) attend: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            acquire: Script::new(ACQUIRE),
+            renew: Script::new(RENEW),
+            commit: Script::new(COMMIT),
+            create: Script::new(CREATE),
+            attend: Script::new(ATTEND),
+        }
+    }
+}
+
+impl std::fmt::Debug for Scripts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scripts").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,292 @@
+//! Several processes on one store: each reads the journals on, and the summarizers among them
+//! commit the shards that they own.
+//!
+//! ```text
+//!            read on (every 50 ms)           commit (every 10 s)
+//!  journal ─────────────────────> summaries ─────────────────────> state, by owned shard
+//!                                     │
+//!                    receivers: queries and admission
+//! ```
+//!
+//! A shard's owner keeps its lease (every second). It gives up what is more than its share, and
+//! acquires what is free until it has its share: a process that comes or goes moves no more shards
+//! than that. What the store has forgotten, or another process has committed, is loaded again.
+
+mod share;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
+use uuid::Uuid;
+
+use self::share::Share;
+use super::{Summarizer, SummaryTable};
+use crate::clock::{ClockReading, StepDetector};
+use crate::store::{ErrorKind, Fence, MemberRole, Shard, SharedStore, StoreError};
+
+/// A round of commits begins after so long. What changed in one round is committed in the next.
+const COMMIT_EVERY_SECS: u64 = 10;
+/// A summarizer that does not attend for so long is gone, and its share is distributed.
+const ATTENDANCE_MILLIS: u64 = 5_000;
+
+/// What a process does with the summaries of a shared store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupRole {
+    /// It answers queries, so it reads all shards.
+    pub reads: bool,
+    /// It owns shards and commits them.
+    pub summarizes: bool,
+}
+
+/// A process that shares a store. No thread and no clock: readings are arguments.
+pub struct GroupMember {
+    store: Box<dyn SharedStore>,
+    summarizer: Summarizer,
+    role: GroupRole,
+    member: Uuid,
+    clock: StepDetector,
+    /// Shards that have to be loaded.
+    unloaded: BTreeSet<Shard>,
+    /// Members of the last second, and the next shard to try.
+    next_try: usize,
+    round_began_at: u64,
+    round_appends: u64,
+    failures: RateLimitedLog,
+}
+
+impl std::fmt::Debug for GroupMember {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupMember")
+            .field("role", &self.role)
+            .field("member", &self.member)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GroupMember {
+    /// A member that has read everything there is, if it reads.
+    pub fn open(
+        store: Box<dyn SharedStore>,
+        role: GroupRole,
+        member: Uuid,
+        at: ClockReading,
+    ) -> Result<Self, StoreError> {
+        let summarizer = Summarizer::empty(store.shard_count());
+        let mut this = Self {
+            clock: StepDetector::new(None, at),
+            unloaded: BTreeSet::new(),
+            next_try: (member.as_u128() % summarizer.progress.len() as u128) as usize,
+            round_began_at: at.wall,
+            round_appends: 0,
+            failures: RateLimitedLog::default(),
+            store,
+            summarizer,
+            role,
+            member,
+        };
+        if role.reads {
+            this.unloaded = this.store.shard_count().all().collect();
+            this.load_missing(at.wall)?;
+        }
+        Ok(this)
+    }
+
+    /// The summaries, for readers.
+    pub fn table(&self) -> Arc<SummaryTable> {
+        self.summarizer.table()
+    }
+
+    /// The shards that it owns.
+    pub fn owned(&self) -> Vec<Fence> {
+        let progress = self.summarizer.progress.iter();
+        progress.filter_map(|progress| progress.fence).collect()
+    }
+
+    /// Reads the journals on. To be called many times a second.
+    pub fn read_on(&mut self, now: u64) {
+        let read = self.summarizer.read_on(&mut *self.store);
+        for shard in &read.rewound {
+            tracing::warn!(
+                shard = shard.number(),
+                "the journal does not continue where it was read last: loading the shard again"
+            );
+        }
+        let unread: BTreeSet<_> = read.unread.iter().map(|(shard, _)| *shard).collect();
+        if let Some((shard, error)) = read.unread.first() {
+            let error = error as &dyn std::error::Error;
+            let (shard, shards) = (shard.number(), unread.len());
+            self.failures.say(|unsaid| {
+                tracing::warn!(shard, shards, error, unsaid, "journals cannot be read");
+            });
+        }
+        self.unloaded.extend(read.rewound);
+        self.try_to("load shards", |this| this.load_missing(now));
+        let lagging = |shard: Shard| unread.contains(&shard) || self.unloaded.contains(&shard);
+        self.summarizer.table.set_read(now, &lagging);
+    }
+
+    /// Keeps leases, takes its share of the shards, commits. To be called every second or so.
+    pub fn maintain(&mut self, at: ClockReading) {
+        let expiry = self.clock.look(at).expiry();
+        if self.role.summarizes {
+            self.try_to("renew leases", Self::renew);
+            self.try_to("take its share", |this| this.take_share(at.wall));
+        }
+        self.commit_round(at.wall, expiry);
+        if let Some(now) = expiry {
+            self.try_to("remove what has ended", |this| {
+                this.summarizer.sweep_next(&mut *this.store, now)
+            });
+        }
+    }
+
+    /// Commits everything that it owns, and gives it up at once.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        let committed = loop {
+            match self
+                .summarizer
+                .commit_oldest(&mut *self.store, u64::MAX, None)
+            {
+                Ok(true) => (),
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let owned = self.owned();
+        let released = self.store.release(&owned);
+        if self.role.summarizes {
+            self.store.leave(MemberRole::Summarizer, self.member)?;
+        }
+        committed.and(released)
+    }
+
+    fn try_to(&mut self, what: &str, act: impl FnOnce(&mut Self) -> Result<(), StoreError>) {
+        let Err(error) = act(self) else { return };
+        let error = &error as &dyn std::error::Error;
+        self.failures
+            .say(|unsaid| tracing::warn!(error, unsaid, "the store failed: could not {what}"));
+    }
+
+    fn load_missing(&mut self, now: u64) -> Result<(), StoreError> {
+        let mut failure = Ok(());
+        for shard in self.unloaded.clone() {
+            match self.summarizer.reload(&mut *self.store, shard, now) {
+                Ok(()) => {
+                    self.unloaded.remove(&shard);
+                }
+                Err(error) => failure = Err(error),
+            }
+        }
+        failure
+    }
+
+    fn renew(&mut self) -> Result<(), StoreError> {
+        let owned = self.owned();
+        let kept = self.store.renew(&owned)?;
+        for fence in owned.iter().filter(|fence| !kept.contains(fence)) {
+            self.lost(fence.shard(), "its lease has ended");
+        }
+        Ok(())
+    }
+
+    fn take_share(&mut self, now: u64) -> Result<(), StoreError> {
+        let (store, member) = (&mut self.store, self.member);
+        let members = store.attend(MemberRole::Summarizer, member, ATTENDANCE_MILLIS)?;
+        let owned = self.owned();
+        match share::of(
+            self.summarizer.progress.len(),
+            &members,
+            member,
+            owned.len(),
+        ) {
+            Share::Right => Ok(()),
+            Share::Over(surplus) => self.give_up(&owned[owned.len() - surplus..]),
+            Share::Under(missing) => self.acquire(missing, now),
+        }
+    }
+
+    fn give_up(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
+        for fence in fences {
+            self.summarizer
+                .commit(&mut *self.store, *fence, None, false)?;
+        }
+        self.store.release(fences)?;
+        for fence in fences {
+            self.disown(fence.shard());
+        }
+        let shards = fences.len();
+        tracing::info!(shards, "gave up shards: other summarizers have a share");
+        Ok(())
+    }
+
+    fn acquire(&mut self, missing: usize, now: u64) -> Result<(), StoreError> {
+        let count = self.summarizer.progress.len();
+        let mut acquired = 0;
+        for _ in 0..count {
+            let at = self.next_try % count;
+            self.next_try = at + 1;
+            if self.summarizer.progress[at].fence.is_some() {
+                continue;
+            }
+            for fence in self.store.acquire(&[Shard::new(at as u16)])? {
+                self.summarizer.own(fence);
+                self.unloaded.insert(fence.shard());
+                acquired += 1;
+            }
+            if acquired == missing {
+                break;
+            }
+        }
+        if acquired > 0 {
+            tracing::info!(shards = acquired, "acquired shards");
+        }
+        self.load_missing(now)
+    }
+
+    /// Another process has the shard, or the store has lost our last commit.
+    fn lost(&mut self, shard: Shard, why: &str) {
+        tracing::warn!(shard = shard.number(), why, "lost a shard");
+        self.disown(shard);
+        if self.role.reads {
+            self.unloaded.insert(shard);
+        }
+    }
+
+    fn disown(&mut self, shard: Shard) {
+        self.unloaded.remove(&shard);
+        self.summarizer.disown(shard, self.role.reads);
+    }
+
+    /// Commits what had changed when the round began, then begins the next.
+    fn commit_round(&mut self, now: u64, expiry: Option<u64>) {
+        // A clock that was set back must not delay commits until it reaches the old time again.
+        self.round_began_at = self.round_began_at.min(now);
+        loop {
+            let through = self.round_appends;
+            let store = &mut *self.store;
+            match self.summarizer.commit_oldest(store, through, expiry) {
+                Ok(true) => (),
+                Ok(false) => break,
+                Err(error) if error.kind() == ErrorKind::Fenced => {
+                    let oldest = self.summarizer.oldest_change(through);
+                    let why = error.to_string();
+                    if let Some(fence) = oldest {
+                        self.lost(fence.shard(), &why);
+                    }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    self.failures.say(|unsaid| {
+                        tracing::warn!(error, unsaid, "summaries cannot be committed");
+                    });
+                    return;
+                }
+            }
+        }
+        if now - self.round_began_at >= COMMIT_EVERY_SECS {
+            self.round_began_at = now;
+            self.round_appends = self.summarizer.appends();
+        }
+    }
+}
