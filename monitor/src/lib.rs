@@ -1,12 +1,19 @@
 //! The monitor: samples this machine on every whole second and publishes over mutual TLS.
 //!
 //! ```text
-//! tick -> collect -> scheduler ──────────── agent sends -> receiver
-//!                    │ spool: next batch      ^      │
-//!                    │  │     retry: what the └──────┤
-//!                    │  │     answer means <─────────┘ answer
-//!                    │  └── the progress of each destination
-//!                    └── SpoolBackend: disk, memory, or a test's
+//! tick         when to sample: on whole seconds, each at most once
+//!   v
+//! collect      what this machine is doing, one collector per subject
+//!   v
+//! spool        numbers the record and stores it: on disk, in memory, or in a test's backend
+//!   v
+//! scheduler    what is sent next to which destination
+//!   v
+//! agent        sends it ── mutual TLS ──> receiver
+//!   v
+//! retry, skew  what the answer means for the records, and for the clock that stamps samples
+//!   v
+//! spool        the destination is done with the record, or it waits to be sent again
 //! ```
 //!
 //! What holds:
@@ -16,8 +23,11 @@
 //! - A record is delivered, or it is dropped, counted, and reported to the receiver that misses it.
 //! - A destination that is away delays no other, and costs no more than the spool may hold.
 //! - [`tick`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock and open
-//!   no socket; [`agent`] acts and decides nothing. The only files are [`spool::disk`]'s.
+//!   no socket, and [`spool`] alone of them touches files: [`spool::disk`] has its folder, and
+//!   [`spool::Machine`] reads the machine's identifiers. [`agent`] acts and decides nothing.
 //! - The monitor never links the CA, and it uses no certificate but that of its own node.
+//!
+//! To add a collector: `docs/architecture.md`, "Where do I add …".
 //!
 //! # Driving it without a clock, a disk or a network
 //!

@@ -3,11 +3,30 @@
 //!
 //! ```text
 //!  mTLS ──> router ──> token ──> authorize ──> ingest ──> journal ──> 204
-//!                                   │                        │
-//!                                 Permit              summarize ──> store
-//!                                                            │
-//!  mTLS <── router <──────────────────── query <─────────────┘
+//!                                   │                      │    └─ append ──> store
+//!                                 Permit                   v                    ^
+//!                                                      summarize ─── commit ────┘
+//!                                                          │
+//!  mTLS <── router <──────────────────── query <───────────┘
 //! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`router`] | the routes and their handlers; errors become problem documents here |
+//! | [`token`] | access tokens: minted, verified |
+//! | [`authorize`] | who may do what |
+//! | [`body`] | reads bodies, within limits of bytes, time and memory |
+//! | [`ingest`] | turns a body into a submission |
+//! | [`journal`] | admits submissions, makes them durable in groups, answers them |
+//! | [`summarize`] | counts what the journal holds, and commits it |
+//! | [`query`] | answers readers from the summaries in memory |
+//! | [`silence`] | which hosts are overdue |
+//! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
+//! | [`clock`] | whether this machine's clock can be trusted |
+//! | [`health`], [`metrics`] | what an operator is warned of; what is counted |
+//! | `certificates` | which certificates were seen here, and by which ones hosts report |
+//! | `crl_fetch` | fetches CRLs from `liz-ca` |
+//! | [`config`], `serve` | flags; start, run and stop |
 //!
 //! What holds, and where:
 //!
@@ -15,7 +34,10 @@
 //! - A sample is durable before its POST is answered: [`journal`] alone answers one.
 //! - Summaries change in [`summarize`] alone, and only by what the journal holds, in its order.
 //! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
-//! - Nothing outside [`store`] and [`config`] knows which store it is.
+//! - Nothing outside [`store`] and [`config`] knows which store it is, but the program's commands
+//!   `check`, `backup` and `restore` (`command.rs`), which are SQLite's.
+//!
+//! To add a route, a limit, a metric or a store: `docs/architecture.md`, "Where do I add …".
 
 pub mod body;
 mod certificates;

@@ -1,4 +1,6 @@
-//! The limits of the server, and their defaults.
+//! The limits on connections and on what one client may use, and their defaults. Limits on what a
+//! request contains are where it is read: in the receiver's `body`, `journal::admission` and
+//! `serve`, and in `lizmon-protocol`'s `sample`; for `liz-ca` in its `service`.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -5,19 +5,23 @@ use super::shard::{Position, Shard, ShardCount};
 
 /// One journal per shard, to which any number of writers append.
 ///
-/// # A Redis store
+/// # In Redis
 ///
 /// The journal of shard `p` is the stream `lizmon:{p}:journal`; the hash tag keeps it in one slot
-/// with the shard's state.
+/// with the shard's state. An entry is a group with its writer, the writer's number and a signature
+/// (`redis/entry.rs`).
 ///
-/// - [`append`](Self::append): one `XADD lizmon:{p}:journal 0-* group <bytes>` for each group,
-///   pipelined per primary on a connection of its own, then `WAIT n t` in the same pipeline. `0-*`
-///   (Redis 7.0) has the server number the entries, so several receivers may write, and the
-///   sequence is the [`Position`]. A broken connection, or a `WAIT` that too few replicas confirm,
-///   makes the outcome of these shards unknown: that is an error, and the client sends again. Other
-///   shards' outcomes do not depend on it, which is why every group has a result of its own.
-/// - [`read_after`](Self::read_after): `XREAD STREAMS key… id…` for each primary, with
-///   `0-<position>` as the identifier.
+/// - [`append`](Self::append): one `XADD lizmon:{p}:journal 0-* …` for each group, pipelined per
+///   primary on a connection of its own, then `WAIT n t` in the same pipeline if replicas are asked
+///   for. `0-*` (Redis 7.0) has the server number the entries, so several receivers may write, and
+///   the sequence is the [`Position`]. If the connection breaks, the outcome for that primary's
+///   shards is unknown: the groups are appended once more under their writer's numbers, by which a
+///   reader recognises them. If that fails too, or too few replicas confirm, it is an error, and
+///   the client sends again. Other shards' outcomes do not depend on it, which is why every group
+///   has a result of its own.
+/// - [`read_after`](Self::read_after): for each shard the entry that was read last and those behind
+///   it (`XRANGE`), pipelined per primary. What no trusted receiver signed for this shard is
+///   skipped and counted.
 ///
 /// A failover may forget the end of a shard, and the server then numbers other entries with the
 /// same positions. So the entry at the position read last is compared with what it was:

@@ -3,12 +3,26 @@
 //! A store has two kinds of contents, both divided into shards. The **journal**: groups of
 //! submissions, appended and made durable before anyone is answered. The **state**: what
 //! summarizing a shard's journal up to its cursor has come to. State and cursor change in one
-//! transaction; the journal after the cursor, applied to the state, gives the present numbers. So a
-//! crash at any moment loses nothing and counts nothing twice.
+//! transaction; the journal after the cursor, applied to the state, gives the present summaries. So
+//! a crash at any moment loses nothing and counts nothing twice.
 //!
-//! Callers know [`JournalStore`], [`StateStore`] and [`Store`]; [`open`] alone knows which store it
-//! is. A new store is a module here, a variant of [`Config`], a line in [`open`], and passes the
-//! contract suite (`contract.rs`).
+//! ```text
+//! journal.rs, state.rs, engine.rs   the traits of every store
+//! members.rs                        the trait of a store that several processes share
+//! shard.rs                          how hosts are divided, and who owns a part
+//! record.rs                         the journal's binary format, the same in every store
+//! signing.rs                        who may append to a journal that others can write to
+//! damage.rs, error.rs, status.rs    what could not be read; what failed; what is shown of it
+//!
+//! embedded.rs   SQLite, in a folder that one process uses: the default
+//! redis.rs      Redis or Valkey, for any number of processes
+//! memory.rs     in memory, for tests: fails and forgets as it is told
+//! contract.rs   what every store must do
+//! ```
+//!
+//! Callers know [`JournalStore`], [`StateStore`] and [`Store`], and [`SharedStore`] where several
+//! processes share one; [`open`] alone knows which store it is. A new store is a module here, a
+//! variant of [`Config`], a line in [`open`], and passes the contract suite (`contract.rs`).
 
 pub mod damage;
 mod embedded;

@@ -1,4 +1,5 @@
-//! The journal's format, which this module alone reads and writes.
+//! The binary format of the journal: groups of submissions, each with the records of one request.
+//! This module alone reads and writes it, for every store.
 //!
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…

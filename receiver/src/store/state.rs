@@ -9,19 +9,22 @@ use crate::clock::StoredClock;
 
 /// The committed state of each shard, changed by the one who holds the shard's latest [`Fence`].
 ///
-/// # A Redis store
+/// # In Redis
 ///
 /// - [`acquire`](Self::acquire) takes a lease: a script that, where the lease in `lizmon:{p}:meta`
 ///   has ended by the server's `TIME` or is the caller's, writes the new owner and the lease's end
 ///   and increments the epoch. Shards that another process owns are left out of the answer.
 /// - [`renew`](Self::renew) moves the lease's end; [`release`](Self::release) ends it.
-/// - [`load`](Self::load) reads the shard's keys, which share one slot with its journal.
-/// - [`commit`](Self::commit) is one script (`EVALSHA`, on `NOSCRIPT` `EVAL`), so it takes effect
-///   whole or not at all: it compares owner and epoch, and the identifier of the commit before this
-///   one, and ends with [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if they differ; then it
-///   writes hosts, delivery sets and cursor, and trims the journal behind the cursor (`XTRIM …
-///   MINID`). An owner that was paused beyond its lease therefore changes nothing, nor does one
-///   whose last commit was lost in a failover.
+/// - [`load`](Self::load) reads the shard's keys, which share one slot with its journal, and again
+///   if there was a commit meanwhile.
+/// - [`commit`](Self::commit) is one script, so it takes effect whole or not at all: it compares
+///   owner, epoch, the lease's end, and the identifier of the commit before this one, and ends with
+///   [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if one is not as it must be; then it writes
+///   hosts with their delivery sets, series, writers, clock and cursor, and trims the journal
+///   before the cursor (`XTRIM … MINID`). The entry at the cursor stays, so that a reader can tell
+///   whether the journal continues there. An owner that was paused beyond its lease therefore
+///   changes nothing, nor does one whose last commit was lost in a failover. A commit that took
+///   effect already is not repeated.
 pub trait StateStore {
     /// Makes the caller the owner of these shards, as far as they are free. Fences given before for
     /// them no longer work.
