@@ -25,7 +25,7 @@ pub struct ListHosts;
 /// List the certificates that were seen.
 #[derive(Debug)]
 pub struct ListCertificates;
-/// Acknowledge that numbers of a host are missing.
+/// Accept that records of a host are lost.
 #[derive(Debug)]
 pub struct AcknowledgeMissing;
 /// Change what the receiver trusts.
@@ -166,7 +166,7 @@ impl<'a> Caller<'a> {
         Ok(self.permit(ListCertificates))
     }
 
-    /// May the caller acknowledge that numbers are missing, of any host?
+    /// May the caller accept that records are lost, of any host?
     pub fn acknowledge(&self) -> Result<Permit<AcknowledgeMissing>, AuthorizeError> {
         self.check_scope(Scope::Admin)?;
         Ok(self.permit(AcknowledgeMissing))

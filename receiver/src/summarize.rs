@@ -1,4 +1,4 @@
-//! The numbers, and the one way they change: `journal -> apply -> commit(what changed, cursor)`.
+//! The summaries, and the one way they change: `journal -> apply -> commit(what changed, cursor)`.
 //!
 //! [`SummaryTable`] is divided into the store's shards, each behind a lock that is held for one
 //! submission or one answer. The [`Summarizer`] alone writes. Where one process has the whole store
@@ -7,8 +7,8 @@
 //! ([`group`]), and commits only the shards that it owns.
 //!
 //! What apply does depends on the journal alone, never on a clock: replaying the journal after a
-//! shard's cursor onto the shard's committed state gives the same numbers, to the bit. A number
-//! that a producer has used before changes nothing, in a replay as the first time.
+//! shard's cursor onto the shard's committed state gives the same summaries, to the bit. A sequence
+//! number that a producer has used before changes nothing, in a replay as the first time.
 
 pub mod group;
 mod host;
@@ -62,7 +62,7 @@ pub struct Summarizer {
 }
 
 impl Summarizer {
-    /// The numbers as the store has them: its state, and the journal after it.
+    /// The summaries as the store has them: its state, and the journal after it.
     pub fn open(store: &mut dyn Store, now: u64) -> Result<Self, StoreError> {
         let count = store.shard_count();
         let shards: Vec<Shard> = count.all().collect();
@@ -181,7 +181,7 @@ impl Summarizer {
         read
     }
 
-    /// The numbers, for readers.
+    /// The summaries, for readers.
     pub fn table(&self) -> Arc<SummaryTable> {
         self.table.clone()
     }

@@ -12,7 +12,7 @@ use crate::harness::raw::{self, Shown, tls_config, tls_config_of};
 use crate::harness::world::{Holder, wall_clock};
 use crate::harness::{World, answer};
 
-/// What the contract says for a certificate and a token on the same request: 204 or 200, or a code.
+/// What is promised for a certificate and a token on the same request: 204 or 200, or a code.
 type Verdict = Option<&'static str>;
 
 /// Whose certificate or token.

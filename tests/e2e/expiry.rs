@@ -1,4 +1,4 @@
-//! Expired data leaves every answer at the exact second of its window: contract section 4.
+//! Expired data leaves every answer at the exact second of its window: docs/http-api.md.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Slow, many and greedy clients: contract section 6. Limits are short here; another test checks
-//! the defaults.
+//! Slow, many and greedy clients: the limits in docs/receiver.md. They are short here; another test
+//! checks the defaults.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

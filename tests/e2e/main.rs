@@ -6,8 +6,8 @@
 //!    +-- or as the shipped program beside this one: target/debug/liz-receiver
 //! ```
 //!
-//! The tests check the public contract, so they repeat its codes and keys instead of taking them
-//! from the crates.
+//! The tests check what docs/http-api.md and its neighbours promise to other people's clients, so
+//! they repeat codes and keys instead of taking them from the crates.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

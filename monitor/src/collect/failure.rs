@@ -91,7 +91,7 @@ pub enum FailureNotice {
     },
 }
 
-/// SpoolLimits how often the failures of one collector are logged.
+/// Limits how often the failures of one collector are logged.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
     /// When something was logged last, epoch seconds, and why.

@@ -260,7 +260,7 @@ impl Committer {
         let clock = self.clock.look(at);
         self.clock_status.set(clock);
         self.seen_at = now;
-        // One wrong hour must not delete a day's numbers.
+        // One wrong hour must not delete a day's summaries.
         let expiry = clock.expiry();
         self.check_store(now);
         self.store_clock_if_due(at);

@@ -1,5 +1,5 @@
-//! `/api/delivery`: which numbers arrived, and which an operator acknowledges as missing. That is
-//! durable like a sample.
+//! `/api/delivery`: which sequence numbers arrived, and which an operator acknowledges as missing.
+//! That is durable like a sample.
 
 use axum::body::Body;
 use axum::extract::State;

@@ -27,7 +27,7 @@ pub struct ReceiverState {
     pub bodies: BodyReader,
     /// Makes durable.
     pub journal: Journal,
-    /// The numbers.
+    /// The summaries.
     pub table: Arc<SummaryTable>,
     /// By which certificates hosts report.
     pub(crate) holders: HolderCertificates,

@@ -111,9 +111,9 @@ pub struct StoredBucket {
 pub struct StoredProducer {
     /// Its identifier.
     pub producer: ProducerId,
-    /// The numbers that have arrived, as inclusive ranges.
+    /// The sequence numbers that have arrived, as inclusive ranges.
     pub ranges: Vec<(u64, u64)>,
-    /// The numbers that it dropped, and why.
+    /// The sequence numbers that it dropped, and why.
     pub dropped: Vec<(u64, u64, Box<str>)>,
     /// How many records were duplicates.
     pub duplicate: u64,

@@ -8,8 +8,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use crate::store::record::SubmissionView;
 use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
-/// How long a producer's numbers are kept after something last came from it: longer than most
-/// outages.
+/// How long a producer's sequence numbers are kept after something last came from it: longer than
+/// most outages.
 const PRODUCER_KEPT_SECS: u64 = 7 * 86_400;
 /// A host with more producers than this keeps only those whose records could be sent again.
 pub(super) const PRODUCERS_KEPT_LONG_MAX: usize = 16;
@@ -39,9 +39,9 @@ pub struct HostSummaries {
 /// What is known of one producer.
 #[derive(Debug, Default)]
 pub struct ProducerState {
-    /// The numbers that have arrived.
+    /// The sequence numbers that have arrived.
     pub set: DeliverySet,
-    /// The numbers that it dropped.
+    /// The sequence numbers that it dropped.
     pub dropped: DroppedSet,
     /// How many records were duplicates.
     pub duplicate: u64,
@@ -282,7 +282,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
         };
         host.producers.insert(producer, state);
     }
-    // Of records without numbers only the epoch is stored.
+    // Of records without sequence numbers only the epoch is stored.
     let taken = host.producers.values().map(|producer| producer.last_taken);
     host.last_received = taken.max().unwrap_or(host.last_epoch);
     (stored.name.into(), host)

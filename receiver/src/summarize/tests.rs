@@ -1,4 +1,4 @@
-//! The same numbers, whatever happens between the samples.
+//! The same summaries, whatever happens between the samples.
 
 use std::collections::BTreeMap;
 
@@ -273,7 +273,7 @@ fn what_has_ended_leaves_memory_and_store() {
         NOW,
         &[("gone", 1), ("here", 1), ("unnumbered", 1)],
     );
-    // The numbers end with their window; what a producer delivered is remembered for a week.
+    // Summaries end with their window; what a producer delivered is remembered for a week.
     check(&mut pipeline, NOW + DAY, &[("gone", 0), ("here", 1)]);
     check(&mut pipeline, NOW + 8 * DAY, &[]);
 }

@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-/// The table of the contract.
+/// The table of errors in docs/http-api.md.
 pub(crate) fn status_of(code: &str) -> u16 {
     match code {
         "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" | "invalid_host" => 400,
@@ -135,6 +135,6 @@ pub(crate) fn status_of(code: &str) -> u16 {
         "invalid_values" | "epoch_too_old" | "epoch_in_future" | "too_many_labels" => 422,
         "rate_limited" => 429,
         "store_unavailable" | "clock_unsteady" | "overloaded" | "crl_expired" => 503,
-        other => panic!("the contract has no code {other}"),
+        other => panic!("docs/http-api.md has no code {other}"),
     }
 }

@@ -83,7 +83,7 @@ const TOKENS: [Token; 9] = [
     Token::AsBearer,
 ];
 
-/// The contract.
+/// What docs/enrolment.md promises.
 fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
     if let Some(alert) = certificate.alert() {
         return Outcome::Alert(alert);

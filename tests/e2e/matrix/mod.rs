@@ -1,7 +1,7 @@
 //! Every endpoint times every wrong credential, at both servers.
 //!
 //! ```text
-//! rows (what the router serves) × certificates × tokens --expected()--> what the contract says
+//! rows (what the router serves) × certificates × tokens --expected()--> what the documents promise
 //!                                                       --a request--> what the server says
 //! ```
 //!

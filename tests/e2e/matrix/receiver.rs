@@ -180,7 +180,7 @@ const TOKENS: [Token; 17] = [
     Token::OtherScheme,
 ];
 
-/// The contract.
+/// What docs/http-api.md promises.
 fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
     if let Some(alert) = certificate.alert() {
         return Outcome::Alert(alert);

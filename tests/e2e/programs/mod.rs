@@ -54,7 +54,7 @@ fn wrong_usage_ends_with_2() {
     }
 }
 
-/// Every flag of the contract exists, with its environment variable.
+/// Every flag that other people's scripts may use exists, with its environment variable.
 #[test]
 fn every_flag_is_documented_with_its_twin() {
     for (name, verb, flags) in [
