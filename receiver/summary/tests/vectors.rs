@@ -1,4 +1,4 @@
-//! The numbers of the first lizmon, to the digit: its input, and what it answered.
+//! The summaries of the first lizmon, to the digit: its input, and what it answered.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
