@@ -14,6 +14,9 @@
 mod admission;
 mod committer;
 mod error;
+mod group_commit;
+mod intake;
+mod shared;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,12 +30,14 @@ use tokio::sync::oneshot;
 use crate::clock::{ClockStatus, Clocks};
 use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
-use crate::store::{Store, StoreError};
-use crate::summarize::Summarizer;
+use crate::store::{SharedStore, Store, StoreError};
+use crate::summarize::{Summarizer, SummaryTable};
 
 pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
 pub use committer::Committer;
 pub use error::{AdmissionError, SubmitError, ValueFault};
+pub use group_commit::GroupCommit;
+pub use shared::SharedCommitter;
 
 /// Maximum wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
@@ -83,9 +88,30 @@ impl Journal {
         gather_window: Duration,
         clocks: Clocks,
     ) -> std::io::Result<(Self, JournalThread)> {
+        let committer = Committer::new(store, summarizer, clocks.read());
+        Self::start_with(committer, gather_window, clocks)
+    }
+
+    /// The same on a store that other processes use as well: they, or another thread of this one,
+    /// count what is appended here.
+    pub fn start_shared(
+        store: Box<dyn SharedStore>,
+        table: Arc<SummaryTable>,
+        gather_window: Duration,
+        clocks: Clocks,
+    ) -> std::io::Result<(Self, JournalThread)> {
+        let committer = SharedCommitter::new(store, table, clocks.read());
+        Self::start_with(committer, gather_window, clocks)
+    }
+
+    fn start_with(
+        committer: impl GroupCommit + Send + 'static,
+        gather_window: Duration,
+        clocks: Clocks,
+    ) -> std::io::Result<(Self, JournalThread)> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
         let writer = Writer {
-            committer: Committer::new(store, summarizer, clocks.read()),
+            committer,
             waiting,
             gather_window,
             clocks,
@@ -192,8 +218,8 @@ impl Gathered {
     }
 }
 
-struct Writer {
-    committer: Committer,
+struct Writer<C> {
+    committer: C,
     waiting: Receiver<Waiting>,
     gather_window: Duration,
     clocks: Clocks,
@@ -201,7 +227,7 @@ struct Writer {
     previous_requests: usize,
 }
 
-impl Writer {
+impl<C: GroupCommit> Writer<C> {
     fn run(mut self) -> Result<(), StoreError> {
         loop {
             match self.next() {

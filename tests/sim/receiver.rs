@@ -16,7 +16,7 @@ use lizmon_protocol::summary::Summaries;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::{Caller, Permit, ReadHost};
 use lizmon_receiver::clock::ClockReading;
-use lizmon_receiver::journal::{Committer, SubmitError};
+use lizmon_receiver::journal::{Committer, GroupCommit, SubmitError};
 use lizmon_receiver::router::Rejection;
 use lizmon_receiver::store::StoreError;
 use lizmon_receiver::store::memory::{MemoryDisk, MemoryStore};

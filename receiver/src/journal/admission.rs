@@ -46,6 +46,8 @@ pub(super) struct Admitted {
     pub(super) shard: Shard,
     /// Whether it says anything new.
     pub(super) dedup: Dedup,
+    /// How many of its records are new.
+    pub(super) new_records: u64,
 }
 
 /// A request that was judged at a time further from now was judged by another clock.
@@ -103,12 +105,16 @@ impl<'s> Admission<'s> {
     ) -> Result<Admitted, AdmissionError> {
         let view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
         let shard = self.table.shard_of(view.host);
-        let admitted = |dedup| Admitted { shard, dedup };
         let hosts = self.table.shard_with(view.host);
         let host = hosts.get(view.host);
         let pending = self.pending.get(view.host);
         let known = Known { host, pending };
         let fresh = NewRecords::of(&view, known);
+        let admitted = |dedup| Admitted {
+            shard,
+            dedup,
+            new_records: fresh.count(&view),
+        };
         fresh.check_epochs(&view, now)?;
         let mark = self.marks.of(view.host, host, self.clock);
         let removes_ahead = fresh.check_clock(&view, host, self.clock, (now, mark))?;
@@ -151,6 +157,13 @@ impl NewRecords {
             Self::All
         } else {
             Self::Some(fresh)
+        }
+    }
+
+    fn count(&self, view: &SubmissionView<'_>) -> u64 {
+        match self {
+            Self::All => view.len() as u64,
+            Self::Some(fresh) => fresh.len() as u64,
         }
     }
 

@@ -7,10 +7,12 @@ use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_pki::date::rfc3339;
 use lizmon_protocol::sample::BatchAnswer;
 
-use super::admission::{Admission, Admitted, Dedup, EpochMarks};
+use super::admission::{Admitted, Dedup};
 use super::error::{AdmissionError, SubmitError};
+use super::group_commit::GroupCommit;
+use super::intake::{self, Intake, KnownRecords};
 use crate::clock::{ClockReading, ClockStatus, StepDetector};
-use crate::store::record::{ShardGroups, Submission};
+use crate::store::record::Submission;
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
 use crate::summarize::Summarizer;
@@ -35,7 +37,7 @@ const PROBE_EVERY_SECS: u64 = 2;
 pub struct Committer {
     store: Box<dyn Store>,
     summarizer: Summarizer,
-    groups: ShardGroups,
+    intake: Intake,
     status: Arc<StoreStatus>,
     /// When everything had last been committed.
     complete_at: u64,
@@ -47,14 +49,10 @@ pub struct Committer {
     /// When the clock was last read.
     seen_at: u64,
     clock: StepDetector,
-    clock_status: Arc<ClockStatus>,
     /// By the monotonic clock.
     clock_stored_at: u64,
-    marks: EpochMarks,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
     unstored: RateLimitedLog,
-    /// While the clock is not known to be steady, every request may be refused.
-    unsteady: RateLimitedLog,
     /// A wrong clock may have stamped the samples of every host.
     removed: RateLimitedLog,
 }
@@ -69,7 +67,7 @@ impl Committer {
             status.set_usage(usage);
         }
         Self {
-            groups: ShardGroups::new(store.shard_count()),
+            intake: Intake::new(store.shard_count()),
             store,
             status,
             complete_at: now,
@@ -80,11 +78,8 @@ impl Committer {
             reclaimed_at: now,
             seen_at: now,
             clock: StepDetector::new(summarizer.stored_clock(), at),
-            clock_status: Arc::default(),
             clock_stored_at: at.monotonic,
-            marks: EpochMarks::default(),
             unstored: RateLimitedLog::default(),
-            unsteady: RateLimitedLog::default(),
             removed: RateLimitedLog::default(),
             summarizer,
         }
@@ -95,61 +90,38 @@ impl Committer {
         &self.summarizer
     }
 
+    /// Whether the clock was steady at the last reading.
+    pub fn is_clock_steady(&self) -> bool {
+        self.intake.clock_status.is_steady()
+    }
+}
+
+impl GroupCommit for Committer {
     /// The state of the store.
-    pub fn status(&self) -> Arc<StoreStatus> {
+    fn status(&self) -> Arc<StoreStatus> {
         self.status.clone()
     }
 
-    /// Whether the clock was steady at the last reading.
-    pub fn is_clock_steady(&self) -> bool {
-        self.clock_status.is_steady()
-    }
-
     /// The state of the clock at the last reading.
-    pub fn clock_status(&self) -> Arc<ClockStatus> {
-        self.clock_status.clone()
+    fn clock_status(&self) -> Arc<ClockStatus> {
+        self.intake.clock_status.clone()
     }
 
     /// Takes the requests of one group, each with the moment it is judged by: admits or refuses
     /// each as a whole, makes what was admitted durable with one append, counts it, and gives the
     /// answers in the requests' order.
-    pub fn take<'a>(
+    fn take<'a>(
         &mut self,
         requests: impl Iterator<Item = (&'a Submission, u64)>,
         at: ClockReading,
     ) -> Vec<Result<BatchAnswer, SubmitError>> {
         let table = self.summarizer.table();
         let clock = self.clock.look(at);
-        let mut admission = Admission::new(&table, clock, &mut self.marks);
-        let mut verdicts = Vec::with_capacity(requests.size_hint().0);
-        for (submission, now) in requests {
-            let verdict = admission.admit(submission, now);
-            match &verdict {
-                Ok(Admitted { shard, dedup }) => match dedup {
-                    Dedup::New => self.groups.group(*shard).push(submission),
-                    Dedup::NewRemovingAhead => {
-                        self.groups.group(*shard).push_removing_ahead(submission);
-                    }
-                    Dedup::Known => (),
-                },
-                Err(AdmissionError::ClockUnsteady { .. }) => {
-                    self.clock_status.has_refused();
-                    let steady_secs = clock.steady_secs;
-                    self.unsteady.say(|unsaid| {
-                        tracing::warn!(
-                            steady_secs,
-                            unsaid,
-                            "samples refused: the clock is not known to be steady yet"
-                        );
-                    });
-                }
-                Err(_) => (),
-            }
-            verdicts.push((submission, verdict));
-        }
+        let known = KnownRecords::Skip;
+        let verdicts = self.intake.admit(&table, requests, clock, known);
         let appended = self.append_groups(verdicts.len(), at.wall);
         let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
-            let Admitted { shard, dedup } = verdict?;
+            let Admitted { shard, dedup, .. } = verdict?;
             let appended = appended.iter().find(|(appended, _)| *appended == shard);
             match (dedup, appended) {
                 // The first copy of a known one may be in the group that failed.
@@ -162,31 +134,81 @@ impl Committer {
         verdicts.into_iter().map(answer).collect()
     }
 
+    /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be
+    /// called every second or so.
+    fn maintain(&mut self, at: ClockReading) {
+        let now = at.wall;
+        let clock = self.clock.look(at);
+        self.intake.clock_status.set(clock);
+        self.seen_at = now;
+        // One wrong hour must not delete a day's summaries.
+        let expiry = clock.expiry();
+        self.check_store(now);
+        self.store_clock_if_due(at);
+        // A clock that was set back must not delay commits until it reaches the old time again.
+        self.committed_at = self.committed_at.min(now);
+        self.swept_at = self.swept_at.min(now);
+        let appends = self.summarizer.appends();
+        let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
+            || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
+        if is_due {
+            // Everything that had changed by the last round is committed before the next begins.
+            // After a failure everything is due at once: only that shows whether commits work
+            // again.
+            let through = match self.status.is_in_trouble() {
+                true => u64::MAX,
+                false => self.committed_appends,
+            };
+            match self
+                .summarizer
+                .commit_oldest(&mut *self.store, through, expiry)
+            {
+                Ok(true) => self.status.committed(),
+                Ok(false) => {
+                    self.status.works(Task::Commit);
+                    (self.committed_at, self.complete_at) = (now, now);
+                    self.committed_appends = appends;
+                }
+                Err(error) => self.put_off(&error, now),
+            }
+        }
+        if let Some(now) = expiry.filter(|now| now - self.swept_at >= SWEEP_EVERY_SECS) {
+            self.swept_at = now;
+            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
+                self.put_off(&error, now);
+            }
+        }
+        self.reclaim_if_due(now);
+        let lag = self.summarizer.uncommitted();
+        let since = if lag == 0 { now } else { self.complete_at };
+        self.status.set_lag(lag, now.saturating_sub(since));
+    }
+
+    /// Commits everything, so that the next start has nothing to replay.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        match self.store.check() {
+            Err(error) if error.is_damage() => return self.rebuild(&error, self.seen_at),
+            _ => (),
+        }
+        while self
+            .summarizer
+            .commit_oldest(&mut *self.store, u64::MAX, None)?
+        {}
+        Ok(())
+    }
+}
+
+impl Committer {
     /// Appends what was admitted. For each shard that has some, its position; none if it could not
     /// be made durable.
     fn append_groups(&mut self, requests: usize, now: u64) -> Vec<(Shard, Option<Position>)> {
-        let mut groups = std::mem::take(&mut self.groups);
-        let sealed = groups.seal();
-        if sealed.is_empty() {
-            self.groups = groups;
-            return Vec::new();
+        let mut groups = self.intake.take_groups();
+        let appended = intake::append(&mut groups, |groups| self.append(groups, now));
+        let appended = self.intake.put_back(groups, requests, appended);
+        if !appended.is_empty() {
+            self.summarizer.begin_group();
         }
-        let appended = self.append(&sealed, now);
-        if let Some(error) = appended.iter().find_map(|result| result.as_ref().err()) {
-            let error = error as &dyn std::error::Error;
-            self.unstored.say(|unsaid| {
-                tracing::error!(error, requests, unsaid, "the journal cannot be written")
-            });
-        }
-        self.summarizer.begin_group();
-        let positions = sealed
-            .iter()
-            .zip(appended)
-            .map(|((shard, _), position)| (*shard, position.ok()))
-            .collect();
-        groups.clear();
-        self.groups = groups;
-        positions
+        appended
     }
 
     /// A damaged store is not tried again; a new one in its place is.
@@ -251,56 +273,6 @@ impl Committer {
             accepted: 0,
             duplicate: view.len() as u64,
         })
-    }
-
-    /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be
-    /// called every second or so.
-    pub fn maintain(&mut self, at: ClockReading) {
-        let now = at.wall;
-        let clock = self.clock.look(at);
-        self.clock_status.set(clock);
-        self.seen_at = now;
-        // One wrong hour must not delete a day's summaries.
-        let expiry = clock.expiry();
-        self.check_store(now);
-        self.store_clock_if_due(at);
-        // A clock that was set back must not delay commits until it reaches the old time again.
-        self.committed_at = self.committed_at.min(now);
-        self.swept_at = self.swept_at.min(now);
-        let appends = self.summarizer.appends();
-        let is_due = now - self.committed_at >= COMMIT_AFTER_SECS
-            || appends - self.committed_appends >= COMMIT_AFTER_APPENDS;
-        if is_due {
-            // Everything that had changed by the last round is committed before the next begins.
-            // After a failure everything is due at once: only that shows whether commits work
-            // again.
-            let through = match self.status.is_in_trouble() {
-                true => u64::MAX,
-                false => self.committed_appends,
-            };
-            match self
-                .summarizer
-                .commit_oldest(&mut *self.store, through, expiry)
-            {
-                Ok(true) => self.status.committed(),
-                Ok(false) => {
-                    self.status.works(Task::Commit);
-                    (self.committed_at, self.complete_at) = (now, now);
-                    self.committed_appends = appends;
-                }
-                Err(error) => self.put_off(&error, now),
-            }
-        }
-        if let Some(now) = expiry.filter(|now| now - self.swept_at >= SWEEP_EVERY_SECS) {
-            self.swept_at = now;
-            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
-                self.put_off(&error, now);
-            }
-        }
-        self.reclaim_if_due(now);
-        let lag = self.summarizer.uncommitted();
-        let since = if lag == 0 { now } else { self.complete_at };
-        self.status.set_lag(lag, now.saturating_sub(since));
     }
 
     /// Checks that the store is in its place, and while something fails probes it, so that health
@@ -392,18 +364,5 @@ impl Committer {
         let error = error as &dyn std::error::Error;
         self.unstored
             .say(|unsaid| tracing::error!(error, unsaid, "summaries cannot be committed"));
-    }
-
-    /// Commits everything, so that the next start has nothing to replay.
-    pub fn finish(&mut self) -> Result<(), StoreError> {
-        match self.store.check() {
-            Err(error) if error.is_damage() => return self.rebuild(&error, self.seen_at),
-            _ => (),
-        }
-        while self
-            .summarizer
-            .commit_oldest(&mut *self.store, u64::MAX, None)?
-        {}
-        Ok(())
     }
 }

@@ -47,6 +47,8 @@ impl Task {
 pub struct StoreStatus {
     trouble: Mutex<[Option<String>; TASKS]>,
     damage: Mutex<Vec<Damage>>,
+    /// What is wrong with the store, and was accepted at the start.
+    accepted: Mutex<Vec<String>>,
     syncs: Counter,
     sync_failures: Counter,
     sync_seconds: Histogram,
@@ -66,6 +68,7 @@ impl Default for StoreStatus {
         let status = Self {
             trouble: Mutex::default(),
             damage: Mutex::default(),
+            accepted: Mutex::default(),
             syncs: Counter::default(),
             sync_failures: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS),
@@ -102,6 +105,7 @@ impl StoreStatus {
         self.refusal()
             .into_iter()
             .chain(words)
+            .chain(locked(&self.accepted).clone())
             .chain(rest)
             .collect()
     }
@@ -237,6 +241,10 @@ impl StoreStatus {
 
     pub(crate) fn replaced(&self) {
         self.replaced.inc();
+    }
+
+    pub(crate) fn set_warnings(&self, warnings: &[String]) {
+        warnings.clone_into(&mut locked(&self.accepted));
     }
 
     pub(crate) fn set_damage(&self, damage: &[Damage], now: u64) {

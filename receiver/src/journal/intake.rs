@@ -1,0 +1,125 @@
+//! From requests to a group: admits each, collects what was admitted by shard, appends it.
+
+use std::sync::Arc;
+
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
+
+use super::admission::{Admission, Admitted, Dedup, EpochMarks};
+use super::error::AdmissionError;
+use crate::clock::{ClockStatus, ClockVerdict};
+use crate::store::record::{ShardGroups, Submission};
+use crate::store::{Position, Shard, ShardCount, StoreError};
+use crate::summarize::SummaryTable;
+
+/// What becomes of a submission whose records are all known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KnownRecords {
+    /// It is only counted.
+    Skip,
+    /// It is appended: the process that counts it may be another one.
+    Append,
+}
+
+/// The groups of one append, and what is needed to fill them.
+pub(super) struct Intake {
+    groups: ShardGroups,
+    marks: EpochMarks,
+    pub(super) clock_status: Arc<ClockStatus>,
+    /// While nothing can be stored every group fails, and the log may be on the same disk.
+    unstored: RateLimitedLog,
+    /// While the clock is not known to be steady, every request may be refused.
+    unsteady: RateLimitedLog,
+}
+
+/// A request, and whether it is admitted.
+pub(super) type Verdict<'a> = (&'a Submission, Result<Admitted, AdmissionError>);
+
+impl Intake {
+    pub(super) fn new(count: ShardCount) -> Self {
+        Self {
+            groups: ShardGroups::new(count),
+            marks: EpochMarks::default(),
+            clock_status: Arc::default(),
+            unstored: RateLimitedLog::default(),
+            unsteady: RateLimitedLog::default(),
+        }
+    }
+
+    /// Admits or refuses each request as a whole, in order.
+    pub(super) fn admit<'a>(
+        &mut self,
+        table: &SummaryTable,
+        requests: impl Iterator<Item = (&'a Submission, u64)>,
+        clock: ClockVerdict,
+        known: KnownRecords,
+    ) -> Vec<Verdict<'a>> {
+        let mut admission = Admission::new(table, clock, &mut self.marks);
+        let mut verdicts = Vec::with_capacity(requests.size_hint().0);
+        for (submission, now) in requests {
+            let verdict = admission.admit(submission, now);
+            match &verdict {
+                Ok(Admitted { shard, dedup, .. }) => match (dedup, known) {
+                    (Dedup::New, _) | (Dedup::Known, KnownRecords::Append) => {
+                        self.groups.group(*shard).push(submission);
+                    }
+                    (Dedup::NewRemovingAhead, _) => {
+                        self.groups.group(*shard).push_removing_ahead(submission);
+                    }
+                    (Dedup::Known, KnownRecords::Skip) => (),
+                },
+                Err(AdmissionError::ClockUnsteady { .. }) => {
+                    self.clock_status.has_refused();
+                    let steady_secs = clock.steady_secs;
+                    self.unsteady.say(|unsaid| {
+                        tracing::warn!(
+                            steady_secs,
+                            unsaid,
+                            "samples refused: the clock is not known to be steady yet"
+                        );
+                    });
+                }
+                Err(_) => (),
+            }
+            verdicts.push((submission, verdict));
+        }
+        verdicts
+    }
+
+    /// What was admitted, to be appended and given back.
+    pub(super) fn take_groups(&mut self) -> ShardGroups {
+        std::mem::take(&mut self.groups)
+    }
+
+    /// Takes the groups back, emptied, after so many requests. For each shard that has some, its
+    /// position; none if it could not be made durable.
+    pub(super) fn put_back(
+        &mut self,
+        mut groups: ShardGroups,
+        requests: usize,
+        appended: Vec<Result<Position, StoreError>>,
+    ) -> Vec<(Shard, Option<Position>)> {
+        if let Some(error) = appended.iter().find_map(|result| result.as_ref().err()) {
+            let error = error as &dyn std::error::Error;
+            self.unstored.say(|unsaid| {
+                tracing::error!(error, requests, unsaid, "the journal cannot be written")
+            });
+        }
+        let positions = appended.into_iter().map(Result::ok);
+        let positions = groups.shards().iter().copied().zip(positions).collect();
+        groups.clear();
+        self.groups = groups;
+        positions
+    }
+}
+
+/// Appends groups, if there are any: the results are in the order of their shards.
+pub(super) fn append(
+    groups: &mut ShardGroups,
+    append: impl FnOnce(&[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>>,
+) -> Vec<Result<Position, StoreError>> {
+    let sealed = groups.seal();
+    match sealed.is_empty() {
+        true => Vec::new(),
+        false => append(&sealed),
+    }
+}

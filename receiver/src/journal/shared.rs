@@ -1,0 +1,105 @@
+//! The journal of a shared store: this process appends, and whoever owns the shard counts.
+
+use std::sync::Arc;
+
+use lizmon_protocol::sample::BatchAnswer;
+
+use super::admission::Admitted;
+use super::error::{AdmissionError, SubmitError};
+use super::group_commit::GroupCommit;
+use super::intake::{self, Intake, KnownRecords};
+use crate::clock::{ClockReading, ClockStatus, StepDetector};
+use crate::store::record::Submission;
+use crate::store::status::{StoreStatus, Task};
+use crate::store::{SharedStore, StoreError};
+use crate::summarize::SummaryTable;
+
+/// How often a failing store is probed, even if no requests come: seconds.
+const PROBE_EVERY_SECS: u64 = 2;
+
+/// Admits by the summaries as far as they were read, appends, and answers. No thread and no clock:
+/// readings are arguments.
+pub struct SharedCommitter {
+    store: Box<dyn SharedStore>,
+    table: Arc<SummaryTable>,
+    intake: Intake,
+    status: Arc<StoreStatus>,
+    clock: StepDetector,
+    probed_at: u64,
+}
+
+impl SharedCommitter {
+    /// A committer on an opened store. Another connection to it keeps `table` up to date.
+    pub fn new(store: Box<dyn SharedStore>, table: Arc<SummaryTable>, at: ClockReading) -> Self {
+        let status = Arc::new(StoreStatus::default());
+        status.set_warnings(store.warnings());
+        Self {
+            intake: Intake::new(store.shard_count()),
+            clock: StepDetector::new(None, at),
+            probed_at: at.wall,
+            store,
+            table,
+            status,
+        }
+    }
+}
+
+impl GroupCommit for SharedCommitter {
+    fn status(&self) -> Arc<StoreStatus> {
+        self.status.clone()
+    }
+
+    fn clock_status(&self) -> Arc<ClockStatus> {
+        self.intake.clock_status.clone()
+    }
+
+    /// An answer says which records are duplicates as far as this process knows; the shard's owner
+    /// counts exactly.
+    fn take<'a>(
+        &mut self,
+        requests: impl Iterator<Item = (&'a Submission, u64)>,
+        at: ClockReading,
+    ) -> Vec<Result<BatchAnswer, SubmitError>> {
+        let clock = self.clock.look(at);
+        let known = KnownRecords::Append;
+        let verdicts = self.intake.admit(&self.table, requests, clock, known);
+        let mut groups = self.intake.take_groups();
+        let appended = intake::append(&mut groups, |groups| {
+            self.status.sync(|| self.store.append(groups))
+        });
+        let appended = self.intake.put_back(groups, verdicts.len(), appended);
+        let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
+            let admitted = verdict?;
+            let view = submission.view().map_err(|_| AdmissionError::Unreadable)?;
+            let is_stored = appended
+                .iter()
+                .any(|(shard, position)| *shard == admitted.shard && position.is_some());
+            match is_stored {
+                true => Ok(BatchAnswer {
+                    accepted: admitted.new_records,
+                    duplicate: (view.len() as u64).saturating_sub(admitted.new_records),
+                }),
+                false => Err(SubmitError::Unavailable),
+            }
+        };
+        verdicts.into_iter().map(answer).collect()
+    }
+
+    /// Notes the state of the clock, and probes a store that failed.
+    fn maintain(&mut self, at: ClockReading) {
+        self.intake.clock_status.set(self.clock.look(at));
+        self.probed_at = self.probed_at.min(at.wall);
+        if self.status.is_in_trouble() && at.wall - self.probed_at >= PROBE_EVERY_SECS {
+            self.probed_at = at.wall;
+            match self.store.probe() {
+                Ok(()) => self.status.works(Task::Journal),
+                Err(error) => self.status.fails(Task::Journal, &error),
+            }
+        }
+    }
+
+    /// Nothing waits: what was acknowledged is in the journal.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
