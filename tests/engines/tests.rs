@@ -61,6 +61,24 @@ fn a_dropped_server_leaves_nothing() {
     assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
 }
 
+/// The launcher becomes the server, so signals reach that.
+#[test]
+fn a_launched_server_is_the_launchers_process() {
+    for kind in KINDS {
+        let mut settings = EngineSettings::new(kind);
+        settings.launcher = vec!["nice".to_owned(), "-n".to_owned(), "1".to_owned()];
+        let node = EngineNode::start(&settings);
+        let pid = node.pid().unwrap();
+        assert_eq!(node.info_line("process_id"), pid.to_string(), "{kind:?}");
+        let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let name = String::from_utf8_lossy(&name).into_owned();
+        assert!(name.contains("-server"), "{name}");
+        node.kill();
+        node.restart();
+        assert_ne!(node.info_line("process_id"), pid.to_string(), "{kind:?}");
+    }
+}
+
 #[test]
 fn settings_reach_the_server() {
     for kind in KINDS {
