@@ -55,6 +55,10 @@ pub(super) fn engine(nodes: &mut Nodes, address: &Address) -> Result<EngineInfo,
         command: "INFO",
     };
     let mut text = String::from_redis_value(answer).map_err(|_| unknown())?;
+    // Not among the default sections; engines that do not know it answer with nothing.
+    let engines = nodes.ask(address, redis::cmd("INFO").arg("scriptingengines"));
+    let engines = engines.ok().map(String::from_redis_value);
+    text.push_str(&engines.and_then(Result::ok).unwrap_or_default());
     let engine = EngineInfo::parse(&text).map_err(|_| unknown())?;
     if engine.mode == EngineMode::Cluster {
         let answer = nodes.ask(address, redis::cmd("CLUSTER").arg("INFO"))?;

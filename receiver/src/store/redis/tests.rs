@@ -189,3 +189,16 @@ fn summarizers_share_the_shards() {
     assert_eq!(second.owned().len(), 64);
     second.finish().unwrap();
 }
+
+#[test]
+fn a_server_is_asked_whether_it_has_lua() {
+    let settings = [EngineSettings::redis(), EngineSettings::valkey()];
+    for (settings, expected) in settings.iter().zip([None, Some(true)]) {
+        let server = EngineNode::start(settings);
+        let config = RedisConfig::new(server.url().parse().unwrap());
+        let mut nodes = Nodes::open(config).unwrap();
+        let address = nodes.primaries().unwrap().remove(0);
+        let engine = inspect::engine(&mut nodes, &address).unwrap();
+        assert_eq!(engine.has_lua, expected, "{}", engine.product);
+    }
+}
