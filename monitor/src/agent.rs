@@ -101,7 +101,8 @@ impl Agent {
             &config.host,
             &clients,
             &environment,
-        )?);
+        )?)
+        .spread(&config.host);
         // As late as possible: the first sample shows what was since then, and that should be a
         // short time.
         let now = (environment.clock)();

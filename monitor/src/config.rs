@@ -44,7 +44,8 @@ pub struct MonitorFlags {
     /// The certificate, and where it is renewed.
     #[command(flatten)]
     pub credentials: CredentialFlags,
-    /// Seconds from one sample to the next
+    /// Seconds from one sample to the next; each is sent at the moment within its second that the
+    /// host's name gives, so that a fleet does not send at once
     #[arg(
         long,
         env = "LIZMON_INTERVAL",

@@ -22,9 +22,9 @@
 //!   however often it is sent, it counts once.
 //! - A record is delivered, or it is dropped, counted, and reported to the receiver that misses it.
 //! - A destination that is away delays no other, and costs no more than the spool may hold.
-//! - [`tick`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock and open
-//!   no socket, and [`spool`] alone of them touches files: [`spool::disk`] has its folder, and
-//!   [`spool::Machine`] reads the machine's identifiers. [`agent`] acts and decides nothing.
+//! - [`tick`], [`offset`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock
+//!   and open no socket, and [`spool`] alone of them touches files: [`spool::disk`] has its folder,
+//!   and [`spool::Machine`] reads the machine's identifiers. [`agent`] acts and decides nothing.
 //! - The monitor never links the CA, and it uses no certificate but that of its own node.
 //!
 //! To add a collector: `docs/architecture.md`, "Where do I add …".
@@ -74,6 +74,7 @@ pub mod collect;
 pub mod config;
 mod environment;
 pub mod health;
+pub mod offset;
 pub mod retry;
 pub mod scheduler;
 pub mod skew;

@@ -5,6 +5,9 @@
 //! records are sent at once, and beside them the oldest in batches, at a bounded rate. While a
 //! destination fails, each attempt sends the same oldest records, so that a lost answer leaves no
 //! gaps.
+//!
+//! A record is sent at the monitor's own moment within the second, so that a fleet does not send at
+//! once; the first one, and what follows a failure, is not delayed for that.
 
 mod destination;
 
@@ -12,10 +15,12 @@ use std::time::Duration;
 
 use lizmon_client::{Error, ServerClock};
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
+use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{EncodedSamples, Epoch, IdempotencyKey, Seq};
 
 use self::destination::{Deferral, DestinationState, Pause};
+use crate::offset::send_offset;
 use crate::retry::{
     Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
 };
@@ -40,6 +45,8 @@ pub struct DeliveryScheduler<B> {
     correction: ClockCorrection,
     /// Whether this machine's clock may call a record too old.
     own_clock: ClockSteadiness,
+    /// How long after a whole second records are sent.
+    send_offset: Duration,
 }
 
 /// What to do now for one destination.
@@ -82,6 +89,15 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             is_flushing: false,
             correction: ClockCorrection::default(),
             own_clock: ClockSteadiness::default(),
+            send_offset: Duration::ZERO,
+        }
+    }
+
+    /// The same at the moments that the host's name gives, so that a fleet does not act at once.
+    pub fn spread(self, host: &NodeName) -> Self {
+        Self {
+            send_offset: send_offset(host),
+            ..self
         }
     }
 
@@ -93,6 +109,10 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         now: Duration,
     ) -> Option<IdempotencyKey> {
         self.own_clock.is_steady_at(self.sample_time(now));
+        let due = Duration::from_secs(now.as_secs()) + self.send_offset;
+        for state in &mut self.states {
+            state.newest_due.get_or_insert(due);
+        }
         let now = self.earliest_time(now);
         self.spool.push(epoch, values, now)
     }
@@ -104,6 +124,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         if let Some(left) = state.pause.and_then(|pause| pause.left(now)) {
             return NextStep::Wait(left);
         }
+        let held = self.newest_held(destination, now);
+        let state = &self.states[destination];
         let backlog_pause = state.backlog_pause.filter(|_| !self.is_flushing);
         let backlog_wait = backlog_pause.and_then(|pause| pause.left(now));
         let batch_max = state.backoff.batch_records_max();
@@ -113,23 +135,37 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         };
         let oldest_max = backlog_wait.map_or(batch_max, |_| 0);
         let sends_reports_alone = state.sends_reports_alone;
-        match (
-            self.spool.next_batch(destination, newest_max, oldest_max),
-            backlog_wait,
-        ) {
-            (Some(mut batch), _) => {
-                if sends_reports_alone && !batch.records.is_empty() {
-                    batch.dropped.clear();
-                }
-                NextStep::Send(batch)
+        let batch = match held {
+            Some(_) => self
+                .spool
+                .backlog_batch(destination, newest_max, oldest_max),
+            None => self.spool.next_batch(destination, newest_max, oldest_max),
+        };
+        if let Some(mut batch) = batch {
+            if sends_reports_alone && !batch.records.is_empty() {
+                batch.dropped.clear();
             }
-            (None, Some(wait)) => NextStep::Wait(wait),
-            (None, None) => {
-                let deferred = self.states[destination].deferred;
-                let wait = deferred.and_then(|deferred| deferred.pause.left(now));
-                wait.map_or(NextStep::Idle, NextStep::Wait)
+            if held.is_none() {
+                self.states[destination].newest_due = None;
             }
+            return NextStep::Send(batch);
         }
+        let deferred = self.states[destination].deferred;
+        let deferred_wait = deferred.and_then(|deferred| deferred.pause.left(now));
+        let backlog_wait = backlog_wait.or(deferred_wait);
+        let first = [held, backlog_wait].into_iter().flatten().min();
+        first.map_or(NextStep::Idle, NextStep::Wait)
+    }
+
+    /// How long the newest records wait for the monitor's moment within the second. They do not
+    /// wait for it at the start, after a failure, and before a stop.
+    fn newest_held(&self, destination: usize, now: Duration) -> Option<Duration> {
+        const SECOND: Duration = Duration::from_secs(1);
+        let state = &self.states[destination];
+        let left = state.newest_due?.checked_sub(now)?;
+        let is_steady = state.delivered > 0 && !state.is_failing && !self.is_flushing;
+        // A clock that was set back must not delay anything.
+        (is_steady && !left.is_zero() && left < SECOND).then_some(left)
     }
 
     /// Takes the result of sending a batch. `chance` is a random number from 0 to 1.

@@ -22,6 +22,8 @@ pub(super) struct DestinationState {
     pub(super) run: u64,
     /// The receiver was restarted since it was last asked what it misses, and may have lost data.
     pub(super) is_delivery_check_due: bool,
+    /// When the newest records are sent, at the monitor's moment within the second. None are new.
+    pub(super) newest_due: Option<Duration>,
     pub(super) is_failing: bool,
     /// Reports of what was dropped are sent without records: together they were refused.
     pub(super) sends_reports_alone: bool,

@@ -1,5 +1,6 @@
 mod clocks;
 mod faults;
+mod send_offset;
 
 use std::collections::BTreeSet;
 

@@ -159,11 +159,30 @@ impl<B: SpoolBackend> Spool<B> {
         newest_max: usize,
         oldest_max: usize,
     ) -> Option<StoredBatch> {
-        let selection = Selection {
+        self.batch_of(Selection {
             destination,
             newest_max,
             oldest_max,
-        };
+            is_newest_held: false,
+        })
+    }
+
+    /// The same without the newest, which are to be sent later.
+    pub fn backlog_batch(
+        &mut self,
+        destination: usize,
+        newest_max: usize,
+        oldest_max: usize,
+    ) -> Option<StoredBatch> {
+        self.batch_of(Selection {
+            destination,
+            newest_max,
+            oldest_max,
+            is_newest_held: true,
+        })
+    }
+
+    fn batch_of(&mut self, selection: Selection) -> Option<StoredBatch> {
         selection.order(self.logs.len()).find_map(|(at, part)| {
             let selected = selection.select(&self.logs[at], part)?;
             let records = self.read_selected(at, selected);

@@ -21,6 +21,8 @@ pub(super) struct Selection {
     pub(super) newest_max: usize,
     /// Most of the oldest records, counted together with the newest.
     pub(super) oldest_max: usize,
+    /// The newest are left out: they wait for the monitor's moment within the second.
+    pub(super) is_newest_held: bool,
 }
 
 /// Which numbers of one log were selected.
@@ -39,6 +41,7 @@ impl Selection {
     /// latest log first; then all, the oldest log first.
     pub(super) fn order(self, logs: usize) -> impl Iterator<Item = (usize, BatchPart)> + use<> {
         let newest = (0..logs).rev().map(|at| (at, BatchPart::WithNewest));
+        let newest = newest.filter(move |_| !self.is_newest_held);
         let oldest = (0..logs).map(|at| (at, BatchPart::Oldest));
         newest.chain(oldest.filter(move |_| self.oldest_max > 0))
     }
@@ -51,7 +54,8 @@ impl Selection {
         };
         let newest_count = newest.map_or(0, |(from, to)| to - from + 1);
         let newest_count = usize::try_from(newest_count).unwrap_or(self.oldest_max);
-        let below = newest.map_or(u64::MAX, |(from, _)| from);
+        let held = self.is_newest_held.then(|| self.newest(log)).flatten();
+        let below = newest.or(held).map_or(u64::MAX, |(from, _)| from);
         let oldest = log.pending_ranges(self.destination);
         let oldest = oldest.map(|(from, to)| (from, to.min(below - 1)));
         Some(Selected {
@@ -126,8 +130,29 @@ mod tests {
             destination: 0,
             newest_max,
             oldest_max,
+            is_newest_held: false,
         };
         selection.select(log, part)
+    }
+
+    #[test]
+    fn what_is_held_is_left_out() {
+        let held = |log: &ProducerLog, newest_max: usize| {
+            let selection = Selection {
+                destination: 0,
+                newest_max,
+                oldest_max: 10,
+                is_newest_held: true,
+            };
+            let order: Vec<_> = selection.order(2).collect();
+            assert_eq!(order, [(0, BatchPart::Oldest), (1, BatchPart::Oldest)]);
+            let selected = selection.select(log, BatchPart::Oldest).unwrap();
+            assert_eq!((selected.newest, selected.oldest_max), (None, 10));
+            selected.oldest
+        };
+        assert_eq!(held(&log(20, &[(1, 2), (5, 6)]), 3), [(3, 4), (7, 17)]);
+        assert_eq!(held(&log(20, &[(1, 17)]), 3), []);
+        assert_eq!(held(&log(20, &[(20, 20)]), 3), [(1, 19)]);
     }
 
     #[test]
@@ -165,6 +190,7 @@ mod tests {
                 destination: 0,
                 newest_max: 1,
                 oldest_max,
+                is_newest_held: false,
             };
             let order = selection.order(2).map(|(at, _)| at);
             order.collect::<Vec<_>>()
