@@ -24,7 +24,7 @@ use self::sampling::{SampleLoop, WAITING_MAX, log_notices};
 use self::shared::{AnyBackend, Shared};
 use self::stamp::SampleClock;
 use crate::collect::{CPU_INTERVAL_MIN, CollectorStartError, Sampler};
-use crate::config::{Config, PublishUrl};
+use crate::config::{Config, PublishUrl, SpoolConfig};
 use crate::environment::Environment;
 use crate::health::DestinationHealth;
 use crate::scheduler::DeliveryScheduler;
@@ -96,8 +96,7 @@ impl Agent {
             clients.push((url, client));
         }
         let scheduler = DeliveryScheduler::new(open_spool(
-            config.spool.as_deref(),
-            config.spool_bytes_max,
+            &config.spool,
             &config.host,
             &clients,
             &environment,
@@ -156,6 +155,7 @@ impl Agent {
                 files_checked_at: (self.environment.clock)().as_secs(),
                 last_reload_error: String::new(),
                 deferred_logged_at: None,
+                repaired: 0,
             };
             publishers.spawn(publisher.run());
         }
@@ -209,17 +209,16 @@ impl Agent {
 
 /// A disk that fails does not stop the monitor: until it works, records wait in memory.
 fn open_spool(
-    folder: Option<&std::path::Path>,
-    bytes_max: u64,
+    config: &SpoolConfig,
     host: &NodeName,
     clients: &[(PublishUrl, Client)],
     environment: &Environment,
 ) -> Result<Spool<AnyBackend>, OpenError> {
     let urls: Vec<String> = clients.iter().map(|(url, _)| url.to_string()).collect();
-    let (backend, limits): (AnyBackend, _) = match folder {
+    let (backend, limits): (AnyBackend, _) = match &config.folder {
         Some(folder) => (
             Box::new(DiskBackend::open(folder)?),
-            SpoolLimits::new(bytes_max),
+            SpoolLimits::new(config.bytes_max),
         ),
         None => {
             info!(
@@ -240,7 +239,7 @@ fn open_spool(
         Some(origin),
         backend,
         urls,
-        limits,
+        limits.keeping(config.keep_acknowledged.as_secs()),
         move || new_producer(),
     ))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -17,12 +18,16 @@ use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
 use crate::collect::{self, COLLECTORS, CollectorSpec};
-use crate::spool::DISK_BYTES_MAX;
+use crate::spool::{AGE_SECS_MAX, DISK_BYTES_MAX};
 
 /// The longest interval: with more than an hour, a window by minute would have only gaps.
 const INTERVAL_SECS_MAX: i64 = 3600;
 /// A terabyte: a greater number was meant in another unit.
 const SPOOL_MIB_MAX: i64 = 1 << 20;
+/// [`KEEP_SECS`](crate::spool::KEEP_SECS), as the help shows it.
+const KEEP_ACKNOWLEDGED: &str = "10m";
+/// Kept for longer, a record would be of no use.
+const KEEP_ACKNOWLEDGED_MAX: Duration = Duration::from_secs(AGE_SECS_MAX);
 
 /// The flags of `liz-monitor`. Each has an environment variable; the flag takes precedence.
 #[derive(Debug, Clone, Args)]
@@ -76,6 +81,29 @@ pub struct MonitorFlags {
         value_parser = clap::value_parser!(u32).range(1..=SPOOL_MIB_MAX)
     )]
     pub spool_mib: u32,
+    /// How long records are kept after every receiver has acknowledged them, so that one that loses
+    /// them gets them again; 0s keeps none. They take at most a quarter of the spool, and none of
+    /// the space that others need
+    #[arg(
+        long,
+        env = "LIZMON_KEEP_ACKNOWLEDGED",
+        value_name = "TIME",
+        default_value = KEEP_ACKNOWLEDGED,
+        value_parser = keep_acknowledged
+    )]
+    pub keep_acknowledged: Duration,
+}
+
+/// Parses it: whole seconds, or none at all.
+fn keep_acknowledged(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match duration.subsec_nanos() == 0 && duration <= KEEP_ACKNOWLEDGED_MAX {
+        true => Ok(duration),
+        false => Err(format!(
+            "whole seconds, up to {}: no receiver accepts older records",
+            humantime::format_duration(KEEP_ACKNOWLEDGED_MAX)
+        )),
+    }
 }
 
 /// Parses the name of a collector; the help describes each.
@@ -121,10 +149,19 @@ pub struct Config {
     pub interval: NonZeroU32,
     /// What to measure.
     pub collect: Vec<&'static CollectorSpec>,
+    /// What is kept, and where.
+    pub spool: SpoolConfig,
+}
+
+/// What is kept of records, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
     /// The folder for records that are not delivered yet; in memory without one.
-    pub spool: Option<PathBuf>,
+    pub folder: Option<PathBuf>,
     /// Most bytes of records in that folder.
-    pub spool_bytes_max: u64,
+    pub bytes_max: u64,
+    /// How long acknowledged records are kept; zero if they are not. Whole seconds count.
+    pub keep_acknowledged: Duration,
 }
 
 impl From<MonitorFlags> for Config {
@@ -149,8 +186,11 @@ impl From<MonitorFlags> for Config {
             server_crls: ServerCrls::default(),
             interval: flags.interval,
             collect,
-            spool: flags.spool,
-            spool_bytes_max: u64::from(flags.spool_mib) << 20,
+            spool: SpoolConfig {
+                folder: flags.spool,
+                bytes_max: u64::from(flags.spool_mib) << 20,
+                keep_acknowledged: flags.keep_acknowledged,
+            },
         }
     }
 }
@@ -238,6 +278,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::spool::KEEP_SECS;
 
     #[test]
     fn publish_urls() {
@@ -326,8 +367,35 @@ mod tests {
             assert_eq!(urls, expected);
             assert_eq!(config.collect, [&collect::CPU, &collect::MEM]);
             assert_eq!(config.interval.get(), 1);
-            assert_eq!((config.spool, config.spool_bytes_max), (None, 64 << 20));
+            let spool = SpoolConfig {
+                folder: None,
+                bytes_max: 64 << 20,
+                keep_acknowledged: Duration::from_secs(KEEP_SECS),
+            };
+            assert_eq!(config.spool, spool);
         }
+    }
+
+    #[test]
+    fn how_long_acknowledged_records_are_kept() {
+        let check = |text: &str, expected: Result<u64, &str>| {
+            let url = "https://a:1/api/perf";
+            let parsed = parse(&["--publish", url, "--keep-acknowledged", text]);
+            let secs = parsed.map(|config| config.spool.keep_acknowledged.as_secs());
+            match (secs, expected) {
+                (Ok(secs), Ok(expected)) => assert_eq!(secs, expected, "{text}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                (got, expected) => panic!("{text}: {got:?}, not {expected:?}"),
+            }
+        };
+        for (text, secs) in [("0s", 0), ("1s", 1), ("10m", 600), ("25h", 90_000)] {
+            check(text, Ok(secs));
+        }
+        check("25h 1s", Err("up to 1day 1h"));
+        check("500ms", Err("whole seconds"));
+        check("10", Err("time unit needed"));
+        check("soon", Err("--keep-acknowledged"));
+        check("", Err("--keep-acknowledged"));
     }
 
     #[test]

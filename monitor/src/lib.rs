@@ -22,6 +22,7 @@
 //!   however often it is sent, it counts once.
 //! - A record is delivered, or it is dropped, counted, and reported to the receiver that misses it.
 //! - A destination that is away delays no other, and costs no more than the spool may hold.
+//! - What a receiver has acknowledged and lost it gets again, for as long as it is kept here.
 //! - [`tick`], [`offset`], [`spool`], [`scheduler`], [`retry`], [`skew`] and [`health`] have no clock
 //!   and open no socket, and [`spool`] alone of them touches files: [`spool::disk`] has its folder,
 //!   and [`spool::Machine`] reads the machine's identifiers. [`agent`] acts and decides nothing.

@@ -9,18 +9,19 @@
 //! A record is sent at the monitor's own moment within the second, so that a fleet does not send at
 //! once; the first one, and what follows a failure, is not delayed for that.
 
+mod delivery_check;
 mod destination;
 
 use std::time::Duration;
 
 use lizmon_client::{Error, ServerClock};
-use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{EncodedSamples, Epoch, IdempotencyKey, Seq};
 
+pub use self::delivery_check::{CHECK_INTERVAL, Losses};
 use self::destination::{Deferral, DestinationState, Pause};
-use crate::offset::send_offset;
+use crate::offset::{check_offset, send_offset};
 use crate::retry::{
     Decision, OPERATOR_WAIT, RefusedRecord, is_body_error, may_be_delivered, names_records,
 };
@@ -33,6 +34,8 @@ pub const NEWEST_MAX: usize = 10;
 /// and a half, and a fleet that comes back together sends a thousand records a second for each of
 /// its hosts.
 pub const BACKLOG_INTERVAL: Duration = Duration::from_secs(1);
+/// What is kept gets older by no more than this from one record to the next.
+const AGED_SECS_MAX: u64 = 60;
 /// The longest window of a receiver, and to what its beginning is rounded down.
 const DAY_SECS: u64 = 24 * HOUR_SECS;
 const HOUR_SECS: u64 = 3600;
@@ -47,6 +50,10 @@ pub struct DeliveryScheduler<B> {
     own_clock: ClockSteadiness,
     /// How long after a whole second records are sent.
     send_offset: Duration,
+    /// How long after a whole minute destinations are asked what they miss.
+    check_offset: Duration,
+    /// When the last record was taken.
+    recorded_at: Option<u64>,
 }
 
 /// What to do now for one destination.
@@ -54,6 +61,9 @@ pub struct DeliveryScheduler<B> {
 pub enum NextStep {
     /// Send this, and report the result by [`DeliveryScheduler::on_result`] before the next call.
     Send(StoredBatch),
+    /// Ask the destination what it has of this host, and report the answer by
+    /// [`DeliveryScheduler::on_delivery`] before the next call.
+    CheckDelivery,
     /// Call again after this long, or when there is a new record.
     Wait(Duration),
     /// Nothing is to be done until there is a new record.
@@ -73,16 +83,26 @@ pub enum Outcome {
     Deferred(usize),
     /// The destination refused the reports of what was dropped.
     ReportsRefused,
+    /// The destination has got back what it had lost.
+    Repaired {
+        /// So many records; others of the batch it had.
+        records: u64,
+        /// So many are still to be sent again.
+        left: u64,
+    },
+    /// So many records of a repair were refused, and are not sent again now.
+    RepairRefused(usize),
 }
 
 impl<B: SpoolBackend> DeliveryScheduler<B> {
     /// Continues with what the spool holds. Destinations are numbered from 0, in the order of the
     /// spool.
     pub fn new(spool: Spool<B>) -> Self {
+        let keeps = spool.keeps_acknowledged();
         let states = spool
             .destinations()
             .iter()
-            .map(|_| DestinationState::default());
+            .map(|_| DestinationState::new(keeps));
         Self {
             states: states.collect(),
             spool,
@@ -90,6 +110,8 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             correction: ClockCorrection::default(),
             own_clock: ClockSteadiness::default(),
             send_offset: Duration::ZERO,
+            check_offset: Duration::ZERO,
+            recorded_at: None,
         }
     }
 
@@ -97,6 +119,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
     pub fn spread(self, host: &NodeName) -> Self {
         Self {
             send_offset: send_offset(host),
+            check_offset: check_offset(host),
             ..self
         }
     }
@@ -113,8 +136,20 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         for state in &mut self.states {
             state.newest_due.get_or_insert(due);
         }
+        self.age_kept(now);
         let now = self.earliest_time(now);
         self.spool.push(epoch, values, now)
+    }
+
+    /// What is kept gets older, but not while a destination may have lost some of it unnoticed.
+    fn age_kept(&mut self, now: Duration) {
+        let now = now.as_secs();
+        let passed = now.saturating_sub(self.recorded_at.unwrap_or(now));
+        self.recorded_at = Some(now);
+        let is_known = self.states.iter().all(|state| !state.check.is_due());
+        // A clock that is set forward must not end it all.
+        let counts = if is_known { passed } else { 0 };
+        self.spool.age_kept(counts.min(AGED_SECS_MAX));
     }
 
     /// What to do now for this destination.
@@ -123,6 +158,9 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         let state = &self.states[destination];
         if let Some(left) = state.pause.and_then(|pause| pause.left(now)) {
             return NextStep::Wait(left);
+        }
+        if self.is_check_due(destination, false, now) {
+            return NextStep::CheckDelivery;
         }
         let held = self.newest_held(destination, now);
         let state = &self.states[destination];
@@ -150,10 +188,19 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             }
             return NextStep::Send(batch);
         }
+        let repair_wait = match self.next_repair(destination, now) {
+            NextStep::Wait(wait) => Some(wait),
+            NextStep::Idle => None,
+            repair => return repair,
+        };
+        if self.is_check_due(destination, true, now) {
+            return NextStep::CheckDelivery;
+        }
         let deferred = self.states[destination].deferred;
         let deferred_wait = deferred.and_then(|deferred| deferred.pause.left(now));
         let backlog_wait = backlog_wait.or(deferred_wait);
-        let first = [held, backlog_wait].into_iter().flatten().min();
+        let waits = [held, backlog_wait, repair_wait];
+        let first = waits.into_iter().flatten().min();
         first.map_or(NextStep::Idle, NextStep::Wait)
     }
 
@@ -179,6 +226,9 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
     ) -> Outcome {
         let outcome = match result {
             Ok(()) => self.delivered(destination, batch, now, chance),
+            Err(error) if batch.repair => {
+                self.repair_failed(destination, batch, error, now, chance)
+            }
             Err(error) => self.failed(destination, batch, error, now, chance),
         };
         let now = self.earliest_time(now);
@@ -195,6 +245,9 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         duplicates: u64,
         now: Duration,
     ) {
+        if batch.repair {
+            return self.on_repair_duplicates(destination, duplicates);
+        }
         let now = self.earliest_time(now);
         self.spool
             .on_duplicates(destination, batch, duplicates, now);
@@ -225,7 +278,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         let state = &mut self.states[destination];
         if state.run != theirs.run {
             state.run = theirs.run;
-            state.is_delivery_check_due = true;
+            state.check.restarted();
         }
         let notice = state.skew.observe(theirs, sent, answered);
         let steady = self.states.iter();
@@ -242,27 +295,6 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
     /// How far our clock is ahead of this destination's; none before it has answered.
     pub fn ahead_of_secs(&self, destination: usize) -> Option<f64> {
         self.states[destination].skew.ahead_secs()
-    }
-
-    /// Whether this destination is to be asked what it misses, after the next delivery. Clears the
-    /// flag.
-    pub fn take_delivery_check_due(&mut self, destination: usize) -> bool {
-        std::mem::take(&mut self.states[destination].is_delivery_check_due)
-    }
-
-    /// Sets the flag again: the destination did not answer.
-    pub fn set_delivery_check_due(&mut self, destination: usize) {
-        self.states[destination].is_delivery_check_due = true;
-    }
-
-    /// Takes what a destination says it misses. Returns how many records of those it once had: it
-    /// is told that it has lost them.
-    pub fn on_missing(&mut self, destination: usize, delivery: &Delivery) -> u64 {
-        let of_producer = |delivery: &ProducerDelivery| {
-            let (producer, missing) = (delivery.producer, &delivery.missing);
-            self.spool.on_missing(destination, producer, missing)
-        };
-        delivery.producers.iter().map(of_producer).sum()
     }
 
     /// How many seconds our clock is ahead of the receivers': the median of those that have
@@ -287,9 +319,15 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
 
     /// Whether a record is too old for a receiver by our own clock, and that clock is steady.
     fn is_too_old(&mut self, epoch: u64, now: Duration) -> bool {
+        let too_old = self.too_old_through(now);
+        too_old.is_some_and(|last| epoch <= last)
+    }
+
+    /// Through which epoch records are too old so; none where no clock may say that.
+    fn too_old_through(&mut self, now: Duration) -> Option<u64> {
         let now = self.sample_time(now);
         let day_begins = (now - now % HOUR_SECS).saturating_sub(DAY_SECS);
-        self.own_clock.is_steady_at(now) && epoch <= day_begins
+        self.own_clock.is_steady_at(now).then_some(day_begins)
     }
 
     /// How many records were delivered to this destination since the start.
@@ -310,13 +348,18 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         now: Duration,
         chance: f64,
     ) -> Outcome {
-        self.spool.ack(destination, batch);
-        let pending = self.spool.pending(destination);
         let state = &mut self.states[destination];
-        state.delivered += batch.records.len() as u64;
         state.backoff.delivered();
         state.is_failing = false;
         state.pause = None;
+        state.check.connected();
+        if batch.repair {
+            return self.repaired(destination, batch, now, chance);
+        }
+        state.delivered += batch.records.len() as u64;
+        self.spool.ack(destination, batch);
+        let pending = self.spool.pending(destination);
+        let state = &mut self.states[destination];
         let left = state.backlog_pause.and_then(|pause| pause.left(now));
         state.backlog_pause = match (pending, left) {
             (0, _) => None,
@@ -370,14 +413,21 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         }
         match decision {
             Decision::Retry(wait) => {
-                state.is_failing = true;
-                state.pause = Some(Pause::new(now, wait));
+                self.start_failing(destination, now, wait);
                 Outcome::Retry(wait)
             }
             Decision::RenewToken | Decision::Split | Decision::Drop(_) => {
                 Outcome::Retry(Duration::ZERO)
             }
         }
+    }
+
+    fn start_failing(&mut self, destination: usize, now: Duration, wait: Duration) {
+        let keeps = self.spool.keeps_acknowledged();
+        let state = &mut self.states[destination];
+        state.is_failing = true;
+        state.pause = Some(Pause::new(now, wait));
+        state.check.failed(keeps);
     }
 
     /// Separates the records that are to be sent again later from those that are refused for good.

@@ -17,7 +17,8 @@
 //! - A number is never assigned twice, whatever the disk does: a record is sent only once its
 //!   number cannot be assigned again.
 //! - A record is removed when every destination is done with it: it was delivered, or dropped and
-//!   counted.
+//!   counted. If acknowledged records are kept, it stays for a while after that, and is sent again
+//!   to a destination that has acknowledged it and reports it missing.
 //! - What is dropped is reported to the destination that misses it, with the reason, until the
 //!   destination acknowledges that.
 //! - The oldest records are dropped when the spool is full, and when they are so old that no
@@ -33,6 +34,7 @@ pub mod disk;
 pub mod drop_reason;
 mod duplicates;
 mod event;
+mod kept;
 mod limits;
 mod load;
 pub mod memory;
@@ -41,6 +43,7 @@ mod producer_log;
 mod prune;
 mod queue;
 mod ranges;
+mod resend;
 mod retention;
 mod rotation;
 mod selection;
@@ -51,8 +54,8 @@ pub use backend::{BackendError, SpoolBackend, StoredRecord};
 pub(crate) use clock::ClockSteadiness;
 pub use event::Event;
 pub use limits::{
-    AGE_SECS_MAX, DISK_BYTES_MAX, FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, MEMORY_BYTES_MAX,
-    PRODUCER_LOGS_MAX, SpoolLimits, UNSAVED_BYTES_MAX,
+    AGE_SECS_MAX, DISK_BYTES_MAX, FAILED_RETRY_SECS, FULL_RETRY_SECS, GAPS_MAX, KEEP_SECS,
+    KEPT_PART, MEMORY_BYTES_MAX, PRODUCER_LOGS_MAX, SpoolLimits, UNSAVED_BYTES_MAX,
 };
 pub use origin::{Machine, Origin};
 pub use queue::{Spool, StoredBatch};

@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use scenario::ScenarioKind;
+use scenario::{FORGETFUL_FROM, ScenarioKind};
 use world::{RunStats, World};
 
 /// How many seeds run by default.
@@ -85,9 +85,12 @@ fn run_all(seeds: &[u64]) -> Result<RunStats, Vec<(u64, Violation)>> {
     }
 }
 
-fn check(seeds: &[u64]) {
+fn check(seeds: &[u64]) -> RunStats {
     match run_all(seeds) {
-        Ok(stats) => eprintln!("{} seeds: {stats:#?}", seeds.len()),
+        Ok(stats) => {
+            eprintln!("{} seeds: {stats:#?}", seeds.len());
+            stats
+        }
         Err(wrong) => {
             for (seed, Violation(what)) in &wrong {
                 eprintln!("seed {seed}: {what}");
@@ -111,6 +114,8 @@ impl RunStats {
         self.monitor_crashes += other.monitor_crashes;
         self.receiver_crashes += other.receiver_crashes;
         self.found_after_crash += other.found_after_crash;
+        self.forgotten += other.forgotten;
+        self.repaired += other.repaired;
         self.checks += other.checks;
         // The same in any order.
         self.digest ^= other.digest;
@@ -171,9 +176,22 @@ fn wrong_clocks_cost_nothing() {
     check(&(0..CLOCK_SEEDS).collect::<Vec<_>>());
 }
 
+/// How many seeds run in which receivers forget.
+const FORGETFUL_SEEDS: u64 = 400;
+
+/// A receiver is killed and comes back with an older copy of its disk, again and again: what it had
+/// acknowledged since is sent again, and counts once.
+#[test]
+fn forgotten_records_are_repaired() {
+    let first = FORGETFUL_FROM + number("LIZMON_SIM_FIRST").unwrap_or(0);
+    let count = number("LIZMON_SIM_SEEDS").unwrap_or(FORGETFUL_SEEDS);
+    let stats = check(&(first..first + count).collect::<Vec<_>>());
+    assert!(stats.repaired > 0 && stats.forgotten > 0, "{stats:?}");
+}
+
 #[test]
 fn a_seed_is_reproducible() {
-    for seed in 0..16 {
+    for seed in (0..16).chain(FORGETFUL_FROM..FORGETFUL_FROM + 16) {
         let (once, again) = (run(seed, false), run(seed, false));
         assert_eq!(once.unwrap(), again.unwrap(), "seed {seed}");
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use lizmon_monitor::spool::drop_reason;
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_protocol::summary::Summaries;
@@ -29,6 +30,8 @@ struct Recorded {
     /// By receiver: whether the finest window was over for it then, by a clock that was ahead. It
     /// is counted by hour only.
     is_late: Vec<bool>,
+    /// By receiver: whether it was taken once, and forgotten.
+    was_forgotten: Vec<bool>,
     /// It may be lost: it was only in the memory of a process that died.
     is_excused: bool,
 }
@@ -93,6 +96,7 @@ impl Model {
             is_taken: vec![false; self.receivers],
             is_ahead: vec![false; self.receivers],
             is_late: vec![false; self.receivers],
+            was_forgotten: vec![false; self.receivers],
             is_excused: false,
         };
         match self.hosts[monitor].records.insert(id, recorded) {
@@ -217,6 +221,37 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// A receiver forgets what it has taken of a host, but these numbers. Returns how many records
+    /// it has forgotten.
+    pub(crate) fn forget(
+        &mut self,
+        monitor: usize,
+        receiver: usize,
+        left: &HashMap<ProducerId, Vec<(u64, u64)>>,
+    ) -> u64 {
+        let mut forgotten = 0;
+        for ((producer, seq), record) in &mut self.hosts[monitor].records {
+            let ranges = left.get(producer).into_iter().flatten();
+            let is_left = ranges
+                .into_iter()
+                .any(|(from, to)| (from..=to).contains(&seq));
+            if !is_left && std::mem::replace(&mut record.is_taken[receiver], false) {
+                record.was_forgotten[receiver] = true;
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+
+    /// The same of the samples without a number, which nobody sends again.
+    pub(crate) fn forget_unnumbered(&mut self, receiver: usize) {
+        for (_, known) in self.unnumbered[receiver].values_mut() {
+            if *known == UnnumberedState::Taken {
+                *known = UnnumberedState::Sent;
+            }
+        }
     }
 
     /// A receiver was restarted with these numbers of one host: what it had taken must be there.
@@ -393,7 +428,12 @@ impl Model {
                 let range = dropped.find(|(from, to, _)| (from..=to).contains(&seq))?;
                 Some(range.2.as_str())
             });
-            if let Some(why) = why.filter(|why| !may_be_dropped(why, record.epoch)) {
+            // The receiver has forgotten why it never got the record: it is told something else.
+            let is_reason_forgotten =
+                |why: &str| why == drop_reason::BEFORE_DATA && !record.was_forgotten[receiver];
+            let is_wrong =
+                |why: &&str| !is_reason_forgotten(why) && !may_be_dropped(why, record.epoch);
+            if let Some(why) = why.filter(is_wrong) {
                 return Err(Violation(format!(
                     "monitor {monitor} dropped number {seq} (epoch {}) without need, as {why}",
                     record.epoch

@@ -8,8 +8,9 @@ use lizmon_client::{BaseUrl, ConnectError, ConnectFailure, Error};
 use lizmon_monitor::scheduler::{DeliveryScheduler, NextStep};
 use lizmon_monitor::spool::memory::{Crash, Faults, MemoryBackend};
 use lizmon_monitor::spool::{Spool, SpoolBackend, SpoolLimits, StoredBatch};
-use lizmon_protocol::name::Label;
-use lizmon_protocol::problem::Problem;
+use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::sample::{
     BatchAnswer, EncodedSamples, Epoch, IdempotencyKey, ProducerId, SampleSet, Value,
 };
@@ -22,6 +23,7 @@ pub(crate) type RecordId = (ProducerId, u64);
 /// One machine's monitor, running or not, and its disk.
 pub(crate) struct Monitor {
     state: State,
+    host: NodeName,
     urls: Vec<String>,
     limits: SpoolLimits,
     /// The source of producer ids.
@@ -61,9 +63,10 @@ pub(crate) enum Exit {
 }
 
 impl Monitor {
-    pub(crate) fn new(limits: SpoolLimits, receivers: usize, rng: Rng) -> Self {
+    pub(crate) fn new(host: NodeName, limits: SpoolLimits, receivers: usize, rng: Rng) -> Self {
         Self {
             state: State::Dead(Box::default()),
+            host,
             urls: (0..receivers)
                 .map(|at| format!("https://r{at}:8443/api/perf"))
                 .collect(),
@@ -117,6 +120,9 @@ impl Monitor {
             !known.any(|state| state.producer == *producer && *seq < state.next)
         });
         let mut scheduler = DeliveryScheduler::new(spool);
+        if self.limits.keep_secs > 0 {
+            scheduler = scheduler.spread(&self.host);
+        }
         scheduler.spool_mut().backend_mut().set_faults(self.faults);
         self.state = State::Alive(Box::new(scheduler));
     }
@@ -219,7 +225,6 @@ impl Monitor {
         times: (Duration, Duration),
         chance: f64,
     ) {
-        let url: BaseUrl = "https://r:8443".parse().unwrap();
         let Some(scheduler) = self.alive() else {
             return;
         };
@@ -232,23 +237,42 @@ impl Monitor {
             Ok(answer) if answer.status == 200 => {
                 let told: BatchAnswer = serde_json::from_slice(&answer.body).unwrap();
                 assert_eq!(told.accepted + told.duplicate, batch.records.len() as u64);
+                if batch.repair {
+                    scheduler.on_duplicates(receiver, batch, told.duplicate, now);
+                }
                 Ok(())
             }
-            Ok(answer) => Err(Error::Refused {
-                url,
-                status: answer.status,
-                problem: serde_json::from_slice::<Problem>(&answer.body)
-                    .ok()
-                    .map(Box::new),
-                retry_after: answer.retry_after.map(Duration::from_secs),
-            }),
-            Err(failure) => Err(Error::Connect(ConnectError::Unreachable {
-                url,
-                failure: *failure,
-                cause: "simulated".into(),
-            })),
+            other => Err(error_of(other)),
         };
         let _done = scheduler.on_result(receiver, batch, result.as_ref().copied(), now, chance);
+    }
+
+    /// Takes what a receiver says it has, or an error instead. Returns whether it said so.
+    pub(crate) fn told(
+        &mut self,
+        receiver: usize,
+        answer: &Result<Answer, ConnectFailure>,
+        now: Duration,
+        chance: f64,
+    ) -> bool {
+        let Some(scheduler) = self.alive() else {
+            return false;
+        };
+        let told = match answer {
+            Ok(answer) if answer.status == 200 => {
+                Ok(serde_json::from_slice::<Delivery>(&answer.body).unwrap())
+            }
+            other => Err(error_of(other)),
+        };
+        let is_unknown = |error: &Error| matches!(error.code(), Some(Code::UnknownHost));
+        scheduler.on_delivery(receiver, told.as_ref(), now, chance);
+        told.as_ref().map_or_else(is_unknown, |_| true)
+    }
+
+    /// How many records were sent again to a receiver since the start.
+    pub(crate) fn repaired(&mut self, receiver: usize) -> u64 {
+        self.alive()
+            .map_or(0, |scheduler| scheduler.repaired_records(receiver))
     }
 
     /// How far its clock is ahead of the time that it stamps samples with.
@@ -269,7 +293,11 @@ impl Monitor {
         self.alive().is_some_and(|scheduler| {
             has_read
                 && scheduler.pending_records_max() == 0
-                && (0..receivers).all(|at| scheduler.next_step(at, now) == NextStep::Idle)
+                && (0..receivers).all(|at| {
+                    let next = scheduler.next_step(at, now);
+                    matches!(next, NextStep::Idle | NextStep::CheckDelivery)
+                        && scheduler.spool().to_repair(at) == 0
+                })
         })
     }
 
@@ -282,9 +310,30 @@ impl Monitor {
     }
 }
 
+/// What the client makes of an answer that is no success.
+fn error_of(answer: &Result<Answer, ConnectFailure>) -> Error {
+    let url: BaseUrl = "https://r:8443".parse().unwrap();
+    match answer {
+        Ok(answer) => Error::Refused {
+            url,
+            status: answer.status,
+            problem: serde_json::from_slice::<Problem>(&answer.body)
+                .ok()
+                .map(Box::new),
+            retry_after: answer.retry_after.map(Duration::from_secs),
+        },
+        Err(failure) => Error::Connect(ConnectError::Unreachable {
+            url,
+            failure: *failure,
+            cause: "simulated".into(),
+        }),
+    }
+}
+
 /// Encodes a request as the agent does: a single record with a key, several or reports as a batch.
 pub(crate) fn encode(batch: &StoredBatch) -> Request {
-    if let ([record], true) = (&batch.records[..], batch.dropped.is_empty()) {
+    let is_single = batch.dropped.is_empty() && !batch.repair;
+    if let ([record], true) = (&batch.records[..], is_single) {
         let key = IdempotencyKey {
             producer: batch.producer,
             seq: record.seq,

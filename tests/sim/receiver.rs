@@ -128,8 +128,13 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new() -> Self {
+        Self::on(MemoryDisk::default())
+    }
+
+    /// One that is not running, with this disk.
+    pub(crate) fn on(disk: MemoryDisk) -> Self {
         Self {
-            disk: MemoryDisk::default(),
+            disk,
             committer: None,
             waiting: Vec::new(),
             is_busy: false,
@@ -225,6 +230,23 @@ impl Receiver {
     pub(crate) fn maintain(&mut self, at: ClockReading) {
         if let Some(committer) = &mut self.committer {
             committer.maintain(at);
+        }
+    }
+
+    /// Answers what it has of a host.
+    pub(crate) fn answer_delivery(&self, node: &Node, at: Duration) -> Answer {
+        let clock = self.clock(at);
+        if self.is_busy {
+            return refusal(Code::Overloaded.into(), clock);
+        }
+        match self.delivery(node) {
+            Some(delivery) => Answer {
+                status: 200,
+                retry_after: None,
+                clock,
+                body: serde_json::to_vec(&delivery).unwrap(),
+            },
+            None => refusal(Code::UnknownHost.into(), clock),
         }
     }
 

@@ -3,7 +3,9 @@
 
 use fastrand::Rng;
 use lizmon_monitor::spool::memory::Faults;
-use lizmon_monitor::spool::{DISK_BYTES_MAX, PRODUCER_LOGS_MAX, SpoolLimits, drop_reason};
+use lizmon_monitor::spool::{
+    DISK_BYTES_MAX, KEEP_SECS, PRODUCER_LOGS_MAX, SpoolLimits, drop_reason,
+};
 use lizmon_protocol::problem::Code;
 
 /// Seconds of virtual time at the end without samples, so that everything can be delivered. Records
@@ -52,6 +54,8 @@ impl ScenarioKind {
     /// Most runs are short; one in sixteen is a day without a network.
     pub(crate) fn of(seed: u64) -> Self {
         match seed % 16 {
+            // It may not be sent again after a day.
+            7 if seed >= FORGETFUL_FROM => Self::Hours,
             0 | 3 | 8 | 10 | 13 => Self::Busy,
             1 | 5 | 9 | 11 => Self::CrashStorm,
             2 | 6 | 14 | 15 => Self::FullDisks,
@@ -118,7 +122,16 @@ pub(crate) struct Scenario {
     /// The same of a receiver's, from which millisecond on, and whether the monitors share its
     /// clock.
     pub(crate) receiver_clock: Vec<(usize, u64, i64, bool)>,
+    /// Mean seconds between times at which a receiver is killed and forgets up to
+    /// [`FORGOTTEN_SECS_MAX`] of what it has acknowledged; 0 for none.
+    pub(crate) forgets_every: u64,
 }
+
+/// From this seed on, receivers forget.
+pub(crate) const FORGETFUL_FROM: u64 = 1 << 32;
+/// How much of the past a receiver forgets at a time. Monitors keep more, also where their clocks
+/// step.
+pub(crate) const FORGOTTEN_SECS_MAX: u64 = 100;
 
 impl Scenario {
     /// The scenario of a seed.
@@ -129,7 +142,24 @@ impl Scenario {
         scenario.add_cuts(rng);
         scenario.add_clocks(rng);
         scenario.add_receiver_clocks(rng);
+        if seed >= FORGETFUL_FROM {
+            scenario.forget(rng);
+        }
         scenario
+    }
+
+    /// Receivers forget, and monitors keep what was acknowledged. There are no faults that lose
+    /// what is kept, or refuse it later.
+    fn forget(&mut self, rng: &mut Rng) {
+        self.forgets_every = match self.kind {
+            ScenarioKind::CrashStorm => rng.u64(20..100),
+            ScenarioKind::Busy | ScenarioKind::FullDisks => rng.u64(60..400),
+            ScenarioKind::Hours | ScenarioKind::DayOutage => rng.u64(HOUR / 2..2 * HOUR),
+        };
+        self.spool = SpoolLimits::new(DISK_BYTES_MAX).keeping(KEEP_SECS);
+        self.disk_damaged = 0.0;
+        self.monitor_disk.clear();
+        self.receiver_clock.clear();
     }
 
     /// Whether a monitor that was restarted so often may have dropped a record, so old at the end,
@@ -189,6 +219,7 @@ impl Scenario {
             disk_damaged: 0.0,
             clock: Vec::new(),
             receiver_clock: Vec::new(),
+            forgets_every: 0,
         }
     }
 

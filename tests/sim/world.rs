@@ -16,6 +16,7 @@ use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::Ticker;
 use lizmon_protocol::delivery::Delivery;
 use lizmon_receiver::clock::ClockReading;
+use lizmon_receiver::store::memory::MemoryBackup;
 
 use self::event::Event;
 use crate::Violation;
@@ -44,6 +45,9 @@ pub(crate) struct RunStats {
     pub(crate) monitor_crashes: u64,
     pub(crate) receiver_crashes: u64,
     pub(crate) found_after_crash: u64,
+    /// Acknowledged records that a receiver forgot, and those that it got again.
+    pub(crate) forgotten: u64,
+    pub(crate) repaired: u64,
     pub(crate) checks: u64,
     /// Over all events, in order: two runs of one seed have the same.
     pub(crate) digest: u64,
@@ -62,6 +66,17 @@ struct Host {
     /// By receiver: the publisher's turn. Events of earlier turns are ignored.
     turns: Vec<u64>,
     is_sending: Vec<bool>,
+    /// By receiver: whether it has said what it has since the faults ended.
+    has_checked: Vec<bool>,
+}
+
+/// What a monitor sends.
+#[derive(Debug, Clone)]
+enum Payload {
+    /// A POST.
+    Batch(Rc<StoredBatch>),
+    /// `GET /api/delivery/{host}`
+    DeliveryQuery,
 }
 
 /// A request whose answer a monitor waits for.
@@ -69,7 +84,7 @@ struct InFlight {
     monitor: usize,
     receiver: usize,
     turn: u64,
-    batch: Rc<StoredBatch>,
+    payload: Payload,
     /// When it was sent, by the monitor's clock.
     sent: Duration,
 }
@@ -85,6 +100,8 @@ pub(crate) struct World {
     /// The node that sends samples without a number.
     manual_sender: Node,
     receivers: Vec<Receiver>,
+    /// By receiver: copies of its disk, and when they were made.
+    backups: Vec<Vec<(u64, MemoryBackup)>>,
     in_flight: BTreeMap<u64, InFlight>,
     next_request: u64,
     are_faults_over: bool,
@@ -100,7 +117,7 @@ impl World {
         let hosts = (0..scenario.monitors)
             .map(|at| Host::new(at, &scenario, &mut rng))
             .collect();
-        let receivers = (0..scenario.receivers).map(|_| Receiver::new()).collect();
+        let receivers: Vec<_> = (0..scenario.receivers).map(|_| Receiver::new()).collect();
         let mut world = Self {
             model: Model::new(scenario.monitors, scenario.receivers),
             rng,
@@ -110,6 +127,7 @@ impl World {
             next_event: 0,
             hosts,
             manual_sender: Node::new("db1".to_owned()),
+            backups: vec![Vec::new(); receivers.len()],
             receivers,
             in_flight: BTreeMap::new(),
             next_request: 0,
@@ -155,6 +173,7 @@ impl World {
                 self.at(at, Event::Unnumbered { receiver });
             }
             self.schedule_receiver_crash(receiver);
+            self.schedule_forgetting(receiver);
         }
         for (monitor, at, wrong_ms) in self.scenario.clock.clone() {
             self.at(at * 1_000, Event::Clock { monitor, wrong_ms });
@@ -212,8 +231,8 @@ impl World {
                 id,
                 monitor,
                 receiver,
-                batch,
-            } => self.arrive(id, (monitor, receiver), &batch),
+                payload,
+            } => self.arrive(id, (monitor, receiver), &payload),
             Event::Take {
                 receiver,
                 generation,
@@ -233,6 +252,10 @@ impl World {
                 self.schedule_receiver_crash(receiver);
                 self.stop_receiver(receiver)?;
             }
+            Event::ReceiverForgets { receiver } if !are_faults_over => {
+                self.schedule_forgetting(receiver);
+                self.forget(receiver)?;
+            }
             Event::ReceiverStarts { receiver } => self.start_receiver(receiver)?,
             Event::Busy { receiver, is_busy } => {
                 self.receivers[receiver].is_busy = is_busy && !are_faults_over;
@@ -249,7 +272,10 @@ impl World {
                 is_shared,
             } => self.set_receiver_clock(receiver, wrong_ms, is_shared),
             Event::FaultsEnd => self.end_faults(),
-            Event::Take { .. } | Event::ReceiverCrashes { .. } | Event::ReceiverStops { .. } => (),
+            Event::Take { .. }
+            | Event::ReceiverCrashes { .. }
+            | Event::ReceiverForgets { .. }
+            | Event::ReceiverStops { .. } => (),
         }
         Ok(())
     }
@@ -293,7 +319,12 @@ impl World {
             && self.receivers.iter().all(Receiver::is_up)
             && (0..self.hosts.len()).all(|monitor| {
                 let now = self.monitor_time(monitor);
-                self.hosts[monitor].monitor.is_done(now)
+                let has_checked = self.scenario.forgets_every == 0
+                    || self.hosts[monitor]
+                        .has_checked
+                        .iter()
+                        .all(|checked| *checked);
+                has_checked && self.hosts[monitor].monitor.is_done(now)
             })
     }
 
@@ -304,6 +335,11 @@ impl World {
             // What is in memory must be in the journal as well.
             self.receivers[receiver].crash(false);
             self.start_receiver(receiver)?;
+        }
+        for receiver in 0..self.receivers.len() {
+            for host in &mut self.hosts {
+                self.stats.repaired += host.monitor.repaired(receiver);
+            }
         }
         self.stats.simulated_secs = self.now_ms / 1_000;
         self.stats.records = self.model.records();
@@ -422,8 +458,13 @@ impl Host {
     fn new(at: usize, scenario: &Scenario, rng: &mut Rng) -> Self {
         let interval = scenario.interval_secs.try_into().unwrap();
         Self {
+            monitor: Monitor::new(
+                format!("web{at}").parse().unwrap(),
+                scenario.spool,
+                scenario.receivers,
+                rng.fork(),
+            ),
             node: Node::new(format!("web{at}")),
-            monitor: Monitor::new(scenario.spool, scenario.receivers, rng.fork()),
             ticker: Ticker::new(interval, Duration::from_secs(START_SECS)),
             generation: 0,
             clock_wrong_ms: 0,
@@ -431,6 +472,7 @@ impl Host {
             exits: 0,
             turns: vec![0; scenario.receivers],
             is_sending: vec![false; scenario.receivers],
+            has_checked: vec![false; scenario.receivers],
         }
     }
 }

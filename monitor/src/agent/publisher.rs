@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_client::{Client, Error};
+use lizmon_client::{Client, ConnectError, ConnectFailure, Error};
+use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::sample::IdempotencyKey;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, trace, warn};
 
 use super::shared::Shared;
@@ -16,13 +17,15 @@ use crate::config::PublishUrl;
 use crate::environment::Environment;
 use crate::health::{DestinationHealth, OutageNotice, REMIND_SECS, SuccessNotice};
 use crate::retry::{RefusedRecord, advice};
-use crate::scheduler::{NextStep, Outcome};
+use crate::scheduler::{Losses, NextStep, Outcome};
 use crate::skew::{CorrectionNotice, SkewNotice, WARN_SECS};
 use crate::spool::StoredBatch;
 
 /// How often the files of certificate, key and CA are checked.
 const RELOAD_SECS: u64 = 10;
 const CHECK_INTERVAL: Duration = Duration::from_secs(RELOAD_SECS);
+/// How long a receiver may take to say what it misses: nothing is sent to it meanwhile.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Publishes records to one destination.
 pub(super) struct Publisher {
@@ -39,6 +42,8 @@ pub(super) struct Publisher {
     pub(super) files_checked_at: u64,
     pub(super) last_reload_error: String,
     pub(super) deferred_logged_at: Option<u64>,
+    /// Records of the present repair.
+    pub(super) repaired: u64,
 }
 
 impl Publisher {
@@ -59,6 +64,10 @@ impl Publisher {
             let wait = match next {
                 NextStep::Send(batch) => {
                     self.deliver(batch).await;
+                    continue;
+                }
+                NextStep::CheckDelivery => {
+                    self.check_delivery().await;
                     continue;
                 }
                 NextStep::Wait(_) | NextStep::Idle if *self.stop.borrow() => return,
@@ -102,10 +111,13 @@ impl Publisher {
             chance,
         );
         match (outcome, result) {
-            (Outcome::Delivered(records), _) => {
-                self.log_delivered(records);
-                self.check_delivery().await;
-            }
+            (Outcome::Delivered(records), _) => self.log_delivered(records),
+            (Outcome::Repaired { records, left }, _) => self.log_repaired(records, left),
+            (Outcome::RepairRefused(records), Err(error)) => warn!(
+                "{} refused {records} records that it had acknowledged and lost: {error}",
+                self.url
+            ),
+            (Outcome::RepairRefused(_), Ok(_)) => (),
             (Outcome::Dropped(dropped), _) => self.log_dropped(&dropped, batch.records.len()),
             (Outcome::Deferred(records), Err(error)) => self.log_deferred(records, &error),
             (Outcome::Deferred(_), Ok(_)) => (),
@@ -118,35 +130,45 @@ impl Publisher {
         }
     }
 
-    /// A receiver that was restarted may have lost its data, or have got back older ones. What it
-    /// misses of what it once had was not lost here, and it is told so.
+    /// A receiver may have lost what it had acknowledged: it was restored from an older copy, or its
+    /// store failed over. It gets again what is kept here, and is told what it will not get again.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant"
+    )]
     async fn check_delivery(&mut self) {
-        if !self
-            .shared
-            .scheduler()
-            .take_delivery_check_due(self.destination)
-        {
-            return;
+        let asked = self.client.delivery(&self.host, self.now());
+        let Ok(answer) = timeout(DELIVERY_TIMEOUT, asked).await else {
+            let error = Error::Connect(ConnectError::Unreachable {
+                url: self.url.base().clone(),
+                failure: ConnectFailure::Timeout,
+                cause: format!("no answer within {} s", DELIVERY_TIMEOUT.as_secs()).into(),
+            });
+            return self.on_delivery(Err(error));
+        };
+        self.on_delivery(answer);
+    }
+
+    fn on_delivery(&mut self, answer: Result<Delivery, Error>) {
+        let chance = (self.environment.chance)();
+        let now = self.wall_now();
+        let Losses { repairable, lost } =
+            self.shared
+                .scheduler()
+                .on_delivery(self.destination, answer.as_ref(), now, chance);
+        let url = &self.url;
+        if let Err(error) = &answer {
+            debug!("cannot ask {url} which records it misses: {error}");
         }
-        match self.client.delivery(&self.host, self.now()).await {
-            Ok(delivery) => {
-                let lost = self
-                    .shared
-                    .scheduler()
-                    .on_missing(self.destination, &delivery);
-                if lost > 0 {
-                    warn!(
-                        "{} has lost {lost} records that it once had: its data was reset or restored",
-                        self.url
-                    );
-                }
-            }
-            Err(error) => {
-                debug!("cannot ask {} which records it misses: {error}", self.url);
-                self.shared
-                    .scheduler()
-                    .set_delivery_check_due(self.destination);
-            }
+        if repairable > 0 {
+            warn!(
+                "{url} has lost {repairable} records that it had acknowledged: sending them again"
+            );
+        }
+        if lost > 0 {
+            warn!(
+                "{url} has lost {lost} records that it once had and that are not kept here any more: its data was reset or restored"
+            );
         }
     }
 
@@ -158,7 +180,8 @@ impl Publisher {
             .tell_clock(self.shared.scheduler().correction_secs());
         let producer = batch.producer;
         trace!(%producer, records = %Numbers(batch), "sending to {}", self.url);
-        if let ([record], true) = (&batch.records[..], batch.dropped.is_empty()) {
+        let is_single = batch.dropped.is_empty() && !batch.repair;
+        if let ([record], true) = (&batch.records[..], is_single) {
             let key = IdempotencyKey {
                 producer,
                 seq: record.seq,
@@ -200,6 +223,21 @@ impl Publisher {
                 }
                 false
             }
+        }
+    }
+
+    fn log_repaired(&mut self, records: u64, left: u64) {
+        self.repaired += records;
+        if left > 0 {
+            return;
+        }
+        let repaired = std::mem::take(&mut self.repaired);
+        match repaired {
+            0 => warn!(
+                "{} had records that it reported as missing: it is asked less often",
+                self.url
+            ),
+            _ => info!("{} has {repaired} records again that it had lost", self.url),
         }
     }
 

@@ -76,6 +76,8 @@ impl Shared {
                 delivered = scheduler.delivered_records(destination),
                 pending = scheduler.spool().pending(destination),
                 dropped = scheduler.spool().dropped_records(),
+                kept = scheduler.spool().kept_records(),
+                repaired = scheduler.repaired_records(destination),
                 clock_ahead_secs = scheduler.clock_ahead_secs().map(to_millis),
                 clock_corrected_secs = scheduler.correction_secs().map(to_millis),
                 certificate_days,
@@ -114,6 +116,9 @@ fn log_event(event: &Event) {
         Event::BackendRecovered => {
             info!("the spool works again, and has the records that waited in memory");
         }
+        Event::KeptForLess { secs } => warn!(
+            "acknowledged records have reached a quarter of the spool: they are kept for {secs} s only, so that a receiver that loses more cannot get it back; a larger --spool-mib keeps them longer"
+        ),
         Event::UnexpectedDuplicates {
             destination,
             records,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::delivery_check::DeliveryCheck;
 use crate::retry::Backoff;
 use crate::skew::ClockSkew;
 
@@ -20,8 +21,7 @@ pub(super) struct DestinationState {
     pub(super) deferred: Option<Deferral>,
     /// Which start of the receiver answered last.
     pub(super) run: u64,
-    /// The receiver was restarted since it was last asked what it misses, and may have lost data.
-    pub(super) is_delivery_check_due: bool,
+    pub(super) check: DeliveryCheck,
     /// When the newest records are sent, at the monitor's moment within the second. None are new.
     pub(super) newest_due: Option<Duration>,
     pub(super) is_failing: bool,
@@ -30,6 +30,16 @@ pub(super) struct DestinationState {
     pub(super) skew: ClockSkew,
     /// Records since the start.
     pub(super) delivered: u64,
+}
+
+impl DestinationState {
+    /// `keeps`: whether acknowledged records are kept, so that it may miss some from the start.
+    pub(super) fn new(keeps: bool) -> Self {
+        Self {
+            check: DeliveryCheck::new(keeps),
+            ..Self::default()
+        }
+    }
 }
 
 /// Records that a destination refuses for now, because its clock and ours differ.

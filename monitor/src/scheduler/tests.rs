@@ -1,10 +1,12 @@
 mod clocks;
 mod faults;
+mod repair;
 mod send_offset;
 
 use std::collections::BTreeSet;
 
 use lizmon_client::{BaseUrl, ConnectError, ConnectFailure};
+use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::problem::{Code, Problem, ValueError};
 use lizmon_protocol::sample::{ProducerId, parse_sample_set};
 
@@ -85,6 +87,11 @@ fn seqs(batch: &StoredBatch) -> Vec<u64> {
 fn send(scheduler: &mut DeliveryScheduler<MemoryBackend>, now: Duration) -> StoredBatch {
     match scheduler.next_step(0, now) {
         NextStep::Send(batch) => batch,
+        // The receiver was restarted, and does not answer this.
+        NextStep::CheckDelivery => {
+            scheduler.on_delivery(0, Err(&away()), now, 0.5);
+            send(scheduler, now)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -156,7 +163,7 @@ fn after_an_outage_the_newest_records_go_first() {
                 scheduler.on_result(0, &batch, Ok(()), now, 0.5);
             }
             NextStep::Wait(wait) => now += wait,
-            NextStep::Idle => panic!("records wait"),
+            other => panic!("records wait: {other:?}"),
         }
     }
     assert_eq!(now - began, secs(4));
@@ -329,32 +336,33 @@ fn records_of_before_are_reported_to_the_receiver() {
         run,
     };
     scheduler.on_server_clock(0, clock(1), secs(112), secs(112));
-    assert!(scheduler.take_delivery_check_due(0) && !scheduler.take_delivery_check_due(0));
-    scheduler.on_server_clock(0, clock(1), secs(112), secs(112));
-    assert!(!scheduler.take_delivery_check_due(0));
-    scheduler.on_server_clock(0, clock(2), secs(112), secs(112));
-    assert!(scheduler.take_delivery_check_due(0));
-    let missing = |missing: &[(u64, u64)]| Delivery {
-        producers: vec![ProducerDelivery {
-            producer,
-            received: 1,
-            duplicate: 0,
-            missing: missing.to_vec(),
-            dropped: Vec::new(),
-            repaired: 0,
-            highest: None,
-        }],
-        removed: None,
-        clock: None,
+    let mut asked = |run: u64, is_asked: bool, missing: &[(u64, u64)]| {
+        scheduler.on_server_clock(0, clock(run), secs(112), secs(112));
+        let next = scheduler.next_step(0, secs(112));
+        assert_eq!(next == NextStep::CheckDelivery, is_asked, "{next:?}");
+        let told = Delivery {
+            producers: vec![ProducerDelivery {
+                producer,
+                received: 1,
+                duplicate: 0,
+                missing: missing.to_vec(),
+                dropped: Vec::new(),
+                repaired: 0,
+                highest: None,
+            }],
+            removed: None,
+            clock: None,
+        };
+        let losses = scheduler.on_delivery(0, Ok(&told), secs(112), 0.5);
+        assert_eq!(losses.repairable, 0, "nothing is kept");
+        losses.lost
     };
-    sample(&mut scheduler, 113);
+    assert_eq!(asked(1, true, &[]), 0);
+    assert_eq!(asked(1, false, &[(1, 12)]), 0, "it was not restarted");
     // Records that still wait are not lost.
-    assert_eq!(scheduler.on_missing(0, &missing(&[(1, 12)])), 11);
-    assert_eq!(
-        scheduler.on_missing(0, &missing(&[(1, 12)])),
-        0,
-        "it is said once"
-    );
+    assert_eq!(asked(2, true, &[(1, 12)]), 11);
+    assert_eq!(asked(3, true, &[(1, 12)]), 0, "it is said once");
+    sample(&mut scheduler, 113);
     let expected = (vec![12], vec![(1, 11, drop_reason::BEFORE_DATA.to_owned())]);
     assert_eq!(told(scheduler.next_step(0, secs(113))), expected);
 }

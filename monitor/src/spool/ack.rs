@@ -5,6 +5,7 @@ use lizmon_protocol::sample::{ProducerId, Seq};
 use super::backend::SpoolBackend;
 use super::queue::{Spool, StoredBatch};
 use super::ranges::Ranges;
+use super::resend::RANGES_READ_MAX;
 
 impl<B: SpoolBackend> Spool<B> {
     /// These were delivered to this destination.
@@ -12,9 +13,14 @@ impl<B: SpoolBackend> Spool<B> {
         let Some(log) = self.log_of(batch.producer) else {
             return;
         };
+        let keeps = log.kept.keeps();
         let progress = &mut log.destinations[destination];
         for record in &batch.records {
-            progress.ack(record.seq.get(), record.seq.get());
+            let seq = record.seq.get();
+            match keeps {
+                true => progress.ack(seq, seq),
+                false => progress.skip(seq, seq),
+            }
         }
         for dropped in &batch.dropped {
             progress.mark_reported(dropped.from.get(), dropped.to.get());
@@ -60,8 +66,9 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// A destination says which of a producer's numbers it misses. What is done cannot be sent
-    /// again, so the destination is told that it has lost it. Returns how many records these are.
+    /// A destination says which of a producer's numbers it misses. What is done and not in the plan
+    /// of [`Spool::plan_repair`] cannot be sent again, so the destination is told that it has lost
+    /// it. Returns how many records these are.
     pub fn on_missing(
         &mut self,
         destination: usize,
@@ -71,11 +78,12 @@ impl<B: SpoolBackend> Spool<B> {
         let Some(log) = self.log_of(producer) else {
             return 0;
         };
+        let missing = missing.iter().take(RANGES_READ_MAX);
+        let missing = missing.flat_map(|(from, to)| log.beyond_repair(destination, *from, *to));
+        let missing: Vec<_> = missing.collect();
         let progress = &mut log.destinations[destination];
-        let lost = missing
-            .iter()
-            .map(|(from, to)| progress.on_missing(*from, *to))
-            .sum();
+        let lost = missing.into_iter();
+        let lost = lost.map(|(from, to)| progress.on_missing(from, to)).sum();
         log.is_dirty |= lost > 0;
         lost
     }

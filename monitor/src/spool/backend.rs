@@ -33,7 +33,8 @@ pub struct LogState {
     pub producer: ProducerId,
     /// Whether new records are still appended to it.
     pub active: bool,
-    /// Every destination is done with the numbers below, and their records are removed.
+    /// Every destination is done with the numbers below, and their records are removed. Records
+    /// from here on that no destination waits for are kept for a while.
     pub first: u64,
     /// The number of the next record.
     pub next: u64,
@@ -58,6 +59,14 @@ pub struct DestinationProgress {
     pub unreported_drops: Vec<(u64, u64, String)>,
     /// How many separate ranges were dropped.
     pub gaps: u32,
+    /// Numbers that the destination has acknowledged and whose records are here: these alone are
+    /// sent again if it loses them.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    pub acknowledged: Ranges,
+    /// The destination knew a number of this log before it was sent: another process uses the same
+    /// numbers. Nothing of it is sent again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
 }
 
 /// A log that was found in a backend.

@@ -11,6 +11,7 @@ use super::backend::{SpoolBackend, StoredRecord};
 use super::event::Event;
 use super::producer_log::LogKind;
 use super::queue::{Spool, StoredBatch};
+use super::ranges::Ranges;
 
 impl<B: SpoolBackend> Spool<B> {
     /// These were sent, and it is not known whether they arrived.
@@ -33,6 +34,10 @@ impl<B: SpoolBackend> Spool<B> {
         duplicates: u64,
         now: u64,
     ) -> u64 {
+        // A repair is of what the destination had acknowledged: it knew these numbers once.
+        if batch.repair {
+            return 0;
+        }
         let mut logs = self.logs.iter();
         let Some(at) = logs.position(|log| log.producer == batch.producer) else {
             return 0;
@@ -45,6 +50,8 @@ impl<B: SpoolBackend> Spool<B> {
         if unexpected == 0 {
             return 0;
         }
+        // What it has may be another process's records under these numbers.
+        self.stop_repairs(destination, at);
         if self.logs[at].kind == LogKind::Active {
             self.rotate_log(at, now);
         }
@@ -60,6 +67,15 @@ impl<B: SpoolBackend> Spool<B> {
             records,
         });
         records
+    }
+
+    fn stop_repairs(&mut self, destination: usize, at: usize) {
+        let log = &mut self.logs[at];
+        log.to_repair[destination] = Ranges::default();
+        let progress = &mut log.destinations[destination];
+        progress.is_shared = true;
+        progress.acknowledged = Ranges::default();
+        log.is_dirty = true;
     }
 }
 

@@ -18,6 +18,12 @@ pub enum Event {
     Unreadable(String),
     /// The backend works again.
     BackendRecovered,
+    /// Acknowledged records have reached their part of the spool's limit: they are kept for this
+    /// long only.
+    KeptForLess {
+        /// Since the oldest of them was acknowledged.
+        secs: u64,
+    },
     /// Logs were found whose next number is not certain: new records have a new producer.
     NewProducer(ProducerId),
     /// A destination has numbers that were never sent to it: another process has them too. New

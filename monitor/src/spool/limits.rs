@@ -19,6 +19,12 @@ pub const GAPS_MAX: u32 = 512;
 /// Beyond it the oldest is dropped.
 pub const PRODUCER_LOGS_MAX: usize = 32;
 
+/// Acknowledged records may take this part of the spool's limit.
+pub const KEPT_PART: u64 = 4;
+/// How long acknowledged records are kept, if `--keep-acknowledged` does not say: longer than a
+/// failover takes to be noticed and answered.
+pub const KEEP_SECS: u64 = 600;
+
 /// How much is kept, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpoolLimits {
@@ -28,15 +34,30 @@ pub struct SpoolLimits {
     pub unsaved_bytes_max: u64,
     /// Older records are dropped.
     pub age_secs_max: u64,
+    /// How long acknowledged records are kept, so that they can be sent again to a receiver that
+    /// loses them; 0 if they are not.
+    pub keep_secs: u64,
 }
 
 impl SpoolLimits {
-    /// So many bytes in the backend, and the usual values for the rest.
-    pub fn new(bytes_max: u64) -> Self {
+    /// So many bytes in the backend, and the usual values for the rest. What is acknowledged is not
+    /// kept.
+    pub const fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
             unsaved_bytes_max: UNSAVED_BYTES_MAX,
             age_secs_max: AGE_SECS_MAX,
+            keep_secs: 0,
         }
+    }
+
+    /// The same, and what is acknowledged is kept for so long.
+    pub const fn keeping(self, keep_secs: u64) -> Self {
+        Self { keep_secs, ..self }
+    }
+
+    /// Most bytes of records that are only kept.
+    pub const fn kept_bytes_max(&self) -> u64 {
+        self.bytes_max / KEPT_PART
     }
 }

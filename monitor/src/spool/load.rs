@@ -4,6 +4,7 @@
 use super::backend::{BackendContents, BackendError, SpoolBackend};
 use super::drop_reason;
 use super::event::Event;
+use super::kept::Kept;
 use super::producer_log::ProducerLog;
 use super::queue::Spool;
 use super::ranges::Ranges;
@@ -22,8 +23,12 @@ impl<B: SpoolBackend> Spool<B> {
         let since_start = std::mem::take(&mut self.logs);
         for found in contents.logs {
             self.stored_bytes += found.bytes;
-            let (log, lost) =
-                ProducerLog::from_stored(found, &self.destinations, drop_reason::DAMAGED);
+            let (log, lost) = ProducerLog::from_stored(
+                found,
+                &self.destinations,
+                drop_reason::DAMAGED,
+                self.keeps(),
+            );
             self.count_dropped(lost, drop_reason::DAMAGED);
             self.logs.push(log);
         }
@@ -67,7 +72,8 @@ impl<B: SpoolBackend> Spool<B> {
             let mut found = found.clone();
             found.stored = Ranges::default();
             found.state.active = false;
-            let (log, waited) = ProducerLog::from_stored(found, &self.destinations, why);
+            let (log, waited) =
+                ProducerLog::from_stored(found, &self.destinations, why, Kept::nothing());
             records += waited;
             logs.push(log);
         }

@@ -6,6 +6,7 @@ use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, Record, Seq};
 
 use super::backend::{DestinationProgress, LogState, StoredLog, StoredRecord, record_bytes};
 use super::drop_reason;
+use super::kept::Kept;
 use super::origin::Origin;
 use super::ranges::Ranges;
 
@@ -52,10 +53,19 @@ pub(super) struct ProducerLog {
     /// In the order of the spool's destinations: what each refuses for now. Not stored: after a
     /// restart it is sent again.
     pub(super) deferred: Vec<Ranges>,
+    /// What is kept though no destination waits for it.
+    pub(super) kept: Kept,
+    /// In the order of the spool's destinations: what each has acknowledged and reports missing.
+    pub(super) to_repair: Vec<Ranges>,
 }
 
 impl ProducerLog {
-    pub(super) fn new(producer: ProducerId, kind: LogKind, destinations: usize) -> Self {
+    pub(super) fn new(
+        producer: ProducerId,
+        kind: LogKind,
+        destinations: usize,
+        kept: Kept,
+    ) -> Self {
         Self {
             producer,
             kind,
@@ -70,6 +80,8 @@ impl ProducerLog {
             is_dirty: true,
             oldest_epoch: None,
             deferred: vec![Ranges::default(); destinations],
+            kept,
+            to_repair: vec![Ranges::default(); destinations],
         }
     }
 
@@ -80,6 +92,7 @@ impl ProducerLog {
         log: StoredLog,
         destinations: &[String],
         lost_as: &str,
+        kept: Kept,
     ) -> (Self, u64) {
         let StoredLog { state, stored, .. } = log;
         // If no destination is known, what had been delivered is not known either: it is reported,
@@ -119,10 +132,13 @@ impl ProducerLog {
             is_dirty: true,
             oldest_epoch: None,
             deferred: vec![Ranges::default(); destinations.len()],
+            kept: kept.beginning_with(first),
+            to_repair: vec![Ranges::default(); destinations.len()],
         };
         let mut lost = 0;
         for (from, to) in stored.gaps(first, state.next - 1) {
             lost += this.drop_everywhere(from, to, lost_as);
+            this.forget_acknowledged(from, to);
         }
         this.trim();
         (this, if is_known { lost } else { 0 })
@@ -186,20 +202,37 @@ impl ProducerLog {
         lost.unwrap_or(0)
     }
 
-    /// Removes what no destination needs any more.
-    pub(super) fn trim(&mut self) {
+    /// The first number that a destination waits for.
+    pub(super) fn needed_from(&self) -> u64 {
         let done = self.destinations.iter();
         let done = done.map(|progress| progress.done.contiguous_end());
         // Without destinations nothing is needed.
         let through = done.min().unwrap_or(u64::MAX - 1);
-        let first = (through + 1).min(self.next);
+        (through + 1).min(self.next)
+    }
+
+    /// Removes what no destination needs any more, and what is not kept.
+    pub(super) fn trim(&mut self) {
+        let first = self.kept.first(self.needed_from());
         if first > self.first {
             self.first = first;
             self.oldest_epoch = None;
+            self.is_dirty = true;
+            self.forget_acknowledged(1, first - 1);
         }
         let is_removed = |record: &StoredRecord| record.seq.get() < self.first;
         while self.unsaved.front().is_some_and(is_removed) {
             self.unsaved.pop_front();
+        }
+    }
+
+    /// These cannot be sent again: their records are not there any more.
+    pub(super) fn forget_acknowledged(&mut self, from: u64, to: u64) {
+        for progress in &mut self.destinations {
+            progress.acknowledged.remove(from, to);
+        }
+        for to_repair in &mut self.to_repair {
+            to_repair.remove(from, to);
         }
     }
 
@@ -251,6 +284,14 @@ impl ProducerLog {
 impl DestinationProgress {
     /// These were delivered.
     pub(super) fn ack(&mut self, from: u64, to: u64) {
+        self.skip(from, to);
+        if !self.is_shared {
+            self.acknowledged.insert(from, to);
+        }
+    }
+
+    /// These are not for this destination.
+    pub(super) fn skip(&mut self, from: u64, to: u64) {
         self.done.insert(from, to);
     }
 
@@ -279,7 +320,7 @@ impl DestinationProgress {
         count
     }
 
-    fn add_report(&mut self, from: u64, to: u64, why: &str) {
+    pub(super) fn add_report(&mut self, from: u64, to: u64, why: &str) {
         if let Some((_, end, known)) = self.unreported_drops.last_mut()
             && *end + 1 == from
             && known == why

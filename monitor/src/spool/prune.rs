@@ -13,8 +13,11 @@ impl<B: SpoolBackend> Spool<B> {
     pub(super) fn drop_old(&mut self, now: u64) {
         if let Some(surplus) = self.retention.surplus_log(&self.logs) {
             let last = self.logs[surplus].next - 1;
+            let is_only_kept = self.logs[surplus].is_only_kept();
             self.drop_through(surplus, last, drop_reason::SPOOL_FULL);
-            self.logs[surplus].discard_reports();
+            if !is_only_kept {
+                self.logs[surplus].discard_reports();
+            }
         }
         let Some(limit) = self.retention.oldest_epoch(now) else {
             return;
@@ -45,12 +48,20 @@ impl<B: SpoolBackend> Spool<B> {
         if excess == 0 || self.failure.is_some() {
             return;
         }
-        for at in 0..self.logs.len() {
-            while excess > 0 {
-                let Some(last) = last_within(&self.read_oldest(at), &mut excess) else {
-                    break;
-                };
-                self.drop_through(at, last, drop_reason::SPOOL_FULL);
+        // What is only kept goes first, in all logs.
+        for is_kept in [true, false] {
+            for at in 0..self.logs.len() {
+                while excess > 0 {
+                    let mut oldest = self.read_oldest(at);
+                    if is_kept {
+                        let needed_from = self.logs[at].needed_from();
+                        oldest.retain(|record| record.seq.get() < needed_from);
+                    }
+                    let Some(last) = last_within(&oldest, &mut excess) else {
+                        break;
+                    };
+                    self.drop_through(at, last, drop_reason::SPOOL_FULL);
+                }
             }
         }
         self.try_save(now);
@@ -76,7 +87,7 @@ impl<B: SpoolBackend> Spool<B> {
     fn drop_through(&mut self, at: usize, seq: u64, why: &'static str) {
         let log = &mut self.logs[at];
         let lost = log.drop_everywhere(log.first, seq, why);
-        log.trim();
+        log.release(seq);
         self.count_dropped(lost, why);
     }
 

@@ -47,6 +47,10 @@ pub struct Spool<B> {
     read_error: Option<String>,
     pub(super) events: Vec<Event>,
     pub(super) dropped_records: u64,
+    /// Seconds that count against the time that acknowledged records are kept.
+    pub(super) kept_clock: u64,
+    /// Whether fewer are kept than should be, which is told once.
+    pub(super) is_kept_limited: bool,
 }
 
 impl<B: SpoolBackend> Spool<B> {
@@ -84,6 +88,8 @@ impl<B: SpoolBackend> Spool<B> {
             read_error: None,
             events: Vec::new(),
             dropped_records: 0,
+            kept_clock: 0,
+            is_kept_limited: false,
         };
         if let Err(error) = spool.load() {
             spool.backend_failed(&error, 0);
@@ -134,7 +140,7 @@ impl<B: SpoolBackend> Spool<B> {
         if let Some(only) = only {
             let progress = self.logs[at].destinations.iter_mut().enumerate();
             for (_, other) in progress.filter(|(destination, _)| *destination != only) {
-                other.ack(seq.get(), seq.get());
+                other.skip(seq.get(), seq.get());
             }
         }
         let is_number_safe = self.logs[at].kind == LogKind::Volatile
@@ -395,7 +401,7 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    fn report_unreadable(&mut self, error: &str) {
+    pub(super) fn report_unreadable(&mut self, error: &str) {
         if self.read_error.as_deref() != Some(error) {
             self.read_error = Some(error.to_owned());
             self.events.push(Event::Unreadable(error.to_owned()));

@@ -27,6 +27,37 @@ impl Ranges {
         self.0.splice(begin..end, [(low, high)]);
     }
 
+    /// Removes these numbers; nothing where `to` is before `from`.
+    pub fn remove(&mut self, from: u64, to: u64) {
+        if to < from {
+            return;
+        }
+        let begin = self.0.partition_point(|(_, end)| *end < from);
+        let end = self.0.partition_point(|(start, _)| *start <= to);
+        let Some(touched) = self.0.get(begin..end).filter(|ranges| !ranges.is_empty()) else {
+            return;
+        };
+        let (low, high) = (touched[0].0, touched[touched.len() - 1].1);
+        let before = (low < from).then(|| (low, from - 1));
+        let after = (high > to).then(|| (to + 1, high));
+        self.0.splice(begin..end, before.into_iter().chain(after));
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lowest number.
+    pub fn first(&self) -> Option<u64> {
+        self.0.first().map(|(from, _)| *from)
+    }
+
+    /// How many numbers there are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(from, to)| to - from + 1).sum()
+    }
+
     /// Whether this number is in the set.
     pub fn contains(&self, number: u64) -> bool {
         let at = self.0.partition_point(|(_, end)| *end < number);
@@ -95,12 +126,19 @@ mod tests {
     proptest! {
         /// It behaves like a set of numbers.
         #[test]
-        fn as_a_set(inserts in proptest::collection::vec((1..40u64, 0..6u64), 0..40), from in 1..45u64, width in 0..45u64) {
+        fn as_a_set(changes in proptest::collection::vec((1..40u64, 0..6u64, 0..4u8), 0..40), from in 1..45u64, width in 0..45u64) {
             let mut ranges = Ranges::default();
             let mut model = BTreeSet::new();
-            for (from, width) in inserts {
-                ranges.insert(from, from + width);
-                model.extend(from..=from + width);
+            for (from, width, kind) in changes {
+                if kind == 0 {
+                    ranges.remove(from, from + width);
+                    model.retain(|number| !(from..=from + width).contains(number));
+                } else {
+                    ranges.insert(from, from + width);
+                    model.extend(from..=from + width);
+                }
+                prop_assert_eq!(ranges.first(), model.first().copied());
+                prop_assert_eq!((ranges.count(), ranges.is_empty()), (model.len() as u64, model.is_empty()));
                 prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
                 for number in 1..50 {
                     prop_assert_eq!(ranges.contains(number), model.contains(&number));
@@ -118,9 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_insert_changes_nothing() {
+    fn an_empty_change_changes_nothing() {
         let mut ranges = Ranges::default();
         ranges.insert(3, 2);
+        ranges.remove(1, u64::MAX);
+        ranges.remove(3, 2);
         assert_eq!(ranges.as_slice(), []);
         assert_eq!(ranges.gaps(5, 4).count(), 0);
     }

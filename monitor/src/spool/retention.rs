@@ -26,11 +26,24 @@ impl Retention {
         }
     }
 
-    /// The log that is to be dropped because there are too many: the oldest that is closed.
+    /// How long acknowledged records are kept, if they are.
+    pub(super) fn keep_secs(&self) -> Option<u64> {
+        Some(self.limits.keep_secs).filter(|secs| *secs > 0)
+    }
+
+    /// How many of the `kept` records are too many, where `records` take so many bytes together.
+    pub(super) fn excess_kept(&self, kept: u64, records: u64, bytes: u64) -> u64 {
+        let mean = bytes.div_ceil(records.max(1)).max(1);
+        kept.saturating_sub(self.limits.kept_bytes_max() / mean)
+    }
+
+    /// The log that is to be dropped because there are too many: the oldest that is closed. One
+    /// whose records are only kept is preferred.
     pub(super) fn surplus_log(&self, logs: &[ProducerLog]) -> Option<usize> {
         let is_closed = |log: &ProducerLog| log.kind == LogKind::Closed;
-        let oldest = logs.iter().position(is_closed);
-        oldest.filter(|_| logs.len() > PRODUCER_LOGS_MAX)
+        let kept = logs.iter().position(ProducerLog::is_only_kept);
+        let surplus = kept.or_else(|| logs.iter().position(is_closed));
+        surplus.filter(|_| logs.len() > PRODUCER_LOGS_MAX)
     }
 
     /// Records measured before this are too old; none while the clock cannot be trusted. To be
@@ -94,13 +107,19 @@ pub(super) fn last_within(records: &[StoredRecord], excess: &mut u64) -> Option<
 mod tests {
     use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId};
 
+    use super::super::kept::Kept;
     use super::*;
 
     /// What one record costs.
     const BYTES: u64 = 42;
 
     fn log(epochs: impl IntoIterator<Item = u64>) -> ProducerLog {
-        let mut log = ProducerLog::new(ProducerId::from_bytes([1; 16]), LogKind::Closed, 1);
+        let mut log = ProducerLog::new(
+            ProducerId::from_bytes([1; 16]),
+            LogKind::Closed,
+            1,
+            Kept::nothing(),
+        );
         let values = EncodedSamples::from_json("{}").unwrap();
         for epoch in epochs {
             log.append(Epoch::new(epoch).unwrap(), values.clone())
@@ -114,6 +133,7 @@ mod tests {
             bytes_max: 64 * BYTES,
             unsaved_bytes_max: records_max * BYTES,
             age_secs_max: 100,
+            keep_secs: 0,
         })
     }
 

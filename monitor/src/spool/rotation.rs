@@ -19,7 +19,12 @@ impl<B: SpoolBackend> Spool<B> {
         let known = self.logs.iter().position(is_volatile);
         known.unwrap_or_else(|| {
             let producer = (self.new_producer)();
-            let log = ProducerLog::new(producer, LogKind::Volatile, self.destinations.len());
+            let log = ProducerLog::new(
+                producer,
+                LogKind::Volatile,
+                self.destinations.len(),
+                self.keeps(),
+            );
             self.logs.push(log);
             self.logs.len() - 1
         })
@@ -46,7 +51,12 @@ impl<B: SpoolBackend> Spool<B> {
 
     pub(super) fn start_log(&mut self) -> ProducerId {
         let producer = (self.new_producer)();
-        let log = ProducerLog::new(producer, LogKind::Active, self.destinations.len());
+        let log = ProducerLog::new(
+            producer,
+            LogKind::Active,
+            self.destinations.len(),
+            self.keeps(),
+        );
         self.logs.push(log);
         // Durably, so that a power failure leaves some checkpoint of this log; the log itself has
         // the rest then. If this fails, so does the checkpoint before the first record, and that

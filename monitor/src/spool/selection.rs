@@ -104,10 +104,16 @@ pub(super) enum BatchPart {
 mod tests {
     use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId};
 
+    use super::super::kept::Kept;
     use super::*;
 
     fn log(records: u64, done: &[(u64, u64)]) -> ProducerLog {
-        let mut log = ProducerLog::new(ProducerId::from_bytes([1; 16]), LogKind::Active, 1);
+        let mut log = ProducerLog::new(
+            ProducerId::from_bytes([1; 16]),
+            LogKind::Active,
+            1,
+            Kept::nothing(),
+        );
         let values = EncodedSamples::from_json("{}").unwrap();
         for epoch in 0..records {
             log.append(Epoch::new(epoch).unwrap(), values.clone())

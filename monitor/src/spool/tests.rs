@@ -1,4 +1,5 @@
 mod failures;
+mod kept;
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ fn limits() -> SpoolLimits {
         bytes_max: 1 << 20,
         unsaved_bytes_max: 3 * RECORD_BYTES,
         age_secs_max: 1000,
+        keep_secs: 0,
     }
 }
 

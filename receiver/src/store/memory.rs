@@ -22,6 +22,15 @@ const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<Contents>>);
 
+/// A copy of what was durable at one time.
+#[derive(Debug, Clone)]
+pub struct MemoryBackup {
+    journals: BTreeMap<Shard, ShardJournal>,
+    cursors: BTreeMap<Shard, Position>,
+    hosts: BTreeMap<String, StoredHost>,
+    clock: Option<StoredClock>,
+}
+
 /// What becomes of one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
@@ -84,7 +93,7 @@ struct Contents {
     unsynced: Option<Write>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 struct ShardJournal {
     last: u64,
     groups: BTreeMap<Position, Vec<u8>>,
@@ -135,6 +144,27 @@ impl MemoryDisk {
         if let Some(write) = contents.unsynced.take().filter(|_| is_unsynced_there) {
             contents.apply(&write);
         }
+    }
+
+    /// Copies what is durable.
+    pub fn backup(&self) -> MemoryBackup {
+        let contents = self.contents();
+        MemoryBackup {
+            journals: contents.journals.clone(),
+            cursors: contents.cursors.clone(),
+            hosts: contents.hosts.clone(),
+            clock: contents.clock,
+        }
+    }
+
+    /// Forgets what became durable after that copy was made. The process above is dead.
+    pub fn restore(&self, backup: MemoryBackup) {
+        let mut contents = self.contents();
+        contents.unsynced = None;
+        contents.journals = backup.journals;
+        contents.cursors = backup.cursors;
+        contents.hosts = backup.hosts;
+        contents.clock = backup.clock;
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {

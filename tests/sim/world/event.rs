@@ -1,12 +1,9 @@
 //! The events of a run.
 
-use std::rc::Rc;
-
 use lizmon_client::ConnectFailure;
-use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 
-use super::World;
+use super::{Payload, World};
 use crate::monitor::encode;
 use crate::wire::Answer;
 
@@ -28,7 +25,7 @@ pub(super) enum Event {
         id: u64,
         monitor: usize,
         receiver: usize,
-        batch: Rc<StoredBatch>,
+        payload: Payload,
     },
     /// The journal takes the requests that wait.
     Take {
@@ -56,6 +53,10 @@ pub(super) enum Event {
         monitor: usize,
     },
     ReceiverCrashes {
+        receiver: usize,
+    },
+    /// It is killed, and starts with an older copy of its disk.
+    ReceiverForgets {
         receiver: usize,
     },
     /// It is stopped by SIGTERM.
@@ -119,6 +120,7 @@ impl Event {
             Self::Clock { monitor, .. } => (16, *monitor as u64),
             Self::FaultsEnd => (17, 0),
             Self::ReceiverClock { receiver, .. } => (18, *receiver as u64),
+            Self::ReceiverForgets { receiver } => (19, *receiver as u64),
         };
         kind << 56 | of
     }
@@ -126,7 +128,16 @@ impl Event {
     /// One line for the log.
     pub(super) fn summary_line(&self, world: &World) -> String {
         match self {
-            Self::Arrive { id, batch, .. } => {
+            Self::Arrive {
+                id,
+                payload: Payload::DeliveryQuery,
+                ..
+            } => format!("Arrive {id} GET delivery"),
+            Self::Arrive {
+                id,
+                payload: Payload::Batch(batch),
+                ..
+            } => {
                 let request = encode(batch);
                 let body = String::from_utf8_lossy(&request.body);
                 let body: String = body.chars().take(200).collect();

@@ -10,7 +10,7 @@ use lizmon_monitor::tick::{Tick, Ticker};
 use lizmon_protocol::sample::Epoch;
 
 use super::event::Event;
-use super::{InFlight, World, millis};
+use super::{InFlight, Payload, World, millis};
 use crate::Violation;
 use crate::monitor::Exit;
 use crate::scenario::ScenarioKind;
@@ -123,17 +123,47 @@ impl World {
             NextStep::Wait(_) | NextStep::Idle => {
                 self.schedule_publisher(monitor, receiver, millis(CHECK_INTERVAL * wait_factor));
             }
+            NextStep::CheckDelivery if self.scenario.forgets_every == 0 => {
+                self.check_delivery_now(monitor, receiver);
+                self.publisher_turn(monitor, receiver, turn);
+            }
+            NextStep::CheckDelivery => {
+                self.request((monitor, receiver), turn, Payload::DeliveryQuery, now);
+            }
             NextStep::Send(batch) => {
-                host.is_sending[receiver] = true;
-                self.send(InFlight {
-                    monitor,
-                    receiver,
-                    turn,
-                    batch: Rc::new(batch),
-                    sent: now,
-                });
+                let payload = Payload::Batch(Rc::new(batch));
+                self.request((monitor, receiver), turn, payload, now);
             }
         }
+    }
+
+    fn request(
+        &mut self,
+        (monitor, receiver): (usize, usize),
+        turn: u64,
+        payload: Payload,
+        sent: Duration,
+    ) {
+        self.hosts[monitor].is_sending[receiver] = true;
+        self.send(InFlight {
+            monitor,
+            receiver,
+            turn,
+            payload,
+            sent,
+        });
+    }
+
+    /// Where no receiver forgets anything, what it answers changes nothing, and needs no network.
+    fn check_delivery_now(&mut self, monitor: usize, receiver: usize) {
+        let now = self.monitor_time(monitor);
+        let at = self.receiver_time(receiver);
+        let (host, receivers) = (&mut self.hosts[monitor], &self.receivers[receiver]);
+        let answer = match receivers.is_up() {
+            true => Ok(receivers.answer_delivery(&host.node, at)),
+            false => Err(ConnectFailure::Connect),
+        };
+        host.monitor.told(receiver, &answer, now, 0.5);
     }
 
     fn wait_factor(&self, monitor: usize, receiver: usize) -> u32 {
@@ -161,8 +191,13 @@ impl World {
         }
         host.is_sending[receiver] = false;
         let times = (in_flight.sent, now);
-        host.monitor
-            .done(receiver, &in_flight.batch, answer, times, chance);
+        match &in_flight.payload {
+            Payload::Batch(batch) => host.monitor.done(receiver, batch, answer, times, chance),
+            Payload::DeliveryQuery => {
+                let is_told = host.monitor.told(receiver, answer, now, chance);
+                host.has_checked[receiver] |= is_told && self.are_faults_over;
+            }
+        }
         let ahead_ms = host
             .monitor
             .correction_secs()
@@ -215,6 +250,9 @@ impl World {
         let host = &mut self.hosts[monitor];
         if !host.monitor.is_alive() {
             return;
+        }
+        for receiver in 0..self.receivers.len() {
+            self.stats.repaired += host.monitor.repaired(receiver);
         }
         let damaged = self.rng.f64() < self.scenario.disk_damaged;
         let exit = match (damaged, self.rng.u8(0..3)) {

@@ -17,7 +17,7 @@ impl World {
         self.stats.requests += 1;
         let (monitor, receiver) = (in_flight.monitor, in_flight.receiver);
         let is_cut = self.cut(monitor, receiver);
-        let batch = in_flight.batch.clone();
+        let payload = in_flight.payload.clone();
         self.in_flight.insert(id, in_flight);
         if is_cut == Some(true) {
             let after = self.latency();
@@ -29,12 +29,12 @@ impl World {
             let copies = 1 + u8::from(self.chance(self.scenario.duplicated));
             for _ in 0..copies {
                 let at = self.now_ms + self.latency();
-                let batch = batch.clone();
+                let payload = payload.clone();
                 let event = Event::Arrive {
                     id,
                     monitor,
                     receiver,
-                    batch,
+                    payload,
                 };
                 self.at(at, event);
             }

@@ -1,15 +1,16 @@
 //! Events of the receivers.
 
 use lizmon_client::ConnectFailure;
-use lizmon_monitor::spool::StoredBatch;
 use lizmon_protocol::sample::Epoch;
 use lizmon_receiver::store::memory::WriteOutcome;
 use lizmon_summary::AHEAD_SECS_MAX;
 
-use super::World;
 use super::event::Event;
+use super::{Payload, World};
 use crate::Violation;
 use crate::monitor::encode;
+use crate::receiver::Receiver;
+use crate::scenario::FORGOTTEN_SECS_MAX;
 use crate::wire::{Request, Target};
 
 /// The interval after the faults are over.
@@ -18,7 +19,7 @@ const CALM_MAINTENANCE_SECS: u64 = 60;
 const SYNC_MS_MAX: u64 = 20;
 
 impl World {
-    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), batch: &StoredBatch) {
+    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), payload: &Payload) {
         let (monitor, receiver) = between;
         let now = self.receiver_time(receiver);
         let at = &mut self.receivers[receiver];
@@ -26,7 +27,13 @@ impl World {
             return self.no_answer(id, 1, ConnectFailure::Connect);
         }
         let node = &self.hosts[monitor].node;
-        let request = encode(batch);
+        let request = match payload {
+            Payload::Batch(batch) => encode(batch),
+            Payload::DeliveryQuery => {
+                let answer = at.answer_delivery(node, now);
+                return self.reply(id, answer);
+            }
+        };
         match at.accept(id, Some(monitor), node, &request, now) {
             Err(answer) => self.reply(id, answer),
             Ok(is_first) => self.schedule_take(receiver, is_first),
@@ -113,12 +120,63 @@ impl World {
         if self.receivers[receiver].disk.is_crashed() {
             self.crash_receiver(receiver);
         }
+        self.back_up(receiver);
         let every = match self.are_faults_over {
             true => CALM_MAINTENANCE_SECS,
             false => self.scenario.maintenance_interval,
         };
         let at = self.now_ms + every * 1_000;
         self.at(at, Event::Maintenance { receiver });
+    }
+
+    /// Copies what is durable there, if it may be put back.
+    fn back_up(&mut self, receiver: usize) {
+        if self.scenario.forgets_every == 0 || self.are_faults_over {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let oldest = now_ms.saturating_sub(FORGOTTEN_SECS_MAX * 1_000);
+        let backups = &mut self.backups[receiver];
+        backups.retain(|(made_at, _)| *made_at >= oldest);
+        backups.push((now_ms, self.receivers[receiver].disk.backup()));
+    }
+
+    pub(super) fn schedule_forgetting(&mut self, receiver: usize) {
+        if let Some(after) = self.random_time_around(self.scenario.forgets_every) {
+            self.at(after, Event::ReceiverForgets { receiver });
+        }
+    }
+
+    /// It starts with an older copy of its disk: what it has acknowledged since is gone.
+    pub(super) fn forget(&mut self, receiver: usize) -> Result<(), Violation> {
+        let oldest = self.now_ms.saturating_sub(FORGOTTEN_SECS_MAX * 1_000);
+        let backups = &mut self.backups[receiver];
+        backups.retain(|(made_at, _)| *made_at >= oldest);
+        if backups.is_empty() {
+            return Ok(());
+        }
+        let chosen = self.rng.usize(0..backups.len());
+        let (_, backup) = backups.swap_remove(chosen);
+        // A copy of what is forgotten now must not come back later.
+        backups.clear();
+        if self.receivers[receiver].is_up() {
+            self.stats.receiver_crashes += 1;
+            self.receivers[receiver].crash(false);
+            self.schedule_receiver_start(receiver);
+        }
+        self.receivers[receiver].disk.restore(backup);
+        // Nothing is written while it is looked at.
+        let mut left = Receiver::on(self.receivers[receiver].disk.clone());
+        left.start(self.reading(receiver)).map_err(|error| {
+            Violation(format!("receiver {receiver} cannot be restored: {error}"))
+        })?;
+        for (monitor, host) in self.hosts.iter_mut().enumerate() {
+            let held = left.held(&host.node);
+            self.stats.forgotten += self.model.forget(monitor, receiver, &held);
+            host.has_checked[receiver] = false;
+        }
+        self.model.forget_unnumbered(receiver);
+        Ok(())
     }
 
     pub(super) fn schedule_receiver_crash(&mut self, receiver: usize) {

@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use lizmon_client::{BaseUrl, Client, Error};
 use lizmon_daemon::Ended;
 use lizmon_monitor::collect::{CPU, MEM};
-use lizmon_monitor::config::PublishUrl;
+use lizmon_monitor::config::{PublishUrl, SpoolConfig};
 use lizmon_monitor::{Agent, Environment, spool};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::TrustFiles;
@@ -106,8 +106,11 @@ impl AllInOne {
             server_crls: ServerCrls::default(),
             interval: NonZeroU32::MIN,
             collect: vec![&CPU, &MEM],
-            spool: Some(config.data.join(SPOOL)),
-            spool_bytes_max: spool::DISK_BYTES_MAX,
+            spool: SpoolConfig {
+                folder: Some(config.data.join(SPOOL)),
+                bytes_max: spool::DISK_BYTES_MAX,
+                keep_acknowledged: Duration::from_secs(spool::KEEP_SECS),
+            },
         };
         let (receiver, stop_receiver) =
             start_receiver(endpoint, pki.trust_files(), config, clock).await?;

@@ -77,7 +77,7 @@ fn a_receiver_with_a_wrong_clock_costs_no_record() {
                     assert!(matches!(done, Outcome::Deferred(_)), "{done:?}");
                 }
                 NextStep::Wait(wait) => now += wait.min(secs(1)),
-                NextStep::Idle => panic!("records wait"),
+                other => panic!("records wait: {other:?}"),
             }
         }
         assert!(requests <= 10, "{code:?} {requests}");

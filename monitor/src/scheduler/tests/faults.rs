@@ -97,6 +97,7 @@ impl World {
         bytes_max: 3000,
         unsaved_bytes_max: 500,
         age_secs_max: 2000,
+        keep_secs: 0,
     };
 
     fn new() -> Self {

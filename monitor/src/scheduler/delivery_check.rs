@@ -1,0 +1,276 @@
+//! When a destination is asked what it misses, and what it gets again.
+
+use std::time::Duration;
+
+use lizmon_client::Error;
+use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
+use lizmon_protocol::problem::Code;
+
+use super::destination::Pause;
+use super::{BACKLOG_INTERVAL, DeliveryScheduler, NextStep, Outcome, server_now};
+use crate::retry::{Decision, RefusedRecord, is_body_error};
+use crate::spool::{SpoolBackend, StoredBatch};
+
+/// How often each destination is asked, if acknowledged records are kept.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// When it is asked again if it did not answer, on average.
+const CHECK_RETRY: Duration = Duration::from_secs(10);
+/// A destination that reports records missing which it has is not believed for this long; twice as
+/// long each time.
+const FALSE_REPORT_PAUSE: Duration = Duration::from_secs(60);
+/// The longest such time.
+const FALSE_REPORT_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// What is known of one destination's losses.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryCheck {
+    /// It answered the last request.
+    is_connected: bool,
+    /// It may have lost records since it was last asked: at the start, after a failure, and after
+    /// its restart. Until it has answered, nothing that is kept gets older.
+    is_due: bool,
+    /// It was restarted since it was last asked: it is told what it has lost for good.
+    is_restarted: bool,
+    /// The minute, in the monitor's own division of the time, in which it was last asked.
+    asked_in: Option<u64>,
+    /// It is not asked before this is over.
+    pause: Option<Pause>,
+    /// Nothing is sent again before this is over.
+    repair_pause: Option<Pause>,
+    /// Of the last repair, how many records it had.
+    duplicates: u64,
+    /// How often in a row it had all of a repair.
+    false_reports: u32,
+    /// Records since the start.
+    pub(super) repaired: u64,
+}
+
+/// What a destination's report of what it has means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// Records that are sent again.
+    pub repairable: u64,
+    /// Records that it once had, and will not get again: it is told so.
+    pub lost: u64,
+}
+
+impl DeliveryCheck {
+    /// That of a destination that was not asked yet.
+    pub(super) fn new(is_due: bool) -> Self {
+        Self {
+            is_due,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn restarted(&mut self) {
+        self.is_due = true;
+        self.is_restarted = true;
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.is_connected = true;
+    }
+
+    /// `keeps`: whether anything could be sent again.
+    pub(super) fn failed(&mut self, keeps: bool) {
+        self.is_connected = false;
+        self.is_due |= keeps;
+    }
+
+    /// Whether it could be lost, unnoticed, what was acknowledged a while ago.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due
+    }
+}
+
+/// Which of the monitor's own minutes it is.
+fn minute(now: Duration, offset: Duration) -> u64 {
+    (now + CHECK_INTERVAL.saturating_sub(offset)).as_secs() / CHECK_INTERVAL.as_secs()
+}
+
+impl<B: SpoolBackend> DeliveryScheduler<B> {
+    /// How many records were sent again to this destination since the start, because it had lost
+    /// them.
+    pub fn repaired_records(&self, destination: usize) -> u64 {
+        self.states[destination].check.repaired
+    }
+
+    /// Whether this destination is to be asked now. While nobody knows whether it is there, it is
+    /// asked only where nothing else is to be done: new records go first.
+    pub(super) fn is_check_due(&self, destination: usize, is_idle: bool, now: Duration) -> bool {
+        let check = &self.states[destination].check;
+        let is_new_minute = check.asked_in != Some(minute(now, self.check_offset));
+        let is_wanted = check.is_due || (self.spool.keeps_acknowledged() && is_new_minute);
+        let is_paused = check.pause.is_some_and(|pause| pause.left(now).is_some());
+        is_wanted && (check.is_connected || is_idle) && !is_paused && !self.is_flushing
+    }
+
+    /// Takes the answer to [`NextStep::CheckDelivery`]: what the destination has of this host. That
+    /// is nothing, if it does not know the host.
+    pub fn on_delivery(
+        &mut self,
+        destination: usize,
+        answer: Result<&Delivery, &Error>,
+        now: Duration,
+        chance: f64,
+    ) -> Losses {
+        let nothing = Delivery {
+            producers: Vec::new(),
+            removed: None,
+            clock: None,
+        };
+        let delivery = match answer {
+            Ok(delivery) => delivery,
+            Err(error) if error.code() == Some(Code::UnknownHost) => &nothing,
+            Err(error) => {
+                let keeps = self.spool.keeps_acknowledged();
+                let check = &mut self.states[destination].check;
+                check.asked_in = Some(minute(now, self.check_offset));
+                check.pause = Some(Pause::new(now, CHECK_RETRY.mul_f64(0.5 + chance)));
+                check.is_due = !is_final(error) && (check.is_due || keeps);
+                return Losses::default();
+            }
+        };
+        let keeps = self.spool.keeps_acknowledged();
+        let check = &mut self.states[destination].check;
+        check.asked_in = Some(minute(now, self.check_offset));
+        check.is_due = false;
+        let is_restarted = std::mem::take(&mut check.is_restarted);
+        let repairable = match keeps {
+            true => self.spool.plan_repair(destination, delivery),
+            false => 0,
+        };
+        let lost = match is_restarted {
+            true => self.report_lost(destination, delivery),
+            false => 0,
+        };
+        Losses { repairable, lost }
+    }
+
+    /// Tells a destination what it has lost for good: its data began anew, or is older than it was.
+    fn report_lost(&mut self, destination: usize, delivery: &Delivery) -> u64 {
+        let of_producer = |delivery: &ProducerDelivery| {
+            let (producer, missing) = (delivery.producer, &delivery.missing);
+            self.spool.on_missing(destination, producer, missing)
+        };
+        delivery.producers.iter().map(of_producer).sum()
+    }
+
+    /// The next records to be sent again to a destination, or how long to wait for that.
+    pub(super) fn next_repair(&mut self, destination: usize, now: Duration) -> NextStep {
+        if self.spool.to_repair(destination) == 0 {
+            return NextStep::Idle;
+        }
+        let pause = self.states[destination].check.repair_pause;
+        if let Some(left) = pause.and_then(|pause| pause.left(now)) {
+            return match self.is_flushing {
+                true => NextStep::Idle,
+                false => NextStep::Wait(left),
+            };
+        }
+        let records_max = self.states[destination].backoff.batch_records_max();
+        let too_old = self.too_old_through(now);
+        let next = self.spool.next_repair(destination, records_max, too_old);
+        next.map_or(NextStep::Idle, NextStep::Send)
+    }
+
+    /// So many of the repair's records had not been lost.
+    pub(super) fn on_repair_duplicates(&mut self, destination: usize, duplicates: u64) {
+        self.states[destination].check.duplicates = duplicates;
+    }
+
+    pub(super) fn repaired(
+        &mut self,
+        destination: usize,
+        batch: &StoredBatch,
+        now: Duration,
+        chance: f64,
+    ) -> Outcome {
+        self.spool.on_repaired(destination, batch);
+        let records = batch.records.len() as u64;
+        let check = &mut self.states[destination].check;
+        let new = records.saturating_sub(std::mem::take(&mut check.duplicates));
+        check.repaired += new;
+        let mut wait = BACKLOG_INTERVAL;
+        if new > 0 {
+            check.false_reports = 0;
+        } else {
+            // It will be asked again at the earliest then.
+            wait = FALSE_REPORT_PAUSE * 2_u32.saturating_pow(check.false_reports.min(10));
+            wait = wait.min(FALSE_REPORT_PAUSE_MAX);
+            check.false_reports += 1;
+            check.pause = Some(Pause::new(now, wait));
+            self.spool.discard_repair_plan(destination);
+        }
+        let check = &mut self.states[destination].check;
+        check.repair_pause = Some(Pause::new(now, wait.mul_f64(0.5 + chance)));
+        Outcome::Repaired {
+            records: new,
+            left: self.spool.to_repair(destination),
+        }
+    }
+
+    /// Takes the error of a repair. Whether it has arrived is not guessed: the destination is asked
+    /// once more before anything is sent again.
+    pub(super) fn repair_failed(
+        &mut self,
+        destination: usize,
+        batch: &StoredBatch,
+        error: &Error,
+        now: Duration,
+        chance: f64,
+    ) -> Outcome {
+        let state = &mut self.states[destination];
+        let decision = state.backoff.failed(error, batch.records.len(), chance);
+        match decision {
+            Decision::RenewToken | Decision::Split => Outcome::Retry(Duration::ZERO),
+            Decision::Drop(refused) => self.repair_refused(destination, batch, refused, error, now),
+            // The receiver keeps no more producers or ranges of this host. Its other records go on.
+            Decision::Retry(wait) if is_body_error(error) => {
+                state.check.repair_pause = Some(Pause::new(now, wait));
+                self.spool.discard_repair_plan(destination);
+                Outcome::RepairRefused(batch.records.len())
+            }
+            Decision::Retry(wait) => {
+                self.spool.discard_repair_plan(destination);
+                self.start_failing(destination, now, wait);
+                Outcome::Retry(wait)
+            }
+        }
+    }
+
+    fn repair_refused(
+        &mut self,
+        destination: usize,
+        batch: &StoredBatch,
+        refused: Vec<RefusedRecord>,
+        error: &Error,
+        now: Duration,
+    ) -> Outcome {
+        let (later, refused) = self.split_refused(batch, refused, server_now(error), now);
+        let producer = batch.producer;
+        self.spool
+            .postpone_repair(destination, producer, later.iter().copied());
+        for one in &refused {
+            if let Some(record) = batch.records.get(one.index) {
+                let why = one.code.as_str();
+                self.spool
+                    .refuse_repair(destination, producer, &[record.seq], why);
+            }
+        }
+        Outcome::RepairRefused(later.len() + refused.len())
+    }
+}
+
+/// Whether asking again soon is of no use: the receiver does not have the route, or does not let us
+/// ask.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused {
+            status: 403..=405,
+            ..
+        }
+    )
+}
