@@ -106,7 +106,7 @@ fn restore(from: &std::path::Path, folder: &std::path::Path, now: u64) -> anyhow
         say(format_args!("the previous data is {}", aside.display()))?;
     }
     say(format_args!(
-        "what was acknowledged after that time is not in it: `lizctl audit HOST` shows those numbers as missing once their monitor has sent again"
+        "what was acknowledged after that time is not in it: monitors send again what they keep of it (--keep-acknowledged), within two minutes after the start; `lizctl audit HOST` shows what was repaired, and what is missing"
     ))
 }
 

@@ -5,6 +5,7 @@ mod lizctl;
 mod measured;
 pub(crate) mod monitor;
 mod receiver;
+mod repair;
 mod up;
 mod versions;
 
@@ -66,7 +67,7 @@ fn every_flag_is_documented_with_its_twin() {
         (
             "liz-monitor",
             "",
-            "this-host publish cert key ca interval collect log-format",
+            "this-host publish cert key ca interval collect keep-acknowledged log-format",
         ),
         ("lizctl", "up", "for certs tls-min"),
         (

@@ -175,7 +175,7 @@ async fn no_limit_is_nothing() {
 }
 
 /// The command's arguments, with another value of this flag.
-fn replaced(command: &mut Command, flag: &str, value: &str) -> Vec<String> {
+pub(super) fn replaced(command: &mut Command, flag: &str, value: &str) -> Vec<String> {
     let mut arguments: Vec<String> = command
         .get_args()
         .map(|a| a.to_string_lossy().into_owned())
