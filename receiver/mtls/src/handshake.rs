@@ -67,37 +67,48 @@ pub(crate) struct DomainVerifier {
     /// Verifies chains and checks revocation.
     pub(crate) paths: PathVerifier,
     pub(crate) trust_domain: TrustDomain,
-    /// Set when a client is rejected because the CRL of its issuer is missing.
+    /// Set when a peer is rejected because the CRL of its issuer is missing.
     pub(crate) misses_crl: AtomicBool,
 }
 
 impl DomainVerifier {
     pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
+        self.verify_as(Usage::Client, chain, now).map(drop)
+    }
+
+    /// Verifies a chain for this usage, and gives the identity in its leaf.
+    pub(crate) fn verify_as(
+        &self,
+        usage: Usage,
+        chain: &[CertificateDer<'_>],
+        now: u64,
+    ) -> Result<Identity, PeerRefusal> {
         match chain.split_first() {
-            Some((leaf, intermediates)) => self.verify_leaf(leaf, intermediates, unix_time(now)),
+            Some((leaf, intermediates)) => {
+                self.verify_leaf(usage, leaf, intermediates, unix_time(now))
+            }
             None => Err(PeerRefusal::NoIdentity(IdentityError::NotACertificate)),
         }
     }
 
     fn verify_leaf(
         &self,
+        usage: Usage,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), PeerRefusal> {
-        let verified = self.paths.verify(leaf, intermediates, now, Usage::Client);
+    ) -> Result<Identity, PeerRefusal> {
+        let verified = self.paths.verify(leaf, intermediates, now, usage);
         if let Err(Fault::NoCrl { .. } | Fault::ForeignCrl { .. }) = verified {
             self.misses_crl.store(true, Ordering::Relaxed);
         }
         verified?;
-        let found = Identity::from_der(leaf)
-            .map_err(PeerRefusal::NoIdentity)?
-            .spiffe_id
-            .trust_domain;
-        match found == self.trust_domain {
-            true => Ok(()),
+        let identity = Identity::from_der(leaf).map_err(PeerRefusal::NoIdentity)?;
+        let found = &identity.spiffe_id.trust_domain;
+        match *found == self.trust_domain {
+            true => Ok(identity),
             false => Err(PeerRefusal::OtherDomain {
-                found,
+                found: found.clone(),
                 ours: self.trust_domain.clone(),
             }),
         }
@@ -175,7 +186,7 @@ impl ClientCertVerifier for DomainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.verify_leaf(end_entity, intermediates, now)
+        self.verify_leaf(Usage::Client, end_entity, intermediates, now)
             .map_err(|refusal| {
                 let error = certificate_error(&refusal);
                 let shown = shown_name(end_entity);

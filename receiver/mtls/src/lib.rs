@@ -11,7 +11,8 @@
 //! [`connection::Connection::peer`], which runs for every request.
 //!
 //! This crate never sends an HTTP response itself, though it helps a response to arrive
-//! ([`discard()`]). It signs nothing but its own handshakes.
+//! ([`discard()`]). It signs nothing but its own handshakes and [statements](trust::Trust::sign_statement),
+//! and gives its key to nobody.
 
 pub mod accept;
 mod activity;
@@ -23,6 +24,7 @@ mod discard;
 mod handshake;
 mod host;
 pub mod identity;
+mod jws;
 pub mod limits;
 pub mod rate_limited_log;
 mod refusal;

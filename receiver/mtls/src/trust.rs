@@ -13,12 +13,17 @@ mod error;
 mod files;
 mod own_pair;
 mod server_pair;
+mod statement;
 mod warning;
 mod writer;
 
 pub use self::current::{AUTHORITY_EXPIRY_WARNING_SECS, LoadedCertificate, Trust, TrustReader};
 pub use self::error::TrustError;
 pub use self::files::TrustFiles;
+pub use self::statement::{
+    STATEMENT_BYTES_MAX, STATEMENT_CERTIFICATES_MAX, StatementError, StatementRefusal,
+    VerifiedStatement,
+};
 pub use self::warning::{TrustPart, TrustWarning};
 pub use self::writer::{CrlUpdate, TrustWriter};
 pub use crate::refusal::PeerRefusal;

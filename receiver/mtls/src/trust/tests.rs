@@ -21,6 +21,7 @@ use crate::version::TlsMin;
 
 mod pki;
 mod rustls_facts;
+mod statements;
 
 const NOW: u64 = 1_465_001_814;
 const DAY: u64 = 86_400;
