@@ -2,23 +2,32 @@
 //!
 //! RFC 9068 tokens, signed with EdDSA (RFC 8037), bound to a certificate (RFC 8705 section 3). The
 //! library checks the signature; claims are checked here, because the library accepts missing ones.
+//!
+//! Receivers that share a store have an issuer in common and keys of their own. Each honours the
+//! tokens of the others, by the keys in [`Tokens::set_foreign`].
+
+mod foreign;
+mod key_ring;
+mod public_key;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use lizmon_mtls::identity::Identity;
-use lizmon_pki::atomic_file::Access;
+use lizmon_pki::CLOCK_SKEW_SECS_MAX;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes, TYPE};
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use self::foreign::ForeignTokenKey;
+pub use self::key_ring::TokenKeyError;
+use self::key_ring::{KeyRing, TokenKey};
+pub use self::public_key::TokenPublicKey;
 
 /// Longest token that is verified, in bytes: three times what we mint for the longest names.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -38,139 +47,6 @@ pub enum AccessTokenError {
     Expired,
 }
 
-/// Why token keys cannot be loaded or made.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenKeyError {
-    /// The key file cannot be read or written.
-    #[error("{file}: the token keys cannot be read or written", file = file.display())]
-    File {
-        /// Which file.
-        file: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The key file does not hold token keys.
-    #[error("{file}: not token keys; move the file away to start with a new key", file = file.display())]
-    Malformed {
-        /// Which file.
-        file: PathBuf,
-    },
-    /// The system's randomness failed.
-    #[error("no key could be generated")]
-    Generate,
-}
-
-/// A key as it is stored in `token-keys.json`, mode 0600.
-#[derive(Clone, Serialize, Deserialize)]
-struct StoredKey {
-    created: u64,
-    pkcs8: String,
-}
-
-/// A key in use. The newest one signs, all of them verify.
-struct Key {
-    kid: String,
-    x: String,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    stored: StoredKey,
-}
-
-/// The keys tokens are signed with, oldest first.
-struct KeyRing {
-    keys: Vec<Key>,
-}
-
-impl Key {
-    fn generate(created: u64) -> Result<Self, TokenKeyError> {
-        let document = Ed25519KeyPair::generate()
-            .and_then(|pair| pair.to_pkcs8().map_err(|_| aws_lc_rs::error::Unspecified));
-        let document = document.map_err(|_| TokenKeyError::Generate)?;
-        let stored = StoredKey {
-            created,
-            pkcs8: URL_SAFE_NO_PAD.encode(document.as_ref()),
-        };
-        Self::from_stored(stored).ok_or(TokenKeyError::Generate)
-    }
-
-    fn from_stored(stored: StoredKey) -> Option<Self> {
-        let der = URL_SAFE_NO_PAD.decode(&stored.pkcs8).ok()?;
-        let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
-        let public = pair.public_key().as_ref();
-        let x = URL_SAFE_NO_PAD.encode(public);
-        // RFC 7638 section 3: the key's own thumbprint is its name. RFC 8037 section 2 says which
-        // members count.
-        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-        let kid = URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()));
-        let encoding = EncodingKey::from_ed_der(&der);
-        Some(Self {
-            kid,
-            decoding: DecodingKey::from_ed_der(public),
-            x,
-            encoding,
-            stored,
-        })
-    }
-}
-
-impl KeyRing {
-    fn open(file: &Path) -> Result<Self, TokenKeyError> {
-        let bytes = match std::fs::read(file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self { keys: Vec::new() });
-            }
-            Err(source) => {
-                return Err(TokenKeyError::File {
-                    file: file.to_owned(),
-                    source,
-                });
-            }
-        };
-        let malformed = || TokenKeyError::Malformed {
-            file: file.to_owned(),
-        };
-        let stored: Vec<StoredKey> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-        let keys: Option<Vec<Key>> = stored.into_iter().map(Key::from_stored).collect();
-        Ok(Self {
-            keys: keys.ok_or_else(malformed)?,
-        })
-    }
-
-    /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last
-    /// token has ended. `None` if nothing has to change.
-    fn rotated(
-        self: &KeyRing,
-        now: u64,
-        life: u64,
-        ttl: u64,
-    ) -> Result<Option<Vec<StoredKey>>, TokenKeyError> {
-        let mut stored: Vec<StoredKey> = self.keys.iter().map(|key| key.stored.clone()).collect();
-        // Each key signed until the next was made: its last token ends `ttl` after that.
-        let ended = stored
-            .windows(2)
-            .take_while(|pair| pair[1].created.saturating_add(ttl) < now)
-            .count();
-        stored.drain(..ended);
-        let fresh = stored
-            .last()
-            .is_some_and(|key| now < key.created.saturating_add(life));
-        if !fresh {
-            stored.push(Key::generate(now)?.stored);
-        }
-        Ok((ended > 0 || !fresh).then_some(stored))
-    }
-
-    fn save(file: &Path, stored: &[StoredKey]) -> Result<(), TokenKeyError> {
-        let write =
-            || lizmon_pki::atomic_file::write(file, &serde_json::to_vec(stored)?, Access::Secret);
-        write().map_err(|source| TokenKeyError::File {
-            file: file.to_owned(),
-            source,
-        })
-    }
-}
-
 /// A minted token.
 pub struct MintedToken {
     /// The token itself.
@@ -187,7 +63,16 @@ pub struct Tokens {
     key_life: u64,
     file: PathBuf,
     ring: ArcSwap<KeyRing>,
-    remembered: Cache<Box<str>, Arc<Claims>>,
+    foreign: ArcSwap<Vec<ForeignTokenKey>>,
+    remembered: Cache<Box<str>, VerifiedToken>,
+}
+
+/// What a verified token says, and whose key signed it.
+#[derive(Clone)]
+struct VerifiedToken {
+    claims: Arc<Claims>,
+    /// The name of the key; `None` if it is our own.
+    foreign: Option<Arc<str>>,
 }
 
 impl Tokens {
@@ -208,6 +93,7 @@ impl Tokens {
             key_life: key_life.as_secs(),
             ring: ArcSwap::from_pointee(KeyRing::open(&file)?),
             file,
+            foreign: ArcSwap::default(),
             remembered: Cache::new(REMEMBERED_MAX),
         };
         tokens.rotate(now)?;
@@ -223,16 +109,37 @@ impl Tokens {
         KeyRing::save(&self.file, &stored)?;
         let keys = stored
             .into_iter()
-            .map(Key::from_stored)
+            .map(TokenKey::from_stored)
             .collect::<Option<Vec<_>>>()
             .ok_or(TokenKeyError::Generate)?;
         tracing::info!(
             keys = keys.len(),
-            signing = keys.last().map(|key| key.kid.as_str()),
+            signing = keys.last().map(|key| key.public.kid()),
             "token keys rotated"
         );
         self.ring.store(Arc::new(KeyRing { keys }));
         Ok(())
+    }
+
+    /// Replaces the keys of other receivers. A token that one of them signed is honoured for as
+    /// long as its key is among these, whether it was verified before or not.
+    pub fn set_foreign(&self, keys: Vec<ForeignTokenKey>) {
+        self.foreign.store(Arc::new(keys));
+    }
+
+    /// The key that signs.
+    pub fn signing_key(&self) -> Option<TokenPublicKey> {
+        let ring = self.ring.load();
+        ring.keys.last().map(|key| key.public.clone())
+    }
+
+    /// The signature of the key `kid` over a message that cannot be a token.
+    pub fn sign(&self, kid: &str, message: &[u8]) -> Option<Vec<u8>> {
+        let ring = self.ring.load();
+        ring.keys
+            .iter()
+            .find(|key| key.public.kid() == kid)?
+            .sign(message)
     }
 
     /// The issuer (RFC 8414).
@@ -275,34 +182,37 @@ impl Tokens {
             .ok_or(AccessTokenError::Invalid("there is no key to sign with"))?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());
-        header.kid = Some(key.kid.clone());
+        header.kid = Some(key.public.kid().to_owned());
         let token = jsonwebtoken::encode(&header, &claims, &key.encoding)
             .map_err(|_| AccessTokenError::Invalid("the token cannot be signed"))?;
         // We have just signed it: its first use need not verify the signature.
-        self.remembered
-            .insert(token.as_str().into(), Arc::new(claims));
+        let verified = VerifiedToken {
+            claims: Arc::new(claims),
+            foreign: None,
+        };
+        self.remembered.insert(token.as_str().into(), verified);
         Ok(MintedToken {
             token,
             expires_in: exp.saturating_sub(now),
         })
     }
 
-    /// A token's claims, if it is one of ours and valid at `now`. The certificate it is bound to is
-    /// not checked here.
+    /// A token's claims, if it is one of ours, or of another receiver that is honoured, and valid
+    /// at `now`. The certificate it is bound to is not checked here.
     pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, AccessTokenError> {
-        if let Some(claims) = self.remembered.get(token) {
-            let checked = self.check(&claims, now);
+        if let Some(verified) = self.remembered.get(token) {
+            let checked = self.check(&verified, now);
             if checked == Err(AccessTokenError::Expired) {
                 self.remembered.remove(token);
             }
-            return checked.map(|()| claims);
+            return checked.map(|()| verified.claims);
         }
-        let claims = Arc::new(self.verify_uncached(token, now)?);
-        self.remembered.insert(token.into(), claims.clone());
-        Ok(claims)
+        let verified = self.verify_uncached(token, now)?;
+        self.remembered.insert(token.into(), verified.clone());
+        Ok(verified.claims)
     }
 
-    fn verify_uncached(&self, token: &str, now: u64) -> Result<Claims, AccessTokenError> {
+    fn verify_uncached(&self, token: &str, now: u64) -> Result<VerifiedToken, AccessTokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AccessTokenError::Invalid("the token is too long"));
         }
@@ -317,26 +227,56 @@ impl Tokens {
                 "the token has unknown critical header parameters",
             ));
         }
-        let ring = self.ring.load();
-        let key = header
-            .kid
-            .as_deref()
-            .and_then(|kid| ring.keys.iter().find(|key| key.kid == kid));
-        let key = key.ok_or(AccessTokenError::Invalid(
-            "the token is signed with an unknown key",
-        ))?;
+        let (key, foreign) = self
+            .verifying_key(header.kid.as_deref().unwrap_or_default(), now)
+            .ok_or(AccessTokenError::Invalid(
+                "the token is signed with an unknown key",
+            ))?;
         let mut signature_alone = Validation::new(Algorithm::EdDSA);
         signature_alone.required_spec_claims.clear();
         signature_alone.validate_exp = false;
         signature_alone.validate_aud = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &signature_alone)
+        let claims = jsonwebtoken::decode::<Claims>(token, &key, &signature_alone)
             .map_err(|_| AccessTokenError::Invalid("the token's signature or claims are invalid"))?
             .claims;
-        self.check(&claims, now)?;
-        Ok(claims)
+        let verified = VerifiedToken {
+            claims: Arc::new(claims),
+            foreign,
+        };
+        self.check(&verified, now)?;
+        Ok(verified)
     }
 
-    fn check(&self, claims: &Claims, now: u64) -> Result<(), AccessTokenError> {
+    /// The key of this name, and the name again if it is another receiver's.
+    fn verifying_key(&self, kid: &str, now: u64) -> Option<(DecodingKey, Option<Arc<str>>)> {
+        let ring = self.ring.load();
+        if let Some(key) = ring.keys.iter().find(|key| key.public.kid() == kid) {
+            return Some((key.decoding.clone(), None));
+        }
+        let foreign = self.foreign.load();
+        let key = foreign.iter().find(|key| key.is(kid, now))?;
+        Some((key.decoding.clone(), Some(kid.into())))
+    }
+
+    fn check(&self, token: &VerifiedToken, now: u64) -> Result<(), AccessTokenError> {
+        let claims = &*token.claims;
+        let Some(kid) = &token.foreign else {
+            return self.check_claims(claims, now);
+        };
+        if !self.foreign.load().iter().any(|key| key.is(kid, now)) {
+            return Err(AccessTokenError::Invalid(
+                "the receiver that signed the token is not trusted any more",
+            ));
+        }
+        // The clocks of two receivers differ, and a client may bring a token at once.
+        let issued = claims.iat.max(claims.nbf);
+        self.check_claims(
+            claims,
+            now.max(issued.min(now.saturating_add(CLOCK_SKEW_SECS_MAX))),
+        )
+    }
+
+    fn check_claims(&self, claims: &Claims, now: u64) -> Result<(), AccessTokenError> {
         if claims.iss != self.issuer {
             return Err(AccessTokenError::Invalid(
                 "the token is from another issuer",
@@ -361,15 +301,15 @@ impl Tokens {
         Ok(())
     }
 
-    /// The public keys: RFC 7517 section 5, RFC 8037 section 2.
+    /// The public keys that verify tokens of this issuer: RFC 7517 section 5, RFC 8037 section 2.
     pub fn key_set(&self) -> serde_json::Value {
-        let ring = self.ring.load();
-        let keys: Vec<_> = ring
-            .keys
-            .iter()
+        let (ring, foreign) = (self.ring.load(), self.foreign.load());
+        let own = ring.keys.iter().map(|key| &key.public);
+        let keys: Vec<_> = own
+            .chain(foreign.iter().map(|key| &key.public))
             .map(|key| {
                 serde_json::json!({
-                    "kty": "OKP", "crv": "Ed25519", "x": key.x, "kid": key.kid, "use": "sig", "alg": "EdDSA",
+                    "kty": "OKP", "crv": "Ed25519", "x": key.x(), "kid": key.kid(), "use": "sig", "alg": "EdDSA",
                 })
             })
             .collect();

@@ -1,4 +1,5 @@
 use super::*;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_465_001_814;
@@ -136,7 +137,7 @@ fn forge(
 ) -> String {
     let ring = tokens.ring.load();
     let key = ring.keys.last().unwrap();
-    let mut header = json!({"typ": "at+jwt", "alg": "EdDSA", "kid": key.kid});
+    let mut header = json!({"typ": "at+jwt", "alg": "EdDSA", "kid": key.public.kid()});
     edit_header(&mut header);
     let good = tokens.mint(&identity("web1"), scope(), NOW).unwrap().token;
     let payload = URL_SAFE_NO_PAD
@@ -375,3 +376,5 @@ fn broken_tokens_are_refused() {
         "only the good token is remembered"
     );
 }
+
+mod foreign;
