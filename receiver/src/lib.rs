@@ -22,6 +22,7 @@
 //! | [`query`] | answers readers from the summaries in memory |
 //! | [`silence`] | which hosts are overdue |
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
+//! | [`receiver_keys`] | how receivers that share a store know each other's keys |
 //! | [`clock`] | whether this machine's clock can be trusted |
 //! | [`health`], [`metrics`] | what an operator is warned of; what is counted |
 //! | `certificates` | which certificates were seen here, and by which ones hosts report |
@@ -34,6 +35,7 @@
 //! - A sample is durable before its POST is answered: [`journal`] alone answers one.
 //! - Summaries change in [`summarize`] alone, and only by what the journal holds, in its order.
 //! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
+//! - Receivers that share a store trust each other by their certificates: [`receiver_keys`].
 //! - Nothing outside [`store`] and [`config`] knows which store it is, but the program's commands
 //!   `check`, `backup` and `restore` (`command.rs`), which are SQLite's.
 //!
@@ -52,6 +54,7 @@ pub mod authorize;
 pub mod ingest;
 pub mod journal;
 pub mod query;
+pub mod receiver_keys;
 pub mod silence;
 pub mod store;
 pub mod summarize;

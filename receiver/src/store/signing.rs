@@ -13,8 +13,8 @@ pub struct PublishedKey {
 
 /// Signs what a receiver appends.
 pub trait GroupSigner: Debug + Send + Sync {
-    /// The present key.
-    fn key(&self) -> Option<PublishedKey>;
+    /// The present key, for the store with this identifier; none if others would not trust it.
+    fn key(&self, store: &str) -> Option<PublishedKey>;
 
     /// The signature of this key over a message; none if the key is gone.
     fn sign(&self, key: &str, message: &[u8]) -> Option<Vec<u8>>;
@@ -59,10 +59,14 @@ impl GroupRefusal {
 
 /// Checks what others appended.
 pub trait GroupVerifier: Debug + Send + Sync {
-    /// Whether a message has a signature of a trusted receiver's key, which was published like
-    /// this.
+    /// Whether a key that was published like this in the store with this identifier is a trusted
+    /// receiver's.
+    fn trusts(&self, store: &str, key: &PublishedKey) -> bool;
+
+    /// Whether a message has a signature of such a key.
     fn verify(
         &self,
+        store: &str,
         key: &PublishedKey,
         message: &[u8],
         signature: &[u8],

@@ -11,6 +11,7 @@
 //! Who gets an error sends again: numbered records count once all the same.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, Value};
 use uuid::Uuid;
@@ -39,7 +40,7 @@ pub(super) struct Appender {
     numbers: Vec<u64>,
     replicas_min: u32,
     /// By shard, which key was published, and on which connection.
-    published: HashMap<Shard, (String, u64)>,
+    published: HashMap<Shard, (Arc<PublishedKey>, u64)>,
 }
 
 /// What goes to one primary.
@@ -68,7 +69,7 @@ impl Appender {
         signer: &dyn GroupSigner,
         groups: &[(Shard, &[u8])],
     ) -> Vec<Appended> {
-        let Some(key) = signer.key() else {
+        let Some(key) = signer.key(&self.store).map(Arc::new) else {
             return vec![Err(RedisStoreError::NoSigningKey); groups.len()];
         };
         let sealed = groups
@@ -116,7 +117,7 @@ impl Appender {
     fn send(
         &mut self,
         nodes: &mut Nodes,
-        key: &PublishedKey,
+        key: &Arc<PublishedKey>,
         entries: &[(Shard, GroupEntry)],
         which: &[usize],
         results: &mut [Appended],
@@ -155,12 +156,19 @@ impl Appender {
     }
 
     /// A key is published beside the journal it signs for, so that a failover cannot forget it and
-    /// keep the groups; and again on every new connection, for there may have been a failover.
-    fn publish(&mut self, key: &PublishedKey, shard: Shard, connection: u64, to: &mut Pipeline) {
+    /// keep the groups; and again on every new connection, for there may have been a failover. So
+    /// is the same key when it is published otherwise, as after a renewal of the certificate.
+    fn publish(
+        &mut self,
+        key: &Arc<PublishedKey>,
+        shard: Shard,
+        connection: u64,
+        to: &mut Pipeline,
+    ) {
         let is_published = self
             .published
             .get(&shard)
-            .is_some_and(|(id, on)| *id == key.id && *on == connection);
+            .is_some_and(|(published, on)| published == key && *on == connection);
         if !is_published {
             let mut publish = redis::cmd("HSET");
             publish
@@ -168,7 +176,7 @@ impl Appender {
                 .arg(&key.id)
                 .arg(&key.statement);
             to.commands.push(publish);
-            self.published.insert(shard, (key.id.clone(), connection));
+            self.published.insert(shard, (key.clone(), connection));
         }
     }
 

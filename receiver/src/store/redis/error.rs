@@ -29,8 +29,11 @@ pub(super) enum RedisStoreError {
     /// A server was found to be down a moment ago.
     #[error("{address}: no connection to Redis a moment ago")]
     Down { address: Address },
-    /// A receiver without a key appends nothing.
-    #[error("there is no key to sign journal groups with")]
+    /// A receiver without a key that others trust appends nothing.
+    #[error(
+        "journal groups cannot be signed: there is no token key, or this receiver's certificate is \
+         not valid"
+    )]
     NoSigningKey,
     /// The answer has another shape than the command's.
     #[error("{address}: the answer to {command} is not understood")]

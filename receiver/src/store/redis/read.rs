@@ -85,10 +85,12 @@ impl ShardReader {
         }
     }
 
-    /// Gets the keys that these entries are signed with, as far as they are not known yet.
+    /// Gets the keys that these entries are signed with, as far as they are not known yet, or not
+    /// trusted any more: a receiver publishes its key again when its certificate is renewed.
     fn fetch_keys(
         &mut self,
         nodes: &mut Nodes,
+        context: &ReadContext<'_>,
         shard: Shard,
         entries: &[ReadEntry],
     ) -> Result<(), RedisStoreError> {
@@ -96,7 +98,10 @@ impl ShardReader {
         let ids: BTreeSet<_> = ids.map(|entry| &entry.key).collect();
         let new: Vec<_> = ids
             .into_iter()
-            .filter(|id| !self.keys.contains_key(*id))
+            .filter(|id| {
+                let key = self.keys.get(*id);
+                !key.is_some_and(|key| context.verifier.trusts(context.store, key))
+            })
             .collect();
         if new.is_empty() {
             return Ok(());
@@ -135,7 +140,8 @@ impl ShardReader {
         let GroupEntry { writer, number, .. } = entry;
         let message = GroupEntry::message(context.store, shard, writer, number, &entry.group);
         let key = self.keys.get(&entry.key).ok_or(GroupRefusal::UnknownKey)?;
-        context.verifier.verify(key, &message, &entry.signature)?;
+        let (store, signature) = (context.store, &entry.signature);
+        context.verifier.verify(store, key, &message, signature)?;
         let is_new = self.writers.is_new(position, writer, number);
         Ok(is_new.then_some((position, entry.group)))
     }
@@ -175,7 +181,7 @@ pub(super) fn read(
                 continue;
             }
             let entries: Vec<_> = entries.into_iter().map(GroupEntry::read).collect();
-            if let Err(error) = reader.fetch_keys(nodes, shard, &entries) {
+            if let Err(error) = reader.fetch_keys(nodes, context, shard, &entries) {
                 report.unread.push((shard, error.into()));
                 continue;
             }

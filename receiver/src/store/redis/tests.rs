@@ -1,6 +1,7 @@
 //! The contract, on real servers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use uuid::Uuid;
@@ -15,39 +16,63 @@ use super::*;
 use crate::clock::ClockReading;
 use crate::summarize::group::{GroupMember, GroupRole};
 
-/// A receiver's key, and what all trust: keys that are published as they are.
+/// A receiver's key, published as it is, with the number of its certificate.
 #[derive(Debug)]
-struct BareKey(Ed25519KeyPair);
+struct BareKey {
+    pair: Ed25519KeyPair,
+    certificate: AtomicU64,
+}
 
 impl BareKey {
     fn new() -> Self {
-        Self(Ed25519KeyPair::generate().unwrap())
+        Self {
+            pair: Ed25519KeyPair::generate().unwrap(),
+            certificate: AtomicU64::new(1),
+        }
     }
 }
 
 impl GroupSigner for BareKey {
-    fn key(&self) -> Option<PublishedKey> {
-        let statement = hex::encode(self.0.public_key().as_ref());
-        let id = statement[..8].to_owned();
+    fn key(&self, _store: &str) -> Option<PublishedKey> {
+        let public = hex::encode(self.pair.public_key().as_ref());
+        let certificate = self.certificate.load(Ordering::Relaxed);
+        let (id, statement) = (public[..8].to_owned(), format!("{public} {certificate}"));
         Some(PublishedKey { id, statement })
     }
 
     fn sign(&self, _key: &str, message: &[u8]) -> Option<Vec<u8>> {
-        Some(self.0.sign(message).as_ref().to_vec())
+        Some(self.pair.sign(message).as_ref().to_vec())
     }
 }
 
-#[derive(Debug)]
-struct TrustsAll;
+/// Trusts all keys but those of certificates that are revoked: all up to a number.
+#[derive(Debug, Default)]
+struct TrustsNewer {
+    revoked: AtomicU64,
+}
 
-impl GroupVerifier for TrustsAll {
+impl TrustsNewer {
+    /// The public key, if it is trusted.
+    fn public(&self, key: &PublishedKey) -> Option<Vec<u8>> {
+        let (public, certificate) = key.statement.split_once(' ')?;
+        let is_newer = certificate.parse::<u64>().ok()? > self.revoked.load(Ordering::Relaxed);
+        hex::decode(public).ok().filter(|_| is_newer)
+    }
+}
+
+impl GroupVerifier for TrustsNewer {
+    fn trusts(&self, _store: &str, key: &PublishedKey) -> bool {
+        self.public(key).is_some()
+    }
+
     fn verify(
         &self,
+        _store: &str,
         key: &PublishedKey,
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), GroupRefusal> {
-        let public = hex::decode(&key.statement).map_err(|_| GroupRefusal::UntrustedKey)?;
+        let public = self.public(key).ok_or(GroupRefusal::UntrustedKey)?;
         UnparsedPublicKey::new(&ED25519, public)
             .verify(message, signature)
             .map_err(|_| GroupRefusal::BadSignature)
@@ -64,9 +89,12 @@ fn new_id() -> Uuid {
 }
 
 fn open(url: &str) -> RedisStore {
+    open_with(url, &Arc::new(BareKey::new()), &Arc::default())
+}
+
+fn open_with(url: &str, signer: &Arc<BareKey>, verifier: &Arc<TrustsNewer>) -> RedisStore {
     let config = RedisConfig::new(url.parse().unwrap());
-    let signer = Arc::new(BareKey::new());
-    RedisStore::open(config, new_id(), signer, Arc::new(TrustsAll)).unwrap()
+    RedisStore::open(config, new_id(), signer.clone(), verifier.clone()).unwrap()
 }
 
 /// Runs the contract on these servers.
@@ -201,4 +229,34 @@ fn a_server_is_asked_whether_it_has_lua() {
         let engine = inspect::engine(&mut nodes, &address).unwrap();
         assert_eq!(engine.has_lua, expected, "{}", engine.product);
     }
+}
+
+/// The key stays, and what is said about it changes. Who appends says it again, and who reads asks
+/// again before a group is refused: it is not offered a second time.
+#[test]
+fn a_renewed_certificate_costs_no_group() {
+    let server = EngineNode::start(&EngineSettings::redis());
+    let (key, verifier) = (Arc::new(BareKey::new()), Arc::<TrustsNewer>::default());
+    let mut writer = open_with(&server.url(), &key, &verifier);
+    let mut reader = open_with(&server.url(), &key, &verifier);
+    let (shard, group) = group_of(&writer, "web1", 1);
+    let mut at = Position::default();
+    let mut read = |append: bool| {
+        if append {
+            writer.append(&[(shard, &group)]).remove(0).unwrap();
+        }
+        let mut groups = 0;
+        let report = reader.read_after(&[(shard, at)], &mut |_, _, _| groups += 1);
+        assert!(report.unread.is_empty() && report.rewound.is_empty());
+        at = report.through.first().map_or(at, |(_, through)| *through);
+        groups
+    };
+    assert_eq!(read(true), 1);
+    key.certificate.store(2, Ordering::Relaxed);
+    assert_eq!(read(true), 1, "by what was published first");
+    verifier.revoked.store(1, Ordering::Relaxed);
+    assert_eq!(read(true), 1, "by what was published since");
+    verifier.revoked.store(2, Ordering::Relaxed);
+    assert_eq!(read(true), 0, "nothing newer is published");
+    assert_eq!(reader.refusals.get(&GroupRefusal::UntrustedKey), Some(&1));
 }
