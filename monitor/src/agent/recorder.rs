@@ -64,6 +64,7 @@ impl Recorder {
             clock_ahead_secs: scheduler.clock_ahead_secs(),
             pending_records: scheduler.pending_records_max(),
             dropped_records: scheduler.spool().dropped_records(),
+            repaired_records: scheduler.repaired_records_total(),
             certificate_days: self.shared.certificate_days(now),
         };
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;

@@ -40,6 +40,8 @@ pub struct SelfStats {
     pub pending_records: u64,
     /// Records dropped since the monitor was started.
     pub dropped_records: u64,
+    /// Records sent again since the monitor was started, over all receivers.
+    pub repaired_records: u64,
     /// Days until the certificate ends.
     pub certificate_days: f64,
 }

@@ -3,7 +3,9 @@
 use super::collector::CollectorSpec;
 use super::cpu::CPU;
 use super::mem::MEM;
-use super::self_stats::{CERTIFICATE_DAYS, CLOCK_SKEW, SPOOL_DROPPED, SPOOL_RECORDS, UNMEASURED};
+use super::self_stats::{
+    CERTIFICATE_DAYS, CLOCK_SKEW, SPOOL_DROPPED, SPOOL_RECORDS, SPOOL_REPAIRED, UNMEASURED,
+};
 
 /// All of them, in the order of the documentation.
 pub static COLLECTORS: &[&CollectorSpec] = &[
@@ -12,6 +14,7 @@ pub static COLLECTORS: &[&CollectorSpec] = &[
     &CLOCK_SKEW,
     &SPOOL_RECORDS,
     &SPOOL_DROPPED,
+    &SPOOL_REPAIRED,
     &CERTIFICATE_DAYS,
     &UNMEASURED,
 ];

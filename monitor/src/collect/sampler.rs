@@ -184,12 +184,14 @@ mod tests {
             clock_ahead_secs: Some(-1.5),
             pending_records: 3,
             dropped_records: 2,
+            repaired_records: 4,
             certificate_days: -0.251,
         };
         let cases = [
             ("clock-skew", -1.5),
             ("spool-records", 3.0),
             ("spool-dropped", 2.0),
+            ("spool-repaired", 4.0),
             ("certificate-days", -0.25),
             ("unmeasured", 0.0),
         ];

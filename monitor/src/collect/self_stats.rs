@@ -65,6 +65,13 @@ figure!(
     |context| Some(context.stats.dropped_records as f64)
 );
 figure!(
+    SPOOL_REPAIRED,
+    "spool-repaired",
+    "records",
+    "records sent again since the monitor was started, because a receiver had lost them",
+    |context| Some(context.stats.repaired_records as f64)
+);
+figure!(
     CERTIFICATE_DAYS,
     "certificate-days",
     "days",

@@ -13,7 +13,8 @@ use crate::spool::{SpoolBackend, StoredBatch};
 
 /// How often each destination is asked, if acknowledged records are kept.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// When it is asked again if it did not answer, on average.
+/// When it is asked again if it did not answer, on average: twice as late each time, as nothing is
+/// sent to it while it is asked.
 const CHECK_RETRY: Duration = Duration::from_secs(10);
 /// A destination that reports records missing which it has is not believed for this long; twice as
 /// long each time.
@@ -35,6 +36,8 @@ pub(super) struct DeliveryCheck {
     asked_in: Option<u64>,
     /// It is not asked before this is over.
     pause: Option<Pause>,
+    /// How often in a row it did not answer.
+    failures: u32,
     /// Nothing is sent again before this is over.
     repair_pause: Option<Pause>,
     /// Of the last repair, how many records it had.
@@ -96,6 +99,11 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         self.states[destination].check.repaired
     }
 
+    /// The same over all destinations.
+    pub fn repaired_records_total(&self) -> u64 {
+        self.states.iter().map(|state| state.check.repaired).sum()
+    }
+
     /// Whether this destination is to be asked now. While nobody knows whether it is there, it is
     /// asked only where nothing else is to be done: new records go first.
     pub(super) fn is_check_due(&self, destination: usize, is_idle: bool, now: Duration) -> bool {
@@ -127,7 +135,10 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
                 let keeps = self.spool.keeps_acknowledged();
                 let check = &mut self.states[destination].check;
                 check.asked_in = Some(minute(now, self.check_offset));
-                check.pause = Some(Pause::new(now, CHECK_RETRY.mul_f64(0.5 + chance)));
+                let wait = CHECK_RETRY * 2_u32.saturating_pow(check.failures.min(10));
+                let wait = wait.min(CHECK_INTERVAL).mul_f64(0.5 + chance);
+                check.pause = Some(Pause::new(now, wait));
+                check.failures += 1;
                 check.is_due = !is_final(error) && (check.is_due || keeps);
                 return Losses::default();
             }
@@ -136,6 +147,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         let check = &mut self.states[destination].check;
         check.asked_in = Some(minute(now, self.check_offset));
         check.is_due = false;
+        check.failures = 0;
         let is_restarted = std::mem::take(&mut check.is_restarted);
         let repairable = match keeps {
             true => self.spool.plan_repair(destination, delivery),

@@ -8,6 +8,7 @@ use lizmon_protocol::sample::{Batch, ProducerId, Seq};
 
 use super::backend::{BackendError, DestinationProgress, SpoolBackend, StoredRecord};
 use super::drop_reason;
+use super::event::Event;
 use super::producer_log::ProducerLog;
 use super::queue::{Spool, StoredBatch};
 use super::ranges::Ranges;
@@ -68,6 +69,12 @@ impl<B: SpoolBackend> Spool<B> {
             let old: Vec<_> = old.map(|record| record.seq).collect();
             let producer = self.logs[at].producer;
             self.refuse_repair(destination, producer, &old, drop_reason::TOO_OLD);
+            if !old.is_empty() {
+                self.events.push(Event::RecordsDropped {
+                    records: old.len() as u64,
+                    why: drop_reason::TOO_OLD,
+                });
+            }
             if !records.is_empty() {
                 return Some(Batch {
                     producer,

@@ -423,6 +423,33 @@ fn an_unanswered_repair_is_not_repeated() {
     assert_eq!(pair.repaired(), 0, "by what it knows");
 }
 
+/// A receiver that does not say what it has is asked less often, and gets its records meanwhile.
+#[test]
+fn a_check_without_an_answer_delays_nothing() {
+    let mut pair = Pair::new();
+    pair.run(100);
+    pair.receiver.forget(20);
+    pair.restart_receiver();
+    let mut asked = Vec::new();
+    for _ in 0..400 {
+        pair.sample();
+        while let NextStep::CheckDelivery = pair.scheduler.next_step(0, secs(pair.now)) {
+            asked.push(pair.now - NOW);
+            let failed = pair
+                .scheduler
+                .on_delivery(0, Err(&away()), secs(pair.now), 0.5);
+            assert_eq!(failed, Losses::default());
+        }
+        pair.act();
+        assert_eq!(pair.scheduler.spool().pending(0), 0);
+    }
+    let waits: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits[..6], [10, 20, 40, 60, 60, 60], "{asked:?}");
+    // Meanwhile nothing that is kept gets older.
+    pair.run(130);
+    assert_eq!(pair.repaired(), 20);
+}
+
 /// A refused repair delays no new record, and is reported where it is refused for good.
 #[test]
 fn a_refused_repair() {

@@ -1,4 +1,5 @@
 mod foreign;
+mod kept;
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
