@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lizmon_client::Error;
-use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
+use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::problem::Code;
 
 use super::destination::Pause;
@@ -154,19 +154,10 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             false => 0,
         };
         let lost = match is_restarted {
-            true => self.report_lost(destination, delivery),
+            true => self.spool.report_lost(destination, delivery),
             false => 0,
         };
         Losses { repairable, lost }
-    }
-
-    /// Tells a destination what it has lost for good: its data began anew, or is older than it was.
-    fn report_lost(&mut self, destination: usize, delivery: &Delivery) -> u64 {
-        let of_producer = |delivery: &ProducerDelivery| {
-            let (producer, missing) = (delivery.producer, &delivery.missing);
-            self.spool.on_missing(destination, producer, missing)
-        };
-        delivery.producers.iter().map(of_producer).sum()
     }
 
     /// The next records to be sent again to a destination, or how long to wait for that.

@@ -5,7 +5,6 @@ use lizmon_protocol::sample::{ProducerId, Seq};
 use super::backend::SpoolBackend;
 use super::queue::{Spool, StoredBatch};
 use super::ranges::Ranges;
-use super::resend::RANGES_READ_MAX;
 
 impl<B: SpoolBackend> Spool<B> {
     /// These were delivered to this destination.
@@ -64,28 +63,6 @@ impl<B: SpoolBackend> Spool<B> {
         for log in &mut self.logs {
             log.deferred[destination] = Ranges::default();
         }
-    }
-
-    /// A destination says which of a producer's numbers it misses. What is done and not in the plan
-    /// of [`Spool::plan_repair`] cannot be sent again, so the destination is told that it has lost
-    /// it. Returns how many records these are.
-    pub fn on_missing(
-        &mut self,
-        destination: usize,
-        producer: ProducerId,
-        missing: &[(u64, u64)],
-    ) -> u64 {
-        let Some(log) = self.log_of(producer) else {
-            return 0;
-        };
-        let missing = missing.iter().take(RANGES_READ_MAX);
-        let missing = missing.flat_map(|(from, to)| log.beyond_repair(destination, *from, *to));
-        let missing: Vec<_> = missing.collect();
-        let progress = &mut log.destinations[destination];
-        let lost = missing.into_iter();
-        let lost = lost.map(|(from, to)| progress.on_missing(from, to)).sum();
-        log.is_dirty |= lost > 0;
-        lost
     }
 
     /// This destination refuses these reports: they are not sent again.

@@ -6,16 +6,15 @@
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery};
 use lizmon_protocol::sample::{Batch, ProducerId, Seq};
 
-use super::backend::{BackendError, DestinationProgress, SpoolBackend, StoredRecord};
+use super::backend::{BackendError, SpoolBackend, StoredRecord};
 use super::drop_reason;
 use super::event::Event;
-use super::producer_log::ProducerLog;
 use super::queue::{Spool, StoredBatch};
 use super::ranges::Ranges;
 
 /// Ranges of one producer that are considered: more than any receiver keeps. The next report has
 /// the rest.
-pub(super) const RANGES_READ_MAX: usize = 4096;
+const RANGES_READ_MAX: usize = 4096;
 
 impl<B: SpoolBackend> Spool<B> {
     /// Takes what a destination says it has, which is nothing at all of a producer that it does not
@@ -26,11 +25,34 @@ impl<B: SpoolBackend> Spool<B> {
         for log in &mut self.logs {
             let of_log = |told: &&ProducerDelivery| told.producer == log.producer;
             let told: Vec<_> = delivery.producers.iter().filter(of_log).collect();
-            let to_repair = missing(&log.destinations[destination], &told);
+            let to_repair = absent(&log.destinations[destination].acknowledged, &told);
             planned += to_repair.count();
             log.to_repair[destination] = to_repair;
         }
         planned
+    }
+
+    /// A destination has lost what it had, by what it says: its data began anew, or is older than it
+    /// was. What is done and will not be sent again is reported to it. Returns how many records
+    /// these are.
+    pub fn report_lost(&mut self, destination: usize, delivery: &Delivery) -> u64 {
+        let mut lost = 0;
+        for log in &mut self.logs {
+            let of_log = |told: &&ProducerDelivery| told.producer == log.producer;
+            let told: Vec<_> = delivery.producers.iter().filter(of_log).collect();
+            let mut beyond_repair = absent(&log.destinations[destination].done, &told);
+            for (from, to) in log.to_repair[destination].as_slice() {
+                beyond_repair.remove(*from, *to);
+            }
+            let progress = &mut log.destinations[destination];
+            let ranges = beyond_repair.as_slice().iter();
+            let of_log: u64 = ranges
+                .map(|(from, to)| progress.on_missing(*from, *to))
+                .sum();
+            log.is_dirty |= of_log > 0;
+            lost += of_log;
+        }
+        lost
     }
 
     /// How many records are still to be sent again to a destination.
@@ -175,29 +197,29 @@ impl<B: SpoolBackend> Spool<B> {
     }
 }
 
-/// What a destination has acknowledged, and does not have by what it `told` of the producer.
-fn missing(progress: &DestinationProgress, told: &[&ProducerDelivery]) -> Ranges {
+/// Those `numbers` that a destination does not have, by what it `told` of their producer, and that
+/// it does not know to be dropped.
+fn absent(numbers: &Ranges, told: &[&ProducerDelivery]) -> Ranges {
     if told.is_empty() {
-        return progress.acknowledged.clone();
+        return numbers.clone();
     }
-    let mut missing = Ranges::default();
+    let mut absent = Ranges::default();
     for told in told {
         let above = told
             .highest
             .map(|highest| (highest.saturating_add(1), u64::MAX));
         let ranges = told.missing.iter().copied().take(RANGES_READ_MAX);
         for (from, to) in ranges.chain(above).filter(|(from, to)| from <= to) {
-            for (from, to) in progress.acknowledged.overlap(from, to) {
-                missing.insert(from, to);
+            for (from, to) in numbers.overlap(from, to) {
+                absent.insert(from, to);
             }
         }
     }
-    missing
-}
-
-impl ProducerLog {
-    /// What of a missing range will not be sent again.
-    pub(super) fn beyond_repair(&self, destination: usize, from: u64, to: u64) -> Vec<(u64, u64)> {
-        self.to_repair[destination].gaps(from, to).collect()
+    for (from, to, _) in told
+        .iter()
+        .flat_map(|told| told.dropped.iter().take(RANGES_READ_MAX))
+    {
+        absent.remove(*from, *to);
     }
+    absent
 }
