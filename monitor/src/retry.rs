@@ -196,6 +196,14 @@ pub fn names_records(error: &Error) -> bool {
     problem.errors.iter().any(|error| error.record.is_some())
 }
 
+/// The time of the receiver's clock when it refused records.
+pub(crate) fn server_now(error: &Error) -> Option<u64> {
+    match error {
+        Error::Refused { problem, .. } => problem.as_ref()?.now,
+        _ => None,
+    }
+}
+
 /// Finds the records that the receiver will not accept. If it names none, they are found by halving
 /// the batch.
 fn find_refused(status: u16, problem: &Problem, records: usize) -> Decision {

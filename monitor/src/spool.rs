@@ -34,6 +34,7 @@ pub mod disk;
 pub mod drop_reason;
 mod duplicates;
 mod event;
+mod keeping;
 mod kept;
 mod limits;
 mod load;

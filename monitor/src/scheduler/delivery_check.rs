@@ -6,9 +6,9 @@ use lizmon_client::Error;
 use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::problem::Code;
 
-use super::destination::Pause;
-use super::{BACKLOG_INTERVAL, DeliveryScheduler, NextStep, Outcome, server_now};
-use crate::retry::{Decision, RefusedRecord, is_body_error};
+use super::pause::Pause;
+use super::{BACKLOG_INTERVAL, DeliveryScheduler, NextStep, Outcome};
+use crate::retry::{Decision, RefusedRecord, is_body_error, server_now};
 use crate::spool::{SpoolBackend, StoredBatch};
 
 /// How often each destination is asked, if acknowledged records are kept.
@@ -22,32 +22,6 @@ const FALSE_REPORT_PAUSE: Duration = Duration::from_secs(60);
 /// The longest such time.
 const FALSE_REPORT_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
-/// What is known of one destination's losses.
-#[derive(Debug, Default)]
-pub(super) struct DeliveryCheck {
-    /// It answered the last request.
-    is_connected: bool,
-    /// It may have lost records since it was last asked: at the start, after a failure, and after
-    /// its restart. Until it has answered, nothing that is kept gets older.
-    is_due: bool,
-    /// It was restarted since it was last asked: it is told what it has lost for good.
-    is_restarted: bool,
-    /// The minute, in the monitor's own division of the time, in which it was last asked.
-    asked_in: Option<u64>,
-    /// It is not asked before this is over.
-    pause: Option<Pause>,
-    /// How often in a row it did not answer.
-    failures: u32,
-    /// Nothing is sent again before this is over.
-    repair_pause: Option<Pause>,
-    /// Of the last repair, how many records it had.
-    duplicates: u64,
-    /// How often in a row it had all of a repair.
-    false_reports: u32,
-    /// Records since the start.
-    pub(super) repaired: u64,
-}
-
 /// What a destination's report of what it has means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Losses {
@@ -55,36 +29,6 @@ pub struct Losses {
     pub repairable: u64,
     /// Records that it once had, and will not get again: it is told so.
     pub lost: u64,
-}
-
-impl DeliveryCheck {
-    /// That of a destination that was not asked yet.
-    pub(super) fn new(is_due: bool) -> Self {
-        Self {
-            is_due,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn restarted(&mut self) {
-        self.is_due = true;
-        self.is_restarted = true;
-    }
-
-    pub(super) fn connected(&mut self) {
-        self.is_connected = true;
-    }
-
-    /// `keeps`: whether anything could be sent again.
-    pub(super) fn failed(&mut self, keeps: bool) {
-        self.is_connected = false;
-        self.is_due |= keeps;
-    }
-
-    /// Whether it could be lost, unnoticed, what was acknowledged a while ago.
-    pub(super) fn is_due(&self) -> bool {
-        self.is_due
-    }
 }
 
 /// Which of the monitor's own minutes it is.

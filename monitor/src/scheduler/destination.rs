@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::delivery_check::DeliveryCheck;
+use super::check::DeliveryCheck;
+use super::pause::Pause;
 use crate::retry::Backoff;
 use crate::skew::ClockSkew;
 
@@ -58,24 +59,5 @@ impl Deferral {
             (then, now) => then.is_some() != now.is_some(),
         };
         has_changed || self.pause.left(now).is_none()
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pause {
-    since: Duration,
-    lasts: Duration,
-}
-
-impl Pause {
-    pub(super) fn new(since: Duration, lasts: Duration) -> Self {
-        Self { since, lasts }
-    }
-
-    /// How long it still lasts. It is over at once where the clock was set back.
-    pub(super) fn left(self, now: Duration) -> Option<Duration> {
-        let passed = now.checked_sub(self.since)?;
-        let left = self.lasts.checked_sub(passed)?;
-        (!left.is_zero()).then_some(left)
     }
 }
