@@ -450,7 +450,10 @@ impl Model {
                     "receiver {receiver} has taken number {seq} of monitor {monitor}, and misses it"
                 )));
             }
-            if !is_taken && !is_dropped && !record.is_excused {
+            // What was forgotten may be too old by then for anybody to keep it.
+            let is_too_old = record.was_forgotten[receiver]
+                && may_be_dropped(drop_reason::TOO_OLD, record.epoch);
+            if !is_taken && !is_dropped && !record.is_excused && !is_too_old {
                 return Err(Violation(format!(
                     "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither accepted nor reported as dropped",
                     record.epoch

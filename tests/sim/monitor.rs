@@ -289,6 +289,7 @@ impl Monitor {
     /// Whether every record is delivered or dropped, and all drops are reported.
     pub(crate) fn is_done(&mut self, now: Duration) -> bool {
         let receivers = self.urls.len();
+        let keeps = self.limits.keep_secs > 0;
         let has_read = self.has_loaded_spool();
         self.alive().is_some_and(|scheduler| {
             has_read
@@ -297,6 +298,7 @@ impl Monitor {
                     let next = scheduler.next_step(at, now);
                     matches!(next, NextStep::Idle | NextStep::CheckDelivery)
                         && scheduler.spool().to_repair(at) == 0
+                        && !(keeps && scheduler.may_have_losses(at))
                 })
         })
     }

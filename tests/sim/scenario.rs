@@ -176,7 +176,8 @@ impl Scenario {
             return age_secs >= OLD_SECS;
         }
         match why {
-            drop_reason::TOO_OLD => age_secs >= OLD_SECS,
+            // One that was forgotten may be too old by then to be sent again.
+            drop_reason::TOO_OLD | drop_reason::BEFORE_DATA => age_secs >= OLD_SECS,
             drop_reason::SPOOL_FULL => is_small || exits + 1 >= PRODUCER_LOGS_MAX,
             drop_reason::DISK_FAILED => has_disk_faults,
             drop_reason::DAMAGED => has_disk_faults || self.disk_damaged > 0.0,

@@ -48,6 +48,12 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         self.states.iter().map(|state| state.check.repaired).sum()
     }
 
+    /// Whether this destination may have lost records since it was last asked: it has just come
+    /// back, or does not say.
+    pub fn may_have_losses(&self, destination: usize) -> bool {
+        self.states[destination].check.is_due()
+    }
+
     /// Whether this destination is to be asked now. While nobody knows whether it is there, it is
     /// asked only where nothing else is to be done: new records go first.
     pub(super) fn is_check_due(&self, destination: usize, is_idle: bool, now: Duration) -> bool {

@@ -130,18 +130,23 @@ impl Event {
         match self {
             Self::Arrive {
                 id,
+                monitor,
+                receiver,
                 payload: Payload::DeliveryQuery,
-                ..
-            } => format!("Arrive {id} GET delivery"),
+            } => format!("Arrive {id} from {monitor} at {receiver} GET delivery"),
             Self::Arrive {
                 id,
+                monitor,
+                receiver,
                 payload: Payload::Batch(batch),
-                ..
             } => {
                 let request = encode(batch);
                 let body = String::from_utf8_lossy(&request.body);
                 let body: String = body.chars().take(200).collect();
-                format!("Arrive {id} {:?} {body}", request.target)
+                format!(
+                    "Arrive {id} from {monitor} at {receiver} {:?} {body}",
+                    request.target
+                )
             }
             Self::Answered { id, .. } if !world.in_flight.contains_key(id) => {
                 format!("Answered {id}, too late")
