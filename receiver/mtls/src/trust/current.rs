@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use lizmon_pki::anchors::Anchors;
 use lizmon_pki::authority;
-use lizmon_pki::path::{PathVerifier, RevocationPolicy};
+use lizmon_pki::path::{PathVerifier, RevocationPolicy, Usage};
 use lizmon_pki::provider::provider;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -58,6 +58,8 @@ impl LoadedCertificate {
 pub struct Trust {
     pub(super) generation: u64,
     pub(super) own: Identity,
+    /// What our own certificate is used for.
+    pub(super) own_usage: Usage,
     pub(super) server_name: Option<String>,
     pub(super) server_config: Arc<ServerConfig>,
     pub(super) verifier: Arc<DomainVerifier>,
@@ -82,6 +84,7 @@ impl Trust {
     pub(super) fn assemble(
         read: TrustContents,
         files: &TrustFiles,
+        own_usage: Usage,
         generation: u64,
         clock: &Clock,
         tls_min: TlsMin,
@@ -143,6 +146,7 @@ impl Trust {
         Ok(Self {
             generation,
             own,
+            own_usage,
             server_name,
             server_config: Arc::new(server_config),
             verifier,

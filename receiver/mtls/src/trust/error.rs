@@ -77,12 +77,14 @@ pub enum TrustError {
         source: IdentityError,
     },
     /// Our certificate is for another role.
-    #[error("{file}: this certificate is for the role `{role}`, a server needs one from `lizctl issue-receiver`", file = file.display())]
+    #[error("{file}: this certificate is for the role `{role}`, {wanted}", file = file.display())]
     WrongRole {
-        /// The role in the certificate.
+        /// The path of the file.
         file: PathBuf,
-        /// The use that it is for.
+        /// The role in the certificate.
         role: Role,
+        /// What is needed, and where it comes from.
+        wanted: &'static str,
     },
     /// Clients would reject our certificate.
     #[error("{file}: clients would reject the server certificate{}", new_one(source), file = file.display())]

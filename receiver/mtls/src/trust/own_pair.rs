@@ -27,25 +27,26 @@ enum PairFault {
 }
 
 impl Trust {
-    /// Verifies our own certificate as clients do. They trust the same roots.
+    /// Verifies our own certificate as peers do. They trust the same roots.
     pub fn verify_own(&self, now: u64) -> Result<(), Fault> {
-        self.verify_as_server(&self.parts.own.chain, now)
+        self.verify_as_own(&self.parts.own.chain, now)
     }
 
-    fn verify_as_server(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Fault> {
+    fn verify_as_own(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), Fault> {
         let (leaf, above) = chain
             .split_first()
             .ok_or(Fault::Malformed(webpki::Error::BadDer))?;
         self.verifier
             .paths
-            .verify(leaf, above, unix_time(now), Usage::Server)
+            .verify(leaf, above, unix_time(now), self.own_usage)
     }
 
     fn check_pair(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PairFault> {
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
-        match crate::identity::first_server_name(leaf) {
-            Some(_) => Ok(self.verify_as_server(chain, now)?),
-            None => Err(PairFault::NoName),
+        let has_name = crate::identity::first_server_name(leaf).is_some();
+        match has_name || self.own_usage == Usage::Client {
+            true => Ok(self.verify_as_own(chain, now)?),
+            false => Err(PairFault::NoName),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Our own certificate and key.
 
+use lizmon_pki::path::Usage;
 use lizmon_pki::pem;
 use lizmon_pki::provider::provider;
+use lizmon_protocol::name::Role;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -16,9 +18,9 @@ pub(super) struct ServerPair {
 }
 
 impl ServerPair {
-    /// Reads the certificate and the key. The certificate must be a server certificate, and the key
+    /// Reads the certificate and the key. The certificate must be one for this usage, and the key
     /// must match it.
-    pub(super) fn read(files: &TrustFiles) -> Result<Self, TrustError> {
+    pub(super) fn read(files: &TrustFiles, usage: Usage) -> Result<Self, TrustError> {
         let certificate = |source| TrustError::Unreadable {
             file: files.cert.clone(),
             what: "a certificate",
@@ -36,10 +38,22 @@ impl ServerPair {
             file: files.cert.clone(),
             source,
         })?;
-        if !own.spiffe_id.role.is_server() {
+        let role = own.spiffe_id.role;
+        let (is_right, wanted) = match usage {
+            Usage::Server => (
+                role.is_server(),
+                "a server needs one from `lizctl issue-receiver`",
+            ),
+            Usage::Client => (
+                role == Role::Summarizer,
+                "a summarizer needs one from `lizctl issue-summarizer`",
+            ),
+        };
+        if !is_right {
             return Err(TrustError::WrongRole {
                 file: files.cert.clone(),
-                role: own.spiffe_id.role,
+                role,
+                wanted,
             });
         }
         CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()).map_err(|source| {

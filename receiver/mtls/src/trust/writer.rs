@@ -17,6 +17,8 @@ use super::error::TrustError;
 use super::files::{self, TrustFiles, TrustStamps, stamps};
 use super::server_pair::ServerPair;
 use super::warning::{TrustPart, TrustWarning};
+use lizmon_pki::path::Usage;
+
 use crate::Clock;
 use crate::revocation::{self, Crl, CrlRefused, CrlStatus};
 use crate::version::TlsMin;
@@ -33,6 +35,7 @@ pub struct CrlUpdate {
 /// Replaces the trust when its files change.
 pub struct TrustWriter {
     pub(super) files: TrustFiles,
+    own_usage: Usage,
     kept_crl: Option<PathBuf>,
     clock: Clock,
     tls_min: TlsMin,
@@ -50,7 +53,15 @@ impl TrustWriter {
         clock: Clock,
         tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
-        Self::open_with(files, None, clock, tls_min)
+        Self::open_with(files, Usage::Server, None, clock, tls_min)
+    }
+
+    /// Like [`Self::open`], for a process that serves no connection: its certificate is a client's.
+    pub fn open_as_client(
+        files: TrustFiles,
+        clock: Clock,
+    ) -> Result<(Self, TrustReader), TrustError> {
+        Self::open_with(files, Usage::Client, None, clock, TlsMin::default())
     }
 
     /// Like [`Self::open`], with a file for uploaded CRLs. It is read in addition to `files.crl`
@@ -61,21 +72,22 @@ impl TrustWriter {
         clock: Clock,
         tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
-        Self::open_with(files, Some(kept_crl), clock, tls_min)
+        Self::open_with(files, Usage::Server, Some(kept_crl), clock, tls_min)
     }
 
     fn open_with(
         files: TrustFiles,
+        own_usage: Usage,
         kept_crl: Option<PathBuf>,
         clock: Clock,
         tls_min: TlsMin,
     ) -> Result<(Self, TrustReader), TrustError> {
         let (seen, now) = (stamps(&files, kept_crl.as_deref()), clock());
         let sources = CrlSources::read_strictly(&files, kept_crl.as_deref())?;
-        let own = ServerPair::read(&files)?;
+        let own = ServerPair::read(&files, own_usage)?;
         let anchors = files::anchors(&files)?;
         let read = sources.put_in_force(own, anchors, Vec::new(), &[], now);
-        let trust = Trust::assemble(read, &files, 1, &clock, tls_min)?;
+        let trust = Trust::assemble(read, &files, own_usage, 1, &clock, tls_min)?;
         trust.verify_own(now).map_err(|source| {
             let TrustParts { own, anchors, .. } = &trust.parts;
             let missing = revocation::missing(&trust.parts.crls, &own.chain, &anchors.roots);
@@ -95,6 +107,7 @@ impl TrustWriter {
         Ok((
             Self {
                 files,
+                own_usage,
                 kept_crl,
                 clock,
                 tls_min,
@@ -131,7 +144,7 @@ impl TrustWriter {
             let reason = format!("{}; the previous ones stay in use", error.reason(file));
             warnings.push(TrustWarning::new(file, part, reason));
         };
-        let own = ServerPair::read(&self.files).unwrap_or_else(|error| {
+        let own = ServerPair::read(&self.files, self.own_usage).unwrap_or_else(|error| {
             or_as_it_was(TrustPart::Own, &self.files.cert, error);
             current.parts.own.copy()
         });
@@ -271,6 +284,7 @@ impl TrustWriter {
 
     pub(super) fn next(&self, read: TrustContents) -> Result<Arc<Trust>, TrustError> {
         let generation = self.current.load().generation + 1;
-        Trust::assemble(read, &self.files, generation, &self.clock, self.tls_min).map(Arc::new)
+        let (files, usage) = (&self.files, self.own_usage);
+        Trust::assemble(read, files, usage, generation, &self.clock, self.tls_min).map(Arc::new)
     }
 }
