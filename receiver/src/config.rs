@@ -1,5 +1,7 @@
 //! Flags and environment, parsed once into a typed configuration.
 
+mod store;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -16,7 +18,9 @@ use lizmon_mtls::trust::TrustFiles;
 
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
-use crate::store;
+use crate::store::redis::config::{RedisConfig, StoreUrl};
+
+pub use self::store::StoreFlags;
 
 /// How long a token lives if `--token-ttl` does not say.
 pub const TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
@@ -45,6 +49,25 @@ pub struct ReceiverFlags {
     /// Data folder, used by one process at a time
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// Keep samples in Redis or Valkey, shared with other receivers and summarizers:
+    /// redis://HOST[:PORT][,HOST…][/MASTER], rediss://… for TLS; a server, nodes of a cluster, or
+    /// Sentinels with their master's name [default: SQLite in the data folder]
+    #[arg(long, env = "LIZMON_STORE", value_name = "URL")]
+    pub store: Option<StoreUrl>,
+    /// Replicas that must have a sample before it is acknowledged [default: 1 in a cluster, else 0]
+    #[arg(
+        long,
+        env = "LIZMON_MIN_REPLICAS",
+        value_name = "NUMBER",
+        requires = "store"
+    )]
+    pub min_replicas: Option<u32>,
+    /// Summarize a share of the store's shards, too: no liz-summarizer is needed
+    #[arg(long, env = "LIZMON_SUMMARIZE", requires = "store")]
+    pub summarize: bool,
+    /// How a shared store is reached.
+    #[command(flatten)]
+    pub store_flags: StoreFlags,
     /// Lifetime of a token
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
@@ -119,6 +142,15 @@ impl fmt::Debug for CrlFetch {
     }
 }
 
+/// A store that is shared with other processes.
+#[derive(Debug, Clone)]
+pub struct SharedStoreConfig {
+    /// Where it is.
+    pub redis: RedisConfig,
+    /// Whether this process summarizes a share of its shards.
+    pub summarizes: bool,
+}
+
 /// What a receiver is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -128,6 +160,8 @@ pub struct Config {
     pub crl_fetch: Option<CrlFetch>,
     /// The data folder.
     pub data: PathBuf,
+    /// The store that is shared with other processes; none for one in the data folder.
+    pub shared: Option<SharedStoreConfig>,
     /// Lifetime of a token.
     pub token_ttl: Duration,
     /// How long a key signs tokens.
@@ -155,6 +189,7 @@ impl Config {
             trust,
             crl_fetch: None,
             data,
+            shared: None,
             token_ttl: TOKEN_TTL,
             token_key_life: days(TOKEN_KEY_DAYS),
             issuer: None,
@@ -166,19 +201,25 @@ impl Config {
             limits: Limits::default(),
         }
     }
-
-    /// Where journal and state are kept.
-    pub fn store(&self) -> store::Config {
-        store::Config::Embedded {
-            folder: self.data.clone(),
-        }
-    }
 }
 
 impl From<ReceiverFlags> for Config {
     /// All but [`ReceiverFlags::crl_fetch`], which needs random numbers.
     fn from(flags: ReceiverFlags) -> Self {
+        let certificate = (
+            flags.credentials.cert.clone(),
+            flags.credentials.key.clone(),
+        );
+        let (store_flags, replicas_min) = (flags.store_flags, flags.min_replicas);
+        let shared = flags.store.map(|url| SharedStoreConfig {
+            redis: RedisConfig {
+                replicas_min,
+                ..store_flags.redis(url, certificate)
+            },
+            summarizes: flags.summarize,
+        });
         Self {
+            shared,
             trust: TrustFiles {
                 cert: flags.credentials.cert,
                 key: flags.credentials.key,

@@ -24,6 +24,7 @@
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
 //! | [`receiver_keys`] | how receivers that share a store know each other's keys |
 //! | [`clock`] | whether this machine's clock can be trusted |
+//! | [`summarizer`] | a process that commits shards of a shared store, and serves nobody |
 //! | [`health`], [`metrics`] | what an operator is warned of; what is counted |
 //! | `certificates` | which certificates were seen here, and by which ones hosts report |
 //! | `crl_fetch` | fetches CRLs from `liz-ca` |
@@ -35,9 +36,9 @@
 //! - A sample is durable before its POST is answered: [`journal`] alone answers one.
 //! - Summaries change in [`summarize`] alone, and only by what the journal holds, in its order.
 //! - The receiver cannot issue a certificate: it links no CA and holds no CA key.
+//! - Nothing outside [`store`], [`config`] and `serve` knows which store it is, but the program's
+//!   commands `check`, `backup` and `restore` (`command.rs`), which are SQLite's.
 //! - Receivers that share a store trust each other by their certificates: [`receiver_keys`].
-//! - Nothing outside [`store`] and [`config`] knows which store it is, but the program's commands
-//!   `check`, `backup` and `restore` (`command.rs`), which are SQLite's.
 //!
 //! To add a route, a limit, a metric or a store: `docs/architecture.md`, "Where do I add …".
 
@@ -58,6 +59,7 @@ pub mod receiver_keys;
 pub mod silence;
 pub mod store;
 pub mod summarize;
+pub mod summarizer;
 
 mod crl_fetch;
 mod serve;

@@ -34,7 +34,8 @@ pub fn summaries(
                 // Locked for one window at a time, so that a host with many labels blocks no other.
                 let hosts = table.shard_with(host);
                 let series = hosts.get(host).and_then(|host| host.series.get(label));
-                let summary = series.and_then(|series| window(series, at, now));
+                let as_of = table.as_of(table.shard_of(host), now);
+                let summary = series.and_then(|series| window(series, at, now, as_of));
                 found.extend(summary.map(|summary| (name, summary)));
             }
         }
@@ -90,7 +91,10 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
         }
     }
     list.sort_by(|a, b| a.name.cmp(&b.name));
-    Hosts { hosts: list }
+    Hosts {
+        hosts: list,
+        as_of: table.oldest_as_of(now),
+    }
 }
 
 /// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no
@@ -115,7 +119,7 @@ pub fn newest_minutes(
 }
 
 /// What has arrived from a host, by producer. `None` if nothing is known of the host.
-pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Delivery> {
+pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable, now: u64) -> Option<Delivery> {
     let name = permit.host().as_str();
     let hosts = table.shard_with(name);
     let host = hosts.get(name)?;
@@ -148,6 +152,7 @@ pub fn delivery(permit: &Permit<ReadHost>, table: &SummaryTable) -> Option<Deliv
         producers,
         removed,
         clock: clock.map(|(ahead_secs, at)| StampClock { ahead_secs, at }),
+        as_of: table.as_of(table.shard_of(name), now),
     })
 }
 
@@ -188,7 +193,7 @@ fn summary_name(tier: &Tier, label: &str) -> String {
     format!("{SUMMARY_PREFIX}{}:{label}", tier.name)
 }
 
-fn window(series: &Series, tier: usize, now: u64) -> Option<Summary> {
+fn window(series: &Series, tier: usize, now: u64, as_of: Option<u64>) -> Option<Summary> {
     let Window {
         start,
         end,
@@ -213,5 +218,6 @@ fn window(series: &Series, tier: usize, now: u64) -> Option<Summary> {
         timeslice_size_sec: width_secs,
         average_count: averages.len(),
         averages,
+        as_of,
     })
 }

@@ -1,5 +1,7 @@
 //! Starts, runs and stops a receiver.
 
+mod pipeline;
+
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,19 +11,21 @@ use std::time::Duration;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::server::{self, HttpLimits};
-use lizmon_mtls::trust::{Trust, TrustError, TrustWriter};
+use lizmon_mtls::trust::{StatementError, Trust, TrustError, TrustReader, TrustWriter};
 
+use self::pipeline::{Pipeline, PipelineError, PipelineThreads, SharedPipeline};
 use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::Clocks;
-use crate::config::{Config, CrlFetch};
+use crate::config::{Config, CrlFetch, SharedStoreConfig};
 use crate::crl_fetch;
 use crate::health::HealthPolicy;
-use crate::journal::{Journal, JournalError, JournalThread};
+use crate::journal::JournalError;
 use crate::metrics::Metrics;
+use crate::receiver_keys::{KeyStatementVerifier, ReceiverKeys};
 use crate::router::{self, ReceiverState};
-use crate::store::{self, StoreError};
-use crate::summarize::Summarizer;
+use crate::store::signing::GroupKeys;
+use crate::store::{LockedFolder, StoreError};
 use crate::token::{TokenKeyError, Tokens};
 
 /// File in the data folder for CRLs that an operator pushed or that were fetched.
@@ -49,6 +53,9 @@ pub enum ReceiverError {
     /// The token keys.
     #[error(transparent)]
     Keys(#[from] TokenKeyError),
+    /// Other receivers could not check our keys.
+    #[error("the certificate's key cannot sign what other receivers must trust")]
+    Statement(#[from] StatementError),
     /// The certificate has no name that clients could connect to.
     #[error(
         "{cert}: the certificate has no DNS name or address: issue one with `lizctl issue-receiver NAME --san NAME-OR-ADDRESS`"
@@ -71,11 +78,20 @@ pub struct Receiver {
     address: SocketAddr,
     app: Arc<ReceiverState>,
     door: MtlsAcceptor,
-    journal: JournalThread,
+    threads: PipelineThreads,
     crl_fetch: Option<CrlFetch>,
     first_request_timeout: Duration,
     idle_timeout: Duration,
     clock: Clock,
+}
+
+impl From<PipelineError> for ReceiverError {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Store(error) => Self::Store(error),
+            PipelineError::Thread(error) => Self::Listen(error),
+        }
+    }
 }
 
 impl Receiver {
@@ -101,11 +117,11 @@ impl Receiver {
         };
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
         let own_url = format!("https://{own_name}:{}", address.port());
-        let mut store = store::open(&config.store(), clock())?;
-        let summarizer = Summarizer::open(&mut *store, clock())?;
+        // Before anything in it is read: what is there belongs to one process.
+        let folder = LockedFolder::lock(&config.data)?;
         let now = clock();
-        let issuer = config.issuer.unwrap_or_else(|| own_url.clone());
-        let audience = config.audience.unwrap_or(own_url);
+        let issuer = config.issuer.clone().unwrap_or_else(|| own_url.clone());
+        let audience = config.audience.clone().unwrap_or(own_url);
         let tokens = Tokens::open(
             &config.data,
             issuer,
@@ -114,8 +130,28 @@ impl Receiver {
             config.token_key_life,
             now,
         )?;
-        let table = summarizer.table();
-        let (journal, thread) = Journal::start(store, summarizer, config.gather_window, clocks)?;
+        let tokens = Arc::new(tokens);
+        let window = config.gather_window;
+        let started = match config.shared {
+            None => {
+                let start = move || Pipeline::start(folder, window, clocks);
+                tokio::task::spawn_blocking(start).await
+            }
+            Some(SharedStoreConfig { redis, summarizes }) => {
+                let shared = SharedPipeline {
+                    servers: redis,
+                    keys: group_keys(&reader, &tokens, &clock)?,
+                    summarizes,
+                };
+                let start = move || Pipeline::start_shared(folder, shared, window, clocks);
+                tokio::task::spawn_blocking(start).await
+            }
+        };
+        let Pipeline {
+            journal,
+            table,
+            threads,
+        } = started.map_err(io::Error::other)??;
         let health = HealthPolicy {
             crl_grace: config.crl_grace.as_secs(),
             fetches_crls: config.crl_fetch.is_some(),
@@ -151,7 +187,7 @@ impl Receiver {
             first_request_timeout: config.limits.first_request_timeout,
             idle_timeout: config.limits.idle_timeout,
             door,
-            journal: thread,
+            threads,
             crl_fetch: config.crl_fetch,
             clock,
         })
@@ -188,18 +224,32 @@ impl Receiver {
             () = maintenance => Ok(()),
             () = fetching => Ok(()),
             // Without it every POST would be refused: it is better to end and be restarted.
-            () = self.journal.ended() => Ok(()),
+            () = self.threads.ended() => Ok(()),
         };
         let app = self.app;
         let saved = tokio::task::spawn_blocking(move || save_certificates(&app));
         let _joined = saved.await;
         // The journal's thread ends when the last request has dropped its handle on it.
-        tokio::task::spawn_blocking(|| self.journal.join())
+        tokio::task::spawn_blocking(|| self.threads.join())
             .await
             .map_err(io::Error::other)??;
         tracing::info!("stopped: everything is committed");
         Ok(served?)
     }
+}
+
+/// Groups are signed with the token keys, and checked against the receivers' certificates.
+fn group_keys(
+    trust: &TrustReader,
+    tokens: &Arc<Tokens>,
+    clock: &Clock,
+) -> Result<GroupKeys, ReceiverError> {
+    let verifier = Arc::new(KeyStatementVerifier::new(trust.clone(), clock.clone()));
+    let signer = ReceiverKeys::open(tokens.clone(), verifier.clone())?;
+    Ok(GroupKeys {
+        signer: Some(Arc::new(signer)),
+        verifier,
+    })
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due. Never returns.

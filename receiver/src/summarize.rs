@@ -159,7 +159,7 @@ impl Summarizer {
             .map(|(progress, shard)| (shard, progress.applied))
             .collect();
         let mut damaged = 0_u64;
-        let read = store.read_after(&after, &mut |_, position, group| match read_group(group) {
+        let read = store.read_after(&after, &mut |_, position, bytes| match read_group(bytes) {
             Ok(submissions) => {
                 self.begin_group();
                 for submission in submissions {

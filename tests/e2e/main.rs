@@ -38,6 +38,7 @@ mod pipeline;
 mod programs;
 mod refusals;
 mod restored;
+mod shared_store;
 mod store_damage;
 mod token_keys;
 mod trust;

@@ -261,7 +261,7 @@ impl Receiver {
     pub(crate) fn delivery(&self, node: &Node) -> Option<Delivery> {
         self.read(|committer| {
             let permit = node.permit_to_read();
-            query::delivery(&permit, &committer.summarizer().table())
+            query::delivery(&permit, &committer.summarizer().table(), 0)
         })
     }
 

@@ -370,6 +370,7 @@ impl World {
         for (monitor, host) in self.hosts.iter().enumerate() {
             let delivery = self.receivers[receiver].delivery(&host.node);
             let nothing = || Delivery {
+                as_of: None,
                 producers: Vec::new(),
                 removed: None,
                 clock: None,

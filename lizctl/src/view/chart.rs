@@ -151,6 +151,7 @@ mod tests {
             })
             .collect();
         let summary = Summary {
+            as_of: None,
             start: 0,
             end: 3600,
             timeslice_size_sec: 60,

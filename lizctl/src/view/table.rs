@@ -131,6 +131,7 @@ mod tests {
 
     fn by_minute(ends: &[u64]) -> Summary {
         Summary {
+            as_of: None,
             start: 1_464_998_160,
             end: 1_465_001_814,
             timeslice_size_sec: 60,
@@ -176,6 +177,7 @@ mod tests {
             last_received: None,
         };
         let all = Hosts {
+            as_of: None,
             hosts: vec![
                 host("web1", 1_465_001_814, false),
                 host("web2", 1_465_001_217, true),

@@ -74,6 +74,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         chance: f64,
     ) -> Losses {
         let nothing = Delivery {
+            as_of: None,
             producers: Vec::new(),
             removed: None,
             clock: None,

@@ -341,6 +341,7 @@ fn records_of_before_are_reported_to_the_receiver() {
         let next = scheduler.next_step(0, secs(112));
         assert_eq!(next == NextStep::CheckDelivery, is_asked, "{next:?}");
         let told = Delivery {
+            as_of: None,
             producers: vec![ProducerDelivery {
                 producer,
                 received: 1,

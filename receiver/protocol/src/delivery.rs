@@ -43,6 +43,10 @@ pub struct Delivery {
     /// The clock of the host, if its samples are stamped by the receivers' time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<StampClock>,
+    /// When the summaries were last read from a store that several processes share, if that is more
+    /// than a moment ago: epoch seconds. What was acknowledged after that may be missing.
+    #[serde(rename = "as-of", default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
 }
 
 /// A host whose clock is so wrong that its monitor stamps samples by the receivers' time.

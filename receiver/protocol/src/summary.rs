@@ -23,6 +23,10 @@ pub struct Summary {
     pub average_count: usize,
     /// The intervals that hold samples, oldest first.
     pub averages: Vec<Average>,
+    /// When the summaries were last read from a store that several processes share, if that is more
+    /// than a moment ago: epoch seconds. What was acknowledged after that may be missing.
+    #[serde(rename = "as-of", default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
 }
 
 /// One interval: all samples with `start-sec < epoch <= end-sec`.
@@ -53,6 +57,10 @@ pub struct Average {
 pub struct Hosts {
     /// Every host with samples in a window, by name.
     pub hosts: Vec<Host>,
+    /// When the summaries were last read from a store that several processes share, if that is more
+    /// than a moment ago: epoch seconds. What was acknowledged after that may be missing.
+    #[serde(rename = "as-of", default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
 }
 
 /// Why a host can no longer report with the certificate that it last used.
@@ -111,6 +119,7 @@ mod tests {
             max: 5.1,
         };
         let summary = Summary {
+            as_of: None,
             start: 1_464_998_160,
             end: 1_465_001_814,
             timeslice_size_sec: 60,

@@ -32,7 +32,7 @@ pub(super) struct Intake {
 }
 
 /// A request, and whether it is admitted.
-pub(super) type Verdict<'a> = (&'a Submission, Result<Admitted, AdmissionError>);
+pub(super) type AdmissionVerdict<'a> = (&'a Submission, Result<Admitted, AdmissionError>);
 
 impl Intake {
     pub(super) fn new(count: ShardCount) -> Self {
@@ -52,7 +52,7 @@ impl Intake {
         requests: impl Iterator<Item = (&'a Submission, u64)>,
         clock: ClockVerdict,
         known: KnownRecords,
-    ) -> Vec<Verdict<'a>> {
+    ) -> Vec<AdmissionVerdict<'a>> {
         let mut admission = Admission::new(table, clock, &mut self.marks);
         let mut verdicts = Vec::with_capacity(requests.size_hint().0);
         for (submission, now) in requests {

@@ -188,10 +188,9 @@ async fn many_at_once_are_all_answered_and_all_counted() {
     thread.join().unwrap();
 }
 
-fn embedded_in(folder: &std::path::Path) -> crate::store::Config {
-    crate::store::Config::Embedded {
-        folder: folder.to_owned(),
-    }
+fn open_store(folder: &std::path::Path) -> Box<dyn crate::store::Store> {
+    let folder = crate::store::LockedFolder::lock(folder).unwrap();
+    crate::store::open(folder, NOW).unwrap()
 }
 
 /// Two weeks of five hosts with labels that come and go: after the second day the file grows no
@@ -200,7 +199,7 @@ fn embedded_in(folder: &std::path::Path) -> crate::store::Config {
 fn the_file_is_bounded_under_constant_load() {
     const HOUR: u64 = 3600;
     let folder = tempfile::tempdir().unwrap();
-    let mut store = crate::store::open(&embedded_in(folder.path()), NOW).unwrap();
+    let mut store = open_store(folder.path());
     let summarizer = Summarizer::open(&mut *store, NOW).unwrap();
     let mut committer = Committer::new(store, summarizer, ClockReading::of_one(NOW));
     let mut size_after_days = Vec::new();
@@ -263,7 +262,7 @@ fn the_file_is_bounded_under_constant_load() {
 fn the_file_comes_down_when_a_fleet_is_gone() {
     const HOSTS: usize = 60;
     let folder = tempfile::tempdir().unwrap();
-    let mut store = crate::store::open(&embedded_in(folder.path()), NOW).unwrap();
+    let mut store = open_store(folder.path());
     let summarizer = Summarizer::open(&mut *store, NOW).unwrap();
     let mut committer = Committer::new(store, summarizer, ClockReading::of_one(NOW));
     let bytes = || {
@@ -318,7 +317,7 @@ fn the_file_comes_down_when_a_fleet_is_gone() {
 fn the_folder_is_free_when_the_journal_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..100 {
-        let mut store = crate::store::open(&embedded_in(folder.path()), NOW).unwrap();
+        let mut store = open_store(folder.path());
         let summarizer = Summarizer::open(&mut *store, NOW).unwrap();
         let (journal, thread) = Journal::start(
             store,

@@ -31,7 +31,8 @@ pub(super) async fn get(
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.read_host(host.as_ref())?;
-    sender.answer(&query::delivery(&permit, &app.table).ok_or(Code::UnknownHost)?)
+    let delivery = query::delivery(&permit, &app.table, now);
+    sender.answer(&delivery.ok_or(Code::UnknownHost)?)
 }
 
 /// `POST /api/delivery/{host}/acknowledged`

@@ -22,7 +22,7 @@ pub struct ReceiverState {
     /// Changes the trust.
     pub trust_writer: Mutex<TrustWriter>,
     /// Mints and verifies.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// Reads bodies.
     pub bodies: BodyReader,
     /// Makes durable.

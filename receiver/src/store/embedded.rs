@@ -70,6 +70,12 @@ const RECLAIMED_PAGES_MIN: i64 = 64;
 /// larger one while it serves.
 const CHECKED_AT_START_BYTES_MAX: u64 = 8 << 20;
 
+/// Makes the folder if it is missing, and locks it for as long as the file is open.
+pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
+    files::make_folder(folder)?;
+    Ok(files::lock(folder)?)
+}
+
 /// SQLite in a folder that is locked for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct EmbeddedStore {
@@ -97,13 +103,17 @@ pub(crate) struct EmbeddedStore {
 impl EmbeddedStore {
     /// Opens the store in `folder`, or creates it. A damaged one is recovered as far as possible:
     /// see [`Store::damage`].
+    #[cfg(test)]
     pub(crate) fn open(folder: &Path, now: u64) -> Result<Self, StoreError> {
-        Ok(Self::open_folder(folder, now)?)
+        Ok(Self::open_locked(folder, lock(folder)?, now)?)
     }
 
-    fn open_folder(folder: &Path, now: u64) -> Result<Self, EmbeddedError> {
-        files::make_folder(folder)?;
-        let lock = files::lock(folder)?;
+    /// The same in a folder that is locked already: see [`lock`].
+    pub(crate) fn open_in(folder: &Path, lock: File, now: u64) -> Result<Self, StoreError> {
+        Ok(Self::open_locked(folder, lock, now)?)
+    }
+
+    fn open_locked(folder: &Path, lock: File, now: u64) -> Result<Self, EmbeddedError> {
         files::finish_replacing(folder)?;
         let file = files::database(folder);
         if let Some(fault) = fault_of_files(folder)? {

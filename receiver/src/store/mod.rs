@@ -21,8 +21,8 @@
 //! ```
 //!
 //! Callers know [`JournalStore`], [`StateStore`] and [`Store`], and [`SharedStore`] where several
-//! processes share one; [`open`] alone knows which store it is. A new store is a module here, a
-//! variant of [`Config`], a line in [`open`], and passes the contract suite (`contract.rs`).
+//! processes share one; [`open`] and [`open_shared`] alone know which store it is. A new store is a
+//! module here, made by one of these, and passes the contract suite (`contract.rs`).
 
 pub mod damage;
 mod embedded;
@@ -41,7 +41,9 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod contract;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 pub use self::embedded::backup;
 pub use self::engine::{SharedStore, Store, StoreUsage};
@@ -53,19 +55,36 @@ pub use self::state::{
     RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost, StoredProducer,
 };
 
-/// Which store, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Config {
-    /// SQLite in a folder that one process uses.
-    Embedded {
-        /// The data folder.
-        folder: PathBuf,
-    },
+/// A data folder that no other process uses: it is locked for as long as this lives.
+#[derive(Debug)]
+pub struct LockedFolder {
+    path: PathBuf,
+    lock: std::fs::File,
 }
 
-/// Opens a store, or creates it.
-pub fn open(config: &Config, now: u64) -> Result<Box<dyn Store>, StoreError> {
-    match config {
-        Config::Embedded { folder } => Ok(Box::new(embedded::EmbeddedStore::open(folder, now)?)),
+impl LockedFolder {
+    /// Makes the folder if it is missing, and locks it.
+    pub fn lock(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            lock: embedded::lock(path)?,
+            path: path.to_owned(),
+        })
     }
+}
+
+/// Opens the store of one process, or creates it: SQLite in the data folder.
+pub fn open(folder: LockedFolder, now: u64) -> Result<Box<dyn Store>, StoreError> {
+    let LockedFolder { path, lock } = folder;
+    let store = embedded::EmbeddedStore::open_in(&path, lock, now)?;
+    Ok(Box::new(store))
+}
+
+/// Opens a store that other processes use, or creates it, for one thread. Blocks while servers are
+/// asked.
+pub fn open_shared(
+    servers: redis::config::RedisConfig,
+    keys: signing::GroupKeys,
+    owner: Uuid,
+) -> Result<Box<dyn SharedStore>, StoreError> {
+    Ok(Box::new(redis::RedisStore::open(servers, owner, keys)?))
 }

@@ -39,7 +39,6 @@ mod scripts;
 mod writers;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use ::redis::FromRedisValue;
 use uuid::Uuid;
@@ -59,7 +58,7 @@ use super::error::StoreError;
 use super::journal::{JournalRead, JournalStore};
 use super::members::{MemberRole, Members};
 use super::shard::{Fence, Position, Shard, ShardCount};
-use super::signing::{GroupSigner, GroupVerifier};
+use super::signing::GroupKeys;
 use super::state::{ShardChanges, ShardState, StateStore};
 
 /// The version of what is stored.
@@ -80,8 +79,7 @@ pub struct RedisStore {
     id: String,
     shards: ShardCount,
     appender: Appender,
-    signer: Arc<dyn GroupSigner>,
-    verifier: Arc<dyn GroupVerifier>,
+    keys: GroupKeys,
     readers: HashMap<Shard, ShardReader>,
     owned: HashMap<Shard, OwnedShard>,
     fences: HashMap<Shard, Fence>,
@@ -94,21 +92,11 @@ pub struct RedisStore {
 impl RedisStore {
     /// Opens the store on these servers, or creates it. `owner` is unlike that of every other store
     /// that was ever opened.
-    pub fn open(
-        config: RedisConfig,
-        owner: Uuid,
-        signer: Arc<dyn GroupSigner>,
-        verifier: Arc<dyn GroupVerifier>,
-    ) -> Result<Self, StoreError> {
-        Ok(Self::connect(config, owner, signer, verifier)?)
+    pub fn open(config: RedisConfig, owner: Uuid, keys: GroupKeys) -> Result<Self, StoreError> {
+        Ok(Self::connect(config, owner, keys)?)
     }
 
-    fn connect(
-        config: RedisConfig,
-        owner: Uuid,
-        signer: Arc<dyn GroupSigner>,
-        verifier: Arc<dyn GroupVerifier>,
-    ) -> Result<Self, RedisStoreError> {
+    fn connect(config: RedisConfig, owner: Uuid, keys: GroupKeys) -> Result<Self, RedisStoreError> {
         let (wanted, accepts_lossy) = (config.replicas_min, config.accepts_lossy);
         let mut nodes = Nodes::open(config)?;
         let replicas_min = wanted.unwrap_or(u32::from(nodes.is_cluster()));
@@ -123,8 +111,7 @@ impl RedisStore {
             appender: Appender::new(id.clone(), owner, shards.get(), replicas_min),
             id,
             shards,
-            signer,
-            verifier,
+            keys,
             readers: HashMap::new(),
             owned: HashMap::new(),
             fences: HashMap::new(),
@@ -266,7 +253,10 @@ impl JournalStore for RedisStore {
     }
 
     fn append(&mut self, groups: &[(Shard, &[u8])]) -> Vec<Result<Position, StoreError>> {
-        let appended = self.appender.append(&mut self.nodes, &*self.signer, groups);
+        let Some(signer) = &self.keys.signer else {
+            return vec![Err(RedisStoreError::NoSigningKey.into()); groups.len()];
+        };
+        let appended = self.appender.append(&mut self.nodes, &**signer, groups);
         let appended = appended.into_iter();
         appended
             .map(|result| result.map_err(StoreError::from))
@@ -280,7 +270,7 @@ impl JournalStore for RedisStore {
     ) -> JournalRead {
         let context = ReadContext {
             store: &self.id,
-            verifier: &*self.verifier,
+            verifier: &*self.keys.verifier,
         };
         let (read, refused) = read::read(&mut self.nodes, &context, &mut self.readers, after, each);
         for (refusal, count) in refused {

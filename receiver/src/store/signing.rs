@@ -1,6 +1,7 @@
 //! Who may append to a journal that others can write to: the receivers, by their signatures.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// A receiver's key, as others check it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,4 +72,13 @@ pub trait GroupVerifier: Debug + Send + Sync {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), GroupRefusal>;
+}
+
+/// How groups are signed and checked in a store that others can write to.
+#[derive(Debug, Clone)]
+pub struct GroupKeys {
+    /// Signs what this process appends; none for one that appends nothing.
+    pub signer: Option<Arc<dyn GroupSigner>>,
+    /// Checks what is read.
+    pub verifier: Arc<dyn GroupVerifier>,
 }

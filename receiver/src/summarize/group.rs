@@ -13,6 +13,7 @@
 //! than that. What the store has forgotten, or another process has committed, is loaded again.
 
 mod share;
+mod thread;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use uuid::Uuid;
 
 use self::share::Share;
+pub use self::thread::GroupThread;
 use super::{Summarizer, SummaryTable};
 use crate::clock::{ClockReading, StepDetector};
 use crate::store::{ErrorKind, Fence, MemberRole, Shard, SharedStore, StoreError};

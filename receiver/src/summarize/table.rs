@@ -51,6 +51,12 @@ impl SummaryTable {
         (read_until.saturating_add(LAG_SECS) < now).then_some(read_until)
     }
 
+    /// The same of the shard that was read longest ago.
+    pub fn oldest_as_of(&self, now: u64) -> Option<u64> {
+        let shards = self.count.all();
+        shards.filter_map(|shard| self.as_of(shard, now)).min()
+    }
+
     /// The shard of a host.
     pub fn shard_of(&self, host: &str) -> Shard {
         self.count.shard_of(host)

@@ -78,6 +78,7 @@ impl Ledger {
             }
         });
         Delivery {
+            as_of: None,
             producers: told.collect(),
             removed: None,
             clock: None,

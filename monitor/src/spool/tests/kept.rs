@@ -7,6 +7,7 @@ use super::*;
 /// A destination that knows nothing of this host.
 fn nothing() -> Delivery {
     Delivery {
+        as_of: None,
         producers: Vec::new(),
         removed: None,
         clock: None,

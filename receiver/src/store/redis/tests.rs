@@ -11,7 +11,7 @@ use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value};
 
 use super::super::record::{Group, Submission};
-use super::super::signing::{GroupRefusal, GroupSigner, GroupVerifier, PublishedKey};
+use super::super::signing::{GroupKeys, GroupRefusal, GroupSigner, GroupVerifier, PublishedKey};
 use super::*;
 use crate::clock::ClockReading;
 use crate::summarize::group::{GroupMember, GroupRole};
@@ -94,7 +94,11 @@ fn open(url: &str) -> RedisStore {
 
 fn open_with(url: &str, signer: &Arc<BareKey>, verifier: &Arc<TrustsNewer>) -> RedisStore {
     let config = RedisConfig::new(url.parse().unwrap());
-    RedisStore::open(config, new_id(), signer.clone(), verifier.clone()).unwrap()
+    let keys = GroupKeys {
+        signer: Some(signer.clone()),
+        verifier: verifier.clone(),
+    };
+    RedisStore::open(config, new_id(), keys).unwrap()
 }
 
 /// Runs the contract on these servers.

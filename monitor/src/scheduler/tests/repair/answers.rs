@@ -45,6 +45,7 @@ fn nonsense_costs_nothing() {
         ),
     ] {
         let delivery = Delivery {
+            as_of: None,
             producers,
             removed: None,
             clock: None,
@@ -64,6 +65,7 @@ fn nonsense_costs_nothing() {
             match pair.scheduler.next_step(0, now) {
                 NextStep::CheckDelivery => {
                     let delivery = Delivery {
+                        as_of: None,
                         producers: vec![told(producer, &[(1, u64::MAX)], Some(0))],
                         removed: None,
                         clock: None,

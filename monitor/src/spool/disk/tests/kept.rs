@@ -19,6 +19,7 @@ fn open_keeping(folder: &Path, first_producer: u8) -> Spool<DiskBackend> {
 
 fn nothing() -> Delivery {
     Delivery {
+        as_of: None,
         producers: Vec::new(),
         removed: None,
         clock: None,

@@ -1,0 +1,98 @@
+//! `liz-summarizer`: flags, clock and signals; the library does the rest.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use lizmon_daemon::LogFlags;
+use lizmon_enrol::CredentialFlags;
+use lizmon_enrol::renewer::Renewer;
+use lizmon_mtls::trust::TrustFiles;
+use lizmon_receiver::config::StoreFlags;
+use lizmon_receiver::store::redis::config::StoreUrl;
+use lizmon_receiver::summarizer::ShardSummarizer;
+use lizmon_receiver::{Clock, Clocks};
+
+/// Summarize a share of the samples that receivers keep in Redis or Valkey.
+///
+/// Any number of summarizers share the work evenly. One that stops hands its share over at once;
+/// that of one that died is taken over within seconds. Certificate, key, root and CRLs come from
+/// `lizctl`:
+///
+///   lizctl issue-summarizer sum1
+///   liz-summarizer --store redis://redis.example --cert certs/summarizers/sum1.crt --key certs/summarizers/sum1.key --ca certs/root.crt --crl certs/crl.pem
+#[derive(Debug, Parser)]
+#[command(name = "liz-summarizer", version, verbatim_doc_comment)]
+struct Cli {
+    /// The receivers' store: redis://HOST[:PORT][,HOST…][/MASTER], rediss://… for TLS; a server,
+    /// nodes of a cluster, or Sentinels with their master's name
+    #[arg(long, env = "LIZMON_STORE", value_name = "URL")]
+    store: StoreUrl,
+    #[command(flatten)]
+    store_flags: StoreFlags,
+    /// The certificate, and where it is renewed.
+    #[command(flatten)]
+    credentials: CredentialFlags,
+    /// Current CRLs of root and issuing CA (PEM), as in certs/crl.pem
+    #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
+    crl: PathBuf,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+fn main() -> ExitCode {
+    let matches = lizmon_daemon::args::without_empty_variables(Cli::command()).get_matches();
+    let result = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => {
+            cli.log.start();
+            run(cli)
+        }
+        Err(error) => error.exit(),
+    };
+    lizmon_daemon::exit_code("liz-summarizer", result)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
+    runtime.block_on(async {
+        // Before READY: a signal from now on ends the summarizer cleanly.
+        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        // The files are checked every second anyway.
+        lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
+        let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
+        let renewer = Renewer {
+            tell: Arc::new(lizmon_daemon::tell_status),
+            ..cli
+                .credentials
+                .renewer(clock.clone(), Arc::new(fastrand::f64))
+        };
+        renewer.finish_install()?;
+        let clocks = Clocks {
+            wall: clock,
+            fine: Arc::new(lizmon_daemon::since_1970),
+            monotonic: Arc::new(lizmon_daemon::since_boot_secs),
+            boot: lizmon_daemon::boot_id(),
+        };
+        let (cert, key) = (cli.credentials.cert, cli.credentials.key);
+        let servers = cli
+            .store_flags
+            .redis(cli.store, (cert.clone(), key.clone()));
+        let trust = TrustFiles {
+            cert,
+            key,
+            ca: cli.credentials.ca,
+            crl: cli.crl,
+        };
+        let summarizer = ShardSummarizer::start(trust, servers, clocks).await?;
+        tracing::info!("READY");
+        lizmon_daemon::tell_ready();
+        tokio::spawn(renewer.run());
+        summarizer.run(stop).await.context("the summarizer failed")
+    })
+}
