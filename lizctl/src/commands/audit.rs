@@ -24,7 +24,9 @@ const QUERY_INTERVAL: Duration = Duration::from_millis(500);
 #[command(after_help = "Example: lizctl audit web1 --wait 10s\n\n\
                   Exit code 1 if a record is missing: its number has not arrived, a higher one has, and its\n\
                   producer has not dropped it. It is lost or still in transit. Nothing is known of numbers\n\
-                  above the highest that arrived.")]
+                  above the highest that arrived.\n\n\
+                  Repaired records arrived again because the receiver had lost them, after a restore for example;\n\
+                  they are among the received ones, and count once.")]
 pub(crate) struct AuditArgs {
     /// The host
     host: NodeName,
