@@ -13,6 +13,9 @@ use crate::spool::{SpoolBackend, StoredBatch};
 
 /// How often each destination is asked, if acknowledged records are kept.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// It is not asked more often than this: behind a proxy each request may reach another receiver of
+/// a group, which looks like a restart.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_secs(5);
 /// When it is asked again if it did not answer, on average: twice as late each time, as nothing is
 /// sent to it while it is asked.
 const CHECK_RETRY: Duration = Duration::from_secs(10);
@@ -99,6 +102,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
         check.asked_in = Some(minute(now, self.check_offset));
         check.is_due = false;
         check.failures = 0;
+        check.pause = Some(Pause::new(now, CHECK_INTERVAL_MIN));
         let is_restarted = std::mem::take(&mut check.is_restarted);
         let repairable = match keeps {
             true => self.spool.plan_repair(destination, delivery),

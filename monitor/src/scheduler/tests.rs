@@ -337,8 +337,9 @@ fn records_of_before_are_reported_to_the_receiver() {
     };
     scheduler.on_server_clock(0, clock(1), secs(112), secs(112));
     let mut asked = |run: u64, is_asked: bool, missing: &[(u64, u64)]| {
-        scheduler.on_server_clock(0, clock(run), secs(112), secs(112));
-        let next = scheduler.next_step(0, secs(112));
+        let now = secs(112 + 10 * run);
+        scheduler.on_server_clock(0, clock(run), now, now);
+        let next = scheduler.next_step(0, now);
         assert_eq!(next == NextStep::CheckDelivery, is_asked, "{next:?}");
         let told = Delivery {
             as_of: None,
@@ -354,7 +355,7 @@ fn records_of_before_are_reported_to_the_receiver() {
             removed: None,
             clock: None,
         };
-        let losses = scheduler.on_delivery(0, Ok(&told), secs(112), 0.5);
+        let losses = scheduler.on_delivery(0, Ok(&told), now, 0.5);
         assert_eq!(losses.repairable, 0, "nothing is kept");
         losses.lost
     };

@@ -258,6 +258,18 @@ fn restarts_that_lose_nothing_repeat_nothing() {
     assert_eq!(pair.receiver.has.len() as u64, pair.now - NOW);
 }
 
+/// Behind a proxy each request reaches another receiver of a group.
+#[test]
+fn changing_receivers_are_not_asked_each_time() {
+    let mut pair = Pair::new();
+    for _ in 0..100 {
+        pair.run(1);
+        pair.restart_receiver();
+        pair.act();
+    }
+    assert!((15..=25).contains(&pair.checks), "{}", pair.checks);
+}
+
 /// It was away, so the check does not wait for the minute.
 #[test]
 fn after_a_failure_it_is_asked_at_once() {
