@@ -167,7 +167,7 @@ async fn what_no_receiver_signed_is_not_counted() {
     let store = EngineNode::start(&EngineSettings::redis());
     let world = World::without_receiver(|_| ());
     let (node, reader) = (world.node("web1"), world.reader());
-    let receiver = GroupReceiver::start(&world, &store, "rx1");
+    let mut receiver = GroupReceiver::start(&world, &store, "rx1");
     let token = receiver.token(&node).await;
     let epoch = wall_clock();
     receiver.post(&node, &token, 1, epoch).await.json("a batch");
@@ -190,6 +190,7 @@ async fn what_no_receiver_signed_is_not_counted() {
         .json("summaries");
     let minute = &summaries["summary:by-minute:cpu"]["averages"][0];
     assert_eq!(minute["num-samples"], 2);
+    receiver.running.wait_for("journal groups are not counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ mod writers;
 use std::collections::HashMap;
 
 use ::redis::FromRedisValue;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use uuid::Uuid;
 
 use self::append::Appender;
@@ -84,6 +85,8 @@ pub struct RedisStore {
     owned: HashMap<Shard, OwnedShard>,
     fences: HashMap<Shard, Fence>,
     refusals: Refusals,
+    /// Whoever can write to the servers can add any number of groups.
+    refusal_log: RateLimitedLog,
     /// What is wrong with the servers, and was accepted.
     warnings: Vec<String>,
     damage: Vec<Damage>,
@@ -116,6 +119,7 @@ impl RedisStore {
             owned: HashMap::new(),
             fences: HashMap::new(),
             refusals: Refusals::new(),
+            refusal_log: RateLimitedLog::default(),
             warnings,
             damage: Vec::new(),
         })
@@ -273,8 +277,19 @@ impl JournalStore for RedisStore {
             verifier: &*self.keys.verifier,
         };
         let (read, refused) = read::read(&mut self.nodes, &context, &mut self.readers, after, each);
-        for (refusal, count) in refused {
-            *self.refusals.entry(refusal).or_default() += count;
+        for (refusal, groups) in refused {
+            let total = self.refusals.entry(refusal).or_default();
+            *total += groups;
+            let (total, reason) = (*total, refusal.name());
+            self.refusal_log.say(|unsaid| {
+                tracing::error!(
+                    reason,
+                    groups,
+                    total,
+                    unsaid,
+                    "journal groups are not counted: {refusal}"
+                );
+            });
         }
         read
     }
