@@ -50,8 +50,8 @@ pub struct ReceiverFlags {
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
     /// Keep samples in Redis or Valkey, shared with other receivers and summarizers:
-    /// redis://HOST[:PORT][,HOST…][/MASTER], rediss://… for TLS; a server, nodes of a cluster, or
-    /// Sentinels with their master's name [default: SQLite in the data folder]
+    /// redis://HOST:PORT, or rediss:// for TLS; HOST:PORT,HOST:PORT for nodes of a cluster, with
+    /// /MASTER for Sentinels and the name of their master [default: SQLite in the data folder]
     #[arg(long, env = "LIZMON_STORE", value_name = "URL")]
     pub store: Option<StoreUrl>,
     /// Replicas that must have a sample before it is acknowledged [default: 1 in a cluster, else 0]

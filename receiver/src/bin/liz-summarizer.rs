@@ -26,8 +26,8 @@ use lizmon_receiver::{Clock, Clocks};
 #[derive(Debug, Parser)]
 #[command(name = "liz-summarizer", version, verbatim_doc_comment)]
 struct Cli {
-    /// The receivers' store: redis://HOST[:PORT][,HOST…][/MASTER], rediss://… for TLS; a server,
-    /// nodes of a cluster, or Sentinels with their master's name
+    /// The receivers' store: redis://HOST:PORT, or rediss:// for TLS; HOST:PORT,HOST:PORT for nodes
+    /// of a cluster, with /MASTER for Sentinels and the name of their master
     #[arg(long, env = "LIZMON_STORE", value_name = "URL")]
     store: StoreUrl,
     #[command(flatten)]
