@@ -140,15 +140,17 @@ impl Summarizer {
         }
     }
 
-    /// The shard that [`commit_oldest`](Self::commit_oldest) commits next.
-    fn oldest_change(&self, through: u64) -> Option<Fence> {
+    /// The shards that it commits and that have changed by a group through `through`, the oldest
+    /// change first.
+    fn changed(&self, through: u64) -> Vec<Fence> {
         let changed = self.progress.iter().filter_map(|progress| {
             let since = progress.changed_since?;
             let fence = progress.fence?;
             (since <= through).then_some((since, fence))
         });
-        let oldest = changed.min_by_key(|(since, fence)| (*since, fence.shard()));
-        oldest.map(|(_, fence)| fence)
+        let mut changed: Vec<_> = changed.collect();
+        changed.sort_by_key(|(since, fence)| (*since, fence.shard()));
+        changed.into_iter().map(|(_, fence)| fence).collect()
     }
 
     /// Reads the journals on, and applies what is new.
@@ -254,7 +256,7 @@ impl Summarizer {
         through: u64,
         expiry: Option<u64>,
     ) -> Result<bool, StoreError> {
-        match self.oldest_change(through) {
+        match self.changed(through).first().copied() {
             Some(fence) => self.commit(store, fence, expiry, false).map(|()| true),
             None => Ok(false),
         }

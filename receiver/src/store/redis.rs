@@ -307,21 +307,31 @@ impl StateStore for RedisStore {
     fn renew(&mut self, fences: &[Fence]) -> Result<Vec<Fence>, StoreError> {
         let mut kept = Vec::with_capacity(fences.len());
         for fence in fences {
-            if self.renew_lease(*fence, LEASE_MILLIS)? {
-                kept.push(*fence);
-            } else {
-                self.fences.remove(&fence.shard());
+            match self.renew_lease(*fence, LEASE_MILLIS) {
+                Ok(false) => {
+                    self.fences.remove(&fence.shard());
+                }
+                Ok(true) => kept.push(*fence),
+                // Its server is away. Whether it is still ours, the next commit tells; the other
+                // servers' shards are kept all the same.
+                Err(error) => {
+                    tracing::debug!(shard = fence.shard().number(), %error, "a lease was not renewed");
+                    kept.push(*fence);
+                }
             }
         }
         Ok(kept)
     }
 
     fn release(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
+        let mut failure = Ok(());
         for fence in fences {
             self.fences.remove(&fence.shard());
-            self.renew_lease(*fence, 0)?;
+            if let Err(error) = self.renew_lease(*fence, 0) {
+                failure = Err(error.into());
+            }
         }
-        Ok(())
+        failure
     }
 
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {

@@ -145,16 +145,7 @@ impl GroupMember {
 
     /// Commits everything that it owns, and gives it up at once.
     pub fn finish(mut self) -> Result<(), StoreError> {
-        let committed = loop {
-            match self
-                .summarizer
-                .commit_oldest(&mut *self.store, u64::MAX, None)
-            {
-                Ok(true) => (),
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let committed = self.commit_changed(u64::MAX, None);
         let owned = self.owned();
         let released = self.store.release(&owned);
         if self.role.summarizes {
@@ -225,16 +216,23 @@ impl GroupMember {
     fn acquire(&mut self, missing: usize, now: u64) -> Result<(), StoreError> {
         let count = self.summarizer.progress.len();
         let mut acquired = 0;
+        let mut failure = Ok(());
         for _ in 0..count {
             let at = self.next_try % count;
             self.next_try = at + 1;
             if self.summarizer.progress[at].fence.is_some() {
                 continue;
             }
-            for fence in self.store.acquire(&[Shard::new(at as u16)])? {
-                self.summarizer.own(fence);
-                self.unloaded.insert(fence.shard());
-                acquired += 1;
+            // A server that is away does not keep others' shards from being acquired.
+            match self.store.acquire(&[Shard::new(at as u16)]) {
+                Err(error) => failure = Err(error),
+                Ok(fences) => {
+                    for fence in fences {
+                        self.summarizer.own(fence);
+                        self.unloaded.insert(fence.shard());
+                        acquired += 1;
+                    }
+                }
             }
             if acquired == missing {
                 break;
@@ -243,7 +241,7 @@ impl GroupMember {
         if acquired > 0 {
             tracing::info!(shards = acquired, "acquired shards");
         }
-        self.load_missing(now)
+        self.load_missing(now).and(failure)
     }
 
     /// Another process has the shard, or the store has lost our last commit.
@@ -264,31 +262,31 @@ impl GroupMember {
     fn commit_round(&mut self, now: u64, expiry: Option<u64>) {
         // A clock that was set back must not delay commits until it reaches the old time again.
         self.round_began_at = self.round_began_at.min(now);
-        loop {
-            let through = self.round_appends;
-            let store = &mut *self.store;
-            match self.summarizer.commit_oldest(store, through, expiry) {
-                Ok(true) => (),
-                Ok(false) => break,
-                Err(error) if error.kind() == ErrorKind::Fenced => {
-                    let oldest = self.summarizer.oldest_change(through);
-                    let why = error.to_string();
-                    if let Some(fence) = oldest {
-                        self.lost(fence.shard(), &why);
-                    }
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    self.failures.say(|unsaid| {
-                        tracing::warn!(error, unsaid, "summaries cannot be committed");
-                    });
-                    return;
-                }
-            }
-        }
+        let through = self.round_appends;
+        self.try_to("commit summaries", |this| {
+            this.commit_changed(through, expiry)
+        });
         if now - self.round_began_at >= COMMIT_EVERY_SECS {
             self.round_began_at = now;
             self.round_appends = self.summarizer.appends();
         }
+    }
+
+    /// Commits each shard that has changed by a group through `through`. One whose server is away
+    /// does not keep the others from being committed; it is in the journal, and its turn comes
+    /// again.
+    fn commit_changed(&mut self, through: u64, expiry: Option<u64>) -> Result<(), StoreError> {
+        let mut failure = Ok(());
+        for fence in self.summarizer.changed(through) {
+            let store = &mut *self.store;
+            match self.summarizer.commit(store, fence, expiry, false) {
+                Ok(()) => (),
+                Err(error) if error.kind() == ErrorKind::Fenced => {
+                    self.lost(fence.shard(), &error.to_string());
+                }
+                Err(error) => failure = Err(error),
+            }
+        }
+        failure
     }
 }

@@ -28,7 +28,8 @@ local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or tonumber(meta[3] or '0') <= now then
   return 0
 end
-redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + tonumber(ARGV[3])))
+local last = ARGV[3] == '0' and '0' or string.format('%.0f', now + tonumber(ARGV[3]))
+redis.call('HSET', KEYS[1], 'until', last)
 return 1
 ";
 

@@ -222,6 +222,31 @@ fn summarizers_share_the_shards() {
     second.finish().unwrap();
 }
 
+/// One primary that was away cost an owner the shards of all: its leases were renewed in turn, up to
+/// the first that failed.
+#[test]
+fn leases_at_one_server_do_not_hang_on_another() {
+    let cluster = EngineCluster::start(&EngineSettings::redis(), 3, 1);
+    let primary = |shard: Shard| cluster.primary_of(cluster.slot_of(&keys::meta(shard)));
+    let away = primary(Shard::new(0));
+    let mut store = open(&away.url());
+    let shards: Vec<_> = store.shard_count().all().collect();
+    let fences = store.acquire(&shards).unwrap();
+    let is_elsewhere = |shard: &Shard| primary(*shard).address() != away.address();
+    let other = shards.into_iter().find(is_elsewhere).unwrap();
+    let end = || -> u64 {
+        let end = primary(other).cli(&["HGET", &keys::meta(other), "until"]);
+        end.parse().unwrap()
+    };
+    let before = end();
+    away.kill();
+    assert_eq!(store.renew(&fences).unwrap().len(), fences.len());
+    assert!(end() > before);
+    // At the end, too.
+    let _of_the_killed = store.release(&fences);
+    assert_eq!(end(), 0);
+}
+
 #[test]
 fn a_server_is_asked_whether_it_has_lua() {
     let settings = [EngineSettings::redis(), EngineSettings::valkey()];
