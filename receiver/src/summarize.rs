@@ -125,6 +125,8 @@ impl Summarizer {
         progress.changed_since = progress.changed_since.map(|_| self.appends);
         self.progress[shard.index()] = progress;
         *self.table.write(shard) = std::mem::take(&mut *apart.table.write(shard));
+        let through = self.progress[shard.index()].applied;
+        self.table.set_read_through(shard, through);
         Ok(())
     }
 
@@ -173,6 +175,7 @@ impl Summarizer {
         for (shard, position) in &read.through {
             let applied = &mut self.progress[shard.index()].applied;
             *applied = position.max(applied).to_owned();
+            self.table.set_read_through(*shard, *position);
         }
         if damaged > 0 {
             tracing::error!(

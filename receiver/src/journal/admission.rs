@@ -14,7 +14,8 @@ use lizmon_protocol::sample::{ERRORS_SHOWN_MAX, Seq};
 use lizmon_summary::window::EpochRefusal;
 use lizmon_summary::{AHEAD_SECS_MAX, DeliverySet, DroppedSet, Series, TIERS, accepts};
 
-use self::known::{Known, Pending};
+use self::known::Known;
+pub(super) use self::known::{Pending, Unread};
 use super::error::{AdmissionError, ValueFault};
 use crate::clock::{AHEAD_REMOVED_SECS, ClockVerdict};
 use crate::store::Shard;
@@ -79,6 +80,7 @@ impl EpochMarks {
 pub(super) struct Admission<'s> {
     table: &'s SummaryTable,
     pending: HashMap<String, Pending>,
+    unread: &'s mut Unread,
     clock: ClockVerdict,
     marks: &'s mut EpochMarks,
 }
@@ -88,10 +90,12 @@ impl<'s> Admission<'s> {
         table: &'s SummaryTable,
         clock: ClockVerdict,
         marks: &'s mut EpochMarks,
+        unread: &'s mut Unread,
     ) -> Self {
         Self {
             table,
             pending: HashMap::new(),
+            unread,
             clock,
             marks,
         }
@@ -107,7 +111,9 @@ impl<'s> Admission<'s> {
         let shard = self.table.shard_of(view.host);
         let hosts = self.table.shard_with(view.host);
         let host = hosts.get(view.host);
+        let read = self.table.read_through(shard);
         let pending = self.pending.get(view.host);
+        let pending = pending.or_else(|| self.unread.of(view.host, read));
         let known = Known { host, pending };
         let fresh = NewRecords::of(&view, known);
         let admitted = |dedup| Admitted {
@@ -124,11 +130,22 @@ impl<'s> Admission<'s> {
         if (fresh.is_empty() || view.is_empty()) && !drops_more {
             return Ok(admitted(Dedup::Known));
         }
+        if !self.unread.is_empty()
+            && !self.pending.contains_key(view.host)
+            && let Some(unread) = self.unread.take(view.host, read)
+        {
+            self.pending.insert(view.host.to_owned(), unread);
+        }
         fresh.note(&view, host, labels, numbers, &mut self.pending);
         Ok(admitted(match removes_ahead {
             true => Dedup::NewRemovingAhead,
             false => Dedup::New,
         }))
+    }
+
+    /// What this group has admitted, by host.
+    pub(super) fn into_pending(self) -> HashMap<String, Pending> {
+        self.pending
     }
 }
 
@@ -335,8 +352,11 @@ impl NewRecords {
                 }
             }
         }
+        if new.is_empty() {
+            return Ok(new);
+        }
         let known = known.label_count();
-        if !new.is_empty() && known + new.len() > HOST_LABELS_MAX {
+        if known + new.len() > HOST_LABELS_MAX {
             let reason = format!(
                 "the host has {known} labels, {} more would be over {HOST_LABELS_MAX}",
                 new.len()

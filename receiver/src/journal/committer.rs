@@ -67,7 +67,7 @@ impl Committer {
             status.set_usage(usage);
         }
         Self {
-            intake: Intake::new(store.shard_count()),
+            intake: Intake::new(store.shard_count(), KnownRecords::Skip),
             store,
             status,
             complete_at: now,
@@ -117,8 +117,7 @@ impl GroupCommit for Committer {
     ) -> Vec<Result<BatchAnswer, SubmitError>> {
         let table = self.summarizer.table();
         let clock = self.clock.look(at);
-        let known = KnownRecords::Skip;
-        let verdicts = self.intake.admit(&table, requests, clock, known);
+        let verdicts = self.intake.admit(&table, requests, clock);
         let appended = self.append_groups(verdicts.len(), at.wall);
         let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
             let Admitted { shard, dedup, .. } = verdict?;

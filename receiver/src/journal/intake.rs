@@ -1,10 +1,11 @@
 //! From requests to a group: admits each, collects what was admitted by shard, appends it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 
-use super::admission::{Admission, Admitted, Dedup, EpochMarks};
+use super::admission::{Admission, Admitted, Dedup, EpochMarks, Pending, Unread};
 use super::error::AdmissionError;
 use crate::clock::{ClockStatus, ClockVerdict};
 use crate::store::record::{ShardGroups, Submission};
@@ -24,6 +25,11 @@ pub(super) enum KnownRecords {
 pub(super) struct Intake {
     groups: ShardGroups,
     marks: EpochMarks,
+    known: KnownRecords,
+    count: ShardCount,
+    /// What this group has admitted, by host.
+    pending: HashMap<String, Pending>,
+    unread: Unread,
     pub(super) clock_status: Arc<ClockStatus>,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
     unstored: RateLimitedLog,
@@ -35,10 +41,14 @@ pub(super) struct Intake {
 pub(super) type AdmissionVerdict<'a> = (&'a Submission, Result<Admitted, AdmissionError>);
 
 impl Intake {
-    pub(super) fn new(count: ShardCount) -> Self {
+    pub(super) fn new(count: ShardCount, known: KnownRecords) -> Self {
         Self {
             groups: ShardGroups::new(count),
             marks: EpochMarks::default(),
+            known,
+            count,
+            pending: HashMap::new(),
+            unread: Unread::default(),
             clock_status: Arc::default(),
             unstored: RateLimitedLog::default(),
             unsteady: RateLimitedLog::default(),
@@ -51,14 +61,13 @@ impl Intake {
         table: &SummaryTable,
         requests: impl Iterator<Item = (&'a Submission, u64)>,
         clock: ClockVerdict,
-        known: KnownRecords,
     ) -> Vec<AdmissionVerdict<'a>> {
-        let mut admission = Admission::new(table, clock, &mut self.marks);
+        let mut admission = Admission::new(table, clock, &mut self.marks, &mut self.unread);
         let mut verdicts = Vec::with_capacity(requests.size_hint().0);
         for (submission, now) in requests {
             let verdict = admission.admit(submission, now);
             match &verdict {
-                Ok(Admitted { shard, dedup, .. }) => match (dedup, known) {
+                Ok(Admitted { shard, dedup, .. }) => match (dedup, self.known) {
                     (Dedup::New, _) | (Dedup::Known, KnownRecords::Append) => {
                         self.groups.group(*shard).push(submission);
                     }
@@ -82,7 +91,14 @@ impl Intake {
             }
             verdicts.push((submission, verdict));
         }
+        self.pending = admission.into_pending();
         verdicts
+    }
+
+    /// Forgets what the summaries have. To be called every second or so.
+    pub(super) fn prune(&mut self, table: &SummaryTable) {
+        self.unread
+            .prune(|host| table.read_through(table.shard_of(host)));
     }
 
     /// What was admitted, to be appended and given back.
@@ -105,10 +121,23 @@ impl Intake {
             });
         }
         let positions = appended.into_iter().map(Result::ok);
-        let positions = groups.shards().iter().copied().zip(positions).collect();
+        let positions: Vec<_> = groups.shards().iter().copied().zip(positions).collect();
+        self.keep_pending(&positions);
         groups.clear();
         self.groups = groups;
         positions
+    }
+
+    /// Where another thread or process counts it, what was appended is not in the summaries when
+    /// the next group is judged: limits and numbers hold for it all the same.
+    fn keep_pending(&mut self, positions: &[(Shard, Option<Position>)]) {
+        for (host, pending) in self.pending.drain() {
+            let shard = self.count.shard_of(&host);
+            let appended = positions.iter().find(|(of, _)| *of == shard);
+            if let (KnownRecords::Append, Some((_, Some(at)))) = (self.known, appended) {
+                self.unread.insert(host, *at, pending);
+            }
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl SharedCommitter {
         let status = Arc::new(StoreStatus::default());
         status.set_warnings(store.warnings());
         Self {
-            intake: Intake::new(store.shard_count()),
+            intake: Intake::new(store.shard_count(), KnownRecords::Append),
             clock: StepDetector::new(None, at),
             probed_at: at.wall,
             store,
@@ -61,8 +61,7 @@ impl GroupCommit for SharedCommitter {
         at: ClockReading,
     ) -> Vec<Result<BatchAnswer, SubmitError>> {
         let clock = self.clock.look(at);
-        let known = KnownRecords::Append;
-        let verdicts = self.intake.admit(&self.table, requests, clock, known);
+        let verdicts = self.intake.admit(&self.table, requests, clock);
         let mut groups = self.intake.take_groups();
         let appended = intake::append(&mut groups, |groups| {
             self.status.sync(|| self.store.append(groups))
@@ -88,6 +87,7 @@ impl GroupCommit for SharedCommitter {
     /// Notes the state of the clock, and probes a store that failed.
     fn maintain(&mut self, at: ClockReading) {
         self.intake.clock_status.set(self.clock.look(at));
+        self.intake.prune(&self.table);
         self.probed_at = self.probed_at.min(at.wall);
         if self.status.is_in_trouble() && at.wall - self.probed_at >= PROBE_EVERY_SECS {
             self.probed_at = at.wall;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::host::HostSummaries;
-use crate::store::{Shard, ShardCount};
+use crate::store::{Position, Shard, ShardCount};
 
 /// A shard that was read so many seconds ago is not called late.
 const LAG_SECS: u64 = 2;
@@ -21,6 +21,9 @@ pub struct SummaryTable {
     /// By shard, until when its journal was read: epoch seconds. [`ALWAYS`] where what is
     /// acknowledged is here.
     read_until: Vec<AtomicU64>,
+    /// By shard, the position through which its journal was read on. Not kept where each group is
+    /// counted by the thread that appends it.
+    read_through: Vec<AtomicU64>,
 }
 
 /// No lag.
@@ -32,6 +35,7 @@ impl SummaryTable {
             count,
             shards: count.all().map(|_| RwLock::default()).collect(),
             read_until: count.all().map(|_| AtomicU64::new(ALWAYS)).collect(),
+            read_through: count.all().map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -42,6 +46,20 @@ impl SummaryTable {
                 read_until.store(now, Ordering::Relaxed);
             }
         }
+    }
+
+    /// A shard's journal was read on through this position.
+    pub(crate) fn set_read_through(&self, shard: Shard, position: Position) {
+        if let Some(through) = self.read_through.get(shard.index()) {
+            // What was applied before is seen by whoever sees this.
+            through.store(position.get(), Ordering::Release);
+        }
+    }
+
+    /// The position through which a shard's journal was read on.
+    pub fn read_through(&self, shard: Shard) -> Position {
+        let through = self.read_through.get(shard.index());
+        Position::new(through.map_or(0, |through| through.load(Ordering::Acquire)))
     }
 
     /// Until when a shard's journal was read, if that is longer ago than what one reading takes:

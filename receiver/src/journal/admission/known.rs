@@ -5,17 +5,53 @@ use std::collections::{HashMap, HashSet};
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::{DeliverySet, DroppedSet};
 
+use crate::store::Position;
 use crate::summarize::{HostSummaries, ProducerState};
 
 /// What this group has admitted of a host.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(in crate::journal) struct Pending {
     /// New labels.
     pub(super) labels: HashSet<String>,
     /// By producer that sent some in this group, all its numbers: stored and admitted.
     pub(super) numbers: HashMap<ProducerId, DeliverySet>,
     /// The same for dropped numbers.
     pub(super) dropped: HashMap<ProducerId, DroppedSet>,
+}
+
+/// What earlier groups have admitted, by host, each until the summaries have been read on to where
+/// it was appended. Empty where a group is counted before the next one is judged.
+#[derive(Default)]
+pub(in crate::journal) struct Unread {
+    hosts: HashMap<String, (Position, Pending)>,
+}
+
+impl Unread {
+    pub(in crate::journal) fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// What is not in the summaries yet of a host in a shard that was read through this position.
+    pub(in crate::journal) fn of(&self, host: &str, read: Position) -> Option<&Pending> {
+        let (at, pending) = self.hosts.get(host)?;
+        (*at > read).then_some(pending)
+    }
+
+    /// The same, to be added to.
+    pub(in crate::journal) fn take(&mut self, host: &str, read: Position) -> Option<Pending> {
+        let (at, pending) = self.hosts.remove(host)?;
+        (at > read).then_some(pending)
+    }
+
+    /// This was appended at this position.
+    pub(in crate::journal) fn insert(&mut self, host: String, at: Position, pending: Pending) {
+        self.hosts.insert(host, (at, pending));
+    }
+
+    /// Drops what the summaries have. To be called every second or so.
+    pub(in crate::journal) fn prune(&mut self, read: impl Fn(&str) -> Position) {
+        self.hosts.retain(|host, (at, _)| *at > read(host));
+    }
 }
 
 /// A host as it is stored, and what this group has admitted of it.
@@ -53,8 +89,13 @@ impl<'a> Known<'a> {
     }
 
     pub(super) fn label_count(self) -> usize {
-        self.host.map_or(0, |host| host.series.len())
-            + self.pending.map_or(0, |pending| pending.labels.len())
+        let stored = self.host.map_or(0, |host| host.series.len());
+        let waiting = self.pending.into_iter().flat_map(|p| &p.labels);
+        let is_new = |label: &&String| {
+            let is_stored = |host: &HostSummaries| host.series.contains_key(label.as_str());
+            !self.host.is_some_and(is_stored)
+        };
+        stored + waiting.filter(is_new).count()
     }
 
     pub(super) fn producer_count(self) -> usize {

@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::super::admission::{Admission, Dedup, EpochMarks};
+use super::super::admission::{Admission, Dedup, EpochMarks, Unread};
+use super::super::intake::{Intake, KnownRecords};
 use super::*;
 use crate::clock::ClockVerdict;
-use crate::store::Position;
+use crate::store::{JournalStore, Position};
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
     let values = labels.iter().map(|label| {
@@ -41,7 +42,8 @@ fn right_clock() -> ClockVerdict {
 /// Judges submissions as one group, and gives what each of them is refused for.
 fn admit_group(table: &SummaryTable, submissions: &[Submission]) -> Vec<Result<Dedup, ValueFault>> {
     let mut marks = EpochMarks::default();
-    let mut admission = Admission::new(table, right_clock(), &mut marks);
+    let mut unread = Unread::default();
+    let mut admission = Admission::new(table, right_clock(), &mut marks, &mut unread);
     submissions
         .iter()
         .map(|one| {
@@ -319,4 +321,38 @@ fn given_up_ranges_of_one_group_are_counted_together() {
     );
     let (new, refused) = (Ok(Dedup::New), Err(ValueFault::Invalid));
     assert_eq!(verdicts, [new, new, refused, Ok(Dedup::Known)]);
+}
+
+/// In a shared store a group is counted a moment after it was appended. In that moment a node with a
+/// valid certificate could add any number of labels.
+#[test]
+fn limits_hold_for_what_is_appended_and_not_read_yet() {
+    let summarizer = summarizer();
+    let table = summarizer.table();
+    let store = MemoryStore::open(MemoryDisk::default());
+    let mut intake = Intake::new(store.shard_count(), KnownRecords::Append);
+    let shard = table.shard_of("web1");
+    let mut admitted = |submission: &Submission, position: u64| {
+        let requests = std::iter::once((submission, NOW));
+        let verdict = intake.admit(&table, requests, right_clock()).remove(0).1;
+        let groups = intake.take_groups();
+        let appended = groups.shards().iter().map(|_| Ok(Position::new(position)));
+        let appended = appended.collect();
+        intake.put_back(groups, 1, appended);
+        verdict.map(|admitted| (admitted.dedup, admitted.new_records))
+    };
+    let first = keyed(producer(1), &[(1, NOW)], &labels(0..256));
+    assert_eq!(admitted(&first, 1).unwrap(), (Dedup::New, 1));
+    assert_eq!(admitted(&first, 2).unwrap(), (Dedup::Known, 0));
+    for (number, labels) in [(2, labels(256..512)), (3, labels(512..768))] {
+        let more = keyed(producer(1), &[(number, NOW)], &labels);
+        admitted(&more, number + 1).unwrap();
+    }
+    let over = keyed(producer(1), &[(4, NOW)], &labels(768..1_001));
+    assert!(admitted(&over, 5).is_err());
+    let full = keyed(producer(1), &[(4, NOW)], &labels(768..1_000));
+    admitted(&full, 5).unwrap();
+    // As after a failover: it was read through there, and the store had forgotten it.
+    table.set_read_through(shard, Position::new(5));
+    admitted(&over, 6).unwrap();
 }
