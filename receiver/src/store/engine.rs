@@ -3,7 +3,7 @@
 use super::damage::Damage;
 use super::error::StoreError;
 use super::journal::JournalStore;
-use super::members::Members;
+use super::members::{Members, SharedTrust};
 use super::shard::Fence;
 use super::state::{ShardState, StateStore};
 
@@ -17,9 +17,9 @@ pub struct StoreUsage {
 }
 
 /// A store that several processes use at the same time.
-pub trait SharedStore: Store + Members {}
+pub trait SharedStore: Store + Members + SharedTrust {}
 
-impl<S: Store + Members> SharedStore for S {}
+impl<S: Store + Members + SharedTrust> SharedStore for S {}
 
 /// A journal and a state, and what keeps them in order.
 pub trait Store: JournalStore + StateStore + Send {

@@ -1,23 +1,34 @@
-//! Who shares a store.
+//! Who shares a store, and what they tell each other through it.
 
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::signing::PublishedKey;
 
 /// The processes that share a store, by what they do there. A member that does not attend for a
 /// while is gone: time is the store's own, not the members'.
 pub trait Members {
-    /// This member is there, for so many milliseconds from now on. All that are there, with this
-    /// one, in order.
+    /// This member is there, for so many milliseconds from now on, and tells the others this. All
+    /// that are there, with this one, in order.
     fn attend(
         &mut self,
         role: MemberRole,
         member: Uuid,
+        text: &str,
         millis: u64,
-    ) -> Result<Vec<Uuid>, StoreError>;
+    ) -> Result<Vec<Member>, StoreError>;
 
     /// This member is gone.
     fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError>;
+}
+
+/// A process that shares a store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Which one: no other process has this identifier, nor this one after a restart.
+    pub id: Uuid,
+    /// What it tells the others. Whoever can write to the store can say this, too.
+    pub text: String,
 }
 
 /// What members do.
@@ -37,4 +48,30 @@ impl MemberRole {
             Self::Summarizer => "summarizers",
         }
     }
+}
+
+/// What the receivers of a store must know to decide alike whom they trust. Nothing of it is
+/// believed because it is in the store: statements and CRLs are signed.
+pub trait SharedTrust {
+    /// The store's identifier: statements are made for one store.
+    fn store_id(&self) -> &str;
+
+    /// Publishes these token keys for so many milliseconds from now on. All that are published.
+    fn publish_keys(
+        &mut self,
+        keys: &[PublishedKey],
+        millis: u64,
+    ) -> Result<Vec<PublishedKey>, StoreError>;
+
+    /// The names of the CRLs that are there.
+    fn crl_names(&mut self) -> Result<Vec<String>, StoreError>;
+
+    /// The CRL of this name (PEM), if it is there.
+    fn crl(&mut self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Adds a CRL under a name that no other CRL has.
+    fn add_crl(&mut self, name: &str, pem: &str) -> Result<(), StoreError>;
+
+    /// Removes a CRL.
+    fn remove_crl(&mut self, name: &str) -> Result<(), StoreError>;
 }

@@ -49,7 +49,7 @@ pub use self::embedded::backup;
 pub use self::engine::{SharedStore, Store, StoreUsage};
 pub use self::error::{ErrorKind, StoreError};
 pub use self::journal::{JournalRead, JournalStore};
-pub use self::members::{MemberRole, Members};
+pub use self::members::{Member, MemberRole, Members, SharedTrust};
 pub use self::shard::{Fence, Position, Shard, ShardCount};
 pub use self::state::{
     RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost, StoredProducer,

@@ -7,6 +7,7 @@
 //! keys.rs        the names of the keys          scripts.rs  what runs in the server
 //! entry.rs       a group in its stream          append.rs, read.rs, writers.rs  the journal
 //! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
+//! members.rs     who shares the store, their token keys and CRLs
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
 //! ```
 //!
@@ -32,6 +33,7 @@ mod inspect;
 pub mod judge;
 mod keys;
 mod load;
+mod members;
 mod nodes;
 mod read;
 mod ring;
@@ -57,7 +59,6 @@ use super::damage::Damage;
 use super::engine::Store;
 use super::error::StoreError;
 use super::journal::{JournalRead, JournalStore};
-use super::members::{MemberRole, Members};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::signing::GroupKeys;
 use super::state::{ShardChanges, ShardState, StateStore};
@@ -341,43 +342,6 @@ impl StateStore for RedisStore {
 
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {
         Ok(self.commit_shard(fence, changes)?)
-    }
-}
-
-impl RedisStore {
-    fn attendance(
-        &mut self,
-        role: MemberRole,
-        member: Uuid,
-        millis: u64,
-    ) -> Result<Vec<Uuid>, RedisStoreError> {
-        let key = keys::members(role.name());
-        let primary = self.nodes.primary_of_key(&key)?;
-        let mut script = self.scripts.attend.prepare_invoke();
-        script.key(&key).arg(member.to_string()).arg(millis);
-        let answer = self.nodes.run_at(&primary, &script)?;
-        let there = Vec::<String>::from_redis_value(answer).unwrap_or_default();
-        let mut there: Vec<_> = there
-            .iter()
-            .filter_map(|id| Uuid::parse_str(id).ok())
-            .collect();
-        there.sort_unstable();
-        Ok(there)
-    }
-}
-
-impl Members for RedisStore {
-    fn attend(
-        &mut self,
-        role: MemberRole,
-        member: Uuid,
-        millis: u64,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        Ok(self.attendance(role, member, millis.max(1))?)
-    }
-
-    fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError> {
-        Ok(self.attendance(role, member, 0).map(drop)?)
     }
 }
 

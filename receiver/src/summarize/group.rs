@@ -185,7 +185,8 @@ impl GroupMember {
 
     fn take_share(&mut self, now: u64) -> Result<(), StoreError> {
         let (store, member) = (&mut self.store, self.member);
-        let members = store.attend(MemberRole::Summarizer, member, ATTENDANCE_MILLIS)?;
+        let members = store.attend(MemberRole::Summarizer, member, "", ATTENDANCE_MILLIS)?;
+        let members: Vec<_> = members.iter().map(|member| member.id).collect();
         let owned = self.owned();
         match share::of(
             self.summarizer.progress.len(),

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! lizmon:{store}            hash: format, shards, id
-//! lizmon:{group}:ROLE       hash: member -> until when it is there
+//! lizmon:{group}:ROLE       hash: member -> until when it is there, and what it tells the others
+//! lizmon:{group}:token-keys hash: key -> until when it is published, and whose it is
+//! lizmon:{group}:crls       hash: SHA-256 of a CRL -> PEM of it and of its issuer's certificates
 //! lizmon:{p}:journal        stream: an entry is a group, see entry.rs
 //! lizmon:{p}:meta           hash: owner, until, epoch (the lease); cursor, commit, clock
 //! lizmon:{p}:keys           hash: key -> whose it is: the keys that groups are signed with
@@ -19,6 +21,11 @@ use super::super::shard::Shard;
 
 /// What is the same for all shards.
 pub(super) const STORE: &str = "lizmon:{store}";
+
+/// The keys that receivers sign tokens with.
+pub(super) const TOKEN_KEYS: &str = "lizmon:{group}:token-keys";
+/// The CRLs in force.
+pub(super) const CRLS: &str = "lizmon:{group}:crls";
 
 /// The members with this role.
 pub(super) fn members(role: &str) -> String {

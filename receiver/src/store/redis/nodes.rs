@@ -38,6 +38,9 @@ pub(super) struct Nodes {
     primaries: Vec<Option<Address>>,
     /// By shard, its slot. Known in a cluster.
     slots: Vec<u16>,
+    /// Which primary has which slots, and the slots of keys that belong to no shard.
+    ranges: Vec<(u16, u16, Address)>,
+    key_slots: HashMap<String, u16>,
     connections: HashMap<Address, ServerConnection>,
     down: HashMap<Address, Instant>,
     /// How many connections were opened.
@@ -53,6 +56,8 @@ impl Nodes {
             mode: Mode::Single,
             primaries: Vec::new(),
             slots: Vec::new(),
+            ranges: Vec::new(),
+            key_slots: HashMap::new(),
             connections: HashMap::new(),
             down: HashMap::new(),
             opened: 0,
@@ -111,13 +116,24 @@ impl Nodes {
 
     /// The primary of a key that belongs to no shard.
     pub(super) fn primary_of_key(&mut self, key: &str) -> Result<Address, RedisStoreError> {
-        if self.mode != Mode::Cluster {
-            let primary = self.primaries()?.into_iter().next();
-            return primary.ok_or(RedisStoreError::NoPrimary { shard: 0 });
+        if self.is_stale {
+            self.refresh()?;
         }
-        let slot = self.of_any_seed(|nodes, seed| nodes.slot(seed, key))?;
-        let ranges = self.of_any_seed(Self::slot_ranges)?;
-        primary_of_slot(&ranges, slot).ok_or(RedisStoreError::NoPrimary { shard: 0 })
+        let no_primary = RedisStoreError::NoPrimary { shard: 0 };
+        if self.mode != Mode::Cluster {
+            let of_all = self.primaries.first().cloned().flatten();
+            let primary = of_all.map_or_else(|| self.primaries(), |primary| Ok(vec![primary]))?;
+            return primary.into_iter().next().ok_or(no_primary);
+        }
+        let slot = match self.key_slots.get(key) {
+            Some(slot) => *slot,
+            None => self.of_any_seed(|nodes, seed| nodes.slot(seed, key))?,
+        };
+        // The names of these keys are few, and none comes from outside.
+        self.key_slots.insert(key.to_owned(), slot);
+        let primary = primary_of_slot(&self.ranges, slot);
+        self.is_stale |= primary.is_none();
+        primary.ok_or(no_primary)
     }
 
     /// The primary of a shard.
@@ -126,6 +142,8 @@ impl Nodes {
             self.refresh()?;
         }
         let primary = self.primaries.get(shard.index()).cloned().flatten();
+        // A cluster that is failing over has none for a while.
+        self.is_stale |= primary.is_none();
         primary.ok_or(RedisStoreError::NoPrimary {
             shard: shard.number(),
         })
@@ -285,9 +303,10 @@ impl Nodes {
                 (0..count).map(|at| nodes.slot(seed, &key(at))).collect()
             })?;
         }
-        let ranges = self.of_any_seed(Self::slot_ranges)?;
+        self.ranges = self.of_any_seed(Self::slot_ranges)?;
         let slots = self.slots.iter();
-        self.primaries = slots.map(|slot| primary_of_slot(&ranges, *slot)).collect();
+        let of_slot = |slot: &u16| primary_of_slot(&self.ranges, *slot);
+        self.primaries = slots.map(of_slot).collect();
         self.is_stale = false;
         Ok(())
     }

@@ -98,19 +98,23 @@ end
 return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id')
 ";
 
-/// KEYS members; ARGV member, milliseconds (0: it leaves). All members that are there.
+/// KEYS a hash; ARGV field, milliseconds (0: it is removed), text. All fields that are there, each
+/// followed by its text.
 const ATTEND: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[2] == '0' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2])))
+  local last = string.format('%.0f', now + tonumber(ARGV[2]))
+  redis.call('HSET', KEYS[1], ARGV[1], last .. ' ' .. ARGV[3])
 end
 local all, there = redis.call('HGETALL', KEYS[1]), {}
 for at = 1, #all, 2 do
-  if (tonumber(all[at + 1]) or 0) > now then
+  local last, text = string.match(all[at + 1], '^(%d+) (.*)$')
+  if (tonumber(last) or 0) > now then
     there[#there + 1] = all[at]
+    there[#there + 1] = text
   else
     redis.call('HDEL', KEYS[1], all[at])
   end

@@ -10,6 +10,7 @@ use lizmon_engines::{EngineCluster, EngineNode, EngineSettings, MONITORED_NAME, 
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value};
 
+use super::super::members::{Member, MemberRole, Members, SharedTrust};
 use super::super::record::{Group, Submission};
 use super::super::signing::{GroupKeys, GroupRefusal, GroupSigner, GroupVerifier, PublishedKey};
 use super::*;
@@ -245,6 +246,54 @@ fn leases_at_one_server_do_not_hang_on_another() {
     // At the end, too.
     let _of_the_killed = store.release(&fences);
     assert_eq!(end(), 0);
+}
+
+/// In a cluster what belongs to no shard is at one primary, too.
+#[test]
+fn members_tell_each_other_keys_and_crls() {
+    let cluster = EngineCluster::start(&EngineSettings::redis(), 3, 0);
+    let url = &cluster.nodes()[0].url();
+    let (mut one, mut other) = (open(url), open(url));
+    let [first, second] = [1, 2].map(Uuid::from_u128);
+    let texts = |members: Vec<Member>| -> Vec<_> {
+        members
+            .into_iter()
+            .map(|member| (member.id, member.text))
+            .collect()
+    };
+    let said = |id, text: &str| (id, text.to_owned());
+    let attend = |store: &mut RedisStore, id, text, millis| {
+        texts(
+            store
+                .attend(MemberRole::Receiver, id, text, millis)
+                .unwrap(),
+        )
+    };
+    assert_eq!(attend(&mut one, first, "a b", 60_000), [said(first, "a b")]);
+    let both = [said(first, "a b"), said(second, "")];
+    assert_eq!(attend(&mut other, second, "", 60_000), both);
+    other.leave(MemberRole::Receiver, second).unwrap();
+    assert_eq!(attend(&mut one, first, "c", 60_000), [said(first, "c")]);
+    let summarizers = other
+        .attend(MemberRole::Summarizer, second, "", 60_000)
+        .unwrap();
+    assert_eq!(texts(summarizers), [said(second, "")]);
+
+    let key = |id: &str| PublishedKey {
+        id: id.to_owned(),
+        statement: format!("statement of {id}"),
+    };
+    one.publish_keys(&[key("k1"), key("k2")], 60_000).unwrap();
+    let all = [key("k1"), key("k2"), key("k3")];
+    assert_eq!(other.publish_keys(&[key("k3")], 60_000).unwrap(), all);
+    assert_eq!(one.publish_keys(&[], 60_000).unwrap(), all);
+
+    assert_eq!(one.crl_names().unwrap(), [""; 0]);
+    one.add_crl("n1", "a CRL").unwrap();
+    assert_eq!(other.crl_names().unwrap(), ["n1"]);
+    assert_eq!(other.crl("n1").unwrap().as_deref(), Some("a CRL"));
+    other.remove_crl("n1").unwrap();
+    assert_eq!(one.crl("n1").unwrap(), None);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! Who shares the store, and what they tell each other.
+//!
+//! Whoever can write to the servers can write here: what is too much to be of receivers is not read.
+
+use redis::FromRedisValue;
+use uuid::Uuid;
+
+use super::super::error::StoreError;
+use super::super::members::{Member, MemberRole, Members, SharedTrust};
+use super::super::signing::PublishedKey;
+use super::error::RedisStoreError;
+use super::{RedisStore, keys};
+
+/// How many CRLs are looked at: several for each CA of a site.
+const CRLS_MAX: usize = 64;
+/// How many members, and how many published keys, are looked at.
+const MEMBERS_MAX: usize = 1_024;
+
+impl RedisStore {
+    /// Adds a field of a hash for so many milliseconds, or removes it (0). All that are there.
+    fn attendance(
+        &mut self,
+        key: &str,
+        (field, text): (&str, &str),
+        millis: u64,
+    ) -> Result<Vec<(String, String)>, RedisStoreError> {
+        let primary = self.nodes.primary_of_key(key)?;
+        let mut script = self.scripts.attend.prepare_invoke();
+        script.key(key).arg(field).arg(millis).arg(text);
+        let answer = self.nodes.run_at(&primary, &script)?;
+        let mut there =
+            Vec::<(String, String)>::from_redis_value(answer).map_err(|_| unreadable(key))?;
+        there.truncate(MEMBERS_MAX);
+        there.sort_unstable();
+        Ok(there)
+    }
+
+    fn ask_for_crls<T: FromRedisValue>(
+        &mut self,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<T, RedisStoreError> {
+        let primary = self.nodes.primary_of_key(keys::CRLS)?;
+        let mut command = redis::cmd(command);
+        command.arg(keys::CRLS).arg(arguments);
+        let answer = self.nodes.ask(&primary, &command)?;
+        T::from_redis_value(answer).map_err(|_| unreadable(keys::CRLS))
+    }
+}
+
+fn unreadable(key: &str) -> RedisStoreError {
+    RedisStoreError::Malformed {
+        key: key.to_owned(),
+        why: "another type, or other fields".to_owned(),
+    }
+}
+
+impl Members for RedisStore {
+    fn attend(
+        &mut self,
+        role: MemberRole,
+        member: Uuid,
+        text: &str,
+        millis: u64,
+    ) -> Result<Vec<Member>, StoreError> {
+        let (key, id) = (keys::members(role.name()), member.to_string());
+        let there = self.attendance(&key, (&id, text), millis.max(1))?;
+        let member = |(id, text): (String, String)| {
+            let id = Uuid::parse_str(&id).ok()?;
+            Some(Member { id, text })
+        };
+        Ok(there.into_iter().filter_map(member).collect())
+    }
+
+    fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError> {
+        let (key, id) = (keys::members(role.name()), member.to_string());
+        Ok(self.attendance(&key, (&id, ""), 0).map(drop)?)
+    }
+}
+
+impl SharedTrust for RedisStore {
+    fn store_id(&self) -> &str {
+        &self.id
+    }
+
+    fn publish_keys(
+        &mut self,
+        published: &[PublishedKey],
+        millis: u64,
+    ) -> Result<Vec<PublishedKey>, StoreError> {
+        let mut there = Vec::new();
+        match published {
+            // No key has an empty name.
+            [] => there = self.attendance(keys::TOKEN_KEYS, ("", ""), 0)?,
+            published => {
+                for key in published {
+                    let field = (key.id.as_str(), key.statement.as_str());
+                    there = self.attendance(keys::TOKEN_KEYS, field, millis.max(1))?;
+                }
+            }
+        }
+        let key = |(id, statement)| PublishedKey { id, statement };
+        Ok(there.into_iter().map(key).collect())
+    }
+
+    fn crl_names(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut names: Vec<String> = self.ask_for_crls("HKEYS", &[])?;
+        names.truncate(CRLS_MAX);
+        Ok(names)
+    }
+
+    fn crl(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.ask_for_crls("HGET", &[name])?)
+    }
+
+    fn add_crl(&mut self, name: &str, pem: &str) -> Result<(), StoreError> {
+        Ok(self.ask_for_crls("HSET", &[name, pem])?)
+    }
+
+    fn remove_crl(&mut self, name: &str) -> Result<(), StoreError> {
+        Ok(self.ask_for_crls("HDEL", &[name])?)
+    }
+}
