@@ -10,7 +10,7 @@ use lizmon_daemon::LogFlags;
 use crate::commands::{
     audit, audit_log, backup, completions, hosts, init_ca, inspect, issue_node, issue_operator,
     issue_reader, issue_receiver, issue_summarizer, join, join_token, list, man, push, query,
-    renew, restore, revoke, rotate, sign_crl, token, up, verify, verify_audit,
+    renew, restore, revoke, rotate, sign_crl, store, token, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -78,6 +78,7 @@ pub(crate) enum Verb {
     Hosts(hosts::HostsArgs),
     Audit(audit::AuditArgs),
     Push(push::PushArgs),
+    Store(store::StoreArgs),
     Up(up::UpArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -85,7 +86,7 @@ pub(crate) enum Verb {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
 
     use super::*;
 
@@ -93,7 +94,9 @@ mod tests {
     fn every_flag_of_every_verb_has_an_environment_variable() {
         let cli = Cli::command();
         cli.clone().debug_assert();
-        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+        let verbs = || std::iter::once(&cli).chain(cli.get_subcommands());
+        // `store check` and the like as well.
+        for command in verbs().chain(verbs().skip(1).flat_map(Command::get_subcommands)) {
             for argument in command.get_arguments() {
                 let Some(long) = argument.get_long() else {
                     continue;
@@ -129,7 +132,7 @@ mod tests {
         listed.dedup();
         listed.sort_unstable();
         let cli = Cli::command();
-        let mut verbs: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        let mut verbs: Vec<&str> = cli.get_subcommands().map(Command::get_name).collect();
         verbs.sort_unstable();
         assert_eq!(listed, verbs);
     }
@@ -197,6 +200,12 @@ mod tests {
             ],
             &["audit", "web1"],
             &["push", "web1"],
+            &["store"],
+            &["store", "check"],
+            &["store", "check", "r1:6379"],
+            &["store", "check", "redis://:secret@r1"],
+            &["store", "status", "redis://r1", "--store-user", "lizmon"],
+            &["store", "status", "redis://r1", "--cert", "c"],
             &["completions", "csh"],
             &["man"],
             &["up", "--for", "20"],

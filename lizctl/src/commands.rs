@@ -23,6 +23,7 @@ pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod sign_crl;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod verify;

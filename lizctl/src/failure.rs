@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use lizmon_client::{ConnectError, Error};
 use lizmon_enrol::EnrolError;
+use lizmon_receiver::store::{ErrorKind, StoreError};
 
 /// Attached to an error by `.context(Exit::…)`; an error without one exits with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,17 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The exit code of a failure at the servers of a store.
+    fn of_store(error: &StoreError) -> Option<Self> {
+        match error.kind() {
+            ErrorKind::Unreachable => Some(Self::Unreachable),
+            ErrorKind::AccessDenied => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}
+
 /// 1, unless an error in the chain has an exit code of its own. clap itself exits with 2.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let of_client = || {
@@ -56,6 +68,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             .downcast_ref()
             .and_then(Exit::of)
             .or_else(of_enrolment)
+            .or_else(|| error.downcast_ref().and_then(Exit::of_store))
     };
     ExitCode::from(match error.downcast_ref().copied().or_else(of_client) {
         None => 1,

@@ -5,3 +5,4 @@ pub(crate) mod connection;
 pub(crate) mod days;
 pub(crate) mod leaf;
 pub(crate) mod output;
+pub(crate) mod store;

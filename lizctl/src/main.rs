@@ -85,6 +85,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Hosts(args) => commands::hosts::run(&args, context),
         Verb::Audit(args) => commands::audit::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
+        Verb::Store(args) => commands::store::run(args, context),
         Verb::Up(args) => commands::up::run(&args, context, environment()),
         Verb::Completions(args) => commands::completions::run(&args, Cli::command()),
         Verb::Man(args) => commands::man::run(&args, Cli::command()),

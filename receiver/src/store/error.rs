@@ -7,8 +7,14 @@ use std::sync::Arc;
 /// Why a store did not do what it was asked, as far as callers decide by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// It cannot be used at present: a full disk, a failed read or write, no connection.
+    /// It cannot be used at present: a full disk, a failed read or write.
     Unavailable,
+    /// Its servers are not reached, or the connection broke.
+    Unreachable,
+    /// Its servers do not let this process in, or not do what it asked.
+    AccessDenied,
+    /// There is no store, and none is to be created.
+    Missing,
     /// What is stored is damaged. A new store in its place helps.
     Damaged,
     /// Another process uses it.

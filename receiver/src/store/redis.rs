@@ -5,10 +5,12 @@
 //! config.rs      where the servers are
 //! connection.rs  one server: send, receive      nodes.rs  which one is the primary of a shard
 //! keys.rs        the names of the keys          scripts.rs  what runs in the server
+//! store_key.rs   what a store is
 //! entry.rs       a group in its stream          append.rs, read.rs, writers.rs  the journal
 //! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
 //! members.rs     who shares the store, their token keys and CRLs
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
+//! inspect.rs, check.rs  asks all servers that   status.rs  what is in a store, for people
 //! ```
 //!
 //! What holds:
@@ -21,6 +23,7 @@
 //! - What is read was signed by a trusted receiver, for this shard of this store.
 
 mod append;
+pub mod check;
 mod clock;
 mod commit;
 pub mod config;
@@ -38,6 +41,8 @@ mod nodes;
 mod read;
 mod ring;
 mod scripts;
+pub mod status;
+pub mod store_key;
 mod writers;
 
 use std::collections::HashMap;
@@ -50,8 +55,6 @@ use self::append::Appender;
 use self::commit::OwnedShard;
 use self::config::RedisConfig;
 use self::error::RedisStoreError;
-pub use self::inspect::ServerFinding;
-use self::judge::Requirements;
 use self::nodes::Nodes;
 use self::read::{ReadContext, Refusals, ShardReader};
 use self::scripts::Scripts;
@@ -63,10 +66,6 @@ use super::shard::{Fence, Position, Shard, ShardCount};
 use super::signing::GroupKeys;
 use super::state::{ShardChanges, ShardState, StateStore};
 
-/// The version of what is stored.
-const FORMAT: u64 = 1;
-/// How many shards a store gets when it is created.
-const SHARDS: u16 = 64;
 /// How long a shard stays with an owner that does not renew its lease.
 const LEASE_MILLIS: u64 = 5_000;
 
@@ -101,12 +100,12 @@ impl RedisStore {
     }
 
     fn connect(config: RedisConfig, owner: Uuid, keys: GroupKeys) -> Result<Self, RedisStoreError> {
-        let (wanted, accepts_lossy) = (config.replicas_min, config.accepts_lossy);
+        let accepts_lossy = config.accepts_lossy;
         let mut nodes = Nodes::open(config)?;
-        let replicas_min = wanted.unwrap_or(u32::from(nodes.is_cluster()));
-        let warnings = judge_servers(&mut nodes, replicas_min, accepts_lossy)?;
+        let replicas_min = nodes.replicas_min();
+        let warnings = check::accepted(&mut nodes, replicas_min, accepts_lossy)?;
         let scripts = Scripts::new();
-        let (shards, id) = create(&mut nodes, &scripts, owner)?;
+        let (shards, id) = store_key::create(&mut nodes, &scripts, owner)?.usable()?;
         nodes.set_shards(shards);
         Ok(Self {
             nodes,
@@ -188,61 +187,6 @@ impl RedisStore {
             changes,
         )
     }
-}
-
-/// What is wrong with a store's servers, and was accepted; an error if it must be.
-fn judge_servers(
-    nodes: &mut Nodes,
-    min_replicas: u32,
-    accepts_lossy: bool,
-) -> Result<Vec<String>, RedisStoreError> {
-    let wanted = Requirements {
-        min_replicas,
-        ..Requirements::default()
-    };
-    let findings = inspect::inspect(nodes, &wanted)?;
-    match inspect::refusal(&findings) {
-        Some(found) if !accepts_lossy => Err(RedisStoreError::Lossy(found.to_string())),
-        _ => Ok(findings.iter().map(ToString::to_string).collect()),
-    }
-}
-
-/// Everything that is wrong with a store's servers, the worst first.
-pub fn check(config: RedisConfig, min_replicas: u32) -> Result<Vec<ServerFinding>, StoreError> {
-    let wanted = Requirements {
-        min_replicas,
-        ..Requirements::default()
-    };
-    let mut nodes = Nodes::open(config)?;
-    Ok(inspect::inspect(&mut nodes, &wanted)?)
-}
-
-/// What is stored there; where nothing is, an empty store.
-fn create(
-    nodes: &mut Nodes,
-    scripts: &Scripts,
-    owner: Uuid,
-) -> Result<(ShardCount, String), RedisStoreError> {
-    let incompatible = |why: &str| RedisStoreError::Incompatible {
-        key: keys::STORE.to_owned(),
-        why: why.to_owned(),
-    };
-    let primary = nodes.primary_of_key(keys::STORE)?;
-    let mut script = scripts.create.prepare_invoke();
-    script
-        .key(keys::STORE)
-        .arg(FORMAT)
-        .arg(SHARDS)
-        .arg(owner.to_string());
-    let answer = nodes.run_at(&primary, &script)?;
-    let (format, shards, id) = <(u64, u16, String)>::from_redis_value(answer)
-        .map_err(|_| incompatible("format, shards and id are missing or no numbers"))?;
-    if format != FORMAT {
-        let why = format!("its format is {format}, and this program knows {FORMAT}");
-        return Err(incompatible(&why));
-    }
-    let shards = std::num::NonZeroU16::new(shards).ok_or_else(|| incompatible("no shards"))?;
-    Ok((ShardCount::new(shards), id))
 }
 
 fn unknown_answer(shard: Shard) -> RedisStoreError {

@@ -6,6 +6,7 @@ mod measured;
 pub(crate) mod monitor;
 mod receiver;
 mod repair;
+mod store;
 mod up;
 mod versions;
 

@@ -68,6 +68,14 @@ pub(super) enum RedisStoreError {
     /// What is stored is not ours, or of another version.
     #[error("{key}: not a lizmon store of this version: {why}")]
     Incompatible { key: String, why: String },
+    /// A copy into the store was interrupted.
+    #[error(
+        "this store is incomplete: a copy into it was interrupted; run `lizctl store copy` again"
+    )]
+    CopyIncomplete,
+    /// There is none, and none is to be created.
+    #[error("there is no lizmon store on these servers: a receiver creates it at its first start")]
+    NoStore,
     /// A value that no lizmon wrote.
     #[error("{key}: not what lizmon writes there: {why}")]
     Malformed { key: String, why: String },
@@ -107,6 +115,25 @@ impl RedisStoreError {
     }
 }
 
+/// Whether it was not reached at all, or did not let us in.
+fn of_server(error: &RedisError) -> ErrorKind {
+    let refused = ["NOAUTH", "NOPERM", "WRONGPASS", "DENIED"];
+    let is_refused = error.code().is_some_and(|code| refused.contains(&code));
+    match error.kind() {
+        redis::ErrorKind::AuthenticationFailed => ErrorKind::AccessDenied,
+        _ if is_refused => ErrorKind::AccessDenied,
+        redis::ErrorKind::Io if !is_of_tls(error) => ErrorKind::Unreachable,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// Whether the server was reached, and the two sides do not trust each other. So says rustls.
+fn is_of_tls(error: &RedisError) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::InvalidData)
+}
+
 /// MOVED, ASK, READONLY and the like.
 fn is_topology(error: &RedisError) -> bool {
     let is_read_only = matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN"));
@@ -117,9 +144,13 @@ impl From<RedisStoreError> for StoreError {
     fn from(error: RedisStoreError) -> Self {
         let kind = match &error {
             RedisStoreError::Fenced { .. } => ErrorKind::Fenced,
-            RedisStoreError::Incompatible { .. } | RedisStoreError::Lossy(_) => {
-                ErrorKind::Incompatible
-            }
+            RedisStoreError::Incompatible { .. }
+            | RedisStoreError::Lossy(_)
+            | RedisStoreError::CopyIncomplete => ErrorKind::Incompatible,
+            RedisStoreError::NoStore => ErrorKind::Missing,
+            RedisStoreError::Connection { source, .. }
+            | RedisStoreError::Refused { source, .. } => of_server(source),
+            RedisStoreError::Down { .. } => ErrorKind::Unreachable,
             _ => ErrorKind::Unavailable,
         };
         Self::new(kind, error)

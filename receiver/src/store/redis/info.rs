@@ -24,6 +24,8 @@ pub struct EngineInfo {
     pub role: Option<EngineRole>,
     /// Replicas of this primary that have all but the last seconds.
     pub replicas_online: u32,
+    /// All replicas that are connected to it.
+    pub replicas: Vec<EngineReplica>,
     /// Memory in use, in bytes.
     pub used_memory_bytes: Option<u64>,
     /// `maxmemory` in bytes; 0 is no limit.
@@ -95,6 +97,19 @@ pub enum EngineRole {
     },
 }
 
+/// A replica, as its primary sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineReplica {
+    /// HOST:PORT.
+    pub address: String,
+    /// Whether it is past its first copy of everything.
+    pub is_online: bool,
+    /// Seconds since it said last how far it is.
+    pub lag_secs: Option<u64>,
+    /// How far it is behind, in bytes of what the primary sends.
+    pub bytes_behind: Option<u64>,
+}
+
 /// `appendfsync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendFsync {
@@ -132,6 +147,7 @@ impl EngineInfo {
             is_loading: lines.is("loading", "1").unwrap_or(false),
             role: lines.role(),
             replicas_online: lines.replicas_online(),
+            replicas: lines.replicas().collect(),
             used_memory_bytes: lines.number("used_memory"),
             maxmemory_bytes: lines.number("maxmemory"),
             total_memory_bytes: lines.number("total_system_memory"),
@@ -210,15 +226,31 @@ impl<'a> Lines<'a> {
     }
 
     /// `slave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=0`
-    fn replicas_online(&self) -> u32 {
+    fn replicas(&self) -> impl Iterator<Item = EngineReplica> {
+        let sent = self.number("master_repl_offset");
         let replicas = (0_u32..).map_while(|index| self.get(&format!("slave{index}")));
-        let online = replicas.filter(|replica| {
+        replicas.map(move |replica| {
             let field = |name| {
                 let mut fields = replica.split(',').filter_map(|field| field.split_once('='));
                 fields.find(|(is, _)| *is == name).map(|(_, value)| value)
             };
-            let lag = field("lag").and_then(|lag| lag.parse::<u64>().ok());
-            field("state") == Some("online") && lag.is_none_or(|lag| lag <= REPLICA_LAG_MAX_SECS)
+            let number = |name| field(name).and_then(|value| value.parse::<u64>().ok());
+            let part = |name| field(name).unwrap_or("?");
+            EngineReplica {
+                address: format!("{}:{}", part("ip"), part("port")),
+                is_online: field("state") == Some("online"),
+                lag_secs: number("lag"),
+                bytes_behind: sent
+                    .zip(number("offset"))
+                    .map(|(sent, has)| sent.saturating_sub(has)),
+            }
+        })
+    }
+
+    fn replicas_online(&self) -> u32 {
+        let online = self.replicas().filter(|replica| {
+            let is_near = |lag| lag <= REPLICA_LAG_MAX_SECS;
+            replica.is_online && replica.lag_secs.is_none_or(is_near)
         });
         u32::try_from(online.count()).unwrap_or(u32::MAX)
     }

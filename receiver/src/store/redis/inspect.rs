@@ -23,22 +23,31 @@ impl std::fmt::Display for ServerFinding {
     }
 }
 
-/// Judges every primary.
-pub(super) fn inspect(
-    nodes: &mut Nodes,
-    wanted: &Requirements,
-) -> Result<Vec<ServerFinding>, RedisStoreError> {
-    let mut findings = Vec::new();
-    for address in nodes.primaries()? {
+/// What every primary says of itself.
+pub(super) fn engines(nodes: &mut Nodes) -> Result<Vec<(Address, EngineInfo)>, RedisStoreError> {
+    let primaries = nodes.primaries()?.into_iter();
+    let engines = primaries.map(|address| {
         let engine = engine(nodes, &address)?;
-        let found = judge(&engine, wanted).into_iter();
+        Ok((address, engine))
+    });
+    engines.collect()
+}
+
+/// Judges all of them: the worst findings first.
+pub(super) fn judge_all(
+    engines: &[(Address, EngineInfo)],
+    wanted: &Requirements,
+) -> Vec<ServerFinding> {
+    let mut findings = Vec::new();
+    for (address, engine) in engines {
+        let found = judge(engine, wanted).into_iter();
         findings.extend(found.map(|finding| ServerFinding {
             address: address.clone(),
             finding,
         }));
     }
     findings.sort_by_key(|found| found.finding.severity);
-    Ok(findings)
+    findings
 }
 
 /// The first finding that stops a start.

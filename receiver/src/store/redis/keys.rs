@@ -4,7 +4,7 @@
 //! the end of the whole shard, journal, state, cursor and delivery sets together.
 //!
 //! ```text
-//! lizmon:{store}            hash: format, shards, id
+//! lizmon:{store}            hash: format, shards, id; copying, until a copy into it is complete
 //! lizmon:{group}:ROLE       hash: member -> until when it is there, and what it tells the others
 //! lizmon:{group}:token-keys hash: key -> until when it is published, and whose it is
 //! lizmon:{group}:crls       hash: SHA-256 of a CRL -> PEM of it and of its issuer's certificates

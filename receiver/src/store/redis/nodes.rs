@@ -96,6 +96,12 @@ impl Nodes {
         self.mode == Mode::Cluster
     }
 
+    /// How many replicas must have a group before it is acknowledged.
+    pub(super) fn replicas_min(&self) -> u32 {
+        let default = u32::from(self.is_cluster());
+        self.config.replicas_min.unwrap_or(default)
+    }
+
     /// The primary of the keys without a shard, and all primaries there are.
     pub(super) fn primaries(&mut self) -> Result<Vec<Address>, RedisStoreError> {
         match self.mode.clone() {

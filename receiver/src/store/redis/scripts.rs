@@ -95,7 +95,7 @@ const CREATE: &str = "
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'id', ARGV[3])
 end
-return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id')
+return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
 ";
 
 /// KEYS a hash; ARGV field, milliseconds (0: it is removed), text. All fields that are there, each

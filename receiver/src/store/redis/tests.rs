@@ -1,5 +1,7 @@
 //! The contract, on real servers.
 
+mod status;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
