@@ -102,6 +102,10 @@ pub struct ReceiverFlags {
     /// Maximum time that a connection may be idle
     #[arg(long, env = "LIZMON_IDLE_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = positive_duration)]
     pub idle_timeout: Duration,
+    /// Age after which a client is asked to connect again, so that receivers that were added get
+    /// their share; a tenth more or less, so that not all come at once
+    #[arg(long, env = "LIZMON_CONNECTION_AGE", value_name = "TIME", default_value = "1h", value_parser = positive_duration)]
+    pub connection_age: Duration,
     /// Maximum number of connections from one address
     #[arg(long, env = "LIZMON_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER", default_value_t = limits::CONNECTIONS_PER_ADDRESS_MAX)]
     pub connections_per_address: NonZeroUsize,
@@ -240,6 +244,7 @@ impl From<ReceiverFlags> for Config {
                 handshake_timeout: flags.handshake_timeout,
                 first_request_timeout: flags.first_request_timeout,
                 idle_timeout: flags.idle_timeout,
+                connection_age: flags.connection_age,
                 connections_per_address_max: flags.connections_per_address.get(),
                 connections_per_holder_max: flags.connections_per_holder.get(),
                 requests_per_second_max: flags.requests_per_second,

@@ -21,6 +21,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(limits.handshake_timeout, Duration::from_secs(10));
     assert_eq!(limits.first_request_timeout, Duration::from_secs(10));
     assert_eq!(limits.idle_timeout, Duration::from_secs(120));
+    assert_eq!(limits.connection_age, Duration::from_secs(3_600));
     assert_eq!(limits.connections_per_address_max, 20_000);
     assert_eq!(limits.requests_per_second_max.get(), 10_000);
     assert_eq!(limits.records_per_second_max.get(), 500_000);

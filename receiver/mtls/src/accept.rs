@@ -1,8 +1,8 @@
 //! Accepts a TCP connection and turns it into a TLS connection with a known peer.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum_server::accept::Accept;
 use rustls::HandshakeKind;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
@@ -20,13 +19,13 @@ use tokio_rustls::server::TlsStream;
 use crate::activity::ConnectionActivity;
 use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
+use crate::connection_age::ConnectionAges;
 use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectionSlot};
 use crate::handshake;
 use crate::identity::Identity;
 use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
 use crate::rate_limited_log::RateLimitedLog;
 use crate::rejected_connections::RejectedConnections;
-use crate::service::ConnectionService;
 use crate::stream::{IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
 use crate::unauthenticated_slots::UnauthenticatedSlots;
@@ -38,8 +37,8 @@ const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// The acceptor for axum-server. Each handshake runs in the task of its connection and has a
-/// timeout, so a slow client does not block others.
+/// Accepts connections. Each handshake runs in the task of its connection and has a timeout, so a
+/// slow client does not block others.
 #[derive(Debug, Clone)]
 pub struct MtlsAcceptor {
     inner: Arc<Inner>,
@@ -54,6 +53,7 @@ struct Inner {
     anonymous: Arc<UnauthenticatedSlots>,
     of_holders: Arc<AtomicUsize>,
     quotas: ClientQuotas,
+    ages: ConnectionAges,
     rejected: Arc<RejectedConnections>,
 }
 
@@ -73,8 +73,8 @@ impl OpenConnections {
 }
 
 /// A connection that may send requests.
-type Opened = (
-    IdleStream<TlsStream<TcpStream>>,
+pub(crate) type AcceptedConnection = (
+    Pin<Box<IdleStream<TlsStream<TcpStream>>>>,
     Arc<Connection>,
     Arc<ConnectionActivity>,
 );
@@ -97,9 +97,10 @@ impl MtlsAcceptor {
             handshakes: UnauthenticatedSlots::new(limits.handshakes_max),
             anonymous: UnauthenticatedSlots::new(limits.anonymous_max),
             of_holders: Arc::default(),
-            limits,
             quotas: ClientQuotas::new(),
+            ages: ConnectionAges::new(limits.connection_age),
             rejected: Arc::default(),
+            limits,
         };
         Self {
             inner: Arc::new(inner),
@@ -116,17 +117,10 @@ impl MtlsAcceptor {
         OpenConnections(self.inner.clone())
     }
 
-    /// Returns a callback for axum-server that logs when the listener cannot accept a connection.
-    /// axum-server retries 20 times a second.
-    pub fn accept_failed(
-        &self,
-    ) -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
+    /// Returns a callback that logs when the listener cannot accept a connection.
+    pub(crate) fn accept_failed(&self) -> impl Fn(&io::Error) + Send + Sync + 'static {
         let log = RateLimitedLog::new(NonZeroU32::MIN, ACCEPT_FAILED_EVERY);
-        move |address, error| {
-            // An error with an address concerns one client and has been logged already.
-            if address.is_some() {
-                return;
-            }
+        move |error| {
             let advice = match error.raw_os_error() {
                 Some(EMFILE) => {
                     ": this process has reached its limit on open files (`ulimit -n`; systemd: LimitNOFILE=), raise it"
@@ -142,7 +136,17 @@ impl MtlsAcceptor {
         }
     }
 
-    async fn open(&self, address: IpAddr, stream: TcpStream) -> io::Result<Opened> {
+    /// Runs the handshake. A failure is counted and logged.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+    ) -> io::Result<AcceptedConnection> {
+        let opened = self.open(address, stream).await;
+        opened.inspect_err(|error| self.inner.rejected.record(address, error))
+    }
+
+    async fn open(&self, address: IpAddr, stream: TcpStream) -> io::Result<AcceptedConnection> {
         let Inner {
             limits, addresses, ..
         } = &*self.inner;
@@ -199,7 +203,12 @@ impl MtlsAcceptor {
         })?
     }
 
-    fn anonymous(&self, address: IpAddr, tls: TlsStream<TcpStream>, slot: AddressSlot) -> Opened {
+    fn anonymous(
+        &self,
+        address: IpAddr,
+        tls: TlsStream<TcpStream>,
+        slot: AddressSlot,
+    ) -> AcceptedConnection {
         let limits = &self.inner.limits;
         let activity = Arc::new(ConnectionActivity::unauthenticated());
         let held = PeerSlot::Anonymous {
@@ -211,7 +220,7 @@ impl MtlsAcceptor {
         let idle_timeout = limits.idle_timeout.min(ANONYMOUS_IDLE_TIMEOUT);
         let stream = IdleStream::new(tls, idle_timeout, activity.clone(), slot, held);
         let connection = Arc::new(Connection::anonymous(address));
-        (stream, connection, activity)
+        (Box::pin(stream), connection, activity)
     }
 
     fn of_holder(
@@ -221,7 +230,7 @@ impl MtlsAcceptor {
         slot: AddressSlot,
         chain: Vec<CertificateDer<'static>>,
         generation: u64,
-    ) -> io::Result<Opened> {
+    ) -> io::Result<AcceptedConnection> {
         let leaf = chain.first().map(AsRef::as_ref).unwrap_or_default();
         // The verifier made the same check before it accepted the handshake.
         let identity = Identity::from_der(leaf).map_err(io::Error::other)?;
@@ -229,34 +238,15 @@ impl MtlsAcceptor {
             limits,
             quotas,
             of_holders,
+            ages,
             ..
         } = &*self.inner;
         let quota = quotas.of(&identity.spiffe_id, limits);
         let of_holder = ClientSlot::take(&quota, of_holders, limits)?;
-        let activity = Arc::new(ConnectionActivity::of_holder(quota.clone()));
+        let activity = Arc::new(ConnectionActivity::of_holder(quota.clone(), ages.next()));
         let held = PeerSlot::OfHolder(of_holder);
         let stream = IdleStream::new(tls, limits.idle_timeout, activity.clone(), slot, held);
         let connection = Connection::authenticated(address, identity, chain, quota, generation);
-        Ok((stream, Arc::new(connection), activity))
-    }
-}
-
-impl<S: Send + 'static> Accept<TcpStream, S> for MtlsAcceptor {
-    type Stream = Pin<Box<IdleStream<TlsStream<TcpStream>>>>;
-    type Service = ConnectionService<S>;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
-
-    fn accept(&self, stream: TcpStream, inner: S) -> Self::Future {
-        let door = self.clone();
-        Box::pin(async move {
-            let address = stream.peer_addr()?.ip();
-            let opened = door.open(address, stream).await;
-            let (stream, connection, activity) =
-                opened.inspect_err(|error| door.inner.rejected.record(address, error))?;
-            Ok((
-                Box::pin(stream),
-                ConnectionService::new(inner, connection, activity),
-            ))
-        })
+        Ok((Box::pin(stream), Arc::new(connection), activity))
     }
 }

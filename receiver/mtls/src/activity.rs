@@ -1,9 +1,10 @@
 //! The activity on a connection: its requests in progress, and when it was last in use.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Version;
 use tokio::time::Instant;
 
 use crate::client_quota::ClientQuota;
@@ -11,10 +12,21 @@ use crate::limits::{
     ANONYMOUS_LAST_ANSWER_AFTER, REQUESTS_AT_ONCE_ANONYMOUS_MAX, REQUESTS_AT_ONCE_PER_HOLDER_MAX,
 };
 
+/// No request has begun.
+const NO_PROTOCOL: u8 = 0;
+const HTTP1: u8 = 1;
+const HTTP2: u8 = 2;
+
 /// The activity on a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionActivity {
     opened: Instant,
+    /// The age after which the next response is the last.
+    last_answer_after: Duration,
+    /// Whether the server stops.
+    is_stopping: AtomicBool,
+    /// The protocol of its requests.
+    protocol: AtomicU8,
     /// The quota of the holder; `None` without a client certificate.
     holder: Option<Arc<ClientQuota>>,
     /// The number of requests in progress.
@@ -29,6 +41,9 @@ impl ConnectionActivity {
     pub(crate) fn unauthenticated() -> Self {
         Self {
             opened: Instant::now(),
+            last_answer_after: ANONYMOUS_LAST_ANSWER_AFTER,
+            is_stopping: AtomicBool::new(false),
+            protocol: AtomicU8::new(NO_PROTOCOL),
             holder: None,
             working: AtomicU32::new(0),
             sending: AtomicU32::new(0),
@@ -36,15 +51,22 @@ impl ConnectionActivity {
         }
     }
 
-    pub(crate) fn of_holder(quota: Arc<ClientQuota>) -> Self {
+    pub(crate) fn of_holder(quota: Arc<ClientQuota>, last_answer_after: Duration) -> Self {
         Self {
             holder: Some(quota),
+            last_answer_after,
             ..Self::unauthenticated()
         }
     }
 
     /// Marks the start of a request. Dropping the value marks that its response is sent.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlightRequest {
+    pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlightRequest {
+        let protocol = if version < Version::HTTP_2 {
+            HTTP1
+        } else {
+            HTTP2
+        };
+        self.protocol.store(protocol, Ordering::Relaxed);
         self.working.fetch_add(1, Ordering::Relaxed);
         if let Some(holder) = &self.holder {
             holder.begin_work();
@@ -55,10 +77,29 @@ impl ConnectionActivity {
         }
     }
 
-    /// Whether the connection has no client certificate and is old enough that its next response is
-    /// the last.
+    /// Whether a request has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) != NO_PROTOCOL
+    }
+
+    /// Whether requests are HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.protocol.load(Ordering::Relaxed) == HTTP2
+    }
+
+    /// From now on the next response is the last.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the next response is the last: the connection is too old, or the server stops.
     pub(crate) fn is_at_its_end(&self) -> bool {
-        self.holder.is_none() && self.age() > ANONYMOUS_LAST_ANSWER_AFTER
+        self.is_stopping.load(Ordering::Relaxed) || self.age() > self.last_answer_after
+    }
+
+    /// How long until the next response is the last.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.last_answer_after.saturating_sub(self.age())
     }
 
     /// How long the connection has been open.
@@ -108,6 +149,12 @@ impl InFlightRequest {
         self
     }
 
+    /// Whether its response must say that it is the last on its connection. In HTTP/2 the connection
+    /// says so itself (RFC 9113 section 6.8).
+    pub(crate) fn is_last(&self) -> bool {
+        !self.activity.is_http2() && self.activity.is_at_its_end()
+    }
+
     /// Whether the client exceeds its limit of requests in progress.
     pub(crate) fn is_over_limit(&self) -> bool {
         match &self.activity.holder {
@@ -146,7 +193,8 @@ mod tests {
             ..Limits::default()
         }));
         // Two connections of one holder.
-        let [one, two] = [(); 2].map(|()| Arc::new(ConnectionActivity::of_holder(quota.clone())));
+        let of_holder = || ConnectionActivity::of_holder(quota.clone(), Duration::MAX);
+        let [one, two] = [(); 2].map(|()| Arc::new(of_holder()));
         for (connections, max) in [
             (
                 [&unauthenticated, &unauthenticated],
@@ -154,7 +202,7 @@ mod tests {
             ),
             ([&one, &two], REQUESTS_AT_ONCE_PER_HOLDER_MAX),
         ] {
-            let begun = |at: u32| connections[at as usize % 2].begin();
+            let begun = |at: u32| connections[at as usize % 2].begin(Version::HTTP_11);
             let mut held: Vec<_> = (0..max).map(begun).collect();
             assert!(held.iter().all(|in_flight| !in_flight.is_over_limit()));
             assert!(begun(0).is_over_limit());

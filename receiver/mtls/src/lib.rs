@@ -19,6 +19,8 @@ mod activity;
 pub mod admission;
 pub mod client_quota;
 pub mod connection;
+mod connection_age;
+mod connection_end;
 mod connection_slots;
 mod discard;
 mod handshake;

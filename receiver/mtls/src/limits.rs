@@ -15,6 +15,8 @@ pub struct Limits {
     pub first_request_timeout: Duration,
     /// How long a connection may be idle without a request.
     pub idle_timeout: Duration,
+    /// The age after which a client is asked to connect again.
+    pub connection_age: Duration,
     /// The maximum number of connections per address.
     pub connections_per_address_max: usize,
     /// The maximum number of connections in the TLS handshake.
@@ -39,6 +41,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A monitor that sends once a minute keeps its connection.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A client that never left by itself would never come to a receiver that was added later. One
+/// handshake an hour costs nothing.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(3_600);
 /// All monitors of a site may share one address behind NAT.
 pub const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 /// All monitors of a site may reconnect at once after an outage. Each handshake uses about 20 KiB
@@ -83,6 +88,7 @@ impl Default for Limits {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             first_request_timeout: FIRST_REQUEST_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            connection_age: CONNECTION_AGE,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX.get(),
             handshakes_max: HANDSHAKES_MAX,
             anonymous_max: ANONYMOUS_MAX,

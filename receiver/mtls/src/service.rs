@@ -88,16 +88,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let in_flight = self.activity.begin();
+        let in_flight = self.activity.begin(request.version());
         request.extensions_mut().insert(self.connection.clone());
         if in_flight.is_over_limit() {
             request.extensions_mut().insert(TooManyInFlight);
         }
-        let is_last = request.version() < Version::HTTP_2 && self.activity.is_at_its_end();
         InFlightResponse {
             inner: self.inner.call(request),
             in_flight: Some(in_flight),
-            is_last,
         }
     }
 }
@@ -109,7 +107,6 @@ pin_project! {
         #[pin]
         inner: F,
         in_flight: Option<InFlightRequest>,
-        is_last: bool,
     }
 }
 
@@ -122,7 +119,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if *this.is_last {
+        if this
+            .in_flight
+            .as_ref()
+            .is_some_and(InFlightRequest::is_last)
+        {
             close_after(&mut response);
         }
         let sending = this.in_flight.take().map(InFlightRequest::into_sending);

@@ -248,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for IdleStream<S> {
     reason = "these tests run on tokio's paused clock"
 )]
 mod tests {
+    use http::Version;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
@@ -277,7 +278,7 @@ mod tests {
         let quota = Arc::new(ClientQuota::new(&limits));
         let slot = ClientSlot::take(&quota, &Arc::default(), &limits).unwrap();
         stream(
-            ConnectionActivity::of_holder(quota),
+            ConnectionActivity::of_holder(quota, Duration::MAX),
             PeerSlot::OfHolder(slot),
         )
     }
@@ -315,7 +316,7 @@ mod tests {
     async fn a_request_in_flight_keeps_it_and_then_the_time_counts_anew() {
         let (mut stream, _far, activity) = of_holder();
         let before = Instant::now();
-        let in_flight = activity.begin();
+        let in_flight = activity.begin(Version::HTTP_11);
         let work = async {
             tokio::time::sleep(Duration::from_secs(300)).await;
             drop(in_flight);
@@ -334,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_gets_on_keeps_it() {
         let (mut stream, mut far, activity) = of_holder();
-        let sending = activity.begin().into_sending();
+        let sending = activity.begin(Version::HTTP_11).into_sending();
         for _ in 0..10 {
             stream.write_all(&[0; 64]).await.unwrap();
             tokio::time::sleep(TIMEOUT / 2).await;
@@ -355,7 +356,7 @@ mod tests {
         let slots = UnauthenticatedSlots::new(1);
         let lifetime = Duration::from_secs(100);
         let (mut stream, mut far, activity, _) = unauthenticated(&slots, lifetime);
-        let in_flight = activity.begin();
+        let in_flight = activity.begin(Version::HTTP_11);
         assert!(!activity.is_at_its_end());
         // Even if it is busy.
         for second in 0..100 {
@@ -374,7 +375,7 @@ mod tests {
     async fn without_a_certificate_it_makes_room() {
         let slots = UnauthenticatedSlots::new(1);
         let (mut stream, _far, activity, rejected) = unauthenticated(&slots, TIMEOUT);
-        let _in_flight = activity.begin();
+        let _in_flight = activity.begin(Version::HTTP_11);
         let newer = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let _seat = slots.take();
