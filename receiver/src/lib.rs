@@ -23,11 +23,13 @@
 //! | [`silence`] | which hosts are overdue |
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
 //! | [`receiver_keys`] | how receivers that share a store know each other's keys |
+//! | [`peers`] | what receivers that share a store tell each other: token keys, CRLs |
 //! | [`clock`] | whether this machine's clock can be trusted |
 //! | [`summarizer`] | a process that commits shards of a shared store, and serves nobody |
 //! | [`health`], [`metrics`] | what an operator is warned of; what is counted |
 //! | `certificates` | which certificates were seen here, and by which ones hosts report |
 //! | `crl_fetch` | fetches CRLs from `liz-ca` |
+//! | [`periodic`] | threads that do something again and again |
 //! | [`config`], `serve` | flags; start, run and stop |
 //!
 //! What holds, and where:
@@ -54,6 +56,8 @@ pub mod token;
 pub mod authorize;
 pub mod ingest;
 pub mod journal;
+pub mod peers;
+pub mod periodic;
 pub mod query;
 pub mod receiver_keys;
 pub mod silence;

@@ -22,9 +22,9 @@ use crate::crl_fetch;
 use crate::health::HealthPolicy;
 use crate::journal::JournalError;
 use crate::metrics::Metrics;
+use crate::peers::{CrlExchange, EXCHANGE_EVERY, PeerKeys};
 use crate::receiver_keys::{KeyStatementVerifier, ReceiverKeys};
 use crate::router::{self, ReceiverState};
-use crate::store::signing::GroupKeys;
 use crate::store::{LockedFolder, StoreError};
 use crate::token::{TokenKeyError, Tokens};
 
@@ -98,6 +98,10 @@ impl Receiver {
     /// Opens the store, replays the journal, and loads certificates and CRLs. When this returns,
     /// the receiver is ready: connections wait in the listener until [`Receiver::run`] accepts
     /// them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "others read our keys at times of theirs"
+    )]
     pub async fn start(
         listener: TcpListener,
         config: Config,
@@ -115,6 +119,7 @@ impl Receiver {
         let no_name = || ReceiverError::NoServerName {
             cert: config.trust.cert.display().to_string(),
         };
+        let trust = Arc::new(Mutex::new(trust));
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
         let own_url = format!("https://{own_name}:{}", address.port());
         // Before anything in it is read: what is there belongs to one process.
@@ -131,6 +136,7 @@ impl Receiver {
             now,
         )?;
         let tokens = Arc::new(tokens);
+        let door = MtlsAcceptor::new(reader.clone(), config.limits.clone());
         let window = config.gather_window;
         let started = match config.shared {
             None => {
@@ -140,11 +146,17 @@ impl Receiver {
             Some(SharedStoreConfig { redis, summarizes }) => {
                 let shared = SharedPipeline {
                     servers: redis,
-                    keys: group_keys(&reader, &tokens, &clock)?,
+                    keys: peer_keys(&reader, &tokens, &clock)?,
+                    crls: CrlExchange::new(trust.clone(), reader.clone()),
+                    quotas: door.holder_quotas(),
+                    trust: reader.clone(),
                     summarizes,
                 };
                 let start = move || Pipeline::start_shared(folder, shared, window, clocks);
-                tokio::task::spawn_blocking(start).await
+                let started = tokio::task::spawn_blocking(start).await;
+                // Until our keys are known to the other receivers.
+                tokio::time::sleep(2 * EXCHANGE_EVERY).await;
+                started
             }
         };
         let Pipeline {
@@ -156,7 +168,6 @@ impl Receiver {
             crl_grace: config.crl_grace.as_secs(),
             fetches_crls: config.crl_fetch.is_some(),
         };
-        let door = MtlsAcceptor::new(reader.clone(), config.limits.clone());
         let app = ReceiverState {
             metrics: Metrics::new(
                 reader.clone(),
@@ -167,7 +178,7 @@ impl Receiver {
                 clock.clone(),
             ),
             trust: reader.clone(),
-            trust_writer: Mutex::new(trust),
+            trust_writer: trust,
             tokens,
             bodies: BodyReader::new(config.body_timeout),
             journal,
@@ -239,16 +250,17 @@ impl Receiver {
 }
 
 /// Groups are signed with the token keys, and checked against the receivers' certificates.
-fn group_keys(
+fn peer_keys(
     trust: &TrustReader,
     tokens: &Arc<Tokens>,
     clock: &Clock,
-) -> Result<GroupKeys, ReceiverError> {
+) -> Result<PeerKeys, ReceiverError> {
     let verifier = Arc::new(KeyStatementVerifier::new(trust.clone(), clock.clone()));
-    let signer = ReceiverKeys::open(tokens.clone(), verifier.clone())?;
-    Ok(GroupKeys {
-        signer: Some(Arc::new(signer)),
+    let own = ReceiverKeys::open(tokens.clone(), verifier.clone())?;
+    Ok(PeerKeys {
+        own: Arc::new(own),
         verifier,
+        tokens: tokens.clone(),
     })
 }
 

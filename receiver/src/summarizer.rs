@@ -2,19 +2,23 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lizmon_mtls::Clock;
+use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustWriter};
 use uuid::Uuid;
 
 use crate::clock::Clocks;
 use crate::journal::JournalError;
+use crate::peers::{CrlExchange, EXCHANGE_EVERY};
+use crate::periodic::{Periodic, PeriodicThread};
 use crate::receiver_keys::KeyStatementVerifier;
 use crate::store::redis::config::RedisConfig;
 use crate::store::signing::GroupKeys;
-use crate::store::{self, StoreError};
-use crate::summarize::group::{GroupMember, GroupRole, GroupThread};
+use crate::store::{self, SharedStore, StoreError};
+use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
 
 /// How often files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,8 +42,17 @@ pub enum SummarizerError {
 
 /// A summarizer that takes its share of the shards.
 pub struct ShardSummarizer {
-    thread: GroupThread,
-    trust: TrustWriter,
+    summaries: PeriodicThread,
+    crls: PeriodicThread,
+    trust: Arc<Mutex<TrustWriter>>,
+}
+
+/// Takes the CRLs that receivers were given: what a revoked one signed is not counted.
+struct CrlFollower {
+    store: Box<dyn SharedStore>,
+    crls: CrlExchange,
+    clock: Clock,
+    failures: RateLimitedLog,
 }
 
 impl ShardSummarizer {
@@ -51,14 +64,18 @@ impl ShardSummarizer {
     ) -> Result<Self, SummarizerError> {
         let clock = clocks.wall.clone();
         let (trust, reader) = TrustWriter::open_as_client(trust, clock.clone())?;
+        let trust = Arc::new(Mutex::new(trust));
         let keys = GroupKeys {
             signer: None,
-            verifier: Arc::new(KeyStatementVerifier::new(reader, clock)),
+            verifier: Arc::new(KeyStatementVerifier::new(reader.clone(), clock)),
         };
-        let start = move || start_thread(servers, keys, clocks);
+        let crls = CrlExchange::new(trust.clone(), reader);
+        let start = move || start_threads(&servers, &keys, crls, clocks);
         let started = tokio::task::spawn_blocking(start).await;
+        let (summaries, crls) = started.map_err(io::Error::other)??;
         Ok(Self {
-            thread: started.map_err(io::Error::other)??,
+            summaries,
+            crls,
             trust,
         })
     }
@@ -70,10 +87,15 @@ impl ShardSummarizer {
     ) -> Result<(), SummarizerError> {
         tokio::select! {
             () = shutdown => (),
-            () = self.thread.ended() => (),
-            () = follow_files(&mut self.trust) => (),
+            () = self.summaries.ended() => (),
+            () = self.crls.ended() => (),
+            () = follow_files(&self.trust) => (),
         }
-        let stopped = tokio::task::spawn_blocking(|| self.thread.stop()).await;
+        let stop = || {
+            let committed = self.summaries.stop();
+            committed.and(self.crls.stop())
+        };
+        let stopped = tokio::task::spawn_blocking(stop).await;
         stopped.map_err(io::Error::other)??;
         tracing::info!("stopped: everything is committed, and the shards are given up");
         Ok(())
@@ -84,27 +106,65 @@ impl ShardSummarizer {
     clippy::disallowed_methods,
     reason = "in a shared store each run of a process has a name that no other has"
 )]
-fn start_thread(
-    servers: RedisConfig,
-    keys: GroupKeys,
+fn start_threads(
+    servers: &RedisConfig,
+    keys: &GroupKeys,
+    crls: CrlExchange,
     clocks: Clocks,
-) -> Result<GroupThread, SummarizerError> {
+) -> Result<(PeriodicThread, PeriodicThread), SummarizerError> {
     let role = GroupRole {
         reads: false,
         summarizes: true,
     };
-    let summaries = store::open_shared(servers, keys, Uuid::new_v4())?;
-    let member = GroupMember::open(summaries, role, Uuid::new_v4(), clocks.read())?;
-    Ok(GroupThread::start(member, clocks)?)
+    let open = || store::open_shared(servers.clone(), keys.clone(), Uuid::new_v4());
+    let mut crls = CrlFollower {
+        store: open()?,
+        crls,
+        clock: clocks.wall.clone(),
+        failures: RateLimitedLog::default(),
+    };
+    // Before the journal is read.
+    crls.exchange()?;
+    let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
+    let crls = PeriodicThread::start(crls, clocks.clone())?;
+    Ok((PeriodicThread::start(GroupWork::new(member), clocks)?, crls))
+}
+
+impl CrlFollower {
+    fn exchange(&mut self) -> Result<(), StoreError> {
+        self.crls.exchange(&mut *self.store, (self.clock)())
+    }
+}
+
+impl Periodic for CrlFollower {
+    const NAME: &'static str = "crls";
+    const EVERY: Duration = EXCHANGE_EVERY;
+
+    fn act(&mut self, _clocks: &Clocks) {
+        if let Err(error) = self.exchange() {
+            let error = &error as &dyn std::error::Error;
+            self.failures.say(|unsaid| {
+                tracing::warn!(error, unsaid, "CRLs cannot be read from the store");
+            });
+        }
+    }
+
+    fn finish(self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Takes up new CRLs, roots and certificates. Never returns.
 #[expect(clippy::disallowed_methods, reason = "paces background work")]
-async fn follow_files(trust: &mut TrustWriter) {
+async fn follow_files(trust: &Mutex<TrustWriter>) {
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
-        match trust.reload_if_changed() {
+        let reloaded = trust
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reload_if_changed();
+        match reloaded {
             None => (),
             Some(Ok(trust)) => {
                 let generation = trust.generation();

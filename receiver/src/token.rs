@@ -114,7 +114,7 @@ impl Tokens {
             .ok_or(TokenKeyError::Generate)?;
         tracing::info!(
             keys = keys.len(),
-            signing = keys.last().map(|key| key.public.kid()),
+            newest = keys.last().map(|key| key.public.kid()),
             "token keys rotated"
         );
         self.ring.store(Arc::new(KeyRing { keys }));
@@ -127,10 +127,21 @@ impl Tokens {
         self.foreign.store(Arc::new(keys));
     }
 
-    /// The key that signs.
-    pub fn signing_key(&self) -> Option<TokenPublicKey> {
+    /// The key that signs at `now`.
+    pub fn signing_key(&self, now: u64) -> Option<TokenPublicKey> {
         let ring = self.ring.load();
-        ring.keys.last().map(|key| key.public.clone())
+        ring.signing(now).map(|key| key.public.clone())
+    }
+
+    /// Our keys, oldest first: those that verify, and the one that signs next.
+    pub fn own_keys(&self) -> Vec<TokenPublicKey> {
+        let ring = self.ring.load();
+        ring.keys.iter().map(|key| key.public.clone()).collect()
+    }
+
+    /// How long a token is valid at most: seconds.
+    pub fn ttl(&self) -> u64 {
+        self.ttl
     }
 
     /// The signature of the key `kid` over a message that cannot be a token.
@@ -177,8 +188,7 @@ impl Tokens {
         };
         let ring = self.ring.load();
         let key = ring
-            .keys
-            .last()
+            .signing(now)
             .ok_or(AccessTokenError::Invalid("there is no key to sign with"))?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TYPE.to_owned());

@@ -1,5 +1,7 @@
 //! Receivers and summarizers as processes, on a real Redis server that they share.
 
+mod peers;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,7 +40,11 @@ fn receiver_on(world: &World, store: &EngineNode, name: &str) -> Command {
 
 impl GroupReceiver {
     fn start(world: &World, store: &EngineNode, name: &str) -> Self {
-        let mut running = Running::start(&mut receiver_on(world, store, name));
+        Self::of(Running::start(&mut receiver_on(world, store, name)))
+    }
+
+    /// Waits until it is ready.
+    fn of(mut running: Running) -> Self {
         let ready = running.wait_for("READY");
         let port = ready.split_once("127.0.0.1:").expect("the address").1;
         let port: String = port.chars().take_while(char::is_ascii_digit).collect();

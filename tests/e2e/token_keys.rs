@@ -93,6 +93,13 @@ async fn a_key_is_followed_while_the_receiver_serves() {
     assert_eq!(both[0], first[0], "the old one is still published");
     let new_kid = both[1].0.clone();
     assert_ne!(new_kid, old_kid);
+    let early = world.token(&node).await;
+    assert_eq!(
+        signer(&early, &both),
+        Some(old_kid.clone()),
+        "known to nobody yet"
+    );
+    world.clock.advance(2);
     let new = world.token(&node).await;
     assert_eq!(signer(&new, &both).as_ref(), Some(&new_kid), "it signs");
     assert_eq!(signer(&old, &both).as_ref(), Some(&old_kid));
@@ -101,14 +108,14 @@ async fn a_key_is_followed_while_the_receiver_serves() {
     good(&world, &old, "the old key's token").await;
     good(&world, &new, "the new key's token").await;
     // Until the old key's last token has expired, which is now.
-    world.clock.advance(TTL - 2);
+    world.clock.advance(TTL - 4);
     good(&world, &old, "in its last second").await;
     world.clock.advance(1);
     let got = world.get(&node, &old, "/api/perf/a").await;
     got.refused("token_expired", "it has ended");
     good(&world, &new, "the new key's token").await;
     assert_eq!(key_set(&world).await, both);
-    world.clock.advance(2);
+    world.clock.advance(4);
     let last = until_keys(&world, 1).await;
     assert_eq!(last[0], both[1], "the old one has left");
     let got = world.get(&node, &old, "/api/perf/a").await;
@@ -130,9 +137,18 @@ async fn token_keys_last_as_many_days_as_configured() {
         let set = key_set(&world).await;
         assert_eq!(set.len(), keys, "{story}");
         assert_eq!(*first.get_or_insert(set[0].clone()), set[0], "{story}");
-        tokens.push(world.token(&node).await);
-        let signed = signer(tokens.last().unwrap(), &set);
-        assert_eq!(signed.as_ref(), Some(&set[keys - 1].0), "{story}");
+        // A new key signs once others know it.
+        let by_newest = async {
+            loop {
+                let token = world.token(&node).await;
+                if signer(&token, &set).as_ref() == Some(&set[keys - 1].0) {
+                    return token;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let token = tokio::time::timeout(SOON, by_newest).await;
+        tokens.push(token.unwrap_or_else(|_| panic!("{story}: the newest does not sign")));
         // Tokens of this start and of earlier ones, of either key.
         for token in &tokens {
             let got = world.get(&node, token, "/api/perf/a").await;

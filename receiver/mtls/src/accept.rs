@@ -24,6 +24,7 @@ use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectio
 use crate::handshake;
 use crate::identity::Identity;
 use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
+use crate::quota_use::HolderQuotas;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::rejected_connections::RejectedConnections;
 use crate::stream::{IdleStream, PeerSlot};
@@ -52,7 +53,7 @@ struct Inner {
     handshakes: Arc<UnauthenticatedSlots>,
     anonymous: Arc<UnauthenticatedSlots>,
     of_holders: Arc<AtomicUsize>,
-    quotas: ClientQuotas,
+    quotas: Arc<ClientQuotas>,
     ages: ConnectionAges,
     rejected: Arc<RejectedConnections>,
 }
@@ -97,7 +98,7 @@ impl MtlsAcceptor {
             handshakes: UnauthenticatedSlots::new(limits.handshakes_max),
             anonymous: UnauthenticatedSlots::new(limits.anonymous_max),
             of_holders: Arc::default(),
-            quotas: ClientQuotas::new(),
+            quotas: Arc::new(ClientQuotas::new()),
             ages: ConnectionAges::new(limits.connection_age),
             rejected: Arc::default(),
             limits,
@@ -115,6 +116,14 @@ impl MtlsAcceptor {
     /// The number of open connections.
     pub fn open_connections(&self) -> OpenConnections {
         OpenConnections(self.inner.clone())
+    }
+
+    /// What holders use of their limits.
+    pub fn holder_quotas(&self) -> HolderQuotas {
+        HolderQuotas {
+            quotas: self.inner.quotas.clone(),
+            limits: self.inner.limits.clone(),
+        }
     }
 
     /// Returns a callback that logs when the listener cannot accept a connection.

@@ -51,6 +51,13 @@ impl BodyMemoryBudgets {
     }
 }
 
+/// What was granted since it was asked for last.
+#[derive(Debug, Default)]
+pub(crate) struct CountedUse {
+    pub(crate) requests: AtomicU32,
+    pub(crate) records: AtomicU32,
+}
+
 /// The quota of one holder, shared by all connections with any of its certificates. The key is the
 /// SPIFFE ID, because one holder may have many certificates.
 #[derive(Debug)]
@@ -68,6 +75,7 @@ pub struct ClientQuota {
     scrapes: Arc<Semaphore>,
     connections: AtomicUsize,
     in_work: AtomicU32,
+    pub(crate) counted: CountedUse,
 }
 
 impl ClientQuota {
@@ -91,6 +99,7 @@ impl ClientQuota {
             scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
             connections: AtomicUsize::new(0),
             in_work: AtomicU32::new(0),
+            counted: CountedUse::default(),
         }
     }
 
@@ -99,7 +108,9 @@ impl ClientQuota {
         self.last_asked.store(self.age_millis(), Ordering::Relaxed);
         self.requests
             .check()
-            .map_err(|early| early.wait_time_from(MonotonicClock.now()))
+            .map_err(|early| early.wait_time_from(MonotonicClock.now()))?;
+        self.counted.requests.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Checks whether records may be sent now, or returns how long to wait. A client that does not
@@ -118,12 +129,19 @@ impl ClientQuota {
         // No request contains more records than that.
         let records = records.min(RECORDS_AT_ONCE_MAX.get());
         let Some(Ok(Err(early))) = NonZeroU32::new(records).map(|n| self.records.check_n(n)) else {
+            self.counted.records.fetch_add(records, Ordering::Relaxed);
             return Ok(());
         };
         let wait = early.wait_time_from(MonotonicClock.now());
         let until = self.age_millis().saturating_add(millis(wait));
         self.records_wait_until.store(until, Ordering::Relaxed);
         Err(wait)
+    }
+
+    /// Counts what the holder was granted elsewhere, as far as there is something left.
+    pub(crate) fn charge_elsewhere(&self, requests: u32, records: u32) {
+        charge(&self.requests, requests);
+        charge(&self.records, records);
     }
 
     fn age_millis(&self) -> u64 {
@@ -170,6 +188,20 @@ impl ClientQuota {
     /// Its memory budget for bodies.
     pub fn body_memory(&self) -> &BodyMemoryBudgets {
         &self.budgets
+    }
+}
+
+/// Takes as many as there are, up to `wanted`.
+fn charge(limiter: &Limiter, wanted: u32) {
+    let (mut left, mut step) = (wanted, wanted);
+    while let Some(some) = NonZeroU32::new(step) {
+        match limiter.check_n(some) {
+            Ok(Ok(())) => {
+                left -= step;
+                step = step.min(left);
+            }
+            _ => step /= 2,
+        }
     }
 }
 
@@ -225,6 +257,16 @@ impl ClientQuotas {
         let quota = Arc::new(ClientQuota::new(limits));
         kept.by_holder.insert(holder.clone(), quota.clone());
         quota
+    }
+}
+
+impl ClientQuotas {
+    /// Calls `each` with every holder's quota.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&SpiffeId, &ClientQuota)) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.by_holder
+            .iter()
+            .for_each(|(holder, quota)| each(holder, quota));
     }
 }
 

@@ -28,6 +28,7 @@ mod host;
 pub mod identity;
 mod jws;
 pub mod limits;
+pub mod quota_use;
 pub mod rate_limited_log;
 mod refusal;
 pub mod rejected_connections;

@@ -10,6 +10,7 @@ mod crl_file;
 mod crl_sources;
 mod current;
 mod error;
+mod exported_crl;
 mod files;
 mod own_pair;
 mod server_pair;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use self::current::{AUTHORITY_EXPIRY_WARNING_SECS, LoadedCertificate, Trust, TrustReader};
 pub use self::error::TrustError;
+pub use self::exported_crl::ExportedCrl;
 pub use self::files::TrustFiles;
 pub use self::statement::{
     STATEMENT_BYTES_MAX, STATEMENT_CERTIFICATES_MAX, StatementError, StatementRefusal,

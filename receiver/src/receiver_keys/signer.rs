@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::StatementError;
 use rustls_pki_types::CertificateDer;
@@ -16,13 +16,15 @@ use crate::token::{TokenPublicKey, Tokens};
 /// The keys that tokens are signed with, as keys of a shared store.
 pub struct ReceiverKeys {
     tokens: Arc<Tokens>,
-    /// Judges our own statement as others will.
+    /// Judges our own statements as others will.
     verifier: Arc<KeyStatementVerifier>,
-    present: ArcSwapOption<OwnStatement>,
+    /// Of each of our keys the newest statement.
+    statements: ArcSwap<Vec<Arc<OwnStatement>>>,
     log: RateLimitedLog,
 }
 
 /// Our statement, and what it is made of.
+#[derive(Debug)]
 struct OwnStatement {
     store: Box<str>,
     chain: Vec<CertificateDer<'static>>,
@@ -48,28 +50,43 @@ impl ReceiverKeys {
         Ok(Self {
             tokens,
             verifier,
-            present: ArcSwapOption::empty(),
+            statements: ArcSwap::default(),
             log: RateLimitedLog::default(),
         })
     }
 
-    /// The statement about the key that signs now, signed again only if that key or our
-    /// certificate is another.
-    fn present(&self, store: &str) -> Option<Arc<OwnStatement>> {
+    /// All our token keys, as others will trust them: by these they honour our tokens.
+    pub fn published(&self, store: &str) -> Vec<PublishedKey> {
+        let keys = self.tokens.own_keys();
+        let published = keys
+            .iter()
+            .filter_map(|key| self.trusted_statement(store, key));
+        published.collect()
+    }
+
+    /// The statement about one of our keys, if others would trust it.
+    fn trusted_statement(&self, store: &str, key: &TokenPublicKey) -> Option<PublishedKey> {
+        let published = &self.statement(store, key)?.published;
+        let judged = self.verifier.with_statement(store, published, |_| ());
+        judged.is_ok().then(|| published.clone())
+    }
+
+    /// The statement about one of our keys, signed again only if our certificate is another.
+    fn statement(&self, store: &str, key: &TokenPublicKey) -> Option<Arc<OwnStatement>> {
         let trust = self.verifier.trust.current();
-        let (key, chain) = (self.tokens.signing_key()?, trust.own_chain());
-        let present = self.present.load_full();
-        if let Some(present) = present.filter(|present| present.is_of(store, &key, chain)) {
-            return Some(present);
+        let chain = trust.own_chain();
+        let known = self.statements.load();
+        if let Some(known) = known.iter().find(|one| one.is_of(store, key, chain)) {
+            return Some(known.clone());
         }
         let now = (self.verifier.clock)();
-        let signed = statement::sign(&trust, store, &key, now);
+        let signed = statement::sign(&trust, store, key, now);
         let statement = signed.map_err(|error| {
             self.log.say(|unsaid| {
                 tracing::error!(%error, unsaid, "the token key cannot be published");
             });
         });
-        let present = Arc::new(OwnStatement {
+        let signed = Arc::new(OwnStatement {
             store: store.into(),
             chain: chain.to_vec(),
             published: PublishedKey {
@@ -77,8 +94,16 @@ impl ReceiverKeys {
                 statement: statement.ok()?,
             },
         });
-        self.present.store(Some(present.clone()));
-        Some(present)
+        let own = self.tokens.own_keys();
+        let is_kept = |one: &&Arc<OwnStatement>| {
+            let id = &one.published.id;
+            id != key.kid() && own.iter().any(|key| key.kid() == id)
+        };
+        // Two threads may do this at once. What one of them loses is signed once more.
+        let kept = known.iter().filter(is_kept).cloned();
+        let statements = kept.chain([signed.clone()]).collect();
+        self.statements.store(Arc::new(statements));
+        Some(signed)
     }
 }
 
@@ -90,12 +115,8 @@ impl fmt::Debug for ReceiverKeys {
 
 impl GroupSigner for ReceiverKeys {
     fn key(&self, store: &str) -> Option<PublishedKey> {
-        let published = &self.present(store)?.published;
-        let is_trusted = self
-            .verifier
-            .with_statement(store, published, |_| ())
-            .is_ok();
-        is_trusted.then(|| published.clone())
+        let key = self.tokens.signing_key((self.verifier.clock)())?;
+        self.trusted_statement(store, &key)
     }
 
     fn sign(&self, key: &str, message: &[u8]) -> Option<Vec<u8>> {

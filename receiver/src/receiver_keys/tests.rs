@@ -104,7 +104,7 @@ fn it_ends_with_the_certificate() {
 fn claims_of_another_shape_are_refused() {
     let (_pki, one, other, _) = two();
     let trust = one.trust.current();
-    let (own, anothers) = (one.tokens.signing_key(), other.tokens.signing_key());
+    let (own, anothers) = (one.tokens.signing_key(NOW), other.tokens.signing_key(NOW));
     let (own, anothers) = (own.unwrap(), anothers.unwrap());
     let good = json!({
         "sub": "spiffe://lizmon.internal/receiver/rx1", "aud": STORE, "iat": NOW,

@@ -20,7 +20,7 @@ pub struct ReceiverState {
     /// The present trust.
     pub trust: TrustReader,
     /// Changes the trust.
-    pub trust_writer: Mutex<TrustWriter>,
+    pub trust_writer: Arc<Mutex<TrustWriter>>,
     /// Mints and verifies.
     pub tokens: Arc<Tokens>,
     /// Reads bodies.

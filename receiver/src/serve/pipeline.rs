@@ -1,17 +1,24 @@
 //! From the journal to the summaries: opens the store, and starts the threads that use it.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use lizmon_mtls::quota_use::HolderQuotas;
+use lizmon_mtls::trust::TrustReader;
 use uuid::Uuid;
 
 use crate::clock::Clocks;
 use crate::journal::{Journal, JournalError, JournalThread};
+use crate::peers::{CrlExchange, PeerKeys, Peers};
+use crate::periodic::PeriodicThread;
 use crate::store::redis::config::RedisConfig;
 use crate::store::signing::GroupKeys;
 use crate::store::{self, LockedFolder, StoreError};
-use crate::summarize::group::{GroupMember, GroupRole, GroupThread};
+use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
 use crate::summarize::{Summarizer, SummaryTable};
 
 /// Journal and summaries of a receiver.
@@ -24,8 +31,10 @@ pub(super) struct Pipeline {
 /// What has to be waited for at the end.
 pub(super) struct PipelineThreads {
     journal: JournalThread,
-    /// Where the store is shared: the thread of the summaries; and the folder stays locked.
-    shared: Option<(GroupThread, LockedFolder)>,
+    /// Where the store is shared: what else runs.
+    shared: Vec<PeriodicThread>,
+    /// It stays locked where the store is not in it.
+    _folder: Option<LockedFolder>,
 }
 
 /// Why there is no pipeline.
@@ -40,7 +49,10 @@ pub(super) enum PipelineError {
 /// A store that other processes use as well.
 pub(super) struct SharedPipeline {
     pub(super) servers: RedisConfig,
-    pub(super) keys: GroupKeys,
+    pub(super) keys: PeerKeys,
+    pub(super) crls: CrlExchange,
+    pub(super) quotas: HolderQuotas,
+    pub(super) trust: TrustReader,
     /// Whether this process owns a share of the shards.
     pub(super) summarizes: bool,
 }
@@ -62,7 +74,8 @@ impl Pipeline {
             table,
             threads: PipelineThreads {
                 journal: thread,
-                shared: None,
+                shared: Vec::new(),
+                _folder: None,
             },
         })
     }
@@ -81,9 +94,20 @@ impl Pipeline {
         let SharedPipeline {
             servers,
             keys,
+            crls,
+            quotas,
+            trust,
             summarizes,
         } = shared;
-        let open = || store::open_shared(servers.clone(), keys.clone(), Uuid::new_v4());
+        let group_keys = GroupKeys {
+            signer: Some(keys.own.clone()),
+            verifier: keys.verifier.clone(),
+        };
+        let open = || store::open_shared(servers.clone(), group_keys.clone(), Uuid::new_v4());
+        // First: the journal is read with all CRLs in force, and by the time that everything is read
+        // others know our keys.
+        let by = (trust, clocks.wall.clone());
+        let peers = Peers::open(open()?, crls, keys, quotas, Uuid::new_v4(), by)?;
         let role = GroupRole {
             reads: true,
             summarizes,
@@ -91,7 +115,8 @@ impl Pipeline {
         let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
         let table = member.table();
         let appending = open()?;
-        let summaries = GroupThread::start(member, clocks.clone())?;
+        let peers = PeriodicThread::start(peers, clocks.clone())?;
+        let summaries = PeriodicThread::start(GroupWork::new(member), clocks.clone())?;
         let (journal, thread) =
             Journal::start_shared(appending, table.clone(), gather_window, clocks)?;
         Ok(Self {
@@ -99,7 +124,8 @@ impl Pipeline {
             table,
             threads: PipelineThreads {
                 journal: thread,
-                shared: Some((summaries, folder)),
+                shared: vec![summaries, peers],
+                _folder: Some(folder),
             },
         })
     }
@@ -108,21 +134,36 @@ impl Pipeline {
 impl PipelineThreads {
     /// Returns when one of them is about to end, for any reason.
     pub(super) async fn ended(&mut self) {
-        match &mut self.shared {
-            None => self.journal.ended().await,
-            Some((summaries, _)) => tokio::select! {
-                () = self.journal.ended() => (),
-                () = summaries.ended() => (),
-            },
+        let shared = self.shared.iter_mut();
+        let any_of_them = shared.map(|thread| Box::pin(thread.ended()));
+        tokio::select! {
+            () = self.journal.ended() => (),
+            () = first(any_of_them.collect()) => (),
         }
     }
 
     /// Waits for the journal, which ends when its last handle is dropped, then stops the rest.
     pub(super) fn join(self) -> Result<(), JournalError> {
-        let journal = self.journal.join();
-        let summaries = self
-            .shared
-            .map_or(Ok(()), |(thread, _folder)| thread.stop());
-        journal.and(summaries)
+        let mut ended = self.journal.join();
+        for thread in self.shared {
+            let stopped = thread.stop();
+            ended = ended.and(stopped);
+        }
+        ended
     }
+}
+
+/// Returns when any of them does; never if there are none.
+async fn first(mut any: Vec<Pin<Box<impl Future<Output = ()>>>>) {
+    std::future::poll_fn(|context| {
+        let is_over = any
+            .iter_mut()
+            .any(|one| one.as_mut().poll(context).is_ready());
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }

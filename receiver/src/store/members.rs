@@ -66,8 +66,8 @@ pub trait SharedTrust {
     /// The names of the CRLs that are there.
     fn crl_names(&mut self) -> Result<Vec<String>, StoreError>;
 
-    /// The CRL of this name (PEM), if it is there.
-    fn crl(&mut self, name: &str) -> Result<Option<String>, StoreError>;
+    /// What is there under the name of a CRL (PEM); empty if it is too long to be one.
+    fn crl(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Adds a CRL under a name that no other CRL has.
     fn add_crl(&mut self, name: &str, pem: &str) -> Result<(), StoreError>;

@@ -22,7 +22,7 @@ use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use uuid::Uuid;
 
 use self::share::Share;
-pub use self::thread::GroupThread;
+pub use self::thread::GroupWork;
 use super::{Summarizer, SummaryTable};
 use crate::clock::{ClockReading, StepDetector};
 use crate::store::{ErrorKind, Fence, MemberRole, Shard, SharedStore, StoreError};

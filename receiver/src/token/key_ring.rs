@@ -49,6 +49,10 @@ pub(super) struct TokenKey {
     pub(super) stored: StoredKey,
 }
 
+/// How long a new key is published before it signs: seconds. Receivers that share a store read each
+/// other's keys more often than that, and so no client brings them a token of an unknown one.
+const PUBLISHED_BEFORE_SECS: u64 = 2;
+
 /// The keys tokens are signed with, oldest first.
 pub(super) struct KeyRing {
     pub(super) keys: Vec<TokenKey>,
@@ -115,6 +119,14 @@ impl KeyRing {
         })
     }
 
+    /// The key that signs at `now`: the newest that others know, or else the newest.
+    pub(super) fn signing(&self, now: u64) -> Option<&TokenKey> {
+        let is_known =
+            |key: &&TokenKey| key.stored.created.saturating_add(PUBLISHED_BEFORE_SECS) <= now;
+        let known = self.keys.iter().rev().find(is_known);
+        known.or_else(|| self.keys.last())
+    }
+
     /// The ring as it should be at `now`: a signing key younger than `life`, and no key whose last
     /// token has ended. `None` if nothing has to change.
     pub(super) fn rotated(
@@ -124,10 +136,11 @@ impl KeyRing {
         ttl: u64,
     ) -> Result<Option<Vec<StoredKey>>, TokenKeyError> {
         let mut stored: Vec<StoredKey> = self.keys.iter().map(|key| key.stored.clone()).collect();
-        // Each key signed until the next was made: its last token ends `ttl` after that.
+        // Each key signed until the next was known: its last token ends `ttl` after that.
+        let last = ttl.saturating_add(PUBLISHED_BEFORE_SECS);
         let ended = stored
             .windows(2)
-            .take_while(|pair| pair[1].created.saturating_add(ttl) < now)
+            .take_while(|pair| pair[1].created.saturating_add(last) < now)
             .count();
         stored.drain(..ended);
         let fresh = stored

@@ -110,9 +110,16 @@ fn keys_survive_a_restart_and_rotate_on_time() {
     };
     let new = tokens.mint(&holder, scope(), later).unwrap().token;
     assert!(tokens.verify(&new, later).is_ok());
-    tokens.rotate(later + TTL).unwrap();
+    // It is published for two seconds before it signs, and the old one signs until then.
+    let signing = |now| tokens.signing_key(now).unwrap();
+    let own = tokens.own_keys();
+    assert_eq!(
+        [signing(later + 1), signing(later + 2)],
+        [own[0].clone(), own[1].clone()]
+    );
+    tokens.rotate(later + 2 + TTL).unwrap();
     assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 2);
-    tokens.rotate(later + TTL + 1).unwrap();
+    tokens.rotate(later + 2 + TTL + 1).unwrap();
     assert_eq!(tokens.key_set()["keys"].as_array().unwrap().len(), 1);
 }
 

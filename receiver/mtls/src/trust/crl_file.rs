@@ -54,17 +54,19 @@ pub(super) fn write(
     crls: &[Crl],
     authorities: &[CertificateDer<'static>],
 ) -> io::Result<()> {
-    let crl = |crl: &Crl| pem_text("X509 CRL", crl.der());
-    let authority = |der: &CertificateDer<'static>| pem_text("CERTIFICATE", der);
-    let text: String = crls
-        .iter()
-        .map(crl)
-        .chain(authorities.iter().map(authority))
-        .collect();
+    let text = text(crls, authorities);
     if std::fs::read(file).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(());
     }
     atomic_file::write(file, text.as_bytes(), Access::Secret)
+}
+
+/// CRLs and the certificates of their issuers, as PEM.
+pub(super) fn text(crls: &[Crl], authorities: &[CertificateDer<'static>]) -> String {
+    let crl = |crl: &Crl| pem_text("X509 CRL", crl.der());
+    let authority = |der: &CertificateDer<'static>| pem_text("CERTIFICATE", der);
+    let crls = crls.iter().map(crl);
+    crls.chain(authorities.iter().map(authority)).collect()
 }
 
 fn pem_text(label: &str, der: &[u8]) -> String {

@@ -12,7 +12,9 @@ use super::error::RedisStoreError;
 use super::{RedisStore, keys};
 
 /// How many CRLs are looked at: several for each CA of a site.
-const CRLS_MAX: usize = 64;
+const CRLS_MAX: &str = "64";
+/// The longest CRL that is read, with the certificates beside it: what is pushed is shorter.
+const CRL_BYTES_MAX: u64 = 24 << 20;
 /// How many members, and how many published keys, are looked at.
 const MEMBERS_MAX: usize = 1_024;
 
@@ -28,9 +30,12 @@ impl RedisStore {
         let mut script = self.scripts.attend.prepare_invoke();
         script.key(key).arg(field).arg(millis).arg(text);
         let answer = self.nodes.run_at(&primary, &script)?;
-        let mut there =
-            Vec::<(String, String)>::from_redis_value(answer).map_err(|_| unreadable(key))?;
-        there.truncate(MEMBERS_MAX);
+        let there =
+            Vec::<(Vec<u8>, Vec<u8>)>::from_redis_value(answer).map_err(|_| unreadable(key))?;
+        let text = |bytes| String::from_utf8(bytes).ok();
+        let there = there.into_iter().take(MEMBERS_MAX);
+        let there = there.filter_map(|(field, said)| Some((text(field)?, text(said)?)));
+        let mut there: Vec<_> = there.collect();
         there.sort_unstable();
         Ok(there)
     }
@@ -104,12 +109,17 @@ impl SharedTrust for RedisStore {
     }
 
     fn crl_names(&mut self) -> Result<Vec<String>, StoreError> {
-        let mut names: Vec<String> = self.ask_for_crls("HKEYS", &[])?;
-        names.truncate(CRLS_MAX);
-        Ok(names)
+        // At most so many, and others the next time.
+        let names: Vec<Vec<u8>> = self.ask_for_crls("HRANDFIELD", &[CRLS_MAX])?;
+        let text = |name| String::from_utf8(name).ok();
+        Ok(names.into_iter().filter_map(text).collect())
     }
 
-    fn crl(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+    fn crl(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes: u64 = self.ask_for_crls("HSTRLEN", &[name])?;
+        if bytes > CRL_BYTES_MAX {
+            return Ok(Some(Vec::new()));
+        }
         Ok(self.ask_for_crls("HGET", &[name])?)
     }
 

@@ -12,7 +12,7 @@ fn two() -> ([tempfile::TempDir; 2], [Tokens; 2]) {
 }
 
 fn key_of(tokens: &Tokens, until: u64) -> ForeignTokenKey {
-    ForeignTokenKey::new(tokens.signing_key().unwrap(), until)
+    ForeignTokenKey::new(tokens.signing_key(NOW).unwrap(), until)
 }
 
 fn is_invalid<T>(result: Result<T, AccessTokenError>) -> bool {
@@ -47,7 +47,7 @@ fn a_foreign_key_verifies_what_it_signed_alone() {
     let (_data, [ours, theirs]) = two();
     let (_data, [stranger, _]) = two();
     ours.set_foreign(vec![key_of(&theirs, u64::MAX)]);
-    let kid = |tokens: &Tokens| Value::from(tokens.signing_key().unwrap().kid());
+    let kid = |tokens: &Tokens| Value::from(tokens.signing_key(NOW).unwrap().kid());
     let named = |by: &Tokens, kid: Value| forge(by, |header| header["kid"] = kid, |_| ());
     for (token, story) in [
         (named(&stranger, kid(&theirs)), "a stranger as another"),
@@ -99,12 +99,12 @@ fn the_key_set_has_the_keys_of_all() {
 #[test]
 fn a_token_key_signs_no_token_for_others() {
     let (_data, [ours, theirs]) = two();
-    let key = ours.signing_key().unwrap();
+    let key = ours.signing_key(NOW).unwrap();
     let message = b"lizmon group 1\0abc";
     let signature = ours.sign(key.kid(), message).unwrap();
     let public = UnparsedPublicKey::new(&ED25519, key.bytes());
     assert!(public.verify(message, &signature).is_ok());
-    let unknown = theirs.signing_key().unwrap();
+    let unknown = theirs.signing_key(NOW).unwrap();
     assert_eq!(ours.sign(unknown.kid(), message), None);
     let token = ours.mint(&identity("web1"), scope(), NOW).unwrap().token;
     let (signed, _) = token.rsplit_once('.').unwrap();
