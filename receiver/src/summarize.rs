@@ -12,6 +12,7 @@
 
 pub mod group;
 mod host;
+mod reads;
 mod table;
 
 use std::collections::HashSet;

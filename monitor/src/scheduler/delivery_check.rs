@@ -83,17 +83,15 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             clock: None,
         };
         let delivery = match answer {
+            // It has more than it says.
+            Ok(delivery) if delivery.as_of.is_some() => {
+                self.check_failed(destination, false, now, chance);
+                return Losses::default();
+            }
             Ok(delivery) => delivery,
             Err(error) if error.code() == Some(Code::UnknownHost) => &nothing,
             Err(error) => {
-                let keeps = self.spool.keeps_acknowledged();
-                let check = &mut self.states[destination].check;
-                check.asked_in = Some(minute(now, self.check_offset));
-                let wait = CHECK_RETRY * 2_u32.saturating_pow(check.failures.min(10));
-                let wait = wait.min(CHECK_INTERVAL).mul_f64(0.5 + chance);
-                check.pause = Some(Pause::new(now, wait));
-                check.failures += 1;
-                check.is_due = !is_final(error) && (check.is_due || keeps);
+                self.check_failed(destination, is_final(error), now, chance);
                 return Losses::default();
             }
         };
@@ -113,6 +111,18 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             false => 0,
         };
         Losses { repairable, lost }
+    }
+
+    /// There is no answer that says what the destination has.
+    fn check_failed(&mut self, destination: usize, is_final: bool, now: Duration, chance: f64) {
+        let keeps = self.spool.keeps_acknowledged();
+        let check = &mut self.states[destination].check;
+        check.asked_in = Some(minute(now, self.check_offset));
+        let wait = CHECK_RETRY * 2_u32.saturating_pow(check.failures.min(10));
+        let wait = wait.min(CHECK_INTERVAL).mul_f64(0.5 + chance);
+        check.pause = Some(Pause::new(now, wait));
+        check.failures += 1;
+        check.is_due = !is_final && (check.is_due || keeps);
     }
 
     /// The next records to be sent again to a destination, or how long to wait for that.

@@ -31,7 +31,8 @@ pub(super) async fn get(
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.read_host(host.as_ref())?;
-    let delivery = query::delivery(&permit, &app.table, now);
+    app.table.read_now(permit.host().as_str(), now).await;
+    let delivery = query::delivery(&permit, &app.table, (app.clock)());
     sender.answer(&delivery.ok_or(Code::UnknownHost)?)
 }
 

@@ -56,6 +56,8 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.read_host(host.as_ref())?;
     let filter = label.unwrap_or_default();
+    app.table.read_now(permit.host().as_str(), now).await;
+    let now = (app.clock)();
     let labels = query::label_count(&permit, &app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
         let found = query::summaries(&permit, &app.table, &filter, now).ok_or(Code::UnknownHost)?;

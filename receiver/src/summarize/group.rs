@@ -107,6 +107,7 @@ impl GroupMember {
 
     /// Reads the journals on. To be called many times a second.
     pub fn read_on(&mut self, now: u64) {
+        self.summarizer.table.begin_read();
         let read = self.summarizer.read_on(&mut *self.store);
         for shard in &read.rewound {
             tracing::warn!(
@@ -125,7 +126,7 @@ impl GroupMember {
         self.unloaded.extend(read.rewound);
         self.try_to("load shards", |this| this.load_missing(now));
         let lagging = |shard: Shard| unread.contains(&shard) || self.unloaded.contains(&shard);
-        self.summarizer.table.set_read(now, &lagging);
+        self.summarizer.table.end_read(now, &lagging);
     }
 
     /// Keeps leases, takes its share of the shards, commits. To be called every second or so.

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::host::HostSummaries;
+use super::reads::JournalReads;
 use crate::store::{Position, Shard, ShardCount};
 
 /// A shard that was read so many seconds ago is not called late.
@@ -24,6 +25,8 @@ pub struct SummaryTable {
     /// By shard, the position through which its journal was read on. Not kept where each group is
     /// counted by the thread that appends it.
     read_through: Vec<AtomicU64>,
+    /// Where another thread reads the journals on.
+    reads: OnceLock<JournalReads>,
 }
 
 /// No lag.
@@ -36,11 +39,22 @@ impl SummaryTable {
             shards: count.all().map(|_| RwLock::default()).collect(),
             read_until: count.all().map(|_| AtomicU64::new(ALWAYS)).collect(),
             read_through: count.all().map(|_| AtomicU64::new(0)).collect(),
+            reads: OnceLock::new(),
         }
     }
 
+    /// A thread begins to read the journals on.
+    pub(super) fn begin_read(&self) {
+        self.reads
+            .get_or_init(|| JournalReads::new(self.count))
+            .begin();
+    }
+
     /// The journals were read at this moment, but for those that lag.
-    pub(super) fn set_read(&self, now: u64, lags: &dyn Fn(Shard) -> bool) {
+    pub(super) fn end_read(&self, now: u64, lags: &dyn Fn(Shard) -> bool) {
+        if let Some(reads) = self.reads.get() {
+            reads.end(lags);
+        }
         for (shard, read_until) in (0..).map(Shard::new).zip(&self.read_until) {
             if !lags(shard) {
                 read_until.store(now, Ordering::Relaxed);
@@ -73,6 +87,17 @@ impl SummaryTable {
     pub fn oldest_as_of(&self, now: u64) -> Option<u64> {
         let shards = self.count.all();
         shards.filter_map(|shard| self.as_of(shard, now)).min()
+    }
+
+    /// Returns once the summaries of a host have what was acknowledged before now; at once where the
+    /// answer will say that they lag.
+    pub async fn read_now(&self, host: &str, now: u64) {
+        let shard = self.shard_of(host);
+        if let Some(reads) = self.reads.get()
+            && self.as_of(shard, now).is_none()
+        {
+            reads.read_now(shard).await;
+        }
     }
 
     /// The shard of a host.

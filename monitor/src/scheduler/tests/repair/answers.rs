@@ -55,6 +55,18 @@ fn nonsense_costs_nothing() {
             .on_delivery(0, Ok(&delivery), secs(pair.now), 0.5);
         assert_eq!((losses.repairable, losses.lost), (expected, 0));
     }
+    // A receiver that lags behind its store has more than it says.
+    let lagging = Delivery {
+        as_of: Some(pair.now - 60),
+        producers: Vec::new(),
+        removed: None,
+        clock: None,
+    };
+    let losses = pair
+        .scheduler
+        .on_delivery(0, Ok(&lagging), secs(pair.now), 0.5);
+    assert_eq!((losses.repairable, losses.lost), (0, 0));
+    assert!(pair.scheduler.may_have_losses(0));
     // It is believed once, and then less and less often.
     let mut batches = 0;
     for _ in 0..7200 {
