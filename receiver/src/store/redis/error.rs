@@ -97,6 +97,11 @@ impl RedisStoreError {
         }
     }
 
+    /// Whether a server was there and did not answer in time.
+    pub(super) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Connection { source, .. } if source.is_timeout())
+    }
+
     /// Whether the servers' roles may have changed.
     pub(super) fn is_topology(&self) -> bool {
         match self {

@@ -17,6 +17,17 @@ use super::keys;
 
 /// For how long a server that did not answer is not asked again.
 const DOWN: Duration = Duration::from_millis(500);
+/// The longest such time. It is twice as long each time for a server that accepts connections and
+/// does not answer: each attempt costs the others' shards the time until it is given up.
+const DOWN_MAX: Duration = Duration::from_secs(4);
+
+/// A server that did not answer.
+#[derive(Debug)]
+struct DownServer {
+    since: Instant,
+    /// For how long it is not asked.
+    pause: Duration,
+}
 
 /// What kind of servers they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +53,7 @@ pub(super) struct Nodes {
     ranges: Vec<(u16, u16, Address)>,
     key_slots: HashMap<String, u16>,
     connections: HashMap<Address, ServerConnection>,
-    down: HashMap<Address, Instant>,
+    down: HashMap<Address, DownServer>,
     /// How many connections were opened.
     opened: u64,
     /// Whether the primaries may have changed.
@@ -187,8 +198,9 @@ impl Nodes {
                     }),
                     (Err(error), _) => Err(error),
                 };
-                if let Err(error) = &received {
-                    self.note(address, error);
+                match &received {
+                    Ok(_) => drop(self.down.remove(address)),
+                    Err(error) => self.note(address, error),
                 }
                 received
             })
@@ -262,7 +274,14 @@ impl Nodes {
         self.is_stale |= error.is_topology();
         if let RedisStoreError::Connection { .. } = error {
             self.connections.remove(address);
-            self.down.insert(address.clone(), Instant::now());
+            let before = self.down.get(address).map(|down| down.pause);
+            let pause = match before.filter(|_| error.is_timeout()) {
+                Some(before) => (2 * before).min(DOWN_MAX),
+                None => DOWN,
+            };
+            let since = Instant::now();
+            self.down
+                .insert(address.clone(), DownServer { since, pause });
         }
     }
 
@@ -275,15 +294,14 @@ impl Nodes {
             self.connections.remove(address);
         }
         if !self.connections.contains_key(address) {
-            if let Some(since) = self.down.get(address)
-                && since.elapsed() < DOWN
+            if let Some(down) = self.down.get(address)
+                && down.since.elapsed() < down.pause
             {
                 let address = address.clone();
                 return Err(RedisStoreError::Down { address });
             }
             self.opened += 1;
             let opened = ServerConnection::open(&self.config, address, self.opened)?;
-            self.down.remove(address);
             tracing::debug!(address = %opened.address(), "connected to Redis");
             self.connections.insert(address.clone(), opened);
         }
