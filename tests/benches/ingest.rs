@@ -11,31 +11,30 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
 
+mod cpu;
+mod node;
+
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use http::StatusCode;
-use lizmon_ca::authority::{Authority, InitOptions, Request};
-use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::{TrustFiles, TrustWriter};
-use lizmon_protocol::name::Role;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};
-use rustls::ClientConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use self::node::{Node, now};
 
 const CONNECTIONS: usize = 64;
 
@@ -54,13 +53,6 @@ fn main() -> Result<()> {
             rounds.parse().context("ROUNDS")?,
         ),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the edge of the process")]
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 fn trust_files(folder: &Path) -> TrustFiles {
@@ -145,22 +137,8 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// User and system time so far, in seconds: proc(5), fields 14 and 15.
     fn cpu_secs(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
-            .context("its stat")?;
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
-        let ticks: u64 = [fields[11], fields[12]]
-            .iter()
-            .map(|field| field.parse::<u64>())
-            .sum::<Result<_, _>>()
-            .context("ticks")?;
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        cpu::secs(self.child.id())
     }
 }
 
@@ -173,7 +151,7 @@ impl Drop for Server {
 
 fn compare(seconds: u64, rounds: usize) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder")?;
-    let nodes = make_certificates(folder.path())?;
+    let nodes = node::certificates(folder.path(), CONNECTIONS)?;
     let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
     let mut totals = [(0_u64, 0.0_f64); 2];
     for _ in 0..rounds {
@@ -197,38 +175,6 @@ fn compare(seconds: u64, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-struct Node {
-    name: String,
-    cert: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
-}
-
-fn make_certificates(folder: &Path) -> Result<Vec<Node>> {
-    let certs = folder.join("certs");
-    let authority = Authority::init(&certs, &InitOptions::default(), now()).context("a CA")?;
-    let mut request = Request::new(Role::Receiver, "rx".parse().context("a name")?);
-    request.sans = vec!["127.0.0.1".parse().context("a SAN")?];
-    authority.issue(request, now()).context("a certificate")?;
-    let node = |at| {
-        let name = format!("node{at}");
-        authority
-            .issue(
-                Request::new(Role::Node, name.parse().context("a name")?),
-                now(),
-            )
-            .context("a certificate")?;
-        let file = |ending| certs.join(format!("nodes/{name}.{ending}"));
-        Ok(Node {
-            cert: file("crt"),
-            key: file("key"),
-            ca: certs.join("root.crt"),
-            name: name.clone(),
-        })
-    };
-    (0..CONNECTIONS).map(node).collect()
-}
-
 /// Keeps every connection busy for a while: requests answered, the server's CPU seconds, seconds on
 /// the clock.
 async fn load(
@@ -244,11 +190,11 @@ async fn load(
     let mut tasks = Vec::new();
     for node in nodes {
         let token = if kind == "serve-receiver" {
-            token(server.address, node).await?
+            node.token(server.address).await?
         } else {
             "x".repeat(700)
         };
-        let stream = connect(server.address, node).await?;
+        let stream = node.connect(server.address).await?;
         tasks.push(tokio::spawn(post_samples(
             stream,
             node.name.clone(),
@@ -272,48 +218,6 @@ async fn load(
         task.await.context("a connection failed")??;
     }
     Ok((requests, cpu, wall))
-}
-
-async fn token(address: SocketAddr, node: &Node) -> Result<String> {
-    let credentials = Credentials {
-        cert: node.cert.clone(),
-        key: node.key.clone(),
-        ca: node.ca.clone(),
-    };
-    let url: BaseUrl = format!("https://{address}").parse().context("a URL")?;
-    let now = now();
-    let client = Client::new(url, &credentials, now).context("a client")?;
-    Ok(client
-        .token(None, now)
-        .await
-        .context("a token")?
-        .access_token)
-}
-
-async fn connect(
-    address: SocketAddr,
-    node: &Node,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(&node.ca).context("a root")?)
-        .context("a root")?;
-    let chain = CertificateDer::pem_file_iter(&node.cert)
-        .and_then(Iterator::collect)
-        .context("a chain")?;
-    let key = PrivateKeyDer::from_pem_file(&node.key).context("a key")?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("versions")?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .context("a certificate")?;
-    let stream = TcpStream::connect(address).await.context("a connection")?;
-    stream.set_nodelay(true).context("no delay")?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("127.0.0.1").context("a name")?;
-    connector.connect(name, stream).await.context("a handshake")
 }
 
 async fn post_samples(
