@@ -12,6 +12,7 @@
 //! shard.rs                          how hosts are divided, and who owns a part
 //! record.rs                         the journal's binary format, the same in every store
 //! signing.rs                        who may append to a journal that others can write to
+//! reader.rs, writers.rs             reading a journal that others append to, and may be forgotten
 //! damage.rs, error.rs, status.rs    what could not be read; what failed; what is shown of it
 //!
 //! embedded.rs   SQLite, in a folder that one process uses: the default
@@ -31,12 +32,14 @@ mod error;
 mod journal;
 mod members;
 pub mod memory;
+mod reader;
 pub mod record;
 pub mod redis;
 mod shard;
 pub mod signing;
 mod state;
 pub mod status;
+mod writers;
 
 #[cfg(test)]
 pub(crate) mod contract;

@@ -6,7 +6,7 @@
 //! connection.rs  one server: send, receive      nodes.rs  which one is the primary of a shard
 //! keys.rs        the names of the keys          scripts.rs  what runs in the server
 //! store_key.rs   what a store is
-//! entry.rs       a group in its stream          append.rs, read.rs, writers.rs  the journal
+//! entry.rs       a group in its stream          append.rs, read.rs  the journal
 //! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
 //! members.rs     who shares the store, their token keys and CRLs
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
@@ -19,7 +19,7 @@
 //! - Nothing is sent a second time without something to recognise it by: a group has its writer's
 //!   number, a commit its identifier.
 //! - A commit takes effect only for the owner of an unexpired lease whose last commit is the last
-//!   one the server knows.
+//!   one the server knows, and only where the journal has at its cursor what the owner read there.
 //! - What is read was signed by a trusted receiver, for this shard of this store.
 
 mod append;
@@ -43,7 +43,6 @@ mod ring;
 mod scripts;
 pub mod status;
 pub mod store_key;
-mod writers;
 
 use std::collections::HashMap;
 
@@ -183,7 +182,7 @@ impl RedisStore {
             &self.owner.to_string(),
             fence,
             owned,
-            &mut reader.writers,
+            &mut reader.journal,
             changes,
         )
     }

@@ -18,13 +18,14 @@ use crate::clock::StoredClock;
 /// - [`load`](Self::load) reads the shard's keys, which share one slot with its journal, and again
 ///   if there was a commit meanwhile.
 /// - [`commit`](Self::commit) is one script, so it takes effect whole or not at all: it compares
-///   owner, epoch, the lease's end, and the identifier of the commit before this one, and ends with
-///   [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if one is not as it must be; then it writes
+///   owner, epoch, the lease's end, the identifier of the commit before this one, and what stands at
+///   the cursor in the journal, and ends with [`ErrorKind::Fenced`](super::ErrorKind::Fenced) if one
+///   is not as it must be; then it writes
 ///   hosts with their delivery sets, series, writers, clock and cursor, and trims the journal
 ///   before the cursor (`XTRIM … MINID`). The entry at the cursor stays, so that a reader can tell
 ///   whether the journal continues there. An owner that was paused beyond its lease therefore
-///   changes nothing, nor does one whose last commit was lost in a failover. A commit that took
-///   effect already is not repeated.
+///   changes nothing, nor does one whose last commit, or part of what it read, was lost in a
+///   failover. A commit that took effect already is not repeated.
 pub trait StateStore {
     /// Makes the caller the owner of these shards, as far as they are free. Fences given before for
     /// them no longer work.

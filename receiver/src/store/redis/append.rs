@@ -76,7 +76,7 @@ impl Appender {
             .iter()
             .map(|(shard, group)| self.seal(signer, &key, *shard, group))
             .collect::<Option<Vec<_>>>();
-        let Some(entries) = sealed else {
+        let Some(mut entries) = sealed else {
             return vec![Err(RedisStoreError::NoSigningKey); groups.len()];
         };
         let all: Vec<usize> = (0..entries.len()).collect();
@@ -90,6 +90,9 @@ impl Appender {
                     .is_err_and(RedisStoreError::is_worth_another)
             })
             .collect();
+        for at in &again {
+            entries[*at].1.attempt += 1;
+        }
         self.send(nodes, &key, &entries, &again, &mut results);
         results
     }
@@ -110,6 +113,7 @@ impl Appender {
             key: key.id.clone(),
             signature: signer.sign(&key.id, &message)?,
             group: group.to_vec(),
+            attempt: 0,
         };
         Some((shard, entry))
     }

@@ -5,8 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use redis::{FromRedisValue, ScriptInvocation, Value};
 use uuid::Uuid;
 
+use super::super::reader::{EntryId, JournalReader};
 use super::super::shard::{Fence, Shard};
 use super::super::state::{ShardChanges, StoredHost};
+use super::super::writers::Writers;
 use super::clock;
 use super::error::RedisStoreError;
 use super::host;
@@ -14,7 +16,6 @@ use super::keys;
 use super::nodes::Nodes;
 use super::ring;
 use super::scripts::Scripts;
-use super::writers::Writers;
 
 /// How many keys come before those of series.
 const SHARD_KEYS: usize = 5;
@@ -83,12 +84,12 @@ pub(super) fn commit(
     owner: &str,
     fence: Fence,
     owned: &mut OwnedShard,
-    writers: &mut Writers,
+    journal: &mut JournalReader,
     changes: &ShardChanges,
 ) -> Result<(), RedisStoreError> {
     let shard = fence.shard();
-    let forgotten = writers.expired(owned.committed_at);
-    let operations = operations(shard, owned, writers, &forgotten, changes)?;
+    let forgotten = journal.writers.expired(owned.committed_at);
+    let operations = operations(shard, owned, &journal.writers, &forgotten, changes)?;
     let this = new_id();
     let clock = changes.clock.as_ref().map(clock::encode).transpose();
     let clock = clock.map_err(|error| refused(shard, &error.to_string()))?;
@@ -106,6 +107,11 @@ pub(super) fn commit(
         .arg(&this)
         .arg(changes.cursor.get())
         .arg(clock.unwrap_or_default())
+        .arg(
+            journal
+                .entry_at(changes.cursor)
+                .map_or_else(Vec::new, stands_there),
+        )
         .arg(operations.arguments);
     let (outcome, at) = run(nodes, shard, &script)?;
     if outcome != "OK" {
@@ -113,9 +119,15 @@ pub(super) fn commit(
     }
     owned.commit = this;
     owned.committed_at = at;
-    writers.committed(changes.cursor, &forgotten, at);
+    journal.writers.committed(changes.cursor, &forgotten, at);
     owned.apply(changes);
     Ok(())
+}
+
+/// An entry as the script compares it.
+fn stands_there(entry: EntryId) -> Vec<u8> {
+    let numbers = format!(" {} {}", entry.number, entry.attempt);
+    [entry.writer.as_bytes().as_slice(), numbers.as_bytes()].concat()
 }
 
 #[expect(

@@ -6,11 +6,13 @@
 //! k  key: text                  which key signed it
 //! s  signature: bytes           over store, shard, writer, number and group
 //! g  group: bytes               as record.rs encodes it
+//! a  attempt: decimal           how often it had been sent before; absent from the first
 //! ```
 
 use redis::{Cmd, FromRedisValue, Value};
 use uuid::Uuid;
 
+use super::super::reader::EntryId;
 use super::super::shard::{Position, Shard};
 use super::keys;
 
@@ -25,6 +27,7 @@ pub(super) struct GroupEntry {
     pub(super) key: String,
     pub(super) signature: Vec<u8>,
     pub(super) group: Vec<u8>,
+    pub(super) attempt: u8,
 }
 
 /// Why an entry is none of ours.
@@ -33,6 +36,15 @@ pub(super) struct GroupEntry {
 pub(super) struct MalformedEntry;
 
 impl GroupEntry {
+    /// What identifies it.
+    pub(super) fn id(&self) -> EntryId {
+        EntryId {
+            writer: self.writer,
+            number: self.number,
+            attempt: self.attempt,
+        }
+    }
+
     /// What is signed.
     pub(super) fn message(
         store: &str,
@@ -70,6 +82,9 @@ impl GroupEntry {
             .arg(&self.signature)
             .arg("g")
             .arg(&self.group);
+        if self.attempt > 0 {
+            command.arg("a").arg(self.attempt);
+        }
         command
     }
 
@@ -100,10 +115,15 @@ impl GroupEntry {
             key: text(field(b"k")?)?,
             signature: field(b"s")?,
             group: field(b"g")?,
+            attempt: 0,
         };
-        match fields.next() {
-            None => Ok(entry),
-            Some(_) => Err(MalformedEntry),
+        match (fields.next(), fields.next()) {
+            (None, _) => Ok(entry),
+            (Some((name, attempt)), None) if name == b"a" => {
+                let attempt = text(attempt)?.parse().map_err(|_| MalformedEntry)?;
+                Ok(Self { attempt, ..entry })
+            }
+            (Some(_), _) => Err(MalformedEntry),
         }
     }
 }
@@ -140,6 +160,8 @@ mod tests {
             (b"g", b""),
         ];
         assert_eq!(read("0-5", &good), Ok((5, true)));
+        let again = |attempt| [&good[..], &[(&b"a"[..], attempt)]].concat();
+        assert_eq!(read("0-5", &again(b"1")), Ok((5, true)));
         for id in ["5-0", "0-", "0-x", "", "0-18446744073709551616"] {
             assert_eq!(read(id, &good), Err(MalformedEntry), "{id}");
         }
@@ -150,7 +172,9 @@ mod tests {
         };
         for fields in [
             good[..4].to_vec(),
-            [&good[..], &[(&b"x"[..], &b"y"[..])]].concat(),
+            [&good[..], &[(&b"x"[..], &b"1"[..])]].concat(),
+            again(b"x"),
+            [&again(b"1")[..], &again(b"1")[5..]].concat(),
             changed(0, (b"w", b"short")),
             changed(1, (b"n", b"-1")),
             changed(2, (b"k", b"\xff")),

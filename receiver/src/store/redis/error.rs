@@ -82,8 +82,10 @@ pub(super) enum RedisStoreError {
     /// The state was committed again and again while it was read.
     #[error("shard {shard} changed while it was read")]
     Changing { shard: u16 },
-    /// Another process owns the shard, or the server has lost the last commit.
-    #[error("shard {shard}: another process has acquired it, or Redis has lost its last commit")]
+    /// Another process owns the shard, or the server has lost the last commit, or what was read.
+    #[error(
+        "shard {shard}: another process has acquired it, or Redis has lost its last commit or its journal's end"
+    )]
     Fenced { shard: u16 },
     /// There is nothing to rebuild: the servers keep their files themselves.
     #[error("a Redis store is not rebuilt from memory: restore the server's own backup")]

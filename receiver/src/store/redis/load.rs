@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::super::damage::Damage;
 use super::super::shard::{Position, Shard};
 use super::super::state::{ShardState, StoredHost};
+use super::super::writers::Writers;
 use super::clock;
 use super::error::RedisStoreError;
 use super::host;
@@ -18,7 +19,6 @@ use super::keys;
 use super::nodes::Nodes;
 use super::read::{ShardReader, last_entry};
 use super::ring;
-use super::writers::Writers;
 use crate::clock::StoredClock;
 
 /// How many series are asked for at once: some 3 MB.

@@ -2,22 +2,22 @@
 //!
 //! A failover may forget the end of a shard, and the server gives the same positions to other
 //! entries. So with every read comes the entry that was read last: if it is another one, or gone,
-//! the shard is rewound.
+//! the shard is rewound. It comes after what follows it: a commit between the two may trim both.
 
 use std::collections::{BTreeSet, HashMap};
 
 use redis::{Cmd, FromRedisValue, Value};
-use uuid::Uuid;
 
 use super::super::journal::JournalRead;
+use super::super::reader::{EntryId, JournalReader};
 use super::super::shard::{Position, Shard};
 use super::super::signing::{GroupRefusal, GroupVerifier, PublishedKey};
+use super::super::writers::Writers;
 use super::connection::checked;
 use super::entry::{GroupEntry, MalformedEntry};
 use super::error::RedisStoreError;
 use super::keys;
 use super::nodes::Nodes;
-use super::writers::Writers;
 
 /// How many entries of a shard are read at once.
 const ENTRIES_MAX: usize = 64;
@@ -25,17 +25,11 @@ const ENTRIES_MAX: usize = 64;
 /// The greatest identifier that a server gives. Whoever appended others than `0-N` is no lizmon.
 const LAST_ID: &str = "0-18446744073709551615";
 
-/// What identifies an entry, whatever its position.
-type EntryId = (Uuid, u64);
-
-/// How far a shard was read.
+/// How far a shard was read, and the keys that are published there.
 #[derive(Debug, Default)]
 pub(super) struct ShardReader {
-    pub(super) position: Position,
-    /// What stands there; none at the start.
-    entry: Option<EntryId>,
-    pub(super) writers: Writers,
-    /// The published keys, by name.
+    pub(super) journal: JournalReader,
+    /// By name.
     keys: HashMap<String, PublishedKey>,
 }
 
@@ -46,41 +40,38 @@ impl ShardReader {
     /// A shard that was loaded at this cursor.
     pub(super) fn at(position: Position, entry: Option<EntryId>, writers: Writers) -> Self {
         Self {
-            position,
-            entry,
-            writers,
+            journal: JournalReader::at(position, entry, writers),
             keys: HashMap::new(),
         }
     }
 
-    /// Asks for what was read last, and for what follows.
+    /// Asks for what follows, and then for what was read last.
     fn commands(&self, shard: Shard) -> [Cmd; 2] {
         let journal = keys::journal(shard);
-        let id = format!("0-{}", self.position);
-        let mut check = redis::cmd(if self.entry.is_some() {
-            "XRANGE"
-        } else {
-            "HGET"
-        });
-        match self.entry {
-            Some(_) => check.arg(&journal).arg(&id).arg(&id),
-            // Whatever was committed is behind what was read.
-            None => check.arg(keys::meta(shard)).arg("cursor"),
-        };
+        let position = self.journal.position();
         let mut read = redis::cmd("XRANGE");
-        let after = format!("(0-{}", self.position);
+        let after = format!("(0-{position}");
         let count = ("COUNT", ENTRIES_MAX);
         read.arg(&journal).arg(after).arg(LAST_ID).arg(count);
-        [check, read]
+        let id = format!("0-{position}");
+        let mut check = redis::cmd(match self.journal.entry() {
+            Some(_) => "XRANGE",
+            None => "HGET",
+        });
+        match self.journal.entry() {
+            Some(_) => check.arg(&journal).arg(&id).arg(&id),
+            None => check.arg(keys::meta(shard)).arg("cursor"),
+        };
+        [read, check]
     }
 
     /// Whether the shard continues where it was read last.
     fn continues(&self, check: Value) -> bool {
-        match self.entry {
-            Some(entry) => last_entry(check) == Some(entry),
+        match self.journal.entry() {
+            Some(_) => self.journal.continues(last_entry(check), None),
             None => {
                 let cursor = Option::<u64>::from_redis_value(check).ok().flatten();
-                cursor.is_none_or(|cursor| cursor <= self.position.get())
+                self.journal.continues(None, cursor.map(Position::new))
             }
         }
     }
@@ -130,19 +121,15 @@ impl ShardReader {
         entry: ReadEntry,
     ) -> Result<Option<(Position, Vec<u8>)>, GroupRefusal> {
         let (position, entry) = entry.map_err(|MalformedEntry| GroupRefusal::Malformed)?;
-        // Whatever stands there, what follows is found by its position.
-        self.position = position;
-        self.entry = entry
-            .as_ref()
-            .ok()
-            .map(|entry| (entry.writer, entry.number));
+        self.journal
+            .pass(position, entry.as_ref().ok().map(GroupEntry::id));
         let entry = entry.map_err(|MalformedEntry| GroupRefusal::Malformed)?;
         let GroupEntry { writer, number, .. } = entry;
         let message = GroupEntry::message(context.store, shard, writer, number, &entry.group);
         let key = self.keys.get(&entry.key).ok_or(GroupRefusal::UnknownKey)?;
         let (store, signature) = (context.store, &entry.signature);
         context.verifier.verify(store, key, &message, signature)?;
-        let is_new = self.writers.is_new(position, writer, number);
+        let is_new = self.journal.writers.is_new(position, writer, number);
         Ok(is_new.then_some((position, entry.group)))
     }
 }
@@ -155,7 +142,7 @@ pub(super) fn last_entry(answer: Value) -> Option<EntryId> {
         return None;
     };
     let (_, entry) = GroupEntry::read(entries.into_iter().next()?).ok()?;
-    entry.ok().map(|entry| (entry.writer, entry.number))
+    entry.ok().as_ref().map(GroupEntry::id)
 }
 
 /// Reads one round of the shards named: see [`JournalStore`](super::super::journal::JournalStore).
@@ -195,10 +182,10 @@ pub(super) fn read(
             }
             if count > 0 {
                 report.through.retain(|(of, _)| *of != shard);
-                report.through.push((shard, reader.position));
+                report.through.push((shard, reader.journal.position()));
             }
             if count == ENTRIES_MAX {
-                more.push((shard, reader.position));
+                more.push((shard, reader.journal.position()));
             }
         }
         open = more;
@@ -222,7 +209,7 @@ fn ask(
     let mut requests = HashMap::<_, (Vec<Shard>, Vec<Cmd>)>::new();
     for (shard, position) in open {
         let reader = readers.entry(*shard).or_default();
-        if reader.position != *position {
+        if reader.journal.position() != *position {
             *reader = ShardReader::at(*position, None, Writers::default());
         }
         match nodes.primary(*shard) {
@@ -254,9 +241,9 @@ fn ask(
         let mut values = values.into_iter();
         for shard in shards {
             let mut next = || checked(address, values.next().unwrap_or(Value::Nil));
-            let both = next().and_then(|check| Ok((check, next()?)));
+            let both = next().and_then(|entries| Ok((entries, next()?)));
             match both {
-                Ok((check, Value::Array(entries))) => answers.push((shard, check, entries)),
+                Ok((Value::Array(entries), check)) => answers.push((shard, check, entries)),
                 Ok(_) => {
                     let (address, command) = (address.clone(), "XRANGE");
                     let error = RedisStoreError::Answer { address, command };

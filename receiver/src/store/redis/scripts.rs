@@ -34,19 +34,31 @@ return 1
 ";
 
 /// KEYS meta, journal, writers, hosts, series, then those of series; ARGV owner, epoch, the last
-/// commit, this commit, cursor, clock (or nothing), then operations: see commit.rs. `OK` or
-/// `FENCED`, and the server's seconds. A commit that is there already is not repeated.
+/// commit, this commit, cursor, clock (or nothing), what stands at the cursor (nothing if that is
+/// not known), then operations: see commit.rs. `OK` or `FENCED`, and the server's seconds. A commit
+/// that is there already is not repeated. Where a failover has forgotten the journal's end, others
+/// may append before a cursor in what was forgotten: that cursor is refused.
 const COMMIT: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until', 'commit')
+local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until', 'commit', 'cursor')
 if meta[4] == ARGV[4] then
   return {'OK', time[1]}
 end
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or tonumber(meta[3] or '0') <= now or (meta[4] or '') ~= ARGV[3] then
   return {'FENCED', time[1]}
 end
-local at = 7
+if ARGV[5] ~= (meta[5] or '0') then
+  local last = redis.call('XRANGE', KEYS[2], '0-' .. ARGV[5], '0-' .. ARGV[5])[1]
+  if not last then
+    return {'FENCED', time[1]}
+  end
+  local entry = (last[2][2] or '') .. ' ' .. (last[2][4] or '') .. ' ' .. (last[2][12] or '0')
+  if ARGV[7] ~= '' and ARGV[7] ~= entry then
+    return {'FENCED', time[1]}
+  end
+end
+local at = 8
 while at <= #ARGV do
   local operation, name = ARGV[at], ARGV[at + 1]
   if operation == 'R' then

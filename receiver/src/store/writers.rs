@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use uuid::Uuid;
 
-use super::super::shard::Position;
+use super::shard::Position;
 
 /// A writer of which nothing was committed for so long is forgotten: none of its appends can still
 /// be on its way.
