@@ -1,5 +1,7 @@
 //! What every store must do, checked the same way for all of them.
 
+mod sharing;
+
 use lizmon_summary::Bucket;
 
 use super::engine::Store;
@@ -9,6 +11,8 @@ use super::state::{
     RemovedSamples, ShardChanges, ShardState, StoredBucket, StoredHost, StoredProducer,
 };
 use crate::clock::StoredClock;
+
+pub(crate) use self::sharing::check_sharing;
 
 const NOW: u64 = 1_465_001_814;
 /// That of web1.

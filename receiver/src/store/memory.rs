@@ -4,6 +4,12 @@
 //!
 //! A test decides the [`WriteOutcome`] of every write, and calls [`MemoryDisk::crash`] when the
 //! process above has died, so before the store is opened again.
+//!
+//! [`shared`] is the same for a store that several processes share, on an [`engine`] with leases, a
+//! clock and failovers.
+
+pub mod engine;
+pub mod shared;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -249,31 +255,7 @@ impl Contents {
     }
 
     fn commit(&mut self, shard: Shard, changes: &ShardChanges) {
-        for host in &changes.hosts {
-            let stored = self.hosts.entry(host.name.clone()).or_default();
-            let is_replaced = |old: &StoredBucket| {
-                host.buckets
-                    .iter()
-                    .any(|new| (&new.label, new.tier, new.slot) == (&old.label, old.tier, old.slot))
-            };
-            stored
-                .buckets
-                .retain(|old| !host.is_whole && !is_replaced(old));
-            stored.buckets.extend(host.buckets.iter().cloned());
-            *stored = StoredHost {
-                buckets: std::mem::take(&mut stored.buckets),
-                is_whole: false,
-                ..host.clone()
-            };
-        }
-        for (host, label) in &changes.ended_series {
-            if let Some(host) = self.hosts.get_mut(host) {
-                host.buckets.retain(|stored| stored.label != *label);
-            }
-        }
-        for host in &changes.ended_hosts {
-            self.hosts.remove(host);
-        }
+        apply_to_hosts(&mut self.hosts, changes);
         self.clock = changes.clock.or(self.clock);
         self.cursors.insert(shard, changes.cursor);
         if let Some(journal) = self.journals.get_mut(&shard) {
@@ -290,6 +272,35 @@ impl Contents {
             hosts: hosts.cloned().collect(),
             clock: self.clock,
         }
+    }
+}
+
+/// Replaces what has changed of these hosts.
+fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChanges) {
+    for host in &changes.hosts {
+        let stored = hosts.entry(host.name.clone()).or_default();
+        let is_replaced = |old: &StoredBucket| {
+            host.buckets
+                .iter()
+                .any(|new| (&new.label, new.tier, new.slot) == (&old.label, old.tier, old.slot))
+        };
+        stored
+            .buckets
+            .retain(|old| !host.is_whole && !is_replaced(old));
+        stored.buckets.extend(host.buckets.iter().cloned());
+        *stored = StoredHost {
+            buckets: std::mem::take(&mut stored.buckets),
+            is_whole: false,
+            ..host.clone()
+        };
+    }
+    for (host, label) in &changes.ended_series {
+        if let Some(host) = hosts.get_mut(host) {
+            host.buckets.retain(|stored| stored.label != *label);
+        }
+    }
+    for host in &changes.ended_hosts {
+        hosts.remove(host);
     }
 }
 

@@ -107,6 +107,7 @@ fn open_with(url: &str, signer: &Arc<BareKey>, verifier: &Arc<TrustsNewer>) -> R
 /// Runs the contract on these servers.
 fn keeps_the_contract(url: &str) {
     super::super::contract::check_shared(&mut || open(url));
+    super::super::contract::check_sharing(&mut || open(url));
 }
 
 #[test]
@@ -296,6 +297,31 @@ fn members_tell_each_other_keys_and_crls() {
     assert_eq!(other.crl("n1").unwrap().as_deref(), Some(&b"a CRL"[..]));
     other.remove_crl("n1").unwrap();
     assert_eq!(one.crl("n1").unwrap(), None);
+}
+
+/// A failover forgot the end of a journal, and others appended there before the owner read on: its
+/// commit trimmed what they appended, which was acknowledged and never counted.
+#[test]
+fn what_was_forgotten_is_not_committed() {
+    let server = EngineNode::start(&EngineSettings::redis());
+    let (mut owner, mut writer) = (open(&server.url()), open(&server.url()));
+    let (shard, group) = group_of(&writer, "web1", 1);
+    let mut append = || writer.append(&[(shard, &group)]).remove(0).unwrap();
+    let fence = owner.acquire(&[shard]).unwrap().remove(0);
+    owner.load(&[shard], AT).unwrap();
+    let cursor = append();
+    let read = owner.read_after(&[(shard, Position::START)], &mut |_, _, _| ());
+    assert_eq!(read.through, [(shard, cursor)]);
+    server.cli(&["DEL", &keys::journal(shard)]);
+    assert_eq!(append(), cursor, "in the same place");
+    let changes = ShardChanges {
+        cursor,
+        ..ShardChanges::default()
+    };
+    assert!(owner.commit(fence, &changes).is_err());
+    owner.load(&[shard], AT).unwrap();
+    owner.read_after(&[(shard, Position::START)], &mut |_, _, _| ());
+    owner.commit(fence, &changes).unwrap();
 }
 
 #[test]
