@@ -35,7 +35,8 @@ use crate::store::{
 struct ShardProgress {
     /// The right to commit it; none while it is only read.
     fence: Option<Fence>,
-    /// Whether it is in memory, and is read on.
+    /// Whether what is in memory is what the store has up to `applied`, so that it is read on and
+    /// may be committed.
     is_loaded: bool,
     /// The last position that was applied.
     applied: Position,
@@ -131,6 +132,12 @@ impl Summarizer {
         Ok(())
     }
 
+    /// What is in memory is no longer what the store has, or not all that must be committed: it is
+    /// shown to readers until it is loaded again.
+    fn set_unloaded(&mut self, shard: Shard) {
+        self.progress[shard.index()].is_loaded = false;
+    }
+
     /// From now on somebody else commits the shard. It is read on if it `stays`.
     fn disown(&mut self, shard: Shard, stays: bool) {
         let progress = &mut self.progress[shard.index()];
@@ -148,7 +155,7 @@ impl Summarizer {
     fn changed(&self, through: u64) -> Vec<Fence> {
         let changed = self.progress.iter().filter_map(|progress| {
             let since = progress.changed_since?;
-            let fence = progress.fence?;
+            let fence = progress.fence.filter(|_| progress.is_loaded)?;
             (since <= through).then_some((since, fence))
         });
         let mut changed: Vec<_> = changed.collect();
@@ -266,13 +273,20 @@ impl Summarizer {
         }
     }
 
+    /// The shard whose turn it is to be swept.
+    fn next_sweep(&self) -> Shard {
+        Shard::new(self.next_sweep as u16)
+    }
+
     /// Commits the next shard in turn, changed or not, so that what has ended leaves memory and
     /// store by itself.
     pub fn sweep_next(&mut self, store: &mut dyn Store, now: u64) -> Result<(), StoreError> {
-        let shard = Shard::new(self.next_sweep as u16);
-        let fence = self.progress[self.next_sweep].fence;
+        let shard = self.next_sweep();
+        let ShardProgress {
+            fence, is_loaded, ..
+        } = self.progress[shard.index()];
         self.next_sweep = (self.next_sweep + 1) % self.progress.len();
-        if self.table.read(shard).is_empty() {
+        if !is_loaded || self.table.read(shard).is_empty() {
             return Ok(());
         }
         match fence {
@@ -358,7 +372,8 @@ impl Summarizer {
         let progress = &mut self.progress[shard.index()];
         let ends = changes.ended_hosts.len() + changes.ended_series.len();
         let is_unchanged = progress.changed_since.is_none() && changes.hosts.is_empty();
-        if is_unchanged && ends == 0 && !is_forced {
+        // A cursor without all that is behind it would lose the rest.
+        if !progress.is_loaded || (is_unchanged && ends == 0 && !is_forced) {
             return Ok(());
         }
         store.commit(fence, &changes)?;

@@ -123,7 +123,9 @@ impl GroupMember {
                 tracing::warn!(shard, shards, error, unsaid, "journals cannot be read");
             });
         }
-        self.unloaded.extend(read.rewound);
+        for shard in read.rewound {
+            self.load_again(shard);
+        }
         self.try_to("load shards", |this| this.load_missing(now));
         let lagging = |shard: Shard| unread.contains(&shard) || self.unloaded.contains(&shard);
         self.summarizer.table.end_read(now, &lagging);
@@ -139,7 +141,9 @@ impl GroupMember {
         self.commit_round(at.wall, expiry);
         if let Some(now) = expiry {
             self.try_to("remove what has ended", |this| {
-                this.summarizer.sweep_next(&mut *this.store, now)
+                let shard = this.summarizer.next_sweep();
+                let swept = this.summarizer.sweep_next(&mut *this.store, now);
+                this.unless_fenced(shard, swept)
             });
         }
     }
@@ -160,6 +164,12 @@ impl GroupMember {
         let error = &error as &dyn std::error::Error;
         self.failures
             .say(|unsaid| tracing::warn!(error, unsaid, "the store failed: could not {what}"));
+    }
+
+    /// A shard that has to be loaded, before it is read on or committed.
+    fn load_again(&mut self, shard: Shard) {
+        self.summarizer.set_unloaded(shard);
+        self.unloaded.insert(shard);
     }
 
     fn load_missing(&mut self, now: u64) -> Result<(), StoreError> {
@@ -203,8 +213,7 @@ impl GroupMember {
 
     fn give_up(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
         for fence in fences {
-            self.summarizer
-                .commit(&mut *self.store, *fence, None, false)?;
+            self.commit(*fence, None)?;
         }
         self.store.release(fences)?;
         for fence in fences {
@@ -231,7 +240,7 @@ impl GroupMember {
                 Ok(fences) => {
                     for fence in fences {
                         self.summarizer.own(fence);
-                        self.unloaded.insert(fence.shard());
+                        self.load_again(fence.shard());
                         acquired += 1;
                     }
                 }
@@ -251,13 +260,35 @@ impl GroupMember {
         tracing::warn!(shard = shard.number(), why, "lost a shard");
         self.disown(shard);
         if self.role.reads {
-            self.unloaded.insert(shard);
+            self.load_again(shard);
         }
     }
 
     fn disown(&mut self, shard: Shard) {
-        self.unloaded.remove(&shard);
+        if !self.role.reads {
+            self.unloaded.remove(&shard);
+        }
         self.summarizer.disown(shard, self.role.reads);
+    }
+
+    fn commit(&mut self, fence: Fence, expiry: Option<u64>) -> Result<(), StoreError> {
+        let store = &mut *self.store;
+        let committed = self.summarizer.commit(store, fence, expiry, false);
+        self.unless_fenced(fence.shard(), committed)
+    }
+
+    fn unless_fenced(
+        &mut self,
+        shard: Shard,
+        committed: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match committed {
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                self.lost(shard, &error.to_string());
+                Ok(())
+            }
+            committed => committed,
+        }
     }
 
     /// Commits what had changed when the round began, then begins the next.
@@ -280,15 +311,13 @@ impl GroupMember {
     fn commit_changed(&mut self, through: u64, expiry: Option<u64>) -> Result<(), StoreError> {
         let mut failure = Ok(());
         for fence in self.summarizer.changed(through) {
-            let store = &mut *self.store;
-            match self.summarizer.commit(store, fence, expiry, false) {
-                Ok(()) => (),
-                Err(error) if error.kind() == ErrorKind::Fenced => {
-                    self.lost(fence.shard(), &error.to_string());
-                }
-                Err(error) => failure = Err(error),
+            if let Err(error) = self.commit(fence, expiry) {
+                failure = Err(error);
             }
         }
         failure
     }
 }
+
+#[cfg(test)]
+mod tests;
