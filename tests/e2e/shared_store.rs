@@ -1,5 +1,6 @@
 //! Receivers and summarizers as processes, on a real Redis server that they share.
 
+mod faults;
 mod peers;
 
 use std::process::Command;
@@ -25,6 +26,10 @@ struct GroupReceiver {
 
 /// The world's receiver, with a data folder of its own, on this store.
 fn receiver_on(world: &World, store: &EngineNode, name: &str) -> Command {
+    receiver_at(world, &store.url(), name)
+}
+
+fn receiver_at(world: &World, store: &str, name: &str) -> Command {
     let data = world.folder().join(name);
     let mut command = program("liz-receiver");
     let base = receiver_command(world);
@@ -34,7 +39,7 @@ fn receiver_on(world: &World, store: &EngineNode, name: &str) -> Command {
         .position(|arg| arg == "--data")
         .expect("it has a folder");
     command.args(&args[..at]).arg("--data").arg(data);
-    command.args(["--store", &store.url()]);
+    command.args(["--store", store]);
     command
 }
 
