@@ -24,6 +24,7 @@
 )]
 
 mod faults;
+mod group;
 mod load;
 mod netns;
 mod programs;
@@ -39,11 +40,31 @@ const SECS: u64 = 40;
 #[test]
 fn nothing_is_lost_and_nothing_is_twice() {
     netns::inside("nothing_is_lost_and_nothing_is_twice", || {
-        let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let secs = number("LIZMON_CHAOS_SECS").unwrap_or(SECS);
         let seed = number("LIZMON_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
         eprintln!("LIZMON_CHAOS_SEED={seed} LIZMON_CHAOS_SECS={secs}");
         faults::run(Duration::from_secs(secs), seed);
+    });
+}
+
+/// Three receivers, three summarizers and a cluster of six servers: each numbered record counts
+/// once, whatever is killed, stopped or cut off. Each fault comes once; `LIZMON_CHAOS_GROUP_SECS`
+/// is for how long there are more, `LIZMON_CHAOS_MONITORS` how many monitors send. With
+/// `LIZMON_CHAOS_MIN_REPLICAS=0` failovers forget, and monitors send again.
+#[test]
+fn a_group_loses_nothing_and_counts_nothing_twice() {
+    netns::inside("a_group_loses_nothing_and_counts_nothing_twice", || {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let plan = group::Plan {
+            secs: number("LIZMON_CHAOS_GROUP_SECS").unwrap_or(0),
+            monitors: number("LIZMON_CHAOS_MONITORS").map_or(6, |count| count as usize),
+            clients: 2,
+            seed: number("LIZMON_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..)),
+            min_replicas: number("LIZMON_CHAOS_MIN_REPLICAS").unwrap_or(1),
+        };
+        eprintln!("LIZMON_CHAOS_SEED={} {plan:?}", plan.seed);
+        group::run(plan);
     });
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Program {
     command: Command,
     log: PathBuf,
     life: Option<Child>,
+    /// The log's length at the last start.
+    log_before: u64,
     is_stopped: bool,
 }
 
@@ -68,6 +70,7 @@ impl Program {
             command,
             log,
             life: None,
+            log_before: 0,
             is_stopped: false,
         }
     }
@@ -78,6 +81,7 @@ impl Program {
 
     pub(crate) fn start(&mut self) {
         assert!(self.life.is_none(), "{} runs", self.name);
+        self.log_before = std::fs::metadata(&self.log).unwrap().len();
         self.life = Some(self.command.spawn().unwrap());
         self.is_stopped = false;
     }
@@ -116,6 +120,11 @@ impl Program {
 
     /// SIGTERM; the exit code must be 0.
     pub(crate) fn end(&mut self) {
+        self.end_or_say("exit code 0");
+    }
+
+    /// SIGTERM; the exit code must be 0, unless the log ends with this reason.
+    pub(crate) fn end_or_say(&mut self, reason: &str) {
         self.signal(Signal::TERM);
         let by = Instant::now() + END_TIMEOUT;
         let status = loop {
@@ -129,7 +138,7 @@ impl Program {
         };
         self.life = None;
         assert!(
-            status.success(),
+            status.success() || self.log_tail().contains(reason),
             "{} ended with {status}:\n{}",
             self.name,
             self.log_tail()
@@ -145,6 +154,20 @@ impl Program {
                 self.log_tail()
             );
         }
+    }
+
+    /// Whether it has said so since its last start.
+    pub(crate) fn is_ready(&self) -> bool {
+        let log = std::fs::read(&self.log).unwrap();
+        let since = log.get(self.log_before as usize..).unwrap_or_default();
+        String::from_utf8_lossy(since).contains("READY")
+    }
+
+    /// Its status, if it has ended by itself. It can be started again then.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.status()?;
+        self.life = None;
+        Some(status)
     }
 
     fn status(&mut self) -> Option<ExitStatus> {

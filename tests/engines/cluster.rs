@@ -22,7 +22,16 @@ impl EngineCluster {
     #[track_caller]
     pub fn start(settings: &EngineSettings, primaries: usize, replicas_each: usize) -> Self {
         let count = primaries * (1 + replicas_each);
-        let nodes = (0..count).map(|_| EngineNode::start_as(settings, &NodePart::ClusterNode));
+        Self::start_each(&vec![settings.clone(); count], primaries)
+    }
+
+    /// The same, with settings for each node: first those of the primaries, then those of the
+    /// replicas, one for each primary in turn.
+    #[track_caller]
+    pub fn start_each(settings: &[EngineSettings], primaries: usize) -> Self {
+        let nodes = settings
+            .iter()
+            .map(|settings| EngineNode::start_as(settings, &NodePart::ClusterNode));
         let cluster = Self {
             nodes: nodes.collect(),
         };
