@@ -2,12 +2,15 @@
 //!
 //! Leases are measured by the server's own clock (`TIME`), so a receiver's or summarizer's clock
 //! cannot end or prolong one.
+//!
+//! What a summarizer needs to work runs on a server without free memory too (`allow-oom`): commits
+//! trim the journals, which is what frees it.
 
 use redis::Script;
 
 /// KEYS meta; ARGV owner, milliseconds. The new epoch (0 if another process owns the shard), and the
 /// identifier of the last commit.
-const ACQUIRE: &str = "
+const ACQUIRE: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('HMGET', KEYS[1], 'owner', 'until', 'commit')
@@ -21,7 +24,7 @@ return {epoch, meta[3] or ''}
 
 /// KEYS meta; ARGV owner, epoch, milliseconds (0 gives the shard up). 1 if the lease is the
 /// caller's and has not ended.
-const RENEW: &str = "
+const RENEW: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until')
@@ -38,7 +41,7 @@ return 1
 /// not known), then operations: see commit.rs. `OK` or `FENCED`, and the server's seconds. A commit
 /// that is there already is not repeated. Where a failover has forgotten the journal's end, others
 /// may append before a cursor in what was forgotten: that cursor is refused.
-const COMMIT: &str = "
+const COMMIT: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'until', 'commit', 'cursor')
@@ -112,7 +115,7 @@ return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
 
 /// KEYS a hash; ARGV field, milliseconds (0: it is removed), text. All fields that are there, each
 /// followed by its text.
-const ATTEND: &str = "
+const ATTEND: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[2] == '0' then
