@@ -19,6 +19,7 @@ use lizmon_mtls::trust::TrustFiles;
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
 use crate::store::redis::config::{RedisConfig, StoreUrl};
+use crate::watch::HIGH_WATER_PERCENT;
 
 pub use self::store::StoreFlags;
 
@@ -65,6 +66,10 @@ pub struct ReceiverFlags {
     /// Summarize a share of the store's shards, too: no liz-summarizer is needed
     #[arg(long, env = "LIZMON_SUMMARIZE", requires = "store")]
     pub summarize: bool,
+    /// Refuse samples while a store's server uses more of its memory than this: percent of
+    /// maxmemory, or of the machine's memory where that is 0
+    #[arg(long, env = "LIZMON_STORE_HIGH_WATER", value_name = "PERCENT", default_value_t = HIGH_WATER_PERCENT, value_parser = clap::value_parser!(u8).range(10..=95), requires = "store")]
+    pub store_high_water: u8,
     /// How a shared store is reached.
     #[command(flatten)]
     pub store_flags: StoreFlags,
@@ -153,6 +158,8 @@ pub struct SharedStoreConfig {
     pub redis: RedisConfig,
     /// Whether this process summarizes a share of its shards.
     pub summarizes: bool,
+    /// When a server is too full for more samples: percent of its memory.
+    pub high_water: u8,
 }
 
 /// What a receiver is started with.
@@ -221,6 +228,7 @@ impl From<ReceiverFlags> for Config {
                 ..store_flags.redis(url, certificate)
             },
             summarizes: flags.summarize,
+            high_water: flags.store_high_water,
         });
         Self {
             shared,

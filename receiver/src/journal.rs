@@ -32,6 +32,7 @@ use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
 use crate::store::{SharedStore, Store, StoreError};
 use crate::summarize::{Summarizer, SummaryTable};
+use crate::watch::WatchStatus;
 
 pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
 pub use committer::Committer;
@@ -69,6 +70,7 @@ pub struct Journal {
     queue: SyncSender<Waiting>,
     status: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
+    watch: Option<Arc<WatchStatus>>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -97,11 +99,14 @@ impl Journal {
     pub fn start_shared(
         store: Box<dyn SharedStore>,
         table: Arc<SummaryTable>,
+        watch: Arc<WatchStatus>,
         gather_window: Duration,
         clocks: Clocks,
     ) -> std::io::Result<(Self, JournalThread)> {
-        let committer = SharedCommitter::new(store, table, clocks.read());
-        Self::start_with(committer, gather_window, clocks)
+        let committer = SharedCommitter::new(store, table, clocks.read()).watched_by(watch.clone());
+        let (journal, thread) = Self::start_with(committer, gather_window, clocks)?;
+        let watch = Some(watch);
+        Ok((Self { watch, ..journal }, thread))
     }
 
     fn start_with(
@@ -130,6 +135,7 @@ impl Journal {
             queue,
             status,
             clock_status,
+            watch: None,
         };
         Ok((journal, JournalThread { thread, ended }))
     }
@@ -137,6 +143,11 @@ impl Journal {
     /// The state of the store.
     pub fn status(&self) -> Arc<StoreStatus> {
         self.status.clone()
+    }
+
+    /// The state of the servers, if the store is shared.
+    pub fn watch(&self) -> Option<&Arc<WatchStatus>> {
+        self.watch.as_ref()
     }
 
     /// The state of this machine's clock.

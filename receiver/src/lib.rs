@@ -21,6 +21,7 @@
 //! | [`summarize`] | counts what the journal holds, and commits it |
 //! | [`query`] | answers readers from the summaries in memory |
 //! | [`silence`] | which hosts are overdue |
+//! | [`watch`] | how full a shared store is, and how far behind: refuses samples before its servers would |
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
 //! | [`receiver_keys`] | how receivers that share a store know each other's keys |
 //! | [`peers`] | what receivers that share a store tell each other: token keys, CRLs |
@@ -64,6 +65,7 @@ pub mod silence;
 pub mod store;
 pub mod summarize;
 pub mod summarizer;
+pub mod watch;
 
 mod crl_fetch;
 mod serve;

@@ -4,6 +4,7 @@
 //! Events that any client can cause are counted here and logged at a limited rate.
 
 mod series;
+mod shared_store;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -109,6 +110,9 @@ impl Metrics {
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
         clock_status.register(&mut registry);
+        if let Some(watch) = journal.watch() {
+            shared_store::register(&mut registry, watch.clone());
+        }
         registry.register_collector(Box::new(CurrentValues {
             trust,
             rejected: door.rejected(),

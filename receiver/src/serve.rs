@@ -17,7 +17,7 @@ use self::pipeline::{Pipeline, PipelineError, PipelineThreads, SharedPipeline};
 use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::Clocks;
-use crate::config::{Config, CrlFetch, SharedStoreConfig};
+use crate::config::{Config, CrlFetch};
 use crate::crl_fetch;
 use crate::health::HealthPolicy;
 use crate::journal::JournalError;
@@ -143,14 +143,15 @@ impl Receiver {
                 let start = move || Pipeline::start(folder, window, clocks);
                 tokio::task::spawn_blocking(start).await
             }
-            Some(SharedStoreConfig { redis, summarizes }) => {
+            Some(store) => {
                 let shared = SharedPipeline {
-                    servers: redis,
+                    servers: store.redis,
                     keys: peer_keys(&reader, &tokens, &clock)?,
                     crls: CrlExchange::new(trust.clone(), reader.clone()),
                     quotas: door.holder_quotas(),
                     trust: reader.clone(),
-                    summarizes,
+                    summarizes: store.summarizes,
+                    high_water: store.high_water,
                 };
                 let start = move || Pipeline::start_shared(folder, shared, window, clocks);
                 let started = tokio::task::spawn_blocking(start).await;

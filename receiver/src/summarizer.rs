@@ -19,6 +19,7 @@ use crate::store::redis::config::RedisConfig;
 use crate::store::signing::GroupKeys;
 use crate::store::{self, SharedStore, StoreError};
 use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
+use crate::watch::{HIGH_WATER_PERCENT, Watch, WatchStatus};
 
 /// How often files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub enum SummarizerError {
 pub struct ShardSummarizer {
     summaries: PeriodicThread,
     crls: PeriodicThread,
+    watch: PeriodicThread,
     trust: Arc<Mutex<TrustWriter>>,
 }
 
@@ -72,10 +74,11 @@ impl ShardSummarizer {
         let crls = CrlExchange::new(trust.clone(), reader);
         let start = move || start_threads(&servers, &keys, crls, clocks);
         let started = tokio::task::spawn_blocking(start).await;
-        let (summaries, crls) = started.map_err(io::Error::other)??;
+        let [summaries, crls, watch] = started.map_err(io::Error::other)??;
         Ok(Self {
             summaries,
             crls,
+            watch,
             trust,
         })
     }
@@ -89,11 +92,13 @@ impl ShardSummarizer {
             () = shutdown => (),
             () = self.summaries.ended() => (),
             () = self.crls.ended() => (),
+            () = self.watch.ended() => (),
             () = follow_files(&self.trust) => (),
         }
         let stop = || {
             let committed = self.summaries.stop();
-            committed.and(self.crls.stop())
+            let stopped = self.crls.stop().and(self.watch.stop());
+            committed.and(stopped)
         };
         let stopped = tokio::task::spawn_blocking(stop).await;
         stopped.map_err(io::Error::other)??;
@@ -111,7 +116,7 @@ fn start_threads(
     keys: &GroupKeys,
     crls: CrlExchange,
     clocks: Clocks,
-) -> Result<(PeriodicThread, PeriodicThread), SummarizerError> {
+) -> Result<[PeriodicThread; 3], SummarizerError> {
     let role = GroupRole {
         reads: false,
         summarizes: true,
@@ -125,9 +130,17 @@ fn start_threads(
     };
     // Before the journal is read.
     crls.exchange()?;
-    let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
-    let crls = PeriodicThread::start(crls, clocks.clone())?;
-    Ok((PeriodicThread::start(GroupWork::new(member), clocks)?, crls))
+    let summaries = open()?;
+    let count = summaries.shard_count();
+    let member = GroupMember::open(summaries, role, Uuid::new_v4(), clocks.read())?;
+    // It appends nothing: the mark only says in its log when receivers refuse samples.
+    let status = Arc::new(WatchStatus::new(HIGH_WATER_PERCENT, count, member.counts()));
+    let watch = Watch::new(store::open_watch(servers.clone(), count)?, status);
+    Ok([
+        PeriodicThread::start(GroupWork::new(member), clocks.clone())?,
+        PeriodicThread::start(crls, clocks.clone())?,
+        PeriodicThread::start(watch, clocks)?,
+    ])
 }
 
 impl CrlFollower {

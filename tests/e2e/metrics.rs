@@ -193,7 +193,7 @@ async fn an_unauthenticated_client_does_not_fill_the_log() {
 }
 
 /// A gauge's samples, as read by Prometheus' parser.
-fn read_by_prometheus(world: &World, text: &str, gauge: &str) -> Vec<Value> {
+pub(crate) fn read_by_prometheus(world: &World, text: &str, gauge: &str) -> Vec<Value> {
     let file = world.folder().join("metrics.txt");
     fs::write(&file, text).unwrap();
     let mut parser = python("openmetrics_parser.py");

@@ -1,6 +1,7 @@
 //! Receivers and summarizers as processes, on a real Redis server that they share.
 
 mod faults;
+mod full;
 mod peers;
 
 use std::process::Command;

@@ -50,6 +50,9 @@ pub enum SubmitError {
     /// Too many requests wait for the journal.
     #[error("too many requests wait for the journal")]
     Overloaded,
+    /// The store has too little memory left for more.
+    #[error("the store is nearly full: summarizers are behind")]
+    StoreFull,
     /// It cannot be made durable.
     #[error("the submission cannot be made durable")]
     Unavailable,

@@ -9,10 +9,11 @@ use super::error::{AdmissionError, SubmitError};
 use super::group_commit::GroupCommit;
 use super::intake::{self, Intake, KnownRecords};
 use crate::clock::{ClockReading, ClockStatus, StepDetector};
-use crate::store::record::Submission;
+use crate::store::record::{ShardGroups, Submission};
 use crate::store::status::{StoreStatus, Task};
-use crate::store::{SharedStore, StoreError};
+use crate::store::{Position, SharedStore, StoreError};
 use crate::summarize::SummaryTable;
+use crate::watch::{HighWater, WatchStatus};
 
 /// How often a failing store is probed, even if no requests come: seconds.
 const PROBE_EVERY_SECS: u64 = 2;
@@ -26,6 +27,8 @@ pub struct SharedCommitter {
     status: Arc<StoreStatus>,
     clock: StepDetector,
     probed_at: u64,
+    /// Without one every request is taken that the store takes.
+    watch: Option<Arc<WatchStatus>>,
 }
 
 impl SharedCommitter {
@@ -40,7 +43,45 @@ impl SharedCommitter {
             store,
             table,
             status,
+            watch: None,
         }
+    }
+
+    /// Refuses what this says the servers have too little memory for.
+    #[must_use]
+    pub fn watched_by(mut self, watch: Arc<WatchStatus>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    fn high_water(&self) -> Option<&HighWater> {
+        self.watch.as_ref().map(|watch| watch.high_water())
+    }
+
+    /// Which of these requests the servers have memory for.
+    fn fitting(&self, requests: &[(&Submission, u64)]) -> Vec<bool> {
+        let Some(high_water) = self.high_water() else {
+            return vec![true; requests.len()];
+        };
+        high_water.admit(requests.iter().map(|(submission, _)| {
+            let host = submission.view().map(|view| view.host).unwrap_or_default();
+            (self.table.shard_of(host), submission.as_bytes().len())
+        }))
+    }
+
+    fn append(&mut self, groups: &mut ShardGroups) -> Vec<Result<Position, StoreError>> {
+        intake::append(groups, |groups| {
+            let appended = self.status.sync(|| self.store.append(groups));
+            if let Some(high_water) = self.watch.as_ref().map(|watch| watch.high_water()) {
+                for ((shard, group), result) in groups.iter().zip(&appended) {
+                    high_water.appended(*shard, group.len());
+                    if result.as_ref().is_err_and(StoreError::is_full) {
+                        high_water.has_no_memory(*shard);
+                    }
+                }
+            }
+            appended
+        })
     }
 }
 
@@ -61,11 +102,15 @@ impl GroupCommit for SharedCommitter {
         at: ClockReading,
     ) -> Vec<Result<BatchAnswer, SubmitError>> {
         let clock = self.clock.look(at);
-        let verdicts = self.intake.admit(&self.table, requests, clock);
+        let requests: Vec<_> = requests.collect();
+        let fits = self.fitting(&requests);
+        let fitting = requests.into_iter().zip(&fits);
+        let fitting = fitting
+            .filter(|(_, fits)| **fits)
+            .map(|(request, _)| request);
+        let verdicts = self.intake.admit(&self.table, fitting, clock);
         let mut groups = self.intake.take_groups();
-        let appended = intake::append(&mut groups, |groups| {
-            self.status.sync(|| self.store.append(groups))
-        });
+        let appended = self.append(&mut groups);
         let appended = self.intake.put_back(groups, verdicts.len(), appended);
         let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
             let admitted = verdict?;
@@ -81,7 +126,14 @@ impl GroupCommit for SharedCommitter {
                 false => Err(SubmitError::Unavailable),
             }
         };
-        verdicts.into_iter().map(answer).collect()
+        let mut answers = verdicts.into_iter().map(answer);
+        let mut next = || answers.next().unwrap_or(Err(SubmitError::Unavailable));
+        fits.iter()
+            .map(|fits| match fits {
+                true => next(),
+                false => Err(SubmitError::StoreFull),
+            })
+            .collect()
     }
 
     /// Notes the state of the clock, and probes a store that failed.

@@ -16,6 +16,8 @@ use crate::metrics::{RefusedRequest, TooManyScrapes};
 
 /// Default of Retry-After, in seconds.
 const RETRY_AFTER_SECS: u64 = 1;
+/// The same while summarizers have to catch up: they commit every ten seconds.
+const RETRY_AFTER_FULL_SECS: u64 = 5;
 /// The same if an operator has to act first.
 const RETRY_AFTER_OPERATOR_SECS: u64 = 60;
 
@@ -186,6 +188,11 @@ impl From<SubmitError> for Rejection {
             }
             SubmitError::Refused(AdmissionError::Unreadable) => Code::InternalError.into(),
             SubmitError::Overloaded => Code::Overloaded.into(),
+            SubmitError::StoreFull => {
+                let mut rejection = Self::from(Code::Overloaded).with_detail(error.to_string());
+                rejection.retry_after(RETRY_AFTER_FULL_SECS);
+                rejection
+            }
             SubmitError::Unavailable => Code::StoreUnavailable.into(),
         }
     }

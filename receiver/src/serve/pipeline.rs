@@ -20,6 +20,7 @@ use crate::store::signing::GroupKeys;
 use crate::store::{self, LockedFolder, StoreError};
 use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
 use crate::summarize::{Summarizer, SummaryTable};
+use crate::watch::{Watch, WatchStatus};
 
 /// Journal and summaries of a receiver.
 pub(super) struct Pipeline {
@@ -55,6 +56,8 @@ pub(super) struct SharedPipeline {
     pub(super) trust: TrustReader,
     /// Whether this process owns a share of the shards.
     pub(super) summarizes: bool,
+    /// When servers are too full for more samples: percent of their memory.
+    pub(super) high_water: u8,
 }
 
 impl Pipeline {
@@ -98,6 +101,7 @@ impl Pipeline {
             quotas,
             trust,
             summarizes,
+            high_water,
         } = shared;
         let group_keys = GroupKeys {
             signer: Some(keys.own.clone()),
@@ -115,16 +119,28 @@ impl Pipeline {
         let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
         let table = member.table();
         let appending = open()?;
+        let count = appending.shard_count();
+        let status = Arc::new(WatchStatus::new(high_water, count, member.counts()));
+        let mut watch = Watch::new(store::open_watch(servers, count)?, status.clone());
+        // Before the first sample: servers may be full.
+        let at = clocks.read();
+        watch.look(at.wall, at.monotonic)?;
         let peers = PeriodicThread::start(peers, clocks.clone())?;
         let summaries = PeriodicThread::start(GroupWork::new(member), clocks.clone())?;
-        let (journal, thread) =
-            Journal::start_shared(appending, table.clone(), gather_window, clocks)?;
+        let (journal, thread) = Journal::start_shared(
+            appending,
+            table.clone(),
+            status,
+            gather_window,
+            clocks.clone(),
+        )?;
+        let watch = PeriodicThread::start(watch.shown_in(journal.status()), clocks)?;
         Ok(Self {
             journal,
             table,
             threads: PipelineThreads {
                 journal: thread,
-                shared: vec![summaries, peers],
+                shared: vec![summaries, peers, watch],
                 _folder: Some(folder),
             },
         })

@@ -5,6 +5,7 @@ use super::error::StoreError;
 use super::journal::JournalStore;
 use super::members::{Members, SharedTrust};
 use super::shard::Fence;
+use super::signing::GroupRefusal;
 use super::state::{ShardState, StateStore};
 
 /// How much space a store takes up, and how much is left.
@@ -57,6 +58,11 @@ pub trait Store: JournalStore + StateStore + Send {
     /// What is wrong with it, and was accepted when it was opened.
     fn warnings(&self) -> &[String] {
         &[]
+    }
+
+    /// How many groups of its journal were not given to a reader since it was opened, and why not.
+    fn refused_groups(&self) -> Vec<(GroupRefusal, u64)> {
+        Vec::new()
     }
 
     /// How much space it takes up and has, if that is known.

@@ -23,6 +23,10 @@ pub enum ErrorKind {
     Incompatible,
     /// Another process has acquired the shard since.
     Fenced,
+    /// It has no memory left for more.
+    Full,
+    /// It was written, and too few copies of it are confirmed.
+    Unconfirmed,
 }
 
 /// Why a store did not do what it was asked. Says what its cause says; the cause's type stays
@@ -51,6 +55,11 @@ impl StoreError {
     /// its place helps.
     pub fn is_damage(&self) -> bool {
         self.kind == ErrorKind::Damaged
+    }
+
+    /// Whether it has no memory left.
+    pub fn is_full(&self) -> bool {
+        self.kind == ErrorKind::Full
     }
 
     /// With its source, in one line.

@@ -11,6 +11,7 @@
 //! members.rs                        the trait of a store that several processes share
 //! shard.rs                          how hosts are divided, and who owns a part
 //! record.rs                         the journal's binary format, the same in every store
+//! watch.rs                          what a shared store says of itself while it is used
 //! signing.rs                        who may append to a journal that others can write to
 //! reader.rs, writers.rs             reading a journal that others append to, and may be forgotten
 //! damage.rs, error.rs, status.rs    what could not be read; what failed; what is shown of it
@@ -39,6 +40,7 @@ mod shard;
 pub mod signing;
 mod state;
 pub mod status;
+mod watch;
 mod writers;
 
 #[cfg(test)]
@@ -57,6 +59,7 @@ pub use self::shard::{Fence, Position, Shard, ShardCount};
 pub use self::state::{
     RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost, StoredProducer,
 };
+pub use self::watch::{Look, ServerReading, ShardReading, StoreReading, StoreWatch};
 
 /// A data folder that no other process uses: it is locked for as long as this lives.
 #[derive(Debug)]
@@ -90,4 +93,12 @@ pub fn open_shared(
     owner: Uuid,
 ) -> Result<Box<dyn SharedStore>, StoreError> {
     Ok(Box::new(redis::RedisStore::open(servers, owner, keys)?))
+}
+
+/// Connects to a shared store to look at it, for one thread. Blocks while servers are asked.
+pub fn open_watch(
+    servers: redis::config::RedisConfig,
+    shards: ShardCount,
+) -> Result<Box<dyn StoreWatch>, StoreError> {
+    Ok(Box::new(redis::open_watch(servers, shards)?))
 }

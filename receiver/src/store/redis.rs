@@ -11,6 +11,7 @@
 //! members.rs     who shares the store, their token keys and CRLs
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
 //! inspect.rs, check.rs  asks all servers that   status.rs  what is in a store, for people
+//! watch.rs       how much memory servers have left, and how far shards are behind
 //! ```
 //!
 //! What holds:
@@ -43,6 +44,7 @@ mod ring;
 mod scripts;
 pub mod status;
 pub mod store_key;
+mod watch;
 
 use std::collections::HashMap;
 
@@ -62,8 +64,9 @@ use super::engine::Store;
 use super::error::StoreError;
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
-use super::signing::GroupKeys;
+use super::signing::{GroupKeys, GroupRefusal};
 use super::state::{ShardChanges, ShardState, StateStore};
+use super::watch::StoreWatch;
 
 /// How long a shard stays with an owner that does not renew its lease.
 const LEASE_MILLIS: u64 = 5_000;
@@ -186,6 +189,14 @@ impl RedisStore {
             changes,
         )
     }
+}
+
+/// Connects to the servers of a store with so many shards, to look at it.
+pub(super) fn open_watch(
+    config: RedisConfig,
+    shards: ShardCount,
+) -> Result<impl StoreWatch, StoreError> {
+    watch::RedisWatch::open(config, shards)
 }
 
 fn unknown_answer(shard: Shard) -> RedisStoreError {
@@ -314,6 +325,11 @@ impl Store for RedisStore {
 
     fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    fn refused_groups(&self) -> Vec<(GroupRefusal, u64)> {
+        let refusals = self.refusals.iter();
+        refusals.map(|(why, groups)| (*why, *groups)).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::damage::Damage;
 use super::engine::StoreUsage;
-use super::error::StoreError;
+use super::error::{ErrorKind, StoreError};
 use super::shard::Position;
 
 /// Bounds of the histogram of syncs: seconds.
@@ -49,6 +49,10 @@ pub struct StoreStatus {
     damage: Mutex<Vec<Damage>>,
     /// What is wrong with the store, and was accepted at the start.
     accepted: Mutex<Vec<String>>,
+    /// What is wrong with a shared store for now.
+    watched: Mutex<Vec<String>>,
+    appended_groups: Counter,
+    unconfirmed_groups: Counter,
     syncs: Counter,
     sync_failures: Counter,
     sync_seconds: Histogram,
@@ -69,6 +73,9 @@ impl Default for StoreStatus {
             trouble: Mutex::default(),
             damage: Mutex::default(),
             accepted: Mutex::default(),
+            watched: Mutex::default(),
+            appended_groups: Counter::default(),
+            unconfirmed_groups: Counter::default(),
             syncs: Counter::default(),
             sync_failures: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS),
@@ -104,6 +111,7 @@ impl StoreStatus {
         let rest = (more > 0).then(|| format!("and {more} more; `liz-receiver check` lists them"));
         self.refusal()
             .into_iter()
+            .chain(locked(&self.watched).clone())
             .chain(words)
             .chain(locked(&self.accepted).clone())
             .chain(rest)
@@ -124,6 +132,16 @@ impl StoreStatus {
             "journal_sync_failures",
             "Groups of requests that could not be made durable",
             &self.sync_failures,
+        );
+        counter(
+            "journal_groups_appended",
+            "Groups appended to the journals: one for each shard of a sync",
+            &self.appended_groups,
+        );
+        counter(
+            "journal_groups_unconfirmed",
+            "Groups that too few replicas have confirmed",
+            &self.unconfirmed_groups,
         );
         counter("store_commits", "Commits of summaries", &self.commits);
         counter(
@@ -192,6 +210,15 @@ impl StoreStatus {
     ) -> Vec<Result<Position, StoreError>> {
         let begun = Instant::now();
         let appended = append();
+        for result in &appended {
+            match result {
+                Ok(_) => self.appended_groups.inc(),
+                Err(error) if error.kind() == ErrorKind::Unconfirmed => {
+                    self.unconfirmed_groups.inc()
+                }
+                Err(_) => 0,
+            };
+        }
         match appended.iter().find_map(|result| result.as_ref().err()) {
             None => {
                 self.syncs.inc();
@@ -245,6 +272,10 @@ impl StoreStatus {
 
     pub(crate) fn set_warnings(&self, warnings: &[String]) {
         warnings.clone_into(&mut locked(&self.accepted));
+    }
+
+    pub(crate) fn set_watched(&self, warnings: Vec<String>) {
+        *locked(&self.watched) = warnings;
     }
 
     pub(crate) fn set_damage(&self, damage: &[Damage], now: u64) {

@@ -12,6 +12,7 @@
 //! acquires what is free until it has its share: a process that comes or goes moves no more shards
 //! than that. What the store has forgotten, or another process has committed, is loaded again.
 
+mod counts;
 mod share;
 mod thread;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use uuid::Uuid;
 
+pub use self::counts::GroupCounts;
 use self::share::Share;
 pub use self::thread::GroupWork;
 use super::{Summarizer, SummaryTable};
@@ -55,6 +57,7 @@ pub struct GroupMember {
     round_began_at: u64,
     round_appends: u64,
     failures: RateLimitedLog,
+    counts: Arc<GroupCounts>,
 }
 
 impl std::fmt::Debug for GroupMember {
@@ -82,6 +85,7 @@ impl GroupMember {
             round_began_at: at.wall,
             round_appends: 0,
             failures: RateLimitedLog::default(),
+            counts: Arc::default(),
             store,
             summarizer,
             role,
@@ -99,6 +103,11 @@ impl GroupMember {
         self.summarizer.table()
     }
 
+    /// What it has done, while it does more.
+    pub fn counts(&self) -> Arc<GroupCounts> {
+        self.counts.clone()
+    }
+
     /// The shards that it owns.
     pub fn owned(&self) -> Vec<Fence> {
         let progress = self.summarizer.progress.iter();
@@ -108,7 +117,10 @@ impl GroupMember {
     /// Reads the journals on. To be called many times a second.
     pub fn read_on(&mut self, now: u64) {
         self.summarizer.table.begin_read();
+        let before = self.summarizer.appends();
         let read = self.summarizer.read_on(&mut *self.store);
+        let groups = self.summarizer.appends() - before;
+        self.counts.groups_read.inc_by(groups);
         for shard in &read.rewound {
             tracing::warn!(
                 shard = shard.number(),
@@ -127,6 +139,7 @@ impl GroupMember {
             self.load_again(shard);
         }
         self.try_to("load shards", |this| this.load_missing(now));
+        self.counts.note_refused(&self.store.refused_groups(), now);
         let lagging = |shard: Shard| unread.contains(&shard) || self.unloaded.contains(&shard);
         self.summarizer.table.end_read(now, &lagging);
     }
@@ -137,6 +150,7 @@ impl GroupMember {
         if self.role.summarizes {
             self.try_to("renew leases", Self::renew);
             self.try_to("take its share", |this| this.take_share(at.wall));
+            self.counts.owned.set(self.owned().len() as i64);
         }
         self.commit_round(at.wall, expiry);
         if let Some(now) = expiry {
@@ -216,6 +230,7 @@ impl GroupMember {
             self.commit(*fence, None)?;
         }
         self.store.release(fences)?;
+        self.counts.given_up.inc_by(fences.len() as u64);
         for fence in fences {
             self.disown(fence.shard());
         }
@@ -250,6 +265,7 @@ impl GroupMember {
             }
         }
         if acquired > 0 {
+            self.counts.acquired.inc_by(acquired as u64);
             tracing::info!(shards = acquired, "acquired shards");
         }
         self.load_missing(now).and(failure)
@@ -258,6 +274,7 @@ impl GroupMember {
     /// Another process has the shard, or the store has lost our last commit.
     fn lost(&mut self, shard: Shard, why: &str) {
         tracing::warn!(shard = shard.number(), why, "lost a shard");
+        self.counts.lost.inc();
         self.disown(shard);
         if self.role.reads {
             self.load_again(shard);
@@ -274,6 +291,10 @@ impl GroupMember {
     fn commit(&mut self, fence: Fence, expiry: Option<u64>) -> Result<(), StoreError> {
         let store = &mut *self.store;
         let committed = self.summarizer.commit(store, fence, expiry, false);
+        match &committed {
+            Ok(()) => self.counts.commits.inc(),
+            Err(_) => self.counts.commit_failures.inc(),
+        };
         self.unless_fenced(fence.shard(), committed)
     }
 

@@ -129,6 +129,7 @@ fn of_server(error: &RedisError) -> ErrorKind {
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => ErrorKind::AccessDenied,
         _ if is_refused => ErrorKind::AccessDenied,
+        _ if error.code() == Some("OOM") => ErrorKind::Full,
         redis::ErrorKind::Io if !is_of_tls(error) => ErrorKind::Unreachable,
         _ => ErrorKind::Unavailable,
     }
@@ -155,6 +156,7 @@ impl From<RedisStoreError> for StoreError {
             | RedisStoreError::Lossy(_)
             | RedisStoreError::CopyIncomplete => ErrorKind::Incompatible,
             RedisStoreError::NoStore => ErrorKind::Missing,
+            RedisStoreError::TooFewReplicas { .. } => ErrorKind::Unconfirmed,
             RedisStoreError::Connection { source, .. }
             | RedisStoreError::Refused { source, .. } => of_server(source),
             RedisStoreError::Down { .. } => ErrorKind::Unreachable,

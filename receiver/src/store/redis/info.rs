@@ -175,6 +175,45 @@ impl EngineInfo {
     }
 }
 
+/// What `INFO memory` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemoryInfo {
+    used_bytes: u64,
+    /// Buffers for replicas and for the append-only file: the engine leaves them out when it
+    /// compares with its limit.
+    uncounted_bytes: u64,
+    maxmemory_bytes: u64,
+    total_bytes: u64,
+}
+
+impl MemoryInfo {
+    /// None if the text does not say what is in use.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let lines = Lines::read(text);
+        let number = |name| lines.number(name).unwrap_or(0);
+        Some(Self {
+            used_bytes: lines.number("used_memory")?,
+            uncounted_bytes: number("mem_not_counted_for_evict"),
+            maxmemory_bytes: number("maxmemory"),
+            total_bytes: number("total_system_memory"),
+        })
+    }
+
+    /// What is in use of [`limit_bytes`](Self::limit_bytes).
+    pub(super) fn counted_bytes(self) -> u64 {
+        match self.maxmemory_bytes {
+            0 => self.used_bytes,
+            _ => self.used_bytes.saturating_sub(self.uncounted_bytes),
+        }
+    }
+
+    /// `maxmemory`; without one, the machine has no more than its memory.
+    pub(super) fn limit_bytes(self) -> Option<u64> {
+        let limits = [self.maxmemory_bytes, self.total_bytes];
+        limits.into_iter().find(|limit| *limit > 0)
+    }
+}
+
 /// `NAME:VALUE` by name.
 struct Lines<'a>(HashMap<&'a str, &'a str>);
 

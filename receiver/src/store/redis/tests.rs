@@ -1,5 +1,6 @@
 //! The contract, on real servers.
 
+mod full;
 mod status;
 
 use std::sync::Arc;
