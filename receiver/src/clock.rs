@@ -14,6 +14,7 @@
 
 mod status;
 mod steps;
+mod store_clock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use self::steps::{
     AHEAD_REMOVED_SECS, BEHIND_SECS, ClockReading, ClockVerdict, EXPIRY_SECS, STEADY_SECS,
     STEP_SECS, StepDetector, StoredClock,
 };
+pub use self::store_clock::StoreClock;
 
 /// The time since 1970.
 pub type FineClock = Arc<dyn Fn() -> Duration + Send + Sync>;

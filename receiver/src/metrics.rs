@@ -92,6 +92,7 @@ impl Metrics {
         journal: &Journal,
         health: HealthPolicy,
         clock: Clock,
+        sample_clock: Clock,
     ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
         let (minted, tokens_refused, requests_refused) =
@@ -120,9 +121,12 @@ impl Metrics {
             store,
             clock_status,
             health,
-            clock: clock.clone(),
+            clock,
         }));
-        registry.register_collector(Box::new(NewestMinutes { summaries, clock }));
+        registry.register_collector(Box::new(NewestMinutes {
+            summaries,
+            clock: sample_clock,
+        }));
         Self {
             registry: Arc::new(registry),
             turns: Arc::new(Semaphore::new(SCRAPES_MAX)),

@@ -19,7 +19,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_mtls::Clock;
 use lizmon_mtls::quota_use::HolderQuotas;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::TrustReader;
@@ -27,11 +26,11 @@ use uuid::Uuid;
 
 pub use self::crls::CrlExchange;
 use self::usage::UsageExchange;
-use crate::clock::Clocks;
+use crate::clock::{Clocks, StoreClock};
 use crate::periodic::Periodic;
 use crate::receiver_keys::{KeyStatementVerifier, ReceiverKeys};
 use crate::store::signing::PublishedKey;
-use crate::store::{SharedStore, StoreError};
+use crate::store::{Members, SharedStore, StoreError};
 use crate::token::Tokens;
 
 /// How often receivers look what is new. What one of them was told is known to all after twice that
@@ -50,7 +49,8 @@ pub struct Peers {
     verifier: Arc<KeyStatementVerifier>,
     tokens: Arc<Tokens>,
     trust: TrustReader,
-    clock: Clock,
+    clocks: Clocks,
+    store_clock: Arc<StoreClock>,
     honoured: Option<Honoured>,
     usage: UsageExchange,
     exchanges: u32,
@@ -89,7 +89,8 @@ impl Peers {
         keys: PeerKeys,
         quotas: HolderQuotas,
         member: Uuid,
-        (trust, clock): (TrustReader, Clock),
+        trust: TrustReader,
+        (clocks, store_clock): (Clocks, Arc<StoreClock>),
     ) -> Result<Self, StoreError> {
         let mut peers = Self {
             store,
@@ -98,7 +99,8 @@ impl Peers {
             verifier: keys.verifier,
             tokens: keys.tokens,
             trust,
-            clock,
+            clocks,
+            store_clock,
             honoured: None,
             usage: UsageExchange::new(quotas, member),
             exchanges: 0,
@@ -110,15 +112,20 @@ impl Peers {
 
     fn exchange(&mut self) -> Result<(), StoreError> {
         // Before keys: one that is signed by a certificate that was revoked is not honoured.
-        let crls = self.crls.exchange(&mut *self.store, (self.clock)());
+        let crls = self.crls.exchange(&mut *self.store, (self.clocks.wall)());
         let keys = self.exchange_keys();
         let is_due = self.exchanges.is_multiple_of(EXCHANGES_BETWEEN);
         self.exchanges = self.exchanges.wrapping_add(1);
         let usage = match is_due {
-            true => self.usage.exchange(&mut *self.store),
+            true => self.every_second(),
             false => Ok(()),
         };
         crls.and(keys).and(usage)
+    }
+
+    fn every_second(&mut self) -> Result<(), StoreError> {
+        measure(&mut *self.store, &self.store_clock, &self.clocks)?;
+        self.usage.exchange(&mut *self.store)
     }
 
     fn exchange_keys(&mut self) -> Result<(), StoreError> {
@@ -129,7 +136,7 @@ impl Peers {
         let found = Honoured {
             published,
             generation: self.trust.current().generation(),
-            at: (self.clock)(),
+            at: (self.clocks.wall)(),
         };
         if self.honoured.as_ref() != Some(&found) {
             let store = self.store.store_id();
@@ -139,6 +146,19 @@ impl Peers {
         }
         Ok(())
     }
+}
+
+/// Compares the store's clock with this machine's.
+pub(crate) fn measure(
+    store: &mut dyn Members,
+    store_clock: &StoreClock,
+    clocks: &Clocks,
+) -> Result<(), StoreError> {
+    let before = (clocks.fine)();
+    if let Some(time) = store.time()? {
+        store_clock.measure(before, time, (clocks.fine)());
+    }
+    Ok(())
 }
 
 impl Periodic for Peers {

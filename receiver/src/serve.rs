@@ -98,96 +98,66 @@ impl Receiver {
     /// Opens the store, replays the journal, and loads certificates and CRLs. When this returns,
     /// the receiver is ready: connections wait in the listener until [`Receiver::run`] accepts
     /// them.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "others read our keys at times of theirs"
-    )]
     pub async fn start(
         listener: TcpListener,
         config: Config,
         clocks: Clocks,
     ) -> Result<Self, ReceiverError> {
-        let (clock, fine_clock) = (clocks.wall.clone(), clocks.fine.clone());
+        let clock = clocks.wall.clone();
         let address = listener.local_addr()?;
-        let stored_crl = config.data.join(STORED_CRL);
         let (trust, reader) = TrustWriter::open_with_crl_file(
             config.trust.clone(),
-            stored_crl,
+            config.data.join(STORED_CRL),
             clock.clone(),
             config.tls_min,
         )?;
         let no_name = || ReceiverError::NoServerName {
             cert: config.trust.cert.display().to_string(),
         };
-        let trust = Arc::new(Mutex::new(trust));
         let own_name = reader.current().server_name().ok_or_else(no_name)?;
         let own_url = format!("https://{own_name}:{}", address.port());
         // Before anything in it is read: what is there belongs to one process.
         let folder = LockedFolder::lock(&config.data)?;
-        let now = clock();
-        let issuer = config.issuer.clone().unwrap_or_else(|| own_url.clone());
-        let audience = config.audience.clone().unwrap_or(own_url);
-        let tokens = Tokens::open(
-            &config.data,
-            issuer,
-            audience,
-            config.token_ttl,
-            config.token_key_life,
-            now,
-        )?;
-        let tokens = Arc::new(tokens);
-        let door = MtlsAcceptor::new(reader.clone(), config.limits.clone());
-        let window = config.gather_window;
-        let started = match config.shared {
-            None => {
-                let start = move || Pipeline::start(folder, window, clocks);
-                tokio::task::spawn_blocking(start).await
-            }
-            Some(store) => {
-                let shared = SharedPipeline {
-                    servers: store.redis,
-                    keys: peer_keys(&reader, &tokens, &clock)?,
-                    crls: CrlExchange::new(trust.clone(), reader.clone()),
-                    quotas: door.holder_quotas(),
-                    trust: reader.clone(),
-                    summarizes: store.summarizes,
-                    high_water: store.high_water,
-                };
-                let start = move || Pipeline::start_shared(folder, shared, window, clocks);
-                let started = tokio::task::spawn_blocking(start).await;
-                // Until our keys are known to the other receivers.
-                tokio::time::sleep(2 * EXCHANGE_EVERY).await;
-                started
-            }
+        let parts = Parts {
+            trust: Arc::new(Mutex::new(trust)),
+            tokens: Arc::new(open_tokens(&config, own_url, clock())?),
+            door: MtlsAcceptor::new(reader.clone(), config.limits.clone()),
+            reader,
         };
-        let Pipeline {
-            journal,
-            table,
-            threads,
-        } = started.map_err(io::Error::other)??;
+        let pipeline = start_pipeline(folder, &config, &parts, clocks).await?;
         let health = HealthPolicy {
             crl_grace: config.crl_grace.as_secs(),
             fetches_crls: config.crl_fetch.is_some(),
         };
+        let Parts {
+            trust,
+            reader,
+            tokens,
+            door,
+        } = parts;
+        let sample_clock = pipeline.clocks.wall;
+        let fine_clock = pipeline.clocks.fine;
         let app = ReceiverState {
             metrics: Metrics::new(
                 reader.clone(),
                 &door,
-                table.clone(),
-                &journal,
+                pipeline.table.clone(),
+                &pipeline.journal,
                 health,
                 clock.clone(),
+                sample_clock.clone(),
             ),
             trust: reader.clone(),
             trust_writer: trust,
             tokens,
             bodies: BodyReader::new(config.body_timeout),
-            journal,
-            table,
+            journal: pipeline.journal,
+            table: pipeline.table,
             health,
             holders: HolderCertificates::default(),
             seen: CertificateRegistry::open(&config.data, clock()),
             clock: clock.clone(),
+            sample_clock,
             run: u64::try_from(fine_clock().as_millis()).unwrap_or(u64::MAX),
             fine_clock,
         };
@@ -199,7 +169,7 @@ impl Receiver {
             first_request_timeout: config.limits.first_request_timeout,
             idle_timeout: config.limits.idle_timeout,
             door,
-            threads,
+            threads: pipeline.threads,
             crl_fetch: config.crl_fetch,
             clock,
         })
@@ -248,6 +218,59 @@ impl Receiver {
         tracing::info!("stopped: everything is committed");
         Ok(served?)
     }
+}
+
+/// What a receiver has before it has a store.
+struct Parts {
+    trust: Arc<Mutex<TrustWriter>>,
+    reader: TrustReader,
+    tokens: Arc<Tokens>,
+    door: MtlsAcceptor,
+}
+
+fn open_tokens(config: &Config, own_url: String, now: u64) -> Result<Tokens, TokenKeyError> {
+    let issuer = config.issuer.clone().unwrap_or_else(|| own_url.clone());
+    let audience = config.audience.clone().unwrap_or(own_url);
+    Tokens::open(
+        &config.data,
+        issuer,
+        audience,
+        config.token_ttl,
+        config.token_key_life,
+        now,
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "others read our keys at times of theirs"
+)]
+async fn start_pipeline(
+    folder: LockedFolder,
+    config: &Config,
+    parts: &Parts,
+    clocks: Clocks,
+) -> Result<Pipeline, ReceiverError> {
+    let window = config.gather_window;
+    let Some(store) = config.shared.clone() else {
+        let start = move || Pipeline::start(folder, window, clocks);
+        let started = tokio::task::spawn_blocking(start).await;
+        return Ok(started.map_err(io::Error::other)??);
+    };
+    let shared = SharedPipeline {
+        servers: store.redis,
+        keys: peer_keys(&parts.reader, &parts.tokens, &clocks.wall)?,
+        crls: CrlExchange::new(parts.trust.clone(), parts.reader.clone()),
+        quotas: parts.door.holder_quotas(),
+        trust: parts.reader.clone(),
+        summarizes: store.summarizes,
+        high_water: store.high_water,
+    };
+    let start = move || Pipeline::start_shared(folder, shared, window, clocks);
+    let started = tokio::task::spawn_blocking(start).await;
+    // Until our keys are known to the other receivers.
+    tokio::time::sleep(2 * EXCHANGE_EVERY).await;
+    Ok(started.map_err(io::Error::other)??)
 }
 
 /// Groups are signed with the token keys, and checked against the receivers' certificates.

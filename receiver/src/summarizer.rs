@@ -5,14 +5,13 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lizmon_mtls::Clock;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustWriter};
 use uuid::Uuid;
 
-use crate::clock::Clocks;
+use crate::clock::{Clocks, StoreClock};
 use crate::journal::JournalError;
-use crate::peers::{CrlExchange, EXCHANGE_EVERY};
+use crate::peers::{self, CrlExchange, EXCHANGE_EVERY};
 use crate::periodic::{Periodic, PeriodicThread};
 use crate::receiver_keys::KeyStatementVerifier;
 use crate::store::redis::config::RedisConfig;
@@ -44,16 +43,18 @@ pub enum SummarizerError {
 /// A summarizer that takes its share of the shards.
 pub struct ShardSummarizer {
     summaries: PeriodicThread,
-    crls: PeriodicThread,
+    follower: PeriodicThread,
     watch: PeriodicThread,
     trust: Arc<Mutex<TrustWriter>>,
 }
 
-/// Takes the CRLs that receivers were given: what a revoked one signed is not counted.
-struct CrlFollower {
+/// Takes the CRLs that receivers were given, because what a revoked one signed is not counted; and
+/// follows the store's clock.
+struct StoreFollower {
     store: Box<dyn SharedStore>,
     crls: CrlExchange,
-    clock: Clock,
+    clocks: Clocks,
+    store_clock: Arc<StoreClock>,
     failures: RateLimitedLog,
 }
 
@@ -74,10 +75,10 @@ impl ShardSummarizer {
         let crls = CrlExchange::new(trust.clone(), reader);
         let start = move || start_threads(&servers, &keys, crls, clocks);
         let started = tokio::task::spawn_blocking(start).await;
-        let [summaries, crls, watch] = started.map_err(io::Error::other)??;
+        let [summaries, follower, watch] = started.map_err(io::Error::other)??;
         Ok(Self {
             summaries,
-            crls,
+            follower,
             watch,
             trust,
         })
@@ -91,13 +92,13 @@ impl ShardSummarizer {
         tokio::select! {
             () = shutdown => (),
             () = self.summaries.ended() => (),
-            () = self.crls.ended() => (),
+            () = self.follower.ended() => (),
             () = self.watch.ended() => (),
             () = follow_files(&self.trust) => (),
         }
         let stop = || {
             let committed = self.summaries.stop();
-            let stopped = self.crls.stop().and(self.watch.stop());
+            let stopped = self.follower.stop().and(self.watch.stop());
             committed.and(stopped)
         };
         let stopped = tokio::task::spawn_blocking(stop).await;
@@ -122,42 +123,47 @@ fn start_threads(
         summarizes: true,
     };
     let open = || store::open_shared(servers.clone(), keys.clone(), Uuid::new_v4());
-    let mut crls = CrlFollower {
+    let store_clock = Arc::<StoreClock>::default();
+    let sample_clocks = store_clock.in_place_of(&clocks);
+    let mut follower = StoreFollower {
         store: open()?,
         crls,
-        clock: clocks.wall.clone(),
+        clocks: clocks.clone(),
+        store_clock,
         failures: RateLimitedLog::default(),
     };
     // Before the journal is read.
-    crls.exchange()?;
+    follower.follow()?;
     let summaries = open()?;
     let count = summaries.shard_count();
-    let member = GroupMember::open(summaries, role, Uuid::new_v4(), clocks.read())?;
+    let member = GroupMember::open(summaries, role, Uuid::new_v4(), sample_clocks.read())?;
     // It appends nothing: the mark only says in its log when receivers refuse samples.
     let status = Arc::new(WatchStatus::new(HIGH_WATER_PERCENT, count, member.counts()));
     let watch = Watch::new(store::open_watch(servers.clone(), count)?, status);
     Ok([
-        PeriodicThread::start(GroupWork::new(member), clocks.clone())?,
-        PeriodicThread::start(crls, clocks.clone())?,
-        PeriodicThread::start(watch, clocks)?,
+        PeriodicThread::start(GroupWork::new(member), sample_clocks.clone())?,
+        PeriodicThread::start(follower, clocks)?,
+        PeriodicThread::start(watch, sample_clocks)?,
     ])
 }
 
-impl CrlFollower {
-    fn exchange(&mut self) -> Result<(), StoreError> {
-        self.crls.exchange(&mut *self.store, (self.clock)())
+impl StoreFollower {
+    fn follow(&mut self) -> Result<(), StoreError> {
+        peers::measure(&mut *self.store, &self.store_clock, &self.clocks)?;
+        let now = (self.clocks.wall)();
+        self.crls.exchange(&mut *self.store, now)
     }
 }
 
-impl Periodic for CrlFollower {
-    const NAME: &'static str = "crls";
+impl Periodic for StoreFollower {
+    const NAME: &'static str = "store-follower";
     const EVERY: Duration = EXCHANGE_EVERY;
 
     fn act(&mut self, _clocks: &Clocks) {
-        if let Err(error) = self.exchange() {
+        if let Err(error) = self.follow() {
             let error = &error as &dyn std::error::Error;
             self.failures.say(|unsaid| {
-                tracing::warn!(error, unsaid, "CRLs cannot be read from the store");
+                tracing::warn!(error, unsaid, "the store's clock and CRLs cannot be read");
             });
         }
     }

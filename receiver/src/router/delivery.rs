@@ -31,8 +31,9 @@ pub(super) async fn get(
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.read_host(host.as_ref())?;
-    app.table.read_now(permit.host().as_str(), now).await;
-    let delivery = query::delivery(&permit, &app.table, (app.clock)());
+    let host = permit.host().as_str();
+    app.table.read_now(host, (app.sample_clock)()).await;
+    let delivery = query::delivery(&permit, &app.table, (app.sample_clock)());
     sender.answer(&delivery.ok_or(Code::UnknownHost)?)
 }
 
@@ -59,6 +60,7 @@ async fn take_acknowledgement(mut request: BodyRequest<'_>) -> Result<Response, 
     })?;
     let why = reason(&asked.why, now)?;
     let host = host.ok_or(Code::UnknownHost)?;
+    let now = (app.sample_clock)();
     let missing = query::missing(&permit, &app.table, &host, &why, now).ok_or(Code::UnknownHost)?;
     let mut acknowledged = 0;
     for (numbers, submission) in missing {

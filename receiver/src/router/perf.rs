@@ -56,8 +56,9 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.read_host(host.as_ref())?;
     let filter = label.unwrap_or_default();
-    app.table.read_now(permit.host().as_str(), now).await;
-    let now = (app.clock)();
+    let host = permit.host().as_str();
+    app.table.read_now(host, (app.sample_clock)()).await;
+    let now = (app.sample_clock)();
     let labels = query::label_count(&permit, &app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
         let found = query::summaries(&permit, &app.table, &filter, now).ok_or(Code::UnknownHost)?;
@@ -85,6 +86,7 @@ async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
     let (host, epoch) = host_and_rest(head);
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.ingest(host.as_ref())?;
+    let now = (app.sample_clock)();
     let epoch = epoch
         .map(|epoch| parse_epoch(&epoch))
         .transpose()
@@ -163,12 +165,13 @@ pub(super) async fn list_hosts(
     let now = (app.clock)();
     let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender.caller()?.list_hosts()?;
-    let mut hosts = query::hosts(&permit, &app.table, now);
+    let time = (app.sample_clock)();
+    let mut hosts = query::hosts(&permit, &app.table, time);
     let trust = app.trust.current();
     let is_many = hosts.hosts.len() > JUDGED_AT_ONCE_MAX;
     for host in &mut hosts.hosts {
         // The certificate of a host that has just reported was verified then.
-        let is_recent = host.last_epoch.saturating_add(RECENT_SECS) >= now;
+        let is_recent = host.last_epoch.saturating_add(RECENT_SECS) >= time;
         if host.state.is_none() && !(is_many && is_recent) {
             host.state = app.holders.state(&host.name, &trust, now);
         }

@@ -37,8 +37,10 @@ pub struct ReceiverState {
     pub metrics: Metrics,
     /// Says what needs attention.
     pub health: HealthPolicy,
-    /// The time.
+    /// The time by which certificates, tokens and CRLs are judged.
     pub clock: Clock,
+    /// The time that samples and windows go by: the store's, if several processes share it.
+    pub sample_clock: Clock,
     /// The same to the millisecond.
     pub fine_clock: FineClock,
     /// Identifies this run of the receiver: when it started, in milliseconds.

@@ -11,7 +11,7 @@ use lizmon_mtls::quota_use::HolderQuotas;
 use lizmon_mtls::trust::TrustReader;
 use uuid::Uuid;
 
-use crate::clock::Clocks;
+use crate::clock::{Clocks, StoreClock};
 use crate::journal::{Journal, JournalError, JournalThread};
 use crate::peers::{CrlExchange, PeerKeys, Peers};
 use crate::periodic::PeriodicThread;
@@ -26,6 +26,8 @@ use crate::watch::{Watch, WatchStatus};
 pub(super) struct Pipeline {
     pub(super) journal: Journal,
     pub(super) table: Arc<SummaryTable>,
+    /// What samples and windows go by.
+    pub(super) clocks: Clocks,
     pub(super) threads: PipelineThreads,
 }
 
@@ -71,10 +73,11 @@ impl Pipeline {
         let mut store = store::open(folder, now)?;
         let summarizer = Summarizer::open(&mut *store, now)?;
         let table = summarizer.table();
-        let (journal, thread) = Journal::start(store, summarizer, gather_window, clocks)?;
+        let (journal, thread) = Journal::start(store, summarizer, gather_window, clocks.clone())?;
         Ok(Self {
             journal,
             table,
+            clocks,
             threads: PipelineThreads {
                 journal: thread,
                 shared: Vec::new(),
@@ -103,6 +106,9 @@ impl Pipeline {
             summarizes,
             high_water,
         } = shared;
+        let store_clock = Arc::<StoreClock>::default();
+        let own_clocks = clocks;
+        let clocks = store_clock.in_place_of(&own_clocks);
         let group_keys = GroupKeys {
             signer: Some(keys.own.clone()),
             verifier: keys.verifier.clone(),
@@ -110,8 +116,9 @@ impl Pipeline {
         let open = || store::open_shared(servers.clone(), group_keys.clone(), Uuid::new_v4());
         // First: the journal is read with all CRLs in force, and by the time that everything is read
         // others know our keys.
-        let by = (trust, clocks.wall.clone());
-        let peers = Peers::open(open()?, crls, keys, quotas, Uuid::new_v4(), by)?;
+        let id = Uuid::new_v4();
+        let both = (own_clocks.clone(), store_clock);
+        let peers = Peers::open(open()?, crls, keys, quotas, id, trust, both)?;
         let role = GroupRole {
             reads: true,
             summarizes,
@@ -125,7 +132,7 @@ impl Pipeline {
         // Before the first sample: servers may be full.
         let at = clocks.read();
         watch.look(at.wall, at.monotonic)?;
-        let peers = PeriodicThread::start(peers, clocks.clone())?;
+        let peers = PeriodicThread::start(peers, own_clocks)?;
         let summaries = PeriodicThread::start(GroupWork::new(member), clocks.clone())?;
         let (journal, thread) = Journal::start_shared(
             appending,
@@ -134,10 +141,11 @@ impl Pipeline {
             gather_window,
             clocks.clone(),
         )?;
-        let watch = PeriodicThread::start(watch.shown_in(journal.status()), clocks)?;
+        let watch = PeriodicThread::start(watch.shown_in(journal.status()), clocks.clone())?;
         Ok(Self {
             journal,
             table,
+            clocks,
             threads: PipelineThreads {
                 journal: thread,
                 shared: vec![summaries, peers, watch],

@@ -1,5 +1,7 @@
 //! Who shares a store, and what they tell each other through it.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -17,6 +19,11 @@ pub trait Members {
         text: &str,
         millis: u64,
     ) -> Result<Vec<Member>, StoreError>;
+
+    /// What the store's clock says; nothing if it has none.
+    fn time(&mut self) -> Result<Option<Duration>, StoreError> {
+        Ok(None)
+    }
 
     /// This member is gone.
     fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError>;

@@ -2,6 +2,8 @@
 //!
 //! Whoever can write to the servers can write here: what is too much to be of receivers is not read.
 
+use std::time::Duration;
+
 use redis::FromRedisValue;
 use uuid::Uuid;
 
@@ -75,6 +77,19 @@ impl Members for RedisStore {
             Some(Member { id, text })
         };
         Ok(there.into_iter().filter_map(member).collect())
+    }
+
+    fn time(&mut self) -> Result<Option<Duration>, StoreError> {
+        let primary = self.nodes.primary_of_key(keys::STORE)?;
+        let answer = self.nodes.ask(&primary, &redis::cmd("TIME"))?;
+        let (secs, micros) =
+            <(u64, u64)>::from_redis_value(answer).map_err(|_| RedisStoreError::Answer {
+                address: primary,
+                command: "TIME",
+            })?;
+        Ok(Some(
+            Duration::from_secs(secs) + Duration::from_micros(micros),
+        ))
     }
 
     fn leave(&mut self, role: MemberRole, member: Uuid) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use uuid::Uuid;
@@ -291,6 +292,10 @@ fn members_tell_each_other_keys_and_crls() {
     let all = [key("k1"), key("k2"), key("k3")];
     assert_eq!(other.publish_keys(&[key("k3")], 60_000).unwrap(), all);
     assert_eq!(one.publish_keys(&[], 60_000).unwrap(), all);
+
+    // The same server's clock for all of them.
+    let [before, after] = [one.time(), other.time()].map(|time| time.unwrap().unwrap());
+    assert!(Duration::from_secs(AT) < before && before <= after);
 
     assert_eq!(one.crl_names().unwrap(), [""; 0]);
     one.add_crl("n1", "a CRL").unwrap();
