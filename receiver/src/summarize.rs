@@ -132,6 +132,12 @@ impl Summarizer {
         Ok(())
     }
 
+    /// How many series a shard has.
+    fn series_of(&self, shard: Shard) -> usize {
+        let hosts = self.table.read(shard);
+        hosts.values().map(|host| host.series.len()).sum()
+    }
+
     /// What is in memory is no longer what the store has, or not all that must be committed: it is
     /// shown to readers until it is loaded again.
     fn set_unloaded(&mut self, shard: Shard) {

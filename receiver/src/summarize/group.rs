@@ -34,6 +34,11 @@ const COMMIT_EVERY_SECS: u64 = 10;
 /// A summarizer that does not attend for so long is gone, and its share is distributed.
 const ATTENDANCE_MILLIS: u64 = 5_000;
 
+/// How many series are loaded before leases are looked at again: a second or so.
+const SERIES_AT_ONCE_MAX: usize = 10_000;
+/// After how many commits leases are renewed in between: a second or so, with the largest shards.
+const COMMITS_AT_ONCE_MAX: usize = 8;
+
 /// What a process does with the summaries of a shared store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupRole {
@@ -93,7 +98,9 @@ impl GroupMember {
         };
         if role.reads {
             this.unloaded = this.store.shard_count().all().collect();
-            this.load_missing(at.wall)?;
+            while !this.unloaded.is_empty() {
+                this.load_missing(at.wall)?;
+            }
         }
         Ok(this)
     }
@@ -186,14 +193,21 @@ impl GroupMember {
         self.unloaded.insert(shard);
     }
 
+    /// Loads shards until they are all there, or were many series: leases end meanwhile, and nothing
+    /// is read on.
     fn load_missing(&mut self, now: u64) -> Result<(), StoreError> {
         let mut failure = Ok(());
+        let mut series = 0;
         for shard in self.unloaded.clone() {
             match self.summarizer.reload(&mut *self.store, shard, now) {
                 Ok(()) => {
                     self.unloaded.remove(&shard);
+                    series += self.summarizer.series_of(shard);
                 }
                 Err(error) => failure = Err(error),
+            }
+            if series >= SERIES_AT_ONCE_MAX {
+                break;
             }
         }
         failure
@@ -226,8 +240,11 @@ impl GroupMember {
     }
 
     fn give_up(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
-        for fence in fences {
-            self.commit(*fence, None)?;
+        for some in fences.chunks(COMMITS_AT_ONCE_MAX) {
+            for fence in some {
+                self.commit(*fence, None)?;
+            }
+            self.renew()?;
         }
         self.store.release(fences)?;
         self.counts.given_up.inc_by(fences.len() as u64);
@@ -331,9 +348,12 @@ impl GroupMember {
     /// again.
     fn commit_changed(&mut self, through: u64, expiry: Option<u64>) -> Result<(), StoreError> {
         let mut failure = Ok(());
-        for fence in self.summarizer.changed(through) {
+        for (at, fence) in (1..).zip(self.summarizer.changed(through)) {
             if let Err(error) = self.commit(fence, expiry) {
                 failure = Err(error);
+            }
+            if at % COMMITS_AT_ONCE_MAX == 0 {
+                failure = failure.and(self.renew());
             }
         }
         failure

@@ -16,13 +16,17 @@ const AT: u64 = 1_465_001_814;
 const SHARD: Shard = Shard::new(0);
 
 fn append(writer: &mut SharedMemoryStore, host: &str) {
+    append_to(writer, SHARD, host);
+}
+
+fn append_to(writer: &mut SharedMemoryStore, shard: Shard, host: &str) {
     let values = SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.5).unwrap())]);
     let records = [(None, Epoch::new(AT).unwrap(), &values)];
     let submission =
         Submission::new(&host.parse().unwrap(), AT * 2, None, AT).with_records(records.into_iter());
     let mut group = Group::default();
     group.push(&submission);
-    writer.append(&[(SHARD, group.seal())]).remove(0).unwrap();
+    writer.append(&[(shard, group.seal())]).remove(0).unwrap();
 }
 
 fn refuse(engine: &MemoryEngine, refused: Option<RequestKind>) {
@@ -65,4 +69,40 @@ fn what_could_not_be_loaded_is_not_committed() {
     for host in ["web1", "web2"] {
         assert!(table.shard_with(host).contains_key(host), "{host}");
     }
+}
+
+/// A commit of a large shard takes a while, and so a round of all of them longer than a lease: the
+/// last ones were another's by then.
+#[test]
+fn leases_are_renewed_while_a_round_is_committed() {
+    let (shards, one) = (NonZeroU16::new(64).unwrap(), NonZeroU16::MIN);
+    let engine = MemoryEngine::new(shards, one);
+    let open = |id| SharedMemoryStore::open(engine.clone(), Uuid::from_u128(id));
+    let role = GroupRole {
+        reads: false,
+        summarizes: true,
+    };
+    let mut writer = open(1);
+    let at = ClockReading::of_one(AT);
+    let mut owner = GroupMember::open(Box::new(open(2)), role, Uuid::from_u128(3), at).unwrap();
+    owner.maintain(ClockReading::of_one(AT + 1));
+    owner.read_on(AT + 1);
+    assert_eq!(owner.owned().len(), 64);
+    for number in 0..200 {
+        let host = format!("web{number}");
+        let shard = writer.shard_count().shard_of(&host);
+        append_to(&mut writer, shard, &host);
+    }
+    owner.read_on(AT + 1);
+    let changed = owner.summarizer.changed(u64::MAX).len();
+    assert!(changed > 50, "{changed}");
+    engine.set_fates(|kind, _| Disturbance {
+        late_millis: if kind == RequestKind::Commit { 300 } else { 0 },
+        ..Disturbance::NONE
+    });
+    for secs in [1, 11, 22] {
+        owner.maintain(ClockReading::of_one(AT + secs));
+    }
+    assert_eq!(owner.owned().len(), 64);
+    assert!(owner.summarizer.changed(u64::MAX).is_empty());
 }

@@ -7,15 +7,13 @@ use crate::clock::Clocks;
 use crate::periodic::Periodic;
 use crate::store::StoreError;
 
-/// After how many readings leases, shares and commits are due: a second.
-const READINGS_BETWEEN: u32 = 20;
-
 /// A [`GroupMember`] that reads on, and keeps its share. At the end it commits everything, and gives
 /// up its shards.
 #[derive(Debug)]
 pub struct GroupWork {
     member: GroupMember,
-    readings: u32,
+    /// The second in which leases, shares and commits were seen to last: of the monotonic clock.
+    maintained_at: Option<u64>,
 }
 
 impl GroupWork {
@@ -23,7 +21,7 @@ impl GroupWork {
     pub fn new(member: GroupMember) -> Self {
         Self {
             member,
-            readings: 0,
+            maintained_at: None,
         }
     }
 }
@@ -34,10 +32,12 @@ impl Periodic for GroupWork {
 
     fn act(&mut self, clocks: &Clocks) {
         self.member.read_on((clocks.wall)());
-        if self.readings.is_multiple_of(READINGS_BETWEEN) {
+        // However long it took to read or to load: leases end by the servers' clock.
+        let second = Some((clocks.monotonic)());
+        if self.maintained_at != second {
+            self.maintained_at = second;
             self.member.maintain(clocks.read());
         }
-        self.readings = self.readings.wrapping_add(1);
     }
 
     fn finish(self) -> Result<(), StoreError> {
