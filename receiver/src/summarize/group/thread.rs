@@ -14,6 +14,8 @@ pub struct GroupWork {
     member: GroupMember,
     /// The second in which leases, shares and commits were seen to last: of the monotonic clock.
     maintained_at: Option<u64>,
+    /// When it read last: epoch seconds.
+    read_at: u64,
 }
 
 impl GroupWork {
@@ -22,6 +24,7 @@ impl GroupWork {
         Self {
             member,
             maintained_at: None,
+            read_at: 0,
         }
     }
 }
@@ -31,7 +34,8 @@ impl Periodic for GroupWork {
     const EVERY: Duration = Duration::from_millis(50);
 
     fn act(&mut self, clocks: &Clocks) {
-        self.member.read_on((clocks.wall)());
+        self.read_at = (clocks.wall)();
+        self.member.read_on(self.read_at);
         // However long it took to read or to load: leases end by the servers' clock.
         let second = Some((clocks.monotonic)());
         if self.maintained_at != second {
@@ -40,7 +44,9 @@ impl Periodic for GroupWork {
         }
     }
 
-    fn finish(self) -> Result<(), StoreError> {
+    fn finish(mut self) -> Result<(), StoreError> {
+        // What was appended since then is committed as well.
+        self.member.read_on(self.read_at);
         self.member.finish()
     }
 }
