@@ -206,6 +206,8 @@ mod tests {
             &["store", "check", "redis://:secret@r1"],
             &["store", "status", "redis://r1", "--store-user", "lizmon"],
             &["store", "status", "redis://r1", "--cert", "c"],
+            &["store", "copy", "data"],
+            &["store", "copy", "data", "http://r1"],
             &["completions", "csh"],
             &["man"],
             &["up", "--for", "20"],

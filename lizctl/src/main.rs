@@ -85,11 +85,20 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Hosts(args) => commands::hosts::run(&args, context),
         Verb::Audit(args) => commands::audit::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
-        Verb::Store(args) => commands::store::run(args, context),
+        Verb::Store(args) => commands::store::run(args, context, new_id()),
         Verb::Up(args) => commands::up::run(&args, context, environment()),
         Verb::Completions(args) => commands::completions::run(&args, Cli::command()),
         Verb::Man(args) => commands::man::run(&args, Cli::command()),
     }
+}
+
+/// Tells this process from every other.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
+fn new_id() -> uuid::Uuid {
+    uuid::Uuid::new_v4()
 }
 
 /// What a monitor in this process is given from outside.

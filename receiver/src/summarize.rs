@@ -13,6 +13,7 @@
 pub mod group;
 mod host;
 mod reads;
+mod snapshot;
 mod table;
 
 use std::collections::HashSet;
@@ -77,16 +78,13 @@ impl Summarizer {
         for fence in fences {
             summarizer.own(fence);
         }
-        for state in store.load(&shards, now)? {
-            summarizer.clock = summarizer.clock.or(state.clock);
-            summarizer.restore(state);
-        }
+        summarizer.load(store, &shards, now)?;
         summarizer.read_on(store).complete()?;
         Ok(summarizer)
     }
 
     /// Nothing is loaded yet.
-    fn empty(count: ShardCount) -> Self {
+    pub(crate) fn empty(count: ShardCount) -> Self {
         Self {
             progress: count.all().map(|_| ShardProgress::default()).collect(),
             table: Arc::new(SummaryTable::new(count)),
@@ -170,7 +168,7 @@ impl Summarizer {
     }
 
     /// Reads the journals on, and applies what is new.
-    fn read_on(&mut self, store: &mut dyn Store) -> JournalRead {
+    pub(crate) fn read_on(&mut self, store: &mut dyn Store) -> JournalRead {
         let loaded = self.progress.iter().zip((0..).map(Shard::new));
         let after: Vec<_> = loaded
             .filter(|(progress, _)| progress.is_loaded)

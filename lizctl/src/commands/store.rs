@@ -1,9 +1,11 @@
 //! `store`: judges, shows and copies the stores of receivers.
 
 mod check;
+mod copy;
 mod status;
 
 use clap::{Args, Subcommand};
+use uuid::Uuid;
 
 use crate::context::Context;
 
@@ -18,12 +20,14 @@ pub(crate) struct StoreArgs {
 enum StoreVerb {
     Check(check::StoreCheckArgs),
     Status(status::StoreStatusArgs),
+    Copy(copy::StoreCopyArgs),
 }
 
-/// `lizctl store …`.
-pub(crate) fn run(args: StoreArgs, _context: &Context) -> anyhow::Result<()> {
+/// `lizctl store …`. `id` tells this process from every other that uses the store.
+pub(crate) fn run(args: StoreArgs, context: &Context, id: Uuid) -> anyhow::Result<()> {
     match args.verb {
         StoreVerb::Check(args) => check::run(args),
         StoreVerb::Status(args) => status::run(args),
+        StoreVerb::Copy(args) => copy::run(&args, context, id),
     }
 }

@@ -27,6 +27,7 @@ mod batch;
 mod bucket_key;
 mod checksum;
 mod connection;
+mod copying;
 mod error;
 mod files;
 mod integrity;
@@ -76,6 +77,11 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     Ok(files::lock(folder)?)
 }
 
+/// Whether there is a store in this folder, or was one.
+pub(super) fn is_there(folder: &Path) -> bool {
+    files::is_there(folder)
+}
+
 /// SQLite in a folder that is locked for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct EmbeddedStore {
@@ -114,6 +120,11 @@ impl EmbeddedStore {
     }
 
     fn open_locked(folder: &Path, lock: File, now: u64) -> Result<Self, EmbeddedError> {
+        files::refuse_incomplete(folder)?;
+        Self::open_unchecked(folder, lock, now)
+    }
+
+    fn open_unchecked(folder: &Path, lock: File, now: u64) -> Result<Self, EmbeddedError> {
         files::finish_replacing(folder)?;
         let file = files::database(folder);
         if let Some(fault) = fault_of_files(folder)? {

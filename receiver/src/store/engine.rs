@@ -70,3 +70,10 @@ pub trait Store: JournalStore + StateStore + Send {
         None
     }
 }
+
+/// An empty store, marked as incomplete, that a copy fills. Whoever else opens it is refused.
+pub(super) trait CopyTarget: Store {
+    /// Everything is there: from now on it is a store as any other. Nothing of it may get lost any
+    /// more when this returns.
+    fn complete_copy(&mut self) -> Result<(), StoreError>;
+}

@@ -20,12 +20,14 @@
 //! redis.rs      Redis or Valkey, for any number of processes
 //! memory.rs     in memory, for tests: fails and forgets as it is told
 //! contract.rs   what every store must do
+//! copy.rs       copies one store into another, of whatever kind
 //! ```
 //!
 //! Callers know [`JournalStore`], [`StateStore`] and [`Store`], and [`SharedStore`] where several
-//! processes share one; [`open`] and [`open_shared`] alone know which store it is. A new store is a
-//! module here, made by one of these, and passes the contract suite (`contract.rs`).
+//! processes share one; [`open`], [`open_shared`] and [`copy`] alone know which store it is. A new
+//! store is a module here, made by one of these, and passes the contract suite (`contract.rs`).
 
+pub mod copy;
 pub mod damage;
 mod embedded;
 mod engine;

@@ -12,6 +12,7 @@
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
 //! inspect.rs, check.rs  asks all servers that   status.rs  what is in a store, for people
 //! watch.rs       how much memory servers have left, and how far shards are behind
+//! copying.rs     what a copy needs besides
 //! ```
 //!
 //! What holds:
@@ -29,6 +30,7 @@ mod clock;
 mod commit;
 pub mod config;
 mod connection;
+mod copying;
 mod entry;
 mod error;
 mod host;
@@ -104,16 +106,28 @@ impl RedisStore {
     fn connect(config: RedisConfig, owner: Uuid, keys: GroupKeys) -> Result<Self, RedisStoreError> {
         let accepts_lossy = config.accepts_lossy;
         let mut nodes = Nodes::open(config)?;
-        let replicas_min = nodes.replicas_min();
-        let warnings = check::accepted(&mut nodes, replicas_min, accepts_lossy)?;
+        let warnings = check::accepted(&mut nodes, accepts_lossy)?;
         let scripts = Scripts::new();
-        let (shards, id) = store_key::create(&mut nodes, &scripts, owner)?.usable()?;
+        let identity = store_key::create(&mut nodes, &scripts, owner)?.usable()?;
+        Ok(Self::of(nodes, scripts, identity, owner, keys, warnings))
+    }
+
+    /// The store with this number of shards and this identifier.
+    fn of(
+        mut nodes: Nodes,
+        scripts: Scripts,
+        (shards, id): (ShardCount, String),
+        owner: Uuid,
+        keys: GroupKeys,
+        warnings: Vec<String>,
+    ) -> Self {
         nodes.set_shards(shards);
-        Ok(Self {
+        let replicas_min = nodes.replicas_min();
+        Self {
+            appender: Appender::new(id.clone(), owner, shards.get(), replicas_min),
             nodes,
             scripts,
             owner,
-            appender: Appender::new(id.clone(), owner, shards.get(), replicas_min),
             id,
             shards,
             keys,
@@ -124,7 +138,7 @@ impl RedisStore {
             refusal_log: RateLimitedLog::default(),
             warnings,
             damage: Vec::new(),
-        })
+        }
     }
 
     fn acquire_shard(&mut self, shard: Shard) -> Result<Option<Fence>, RedisStoreError> {
@@ -159,6 +173,16 @@ impl RedisStore {
             .arg(millis);
         let answer = self.nodes.run(shard, &script)?;
         bool::from_redis_value(answer).map_err(|_| unknown_answer(shard))
+    }
+
+    /// A write to every shard.
+    fn touch_shards(&mut self) -> Result<(), RedisStoreError> {
+        for shard in self.shards.all() {
+            let mut write = ::redis::cmd("HSET");
+            write.arg(keys::meta(shard)).arg("probe").arg(1);
+            self.nodes.ask_all(shard, vec![write])?;
+        }
+        Ok(())
     }
 
     fn load_shard(&mut self, shard: Shard, now: u64) -> Result<ShardState, RedisStoreError> {
@@ -301,12 +325,7 @@ impl StateStore for RedisStore {
 
 impl Store for RedisStore {
     fn probe(&mut self) -> Result<(), StoreError> {
-        for shard in self.shards.all() {
-            let mut write = ::redis::cmd("HSET");
-            write.arg(keys::meta(shard)).arg("probe").arg(1);
-            self.nodes.ask_all(shard, vec![write])?;
-        }
-        Ok(())
+        Ok(self.touch_shards()?)
     }
 
     fn rebuild(

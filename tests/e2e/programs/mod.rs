@@ -7,6 +7,7 @@ pub(crate) mod monitor;
 mod receiver;
 mod repair;
 mod store;
+mod store_copy;
 mod up;
 mod versions;
 

@@ -68,6 +68,22 @@ pub(super) enum EmbeddedError {
         /// Which database.
         file: PathBuf,
     },
+    /// A copy into the folder was interrupted.
+    #[error(
+        "{file}: this store is incomplete: a copy into it was interrupted; run `lizctl store copy` again", file = file.display()
+    )]
+    CopyIncomplete {
+        /// The mark.
+        file: PathBuf,
+    },
+    /// A copy goes into a folder without a store.
+    #[error(
+        "{file}: this folder holds a store already: choose another folder, or move the file and lizmon.id away", file = file.display()
+    )]
+    NotEmpty {
+        /// Which database.
+        file: PathBuf,
+    },
     /// A database that says what it cannot be.
     #[error("{file} is damaged: {what}", file = file.display())]
     Damaged {
@@ -95,7 +111,10 @@ impl EmbeddedError {
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Database(error) if is_damage(error) => ErrorKind::Damaged,
             Self::Locked { .. } => ErrorKind::InUse,
-            Self::Version { .. } | Self::Foreign { .. } => ErrorKind::Incompatible,
+            Self::Version { .. }
+            | Self::Foreign { .. }
+            | Self::CopyIncomplete { .. }
+            | Self::NotEmpty { .. } => ErrorKind::Incompatible,
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Database(_)
             | Self::Open { .. }

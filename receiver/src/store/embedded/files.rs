@@ -20,6 +20,9 @@ const COMPANIONS: [&str; 3] = ["", WAL, "-shm"];
 const NEW: &str = "lizmon.db.new";
 /// Holds the store's identifier, so that a missing database is noticed.
 pub(super) const MARKER: &str = "lizmon.id";
+/// Says that a copy into the folder is not complete. It is there before anything else, and goes
+/// last.
+const COPYING: &str = "lizmon.copying";
 const LOCK: &str = "lock";
 /// How many databases that were set aside are kept, the newest as 1.
 const ASIDE_MAX: usize = 3;
@@ -102,6 +105,46 @@ pub(super) fn mark(folder: &Path, id: &str) -> Result<(), EmbeddedError> {
 /// Whether there was a store here, even if the identifier cannot be read.
 pub(super) fn was_marked(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(MARKER)).is_ok()
+}
+
+/// Whether there is a store here, or was one.
+pub(super) fn is_there(folder: &Path) -> bool {
+    was_marked(folder) || fs::symlink_metadata(database(folder)).is_ok()
+}
+
+/// Removes the identifier: there is no store here.
+pub(super) fn unmark(folder: &Path) -> Result<(), EmbeddedError> {
+    let path = folder.join(MARKER);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed(&path, "cannot be removed")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An error if a copy into this folder is not complete.
+pub(super) fn refuse_incomplete(folder: &Path) -> Result<(), EmbeddedError> {
+    let file = folder.join(COPYING);
+    match fs::symlink_metadata(&file) {
+        Ok(_) => Err(EmbeddedError::CopyIncomplete { file }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Marks a folder that a copy is to fill.
+pub(super) fn mark_incomplete(folder: &Path) -> Result<(), EmbeddedError> {
+    let path = folder.join(COPYING);
+    let text = b"a copy into this folder is not complete\n";
+    lizmon_pki::atomic_file::write(&path, text, Access::Secret)
+        .map_err(failed(&path, "cannot be written"))
+}
+
+/// The copy is complete.
+pub(super) fn mark_complete(folder: &Path) -> Result<(), EmbeddedError> {
+    let path = folder.join(COPYING);
+    let removed = fs::remove_file(&path).and_then(|()| sync(folder));
+    removed.map_err(failed(&path, "cannot be removed"))
 }
 
 /// Completes a replacement that a crash interrupted.

@@ -145,10 +145,10 @@ fn verdict(nodes: &mut Nodes) -> Result<StoreVerdict, RedisStoreError> {
 /// What is wrong with a store's servers, and was accepted; an error if it must be.
 pub(super) fn accepted(
     nodes: &mut Nodes,
-    min_replicas: u32,
     accepts_lossy: bool,
 ) -> Result<Vec<String>, RedisStoreError> {
-    let findings = inspect::judge_all(&inspect::engines(nodes)?, &wanted(min_replicas));
+    let wanted = wanted(nodes.replicas_min());
+    let findings = inspect::judge_all(&inspect::engines(nodes)?, &wanted);
     match inspect::refusal(&findings) {
         Some(found) if !accepts_lossy => Err(RedisStoreError::Lossy(found.to_string())),
         _ => Ok(findings.iter().map(ToString::to_string).collect()),

@@ -73,6 +73,21 @@ pub(super) enum RedisStoreError {
         "this store is incomplete: a copy into it was interrupted; run `lizctl store copy` again"
     )]
     CopyIncomplete,
+    /// A copy goes to servers without a store.
+    #[error(
+        "{url} holds a store already: name other servers, or remove its keys, `lizmon:*`, if nobody \
+         needs it"
+    )]
+    NotEmpty { url: String },
+    /// The same, though its own key is gone.
+    #[error(
+        "shard {shard} is left of a store whose own key is gone: name other servers, or remove its \
+         keys, `lizmon:*`, if nobody needs it"
+    )]
+    Remains { shard: u16 },
+    /// Another copy has begun since.
+    #[error("another copy into this store has begun since: this one is given up")]
+    CopyOvertaken,
     /// There is none, and none is to be created.
     #[error("there is no lizmon store on these servers: a receiver creates it at its first start")]
     NoStore,
@@ -154,7 +169,10 @@ impl From<RedisStoreError> for StoreError {
             RedisStoreError::Fenced { .. } => ErrorKind::Fenced,
             RedisStoreError::Incompatible { .. }
             | RedisStoreError::Lossy(_)
-            | RedisStoreError::CopyIncomplete => ErrorKind::Incompatible,
+            | RedisStoreError::CopyIncomplete
+            | RedisStoreError::CopyOvertaken
+            | RedisStoreError::NotEmpty { .. }
+            | RedisStoreError::Remains { .. } => ErrorKind::Incompatible,
             RedisStoreError::NoStore => ErrorKind::Missing,
             RedisStoreError::TooFewReplicas { .. } => ErrorKind::Unconfirmed,
             RedisStoreError::Connection { source, .. }

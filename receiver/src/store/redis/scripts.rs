@@ -113,6 +113,27 @@ end
 return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
 ";
 
+/// KEYS store; ARGV format, shards, id, copy. What is stored, after an empty store was created where
+/// nothing was. It is marked with the copy, unless it is in use.
+const BEGIN_COPY: &str = "
+local is_new = redis.call('EXISTS', KEYS[1]) == 0
+if is_new then
+  redis.call('HSET', KEYS[1], 'format', ARGV[1], 'shards', ARGV[2], 'id', ARGV[3])
+end
+if is_new or redis.call('HEXISTS', KEYS[1], 'copying') == 1 then
+  redis.call('HSET', KEYS[1], 'copying', ARGV[4])
+end
+return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
+";
+
+/// KEYS store; ARGV copy. 1 if the store was marked with this copy; it is not any more.
+const COMPLETE_COPY: &str = "
+if redis.call('HGET', KEYS[1], 'copying') ~= ARGV[1] then
+  return 0
+end
+return redis.call('HDEL', KEYS[1], 'copying')
+";
+
 /// KEYS a hash; ARGV field, milliseconds (0: it is removed), text. All fields that are there, each
 /// followed by its text.
 const ATTEND: &str = "#!lua flags=allow-oom
@@ -144,6 +165,8 @@ pub(super) struct Scripts {
     pub(super) commit: Script,
     pub(super) create: Script,
     pub(super) attend: Script,
+    pub(super) begin_copy: Script,
+    pub(super) complete_copy: Script,
 }
 
 impl Scripts {
@@ -154,6 +177,8 @@ impl Scripts {
             commit: Script::new(COMMIT),
             create: Script::new(CREATE),
             attend: Script::new(ATTEND),
+            begin_copy: Script::new(BEGIN_COPY),
+            complete_copy: Script::new(COMPLETE_COPY),
         }
     }
 }

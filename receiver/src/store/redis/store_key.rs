@@ -81,6 +81,40 @@ pub(super) fn create(
     understood(nodes.run_at(&primary, &script)?)
 }
 
+/// What is stored there, where nothing is an empty store, after it was marked with this copy. One
+/// that is in use is left alone, and has no mark.
+pub(super) fn begin_copy(
+    nodes: &mut Nodes,
+    scripts: &Scripts,
+    copy: Uuid,
+) -> Result<StoreKey, RedisStoreError> {
+    let primary = nodes.primary_of_key(keys::STORE)?;
+    let mut script = scripts.begin_copy.prepare_invoke();
+    script
+        .key(keys::STORE)
+        .arg(FORMAT)
+        .arg(SHARDS)
+        .arg(copy.to_string())
+        .arg(copy.to_string());
+    understood(nodes.run_at(&primary, &script)?)
+}
+
+/// Takes this copy's mark away.
+pub(super) fn complete_copy(
+    nodes: &mut Nodes,
+    scripts: &Scripts,
+    copy: Uuid,
+) -> Result<(), RedisStoreError> {
+    let primary = nodes.primary_of_key(keys::STORE)?;
+    let mut script = scripts.complete_copy.prepare_invoke();
+    script.key(keys::STORE).arg(copy.to_string());
+    let was_marked = nodes.run_at(&primary, &script)?;
+    match bool::from_redis_value(was_marked) {
+        Ok(true) => Ok(()),
+        _ => Err(RedisStoreError::CopyOvertaken),
+    }
+}
+
 fn understood(answer: Value) -> Result<StoreKey, RedisStoreError> {
     let (format, shards, id, copying) =
         <(u64, u16, String, Option<String>)>::from_redis_value(answer)
