@@ -3,6 +3,7 @@
 //!
 //! Events that any client can cause are counted here and logged at a limited rate.
 
+mod gauges;
 mod series;
 mod shared_store;
 mod stream;
@@ -26,12 +27,12 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use tokio::sync::{AcquireError, Semaphore};
 
+use self::gauges::gauges;
 use self::series::NewestMinutes;
 use crate::authorize::{Permit, ReadMetrics};
 use crate::clock::ClockStatus;
@@ -336,20 +337,4 @@ fn encode_crls(encoder: &mut DescriptorEncoder<'_>, trust: &Trust) -> Result<(),
         None,
         each(|of| Some(of.count)),
     )
-}
-
-fn gauges<const LABELS: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    values: impl IntoIterator<Item = ([(&'static str, String); LABELS], u64)>,
-) -> Result<(), fmt::Error> {
-    type Value = ConstGauge<i64>;
-    let mut family = encoder.encode_descriptor(name, help, unit, Value::TYPE)?;
-    for (labels, value) in values {
-        let value = Value::new(i64::try_from(value).unwrap_or(i64::MAX));
-        value.encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
 }

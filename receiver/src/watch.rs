@@ -20,7 +20,7 @@ mod thread;
 
 pub use self::high_water::HighWater;
 pub use self::status::WatchStatus;
-pub(crate) use self::status::{ShardFigures, StoreFigures};
+pub(crate) use self::status::{StoreFigures, WatchedShard};
 pub use self::thread::Watch;
 
 /// The mark if `--store-high-water` does not say: percent of a server's memory. What is left is for

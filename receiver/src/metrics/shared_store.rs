@@ -7,9 +7,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::gauges;
+use super::gauges::gauges;
 use crate::store::ServerReading;
-use crate::watch::{ShardFigures, StoreFigures, WatchStatus};
+use crate::watch::{StoreFigures, WatchStatus, WatchedShard};
 
 /// Registers them: what this process has done is counted, everything else is looked up.
 pub(super) fn register(registry: &mut Registry, watch: Arc<WatchStatus>) {
@@ -76,7 +76,7 @@ fn encode_shards(
     encoder: &mut DescriptorEncoder<'_>,
     figures: &StoreFigures,
 ) -> Result<(), fmt::Error> {
-    let each = |value: fn(&ShardFigures) -> Option<u64>| {
+    let each = |value: fn(&WatchedShard) -> Option<u64>| {
         let shards = figures.shards.iter();
         shards
             .filter_map(|shard| {

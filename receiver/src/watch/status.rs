@@ -34,7 +34,7 @@ struct Known {
 
 /// A shard's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ShardFigures {
+pub(crate) struct WatchedShard {
     pub(crate) reading: ShardReading,
     /// For how long groups have waited, without one that was committed: seconds.
     pub(crate) waiting_secs: u64,
@@ -45,7 +45,7 @@ pub(crate) struct ShardFigures {
 pub(crate) struct StoreFigures {
     /// Each server, and whether it is above the mark.
     pub(crate) servers: Vec<(ServerReading, bool)>,
-    pub(crate) shards: Vec<ShardFigures>,
+    pub(crate) shards: Vec<WatchedShard>,
     pub(crate) members: Vec<(MemberRole, u64)>,
 }
 
@@ -176,7 +176,7 @@ impl WatchStatus {
                 .map(|server| (server.clone(), is_full(server)))
                 .collect(),
             shards: shards
-                .map(|progress| ShardFigures {
+                .map(|progress| WatchedShard {
                     reading: progress.reading,
                     waiting_secs: progress.waiting_secs(known.now),
                 })
