@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lizmon_receiver::store::redis::config::{RedisConfig, StoreUrl};
+use lizmon_receiver::store::redis::config::{RedisConfig, StoreDurability, StoreUrl};
 
 /// The connection to the servers of a store.
 #[derive(Debug, Args)]
@@ -26,6 +26,14 @@ pub(crate) struct StoreConnectionFlags {
     /// Replicas that must have a sample before it is acknowledged [default: 1 in a cluster, else 0]
     #[arg(long, env = "LIZMON_MIN_REPLICAS", value_name = "NUMBER")]
     min_replicas: Option<u32>,
+    /// What keeps the store's writes through crashes and failovers
+    #[arg(
+        long,
+        env = "LIZMON_STORE_DURABILITY",
+        value_name = "BY",
+        default_value = "server"
+    )]
+    store_durability: StoreDurability,
     /// Certificate for servers that ask for one (PEM)
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
@@ -44,6 +52,7 @@ impl StoreConnectionFlags {
             user: self.store_user.clone(),
             password_file: self.store_password_file.clone(),
             replicas_min: self.min_replicas,
+            durability: self.store_durability,
             ..RedisConfig::new(url)
         }
     }

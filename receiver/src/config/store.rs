@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::store::redis::config::{RedisConfig, StoreUrl};
+use crate::store::redis::config::{RedisConfig, StoreDurability, StoreUrl};
 
 /// Where a shared store is, and how it is reached.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +23,15 @@ pub struct StoreFlags {
         requires = "store"
     )]
     pub store_password_file: Option<PathBuf>,
+    /// What keeps the store's writes through crashes and failovers
+    #[arg(
+        long,
+        env = "LIZMON_STORE_DURABILITY",
+        value_name = "BY",
+        default_value = "server",
+        requires = "store"
+    )]
+    pub store_durability: StoreDurability,
     /// Use a store that would lose acknowledged samples, with a warning in health and log
     #[arg(long, env = "LIZMON_ACCEPT_LOSSY_STORE", requires = "store")]
     pub accept_lossy_store: bool,
@@ -37,8 +46,48 @@ impl StoreFlags {
             ca: self.store_ca,
             user: self.store_user,
             password_file: self.store_password_file,
+            durability: self.store_durability,
             accepts_lossy: self.accept_lossy_store,
             ..RedisConfig::new(url)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[arg(long)]
+        store: StoreUrl,
+        #[command(flatten)]
+        flags: StoreFlags,
+    }
+
+    #[test]
+    fn what_keeps_writes_is_said_by_a_flag() {
+        for (flags, expected) in [
+            (&[][..], Some(StoreDurability::Server)),
+            (
+                &["--store-durability", "server"],
+                Some(StoreDurability::Server),
+            ),
+            (
+                &["--store-durability", "service"],
+                Some(StoreDurability::Service),
+            ),
+            (&["--store-durability", "sync"], None),
+        ] {
+            let words = ["liz", "--store", "redis://r1"]
+                .into_iter()
+                .chain(flags.iter().copied());
+            let cli = Cli::try_parse_from(words).ok();
+            let files = || (PathBuf::new(), PathBuf::new());
+            let found = cli.map(|cli| cli.flags.redis(cli.store, files()).durability);
+            assert_eq!(found, expected, "{flags:?}");
         }
     }
 }

@@ -62,13 +62,18 @@ impl AcknowledgementPromise {
     }
 
     /// The least that any of these servers promises.
-    fn of(servers: &[(Address, EngineInfo)], min_replicas: u32) -> Self {
+    fn of(servers: &[(Address, EngineInfo)], wanted: &Requirements) -> Self {
         let engines = || servers.iter().map(|(_, engine)| engine);
         let has = |fsync| engines().all(|engine| engine.append_fsync == Some(fsync));
-        if engines().all(|engine| engine.hosting == EngineHosting::MemoryDb) {
+        let is_kept = |engine: &EngineInfo| match engine.hosting {
+            EngineHosting::MemoryDb => true,
+            EngineHosting::ElastiCache => wanted.is_durable_by_service,
+            EngineHosting::Own => false,
+        };
+        if engines().all(is_kept) {
             Self::ByService
-        } else if min_replicas > 0 {
-            Self::Replicated(min_replicas)
+        } else if wanted.min_replicas > 0 {
+            Self::Replicated(wanted.min_replicas)
         } else if has(AppendFsync::Always) {
             Self::Synced
         } else if engines().any(|engine| engine.append_fsync == Some(AppendFsync::EverySecond)) {
@@ -113,9 +118,9 @@ pub fn check(config: RedisConfig) -> Result<StoreVerdict, StoreError> {
 }
 
 fn verdict(nodes: &mut Nodes) -> Result<StoreVerdict, RedisStoreError> {
-    let min_replicas = nodes.replicas_min();
+    let wanted = nodes.requirements();
     let servers = inspect::engines(nodes)?;
-    let mut findings = inspect::judge_all(&servers, &wanted(min_replicas));
+    let mut findings = inspect::judge_all(&servers, &wanted);
     let store = match store_key::read(nodes) {
         // What a server that is refused anyway does not tell.
         Err(error) if inspect::refusal(&findings).is_none() => match unusable(&error) {
@@ -134,10 +139,10 @@ fn verdict(nodes: &mut Nodes) -> Result<StoreVerdict, RedisStoreError> {
     }
     let starts = inspect::refusal(&findings).is_none();
     Ok(StoreVerdict {
-        promise: starts.then(|| AcknowledgementPromise::of(&servers, min_replicas)),
+        promise: starts.then(|| AcknowledgementPromise::of(&servers, &wanted)),
         servers,
         findings,
-        min_replicas,
+        min_replicas: wanted.min_replicas,
         store,
     })
 }
@@ -147,18 +152,11 @@ pub(super) fn accepted(
     nodes: &mut Nodes,
     accepts_lossy: bool,
 ) -> Result<Vec<String>, RedisStoreError> {
-    let wanted = wanted(nodes.replicas_min());
+    let wanted = nodes.requirements();
     let findings = inspect::judge_all(&inspect::engines(nodes)?, &wanted);
     match inspect::refusal(&findings) {
         Some(found) if !accepts_lossy => Err(RedisStoreError::Lossy(found.to_string())),
         _ => Ok(findings.iter().map(ToString::to_string).collect()),
-    }
-}
-
-fn wanted(min_replicas: u32) -> Requirements {
-    Requirements {
-        min_replicas,
-        ..Requirements::default()
     }
 }
 
@@ -222,10 +220,25 @@ mod tests {
         ];
         for (fsyncs, min_replicas, expected) in cases {
             let servers: Vec<_> = fsyncs.iter().map(|fsync| engine(fsync, None)).collect();
-            let promise = Promise::of(&servers, min_replicas);
+            let wanted = Requirements {
+                min_replicas,
+                is_durable_by_service: false,
+            };
+            let promise = Promise::of(&servers, &wanted);
             assert_eq!(promise, expected, "{fsyncs:?} {min_replicas}");
         }
-        let memory_db = [engine("?", Some("Amazon MemoryDB"))];
-        assert_eq!(Promise::of(&memory_db, 1), Promise::ByService);
+        for (os, is_durable_by_service, expected) in [
+            ("Amazon MemoryDB", false, Promise::ByService),
+            ("Amazon ElastiCache", true, Promise::ByService),
+            ("Amazon ElastiCache", false, Promise::Replicated(1)),
+            ("Linux", true, Promise::Replicated(1)),
+        ] {
+            let wanted = Requirements {
+                min_replicas: 1,
+                is_durable_by_service,
+            };
+            let servers = [engine("?", Some(os))];
+            assert_eq!(Promise::of(&servers, &wanted), expected, "{os}");
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::ValueEnum;
+
 /// The port of Redis and Valkey.
 const PORT: u16 = 6379;
 /// The port of Sentinel.
@@ -24,6 +26,8 @@ pub struct RedisConfig {
     pub password_file: Option<PathBuf>,
     /// How many replicas must have a group before it is acknowledged.
     pub replicas_min: Option<u32>,
+    /// What keeps the servers' writes.
+    pub durability: StoreDurability,
     /// Whether to use a server that would lose what was acknowledged.
     pub accepts_lossy: bool,
 }
@@ -38,9 +42,19 @@ impl RedisConfig {
             user: None,
             password_file: None,
             replicas_min: None,
+            durability: StoreDurability::Server,
             accepts_lossy: false,
         }
     }
+}
+
+/// What keeps the writes of a store's servers through their crashes and failovers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreDurability {
+    /// The servers' own append-only files, as they say themselves
+    Server,
+    /// The service that runs the servers, which say nothing of it: ElastiCache with durability sync
+    Service,
 }
 
 /// `redis://HOST[:PORT][,HOST[:PORT]…][/MASTER]`, or `rediss://…` for TLS.

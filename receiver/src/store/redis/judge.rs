@@ -219,7 +219,10 @@ fn elasticache(engine: &EngineInfo, wanted: &Requirements) -> Option<Finding> {
             "durability-unknown",
             "INFO of ElastiCache does not say whether its durability is sync".to_owned(),
             "without it a failover forgets acknowledged samples, and the loss of a shard all of them",
-            format!("set durability = \"sync\"; `{CHECK_DURABILITY}` shows it"),
+            format!(
+                "set durability = \"sync\"; `{CHECK_DURABILITY}` shows it; then say so by \
+                 --store-durability service"
+            ),
         )),
         (false, _) => Some(refuse(
             "no-durability",

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::shard::{Shard, ShardCount};
-use super::config::{Address, RedisConfig};
+use super::config::{Address, RedisConfig, StoreDurability};
 use super::connection::{ServerConnection, checked};
 use super::error::RedisStoreError;
 use super::info::{EngineInfo, EngineMode};
+use super::judge::Requirements;
 use super::keys;
 
 /// For how long a server that did not answer is not asked again.
@@ -111,6 +112,14 @@ impl Nodes {
     pub(super) fn replicas_min(&self) -> u32 {
         let default = u32::from(self.is_cluster());
         self.config.replicas_min.unwrap_or(default)
+    }
+
+    /// What the operator asks of the servers.
+    pub(super) fn requirements(&self) -> Requirements {
+        Requirements {
+            min_replicas: self.replicas_min(),
+            is_durable_by_service: self.config.durability == StoreDurability::Service,
+        }
     }
 
     /// The primary of the keys without a shard, and all primaries there are.

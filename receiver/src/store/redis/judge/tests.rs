@@ -294,7 +294,8 @@ fn amazons_engines_are_judged_by_what_they_are() {
     let findings = judge(&elasticache, &undeclared);
     assert_eq!(codes(&findings), [("durability-unknown", Refuse)]);
     assert!(
-        findings[0].remedy.contains("durability = \"sync\""),
+        findings[0].remedy.contains("durability = \"sync\"")
+            && findings[0].remedy.ends_with("--store-durability service"),
         "{}",
         findings[0]
     );
