@@ -8,6 +8,7 @@
 //! store_key.rs   what a store is
 //! entry.rs       a group in its stream          append.rs, read.rs  the journal
 //! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
+//! leases.rs      who may commit which shard, for how long
 //! members.rs     who shares the store, their token keys and CRLs
 //! info.rs, judge.rs  what a server says of itself, and whether it would lose what is acknowledged
 //! inspect.rs, check.rs  asks all servers that   status.rs  what is in a store, for people
@@ -38,6 +39,7 @@ pub mod info;
 mod inspect;
 pub mod judge;
 mod keys;
+mod leases;
 mod load;
 mod members;
 mod nodes;
@@ -58,6 +60,7 @@ use self::append::Appender;
 use self::commit::OwnedShard;
 use self::config::RedisConfig;
 use self::error::RedisStoreError;
+use self::leases::{LEASE_MILLIS, Leases};
 use self::nodes::Nodes;
 use self::read::{ReadContext, Refusals, ShardReader};
 use self::scripts::Scripts;
@@ -69,9 +72,6 @@ use super::shard::{Fence, Position, Shard, ShardCount};
 use super::signing::{GroupKeys, GroupRefusal};
 use super::state::{ShardChanges, ShardState, StateStore};
 use super::watch::StoreWatch;
-
-/// How long a shard stays with an owner that does not renew its lease.
-const LEASE_MILLIS: u64 = 5_000;
 
 /// A store on Redis or Valkey, with connections of its own.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub struct RedisStore {
     keys: GroupKeys,
     readers: HashMap<Shard, ShardReader>,
     owned: HashMap<Shard, OwnedShard>,
-    fences: HashMap<Shard, Fence>,
+    leases: Leases,
     refusals: Refusals,
     /// Whoever can write to the servers can add any number of groups.
     refusal_log: RateLimitedLog,
@@ -133,7 +133,7 @@ impl RedisStore {
             keys,
             readers: HashMap::new(),
             owned: HashMap::new(),
-            fences: HashMap::new(),
+            leases: Leases::of(owner),
             refusals: Refusals::new(),
             refusal_log: RateLimitedLog::default(),
             warnings,
@@ -154,7 +154,7 @@ impl RedisStore {
             return Ok(None);
         }
         let fence = Fence::new(shard, epoch);
-        self.fences.insert(shard, fence);
+        self.leases.fences.insert(shard, fence);
         let owned = self.owned.entry(shard).or_default();
         if owned.commit != commit {
             *owned = OwnedShard::of(commit, &[]);
@@ -162,17 +162,9 @@ impl RedisStore {
         Ok(Some(fence))
     }
 
-    /// Moves the end of a lease. Whether it is still ours.
     fn renew_lease(&mut self, fence: Fence, millis: u64) -> Result<bool, RedisStoreError> {
-        let shard = fence.shard();
-        let mut script = self.scripts.renew.prepare_invoke();
-        script
-            .key(keys::meta(shard))
-            .arg(self.owner.to_string())
-            .arg(fence.epoch())
-            .arg(millis);
-        let answer = self.nodes.run(shard, &script)?;
-        bool::from_redis_value(answer).map_err(|_| unknown_answer(shard))
+        let (nodes, scripts) = (&mut self.nodes, &self.scripts);
+        self.leases.renew(nodes, scripts, fence, millis)
     }
 
     /// A write to every shard.
@@ -255,7 +247,9 @@ impl JournalStore for RedisStore {
             store: &self.id,
             verifier: &*self.keys.verifier,
         };
-        let (read, refused) = read::read(&mut self.nodes, &context, &mut self.readers, after, each);
+        let mut keep = |nodes: &mut Nodes| self.leases.keep(nodes, &self.scripts);
+        let (nodes, readers) = (&mut self.nodes, &mut self.readers);
+        let (read, refused) = read::read(nodes, &context, readers, after, each, &mut keep);
         for (refusal, groups) in refused {
             let total = self.refusals.entry(refusal).or_default();
             *total += groups;
@@ -288,7 +282,7 @@ impl StateStore for RedisStore {
         for fence in fences {
             match self.renew_lease(*fence, LEASE_MILLIS) {
                 Ok(false) => {
-                    self.fences.remove(&fence.shard());
+                    self.leases.fences.remove(&fence.shard());
                 }
                 Ok(true) => kept.push(*fence),
                 // Its server is away. Whether it is still ours, the next commit tells; the other
@@ -305,7 +299,7 @@ impl StateStore for RedisStore {
     fn release(&mut self, fences: &[Fence]) -> Result<(), StoreError> {
         let mut failure = Ok(());
         for fence in fences {
-            self.fences.remove(&fence.shard());
+            self.leases.fences.remove(&fence.shard());
             if let Err(error) = self.renew_lease(*fence, 0) {
                 failure = Err(error.into());
             }
@@ -355,7 +349,7 @@ impl Store for RedisStore {
 impl Drop for RedisStore {
     /// Others need not wait for the leases to end.
     fn drop(&mut self) {
-        let fences: Vec<_> = self.fences.values().copied().collect();
+        let fences: Vec<_> = self.leases.fences.values().copied().collect();
         if let Err(error) = self.release(&fences) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(

@@ -152,6 +152,7 @@ pub(super) fn read(
     readers: &mut HashMap<Shard, ShardReader>,
     after: &[(Shard, Position)],
     each: &mut dyn FnMut(Shard, Position, &[u8]),
+    meanwhile: &mut dyn FnMut(&mut Nodes),
 ) -> (JournalRead, Refusals) {
     let mut report = JournalRead::default();
     let mut refusals = Refusals::new();
@@ -160,6 +161,7 @@ pub(super) fn read(
         let answers = ask(nodes, readers, &open, &mut report);
         let mut more = Vec::new();
         for (shard, check, entries) in answers {
+            meanwhile(nodes);
             let Some(reader) = readers.get_mut(&shard) else {
                 continue;
             };

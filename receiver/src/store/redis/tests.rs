@@ -330,6 +330,29 @@ fn what_was_forgotten_is_not_committed() {
     owner.commit(fence, &changes).unwrap();
 }
 
+/// A summarizer that took over after some minutes without one read for longer than its leases
+/// lasted: it lost all of them, began again, and never committed anything.
+#[test]
+fn leases_are_kept_while_a_long_journal_is_read() {
+    let server = EngineNode::start(&EngineSettings::redis());
+    let mut store = open(&server.url());
+    let (shard, group) = group_of(&store, "web1", 1);
+    let fences = store.acquire(&[shard]).unwrap();
+    store.append(&[(shard, &group)]).remove(0).unwrap();
+    let ends_before = server.cli(&["HINCRBY", &keys::meta(shard), "until", "-2000"]);
+    store.leases.kept_at -= std::time::Duration::from_secs(2);
+    let mut groups = 0;
+    store
+        .read_after(&[(shard, Position::START)], &mut |_, _, _| groups += 1)
+        .complete()
+        .unwrap();
+    assert_eq!(groups, 1);
+    let end = |text: &str| text.parse::<u64>().unwrap();
+    let ends = server.cli(&["HGET", &keys::meta(shard), "until"]);
+    assert!(end(&ends) > end(&ends_before) + 1_000);
+    assert_eq!(store.renew(&fences).unwrap(), fences);
+}
+
 #[test]
 fn a_server_is_asked_whether_it_has_lua() {
     let settings = [EngineSettings::redis(), EngineSettings::valkey()];
