@@ -25,9 +25,9 @@ use lizmon_mtls::revocation::CrlNumber;
 use lizmon_mtls::trust::{Trust, TrustPart, TrustReader};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use tokio::sync::{AcquireError, Semaphore};
