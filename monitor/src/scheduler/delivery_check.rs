@@ -106,10 +106,12 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             true => self.spool.plan_repair(destination, delivery),
             false => 0,
         };
-        let lost = match is_restarted {
-            true => self.spool.report_lost(destination, delivery),
-            false => 0,
-        };
+        let mut lost = 0;
+        if is_restarted {
+            lost = self.spool.report_lost(destination, delivery);
+        } else if keeps {
+            self.spool.report_drops_again(destination, delivery);
+        }
         Losses { repairable, lost }
     }
 

@@ -226,6 +226,17 @@ impl ProducerLog {
         }
     }
 
+    /// A destination misses these, though it is done with them. Returns how many these are.
+    pub(super) fn report_missing(&mut self, destination: usize, missing: &Ranges) -> u64 {
+        let progress = &mut self.destinations[destination];
+        let ranges = missing.as_slice().iter();
+        let reported = ranges
+            .map(|(from, to)| progress.on_missing(*from, *to))
+            .sum();
+        self.is_dirty |= reported > 0;
+        reported
+    }
+
     /// These cannot be sent again: their records are not there any more.
     pub(super) fn forget_acknowledged(&mut self, from: u64, to: u64) {
         for progress in &mut self.destinations {

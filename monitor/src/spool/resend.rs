@@ -44,15 +44,28 @@ impl<B: SpoolBackend> Spool<B> {
             for (from, to) in log.to_repair[destination].as_slice() {
                 beyond_repair.remove(*from, *to);
             }
-            let progress = &mut log.destinations[destination];
-            let ranges = beyond_repair.as_slice().iter();
-            let of_log: u64 = ranges
-                .map(|(from, to)| progress.on_missing(*from, *to))
-                .sum();
-            log.is_dirty |= of_log > 0;
-            lost += of_log;
+            lost += log.report_missing(destination, &beyond_repair);
         }
         lost
+    }
+
+    /// The same of what was never delivered to a destination, as far as it is kept: a store that a
+    /// failover set back has lost the report, and its receiver was not restarted. What was delivered
+    /// and is lost is not called dropped then.
+    pub fn report_drops_again(&mut self, destination: usize, delivery: &Delivery) {
+        for log in &mut self.logs {
+            let of_log = |told: &&ProducerDelivery| told.producer == log.producer;
+            let told: Vec<_> = delivery.producers.iter().filter(of_log).collect();
+            let progress = &log.destinations[destination];
+            let mut dropped = absent(&progress.done, &told);
+            if log.first > 1 {
+                dropped.remove(1, log.first - 1);
+            }
+            for (from, to) in progress.acknowledged.as_slice() {
+                dropped.remove(*from, *to);
+            }
+            log.report_missing(destination, &dropped);
+        }
     }
 
     /// How many records are still to be sent again to a destination.

@@ -26,6 +26,7 @@ struct Ledger {
     /// Everything that it has acknowledged.
     acknowledged: BTreeSet<Number>,
     told: Vec<(u64, u64, String)>,
+    told_of: Vec<ProducerId>,
     run: u64,
 }
 
@@ -42,6 +43,7 @@ impl Ledger {
         let told = batch.dropped.iter();
         let told = told.map(|d| (d.from.get(), d.to.get(), d.why.as_str().to_owned()));
         self.told.extend(told);
+        self.told_of.resize(self.told.len(), batch.producer);
         duplicates
     }
 
@@ -65,6 +67,8 @@ impl Ledger {
             producers.entry(*producer).or_default().push(*seq);
         }
         let told = producers.into_iter().map(|(producer, seqs)| {
+            let dropped = self.told.iter().zip(&self.told_of);
+            let dropped = dropped.filter(|(_, of)| **of == producer);
             let before = std::iter::once(0).chain(seqs.iter().copied());
             let gaps = before.zip(&seqs).map(|(before, seq)| (before + 1, seq - 1));
             ProducerDelivery {
@@ -72,7 +76,7 @@ impl Ledger {
                 received: seqs.len() as u64,
                 duplicate: 0,
                 missing: gaps.filter(|(from, to)| from <= to).collect(),
-                dropped: Vec::new(),
+                dropped: dropped.map(|(told, _)| told.clone()).collect(),
                 repaired: 0,
                 highest: seqs.last().copied(),
             }
@@ -352,6 +356,25 @@ fn what_is_not_kept_any_more_is_told() {
     let last_lost = KEEP_SECS + 400 - kept;
     let expected = (1, last_lost, drop_reason::BEFORE_DATA.to_owned());
     assert_eq!(pair.receiver.told, [expected]);
+}
+
+/// A failover of a shared store forgot that a record had been dropped, and its receiver went on: the
+/// record was missing from then on, and called lost.
+#[test]
+fn a_forgotten_report_of_a_drop_is_told_again() {
+    let mut pair = Pair::new();
+    pair.run(3);
+    pair.sample();
+    assert!(pair.act_once(Some(&refused(Code::InvalidValues, &[0])), false));
+    pair.run(70);
+    let dropped = (4, 4, "invalid_values".to_owned());
+    assert_eq!(pair.receiver.told, [dropped]);
+    pair.receiver.told.clear();
+    pair.receiver.told_of.clear();
+    pair.run(300);
+    let expected = (4, 4, drop_reason::BEFORE_DATA.to_owned());
+    assert_eq!(pair.receiver.told, [expected], "and not again");
+    assert_eq!(pair.repaired(), 0);
 }
 
 /// Nothing is sent that no receiver accepts any more.
