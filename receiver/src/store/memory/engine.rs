@@ -5,19 +5,24 @@
 //! Every write of a shard makes a revision of it; a failover goes back to an earlier one, with
 //! journal, state, cursor, writers and lease together.
 
+mod disturbance;
+mod request;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use super::super::error::{ErrorKind, StoreError};
 use super::super::members::MemberRole;
 use super::super::reader::EntryId;
-use super::super::shard::{Fence, Position, Shard, ShardCount};
-use super::super::state::{ShardChanges, ShardState, StoredHost};
-use super::apply_to_hosts;
+use super::super::shard::{Position, Shard, ShardCount};
+use super::super::state::{ShardState, StoredHost};
 use crate::clock::StoredClock;
+
+pub(super) use self::disturbance::{Asked, EngineFault};
+pub use self::disturbance::{Disturbance, EngineChange, EngineEvent, RequestFate, RequestKind};
+pub(super) use self::request::{CommitRequest, EngineRequest};
 
 /// How long a shard stays with an owner that does not renew its lease.
 pub const LEASE_MILLIS: u64 = 5_000;
@@ -25,149 +30,6 @@ pub const LEASE_MILLIS: u64 = 5_000;
 /// The engine, for any number of stores on it.
 #[derive(Debug, Clone)]
 pub struct MemoryEngine(Arc<Mutex<EngineContents>>);
-
-/// What a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestKind {
-    /// Groups are appended.
-    Append,
-    /// Journals are read on.
-    Read,
-    /// A state is read.
-    Load,
-    /// A lease is taken, kept or given up.
-    Lease,
-    /// A state is committed.
-    Commit,
-    /// Members attend, or leave.
-    Attend,
-}
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestFate {
-    /// It is done and answered.
-    Answered,
-    /// It does not reach the engine, and the caller knows.
-    Refused,
-    /// The connection breaks: the caller does not know whether it was done.
-    Unknown {
-        /// Whether it was.
-        is_done: bool,
-    },
-    /// It is done, and too few replicas confirm it.
-    Unconfirmed,
-}
-
-/// What a test does to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disturbance {
-    /// So much time passes before the engine has it: milliseconds.
-    pub late_millis: u64,
-    /// Before that the primary of these shards fails over: how much of the past each of them
-    /// forgets, in milliseconds.
-    pub forgets: Vec<(Shard, u64)>,
-    /// What becomes of it then.
-    pub fate: RequestFate,
-}
-
-impl Disturbance {
-    /// Nothing is wrong.
-    pub const NONE: Self = Self {
-        late_millis: 0,
-        forgets: Vec::new(),
-        fate: RequestFate::Answered,
-    };
-}
-
-/// What has happened to a shard, in order.
-#[derive(Debug, Clone)]
-pub struct EngineEvent {
-    /// Which one.
-    pub shard: Shard,
-    /// The engine's clock: milliseconds.
-    pub at_millis: u64,
-    /// Greater than that of every earlier event.
-    pub revision: u64,
-    /// What has happened.
-    pub change: EngineChange,
-}
-
-/// What has happened to a shard.
-#[derive(Debug, Clone)]
-pub enum EngineChange {
-    /// A group was appended.
-    Appended {
-        /// Where.
-        position: Position,
-        /// Who appended it.
-        writer: Uuid,
-        /// Its number among those of that writer.
-        number: u64,
-        /// What was appended.
-        group: Arc<[u8]>,
-    },
-    /// A lease was taken, kept or given up.
-    Leased {
-        /// Whose it is.
-        owner: Uuid,
-        /// The fencing epoch.
-        epoch: u64,
-        /// How long it lasts from now on; 0 if it was given up.
-        millis: u64,
-    },
-    /// A state was committed.
-    Committed {
-        /// By whom.
-        owner: Uuid,
-        /// The fencing epoch.
-        epoch: u64,
-        /// The last position whose effect is in it.
-        cursor: Position,
-    },
-    /// Everything after the event with this revision was forgotten.
-    Forgot {
-        /// The last one that is left; 0 if none is.
-        left: u64,
-    },
-}
-
-/// A fault that a test asked for, or what it came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum EngineFault {
-    #[error("the engine cannot be reached")]
-    Away,
-    #[error("the connection broke: whether it was done is unknown")]
-    Unknown,
-    #[error("too few replicas have confirmed it")]
-    Unconfirmed,
-    #[error(
-        "another process has the shard, or the engine has lost its last commit or its journal's end"
-    )]
-    Fenced,
-    #[error("an engine is not rebuilt from memory")]
-    NotRebuilt,
-}
-
-impl EngineFault {
-    /// Whether it may be sent once more.
-    pub(super) fn is_worth_another(self) -> bool {
-        matches!(self, Self::Away | Self::Unknown)
-    }
-}
-
-impl From<EngineFault> for StoreError {
-    fn from(fault: EngineFault) -> Self {
-        let kind = match fault {
-            EngineFault::Fenced => ErrorKind::Fenced,
-            _ => ErrorKind::Unavailable,
-        };
-        Self::new(kind, fault)
-    }
-}
-
-/// By shard of a primary, what was asked for.
-pub(super) type Asked<T> = Result<T, EngineFault>;
 
 type Decide = Box<dyn FnMut(RequestKind, u16) -> Disturbance + Send>;
 
@@ -181,6 +43,8 @@ struct EngineContents {
     kept_millis: u64,
     away: BTreeSet<u16>,
     dead: BTreeSet<Uuid>,
+    /// What still is on its way to a primary.
+    delayed: Vec<(u16, Vec<GroupOnItsWay>)>,
     decide: Option<Decide>,
     members: BTreeMap<(MemberRole, Uuid), (u64, String)>,
     keys: BTreeMap<String, (u64, String)>,
@@ -226,17 +90,12 @@ pub(super) struct JournalEntry {
     pub(super) group: Arc<[u8]>,
 }
 
-/// What a commit asks for.
-pub(super) struct CommitRequest<'a> {
-    pub(super) owner: Uuid,
-    pub(super) fence: Fence,
-    pub(super) previous: u64,
-    pub(super) this: u64,
-    pub(super) changes: &'a ShardChanges,
-    /// What the owner read at the cursor, if that is known.
-    pub(super) stands_there: Option<EntryId>,
-    pub(super) written: BTreeMap<Uuid, u64>,
-    pub(super) forgotten: &'a [Uuid],
+/// A group that is to be appended.
+#[derive(Debug, Clone)]
+pub(super) struct GroupOnItsWay {
+    pub(super) shard: Shard,
+    pub(super) id: EntryId,
+    pub(super) group: Arc<[u8]>,
 }
 
 impl std::fmt::Debug for EngineContents {
@@ -259,6 +118,7 @@ impl MemoryEngine {
             kept_millis: 0,
             away: BTreeSet::new(),
             dead: BTreeSet::new(),
+            delayed: Vec::new(),
             decide: None,
             members: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -333,12 +193,42 @@ impl MemoryEngine {
         shard.number() % self.contents().primaries
     }
 
+    /// Appends groups to shards of one primary.
+    pub(super) fn append(
+        &self,
+        owner: Uuid,
+        primary: u16,
+        groups: &[&GroupOnItsWay],
+    ) -> Asked<Vec<Position>> {
+        let mut fate = RequestFate::Answered;
+        let appended = self.ask_as(owner, primary, RequestKind::Append, &mut fate, |request| {
+            let append = |one: &&GroupOnItsWay| request.append(one);
+            groups.iter().map(append).collect()
+        });
+        if fate == RequestFate::Delayed {
+            let groups = groups.iter().map(|one| (*one).clone());
+            self.contents().delayed.push((primary, groups.collect()));
+        }
+        appended
+    }
+
     /// A request of a process to a primary, with all that it asks for.
     pub(super) fn ask<T>(
         &self,
         owner: Uuid,
         primary: u16,
         kind: RequestKind,
+        act: impl FnOnce(&mut EngineRequest<'_>) -> T,
+    ) -> Asked<T> {
+        self.ask_as(owner, primary, kind, &mut RequestFate::Answered, act)
+    }
+
+    fn ask_as<T>(
+        &self,
+        owner: Uuid,
+        primary: u16,
+        kind: RequestKind,
+        fate: &mut RequestFate,
         act: impl FnOnce(&mut EngineRequest<'_>) -> T,
     ) -> Asked<T> {
         let mut contents = self.contents();
@@ -350,178 +240,22 @@ impl MemoryEngine {
         contents.ahead_millis += disturbance.late_millis;
         contents.now_millis += disturbance.late_millis;
         contents.forget(&disturbance.forgets);
+        // Behind whatever was sent once more.
+        if kind != RequestKind::Append {
+            contents.let_delayed_arrive(primary);
+        }
+        *fate = disturbance.fate;
         let is_done = !matches!(
-            disturbance.fate,
-            RequestFate::Refused | RequestFate::Unknown { is_done: false }
+            fate,
+            RequestFate::Refused | RequestFate::Delayed | RequestFate::Unknown { is_done: false }
         );
         let answer = is_done.then(|| act(&mut EngineRequest(&mut contents)));
-        match (disturbance.fate, answer) {
+        match (*fate, answer) {
             (RequestFate::Answered, Some(answer)) => Ok(answer),
             (RequestFate::Unconfirmed, _) => Err(EngineFault::Unconfirmed),
-            (RequestFate::Unknown { .. }, _) => Err(EngineFault::Unknown),
+            (RequestFate::Unknown { .. } | RequestFate::Delayed, _) => Err(EngineFault::Unknown),
             _ => Err(EngineFault::Away),
         }
-    }
-}
-
-/// What one request may do.
-pub(super) struct EngineRequest<'a>(&'a mut EngineContents);
-
-impl EngineRequest<'_> {
-    /// Adds an entry at the end.
-    pub(super) fn append(&mut self, shard: Shard, id: EntryId, group: &Arc<[u8]>) -> Position {
-        let contents = self.0.begin(shard);
-        contents.last += 1;
-        let position = Position::new(contents.last);
-        let group = group.clone();
-        contents.journal.push(JournalEntry {
-            position,
-            id,
-            group: group.clone(),
-        });
-        let EntryId { writer, number, .. } = id;
-        let change = EngineChange::Appended {
-            position,
-            writer,
-            number,
-            group,
-        };
-        self.0.note(shard, change);
-        position
-    }
-
-    /// The shard as it is.
-    pub(super) fn shard(&self, shard: Shard) -> &ShardContents {
-        &self.0.shards[shard.index()].now
-    }
-
-    /// The new epoch, and the identifier of the last commit; none if another process owns the shard.
-    pub(super) fn acquire(&mut self, shard: Shard, owner: Uuid) -> Option<(u64, u64)> {
-        let now = self.0.now_millis;
-        let held = self.shard(shard);
-        if held.owner.is_some_and(|of| of != owner) && held.until_millis > now {
-            return None;
-        }
-        let contents = self.0.begin(shard);
-        contents.epoch += 1;
-        contents.owner = Some(owner);
-        contents.until_millis = now + LEASE_MILLIS;
-        let (epoch, commit) = (contents.epoch, contents.commit);
-        let millis = LEASE_MILLIS;
-        let change = EngineChange::Leased {
-            owner,
-            epoch,
-            millis,
-        };
-        self.0.note(shard, change);
-        Some((epoch, commit))
-    }
-
-    /// Whether the lease was the caller's and had not ended. It lasts so long from now on.
-    pub(super) fn renew(&mut self, fence: Fence, owner: Uuid, millis: u64) -> bool {
-        let (shard, epoch) = (fence.shard(), fence.epoch());
-        if !self.owns(fence, owner) {
-            return false;
-        }
-        let now = self.0.now_millis;
-        let until = if millis == 0 { 0 } else { now + millis };
-        self.0.begin(shard).until_millis = until;
-        let change = EngineChange::Leased {
-            owner,
-            epoch,
-            millis,
-        };
-        self.0.note(shard, change);
-        true
-    }
-
-    fn owns(&self, fence: Fence, owner: Uuid) -> bool {
-        let held = self.shard(fence.shard());
-        held.owner == Some(owner)
-            && held.epoch == fence.epoch()
-            && held.until_millis > self.0.now_millis
-    }
-
-    /// The second of the commit, which takes effect whole or not at all; one that is there already
-    /// is not repeated.
-    pub(super) fn commit(&mut self, request: &CommitRequest<'_>) -> Asked<u64> {
-        let (owner, fence, changes) = (request.owner, request.fence, request.changes);
-        let at = self.0.now_millis / 1_000;
-        let shard = fence.shard();
-        let held = self.shard(shard);
-        if held.commit == request.this {
-            return Ok(at);
-        }
-        let is_read = changes.cursor == held.cursor || {
-            let there = held.entry_at(changes.cursor);
-            there.is_some() && request.stands_there.is_none_or(|read| there == Some(read))
-        };
-        if !self.owns(fence, owner) || held.commit != request.previous || !is_read {
-            return Err(EngineFault::Fenced);
-        }
-        let contents = self.0.begin(shard);
-        apply_to_hosts(Arc::make_mut(&mut contents.hosts), changes);
-        let writers = Arc::make_mut(&mut contents.writers);
-        for (writer, number) in &request.written {
-            writers.insert(*writer, (*number, at));
-        }
-        for writer in request.forgotten {
-            writers.remove(writer);
-        }
-        contents.clock = changes.clock.or(contents.clock);
-        contents.cursor = changes.cursor;
-        contents.commit = request.this;
-        contents
-            .journal
-            .retain(|entry| entry.position >= changes.cursor);
-        let (epoch, cursor) = (fence.epoch(), changes.cursor);
-        let change = EngineChange::Committed {
-            owner,
-            epoch,
-            cursor,
-        };
-        self.0.note(shard, change);
-        Ok(at)
-    }
-
-    /// Adds a member for so many milliseconds, or removes it (0). All that are there.
-    pub(super) fn attend(
-        &mut self,
-        (role, member): (MemberRole, Uuid),
-        text: &str,
-        millis: u64,
-    ) -> Vec<(Uuid, String)> {
-        let now = self.0.now_millis;
-        let said = (now + millis, text.to_owned());
-        self.0.members.insert((role, member), said);
-        self.0.members.retain(|_, (until, _)| *until > now);
-        let members = self.0.members.iter();
-        let there = members.filter(|((of, _), _)| *of == role);
-        there
-            .map(|((_, id), (_, text))| (*id, text.clone()))
-            .collect()
-    }
-
-    /// Adds a key for so many milliseconds. All that are there.
-    pub(super) fn publish(
-        &mut self,
-        keys: &[(String, String)],
-        millis: u64,
-    ) -> Vec<(String, String)> {
-        let now = self.0.now_millis;
-        for (id, statement) in keys {
-            let said = (now + millis, statement.clone());
-            self.0.keys.insert(id.clone(), said);
-        }
-        self.0.keys.retain(|_, (until, _)| *until > now);
-        let keys = self.0.keys.iter();
-        keys.map(|(id, (_, statement))| (id.clone(), statement.clone()))
-            .collect()
-    }
-
-    /// The CRLs, by name.
-    pub(super) fn crls(&mut self) -> &mut BTreeMap<String, String> {
-        &mut self.0.crls
     }
 }
 
@@ -540,6 +274,17 @@ impl EngineContents {
         }
         shard.now.revision = self.revisions;
         &mut shard.now
+    }
+
+    fn let_delayed_arrive(&mut self, primary: u16) {
+        let (arrived, delayed) = std::mem::take(&mut self.delayed)
+            .into_iter()
+            .partition(|(to, _)| *to == primary);
+        self.delayed = delayed;
+        let arrived: Vec<(u16, Vec<GroupOnItsWay>)> = arrived;
+        for group in arrived.iter().flat_map(|(_, groups)| groups) {
+            EngineRequest(self).append(group);
+        }
     }
 
     fn note(&mut self, shard: Shard, change: EngineChange) {

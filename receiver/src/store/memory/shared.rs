@@ -15,7 +15,8 @@ use super::super::signing::PublishedKey;
 use super::super::state::{ShardChanges, ShardState, StateStore};
 use super::super::writers::Writers;
 use super::engine::{
-    Asked, CommitRequest, EngineFault, JournalEntry, LEASE_MILLIS, MemoryEngine, RequestKind,
+    Asked, CommitRequest, EngineFault, GroupOnItsWay, JournalEntry, LEASE_MILLIS, MemoryEngine,
+    RequestKind,
 };
 
 /// How many entries of a shard are read at once: few, so that much happens between.
@@ -45,13 +46,6 @@ struct OwnedShard {
     committed_at: u64,
 }
 
-/// A group on its way.
-struct Sealed {
-    shard: Shard,
-    id: EntryId,
-    group: Arc<[u8]>,
-}
-
 impl SharedMemoryStore {
     /// `owner` is unlike that of every other store that was ever opened.
     pub fn open(engine: MemoryEngine, owner: Uuid) -> Self {
@@ -68,7 +62,7 @@ impl SharedMemoryStore {
     /// Sends these groups to their primaries.
     fn send<'a>(
         &self,
-        groups: impl Iterator<Item = (usize, &'a Sealed)>,
+        groups: impl Iterator<Item = (usize, &'a GroupOnItsWay)>,
         results: &mut [Asked<Position>],
     ) {
         let mut by_primary = BTreeMap::<_, Vec<_>>::new();
@@ -77,18 +71,11 @@ impl SharedMemoryStore {
             by_primary.entry(primary).or_default().push((at, sealed));
         }
         for (primary, sealed) in by_primary {
-            let appended = self
-                .engine
-                .ask(self.owner, primary, RequestKind::Append, |request| {
-                    let append =
-                        |(_, one): &(usize, &Sealed)| request.append(one.shard, one.id, &one.group);
-                    sealed.iter().map(append).collect::<Vec<_>>()
-                });
-            for (index, (at, _)) in sealed.iter().enumerate() {
-                results[*at] = appended
-                    .as_ref()
-                    .map(|all| all[index])
-                    .map_err(|fault| *fault);
+            let (at, groups): (Vec<usize>, Vec<&GroupOnItsWay>) = sealed.into_iter().unzip();
+            let appended = self.engine.append(self.owner, primary, &groups);
+            for (index, at) in at.into_iter().enumerate() {
+                let position = appended.as_ref().map(|all| all[index]);
+                results[at] = position.map_err(|fault| *fault);
             }
         }
     }
@@ -141,7 +128,7 @@ impl JournalStore for SharedMemoryStore {
                 attempt: 0,
             };
             let (shard, group) = (*shard, Arc::from(*group));
-            sealed.push(Sealed { shard, id, group });
+            sealed.push(GroupOnItsWay { shard, id, group });
         }
         let mut results = vec![Err(EngineFault::Away); groups.len()];
         self.send(sealed.iter().enumerate(), &mut results);

@@ -70,12 +70,13 @@ fn what_is_sent_again_is_read_once() {
     let engine = engine();
     let mut open = opener(&engine);
     let (mut writer, mut reader) = (open(), open());
-    for is_done in [true, false] {
+    let unknown = |is_done| RequestFate::Unknown { is_done };
+    for first in [unknown(true), unknown(false), RequestFate::Delayed] {
         let mut requests = 0;
         engine.set_fates(move |_, _| {
             requests += 1;
             let fate = match requests {
-                1 => RequestFate::Unknown { is_done },
+                1 => first,
                 _ => RequestFate::Answered,
             };
             Disturbance {
@@ -86,8 +87,8 @@ fn what_is_sent_again_is_read_once() {
         append(&mut writer, SHARD, b"once").unwrap();
     }
     let (groups, report) = read(&mut reader, Position::START);
-    assert_eq!(groups.len(), 2);
-    assert_eq!(report.through, [(SHARD, Position::new(3))]);
+    assert_eq!(groups.len(), 3);
+    assert_eq!(report.through, [(SHARD, Position::new(5))]);
 }
 
 #[test]
