@@ -12,6 +12,9 @@
 //! After each start of a receiver, and at the end, a receiver must have what the model has. A run
 //! depends on its seed only, and can be repeated. See `docs/testing.md`.
 //!
+//! In runs of their own several receivers and summarizers share an engine in memory, which fails
+//! over and forgets: `a_shared_store_loses_and_repeats_nothing`.
+//!
 //! - `LIZMON_SIM_SEED=17` runs one seed and logs all events.
 //! - `LIZMON_SIM_SEEDS=10000` runs so many, from `LIZMON_SIM_FIRST` on;
 //!   `LIZMON_SIM_KIND=day-outage` only those of one kind.
@@ -21,6 +24,7 @@ mod model;
 mod monitor;
 mod receiver;
 mod scenario;
+mod summarizer;
 mod wire;
 mod world;
 
@@ -28,11 +32,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use scenario::{FORGETFUL_FROM, ScenarioKind};
+use scenario::{FORGETFUL_FROM, SHARED_FROM, ScenarioKind};
 use world::{RunStats, World};
 
 /// How many seeds run by default.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_750;
 /// How many failing seeds are logged.
 const FAILURES_MAX: usize = 10;
 
@@ -116,6 +120,8 @@ impl RunStats {
         self.found_after_crash += other.found_after_crash;
         self.forgotten += other.forgotten;
         self.repaired += other.repaired;
+        self.commits += other.commits;
+        self.takeovers += other.takeovers;
         self.checks += other.checks;
         // The same in any order.
         self.digest ^= other.digest;
@@ -189,9 +195,23 @@ fn forgotten_records_are_repaired() {
     assert!(stats.repaired > 0 && stats.forgotten > 0, "{stats:?}");
 }
 
+/// How many seeds run in which receivers share a store.
+const SHARED_SEEDS: u64 = 200;
+
+/// Receivers and summarizers come, go, pause and crash on an engine that fails over, forgets and
+/// leaves things unknown: nothing is lost after repair, or counted twice, and only owners commit.
+#[test]
+fn a_shared_store_loses_and_repeats_nothing() {
+    let first = SHARED_FROM + number("LIZMON_SIM_FIRST").unwrap_or(0);
+    let count = number("LIZMON_SIM_SEEDS").unwrap_or(SHARED_SEEDS);
+    let stats = check(&(first..first + count).collect::<Vec<_>>());
+    assert!(stats.repaired > 0 && stats.takeovers > 0, "{stats:?}");
+}
+
 #[test]
 fn a_seed_is_reproducible() {
-    for seed in (0..16).chain(FORGETFUL_FROM..FORGETFUL_FROM + 16) {
+    let kinds = [0, FORGETFUL_FROM, SHARED_FROM];
+    for seed in kinds.into_iter().flat_map(|first| first..first + 16) {
         let (once, again) = (run(seed, false), run(seed, false));
         assert_eq!(once.unwrap(), again.unwrap(), "seed {seed}");
     }

@@ -1,10 +1,12 @@
 //! A receiver in the simulation: all of it but sockets, threads and SQLite.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fastrand::Rng;
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use lizmon_client::ServerClock;
@@ -16,14 +18,19 @@ use lizmon_protocol::summary::Summaries;
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::{Caller, Permit, ReadHost};
 use lizmon_receiver::clock::ClockReading;
-use lizmon_receiver::journal::{Committer, GroupCommit, SubmitError};
+use lizmon_receiver::journal::{Committer, GroupCommit, SharedCommitter, SubmitError};
 use lizmon_receiver::router::Rejection;
 use lizmon_receiver::store::StoreError;
+use lizmon_receiver::store::memory::engine::MemoryEngine;
+use lizmon_receiver::store::memory::shared::SharedMemoryStore;
 use lizmon_receiver::store::memory::{MemoryDisk, MemoryStore};
 use lizmon_receiver::store::record::Submission;
-use lizmon_receiver::summarize::Summarizer;
+use lizmon_receiver::summarize::group::GroupRole;
+use lizmon_receiver::summarize::{Summarizer, SummaryTable};
 use lizmon_receiver::{ingest, query};
+use uuid::Uuid;
 
+use crate::summarizer::SharedSummarizer;
 use crate::wire::{Answer, Request, Target};
 
 /// Most requests that wait; few in the simulation, so that the limit is reached.
@@ -116,15 +123,32 @@ impl Completed {
     }
 }
 
+/// A process that runs.
+enum Running {
+    /// It has a store of its own.
+    Alone(Box<Committer>),
+    /// It shares one: what it appends with, and what reads on.
+    Shared(Box<(SharedCommitter, SharedSummarizer)>),
+}
+
 pub(crate) struct Receiver {
     pub(crate) disk: MemoryDisk,
-    committer: Option<Committer>,
+    /// Where the store is shared, instead of the disk: what it does there, and names of its runs.
+    shared: Option<(MemoryEngine, GroupRole, Rng)>,
+    /// In this run, the name that it appends under.
+    writer: Uuid,
+    running: Option<Running>,
     waiting: Vec<Waiting>,
     pub(crate) is_busy: bool,
     pub(crate) clock_wrong_ms: i64,
     /// Incremented by each end of the process: events of an earlier one are ignored.
     pub(crate) generation: u64,
 }
+
+/// A shard that was read so many seconds ago is not called late.
+const LAG_SECS: u64 = 2;
+/// More than any receiver has generations.
+const GENERATIONS_MAX: u64 = 1 << 20;
 
 impl Receiver {
     pub(crate) fn new() -> Self {
@@ -135,7 +159,9 @@ impl Receiver {
     pub(crate) fn on(disk: MemoryDisk) -> Self {
         Self {
             disk,
-            committer: None,
+            shared: None,
+            writer: Uuid::nil(),
+            running: None,
             waiting: Vec::new(),
             is_busy: false,
             clock_wrong_ms: 0,
@@ -143,8 +169,30 @@ impl Receiver {
         }
     }
 
+    /// The receiver with this index that shares an engine.
+    pub(crate) fn sharing(at: usize, engine: MemoryEngine, role: GroupRole, names: Rng) -> Self {
+        Self {
+            shared: Some((engine, role, names)),
+            generation: at as u64 * GENERATIONS_MAX,
+            ..Self::new()
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
-        self.committer.is_some()
+        self.running.is_some()
+    }
+
+    /// The requests that wait.
+    pub(crate) fn waiting(&self) -> Vec<u64> {
+        self.waiting.iter().map(|waiting| waiting.id).collect()
+    }
+
+    /// What reads on, if it shares a store and runs.
+    pub(crate) fn summarizer(&mut self) -> Option<&mut SharedSummarizer> {
+        match &mut self.running {
+            Some(Running::Shared(running)) => Some(&mut running.1),
+            _ => None,
+        }
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -152,15 +200,30 @@ impl Receiver {
     }
 
     pub(crate) fn start(&mut self, at: ClockReading) -> Result<(), StoreError> {
+        if let Some((engine, role, names)) = &mut self.shared {
+            let member = SharedSummarizer::start(engine, *role, names, at)?;
+            self.writer = Uuid::from_u128(names.u128(..));
+            let store = SharedMemoryStore::open(engine.clone(), self.writer);
+            let committer = SharedCommitter::new(Box::new(store), member.table(), at);
+            self.running = Some(Running::Shared(Box::new((committer, member))));
+            return Ok(());
+        }
         let mut store = MemoryStore::open(self.disk.clone());
         let summarizer = Summarizer::open(&mut store, at.wall)?;
-        self.committer = Some(Committer::new(Box::new(store), summarizer, at));
+        let committer = Committer::new(Box::new(store), summarizer, at);
+        self.running = Some(Running::Alone(Box::new(committer)));
         Ok(())
     }
 
     /// The process ends, and the requests that wait are lost.
     pub(crate) fn crash(&mut self, is_unsynced_there: bool) {
-        self.committer = None;
+        if let Some(summarizer) = self.summarizer() {
+            summarizer.kill();
+        }
+        if let Some((engine, _, _)) = &self.shared {
+            engine.kill(self.writer);
+        }
+        self.running = None;
         self.waiting.clear();
         self.generation += 1;
         self.disk.crash(is_unsynced_there);
@@ -168,8 +231,17 @@ impl Receiver {
 
     /// SIGTERM: the requests that wait have been taken; everything is committed.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut committer) = self.committer.take() {
-            let _it_is_in_the_journal = committer.finish();
+        match self.running.take() {
+            Some(Running::Alone(mut committer)) => {
+                let _it_is_in_the_journal = committer.finish();
+            }
+            Some(Running::Shared(running)) => {
+                let (mut committer, member) = *running;
+                let _nothing_waits = committer.finish();
+                drop(committer);
+                member.finish();
+            }
+            None => (),
         }
         self.waiting.clear();
         self.generation += 1;
@@ -204,12 +276,13 @@ impl Receiver {
 
     /// Takes all requests that wait as one group.
     pub(crate) fn take(&mut self, at: ClockReading) -> Vec<Completed> {
-        let Some(committer) = &mut self.committer else {
-            return Vec::new();
-        };
         let group = std::mem::take(&mut self.waiting);
         let requests = group.iter().map(|w| (&w.submission, w.now));
-        let results = committer.take(requests, at);
+        let results = match &mut self.running {
+            Some(Running::Alone(committer)) => committer.take(requests, at),
+            Some(Running::Shared(running)) => running.0.take(requests, at),
+            None => return Vec::new(),
+        };
         group
             .into_iter()
             .zip(results)
@@ -219,17 +292,22 @@ impl Receiver {
 
     /// What it tells of its clock.
     pub(crate) fn clock(&self, at: Duration) -> ServerClock {
-        let is_steady = self.committer.as_ref();
+        let status = self.running.as_ref().map(|running| match running {
+            Running::Alone(committer) => committer.clock_status(),
+            Running::Shared(running) => running.0.clock_status(),
+        });
         ServerClock {
             at,
-            is_steady: is_steady.is_some_and(Committer::is_clock_steady),
+            is_steady: status.is_some_and(|status| status.is_steady()),
             run: self.generation,
         }
     }
 
     pub(crate) fn maintain(&mut self, at: ClockReading) {
-        if let Some(committer) = &mut self.committer {
-            committer.maintain(at);
+        match &mut self.running {
+            Some(Running::Alone(committer)) => committer.maintain(at),
+            Some(Running::Shared(running)) => running.0.maintain(at),
+            None => (),
         }
     }
 
@@ -239,7 +317,12 @@ impl Receiver {
         if self.is_busy {
             return refusal(Code::Overloaded.into(), clock);
         }
-        match self.delivery(node) {
+        // Where it could not read on it answers after a wait, and says how late it is.
+        let waited = match self.running {
+            Some(Running::Shared(_)) => at.as_secs() + LAG_SECS,
+            _ => 0,
+        };
+        match self.delivery(node, waited) {
             Some(delivery) => Answer {
                 status: 200,
                 retry_after: None,
@@ -251,25 +334,21 @@ impl Receiver {
     }
 
     pub(crate) fn summaries(&self, node: &Node, now: u64) -> Summaries {
-        self.read(|committer| {
+        self.read(|table| {
             let permit = node.permit_to_read();
-            query::summaries(&permit, &committer.summarizer().table(), "", now)
+            query::summaries(&permit, table, "", now)
         })
         .unwrap_or_default()
     }
 
-    pub(crate) fn delivery(&self, node: &Node) -> Option<Delivery> {
-        self.read(|committer| {
-            let permit = node.permit_to_read();
-            query::delivery(&permit, &committer.summarizer().table(), 0)
-        })
+    pub(crate) fn delivery(&self, node: &Node, now: u64) -> Option<Delivery> {
+        self.read(|table| query::delivery(&node.permit_to_read(), table, now))
     }
 
     /// The numbers it has of a host, by producer.
     pub(crate) fn held(&self, node: &Node) -> HashMap<ProducerId, Vec<(u64, u64)>> {
-        self.read(|committer| {
-            let summaries = committer.summarizer().table();
-            let hosts = summaries.shard_with(&node.name);
+        self.read(|table| {
+            let hosts = table.shard_with(&node.name);
             let host = hosts.get(&*node.name)?;
             let sets = host.producers.iter();
             Some(
@@ -280,8 +359,12 @@ impl Receiver {
         .unwrap_or_default()
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Committer) -> Option<T>) -> Option<T> {
-        read(self.committer.as_ref()?)
+    fn read<T>(&self, read: impl FnOnce(&SummaryTable) -> Option<T>) -> Option<T> {
+        let table: Arc<SummaryTable> = match self.running.as_ref()? {
+            Running::Alone(committer) => committer.summarizer().table(),
+            Running::Shared(running) => running.1.table(),
+        };
+        read(&table)
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a seed means: how long a run is, how many monitors and receivers there are, and which
 //! faults.
 
+mod shared;
+
 use fastrand::Rng;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::spool::{
     DISK_BYTES_MAX, KEEP_SECS, PRODUCER_LOGS_MAX, SpoolLimits, drop_reason,
 };
 use lizmon_protocol::problem::Code;
+
+pub(crate) use self::shared::{LATE_MILLIS_MAX, SHARED_FROM, SharedScenario};
 
 /// Seconds of virtual time at the end without samples, so that everything can be delivered. Records
 /// ahead of the true time wait until that time has come.
@@ -53,6 +57,9 @@ impl ScenarioKind {
 
     /// Most runs are short; one in sixteen is a day without a network.
     pub(crate) fn of(seed: u64) -> Self {
+        if seed >= SHARED_FROM {
+            return shared::kind_of(seed);
+        }
         match seed % 16 {
             // It may not be sent again after a day.
             7 if seed >= FORGETFUL_FROM => Self::Hours,
@@ -125,6 +132,8 @@ pub(crate) struct Scenario {
     /// Mean seconds between times at which a receiver is killed and forgets up to
     /// [`FORGOTTEN_SECS_MAX`] of what it has acknowledged; 0 for none.
     pub(crate) forgets_every: u64,
+    /// Where the receivers share a store: then `receivers` is how many addresses the monitors have.
+    pub(crate) shared: Option<SharedScenario>,
 }
 
 /// From this seed on, receivers forget.
@@ -142,8 +151,10 @@ impl Scenario {
         scenario.add_cuts(rng);
         scenario.add_clocks(rng);
         scenario.add_receiver_clocks(rng);
-        if seed >= FORGETFUL_FROM {
-            scenario.forget(rng);
+        match seed {
+            SHARED_FROM.. => scenario.share(rng),
+            FORGETFUL_FROM.. => scenario.forget(rng),
+            _ => (),
         }
         scenario
     }
@@ -221,7 +232,13 @@ impl Scenario {
             clock: Vec::new(),
             receiver_clock: Vec::new(),
             forgets_every: 0,
+            shared: None,
         }
+    }
+
+    /// Whether what was acknowledged may be forgotten.
+    pub(crate) fn forgets(&self) -> bool {
+        self.forgets_every > 0 || self.shared.is_some()
     }
 
     fn add_faults(&mut self, rng: &mut Rng) {

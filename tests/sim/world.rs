@@ -1,6 +1,7 @@
 //! One run: a queue of events under one virtual clock, with one random number generator.
 
 mod event;
+mod group;
 mod monitors;
 mod network;
 mod receivers;
@@ -19,6 +20,7 @@ use lizmon_receiver::clock::ClockReading;
 use lizmon_receiver::store::memory::MemoryBackup;
 
 use self::event::Event;
+use self::group::Group;
 use crate::Violation;
 use crate::model::Model;
 use crate::monitor::Monitor;
@@ -48,6 +50,9 @@ pub(crate) struct RunStats {
     /// Acknowledged records that a receiver forgot, and those that it got again.
     pub(crate) forgotten: u64,
     pub(crate) repaired: u64,
+    /// What shared stores have committed, and how often a shard had another owner than before.
+    pub(crate) commits: u64,
+    pub(crate) takeovers: u64,
     pub(crate) checks: u64,
     /// Over all events, in order: two runs of one seed have the same.
     pub(crate) digest: u64,
@@ -100,6 +105,8 @@ pub(crate) struct World {
     /// The node that sends samples without a number.
     manual_sender: Node,
     receivers: Vec<Receiver>,
+    /// Where they share a store: the rest of what shares it.
+    group: Option<Group>,
     /// By receiver: copies of its disk, and when they were made.
     backups: Vec<Vec<(u64, MemoryBackup)>>,
     in_flight: BTreeMap<u64, InFlight>,
@@ -117,7 +124,11 @@ impl World {
         let hosts = (0..scenario.monitors)
             .map(|at| Host::new(at, &scenario, &mut rng))
             .collect();
-        let receivers: Vec<_> = (0..scenario.receivers).map(|_| Receiver::new()).collect();
+        let group = scenario.shared.as_ref().map(Group::new);
+        let receivers: Vec<_> = match &group {
+            Some(group) => group.receivers(&mut rng),
+            None => (0..scenario.receivers).map(|_| Receiver::new()).collect(),
+        };
         let mut world = Self {
             model: Model::new(scenario.monitors, scenario.receivers),
             rng,
@@ -129,6 +140,7 @@ impl World {
             manual_sender: Node::new("db1".to_owned()),
             backups: vec![Vec::new(); receivers.len()],
             receivers,
+            group,
             in_flight: BTreeMap::new(),
             next_request: 0,
             are_faults_over: false,
@@ -145,8 +157,12 @@ impl World {
         let end_ms = (self.scenario.sampling_secs + DRAIN_SECS_MAX) * 1_000;
         while let Some(Reverse((at, event))) = self.queue.pop() {
             self.now_ms = at;
+            if let Some(group) = &self.group {
+                group.set_now(at);
+            }
             if let Some(event) = self.events.remove(&event) {
                 self.handle(event)?;
+                self.follow_engine()?;
             }
             if self.are_faults_over && self.is_quiet() {
                 return self.end();
@@ -175,6 +191,7 @@ impl World {
             self.schedule_receiver_crash(receiver);
             self.schedule_forgetting(receiver);
         }
+        self.begin_group();
         for (monitor, at, wrong_ms) in self.scenario.clock.clone() {
             self.at(at * 1_000, Event::Clock { monitor, wrong_ms });
         }
@@ -232,12 +249,18 @@ impl World {
                 monitor,
                 receiver,
                 payload,
-            } => self.arrive(id, (monitor, receiver), &payload),
+            } => self.arrive(id, (monitor, receiver), payload),
+            Event::Reached {
+                id,
+                monitor,
+                receiver,
+                payload,
+            } => self.reached(id, (monitor, receiver), payload),
             Event::Take {
                 receiver,
                 generation,
             } if self.receivers[receiver].generation == generation => {
-                self.take(receiver)?;
+                self.take_unless_paused(receiver, generation)?;
             }
             Event::Answered { id, answer } => self.answered(id, &answer),
             Event::Maintenance { receiver } => self.maintain(receiver),
@@ -271,17 +294,32 @@ impl World {
                 wrong_ms,
                 is_shared,
             } => self.set_receiver_clock(receiver, wrong_ms, is_shared),
+            Event::GroupTurn { member } => self.group_turn(member),
+            Event::SummarizerStarts { member } => self.start_summarizer(member),
+            Event::SummarizerEnds { member, is_killed } if !are_faults_over => {
+                self.end_summarizer(member, is_killed);
+            }
+            Event::MemberPauses { member } if !are_faults_over => self.pause_member(member),
+            Event::FailsOver if !are_faults_over => self.fail_over(),
+            Event::PrimaryAway { primary, is_away } => self.set_away(primary, is_away),
             Event::FaultsEnd => self.end_faults(),
             Event::Take { .. }
             | Event::ReceiverCrashes { .. }
             | Event::ReceiverForgets { .. }
-            | Event::ReceiverStops { .. } => (),
+            | Event::ReceiverStops { .. }
+            | Event::SummarizerEnds { .. }
+            | Event::MemberPauses { .. }
+            | Event::FailsOver => (),
         }
         Ok(())
     }
 
     fn print_event(&mut self, event: &Event) {
-        if !matches!(event, Event::Maintenance { .. } | Event::Tick { .. }) {
+        let is_regular = matches!(
+            event,
+            Event::Maintenance { .. } | Event::Tick { .. } | Event::GroupTurn { .. }
+        );
+        if !is_regular {
             eprintln!("{:>12} {}", self.now_ms, event.summary_line(self));
         }
         for (at, host) in self.hosts.iter_mut().enumerate() {
@@ -298,6 +336,7 @@ impl World {
         self.scenario.lost = 0.0;
         self.scenario.late = 0.0;
         self.scenario.duplicated = 0.0;
+        self.calm_group();
         for receiver in 0..self.receivers.len() {
             self.receivers[receiver].disk.set_failing(false);
             self.receivers[receiver].is_busy = false;
@@ -315,11 +354,13 @@ impl World {
     }
 
     fn is_quiet(&mut self) -> bool {
+        let is_calm = |group: &Group| group.is_up() && group.is_calm(self.now_ms);
         self.in_flight.is_empty()
             && self.receivers.iter().all(Receiver::is_up)
+            && self.group.as_ref().is_none_or(is_calm)
             && (0..self.hosts.len()).all(|monitor| {
                 let now = self.monitor_time(monitor);
-                let has_checked = self.scenario.forgets_every == 0
+                let has_checked = !self.scenario.forgets()
                     || self.hosts[monitor]
                         .has_checked
                         .iter()
@@ -329,14 +370,18 @@ impl World {
     }
 
     fn end(mut self) -> Result<RunStats, Violation> {
-        for receiver in 0..self.receivers.len() {
-            self.check_receiver(receiver)?;
-            self.check_records(receiver)?;
-            // What is in memory must be in the journal as well.
-            self.receivers[receiver].crash(false);
-            self.start_receiver(receiver)?;
+        if self.group.is_some() {
+            self.end_group()?;
+        } else {
+            for receiver in 0..self.receivers.len() {
+                self.check_receiver(receiver)?;
+                self.check_records(receiver)?;
+                // What is in memory must be in the journal as well.
+                self.receivers[receiver].crash(false);
+                self.start_receiver(receiver)?;
+            }
         }
-        for receiver in 0..self.receivers.len() {
+        for receiver in 0..self.scenario.receivers {
             for host in &mut self.hosts {
                 self.stats.repaired += host.monitor.repaired(receiver);
             }
@@ -368,7 +413,7 @@ impl World {
     /// Nothing is lost, and the receiver knows what was dropped.
     fn check_records(&mut self, receiver: usize) -> Result<(), Violation> {
         for (monitor, host) in self.hosts.iter().enumerate() {
-            let delivery = self.receivers[receiver].delivery(&host.node);
+            let delivery = self.receivers[receiver].delivery(&host.node, 0);
             let nothing = || Delivery {
                 as_of: None,
                 producers: Vec::new(),

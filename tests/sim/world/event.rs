@@ -27,6 +27,13 @@ pub(super) enum Event {
         receiver: usize,
         payload: Payload,
     },
+    /// A request has reached this receiver of several.
+    Reached {
+        id: u64,
+        monitor: usize,
+        receiver: usize,
+        payload: Payload,
+    },
     /// The journal takes the requests that wait.
     Take {
         receiver: usize,
@@ -92,6 +99,28 @@ pub(super) enum Event {
         wrong_ms: i64,
         is_shared: bool,
     },
+    /// A member of those that share a store reads on, keeps leases and commits.
+    GroupTurn {
+        member: usize,
+    },
+    SummarizerStarts {
+        member: usize,
+    },
+    SummarizerEnds {
+        member: usize,
+        is_killed: bool,
+    },
+    /// It is stopped for a while, by SIGSTOP.
+    MemberPauses {
+        member: usize,
+    },
+    /// A primary of the shared engine fails over.
+    FailsOver,
+    /// Begins or ends a time in which a primary cannot be reached.
+    PrimaryAway {
+        primary: u16,
+        is_away: bool,
+    },
     /// All faults end: from here on everything must be delivered.
     FaultsEnd,
 }
@@ -121,6 +150,13 @@ impl Event {
             Self::FaultsEnd => (17, 0),
             Self::ReceiverClock { receiver, .. } => (18, *receiver as u64),
             Self::ReceiverForgets { receiver } => (19, *receiver as u64),
+            Self::Reached { id, .. } => (20, *id),
+            Self::GroupTurn { member } => (21, *member as u64),
+            Self::SummarizerStarts { member } => (22, *member as u64),
+            Self::SummarizerEnds { member, .. } => (23, *member as u64),
+            Self::MemberPauses { member } => (24, *member as u64),
+            Self::FailsOver => (25, 0),
+            Self::PrimaryAway { primary, .. } => (26, (*primary).into()),
         };
         kind << 56 | of
     }

@@ -10,6 +10,7 @@ use lizmon_monitor::tick::{Tick, Ticker};
 use lizmon_protocol::sample::Epoch;
 
 use super::event::Event;
+use super::group::Group;
 use super::{InFlight, Payload, World, millis};
 use crate::Violation;
 use crate::monitor::Exit;
@@ -88,7 +89,7 @@ impl World {
 
     /// Lets those publishers act that do not wait for an answer.
     pub(super) fn wake_publishers(&mut self, monitor: usize) {
-        for receiver in 0..self.receivers.len() {
+        for receiver in 0..self.scenario.receivers {
             if !self.hosts[monitor].is_sending[receiver] {
                 self.schedule_publisher(monitor, receiver, 0);
             }
@@ -123,7 +124,7 @@ impl World {
             NextStep::Wait(_) | NextStep::Idle => {
                 self.schedule_publisher(monitor, receiver, millis(CHECK_INTERVAL * wait_factor));
             }
-            NextStep::CheckDelivery if self.scenario.forgets_every == 0 => {
+            NextStep::CheckDelivery if !self.scenario.forgets() => {
                 self.check_delivery_now(monitor, receiver);
                 self.publisher_turn(monitor, receiver, turn);
             }
@@ -168,7 +169,9 @@ impl World {
 
     fn wait_factor(&self, monitor: usize, receiver: usize) -> u32 {
         let is_day_long = self.scenario.kind == ScenarioKind::DayOutage;
-        if self.are_faults_over {
+        if self.are_faults_over && self.group.is_some() {
+            1
+        } else if self.are_faults_over {
             CALM_WAIT_FACTOR
         } else if is_day_long && self.cut(monitor, receiver).is_some() {
             CUT_WAIT_FACTOR
@@ -185,6 +188,7 @@ impl World {
         let (monitor, receiver) = (in_flight.monitor, in_flight.receiver);
         let now = self.monitor_time(monitor);
         let chance = self.rng.f64();
+        let now_ms = self.now_ms;
         let host = &mut self.hosts[monitor];
         if host.turns[receiver] != in_flight.turn || !host.monitor.is_alive() {
             return;
@@ -195,7 +199,9 @@ impl World {
             Payload::Batch(batch) => host.monitor.done(receiver, batch, answer, times, chance),
             Payload::DeliveryQuery => {
                 let is_told = host.monitor.told(receiver, answer, now, chance);
-                host.has_checked[receiver] |= is_told && self.are_faults_over;
+                let is_calm = |group: &Group| group.is_calm(now_ms);
+                let is_final = self.are_faults_over && self.group.as_ref().is_none_or(is_calm);
+                host.has_checked[receiver] |= is_told && is_final;
             }
         }
         let ahead_ms = host
@@ -251,7 +257,7 @@ impl World {
         if !host.monitor.is_alive() {
             return;
         }
-        for receiver in 0..self.receivers.len() {
+        for receiver in 0..self.scenario.receivers {
             self.stats.repaired += host.monitor.repaired(receiver);
         }
         let damaged = self.rng.f64() < self.scenario.disk_damaged;

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::{Payload, World};
 use crate::Violation;
 use crate::monitor::encode;
-use crate::receiver::Receiver;
+use crate::receiver::{Completed, Receiver};
 use crate::scenario::FORGOTTEN_SECS_MAX;
 use crate::wire::{Request, Target};
 
@@ -19,16 +19,45 @@ const CALM_MAINTENANCE_SECS: u64 = 60;
 const SYNC_MS_MAX: u64 = 20;
 
 impl World {
-    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), payload: &Payload) {
+    pub(super) fn arrive(&mut self, id: u64, between: (usize, usize), payload: Payload) {
+        let (monitor, destination) = between;
+        if self.group.is_none() {
+            return self.reached(id, (monitor, destination), payload);
+        }
+        match self.balance() {
+            Some(receiver) => self.reached(id, (monitor, receiver), payload),
+            None => self.no_answer(id, 1, ConnectFailure::Connect),
+        }
+    }
+
+    /// Until when a receiver is paused, if it is.
+    fn paused_until(&self, receiver: usize) -> Option<u64> {
+        let group = self.group.as_ref()?;
+        group.paused_until(receiver, self.now_ms)
+    }
+
+    pub(super) fn reached(&mut self, id: u64, between: (usize, usize), payload: Payload) {
         let (monitor, receiver) = between;
+        if let Some(until) = self.paused_until(receiver) {
+            let event = Event::Reached {
+                id,
+                monitor,
+                receiver,
+                payload,
+            };
+            return self.at(until, event);
+        }
         let now = self.receiver_time(receiver);
+        if matches!(payload, Payload::DeliveryQuery) {
+            self.read_for_query(receiver);
+        }
         let at = &mut self.receivers[receiver];
         if !at.is_up() {
             return self.no_answer(id, 1, ConnectFailure::Connect);
         }
         let node = &self.hosts[monitor].node;
         let request = match payload {
-            Payload::Batch(batch) => encode(batch),
+            Payload::Batch(batch) => encode(&batch),
             Payload::DeliveryQuery => {
                 let answer = at.answer_delivery(node, now);
                 return self.reply(id, answer);
@@ -57,7 +86,10 @@ impl World {
         };
         // A sample that is stamped by a wrong clock may be removed again.
         if now.abs_diff(true_now) <= AHEAD_SECS_MAX {
-            self.model.send_unnumbered(receiver, label, now);
+            match self.group {
+                Some(_) => self.model.send_once(label),
+                None => self.model.send_unnumbered(receiver, label, now),
+            }
         }
         if let Ok(is_first) = receivers.accept(id, None, &self.manual_sender, &request, at) {
             self.schedule_take(receiver, is_first);
@@ -78,10 +110,33 @@ impl World {
         }
     }
 
+    pub(super) fn take_unless_paused(
+        &mut self,
+        receiver: usize,
+        generation: u64,
+    ) -> Result<(), Violation> {
+        let Some(until) = self.paused_until(receiver) else {
+            return self.take(receiver);
+        };
+        let event = Event::Take {
+            receiver,
+            generation,
+        };
+        self.at(until, event);
+        Ok(())
+    }
+
     pub(super) fn take(&mut self, receiver: usize) -> Result<(), Violation> {
         let at = self.reading(receiver);
-        self.model.takes_at(receiver, at.wall);
+        let forgot = self.forgot();
+        if self.group.is_none() {
+            self.model.takes_at(receiver, at.wall);
+        }
         let completed = self.receivers[receiver].take(at);
+        if self.group.is_some() {
+            self.acknowledge(&completed, forgot)?;
+            return self.answer(receiver, completed);
+        }
         if self.receivers[receiver].disk.is_crashed() {
             self.crash_receiver(receiver);
             return Ok(());
@@ -100,6 +155,10 @@ impl World {
             }
             self.add_to_digest(answer.accepted << 32 | answer.duplicate);
         }
+        self.answer(receiver, completed)
+    }
+
+    fn answer(&mut self, receiver: usize, completed: Vec<Completed>) -> Result<(), Violation> {
         if !self.are_faults_over && self.chance(self.scenario.answer_crashes) {
             self.crash_receiver(receiver);
             return Ok(());
@@ -193,7 +252,11 @@ impl World {
         if self.receivers[receiver].is_up() {
             self.stats.receiver_crashes += 1;
             let is_unsynced_there = self.rng.bool();
+            let waiting = self.receivers[receiver].waiting();
             self.receivers[receiver].crash(is_unsynced_there);
+            if self.group.is_some() {
+                self.break_connections(waiting);
+            }
             self.schedule_receiver_start(receiver);
         }
     }
@@ -212,6 +275,9 @@ impl World {
         let down_ms = self.rng.u64(0..=self.scenario.down_secs_max * 1_000);
         let event = Event::ReceiverStarts { receiver };
         self.at(self.now_ms + down_ms, event);
+        if self.group.is_some() {
+            return;
+        }
         // Most monitors see their connection break; some wait for the timeout.
         let waiting = self.in_flight.iter();
         let waiting: Vec<u64> = waiting
@@ -231,8 +297,20 @@ impl World {
             return Ok(());
         }
         let at = self.reading(receiver);
-        self.receivers[receiver]
-            .start(at)
+        let forgot = self.forgot();
+        let started = self.receivers[receiver].start(at);
+        if self.group.is_some() {
+            self.follow_engine()?;
+            return match started {
+                Ok(()) if self.forgot() == forgot => self.check_shared_receiver(receiver),
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    self.schedule_receiver_start(receiver);
+                    Ok(())
+                }
+            };
+        }
+        started
             .map_err(|error| Violation(format!("receiver {receiver} does not start: {error}")))?;
         self.check_receiver(receiver)
     }
