@@ -1,0 +1,99 @@
+//! A server that closes a connection on which a request is on its way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lizmon_client::{BaseUrl, Client, ConnectError, ConnectFailure, Credentials, Error};
+use lizmon_protocol::sample::{
+    EncodedSamples, Epoch, IdempotencyKey, ProducerId, Seq, parse_sample_set,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Holder, World};
+
+/// Forwards connections to the world's receiver. While `cuts` is not 0, one that has been used
+/// before is closed as soon as more comes from the client.
+async fn forward(listener: TcpListener, port: u16, cuts: Arc<AtomicUsize>) {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let cuts = cuts.clone();
+        tokio::spawn(async move {
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (mut up, mut down) = ([0; 16_384], [0; 16_384]);
+            loop {
+                tokio::select! {
+                    read = client.read(&mut up) => {
+                        let Ok(read @ 1..) = read else { return };
+                        let less = |cuts: usize| cuts.checked_sub(1);
+                        let order = Ordering::SeqCst;
+                        if cuts.fetch_update(order, order, less).is_ok() {
+                            return;
+                        }
+                        server.write_all(&up[..read]).await.unwrap();
+                    }
+                    read = server.read(&mut down) => {
+                        let Ok(read @ 1..) = read else { return };
+                        client.write_all(&down[..read]).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn client(world: &World, node: &Holder, port: u16) -> Client {
+    let url: BaseUrl = format!("https://localhost:{port}").parse().unwrap();
+    let credentials = Credentials {
+        cert: node.cert.clone(),
+        key: node.key.clone(),
+        ca: world.root(),
+    };
+    Client::new(url, &credentials, world.clock.now()).unwrap()
+}
+
+/// A numbered sample is sent again at once. One without a number might count twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_cannot_count_twice_is_sent_again() {
+    let world = World::start().await;
+    let node = world.node("a");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cuts = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(forward(listener, world.port(), cuts.clone()));
+    let client = client(&world, &node, port);
+    let now = world.clock.now();
+    let host = "a".parse().unwrap();
+    let values = parse_sample_set(br#"{"cpu":1}"#).unwrap();
+    let values = EncodedSamples::encode(&values).unwrap();
+    let publish = async |seq: Option<u64>| {
+        let key = seq.map(|seq| IdempotencyKey {
+            producer: ProducerId::from_bytes([7; 16]),
+            seq: Seq::new(seq).unwrap(),
+        });
+        let epoch = Epoch::new(now).unwrap();
+        client.publish(&host, epoch, &values, key, now).await
+    };
+    let cut = |times| cuts.store(times, Ordering::SeqCst);
+    publish(None).await.unwrap();
+    cut(1);
+    publish(Some(1)).await.unwrap();
+    assert_eq!(cuts.load(Ordering::SeqCst), 0, "it was cut");
+    cut(1);
+    client.delivery(&host, now).await.unwrap();
+    let broken = |error: &Error| {
+        let failure = ConnectFailure::Broken;
+        matches!(error, Error::Connect(ConnectError::Unreachable { failure: is, .. }) if *is == failure)
+    };
+    cut(1);
+    let error = publish(None).await.unwrap_err();
+    assert!(broken(&error), "{error}");
+    publish(Some(1)).await.unwrap();
+    // Not for ever, and the error is the first one: the receiver may have the sample.
+    cut(2);
+    let error = publish(Some(2)).await.unwrap_err();
+    assert!(broken(&error), "{error}");
+    publish(Some(2)).await.unwrap();
+    let delivery = client.delivery(&host, now).await.unwrap();
+    assert_eq!(delivery.producers[0].received, 2);
+}
