@@ -16,6 +16,7 @@
 
 mod authorization;
 mod ca_life;
+mod closed_connections;
 mod connection_end;
 mod crash;
 mod crl_push;

@@ -17,6 +17,7 @@ use lizmon_protocol::route;
 use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey};
 use lizmon_protocol::summary::{Hosts, Summaries};
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scopes, TokenError, TokenResponse};
+use lizmon_transport::error::is_broken;
 use lizmon_transport::https::{ask_clock, https_client, retry_after, server_clock};
 use lizmon_transport::{BaseUrl, ConnectError, ServerClock};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -32,6 +33,16 @@ use crate::token::{Freshness, KeptToken};
 /// The maximum size of a response. A full host's summaries take a fifth of it, and a list of
 /// 100,000 hosts takes about two thirds.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Whether a request may be sent again if its connection ends before the answer, as pooled ones do
+/// when the server closes them: RFC 9110 section 9.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It changes nothing, or the server knows it by its numbers.
+    Harmless,
+    /// It would count twice.
+    Harmful,
+}
+
 /// A client of one receiver, with one certificate.
 pub struct Client {
     url: BaseUrl,
@@ -165,7 +176,7 @@ impl Client {
         let mut form = vec![("grant_type", GRANT_CLIENT_CREDENTIALS)];
         form.extend(scope.as_deref().map(|scope| ("scope", scope)));
         let request = self.http.post(self.at(route::TOKEN)).form(&form);
-        let response = self.send(request, now).await?;
+        let response = self.send(request, Repeat::Harmless, now).await?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);
         let body = self.read_body(response, now).await?;
@@ -199,10 +210,13 @@ impl Client {
             .post(self.at(&route::sample(host, epoch)))
             .header(CONTENT_TYPE, "application/json")
             .body(self.to_json(values)?);
+        let mut repeat = Repeat::Harmful;
         if let Some(key) = key {
             request = request.header("idempotency-key", format!("\"{key}\""));
+            repeat = Repeat::Harmless;
         }
-        self.send_with_token(self.with_clock(request), now).await?;
+        let request = self.with_clock(request);
+        self.send_with_token(request, repeat, now).await?;
         Ok(())
     }
 
@@ -223,7 +237,8 @@ impl Client {
             Some(small) => request.header(CONTENT_ENCODING, "zstd").body(small),
             None => request.body(body),
         };
-        let answer = self.send_with_token(self.with_clock(request), now).await?;
+        let request = self.with_clock(request);
+        let answer = self.send_with_token(request, Repeat::Harmless, now).await?;
         self.parse(&answer)
     }
 
@@ -285,7 +300,7 @@ impl Client {
             .post(self.at(&route::acknowledged(host)))
             .header(CONTENT_TYPE, "application/json")
             .body(self.to_json(&Acknowledge { why })?);
-        let answer = self.send_with_token(request, now).await?;
+        let answer = self.send_with_token(request, Repeat::Harmful, now).await?;
         Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
     }
 
@@ -301,14 +316,17 @@ impl Client {
             .put(self.at(route::CRL))
             .header(CONTENT_TYPE, "application/x-pem-file")
             .body(pem.to_vec());
-        self.send_with_token(request, now).await?;
+        self.send_with_token(request, Repeat::Harmful, now).await?;
         Ok(())
     }
 
     /// A GET has no side effects, so it is retried once with a new token if the receiver rejects
     /// the token.
     async fn get(&self, path: &str, now: u64) -> Result<Vec<u8>, Error> {
-        let ask = || self.send_with_token(self.http.get(self.at(path)), now);
+        let ask = || {
+            let request = self.http.get(self.at(path));
+            self.send_with_token(request, Repeat::Harmless, now)
+        };
         match ask().await {
             Err(error) if matches!(error.code(), Some(Code::TokenInvalid | Code::TokenExpired)) => {
                 ask().await
@@ -318,9 +336,14 @@ impl Client {
     }
 
     /// The body of a successful response. Drops the token if the receiver rejects it.
-    async fn send_with_token(&self, request: RequestBuilder, now: u64) -> Result<Vec<u8>, Error> {
+    async fn send_with_token(
+        &self,
+        request: RequestBuilder,
+        repeat: Repeat,
+        now: u64,
+    ) -> Result<Vec<u8>, Error> {
         let token = self.kept_token(now).await?;
-        let response = self.send(request.bearer_auth(&token), now).await?;
+        let response = self.send(request.bearer_auth(&token), repeat, now).await?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);
         let body = self.read_body(response, now).await?;
@@ -367,8 +390,25 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder, now: u64) -> Result<Response, Error> {
-        let response = match request.send().await {
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        repeat: Repeat,
+        now: u64,
+    ) -> Result<Response, Error> {
+        let again = match repeat {
+            Repeat::Harmless => request.try_clone(),
+            Repeat::Harmful => None,
+        };
+        let mut answer = request.send().await;
+        if answer.as_ref().is_err_and(is_broken)
+            && let Some(again) = again
+            // If that fails as well, the first error says that the server may have the request.
+            && let Ok(response) = again.send().await
+        {
+            answer = Ok(response);
+        }
+        let response = match answer {
             Ok(response) => response,
             Err(error) => return Err(self.failed(error, now).await),
         };

@@ -135,6 +135,13 @@ impl ConnectError {
     }
 }
 
+/// Whether a connection ended before the answer was there, for no reason that a new one would have
+/// as well.
+pub fn is_broken(error: &reqwest::Error) -> bool {
+    let is_tls = find_in_chain::<rustls::Error>(error).is_some();
+    !is_tls && !error.is_timeout() && !error.is_connect() && !error.is_builder()
+}
+
 /// The word is "refused" if the server rejected the client's identity, and "answered" otherwise.
 pub fn word_for(status: u16) -> &'static str {
     match status {
