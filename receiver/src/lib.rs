@@ -30,6 +30,7 @@
 //! | [`health`], [`metrics`] | what an operator is warned of; what is counted |
 //! | `certificates` | which certificates were seen here, and by which ones hosts report |
 //! | `crl_fetch` | fetches CRLs from `liz-ca` |
+//! | [`patience`] | starts that wait for a store whose servers are away |
 //! | [`periodic`] | threads that do something again and again |
 //! | [`config`], `serve` | flags; start, run and stop |
 //!
@@ -57,6 +58,7 @@ pub mod token;
 pub mod authorize;
 pub mod ingest;
 pub mod journal;
+pub mod patience;
 pub mod peers;
 pub mod periodic;
 pub mod query;

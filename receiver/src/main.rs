@@ -3,6 +3,7 @@
 mod command;
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lizmon_daemon::LogFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::ReceiverFlags;
-use lizmon_receiver::{Clock, Clocks, Config, Receiver};
+use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
 
 /// Accept samples over mutual TLS, make them durable, answer queries with summaries.
 ///
@@ -62,7 +63,7 @@ fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before READY: a signal from now on ends the receiver cleanly.
-        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        let mut stop = pin!(lizmon_daemon::stop().context("cannot listen for signals")?);
         // The files are checked every second anyway.
         lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
@@ -86,7 +87,18 @@ fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
             limits: config.limits.within_open_files(open_files),
             ..config
         };
-        let receiver = Receiver::start(listener, config, clocks).await?;
+        // A full disk does not empty itself.
+        let is_shared = config.shared.is_some();
+        let attempt = async || {
+            let listener = listener.try_clone()?;
+            Receiver::start(listener, config.clone(), clocks.clone()).await
+        };
+        let may_pass = |error: &ReceiverError| is_shared && error.may_pass();
+        let receiver = tokio::select! {
+            started = patience::start(attempt, may_pass) => started?,
+            () = &mut stop => return Ok(()),
+        };
+        drop(listener);
         tracing::info!(
             "READY on {}, issuer {}",
             receiver.address(),

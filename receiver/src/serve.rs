@@ -85,6 +85,13 @@ pub struct Receiver {
     clock: Clock,
 }
 
+impl ReceiverError {
+    /// Whether the store is at fault, and may work in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(error) if error.may_pass())
+    }
+}
+
 impl From<PipelineError> for ReceiverError {
     fn from(error: PipelineError) -> Self {
         match error {

@@ -40,6 +40,13 @@ pub enum SummarizerError {
     Commit(#[from] JournalError),
 }
 
+impl SummarizerError {
+    /// Whether the store is at fault, and may work in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(error) if error.may_pass())
+    }
+}
+
 /// A summarizer that takes its share of the shards.
 pub struct ShardSummarizer {
     summaries: PeriodicThread,

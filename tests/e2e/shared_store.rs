@@ -101,6 +101,12 @@ impl GroupReceiver {
 }
 
 fn summarizer(world: &World, store: &EngineNode, name: &str) -> Running {
+    let mut running = Running::start(&mut summarizer_command(world, store, name));
+    running.wait_for("READY");
+    running
+}
+
+fn summarizer_command(world: &World, store: &EngineNode, name: &str) -> Command {
     let holder = world.holder(Role::Summarizer, name);
     let files = world.trust_files();
     let mut command = program("liz-summarizer");
@@ -109,9 +115,7 @@ fn summarizer(world: &World, store: &EngineNode, name: &str) -> Running {
     command.arg("--key").arg(&holder.key);
     command.arg("--ca").arg(files.ca);
     command.arg("--crl").arg(files.crl);
-    let mut running = Running::start(&mut command);
-    running.wait_for("READY");
-    running
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]

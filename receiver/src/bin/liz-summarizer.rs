@@ -1,6 +1,7 @@
 //! `liz-summarizer`: flags, clock and signals; the library does the rest.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_receiver::config::StoreFlags;
+use lizmon_receiver::patience;
 use lizmon_receiver::store::redis::config::StoreUrl;
-use lizmon_receiver::summarizer::ShardSummarizer;
+use lizmon_receiver::summarizer::{ShardSummarizer, SummarizerError};
 use lizmon_receiver::{Clock, Clocks};
 
 /// Summarize a share of the samples that receivers keep in Redis or Valkey.
@@ -62,7 +64,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
         // Before READY: a signal from now on ends the summarizer cleanly.
-        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
+        let mut stop = pin!(lizmon_daemon::stop().context("cannot listen for signals")?);
         // The files are checked every second anyway.
         lizmon_daemon::reload_at_hang_up(|| ()).context("cannot listen for signals")?;
         let clock: Clock = Arc::new(lizmon_daemon::epoch_secs);
@@ -89,7 +91,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             ca: cli.credentials.ca,
             crl: cli.crl,
         };
-        let summarizer = ShardSummarizer::start(trust, servers, clocks).await?;
+        let attempt =
+            async || ShardSummarizer::start(trust.clone(), servers.clone(), clocks.clone()).await;
+        let summarizer = tokio::select! {
+            started = patience::start(attempt, SummarizerError::may_pass) => started?,
+            () = &mut stop => return Ok(()),
+        };
         tracing::info!("READY");
         lizmon_daemon::tell_ready();
         tokio::spawn(renewer.run());

@@ -51,6 +51,11 @@ impl StoreError {
         self.kind
     }
 
+    /// Whether it may be over in a moment, as a failover is.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Unreachable)
+    }
+
     /// Whether what is stored is at fault, and not the disk or another program: then a new store in
     /// its place helps.
     pub fn is_damage(&self) -> bool {

@@ -8,7 +8,7 @@ use lizmon_engines::{EngineNode, EngineSettings, MONITORED_NAME, SentinelGroup};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{GroupReceiver, receiver_at, summarizer};
+use super::{GroupReceiver, receiver_at, summarizer, summarizer_command};
 use crate::harness::process::{PATIENCE, Running};
 use crate::harness::world::wall_clock;
 use crate::harness::{Holder, World};
@@ -165,18 +165,26 @@ async fn what_a_lost_primary_had_acknowledged_is_repaired() {
     };
     primary.wait_until_replicated(1);
     replica.kill();
-    for _ in 0..3 {
-        running.wait_for(PUBLISHED);
-    }
+    let received = std::cell::Cell::new(0);
+    let note = |one: &Value| {
+        received.set(one["received"].as_u64().unwrap_or_default());
+        received.get()
+    };
+    receiver
+        .wait_for_delivery(&reader, |one| note(one) > 0)
+        .await;
+    let before = received.get();
+    // One may have been on its way.
+    let is_ahead = |one: &Value| note(one) >= before + 4;
+    receiver.wait_for_delivery(&reader, is_ahead).await;
     primary.kill();
     replica.restart();
     running.wait_for("that it had acknowledged: sending them again");
     running.wait_for("records again that it had lost");
     running.signal(Signal::TERM);
     running.wait().success();
-    let received = std::cell::Cell::new(0);
     let is_whole = |one: &Value| {
-        received.set(one["received"].as_u64().unwrap_or_default());
+        note(one);
         one["missing"] == json!([]) && one["repaired"].as_u64() >= Some(3)
     };
     receiver.wait_for_delivery(&reader, is_whole).await;
@@ -251,4 +259,26 @@ async fn a_summarizer_that_was_paused_commits_nothing() {
     let all = |one: &Value| one["received"] == 30 && one["duplicate"] == 0;
     late.wait_for_delivery(&reader, all).await;
     assert_eq!(samples(&late, &reader).await, 30);
+}
+
+/// A service manager that starts a program again and again gives up during a failover.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_start_while_the_servers_are_away_wait_for_them() {
+    let store = EngineNode::start(&EngineSettings::redis());
+    let world = World::without_receiver(|_| ());
+    store.kill();
+    let [mut first, mut second] =
+        ["rx1", "rx2"].map(|name| Running::start(&mut receiver_at(&world, &store.url(), name)));
+    let mut third = Running::start(&mut summarizer_command(&world, &store, "sum1"));
+    for member in [&mut first, &mut second, &mut third] {
+        member.wait_for("cannot start yet, trying again");
+    }
+    second.signal(Signal::TERM);
+    second.wait().success();
+    store.restart();
+    for mut member in [first, third] {
+        member.wait_for("READY");
+        member.signal(Signal::TERM);
+        member.wait().success();
+    }
 }
