@@ -5,6 +5,7 @@
 //! Every write of a shard makes a revision of it; a failover goes back to an earlier one, with
 //! journal, state, cursor, writers and lease together.
 
+mod contents;
 mod disturbance;
 mod request;
 
@@ -14,98 +15,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use super::super::members::MemberRole;
-use super::super::reader::EntryId;
 use super::super::shard::{Position, Shard, ShardCount};
-use super::super::state::{ShardState, StoredHost};
-use crate::clock::StoredClock;
 
+pub use self::contents::LEASE_MILLIS;
+use self::contents::{EngineContents, EngineShard};
+pub(super) use self::contents::{GroupOnItsWay, JournalEntry};
 pub(super) use self::disturbance::{Asked, EngineFault};
 pub use self::disturbance::{Disturbance, EngineChange, EngineEvent, RequestFate, RequestKind};
 pub(super) use self::request::{CommitRequest, EngineRequest};
 
-/// How long a shard stays with an owner that does not renew its lease.
-pub const LEASE_MILLIS: u64 = 5_000;
-
 /// The engine, for any number of stores on it.
 #[derive(Debug, Clone)]
 pub struct MemoryEngine(Arc<Mutex<EngineContents>>);
-
-type Decide = Box<dyn FnMut(RequestKind, u16) -> Disturbance + Send>;
-
-struct EngineContents {
-    shards: Vec<EngineShard>,
-    primaries: u16,
-    now_millis: u64,
-    /// How far its clock has run ahead of what it was set to.
-    ahead_millis: u64,
-    /// How much of the past may be forgotten.
-    kept_millis: u64,
-    away: BTreeSet<u16>,
-    dead: BTreeSet<Uuid>,
-    /// What still is on its way to a primary.
-    delayed: Vec<(u16, Vec<GroupOnItsWay>)>,
-    decide: Option<Decide>,
-    members: BTreeMap<(MemberRole, Uuid), (u64, String)>,
-    keys: BTreeMap<String, (u64, String)>,
-    crls: BTreeMap<String, String>,
-    revisions: u64,
-    identifiers: u64,
-    events: Vec<EngineEvent>,
-    keeps_events: bool,
-}
-
-/// A shard as it is, and as it was.
-#[derive(Debug, Default)]
-struct EngineShard {
-    now: ShardContents,
-    /// In order; each with the moment until which it was so.
-    before: Vec<(u64, ShardContents)>,
-}
-
-/// Everything of a shard.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ShardContents {
-    revision: u64,
-    /// The last position that was given.
-    last: u64,
-    pub(super) journal: Vec<JournalEntry>,
-    owner: Option<Uuid>,
-    epoch: u64,
-    until_millis: u64,
-    /// The identifier of the last commit; 0 before the first.
-    pub(super) commit: u64,
-    pub(super) cursor: Position,
-    /// By writer the number of its last group behind the cursor, and the second of that commit.
-    pub(super) writers: Arc<BTreeMap<Uuid, (u64, u64)>>,
-    hosts: Arc<BTreeMap<String, StoredHost>>,
-    clock: Option<StoredClock>,
-}
-
-/// A group in its place.
-#[derive(Debug, Clone)]
-pub(super) struct JournalEntry {
-    pub(super) position: Position,
-    pub(super) id: EntryId,
-    pub(super) group: Arc<[u8]>,
-}
-
-/// A group that is to be appended.
-#[derive(Debug, Clone)]
-pub(super) struct GroupOnItsWay {
-    pub(super) shard: Shard,
-    pub(super) id: EntryId,
-    pub(super) group: Arc<[u8]>,
-}
-
-impl std::fmt::Debug for EngineContents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EngineContents")
-            .field("now_millis", &self.now_millis)
-            .field("shards", &self.shards.len())
-            .finish_non_exhaustive()
-    }
-}
 
 impl MemoryEngine {
     /// An engine with so many shards on so many primaries.
@@ -255,91 +176,6 @@ impl MemoryEngine {
             (RequestFate::Unconfirmed, _) => Err(EngineFault::Unconfirmed),
             (RequestFate::Unknown { .. } | RequestFate::Delayed, _) => Err(EngineFault::Unknown),
             _ => Err(EngineFault::Away),
-        }
-    }
-}
-
-impl EngineContents {
-    /// A shard that is about to change: it can be gone back to what it is.
-    fn begin(&mut self, shard: Shard) -> &mut ShardContents {
-        let (now, kept) = (self.now_millis, self.kept_millis);
-        self.revisions += 1;
-        let shard = &mut self.shards[shard.index()];
-        if kept > 0 {
-            shard.before.push((now, shard.now.clone()));
-            if shard.before.len().is_multiple_of(64) {
-                let oldest = now.saturating_sub(kept);
-                shard.before.retain(|(until, _)| *until >= oldest);
-            }
-        }
-        shard.now.revision = self.revisions;
-        &mut shard.now
-    }
-
-    fn let_delayed_arrive(&mut self, primary: u16) {
-        let (arrived, delayed) = std::mem::take(&mut self.delayed)
-            .into_iter()
-            .partition(|(to, _)| *to == primary);
-        self.delayed = delayed;
-        let arrived: Vec<(u16, Vec<GroupOnItsWay>)> = arrived;
-        for group in arrived.iter().flat_map(|(_, groups)| groups) {
-            EngineRequest(self).append(group);
-        }
-    }
-
-    fn note(&mut self, shard: Shard, change: EngineChange) {
-        if self.keeps_events {
-            self.events.push(EngineEvent {
-                shard,
-                at_millis: self.now_millis,
-                revision: self.revisions,
-                change,
-            });
-        }
-    }
-
-    fn forget(&mut self, forgets: &[(Shard, u64)]) {
-        for (shard, millis) in forgets {
-            let back_to = self.now_millis.saturating_sub(*millis);
-            let of = &mut self.shards[shard.index()];
-            // What was so at that moment: the first that was changed after it.
-            let at = of.before.partition_point(|(until, _)| *until <= back_to);
-            let then = of.before.drain(at..).next();
-            if let Some((_, then)) = then {
-                of.now = then;
-                let left = of.now.revision;
-                self.revisions += 1;
-                self.note(*shard, EngineChange::Forgot { left });
-            }
-        }
-    }
-}
-
-impl ShardContents {
-    pub(super) fn entry_at(&self, position: Position) -> Option<EntryId> {
-        let at = self.first_from(position);
-        let entry = self.journal.get(at)?;
-        (entry.position == position).then_some(entry.id)
-    }
-
-    /// The index of the first entry from this position on.
-    fn first_from(&self, position: Position) -> usize {
-        self.journal
-            .partition_point(|entry| entry.position < position)
-    }
-
-    /// So many entries behind this position, at most.
-    pub(super) fn entries_after(&self, position: Position, most: usize) -> Vec<JournalEntry> {
-        let behind = &self.journal[self.first_from(position.next())..];
-        behind.iter().take(most).cloned().collect()
-    }
-
-    pub(super) fn state(&self, shard: Shard) -> ShardState {
-        ShardState {
-            shard,
-            cursor: self.cursor,
-            hosts: self.hosts.values().cloned().collect(),
-            clock: self.clock,
         }
     }
 }

@@ -10,10 +10,8 @@ use super::super::super::reader::EntryId;
 use super::super::super::shard::{Fence, Position, Shard};
 use super::super::super::state::ShardChanges;
 use super::super::apply_to_hosts;
-use super::{
-    Asked, EngineChange, EngineContents, EngineFault, GroupOnItsWay, JournalEntry, LEASE_MILLIS,
-    ShardContents,
-};
+use super::contents::{EngineContents, GroupOnItsWay, JournalEntry, LEASE_MILLIS, ShardContents};
+use super::disturbance::{Asked, EngineChange, EngineFault};
 
 /// What a commit asks for.
 pub(in crate::store::memory) struct CommitRequest<'a> {
@@ -30,6 +28,19 @@ pub(in crate::store::memory) struct CommitRequest<'a> {
 
 /// What one request may do.
 pub(in crate::store::memory) struct EngineRequest<'a>(pub(super) &'a mut EngineContents);
+
+impl EngineContents {
+    pub(super) fn let_delayed_arrive(&mut self, primary: u16) {
+        let (arrived, delayed) = std::mem::take(&mut self.delayed)
+            .into_iter()
+            .partition(|(to, _)| *to == primary);
+        self.delayed = delayed;
+        let arrived: Vec<(u16, Vec<GroupOnItsWay>)> = arrived;
+        for group in arrived.iter().flat_map(|(_, groups)| groups) {
+            EngineRequest(self).append(group);
+        }
+    }
+}
 
 impl EngineRequest<'_> {
     /// Adds an entry at the end.
