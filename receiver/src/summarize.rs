@@ -23,7 +23,7 @@ use lizmon_protocol::sample::BatchAnswer;
 use lizmon_summary::Series;
 
 pub use self::host::{HostSummaries, ProducerState};
-pub use self::table::{HostMap, SummaryTable};
+pub use self::table::{HostMap, ReadMark, SummaryTable};
 use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
@@ -126,7 +126,7 @@ impl Summarizer {
         self.progress[shard.index()] = progress;
         *self.table.write(shard) = std::mem::take(&mut *apart.table.write(shard));
         let through = self.progress[shard.index()].applied;
-        self.table.set_read_through(shard, through);
+        self.table.set_reloaded(shard, through);
         Ok(())
     }
 

@@ -111,7 +111,7 @@ impl<'s> Admission<'s> {
         let shard = self.table.shard_of(view.host);
         let hosts = self.table.shard_with(view.host);
         let host = hosts.get(view.host);
-        let read = self.table.read_through(shard);
+        let read = self.table.read_mark(shard);
         let pending = self.pending.get(view.host);
         let pending = pending.or_else(|| self.unread.of(view.host, read));
         let known = Known { host, pending };

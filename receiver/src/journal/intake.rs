@@ -10,7 +10,7 @@ use super::error::AdmissionError;
 use crate::clock::{ClockStatus, ClockVerdict};
 use crate::store::record::{ShardGroups, Submission};
 use crate::store::{Position, Shard, ShardCount, StoreError};
-use crate::summarize::SummaryTable;
+use crate::summarize::{ReadMark, SummaryTable};
 
 /// What becomes of a submission whose records are all known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) struct Intake {
     marks: EpochMarks,
     known: KnownRecords,
     count: ShardCount,
-    /// What this group has admitted, by host.
-    pending: HashMap<String, Pending>,
+    /// What this group has admitted, by host, and how far its shard was read on then.
+    pending: HashMap<String, (ReadMark, Pending)>,
     unread: Unread,
     pub(super) clock_status: Arc<ClockStatus>,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
@@ -91,14 +91,21 @@ impl Intake {
             }
             verdicts.push((submission, verdict));
         }
-        self.pending = admission.into_pending();
+        let pending = admission.into_pending();
+        if matches!(self.known, KnownRecords::Append) {
+            let marked = |(host, pending): (String, Pending)| {
+                let read = table.read_mark(table.shard_of(&host));
+                (host, (read, pending))
+            };
+            self.pending.extend(pending.into_iter().map(marked));
+        }
         verdicts
     }
 
     /// Forgets what the summaries have. To be called every second or so.
     pub(super) fn prune(&mut self, table: &SummaryTable) {
         self.unread
-            .prune(|host| table.read_through(table.shard_of(host)));
+            .prune(|host| table.read_mark(table.shard_of(host)));
     }
 
     /// What was admitted, to be appended and given back.
@@ -131,11 +138,11 @@ impl Intake {
     /// Where another thread or process counts it, what was appended is not in the summaries when
     /// the next group is judged: limits and numbers hold for it all the same.
     fn keep_pending(&mut self, positions: &[(Shard, Option<Position>)]) {
-        for (host, pending) in self.pending.drain() {
+        for (host, (read, pending)) in self.pending.drain() {
             let shard = self.count.shard_of(&host);
             let appended = positions.iter().find(|(of, _)| *of == shard);
-            if let (KnownRecords::Append, Some((_, Some(at)))) = (self.known, appended) {
-                self.unread.insert(host, *at, pending);
+            if let Some((_, Some(at))) = appended {
+                self.unread.insert(host, *at, read, pending);
             }
         }
     }

@@ -25,8 +25,19 @@ pub struct SummaryTable {
     /// By shard, the position through which its journal was read on. Not kept where each group is
     /// counted by the thread that appends it.
     read_through: Vec<AtomicU64>,
+    /// By shard, how often it was loaded again.
+    reloads: Vec<AtomicU64>,
     /// Where another thread reads the journals on.
     reads: OnceLock<JournalReads>,
+}
+
+/// How far a shard's journal was read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadMark {
+    /// The position through which it was read.
+    pub through: Position,
+    /// How often the shard was loaded again: a store may have forgotten what was appended before.
+    pub reloads: u64,
 }
 
 /// No lag.
@@ -39,6 +50,7 @@ impl SummaryTable {
             shards: count.all().map(|_| RwLock::default()).collect(),
             read_until: count.all().map(|_| AtomicU64::new(ALWAYS)).collect(),
             read_through: count.all().map(|_| AtomicU64::new(0)).collect(),
+            reloads: count.all().map(|_| AtomicU64::new(0)).collect(),
             reads: OnceLock::new(),
         }
     }
@@ -70,10 +82,22 @@ impl SummaryTable {
         }
     }
 
-    /// The position through which a shard's journal was read on.
-    pub fn read_through(&self, shard: Shard) -> Position {
-        let through = self.read_through.get(shard.index());
-        Position::new(through.map_or(0, |through| through.load(Ordering::Acquire)))
+    /// A shard was loaded again, and read on through this position. What was appended behind it is
+    /// forgotten, or is read next.
+    pub(crate) fn set_reloaded(&self, shard: Shard, through: Position) {
+        self.set_read_through(shard, through);
+        if let Some(reloads) = self.reloads.get(shard.index()) {
+            reloads.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// How far a shard's journal was read on.
+    pub fn read_mark(&self, shard: Shard) -> ReadMark {
+        let of = |all: &[AtomicU64]| all.get(shard.index()).map(|of| of.load(Ordering::Acquire));
+        ReadMark {
+            reloads: of(&self.reloads).unwrap_or(0),
+            through: Position::new(of(&self.read_through).unwrap_or(0)),
+        }
     }
 
     /// Until when a shard's journal was read, if that is longer ago than what one reading takes:

@@ -6,7 +6,7 @@ use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::{DeliverySet, DroppedSet};
 
 use crate::store::Position;
-use crate::summarize::{HostSummaries, ProducerState};
+use crate::summarize::{HostSummaries, ProducerState, ReadMark};
 
 /// What this group has admitted of a host.
 #[derive(Default)]
@@ -23,7 +23,21 @@ pub(in crate::journal) struct Pending {
 /// it was appended. Empty where a group is counted before the next one is judged.
 #[derive(Default)]
 pub(in crate::journal) struct Unread {
-    hosts: HashMap<String, (Position, Pending)>,
+    hosts: HashMap<String, UnreadHost>,
+}
+
+/// A host, and where it was appended to last.
+struct UnreadHost {
+    at: Position,
+    /// How often its shard had been loaded again before.
+    reloads: u64,
+    pending: Pending,
+}
+
+impl UnreadHost {
+    fn is_unread(&self, read: ReadMark) -> bool {
+        self.at > read.through && self.reloads == read.reloads
+    }
 }
 
 impl Unread {
@@ -31,26 +45,39 @@ impl Unread {
         self.hosts.is_empty()
     }
 
-    /// What is not in the summaries yet of a host in a shard that was read through this position.
-    pub(in crate::journal) fn of(&self, host: &str, read: Position) -> Option<&Pending> {
-        let (at, pending) = self.hosts.get(host)?;
-        (*at > read).then_some(pending)
+    /// What is not in the summaries yet of a host in a shard that was read on so far.
+    pub(in crate::journal) fn of(&self, host: &str, read: ReadMark) -> Option<&Pending> {
+        let host = self.hosts.get(host)?;
+        host.is_unread(read).then_some(&host.pending)
     }
 
     /// The same, to be added to.
-    pub(in crate::journal) fn take(&mut self, host: &str, read: Position) -> Option<Pending> {
-        let (at, pending) = self.hosts.remove(host)?;
-        (at > read).then_some(pending)
+    pub(in crate::journal) fn take(&mut self, host: &str, read: ReadMark) -> Option<Pending> {
+        let host = self.hosts.remove(host)?;
+        host.is_unread(read).then_some(host.pending)
     }
 
-    /// This was appended at this position.
-    pub(in crate::journal) fn insert(&mut self, host: String, at: Position, pending: Pending) {
-        self.hosts.insert(host, (at, pending));
+    /// This was appended at this position, when its shard was read on so far.
+    pub(in crate::journal) fn insert(
+        &mut self,
+        host: String,
+        at: Position,
+        read: ReadMark,
+        pending: Pending,
+    ) {
+        let reloads = read.reloads;
+        let unread = UnreadHost {
+            at,
+            reloads,
+            pending,
+        };
+        self.hosts.insert(host, unread);
     }
 
     /// Drops what the summaries have. To be called every second or so.
-    pub(in crate::journal) fn prune(&mut self, read: impl Fn(&str) -> Position) {
-        self.hosts.retain(|host, (at, _)| *at > read(host));
+    pub(in crate::journal) fn prune(&mut self, read: impl Fn(&str) -> ReadMark) {
+        self.hosts
+            .retain(|host, unread| unread.is_unread(read(host)));
     }
 }
 

@@ -352,7 +352,12 @@ fn limits_hold_for_what_is_appended_and_not_read_yet() {
     assert!(admitted(&over, 5).is_err());
     let full = keyed(producer(1), &[(4, NOW)], &labels(768..1_000));
     admitted(&full, 5).unwrap();
-    // As after a failover: it was read through there, and the store had forgotten it.
+    // It was read on through there.
     table.set_read_through(shard, Position::new(5));
     admitted(&over, 6).unwrap();
+    assert_eq!(admitted(&over, 7).unwrap(), (Dedup::Known, 0));
+    // A failover has forgotten it, and the shard was loaded again: a monitor that repairs it must not
+    // be told that it was there.
+    table.set_reloaded(shard, Position::new(1));
+    assert_eq!(admitted(&over, 2).unwrap(), (Dedup::New, 1));
 }
