@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lizmon_pki::atomic_file::Access;
 use uuid::Uuid;
@@ -24,6 +25,9 @@ pub(super) const MARKER: &str = "lizmon.id";
 /// last.
 const COPYING: &str = "lizmon.copying";
 const LOCK: &str = "lock";
+/// How often, and after which time, a folder that is locked is tried again: half a second in all.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How many databases that were set aside are kept, the newest as 1.
 const ASIDE_MAX: usize = 3;
 
@@ -54,18 +58,29 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), EmbeddedError> {
         .map_err(failed(folder, "cannot make the data folder"))
 }
 
-/// Locks the folder for as long as the file is open.
+/// Locks the folder for as long as the file is open. A process that was killed may need a moment to
+/// end, and between fork and exec a child has its parent's files.
+#[expect(clippy::disallowed_methods, reason = "paces attempts")]
 pub(super) fn lock(folder: &Path) -> Result<File, EmbeddedError> {
     let path = folder.join(LOCK);
     let what = "cannot lock the data folder";
     let file = private(&path, OpenOptions::new().create(true).append(true))
         .map_err(failed(&path, what))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EmbeddedError::Locked {
-            folder: folder.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(&path, what)(source)),
+    let mut attempts = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if attempts < LOCK_ATTEMPTS => {
+                attempts += 1;
+                std::thread::sleep(LOCK_AGAIN_AFTER);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(EmbeddedError::Locked {
+                    folder: folder.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(&path, what)(source)),
+        }
     }
 }
 
