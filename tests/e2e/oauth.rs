@@ -332,7 +332,8 @@ async fn keys_rotate() {
     for (later, count, code) in [
         (0, 2, "unknown_host"),
         (86_000, 2, "token_expired"),
-        (401, 1, "token_invalid"),
+        // The old key signed for two seconds more, until the new one was known.
+        (403, 1, "token_invalid"),
     ] {
         world.clock.advance(later);
         world.restart().await;

@@ -36,7 +36,7 @@ use scenario::{FORGETFUL_FROM, SHARED_FROM, ScenarioKind};
 use world::{RunStats, World};
 
 /// How many seeds run by default.
-const SEEDS: u64 = 1_750;
+const SEEDS: u64 = 900;
 /// How many failing seeds are logged.
 const FAILURES_MAX: usize = 10;
 
@@ -183,7 +183,7 @@ fn wrong_clocks_cost_nothing() {
 }
 
 /// How many seeds run in which receivers forget.
-const FORGETFUL_SEEDS: u64 = 400;
+const FORGETFUL_SEEDS: u64 = 200;
 
 /// A receiver is killed and comes back with an older copy of its disk, again and again: what it had
 /// acknowledged since is sent again, and counts once.
