@@ -24,7 +24,7 @@ pub struct HolderUse {
 }
 
 /// How many holders are told of, those with most requests and records first.
-const TOLD_MAX: usize = 256;
+pub const TOLD_MAX: usize = 256;
 /// What a holder must use at one server to be told of: this part of what each server's share of the
 /// limit is. So what is not told is less than a quarter of the limit in all.
 const TOLD_PART: u32 = 4;

@@ -1,6 +1,6 @@
 //! What holders use of their limits, as receivers tell each other.
 
-use lizmon_mtls::quota_use::{HolderQuotas, HolderUse};
+use lizmon_mtls::quota_use::{HolderQuotas, HolderUse, TOLD_MAX};
 use lizmon_protocol::name::SpiffeId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -79,8 +79,10 @@ impl UsageExchange {
     }
 }
 
-/// Nothing, where it is not what a receiver writes.
+/// Nothing, where it is not what a receiver writes; and no more than a receiver tells, because each
+/// holder has a quota here from then on.
 fn told_by(member: &Member) -> Vec<Used> {
-    let told: Told = serde_json::from_str(&member.text).unwrap_or_default();
+    let mut told: Told = serde_json::from_str(&member.text).unwrap_or_default();
+    told.used.truncate(TOLD_MAX);
     told.used
 }
