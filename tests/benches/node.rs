@@ -36,6 +36,8 @@ pub(crate) fn certificates(folder: &Path, nodes: usize) -> Result<Vec<Node>> {
     let mut request = Request::new(Role::Receiver, "rx".parse().context("a name")?);
     request.sans = vec!["127.0.0.1".parse().context("a SAN")?];
     authority.issue(request, now()).context("a certificate")?;
+    let request = Request::new(Role::Summarizer, "sum".parse().context("a name")?);
+    authority.issue(request, now()).context("a certificate")?;
     let node = |at| {
         let name = format!("node{at}");
         authority

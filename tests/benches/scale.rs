@@ -139,7 +139,7 @@ impl Setup {
         let summarizer = match servers.is_empty() {
             true => None,
             false => Some(Program::start("liz-summarizer", |command| {
-                trust(command, certs.join("receivers/rx"));
+                trust(command, certs.join("summarizers/sum"));
             })?),
         };
         let address = |receiver: &Program| {
