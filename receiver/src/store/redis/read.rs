@@ -22,6 +22,10 @@ use super::nodes::Nodes;
 /// How many entries of a shard are read at once.
 const ENTRIES_MAX: usize = 64;
 
+/// How many published keys of a shard are kept, beside those of the entries at hand. Whoever can
+/// write to the servers can publish any number.
+const KEYS_MAX: usize = 1_024;
+
 /// The greatest identifier that a server gives. Whoever appended others than `0-N` is no lizmon.
 const LAST_ID: &str = "0-18446744073709551615";
 
@@ -87,6 +91,9 @@ impl ShardReader {
     ) -> Result<(), RedisStoreError> {
         let ids = entries.iter().flatten().flat_map(|(_, entry)| entry);
         let ids: BTreeSet<_> = ids.map(|entry| &entry.key).collect();
+        if self.keys.len() > KEYS_MAX {
+            self.keys.retain(|id, _| ids.contains(id));
+        }
         let new: Vec<_> = ids
             .into_iter()
             .filter(|id| {
