@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use lizmon_protocol::summary::Summaries;
 use lizmon_receiver::store::record::{SubmissionView, read_group};
-use lizmon_summary::AHEAD_SECS_MAX;
+use lizmon_summary::{AHEAD_SECS_MAX, TIERS};
 
 use super::Model;
 use crate::Violation;
@@ -15,8 +15,9 @@ use crate::monitor::RecordId;
 const SKEW_SECS: u64 = 5;
 
 /// A sample without a number that was sent to one of the receivers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SentOnce {
+    epoch: u64,
     /// Its sender got a 204.
     is_acknowledged: bool,
     /// It is in a journal.
@@ -30,8 +31,14 @@ pub(super) type SentOnceByLabel = HashMap<String, SentOnce>;
 
 impl Model {
     /// A sample without a number is sent, under a unique label.
-    pub(crate) fn send_once(&mut self, label: String) {
-        self.sent_once.insert(label, SentOnce::default());
+    pub(crate) fn send_once(&mut self, label: String, epoch: u64) {
+        let sent = SentOnce {
+            epoch,
+            is_acknowledged: false,
+            is_counted: false,
+            was_forgotten: false,
+        };
+        self.sent_once.insert(label, sent);
     }
 
     /// A group is in a journal.
@@ -155,8 +162,11 @@ impl Model {
     }
 
     /// Samples without a number count as often as the journals have them: once if they were
-    /// acknowledged and not forgotten, and at most once.
-    pub(crate) fn check_sent_once(&self, told: &Summaries) -> Result<(), Violation> {
+    /// acknowledged and not forgotten, and at most once. Those that no window holds any more are
+    /// not asked for.
+    pub(crate) fn check_sent_once(&mut self, told: &Summaries, now: u64) -> Result<(), Violation> {
+        let oldest = TIERS.iter().map(|tier| tier.window_start(now)).min();
+        self.sent_once.retain(|_, sent| Some(sent.epoch) > oldest);
         for (label, sent) in &self.sent_once {
             let name = format!("summary:by-hour:{label}");
             let averages = told.get(&name).map_or(&[][..], |told| &told.averages);

@@ -444,8 +444,8 @@ impl World {
         self.stats.checks += 1;
         let now = self.secs();
         let at = &self.receivers[receiver];
-        self.model
-            .check_sent_once(&at.summaries(&self.manual_sender, now))?;
+        let told = at.summaries(&self.manual_sender, now);
+        self.model.check_sent_once(&told, now)?;
         for (monitor, host) in self.hosts.iter().enumerate() {
             let held = at.held(&host.node);
             self.model.reconcile(monitor, 0, &held, now)?;

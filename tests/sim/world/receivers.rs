@@ -87,7 +87,7 @@ impl World {
         // A sample that is stamped by a wrong clock may be removed again.
         if now.abs_diff(true_now) <= AHEAD_SECS_MAX {
             match self.group {
-                Some(_) => self.model.send_once(label),
+                Some(_) => self.model.send_once(label, now),
                 None => self.model.send_unnumbered(receiver, label, now),
             }
         }
