@@ -60,7 +60,7 @@ impl CrlExchange {
     pub fn exchange(&mut self, store: &mut dyn SharedTrust, now: u64) -> Result<(), StoreError> {
         let names = store.crl_names()?;
         self.export();
-        // A server without memory takes none, and has those of others all the same.
+        // Where ours cannot be added, those of others are taken all the same.
         let mut added = Ok(());
         for crl in &self.own.1 {
             if !names.contains(&crl.name) {

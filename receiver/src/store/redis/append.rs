@@ -24,6 +24,7 @@ use super::entry::{self, GroupEntry};
 use super::error::RedisStoreError;
 use super::keys;
 use super::nodes::Nodes;
+use super::scripts;
 
 /// How long `WAIT` waits for replicas: milliseconds. Shorter than an answer may take.
 const WAIT_MILLIS: u64 = 1_000;
@@ -47,8 +48,18 @@ pub(super) struct Appender {
 #[derive(Default)]
 struct Pipeline {
     commands: Vec<Cmd>,
-    /// Which group each `XADD` appends, and which command it is.
-    appends: Vec<(usize, usize)>,
+    appends: Vec<Append>,
+}
+
+/// A group in a pipeline.
+struct Append {
+    /// Which one.
+    at: usize,
+    shard: Shard,
+    /// Which command appends it.
+    command: usize,
+    /// Which command before it publishes the key, if one does, and on which connection.
+    publish: Option<(usize, u64)>,
 }
 
 impl Appender {
@@ -136,8 +147,13 @@ impl Appender {
                 Err(error) => results[*at] = Err(error),
                 Ok((connection, primary)) => {
                     let pipeline = pipelines.entry(primary).or_default();
-                    self.publish(key, *shard, connection, pipeline);
-                    pipeline.appends.push((*at, pipeline.commands.len()));
+                    let publish = self.publish(key, *shard, connection, pipeline);
+                    pipeline.appends.push(Append {
+                        at: *at,
+                        shard: *shard,
+                        command: pipeline.commands.len(),
+                        publish,
+                    });
                     pipeline.commands.push(entry.append(*shard));
                 }
             }
@@ -155,48 +171,46 @@ impl Appender {
         }
         let answers = nodes.exchange(&requests);
         for (((address, _), appends), answers) in requests.iter().zip(appends).zip(answers) {
-            self.conclude(nodes, address, &appends, answers, results);
+            self.conclude(nodes, (address, key), &appends, answers, results);
         }
     }
 
     /// A key is published beside the journal it signs for, so that a failover cannot forget it and
     /// keep the groups; and again on every new connection, for there may have been a failover. So
-    /// is the same key when it is published otherwise, as after a renewal of the certificate.
+    /// is the same key when it is published otherwise, as after a renewal of the certificate. Which
+    /// command does it, and on which connection; none if it is published.
     fn publish(
-        &mut self,
+        &self,
         key: &Arc<PublishedKey>,
         shard: Shard,
         connection: u64,
         to: &mut Pipeline,
-    ) {
+    ) -> Option<(usize, u64)> {
         let is_published = self
             .published
             .get(&shard)
             .is_some_and(|(published, on)| published == key && *on == connection);
-        if !is_published {
-            let mut publish = redis::cmd("HSET");
-            publish
-                .arg(keys::keys(shard))
-                .arg(&key.id)
-                .arg(&key.statement);
-            to.commands.push(publish);
-            self.published.insert(shard, (key.clone(), connection));
+        if is_published {
+            return None;
         }
+        let publish = scripts::publish_command(keys::keys(shard), &key.id, &key.statement);
+        to.commands.push(publish);
+        Some((to.commands.len() - 1, connection))
     }
 
     fn conclude(
-        &self,
+        &mut self,
         nodes: &mut Nodes,
-        address: &Address,
-        appends: &[(usize, usize)],
+        (address, key): (&Address, &Arc<PublishedKey>),
+        appends: &[Append],
         answers: Result<Vec<Value>, RedisStoreError>,
         results: &mut [Appended],
     ) {
         let mut answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
-                for (at, _) in appends {
-                    results[*at] = Err(error.clone());
+                for append in appends {
+                    results[append.at] = Err(error.clone());
                 }
                 return;
             }
@@ -205,17 +219,27 @@ impl Appender {
             0 => Ok(()),
             wanted => confirmed(address, answers.pop().unwrap_or(Value::Nil), wanted),
         };
-        for (at, command) in appends {
-            let answer = answers.get_mut(*command).map(std::mem::take);
-            let appended = appended(address, answer.unwrap_or(Value::Nil));
-            let appended = appended.and_then(|position| {
+        let mut answer = |command: usize| {
+            let answer = answers.get_mut(command).map(std::mem::take);
+            answer.unwrap_or(Value::Nil)
+        };
+        for append in appends {
+            // Nobody could read a group whose key is unknown.
+            let published = append.publish.map_or(Ok(()), |(command, connection)| {
+                checked(address, answer(command))?;
+                let published = (key.clone(), connection);
+                self.published.insert(append.shard, published);
+                Ok(())
+            });
+            let appended = published.and_then(|()| {
+                let position = appended(address, answer(append.command))?;
                 confirmed.clone()?;
                 Ok(position)
             });
             if let Err(error) = &appended {
                 nodes.note(address, error);
             }
-            results[*at] = appended;
+            results[append.at] = appended;
         }
     }
 }

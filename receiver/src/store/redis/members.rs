@@ -53,6 +53,13 @@ impl RedisStore {
         let answer = self.nodes.ask(&primary, &command)?;
         T::from_redis_value(answer).map_err(|_| unreadable(keys::CRLS))
     }
+
+    fn publish_crl(&mut self, name: &str, pem: &str) -> Result<(), RedisStoreError> {
+        let primary = self.nodes.primary_of_key(keys::CRLS)?;
+        let mut script = self.scripts.publish.prepare_invoke();
+        script.key(keys::CRLS).arg(name).arg(pem);
+        self.nodes.run_at(&primary, &script).map(drop)
+    }
 }
 
 fn unreadable(key: &str) -> RedisStoreError {
@@ -139,7 +146,7 @@ impl SharedTrust for RedisStore {
     }
 
     fn add_crl(&mut self, name: &str, pem: &str) -> Result<(), StoreError> {
-        Ok(self.ask_for_crls("HSET", &[name, pem])?)
+        Ok(self.publish_crl(name, pem)?)
     }
 
     fn remove_crl(&mut self, name: &str) -> Result<(), StoreError> {

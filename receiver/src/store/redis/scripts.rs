@@ -4,9 +4,10 @@
 //! cannot end or prolong one.
 //!
 //! What a summarizer needs to work runs on a server without free memory too (`allow-oom`): commits
-//! trim the journals, which is what frees it.
+//! trim the journals, which is what frees it. So does what receivers must know of each other, above
+//! all who is revoked: the high-water mark leaves memory for it.
 
-use redis::Script;
+use redis::{Cmd, Script};
 
 /// KEYS meta; ARGV owner, milliseconds. The new epoch (0 if another process owns the shard), and the
 /// identifier of the last commit.
@@ -158,6 +159,19 @@ end
 return there
 ";
 
+/// KEYS a hash; ARGV field, text: a CRL, or whose a key is.
+const PUBLISH: &str = "#!lua flags=allow-oom
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+";
+
+/// [`PUBLISH`] as a command of a pipeline. It has the script's text: a server that did not know the
+/// script by its hash would go on with the commands that follow.
+pub(super) fn publish_command(key: String, field: &str, text: &str) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(PUBLISH).arg(1).arg(key).arg(field).arg(text);
+    command
+}
+
 /// All scripts, hashed once.
 pub(super) struct Scripts {
     pub(super) acquire: Script,
@@ -165,6 +179,7 @@ pub(super) struct Scripts {
     pub(super) commit: Script,
     pub(super) create: Script,
     pub(super) attend: Script,
+    pub(super) publish: Script,
     pub(super) begin_copy: Script,
     pub(super) complete_copy: Script,
 }
@@ -177,6 +192,7 @@ impl Scripts {
             commit: Script::new(COMMIT),
             create: Script::new(CREATE),
             attend: Script::new(ATTEND),
+            publish: Script::new(PUBLISH),
             begin_copy: Script::new(BEGIN_COPY),
             complete_copy: Script::new(COMPLETE_COPY),
         }

@@ -157,14 +157,43 @@ fn a_full_server_refuses_nothing_and_loses_nothing() {
     summarizer.finish().unwrap();
 }
 
-/// Another user of it may fill it, mark or not.
+/// Another user of it may fill it, mark or not. What receivers must know of each other is taken all
+/// the same, above all who is revoked.
 #[test]
 fn a_server_that_refuses_is_full() {
+    for settings in [EngineSettings::redis(), EngineSettings::valkey()] {
+        let server = EngineNode::start(&settings);
+        let (mut store, mut other) = (open(&server.url()), open(&server.url()));
+        server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+        let (shard, group) = group_of(&store, "web1", 1);
+        let refused = store.append(&[(shard, &group)]).remove(0).unwrap_err();
+        assert!(refused.is_full(), "{refused}");
+        assert!(store.probe().unwrap_err().is_full());
+        store.add_crl("n1", "a CRL").unwrap();
+        assert_eq!(other.crl("n1").unwrap().as_deref(), Some(&b"a CRL"[..]));
+        assert_eq!(server.cli(&["HLEN", &keys::keys(shard)]), "1");
+        server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        store.append(&[(shard, &group)]).remove(0).unwrap();
+        assert_eq!(groups_in(&mut other, shard), 1);
+    }
+}
+
+/// The group was acknowledged, and no summarizer counted it.
+#[test]
+fn a_group_whose_key_is_unknown_is_not_appended() {
     let server = EngineNode::start(&EngineSettings::redis());
-    let mut store = open(&server.url());
-    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let (mut store, mut other) = (open(&server.url()), open(&server.url()));
     let (shard, group) = group_of(&store, "web1", 1);
-    let refused = store.append(&[(shard, &group)]).remove(0).unwrap_err();
-    assert!(refused.is_full(), "{refused}");
-    assert!(store.probe().unwrap_err().is_full());
+    server.cli(&["SET", &keys::keys(shard), "of another type"]);
+    assert!(store.append(&[(shard, &group)]).remove(0).is_err());
+    server.cli(&["DEL", &keys::keys(shard)]);
+    store.append(&[(shard, &group)]).remove(0).unwrap();
+    assert_eq!(groups_in(&mut other, shard), 2, "both can be read");
+}
+
+fn groups_in(store: &mut RedisStore, shard: Shard) -> usize {
+    let mut groups = 0;
+    let read = store.read_after(&[(shard, Position::START)], &mut |_, _, _| groups += 1);
+    read.complete().unwrap();
+    groups
 }
