@@ -1,5 +1,6 @@
-//! Group commit: one thread takes all waiting requests, makes them durable with one sync, counts
-//! them, and answers them.
+//! Group commit: a thread takes all waiting requests, makes them durable with one sync, counts
+//! them, and answers them. Where several servers share the shards, each server's have a thread and a
+//! queue of their own: one server that does not answer holds up no other's requests.
 //!
 //! This is the one place where a POST is answered with success, after the sync. It is also the one
 //! place for checks that depend on earlier requests: known numbers, a host's labels, a producer's
@@ -24,6 +25,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
@@ -42,7 +44,7 @@ pub use shared::SharedCommitter;
 
 /// Maximum wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
-/// How many requests may wait for the journal. Each keeps its body's memory reserved, and
+/// How many requests may wait for the journal, over all its threads. Each keeps its body's memory reserved, and
 /// [`crate::body`] limits that.
 const QUEUE_MAX: usize = 16_384;
 /// How many requests one sync serves at most.
@@ -64,10 +66,11 @@ struct Waiting {
     reply: oneshot::Sender<Result<BatchAnswer, SubmitError>>,
 }
 
-/// Handle to the journal's thread. Cheap to clone; the journal ends when the last one is dropped.
+/// Handle to the journal's threads. Cheap to clone; the journal ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    queue: SyncSender<Waiting>,
+    /// One for each thread.
+    queues: Arc<[SyncSender<Waiting>]>,
     status: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
     watch: Option<Arc<WatchStatus>>,
@@ -89,55 +92,74 @@ impl Journal {
         summarizer: Summarizer,
         gather_window: Duration,
         clocks: Clocks,
-    ) -> std::io::Result<(Self, JournalThread)> {
+    ) -> std::io::Result<(Self, JournalThreads)> {
         let committer = Committer::new(store, summarizer, clocks.read());
-        Self::start_with(committer, gather_window, clocks)
+        Self::start_with(vec![committer], gather_window, clocks)
     }
 
     /// The same on a store that other processes use as well: they, or another thread of this one,
-    /// count what is appended here.
+    /// count what is appended here. There is a thread for each of these connections to it.
     pub fn start_shared(
-        store: Box<dyn SharedStore>,
-        table: Arc<SummaryTable>,
+        stores: Vec<Box<dyn SharedStore>>,
+        table: &Arc<SummaryTable>,
         watch: Arc<WatchStatus>,
         gather_window: Duration,
         clocks: Clocks,
-    ) -> std::io::Result<(Self, JournalThread)> {
-        let committer = SharedCommitter::new(store, table, clocks.read()).watched_by(watch.clone());
-        let (journal, thread) = Self::start_with(committer, gather_window, clocks)?;
+    ) -> std::io::Result<(Self, JournalThreads)> {
+        let at = clocks.read();
+        let mut committers = Vec::<SharedCommitter>::with_capacity(stores.len());
+        for (thread, store) in stores.into_iter().enumerate() {
+            committers.push(match committers.first() {
+                Some(first) => first.beside(store, thread, at),
+                None => SharedCommitter::new(store, table.clone(), at).watched_by(watch.clone()),
+            });
+        }
+        watch.placement().divide(committers.len());
+        let (journal, threads) = Self::start_with(committers, gather_window, clocks)?;
+        journal.status.set_journal_threads(journal.queues.len());
         let watch = Some(watch);
-        Ok((Self { watch, ..journal }, thread))
+        Ok((Self { watch, ..journal }, threads))
     }
 
-    fn start_with(
-        committer: impl GroupCommit + Send + 'static,
+    fn start_with<C: GroupCommit + Send + 'static>(
+        committers: Vec<C>,
         gather_window: Duration,
         clocks: Clocks,
-    ) -> std::io::Result<(Self, JournalThread)> {
-        let (queue, waiting) = sync_channel(QUEUE_MAX);
-        let writer = Writer {
-            committer,
-            waiting,
-            gather_window,
-            clocks,
-            previous_requests: 0,
-        };
-        let status = writer.committer.status();
-        let clock_status = writer.committer.clock_status();
-        let (alive, ended) = oneshot::channel::<Infallible>();
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || {
-                let _until_the_end = alive;
-                writer.run()
-            })?;
+    ) -> std::io::Result<(Self, JournalThreads)> {
+        let first = committers.first();
+        let (status, clock_status) = first
+            .map(|first| (first.status(), first.clock_status()))
+            .unwrap_or_default();
+        // A server that does not answer takes no more than its share.
+        let queue_max = QUEUE_MAX / committers.len().max(1);
+        let (mut queues, mut threads, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for committer in committers {
+            let (queue, waiting) = sync_channel(queue_max);
+            let writer = Writer {
+                committer,
+                waiting,
+                gather_window,
+                clocks: clocks.clone(),
+                previous_requests: 0,
+            };
+            let (alive, is_over) = oneshot::channel::<Infallible>();
+            let thread = std::thread::Builder::new()
+                .name("journal".to_owned())
+                .spawn(move || {
+                    let _until_the_end = alive;
+                    writer.run()
+                })?;
+            queues.push(queue);
+            threads.push(thread);
+            ended.push(is_over);
+        }
         let journal = Self {
-            queue,
+            queues: queues.into(),
             status,
             clock_status,
             watch: None,
         };
-        Ok((journal, JournalThread { thread, ended }))
+        Ok((journal, JournalThreads { threads, ended }))
     }
 
     /// The state of the store.
@@ -162,7 +184,10 @@ impl Journal {
         now: u64,
     ) -> Result<BatchAnswer, SubmitError> {
         let (reply, answered) = oneshot::channel();
-        match self.queue.try_send(Waiting {
+        let Some(queue) = self.queue_of(&submission) else {
+            return Err(SubmitError::Unavailable);
+        };
+        match queue.try_send(Waiting {
             submission,
             now,
             reply,
@@ -172,13 +197,23 @@ impl Journal {
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Unavailable),
         }
     }
+
+    /// The queue of the thread that appends to this host's shard.
+    fn queue_of(&self, submission: &Submission) -> Option<&SyncSender<Waiting>> {
+        let several = self.watch.as_ref().filter(|_| self.queues.len() > 1);
+        let thread = several.map_or(0, |watch| {
+            let host = submission.view().map(|view| view.host).unwrap_or_default();
+            watch.placement().thread_of(host)
+        });
+        self.queues.get(thread)
+    }
 }
 
-/// The journal's thread, to wait for.
+/// The journal's threads, to wait for.
 #[derive(Debug)]
-pub struct JournalThread {
-    thread: JoinHandle<Result<(), StoreError>>,
-    ended: oneshot::Receiver<Infallible>,
+pub struct JournalThreads {
+    threads: Vec<JoinHandle<Result<(), StoreError>>>,
+    ended: Vec<oneshot::Receiver<Infallible>>,
 }
 
 /// Why a journal failed.
@@ -191,20 +226,25 @@ pub enum JournalError {
     Uncommitted(#[from] StoreError),
     /// A defect of ours. Nothing acknowledged is lost: the next start counts it from the journal.
     #[error(
-        "the journal's thread panicked; start the receiver again, nothing that was acknowledged is lost"
+        "a thread of the journal panicked; start the receiver again, nothing that was acknowledged is lost"
     )]
     Panicked,
 }
 
-impl JournalThread {
-    /// Returns when the thread is about to end, for any reason.
+impl JournalThreads {
+    /// Returns when one of them is about to end, for any reason.
     pub async fn ended(&mut self) {
-        let _closed = (&mut self.ended).await;
+        let _closed = select_all(self.ended.iter_mut()).await;
     }
 
-    /// Waits for the thread. It ends when the last [`Journal`] is dropped.
+    /// Waits for all of them. They end when the last [`Journal`] is dropped.
     pub fn join(self) -> Result<(), JournalError> {
-        Ok(self.thread.join().map_err(|_| JournalError::Panicked)??)
+        let mut ended = Ok(());
+        for thread in self.threads {
+            let joined = thread.join().map_err(|_| JournalError::Panicked);
+            ended = ended.and(joined.and_then(|ended| Ok(ended?)));
+        }
+        ended
     }
 }
 

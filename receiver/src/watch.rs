@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  servers ── look (4 a second) ──> StoreReading ──> HighWater ──> journal: which requests it takes
+//!                                        ├─────────> Placement ──> journal: which thread appends
 //!                                        └─────────> WatchStatus ──> health, metrics, log
 //! ```
 //!
@@ -14,11 +15,13 @@
 //! appended since, with the mark.
 
 mod high_water;
+mod placement;
 mod progress;
 mod status;
 mod thread;
 
 pub use self::high_water::HighWater;
+pub use self::placement::Placement;
 pub use self::status::WatchStatus;
 pub(crate) use self::status::{StoreFigures, WatchedShard};
 pub use self::thread::Watch;

@@ -212,13 +212,13 @@ impl Committer {
 
     /// A damaged store is not tried again; a new one in its place is.
     fn append(&mut self, groups: &[(Shard, &[u8])], now: u64) -> Vec<Result<Position, StoreError>> {
-        let appended = self.status.sync(|| self.store.append(groups));
+        let appended = self.status.sync(0, || self.store.append(groups));
         let errors = appended.iter().filter_map(|result| result.as_ref().err());
         let Some(damage) = errors.clone().find(|error| error.is_damage()).cloned() else {
             return appended;
         };
         match self.rebuild(&damage, now) {
-            Ok(()) => self.status.sync(|| self.store.append(groups)),
+            Ok(()) => self.status.sync(0, || self.store.append(groups)),
             Err(error) => vec![Err(error); groups.len()],
         }
     }
@@ -235,7 +235,7 @@ impl Committer {
         self.status.committed();
         self.status.replaced();
         self.status.works(Task::File);
-        self.status.works(Task::Journal);
+        self.status.works(Task::Journal(0));
         self.status.set_damage(self.store.damage(), now);
         (self.committed_at, self.complete_at) = (now, now);
         self.committed_appends = self.summarizer.appends();
@@ -295,11 +295,11 @@ impl Committer {
             self.probed_at = now;
             match self.store.probe() {
                 Ok(()) => {
-                    self.status.works(Task::Journal);
+                    self.status.works(Task::Journal(0));
                     // Retries failed commits at once.
                     self.committed_at = 0;
                 }
-                Err(error) => self.status.fails(Task::Journal, &error),
+                Err(error) => self.status.fails(Task::Journal(0), &error),
             }
         }
     }

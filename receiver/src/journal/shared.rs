@@ -27,6 +27,8 @@ pub struct SharedCommitter {
     status: Arc<StoreStatus>,
     clock: StepDetector,
     probed_at: u64,
+    /// Which of the journal's threads it is for.
+    thread: usize,
     /// Without one every request is taken that the store takes.
     watch: Option<Arc<WatchStatus>>,
 }
@@ -40,6 +42,7 @@ impl SharedCommitter {
             intake: Intake::new(store.shard_count(), KnownRecords::Append),
             clock: StepDetector::new(None, at),
             probed_at: at.wall,
+            thread: 0,
             store,
             table,
             status,
@@ -52,6 +55,20 @@ impl SharedCommitter {
     pub fn watched_by(mut self, watch: Arc<WatchStatus>) -> Self {
         self.watch = Some(watch);
         self
+    }
+
+    /// One more for the same journal, for another of its threads. It appends to other shards, over
+    /// connections of its own.
+    #[must_use]
+    pub fn beside(&self, store: Box<dyn SharedStore>, thread: usize, at: ClockReading) -> Self {
+        let mut other = Self::new(store, self.table.clone(), at);
+        other.intake.clock_status = self.intake.clock_status.clone();
+        Self {
+            status: self.status.clone(),
+            watch: self.watch.clone(),
+            thread,
+            ..other
+        }
     }
 
     fn high_water(&self) -> Option<&HighWater> {
@@ -71,7 +88,7 @@ impl SharedCommitter {
 
     fn append(&mut self, groups: &mut ShardGroups) -> Vec<Result<Position, StoreError>> {
         intake::append(groups, |groups| {
-            let appended = self.status.sync(|| self.store.append(groups));
+            let appended = self.status.sync(self.thread, || self.store.append(groups));
             if let Some(high_water) = self.watch.as_ref().map(|watch| watch.high_water()) {
                 for ((shard, group), result) in groups.iter().zip(&appended) {
                     high_water.appended(*shard, group.len());
@@ -138,14 +155,19 @@ impl GroupCommit for SharedCommitter {
 
     /// Notes the state of the clock, and probes a store that failed.
     fn maintain(&mut self, at: ClockReading) {
-        self.intake.clock_status.set(self.clock.look(at));
+        let judged = self.clock.look(at);
+        // They all see the same steps.
+        if self.thread == 0 {
+            self.intake.clock_status.set(judged);
+        }
         self.intake.prune(&self.table);
         self.probed_at = self.probed_at.min(at.wall);
-        if self.status.is_in_trouble() && at.wall - self.probed_at >= PROBE_EVERY_SECS {
+        let task = Task::Journal(self.thread);
+        if self.status.has_failed(task) && at.wall - self.probed_at >= PROBE_EVERY_SECS {
             self.probed_at = at.wall;
             match self.store.probe() {
-                Ok(()) => self.status.works(Task::Journal),
-                Err(error) => self.status.fails(Task::Journal, &error),
+                Ok(()) => self.status.works(task),
+                Err(error) => self.status.fails(task, &error),
             }
         }
     }

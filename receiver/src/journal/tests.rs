@@ -108,7 +108,7 @@ fn a_jump_of_the_clock_deletes_nothing() {
 }
 
 /// A journal on a disk that the test can break.
-fn journal(disk: &MemoryDisk) -> (Journal, Arc<SummaryTable>, JournalThread) {
+fn journal(disk: &MemoryDisk) -> (Journal, Arc<SummaryTable>, JournalThreads) {
     let mut store = MemoryStore::open(disk.clone());
     let summarizer = Summarizer::open(&mut store, NOW).unwrap();
     let summaries = summarizer.table();

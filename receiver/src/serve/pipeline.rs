@@ -12,7 +12,7 @@ use lizmon_mtls::trust::TrustReader;
 use uuid::Uuid;
 
 use crate::clock::{Clocks, StoreClock};
-use crate::journal::{Journal, JournalError, JournalThread};
+use crate::journal::{Journal, JournalError, JournalThreads};
 use crate::peers::{CrlExchange, PeerKeys, Peers};
 use crate::periodic::PeriodicThread;
 use crate::store::redis::config::RedisConfig;
@@ -33,7 +33,7 @@ pub(super) struct Pipeline {
 
 /// What has to be waited for at the end.
 pub(super) struct PipelineThreads {
-    journal: JournalThread,
+    journal: JournalThreads,
     /// Where the store is shared: what else runs.
     shared: Vec<PeriodicThread>,
     /// It stays locked where the store is not in it.
@@ -73,13 +73,13 @@ impl Pipeline {
         let mut store = store::open(folder, now)?;
         let summarizer = Summarizer::open(&mut *store, now)?;
         let table = summarizer.table();
-        let (journal, thread) = Journal::start(store, summarizer, gather_window, clocks.clone())?;
+        let (journal, threads) = Journal::start(store, summarizer, gather_window, clocks.clone())?;
         Ok(Self {
             journal,
             table,
             clocks,
             threads: PipelineThreads {
-                journal: thread,
+                journal: threads,
                 shared: Vec::new(),
                 _folder: None,
             },
@@ -128,26 +128,25 @@ impl Pipeline {
         let appending = open()?;
         let count = appending.shard_count();
         let status = Arc::new(WatchStatus::new(high_water, count, member.counts()));
-        let mut watch = Watch::new(store::open_watch(servers, count)?, status.clone());
+        let mut watch = Watch::new(store::open_watch(servers.clone(), count)?, status.clone());
         // Before the first sample: servers may be full.
         let at = clocks.read();
         watch.look(at.wall, at.monotonic)?;
+        let mut stores = vec![appending];
+        for _ in 1..status.placement().servers() {
+            stores.push(open()?);
+        }
         let peers = PeriodicThread::start(peers, own_clocks)?;
         let summaries = PeriodicThread::start(GroupWork::new(member), clocks.clone())?;
-        let (journal, thread) = Journal::start_shared(
-            appending,
-            table.clone(),
-            status,
-            gather_window,
-            clocks.clone(),
-        )?;
+        let (journal, threads) =
+            Journal::start_shared(stores, &table, status, gather_window, clocks.clone())?;
         let watch = PeriodicThread::start(watch.shown_in(journal.status()), clocks.clone())?;
         Ok(Self {
             journal,
             table,
             clocks,
             threads: PipelineThreads {
-                journal: thread,
+                journal: threads,
                 shared: vec![summaries, peers, watch],
                 _folder: Some(folder),
             },

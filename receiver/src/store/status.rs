@@ -1,6 +1,8 @@
 //! The state of the store: written by the journal's thread, read by health checks and metrics.
 //! Reading it needs no disk.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
@@ -20,22 +22,20 @@ const SYNC_SECONDS: [f64; 8] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25
 const WARNINGS_MAX: usize = 20;
 
 /// What may be failing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Task {
-    /// Appends to the journal.
-    Journal,
+    /// Appends to the journal, by this thread of it.
+    Journal(usize),
     /// Commits of summaries.
     Commit,
     /// The database is no longer in its place.
     File,
 }
 
-const TASKS: usize = 3;
-
 impl Task {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Journal => "journal",
+            Self::Journal(_) => "journal",
             Self::Commit => "commit",
             Self::File => "file",
         }
@@ -45,7 +45,9 @@ impl Task {
 /// The state of the store.
 #[derive(Debug)]
 pub struct StoreStatus {
-    trouble: Mutex<[Option<String>; TASKS]>,
+    trouble: Mutex<BTreeMap<Task, String>>,
+    /// How many threads append to the journal, each to servers of its own.
+    journal_threads: AtomicUsize,
     damage: Mutex<Vec<Damage>>,
     /// What is wrong with the store, and was accepted at the start.
     accepted: Mutex<Vec<String>>,
@@ -71,6 +73,7 @@ impl Default for StoreStatus {
     fn default() -> Self {
         let status = Self {
             trouble: Mutex::default(),
+            journal_threads: AtomicUsize::new(1),
             damage: Mutex::default(),
             accepted: Mutex::default(),
             watched: Mutex::default(),
@@ -95,11 +98,17 @@ impl Default for StoreStatus {
 }
 
 impl StoreStatus {
-    /// Why the receiver is not ready; `None` if the store works.
+    /// Why the receiver is not ready; `None` if the store works, or a part of its servers does: no
+    /// other receiver could do more.
     pub fn refusal(&self) -> Option<String> {
         let trouble = locked(&self.trouble);
-        let words: Vec<_> = trouble.iter().flatten().cloned().collect();
-        (!words.is_empty()).then(|| words.join("; "))
+        (!self.is_ready(&trouble)).then(|| in_words(&trouble))
+    }
+
+    fn is_ready(&self, trouble: &BTreeMap<Task, String>) -> bool {
+        let is_journal = |task: &&Task| matches!(task, Task::Journal(_));
+        let journals = trouble.keys().filter(is_journal).count();
+        journals == trouble.len() && journals < self.journal_threads.load(Ordering::Relaxed)
     }
 
     /// Warnings for the operator.
@@ -109,7 +118,9 @@ impl StoreStatus {
         let more = reported.clone().count().saturating_sub(WARNINGS_MAX);
         let words = reported.take(WARNINGS_MAX).map(ToString::to_string);
         let rest = (more > 0).then(|| format!("and {more} more; `liz-receiver check` lists them"));
-        self.refusal()
+        let trouble = locked(&self.trouble);
+        (!trouble.is_empty())
+            .then(|| in_words(&trouble))
             .into_iter()
             .chain(locked(&self.watched).clone())
             .chain(words)
@@ -203,9 +214,10 @@ impl StoreStatus {
         );
     }
 
-    /// Times the sync of an append, and notes what became of it.
+    /// Times the sync of an append by this thread of the journal, and notes what became of it.
     pub(crate) fn sync(
         &self,
+        thread: usize,
         append: impl FnOnce() -> Vec<Result<Position, StoreError>>,
     ) -> Vec<Result<Position, StoreError>> {
         let begun = Instant::now();
@@ -223,11 +235,11 @@ impl StoreStatus {
             None => {
                 self.syncs.inc();
                 self.sync_seconds.observe(begun.elapsed().as_secs_f64());
-                self.works(Task::Journal);
+                self.works(Task::Journal(thread));
             }
             Some(error) => {
                 self.sync_failures.inc();
-                self.fails(Task::Journal, error);
+                self.fails(Task::Journal(thread), error);
             }
         }
         appended
@@ -245,25 +257,33 @@ impl StoreStatus {
 
     pub(crate) fn works(&self, task: Task) {
         let mut trouble = locked(&self.trouble);
-        if trouble[task as usize].take().is_some() {
+        if trouble.remove(&task).is_some() {
             tracing::info!(task = task.as_str(), "the store works again");
         }
-        self.ready
-            .set(i64::from(trouble.iter().all(Option::is_none)));
+        self.ready.set(self.is_ready(&trouble).into());
     }
 
     pub(crate) fn fails(&self, task: Task, error: &StoreError) {
         let what = match task {
-            Task::Journal => "the journal cannot be written",
+            Task::Journal(_) => "the journal cannot be written",
             Task::Commit => "summaries cannot be committed",
             Task::File => "the database file was removed or replaced",
         };
-        locked(&self.trouble)[task as usize] = Some(format!("{what}: {}", error.in_full()));
-        self.ready.set(0);
+        let mut trouble = locked(&self.trouble);
+        trouble.insert(task, format!("{what}: {}", error.in_full()));
+        self.ready.set(self.is_ready(&trouble).into());
     }
 
     pub(crate) fn is_in_trouble(&self) -> bool {
-        locked(&self.trouble).iter().any(Option::is_some)
+        !locked(&self.trouble).is_empty()
+    }
+
+    pub(crate) fn has_failed(&self, task: Task) -> bool {
+        locked(&self.trouble).contains_key(&task)
+    }
+
+    pub(crate) fn set_journal_threads(&self, threads: usize) {
+        self.journal_threads.store(threads, Ordering::Relaxed);
     }
 
     pub(crate) fn replaced(&self) {
@@ -305,7 +325,47 @@ impl StoreStatus {
     }
 }
 
+/// Each once: servers may fail alike.
+fn in_words(trouble: &BTreeMap<Task, String>) -> String {
+    let mut words: Vec<_> = trouble.values().map(String::as_str).collect();
+    words.dedup();
+    words.join("; ")
+}
+
 /// A thread that panicked leaves texts and numbers, each valid by itself.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_works_is_enough() {
+        let status = StoreStatus::default();
+        let error = |words: &'static str| StoreError::new(ErrorKind::Unreachable, words);
+        let check = |ready: bool, warnings: &[&str]| {
+            assert_eq!(status.refusal().is_none(), ready, "{warnings:?}");
+            assert_eq!(status.ready.get(), i64::from(ready), "{warnings:?}");
+            assert_eq!(status.warnings(0), warnings);
+        };
+        check(true, &[]);
+        status.fails(Task::Journal(0), &error("a is away"));
+        check(false, &["the journal cannot be written: a is away"]);
+        status.set_journal_threads(2);
+        status.fails(Task::Journal(0), &error("a is away"));
+        check(true, &["the journal cannot be written: a is away"]);
+        status.fails(Task::Journal(1), &error("a is away"));
+        check(false, &["the journal cannot be written: a is away"]);
+        status.fails(Task::Journal(1), &error("b is away"));
+        let both =
+            "the journal cannot be written: a is away; the journal cannot be written: b is away";
+        check(false, &[both]);
+        status.works(Task::Journal(0));
+        assert!(!status.has_failed(Task::Journal(0)) && status.has_failed(Task::Journal(1)));
+        check(true, &["the journal cannot be written: b is away"]);
+        status.fails(Task::Commit, &error("c"));
+        assert!(status.refusal().is_some());
+    }
 }

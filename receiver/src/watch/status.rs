@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::high_water::{AppendedThen, Full, HighWater};
+use super::placement::Placement;
 use super::progress::ShardProgress;
 use crate::store::damage::REPORTED_SECS;
 use crate::store::{MemberRole, ServerReading, ShardCount, ShardReading, StoreReading};
@@ -18,6 +19,7 @@ const WAITING_SECS: u64 = 60;
 #[derive(Debug)]
 pub struct WatchStatus {
     high_water: HighWater,
+    placement: Placement,
     counts: Arc<GroupCounts>,
     known: Mutex<Known>,
 }
@@ -92,6 +94,7 @@ impl WatchStatus {
         };
         Self {
             high_water: HighWater::new(high_water, shards),
+            placement: Placement::new(shards),
             counts,
             known: Mutex::new(known),
         }
@@ -102,6 +105,11 @@ impl WatchStatus {
         &self.high_water
     }
 
+    /// Which thread of the journal appends to which shard.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// What this process has done with the summaries.
     pub fn counts(&self) -> &GroupCounts {
         &self.counts
@@ -110,6 +118,7 @@ impl WatchStatus {
     /// Takes up what the servers said, at this second of a clock that does not step.
     pub(super) fn note(&self, reading: StoreReading, then: &AppendedThen, now: u64) -> Change {
         let full = self.high_water.note(&reading, then);
+        self.placement.note(&reading.servers);
         let mut known = self.lock();
         known.servers = reading.servers;
         for shard in reading.shards {

@@ -1,6 +1,7 @@
 //! The contract, on real servers.
 
 mod full;
+mod hung;
 mod status;
 
 use std::sync::Arc;
