@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_daemon::LogFlags;
+use lizmon_daemon::{ConfigFlags, LogFlags};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_monitor::{Agent, Config, Environment, MonitorFlags};
 use lizmon_pki::server_crls::ServerCrls;
@@ -23,12 +23,15 @@ struct Cli {
     #[command(flatten)]
     flags: MonitorFlags,
     #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
     let cli: Cli = lizmon_daemon::args::parse();
     cli.log.start();
+    cli.config.log();
     lizmon_daemon::exit_code("liz-monitor", run(cli.flags))
 }
 

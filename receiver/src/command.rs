@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use lizmon_daemon::ConfigFlags;
 use lizmon_receiver::store::backup;
 
 // Without a doc comment: it would replace the description of the program itself.
@@ -38,6 +39,8 @@ pub(crate) struct Data {
     /// The receiver's folder
     #[arg(long, env = "LIZMON_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
+    #[command(flatten)]
+    _config: ConfigFlags,
 }
 
 /// Runs it and prints on stdout what was found or done.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use lizmon_daemon::LogFlags;
+use lizmon_daemon::{ConfigFlags, LogFlags};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
@@ -27,6 +27,8 @@ struct Cli {
     #[command(flatten)]
     flags: ReceiverFlags,
     #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     let command = command::DataCommand::augment_subcommands(Cli::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true);
-    let matches = lizmon_daemon::args::without_empty_variables(command).get_matches();
+    let matches = lizmon_daemon::args::matches(command);
     let result = match matches.subcommand_name() {
         Some(_) => command::DataCommand::from_arg_matches(&matches)
             .map_err(anyhow::Error::from)
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         None => match Cli::from_arg_matches(&matches) {
             Ok(cli) => {
                 cli.log.start();
+                cli.config.log();
                 run(cli.flags)
             }
             Err(error) => error.exit(),

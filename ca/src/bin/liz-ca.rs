@@ -11,8 +11,8 @@ use clap::Parser;
 use lizmon_ca::files::LeafFiles;
 use lizmon_ca::pki::{Passphrase, San, Unlock};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
-use lizmon_daemon::LogFlags;
 use lizmon_daemon::args::{CommaList, Items, items};
+use lizmon_daemon::{ConfigFlags, LogFlags};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -68,12 +68,15 @@ struct Cli {
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     tls_min: TlsMin,
     #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
     let cli: Cli = lizmon_daemon::args::parse();
     cli.log.start();
+    cli.config.log();
     let open_files = lizmon_daemon::raise_open_files();
     lizmon_daemon::exit_code("liz-ca", run(cli, open_files))
 }

@@ -1,23 +1,51 @@
 //! Parses flags and their environment variables in the same way for every program.
 
 use std::ffi::OsStr;
+use std::io::{Write, stderr};
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
+
+use crate::config_file::{self, ConfigFileError};
 
 /// Parses the arguments of the program. On an error, prints it and exits.
 pub fn parse<C: Parser>() -> C {
-    let parsed = without_empty_variables(C::command())
-        .try_get_matches()
-        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
-    parsed.unwrap_or_else(|error| error.format(&mut C::command()).exit())
+    C::from_arg_matches_mut(&mut matches(C::command()))
+        .unwrap_or_else(|error| error.format(&mut C::command()).exit())
 }
 
-/// Returns the command without the environment variables that are empty now. An empty variable
-/// counts as unset, because Compose files and `EnvironmentFile=` often contain them.
-pub fn without_empty_variables(command: Command) -> Command {
-    without_empty(command, &|name| std::env::var_os(name))
+/// The arguments of a program, with its environment variables, and with the settings of the file
+/// that its flag `--config` names, if it has this flag. On an error, prints it and exits.
+pub fn matches(command: Command) -> ArgMatches {
+    let variable = |name: &OsStr| std::env::var_os(name);
+    let name = command.get_name().to_owned();
+    // An empty variable counts as unset, because Compose files and `EnvironmentFile=` often contain
+    // them.
+    let command = without_empty(command, &variable);
+    let expanded = config_file::expand(&command, std::env::args_os().collect(), &variable)
+        .unwrap_or_else(|error| refuse(&name, &error));
+    match command.try_get_matches_from(&expanded.arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            if let Some(error) = expanded.blame(&error) {
+                refuse(&name, &error);
+            }
+            let asked = error.exit_code() == 0;
+            // If it cannot be printed, the exit code still tells.
+            let _unread = error.print();
+            if let Some(file) = expanded.file.filter(|_| !asked) {
+                let _unread = writeln!(stderr(), "Settings come from {} too.", file.display());
+            }
+            std::process::exit(error.exit_code())
+        }
+    }
+}
+
+/// A file of settings that cannot be used is wrong usage, as a wrong flag is.
+fn refuse(program: &str, error: &ConfigFileError) -> ! {
+    let _unread = writeln!(stderr(), "{program}: {error}");
+    std::process::exit(2)
 }
 
 fn without_empty(

@@ -1,8 +1,9 @@
-//! The process environment of every program: logging to stderr, the clock, signals, systemd
-//! notifications, and the exit code. Only for `main.rs` of each program. No library crate depends
+//! The process environment of every program: flags and the file of settings, logging to stderr, the
+//! clock, signals, systemd notifications, and the exit code. Only for `main.rs` of each program. No library crate depends
 //! on it, and it depends on no other lizmon crate.
 
 pub mod args;
+mod config_file;
 mod log;
 mod signal;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sd_notify::NotifyState;
 
+pub use config_file::{ConfigFileError, ConfigFlags, LineFault};
 pub use log::{LogFlags, LogFormat};
 pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{CommandFactory, FromArgMatches, Parser};
-use lizmon_daemon::LogFlags;
+use clap::Parser;
+use lizmon_daemon::{ConfigFlags, LogFlags};
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
@@ -41,19 +41,16 @@ struct Cli {
     #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
     crl: PathBuf,
     #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    let matches = lizmon_daemon::args::without_empty_variables(Cli::command()).get_matches();
-    let result = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => {
-            cli.log.start();
-            run(cli)
-        }
-        Err(error) => error.exit(),
-    };
-    lizmon_daemon::exit_code("liz-summarizer", result)
+    let cli: Cli = lizmon_daemon::args::parse();
+    cli.log.start();
+    cli.config.log();
+    lizmon_daemon::exit_code("liz-summarizer", run(cli))
 }
 
 #[expect(

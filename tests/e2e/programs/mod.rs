@@ -1,5 +1,6 @@
 //! The shipped programs as processes: flags, exit codes, stdout and stderr, signals, files.
 
+mod config_file;
 mod edges;
 mod lizctl;
 mod measured;
@@ -64,12 +65,12 @@ fn every_flag_is_documented_with_its_twin() {
         (
             "liz-receiver",
             "",
-            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace tls-min log-format",
+            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace tls-min log-format config",
         ),
         (
             "liz-monitor",
             "",
-            "this-host publish cert key ca interval collect keep-acknowledged log-format",
+            "this-host publish cert key ca interval collect keep-acknowledged log-format config",
         ),
         ("lizctl", "up", "for certs tls-min"),
         (
