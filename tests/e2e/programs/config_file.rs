@@ -78,7 +78,9 @@ fn the_examples_have_every_setting() {
                     items.collect::<Vec<_>>().join(",")
                 }
                 toml::Value::String(text) => text.clone(),
-                other => other.to_string(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(on) => on.to_string(),
+                other => panic!("{line}: {other:?}"),
             };
             match defaults.get(key) {
                 Some(default) if !default.contains(' ') => assert_eq!(&value, default, "{line}"),
