@@ -17,7 +17,7 @@ use lizmon_protocol::enrol::{JoinToken, SECRET_BYTES};
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ca::Authority;
 use super::error::{Error, IssueError};
@@ -26,23 +26,26 @@ use super::issue::record_issued;
 use super::lifetimes::{LEAF_LIFETIME, TOKEN_TTL_MAX};
 use crate::ledger::audit::{AuditAction, AuditEvent};
 use crate::ledger::{Entry, JoinTokenRecord, LedgerTx, issued_by_token};
-use crate::pki::{BACKDATE_SECS, DAY_SECS, Profile, csr, fill_random};
+use crate::pki::{BACKDATE_SECS, DAY_SECS, Profile, San, check_sans, csr, fill_random};
 
 /// How long an expired token is stored, so that the log can say why it is refused.
 const TOKEN_RETENTION_SECS: u64 = 30 * DAY_SECS;
 impl Authority {
     /// Creates a join token: its bearer gets one certificate as `role` `name`, until `ttl` from
-    /// now.
+    /// now. A receiver's certificate has these DNS names and addresses: the bearer cannot choose
+    /// any. Who could join as a CA could impersonate `liz-ca`, so nobody can.
     pub fn make_join_token(
         &self,
         role: Role,
         name: &NodeName,
+        sans: &[San],
         ttl: Duration,
         now: u64,
     ) -> Result<JoinToken, Error> {
-        if role.is_server() {
+        if role == Role::Ca {
             return Err(IssueError::RoleCannotJoin(role).into());
         }
+        check_sans(role, sans)?;
         if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
             return Err(IssueError::JoinTokenTtl(ttl.as_secs()).into());
         }
@@ -55,6 +58,7 @@ impl Authority {
         let row = JoinTokenRecord {
             role,
             name: name.clone(),
+            sans: sans.to_vec(),
             created: now,
             expires,
             used: None,
@@ -68,7 +72,7 @@ impl Authority {
             let event = AuditEvent {
                 action: AuditAction::TokenMade,
                 who: &self.operator,
-                details: json!({"role": role.as_str(), "name": name.as_str(), "token": row.short_id(), "expires": expires}),
+                details: token_details(&row),
             };
             Ok(tx.record(&event, now)?)
         })?;
@@ -143,7 +147,7 @@ impl Authority {
         now: u64,
     ) -> Result<Enrolled, Error> {
         let id = self.id(row.role, row.name.clone());
-        let signed = self.sign_leaf(&id, &[], LEAF_LIFETIME, key, now)?;
+        let signed = self.sign_leaf(&id, &row.sans, LEAF_LIFETIME, key, now)?;
         let issued_by = issued_by_token(&row.short_id(), &row.created_by);
         let entry = signed.entry(&id, &issued_by, now);
         record_issued(tx, &id, &entry, Some(&row.short_id()))?;
@@ -174,6 +178,18 @@ impl Authority {
             Profile::Root | Profile::Issuing => None,
         }
     }
+}
+
+/// What the audit log says of a new token.
+fn token_details(row: &JoinTokenRecord) -> Value {
+    let mut details = json!({
+        "role": row.role.as_str(), "name": row.name.as_str(), "token": row.short_id(), "expires": row.expires,
+    });
+    if !row.sans.is_empty() {
+        let sans = row.sans.iter().map(ToString::to_string);
+        details["sans"] = sans.collect();
+    }
+    details
 }
 
 fn hash_of(token: &str) -> [u8; 32] {

@@ -171,9 +171,9 @@ pub enum IssueError {
     /// The key file beside the new certificate is another key's.
     #[error("{} is not the key of the request: move it away first", .0.display())]
     OtherKeyPresent(PathBuf),
-    /// A server cannot join with a token: an operator must confirm its DNS names.
+    /// A CA cannot join with a token: its bearer could pose as the CA to all that join.
     #[error(
-        "a {0} cannot join with a token, because its names must be given here: issue it with --csr and --san"
+        "a {0} cannot join with a token: liz-ca issues its own certificate, on the machine with the CA's folder"
     )]
     RoleCannotJoin(Role),
     /// A join token that ends at once, or lives as long as a password.

@@ -159,7 +159,8 @@ impl Ledger {
 
     fn check_version(&self) -> Result<(), LedgerError> {
         self.transaction(|tx| match tx.run(schema::create_if_new)? {
-            schema::VERSION => Ok(()),
+            schema::VERSION if self.is_read_only() => Ok(()),
+            schema::VERSION => tx.run(schema::complete),
             found => Err(LedgerError::UnsupportedVersion {
                 path: self.path.clone(),
                 found,
@@ -279,6 +280,22 @@ mod tests {
         assert_eq!(before, [entry("01", "web1")]);
         drop(ledger);
         assert_eq!(all(&Ledger::open(&path).unwrap()), before);
+    }
+
+    /// The table of server names came later than the others of its version.
+    #[test]
+    fn a_ledger_without_a_later_table_gets_it() {
+        let (_dir, path) = file();
+        drop(Ledger::open(&path).unwrap());
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch("DROP TABLE join_token_san").unwrap();
+        drop(raw);
+        let sans = |ledger: &Ledger| {
+            let count = "SELECT count(*) FROM join_token_san";
+            ledger.transaction(|tx| tx.run(|t| t.query_row(count, [], |row| row.get::<_, u32>(0))))
+        };
+        assert!(sans(&Ledger::open_read_only(&path).unwrap()).is_err());
+        assert_eq!(sans(&Ledger::open(&path).unwrap()).unwrap(), 0);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Join tokens in the ledger: their hashes, never the tokens themselves.
 
 use lizmon_protocol::name::{NodeName, Role};
-use rusqlite::Row;
+use rusqlite::{Row, Transaction};
 
 use super::db::LedgerTx;
 use super::error::LedgerError;
 use super::sql::{seconds, sql};
+use crate::pki::San;
 
 /// Hex digits of a token's hash in its short id.
 const TOKEN_ID_CHARS: usize = 8;
@@ -15,6 +16,8 @@ pub(crate) struct JoinTokenRecord {
     pub(crate) hash: [u8; 32],
     pub(crate) role: Role,
     pub(crate) name: NodeName,
+    /// What a server's certificate gets; empty for others.
+    pub(crate) sans: Vec<San>,
     pub(crate) created: u64,
     pub(crate) expires: u64,
     pub(crate) used: Option<UsedToken>,
@@ -40,6 +43,7 @@ impl JoinTokenRecord {
             hash: row.get(0)?,
             role: role.parse().map_err(rusqlite::types::FromSqlError::other)?,
             name: name.clone(),
+            sans: Vec::new(),
             expires: seconds(row, 2)?,
             used: key.zip(serial).map(|(key, serial)| UsedToken {
                 key,
@@ -68,6 +72,14 @@ impl LedgerTx<'_> {
                 ),
             )
         })?;
+        for san in &row.sans {
+            self.run(|t| {
+                t.execute(
+                    "INSERT OR IGNORE INTO join_token_san (hash, san) VALUES (?1, ?2)",
+                    (row.hash, san.to_string()),
+                )
+            })?;
+        }
         Ok(())
     }
 
@@ -76,9 +88,11 @@ impl LedgerTx<'_> {
         self.run(|t| {
             t.prepare_cached(
                 "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
-                 FROM join_token WHERE role IN ('node', 'reader', 'operator', 'summarizer') AND name = ?1",
+                 FROM join_token
+                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer') AND name = ?1",
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
+            .map(|row| with_sans(t, row?))
             .collect()
         })
     }
@@ -113,6 +127,11 @@ impl LedgerTx<'_> {
     pub(crate) fn delete_tokens(&self, ended_before: u64) -> Result<(), LedgerError> {
         self.run(|t| {
             t.execute(
+                "DELETE FROM join_token_san
+                 WHERE hash IN (SELECT hash FROM join_token WHERE expires < ?1)",
+                [sql(ended_before)],
+            )?;
+            t.execute(
                 "DELETE FROM join_token WHERE expires < ?1",
                 [sql(ended_before)],
             )
@@ -141,6 +160,19 @@ impl LedgerTx<'_> {
             Ok(unused as usize)
         })
     }
+}
+
+fn with_sans(t: &Transaction<'_>, mut row: JoinTokenRecord) -> rusqlite::Result<JoinTokenRecord> {
+    if row.role.is_server() {
+        row.sans = t
+            .prepare_cached("SELECT san FROM join_token_san WHERE hash = ?1 ORDER BY san")?
+            .query_map([row.hash], |row| {
+                let san: String = row.get(0)?;
+                Ok(san.parse().map_err(rusqlite::types::FromSqlError::other)?)
+            })?
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(row)
 }
 
 fn short_id(hash: [u8; 32]) -> String {

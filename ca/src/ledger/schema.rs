@@ -107,6 +107,17 @@ const SCHEMA: &str = "
     CREATE TABLE setting (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 ";
 
+/// A table that ledgers of this version may lack. An older program ignores it, and refuses the join
+/// tokens of servers, which it does not look for: so the version stays.
+const JOIN_TOKEN_SANS: &str = "
+    -- The DNS names and addresses that a server gets with its join token.
+    CREATE TABLE IF NOT EXISTS join_token_san (
+        hash BLOB NOT NULL,                 -- of the token
+        san TEXT NOT NULL,
+        PRIMARY KEY (hash, san)
+    ) STRICT;
+";
+
 /// Creates the tables in a new file, and returns the schema's version.
 pub(super) fn create_if_new(transaction: &Transaction<'_>) -> rusqlite::Result<u32> {
     let found = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -114,7 +125,13 @@ pub(super) fn create_if_new(transaction: &Transaction<'_>) -> rusqlite::Result<u
         return Ok(found);
     }
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(JOIN_TOKEN_SANS)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(VERSION)
+}
+
+/// Adds what a file of an earlier program of the same version lacks.
+pub(super) fn complete(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(JOIN_TOKEN_SANS)
 }

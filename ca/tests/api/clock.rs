@@ -90,7 +90,7 @@ fn a_token_from_the_future_is_refused() {
     for (ahead, good) in [(0, true), (300, true), (301, false), (20 * DAY, false)] {
         let name = format!("web{ahead}").parse().unwrap();
         let token = authority
-            .make_join_token(Role::Node, &name, TOKEN_TTL, NOW + ahead)
+            .make_join_token(Role::Node, &name, &[], TOKEN_TTL, NOW + ahead)
             .unwrap();
         let done = authority.enrol(
             &name,

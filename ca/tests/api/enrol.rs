@@ -10,12 +10,13 @@ use lizmon_ca::authority::{
     LEAF_LIFETIME, RenewalError, Request, RotateOptions, TOKEN_TTL,
 };
 use lizmon_ca::ledger::Entry;
-use lizmon_ca::pki::Reason;
+use lizmon_ca::pki::{Reason, San};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
 use lizmon_protocol::name::Role;
 use rcgen::KeyPair;
 use tempfile::TempDir;
+use x509_parser::extensions::GeneralName;
 
 use crate::sandbox::{NOW, new_ca, node_name, signing_request};
 
@@ -32,7 +33,7 @@ impl TestCa {
 
     fn token(&self, name: &str) -> JoinToken {
         self.ca
-            .make_join_token(Role::Node, &node_name(name), TOKEN_TTL, NOW)
+            .make_join_token(Role::Node, &node_name(name), &[], TOKEN_TTL, NOW)
             .unwrap()
     }
 
@@ -79,14 +80,19 @@ fn request() -> Vec<u8> {
     signing_request(&KeyPair::generate().unwrap())
 }
 
-/// All but servers, whose names somebody must vouch for.
+/// All but a CA, whose bearer could pose as `liz-ca`.
 #[test]
-fn every_client_can_join() {
+fn every_role_but_a_ca_can_join() {
     let fixture = TestCa::new();
-    for role in Role::ALL.into_iter().filter(|role| !role.is_server()) {
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::Ca) {
+        let sans = sans(if role.is_server() {
+            &["a.example"]
+        } else {
+            &[]
+        });
         let token = fixture
             .ca
-            .make_join_token(role, &node_name("a"), TOKEN_TTL, NOW)
+            .make_join_token(role, &node_name("a"), &sans, TOKEN_TTL, NOW)
             .unwrap();
         let got = fixture.enrol(&token, &request(), NOW).unwrap();
         assert_eq!(
@@ -94,6 +100,52 @@ fn every_client_can_join() {
             (role, node_name("a"))
         );
     }
+}
+
+fn sans(texts: &[&str]) -> Vec<San> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A request may ask for any name. The certificate has those that the token was made with, and so
+/// has the next one.
+#[test]
+fn a_receiver_gets_the_names_of_its_token() {
+    let fixture = TestCa::new();
+    let vouched = sans(&["10.0.0.5", "metrics.example"]);
+    let token = fixture
+        .ca
+        .make_join_token(Role::Receiver, &node_name("rx1"), &vouched, TOKEN_TTL, NOW)
+        .unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut wanted = rcgen::CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
+    wanted.distinguished_name = rcgen::DistinguishedName::new();
+    let wanted = wanted.serialize_request(&key).unwrap();
+    let first = fixture.enrol(&token, wanted.der(), NOW).unwrap();
+    assert_eq!(
+        first.spiffe_id.to_string(),
+        "spiffe://lizmon.internal/receiver/rx1"
+    );
+    assert_eq!(server_names(&first.der), vouched);
+    let next = fixture.renewed(&first, NOW + 60);
+    assert_eq!(server_names(&next.der), vouched);
+    fixture.refused(&token, &request(), NOW + 60, JoinTokenError::Used);
+    fixture.ca.verify_audit(None).unwrap();
+}
+
+fn server_names(der: &[u8]) -> Vec<San> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    let names = certificate.subject_alternative_name().unwrap().unwrap();
+    let mut names: Vec<_> = (names.value.general_names.iter())
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.parse().unwrap()),
+            GeneralName::IPAddress(bytes) => {
+                Some(San::Ip(<[u8; 4]>::try_from(*bytes).unwrap().into()))
+            }
+            _ => None,
+        })
+        .collect();
+    names.sort_by_key(San::to_string);
+    names
 }
 
 #[test]
@@ -166,19 +218,27 @@ fn invalid_tokens_are_refused() {
 fn invalid_token_requests_are_refused() {
     let fixture = TestCa::new();
     fixture.joined("web1");
-    let make = |role, name: &str, ttl| fixture.ca.make_join_token(role, &node_name(name), ttl, NOW);
+    let make = |role, name: &str, names: &[&str], ttl| {
+        (fixture.ca).make_join_token(role, &node_name(name), &sans(names), ttl, NOW)
+    };
     let day = Duration::from_secs(86_400);
-    for (role, name, ttl) in [
-        (Role::Receiver, "r1", TOKEN_TTL),
-        (Role::Ca, "ca1", TOKEN_TTL),
-        (Role::Node, "web2", Duration::ZERO),
-        (Role::Node, "web2", 7 * day + Duration::from_secs(1)),
-        (Role::Node, "WEB1", TOKEN_TTL),
+    let one = ["a.example"].as_slice();
+    for (role, name, names, ttl) in [
+        (Role::Receiver, "r1", &[][..], TOKEN_TTL),
+        (Role::Receiver, "r1", &["a.example"; 101], TOKEN_TTL),
+        (Role::Node, "web2", one, TOKEN_TTL),
+        (Role::Summarizer, "s1", one, TOKEN_TTL),
+        (Role::Ca, "ca1", one, TOKEN_TTL),
+        (Role::Ca, "ca1", &[], TOKEN_TTL),
+        (Role::Node, "web2", &[], Duration::ZERO),
+        (Role::Node, "web2", &[], 7 * day + Duration::from_secs(1)),
+        (Role::Node, "WEB1", &[], TOKEN_TTL),
     ] {
-        assert!(make(role, name, ttl).is_err(), "{role} {name} {ttl:?}");
+        let made = make(role, name, names, ttl);
+        assert!(made.is_err(), "{role} {name} {names:?} {ttl:?}");
     }
-    assert!(make(Role::Node, "web2", 7 * day).is_ok());
-    assert!(make(Role::Reader, "WEB1", TOKEN_TTL).is_ok());
+    assert!(make(Role::Node, "web2", &[], 7 * day).is_ok());
+    assert!(make(Role::Reader, "WEB1", &[], TOKEN_TTL).is_ok());
     // Two names that differ by case, each with a token: the first one to enrol gets it.
     let (small, big) = (fixture.token("db1"), fixture.token("DB1"));
     assert!(fixture.enrol(&small, &request(), NOW).is_ok());

@@ -190,7 +190,7 @@ fn a_truncated_log_is_detected() {
             "a token made",
             |ca| {
                 let ttl = std::time::Duration::from_secs(600);
-                let made = ca.make_join_token(Role::Node, &node_name("web2"), ttl, NOW);
+                let made = ca.make_join_token(Role::Node, &node_name("web2"), &[], ttl, NOW);
                 made.unwrap();
             },
             "join token",

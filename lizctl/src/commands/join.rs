@@ -98,6 +98,7 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
             "liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {files} --ca-url {ca_url}",
             obtained.identity.name,
         ),
+        Role::Receiver => format!("liz-receiver --listen 0.0.0.0:8443 {files} --ca-url {ca_url}"),
         Role::Summarizer => {
             format!("liz-summarizer --store redis://HOST:6379 {files} --ca-url {ca_url}")
         }

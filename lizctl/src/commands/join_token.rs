@@ -1,10 +1,13 @@
 //! `join-token`: creates a token with which a machine joins once.
 
 use std::io::{IsTerminal, stdout};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use lizmon_ca::pki::San;
 use lizmon_client::BaseUrl;
+use lizmon_daemon::args::{self, Items, items};
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::Context;
@@ -12,13 +15,20 @@ use crate::output;
 
 /// Create a join token, with which a machine joins once; only the token goes to stdout
 #[derive(Debug, Args)]
-#[command(after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444")]
+#[command(
+    after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444\n\n\
+                  A receiver: lizctl join-token rx1 --role receiver --san metrics.example"
+)]
 pub(crate) struct JoinTokenArgs {
     /// Name of the machine, person or program that may join
     name: NodeName,
-    /// Its role: node, reader, operator or summarizer
+    /// Its role: node, reader, operator, summarizer or receiver
     #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
     role: Role,
+    /// DNS name or IP address by which clients reach a receiver: its certificate gets these and no
+    /// others. Only with --role receiver, which needs one
+    #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str))]
+    sans: Vec<args::CommaList<San>>,
     /// Lifetime of the token, at most 7 days
     #[arg(long, env = "LIZMON_TTL", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     ttl: Duration,
@@ -28,10 +38,11 @@ pub(crate) struct JoinTokenArgs {
 }
 
 /// `lizctl join-token`. Only the token goes to stdout.
-pub(crate) fn run(args: &JoinTokenArgs, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: JoinTokenArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let authority = context.authority(now)?;
-    let token = authority.make_join_token(args.role, &args.name, args.ttl, now)?;
+    let sans = items(args.sans);
+    let token = authority.make_join_token(args.role, &args.name, &sans, args.ttl, now)?;
     output::line(token.as_str())?;
     let url = match &args.ca_url {
         Some(url) => url.as_str(),

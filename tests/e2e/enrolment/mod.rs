@@ -134,7 +134,7 @@ fn token(world: &World, name: &str) -> String {
     let ttl = Duration::from_secs(600);
     let token = world
         .ca
-        .make_join_token(Role::Node, &name.parse().unwrap(), ttl, now);
+        .make_join_token(Role::Node, &name.parse().unwrap(), &[], ttl, now);
     token.unwrap().as_str().to_owned()
 }
 

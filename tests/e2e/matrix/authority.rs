@@ -165,7 +165,7 @@ impl Tokens {
 fn join_token(world: &World, name: &str, secs: u64) -> String {
     let (name, ttl) = (name.parse().unwrap(), Duration::from_secs(secs));
     let now = world.clock.now();
-    let token = world.ca.make_join_token(Role::Node, &name, ttl, now);
+    let token = world.ca.make_join_token(Role::Node, &name, &[], ttl, now);
     token.unwrap().as_str().to_owned()
 }
 
