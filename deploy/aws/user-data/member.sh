@@ -173,13 +173,14 @@ After=network-online.target
 [Service]
 EnvironmentFile=/etc/lizmon/lifecycle.env
 ExecStart=/usr/local/sbin/lizmon-lifecycle
-Restart=always
+Restart=on-failure
 RestartSec=5
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
-CapabilityBoundingSet=
+# systemd asks for it of who stops a unit.
+CapabilityBoundingSet=CAP_SYS_ADMIN
 
 [Install]
 WantedBy=multi-user.target

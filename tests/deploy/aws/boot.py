@@ -231,8 +231,13 @@ class Instance:
             inside.chmod(inside.stat().st_mode | 0o011)
         shutil.copy("/etc/hosts", self.root / "etc/hosts")
         self.program("usr/bin/systemctl", f"#!{sys.executable}\n" + (HERE / "systemctl.py").read_text())
-        self.program("usr/local/bin/aws", "#!/bin/sh\n"
-                     f"AWS_ENDPOINT_URL=http://{OUTSIDE}:{PORTS['apis']} exec {TOOLS}/bin/aws \"$@\"\n")
+        # A short process may not be seen in /proc: these two leave their arguments.
+        record = "#!/bin/sh\nprintf '%s\\n' \"$*\" >>/run/arguments\n"
+        self.program("run/arguments", "")
+        (self.root / "run/arguments").chmod(0o666)
+        self.program("usr/local/bin/aws", record
+                     + f"AWS_ENDPOINT_URL=http://{OUTSIDE}:{PORTS['apis']} exec {TOOLS}/bin/aws \"$@\"\n")
+        self.program("usr/local/bin/lizctl", record + "exec /usr/bin/lizctl \"$@\"\n")
 
     def program(self, path, text):
         file = self.root / path
