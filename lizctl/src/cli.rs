@@ -8,9 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use lizmon_daemon::LogFlags;
 
 use crate::commands::{
-    audit, audit_log, backup, completions, hosts, init_ca, inspect, issue_node, issue_operator,
-    issue_reader, issue_receiver, issue_summarizer, join, join_token, list, man, push, query,
-    renew, restore, revoke, rotate, sign_crl, store, token, up, verify, verify_audit,
+    audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
+    issue_operator, issue_reader, issue_receiver, issue_summarizer, join, join_token, list, man,
+    push, query, renew, restore, revoke, rotate, sign_crl, store, token, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -79,6 +79,7 @@ pub(crate) enum Verb {
     Audit(audit::AuditArgs),
     Push(push::PushArgs),
     Store(store::StoreArgs),
+    Doctor(doctor::DoctorArgs),
     Up(up::UpArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -208,6 +209,8 @@ mod tests {
             &["store", "status", "redis://r1", "--cert", "c"],
             &["store", "copy", "data"],
             &["store", "copy", "data", "http://r1"],
+            &["doctor", "--receiver", "http://r1"],
+            &["doctor", "web1"],
             &["completions", "csh"],
             &["man"],
             &["up", "--for", "20"],

@@ -86,6 +86,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Audit(args) => commands::audit::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
         Verb::Store(args) => commands::store::run(args, context, new_id()),
+        Verb::Doctor(args) => commands::doctor::run(args, context),
         Verb::Up(args) => commands::up::run(&args, context, environment()),
         Verb::Completions(args) => commands::completions::run(&args, Cli::command()),
         Verb::Man(args) => commands::man::run(&args, Cli::command()),

@@ -160,7 +160,7 @@ impl QueriedReceivers {
 }
 
 /// Accepts a monitor's publish URL too: it names the same receiver.
-fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
+pub(crate) fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
     let bare = text.trim().trim_end_matches('/');
     bare.strip_suffix(route::PERF).unwrap_or(bare).parse()
 }
