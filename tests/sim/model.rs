@@ -37,8 +37,6 @@ struct Recorded {
     is_late: Vec<bool>,
     /// By receiver: whether it was taken once, and forgotten.
     was_forgotten: Vec<bool>,
-    /// It was dropped, and a shared store forgot the report.
-    is_report_forgotten: bool,
     /// It may be lost: it was only in the memory of a process that died.
     is_excused: bool,
 }
@@ -71,8 +69,6 @@ pub(crate) struct Model {
     unnumbered: Vec<HashMap<String, (u64, UnnumberedState)>>,
     /// The same where receivers share a store.
     sent_once: SentOnceByLabel,
-    /// Records that a shared store was told were dropped.
-    reported: HashSet<RecordId>,
     /// Records that a receiver had after a crash though they had not been acknowledged.
     pub(crate) found_after_crash: u64,
 }
@@ -85,7 +81,6 @@ impl Model {
             took_at: vec![0; receivers],
             unnumbered: vec![HashMap::new(); receivers],
             sent_once: HashMap::new(),
-            reported: HashSet::new(),
             found_after_crash: 0,
         }
     }
@@ -110,7 +105,6 @@ impl Model {
             is_ahead: vec![false; self.receivers],
             is_late: vec![false; self.receivers],
             was_forgotten: vec![false; self.receivers],
-            is_report_forgotten: false,
             is_excused: false,
         };
         match self.hosts[monitor].records.insert(id, recorded) {
@@ -467,8 +461,7 @@ impl Model {
             // What was forgotten may be too old by then for anybody to keep it.
             let is_too_old = record.was_forgotten[receiver]
                 && may_be_dropped(drop_reason::TOO_OLD, record.epoch);
-            let is_excused = record.is_excused || record.is_report_forgotten;
-            if !is_taken && !is_dropped && !is_excused && !is_too_old {
+            if !is_taken && !is_dropped && !record.is_excused && !is_too_old {
                 return Err(Violation(format!(
                     "number {seq} of monitor {monitor} (epoch {}) is lost on its way to receiver {receiver}: neither accepted nor reported as dropped",
                     record.epoch

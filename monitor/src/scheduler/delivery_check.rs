@@ -106,6 +106,7 @@ impl<B: SpoolBackend> DeliveryScheduler<B> {
             true => self.spool.plan_repair(destination, delivery),
             false => 0,
         };
+        self.spool.repeat_reports(destination, delivery);
         let mut lost = 0;
         if is_restarted {
             lost = self.spool.report_lost(destination, delivery);

@@ -9,6 +9,8 @@ use super::ranges::Ranges;
 impl<B: SpoolBackend> Spool<B> {
     /// These were delivered to this destination.
     pub fn ack(&mut self, destination: usize, batch: &StoredBatch) {
+        let keeps_reports = self.keeps_acknowledged();
+        let now = self.kept_clock;
         let Some(log) = self.log_of(batch.producer) else {
             return;
         };
@@ -22,7 +24,11 @@ impl<B: SpoolBackend> Spool<B> {
             }
         }
         for dropped in &batch.dropped {
-            progress.mark_reported(dropped.from.get(), dropped.to.get());
+            let (from, to) = (dropped.from.get(), dropped.to.get());
+            progress.mark_reported(from, to);
+            if keeps_reports {
+                progress.keep_reported(from, to, dropped.why.as_str(), now);
+            }
         }
         log.is_dirty = true;
         log.trim();

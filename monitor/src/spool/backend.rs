@@ -67,6 +67,25 @@ pub struct DestinationProgress {
     /// numbers. Nothing of it is sent again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_shared: bool,
+    /// What the destination has acknowledged of reports of drops, oldest first, for as long as
+    /// acknowledged records are kept: it is told again if it forgets that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reported_drops: Vec<ReportedDrop>,
+}
+
+/// Numbers that a destination knows to be dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedDrop {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+    /// Why they were dropped.
+    pub why: String,
+    /// At which second of the spool's own time it has acknowledged that. The time begins with the
+    /// process.
+    #[serde(skip)]
+    pub at: u64,
 }
 
 /// A log that was found in a backend.

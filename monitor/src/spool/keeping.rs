@@ -3,7 +3,8 @@
 //!
 //! A log removes records from its beginning only. What is kept is its beginning: the records that
 //! no destination waits for. They go after `--keep-acknowledged`, beyond their part of the spool's
-//! limit, and before any record that still waits would have to go.
+//! limit, and before any record that still waits would have to go. What was reported as dropped is
+//! remembered for the same time, in case a receiver forgets the report.
 
 use super::backend::SpoolBackend;
 use super::event::Event;
@@ -59,6 +60,7 @@ impl<B: SpoolBackend> Spool<B> {
                 let planned = log.to_repair.iter().filter_map(Ranges::first);
                 log.kept.expire(until, planned.min());
                 log.trim();
+                log.expire_reported(until);
             }
         }
         self.limit_kept();

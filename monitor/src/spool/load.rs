@@ -23,13 +23,14 @@ impl<B: SpoolBackend> Spool<B> {
         let since_start = std::mem::take(&mut self.logs);
         for found in contents.logs {
             self.stored_bytes += found.bytes;
-            let (log, lost) = ProducerLog::from_stored(
+            let (mut log, lost) = ProducerLog::from_stored(
                 found,
                 &self.destinations,
                 drop_reason::DAMAGED,
                 self.keeps(),
             );
             self.count_dropped(lost, drop_reason::DAMAGED);
+            log.remember_reports_from(self.kept_clock);
             self.logs.push(log);
         }
         self.logs.extend(foreign);

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use lizmon_protocol::sample::{EncodedSamples, Epoch, ProducerId, Record, Seq};
 
-use super::backend::{DestinationProgress, LogState, StoredLog, StoredRecord, record_bytes};
+use super::backend::{
+    DestinationProgress, LogState, ReportedDrop, StoredLog, StoredRecord, record_bytes,
+};
 use super::drop_reason;
 use super::kept::Kept;
 use super::origin::Origin;
@@ -13,6 +15,9 @@ use super::ranges::Ranges;
 /// Reports that wait for one destination. Beyond it the oldest is discarded: a gap without a reason
 /// then.
 const UNREPORTED_MAX: usize = 256;
+/// Reports that one destination has acknowledged and is told again if it forgets them. Beyond it the
+/// oldest is discarded.
+const REPORTED_MAX: usize = 256;
 
 /// What may still be appended to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +257,45 @@ impl ProducerLog {
         self.is_dirty = true;
         for progress in &mut self.destinations {
             progress.unreported_drops.clear();
+            progress.reported_drops.clear();
+        }
+    }
+
+    /// What was reported before, by another process, is as if it were reported at this second.
+    pub(super) fn remember_reports_from(&mut self, now: u64) {
+        for progress in &mut self.destinations {
+            for known in &mut progress.reported_drops {
+                known.at = now;
+            }
+        }
+    }
+
+    /// What was reported until this second is not reported again.
+    pub(super) fn expire_reported(&mut self, until: u64) {
+        for progress in &mut self.destinations {
+            let before = progress.reported_drops.len();
+            progress.reported_drops.retain(|drop| drop.at > until);
+            self.is_dirty |= progress.reported_drops.len() < before;
+        }
+    }
+
+    /// A destination does not know any more that these were dropped: it is told again, with the
+    /// reason that it was told.
+    pub(super) fn report_again(&mut self, destination: usize, forgotten: &Ranges) {
+        let progress = &mut self.destinations[destination];
+        for known in std::mem::take(&mut progress.reported_drops) {
+            for (from, to) in forgotten.overlap(known.from, known.to) {
+                progress.push_report(from, to, &known.why);
+                self.is_dirty = true;
+            }
+            for (from, to) in forgotten.gaps(known.from, known.to) {
+                let still = ReportedDrop {
+                    from,
+                    to,
+                    ..known.clone()
+                };
+                progress.reported_drops.push(still);
+            }
         }
     }
 
@@ -262,6 +306,12 @@ impl ProducerLog {
 
     /// Whether nothing of it is needed any more.
     pub(super) fn is_finished(&self) -> bool {
+        let mut progress = self.destinations.iter();
+        self.is_only_reported() && progress.all(|progress| progress.reported_drops.is_empty())
+    }
+
+    /// The same, but that destinations may forget what was dropped.
+    pub(super) fn is_only_reported(&self) -> bool {
         let mut progress = self.destinations.iter();
         self.is_closed_and_empty() && progress.all(|progress| progress.unreported_drops.is_empty())
     }
@@ -320,30 +370,38 @@ impl DestinationProgress {
     /// The destination misses these, though they were done: it has lost them, and is told so.
     /// Returns how many these are.
     pub(super) fn on_missing(&mut self, from: u64, to: u64) -> u64 {
+        let mut told = Ranges::default();
+        for (from, to, _) in &self.unreported_drops {
+            told.insert(*from, *to);
+        }
+        let done = self.done.overlap(from, to).into_iter();
         let mut count = 0;
-        for (from, to) in self.done.overlap(from, to) {
-            let overlaps = |(start, end, _): &(u64, u64, String)| *start <= to && from <= *end;
-            if !self.unreported_drops.iter().any(overlaps) {
-                self.add_report(from, to, drop_reason::BEFORE_DATA);
-                count += to - from + 1;
-            }
+        for (from, to) in done.flat_map(|(from, to)| told.gaps(from, to)) {
+            self.add_report(from, to, drop_reason::BEFORE_DATA);
+            count += to - from + 1;
         }
         count
     }
 
     pub(super) fn add_report(&mut self, from: u64, to: u64, why: &str) {
+        let is_new = self.push_report(from, to, why);
+        self.gaps = self.gaps.saturating_add(is_new.into());
+    }
+
+    /// Whether that is a range of its own.
+    fn push_report(&mut self, from: u64, to: u64, why: &str) -> bool {
         if let Some((_, end, known)) = self.unreported_drops.last_mut()
             && *end + 1 == from
             && known == why
         {
             *end = to;
-            return;
+            return false;
         }
-        self.gaps = self.gaps.saturating_add(1);
         if self.unreported_drops.len() >= UNREPORTED_MAX {
             self.unreported_drops.remove(0);
         }
         self.unreported_drops.push((from, to, why.to_owned()));
+        true
     }
 
     /// These were reported to the destination. What was added to a range meanwhile stays.
@@ -355,5 +413,22 @@ impl DestinationProgress {
                 true => (end > to).then(|| (to + 1, end, why)),
             })
             .collect();
+    }
+
+    /// The destination has acknowledged this report, at this second of the spool's own time: it may
+    /// forget it.
+    pub(super) fn keep_reported(&mut self, from: u64, to: u64, why: &str, at: u64) {
+        if let Some(last) = self.reported_drops.last_mut()
+            && last.to + 1 == from
+            && last.why == why
+        {
+            (last.to, last.at) = (to, at);
+            return;
+        }
+        if self.reported_drops.len() >= REPORTED_MAX {
+            self.reported_drops.remove(0);
+        }
+        let why = why.to_owned();
+        self.reported_drops.push(ReportedDrop { from, to, why, at });
     }
 }

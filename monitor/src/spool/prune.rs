@@ -15,8 +15,9 @@ impl<B: SpoolBackend> Spool<B> {
             let last = self.logs[surplus].next - 1;
             let is_only_kept = self.logs[surplus].is_only_kept();
             self.drop_through(surplus, last, drop_reason::SPOOL_FULL);
-            if !is_only_kept {
-                self.logs[surplus].discard_reports();
+            match is_only_kept {
+                true => self.logs[surplus].expire_reported(u64::MAX),
+                false => self.logs[surplus].discard_reports(),
             }
         }
         let Some(limit) = self.retention.oldest_epoch(now) else {

@@ -32,6 +32,20 @@ impl<B: SpoolBackend> Spool<B> {
         planned
     }
 
+    /// A destination has forgotten that it was told what was dropped, by what it says: it is told
+    /// again.
+    pub fn repeat_reports(&mut self, destination: usize, delivery: &Delivery) {
+        for log in &mut self.logs {
+            let of_log = |told: &&ProducerDelivery| told.producer == log.producer;
+            let told: Vec<_> = delivery.producers.iter().filter(of_log).collect();
+            let mut reported = Ranges::default();
+            for drop in &log.destinations[destination].reported_drops {
+                reported.insert(drop.from, drop.to);
+            }
+            log.report_again(destination, &absent(&reported, &told));
+        }
+    }
+
     /// A destination has lost what it had, by what it says: its data began anew, or is older than it
     /// was. What is done and will not be sent again is reported to it. Returns how many records
     /// these are.

@@ -37,12 +37,14 @@ impl Retention {
         kept.saturating_sub(self.limits.kept_bytes_max() / mean)
     }
 
-    /// The log that is to be dropped because there are too many: the oldest that is closed. One
-    /// whose records are only kept is preferred.
+    /// The log that is to be dropped because there are too many: the oldest that is closed. One of
+    /// which only reports are remembered is preferred, and then one whose records are only kept.
     pub(super) fn surplus_log(&self, logs: &[ProducerLog]) -> Option<usize> {
         let is_closed = |log: &ProducerLog| log.kind == LogKind::Closed;
-        let kept = logs.iter().position(ProducerLog::is_only_kept);
-        let surplus = kept.or_else(|| logs.iter().position(is_closed));
+        let reported = logs.iter().position(ProducerLog::is_only_reported);
+        let kept = || logs.iter().position(ProducerLog::is_only_kept);
+        let surplus = reported.or_else(kept);
+        let surplus = surplus.or_else(|| logs.iter().position(is_closed));
         surplus.filter(|_| logs.len() > PRODUCER_LOGS_MAX)
     }
 

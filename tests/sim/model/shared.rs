@@ -45,10 +45,6 @@ impl Model {
     pub(crate) fn appended(&mut self, group: &[u8], true_now: u64) -> Result<(), Violation> {
         for submission in submissions(group)? {
             let monitor = self.monitor_of(submission.host);
-            let dropped = submission.dropped().flat_map(|(from, to, _)| from..=to);
-            let producer = submission.producer;
-            self.reported
-                .extend(dropped.filter_map(|seq| Some((producer?, seq))));
             for record in submission.records() {
                 let (Some(monitor), Some(id)) = (monitor, id_of(&submission, record.seq)) else {
                     for (label, _) in record.values() {
@@ -95,13 +91,9 @@ impl Model {
         left: impl Iterator<Item = &'a [u8]>,
     ) -> Result<u64, Violation> {
         let mut ids = HashSet::new();
-        let mut reported = HashSet::new();
         let mut labels = HashSet::new();
         for group in left {
             for submission in submissions(group)? {
-                let dropped = submission.dropped().flat_map(|(from, to, _)| from..=to);
-                let producer = submission.producer;
-                reported.extend(dropped.filter_map(|seq| Some((producer?, seq))));
                 for record in submission.records() {
                     match id_of(&submission, record.seq) {
                         Some(id) => drop(ids.insert(id)),
@@ -117,7 +109,6 @@ impl Model {
                 record.was_forgotten[0] = true;
                 forgotten += 1;
             }
-            record.is_report_forgotten |= self.reported.contains(id) && !reported.contains(id);
         }
         for (label, sent) in &mut self.sent_once {
             if sent.is_counted && !labels.contains(label) {

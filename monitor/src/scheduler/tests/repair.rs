@@ -372,7 +372,7 @@ fn a_forgotten_report_of_a_drop_is_told_again() {
     pair.receiver.told.clear();
     pair.receiver.told_of.clear();
     pair.run(300);
-    let expected = (4, 4, drop_reason::BEFORE_DATA.to_owned());
+    let expected = (4, 4, "invalid_values".to_owned());
     assert_eq!(pair.receiver.told, [expected], "and not again");
     assert_eq!(pair.repaired(), 0);
 }

@@ -261,3 +261,104 @@ fn too_many_logs_cost_kept_records_first() {
     let waiting = spool.next_batch(0, 0, 1).unwrap();
     assert_eq!(waiting.records[0].epoch.secs(), 101);
 }
+
+/// What a destination knows of the first producer: these numbers are dropped, and the highest.
+fn knows(producer: ProducerId, dropped: &[(u64, u64)], highest: u64) -> Delivery {
+    let why = || drop_reason::SPOOL_FULL.to_owned();
+    let dropped = dropped.iter().map(|(from, to)| (*from, *to, why()));
+    Delivery {
+        producers: vec![ProducerDelivery {
+            producer,
+            received: 1,
+            duplicate: 0,
+            missing: vec![(1, highest - 1)],
+            dropped: dropped.collect(),
+            repaired: 0,
+            highest: Some(highest),
+        }],
+        ..nothing()
+    }
+}
+
+/// A spool that was full: the first ten records are dropped, and not kept. Both destinations have
+/// the others, and know that.
+fn overflowed() -> Spool<MemoryBackend> {
+    let mut spool = open(MemoryBackend::default(), keeping(64 * RECORD_BYTES), 0);
+    push(&mut spool, 100..173);
+    assert_eq!(spool.dropped_records(), 10);
+    push(&mut spool, [173]);
+    for destination in 0..2 {
+        let batch = spool.next_batch(destination, 0, 1000);
+        assert_eq!(reports(&batch), [(1, 10, drop_reason::SPOOL_FULL)]);
+        spool.ack(destination, &batch.unwrap());
+        check(&mut spool, destination, (9, 9), &[], &[]);
+    }
+    spool.save().unwrap();
+    spool
+}
+
+/// A failover forgot the report, and the numbers were called lost from then on: their records had
+/// not been kept.
+#[test]
+fn a_forgotten_report_is_repeated() {
+    let mut spool = overflowed();
+    let producer = spool.producer().unwrap();
+    let full = drop_reason::SPOOL_FULL;
+    spool.repeat_reports(0, &knows(producer, &[(1, 10)], 74));
+    check(&mut spool, 0, (9, 9), &[], &[]);
+    // A part of it, and then all.
+    spool.repeat_reports(0, &knows(producer, &[(3, 8)], 74));
+    check(&mut spool, 0, (9, 9), &[], &[(1, 2, full), (9, 10, full)]);
+    check(&mut spool, 1, (9, 9), &[], &[]);
+    deliver(&mut spool, 0, 9, 9);
+    spool.repeat_reports(0, &nothing());
+    let batch = spool.next_batch(0, 9, 9);
+    let mut told = reports(&batch);
+    told.sort_unstable();
+    assert_eq!(told, [(1, 2, full), (3, 8, full), (9, 10, full)]);
+    // After a restart, too.
+    let backend = spool.into_backend().crash(Crash::Killed, true);
+    let mut spool = open(backend, keeping(64 * RECORD_BYTES), 9);
+    spool.age_kept(599);
+    spool.repeat_reports(1, &nothing());
+    check(&mut spool, 1, (9, 9), &[], &[(1, 10, full)]);
+    deliver(&mut spool, 1, 9, 9);
+    spool.age_kept(599);
+    spool.repeat_reports(0, &nothing());
+    check(&mut spool, 0, (9, 9), &[], &[]);
+    spool.repeat_reports(1, &nothing());
+    check(&mut spool, 1, (9, 9), &[], &[(1, 10, full)]);
+}
+
+/// A log without records stays while a report of it may have to be repeated, and no longer.
+#[test]
+fn reports_are_remembered_as_long_as_records() {
+    let mut spool = overflowed();
+    let old = spool.producer().unwrap();
+    let at = spool.active_log().unwrap();
+    spool.rotate_log(at, 180);
+    spool.logs[at].release(74);
+    let has_old = |spool: &Spool<MemoryBackend>| spool.logs.iter().any(|log| log.producer == old);
+    spool.age_kept(0);
+    for (secs, is_there) in [(599, true), (1, false)] {
+        spool.age_kept(secs);
+        assert!(spool.try_save(200));
+        push(&mut spool, [200]);
+        assert_eq!(has_old(&spool), is_there, "{secs}");
+    }
+}
+
+/// Each report is small, but there may be one for every other record.
+#[test]
+fn so_many_reports_are_remembered() {
+    let mut spool = open(MemoryBackend::default(), keeping(1 << 20), 0);
+    push(&mut spool, 100..700);
+    let producer = spool.producer().unwrap();
+    for seq in (2..=600).step_by(2) {
+        let refused = [Seq::new(seq).unwrap()];
+        spool.drop_records(0, producer, &refused, "invalid_values");
+        deliver(&mut spool, 0, 0, 1);
+    }
+    let remembered = &spool.logs[0].destinations[0].reported_drops;
+    assert_eq!((remembered.len(), remembered[0].from), (256, 90));
+}

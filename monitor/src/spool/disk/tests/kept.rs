@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lizmon_protocol::delivery::Delivery;
 
-use super::super::super::backend::{DestinationProgress, LogState};
+use super::super::super::backend::{DestinationProgress, LogState, ReportedDrop};
 use super::*;
 use crate::spool::Ranges;
 
@@ -57,11 +57,12 @@ fn kept_records_are_known_after_a_kill() {
 /// A spool of which nothing is kept is stored as ever.
 #[test]
 fn the_state_of_a_log() {
-    let state = |acknowledged: Vec<(u64, u64)>, is_shared| {
+    let state = |acknowledged: Vec<(u64, u64)>, is_shared, reported_drops| {
         let progress = DestinationProgress {
             done: Ranges::from(vec![(1, 9)]),
             acknowledged: Ranges::from(acknowledged),
             is_shared,
+            reported_drops,
             ..DestinationProgress::default()
         };
         LogState {
@@ -74,19 +75,32 @@ fn the_state_of_a_log() {
             origin: None,
         }
     };
-    for (acknowledged, is_shared, more) in [
-        (vec![], false, ""),
+    let reported = ReportedDrop {
+        from: 2,
+        to: 3,
+        why: "the spool was full".to_owned(),
+        at: 0,
+    };
+    for (acknowledged, is_shared, reported, more) in [
+        (vec![], false, vec![], ""),
         (
             vec![(4, 7), (9, 9)],
             false,
+            vec![],
             r#","acknowledged":[[4,7],[9,9]]"#,
         ),
-        (vec![], true, r#","is_shared":true"#),
+        (vec![], true, vec![], r#","is_shared":true"#),
+        (
+            vec![],
+            false,
+            vec![reported],
+            r#","reported_drops":[{"from":2,"to":3,"why":"the spool was full"}]"#,
+        ),
     ] {
         let golden = format!(
             r#"{{"producer":"07070707-0707-0707-0707-070707070707","active":true,"first":4,"next":12,"newest_epoch":1465001814,"destinations":{{"https://a:1/api/perf":{{"done":[[1,9]],"unreported_drops":[],"gaps":0{more}}}}}}}"#
         );
-        let state = state(acknowledged, is_shared);
+        let state = state(acknowledged, is_shared, reported);
         assert_eq!(serde_json::to_string(&state).unwrap(), golden);
         assert_eq!(serde_json::from_str::<LogState>(&golden).unwrap(), state);
     }
