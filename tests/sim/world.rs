@@ -1,5 +1,7 @@
 //! One run: a queue of events under one virtual clock, with one random number generator.
 
+mod checks;
+mod clocks;
 mod event;
 mod group;
 mod monitors;
@@ -15,8 +17,6 @@ use fastrand::Rng;
 use lizmon_monitor::spool::StoredBatch;
 use lizmon_monitor::spool::memory::Faults;
 use lizmon_monitor::tick::Ticker;
-use lizmon_protocol::delivery::Delivery;
-use lizmon_receiver::clock::ClockReading;
 use lizmon_receiver::store::memory::MemoryBackup;
 
 use self::event::Event;
@@ -369,72 +369,6 @@ impl World {
             })
     }
 
-    fn end(mut self) -> Result<RunStats, Violation> {
-        if self.group.is_some() {
-            self.end_group()?;
-        } else {
-            for receiver in 0..self.receivers.len() {
-                self.check_receiver(receiver)?;
-                self.check_records(receiver)?;
-                // What is in memory must be in the journal as well.
-                self.receivers[receiver].crash(false);
-                self.start_receiver(receiver)?;
-            }
-        }
-        for receiver in 0..self.scenario.receivers {
-            for host in &mut self.hosts {
-                self.stats.repaired += host.monitor.repaired(receiver);
-            }
-        }
-        self.stats.simulated_secs = self.now_ms / 1_000;
-        self.stats.records = self.model.records();
-        self.stats.found_after_crash = self.model.found_after_crash;
-        Ok(self.stats)
-    }
-
-    /// Every acknowledged record is there once, in the numbers and in the summaries.
-    fn check_receiver(&mut self, receiver: usize) -> Result<(), Violation> {
-        self.stats.checks += 1;
-        let now = self.secs();
-        let at = &self.receivers[receiver];
-        let send_unnumbered = at.summaries(&self.manual_sender, now);
-        self.model
-            .check_unnumbered(receiver, &send_unnumbered, now, !at.has_waiting())?;
-        for (monitor, host) in self.hosts.iter().enumerate() {
-            let held = at.held(&host.node);
-            self.model.reconcile(monitor, receiver, &held, now)?;
-            let summaries = at.summaries(&host.node, now);
-            self.model
-                .check_summaries(monitor, receiver, &summaries, now)?;
-        }
-        Ok(())
-    }
-
-    /// Nothing is lost, and the receiver knows what was dropped.
-    fn check_records(&mut self, receiver: usize) -> Result<(), Violation> {
-        for (monitor, host) in self.hosts.iter().enumerate() {
-            let delivery = self.receivers[receiver].delivery(&host.node, 0);
-            let nothing = || Delivery {
-                as_of: None,
-                producers: Vec::new(),
-                removed: None,
-                clock: None,
-            };
-            let delivery = delivery.unwrap_or_else(nothing);
-            let scenario = &self.scenario;
-            let age = |epoch: u64| self.secs().saturating_sub(epoch);
-            let may_be_dropped =
-                |why: &str, epoch| scenario.may_be_dropped((monitor, host.exits), why, age(epoch));
-            let counts = self
-                .model
-                .check_records(monitor, receiver, &delivery, may_be_dropped)?;
-            self.stats.taken += counts.taken;
-            self.stats.dropped += counts.dropped;
-            self.stats.excused += counts.excused;
-        }
-        Ok(())
-    }
-
     fn at(&mut self, at_ms: u64, event: Event) {
         let id = self.next_event;
         self.next_event += 1;
@@ -445,42 +379,6 @@ impl World {
     fn next_request(&mut self) -> u64 {
         self.next_request += 1;
         self.next_request
-    }
-
-    fn secs(&self) -> u64 {
-        START_SECS + self.now_ms / 1_000
-    }
-
-    /// What a receiver's clocks read.
-    fn reading(&self, receiver: usize) -> ClockReading {
-        ClockReading {
-            wall: self.receiver_time(receiver).as_secs(),
-            monotonic: self.now_ms / 1_000,
-            boot: Some([1; 16]),
-        }
-    }
-
-    fn receiver_time(&self, receiver: usize) -> Duration {
-        let right = START_SECS * 1_000 + self.now_ms;
-        let wrong = self.receivers[receiver].clock_wrong_ms;
-        Duration::from_millis(right.saturating_add_signed(wrong))
-    }
-
-    /// The time that a monitor stamps samples with.
-    fn stamp_time(&self, monitor: usize) -> Duration {
-        match self.hosts[monitor].stamped_wrong_ms {
-            Some(wrong) => {
-                let right = START_SECS * 1_000 + self.now_ms;
-                Duration::from_millis(right.saturating_add_signed(wrong))
-            }
-            None => self.monitor_time(monitor),
-        }
-    }
-
-    fn monitor_time(&self, monitor: usize) -> Duration {
-        let right = START_SECS * 1_000 + self.now_ms;
-        let wrong = self.hosts[monitor].clock_wrong_ms;
-        Duration::from_millis(right.saturating_add_signed(wrong))
     }
 
     fn chance(&mut self, of: f64) -> bool {
