@@ -12,7 +12,8 @@
 //!
 //! [`netns`] sets up namespaces, [`programs`] runs the shipped programs, [`faults`] injects faults
 //! at seeded moments, [`load`] keeps posting and reading, [`reference`] compares what the senders
-//! recorded with what the receiver reports. [`slow`] tests slow clients.
+//! recorded with what the receiver reports, and so does [`audit`] by `lizctl`. [`slow`] tests slow
+//! clients.
 //!
 //! `LIZMON_CHAOS_SECS` is how long faults are injected (default 40); `LIZMON_CHAOS_SEED` selects
 //! which and when.
@@ -23,6 +24,7 @@
     reason = "a test fails by panicking, and this one runs in real time"
 )]
 
+mod audit;
 mod faults;
 mod group;
 mod load;

@@ -1,6 +1,5 @@
 //! The end of a run: waits until everything is delivered, and compares it with the receiver.
 
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,9 @@ use lizmon_protocol::delivery::Delivery;
 use lizmon_protocol::name::{NodeName, Role};
 
 use super::{Chaos, FRAGILE, POLL_INTERVAL, TIMEOUT};
+use crate::audit::audit;
 use crate::load::Counts;
-use crate::programs::{epoch_now, program, without_lizmon_env};
+use crate::programs::epoch_now;
 use crate::reference::{MonitorLog, Reference, Tally};
 
 impl Chaos {
@@ -101,40 +101,9 @@ impl Chaos {
         reference.check(host.as_str(), &found, is_order_known);
     }
 
-    /// `lizctl audit` reports the same.
     fn audit(&self, host: &NodeName) {
-        let mut command = Command::new(program("lizctl"));
-        without_lizmon_env(&mut command);
         let credentials = self.network.credentials(Role::Reader, "chaos-reader");
-        command.args([
-            "audit",
-            host.as_str(),
-            "--json",
-            "--wait",
-            "30s",
-            "--receiver",
-            &self.network.url(),
-        ]);
-        command
-            .arg("--cert")
-            .arg(credentials.cert)
-            .arg("--key")
-            .arg(credentials.key)
-            .arg("--ca")
-            .arg(credentials.ca);
-        let done = command.output().unwrap();
-        let stdout = String::from_utf8_lossy(&done.stdout);
-        assert!(
-            done.status.success(),
-            "audit of {host}: {}{stdout}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        assert_eq!(
-            (&report["lost"], &report["twice"]),
-            (&0.into(), &0.into()),
-            "{host}: {report}"
-        );
+        audit(&credentials, &self.network.url(), host);
     }
 
     fn print(&self, tally: &Tally, posted: u64, counts: &Counts) {

@@ -1,7 +1,6 @@
 //! The end of a run: each numbered record counts once, and of the others those that were
 //! acknowledged.
 
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,8 @@ use lizmon_protocol::summary::Summaries;
 use super::Plan;
 use super::load::Load;
 use super::network::{GroupNetwork, receiver_url};
-use crate::programs::{epoch_now, program, without_lizmon_env};
+use crate::audit::audit;
+use crate::programs::epoch_now;
 
 /// A monitor asks each minute what is missing, and sends it again.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
@@ -37,7 +37,12 @@ pub(crate) fn check(network: &GroupNetwork, mut load: Load, plan: Plan) {
     let numbered = load.end();
     eprintln!("{} monitors: {counts:?}", numbered.len());
     for (at, (host, recorded)) in numbered.iter().enumerate() {
-        audit(network, at, host);
+        let url = receiver_url((at % 3) as u8);
+        audit(
+            &network.credentials(Role::Reader, "chaos-reader"),
+            &url,
+            host,
+        );
         let count = runtime.block_on(settled_count(&readers[at % readers.len()], host, *recorded));
         assert_eq!(count, *recorded, "{host}: twice or lost");
     }
@@ -114,30 +119,4 @@ fn samples(summaries: &Summaries) -> u64 {
     let minutes = summaries.get("summary:by-minute:cpu");
     let averages = minutes.iter().flat_map(|summary| &summary.averages);
     averages.map(|average| average.num_samples).sum()
-}
-
-fn audit(network: &GroupNetwork, at: usize, host: &NodeName) {
-    let credentials = network.credentials(Role::Reader, "chaos-reader");
-    let mut command = Command::new(program("lizctl"));
-    without_lizmon_env(&mut command);
-    let url = receiver_url((at % 3) as u8);
-    command.args([
-        "audit",
-        host.as_str(),
-        "--json",
-        "--wait",
-        "30s",
-        "--receiver",
-        &url,
-    ]);
-    command.arg("--cert").arg(credentials.cert);
-    command.arg("--key").arg(credentials.key);
-    command.arg("--ca").arg(credentials.ca);
-    let done = command.output().unwrap();
-    let stdout = String::from_utf8_lossy(&done.stdout);
-    let stderr = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "audit of {host}: {stderr}{stdout}");
-    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    let told = (&report["lost"], &report["twice"]);
-    assert_eq!(told, (&0.into(), &0.into()), "{host}: {report}");
 }
