@@ -52,6 +52,9 @@ mod watch;
 
 use std::collections::HashMap;
 
+#[cfg(test)]
+pub(super) use self::copying::no_keys;
+
 use ::redis::FromRedisValue;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use uuid::Uuid;

@@ -8,7 +8,7 @@ use lizmon_protocol::sample::{Dropped, Epoch, SampleSet, Seq, Value};
 
 use super::*;
 use crate::store::record::{Group, Submission};
-use crate::store::signing::PublishedKey;
+use crate::store::redis::no_keys;
 use crate::store::{ErrorKind, LockedFolder, Position, open};
 
 const NOW: u64 = 1_465_001_814;
@@ -215,11 +215,7 @@ fn an_interrupted_copy_is_refused_and_begun_again() {
             match &to {
                 StorePlace::Folder(folder) => open(lock(folder), NOW).map(drop).unwrap_err(),
                 StorePlace::Servers(servers) => {
-                    let keys = crate::store::signing::GroupKeys {
-                        signer: None,
-                        verifier: std::sync::Arc::new(TrustsAll),
-                    };
-                    RedisStore::open((**servers).clone(), new_id(), keys)
+                    RedisStore::open((**servers).clone(), new_id(), no_keys())
                         .map(drop)
                         .unwrap_err()
                 }
@@ -242,25 +238,6 @@ fn an_interrupted_copy_is_refused_and_begun_again() {
             all_hosts(&to),
             "nothing is left of the other"
         );
-    }
-}
-
-#[derive(Debug)]
-struct TrustsAll;
-
-impl crate::store::signing::GroupVerifier for TrustsAll {
-    fn trusts(&self, _store: &str, _key: &PublishedKey) -> bool {
-        true
-    }
-
-    fn verify(
-        &self,
-        _store: &str,
-        _key: &PublishedKey,
-        _message: &[u8],
-        _signature: &[u8],
-    ) -> Result<(), crate::store::signing::GroupRefusal> {
-        Ok(())
     }
 }
 
