@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -118,8 +118,9 @@ impl Running {
     /// Waits for a line on stdout or stderr that contains this text.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let by = now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.next_line(by) {
                 Ok((stream, line)) => {
                     self.keep(stream, line.clone());
                     if line.contains(text) {
@@ -129,6 +130,13 @@ impl Running {
                 Err(why) => panic!("no `{text}` ({why}):\n{}", self.stderr.concat()),
             }
         }
+    }
+
+    /// A program that goes on writing other lines has no more time than one that is silent.
+    fn next_line(&self, by: Instant) -> Result<(Stream, String), RecvTimeoutError> {
+        let left = by.checked_duration_since(now());
+        self.lines
+            .recv_timeout(left.ok_or(RecvTimeoutError::Timeout)?)
     }
 
     fn keep(&mut self, stream: Stream, line: String) {
@@ -177,6 +185,14 @@ impl Running {
             stderr: self.stderr.concat(),
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "programs under test run in real time"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn read_lines(pipe: impl Read + Send + 'static, stream: Stream, send: Sender<(Stream, String)>) {
