@@ -195,3 +195,50 @@ fn every_route_is_described() {
     }
     assert!(missing.is_empty(), "not described:\n{}", missing.join("\n"));
 }
+
+/// The page for operators names metrics that exist, and every code of `lizctl doctor`.
+#[test]
+fn operating_names_what_there_is() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (page, metrics) = (read("docs/operating.md"), read("docs/receiver.md"));
+    let told = names(&page).filter(|name| name.starts_with("lizmon_"));
+    let told = told.map(|name| name.split('{').next().unwrap());
+    let told: BTreeSet<&str> = told.filter(|name| !name.contains("::")).collect();
+    assert!(told.len() > 15, "{told:?}");
+    let gone: Vec<_> = told
+        .iter()
+        .filter(|name| !metrics.contains(**name))
+        .collect();
+    assert!(gone.is_empty(), "{gone:?}");
+
+    let folder = root().join("lizctl/src/commands/doctor");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let sources: String = files
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let is_code = |text: &&str| {
+        let is_word =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        text.contains('-') && text.split('-').all(is_word)
+    };
+    let literals: BTreeSet<&str> = sources.split('"').filter(is_code).collect();
+    let table = page.split("| check | codes |").nth(1).unwrap();
+    let documented: BTreeSet<&str> = names(table.split("\n\n").next().unwrap()).collect();
+    let known = |name: &&&str| sources.contains(&format!("\"{name}\""));
+    let unknown: Vec<_> = documented.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "no such code: {unknown:?}");
+    let serde = [
+        "kebab-case",
+        "by-minute",
+        "auto-restart",
+        "not-found",
+        "liz-ca",
+    ];
+    let missing = literals
+        .difference(&documented)
+        .filter(|name| !serde.contains(name));
+    let missing: Vec<_> = missing.collect();
+    assert!(missing.is_empty(), "not in docs/operating.md: {missing:?}");
+}

@@ -1,6 +1,7 @@
 //! The shipped programs as processes: flags, exit codes, stdout and stderr, signals, files.
 
 mod config_file;
+mod doctor;
 mod edges;
 mod lizctl;
 mod measured;
