@@ -33,6 +33,8 @@ use crate::spool::memory::MemoryBackend;
 use crate::spool::{MEMORY_BYTES_MAX, Machine, Origin, Spool, SpoolLimits};
 use crate::tick::Ticker;
 
+/// How often it is told that the monitor works.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop waits for pending records to be delivered.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -82,6 +84,7 @@ pub struct Agent {
     scheduler: DeliveryScheduler<AnyBackend>,
     clients: Vec<(PublishUrl, Client)>,
     file_check: watch::Sender<()>,
+    alive: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Agent {
@@ -116,7 +119,13 @@ impl Agent {
             environment,
             clients,
             file_check: watch::Sender::new(()),
+            alive: Arc::new(|| ()),
         })
+    }
+
+    /// Calls this every second while it runs.
+    pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { alive, ..self }
     }
 
     /// A message to it makes the monitor check the files of certificate, key and CA at once.
@@ -172,10 +181,12 @@ impl Agent {
         let thread = sampling.start().map_err(AgentStartError::Thread)?;
         let mut ready = Some(ready);
         let mut shutdown = pin!(shutdown);
+        let mut living = tokio::time::interval(ALIVE_EVERY);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = publishers.join_next() => resume_panic(ended),
+                _ = living.tick() => (self.alive)(),
                 sample = waiting.recv() => match sample {
                     Some(sample) => {
                         recorder.record(sample);

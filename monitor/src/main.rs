@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_daemon::{ConfigFlags, LogFlags};
+use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_monitor::{Agent, Config, Environment, MonitorFlags};
 use lizmon_pki::server_crls::ServerCrls;
@@ -25,14 +25,19 @@ struct Cli {
     #[command(flatten)]
     config: ConfigFlags,
     #[command(flatten)]
+    liveness: LivenessFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = lizmon_daemon::args::parse();
+    let cli: Cli = match verbs::parse_or_run() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     cli.log.start();
     cli.config.log();
-    lizmon_daemon::exit_code("liz-monitor", run(cli.flags))
+    lizmon_daemon::exit_code("liz-monitor", run(cli.flags, Liveness::new(cli.liveness)))
 }
 
 /// One thread for everything but sampling: more are not needed, and each costs memory.
@@ -40,7 +45,7 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "randomness enters here and is passed down"
 )]
-fn run(flags: MonitorFlags) -> anyhow::Result<()> {
+fn run(flags: MonitorFlags, liveness: Liveness) -> anyhow::Result<()> {
     let seconds = || Arc::new(lizmon_daemon::epoch_secs);
     let renewer = Renewer {
         tell: Arc::new(lizmon_daemon::tell_status),
@@ -62,6 +67,7 @@ fn run(flags: MonitorFlags) -> anyhow::Result<()> {
     };
     let host = config.host.clone();
     let agent = Agent::new(config, environment)?;
+    let agent = agent.telling_alive(Arc::new(move || liveness.alive()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

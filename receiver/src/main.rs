@@ -2,14 +2,13 @@
 
 mod command;
 
-use std::net::TcpListener;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use lizmon_daemon::{ConfigFlags, LogFlags};
+use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
@@ -29,15 +28,17 @@ struct Cli {
     #[command(flatten)]
     config: ConfigFlags,
     #[command(flatten)]
+    liveness: LivenessFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    // A command requires none of the receiver's flags, even if the environment has some of them.
-    let command = command::DataCommand::augment_subcommands(Cli::command())
-        .subcommand_negates_reqs(true)
-        .args_conflicts_with_subcommands(true);
-    let matches = lizmon_daemon::args::matches(command);
+    let command = command::DataCommand::augment_subcommands(Cli::command());
+    let matches = lizmon_daemon::args::matches(verbs::with_verbs(command.clone()));
+    if let Some(code) = verbs::run(&matches, &command) {
+        return code;
+    }
     let result = match matches.subcommand_name() {
         Some(_) => command::DataCommand::from_arg_matches(&matches)
             .map_err(anyhow::Error::from)
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             Ok(cli) => {
                 cli.log.start();
                 cli.config.log();
-                run(cli.flags)
+                run(cli.flags, Liveness::new(cli.liveness))
             }
             Err(error) => error.exit(),
         },
@@ -58,13 +59,12 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "randomness enters here and is passed down"
 )]
-fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
+fn run(flags: ReceiverFlags, liveness: Liveness) -> anyhow::Result<()> {
     let open_files = lizmon_daemon::raise_open_files();
+    // Before there are threads.
+    let listener = lizmon_daemon::listener(flags.listen)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
-        let listen = flags.listen;
-        let listener = TcpListener::bind(listen)
-            .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before READY: a signal from now on ends the receiver cleanly.
         let mut stop = pin!(lizmon_daemon::stop().context("cannot listen for signals")?);
         // The files are checked every second anyway.
@@ -109,6 +109,7 @@ fn run(flags: ReceiverFlags) -> anyhow::Result<()> {
         );
         lizmon_daemon::tell_ready();
         tokio::spawn(renewer.run());
+        let receiver = receiver.telling_alive(Arc::new(move || liveness.alive()));
         receiver.run(stop).await.context("the receiver failed")
     })
 }

@@ -1,6 +1,8 @@
 //! A thread that does something again and again until it is stopped.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub struct PeriodicThread {
     thread: JoinHandle<Result<(), StoreError>>,
     stop: SyncSender<Infallible>,
     ended: oneshot::Receiver<Infallible>,
+    /// When it last came round, by the monotonic clock.
+    round_at: Arc<AtomicU64>,
 }
 
 impl PeriodicThread {
@@ -38,10 +42,13 @@ impl PeriodicThread {
     pub fn start<P: Periodic>(mut work: P, clocks: Clocks) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel::<Infallible>(0);
         let (alive, ended) = oneshot::channel::<Infallible>();
+        let round_at = Arc::new(AtomicU64::new((clocks.monotonic)()));
+        let came_round = round_at.clone();
         let run = move || {
             let _until_the_end = alive;
             loop {
                 work.act(&clocks);
+                came_round.store((clocks.monotonic)(), Ordering::Relaxed);
                 match stopped.recv_timeout(P::EVERY) {
                     Err(RecvTimeoutError::Timeout) => (),
                     Ok(never) => match never {},
@@ -56,7 +63,13 @@ impl PeriodicThread {
             thread,
             stop,
             ended,
+            round_at,
         })
+    }
+
+    /// For how many seconds it has not come round: it is busy, or hangs. `now` is monotonic.
+    pub fn busy_secs(&self, now: u64) -> u64 {
+        now.saturating_sub(self.round_at.load(Ordering::Relaxed))
     }
 
     /// Returns when the thread is about to end, for any reason.

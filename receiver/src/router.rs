@@ -30,6 +30,7 @@ mod problem;
 mod request_body;
 mod state;
 
+pub(crate) use self::probes::health_warnings;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
 

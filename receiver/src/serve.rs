@@ -83,6 +83,7 @@ pub struct Receiver {
     first_request_timeout: Duration,
     idle_timeout: Duration,
     clock: Clock,
+    alive: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl ReceiverError {
@@ -179,7 +180,13 @@ impl Receiver {
             threads: pipeline.threads,
             crl_fetch: config.crl_fetch,
             clock,
+            alive: Arc::new(|| ()),
         })
+    }
+
+    /// Calls this every second while it serves.
+    pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { alive, ..self }
     }
 
     /// Where it listens.
@@ -207,11 +214,13 @@ impl Receiver {
         let routes = router::router(self.app.clone());
         let serving = server::serve(self.listener, self.door, http, routes, shutdown);
         let maintenance = maintain(self.app.clone(), self.clock.clone());
+        let living = tell_alive(self.app.clone(), self.alive);
         let fetching = crl_fetch::run(self.app.clone(), self.crl_fetch, self.clock);
         let served = tokio::select! {
             served = serving => served,
             () = maintenance => Ok(()),
             () = fetching => Ok(()),
+            () = living => Ok(()),
             // Without it every POST would be refused: it is better to end and be restarted.
             () = self.threads.ended() => Ok(()),
         };
@@ -293,6 +302,19 @@ fn peer_keys(
         verifier,
         tokens: tokens.clone(),
     })
+}
+
+/// Tells each second that the receiver works. It runs in the task that accepts connections, and
+/// takes the locks that requests take; it needs no disk, because a new process could not use one
+/// that hangs either. Never returns.
+#[expect(clippy::disallowed_methods, reason = "paces background work")]
+async fn tell_alive(app: Arc<ReceiverState>, alive: Arc<dyn Fn() + Send + Sync>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        let _no_lock_is_stuck = router::health_warnings(&app);
+        alive();
+    }
 }
 
 /// Reloads trust when its files change and rotates token keys when they are due. Never returns.

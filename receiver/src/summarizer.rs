@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lizmon_mtls::Clock;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustWriter};
 use uuid::Uuid;
@@ -22,6 +24,9 @@ use crate::watch::{HIGH_WATER_PERCENT, Watch, WatchStatus};
 
 /// How often files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After how long a thread that does not come round is taken to hang. It waits for a server two
+/// seconds at most, and a round of a thread that has much to catch up with takes a minute or so.
+const BUSY_SECS_MAX: u64 = 300;
 
 /// Why a summarizer does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,8 @@ pub struct ShardSummarizer {
     follower: PeriodicThread,
     watch: PeriodicThread,
     trust: Arc<Mutex<TrustWriter>>,
+    monotonic: Clock,
+    alive: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Takes the CRLs that receivers were given, because what a revoked one signed is not counted; and
@@ -72,7 +79,7 @@ impl ShardSummarizer {
         servers: RedisConfig,
         clocks: Clocks,
     ) -> Result<Self, SummarizerError> {
-        let clock = clocks.wall.clone();
+        let (clock, monotonic) = (clocks.wall.clone(), clocks.monotonic.clone());
         let (trust, reader) = TrustWriter::open_as_client(trust, clock.clone())?;
         let trust = Arc::new(Mutex::new(trust));
         let keys = GroupKeys {
@@ -88,20 +95,41 @@ impl ShardSummarizer {
             follower,
             watch,
             trust,
+            monotonic,
+            alive: Arc::new(|| ()),
         })
     }
 
+    /// Calls this every second while it runs and none of its threads hangs.
+    pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { alive, ..self }
+    }
+
     /// Summarizes until `shutdown`; then commits everything, and gives up its shards at once.
+    #[expect(clippy::disallowed_methods, reason = "paces background work")]
     pub async fn run(
         mut self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), SummarizerError> {
-        tokio::select! {
-            () = shutdown => (),
-            () = self.summaries.ended() => (),
-            () = self.follower.ended() => (),
-            () = self.watch.ended() => (),
-            () = follow_files(&self.trust) => (),
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = self.summaries.ended() => break,
+                () = self.follower.ended() => break,
+                () = self.watch.ended() => break,
+                _ = look.tick() => (),
+            }
+            reload_files(&self.trust);
+            let now = (self.monotonic)();
+            let threads = [&self.summaries, &self.follower, &self.watch];
+            if threads
+                .iter()
+                .all(|thread| thread.busy_secs(now) < BUSY_SECS_MAX)
+            {
+                (self.alive)();
+            }
         }
         let stop = || {
             let committed = self.summaries.stop();
@@ -180,29 +208,24 @@ impl Periodic for StoreFollower {
     }
 }
 
-/// Takes up new CRLs, roots and certificates. Never returns.
-#[expect(clippy::disallowed_methods, reason = "paces background work")]
-async fn follow_files(trust: &Mutex<TrustWriter>) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    loop {
-        look.tick().await;
-        let reloaded = trust
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reload_if_changed();
-        match reloaded {
-            None => (),
-            Some(Ok(trust)) => {
-                let generation = trust.generation();
-                tracing::info!(generation, "certificates and CRLs reloaded");
-            }
-            Some(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    error,
-                    "certificates and CRLs cannot be reloaded: the old ones stay in use"
-                );
-            }
+/// Takes up new CRLs, roots and certificates.
+fn reload_files(trust: &Mutex<TrustWriter>) {
+    let reloaded = trust
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .reload_if_changed();
+    match reloaded {
+        None => (),
+        Some(Ok(trust)) => {
+            let generation = trust.generation();
+            tracing::info!(generation, "certificates and CRLs reloaded");
+        }
+        Some(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                "certificates and CRLs cannot be reloaded: the old ones stay in use"
+            );
         }
     }
 }

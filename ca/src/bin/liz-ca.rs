@@ -1,6 +1,6 @@
 //! `liz-ca`: flags, clock and signals; the rest is in the library.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use lizmon_ca::files::LeafFiles;
 use lizmon_ca::pki::{Passphrase, San, Unlock};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::args::{CommaList, Items, items};
-use lizmon_daemon::{ConfigFlags, LogFlags};
+use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -70,11 +70,16 @@ struct Cli {
     #[command(flatten)]
     config: ConfigFlags,
     #[command(flatten)]
+    liveness: LivenessFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = lizmon_daemon::args::parse();
+    let cli: Cli = match verbs::parse_or_run() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     cli.log.start();
     cli.config.log();
     let open_files = lizmon_daemon::raise_open_files();
@@ -82,13 +87,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
-    let listen = cli.listen;
+    // Before there are threads.
+    let listener = lizmon_daemon::listener(cli.listen)?;
+    let liveness = Liveness::new(cli.liveness.clone());
     let mut config = config(cli)?;
     config.limits = config.limits.within_open_files(open_files);
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(listen)
-            .with_context(|| format!("cannot listen on {listen}: choose another with --listen"))?;
         // Before READY: from now on a signal stops the service cleanly.
         let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
         // Nothing to do on SIGHUP: the files are checked every second.
@@ -97,6 +102,7 @@ fn run(cli: Cli, open_files: u64) -> anyhow::Result<()> {
         let service = Service::start(listener, config, clock).await?;
         tracing::info!("READY on {}, {}", service.address(), service.url());
         lizmon_daemon::tell_ready();
+        let service = service.telling_alive(Arc::new(move || liveness.alive()));
         service.run(stop).await.context("liz-ca failed")
     })
 }

@@ -52,6 +52,7 @@ pub struct Service {
     door: MtlsAcceptor,
     trust: TrustWriter,
     limits: Limits,
+    alive: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Starts the service and runs it until `shutdown`.
@@ -113,7 +114,13 @@ impl Service {
             door: MtlsAcceptor::new(reader, config.limits.clone()),
             trust,
             limits: config.limits,
+            alive: Arc::new(|| ()),
         })
+    }
+
+    /// Calls this every second while it serves.
+    pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { alive, ..self }
     }
 
     /// Where it listens.
@@ -143,10 +150,23 @@ impl Service {
         let routes = router(self.state.clone());
         let served = tokio::select! {
             served = server::serve(self.listener, self.door, http, routes, shutdown) => served,
-            () = maintenance(self.trust, self.state) => Ok(()),
+            () = maintenance(self.trust, self.state.clone()) => Ok(()),
+            () = tell_alive(&self.state, &*self.alive) => Ok(()),
         };
         tracing::info!("stopped");
         Ok(served?)
+    }
+}
+
+/// Tells each second that the service works: in the task that accepts connections, and with the lock
+/// that requests take. Never returns.
+#[expect(clippy::disallowed_methods, reason = "paces background work")]
+async fn tell_alive(state: &ServiceState, alive: &(dyn Fn() + Send + Sync)) {
+    let mut every = tokio::time::interval(RELOAD_INTERVAL);
+    loop {
+        every.tick().await;
+        let _no_lock_is_stuck = state.handle.expiry((state.clock)());
+        alive();
     }
 }
 

@@ -4,8 +4,11 @@
 
 pub mod args;
 mod config_file;
+mod inherited_socket;
+mod liveness;
 mod log;
 mod signal;
+pub mod verbs;
 
 use std::fmt::Display;
 use std::io::{Write, stderr};
@@ -15,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sd_notify::NotifyState;
 
 pub use config_file::{ConfigFileError, ConfigFlags, LineFault};
+pub use inherited_socket::{InheritedSocketError, ListenError, inherited_listener, listener};
+pub use liveness::{ALIVE_EVERY, HealthError, Liveness, LivenessFlags, SILENT_FOR};
 pub use log::{LogFlags, LogFormat};
 pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_daemon::{ConfigFlags, LogFlags};
+use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
@@ -43,11 +43,16 @@ struct Cli {
     #[command(flatten)]
     config: ConfigFlags,
     #[command(flatten)]
+    liveness: LivenessFlags,
+    #[command(flatten)]
     log: LogFlags,
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = lizmon_daemon::args::parse();
+    let cli: Cli = match verbs::parse_or_run() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     cli.log.start();
     cli.config.log();
     lizmon_daemon::exit_code("liz-summarizer", run(cli))
@@ -97,6 +102,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         tracing::info!("READY");
         lizmon_daemon::tell_ready();
         tokio::spawn(renewer.run());
+        let liveness = Liveness::new(cli.liveness);
+        let summarizer = summarizer.telling_alive(Arc::new(move || liveness.alive()));
         summarizer.run(stop).await.context("the summarizer failed")
     })
 }

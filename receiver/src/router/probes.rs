@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::answer::json;
 use super::authenticated::{check_crls, connection_of, peer_of};
 use super::problem::Rejection;
-use super::state::SharedState;
+use super::state::{ReceiverState, SharedState};
 use crate::{authorize, metrics};
 
 /// The body of a probe's response.
@@ -23,15 +23,20 @@ struct Health {
 
 /// Liveness. An expired CRL is no reason to restart the process.
 pub(super) async fn health(State(app): SharedState) -> Response {
+    json(&Health {
+        status: "ok",
+        warnings: health_warnings(&app),
+    })
+}
+
+/// What the receiver warns of now.
+pub(crate) fn health_warnings(app: &ReceiverState) -> Vec<String> {
     let now = (app.clock)();
     let trust = app.trust.current();
     let mut warnings = app.health.warnings(&trust, now);
     warnings.extend(app.journal.clock_status().warning());
     warnings.extend(app.journal.status().warnings(now));
-    json(&Health {
-        status: "ok",
-        warnings,
-    })
+    warnings
 }
 
 /// Readiness.

@@ -29,8 +29,8 @@ pub(crate) fn program(name: &str) -> Command {
     // The caller's environment variables do not reach a program under test.
     for (key, _) in std::env::vars_os() {
         let key_text = key.to_string_lossy();
-        if key_text.starts_with("LIZMON_") || key_text == "RUST_LOG" || key_text == "NOTIFY_SOCKET"
-        {
+        let of_the_manager = ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS"];
+        if key_text.starts_with("LIZMON_") || of_the_manager.contains(&key_text.as_ref()) {
             command.env_remove(key);
         }
     }

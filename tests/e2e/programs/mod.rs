@@ -4,6 +4,7 @@ mod config_file;
 mod doctor;
 mod edges;
 mod lizctl;
+mod managed;
 mod measured;
 pub(crate) mod monitor;
 mod receiver;
