@@ -1,7 +1,10 @@
 //! What the `issue-` verbs share: the request, the output and the advice.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use lizmon_ca::authority::{Authority, Issued, KeySource, Request};
+use lizmon_ca::files::disk::{self, Access};
 use lizmon_ca::pki::csr;
 use lizmon_protocol::name::{NodeName, Role};
 
@@ -9,18 +12,60 @@ use crate::context::{Context, quoted};
 use crate::flags::leaf::LeafFlags;
 use crate::{input, output};
 
-/// Issues one certificate, prints it, and advises what to do with it.
+/// Issues one certificate, prints it, and advises what to do with it. None is issued if `leaf` says
+/// so.
 pub(crate) fn issue(
     request: Request,
+    leaf: &LeafFlags,
     context: &Context,
     next: impl FnOnce(&Issued, &Authority) -> String,
-) -> anyhow::Result<Issued> {
+) -> anyhow::Result<Option<Issued>> {
+    if let Some(present) = leaf.present(&request.name) {
+        note_present(&present);
+        return Ok(None);
+    }
     let now = (context.clock)();
     let authority = context.authority(now)?;
     let issued = authority.issue(request, now)?;
     show(&issued)?;
+    deliver(&issued, &authority, leaf)?;
     output::note(next(&issued, &authority));
-    Ok(issued)
+    Ok(Some(issued))
+}
+
+pub(crate) fn note_present(certificate: &Path) {
+    output::note(format_args!("{} is there already", certificate.display()));
+}
+
+/// Writes what the holder's machine needs into the folder of `--out`.
+pub(crate) fn deliver(
+    issued: &Issued,
+    authority: &Authority,
+    leaf: &LeafFlags,
+) -> anyhow::Result<()> {
+    let Some(folder) = &leaf.out else {
+        return Ok(());
+    };
+    disk::create_folder(folder)?;
+    let name = &issued.spiffe_id.name;
+    let files = authority.files();
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    if let Some(key) = &issued.key_path {
+        let key = read(key)?;
+        disk::write(&folder.join(format!("{name}.key")), &key, Access::Secret)?;
+    }
+    for (from, to) in [
+        (&files.root_certificate, "root.crt"),
+        (&files.crl, "crl.pem"),
+    ] {
+        disk::write(&folder.join(to), &read(from)?, Access::Public)?;
+    }
+    // Last: when it is there, everything is.
+    let certificate = folder.join(format!("{name}.crt"));
+    disk::write(&certificate, issued.chain_pem.as_bytes(), Access::Public)?;
+    output::line(format_args!("{}", certificate.display()))
 }
 
 pub(crate) fn request(role: Role, name: NodeName, leaf: &LeafFlags) -> anyhow::Result<Request> {

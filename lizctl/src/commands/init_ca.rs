@@ -43,10 +43,18 @@ pub(crate) struct InitCaArgs {
         default_value = "p256"
     )]
     key_alg: KeyAlg,
+    /// Do nothing if --certs has a CA already
+    #[arg(long, env = "LIZMON_IF_MISSING", value_parser = FalseyValueParser::new())]
+    if_missing: bool,
 }
 
 /// `lizctl init-ca`.
 pub(crate) fn run(args: &InitCaArgs, context: &Context) -> anyhow::Result<()> {
+    if args.if_missing && Authority::exists(&context.certs) {
+        let certs = context.certs.display();
+        output::note(format_args!("{certs} has a CA already"));
+        return Ok(());
+    }
     let options = InitOptions {
         trust_domain: args.trust_domain.clone(),
         root_days: args.root_days,

@@ -51,6 +51,10 @@ pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> 
     let count = names.len();
     let mut last = None;
     for (done, name) in names.into_iter().enumerate() {
+        if let Some(present) = args.leaf.present(&name) {
+            issuance::note_present(&present);
+            continue;
+        }
         let request = Request {
             lifetime: args.leaf.lifetime(),
             key: key.clone(),
@@ -60,6 +64,7 @@ pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> 
             .issue(request, now)
             .with_context(|| format!("{name}, after {done} of {count} were issued"))?;
         issuance::show(&issued)?;
+        issuance::deliver(&issued, &authority, &args.leaf)?;
         if (done + 1) % PROGRESS_EVERY == 0 {
             output::note(format_args!("issued {} of {count}", done + 1));
         }

@@ -20,5 +20,5 @@ pub(crate) struct IssueOperatorArgs {
 /// `lizctl issue-operator`.
 pub(crate) fn run(args: IssueOperatorArgs, context: &Context) -> anyhow::Result<()> {
     let request = issuance::request(Role::Operator, args.name, &args.leaf)?;
-    issuance::issue(request, context, issuance::next_for_reader).map(drop)
+    issuance::issue(request, &args.leaf, context, issuance::next_for_reader).map(drop)
 }

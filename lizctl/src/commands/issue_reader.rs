@@ -26,8 +26,8 @@ pub(crate) struct IssueReaderArgs {
 pub(crate) fn run(args: IssueReaderArgs, context: &Context) -> anyhow::Result<()> {
     let export = args.pkcs12.prepare()?;
     let request = issuance::request(Role::Reader, args.name, &args.leaf)?;
-    let issued = issuance::issue(request, context, issuance::next_for_reader)?;
-    if let Some(export) = export {
+    let issued = issuance::issue(request, &args.leaf, context, issuance::next_for_reader)?;
+    if let Some((export, issued)) = export.zip(issued) {
         let file = export.write(&issued)?;
         output::line(format_args!("for browsers: {}", file.display()))?;
     }

@@ -33,7 +33,7 @@ pub(crate) fn run(args: IssueReceiverArgs, context: &Context) -> anyhow::Result<
         sans: items(args.sans),
         ..issuance::request(Role::Receiver, args.name, &args.leaf)?
     };
-    issuance::issue(request, context, |issued, authority| {
+    issuance::issue(request, &args.leaf, context, |issued, authority| {
         format!(
             "next: liz-receiver --listen 0.0.0.0:8443 {} --crl {}",
             issuance::credential_flags(issued, authority),

@@ -20,7 +20,7 @@ pub(crate) struct IssueSummarizerArgs {
 /// `lizctl issue-summarizer`.
 pub(crate) fn run(args: IssueSummarizerArgs, context: &Context) -> anyhow::Result<()> {
     let request = issuance::request(Role::Summarizer, args.name, &args.leaf)?;
-    issuance::issue(request, context, |issued, authority| {
+    issuance::issue(request, &args.leaf, context, |issued, authority| {
         format!(
             "next: liz-summarizer --store redis://HOST:6379 {} --crl {}",
             issuance::credential_flags(issued, authority),

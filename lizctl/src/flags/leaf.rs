@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use lizmon_ca::pki::{DAY_SECS, KeyAlg, LEAF_LIFETIME_SECS};
+use lizmon_protocol::name::NodeName;
 
 use super::days::{DAYS_MAX, days};
 
@@ -28,9 +30,22 @@ pub(crate) struct LeafFlags {
     /// Key algorithm: p256 or ed25519 [default: p256]
     #[arg(long, env = "LIZMON_KEY_ALG", value_name = "ALG")]
     pub(crate) key_alg: Option<KeyAlg>,
+    /// Also write what the holder's machine needs into this folder: NAME.crt, NAME.key, root.crt and
+    /// crl.pem
+    #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Issue nothing if the folder of --out has NAME.crt already
+    #[arg(long, env = "LIZMON_IF_MISSING", value_parser = FalseyValueParser::new(), requires = "out")]
+    pub(crate) if_missing: bool,
 }
 
 impl LeafFlags {
+    /// The certificate that need not be issued again.
+    pub(crate) fn present(&self, name: &NodeName) -> Option<PathBuf> {
+        let folder = self.out.as_ref().filter(|_| self.if_missing)?;
+        Some(folder.join(format!("{name}.crt"))).filter(|file| file.exists())
+    }
+
     pub(crate) fn lifetime(&self) -> Duration {
         let secs = match (self.days, self.hours) {
             (Some(days), _) => u64::from(days) * DAY_SECS,
