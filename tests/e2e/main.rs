@@ -44,3 +44,4 @@ mod shared_store;
 mod store_damage;
 mod token_keys;
 mod trust;
+mod units;
