@@ -333,3 +333,41 @@ fn requests_of_other_tools_are_read_from_files_too() {
             .failed(1, words);
     }
 }
+
+/// As a one-time service of a container manager runs it, again with each start.
+#[test]
+fn a_holders_files_go_into_a_folder_and_only_once() {
+    let sandbox = Sandbox::with_ca();
+    sandbox.run("init-ca --if-missing").done();
+    let issue = "issue-receiver rx1 --san rx1.example --out rx --if-missing";
+    sandbox.run(issue).done();
+    let read = |file: &str| fs::read(sandbox.path(file)).unwrap();
+    for (copy, original) in [
+        ("rx/rx1.crt", "certs/receivers/rx1.crt"),
+        ("rx/rx1.key", "certs/receivers/rx1.key"),
+        ("rx/root.crt", "certs/root.crt"),
+        ("rx/crl.pem", "certs/crl.pem"),
+    ] {
+        assert_eq!(read(copy), read(original), "{copy}");
+    }
+    #[cfg(unix)]
+    assert_eq!(mode(&sandbox.path("rx/rx1.key")), 0o600);
+    let before = read("rx/rx1.crt");
+    assert!(sandbox.run(issue).done().stderr.contains("there already"));
+    assert_eq!(read("rx/rx1.crt"), before);
+    assert_eq!(sandbox.issued(), ["receiver rx1"]);
+    sandbox.run("issue-node web1 web2 --out nodes").done();
+    sandbox
+        .run("issue-node web1 web3 --out nodes --if-missing")
+        .done();
+    let expected = ["receiver rx1", "node web1", "node web2", "node web3"];
+    assert_eq!(sandbox.issued(), expected);
+    assert_eq!(sandbox.run("issue-reader ada --if-missing").code, 2);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("rx", sandbox.path("link")).unwrap();
+        let said = sandbox.run("issue-reader ada --out link");
+        assert_eq!(said.code, 1, "{}", said.stderr);
+        assert!(!sandbox.path("rx/ada.key").exists());
+    }
+}
