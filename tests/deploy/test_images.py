@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,13 @@ class Images(unittest.TestCase):
         self.addCleanup(self.end)
 
     def end(self):
+        # What buildah started outlives it. No other process of this namespace has such a name.
+        for link in pathlib.Path("/proc").glob("[0-9]*/exe"):
+            try:
+                if link.readlink().name in images.TARGETS:
+                    os.kill(int(link.parent.name), signal.SIGKILL)
+            except OSError:
+                continue
         for process in self.processes:
             process.kill()
             process.wait()
