@@ -38,6 +38,39 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// As an instance of an autoscaling group does: nobody issues a certificate to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_joins_with_the_names_of_its_token() {
+    let world = World::start().await;
+    let ca_server = CaServer::open(&world).await;
+    let mut command = program("lizctl");
+    command.args(["join-token", "rx9", "--role", "receiver", "--certs"]);
+    command.arg(world.certs());
+    let refused = ran(command).await;
+    let said = refused.failure(1);
+    assert!(said.contains("--san"), "{said}");
+    let mut command = program("lizctl");
+    command.args(["join-token", "rx9", "--role", "receiver", "--certs"]);
+    command.arg(world.certs());
+    command.args(["--san", "metrics.example,10.0.0.5"]);
+    let token = ran(command).await.success().trim_end().to_owned();
+
+    let out = world.folder().join("rx9");
+    let fingerprint = root_fingerprint(&world);
+    let done = ran(join(&ca_server.base(), &token, &fingerprint, &out)).await;
+    assert!(done.stderr.contains("liz-receiver "), "{}", done.stderr);
+    assert!(done.success().contains("receiver rx9"));
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-noout", "-ext", "subjectAltName", "-in"]);
+    command.arg(out.join("rx9.crt"));
+    let names = ran(command).await.success();
+    let names = names.lines().nth(1).unwrap().trim();
+    assert_eq!(
+        names,
+        "URI:spiffe://lizmon.internal/receiver/rx9, DNS:metrics.example, IP Address:10.0.0.5"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_becomes_files_ready_for_a_monitor() {
     let world = World::start().await;
