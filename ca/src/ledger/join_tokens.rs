@@ -165,7 +165,8 @@ impl LedgerTx<'_> {
 fn with_sans(t: &Transaction<'_>, mut row: JoinTokenRecord) -> rusqlite::Result<JoinTokenRecord> {
     if row.role.is_server() {
         row.sans = t
-            .prepare_cached("SELECT san FROM join_token_san WHERE hash = ?1 ORDER BY san")?
+            // As they were given: a receiver calls itself by the first.
+            .prepare_cached("SELECT san FROM join_token_san WHERE hash = ?1 ORDER BY rowid")?
             .query_map([row.hash], |row| {
                 let san: String = row.get(0)?;
                 Ok(san.parse().map_err(rusqlite::types::FromSqlError::other)?)
