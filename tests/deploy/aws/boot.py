@@ -33,6 +33,7 @@ import boto3  # noqa: E402
 from cloud import ACCOUNT, ADMIN, KEY, PARAMETERS, REGION, Apis, instance_arn  # noqa: E402
 from policy import Policies  # noqa: E402
 
+# On a machine that does nothing else; one with twice as much to do as it has cores may take twice as long.
 FIRST_REQUEST_SECS_MAX = 60
 OUTSIDE = "10.99.0.1"
 PORTS = {"apis": 5000, "moto": 5555, "store": 6379}
@@ -442,8 +443,9 @@ def boot_receiver(test, ca):
             node / "web1.key", "--ca", node / "root.crt"]
     done = subprocess.run(list(map(str, push)), capture_output=True, text=True)
     secs = time.monotonic() - started
-    check(f"a receiver is there, and its first request accepted, {secs:.1f} s after a bare start",
-          status == 0 and done.returncode == 0 and secs < FIRST_REQUEST_SECS_MAX, receiver.log.read_text(), done.stderr,
+    load = max(1, os.getloadavg()[0] / os.cpu_count())
+    check(f"a receiver is there, and its first request accepted, {secs:.1f} s after a bare start (load {load:.1f})",
+          status == 0 and done.returncode == 0 and secs < FIRST_REQUEST_SECS_MAX * load, receiver.log.read_text(), done.stderr,
           log_of(receiver), log_of(ca, "mint"))
     if status:
         sys.exit(1)
