@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
+use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_monitor::{Agent, Config, Environment, MonitorFlags};
 use lizmon_pki::server_crls::ServerCrls;
@@ -16,9 +16,13 @@ use tracing::info;
 ///
 /// While a receiver cannot be reached, records wait, on disk with --spool, and are delivered when
 /// it is back. RUST_LOG selects what is logged to stderr: RUST_LOG=lizmon_monitor=debug shows each
-/// sample and publish, trace the number of each record.
+/// sample and publish, trace the number of each record. Certificate, key and root come from
+/// `lizctl join`:
+///
+///   lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out .
+///   liz-monitor --this-host web1 --publish https://rx1.example:8443/api/perf --cert web1.crt --key web1.key --ca root.crt --ca-url https://ca.example:8444
 #[derive(Debug, Parser)]
-#[command(name = "liz-monitor", version)]
+#[command(name = "liz-monitor", version, verbatim_doc_comment, after_help = DAEMON_HELP)]
 struct Cli {
     #[command(flatten)]
     flags: MonitorFlags,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
+use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::renewer::Renewer;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
@@ -21,7 +21,7 @@ use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
 ///   lizctl issue-receiver rx1 --san receiver.example --san 192.0.2.7
 ///   liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem
 #[derive(Debug, Parser)]
-#[command(name = "liz-receiver", version, verbatim_doc_comment)]
+#[command(name = "liz-receiver", version, verbatim_doc_comment, after_help = DAEMON_HELP)]
 struct Cli {
     #[command(flatten)]
     flags: ReceiverFlags,

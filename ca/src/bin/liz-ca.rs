@@ -12,7 +12,7 @@ use lizmon_ca::files::LeafFiles;
 use lizmon_ca::pki::{Passphrase, San, Unlock};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::args::{CommaList, Items, items};
-use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
+use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_mtls::TlsMin;
 use lizmon_protocol::name::NodeName;
 
@@ -24,7 +24,7 @@ use lizmon_protocol::name::NodeName;
 ///   liz-ca --listen 0.0.0.0:8444 --san ca.example
 ///   lizctl join-token web1                      prints the token and the command for web1
 #[derive(Debug, Parser)]
-#[command(name = "liz-ca", version, verbatim_doc_comment)]
+#[command(name = "liz-ca", version, verbatim_doc_comment, after_help = DAEMON_HELP)]
 struct Cli {
     /// Address and port to listen on
     #[arg(

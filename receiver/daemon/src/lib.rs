@@ -23,6 +23,12 @@ pub use liveness::{ALIVE_EVERY, HealthError, Liveness, LivenessFlags, SILENT_FOR
 pub use log::{LogFlags, LogFormat};
 pub use signal::{Ended, reload_at_hang_up, stop, stop_or_hang_up};
 
+/// The end of each daemon's help.
+pub const DAEMON_HELP: &str = "\
+Exit codes: 0 it was stopped by SIGTERM, SIGINT or SIGQUIT; 1 it failed, its last line says why; 2 wrong usage, or a wrong file of settings.
+Certificates, keys, roots and CRLs are read again when they change; SIGHUP ends nothing.
+When something is wrong: lizctl doctor --config FILE";
+
 /// The wall clock: time since 1970 UTC; 0 before that.
 #[expect(
     clippy::disallowed_methods,

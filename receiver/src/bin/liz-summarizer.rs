@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use lizmon_daemon::{ConfigFlags, Liveness, LivenessFlags, LogFlags, verbs};
+use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
@@ -26,7 +26,7 @@ use lizmon_receiver::{Clock, Clocks};
 ///   lizctl issue-summarizer sum1
 ///   liz-summarizer --store redis://redis.example --cert certs/summarizers/sum1.crt --key certs/summarizers/sum1.key --ca certs/root.crt --crl certs/crl.pem
 #[derive(Debug, Parser)]
-#[command(name = "liz-summarizer", version, verbatim_doc_comment)]
+#[command(name = "liz-summarizer", version, verbatim_doc_comment, after_help = DAEMON_HELP)]
 struct Cli {
     /// The receivers' store: redis://HOST:PORT, or rediss:// for TLS; HOST:PORT,HOST:PORT for nodes
     /// of a cluster, with /MASTER for Sentinels and the name of their master
