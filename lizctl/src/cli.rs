@@ -9,8 +9,9 @@ use lizmon_daemon::LogFlags;
 
 use crate::commands::{
     audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
-    issue_operator, issue_reader, issue_receiver, issue_summarizer, join, join_token, list, man,
-    push, query, renew, restore, revoke, rotate, sign_crl, store, token, up, verify, verify_audit,
+    issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
+    list, man, push, query, renew, restore, revoke, rotate, sign_crl, store, token, up, verify,
+    verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -60,6 +61,7 @@ pub(crate) enum Verb {
     IssueReader(issue_reader::IssueReaderArgs),
     IssueOperator(issue_operator::IssueOperatorArgs),
     IssueSummarizer(issue_summarizer::IssueSummarizerArgs),
+    IssueProxy(issue_proxy::IssueProxyArgs),
     JoinToken(join_token::JoinTokenArgs),
     Join(join::JoinArgs),
     Renew(renew::RenewArgs),
@@ -159,6 +161,8 @@ mod tests {
             &["issue-reader", "alice", "--san", "a.example"],
             &["issue-summarizer"],
             &["issue-summarizer", "sum1", "--san", "a.example"],
+            &["issue-proxy"],
+            &["issue-proxy", "edge1", "--san", "a.example"],
             &["init-ca", "--trust-domain", "Metrics.Example"],
             &["init-ca", "--root-days", "0"],
             &["init-ca", "--key-alg", "rsa"],

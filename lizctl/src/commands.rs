@@ -10,6 +10,7 @@ pub(crate) mod init_ca;
 pub(crate) mod inspect;
 pub(crate) mod issue_node;
 pub(crate) mod issue_operator;
+pub(crate) mod issue_proxy;
 pub(crate) mod issue_reader;
 pub(crate) mod issue_receiver;
 pub(crate) mod issue_summarizer;

@@ -59,6 +59,7 @@ impl Fleet {
         fleet.issue(Role::Reader, "alice", &[], KeyAlg::P256);
         fleet.issue(Role::Operator, "olga", &[], KeyAlg::P256);
         fleet.issue(Role::Summarizer, "sum1", &[], KeyAlg::P256);
+        fleet.issue(Role::Proxy, "edge1", &[], KeyAlg::P256);
         let sans = ["metrics.example.com", "10.0.0.5", "2001:db8::5"];
         fleet.issue(Role::Receiver, "metrics", &sans, KeyAlg::P256);
         fleet.issue(Role::Ca, "enrol", &["ca.example.com"], KeyAlg::P256);

@@ -15,6 +15,7 @@ pub fn role_folder(role: Role) -> &'static str {
         Role::Receiver => "receivers",
         Role::Ca => "cas",
         Role::Summarizer => "summarizers",
+        Role::Proxy => "proxies",
     }
 }
 

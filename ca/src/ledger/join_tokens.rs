@@ -89,7 +89,7 @@ impl LedgerTx<'_> {
             t.prepare_cached(
                 "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
                  FROM join_token
-                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer') AND name = ?1",
+                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer', 'proxy') AND name = ?1",
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
             .map(|row| with_sans(t, row?))

@@ -5,7 +5,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | root | CA, pathLen 1 | keyCertSign cRLSign | | `spiffe://TRUST-DOMAIN` |
 //! | issuing | CA, pathLen 0 | keyCertSign cRLSign | | `spiffe://TRUST-DOMAIN` |
-//! | node, reader, operator, summarizer | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
+//! | node, reader, operator, summarizer, proxy | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
 //! | receiver, ca | no CA | digitalSignature | clientAuth serverAuth | the same, and DNS names and addresses |
 //!
 //! basicConstraints and keyUsage are critical (RFC 5280 sections 4.2.1.9 and 4.2.1.3), all have a
@@ -265,6 +265,8 @@ mod tests {
             (Role::Operator, names(1), false),
             (Role::Summarizer, vec![], true),
             (Role::Summarizer, names(1), false),
+            (Role::Proxy, vec![], true),
+            (Role::Proxy, names(1), false),
         ];
         for (role, sans, good) in cases {
             assert_eq!(

@@ -102,6 +102,11 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
         Role::Summarizer => {
             format!("liz-summarizer --store redis://HOST:6379 {files} --ca-url {ca_url}")
         }
+        Role::Proxy => format!(
+            "give {} and {} to the load balancer, and start receivers with --trusted-proxy",
+            quoted(cert),
+            quoted(key)
+        ),
         _ => format!("lizctl hosts --receiver https://RECEIVER:8443 {files}"),
     }
 }

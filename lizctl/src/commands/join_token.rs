@@ -22,7 +22,7 @@ use crate::output;
 pub(crate) struct JoinTokenArgs {
     /// Name of the machine, person or program that may join
     name: NodeName,
-    /// Its role: node, reader, operator, summarizer or receiver
+    /// Its role: node, reader, operator, summarizer, proxy or receiver
     #[arg(long, env = "LIZMON_ROLE", value_name = "ROLE", default_value = "node")]
     role: Role,
     /// DNS name or IP address by which clients reach a receiver: its certificate gets these and no

@@ -24,7 +24,7 @@ pub(crate) struct RevokeArgs {
     /// Name of the holder
     #[arg(value_name = "NAME", required_unless_present = "serial")]
     name: Option<NodeName>,
-    /// Role of the holder: node, reader, operator, receiver, ca or summarizer
+    /// Role of the holder: node, reader, operator, receiver, ca, summarizer or proxy
     #[arg(
         long,
         env = "LIZMON_ROLE",

@@ -35,7 +35,7 @@ pub enum NameError {
     )]
     TrustDomain(String),
     /// Not a role.
-    #[error("`{0}` is not a role: node, reader, operator, receiver, ca or summarizer")]
+    #[error("`{0}` is not a role: node, reader, operator, receiver, ca, summarizer or proxy")]
     Role(String),
     /// Not a SPIFFE ID of lizmon.
     #[error("`{0}` is not an identity: spiffe://TRUST-DOMAIN/ROLE/NAME")]

@@ -64,7 +64,7 @@ impl Scopes {
             Role::Node => Self::from_iter([Scope::MetricsWrite]),
             Role::Reader => Self::from_iter([Scope::MetricsRead]),
             Role::Operator => Self::from_iter([Scope::MetricsRead, Scope::Admin]),
-            Role::Receiver | Role::Ca | Role::Summarizer => Self::default(),
+            Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy => Self::default(),
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn scopes() {
         assert_eq!(Scopes::of(Role::Operator).to_string(), "metrics:read admin");
-        for role in [Role::Receiver, Role::Ca, Role::Summarizer] {
+        for role in [Role::Receiver, Role::Ca, Role::Summarizer, Role::Proxy] {
             assert!(Scopes::of(role).is_empty(), "{role}");
         }
         for text in [

@@ -138,6 +138,7 @@ async fn renewal_keeps_role_and_name() {
         (Role::Receiver, "web1"),
         (Role::Ca, "web1"),
         (Role::Summarizer, "web1"),
+        (Role::Proxy, "web1"),
     ] {
         let holder = world.holder(role, name);
         let got = ca_server.reenroll(&world, holder.shown(), request()).await;

@@ -254,6 +254,7 @@ impl World {
             Role::Receiver => "receivers",
             Role::Ca => "cas",
             Role::Summarizer => "summarizers",
+            Role::Proxy => "proxies",
         };
         let file = |end: &str| self.certs().join(folder).join(format!("{name}.{end}"));
         let (cert, key) = (file("crt"), file("key"));

@@ -85,6 +85,7 @@ fn every_flag_is_documented_with_its_twin() {
         ("lizctl", "issue-reader", "certs"),
         ("lizctl", "issue-operator", "certs"),
         ("lizctl", "issue-summarizer", "certs days hours csr key-alg"),
+        ("lizctl", "issue-proxy", "certs days hours csr key-alg"),
         ("lizctl", "list", "certs expiring json"),
         ("lizctl", "inspect", "certs"),
         ("lizctl", "verify", "certs"),

@@ -82,17 +82,20 @@ pub enum Role {
     Ca,
     /// Summarizes shards of a store that receivers share; a client of the store and of liz-ca.
     Summarizer,
+    /// Ends its clients' TLS connections and passes their certificates on to a receiver.
+    Proxy,
 }
 
 impl Role {
     /// All roles, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Node,
         Self::Reader,
         Self::Operator,
         Self::Receiver,
         Self::Ca,
         Self::Summarizer,
+        Self::Proxy,
     ];
 
     /// The role as text in a SPIFFE ID.
@@ -104,6 +107,7 @@ impl Role {
             Self::Receiver => "receiver",
             Self::Ca => "ca",
             Self::Summarizer => "summarizer",
+            Self::Proxy => "proxy",
         }
     }
 
