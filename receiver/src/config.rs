@@ -6,14 +6,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::crls::CrlSource;
 use lizmon_enrol::renewer::Chance;
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::limits::{self, Limits};
+use lizmon_mtls::proxies::{Network, Proxies, ProxyRole};
 use lizmon_mtls::trust::TrustFiles;
 
 use crate::body::BODY_TIMEOUT;
@@ -89,6 +92,14 @@ pub struct ReceiverFlags {
     /// refused
     #[arg(long, env = "LIZMON_CRL_GRACE", value_name = "TIME", default_value = "72h", value_parser = humantime::parse_duration)]
     pub crl_grace: Duration,
+    /// Load balancers that pass TLS through: networks, or addresses, whose connections begin with a
+    /// PROXY protocol header, version 1 or 2; connections from elsewhere begin without one
+    #[arg(long, env = "LIZMON_PROXY_PROTOCOL", value_name = "CIDR", num_args = 1.., value_parser = Items(Network::from_str))]
+    pub proxy_protocol: Vec<CommaList<Network>>,
+    /// Serve clients of load balancers that end TLS: who has a certificate from `lizctl issue-proxy`
+    /// names the client's certificate in Client-Cert (RFC 9440)
+    #[arg(long, env = "LIZMON_TRUSTED_PROXY")]
+    pub trusted_proxy: bool,
     /// The minimum TLS version: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     pub tls_min: TlsMin,
@@ -191,6 +202,8 @@ pub struct Config {
     pub tls_min: TlsMin,
     /// Limits of connections and requests.
     pub limits: Limits,
+    /// The load balancers in front of it.
+    pub proxies: Proxies,
 }
 
 impl Config {
@@ -210,6 +223,7 @@ impl Config {
             body_timeout: BODY_TIMEOUT,
             tls_min: TlsMin::default(),
             limits: Limits::default(),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -248,6 +262,13 @@ impl From<ReceiverFlags> for Config {
             gather_window: flags.gather_window,
             body_timeout: flags.body_timeout,
             tls_min: flags.tls_min,
+            proxies: Proxies {
+                protocol_from: items(flags.proxy_protocol),
+                role: match flags.trusted_proxy {
+                    true => ProxyRole::Trusted,
+                    false => ProxyRole::Refused,
+                },
+            },
             limits: Limits {
                 handshake_timeout: flags.handshake_timeout,
                 first_request_timeout: flags.first_request_timeout,

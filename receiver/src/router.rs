@@ -154,8 +154,11 @@ async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Ne
 /// Refuses requests that are invalid from any client. No route reads the body of a client without a
 /// certificate.
 async fn admit(request: Request<Body>, next: Next) -> Response {
+    let is_token = request.uri().path() == route::TOKEN;
     admission::admit(request, next, false, |refusal| match refusal {
         HeadRefusal::TooManyInFlight => Rejection::from(Code::Overloaded).into_response(),
+        HeadRefusal::Forwarding(error) if is_token => oauth::refuse_forwarding(&error),
+        HeadRefusal::Forwarding(error) => Rejection::from(error).into_response(),
         HeadRefusal::Host(error) => Rejection::from(Code::InvalidHost)
             .with_detail(error.to_string())
             .into_response(),

@@ -129,7 +129,12 @@ impl Receiver {
         let parts = Parts {
             trust: Arc::new(Mutex::new(trust)),
             tokens: Arc::new(open_tokens(&config, own_url, clock())?),
-            door: MtlsAcceptor::new(reader.clone(), config.limits.clone()),
+            door: MtlsAcceptor::new(
+                reader.clone(),
+                config.limits.clone(),
+                config.proxies.clone(),
+                clock.clone(),
+            ),
             reader,
         };
         let pipeline = start_pipeline(folder, &config, &parts, clocks).await?;

@@ -224,7 +224,6 @@ async fn nothing_but_the_certificate_names_the_caller() {
         ),
         ("x-ssl-client-verify", "SUCCESS"),
         ("x-ssl-client-s-dn", "CN=b"),
-        ("client-cert", &b_certificate),
         ("x-forwarded-for", "127.0.0.1"),
         ("forwarded", "for=127.0.0.1;host=b"),
         ("x-original-url", "/api/perf/b"),

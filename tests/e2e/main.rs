@@ -15,6 +15,7 @@
 )]
 
 mod authorization;
+mod balancers;
 mod ca_life;
 mod closed_connections;
 mod connection_end;

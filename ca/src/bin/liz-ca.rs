@@ -14,6 +14,7 @@ use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_mtls::TlsMin;
+use lizmon_mtls::proxies::Network;
 use lizmon_protocol::name::NodeName;
 
 /// Issue and renew certificates over the network with RFC 7030 (EST), for the CA in a folder.
@@ -64,6 +65,10 @@ struct Cli {
     /// File with the passphrase of the issuing CA's key, if it is encrypted
     #[arg(long, env = "LIZMON_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Load balancers that pass TLS through: networks, or addresses, whose connections begin with a
+    /// PROXY protocol header, version 1 or 2; connections from elsewhere begin without one
+    #[arg(long, env = "LIZMON_PROXY_PROTOCOL", value_name = "CIDR", num_args = 1.., value_parser = Items(Network::from_str))]
+    proxy_protocol: Vec<CommaList<Network>>,
     /// The minimum TLS version: 1.2 or 1.3
     #[arg(long, env = "LIZMON_TLS_MIN", value_name = "VERSION", default_value_t)]
     tls_min: TlsMin,
@@ -126,6 +131,7 @@ fn config(cli: Cli) -> anyhow::Result<Config> {
     };
     let mut config = Config::new(cli.certs, certificate);
     config.tls_min = cli.tls_min;
+    config.proxy_protocol = items(cli.proxy_protocol);
     if let Some(file) = &cli.passphrase_file {
         config.unlock = Unlock::with(Passphrase::from_file(file)?);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::limits::Limits;
+use lizmon_mtls::proxies::Network;
 use lizmon_protocol::name::NodeName;
 
 use super::rate_limits::RateLimits;
@@ -26,6 +27,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// The oldest TLS version that it accepts.
     pub tls_min: TlsMin,
+    /// Load balancers that send a PROXY protocol header.
+    pub proxy_protocol: Vec<Network>,
     /// Limits of connections and handshakes.
     pub limits: Limits,
     /// Rate limits of enrolment and renewal.
@@ -41,6 +44,7 @@ impl Config {
             certificate,
             body_timeout: BODY_TIMEOUT,
             tls_min: TlsMin::default(),
+            proxy_protocol: Vec::new(),
             limits: Limits::default(),
             rates: RateLimits::default(),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::limits::Limits;
+use lizmon_mtls::proxies::{Proxies, ProxyRole};
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{Trust, TrustError, TrustFiles, TrustReader, TrustWriter};
@@ -110,8 +111,16 @@ impl Service {
             listener,
             address,
             url: format!("https://{name}:{}", address.port()),
+            door: MtlsAcceptor::new(
+                reader,
+                config.limits.clone(),
+                Proxies {
+                    protocol_from: config.proxy_protocol,
+                    role: ProxyRole::Client,
+                },
+                state.clock.clone(),
+            ),
             state: Arc::new(state),
-            door: MtlsAcceptor::new(reader, config.limits.clone()),
             trust,
             limits: config.limits,
             alive: Arc::new(|| ()),

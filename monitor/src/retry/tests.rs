@@ -77,6 +77,7 @@ fn retry_waits() {
         check(strange(401), records, retry(60));
         check(coded(Code::WrongHost), records, retry(60));
         check(coded(Code::InsufficientScope), records, retry(60));
+        check(coded(Code::InvalidForwarding), records, retry(60));
         check(coded(Code::NotFound), records, retry(60));
         check(coded(Code::UnsupportedEncoding), records, retry(60));
         check(coded(Code::CertificateRevoked), records, retry(60));

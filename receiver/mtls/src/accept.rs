@@ -1,6 +1,6 @@
 //! Accepts a TCP connection and turns it into a TLS connection with a known peer.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -16,20 +16,24 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::Clock;
 use crate::activity::ConnectionActivity;
 use crate::client_quota::ClientQuotas;
 use crate::connection::Connection;
 use crate::connection_age::ConnectionAges;
 use crate::connection_slots::{AddressSlot, AddressSlots, ClientSlot, NoConnectionSlot};
+use crate::forwarding::Forwarding;
 use crate::handshake;
 use crate::identity::Identity;
 use crate::limits::{ANONYMOUS_IDLE_TIMEOUT, ANONYMOUS_LIFETIME, ANONYMOUS_MAX, Limits};
+use crate::proxies::Proxies;
+use crate::proxy_protocol;
 use crate::quota_use::HolderQuotas;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::rejected_connections::RejectedConnections;
 use crate::stream::{IdleStream, PeerSlot};
 use crate::trust::{Trust, TrustReader};
-use crate::unauthenticated_slots::UnauthenticatedSlots;
+use crate::unauthenticated_slots::{UnauthenticatedSlot, UnauthenticatedSlots};
 
 /// The interval between warnings when the listener cannot accept connections.
 const ACCEPT_FAILED_EVERY: Duration = Duration::from_secs(10);
@@ -49,6 +53,8 @@ pub struct MtlsAcceptor {
 struct Inner {
     trust: TrustReader,
     limits: Limits,
+    proxies: Proxies,
+    forwarding: Arc<Forwarding>,
     addresses: Arc<AddressSlots>,
     handshakes: Arc<UnauthenticatedSlots>,
     anonymous: Arc<UnauthenticatedSlots>,
@@ -82,7 +88,7 @@ pub(crate) type AcceptedConnection = (
 
 impl MtlsAcceptor {
     /// Creates an acceptor. Each handshake uses the `trust` in force at that moment.
-    pub fn new(trust: TrustReader, limits: Limits) -> Self {
+    pub fn new(trust: TrustReader, limits: Limits, proxies: Proxies, clock: Clock) -> Self {
         if limits.anonymous_max < ANONYMOUS_MAX {
             tracing::warn!(
                 in_handshake = limits.handshakes_max,
@@ -92,13 +98,23 @@ impl MtlsAcceptor {
                 "the limit on open files allows few connections (`ulimit -n`; systemd: LimitNOFILE=)"
             );
         }
+        let quotas = Arc::new(ClientQuotas::new());
+        let forwarding = Forwarding::new(
+            proxies.role,
+            trust.clone(),
+            quotas.clone(),
+            limits.clone(),
+            clock,
+        );
         let inner = Inner {
             trust,
+            proxies,
+            forwarding: Arc::new(forwarding),
             addresses: Arc::default(),
             handshakes: UnauthenticatedSlots::new(limits.handshakes_max),
             anonymous: UnauthenticatedSlots::new(limits.anonymous_max),
             of_holders: Arc::default(),
-            quotas: Arc::new(ClientQuotas::new()),
+            quotas,
             ages: ConnectionAges::new(limits.connection_age),
             rejected: Arc::default(),
             limits,
@@ -111,6 +127,11 @@ impl MtlsAcceptor {
     /// The counters of rejected connections.
     pub fn rejected(&self) -> Arc<RejectedConnections> {
         self.inner.rejected.clone()
+    }
+
+    /// Finds the client of each request.
+    pub(crate) fn forwarding(&self) -> Arc<Forwarding> {
+        self.inner.forwarding.clone()
     }
 
     /// The number of open connections.
@@ -151,21 +172,39 @@ impl MtlsAcceptor {
         stream: TcpStream,
         address: IpAddr,
     ) -> io::Result<AcceptedConnection> {
-        let opened = self.open(address, stream).await;
+        let mut address = address;
+        let opened = self.open(&mut address, stream).await;
         opened.inspect_err(|error| self.inner.rejected.record(address, error))
     }
 
-    async fn open(&self, address: IpAddr, stream: TcpStream) -> io::Result<AcceptedConnection> {
+    /// `address` is the peer's, and then the client's, if a proxy is in between.
+    async fn open(
+        &self,
+        address: &mut IpAddr,
+        mut stream: TcpStream,
+    ) -> io::Result<AcceptedConnection> {
         let Inner {
-            limits, addresses, ..
+            limits,
+            addresses,
+            handshakes,
+            proxies,
+            ..
         } = &*self.inner;
+        let mut of_proxy = None;
+        if proxies.must_send_header(*address) {
+            let handshake = of_proxy.insert(handshakes.take());
+            let header = evictable(handshake, proxy_protocol::read(&mut stream)).await??;
+            *address = header.unwrap_or(*address);
+        }
+        let address = *address;
         let max = limits.connections_per_address_max;
         let slot = addresses
             .take(address, max)
             .ok_or(NoConnectionSlot::OfAddress(max))?;
         stream.set_nodelay(true)?;
         let trust = self.inner.trust.current();
-        let tls = self.handshake(stream, &trust).await?;
+        let handshake = of_proxy.unwrap_or_else(|| handshakes.take());
+        let tls = self.handshake(handshake, stream, &trust).await?;
         let (_, session) = tls.get_ref();
         // A resumed session was not verified again. Its first request does that.
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -186,24 +225,13 @@ impl MtlsAcceptor {
     )]
     async fn handshake(
         &self,
+        mut slot: UnauthenticatedSlot,
         stream: TcpStream,
         trust: &Trust,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let mut slot = self.inner.handshakes.take();
         let handshake = TlsAcceptor::from(trust.server_config()).accept(stream);
         let in_time = tokio::time::timeout(self.inner.limits.handshake_timeout, handshake);
-        let mut noting = pin!(handshake::noting(in_time));
-        let shaken = poll_fn(|cx| match noting.as_mut().poll(cx) {
-            Poll::Ready(shaken) => Poll::Ready(Ok(shaken)),
-            Poll::Pending => {
-                // Data has arrived, or the handshake has just started.
-                slot.touch();
-                Pin::new(&mut slot)
-                    .poll(cx)
-                    .map(|()| Err(NoConnectionSlot::Evicted))
-            }
-        });
-        let (shaken, refused) = shaken.await?;
+        let (shaken, refused) = evictable(&mut slot, handshake::noting(in_time)).await?;
         if let Some(refused) = refused {
             return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
         }
@@ -258,4 +286,23 @@ impl MtlsAcceptor {
         let connection = Connection::authenticated(address, identity, chain, quota, generation);
         Ok((Box::pin(stream), Arc::new(connection), activity))
     }
+}
+
+/// Runs a part of the handshake, until its slot is needed by another.
+async fn evictable<F: Future>(
+    slot: &mut UnauthenticatedSlot,
+    part: F,
+) -> Result<F::Output, NoConnectionSlot> {
+    let mut part = pin!(part);
+    poll_fn(|cx| match part.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => {
+            // Data has arrived, or the part has just started.
+            slot.touch();
+            Pin::new(&mut *slot)
+                .poll(cx)
+                .map(|()| Err(NoConnectionSlot::Evicted))
+        }
+    })
+    .await
 }

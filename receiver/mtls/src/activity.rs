@@ -61,6 +61,15 @@ impl ConnectionActivity {
 
     /// Marks the start of a request. Dropping the value marks that its response is sent.
     pub(crate) fn begin(self: &Arc<Self>, version: Version) -> InFlightRequest {
+        self.begin_of(self.holder.clone(), version)
+    }
+
+    /// The same for a request that counts as this holder's.
+    pub(crate) fn begin_of(
+        self: &Arc<Self>,
+        holder: Option<Arc<ClientQuota>>,
+        version: Version,
+    ) -> InFlightRequest {
         let protocol = if version < Version::HTTP_2 {
             HTTP1
         } else {
@@ -68,11 +77,12 @@ impl ConnectionActivity {
         };
         self.protocol.store(protocol, Ordering::Relaxed);
         self.working.fetch_add(1, Ordering::Relaxed);
-        if let Some(holder) = &self.holder {
+        if let Some(holder) = &holder {
             holder.begin_work();
         }
         InFlightRequest {
             activity: self.clone(),
+            holder,
             is_sending: false,
         }
     }
@@ -136,6 +146,8 @@ impl ConnectionActivity {
 #[derive(Debug)]
 pub(crate) struct InFlightRequest {
     activity: Arc<ConnectionActivity>,
+    /// The quota of its sender; `None` without a client certificate.
+    holder: Option<Arc<ClientQuota>>,
     is_sending: bool,
 }
 
@@ -157,7 +169,7 @@ impl InFlightRequest {
 
     /// Whether the client exceeds its limit of requests in progress.
     pub(crate) fn is_over_limit(&self) -> bool {
-        match &self.activity.holder {
+        match &self.holder {
             None => self.activity.in_flight() > REQUESTS_AT_ONCE_ANONYMOUS_MAX,
             Some(holder) => holder.in_work() > REQUESTS_AT_ONCE_PER_HOLDER_MAX,
         }
@@ -172,7 +184,7 @@ impl Drop for InFlightRequest {
             false => &self.activity.working,
         };
         count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(holder) = &self.activity.holder {
+        if let Some(holder) = &self.holder {
             holder.end_work();
         }
     }

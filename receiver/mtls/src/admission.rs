@@ -9,6 +9,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 
 use crate::connection::Connection;
+use crate::forwarding::ForwardingError;
 use crate::host::{HostError, check_host};
 use crate::service::{self, TooManyInFlight};
 
@@ -21,6 +22,8 @@ pub enum HeadRefusal {
     /// Without one unambiguous Host the requests behind this one cannot be trusted: the connection
     /// is closed.
     Host(HostError),
+    /// The request came with headers of a proxy, or through a proxy, and is not accepted so.
+    Forwarding(ForwardingError),
 }
 
 /// Admits a request to its route, or refuses it with the response that `refuse` makes. A client
@@ -35,13 +38,18 @@ pub async fn admit(
     let is_crowded = request.extensions().get::<TooManyInFlight>().is_some();
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_anonymous = connection.is_none_or(|connection| connection.shown_identity().is_none());
-    let is_dropped = is_crowded || is_anonymous && !reads_anonymous_body;
+    let forwarding = request.extensions().get::<ForwardingError>().cloned();
+    let is_refused = is_crowded || forwarding.is_some();
+    let is_dropped = is_refused || is_anonymous && !reads_anonymous_body;
     let (head, mut body) = request.into_parts();
     let is_last = is_dropped && service::drop_body(&head, std::mem::take(&mut body)).await;
     let request = Request::from_parts(head, body);
     let mut response = match check_host(&request) {
         _ if is_crowded => without_body(refuse(HeadRefusal::TooManyInFlight)),
-        Ok(()) => next.run(request).await,
+        Ok(()) => match forwarding {
+            Some(error) => refuse(HeadRefusal::Forwarding(error)),
+            None => next.run(request).await,
+        },
         Err(error) => {
             let mut response = refuse(HeadRefusal::Host(error));
             service::close_after(&mut response);

@@ -12,16 +12,21 @@ use crate::identity::Identity;
 use crate::refusal::PeerRefusal;
 use crate::trust::Trust;
 
-/// One accepted connection. Every request on it has this in its extensions.
+/// One accepted connection, or the part of a proxy's that is one client's. Every request on it has
+/// this in its extensions.
 #[derive(Debug)]
 pub struct Connection {
     address: IpAddr,
-    peer: Option<Peer>,
+    peer: Option<Arc<Peer>>,
+    /// Why the certificate that a proxy named is rejected. There is no peer then.
+    refusal: Option<PeerRefusal>,
+    /// The proxy's connection, if there is one in between.
+    proxy: Option<Arc<Connection>>,
 }
 
 /// The client certificate.
 #[derive(Debug)]
-struct Peer {
+pub(crate) struct Peer {
     identity: Identity,
     /// The last second in which the whole chain is valid: epoch seconds.
     not_after: u64,
@@ -50,6 +55,8 @@ impl Connection {
         Self {
             address,
             peer: None,
+            refusal: None,
+            proxy: None,
         }
     }
 
@@ -61,26 +68,41 @@ impl Connection {
         quota: Arc<ClientQuota>,
         generation: u64,
     ) -> Self {
-        let of_chain = chain
-            .iter()
-            .filter_map(|der| crate::identity::not_after(der))
-            .min();
-        let not_after = of_chain.unwrap_or(0).min(identity.not_after);
+        let peer = Peer::new(identity, chain, quota, generation);
+        Self::of_peer(address, Arc::new(peer))
+    }
+
+    /// A connection with a certificate.
+    pub(crate) fn of_peer(address: IpAddr, peer: Arc<Peer>) -> Self {
         Self {
-            address,
-            peer: Some(Peer {
-                identity,
-                not_after,
-                chain,
-                quota,
-                trusted: AtomicU64::new(generation),
-                refused: Mutex::default(),
-                asked_minute: AtomicU64::new(u64::MAX),
-            }),
+            peer: Some(peer),
+            ..Self::anonymous(address)
         }
     }
 
-    /// The client's address, or that of a proxy in between.
+    /// A connection with a certificate that is not valid.
+    pub(crate) fn refused(address: IpAddr, refusal: PeerRefusal) -> Self {
+        Self {
+            refusal: Some(refusal),
+            ..Self::anonymous(address)
+        }
+    }
+
+    /// The same, through this connection of a proxy.
+    pub(crate) fn through(self, proxy: Arc<Connection>) -> Self {
+        Self {
+            proxy: Some(proxy),
+            ..self
+        }
+    }
+
+    /// The quota of the client behind a proxy, if this is one with a certificate.
+    pub(crate) fn forwarded_quota(&self) -> Option<Arc<ClientQuota>> {
+        self.proxy.as_ref()?;
+        Some(self.peer.as_ref()?.quota.clone())
+    }
+
+    /// The client's address: that of the peer, unless a trusted proxy names another.
     pub fn address(&self) -> IpAddr {
         self.address
     }
@@ -112,6 +134,9 @@ impl Connection {
     /// After each reload of the trust, the whole chain is verified again. The result is cached
     /// until the next reload.
     pub fn peer(&self, trust: &Trust, now: u64) -> Option<Result<TrustedPeer<'_>, PeerRefusal>> {
+        if let Some(refusal) = &self.refusal {
+            return Some(Err(refusal.clone()));
+        }
         self.peer.as_ref().map(|peer| {
             peer.verify(trust, now)?;
             Ok(TrustedPeer {
@@ -123,6 +148,29 @@ impl Connection {
 }
 
 impl Peer {
+    /// A peer whose chain was accepted by `generation`, or 0 if not verified yet.
+    pub(crate) fn new(
+        identity: Identity,
+        chain: Vec<CertificateDer<'static>>,
+        quota: Arc<ClientQuota>,
+        generation: u64,
+    ) -> Self {
+        let of_chain = chain
+            .iter()
+            .filter_map(|der| crate::identity::not_after(der))
+            .min();
+        let not_after = of_chain.unwrap_or(0).min(identity.not_after);
+        Self {
+            identity,
+            not_after,
+            chain,
+            quota,
+            trusted: AtomicU64::new(generation),
+            refused: Mutex::default(),
+            asked_minute: AtomicU64::new(u64::MAX),
+        }
+    }
+
     fn verify(&self, trust: &Trust, now: u64) -> Result<(), PeerRefusal> {
         if now > self.not_after {
             return Err(Fault::ended(&self.chain, self.not_after, now).into());

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  TCP ──> accept ──> TLS handshake ──> identity ──> Connection ──> every request's extensions
-//!            │             │                            │
-//!         limits        trust (watched)              recheck: trusted, not expired, not revoked?
+//!            │             │                            │      └──> forwarding: of a proxy's request, the client's
+//!      limits, PROXY    trust (watched)              recheck: trusted, not expired, not revoked?
+//!      protocol header
 //! ```
 //!
 //! A client certificate is requested but not required. An invalid certificate fails the handshake.
@@ -23,11 +24,14 @@ mod connection_age;
 mod connection_end;
 mod connection_slots;
 mod discard;
+pub mod forwarding;
 mod handshake;
 mod host;
 pub mod identity;
 mod jws;
 pub mod limits;
+pub mod proxies;
+mod proxy_protocol;
 pub mod quota_use;
 pub mod rate_limited_log;
 mod refusal;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::connection_slots::NoConnectionSlot;
+use crate::proxy_protocol::ProxyHeaderError;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::refusal::RefusedCertificate;
 
@@ -21,6 +22,8 @@ pub enum RejectionCause {
     /// The connection had no client certificate, or not yet, and was closed to make room for a
     /// newer one.
     Evicted,
+    /// A proxy that must send a PROXY protocol header sent none, or an invalid one.
+    ProxyHeader,
     /// Any other handshake failure: not TLS, no common version or cipher suite, a client that does
     /// not trust us, or a client that disconnects.
     Handshake,
@@ -28,11 +31,12 @@ pub enum RejectionCause {
 
 impl RejectionCause {
     /// All causes, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Certificate,
         Self::Slow,
         Self::TooMany,
         Self::Evicted,
+        Self::ProxyHeader,
         Self::Handshake,
     ];
 
@@ -43,6 +47,7 @@ impl RejectionCause {
             Self::Slow => "slow",
             Self::TooMany => "too_many",
             Self::Evicted => "evicted",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
         }
     }
@@ -53,6 +58,10 @@ impl RejectionCause {
                 NoConnectionSlot::Evicted => Self::Evicted,
                 _ => Self::TooMany,
             };
+        }
+        let inner = error.get_ref();
+        if inner.is_some_and(|inner| inner.is::<ProxyHeaderError>()) {
+            return Self::ProxyHeader;
         }
         match error.kind() {
             _ if refused(error).is_some() => Self::Certificate,

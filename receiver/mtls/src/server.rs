@@ -140,7 +140,8 @@ impl Server {
         let Ok((stream, connection, activity)) = opened else {
             return;
         };
-        let service = ConnectionService::new(self.routes, connection, activity.clone());
+        let forwarding = self.door.forwarding();
+        let service = ConnectionService::new(self.routes, connection, forwarding, activity.clone());
         let service = TowerToHyperService::new(service);
         let served = self.http.serve_connection(TokioIo::new(stream), service);
         connection_end::run(served, &activity, self.first_request_timeout, self.stopping).await;

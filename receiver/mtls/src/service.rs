@@ -13,6 +13,7 @@ use tower::Service;
 
 use crate::activity::{ConnectionActivity, InFlightRequest};
 use crate::connection::Connection;
+use crate::forwarding::Forwarding;
 
 /// Request extension: the client has reached its limit of requests in progress. Respond at once and
 /// without a body, because a client that reads no responses would keep their bodies in memory.
@@ -53,11 +54,13 @@ pub fn close_after<A>(response: &mut Response<A>) {
     response.headers_mut().insert(CONNECTION, close);
 }
 
-/// Adds the [`Connection`] to every request, and marks the connection as busy.
+/// Adds the [`Connection`] of its client to every request, and marks the connection as busy. A
+/// request whose client cannot be told has a [`ForwardingError`](crate::forwarding::ForwardingError).
 #[derive(Debug, Clone)]
 pub struct ConnectionService<S> {
     inner: S,
     connection: Arc<Connection>,
+    forwarding: Arc<Forwarding>,
     activity: Arc<ConnectionActivity>,
 }
 
@@ -65,11 +68,13 @@ impl<S> ConnectionService<S> {
     pub(crate) fn new(
         inner: S,
         connection: Arc<Connection>,
+        forwarding: Arc<Forwarding>,
         activity: Arc<ConnectionActivity>,
     ) -> Self {
         Self {
             inner,
             connection,
+            forwarding,
             activity,
         }
     }
@@ -88,8 +93,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let in_flight = self.activity.begin(request.version());
-        request.extensions_mut().insert(self.connection.clone());
+        let client = self
+            .forwarding
+            .client_of(&self.connection, request.headers());
+        let client = client.unwrap_or_else(|error| {
+            request.extensions_mut().insert(error);
+            self.connection.clone()
+        });
+        let in_flight = match client.forwarded_quota() {
+            Some(quota) => self.activity.begin_of(Some(quota), request.version()),
+            None => self.activity.begin(request.version()),
+        };
+        request.extensions_mut().insert(client);
         if in_flight.is_over_limit() {
             request.extensions_mut().insert(TooManyInFlight);
         }

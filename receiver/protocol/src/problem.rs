@@ -44,6 +44,9 @@ codes! {
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
     /// The request has no valid Host, or more than one.
     InvalidHost = 400 "invalid_host" "the request must have one Host header: a name or address, with or without a port",
+    /// A proxy's header that names the client is malformed. Not 400: the sender's body is not at
+    /// fault, and a monitor keeps it.
+    InvalidForwarding = 403 "invalid_forwarding" "the proxy's header that names the client is not valid",
     /// The request has no token.
     TokenMissing = 401 "token_missing" "this route takes a token: get one at /oauth2/token",
     /// The token is invalid.
@@ -63,6 +66,8 @@ codes! {
     WrongHost = 403 "wrong_host" "the token is for another host than the path",
     /// The token does not allow this request.
     InsufficientScope = 403 "insufficient_scope" "the token does not allow this",
+    /// The request came through a proxy that is not trusted here, or claims to have.
+    UntrustedProxy = 403 "untrusted_proxy" "this receiver does not take requests from this proxy",
     /// The host is unknown.
     UnknownHost = 404 "unknown_host" "no samples of this host in the last day",
     /// The route does not exist.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use lizmon_mtls::connection::TrustedPeer;
+use lizmon_mtls::forwarding::ForwardingError;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use lizmon_protocol::problem::Code;
@@ -151,6 +152,15 @@ async fn answer(
     })
 }
 
+/// A request that a proxy passed on, and is not accepted so.
+pub(super) fn refuse_forwarding(error: &ForwardingError) -> Response {
+    let code = match error.is_about_the_peer() {
+        true => OAuthErrorCode::UnauthorizedClient,
+        false => OAuthErrorCode::InvalidRequest,
+    };
+    code.because(plain(&error.to_string())).into_response()
+}
+
 fn refused(refused: impl IntoResponse) -> Box<Response> {
     Box::new(refused.into_response())
 }
@@ -176,7 +186,10 @@ fn as_token_error(rejection: Rejection) -> Box<Response> {
 
 /// The reason as RFC 6749 section 5.2 allows it: ASCII without quotes or backslashes.
 fn described(rejection: &Rejection) -> String {
-    let text = rejection.detail().unwrap_or(rejection.code().title());
+    plain(rejection.detail().unwrap_or(rejection.code().title()))
+}
+
+fn plain(text: &str) -> String {
     let plain = |character| match character {
         '"' | '\\' => '\'',
         ' '..='~' => character,

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use lizmon_mtls::forwarding::ForwardingError;
 use lizmon_mtls::revocation::CrlRefused;
 use lizmon_mtls::trust::PeerRefusal;
 use lizmon_protocol::problem::{Code, MEDIA_TYPE, Problem, ValueError};
@@ -137,6 +138,16 @@ impl From<PeerRefusal> for Rejection {
             _ => Code::CertificateUntrusted,
         };
         Self::from(code).with_detail(refusal.to_string())
+    }
+}
+
+impl From<ForwardingError> for Rejection {
+    fn from(error: ForwardingError) -> Self {
+        let code = match error.is_about_the_peer() {
+            true => Code::UntrustedProxy,
+            false => Code::InvalidForwarding,
+        };
+        Self::from(code).with_detail(error.to_string())
     }
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn status_of(code: &str) -> u16 {
         | "certificate_revoked"
         | "certificate_untrusted"
         | "certificate_expired" => 401,
-        "wrong_host" | "insufficient_scope" => 403,
+        "wrong_host" | "insufficient_scope" | "untrusted_proxy" | "invalid_forwarding" => 403,
         "unknown_host" | "not_found" => 404,
         "method_not_allowed" => 405,
         "request_timeout" => 408,

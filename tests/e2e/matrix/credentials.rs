@@ -55,6 +55,7 @@ pub(super) enum Who {
     Receiver,
     Ca,
     Summarizer,
+    Proxy,
 }
 
 /// How an expired or revoked certificate is presented.
@@ -140,7 +141,7 @@ impl Certificate {
 }
 
 impl Who {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::NodeAFormer,
         Self::NodeA,
         Self::NodeAUnlisted,
@@ -150,6 +151,7 @@ impl Who {
         Self::Receiver,
         Self::Ca,
         Self::Summarizer,
+        Self::Proxy,
     ];
 
     pub(super) fn role(self) -> Role {
@@ -160,6 +162,7 @@ impl Who {
             Self::Receiver => Role::Receiver,
             Self::Ca => Role::Ca,
             Self::Summarizer => Role::Summarizer,
+            Self::Proxy => Role::Proxy,
         }
     }
 
@@ -168,7 +171,7 @@ impl Who {
             Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::ReaderA => "a",
             Self::NodeB => "b",
             Self::Operator => "olga",
-            Self::Receiver | Self::Ca | Self::Summarizer => "other",
+            Self::Receiver | Self::Ca | Self::Summarizer | Self::Proxy => "other",
         }
     }
 
@@ -370,6 +373,16 @@ impl CredentialSet {
     pub(super) fn leaf(&self, certificate: Certificate) -> Option<&[u8]> {
         let shown = self.shown.get(&certificate)?;
         shown.chain.first().map(AsRef::as_ref)
+    }
+
+    /// The certificate and those of its issuers, if there is one that is shown.
+    pub(super) fn chain(&self, certificate: Certificate) -> Option<&[CertificateDer<'static>]> {
+        Some(&self.shown.get(&certificate)?.chain)
+    }
+
+    /// How the trusted proxy connects.
+    pub(super) fn proxy(&self, world: &World) -> ClientConfig {
+        self.config(world, Certificate::Of(Who::Proxy))
     }
 
     /// The holder to whom the CA issued the certificate.

@@ -5,13 +5,15 @@ use std::collections::{BTreeSet, HashMap};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use lizmon_mtls::proxies::ProxyRole;
 use lizmon_protocol::name::{Role, SpiffeId};
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
-use super::credentials::{Certificate, CredentialSet, Way, Who};
+use super::credentials::{Certificate, CredentialSet, Flaw, Way, Who};
 use super::requester::{Ask, Requester};
-use super::{CONFIDENTIAL, NOWHERE, Outcome, Row, all_rows, product, run};
+use super::{CONFIDENTIAL, Cell, Cells, NOWHERE, Outcome, Row, all_rows, product, run};
 use crate::harness::answer::status_of;
 use crate::harness::forge::{self, Forger, own_token_key, stolen_token_key};
 use crate::harness::raw::tls_config;
@@ -185,6 +187,30 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
     if let Some(alert) = certificate.alert() {
         return Outcome::Alert(alert);
     }
+    // A trusted proxy that names no client sends the requests of one without a certificate.
+    let certificate = match certificate {
+        Certificate::Of(Who::Proxy) => Certificate::Absent,
+        certificate => certificate,
+    };
+    answered(row, certificate, token)
+}
+
+/// What it promises for requests through a trusted proxy.
+fn expected_through_proxy(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
+    let outcome = match (certificate, row.access) {
+        (Certificate::Flawed(Flaw::Malformed), Access::Client) => {
+            Outcome::refused(400, "invalid_request", "")
+        }
+        (Certificate::Flawed(Flaw::Malformed), _) => problem("invalid_forwarding"),
+        _ => return answered(row, certificate, token),
+    };
+    match row.method {
+        "HEAD" => outcome.without_body(),
+        _ => outcome,
+    }
+}
+
+fn answered(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
     let verdict = match row.access {
         Access::Anyone => None,
         Access::NoRoute(code) => Some(code),
@@ -204,7 +230,7 @@ fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
         (None, _) => Outcome::refused(401, "invalid_client", "Bearer invalid_client"),
         // Section 2.3: one way to authenticate, and that is the certificate.
         (Some(_), token) if token != Token::None => Outcome::refused(400, "invalid_request", ""),
-        (Some(Role::Receiver | Role::Ca | Role::Summarizer), _) => {
+        (Some(Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy), _) => {
             Outcome::refused(400, "unauthorized_client", "")
         }
         (Some(Role::Node | Role::Reader | Role::Operator), _) => Outcome::good(200),
@@ -216,7 +242,9 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
     match certificate {
         Certificate::Ended(_) => return Err("certificate_expired"),
         Certificate::Revoked(_) => return Err("certificate_revoked"),
-        _ => (),
+        Certificate::Flawed(Flaw::NotYetValid) => return Err("certificate_expired"),
+        Certificate::Flawed(_) => return Err("certificate_untrusted"),
+        Certificate::Absent | Certificate::Of(_) => (),
     }
     let token = match action {
         // Whatever is sent as one.
@@ -353,8 +381,10 @@ impl Mint {
         let scope = match id.role {
             Role::Node => "metrics:write",
             Role::Operator => "metrics:read admin",
-            // The last three get none from the receiver.
-            Role::Reader | Role::Receiver | Role::Ca | Role::Summarizer => "metrics:read",
+            // The last four get none from the receiver.
+            Role::Reader | Role::Receiver | Role::Ca | Role::Summarizer | Role::Proxy => {
+                "metrics:read"
+            }
         };
         let mut token = self.template.clone();
         token.claims["client_id"] = json!(id.to_string());
@@ -406,6 +436,54 @@ impl Bodies {
     }
 }
 
+/// The same certificates, named by a trusted proxy.
+fn through_proxy(
+    credentials: &CredentialSet,
+    mut ask: impl FnMut(&Row<Access>, &str, (Certificate, Token, &Outcome)) -> Ask,
+) -> Cells {
+    let tokens = [
+        Token::None,
+        Token::Own,
+        Token::Greedy,
+        Token::Of(Who::NodeA),
+        Token::OfRevoked,
+    ];
+    let rows = all_rows(&ROWS, &served(), Access::NoRoute("method_not_allowed"));
+    let mut cells = Cells::new();
+    for certificate in Certificate::all() {
+        // That its holder has the key is what a proxy checks.
+        if certificate == Certificate::Flawed(Flaw::WithoutItsKey) {
+            continue;
+        }
+        let encode = |der: &CertificateDer<'_>| format!(":{}:", STANDARD.encode(der));
+        let shown = credentials.chain(certificate).unwrap_or_default();
+        let shown: Vec<String> = shown.iter().map(encode).collect();
+        let mut forwarded = Vec::new();
+        if let Some((leaf, issuers)) = shown.split_first() {
+            forwarded.push(("client-cert", leaf.clone()));
+            if !issuers.is_empty() {
+                forwarded.push(("client-cert-chain", issuers.join(", ")));
+            }
+        }
+        let of_certificate = cells.entry(certificate).or_default();
+        for (row, token) in rows.iter().flat_map(|row| tokens.map(|token| (row, token))) {
+            let story = format!(
+                "through a proxy {} × {certificate:?} × {token:?}",
+                row.story()
+            );
+            let expected = expected_through_proxy(row, certificate, token);
+            let mut ask = ask(row, &story, (certificate, token, &expected));
+            ask.forwarded.clone_from(&forwarded);
+            of_certificate.push(Cell {
+                story,
+                ask,
+                expected,
+            });
+        }
+    }
+    cells
+}
+
 /// The labels of node a, the only host, and the number of its numbered records.
 async fn stored(world: &World) -> (BTreeSet<String>, u64) {
     let stored = world.stored(&world.reader()).await;
@@ -424,7 +502,7 @@ fn served() -> Vec<(String, &'static str)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_times_every_wrong_credential() {
-    let world = World::start().await;
+    let world = World::start_with(|config| config.proxies.role = ProxyRole::Trusted).await;
     let credentials = CredentialSet::assemble(&world, world.port()).await;
     let node_a = credentials.holder(Who::NodeA).clone();
     let token = world.token(&node_a).await;
@@ -455,8 +533,27 @@ async fn every_endpoint_times_every_wrong_credential() {
         }
         (ask, expected)
     });
+    let through_proxy = through_proxy(&credentials, |row, story, asked| {
+        number += 1;
+        let (certificate, token, expected) = asked;
+        let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
+        ask.authorization = mint.header(&credentials, certificate, token);
+        ask.body = bodies.of(row, number, story, expected.is_good());
+        if row.access == Access::Write && expected.is_good() {
+            labels.insert(story.to_owned());
+            received += u64::from(!row.path.contains(NOW));
+        }
+        ask
+    });
+    let proxy = credentials.proxy(&world);
     let operator = credentials.holder(Who::Operator).clone();
     run(credentials.into_requesters(), cells).await;
+    let mut requesters = Vec::new();
+    for certificate in through_proxy.keys() {
+        let requester = Requester::http1(proxy.clone(), world.port()).await;
+        requesters.push((*certificate, requester));
+    }
+    run(requesters, through_proxy).await;
 
     // Only what should be accepted is stored.
     assert_eq!(stored(&world).await, (labels, received));

@@ -25,6 +25,8 @@ pub(super) struct Ask {
     pub(super) method: &'static str,
     pub(super) path: String,
     pub(super) authorization: Option<String>,
+    /// What a proxy adds.
+    pub(super) forwarded: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
 }
 
@@ -34,6 +36,7 @@ impl Ask {
             method,
             path,
             authorization: None,
+            forwarded: Vec::new(),
             body: Vec::new(),
         }
     }
@@ -51,6 +54,7 @@ impl Ask {
                 .clone()
                 .map(|value| ("authorization", value)),
         );
+        headers.extend(self.forwarded.iter().cloned());
         headers
     }
 

@@ -67,7 +67,7 @@ fn every_flag_is_documented_with_its_twin() {
         (
             "liz-receiver",
             "",
-            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace tls-min log-format config",
+            "listen cert key ca crl data token-ttl issuer audience token-key-days crl-grace proxy-protocol trusted-proxy tls-min log-format config",
         ),
         (
             "liz-monitor",

@@ -256,6 +256,23 @@ impl Trust {
         authority::verified(&anchors.roots, all)
     }
 
+    /// The authorities between a certificate and a root that are known here, nearest first.
+    pub(crate) fn known_issuers(&self, leaf: &CertificateDer<'_>) -> Vec<CertificateDer<'static>> {
+        let authorities = self.authorities(&[]);
+        let mut chain = Vec::new();
+        let mut below = authority::AuthorityCertificate::read(leaf);
+        while let Some(certificate) = below
+            && chain.len() < authorities.len()
+        {
+            let issuer = authorities
+                .iter()
+                .find(|authority| *authority.name == *certificate.issuer_name);
+            below = issuer.filter(|issuer| !issuer.is_self_issued()).cloned();
+            chain.extend(below.iter().map(|issuer| issuer.der.clone()));
+        }
+        chain
+    }
+
     /// Verifies a chain as a handshake at `now` would.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: u64) -> Result<(), PeerRefusal> {
         self.verifier.verify(chain, now)
