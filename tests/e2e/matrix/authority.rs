@@ -204,7 +204,7 @@ async fn every_endpoint_times_every_wrong_credential() {
     let world = World::without_receiver(|_| ());
     let tokens = Tokens::make(&world);
     let ca_server = CaServer::open_with(&world, without_rates).await;
-    let credentials = CredentialSet::assemble(&world, ca_server.port()).await;
+    let mut credentials = CredentialSet::assemble(&world, ca_server.port()).await;
     let before = world.ca.entries().unwrap().len();
     let rows = all_rows(&ROWS, &served(), Access::NoRoute(405));
 
@@ -230,7 +230,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         }
         (ask, expected)
     });
-    run(credentials.into_requesters(), cells).await;
+    run(credentials.take_requesters(), cells).await;
 
     let entries = world.ca.entries().unwrap();
     let issued: HashSet<_> = entries[before..]

@@ -391,7 +391,7 @@ impl CredentialSet {
     }
 
     /// A requester for each certificate.
-    pub(super) fn into_requesters(self) -> Vec<(Certificate, Requester)> {
-        self.requesters
+    pub(super) fn take_requesters(&mut self) -> Vec<(Certificate, Requester)> {
+        std::mem::take(&mut self.requesters)
     }
 }

@@ -503,7 +503,7 @@ fn served() -> Vec<(String, &'static str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_times_every_wrong_credential() {
     let world = World::start_with(|config| config.proxies.role = ProxyRole::Trusted).await;
-    let credentials = CredentialSet::assemble(&world, world.port()).await;
+    let mut credentials = CredentialSet::assemble(&world, world.port()).await;
     let node_a = credentials.holder(Who::NodeA).clone();
     let token = world.token(&node_a).await;
     let now = world.clock.now();
@@ -533,6 +533,9 @@ async fn every_endpoint_times_every_wrong_credential() {
         }
         (ask, expected)
     });
+    let operator = credentials.holder(Who::Operator).clone();
+    run(credentials.take_requesters(), cells).await;
+    // Only now: a connection without a certificate does not last long.
     let through_proxy = through_proxy(&credentials, |row, story, asked| {
         number += 1;
         let (certificate, token, expected) = asked;
@@ -546,8 +549,6 @@ async fn every_endpoint_times_every_wrong_credential() {
         ask
     });
     let proxy = credentials.proxy(&world);
-    let operator = credentials.holder(Who::Operator).clone();
-    run(credentials.into_requesters(), cells).await;
     let mut requesters = Vec::new();
     for certificate in through_proxy.keys() {
         let requester = Requester::http1(proxy.clone(), world.port()).await;
