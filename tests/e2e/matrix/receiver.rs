@@ -198,7 +198,7 @@ fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
 /// What it promises for requests through a trusted proxy.
 fn expected_through_proxy(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
     let outcome = match (certificate, row.access) {
-        (Certificate::Flawed(Flaw::Malformed), Access::Client) => {
+        (Certificate::Flawed(Flaw::Malformed), _) if row.route == "/oauth2/token" => {
             Outcome::refused(400, "invalid_request", "")
         }
         (Certificate::Flawed(Flaw::Malformed), _) => problem("invalid_forwarding"),
