@@ -12,17 +12,21 @@ use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::sample::ProducerId;
 use tracing::info;
 
+/// Where `--help` is asked for, and in the manual page.
+const LONG_ABOUT: &str = "\
+Samples this machine every second and publishes to one or more receivers over mutual TLS.
+
+While a receiver cannot be reached, records wait, on disk with --spool, and are delivered when
+it is back. RUST_LOG selects what is logged to stderr: RUST_LOG=lizmon_monitor=debug shows each
+sample and publish, trace the number of each record. Certificate, key and root come from
+`lizctl join`:
+
+  lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out .
+  liz-monitor --this-host web1 --publish https://rx1.example:8443/api/perf --cert web1.crt --key web1.key --ca root.crt --ca-url https://ca.example:8444";
+
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
-///
-/// While a receiver cannot be reached, records wait, on disk with --spool, and are delivered when
-/// it is back. RUST_LOG selects what is logged to stderr: RUST_LOG=lizmon_monitor=debug shows each
-/// sample and publish, trace the number of each record. Certificate, key and root come from
-/// `lizctl join`:
-///
-///   lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out .
-///   liz-monitor --this-host web1 --publish https://rx1.example:8443/api/perf --cert web1.crt --key web1.key --ca root.crt --ca-url https://ca.example:8444
 #[derive(Debug, Parser)]
-#[command(name = "liz-monitor", version, verbatim_doc_comment, after_help = DAEMON_HELP)]
+#[command(name = "liz-monitor", version, long_about = LONG_ABOUT, after_help = DAEMON_HELP)]
 struct Cli {
     #[command(flatten)]
     flags: MonitorFlags,

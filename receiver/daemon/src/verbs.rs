@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use crate::{ConfigFlags, LivenessFlags, args, exit_code};
 
-/// The verbs. A doc comment here would replace the description of the program.
+// Without a doc comment: it would replace the description of the program.
 #[derive(Debug, Subcommand)]
 enum DaemonVerb {
     /// Check whether the running program works: exit code 0 if it does
@@ -90,4 +90,29 @@ fn write_pages(command: Command, dir: &Path) -> Result<(), PagesError> {
         dir: dir.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What the program does.
+    ///
+    /// In more words.
+    #[derive(Debug, Parser)]
+    struct Program {}
+
+    #[test]
+    fn the_description_stays_the_programs_own() {
+        let command = with_verbs(Program::command());
+        let words = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string);
+        assert_eq!(
+            words(command.get_about()).as_deref(),
+            Some("What the program does")
+        );
+        let long = words(command.get_long_about()).unwrap();
+        assert!(long.contains("In more words"), "{long}");
+    }
 }
