@@ -35,17 +35,23 @@ class Compose(unittest.TestCase):
         self.running, self.finished, self.addresses = {}, set(), {}
         self.addCleanup(self.down)
         run("mkdir", "-p", "/run/netns")
+        subnet = self.file["networks"]["lizmon"]["ipam"]["config"][0]["subnet"]
+        free = [str(address) for address in ipaddress.ip_network(subnet).hosts()]
         run("ip", "link", "add", "lizmon", "type", "bridge")
-        run("ip", "addr", "add", "10.99.0.1/24", "dev", "lizmon")
+        run("ip", "addr", "add", f"{free.pop(0)}/24", "dev", "lizmon")
         run("ip", "link", "set", "lizmon", "up")
-        addresses = ipaddress.ip_network("10.99.0.0/24").hosts()
-        next(addresses)
+        fixed = {name: self.fixed_address(service) for name, service in self.file["services"].items()}
+        free = [address for address in free if address not in fixed.values()]
         hosts = "127.0.0.1 localhost\n"
-        for name in self.file["services"]:
-            self.addresses[name] = str(next(addresses))
+        for name, address in fixed.items():
+            self.addresses[name] = address or free.pop(0)
             hosts += f"{self.addresses[name]} {name}\n"
         self.hosts = self.folder / "hosts"
         self.hosts.write_text(hosts)
+
+    def fixed_address(self, service):
+        networks = service.get("networks", {})
+        return networks["lizmon"]["ipv4_address"] if isinstance(networks, dict) and networks else None
 
     def down(self):
         for process in self.running.values():
