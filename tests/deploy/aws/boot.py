@@ -217,15 +217,15 @@ class Instance:
                                     self.state_file)
 
     def mount(self):
-        for folder in ("upper", "work", "root"):
-            (self.place / folder).mkdir(parents=True)
-        run("mount", "-t", "overlay", "overlay", "-o",
-            f"lowerdir=/,upperdir={self.place}/upper,workdir={self.place}/work", self.root)
+        self.overlay("/", self.root)
         run("mount", "--rbind", "/dev", self.root / "dev")
         run("mount", "-t", "proc", "proc", self.root / "proc")
         for folder in ("run", "tmp"):
             run("mount", "-t", "tmpfs", "tmpfs", self.root / folder)
         (self.root / "tmp").chmod(0o1777)
+        # A clone in one of these is not hidden.
+        if REPO.is_relative_to("/tmp") or REPO.is_relative_to("/run"):
+            self.overlay(REPO, self.root / REPO.relative_to("/"))
         # The users of the instance run Python, wherever it is.
         for folder in [*TOOLS.parents, *pathlib.Path(sys.base_prefix).parents]:
             inside = self.root / folder.relative_to("/")
@@ -239,6 +239,14 @@ class Instance:
         self.program("usr/local/bin/aws", record
                      + f"AWS_ENDPOINT_URL=http://{OUTSIDE}:{PORTS['apis']} exec {TOOLS}/bin/aws \"$@\"\n")
         self.program("usr/local/bin/lizctl", record + "exec /usr/bin/lizctl \"$@\"\n")
+
+    def overlay(self, below, at):
+        """What is below, as the instance's own: changes stay in its place."""
+        place = self.place / f"overlay-{len(list(self.place.glob('overlay-*')))}"
+        for folder in (place / "upper", place / "work", at):
+            folder.mkdir(parents=True, exist_ok=True)
+        run("mount", "-t", "overlay", "overlay", "-o",
+            f"lowerdir={below},upperdir={place}/upper,workdir={place}/work", at)
 
     def program(self, path, text):
         file = self.root / path
@@ -288,7 +296,7 @@ class Instance:
 
     def written(self):
         """Every file that it has written, and what user data printed."""
-        places = [self.place / "upper", self.root / "run", self.root / "tmp"]
+        places = [*self.place.glob("overlay-*/upper"), self.root / "run", self.root / "tmp"]
         files = [file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink()]
         return [*files, self.log]
 
