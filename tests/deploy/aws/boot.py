@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -298,7 +299,9 @@ class Instance:
         """Every file that it has written, and what user data printed."""
         places = [*self.place.glob("overlay-*/upper"), self.root / "run", self.root / "tmp"]
         files = [file for place in places for file in place.rglob("*") if file.is_file() and not file.is_symlink()]
-        return [*files, self.log]
+        # A clone in /tmp is no instance's: its changes are in an overlay of their own.
+        clone = self.root / REPO.relative_to("/")
+        return [*(file for file in files if not file.is_relative_to(clone)), self.log]
 
 
 # ---- The test
@@ -596,7 +599,10 @@ def main():
     other = attack(test, ca, receiver)
     tokens = [test.apis.written[f"/lizmon/join/{instance.id}"] for instance in (receiver, summarizer, other)]
     drain(test, receiver)
-    check("nothing else was denied", len(test.apis.denied) == 6, test.apis.denied)
+    # A quick instance asks for its own token before that is there, and again.
+    early = re.compile(r"\w+ (i-\w+) may not ssm:GetParameter \S*/join/\1")
+    denied = [what for what in test.apis.denied if not early.fullmatch(what)]
+    check("nothing else was denied", len(denied) == 6, denied)
     no_secrets(test, [ca, receiver, summarizer], tokens)
     boot_again(test, receiver, tokens[0])
     boot_with_a_wrong_package(test)
