@@ -96,8 +96,8 @@ pub struct ReceiverFlags {
     /// PROXY protocol header, version 1 or 2; connections from elsewhere begin without one
     #[arg(long, env = "LIZMON_PROXY_PROTOCOL", value_name = "CIDR", num_args = 1.., value_parser = Items(Network::from_str))]
     pub proxy_protocol: Vec<CommaList<Network>>,
-    /// Serve clients of load balancers that end TLS: who has a certificate from `lizctl issue-proxy`
-    /// names the client's certificate in Client-Cert (RFC 9440)
+    /// Serve clients of load balancers that end TLS: who has a certificate from `lizctl
+    /// issue-proxy` names the client's certificate in Client-Cert (RFC 9440)
     #[arg(long, env = "LIZMON_TRUSTED_PROXY")]
     pub trusted_proxy: bool,
     /// The minimum TLS version: 1.2 or 1.3

@@ -1,6 +1,6 @@
 //! Group commit: a thread takes all waiting requests, makes them durable with one sync, counts
-//! them, and answers them. Where several servers share the shards, each server's have a thread and a
-//! queue of their own: one server that does not answer holds up no other's requests.
+//! them, and answers them. Where several servers share the shards, each server's have a thread and
+//! a queue of their own: one server that does not answer holds up no other's requests.
 //!
 //! This is the one place where a POST is answered with success, after the sync. It is also the one
 //! place for checks that depend on earlier requests: known numbers, a host's labels, a producer's
@@ -44,8 +44,8 @@ pub use shared::SharedCommitter;
 
 /// Maximum wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
-/// How many requests may wait for the journal, over all its threads. Each keeps its body's memory reserved, and
-/// [`crate::body`] limits that.
+/// How many requests may wait for the journal, over all its threads. Each keeps its body's memory
+/// reserved, and [`crate::body`] limits that.
 const QUEUE_MAX: usize = 16_384;
 /// How many requests one sync serves at most.
 const GROUP_REQUESTS_MAX: usize = 4_096;

@@ -1,6 +1,6 @@
-//! What receivers that share a store must know of each other, so that each client may come to any of
-//! them: the keys that verify their tokens, the CRLs that any of them was given, and what clients
-//! have used of their limits.
+//! What receivers that share a store must know of each other, so that each client may come to any
+//! of them: the keys that verify their tokens, the CRLs that any of them was given, and what
+//! clients have used of their limits.
 //!
 //! ```text
 //! our token keys, signed by our certificate ──> store ──> theirs, verified ──> token
@@ -8,9 +8,9 @@
 //! what holders used of their limits ──────────> store ──> counted here, too ─────> quotas
 //! ```
 //!
-//! Nothing is believed because it is in the store. A key counts by its statement, for as long as the
-//! certificate that signed it is trusted here; a CRL by its issuer's signature, as if it were pushed.
-//! Who can write to the store can use up a holder's limit, and no more.
+//! Nothing is believed because it is in the store. A key counts by its statement, for as long as
+//! the certificate that signed it is trusted here; a CRL by its issuer's signature, as if it were
+//! pushed. Who can write to the store can use up a holder's limit, and no more.
 
 mod crls;
 mod usage;

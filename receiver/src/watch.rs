@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A server that has no memory left refuses everything that needs some. What would help it are
-//! commits, which trim the journals, and for which summarizers read them. So receivers leave it some
-//! room: above the high-water mark they answer 503, and every sample stays with its sender.
+//! commits, which trim the journals, and for which summarizers read them. So receivers leave it
+//! some room: above the high-water mark they answer 503, and every sample stays with its sender.
 //!
-//! The journal's thread asks no server for that: it compares what the servers said last, and what it
-//! appended since, with the mark.
+//! The journal's thread asks no server for that: it compares what the servers said last, and what
+//! it appended since, with the mark.
 
 mod high_water;
 mod placement;

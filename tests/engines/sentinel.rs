@@ -23,8 +23,8 @@ pub struct SentinelGroup {
 }
 
 impl SentinelGroup {
-    /// Starts a primary with this many replicas, and Sentinels that know all of them. Sentinels have
-    /// no password, only TLS.
+    /// Starts a primary with this many replicas, and Sentinels that know all of them. Sentinels
+    /// have no password, only TLS.
     #[track_caller]
     pub fn start(settings: &EngineSettings, replicas: usize) -> Self {
         let primary = EngineNode::start(settings);
@@ -79,7 +79,8 @@ impl SentinelGroup {
         })
     }
 
-    /// Waits until all servers that are up follow one primary and have all that it has; that primary.
+    /// Waits until all servers that are up follow one primary and have all that it has; that
+    /// primary.
     #[track_caller]
     pub fn wait_until_whole(&self) -> &EngineNode {
         wait_until("all servers follow the primary", || {

@@ -167,8 +167,8 @@ impl Service {
     }
 }
 
-/// Tells each second that the service works: in the task that accepts connections, and with the lock
-/// that requests take. Never returns.
+/// Tells each second that the service works: in the task that accepts connections, and with the
+/// lock that requests take. Never returns.
 #[expect(clippy::disallowed_methods, reason = "paces background work")]
 async fn tell_alive(state: &ServiceState, alive: &(dyn Fn() + Send + Sync)) {
     let mut every = tokio::time::interval(RELOAD_INTERVAL);

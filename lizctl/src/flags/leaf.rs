@@ -30,8 +30,8 @@ pub(crate) struct LeafFlags {
     /// Key algorithm: p256 or ed25519 [default: p256]
     #[arg(long, env = "LIZMON_KEY_ALG", value_name = "ALG")]
     pub(crate) key_alg: Option<KeyAlg>,
-    /// Also write what the holder's machine needs into this folder: NAME.crt, NAME.key, root.crt and
-    /// crl.pem
+    /// Also write what the holder's machine needs into this folder: NAME.crt, NAME.key, root.crt
+    /// and crl.pem
     #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Issue nothing if the folder of --out has NAME.crt already

@@ -130,8 +130,9 @@ impl Publisher {
         }
     }
 
-    /// A receiver may have lost what it had acknowledged: it was restored from an older copy, or its
-    /// store failed over. It gets again what is kept here, and is told what it will not get again.
+    /// A receiver may have lost what it had acknowledged: it was restored from an older copy, or
+    /// its store failed over. It gets again what is kept here, and is told what it will not get
+    /// again.
     #[expect(
         clippy::disallowed_methods,
         reason = "enforces a limit that is a named constant"

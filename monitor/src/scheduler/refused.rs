@@ -1,4 +1,5 @@
-//! Records that a destination refuses by name: dropped, or deferred where its clock and ours differ.
+//! Records that a destination refuses by name: dropped, or deferred where its clock and ours
+//! differ.
 
 use std::time::Duration;
 

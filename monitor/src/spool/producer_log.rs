@@ -15,8 +15,8 @@ use super::ranges::Ranges;
 /// Reports that wait for one destination. Beyond it the oldest is discarded: a gap without a reason
 /// then.
 const UNREPORTED_MAX: usize = 256;
-/// Reports that one destination has acknowledged and is told again if it forgets them. Beyond it the
-/// oldest is discarded.
+/// Reports that one destination has acknowledged and is told again if it forgets them. Beyond it
+/// the oldest is discarded.
 const REPORTED_MAX: usize = 256;
 
 /// What may still be appended to a log.

@@ -46,8 +46,8 @@ impl<B: SpoolBackend> Spool<B> {
         }
     }
 
-    /// A destination has lost what it had, by what it says: its data began anew, or is older than it
-    /// was. What is done and will not be sent again is reported to it. Returns how many records
+    /// A destination has lost what it had, by what it says: its data began anew, or is older than
+    /// it was. What is done and will not be sent again is reported to it. Returns how many records
     /// these are.
     pub fn report_lost(&mut self, destination: usize, delivery: &Delivery) -> u64 {
         let mut lost = 0;
@@ -64,8 +64,8 @@ impl<B: SpoolBackend> Spool<B> {
     }
 
     /// The same of what was never delivered to a destination, as far as it is kept: a store that a
-    /// failover set back has lost the report, and its receiver was not restarted. What was delivered
-    /// and is lost is not called dropped then.
+    /// failover set back has lost the report, and its receiver was not restarted. What was
+    /// delivered and is lost is not called dropped then.
     pub fn report_drops_again(&mut self, destination: usize, delivery: &Delivery) {
         for log in &mut self.logs {
             let of_log = |told: &&ProducerDelivery| told.producer == log.producer;

@@ -1,6 +1,6 @@
 //! The process environment of every program: flags and the file of settings, logging to stderr, the
-//! clock, signals, systemd notifications, and the exit code. Only for `main.rs` of each program. No library crate depends
-//! on it, and it depends on no other lizmon crate.
+//! clock, signals, systemd notifications, and the exit code. Only for `main.rs` of each program. No
+//! library crate depends on it, and it depends on no other lizmon crate.
 
 pub mod args;
 mod config_file;

@@ -1,5 +1,5 @@
-//! Tells others that the program still works: the service manager, whose watchdog restarts a program
-//! that says nothing for too long, and `health`, which container managers run.
+//! Tells others that the program still works: the service manager, whose watchdog restarts a
+//! program that says nothing for too long, and `health`, which container managers run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -161,8 +161,8 @@ impl InFlightRequest {
         self
     }
 
-    /// Whether its response must say that it is the last on its connection. In HTTP/2 the connection
-    /// says so itself (RFC 9113 section 6.8).
+    /// Whether its response must say that it is the last on its connection. In HTTP/2 the
+    /// connection says so itself (RFC 9113 section 6.8).
     pub(crate) fn is_last(&self) -> bool {
         !self.activity.is_http2() && self.activity.is_at_its_end()
     }

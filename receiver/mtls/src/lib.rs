@@ -12,8 +12,8 @@
 //! [`connection::Connection::peer`], which runs for every request.
 //!
 //! This crate never sends an HTTP response itself, though it helps a response to arrive
-//! ([`discard()`]). It signs nothing but its own handshakes and [statements](trust::Trust::sign_statement),
-//! and gives its key to nobody.
+//! ([`discard()`]). It signs nothing but its own handshakes and
+//! [statements](trust::Trust::sign_statement), and gives its key to nobody.
 
 pub mod accept;
 mod activity;

@@ -55,7 +55,8 @@ pub fn close_after<A>(response: &mut Response<A>) {
 }
 
 /// Adds the [`Connection`] of its client to every request, and marks the connection as busy. A
-/// request whose client cannot be told has a [`ForwardingError`](crate::forwarding::ForwardingError).
+/// request whose client cannot be told has a
+/// [`ForwardingError`](crate::forwarding::ForwardingError).
 #[derive(Debug, Clone)]
 pub struct ConnectionService<S> {
     inner: S,

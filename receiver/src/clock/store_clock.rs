@@ -1,6 +1,7 @@
-//! The clock of a store that several processes share. Windows go by it, so that all of them agree, and
-//! a process whose own clock is a little wrong refuses no sample that others take. Certificates and
-//! tokens are judged by the process' own clock: whoever runs the store must not make them valid.
+//! The clock of a store that several processes share. Windows go by it, so that all of them agree,
+//! and a process whose own clock is a little wrong refuses no sample that others take. Certificates
+//! and tokens are judged by the process' own clock: whoever runs the store must not make them
+//! valid.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

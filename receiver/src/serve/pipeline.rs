@@ -114,8 +114,8 @@ impl Pipeline {
             verifier: keys.verifier.clone(),
         };
         let open = || store::open_shared(servers.clone(), group_keys.clone(), Uuid::new_v4());
-        // First: the journal is read with all CRLs in force, and by the time that everything is read
-        // others know our keys.
+        // First: the journal is read with all CRLs in force, and by the time that everything is
+        // read others know our keys.
         let id = Uuid::new_v4();
         let both = (own_clocks.clone(), store_clock);
         let peers = Peers::open(open()?, crls, keys, quotas, id, trust, both)?;

@@ -144,8 +144,8 @@ pub enum CopyError {
     },
 }
 
-/// Copies everything. `owner` is unlike that of every other process; `progress` gets how many shards
-/// of how many are done. Blocks meanwhile.
+/// Copies everything. `owner` is unlike that of every other process; `progress` gets how many
+/// shards of how many are done. Blocks meanwhile.
 pub fn copy(
     from: &StorePlace,
     to: &StorePlace,

@@ -1,8 +1,8 @@
 //! How far one shard of a shared journal was read, and whether it continues there.
 //!
 //! A failover may forget the end of a shard, and the store then gives the same positions to other
-//! entries. So whoever reads on, or commits what was read, compares what stands at the position that
-//! was read last with what stood there.
+//! entries. So whoever reads on, or commits what was read, compares what stands at the position
+//! that was read last with what stood there.
 
 use uuid::Uuid;
 
@@ -52,8 +52,8 @@ impl JournalReader {
         self.entry
     }
 
-    /// What must stand at the cursor of a commit, if that is known: where the cursor is what was read
-    /// last.
+    /// What must stand at the cursor of a commit, if that is known: where the cursor is what was
+    /// read last.
     pub(super) fn entry_at(&self, cursor: Position) -> Option<EntryId> {
         self.entry.filter(|_| self.position == cursor)
     }
@@ -72,7 +72,8 @@ impl JournalReader {
         }
     }
 
-    /// The next entry stands at this position. Whatever it is, what follows is found by its position.
+    /// The next entry stands at this position. Whatever it is, what follows is found by its
+    /// position.
     pub(super) fn pass(&mut self, position: Position, entry: Option<EntryId>) {
         self.position = position;
         self.entry = entry;

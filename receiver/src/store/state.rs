@@ -31,8 +31,8 @@ pub trait StateStore {
     /// them no longer work.
     fn acquire(&mut self, shards: &[Shard]) -> Result<Vec<Fence>, StoreError>;
 
-    /// Keeps these shards for a while longer. Returns those that the caller still owns. To be called
-    /// every second or so.
+    /// Keeps these shards for a while longer. Returns those that the caller still owns. To be
+    /// called every second or so.
     fn renew(&mut self, fences: &[Fence]) -> Result<Vec<Fence>, StoreError> {
         Ok(fences.to_vec())
     }

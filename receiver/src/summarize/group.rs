@@ -193,8 +193,8 @@ impl GroupMember {
         self.unloaded.insert(shard);
     }
 
-    /// Loads shards until they are all there, or were many series: leases end meanwhile, and nothing
-    /// is read on.
+    /// Loads shards until they are all there, or were many series: leases end meanwhile, and
+    /// nothing is read on.
     fn load_missing(&mut self, now: u64) -> Result<(), StoreError> {
         let mut failure = Ok(());
         let mut series = 0;

@@ -113,8 +113,8 @@ impl SummaryTable {
         shards.filter_map(|shard| self.as_of(shard, now)).min()
     }
 
-    /// Returns once the summaries of a host have what was acknowledged before now; at once where the
-    /// answer will say that they lag.
+    /// Returns once the summaries of a host have what was acknowledged before now; at once where
+    /// the answer will say that they lag.
     pub async fn read_now(&self, host: &str, now: u64) {
         let shard = self.shard_of(host);
         if let Some(reads) = self.reads.get()

@@ -143,8 +143,8 @@ impl HighWater {
         }
     }
 
-    /// Whether each of these requests is taken, with so many bytes for its shard, if those before it
-    /// are.
+    /// Whether each of these requests is taken, with so many bytes for its shard, if those before
+    /// it are.
     pub fn admit(&self, requests: impl Iterator<Item = (Shard, usize)>) -> Vec<bool> {
         let mut levels = self.lock();
         let before = levels.appended();

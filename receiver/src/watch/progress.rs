@@ -6,7 +6,8 @@ use crate::store::ShardReading;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShardProgress {
     pub(super) reading: ShardReading,
-    /// Since when groups wait and none of them was committed: seconds of a clock that does not step.
+    /// Since when groups wait and none of them was committed: seconds of a clock that does not
+    /// step.
     waiting_since: Option<u64>,
     /// Since when no process has its lease.
     unowned_since: Option<u64>,
@@ -53,8 +54,8 @@ mod tests {
 
     #[test]
     fn since_when_a_shard_is_behind() {
-        // When it was read, cursor, groups behind it, owned; then for how long they have waited, and
-        // it was unowned.
+        // When it was read, cursor, groups behind it, owned; then for how long they have waited,
+        // and it was unowned.
         let readings = [
             (100, 0, 0, false, 0, 0),
             (101, 0, 3, false, 0, 1),

@@ -53,8 +53,8 @@ fn is_owned(store: &str) -> bool {
     shards.all(|shard| shard["owner"].is_string())
 }
 
-/// What was acknowledged before the move is there after it, to the byte, and is known: also what the
-/// last receiver had no time to commit.
+/// What was acknowledged before the move is there after it, to the byte, and is known: also what
+/// the last receiver had no time to commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_moves_and_each_number_still_counts_once() {
     let mut world = World::without_receiver(|_| ());

@@ -81,8 +81,8 @@ async fn until_refused(
     assert!(in_time.is_ok(), "{}: {last}", receiver.url);
 }
 
-/// A client comes to any receiver with the token of any other, of one that has died, too. A token of
-/// a receiver whose certificate was revoked is honoured by none.
+/// A client comes to any receiver with the token of any other, of one that has died, too. A token
+/// of a receiver whose certificate was revoked is honoured by none.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_receiver_honours_the_tokens_of_the_others() {
     let store = EngineNode::start(&EngineSettings::redis());

@@ -42,15 +42,16 @@ pub(crate) struct SharedScenario {
     pub(crate) forgotten_ms_max: u64,
     /// When a primary cannot be reached.
     pub(crate) away: Vec<(u16, Span)>,
-    /// Mean seconds between the ends of a summarizer, and between pauses of any process; 0 for none.
+    /// Mean seconds between the ends of a summarizer, and between pauses of any process; 0 for
+    /// none.
     pub(crate) summarizer_ends_every: u64,
     pub(crate) pauses_every: u64,
     pub(crate) pause_secs_max: u64,
 }
 
 impl Scenario {
-    /// Several processes share a store. There are no faults that lose what monitors keep, or have it
-    /// refused later.
+    /// Several processes share a store. There are no faults that lose what monitors keep, or have
+    /// it refused later.
     pub(super) fn share(&mut self, rng: &mut Rng) {
         self.receivers = 1;
         self.spool = SpoolLimits::new(DISK_BYTES_MAX).keeping(KEEP_SECS);

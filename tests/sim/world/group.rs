@@ -1,7 +1,7 @@
 //! Several receivers and summarizers on one engine.
 //!
-//! A monitor's requests reach any of the receivers, as through a balancer. Members are the receivers
-//! and, after them, the processes that only summarize.
+//! A monitor's requests reach any of the receivers, as through a balancer. Members are the
+//! receivers and, after them, the processes that only summarize.
 
 use std::num::NonZeroU16;
 

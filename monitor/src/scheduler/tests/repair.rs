@@ -127,8 +127,8 @@ impl Pair {
         while self.act_once(None, true) {}
     }
 
-    /// `answer`: an error instead of one; `arrives`: whether the request does. Returns whether there
-    /// was anything to do.
+    /// `answer`: an error instead of one; `arrives`: whether the request does. Returns whether
+    /// there was anything to do.
     fn act_once(&mut self, answer: Option<&Error>, arrives: bool) -> bool {
         let now = secs(self.now);
         match self.scheduler.next_step(0, now) {
@@ -358,8 +358,8 @@ fn what_is_not_kept_any_more_is_told() {
     assert_eq!(pair.receiver.told, [expected]);
 }
 
-/// A failover of a shared store forgot that a record had been dropped, and its receiver went on: the
-/// record was missing from then on, and called lost.
+/// A failover of a shared store forgot that a record had been dropped, and its receiver went on:
+/// the record was missing from then on, and called lost.
 #[test]
 fn a_forgotten_report_of_a_drop_is_told_again() {
     let mut pair = Pair::new();

@@ -323,8 +323,8 @@ fn given_up_ranges_of_one_group_are_counted_together() {
     assert_eq!(verdicts, [new, new, refused, Ok(Dedup::Known)]);
 }
 
-/// In a shared store a group is counted a moment after it was appended. In that moment a node with a
-/// valid certificate could add any number of labels.
+/// In a shared store a group is counted a moment after it was appended. In that moment a node with
+/// a valid certificate could add any number of labels.
 #[test]
 fn limits_hold_for_what_is_appended_and_not_read_yet() {
     let summarizer = summarizer();
@@ -356,8 +356,8 @@ fn limits_hold_for_what_is_appended_and_not_read_yet() {
     table.set_read_through(shard, Position::new(5));
     admitted(&over, 6).unwrap();
     assert_eq!(admitted(&over, 7).unwrap(), (Dedup::Known, 0));
-    // A failover has forgotten it, and the shard was loaded again: a monitor that repairs it must not
-    // be told that it was there.
+    // A failover has forgotten it, and the shard was loaded again: a monitor that repairs it must
+    // not be told that it was there.
     table.set_reloaded(shard, Position::new(1));
     assert_eq!(admitted(&over, 2).unwrap(), (Dedup::New, 1));
 }

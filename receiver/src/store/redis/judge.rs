@@ -34,8 +34,8 @@ const CHECK_DURABILITY: &str = "aws elasticache describe-replication-groups --re
 pub struct Requirements {
     /// How many replicas must have a group before it is acknowledged.
     pub min_replicas: u32,
-    /// The operator says that AWS's `durability` is `sync`: `INFO` does not. It counts only where it
-    /// can be so.
+    /// The operator says that AWS's `durability` is `sync`: `INFO` does not. It counts only where
+    /// it can be so.
     pub is_durable_by_service: bool,
 }
 

@@ -1,6 +1,7 @@
 //! Who shares the store, and what they tell each other.
 //!
-//! Whoever can write to the servers can write here: what is too much to be of receivers is not read.
+//! Whoever can write to the servers can write here: what is too much to be of receivers is not
+//! read.
 
 use std::time::Duration;
 

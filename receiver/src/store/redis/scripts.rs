@@ -9,8 +9,8 @@
 
 use redis::{Cmd, Script};
 
-/// KEYS meta; ARGV owner, milliseconds. The new epoch (0 if another process owns the shard), and the
-/// identifier of the last commit.
+/// KEYS meta; ARGV owner, milliseconds. The new epoch (0 if another process owns the shard), and
+/// the identifier of the last commit.
 const ACQUIRE: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -114,8 +114,8 @@ end
 return redis.call('HMGET', KEYS[1], 'format', 'shards', 'id', 'copying')
 ";
 
-/// KEYS store; ARGV format, shards, id, copy. What is stored, after an empty store was created where
-/// nothing was. It is marked with the copy, unless it is in use.
+/// KEYS store; ARGV format, shards, id, copy. What is stored, after an empty store was created
+/// where nothing was. It is marked with the copy, unless it is in use.
 const BEGIN_COPY: &str = "
 local is_new = redis.call('EXISTS', KEYS[1]) == 0
 if is_new then

@@ -229,8 +229,8 @@ fn summarizers_share_the_shards() {
     second.finish().unwrap();
 }
 
-/// One primary that was away cost an owner the shards of all: its leases were renewed in turn, up to
-/// the first that failed.
+/// One primary that was away cost an owner the shards of all: its leases were renewed in turn, up
+/// to the first that failed.
 #[test]
 fn leases_at_one_server_do_not_hang_on_another() {
     let cluster = EngineCluster::start(&EngineSettings::redis(), 3, 1);

@@ -7,8 +7,8 @@ use crate::clock::Clocks;
 use crate::periodic::Periodic;
 use crate::store::StoreError;
 
-/// A [`GroupMember`] that reads on, and keeps its share. At the end it commits everything, and gives
-/// up its shards.
+/// A [`GroupMember`] that reads on, and keeps its share. At the end it commits everything, and
+/// gives up its shards.
 #[derive(Debug)]
 pub struct GroupWork {
     member: GroupMember,

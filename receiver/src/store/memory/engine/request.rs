@@ -70,7 +70,8 @@ impl EngineRequest<'_> {
         &self.0.shards[shard.index()].now
     }
 
-    /// The new epoch, and the identifier of the last commit; none if another process owns the shard.
+    /// The new epoch, and the identifier of the last commit; none if another process owns the
+    /// shard.
     pub(in crate::store::memory) fn acquire(
         &mut self,
         shard: Shard,
