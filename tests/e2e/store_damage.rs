@@ -20,6 +20,8 @@ struct Stopped {
     world: World,
     hosts: Vec<Holder>,
     reader: Holder,
+    /// When the records were sent. Intervals that were open then are shown later, damage or not.
+    sent: u64,
 }
 
 fn label(at: usize) -> String {
@@ -33,13 +35,14 @@ async fn stopped(hosts: usize) -> Stopped {
         .collect();
     let reader = world.reader();
     let receiver = start_receiver(&mut world);
+    let sent = wall_clock();
     for (at, host) in hosts.iter().enumerate() {
         let token = world.token(host).await;
         let values: serde_json::Map<_, _> = (0..40)
             .map(|label_at| (label(label_at), json!(at * 1000 + label_at)))
             .collect();
         let records: Vec<_> = (1..=3)
-            .map(|seq| json!({"seq": seq, "epoch": wall_clock() - seq, "values": values}))
+            .map(|seq| json!({"seq": seq, "epoch": wall_clock() - 600 - seq, "values": values}))
             .collect();
         let body = json!({"producer": PRODUCER, "records": records}).to_string();
         let url = world.url(&format!("/api/perf/web{at}"));
@@ -51,6 +54,7 @@ async fn stopped(hosts: usize) -> Stopped {
         world,
         hosts,
         reader,
+        sent,
     }
 }
 
@@ -61,8 +65,8 @@ fn stop(receiver: Running) {
 }
 
 impl Stopped {
-    /// For each host all summaries of the last day and its delivery; `None` if the host is not
-    /// known.
+    /// For each host the summaries of intervals that were closed when the records were sent, and its
+    /// delivery; `None` if the host is not known.
     async fn numbers(&self) -> Vec<Option<(Value, Value)>> {
         let mut numbers = Vec::new();
         for (at, host) in self.hosts.iter().enumerate() {
@@ -75,7 +79,11 @@ impl Stopped {
                 numbers.push(None);
                 continue;
             }
-            let summaries = got.json("summaries");
+            let mut summaries = got.json("summaries");
+            for window in summaries.as_object_mut().unwrap().values_mut() {
+                let intervals = window["averages"].as_array_mut().unwrap();
+                intervals.retain(|interval| interval["end-sec"].as_u64().unwrap() <= self.sent);
+            }
             let delivery = self
                 .world
                 .get(host, &token, &format!("/api/delivery/web{at}"))

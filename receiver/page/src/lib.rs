@@ -1,0 +1,1 @@
+//! The web page: HTML and SVG of what the receiver knows.
