@@ -10,6 +10,7 @@
 //! shard's cursor onto the shard's committed state gives the same summaries, to the bit. A sequence
 //! number that a producer has used before changes nothing, in a replay as the first time.
 
+mod documents;
 pub mod group;
 mod host;
 mod reads;
@@ -22,13 +23,14 @@ use std::sync::Arc;
 use lizmon_protocol::sample::BatchAnswer;
 use lizmon_summary::Series;
 
+pub use self::documents::Documents;
 pub use self::host::{HostSummaries, ProducerState};
 pub use self::table::{HostMap, ReadMark, SummaryTable};
 use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
-    ErrorKind, Fence, JournalRead, Position, Shard, ShardChanges, ShardCount, ShardState, Store,
-    StoreError,
+    DocumentKind, ErrorKind, Fence, JournalRead, Position, Shard, ShardChanges, ShardCount,
+    ShardState, Store, StoreError, StoredDocument,
 };
 
 /// A shard's part of the writer's work.
@@ -45,6 +47,8 @@ struct ShardProgress {
     changed_since: Option<u64>,
     /// The hosts that have changed.
     changed_hosts: HashSet<Box<str>>,
+    /// The shard's own.
+    documents: Documents,
 }
 
 /// Why a store that another process summarizes is not opened.
@@ -108,6 +112,7 @@ impl Summarizer {
             fence: progress.fence,
             is_loaded: true,
             applied: state.cursor,
+            documents: Documents::restore(state.documents),
             ..ShardProgress::default()
         };
         *self.table.write(state.shard) = hosts;
@@ -217,15 +222,26 @@ impl Summarizer {
     pub fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
         let shard = self.table.shard_of(submission.host);
         let mut hosts = self.table.write(shard);
-        let has_effect = !submission.is_empty() || submission.dropped().next().is_some();
+        let document = submission.document();
+        let has_effect =
+            !submission.is_empty() || document.is_some() || submission.dropped().next().is_some();
         if has_effect && !hosts.contains_key(submission.host) {
             hosts.insert(submission.host.into(), HostSummaries::default());
         }
         let mut answer = BatchAnswer::default();
         if let Some(host) = hosts.get_mut(submission.host) {
-            host.certificate_end = submission.certificate_end;
-            host.last_received = host.last_received.max(submission.taken_at);
+            // An operator's document says nothing of the host's certificate or presence.
+            if document
+                .as_ref()
+                .is_none_or(|sent| sent.kind.is_from_host())
+            {
+                host.certificate_end = submission.certificate_end;
+                host.last_received = host.last_received.max(submission.taken_at);
+            }
             answer = host.apply(submission);
+            if let Some(StoredDocument { kind, body }) = document {
+                host.documents.set(kind, &body);
+            }
         }
         drop(hosts);
         let applied = &mut self.progress[shard.index()].applied;
@@ -249,6 +265,32 @@ impl Summarizer {
         }
         drop(hosts);
         self.mark_changed(shard, self.appends + 1, submission.host);
+    }
+
+    /// Replaces a document of a host that this commits. Without effect if the host is unknown.
+    pub fn set_document(&mut self, host: &str, kind: DocumentKind, body: &[u8]) {
+        let shard = self.table.shard_of(host);
+        let mut hosts = self.table.write(shard);
+        let found = hosts.get_mut(host);
+        let is_changed = found.is_some_and(|host| host.documents.set(kind, body));
+        drop(hosts);
+        if is_changed {
+            self.mark_changed(shard, self.appends, host);
+        }
+    }
+
+    /// A shard's own documents.
+    pub fn shard_documents(&self, shard: Shard) -> &Documents {
+        &self.progress[shard.index()].documents
+    }
+
+    /// Replaces one of them.
+    pub fn set_shard_document(&mut self, shard: Shard, kind: DocumentKind, body: &[u8]) {
+        let appends = self.appends;
+        let progress = &mut self.progress[shard.index()];
+        if progress.fence.is_some() && progress.documents.set(kind, body) {
+            progress.changed_since.get_or_insert(appends);
+        }
     }
 
     fn mark_changed(&mut self, shard: Shard, append: u64, host: &str) {
@@ -348,6 +390,7 @@ impl Summarizer {
                 cursor: progress.applied,
                 hosts: hosts.collect(),
                 clock: self.clock,
+                documents: progress.documents.all(),
             }
         });
         let states = states.collect();
@@ -356,9 +399,11 @@ impl Summarizer {
             let progress = &mut self.progress[fence.shard().index()];
             progress.changed_since = None;
             progress.changed_hosts = HashSet::new();
+            progress.documents.clear_changed();
             let mut hosts = self.table.write(fence.shard());
-            for series in hosts.values_mut().flat_map(|host| host.series.values_mut()) {
-                series.clear_dirty();
+            for host in hosts.values_mut() {
+                host.documents.clear_changed();
+                host.series.values_mut().for_each(Series::clear_dirty);
             }
         }
         Ok(())
@@ -383,6 +428,7 @@ impl Summarizer {
         store.commit(fence, &changes)?;
         progress.changed_since = None;
         progress.changed_hosts = HashSet::new();
+        progress.documents.clear_changed();
         self.forget(shard, &changes, expiry);
         Ok(())
     }
@@ -393,6 +439,7 @@ impl Summarizer {
         for changed in &changes.hosts {
             if let Some(host) = hosts.get_mut(&*changed.name) {
                 host.is_truncated = false;
+                host.documents.clear_changed();
                 host.series.values_mut().for_each(Series::clear_dirty);
             }
         }
@@ -416,6 +463,7 @@ impl Summarizer {
         let mut changes = ShardChanges {
             cursor: progress.applied,
             clock: self.clock,
+            documents: progress.documents.changed(),
             ..ShardChanges::default()
         };
         for (name, host) in hosts.iter() {

@@ -4,6 +4,7 @@ mod sharing;
 
 use lizmon_summary::Bucket;
 
+use super::document::{DocumentKind, StoredDocument};
 use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
 use super::shard::{Fence, Position, Shard};
@@ -35,6 +36,7 @@ pub(crate) fn check_shared<S: Store>(open: &mut dyn FnMut() -> S) {
     rings_replace_and_ends_remove(open);
     a_whole_host_replaces_what_was_there(open);
     the_clock_is_kept(open);
+    documents_are_replaced_and_removed(open);
     the_journal_is_pruned_behind_the_cursor(open);
     shards_are_independent(open);
     an_old_fence_changes_nothing(open);
@@ -148,6 +150,14 @@ fn host(name: &str, buckets: Vec<StoredBucket>) -> StoredHost {
         buckets,
         is_whole: false,
         producers: vec![producer],
+        documents: vec![document(DocumentKind::Facts, name.as_bytes())],
+    }
+}
+
+fn document(kind: DocumentKind, body: &[u8]) -> StoredDocument {
+    StoredDocument {
+        kind,
+        body: body.into(),
     }
 }
 
@@ -280,6 +290,52 @@ fn the_clock_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
     }
     drop(store);
     assert_eq!(clock_of(&mut open()), Some(clock));
+}
+
+/// Commits documents of web1 and of its shard, and gives those that are stored then.
+fn commit_documents<S: Store>(
+    open: &mut dyn FnMut() -> S,
+    of_host: &[StoredDocument],
+    of_shard: &[StoredDocument],
+) -> (Vec<StoredDocument>, Vec<StoredDocument>) {
+    let web1 = StoredHost {
+        documents: of_host.to_vec(),
+        ..host("web1", vec![])
+    };
+    let changes = ShardChanges {
+        hosts: vec![web1],
+        documents: of_shard.to_vec(),
+        ..ShardChanges::default()
+    };
+    commit(&mut open(), SHARD, &changes);
+    let (_, states) = load_all(&mut open());
+    let of_shard = states[SHARD.index()].documents.clone();
+    let others = states.iter().filter(|state| state.shard != SHARD);
+    assert_eq!(others.map(|state| state.documents.len()).sum::<usize>(), 0);
+    let hosts = states.into_iter().flat_map(|state| state.hosts);
+    (hosts.flat_map(|host| host.documents).collect(), of_shard)
+}
+
+fn documents_are_replaced_and_removed<S: Store>(open: &mut dyn FnMut() -> S) {
+    use DocumentKind::{Alarms, Facts, Silence};
+    let facts = document(Facts, "{\"os\":\"🦎\"}".as_bytes());
+    let both = [facts, document(Silence, b"2h")];
+    let alarms = [document(Alarms, &[0, 255, b'/', b'\n'])];
+    let expected = (both.to_vec(), alarms.to_vec());
+    assert_eq!(commit_documents(open, &both, &alarms), expected);
+    assert_eq!(commit_documents(open, &[], &[]), expected, "they stay");
+    let other = document(Silence, b"4h");
+    let changed = [document(Facts, b""), other.clone()];
+    let left = commit_documents(open, &changed, &[document(Alarms, b"")]);
+    assert_eq!(left, (vec![other], vec![]));
+    let ends = ShardChanges {
+        ended_hosts: vec!["web1".to_owned()],
+        ..ShardChanges::default()
+    };
+    commit(&mut open(), SHARD, &ends);
+    let again = commit_documents(open, &[], &[]);
+    assert_eq!(again, (vec![], vec![]), "they end with their host");
+    commit(&mut open(), SHARD, &ends);
 }
 
 /// Drops what is left in the journal of this shard.

@@ -422,6 +422,7 @@ fn compare(source: Vec<StoredHost>, target: Vec<StoredHost>) -> Result<(), CopyE
 fn in_order(mut hosts: Vec<StoredHost>) -> Vec<StoredHost> {
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
     for host in &mut hosts {
+        host.documents.sort_by_key(|document| document.kind);
         host.producers
             .sort_by_key(|producer| *producer.producer.as_bytes());
         let place = |stored: &StoredBucket| (stored.tier, stored.slot);
@@ -447,6 +448,9 @@ fn difference(one: &StoredHost, other: &StoredHost) -> Option<&'static str> {
             .iter()
             .zip(&other.buckets)
             .all(|(one, other)| is_same(one, other));
+    if one.documents != other.documents {
+        return Some("the documents");
+    }
     (!are_same).then_some("the intervals")
 }
 

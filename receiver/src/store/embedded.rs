@@ -9,6 +9,7 @@
 //! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one in its slot
 //! producer(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
 //! removed(host, samples, at)                              what was removed because it was ahead of the clock
+//! document(host, shard, kind, body, sum)                  of a host, or of a shard where there is none
 //! clock(id, boot, wall_offset, since, floor, floor_at)    what is known of the clock: one row
 //! damage(found_at, host, label, start, stop, what)        what could not be read
 //! ```
@@ -254,6 +255,7 @@ impl EmbeddedStore {
         let transaction = self.connection.transaction()?;
         save_hosts(&transaction, changes)?;
         rows::save_cursor(&transaction, shard, changes.cursor)?;
+        rows::save_documents(&transaction, "", shard, &changes.documents)?;
         if let Some(clock) = &changes.clock {
             rows::save_clock(&transaction, clock)?;
         }
@@ -317,6 +319,9 @@ fn save_hosts(transaction: &Transaction<'_>, changes: &ShardChanges) -> Result<(
     for host in &changes.ended_hosts {
         transaction
             .prepare_cached("DELETE FROM host WHERE name = ?1")?
+            .execute([host])?;
+        transaction
+            .prepare_cached("DELETE FROM document WHERE host = ?1")?
             .execute([host])?;
     }
     Ok(())

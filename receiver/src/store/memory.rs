@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::document::StoredDocument;
 use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
 use super::journal::{JournalRead, JournalStore};
@@ -35,6 +36,7 @@ pub struct MemoryBackup {
     cursors: BTreeMap<Shard, Position>,
     hosts: BTreeMap<String, StoredHost>,
     clock: Option<StoredClock>,
+    documents: BTreeMap<Shard, Vec<StoredDocument>>,
 }
 
 /// What becomes of one write.
@@ -92,6 +94,7 @@ struct Contents {
     epochs: BTreeMap<Shard, u64>,
     hosts: BTreeMap<String, StoredHost>,
     clock: Option<StoredClock>,
+    documents: BTreeMap<Shard, Vec<StoredDocument>>,
     fails: bool,
     damaged: bool,
     outcomes: Option<Box<dyn FnMut() -> WriteOutcome + Send>>,
@@ -160,6 +163,7 @@ impl MemoryDisk {
             cursors: contents.cursors.clone(),
             hosts: contents.hosts.clone(),
             clock: contents.clock,
+            documents: contents.documents.clone(),
         }
     }
 
@@ -171,6 +175,7 @@ impl MemoryDisk {
         contents.cursors = backup.cursors;
         contents.hosts = backup.hosts;
         contents.clock = backup.clock;
+        contents.documents = backup.documents;
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -257,6 +262,8 @@ impl Contents {
     fn commit(&mut self, shard: Shard, changes: &ShardChanges) {
         apply_to_hosts(&mut self.hosts, changes);
         self.clock = changes.clock.or(self.clock);
+        let documents = self.documents.entry(shard).or_default();
+        apply_to_documents(documents, &changes.documents);
         self.cursors.insert(shard, changes.cursor);
         if let Some(journal) = self.journals.get_mut(&shard) {
             journal.groups = journal.groups.split_off(&changes.cursor.next());
@@ -271,6 +278,7 @@ impl Contents {
             cursor: self.cursors.get(&shard).copied().unwrap_or_default(),
             hosts: hosts.cloned().collect(),
             clock: self.clock,
+            documents: self.documents.get(&shard).cloned().unwrap_or_default(),
         }
     }
 }
@@ -288,8 +296,10 @@ fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChang
             .buckets
             .retain(|old| !host.is_whole && !is_replaced(old));
         stored.buckets.extend(host.buckets.iter().cloned());
+        apply_to_documents(&mut stored.documents, &host.documents);
         *stored = StoredHost {
             buckets: std::mem::take(&mut stored.buckets),
+            documents: std::mem::take(&mut stored.documents),
             is_whole: false,
             ..host.clone()
         };
@@ -302,6 +312,16 @@ fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChang
     for host in &changes.ended_hosts {
         hosts.remove(host);
     }
+}
+
+fn apply_to_documents(stored: &mut Vec<StoredDocument>, changed: &[StoredDocument]) {
+    for document in changed {
+        stored.retain(|old| old.kind != document.kind);
+        if !document.body.is_empty() {
+            stored.push(document.clone());
+        }
+    }
+    stored.sort_by_key(|document| document.kind);
 }
 
 /// A store on such a disk.
@@ -405,6 +425,7 @@ impl Store for MemoryStore {
             let journal = contents.journals.entry(state.shard).or_default();
             journal.last = journal.last.max(state.cursor.get());
             contents.cursors.insert(state.shard, state.cursor);
+            contents.documents.insert(state.shard, state.documents);
             let hosts = state.hosts.into_iter();
             let by_name = hosts.map(|host| (host.name.clone(), host));
             contents.hosts.extend(by_name);

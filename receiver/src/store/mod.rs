@@ -12,6 +12,7 @@
 //! shard.rs                          how hosts are divided, and who owns a part
 //! record.rs                         the journal's binary format, the same in every store
 //! watch.rs                          what a shared store says of itself while it is used
+//! document.rs                       what is kept of a host beside its summaries
 //! signing.rs                        who may append to a journal that others can write to
 //! reader.rs, writers.rs             reading a journal that others append to, and may be forgotten
 //! damage.rs, error.rs, status.rs    what could not be read; what failed; what is shown of it
@@ -29,6 +30,7 @@
 
 pub mod copy;
 pub mod damage;
+mod document;
 mod embedded;
 mod engine;
 mod error;
@@ -52,6 +54,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+pub use self::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 pub use self::embedded::backup;
 pub use self::engine::{SharedStore, Store, StoreUsage};
 pub use self::error::{ErrorKind, StoreError};

@@ -4,14 +4,15 @@
 //! ```text
 //! group       version u8 = 1 | CRC-32 of the rest u32 | submission…
 //! submission  length of the rest u32 | host: length u8, bytes | certificate end u64 | taken at u64 | flags u8 | producer: 16 bytes, if there is one
-//!             | records u32 | record… | dropped ranges u16 | dropped…
+//!             | records u32 | record… | dropped ranges u16 | dropped… | document, if there is one
 //! record      seq u64 (0 without a producer) | epoch u64 | values u16 | value…
 //! value       label: length u8, bytes | f64
 //! dropped     from u64 | to u64 | why: length u8, bytes
+//! document    kind u8 | body: length u32, bytes
 //! ```
 //!
 //! Flags are 1 for a producer, 2 if the clock was known to be steady and samples ahead of it are
-//! removed first, and 4 if a producer's records are a repair. All numbers are little-endian.
+//! removed first, 4 if a producer's records are a repair, and 8 for a document. All numbers are little-endian.
 //! Whatever is not exactly so is [`Corrupt`], and never a panic.
 
 mod format;
@@ -27,6 +28,7 @@ pub use self::write::{Group, Submission};
 mod tests {
     use super::format::{HEAD_BYTES, VERSION};
     use super::*;
+    use crate::store::{DocumentKind, StoredDocument};
     use lizmon_protocol::sample::parse_batch;
     use lizmon_protocol::sample::{Epoch, SampleSet, Seq};
     use proptest::prelude::*;
@@ -107,6 +109,32 @@ mod tests {
             ("a", true, false, 0),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_document_is_read_as_it_was_written() {
+        let host = "web1".parse().unwrap();
+        let document = StoredDocument {
+            kind: DocumentKind::Facts,
+            body: br#"{"os":"Debian"}"#[..].into(),
+        };
+        let mut group = Group::default();
+        group.push(&Submission::of_document(&host, 7, 8, &document));
+        group.push_removing_ahead(&submission("db1"));
+        let bytes = group.seal().to_vec();
+        let read = read_group(&bytes).unwrap();
+        assert_eq!(read[0].document(), Some(document));
+        assert_eq!((read[0].host, read[0].len()), ("web1", 0));
+        assert_eq!((read[0].dropped().count(), read[1].document()), (0, None));
+        let kind_at = bytes.windows(5).position(|at| at == [1, 15, 0, 0, 0]);
+        let reseal = |mut bytes: Vec<u8>| {
+            let checksum = crc32fast::hash(&bytes[HEAD_BYTES..]).to_le_bytes();
+            bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
+            bytes
+        };
+        let mut unknown = bytes.clone();
+        unknown[kind_at.unwrap()] = 99;
+        assert!(read_group(&reseal(unknown)).is_err(), "no kind has it");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::Bucket;
 
+use super::document::StoredDocument;
 use super::error::StoreError;
 use super::shard::{Fence, Position, Shard};
 use crate::clock::StoredClock;
@@ -64,6 +65,8 @@ pub struct ShardState {
     pub hosts: Vec<StoredHost>,
     /// What its last owner knew of the clock.
     pub clock: Option<StoredClock>,
+    /// The shard's own documents.
+    pub documents: Vec<StoredDocument>,
 }
 
 /// What is stored of one host, or has changed of it.
@@ -83,6 +86,8 @@ pub struct StoredHost {
     pub is_whole: bool,
     /// The producers that numbered its records.
     pub producers: Vec<StoredProducer>,
+    /// Its documents; in a change those that changed.
+    pub documents: Vec<StoredDocument>,
 }
 
 /// What was removed from a host's summaries because it was ahead of a steady clock.
@@ -137,4 +142,6 @@ pub struct ShardChanges {
     pub ended_hosts: Vec<String>,
     /// What is known of the clock, if that is to be stored.
     pub clock: Option<StoredClock>,
+    /// The shard's own documents that changed.
+    pub documents: Vec<StoredDocument>,
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
 
+use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
@@ -34,6 +35,8 @@ pub struct HostSummaries {
     /// By how much its clock is ahead of the time its monitor stamps samples with, as the monitor
     /// said, and when. Not stored: the monitor repeats it.
     pub clock: Option<(i64, u64)>,
+    /// What is kept beside its summaries.
+    pub documents: Documents,
 }
 
 /// What is known of one producer.
@@ -159,6 +162,7 @@ impl HostSummaries {
     pub(super) fn snapshot(&self, name: &str) -> StoredHost {
         StoredHost {
             is_whole: false,
+            documents: self.documents.all(),
             ..self.stored(name, None, |series| series.kept().collect())
         }
     }
@@ -192,6 +196,7 @@ impl HostSummaries {
             producers: producers
                 .map(|(id, producer)| producer.stored(*id))
                 .collect(),
+            documents: self.documents.changed(),
         }
     }
 }
@@ -234,6 +239,7 @@ pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
         last_epoch: stored.last_epoch,
         certificate_end: stored.certificate_end,
         removed: stored.removed,
+        documents: Documents::restore(stored.documents),
         ..HostSummaries::default()
     };
     for StoredBucket {

@@ -204,6 +204,52 @@ fn repaired_records_are_counted_once() {
     assert_eq!(repaired(&pipeline), 3, "from the committed state");
 }
 
+/// A crash after the append, after a commit, and what the evaluator sets itself.
+#[test]
+fn documents_survive_like_samples() {
+    let document = |kind, body: &[u8]| StoredDocument {
+        kind,
+        body: body.into(),
+    };
+    let sent = |kind: DocumentKind, body: &[u8]| {
+        let host = "web1".parse().unwrap();
+        let certificate_end = if kind.is_from_host() { 1 } else { 77 };
+        Submission::of_document(&host, certificate_end, NOW, &document(kind, body))
+    };
+    let body = |pipeline: &Pipeline, kind| {
+        let table = pipeline.summarizer.table();
+        let hosts = table.shard_with("web1");
+        hosts["web1"].documents.get(kind).map(<[u8]>::to_vec)
+    };
+    let mut pipeline = Pipeline::open(MemoryDisk::default());
+    pipeline.take(&submission("web1", &[(1, NOW, 1.0)]));
+    pipeline.take(&sent(DocumentKind::Facts, b"old"));
+    pipeline = pipeline.append_and_crash(&sent(DocumentKind::Facts, b"new"));
+    assert_eq!(body(&pipeline, DocumentKind::Facts).unwrap(), b"new");
+    commit_all(&mut pipeline, NOW);
+    pipeline.take(&sent(DocumentKind::Silence, b"2h"));
+    let shard = pipeline.store.shard_count().shard_of("web1");
+    let summarizer = &mut pipeline.summarizer;
+    summarizer.set_document("web1", DocumentKind::Alarms, b"state");
+    summarizer.set_document("web2", DocumentKind::Alarms, b"of nobody");
+    summarizer.set_shard_document(shard, DocumentKind::Alarms, b"blind");
+    commit_all(&mut pipeline, NOW);
+    pipeline = Pipeline::open(pipeline.disk);
+    let kinds = [
+        DocumentKind::Facts,
+        DocumentKind::Silence,
+        DocumentKind::Alarms,
+    ];
+    let bodies = kinds.map(|kind| body(&pipeline, kind).unwrap());
+    assert_eq!(bodies, [b"new".to_vec(), b"2h".to_vec(), b"state".to_vec()]);
+    let of_shard = pipeline.summarizer.shard_documents(shard);
+    assert_eq!(of_shard.get(DocumentKind::Alarms), Some(&b"blind"[..]));
+    let table = pipeline.summarizer.table();
+    let hosts = table.shard_with("web1");
+    // Of a host's own document; an operator's comes with another certificate.
+    assert_eq!((hosts.len(), hosts["web1"].certificate_end), (1, 1));
+}
+
 fn commit_all(pipeline: &mut Pipeline, now: u64) {
     while pipeline
         .summarizer

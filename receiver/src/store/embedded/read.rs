@@ -11,12 +11,14 @@ use rusqlite::Connection;
 use self::journal::GiveRow;
 use self::scanner::Scanner;
 use super::super::damage::Damage;
+use super::super::document::StoredDocument;
 use super::super::shard::{Position, Shard};
 use super::super::state::{ShardState, StoredHost};
 use super::schema::{self, SHARDS};
 use crate::clock::StoredClock;
 
 mod clocks;
+mod documents;
 mod hosts;
 mod intervals;
 mod journal;
@@ -34,6 +36,8 @@ pub(super) struct Snapshot {
     pub(super) hosts: Vec<StoredHost>,
     /// What was known of the clock.
     pub(super) clock: Option<StoredClock>,
+    /// The documents of shards.
+    pub(super) documents: Vec<(Shard, StoredDocument)>,
 }
 
 impl Snapshot {
@@ -48,6 +52,9 @@ impl Snapshot {
                 *cursor = state.cursor;
             }
             snapshot.hosts.extend(state.hosts);
+            let of_shard = state.documents.into_iter();
+            let of_shard = of_shard.map(|document| (state.shard, document));
+            snapshot.documents.extend(of_shard);
             snapshot.clock = snapshot.clock.or(state.clock);
         }
         snapshot
@@ -64,9 +71,15 @@ impl Snapshot {
                     cursor: cursor(shard).unwrap_or_default(),
                     hosts: Vec::new(),
                     clock: self.clock,
+                    documents: Vec::new(),
                 })
             })
             .collect();
+        for (shard, document) in self.documents {
+            if let Some(Some(state)) = states.get_mut(shard.index()) {
+                state.documents.push(document);
+            }
+        }
         for host in self.hosts {
             let state = states.get_mut(SHARDS.shard_of(&host.name).index());
             if let Some(Some(state)) = state {
@@ -113,6 +126,7 @@ pub(super) fn everything(
     scanner.buckets(&series, &mut states);
     scanner.producers(&hosts, &mut states);
     scanner.removed(&hosts, &mut states);
+    let documents = scanner.documents(&mut states);
     let clock = scanner.clock();
     let cursors = scanner.cursors();
     let last = scanner.journal(&cursors, journal);
@@ -125,6 +139,7 @@ pub(super) fn everything(
             cursors,
             hosts: states.into_values().collect(),
             clock,
+            documents,
         },
         last,
         epoch: schema::read_epoch(database),

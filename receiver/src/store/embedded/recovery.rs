@@ -121,6 +121,10 @@ fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
     for (shard, cursor) in SHARDS.all().zip(&new.snapshot.cursors) {
         rows::save_cursor(&transaction, shard, *cursor)?;
     }
+    for (shard, document) in &new.snapshot.documents {
+        let document = std::slice::from_ref(document);
+        rows::save_documents(&transaction, "", *shard, document)?;
+    }
     if let Some(clock) = &new.snapshot.clock {
         rows::save_clock(&transaction, clock)?;
     }

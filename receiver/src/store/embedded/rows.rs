@@ -5,6 +5,7 @@ use lizmon_protocol::sample::ProducerId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::damage::Damage;
+use super::super::document::{DocumentKind, StoredDocument};
 use super::super::shard::{Position, Shard};
 use super::super::state::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 use super::bucket_key::BucketKey;
@@ -59,6 +60,67 @@ fn clock_sum(clock: &StoredClock) -> u32 {
 pub(super) fn read_clock(clock: StoredClock, sum: i64) -> Option<StoredClock> {
     (i64::from(clock_sum(&clock)) == sum).then_some(clock)
 }
+
+/// Where a document is: of a shard if the host is empty, else of the host, in shard 0.
+pub(super) struct DocumentKey<'a> {
+    pub(super) host: &'a str,
+    pub(super) shard: Shard,
+    pub(super) kind: DocumentKind,
+}
+
+impl DocumentKey<'_> {
+    fn sum(&self, body: &[u8]) -> u32 {
+        let (shard, kind) = (self.shard.number().to_le_bytes(), [self.kind.number()]);
+        checksum(&[b"document", self.host.as_bytes(), &shard, &kind, body])
+    }
+
+    /// The document; `None` if the checksum differs.
+    pub(super) fn read(&self, body: &[u8], sum: i64) -> Option<StoredDocument> {
+        (i64::from(self.sum(body)) == sum).then(|| StoredDocument {
+            kind: self.kind,
+            body: body.into(),
+        })
+    }
+}
+
+/// Writes documents of a shard, or of a host; one without a body goes.
+pub(super) fn save_documents(
+    transaction: &Transaction<'_>,
+    host: &str,
+    shard: Shard,
+    documents: &[StoredDocument],
+) -> Result<(), EmbeddedError> {
+    for StoredDocument { kind, body } in documents {
+        let key = DocumentKey {
+            host,
+            shard,
+            kind: *kind,
+        };
+        if body.is_empty() {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM document WHERE host = ?1 AND shard = ?2 AND kind = ?3",
+                )?
+                .execute(params![host, shard.number(), kind.number()])?;
+            continue;
+        }
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO document(host, shard, kind, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                host,
+                shard.number(),
+                kind.number(),
+                body,
+                key.sum(body)
+            ])?;
+    }
+    Ok(())
+}
+
+/// The shard column of a host's documents: its name says which shard it is in.
+pub(super) const OF_HOST: Shard = Shard::new(0);
 
 /// A producer's row as it is stored.
 pub(super) struct ProducerRow<'a> {
@@ -252,7 +314,7 @@ pub(super) fn save_host(
     for kept in &host.producers {
         save_producer(transaction, &host.name, id, kept)?;
     }
-    Ok(())
+    save_documents(transaction, &host.name, OF_HOST, &host.documents)
 }
 
 /// Stores what is known of the clock.

@@ -10,3 +10,5 @@ pub(super) const HAS_PRODUCER: u8 = 1;
 pub(super) const REMOVES_AHEAD: u8 = 2;
 /// The producer sends the records again because they were lost here.
 pub(super) const IS_REPAIR: u8 = 4;
+/// A document follows the dropped ranges.
+pub(super) const HAS_DOCUMENT: u8 = 8;

@@ -3,7 +3,8 @@
 use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{ProducerId, Seq, Value};
 
-use super::format::{HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
+use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
+use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
 
 /// Bytes that this module did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,7 @@ pub struct SubmissionView<'a> {
     pub removes_ahead: bool,
     /// Whether the records had been acknowledged here before, and were lost.
     pub is_repair: bool,
+    has_document: bool,
     count: usize,
     records: Reader<'a>,
 }
@@ -65,7 +67,7 @@ impl<'a> SubmissionView<'a> {
         let certificate_end = reader.u64()?;
         let taken_at = reader.u64()?;
         let flags = reader.u8()?;
-        if flags > (HAS_PRODUCER | REMOVES_AHEAD | IS_REPAIR) {
+        if flags > (HAS_PRODUCER | REMOVES_AHEAD | IS_REPAIR | HAS_DOCUMENT) {
             return Err(Corrupt);
         }
         let producer = match flags & HAS_PRODUCER {
@@ -80,6 +82,7 @@ impl<'a> SubmissionView<'a> {
             producer,
             removes_ahead: flags & REMOVES_AHEAD != 0,
             is_repair: flags & IS_REPAIR != 0,
+            has_document: flags & HAS_DOCUMENT != 0,
             count,
             records: reader,
         };
@@ -119,6 +122,9 @@ impl<'a> SubmissionView<'a> {
                 return Err(Corrupt);
             }
         }
+        if self.has_document {
+            reader.document()?;
+        }
         if reader.0.is_empty() {
             Ok(())
         } else {
@@ -128,12 +134,33 @@ impl<'a> SubmissionView<'a> {
 
     /// The numbers that were dropped: first, last, why.
     pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
+        let mut reader = self.behind_records();
+        let count = reader.u16().map_or(0, usize::from);
+        (0..count).map_while(move |_| reader.dropped().ok())
+    }
+
+    /// The document that was sent.
+    pub fn document(&self) -> Option<StoredDocument> {
+        if !self.has_document {
+            return None;
+        }
+        let mut reader = self.behind_records();
+        for _ in 0..reader.u16().ok()? {
+            reader.dropped().ok()?;
+        }
+        let (kind, body) = reader.document().ok()?;
+        Some(StoredDocument {
+            kind,
+            body: body.into(),
+        })
+    }
+
+    fn behind_records(&self) -> Reader<'a> {
         let mut reader = self.records;
         for _ in 0..self.count {
             let _skipped = RecordView::read(&mut reader);
         }
-        let count = reader.u16().map_or(0, usize::from);
-        (0..count).map_while(move |_| reader.dropped().ok())
+        reader
     }
 
     /// The records, in the order they were sent.
@@ -218,6 +245,15 @@ impl<'a> Reader<'a> {
 
     fn dropped(&mut self) -> Result<(u64, u64, &'a str), Corrupt> {
         Ok((self.u64()?, self.u64()?, self.text()?))
+    }
+
+    fn document(&mut self) -> Result<(DocumentKind, &'a [u8]), Corrupt> {
+        let kind = DocumentKind::from_number(self.u8()?).ok_or(Corrupt)?;
+        let length = self.u32()? as usize;
+        if length > DOCUMENT_BYTES_MAX {
+            return Err(Corrupt);
+        }
+        Ok((kind, self.take(length)?))
     }
 
     fn u32(&mut self) -> Result<u32, Corrupt> {

@@ -3,7 +3,8 @@
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::sample::{Dropped, Epoch, ProducerId, SampleSet, Seq};
 
-use super::format::{HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
+use super::super::document::StoredDocument;
+use super::format::{HAS_DOCUMENT, HAS_PRODUCER, HEAD_BYTES, IS_REPAIR, REMOVES_AHEAD, VERSION};
 use super::view::{Corrupt, SubmissionView};
 
 /// Everything one request sent, encoded as it is queued, journaled and applied.
@@ -35,6 +36,23 @@ impl Submission {
         Self { bytes }
     }
 
+    /// A submission of nothing but a document; one with an empty body removes it.
+    pub fn of_document(
+        host: &NodeName,
+        certificate_end: u64,
+        taken_at: u64,
+        document: &StoredDocument,
+    ) -> Self {
+        let none = std::iter::empty::<(Option<Seq>, Epoch, &SampleSet<'_>)>();
+        let mut submission = Self::new(host, certificate_end, None, taken_at).with_records(none);
+        set_flag(&mut submission.bytes, HAS_DOCUMENT);
+        submission.bytes.push(document.kind.number());
+        push_u32(&mut submission.bytes, document.body.len());
+        submission.bytes.extend_from_slice(&document.body);
+        submission.end();
+        submission
+    }
+
     /// Adds the records, which ends the submission.
     pub fn with_records<'a, I>(self, records: I) -> Self
     where
@@ -64,9 +82,14 @@ impl Submission {
             self.push_u64(to.get());
             push_text(&mut self.bytes, why.as_str());
         }
+        self.end();
+        self
+    }
+
+    /// Writes the length, which comes first.
+    fn end(&mut self) {
         let length = u32::try_from(self.bytes.len() - 4).unwrap_or(u32::MAX);
         self.bytes[..4].copy_from_slice(&length.to_le_bytes());
-        self
     }
 
     /// The same as a repair of a producer's records.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use redis::{FromRedisValue, ScriptInvocation, Value};
 use uuid::Uuid;
 
+use super::super::document::{DocumentKind, StoredDocument};
 use super::super::reader::{EntryId, JournalReader};
 use super::super::shard::{Fence, Shard};
 use super::super::state::{ShardChanges, StoredHost};
@@ -18,7 +19,7 @@ use super::ring;
 use super::scripts::Scripts;
 
 /// How many keys come before those of series.
-const SHARD_KEYS: usize = 5;
+const SHARD_KEYS: usize = 6;
 /// The server takes no command of more arguments (2^20), so no commit has more.
 const ARGUMENTS_MAX: usize = 1_000_000;
 
@@ -100,6 +101,7 @@ pub(super) fn commit(
         .key(keys::writers(shard))
         .key(keys::hosts(shard))
         .key(keys::series_set(shard))
+        .key(keys::documents(shard))
         .key(operations.keys)
         .arg(owner)
         .arg(fence.epoch())
@@ -179,8 +181,12 @@ fn operations(
     for (host, label) in &changes.ended_series {
         push_end(&mut operations, shard, host, label);
     }
+    push_documents(&mut operations, "", &changes.documents);
     for host in &changes.ended_hosts {
         operations.push("X", &[host.as_bytes()]);
+        for kind in DocumentKind::ALL {
+            operations.push("G", &[document_field(host, kind).as_bytes()]);
+        }
         for label in owned.labels.get(host).into_iter().flatten() {
             push_end(&mut operations, shard, host, label);
         }
@@ -207,6 +213,7 @@ fn push_host(
 ) -> Result<(), RedisStoreError> {
     let record = host::encode(host).map_err(|error| refused(shard, &error.to_string()))?;
     operations.push("H", &[host.name.as_bytes(), record.as_bytes()]);
+    push_documents(operations, &host.name, &host.documents);
     let known = owned.labels.get(&host.name);
     let labels: BTreeSet<_> = host.buckets.iter().map(|stored| &stored.label).collect();
     for label in &labels {
@@ -235,6 +242,22 @@ fn push_host(
         }
     }
     Ok(())
+}
+
+fn push_documents(operations: &mut Operations, host: &str, documents: &[StoredDocument]) {
+    for StoredDocument { kind, body } in documents {
+        let field = document_field(host, *kind);
+        if body.is_empty() {
+            operations.push("G", &[field.as_bytes()]);
+        } else {
+            operations.push("N", &[field.as_bytes(), body]);
+        }
+    }
+}
+
+/// No node name has a slash.
+fn document_field(host: &str, kind: DocumentKind) -> String {
+    format!("{host}/{}", kind.number())
 }
 
 fn push_end(operations: &mut Operations, shard: Shard, host: &str, label: &str) {

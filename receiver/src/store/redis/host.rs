@@ -37,7 +37,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// All of it but the buckets.
+/// All of it but the buckets and documents.
 pub(super) fn encode(host: &StoredHost) -> Result<String, serde_json::Error> {
     let producers = host.producers.iter().map(|producer| ProducerRecord {
         producer: producer.producer,
@@ -56,7 +56,7 @@ pub(super) fn encode(host: &StoredHost) -> Result<String, serde_json::Error> {
     })
 }
 
-/// The host, without buckets.
+/// The host, without buckets and documents.
 pub(super) fn decode(name: String, json: &[u8]) -> Result<StoredHost, serde_json::Error> {
     let record: HostRecord = serde_json::from_slice(json)?;
     let producers = record.producers.into_iter().map(|producer| StoredProducer {
@@ -78,5 +78,6 @@ pub(super) fn decode(name: String, json: &[u8]) -> Result<StoredHost, serde_json
         buckets: Vec::new(),
         is_whole: false,
         producers: producers.collect(),
+        documents: Vec::new(),
     })
 }

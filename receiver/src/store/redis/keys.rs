@@ -13,6 +13,7 @@
 //! lizmon:{p}:keys           hash: key -> whose it is: the keys that groups are signed with
 //! lizmon:{p}:writers        hash: writer -> number of its last group behind the cursor, and when that was
 //! lizmon:{p}:hosts          hash: host -> JSON, see host.rs
+//! lizmon:{p}:documents      hash: HOST/KIND -> a host's document, /KIND -> one of the shard itself
 //! lizmon:{p}:series         set: HOST/LABEL of every series
 //! lizmon:{p}:series:HOST/LABEL   string: the buckets of a series, see ring.rs
 //! ```
@@ -59,6 +60,10 @@ pub(super) fn hosts(shard: Shard) -> String {
 
 pub(super) fn series_set(shard: Shard) -> String {
     of(shard, "series")
+}
+
+pub(super) fn documents(shard: Shard) -> String {
+    of(shard, "documents")
 }
 
 /// A series is `HOST/LABEL`: no node name has a slash.

@@ -9,6 +9,7 @@ use redis::{FromRedisValue, Value};
 use uuid::Uuid;
 
 use super::super::damage::Damage;
+use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 use super::super::shard::{Position, Shard};
 use super::super::state::{ShardState, StoredHost};
 use super::super::writers::Writers;
@@ -82,19 +83,21 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
     let id = format!("0-{}", committed.cursor);
     let mut last = command("XRANGE", keys::journal(shard));
     last.arg(&id).arg(&id);
-    let [last, writers, hosts, series] = ask(
+    let [last, writers, hosts, documents, series] = ask(
         nodes,
         shard,
         [
             last,
             command("HGETALL", keys::writers(shard)),
             command("HGETALL", keys::hosts(shard)),
+            command("HGETALL", keys::documents(shard)),
             command("SMEMBERS", keys::series_set(shard)),
         ],
     )?;
     let mut damage = Vec::new();
     let writers = writers_of(shard, writers)?;
     let mut found = hosts_of(shard, hosts, now, &mut damage)?;
+    let documents = documents_of(shard, documents, &mut found, now, &mut damage)?;
     let series = strings(shard, "series", series)?;
     for names in series.chunks(SERIES_MAX) {
         let mut get = redis::cmd("MGET");
@@ -122,6 +125,7 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
             cursor: committed.cursor,
             hosts: found.into_values().collect(),
             clock: committed.clock,
+            documents,
         },
         reader: ShardReader::at(committed.cursor, entry, writers),
         commit: committed.commit,
@@ -183,6 +187,39 @@ fn writers_of(shard: Shard, answer: Value) -> Result<Writers, RedisStoreError> {
     let writers: Option<Vec<_>> = stored.into_iter().map(writer).collect();
     let writers = writers.ok_or_else(|| malformed(shard, "writers", "not a writer's number"))?;
     Ok(Writers::restore(writers.into_iter()))
+}
+
+/// Gives the documents of hosts to these, and those of the shard back.
+fn documents_of(
+    shard: Shard,
+    answer: Value,
+    hosts: &mut BTreeMap<String, StoredHost>,
+    now: u64,
+    damage: &mut Vec<Damage>,
+) -> Result<Vec<StoredDocument>, RedisStoreError> {
+    let stored: BTreeMap<String, Vec<u8>> = parse(shard, "documents", answer)?;
+    let mut of_shard = Vec::new();
+    for (field, body) in stored {
+        let (host, kind) = field.split_once('/').unwrap_or((&field, ""));
+        let kind = kind.parse().ok().and_then(DocumentKind::from_number);
+        let kind = kind.filter(|_| body.len() <= DOCUMENT_BYTES_MAX);
+        let Some(kind) = kind else {
+            damage.push(Damage::of_host(
+                now,
+                host,
+                "a document that lizmon did not write",
+            ));
+            continue;
+        };
+        let body = body.into();
+        let document = StoredDocument { kind, body };
+        match hosts.get_mut(host) {
+            Some(host) => host.documents.push(document),
+            None if host.is_empty() => of_shard.push(document),
+            None => damage.push(Damage::of_host(now, host, kind.loss())),
+        }
+    }
+    Ok(of_shard)
 }
 
 fn hosts_of(

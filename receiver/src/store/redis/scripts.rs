@@ -37,7 +37,7 @@ redis.call('HSET', KEYS[1], 'until', last)
 return 1
 ";
 
-/// KEYS meta, journal, writers, hosts, series, then those of series; ARGV owner, epoch, the last
+/// KEYS meta, journal, writers, hosts, series, documents, then those of series; ARGV owner, epoch, the last
 /// commit, this commit, cursor, clock (or nothing), what stands at the cursor (nothing if that is
 /// not known), then operations: see commit.rs. `OK` or `FENCED`, and the server's seconds. A commit
 /// that is there already is not repeated. Where a failover has forgotten the journal's end, others
@@ -79,6 +79,12 @@ while at <= #ARGV do
     at = at + 3
   elseif operation == 'X' then
     redis.call('HDEL', KEYS[4], name)
+    at = at + 2
+  elseif operation == 'N' then
+    redis.call('HSET', KEYS[6], name, ARGV[at + 2])
+    at = at + 3
+  elseif operation == 'G' then
+    redis.call('HDEL', KEYS[6], name)
     at = at + 2
   elseif operation == 'A' then
     redis.call('SADD', KEYS[5], name)

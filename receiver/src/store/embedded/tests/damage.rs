@@ -6,7 +6,9 @@ use std::fs;
 
 use super::*;
 use crate::clock::StoredClock;
-use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
+use crate::store::{
+    DocumentKind, RemovedSamples, StoredBucket, StoredDocument, StoredHost, StoredProducer,
+};
 
 const HOSTS: usize = 12;
 const LABELS: [&str; 3] = ["cpu", "mem", "disk:/"];
@@ -17,6 +19,7 @@ const CLOCK: StoredClock = StoredClock {
     floor: NOW - 5,
     floor_at: 1_002,
 };
+const SHARD_DOCUMENT: &[u8] = b"{\"blind\":1}";
 const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
 
 fn host(at: usize) -> StoredHost {
@@ -57,6 +60,10 @@ fn host(at: usize) -> StoredHost {
             repaired: at as u64 / 2,
             last_taken: NOW,
         }],
+        documents: vec![StoredDocument {
+            kind: DocumentKind::Facts,
+            body: format!("{{\"cores\":{at}}}").into_bytes().into(),
+        }],
     }
 }
 
@@ -78,6 +85,10 @@ fn original() -> Original {
         let changes = ShardChanges {
             hosts: vec![host(at)],
             clock: Some(CLOCK),
+            documents: vec![StoredDocument {
+                kind: DocumentKind::Alarms,
+                body: SHARD_DOCUMENT.into(),
+            }],
             ..ShardChanges::default()
         };
         let fence = fence(&mut store, shard);
@@ -192,6 +203,7 @@ impl Original {
             let is_whole = before.len() == after.len()
                 && host.producers == original.producers
                 && host.removed == original.removed
+                && host.documents == original.documents
                 && host.last_epoch == original.last_epoch
                 && host.certificate_end == original.certificate_end;
             assert!(is_whole || tells(name), "{story}: {name}: {told:?}");
@@ -203,6 +215,15 @@ impl Original {
                 host.removed == RemovedSamples::default() || host.removed == original.removed,
                 "{story}: {name}"
             );
+            assert!(
+                host.documents.is_empty() || host.documents == original.documents,
+                "{story}: {name}"
+            );
+        }
+        for (original, state) in self.states.iter().zip(states) {
+            let is_kept = original.documents == state.documents;
+            let is_told = state.documents.is_empty() && of_store;
+            assert!(is_kept || is_told, "{story}: {told:?}");
         }
         match states[0].clock {
             Some(clock) => assert_eq!(clock, CLOCK, "{story}"),
@@ -329,10 +350,10 @@ fn files_that_are_cut_off_emptied_or_gone() {
     assert!(!told.is_empty());
 }
 
-/// A number that fits its row as well, but was never written, is not believed; the rest of the
-/// store stays as it was.
+/// A value that fits its row as well, but was never written, is not believed; the rest of the store
+/// stays as it was.
 #[test]
-fn what_a_wrong_clock_did_is_known_by_its_checksum() {
+fn what_was_never_written_is_known_by_its_checksum() {
     let original = original();
     let cases = [
         (
@@ -350,6 +371,22 @@ fn what_a_wrong_clock_did_is_known_by_its_checksum() {
         (
             "UPDATE removed SET host = 99 WHERE host = 1",
             "of some unknown hosts",
+        ),
+        (
+            "UPDATE document SET body = x'7b7d' WHERE host = 'web3'",
+            "web3: what is known of the machine is lost",
+        ),
+        (
+            "UPDATE document SET host = 'web99' WHERE host = 'web3'",
+            "of a shard or an unknown host, what is known of the machine is lost",
+        ),
+        (
+            "UPDATE document SET kind = 2 WHERE host = 'web3'",
+            "web3: a silence is lost",
+        ),
+        (
+            "UPDATE document SET shard = 99 WHERE host = '' AND shard = (SELECT min(shard) FROM document WHERE host = '')",
+            "of a shard or an unknown host, the state of alarms is lost",
         ),
         (
             "UPDATE clock SET floor = floor + 86400",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::super::super::document::StoredDocument;
 use super::super::super::members::MemberRole;
 use super::super::super::reader::EntryId;
 use super::super::super::shard::{Position, Shard};
@@ -64,6 +65,7 @@ pub(in crate::store::memory) struct ShardContents {
     pub(in crate::store::memory) writers: Arc<BTreeMap<Uuid, (u64, u64)>>,
     pub(super) hosts: Arc<BTreeMap<String, StoredHost>>,
     pub(super) clock: Option<StoredClock>,
+    pub(super) documents: Vec<StoredDocument>,
 }
 
 /// A group in its place.
@@ -165,6 +167,7 @@ impl ShardContents {
             cursor: self.cursor,
             hosts: self.hosts.values().cloned().collect(),
             clock: self.clock,
+            documents: self.documents.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::super::super::members::MemberRole;
 use super::super::super::reader::EntryId;
 use super::super::super::shard::{Fence, Position, Shard};
 use super::super::super::state::ShardChanges;
-use super::super::apply_to_hosts;
+use super::super::{apply_to_documents, apply_to_hosts};
 use super::contents::{EngineContents, GroupOnItsWay, JournalEntry, LEASE_MILLIS, ShardContents};
 use super::disturbance::{Asked, EngineChange, EngineFault};
 
@@ -154,6 +154,7 @@ impl EngineRequest<'_> {
             writers.remove(writer);
         }
         contents.clock = changes.clock.or(contents.clock);
+        apply_to_documents(&mut contents.documents, &changes.documents);
         contents.cursor = changes.cursor;
         contents.commit = request.this;
         contents

@@ -1,0 +1,116 @@
+//! The documents of a host or a shard in memory, and which of them changed.
+
+use std::collections::BTreeMap;
+
+use crate::store::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
+
+#[derive(Debug)]
+struct Kept {
+    /// Empty once it was removed, until that is committed.
+    body: Box<[u8]>,
+    is_changed: bool,
+}
+
+/// Documents by kind.
+#[derive(Debug, Default)]
+pub struct Documents(BTreeMap<DocumentKind, Kept>);
+
+impl Documents {
+    /// The body of the document of this kind.
+    pub fn get(&self, kind: DocumentKind) -> Option<&[u8]> {
+        let kept = self.0.get(&kind)?;
+        (!kept.body.is_empty()).then_some(&*kept.body)
+    }
+
+    /// Replaces the document of this kind; an empty body removes it. Says whether that changed
+    /// anything. A body over [`DOCUMENT_BYTES_MAX`] changes nothing.
+    pub fn set(&mut self, kind: DocumentKind, body: &[u8]) -> bool {
+        if body.len() > DOCUMENT_BYTES_MAX || self.get(kind).unwrap_or_default() == body {
+            return false;
+        }
+        let kept = Kept {
+            body: body.into(),
+            is_changed: true,
+        };
+        self.0.insert(kind, kept);
+        true
+    }
+
+    /// Those that were stored.
+    pub(super) fn restore(stored: Vec<StoredDocument>) -> Self {
+        let kept = stored.into_iter().map(|document| {
+            let kept = Kept {
+                body: document.body,
+                is_changed: false,
+            };
+            (document.kind, kept)
+        });
+        Self(kept.collect())
+    }
+
+    /// Those that changed since the last commit.
+    pub(super) fn changed(&self) -> Vec<StoredDocument> {
+        self.stored(|kept| kept.is_changed)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<StoredDocument> {
+        self.stored(|kept| !kept.body.is_empty())
+    }
+
+    fn stored(&self, is_given: impl Fn(&Kept) -> bool) -> Vec<StoredDocument> {
+        let given = self.0.iter().filter(|(_, kept)| is_given(kept));
+        let stored = given.map(|(kind, kept)| StoredDocument {
+            kind: *kind,
+            body: kept.body.clone(),
+        });
+        stored.collect()
+    }
+
+    /// What changed is committed.
+    pub(super) fn clear_changed(&mut self) {
+        self.0.retain(|_, kept| !kept.body.is_empty());
+        for kept in self.0.values_mut() {
+            kept.is_changed = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(kind: DocumentKind, body: &[u8]) -> StoredDocument {
+        StoredDocument {
+            kind,
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn what_changed_is_known_until_it_is_committed() {
+        let mut documents = Documents::restore(vec![document(DocumentKind::Silence, b"old")]);
+        assert!(documents.changed().is_empty());
+        assert!(documents.set(DocumentKind::Facts, b"{}"));
+        assert!(!documents.set(DocumentKind::Facts, b"{}"), "the same");
+        assert!(documents.set(DocumentKind::Silence, b""));
+        assert_eq!(documents.get(DocumentKind::Silence), None);
+        let facts = document(DocumentKind::Facts, b"{}");
+        let removed = document(DocumentKind::Silence, b"");
+        assert_eq!(documents.changed(), [facts.clone(), removed]);
+        assert_eq!(documents.all(), std::slice::from_ref(&facts));
+        documents.clear_changed();
+        assert!(documents.changed().is_empty());
+        assert_eq!(documents.all(), [facts]);
+        assert!(!documents.set(DocumentKind::Silence, b""), "there is none");
+    }
+
+    #[test]
+    fn a_body_has_a_maximum_size() {
+        let mut documents = Documents::default();
+        assert!(documents.set(DocumentKind::Facts, &[b' '; DOCUMENT_BYTES_MAX]));
+        assert!(!documents.set(DocumentKind::Facts, &[b' '; DOCUMENT_BYTES_MAX + 1]));
+        let kept = documents.get(DocumentKind::Facts).map(<[u8]>::len);
+        assert_eq!(kept, Some(DOCUMENT_BYTES_MAX));
+    }
+}
