@@ -11,7 +11,8 @@ use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::certificate::SeenCertificates;
 use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
-use lizmon_protocol::name::{NodeName, SpiffeId};
+use lizmon_protocol::history::{History, HistoryRange};
+use lizmon_protocol::name::{Label, NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::route;
 use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey};
@@ -26,7 +27,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::encoding::{compress, encode_segment};
+use crate::encoding::{compress, encode_segment, history_path};
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
@@ -275,6 +276,29 @@ impl Client {
                 self.get(&path, now).await
             }
         }
+    }
+
+    /// Intervals of one series further back than its summaries go: one page. If there are more,
+    /// [`History::next`] is the `from` of the range to ask for next.
+    pub async fn history(
+        &self,
+        host: &NodeName,
+        label: &Label<'_>,
+        range: &HistoryRange,
+        now: u64,
+    ) -> Result<History, Error> {
+        self.parse(&self.history_json(host, label, range, now).await?)
+    }
+
+    /// The same, as the receiver's JSON.
+    pub async fn history_json(
+        &self,
+        host: &NodeName,
+        label: &Label<'_>,
+        range: &HistoryRange,
+        now: u64,
+    ) -> Result<Vec<u8>, Error> {
+        self.get(&history_path(host, label, range), now).await
     }
 
     /// All hosts that report.

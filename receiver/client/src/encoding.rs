@@ -1,5 +1,8 @@
 //! How paths and bodies of requests are encoded.
 
+use lizmon_protocol::history::HistoryRange;
+use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::route;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Smaller batches are not compressed.
@@ -27,6 +30,20 @@ pub(crate) fn encode_segment(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
+/// The path and query of a series' history. URL parsers treat `.` and `..` as path segments with a
+/// meaning, even if encoded, so these labels are in the query.
+pub(crate) fn history_path(host: &NodeName, label: &Label<'_>, range: &HistoryRange) -> String {
+    let (query, label) = (range.to_query(), label.as_str());
+    match label {
+        "." | ".." => format!("{}/{host}?{query}&label={label}", route::HISTORY),
+        _ => format!(
+            "{}/{host}/{}?{query}",
+            route::HISTORY,
+            encode_segment(label)
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use reqwest::Url;
@@ -46,6 +63,39 @@ mod tests {
             assert_eq!(encode_segment(filter), expected);
             let url = Url::parse(&format!("https://h/api/perf/web1/{expected}")).unwrap();
             assert_eq!(url.path(), format!("/api/perf/web1/{expected}"));
+        }
+    }
+
+    #[test]
+    fn any_label_has_a_history() {
+        let host: NodeName = "web1".parse().unwrap();
+        for label in [
+            "cpu",
+            "disk:/",
+            ".",
+            "..",
+            "a/../b",
+            "100% ?#&label=x",
+            "außen",
+        ] {
+            let label = Label::new(label).unwrap();
+            let path = history_path(&host, &label, &HistoryRange::default());
+            let url = Url::parse(&format!("https://h{path}")).unwrap();
+            let in_path = url.path().strip_prefix("/api/history/web1").unwrap();
+            let in_path = in_path.strip_prefix('/').map(|encoded| {
+                percent_encoding::percent_decode_str(encoded)
+                    .decode_utf8_lossy()
+                    .into_owned()
+            });
+            let of_query = |wanted: &str| {
+                let mut pairs = url.query_pairs();
+                pairs.find_map(|(name, value)| (name == wanted).then(|| value.into_owned()))
+            };
+            assert_eq!(
+                in_path.or(of_query("label")).as_deref(),
+                Some(label.as_str())
+            );
+            assert_eq!(of_query("tier").as_deref(), Some("by-hour"));
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`name`] | node names, labels, trust domains, roles and the SPIFFE ID that joins them |
 //! | [`sample`] | epochs, values, sample sets, batches and producers |
 //! | [`summary`] | the summaries readers get |
+//! | [`history`] | the intervals of one series further back |
 //! | [`certificate`] | the certificates that a receiver has seen |
 //! | [`delivery`] | the sequence numbers of a producer that have arrived |
 //! | [`token`] | the access token's claims, and the token endpoint's responses |
@@ -18,6 +19,7 @@
 pub mod certificate;
 pub mod delivery;
 pub mod enrol;
+pub mod history;
 pub mod name;
 pub mod problem;
 pub mod route;

@@ -23,6 +23,8 @@ pub const AHEAD_HEADER: &str = "lizmon-clock-ahead";
 pub const PERF: &str = "/api/perf";
 /// The prefix of the paths that show which records of one host have arrived.
 pub const DELIVERY: &str = "/api/delivery";
+/// The prefix of the paths of the intervals of one series, further back than its summaries go.
+pub const HISTORY: &str = "/api/history";
 /// Upload of CRLs by an operator.
 pub const CRL: &str = "/api/crl";
 /// The certificates that this receiver has seen.
