@@ -10,8 +10,8 @@ use lizmon_daemon::LogFlags;
 use crate::commands::{
     audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
     issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
-    list, man, push, query, renew, restore, revoke, rotate, sign_crl, store, token, up, verify,
-    verify_audit,
+    list, man, profile, push, query, renew, restore, revoke, rotate, sign_crl, store, token, up,
+    verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -80,6 +80,7 @@ pub(crate) enum Verb {
     Hosts(hosts::HostsArgs),
     Audit(audit::AuditArgs),
     Push(push::PushArgs),
+    Profile(profile::ProfileArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Up(up::UpArgs),
@@ -179,7 +180,6 @@ mod tests {
                 "--ca",
                 "a",
             ],
-            &["token", "--cert", "c", "--key", "k", "--ca", "a"],
             &[
                 "query",
                 "--receiver",
@@ -203,8 +203,11 @@ mod tests {
                 "--ca",
                 "a",
             ],
-            &["audit", "web1"],
+            &["audit"],
             &["push", "web1"],
+            &["profile"],
+            &["profile", "use"],
+            &["profile", "list", "home"],
             &["store"],
             &["store", "check"],
             &["store", "check", "r1:6379"],

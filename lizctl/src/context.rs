@@ -15,6 +15,8 @@ pub(crate) struct Context {
     pub(crate) certs: PathBuf,
     /// How CA keys are unlocked.
     pub(crate) keys: CaKeyFlags,
+    /// The file of a person's profiles; `None` for a user without a home.
+    pub(crate) profiles: Option<PathBuf>,
     /// Seconds since 1970 UTC.
     pub(crate) clock: fn() -> u64,
     /// Time since 1970 UTC with its fraction, for measuring durations.

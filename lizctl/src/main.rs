@@ -12,17 +12,21 @@
 
 mod cli;
 mod commands;
+mod connection;
 mod context;
 mod crl_push;
 mod delivery_report;
 mod enrolment;
 mod failure;
+mod first_profile;
 mod flags;
 mod input;
 mod issuance;
 mod output;
 mod passphrase;
 mod pkcs12;
+mod profile;
+mod receiver_url;
 mod runtime;
 mod unknown_certificates;
 mod view;
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let context = Context {
         certs: cli.global.certs,
         keys: cli.global.keys,
+        profiles: profile::config_file(),
         clock: lizmon_daemon::epoch_secs,
         stopwatch: lizmon_daemon::since_1970,
     };
@@ -86,6 +91,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Hosts(args) => commands::hosts::run(&args, context),
         Verb::Audit(args) => commands::audit::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
+        Verb::Profile(args) => commands::profile::run(&args, context),
         Verb::Store(args) => commands::store::run(args, context, new_id()),
         Verb::Doctor(args) => commands::doctor::run(args, context),
         Verb::Up(args) => commands::up::run(&args, context, environment()),

@@ -45,7 +45,7 @@ pub(crate) struct AuditArgs {
 
 /// `lizctl audit`. Fails if any record is lost.
 pub(crate) fn run(args: &AuditArgs, context: &Context) -> anyhow::Result<()> {
-    let client = args.connection.client((context.clock)())?;
+    let client = args.connection.client(context)?;
     let delivery = runtime::current_thread()?.block_on(async {
         let delivery = query(args, &client, context).await?;
         let Some(why) = &args.acknowledge else {

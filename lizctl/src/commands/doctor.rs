@@ -23,9 +23,12 @@ use clap::Args;
 use self::receiver::ReceiverCheck;
 use self::report::Report;
 use self::target::{Target, TargetFlags};
+use crate::connection;
 use crate::context::Context;
 use crate::failure::Exit;
+use crate::flags::connection::ProfileFlag;
 use crate::flags::output::OutputFlags;
+use crate::profile::Profile;
 use crate::runtime;
 
 /// Check clock, files, certificates, CRLs, connections, token, reading, writing and service, with
@@ -40,6 +43,8 @@ pub(crate) struct DoctorArgs {
     #[command(flatten)]
     target: TargetFlags,
     #[command(flatten)]
+    profile: ProfileFlag,
+    #[command(flatten)]
     output: OutputFlags,
 }
 
@@ -47,9 +52,15 @@ pub(crate) struct DoctorArgs {
 pub(crate) fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<()> {
     let is_json = args.output.is_json();
     let now = (context.clock)();
-    let target = args.target.target(&context.certs)?;
+    let mut target = args.target.target(&context.certs)?;
+    if target.is_empty() || args.profile.name.is_some() {
+        let (given, profile) = (Profile::default(), &args.profile);
+        if let Some(chosen) = connection::chosen_profile(&given, profile, context)? {
+            target.complete_from(chosen.profile);
+        }
+    }
     if target.is_empty() {
-        let text = "there is nothing to check: name a daemon's settings with --config, or --receiver, --cert, --key and --ca";
+        let text = "there is nothing to check: name a daemon's settings with --config, or --receiver, --cert, --key and --ca, or have a profile";
         return Err(anyhow::anyhow!(text).context(Exit::Usage));
     }
     let target = with_own_url(target);

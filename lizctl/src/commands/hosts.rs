@@ -20,7 +20,7 @@ pub(crate) struct HostsArgs {
 /// `lizctl hosts`.
 pub(crate) fn run(args: &HostsArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let client = args.connection.client(now)?;
+    let client = args.connection.client(context)?;
     let runtime = runtime::current_thread()?;
     if args.output.is_json() {
         return output::json_as_received(&runtime.block_on(client.hosts_json(now))?);

@@ -12,7 +12,8 @@ use lizmon_protocol::name::Role;
 
 use crate::context::{Context, quoted};
 use crate::failure::Exit;
-use crate::{enrolment, output, runtime};
+use crate::receiver_url::parse_receiver;
+use crate::{enrolment, first_profile, output, runtime};
 
 /// Longest token on stdin: the longest name, a dot, the secret and a line end.
 const TOKEN_BYTES_MAX: u64 = 300;
@@ -42,6 +43,9 @@ pub(crate) struct JoinArgs {
     /// Folder for NAME.crt, NAME.key and root.crt [default: --certs]
     #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
     out: Option<PathBuf>,
+    /// URL of the receiver for the profile that a reader or operator gets: https://HOST:8443
+    #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
+    receiver: Option<BaseUrl>,
 }
 
 /// `lizctl join`.
@@ -59,6 +63,10 @@ pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let obtained = runtime::current_thread()?.block_on(lizmon_enrol::join(&join, now))?;
     enrolment::show(&obtained)?;
+    if matches!(obtained.identity.role, Role::Reader | Role::Operator) {
+        let (name, receiver) = (obtained.identity.name.as_str(), args.receiver.clone());
+        first_profile::keep(name, receiver, &obtained.credentials, context);
+    }
     output::note(format_args!("next: {}", next(&obtained, &args.url)));
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(crate) fn run(args: PushArgs, context: &Context) -> anyhow::Result<()> {
     if let Some(label) = find_repeated(&args.values) {
         return Err(anyhow!("`{label}` is given twice").context(Exit::Usage));
     }
-    let client = args.connection.client(now)?;
+    let client = args.connection.client(context)?;
     let values = SampleSet::new(args.values);
     let sent = client.publish(&args.host, epoch, &values, args.idempotency_key, now);
     runtime::current_thread()?.block_on(sent)?;

@@ -59,7 +59,7 @@ enum OutputForm {
 
 /// `lizctl query`.
 pub(crate) fn run(args: &QueryArgs, context: &Context) -> anyhow::Result<()> {
-    let mut client = args.connection.client((context.clock)())?;
+    let mut client = args.connection.client(context)?;
     runtime::current_thread()?.block_on(async {
         let Some(pause) = args.watch else {
             return args.show(&args.ask(&client, context).await?, false);

@@ -25,7 +25,7 @@ pub(crate) struct TokenArgs {
 /// `lizctl token`: prints only the token, for a shell's `$(…)`.
 pub(crate) fn run(args: &TokenArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let client = args.connection.client(now)?;
+    let client = args.connection.client(context)?;
     let response = runtime::current_thread()?.block_on(client.token(args.scope, now))?;
     output::line(response.access_token)
 }

@@ -5,39 +5,40 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use lizmon_client::{BaseUrl, BaseUrlError, Client, Credentials};
+use lizmon_client::{BaseUrl, Client, Credentials};
 use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_protocol::name::Role;
-use lizmon_protocol::route;
 
-/// The connection of a verb that queries one receiver.
+use crate::receiver_url::parse_receiver;
+
+/// The connection of a verb that queries one receiver. What is not given comes from a profile.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionFlags {
-    /// URL of the receiver: https://HOST:8443
+    /// URL of the receiver: https://HOST:8443 [default: the profile's]
     #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
-    receiver: BaseUrl,
-    /// Your certificate, followed by the issuing CA's (PEM): certs/readers/NAME.crt
+    pub(crate) receiver: Option<BaseUrl>,
+    /// Your certificate, followed by the issuing CA's (PEM): certs/readers/NAME.crt [default: the
+    /// profile's]
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
-    cert: PathBuf,
-    /// Private key of the certificate (PEM): certs/readers/NAME.key
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM): certs/readers/NAME.key [default: the profile's]
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
-    key: PathBuf,
-    /// Root certificate that verifies the receiver's (PEM): certs/root.crt
+    pub(crate) key: Option<PathBuf>,
+    /// Root certificate that verifies the receiver's (PEM): certs/root.crt [default: the profile's]
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
-    ca: PathBuf,
+    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlag,
 }
 
-impl ConnectionFlags {
-    /// Reads and checks the files; sends nothing yet.
-    pub(crate) fn client(&self, now: u64) -> Result<Client, lizmon_client::Error> {
-        let credentials = Credentials {
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            ca: self.ca.clone(),
-        };
-        Client::new(self.receiver.clone(), &credentials, now)
-    }
+/// Which profile is used.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProfileFlag {
+    /// Profile of ~/.config/lizmon/config.toml to use [default: its `default`, else profile.toml in
+    /// --certs]
+    #[arg(long = "profile", env = "LIZMON_PROFILE", value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// The receivers that get new CRLs, if any.
@@ -156,34 +157,5 @@ impl QueriedReceivers {
         let mut clients = clients.unwrap_or_default();
         clients.retain(|client| client.identity().role == Role::Operator);
         Ok(clients)
-    }
-}
-
-/// Accepts a monitor's publish URL too: it names the same receiver.
-pub(crate) fn parse_receiver(text: &str) -> Result<BaseUrl, BaseUrlError> {
-    let bare = text.trim().trim_end_matches('/');
-    bare.strip_suffix(route::PERF).unwrap_or(bare).parse()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn receivers() {
-        let cases = [
-            ("https://r1:8443", Some("https://r1:8443")),
-            ("https://r1:8443/", Some("https://r1:8443")),
-            ("https://r1:8443/api/perf", Some("https://r1:8443")),
-            ("https://r1:8443/api/perf/", Some("https://r1:8443")),
-            ("https://a.example/x/api/perf", Some("https://a.example/x")),
-            ("r1:8443", None),
-            ("http://r1:8443", None),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            let got = parse_receiver(text).ok();
-            assert_eq!(got.as_ref().map(BaseUrl::as_str), expected, "{text}");
-        }
     }
 }

@@ -30,7 +30,19 @@ fn exit_codes_without_a_receiver() {
         ),
         (format!("audit web1 {missing_key}"), 1, "gone.key"),
         (format!("push web1 cpu=1 {missing_key}"), 1, "gone.key"),
-        ("audit web1".to_owned(), 2, "--receiver"),
+        ("audit web1".to_owned(), 2, "--receiver, --cert"),
+        (
+            connection
+                .replace("--ca certs/root.crt", "")
+                .replace("--receiver", "token --receiver"),
+            2,
+            "--ca is missing: root.crt",
+        ),
+        (
+            connection.replace("--receiver https://127.0.0.1:1", "token"),
+            2,
+            "--receiver is missing: the URL",
+        ),
         (format!("audit {connection}"), 2, "HOST"),
         (format!("audit ../x {connection}"), 2, "not a node name"),
         (format!("audit web1 --wait 10 {connection}"), 2, "--wait"),

@@ -6,6 +6,7 @@ mod backup;
 mod client_verbs;
 mod issuance;
 mod keys;
+mod profiles;
 mod revocation;
 mod rotation;
 mod sandbox;

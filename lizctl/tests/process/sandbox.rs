@@ -37,6 +37,8 @@ impl Sandbox {
         for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
+        // Not the profiles of whoever runs the tests.
+        command.env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         command.env_remove("RUST_LOG").current_dir(self.dir.path());
         command
     }

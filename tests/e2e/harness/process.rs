@@ -34,6 +34,8 @@ pub(crate) fn program(name: &str) -> Command {
             command.env_remove(key);
         }
     }
+    // Nor do the profiles of whoever runs the tests: a file can have none below it.
+    command.env("XDG_CONFIG_HOME", "/dev/null");
     command.stdin(Stdio::null());
     command
 }

@@ -94,6 +94,12 @@ fn the_printed_command_reads_the_same() {
     let mut running = Running::start(&mut up(&folder, &[]));
     let line = running.wait_for("curl ");
     running.wait_for("Publish was successful to");
+    // In this folder no flag is needed.
+    for verb in ["hosts", "token", "doctor"] {
+        let done = run(program("lizctl").current_dir(&folder).arg(verb));
+        assert!(!done.stdout.is_empty(), "{verb}: {}", done.stderr);
+        done.success();
+    }
     let shown = pasted(&line);
     let average = &shown["summary:by-minute:cpu"]["averages"][0];
     assert!(average["num-samples"].as_u64().unwrap() >= 1, "{shown}");

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::machine;
 use crate::failure::Exit;
-use crate::flags::connection::parse_receiver;
+use crate::profile::Profile;
+use crate::receiver_url::parse_receiver;
 
 /// MiB of `liz-monitor --spool-mib`, where its settings do not say.
 const SPOOL_MIB: u64 = 64;
@@ -98,6 +99,17 @@ impl Target {
             key: self.key.clone()?,
             ca: self.ca.clone()?,
         })
+    }
+
+    /// What is not given is taken from the profile; certificate and key together.
+    pub(super) fn complete_from(&mut self, profile: Profile) {
+        if self.cert.is_none() && self.key.is_none() {
+            (self.cert, self.key) = (profile.cert, profile.key);
+        }
+        self.ca = self.ca.take().or(profile.ca);
+        if self.receivers.is_empty() {
+            self.receivers.extend(profile.receiver);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

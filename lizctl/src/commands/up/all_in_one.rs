@@ -12,13 +12,13 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{PathBuf, absolute};
+use std::path::{Path, PathBuf, absolute};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lizmon_client::{BaseUrl, Client, Error};
+use lizmon_client::{BaseUrl, Client, Credentials, Error};
 use lizmon_daemon::Ended;
 use lizmon_monitor::collect::{CPU, MEM};
 use lizmon_monitor::config::{PublishUrl, SpoolConfig};
@@ -39,6 +39,7 @@ use super::local_pki::LocalPki;
 use super::local_pki::ca_replacement::MaintenanceMode;
 use crate::context::Context;
 use crate::output::{self, live};
+use crate::profile::{self, Profile};
 use crate::view::table;
 
 /// How often the table is redrawn on a terminal.
@@ -120,6 +121,7 @@ impl AllInOne {
         ));
         let monitor = Agent::new(monitor, environment).context("the monitor cannot start")?;
         let reader = Client::new(url.clone(), &pki.reader(), clock())?;
+        keep_profile(&context.certs, &url, &pki.reader());
         curl::print(&url, &pki.host, &pki.reader())?;
         let (stop_monitor, stopped) = watch::channel(false);
         let watched = pki.host.clone();
@@ -271,6 +273,28 @@ fn task_ended(what: &str, ended: anyhow::Result<()>) -> anyhow::Result<()> {
 /// Resolves when the sender says so, or is dropped.
 async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Writes `profile.toml`, so that verbs need no flags in this folder. Everything works without it.
+fn keep_profile(certs: &Path, url: &BaseUrl, reader: &Credentials) {
+    let Ok(folder) = absolute(certs) else { return };
+    let profile = Profile {
+        receiver: Some(url.clone()),
+        cert: Some(reader.cert.clone()),
+        key: Some(reader.key.clone()),
+        ca: Some(reader.ca.clone()),
+    };
+    match profile::write_local(&folder, &profile) {
+        Ok(Some(file)) => output::note(format_args!(
+            "wrote {}: lizctl needs no flags in this folder",
+            file.display()
+        )),
+        Ok(None) => (),
+        Err(error) => output::note(format_args!(
+            "no profile was written: {}",
+            lizmon_pki::error_chain::in_one_line(&error)
+        )),
+    }
 }
 
 type ReceiverTask = JoinHandle<Result<(), lizmon_receiver::ReceiverError>>;
