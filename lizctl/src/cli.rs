@@ -10,8 +10,8 @@ use lizmon_daemon::LogFlags;
 use crate::commands::{
     audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
     issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
-    list, man, profile, push, query, renew, restore, revoke, rotate, sign_crl, store, token, up,
-    verify, verify_audit,
+    list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl, store, token,
+    up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -79,6 +79,7 @@ pub(crate) enum Verb {
     Query(query::QueryArgs),
     Hosts(hosts::HostsArgs),
     Audit(audit::AuditArgs),
+    Open(open::OpenArgs),
     Push(push::PushArgs),
     Profile(profile::ProfileArgs),
     Store(store::StoreArgs),
@@ -206,6 +207,14 @@ mod tests {
             &["audit"],
             &["push", "web1"],
             &["profile"],
+            &["open", "../x"],
+            &["open", "web1", "web2"],
+            &["open", "--listen", "0.0.0.0:0"],
+            &["open", "--listen", "[::]:0"],
+            &["open", "--listen", "192.0.2.1:8080"],
+            &["open", "--listen", "8080"],
+            &["open", "--listen", "localhost:8080"],
+            &["open", "--listen", "[::ffff:192.0.2.1]:0"],
             &["profile", "use"],
             &["profile", "list", "home"],
             &["store"],

@@ -18,6 +18,7 @@ pub(crate) mod join;
 pub(crate) mod join_token;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod open;
 pub(crate) mod profile;
 pub(crate) mod push;
 pub(crate) mod query;

@@ -8,12 +8,12 @@ use lizmon_client::{BaseUrl, Client, Credentials};
 use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::connection::{ConnectionFlags, ProfileFlag};
-use crate::profile::{self, Profile, ProfileError, ProfileFile};
+use crate::profile::{self, ConnectionProfile, ProfileFile, ProfileFileError};
 
 impl ConnectionFlags {
     /// Reads and checks the files; sends nothing yet.
     pub(crate) fn client(&self, context: &Context) -> anyhow::Result<Client> {
-        let Connection {
+        let ReceiverConnection {
             receiver,
             credentials,
         } = self.connection(context)?;
@@ -21,15 +21,15 @@ impl ConnectionFlags {
     }
 
     /// The flags, their variables, and one profile for what these leave open.
-    pub(crate) fn connection(&self, context: &Context) -> anyhow::Result<Connection> {
+    pub(crate) fn connection(&self, context: &Context) -> anyhow::Result<ReceiverConnection> {
         let given = self.given();
         let chosen = chosen_profile(&given, &self.profile, context)?;
         complete(with_profile(given, chosen.map(|chosen| chosen.profile)))
     }
 
     /// What flags and variables say.
-    pub(crate) fn given(&self) -> Profile {
-        Profile {
+    pub(crate) fn given(&self) -> ConnectionProfile {
+        ConnectionProfile {
             receiver: self.receiver.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
@@ -40,7 +40,7 @@ impl ConnectionFlags {
 
 /// Where a receiver is, and who asks it.
 #[derive(Debug, Clone)]
-pub(crate) struct Connection {
+pub(crate) struct ReceiverConnection {
     pub(crate) receiver: BaseUrl,
     pub(crate) credentials: Credentials,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Connection {
 /// A profile, and where it is from.
 #[derive(Debug)]
 pub(crate) struct ChosenProfile {
-    pub(crate) profile: Profile,
+    pub(crate) profile: ConnectionProfile,
     /// `None` for the one of a folder.
     pub(crate) name: Option<String>,
     pub(crate) file: PathBuf,
@@ -57,18 +57,19 @@ pub(crate) struct ChosenProfile {
 /// The profile that is used: the named one; else the default one; else that of the folder. A default
 /// one that lacks something steps back where the folder has one.
 pub(crate) fn chosen_profile(
-    given: &Profile,
+    given: &ConnectionProfile,
     flag: &ProfileFlag,
     context: &Context,
 ) -> anyhow::Result<Option<ChosenProfile>> {
-    let is_complete =
-        |profile: &Profile| complete(with_profile(given.clone(), Some(profile.clone()))).is_ok();
+    let is_complete = |profile: &ConnectionProfile| {
+        complete(with_profile(given.clone(), Some(profile.clone()))).is_ok()
+    };
     // A broken file is no obstacle for those who give everything.
-    if flag.name.is_none() && is_complete(&Profile::default()) {
+    if flag.name.is_none() && is_complete(&ConnectionProfile::default()) {
         return Ok(None);
     }
     let file = match (&context.profiles, &flag.name) {
-        (None, Some(_)) => return Err(ProfileError::NoHome).context(Exit::Usage),
+        (None, Some(_)) => return Err(ProfileFileError::NoHome).context(Exit::Usage),
         (None, None) => ProfileFile::default(),
         (Some(path), _) => ProfileFile::read(path).context(Exit::Usage)?,
     };
@@ -101,7 +102,10 @@ pub(crate) fn chosen_profile(
 
 /// What is given, completed from the profile. Certificate and key belong together, so the profile's
 /// are used only where neither is given.
-pub(crate) fn with_profile(mut given: Profile, profile: Option<Profile>) -> Profile {
+pub(crate) fn with_profile(
+    mut given: ConnectionProfile,
+    profile: Option<ConnectionProfile>,
+) -> ConnectionProfile {
     let Some(profile) = profile else {
         return given;
     };
@@ -149,7 +153,7 @@ impl MissingConnection {
     }
 }
 
-fn complete(found: Profile) -> anyhow::Result<Connection> {
+fn complete(found: ConnectionProfile) -> anyhow::Result<ReceiverConnection> {
     let is_there = [
         found.receiver.is_some(),
         found.cert.is_some(),
@@ -159,12 +163,12 @@ fn complete(found: Profile) -> anyhow::Result<Connection> {
     let missing = NEEDED.into_iter().zip(is_there);
     let missing = missing.filter_map(|(needed, there)| (!there).then_some(needed));
     match found {
-        Profile {
+        ConnectionProfile {
             receiver: Some(receiver),
             cert: Some(cert),
             key: Some(key),
             ca: Some(ca),
-        } => Ok(Connection {
+        } => Ok(ReceiverConnection {
             receiver,
             credentials: Credentials { cert, key, ca },
         }),
@@ -176,9 +180,9 @@ fn complete(found: Profile) -> anyhow::Result<Connection> {
 mod tests {
     use super::*;
 
-    fn profile(parts: &str) -> Profile {
+    fn profile(parts: &str) -> ConnectionProfile {
         let path = |part: &str| parts.contains(part).then(|| PathBuf::from(part));
-        Profile {
+        ConnectionProfile {
             receiver: parts.contains("url").then(|| "https://r1".parse().unwrap()),
             cert: path("cert"),
             key: path("key"),

@@ -11,7 +11,7 @@ use lizmon_protocol::name::Role;
 
 use crate::context::Context;
 use crate::output;
-use crate::profile::{self, Added, Profile, ProfileError};
+use crate::profile::{self, Added, ConnectionProfile, ProfileFileError};
 
 /// The port of a receiver, unless its owner chose another.
 const RECEIVER_PORT: u16 = 8443;
@@ -27,10 +27,10 @@ pub(crate) fn keep(
     let Some(path) = &context.profiles else {
         return output::note(format_args!(
             "no profile was written: {}",
-            ProfileError::NoHome
+            ProfileFileError::NoHome
         ));
     };
-    let profile = Profile {
+    let profile = ConnectionProfile {
         receiver,
         cert: absolute(&credentials.cert).ok(),
         key: absolute(&credentials.key).ok(),

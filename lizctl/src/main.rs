@@ -10,6 +10,7 @@
 //!
 //! To add a verb: a file in `commands`, a variant in `cli::Verb`, a line in `run` below.
 
+mod browser;
 mod cli;
 mod commands;
 mod connection;
@@ -22,6 +23,7 @@ mod first_profile;
 mod flags;
 mod input;
 mod issuance;
+mod loopback;
 mod output;
 mod passphrase;
 mod pkcs12;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         keys: cli.global.keys,
         profiles: profile::config_file(),
         clock: lizmon_daemon::epoch_secs,
+        new_secret,
         stopwatch: lizmon_daemon::since_1970,
     };
     match run(cli.verb, &context) {
@@ -90,6 +93,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Query(args) => commands::query::run(&args, context),
         Verb::Hosts(args) => commands::hosts::run(&args, context),
         Verb::Audit(args) => commands::audit::run(&args, context),
+        Verb::Open(args) => commands::open::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
         Verb::Profile(args) => commands::profile::run(&args, context),
         Verb::Store(args) => commands::store::run(args, context, new_id()),
@@ -107,6 +111,16 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 )]
 fn new_id() -> uuid::Uuid {
     uuid::Uuid::new_v4()
+}
+
+/// Random numbers that nobody can guess. Without them there is nothing to go on with.
+fn new_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    if aws_lc_rs::rand::fill(&mut secret).is_err() {
+        output::failure(&anyhow::anyhow!("the system gives no random numbers"));
+        std::process::exit(1);
+    }
+    secret
 }
 
 /// What a monitor in this process is given from outside.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use etcetera::base_strategy::{BaseStrategy, Xdg};
 use lizmon_client::BaseUrl;
 
-pub(crate) use self::error::ProfileError;
+pub(crate) use self::error::ProfileFileError;
 pub(crate) use self::file::{ProfileFile, read_local};
 pub(crate) use self::write::{Added, add, write_local};
 
@@ -28,14 +28,14 @@ pub(crate) const LOCAL_FILE: &str = "profile.toml";
 
 /// What a profile says of a connection. Paths are complete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Profile {
+pub(crate) struct ConnectionProfile {
     pub(crate) receiver: Option<BaseUrl>,
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
 }
 
-impl Profile {
+impl ConnectionProfile {
     /// Its values by key, as in a file. A path that is not UTF-8 cannot be in one.
     pub(crate) fn pairs(&self) -> [(&'static str, Option<String>); 4] {
         let text = |path: &Option<PathBuf>| {

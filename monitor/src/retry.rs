@@ -124,7 +124,9 @@ impl Backoff {
                 retry_after,
                 ..
             } => after_header(retry_after),
-            Error::NoToken { .. } | Error::IsCa { .. } => wait_for_operator,
+            Error::NoToken { .. } | Error::IsCa { .. } | Error::OtherPath { .. } => {
+                wait_for_operator
+            }
             Error::Connect(_) | Error::Malformed { .. } | Error::Credentials(_) => backoff,
         }
     }

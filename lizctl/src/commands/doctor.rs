@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::connection::ProfileFlag;
 use crate::flags::output::OutputFlags;
-use crate::profile::Profile;
+use crate::profile::ConnectionProfile;
 use crate::runtime;
 
 /// Check clock, files, certificates, CRLs, connections, token, reading, writing and service, with
@@ -54,7 +54,7 @@ pub(crate) fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let mut target = args.target.target(&context.certs)?;
     if target.is_empty() || args.profile.name.is_some() {
-        let (given, profile) = (Profile::default(), &args.profile);
+        let (given, profile) = (ConnectionProfile::default(), &args.profile);
         if let Some(chosen) = connection::chosen_profile(&given, profile, context)? {
             target.complete_from(chosen.profile);
         }

@@ -12,7 +12,7 @@ use crate::context::{Context, quoted};
 use crate::first_profile::{self, only_receiver};
 use crate::flags::leaf::LeafFlags;
 use crate::pkcs12::Pkcs12Flags;
-use crate::profile::{self, Profile};
+use crate::profile::{self, ConnectionProfile};
 use crate::receiver_url::parse_receiver;
 use crate::{issuance, output};
 
@@ -77,7 +77,7 @@ fn keep_profile(
         first_profile::keep(name, receiver, &credentials, context);
         return Ok(());
     };
-    let profile = Profile {
+    let profile = ConnectionProfile {
         receiver,
         cert: Some(folder.join(format!("{name}.crt"))),
         key: Some(folder.join(format!("{name}.key"))),

@@ -1,6 +1,6 @@
 //! `profile`: named connections, and which of them is used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -12,7 +12,7 @@ use crate::failure::Exit;
 use crate::flags::connection::ConnectionFlags;
 use crate::flags::output::OutputFlags;
 use crate::output;
-use crate::profile::{self, Profile, ProfileError, ProfileFile};
+use crate::profile::{self, ConnectionProfile, ProfileFile, ProfileFileError};
 
 /// List the profiles, choose the default one, show the connection that is used
 #[derive(Debug, Args)]
@@ -100,9 +100,9 @@ fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             "local": local.as_ref().map(as_json),
         }));
     }
-    let row = |name: String, profile: &Profile| {
+    let row = |name: String, profile: &ConnectionProfile| {
         let receiver = profile.receiver.as_ref().map(ToString::to_string);
-        let shown = |path: &Option<PathBuf>| path.as_ref().map_or_else(dash, shown);
+        let shown = |path: &Option<PathBuf>| path.as_deref().map_or_else(dash, shown);
         [name, receiver.unwrap_or_else(dash), shown(&profile.cert)]
     };
     let mut rows: Vec<[String; 3]> = file
@@ -128,7 +128,7 @@ fn list(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn choose(args: &UseArgs, context: &Context) -> anyhow::Result<()> {
-    let path = context.profiles.as_ref().ok_or(ProfileError::NoHome);
+    let path = context.profiles.as_ref().ok_or(ProfileFileError::NoHome);
     let path = path.context(Exit::Usage)?;
     let file = ProfileFile::read(path).context(Exit::Usage)?;
     file.named(&args.name).context(Exit::Usage)?;
@@ -182,13 +182,13 @@ fn source(chosen: &ChosenProfile) -> String {
     }
 }
 
-fn as_json(profile: &Profile) -> serde_json::Value {
+fn as_json(profile: &ConnectionProfile) -> serde_json::Value {
     let pairs = profile.pairs().into_iter();
     let pairs = pairs.map(|(key, value)| (key.to_owned(), json!(value)));
     pairs.collect::<serde_json::Map<_, _>>().into()
 }
 
-fn shown(path: &PathBuf) -> String {
+fn shown(path: &Path) -> String {
     path.to_string_lossy().escape_debug().to_string()
 }
 

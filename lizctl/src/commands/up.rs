@@ -1,6 +1,7 @@
 //! `up`: runs everything on this machine, in one process.
 
 mod all_in_one;
+mod browser_server;
 mod curl;
 mod local_endpoint;
 mod local_pki;

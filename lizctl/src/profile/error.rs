@@ -6,7 +6,7 @@ use lizmon_client::BaseUrlError;
 
 /// A file of profiles cannot be used, or lacks the profile that was asked for.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProfileError {
+pub(crate) enum ProfileFileError {
     #[error("cannot read the profiles in {}", file.display())]
     Unreadable {
         file: PathBuf,
@@ -17,7 +17,7 @@ pub(crate) enum ProfileError {
     Line {
         file: PathBuf,
         line: usize,
-        fault: Fault,
+        fault: ProfileFault,
     },
     #[error("there is no profile {name:?} in {}: {known}", file.display())]
     Unknown {
@@ -44,7 +44,7 @@ pub(crate) enum ProfileError {
 
 /// What is wrong in a line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum ProfileFault {
     #[error("{0}")]
     Syntax(String),
     #[error("there is no key {key:?} here; there are {known}")]

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, ProfileError};
-use super::{Profile, local_file};
+use super::error::{ProfileFault, ProfileFileError};
+use super::{ConnectionProfile, local_file};
 use crate::receiver_url::parse_receiver;
 
 /// The longest file: far more than any has, so that a wrong path (/dev/zero) ends soon.
@@ -38,14 +38,14 @@ pub(crate) struct ProfileFile {
     pub(crate) default: Option<String>,
     /// Where the value of `default` stands in the text.
     pub(super) default_span: Option<Range<usize>>,
-    pub(crate) profiles: BTreeMap<String, Profile>,
+    pub(crate) profiles: BTreeMap<String, ConnectionProfile>,
     /// The file as it is; `None` if there is none.
     pub(super) text: Option<String>,
 }
 
 impl ProfileFile {
     /// Reads the file. One that is not there has no profiles.
-    pub(crate) fn read(path: &Path) -> Result<Self, ProfileError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ProfileFileError> {
         match text_of(path)? {
             Some(text) => Self::parse(path, text),
             None => Ok(Self {
@@ -55,7 +55,7 @@ impl ProfileFile {
         }
     }
 
-    pub(super) fn parse(path: &Path, text: String) -> Result<Self, ProfileError> {
+    pub(super) fn parse(path: &Path, text: String) -> Result<Self, ProfileFileError> {
         let reader = Reader { path, text: &text };
         let mut file = Self {
             path: path.to_owned(),
@@ -93,7 +93,7 @@ impl ProfileFile {
         if let Some(name) = &file.default
             && !file.profiles.contains_key(name)
         {
-            let fault = Fault::NoDefault {
+            let fault = ProfileFault::NoDefault {
                 name: name.clone(),
                 known: file.known(),
             };
@@ -104,10 +104,10 @@ impl ProfileFile {
     }
 
     /// The profile of this name.
-    pub(crate) fn named(&self, name: &str) -> Result<&Profile, ProfileError> {
+    pub(crate) fn named(&self, name: &str) -> Result<&ConnectionProfile, ProfileFileError> {
         self.profiles
             .get(name)
-            .ok_or_else(|| ProfileError::Unknown {
+            .ok_or_else(|| ProfileFileError::Unknown {
                 name: name.to_owned(),
                 file: self.path.clone(),
                 known: self.known(),
@@ -124,7 +124,7 @@ impl ProfileFile {
 }
 
 /// The profile of a folder of certificates, if it has one.
-pub(crate) fn read_local(certs: &Path) -> Result<Option<Profile>, ProfileError> {
+pub(crate) fn read_local(certs: &Path) -> Result<Option<ConnectionProfile>, ProfileFileError> {
     let path = local_file(certs);
     let Some(text) = text_of(&path)? else {
         return Ok(None);
@@ -137,8 +137,8 @@ pub(crate) fn read_local(certs: &Path) -> Result<Option<Profile>, ProfileError> 
     reader.profile(table.get_ref()).map(Some)
 }
 
-fn text_of(path: &Path) -> Result<Option<String>, ProfileError> {
-    let unreadable = |source| ProfileError::Unreadable {
+fn text_of(path: &Path) -> Result<Option<String>, ProfileFileError> {
+    let unreadable = |source| ProfileFileError::Unreadable {
         file: path.to_owned(),
         source,
     };
@@ -166,7 +166,7 @@ struct Reader<'f> {
 }
 
 impl<'f> Reader<'f> {
-    fn table(&self) -> Result<toml::Spanned<DeTable<'f>>, ProfileError> {
+    fn table(&self) -> Result<toml::Spanned<DeTable<'f>>, ProfileFileError> {
         DeTable::parse(self.text).map_err(|error| {
             let start = error.span().unwrap_or_default().start;
             let said = error.message().replace('\n', ", ");
@@ -176,13 +176,13 @@ impl<'f> Reader<'f> {
                 Some((key, _)) => format!("{}: {said}", key.trim().escape_debug()),
                 None => said,
             };
-            self.at(start, Fault::Syntax(text))
+            self.at(start, ProfileFault::Syntax(text))
         })
     }
 
-    fn profile(&self, table: &DeTable<'_>) -> Result<Profile, ProfileError> {
+    fn profile(&self, table: &DeTable<'_>) -> Result<ConnectionProfile, ProfileFileError> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let mut profile = Profile::default();
+        let mut profile = ConnectionProfile::default();
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if !["receiver", "cert", "key", "ca"].contains(&name) {
@@ -199,7 +199,7 @@ impl<'f> Reader<'f> {
                 _ => {
                     let url = parse_receiver(text).map_err(|source| {
                         let key = name.to_owned();
-                        self.at(value.span().start, Fault::Receiver { key, source })
+                        self.at(value.span().start, ProfileFault::Receiver { key, source })
                     });
                     profile.receiver = Some(url?);
                 }
@@ -213,22 +213,22 @@ impl<'f> Reader<'f> {
         self.text[from..].lines().next().unwrap_or_default()
     }
 
-    fn at(&self, byte: usize, fault: Fault) -> ProfileError {
+    fn at(&self, byte: usize, fault: ProfileFault) -> ProfileFileError {
         let before = &self.text.as_bytes()[..byte.min(self.text.len())];
-        ProfileError::Line {
+        ProfileFileError::Line {
             file: self.path.to_owned(),
             line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
             fault,
         }
     }
 
-    fn unknown(&self, key: &str, known: &'static str, span: &Range<usize>) -> ProfileError {
+    fn unknown(&self, key: &str, known: &'static str, span: &Range<usize>) -> ProfileFileError {
         let key = key.to_owned();
-        self.at(span.start, Fault::UnknownKey { key, known })
+        self.at(span.start, ProfileFault::UnknownKey { key, known })
     }
 
-    fn kind(&self, key: String, expected: &'static str, span: &Range<usize>) -> ProfileError {
-        self.at(span.start, Fault::Kind { key, expected })
+    fn kind(&self, key: String, expected: &'static str, span: &Range<usize>) -> ProfileFileError {
+        self.at(span.start, ProfileFault::Kind { key, expected })
     }
 }
 
@@ -236,7 +236,7 @@ impl<'f> Reader<'f> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<ProfileFile, ProfileError> {
+    fn parsed(text: &str) -> Result<ProfileFile, ProfileFileError> {
         ProfileFile::parse(Path::new("/home/ada/config.toml"), text.to_owned())
     }
 
@@ -244,7 +244,7 @@ mod tests {
     fn paths_are_below_the_files_folder() {
         let text = "default = \"a\"\n[profiles.a]\nreceiver = \"https://r1:8443/api/perf\"\ncert = \"ada.crt\"\nca = \"/etc/root.crt\"\n";
         let file = parsed(text).unwrap();
-        let expected = Profile {
+        let expected = ConnectionProfile {
             receiver: Some("https://r1:8443".parse().unwrap()),
             cert: Some("/home/ada/ada.crt".into()),
             key: None,

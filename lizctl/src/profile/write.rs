@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use lizmon_pki::atomic_file::{self, Access};
 
-use super::error::ProfileError;
+use super::error::ProfileFileError;
 use super::file::ProfileFile;
-use super::{Profile, local_file, read_local};
+use super::{ConnectionProfile, local_file, read_local};
 
 /// What became of a profile that was to be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,11 @@ pub(crate) enum Added {
 
 /// Adds a profile to a person's file, unless it has one of this name. The first one becomes the
 /// default.
-pub(crate) fn add(path: &Path, name: &str, profile: &Profile) -> Result<Added, ProfileError> {
+pub(crate) fn add(
+    path: &Path,
+    name: &str,
+    profile: &ConnectionProfile,
+) -> Result<Added, ProfileFileError> {
     let file = ProfileFile::read(path)?;
     if file.profiles.contains_key(name) {
         return Ok(Added::WasThere);
@@ -57,7 +61,7 @@ pub(crate) fn add(path: &Path, name: &str, profile: &Profile) -> Result<Added, P
 
 impl ProfileFile {
     /// Makes this profile the default.
-    pub(crate) fn set_default(&self, name: &str) -> Result<(), ProfileError> {
+    pub(crate) fn set_default(&self, name: &str) -> Result<(), ProfileFileError> {
         self.named(name)?;
         let text = self.text.clone().unwrap_or_default();
         let text = with_default(self, text, name);
@@ -78,26 +82,26 @@ fn with_default(file: &ProfileFile, mut text: String, name: &str) -> String {
 fn write(
     path: &Path,
     text: String,
-    profiles: &std::collections::BTreeMap<String, Profile>,
+    profiles: &std::collections::BTreeMap<String, ConnectionProfile>,
     default: Option<&str>,
-) -> Result<(), ProfileError> {
+) -> Result<(), ProfileFileError> {
     let is_meant = ProfileFile::parse(path, text.clone())
         .is_ok_and(|read| read.profiles == *profiles && read.default.as_deref() == default);
     if !is_meant {
         let file = path.to_owned();
-        return Err(ProfileError::OtherForm { file });
+        return Err(ProfileFileError::OtherForm { file });
     }
     write_file(path, &text)
 }
 
-fn write_file(path: &Path, text: &str) -> Result<(), ProfileError> {
+fn write_file(path: &Path, text: &str) -> Result<(), ProfileFileError> {
     let file = || path.to_owned();
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-        return Err(ProfileError::Link { file: file() });
+        return Err(ProfileFileError::Link { file: file() });
     }
     let written = make_folder(path.parent().unwrap_or(Path::new(".")))
         .and_then(|()| atomic_file::write(path, text.as_bytes(), Access::Secret));
-    written.map_err(|source| ProfileError::Unwritable {
+    written.map_err(|source| ProfileFileError::Unwritable {
         file: file(),
         source,
     })
@@ -116,12 +120,12 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 /// other files is its owner's, and stays as it is. Returns the file if it was written.
 pub(crate) fn write_local(
     certs: &Path,
-    profile: &Profile,
-) -> Result<Option<PathBuf>, ProfileError> {
+    profile: &ConnectionProfile,
+) -> Result<Option<PathBuf>, ProfileFileError> {
     let path = local_file(certs);
-    let differs_in_receiver = |found: &Profile| {
+    let differs_in_receiver = |found: &ConnectionProfile| {
         let receiver = profile.receiver.clone();
-        Profile {
+        ConnectionProfile {
             receiver,
             ..found.clone()
         } == *profile
@@ -134,7 +138,7 @@ pub(crate) fn write_local(
         let path = path.as_deref()?;
         Some(path.strip_prefix(certs).unwrap_or(path).to_owned())
     };
-    let written = Profile {
+    let written = ConnectionProfile {
         receiver: profile.receiver.clone(),
         cert: below(&profile.cert),
         key: below(&profile.key),
@@ -148,7 +152,7 @@ pub(crate) fn write_local(
     Ok(Some(path))
 }
 
-fn lines(profile: &Profile) -> String {
+fn lines(profile: &ConnectionProfile) -> String {
     let pairs = profile.pairs().into_iter();
     let lines = pairs.filter_map(|(key, value)| Some(format!("{key} = {}\n", quoted(&value?))));
     lines.collect()
@@ -164,8 +168,8 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn profile(folder: &Path) -> Profile {
-        Profile {
+    fn profile(folder: &Path) -> ConnectionProfile {
+        ConnectionProfile {
             receiver: Some("https://r1:8443".parse().unwrap()),
             cert: Some(folder.join("a.crt")),
             key: Some(folder.join("a\"b\\c\n.key")),
@@ -180,16 +184,16 @@ mod tests {
         let first = profile(folder.path());
         assert_eq!(add(&path, "ada", &first).unwrap(), Added::AsDefault);
         assert_eq!(
-            add(&path, "ada", &Profile::default()).unwrap(),
+            add(&path, "ada", &ConnectionProfile::default()).unwrap(),
             Added::WasThere
         );
         assert_eq!(
-            add(&path, "a.b", &Profile::default()).unwrap(),
+            add(&path, "a.b", &ConnectionProfile::default()).unwrap(),
             Added::Beside
         );
         let file = ProfileFile::read(&path).unwrap();
         assert_eq!(file.named("ada").unwrap(), &first);
-        assert_eq!(file.named("a.b").unwrap(), &Profile::default());
+        assert_eq!(file.named("a.b").unwrap(), &ConnectionProfile::default());
         assert_eq!(file.default.as_deref(), Some("ada"));
         #[cfg(unix)]
         {
@@ -218,9 +222,9 @@ mod tests {
         // An inline table cannot be added to.
         let inline = "profiles = { a = {} }\n";
         fs::write(&path, inline).unwrap();
-        let refused = add(&path, "b", &Profile::default()).unwrap_err();
+        let refused = add(&path, "b", &ConnectionProfile::default()).unwrap_err();
         assert!(
-            matches!(refused, ProfileError::OtherForm { .. }),
+            matches!(refused, ProfileFileError::OtherForm { .. }),
             "{refused}"
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), inline);
@@ -232,8 +236,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::os::unix::fs::symlink("elsewhere.toml", &path).unwrap();
-        let refused = add(&path, "a", &Profile::default()).unwrap_err();
-        assert!(matches!(refused, ProfileError::Link { .. }), "{refused}");
+        let refused = add(&path, "a", &ConnectionProfile::default()).unwrap_err();
+        assert!(
+            matches!(refused, ProfileFileError::Link { .. }),
+            "{refused}"
+        );
         assert!(!folder.path().join("elsewhere.toml").exists());
     }
 

@@ -1,5 +1,7 @@
 //! The client and its requests.
 
+mod forward;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+pub use self::forward::Forwarded;
 use crate::encoding::{compress, encode_segment, history_path};
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};

@@ -54,6 +54,12 @@ pub enum Error {
         /// The parse error.
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A request to hand on has a path that would not be sent as it is written.
+    #[error("{url} is not asked: the path would not arrive as it is written")]
+    OtherPath {
+        /// The server.
+        url: BaseUrl,
+    },
     /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),

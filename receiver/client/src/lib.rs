@@ -21,7 +21,7 @@ mod encoding;
 pub mod error;
 mod token;
 
-pub use client::Client;
+pub use client::{Client, Forwarded};
 pub use error::Error;
 pub use lizmon_pki::credentials::{Credentials, CredentialsError};
 pub use lizmon_transport::{BaseUrl, BaseUrlError, ConnectError, ConnectFailure, ServerClock};

@@ -7,6 +7,7 @@ mod lizctl;
 mod managed;
 mod measured;
 pub(crate) mod monitor;
+mod open;
 mod receiver;
 mod repair;
 mod store;

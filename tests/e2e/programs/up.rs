@@ -92,6 +92,24 @@ fn the_printed_command_reads_the_same() {
     let folder = folder.path().join("it's a \"folder\" $HOME");
     fs::create_dir(&folder).unwrap();
     let mut running = Running::start(&mut up(&folder, &[]));
+    // First comes what a browser opens, without a certificate.
+    let page = running.wait_for("http://127.0.0.1:");
+    let mut curl = Command::new("curl");
+    curl.args([
+        "-qsSL",
+        "--noproxy",
+        "*",
+        "-c",
+        "-",
+        "-w",
+        "%{url_effective}\n",
+    ]);
+    let shown = run(curl.arg(&page)).success();
+    let (origin, _key) = page.split_once("/open/").unwrap();
+    assert!(shown.contains("lizmon-open-"), "{shown}");
+    assert!(shown.contains(&format!("{origin}/\n")), "{shown}");
+    let again = run(Command::new("curl").args(["-qsS", "--noproxy", "*", &page])).success();
+    assert!(again.contains("not_opened"), "{again}");
     let line = running.wait_for("curl ");
     running.wait_for("Publish was successful to");
     // In this folder no flag is needed.

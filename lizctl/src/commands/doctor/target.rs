@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::machine;
 use crate::failure::Exit;
-use crate::profile::Profile;
+use crate::profile::ConnectionProfile;
 use crate::receiver_url::parse_receiver;
 
 /// MiB of `liz-monitor --spool-mib`, where its settings do not say.
@@ -102,7 +102,7 @@ impl Target {
     }
 
     /// What is not given is taken from the profile; certificate and key together.
-    pub(super) fn complete_from(&mut self, profile: Profile) {
+    pub(super) fn complete_from(&mut self, profile: ConnectionProfile) {
         if self.cert.is_none() && self.key.is_none() {
             (self.cert, self.key) = (profile.cert, profile.key);
         }

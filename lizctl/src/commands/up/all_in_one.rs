@@ -33,13 +33,14 @@ use lizmon_receiver::{Clocks, Receiver};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::browser_server;
 use super::curl;
 use super::local_endpoint::LocalEndpoint;
 use super::local_pki::LocalPki;
 use super::local_pki::ca_replacement::MaintenanceMode;
 use crate::context::Context;
 use crate::output::{self, live};
-use crate::profile::{self, Profile};
+use crate::profile::{self, ConnectionProfile};
 use crate::view::table;
 
 /// How often the table is redrawn on a terminal.
@@ -81,6 +82,7 @@ pub(super) struct AllInOne {
     receiver: JoinHandle<Result<(), lizmon_receiver::ReceiverError>>,
     monitor: JoinHandle<Result<(), lizmon_monitor::AgentStartError>>,
     maintenance: JoinHandle<()>,
+    browsers: JoinHandle<anyhow::Result<()>>,
     stop_monitor: watch::Sender<bool>,
     stop_receiver: watch::Sender<bool>,
 }
@@ -122,6 +124,10 @@ impl AllInOne {
         let monitor = Agent::new(monitor, environment).context("the monitor cannot start")?;
         let reader = Client::new(url.clone(), &pki.reader(), clock())?;
         keep_profile(&context.certs, &url, &pki.reader());
+        let (page, browsers) = browser_server::start(&url, &pki.reader(), context)?;
+        output::line("The page, in a browser; this address works once, within 10 minutes:")?;
+        output::line(page.url(clock()))?;
+        output::line("")?;
         curl::print(&url, &pki.host, &pki.reader())?;
         let (stop_monitor, stopped) = watch::channel(false);
         let watched = pki.host.clone();
@@ -133,6 +139,7 @@ impl AllInOne {
             receiver,
             monitor: tokio::spawn(monitor.run(ready, wait_for_stop(stopped))),
             maintenance: tokio::spawn(maintain_pki(pki, clock)),
+            browsers,
             stop_monitor,
             stop_receiver,
         })
@@ -149,6 +156,8 @@ impl AllInOne {
         let end = self.show_live(run_for, stop).await;
         let erased = live::draw(Vec::new()).context("cannot draw on the terminal");
         self.maintenance.abort();
+        // Its streams would keep the receiver from stopping.
+        self.browsers.abort();
         if let EndReason::TaskEnded(ended) = end {
             return ended;
         }
@@ -278,7 +287,7 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
 /// Writes `profile.toml`, so that verbs need no flags in this folder. Everything works without it.
 fn keep_profile(certs: &Path, url: &BaseUrl, reader: &Credentials) {
     let Ok(folder) = absolute(certs) else { return };
-    let profile = Profile {
+    let profile = ConnectionProfile {
         receiver: Some(url.clone()),
         cert: Some(reader.cert.clone()),
         key: Some(reader.key.clone()),
