@@ -127,7 +127,8 @@ impl<'s> Admission<'s> {
         let numbers = fresh.check_producer(&view, known, now)?;
         let labels = fresh.check_labels(&view, known, now)?;
         let drops_more = has_new_drops(&view, known, now)?;
-        if (fresh.is_empty() || view.is_empty()) && !drops_more {
+        let has_records = !fresh.is_empty() && !view.is_empty();
+        if !has_records && !drops_more && view.document().is_none() {
             return Ok(admitted(Dedup::Known));
         }
         if !self.unread.is_empty()

@@ -6,7 +6,7 @@ use super::super::admission::{Admission, Dedup, EpochMarks, Unread};
 use super::super::intake::{Intake, KnownRecords};
 use super::*;
 use crate::clock::ClockVerdict;
-use crate::store::{JournalStore, Position};
+use crate::store::{DocumentKind, JournalStore, Position, StoredDocument};
 
 fn unkeyed(epoch: u64, labels: &[String]) -> Submission {
     let values = labels.iter().map(|label| {
@@ -237,6 +237,23 @@ proptest! {
             one_by_one.push(verdict);
         }
         prop_assert_eq!(together, one_by_one);
+    }
+}
+
+/// It has no records, and changes what is known all the same.
+#[test]
+fn a_document_is_news_each_time() {
+    let document = StoredDocument {
+        kind: DocumentKind::Facts,
+        body: b"{}"[..].into(),
+    };
+    let facts = Submission::of_document(&"web1".parse().unwrap(), 9, NOW, &document);
+    let mut summarizer = summarizer();
+    for _ in 0..2 {
+        let table = summarizer.table();
+        let admitted = admit_group(&table, &[facts.clone(), facts.clone()]);
+        assert_eq!(admitted, [Ok(Dedup::New), Ok(Dedup::New)]);
+        count(&mut summarizer, &facts);
     }
 }
 
