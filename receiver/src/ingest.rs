@@ -1,11 +1,13 @@
 //! Turns a request's body into a submission, which is accepted whole or refused whole. Pure.
 
+use lizmon_protocol::facts::Facts;
 use lizmon_protocol::sample::{
     BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, parse_batch, parse_sample_set,
 };
 
 use crate::authorize::{Ingest, Permit};
 use crate::store::record::{Submission, SubmissionView};
+use crate::store::{DocumentKind, StoredDocument};
 
 /// Why an idempotency key is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,21 @@ pub fn batch(permit: &Permit<Ingest>, body: &[u8], now: u64) -> Result<Submissio
         true => submission.as_repair(),
         false => submission,
     })
+}
+
+/// The body of `PUT /api/facts/{host}` as a submission.
+pub fn facts(permit: &Permit<Ingest>, facts: &Facts, now: u64) -> serde_json::Result<Submission> {
+    let document = StoredDocument {
+        kind: DocumentKind::Facts,
+        body: serde_json::to_vec(facts)?.into(),
+    };
+    let certificate_end = permit.certificate_end();
+    Ok(Submission::of_document(
+        permit.host(),
+        certificate_end,
+        now,
+        &document,
+    ))
 }
 
 /// So many values of a record take as long to count as a record does.

@@ -1,6 +1,7 @@
 //! Answers queries from memory. A lock is held for one host or one shard at a time.
 
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
+use lizmon_protocol::facts::Facts;
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
@@ -8,8 +9,9 @@ use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Windo
 
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
 use crate::silence;
+use crate::store::DocumentKind;
 use crate::store::record::Submission;
-use crate::summarize::SummaryTable;
+use crate::summarize::{HostSummaries, SummaryTable};
 
 /// A monitor that has not reported its clock's difference for so long stamps samples by its own
 /// clock.
@@ -86,6 +88,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
                     silent: silence::is_silent(host, now)
                         || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),
+                    facts: facts_of(host),
                 });
             }
         }
@@ -95,6 +98,12 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
         hosts: list,
         as_of: table.oldest_as_of(now),
     }
+}
+
+/// What its monitor said of the machine.
+fn facts_of(host: &HostSummaries) -> Option<Facts> {
+    // It was checked before it was stored.
+    Facts::parse(host.documents.get(DocumentKind::Facts)?).ok()
 }
 
 /// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no

@@ -23,6 +23,7 @@ mod authenticated;
 mod certificates;
 mod crl;
 mod delivery;
+mod facts;
 mod oauth;
 mod perf;
 mod probes;
@@ -91,6 +92,7 @@ pub fn routes() -> Vec<ApiRoute> {
             get(perf::host).post(perf::host),
         ),
         ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put)),
+        ApiRoute::with_request_body(format!("{}/{{host}}", route::FACTS), "PUT", put(facts::put)),
         ApiRoute::with_request_body(
             format!("{}/{{host}}{}", route::DELIVERY, delivery::PATH_END),
             "POST",

@@ -27,6 +27,7 @@ mod dependencies;
 mod documents;
 mod enrolment;
 mod expiry;
+mod facts;
 mod golden;
 mod harness;
 mod hostile;

@@ -175,6 +175,7 @@ mod tests {
             state: None,
             silent,
             last_received: None,
+            facts: None,
         };
         let all = Hosts {
             as_of: None,
@@ -202,6 +203,7 @@ mod tests {
             state: None,
             silent: false,
             last_received: None,
+            facts: None,
         };
         for (now, expected) in [
             (END - 36 * 3600, "2016-09-02 00:56"),

@@ -13,6 +13,7 @@ use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::certificate::SeenCertificates;
 use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
+use lizmon_protocol::facts::Facts;
 use lizmon_protocol::history::{History, HistoryRange};
 use lizmon_protocol::name::{Label, NodeName, SpiffeId};
 use lizmon_protocol::problem::{Code, Problem};
@@ -34,9 +35,9 @@ use crate::encoding::{compress, encode_segment, history_path};
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
-/// The maximum size of a response. A full host's summaries take a fifth of it, and a list of
-/// 100,000 hosts takes about two thirds.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The maximum size of a response. A full host's summaries take a tenth of it, and a list of
+/// 100,000 hosts with the facts of their machines takes about two thirds.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// Whether a request may be sent again if its connection ends before the answer, as pooled ones do
 /// when the server closes them: RFC 9110 section 9.2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,6 +335,17 @@ impl Client {
     /// The certificates that the receiver has seen.
     pub async fn certificates(&self, now: u64) -> Result<SeenCertificates, Error> {
         self.parse(&self.get(route::CERTIFICATES, now).await?)
+    }
+
+    /// Sends what the machine of this host is. They are durable when this returns.
+    pub async fn put_facts(&self, host: &NodeName, facts: &Facts, now: u64) -> Result<(), Error> {
+        let request = self
+            .http
+            .put(self.at(&route::facts(host)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.to_json(facts)?);
+        self.send_with_token(request, Repeat::Harmless, now).await?;
+        Ok(())
     }
 
     /// Uploads CRLs in PEM. They are in use when this returns.

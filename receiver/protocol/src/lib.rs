@@ -11,6 +11,7 @@
 //! | [`history`] | the intervals of one series further back |
 //! | [`certificate`] | the certificates that a receiver has seen |
 //! | [`delivery`] | the sequence numbers of a producer that have arrived |
+//! | [`facts`] | what a machine is, as its monitor says |
 //! | [`token`] | the access token's claims, and the token endpoint's responses |
 //! | [`enrol`] | the routes of enrolment, and the join token |
 //! | [`problem`] | all errors of the API, RFC 9457 |
@@ -19,6 +20,7 @@
 pub mod certificate;
 pub mod delivery;
 pub mod enrol;
+pub mod facts;
 pub mod history;
 pub mod name;
 pub mod problem;

@@ -25,6 +25,8 @@ pub const PERF: &str = "/api/perf";
 pub const DELIVERY: &str = "/api/delivery";
 /// The prefix of the paths of the intervals of one series, further back than its summaries go.
 pub const HISTORY: &str = "/api/history";
+/// The prefix of the paths to which monitors send what their machines are.
+pub const FACTS: &str = "/api/facts";
 /// Upload of CRLs by an operator.
 pub const CRL: &str = "/api/crl";
 /// The certificates that this receiver has seen.
@@ -54,6 +56,11 @@ pub fn sample(host: &NodeName, epoch: Epoch) -> String {
 /// `/api/delivery/{host}`
 pub fn delivery(host: &NodeName) -> String {
     format!("{DELIVERY}/{host}")
+}
+
+/// `/api/facts/{host}`
+pub fn facts(host: &NodeName) -> String {
+    format!("{FACTS}/{host}")
 }
 
 /// Parses the path segment of a single sample's epoch. Only decimal digits are valid.

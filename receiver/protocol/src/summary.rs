@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::Facts;
+
 /// Summaries by name, such as `summary:by-minute:cpu`.
 pub type Summaries = BTreeMap<String, Summary>;
 
@@ -101,6 +103,9 @@ pub struct Host {
         skip_serializing_if = "Option::is_none"
     )]
     pub last_received: Option<u64>,
+    /// What the machine is, as its monitor says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
 }
 
 #[cfg(test)]

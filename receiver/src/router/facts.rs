@@ -1,0 +1,56 @@
+//! `/api/facts`: what a machine is, as its monitor says. That is durable like a sample.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Request, StatusCode};
+use lizmon_protocol::facts::{FACTS_BYTES_MAX, Facts, FactsError};
+use lizmon_protocol::problem::{Code, ValueError};
+
+use super::answer::parse_host;
+use super::authenticated::Authenticated;
+use super::problem::Rejection;
+use super::request_body::{BodyRequest, answer_with_body};
+use super::state::SharedState;
+use crate::ingest;
+
+/// `PUT /api/facts/{host}`
+pub(super) async fn put(
+    State(app): SharedState,
+    request: Request<Body>,
+) -> Result<Response, Rejection> {
+    answer_with_body(&app, request, take_facts).await
+}
+
+async fn take_facts(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
+    let (app, head) = (request.app, request.head);
+    let now = (app.clock)();
+    let host = head.uri.path().rsplit('/').next().and_then(parse_host);
+    let sender = Authenticated::check(app, head, now)?;
+    let permit = sender.caller()?.ingest(host.as_ref())?;
+    let body = request.read(FACTS_BYTES_MAX, &sender).await?;
+    let now = (app.sample_clock)();
+    let facts = Facts::parse(body.bytes()).or_else(|error| {
+        sender.quota()?.charge_refused(body.bytes().len());
+        Err(refused(error, now))
+    })?;
+    let submission = ingest::facts(&permit, &facts, now).map_err(|_| Code::InternalError)?;
+    app.journal.submit(submission, now).await?;
+    sender.remember();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn refused(error: FactsError, now: u64) -> Rejection {
+    let reason = error.to_string();
+    match error {
+        FactsError::Malformed(_) => Rejection::from(Code::MalformedJson).with_detail(reason),
+        FactsError::Fact { .. } | FactsError::TooMany => {
+            let error = ValueError {
+                record: None,
+                label: None,
+                reason,
+            };
+            Rejection::from(Code::InvalidValues).with_errors(vec![error], now)
+        }
+    }
+}
