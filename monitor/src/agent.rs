@@ -1,6 +1,7 @@
 //! Samples on every tick, records what was sampled, and publishes to each destination. It acts;
 //! what to do is decided elsewhere.
 
+mod facts_teller;
 mod publisher;
 mod recorder;
 mod sampling;
@@ -11,13 +12,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_client::{Client, Error};
+use lizmon_client::{Client, Credentials, Error};
+use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::{NodeName, Role, SpiffeId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use self::facts_teller::FactsTeller;
 use self::publisher::Publisher;
 use self::recorder::Recorder;
 use self::sampling::{SampleLoop, WAITING_MAX, log_notices};
@@ -83,6 +86,8 @@ pub struct Agent {
     sampler: Sampler,
     scheduler: DeliveryScheduler<AnyBackend>,
     clients: Vec<(PublishUrl, Client)>,
+    credentials: Credentials,
+    server_crls: ServerCrls,
     file_check: watch::Sender<()>,
     alive: Arc<dyn Fn() + Send + Sync>,
 }
@@ -122,6 +127,8 @@ impl Agent {
             alive: Arc::new(|| ()),
         })
     }
+            credentials: config.credentials,
+            server_crls: config.server_crls,
 
     /// Calls this every second while it runs.
     pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
@@ -152,8 +159,18 @@ impl Agent {
             shared.set_certificate(&client);
             let publisher = Publisher {
                 destination,
+        // Dropped, and so ended, with this function.
+        let mut tellers = JoinSet::new();
                 url,
                 client,
+            let teller = FactsTeller {
+                url: url.clone(),
+                host: self.host.clone(),
+                credentials: self.credentials.clone(),
+                server_crls: self.server_crls.clone(),
+                environment: self.environment.clone(),
+            };
+            tellers.spawn(teller.run());
                 host: self.host.clone(),
                 environment: self.environment.clone(),
                 shared: shared.clone(),

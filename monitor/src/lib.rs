@@ -16,6 +16,9 @@
 //! spool        the destination is done with the record, or it waits to be sent again
 //! ```
 //!
+//! Beside it, facts tells each receiver once a day what this machine is, over a connection of its
+//! own.
+//!
 //! What holds:
 //!
 //! - A record is in the spool before it is sent, and keeps its number until it is delivered:
@@ -74,6 +77,7 @@ pub mod agent;
 pub mod collect;
 pub mod config;
 mod environment;
+pub mod facts;
 pub mod health;
 pub mod offset;
 pub mod retry;
