@@ -113,8 +113,12 @@ impl Agent {
         // As late as possible: the first sample shows what was since then, and that should be a
         // short time.
         let now = (environment.clock)();
-        let (sampler, notices) =
-            Sampler::start(&config.collect, environment.monotonic.clone(), now)?;
+        let (sampler, notices) = Sampler::start(
+            &config.collect,
+            &config.collect_options,
+            environment.monotonic.clone(),
+            now,
+        )?;
         log_notices(&notices);
         Ok(Self {
             ticker: Ticker::new(config.interval, now + CPU_INTERVAL_MIN),
@@ -123,12 +127,12 @@ impl Agent {
             host: config.host,
             environment,
             clients,
+            credentials: config.credentials,
+            server_crls: config.server_crls,
             file_check: watch::Sender::new(()),
             alive: Arc::new(|| ()),
         })
     }
-            credentials: config.credentials,
-            server_crls: config.server_crls,
 
     /// Calls this every second while it runs.
     pub fn telling_alive(self, alive: Arc<dyn Fn() + Send + Sync>) -> Self {
@@ -155,14 +159,10 @@ impl Agent {
         let urls = self.clients.iter().map(|(url, _)| url.clone()).collect();
         let shared = Arc::new(Shared::new(sample_clock.clone(), urls, self.scheduler));
         let mut publishers = JoinSet::new();
-        for (destination, (url, client)) in self.clients.into_iter().enumerate() {
-            shared.set_certificate(&client);
-            let publisher = Publisher {
-                destination,
         // Dropped, and so ended, with this function.
         let mut tellers = JoinSet::new();
-                url,
-                client,
+        for (destination, (url, client)) in self.clients.into_iter().enumerate() {
+            shared.set_certificate(&client);
             let teller = FactsTeller {
                 url: url.clone(),
                 host: self.host.clone(),
@@ -171,6 +171,10 @@ impl Agent {
                 environment: self.environment.clone(),
             };
             tellers.spawn(teller.run());
+            let publisher = Publisher {
+                destination,
+                url,
+                client,
                 host: self.host.clone(),
                 environment: self.environment.clone(),
                 shared: shared.clone(),

@@ -1,5 +1,7 @@
 //! Flags and environment variables, and the configuration that they make.
 
+mod collect;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use lizmon_client::{BaseUrl, BaseUrlError, Credentials};
 use lizmon_daemon::args::{CommaList, Items, items};
 use lizmon_enrol::CredentialFlags;
@@ -17,7 +19,8 @@ use lizmon_pki::server_crls::ServerCrls;
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::route;
 
-use crate::collect::{self, COLLECTORS, CollectorSpec};
+pub use self::collect::CollectFlags;
+use crate::collect::{CollectOptions, CollectorSpec};
 use crate::spool::{AGE_SECS_MAX, DISK_BYTES_MAX};
 
 /// The longest interval: with more than an hour, a window by minute would have only gaps.
@@ -59,15 +62,9 @@ pub struct MonitorFlags {
         value_parser = clap::value_parser!(u32).range(1..=INTERVAL_SECS_MAX).try_map(NonZeroU32::try_from)
     )]
     pub interval: NonZeroU32,
-    /// What to measure
-    #[arg(
-        long,
-        env = "LIZMON_COLLECT",
-        value_name = "COLLECTOR",
-        default_value = "cpu,mem",
-        value_parser = Items(collectors())
-    )]
-    pub collect: Vec<CommaList<&'static CollectorSpec>>,
+    /// What to measure.
+    #[command(flatten)]
+    pub collect: CollectFlags,
     /// Folder for records that are not delivered yet, so that they survive a restart; without it
     /// they wait in memory
     #[arg(long, env = "LIZMON_SPOOL", value_name = "DIR")]
@@ -106,16 +103,6 @@ fn keep_acknowledged(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses the name of a collector; the help describes each.
-fn collectors() -> impl TypedValueParser<Value = &'static CollectorSpec> {
-    let values = COLLECTORS.iter().map(|spec| {
-        let meanings: Vec<_> = spec.labels.iter().map(|label| label.meaning).collect();
-        PossibleValue::new(spec.name).help(meanings.join("; "))
-    });
-    PossibleValuesParser::new(values)
-        .try_map(|name| collect::find(&name).ok_or("there is no such collector"))
-}
-
 impl MonitorFlags {
     /// What fetches these CRLs, if the address of `liz-ca` is known.
     pub fn crl_refresher(
@@ -149,6 +136,8 @@ pub struct Config {
     pub interval: NonZeroU32,
     /// What to measure.
     pub collect: Vec<&'static CollectorSpec>,
+    /// Which disks, interfaces and the like.
+    pub collect_options: CollectOptions,
     /// What is kept, and where.
     pub spool: SpoolConfig,
 }
@@ -167,12 +156,7 @@ pub struct SpoolConfig {
 impl From<MonitorFlags> for Config {
     /// Duplicates are removed.
     fn from(flags: MonitorFlags) -> Self {
-        let mut collect = Vec::new();
-        for collector in items(flags.collect) {
-            if !collect.contains(&collector) {
-                collect.push(collector);
-            }
-        }
+        let (collect, collect_options) = flags.collect.choose();
         let mut publish: Vec<PublishUrl> = Vec::new();
         for url in items(flags.publish) {
             if !publish.contains(&url) {
@@ -186,6 +170,7 @@ impl From<MonitorFlags> for Config {
             server_crls: ServerCrls::default(),
             interval: flags.interval,
             collect,
+            collect_options,
             spool: SpoolConfig {
                 folder: flags.spool,
                 bytes_max: u64::from(flags.spool_mib) << 20,
@@ -278,6 +263,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::collect::DEFAULT_COLLECTORS;
     use crate::spool::KEEP_SECS;
 
     #[test]
@@ -365,7 +351,7 @@ mod tests {
             let config = parse(flags).unwrap();
             let urls: Vec<_> = config.publish.iter().map(ToString::to_string).collect();
             assert_eq!(urls, expected);
-            assert_eq!(config.collect, [&collect::CPU, &collect::MEM]);
+            assert_eq!(config.collect, DEFAULT_COLLECTORS);
             assert_eq!(config.interval.get(), 1);
             let spool = SpoolConfig {
                 folder: None,

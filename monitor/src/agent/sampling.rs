@@ -121,8 +121,14 @@ impl SampleLoop {
 pub(super) fn log_notices(notices: &[(&'static str, Notice)]) {
     for (collector, notice) in notices {
         match notice {
+            Notice::Failure(FailureNotice::Failing(why)) if why.is_partial() => {
+                warn!("`{collector}` is measured only in part: {why}");
+            }
             Notice::Failure(FailureNotice::Failing(why)) => {
                 warn!("`{collector}` is not measured, and so not published: {why}");
+            }
+            Notice::Failure(FailureNotice::StillFailing { why, samples }) if why.is_partial() => {
+                warn!("`{collector}` is still measured only in part, in {samples} samples: {why}");
             }
             Notice::Failure(FailureNotice::StillFailing { why, samples }) => {
                 warn!(
@@ -162,7 +168,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::collect::MEM;
+    use crate::collect::{CollectOptions, MEM};
 
     const START: u64 = 1_465_001_814;
 
@@ -174,9 +180,14 @@ mod tests {
         let sampling = SampleLoop {
             clock: Arc::new(move || Duration::from_secs(now.fetch_add(1, Ordering::Relaxed))),
             ticker: Ticker::new(NonZeroU32::MIN, Duration::from_secs(START - 1)),
-            sampler: Sampler::start(&[&MEM], monotonic, Duration::from_secs(START))
-                .unwrap()
-                .0,
+            sampler: Sampler::start(
+                &[&MEM],
+                &CollectOptions::default(),
+                monotonic,
+                Duration::from_secs(START),
+            )
+            .unwrap()
+            .0,
             self_stats: Arc::default(),
             samples,
             missed: 0,

@@ -1,12 +1,13 @@
 //! What a collector is, and what it appends to.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_protocol::name::Label;
-use lizmon_protocol::sample::{RECORD_LABELS_MAX, SampleSet, Value};
+use lizmon_protocol::sample::RECORD_LABELS_MAX;
 
 use super::failure::CollectError;
+use super::options::CollectOptions;
+use super::readings::Readings;
 
 /// One source of values.
 pub trait Collector: Send {
@@ -25,6 +26,8 @@ pub trait Collector: Send {
 pub struct CollectContext {
     /// The wall clock, since 1970 UTC.
     pub now: Duration,
+    /// The time since some moment, asleep or awake: it does not step.
+    pub monotonic: Duration,
     /// What the monitor knows about itself.
     pub stats: SelfStats,
     /// How often a collector failed, since the monitor was started.
@@ -53,8 +56,20 @@ pub struct CollectorSpec {
     pub name: &'static str,
     /// The labels it publishes.
     pub labels: &'static [LabelSpec],
+    /// How many labels it publishes at once, unless a flag says otherwise. Those of all collectors
+    /// together fit into a record.
+    pub labels_max: usize,
     /// Makes one.
-    pub start: fn() -> Result<Box<dyn Collector>, CollectorStartError>,
+    pub start: fn(&CollectorStart<'_>) -> Result<Box<dyn Collector>, CollectorStartError>,
+}
+
+/// What a collector may use from its start on.
+#[derive(Clone)]
+pub struct CollectorStart<'o> {
+    /// What was chosen.
+    pub options: &'o CollectOptions,
+    /// The time since some moment: it does not step.
+    pub monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
 /// There is one of each name.
@@ -72,6 +87,8 @@ pub struct LabelSpec {
     pub label: &'static str,
     /// The unit of its values.
     pub unit: &'static str,
+    /// Where its values come from.
+    pub source: &'static str,
     /// What its values say.
     pub meaning: &'static str,
 }
@@ -88,49 +105,23 @@ impl LabelSpec {
     }
 }
 
-/// Why a collector cannot be made on this machine.
+/// Why a collector cannot be made on this machine, or not as it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("this machine's load cannot be read: {0}")]
-pub struct CollectorStartError(#[from] sysinfo::Error);
-
-/// The values of one record, while they are collected.
-#[derive(Debug, Default)]
-pub struct Readings(Vec<(Label<'static>, Value)>);
-
-impl Readings {
-    /// Appends a value, rounded to two decimals. What a receiver would refuse, and the whole record
-    /// with it, is an error here.
-    pub fn push(
-        &mut self,
-        label: impl Into<Cow<'static, str>>,
-        value: f64,
-    ) -> Result<(), CollectError> {
-        let label = Label::new(label)?;
-        let value = Value::new(two_decimals(value)).ok_or(CollectError::NoNumber)?;
-        if self.0.len() >= RECORD_LABELS_MAX {
-            return Err(CollectError::TooManyLabels);
-        }
-        if self.0.iter().any(|(known, _)| *known == label) {
-            return Err(CollectError::DuplicateLabel(label.to_string()));
-        }
-        self.0.push((label, value));
-        Ok(())
-    }
-
-    pub(super) fn into_set(self) -> SampleSet<'static> {
-        SampleSet::new(self.0)
-    }
-
-    #[cfg(test)]
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.0
-            .iter()
-            .map(|(label, value)| (label.as_str(), value.get()))
-    }
-}
-
-fn two_decimals(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+pub enum CollectorStartError {
+    /// The system does not tell its load.
+    #[error("this machine's load cannot be read: {0}")]
+    System(#[from] sysinfo::Error),
+    /// A record has no room for all that they may publish.
+    #[error(
+        "the chosen collectors may publish {labels} labels at once, and a record has {RECORD_LABELS_MAX}: give a lower --labels-max"
+    )]
+    TooManyLabels {
+        /// The sum.
+        labels: usize,
+    },
+    /// The system starts no thread.
+    #[error("cannot start a thread to measure on: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 #[cfg(test)]
@@ -138,41 +129,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_have_at_most_two_decimals() {
-        for (value, expected) in [(4.983, 4.98), (4.987, 4.99), (0.0, 0.0), (99.999, 100.0)] {
-            let mut readings = Readings::default();
-            readings.push("cpu", value).unwrap();
-            assert_eq!(readings.iter().collect::<Vec<_>>(), [("cpu", expected)]);
-        }
-    }
-
-    /// A receiver would refuse the whole record.
-    #[test]
-    fn a_pair_that_a_receiver_refuses_is_not_appended() {
-        let mut readings = Readings::default();
-        readings.push("core:0", 1.0).unwrap();
-        let refused = [
-            readings.push("", 1.0),
-            readings.push("disk:\n", 1.0),
-            readings.push("summary:cpu", 1.0),
-            readings.push("cpu", f64::NAN),
-            readings.push("cpu", 1e291),
-            readings.push(String::from("core:0"), 1.0),
-        ];
-        assert!(refused.iter().all(Result::is_err), "{refused:?}");
-        for core in 1..RECORD_LABELS_MAX {
-            readings.push(format!("core:{core}"), 1.0).unwrap();
-        }
-        let one_more = readings.push("cpu", 1.0);
-        assert_eq!(one_more, Err(CollectError::TooManyLabels));
-        assert_eq!(readings.into_set().len(), RECORD_LABELS_MAX);
-    }
-
-    #[test]
     fn a_label_matches_its_description() {
         let spec = |label| LabelSpec {
             label,
             unit: "percent",
+            source: "",
             meaning: "",
         };
         let cases = [

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use sysinfo::System;
 
-use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec, Readings};
+use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec};
 use super::failure::CollectError;
 #[cfg(target_os = "linux")]
 use super::procfs;
 use super::procfs::CpuCheck;
+use super::readings::Readings;
 
 /// The collector.
 pub static CPU: CollectorSpec = CollectorSpec {
@@ -16,9 +17,11 @@ pub static CPU: CollectorSpec = CollectorSpec {
     labels: &[LabelSpec {
         label: LABEL,
         unit: "percent",
+        source: "`/proc/stat`",
         meaning: "all cores' busy time since the last sample; waiting for a disk is not busy",
     }],
-    start: || Ok(Box::new(Cpu::new()?)),
+    labels_max: 1,
+    start: |_| Ok(Box::new(Cpu::new()?)),
 };
 
 const LABEL: &str = "cpu";

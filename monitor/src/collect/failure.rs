@@ -3,7 +3,9 @@
 use std::io;
 
 use lizmon_protocol::name::NameError;
-use lizmon_protocol::sample::RECORD_LABELS_MAX;
+
+#[cfg(target_os = "linux")]
+use super::command::CommandFailure;
 
 /// A failure that lasts is logged again after so long, and one that comes and goes no more often.
 pub const REMIND_SECS: u64 = 600;
@@ -67,9 +69,63 @@ pub enum CollectError {
     /// The record has this label already.
     #[error("there are two values for the label `{0}`")]
     DuplicateLabel(String),
-    /// The record has no room for another label.
-    #[error("a record has at most {RECORD_LABELS_MAX} labels")]
-    TooManyLabels,
+    /// Reading files takes too long.
+    #[error("what was read in `{path}` is out of date: reading it takes too long")]
+    NoAnswer {
+        /// The folder.
+        path: &'static str,
+    },
+    /// `systemctl` does not tell how many units failed.
+    #[cfg(target_os = "linux")]
+    #[error("systemctl does not say how many units failed: {0}")]
+    Systemctl(CommandFailure),
+    /// A file or a command of the site has no values, or not all.
+    #[error("`{source_name}`: {fault}")]
+    Own {
+        /// The file or the command.
+        source_name: String,
+        /// Why.
+        fault: String,
+    },
+    /// A file system does not answer.
+    #[error("the file system at `{mount}` does not answer: is its server away?")]
+    MountHangs {
+        /// Where it is mounted.
+        mount: String,
+    },
+    /// A file system refuses to answer.
+    #[error("the file system at `{mount}` does not say how full it is ({kind})")]
+    MountFails {
+        /// Where it is mounted.
+        mount: String,
+        /// The system's error.
+        kind: io::ErrorKind,
+    },
+    /// There is more to measure than the collector may publish.
+    #[error(
+        "it may publish {labels_max} labels at once, and three times as many in a day: `{first}` and others are left out; --labels-max allows more, and its patterns choose"
+    )]
+    LeftOut {
+        /// Its labels.
+        labels_max: usize,
+        /// The first that is left out.
+        first: String,
+    },
+}
+
+impl CollectError {
+    /// Whether other values of the collector are published all the same.
+    pub fn is_partial(&self) -> bool {
+        matches!(
+            self,
+            Self::LeftOut { .. }
+                | Self::DuplicateLabel(_)
+                | Self::Label(_)
+                | Self::MountHangs { .. }
+                | Self::MountFails { .. }
+                | Self::Own { .. }
+        )
+    }
 }
 
 /// What to log about one collector.

@@ -2,10 +2,11 @@
 
 use sysinfo::{MemoryRefreshKind, System};
 
-use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec, Readings};
+use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec};
 use super::failure::CollectError;
 #[cfg(target_os = "linux")]
 use super::procfs;
+use super::readings::Readings;
 
 /// The collector.
 pub static MEM: CollectorSpec = CollectorSpec {
@@ -13,9 +14,11 @@ pub static MEM: CollectorSpec = CollectorSpec {
     labels: &[LabelSpec {
         label: LABEL,
         unit: "percent",
+        source: "`/proc/meminfo`",
         meaning: "(total - available) / total; caches that can be reclaimed are available",
     }],
-    start: || {
+    labels_max: 1,
+    start: |_| {
         let system = System::new()?;
         Ok(Box::new(Memory { system }))
     },

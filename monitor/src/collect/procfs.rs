@@ -71,6 +71,15 @@ pub(super) fn read(path: &'static str) -> Result<String, CollectError> {
     })
 }
 
+/// The bytes of a file of `/proc`: names in it may have any.
+#[cfg(target_os = "linux")]
+pub(super) fn read_bytes(path: &'static str) -> Result<Vec<u8>, CollectError> {
+    std::fs::read(path).map_err(|error| CollectError::Unreadable {
+        path,
+        kind: error.kind(),
+    })
+}
+
 /// Reads the line of all cores.
 pub(super) fn cpu_ticks(stat: &str) -> Result<CpuTicks, CollectError> {
     let missing = CollectError::Missing {
@@ -99,20 +108,8 @@ pub(super) fn cpu_ticks(stat: &str) -> Result<CpuTicks, CollectError> {
 /// Whether the file has both numbers that the used part is computed from. Without the second,
 /// sysinfo estimates it.
 pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
-    let kib = |field: &'static str| {
-        let line = meminfo.lines().find_map(|line| {
-            let (name, rest) = line.split_once(':')?;
-            (name == field).then_some(rest)
-        });
-        let number =
-            line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        number.ok_or(CollectError::Missing {
-            path: MEMINFO,
-            field,
-        })
-    };
-    let total = kib("MemTotal")?;
-    let available = kib("MemAvailable")?;
+    let total = meminfo_kib(meminfo, "MemTotal")?;
+    let available = meminfo_kib(meminfo, "MemAvailable")?;
     if total == 0 {
         return Err(CollectError::Missing {
             path: MEMINFO,
@@ -123,6 +120,19 @@ pub(super) fn check_memory(meminfo: &str) -> Result<(), CollectError> {
         true => Err(CollectError::AvailableAboveTotal { path: MEMINFO }),
         false => Ok(()),
     }
+}
+
+/// A number of `/proc/meminfo`.
+pub(super) fn meminfo_kib(meminfo: &str, field: &'static str) -> Result<u64, CollectError> {
+    let line = meminfo.lines().find_map(|line| {
+        let (name, rest) = line.split_once(':')?;
+        (name == field).then_some(rest)
+    });
+    let number = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+    number.ok_or(CollectError::Missing {
+        path: MEMINFO,
+        field,
+    })
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lizmon_protocol::sample::SampleSet;
+use lizmon_protocol::sample::{RECORD_LABELS_MAX, SampleSet};
 
 use super::collector::{
-    CollectContext, Collector, CollectorSpec, CollectorStartError, Readings, SelfStats,
+    CollectContext, Collector, CollectorSpec, CollectorStart, CollectorStartError, SelfStats,
 };
 use super::failure::{CollectError, FailureLog, FailureNotice, REMIND_SECS};
+use super::options::CollectOptions;
+use super::readings::{LabelBudget, Readings};
 
 /// A collector that takes longer than this delays the record: a quarter of the shortest interval.
 pub const COLLECT_TIME_MAX: Duration = Duration::from_millis(250);
@@ -26,6 +28,7 @@ pub struct Sampler {
 struct Running {
     spec: &'static CollectorSpec,
     collector: Box<dyn Collector>,
+    budget: LabelBudget,
     failure_log: FailureLog,
     /// When it was logged last that it is slow: epoch seconds.
     slow_logged_at: Option<u64>,
@@ -59,13 +62,23 @@ impl Sampler {
     /// [`super::CPU_INTERVAL_MIN`] until then. With it, what to log of collectors that fail.
     pub fn start(
         specs: &[&'static CollectorSpec],
+        options: &CollectOptions,
         monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
         now: Duration,
     ) -> Result<(Self, Notices), CollectorStartError> {
+        let labels = specs.iter().map(|spec| labels_max(spec, options)).sum();
+        if labels > RECORD_LABELS_MAX {
+            return Err(CollectorStartError::TooManyLabels { labels });
+        }
+        let start = CollectorStart {
+            options,
+            monotonic: monotonic.clone(),
+        };
         let start = |spec: &&'static CollectorSpec| {
             Ok(Running {
                 spec,
-                collector: (spec.start)()?,
+                collector: (spec.start)(&start)?,
+                budget: LabelBudget::new(labels_max(spec, options)),
                 failure_log: FailureLog::default(),
                 slow_logged_at: None,
             })
@@ -80,15 +93,14 @@ impl Sampler {
         };
         let context = CollectContext {
             now,
+            monotonic: (sampler.monotonic)(),
             stats: SelfStats::default(),
             failures: 0,
         };
         let mut notices = Vec::new();
         for running in &mut sampler.collectors {
-            match running
-                .collector
-                .collect(&context, &mut Readings::default())
-            {
+            let mut readings = Readings::new(&mut running.budget, context.monotonic);
+            match running.collector.collect(&context, &mut readings) {
                 Ok(()) | Err(CollectError::FirstReading { .. }) => (),
                 Err(why) => {
                     let notice = running.failure_log.failed(why, now.as_secs());
@@ -102,23 +114,27 @@ impl Sampler {
     /// Measures now. A collector that fails keeps what it appended before; the failure is counted,
     /// and logged at a limited rate.
     pub fn sample(&mut self, stats: SelfStats, now: Duration) -> Collected {
-        let mut readings = Readings::default();
+        let mut values = Vec::new();
         let mut notices = Vec::new();
         let mut took = Vec::with_capacity(self.collectors.len());
         for running in &mut self.collectors {
+            let name = running.spec.name;
+            let started = (self.monotonic)();
             let context = CollectContext {
                 now,
+                monotonic: started,
                 stats,
                 failures: self.failures,
             };
-            let name = running.spec.name;
-            let started = (self.monotonic)();
+            let mut readings = Readings::new(&mut running.budget, started);
             let result = running.collector.collect(&context, &mut readings);
+            let (measured, missing) = readings.finish();
+            values.extend(measured);
             let time = (self.monotonic)().saturating_sub(started);
             took.push((name, time));
-            let notice = match result {
-                Ok(()) => running.failure_log.succeeded(),
-                Err(why) => {
+            let notice = match result.err().or(missing) {
+                None => running.failure_log.succeeded(),
+                Some(why) => {
                     self.failures += 1;
                     running.failure_log.failed(why, now.as_secs())
                 }
@@ -129,11 +145,20 @@ impl Sampler {
             }
         }
         Collected {
-            values: readings.into_set(),
+            values: SampleSet::new(values),
             notices,
             took,
         }
     }
+}
+
+/// How many labels the collector may publish at once.
+fn labels_max(spec: &CollectorSpec, options: &CollectOptions) -> usize {
+    let chosen = options.labels_max.iter().rev();
+    let mut chosen = chosen.filter(|chosen| chosen.collector == spec.name);
+    chosen
+        .next()
+        .map_or(spec.labels_max, |chosen| chosen.labels)
 }
 
 impl Running {
@@ -168,7 +193,8 @@ mod tests {
     const START: Duration = Duration::from_secs(1_465_001_814);
 
     fn start(specs: &[&'static CollectorSpec]) -> (Sampler, Notices) {
-        Sampler::start(specs, Arc::new(|| Duration::ZERO), START).unwrap()
+        let options = CollectOptions::default();
+        Sampler::start(specs, &options, Arc::new(|| Duration::ZERO), START).unwrap()
     }
 
     fn pairs(collected: &Collected) -> Vec<(&str, f64)> {
@@ -274,9 +300,11 @@ mod tests {
         labels: &[LabelSpec {
             label: "core:{number}",
             unit: "percent",
+            source: "",
             meaning: "",
         }],
-        start: || Ok(Box::new(Cores)),
+        labels_max: 2,
+        start: |_| Ok(Box::new(Cores)),
     };
 
     #[test]
@@ -302,7 +330,8 @@ mod tests {
             // Each call of it is so much later.
             Arc::new(move || Duration::from_millis(millis.fetch_add(251, Ordering::Relaxed)))
         };
-        let (mut sampler, _) = Sampler::start(&[&UNMEASURED], monotonic, START).unwrap();
+        let (mut sampler, _) =
+            Sampler::start(&[&UNMEASURED], &CollectOptions::default(), monotonic, START).unwrap();
         let slow = Duration::from_millis(251);
         let cases = [
             (1, true),

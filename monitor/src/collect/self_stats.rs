@@ -1,7 +1,8 @@
 //! The monitor's own figures, so that it can be watched like everything else.
 
-use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec, Readings};
+use super::collector::{CollectContext, Collector, CollectorSpec, LabelSpec};
 use super::failure::CollectError;
+use super::readings::Readings;
 
 /// One figure. Each can be asked for by itself, so each is a collector.
 struct SelfCollector {
@@ -31,9 +32,11 @@ macro_rules! figure {
             labels: &[LabelSpec {
                 label: $label,
                 unit: $unit,
+                source: "the monitor itself",
                 meaning: $meaning,
             }],
-            start: || {
+            labels_max: 1,
+            start: |_| {
                 Ok(Box::new(SelfCollector {
                     label: $label,
                     value: $value,

@@ -43,7 +43,7 @@ async fn delivered(world: &World, node: &Holder) -> Value {
 async fn it_publishes_cpu_and_mem() {
     let world = World::start().await;
     let node = world.node("web1");
-    let mut running = Running::start(&mut monitor(&world, &node));
+    let mut running = Running::start(monitor(&world, &node).args(["--collect", "cpu,mem"]));
     for _ in 0..3 {
         let line = running.wait_for("Publish was successful to");
         assert!(line.contains(&world.url("/api/perf")), "{line}");
@@ -80,6 +80,37 @@ async fn it_publishes_cpu_and_mem() {
         delivered(&world, &node).await["missing"],
         serde_json::json!([])
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_what_its_machine_is() {
+    let world = World::start().await;
+    let node = world.node("web1");
+    let mut running = Running::start(&mut monitor(&world, &node));
+    running.wait_for("Publish was successful to");
+    // It may have been told before the first sample.
+    let told = || async {
+        let stored = world.stored(&world.reader()).await;
+        stored["web1"][0]["facts"].clone()
+    };
+    let mut facts = told().await;
+    for _ in 0..20 {
+        if facts.is_null() {
+            running.wait_for("sampled");
+            facts = told().await;
+        }
+    }
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let memory: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!(facts["memory-bytes"], memory * 1_024, "{facts}");
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(facts["kernel"], kernel.trim(), "{facts}");
+    assert_eq!(
+        facts["agent"],
+        concat!("lizmon ", env!("CARGO_PKG_VERSION"))
+    );
+    running.signal(Signal::TERM);
+    running.wait_within(AT_ONCE).success();
 }
 
 /// The receiver stops and restarts: every sample of the time between arrives, once.

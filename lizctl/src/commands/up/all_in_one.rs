@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lizmon_client::{BaseUrl, Client, Credentials, Error};
 use lizmon_daemon::Ended;
-use lizmon_monitor::collect::{CPU, MEM};
+use lizmon_monitor::collect::{CollectOptions, DEFAULT_COLLECTORS};
 use lizmon_monitor::config::{PublishUrl, SpoolConfig};
 use lizmon_monitor::{Agent, Environment, spool};
 use lizmon_mtls::TlsMin;
@@ -108,7 +108,8 @@ impl AllInOne {
             credentials: pki.node(),
             server_crls: ServerCrls::default(),
             interval: NonZeroU32::MIN,
-            collect: vec![&CPU, &MEM],
+            collect: DEFAULT_COLLECTORS.to_vec(),
+            collect_options: CollectOptions::default(),
             spool: SpoolConfig {
                 folder: Some(config.data.join(SPOOL)),
                 bytes_max: spool::DISK_BYTES_MAX,
