@@ -131,6 +131,7 @@ pub fn idempotency_key(bytes: &[u8]) {
 fn identity_of(id: &str) -> Identity {
     Identity {
         spiffe_id: id.parse().expect("it is one"),
+        attributes: lizmon_protocol::name::Attributes::default(),
         serial: Box::new([1]),
         thumbprint: [0; 32],
         not_before: 0,

@@ -1,5 +1,6 @@
 //! Flags that several verbs share.
 
+pub(crate) mod attributes;
 pub(crate) mod ca_keys;
 pub(crate) mod connection;
 pub(crate) mod days;

@@ -3,10 +3,15 @@
 //! A [`Permit`] is made here alone; a function that takes one as an argument cannot be called
 //! without authorization.
 
+mod host_scope;
+
+use std::collections::BTreeSet;
+
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::{NodeName, Role};
+use lizmon_protocol::name::{NodeName, Role, Tag};
 use lizmon_protocol::token::{Claims, Scope, Scopes};
 
+pub use self::host_scope::HostScope;
 use crate::token;
 
 /// Send samples of this host.
@@ -19,9 +24,11 @@ pub struct Ingest {
 pub struct ReadHost {
     host: NodeName,
 }
-/// List all hosts.
+/// List the hosts that the caller may read.
 #[derive(Debug)]
-pub struct ListHosts;
+pub struct ListHosts {
+    scope: HostScope,
+}
 /// List the certificates that were seen.
 #[derive(Debug)]
 pub struct ListCertificates;
@@ -50,6 +57,12 @@ pub enum AuthorizeError {
         /// Its own host.
         subject: NodeName,
     },
+    /// The certificate is limited to other hosts.
+    #[error("the certificate is limited to some hosts, and this is not one of them")]
+    OutsideHostScope,
+    /// The certificate is limited to some hosts, and this is about all of them.
+    #[error("the certificate is limited to some hosts, and this is about all of them")]
+    LimitedToHosts,
     /// The request names no host that could exist.
     #[error("no host can have this name")]
     NoSuchHost,
@@ -83,11 +96,26 @@ impl Permit<ReadHost> {
     }
 }
 
+impl Permit<ListHosts> {
+    /// Whether the caller may know of a host with these tags.
+    pub fn sees(&self, host: &str, tags: &BTreeSet<Tag>) -> bool {
+        self.action.scope.includes(host, tags)
+    }
+
+    /// Whether there are hosts that the caller may not know of.
+    pub fn is_limited(&self) -> bool {
+        self.action.scope.is_limited()
+    }
+}
+
 /// May the holder of this certificate read the metrics? No token is asked for, because scrapers
 /// have none.
 pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeError> {
     if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
         return Err(AuthorizeError::InsufficientScope(Scope::MetricsRead));
+    }
+    if HostScope::of(holder).is_limited() {
+        return Err(AuthorizeError::LimitedToHosts);
     }
     Ok(Permit {
         action: ReadMetrics,
@@ -135,8 +163,14 @@ impl<'a> Caller<'a> {
         Ok(self.permit(Ingest { host }))
     }
 
-    /// May the caller read this host? `None` is a name that no host can have.
-    pub fn read_host(&self, host: Option<&NodeName>) -> Result<Permit<ReadHost>, AuthorizeError> {
+    /// May the caller read this host? `None` is a name that no host can have. `tags_of` gives the
+    /// tags that the certificate of a host had which it reported with last. Whether there is a host
+    /// outside its scope is not told to a reader.
+    pub fn read_host(
+        &self,
+        host: Option<&NodeName>,
+        tags_of: impl FnOnce(&NodeName) -> BTreeSet<Tag>,
+    ) -> Result<Permit<ReadHost>, AuthorizeError> {
         let is_node = self.identity.spiffe_id.role == Role::Node;
         match self.check_scope(Scope::MetricsRead) {
             Ok(()) => (),
@@ -144,14 +178,22 @@ impl<'a> Caller<'a> {
             Err(_) if is_node => return Err(self.wrong_host()),
             Err(error) => return Err(error),
         }
-        let host = host.ok_or(AuthorizeError::NoSuchHost)?.clone();
+        let scope = HostScope::of(self.identity);
+        let host = match host {
+            Some(host) if scope.is_limited() && !scope.includes(host.as_str(), &tags_of(host)) => {
+                return Err(AuthorizeError::OutsideHostScope);
+            }
+            None if scope.is_limited() => return Err(AuthorizeError::OutsideHostScope),
+            host => host.ok_or(AuthorizeError::NoSuchHost)?.clone(),
+        };
         Ok(self.permit(ReadHost { host }))
     }
 
-    /// May the caller list all hosts?
+    /// May the caller list the hosts that it may read?
     pub fn list_hosts(&self) -> Result<Permit<ListHosts>, AuthorizeError> {
         self.check_scope(Scope::MetricsRead)?;
-        Ok(self.permit(ListHosts))
+        let scope = HostScope::of(self.identity);
+        Ok(self.permit(ListHosts { scope }))
     }
 
     /// May the caller change what the receiver trusts?
@@ -198,11 +240,13 @@ mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use lizmon_protocol::name::Attributes;
     use lizmon_protocol::token::Confirmation;
 
     fn identity(id: &str, thumbprint: u8) -> Identity {
         Identity {
             spiffe_id: id.parse().unwrap(),
+            attributes: Attributes::default(),
             serial: Box::new([1]),
             thumbprint: [thumbprint; 32],
             not_before: 0,
@@ -228,6 +272,10 @@ mod tests {
         }
     }
 
+    fn untagged(_host: &NodeName) -> BTreeSet<Tag> {
+        BTreeSet::new()
+    }
+
     const NODE_A: &str = "spiffe://d/node/a";
     const NODE_B: &str = "spiffe://d/node/b";
     const READER_A: &str = "spiffe://d/reader/a";
@@ -245,8 +293,8 @@ mod tests {
         let [a, b] = ["a", "b"].map(|name| name.parse().ok());
         Ok([
             caller.ingest(a.as_ref()).err(),
-            caller.read_host(a.as_ref()).err(),
-            caller.read_host(b.as_ref()).err(),
+            caller.read_host(a.as_ref(), untagged).err(),
+            caller.read_host(b.as_ref(), untagged).err(),
             caller.list_hosts().err(),
             caller.administer().err(),
             caller.list_certificates().err(),
@@ -356,6 +404,36 @@ mod tests {
             let refused = read_metrics(&identity(id, 1)).err();
             assert_eq!(refused, expected, "{id}");
         }
+    }
+
+    /// The scope is that of the connection's certificate, on every request.
+    #[test]
+    fn a_limited_reader_reads_its_hosts_and_no_others() {
+        let mut identity = identity(READER_A, 1);
+        identity.attributes = Attributes::of_texts(["web*", "env=prod"].into_iter()).unwrap();
+        let claims = claims(READER_A, 1, "metrics:read");
+        let caller = Caller::new(&identity, &claims).unwrap();
+        let tags_of = |host: &NodeName| match host.as_str() {
+            "web1" | "db1" => BTreeSet::from(["env=prod".parse().unwrap()]),
+            _ => BTreeSet::new(),
+        };
+        for (name, refused) in [
+            ("web1", None),
+            ("web2", Some(AuthorizeError::OutsideHostScope)),
+            ("db1", Some(AuthorizeError::OutsideHostScope)),
+            ("unknown", Some(AuthorizeError::OutsideHostScope)),
+            ("no host", Some(AuthorizeError::OutsideHostScope)),
+        ] {
+            let host: Option<NodeName> = name.parse().ok();
+            let permit = caller.read_host(host.as_ref(), tags_of);
+            assert_eq!(permit.err(), refused, "{name}");
+        }
+        let list = caller.list_hosts().unwrap();
+        assert!(list.is_limited());
+        assert!(list.sees("web1", &BTreeSet::from(["env=prod".parse().unwrap()])));
+        assert!(!list.sees("web2", &BTreeSet::new()));
+        let metrics = read_metrics(&identity).err();
+        assert_eq!(metrics, Some(AuthorizeError::LimitedToHosts));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Turns a request's body into a submission, which is accepted whole or refused whole. Pure.
 
+use lizmon_mtls::identity::Identity;
 use lizmon_protocol::facts::Facts;
+use lizmon_protocol::name::Tag;
 use lizmon_protocol::sample::{
     BodyError, Epoch, IdempotencyKey, MalformedIdempotencyKey, parse_batch, parse_sample_set,
 };
@@ -39,6 +41,16 @@ pub fn single(
         Submission::new(permit.host(), certificate_end, producer, now)
             .with_records(std::iter::once(record)),
     )
+}
+
+/// The tags of a node, as its certificate has them.
+pub fn tags(holder: &Identity, now: u64) -> Submission {
+    let tags: Vec<_> = holder.attributes.tags.iter().map(Tag::as_str).collect();
+    let document = StoredDocument {
+        kind: DocumentKind::Tags,
+        body: tags.join("\n").into_bytes().into(),
+    };
+    Submission::of_document(&holder.spiffe_id.name, holder.not_after, now, &document)
 }
 
 /// The body of `POST /api/perf/{host}` as a submission.

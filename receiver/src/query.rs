@@ -67,8 +67,8 @@ fn live_labels(table: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<str
     }
 }
 
-/// Every host with samples in a window, by name.
-pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hosts {
+/// Every host with samples in a window that the caller may read, by name.
+pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hosts {
     let mut list = Vec::new();
     for hosts in table.shards() {
         for (name, host) in hosts.iter() {
@@ -77,7 +77,8 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
                 .iter()
                 .filter(|(_, series)| !series.is_empty_at(now));
             let labels: Vec<String> = live.map(|(label, _)| label.to_string()).collect();
-            if !labels.is_empty() {
+            let tags = host.tags();
+            if !labels.is_empty() && permit.sees(name, &tags) {
                 list.push(summary::Host {
                     name: name.to_string(),
                     last_epoch: host.last_epoch,
@@ -89,6 +90,7 @@ pub fn hosts(_permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hos
                         || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),
                     facts: facts_of(host),
+                    tags,
                 });
             }
         }

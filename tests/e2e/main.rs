@@ -42,6 +42,7 @@ mod pipeline;
 mod programs;
 mod refusals;
 mod restored;
+mod scopes;
 mod shared_store;
 mod store_damage;
 mod token_keys;

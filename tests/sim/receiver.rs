@@ -50,6 +50,7 @@ impl Node {
             spiffe_id: format!("spiffe://lizmon.internal/node/{name}")
                 .parse()
                 .unwrap(),
+            attributes: lizmon_protocol::name::Attributes::default(),
             serial: Box::new([1]),
             thumbprint: [7; 32],
             not_before: 0,
@@ -78,7 +79,9 @@ impl Node {
 
     fn permit_to_read(&self) -> Permit<ReadHost> {
         let name = self.name.parse().unwrap();
-        self.caller().read_host(Some(&name)).unwrap()
+        self.caller()
+            .read_host(Some(&name), |_| std::collections::BTreeSet::new())
+            .unwrap()
     }
 
     fn caller(&self) -> Caller<'_> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use lizmon_protocol::enrol::{JoinToken, SECRET_BYTES};
-use lizmon_protocol::name::{NodeName, Role, SpiffeId};
+use lizmon_protocol::name::{Attributes, NodeName, Role, SpiffeId};
 use rcgen::{PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -26,19 +26,22 @@ use super::issue::record_issued;
 use super::lifetimes::{LEAF_LIFETIME, TOKEN_TTL_MAX};
 use crate::ledger::audit::{AuditAction, AuditEvent};
 use crate::ledger::{Entry, JoinTokenRecord, LedgerTx, issued_by_token};
-use crate::pki::{BACKDATE_SECS, DAY_SECS, Profile, San, check_sans, csr, fill_random};
+use crate::pki::{
+    BACKDATE_SECS, DAY_SECS, Profile, ProfileError, San, check_sans, csr, fill_random,
+};
 
 /// How long an expired token is stored, so that the log can say why it is refused.
 const TOKEN_RETENTION_SECS: u64 = 30 * DAY_SECS;
 impl Authority {
     /// Creates a join token: its bearer gets one certificate as `role` `name`, until `ttl` from
-    /// now. A receiver's certificate has these DNS names and addresses: the bearer cannot choose
-    /// any. Who could join as a CA could impersonate `liz-ca`, so nobody can.
+    /// now. A receiver's certificate has these DNS names and addresses, a node's these tags, a
+    /// reader's these limits: the bearer cannot choose any. Who could join as a CA could impersonate `liz-ca`, so nobody can.
     pub fn make_join_token(
         &self,
         role: Role,
         name: &NodeName,
         sans: &[San],
+        attributes: &Attributes,
         ttl: Duration,
         now: u64,
     ) -> Result<JoinToken, Error> {
@@ -46,6 +49,7 @@ impl Authority {
             return Err(IssueError::RoleCannotJoin(role).into());
         }
         check_sans(role, sans)?;
+        attributes.check(role).map_err(ProfileError::from)?;
         if ttl.is_zero() || ttl > TOKEN_TTL_MAX {
             return Err(IssueError::JoinTokenTtl(ttl.as_secs()).into());
         }
@@ -59,6 +63,7 @@ impl Authority {
             role,
             name: name.clone(),
             sans: sans.to_vec(),
+            attributes: attributes.clone(),
             created: now,
             expires,
             used: None,
@@ -147,7 +152,7 @@ impl Authority {
         now: u64,
     ) -> Result<Enrolled, Error> {
         let id = self.id(row.role, row.name.clone());
-        let signed = self.sign_leaf(&id, &row.sans, LEAF_LIFETIME, key, now)?;
+        let signed = self.sign_leaf(&id, &row.sans, &row.attributes, LEAF_LIFETIME, key, now)?;
         let issued_by = issued_by_token(&row.short_id(), &row.created_by);
         let entry = signed.entry(&id, &issued_by, now);
         record_issued(tx, &id, &entry, Some(&row.short_id()))?;
@@ -188,6 +193,9 @@ fn token_details(row: &JoinTokenRecord) -> Value {
     if !row.sans.is_empty() {
         let sans = row.sans.iter().map(ToString::to_string);
         details["sans"] = sans.collect();
+    }
+    if !row.attributes.is_empty() {
+        details["attributes"] = row.attributes.texts().collect();
     }
     details
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lizmon_pki::pem;
-use lizmon_protocol::name::{NodeName, Role, SpiffeId};
+use lizmon_protocol::name::{Attributes, NodeName, Role, SpiffeId};
 use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use serde_json::json;
 
@@ -15,8 +15,8 @@ use crate::files::{Access, LeafFiles, disk};
 use crate::ledger::audit::{AuditAction, AuditEvent};
 use crate::ledger::{CertState, Entry, Generation, LedgerTx, Phase};
 use crate::pki::{
-    self, CaKind, CertFields, KeyAlg, LEAF_LIFETIME_SECS, Profile, San, Serial, Validity, csr, key,
-    rfc3339,
+    self, CaKind, CertFields, KeyAlg, LEAF_LIFETIME_SECS, Profile, ProfileError, San, Serial,
+    Validity, csr, key, rfc3339,
 };
 
 /// A request for a certificate.
@@ -28,6 +28,8 @@ pub struct Request {
     pub name: NodeName,
     /// DNS names and addresses: at least one for a server, none for others.
     pub sans: Vec<San>,
+    /// A node's tags, or the hosts that a reader is limited to.
+    pub attributes: Attributes,
     /// From now; cut to the issuing CA's end.
     pub lifetime: Duration,
     /// Where the key comes from.
@@ -41,6 +43,7 @@ impl Request {
             role,
             name,
             sans: Vec::new(),
+            attributes: Attributes::default(),
             lifetime: Duration::from_secs(LEAF_LIFETIME_SECS),
             key: KeySource::New(KeyAlg::default()),
         }
@@ -101,7 +104,8 @@ impl Authority {
         let key = SubjectKey::new(&request.key)?;
         let id = self.id(request.role, request.name);
         let lifetime = request.lifetime;
-        let signed = self.sign_leaf(&id, &request.sans, lifetime, &key, now)?;
+        let signed =
+            self.sign_leaf(&id, &request.sans, &request.attributes, lifetime, &key, now)?;
         let files = LeafFiles::new(&self.certs, id.role, &id.name);
         disk::create_folder(&self.certs.join(role_folder(id.role)))?;
         if let SubjectKey::Theirs(key) = &key {
@@ -137,11 +141,13 @@ impl Authority {
         &self,
         id: &SpiffeId,
         sans: &[San],
+        attributes: &Attributes,
         lifetime: Duration,
         key: &impl PublicKeyData,
         now: u64,
     ) -> Result<SignedLeaf, Error> {
         pki::check_sans(id.role, sans)?;
+        attributes.check(id.role).map_err(ProfileError::from)?;
         let validity = self.leaf_validity(lifetime, now)?;
         let serial = Serial::random()?;
         let facts = CertFields {
@@ -149,7 +155,7 @@ impl Authority {
             validity,
             key_id: &key::identifier(key),
         };
-        let params = pki::leaf(id, sans, facts)?;
+        let params = pki::leaf(id, sans, attributes, facts)?;
         Ok(SignedLeaf {
             leaf_pem: self.signer()?.sign_certificate(&params, key)?.pem(),
             key_sha256: key::fingerprint(key),

@@ -13,7 +13,8 @@
 use std::time::Duration;
 
 use lizmon_mtls::identity::{Identity, thumbprint};
-use lizmon_protocol::name::SpiffeId;
+use lizmon_pki::identity::Leaf;
+use lizmon_protocol::name::{Attributes, SpiffeId};
 use rcgen::SubjectPublicKeyInfo;
 
 use super::ca::Authority;
@@ -70,15 +71,15 @@ impl Authority {
             }
             tx.record_first_use(&serial, now)?;
             let key_sha256 = key::fingerprint(&key);
-            let sans = sans_of(&der)
+            let names = names_of(&der)
                 .ok_or_else(|| CaFileError::invalid(&self.files.ledger, UNREADABLE))?;
-            if let Some(given) = previously_issued(tx, &id, &old, &sans, &key_sha256, now)? {
+            if let Some(given) = previously_issued(tx, &id, &old, &names, &key_sha256, now)? {
                 return Enrolled::new(id, &given, true).map(Ok);
             }
             if let Err(error) = refuse_too_many(tx, &id, &old, now)? {
                 return Ok(Err(error));
             }
-            self.sign_next(tx, id, &old, &sans, &key, now).map(Ok)
+            self.sign_next(tx, id, &old, &names, &key, now).map(Ok)
         })??)
     }
 
@@ -87,11 +88,12 @@ impl Authority {
         tx: &LedgerTx<'_>,
         id: SpiffeId,
         old: &Entry,
-        sans: &[San],
+        (sans, attributes): &Names,
         key: &SubjectPublicKeyInfo,
         now: u64,
     ) -> Result<Enrolled, Error> {
-        let signed = self.sign_leaf(&id, sans, next_lifetime(tx, old)?, key, now)?;
+        let lifetime = next_lifetime(tx, old)?;
+        let signed = self.sign_leaf(&id, sans, attributes, lifetime, key, now)?;
         let entry = Entry {
             renews: Some(old.serial.clone()),
             ..signed.entry(&id, &id.to_string(), now)
@@ -153,6 +155,13 @@ fn next_lifetime(tx: &LedgerTx<'_>, old: &Entry) -> Result<Duration, Error> {
     })
 }
 
+/// Everything in a certificate that a renewal takes over, beside the identity.
+type Names = (Vec<San>, Attributes);
+
+fn names_of(der: &[u8]) -> Option<Names> {
+    Some((sans_of(der)?, Leaf::read(der).ok()?.attributes))
+}
+
 fn serial_of(identity: &Identity) -> String {
     hex::encode(strip_sign(&identity.serial))
 }
@@ -165,7 +174,7 @@ fn previously_issued(
     tx: &LedgerTx<'_>,
     id: &SpiffeId,
     old: &Entry,
-    sans: &[San],
+    names: &Names,
     key_sha256: &str,
     now: u64,
 ) -> Result<Option<Entry>, Error> {
@@ -192,7 +201,7 @@ fn previously_issued(
             && is_by_current(entry)
     });
     for entry in given.into_iter().rev() {
-        let has_names = sans_of(&entry.der()?).is_some_and(|found| found == sans);
+        let has_names = names_of(&entry.der()?).as_ref() == Some(names);
         if has_names && !tx.is_chain_revoked(&entry.serial)? {
             return Ok(Some(entry));
         }

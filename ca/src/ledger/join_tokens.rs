@@ -1,6 +1,6 @@
 //! Join tokens in the ledger: their hashes, never the tokens themselves.
 
-use lizmon_protocol::name::{NodeName, Role};
+use lizmon_protocol::name::{Attributes, NodeName, Role};
 use rusqlite::{Row, Transaction};
 
 use super::db::LedgerTx;
@@ -18,6 +18,8 @@ pub(crate) struct JoinTokenRecord {
     pub(crate) name: NodeName,
     /// What a server's certificate gets; empty for others.
     pub(crate) sans: Vec<San>,
+    /// What a node's or a reader's certificate gets.
+    pub(crate) attributes: Attributes,
     pub(crate) created: u64,
     pub(crate) expires: u64,
     pub(crate) used: Option<UsedToken>,
@@ -36,14 +38,19 @@ impl JoinTokenRecord {
         short_id(self.hash)
     }
 
-    fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<Self> {
+    /// The token without names and attributes, and whether it has limits.
+    fn read(row: &Row<'_>, name: &NodeName) -> rusqlite::Result<(Self, bool)> {
         let role: String = row.get(1)?;
+        let limited = role.strip_suffix(LIMITED);
+        let is_limited = limited.is_some();
+        let role = limited.unwrap_or(&role);
         let (key, serial): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(3)?, row.get(4)?);
-        Ok(Self {
+        let token = Self {
             hash: row.get(0)?,
             role: role.parse().map_err(rusqlite::types::FromSqlError::other)?,
             name: name.clone(),
             sans: Vec::new(),
+            attributes: Attributes::default(),
             expires: seconds(row, 2)?,
             used: key.zip(serial).map(|(key, serial)| UsedToken {
                 key,
@@ -51,7 +58,8 @@ impl JoinTokenRecord {
             }),
             created_by: row.get(5)?,
             created: seconds(row, 6)?,
-        })
+        };
+        Ok((token, is_limited))
     }
 }
 
@@ -64,7 +72,7 @@ impl LedgerTx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 (
                     row.hash,
-                    row.role.as_str(),
+                    stored_role(row),
                     row.name.as_str(),
                     sql(row.created),
                     sql(row.expires),
@@ -80,6 +88,14 @@ impl LedgerTx<'_> {
                 )
             })?;
         }
+        for attribute in row.attributes.texts() {
+            self.run(|t| {
+                t.execute(
+                    "INSERT INTO join_token_attribute (hash, attribute) VALUES (?1, ?2)",
+                    (row.hash, attribute),
+                )
+            })?;
+        }
         Ok(())
     }
 
@@ -89,10 +105,11 @@ impl LedgerTx<'_> {
             t.prepare_cached(
                 "SELECT hash, role, expires, used_key, certificate_serial, created_by, created
                  FROM join_token
-                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer', 'proxy') AND name = ?1",
+                 WHERE role IN ('node', 'reader', 'operator', 'receiver', 'summarizer', 'proxy', 'reader, limited')
+                 AND name = ?1",
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
-            .map(|row| with_sans(t, row?))
+            .map(|row| with_sans(t, with_attributes(t, row?)?))
             .collect()
         })
     }
@@ -132,6 +149,11 @@ impl LedgerTx<'_> {
                 [sql(ended_before)],
             )?;
             t.execute(
+                "DELETE FROM join_token_attribute
+                 WHERE hash IN (SELECT hash FROM join_token WHERE expires < ?1)",
+                [sql(ended_before)],
+            )?;
+            t.execute(
                 "DELETE FROM join_token WHERE expires < ?1",
                 [sql(ended_before)],
             )
@@ -147,14 +169,15 @@ impl LedgerTx<'_> {
         now: u64,
     ) -> Result<usize, LedgerError> {
         self.run(|t| {
-            let holder = (role.as_str(), name.as_str(), sql(now));
+            let limited = format!("{role}{LIMITED}");
+            let holder = (role.as_str(), name.as_str(), sql(now), limited.as_str());
             let unused = t.query_row(
-                "SELECT count(*) FROM join_token WHERE role = ?1 AND name = ?2 AND expires > ?3 AND used_at IS NULL",
+                "SELECT count(*) FROM join_token WHERE role IN (?1, ?4) AND name = ?2 AND expires > ?3 AND used_at IS NULL",
                 holder,
                 |row| row.get::<_, u32>(0),
             )?;
             t.execute(
-                "UPDATE join_token SET expires = ?3 WHERE role = ?1 AND name = ?2 AND expires > ?3",
+                "UPDATE join_token SET expires = ?3 WHERE role IN (?1, ?4) AND name = ?2 AND expires > ?3",
                 holder,
             )?;
             Ok(unused as usize)
@@ -174,6 +197,34 @@ fn with_sans(t: &Transaction<'_>, mut row: JoinTokenRecord) -> rusqlite::Result<
             .collect::<Result<_, _>>()?;
     }
     Ok(row)
+}
+
+fn with_attributes(
+    t: &Transaction<'_>,
+    (mut row, is_limited): (JoinTokenRecord, bool),
+) -> rusqlite::Result<JoinTokenRecord> {
+    let texts = t
+        .prepare_cached("SELECT attribute FROM join_token_attribute WHERE hash = ?1")?
+        .query_map([row.hash], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let attributes = Attributes::of_texts(texts.iter().map(String::as_str));
+    row.attributes = attributes.map_err(rusqlite::types::FromSqlError::other)?;
+    // Without its limits the bearer would get more than the token was made for.
+    if is_limited && row.attributes.is_empty() {
+        return Err(rusqlite::types::FromSqlError::InvalidType.into());
+    }
+    Ok(row)
+}
+
+/// The role of a reader's token with limits is stored under another name, which a program that does
+/// not know the limits does not look for.
+const LIMITED: &str = ", limited";
+
+fn stored_role(row: &JoinTokenRecord) -> String {
+    match (row.role, row.attributes.is_empty()) {
+        (Role::Reader, false) => format!("{}{LIMITED}", row.role),
+        _ => row.role.to_string(),
+    }
 }
 
 fn short_id(hash: [u8; 32]) -> String {

@@ -118,6 +118,17 @@ const JOIN_TOKEN_SANS: &str = "
     ) STRICT;
 ";
 
+/// The same, of tags and limits. An older program would issue to a node without its tags, which
+/// claims nothing; it refuses the tokens of limited readers, whose role it does not know.
+const JOIN_TOKEN_ATTRIBUTES: &str = "
+    -- The tags that a node, or the limits that a reader gets with its join token.
+    CREATE TABLE IF NOT EXISTS join_token_attribute (
+        hash BLOB NOT NULL,                 -- of the token
+        attribute TEXT NOT NULL,
+        PRIMARY KEY (hash, attribute)
+    ) STRICT;
+";
+
 /// Creates the tables in a new file, and returns the schema's version.
 pub(super) fn create_if_new(transaction: &Transaction<'_>) -> rusqlite::Result<u32> {
     let found = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -125,7 +136,7 @@ pub(super) fn create_if_new(transaction: &Transaction<'_>) -> rusqlite::Result<u
         return Ok(found);
     }
     transaction.execute_batch(SCHEMA)?;
-    transaction.execute_batch(JOIN_TOKEN_SANS)?;
+    complete(transaction)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(VERSION)
@@ -133,5 +144,6 @@ pub(super) fn create_if_new(transaction: &Transaction<'_>) -> rusqlite::Result<u
 
 /// Adds what a file of an earlier program of the same version lacks.
 pub(super) fn complete(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch(JOIN_TOKEN_SANS)
+    transaction.execute_batch(JOIN_TOKEN_SANS)?;
+    transaction.execute_batch(JOIN_TOKEN_ATTRIBUTES)
 }

@@ -4,6 +4,7 @@
 //! print on a terminal.
 
 use lizmon_pki::pem::{self, PemError, PemKind};
+use lizmon_protocol::name::Role;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::PrivateKeyDer;
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub enum Item {
         uris: Vec<String>,
         /// DNS names and addresses.
         names: Vec<String>,
+        /// A node's tags, or the tags and patterns of the hosts that a reader is limited to.
+        attributes: Vec<String>,
         /// First second.
         not_before: u64,
         /// Last second.
@@ -212,6 +215,7 @@ fn certificate(der: &[u8]) -> Option<Item> {
         serial: hex::encode(strip_sign(parsed.raw_serial())),
         uris: uris.into_iter().map(general).collect(),
         names: names.into_iter().map(general).collect(),
+        attributes: attributes_of(&parsed),
         not_before: validity.not_before,
         not_after: validity.not_after,
         key: key::kind(parsed.public_key()),
@@ -232,6 +236,14 @@ fn certificate(der: &[u8]) -> Option<Item> {
             .find_map(|found| authority_key_id(found.parsed_extension())),
         sha256: sha256_hex(der),
     })
+}
+
+fn attributes_of(parsed: &X509Certificate<'_>) -> Vec<String> {
+    // A reader can have any.
+    match lizmon_pki::attributes::read(parsed, Role::Reader) {
+        Ok(attributes) => attributes.texts().map(str::to_owned).collect(),
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 fn crl(der: &[u8]) -> Option<Item> {

@@ -8,6 +8,7 @@
 //! | node, reader, operator, summarizer, proxy | no CA | digitalSignature | clientAuth | `spiffe://TRUST-DOMAIN/ROLE/NAME` |
 //! | receiver, ca | no CA | digitalSignature | clientAuth serverAuth | the same, and DNS names and addresses |
 //!
+//! A node can have tags, and a reader the hosts that it is limited to: [`attributes`].
 //! basicConstraints and keyUsage are critical (RFC 5280 sections 4.2.1.9 and 4.2.1.3), all have a
 //! subject key identifier, all but the root an authority key identifier. A CA's only URI is its
 //! trust domain, as the X.509-SVID specification, section 3.1, requires of a signing certificate.
@@ -15,9 +16,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lizmon_protocol::name::{NameError, NodeName, Role, SpiffeId, TrustDomain};
+use lizmon_pki::attributes;
+use lizmon_protocol::name::{
+    AttributeError, Attributes, NameError, NodeName, Role, SpiffeId, TrustDomain,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
 };
 
@@ -122,6 +126,9 @@ pub enum ProfileError {
     /// More names than [`SANS_MAX`].
     #[error("{0} DNS names and IP addresses are too many: at most {SANS_MAX}")]
     SansTooMany(usize),
+    /// Tags or patterns of hosts that this role cannot have.
+    #[error(transparent)]
+    Attributes(#[from] AttributeError),
     /// Its dates cannot be encoded.
     #[error(transparent)]
     Validity(#[from] ValidityError),
@@ -179,9 +186,14 @@ fn ca(
 pub(crate) fn leaf(
     id: &SpiffeId,
     sans: &[San],
+    attributes: &Attributes,
     facts: CertFields<'_>,
 ) -> Result<CertificateParams, ProfileError> {
     let mut params = base(facts)?;
+    if let Some(content) = attributes::encode(attributes) {
+        let extension = CustomExtension::from_oid_content(&attributes::EXTENSION, content);
+        params.custom_extensions.push(extension);
+    }
     params.distinguished_name = subject(&id.name);
     params.subject_alt_names = vec![SanType::URI(id.to_string().as_str().try_into()?)];
     for san in sans {

@@ -13,7 +13,7 @@ use lizmon_ca::pki::Reason;
 use lizmon_ca::pki::inspect::{Item, inspect};
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -90,7 +90,14 @@ fn a_token_from_the_future_is_refused() {
     for (ahead, good) in [(0, true), (300, true), (301, false), (20 * DAY, false)] {
         let name = format!("web{ahead}").parse().unwrap();
         let token = authority
-            .make_join_token(Role::Node, &name, &[], TOKEN_TTL, NOW + ahead)
+            .make_join_token(
+                Role::Node,
+                &name,
+                &[],
+                &Attributes::default(),
+                TOKEN_TTL,
+                NOW + ahead,
+            )
             .unwrap();
         let done = authority.enrol(
             &name,

@@ -13,7 +13,7 @@ use lizmon_ca::ledger::Entry;
 use lizmon_ca::pki::{Reason, San};
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::enrol::JoinToken;
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 use rcgen::KeyPair;
 use tempfile::TempDir;
 use x509_parser::extensions::GeneralName;
@@ -33,7 +33,14 @@ impl TestCa {
 
     fn token(&self, name: &str) -> JoinToken {
         self.ca
-            .make_join_token(Role::Node, &node_name(name), &[], TOKEN_TTL, NOW)
+            .make_join_token(
+                Role::Node,
+                &node_name(name),
+                &[],
+                &Attributes::default(),
+                TOKEN_TTL,
+                NOW,
+            )
             .unwrap()
     }
 
@@ -92,7 +99,14 @@ fn every_role_but_a_ca_can_join() {
         });
         let token = fixture
             .ca
-            .make_join_token(role, &node_name("a"), &sans, TOKEN_TTL, NOW)
+            .make_join_token(
+                role,
+                &node_name("a"),
+                &sans,
+                &Attributes::default(),
+                TOKEN_TTL,
+                NOW,
+            )
             .unwrap();
         let got = fixture.enrol(&token, &request(), NOW).unwrap();
         assert_eq!(
@@ -114,7 +128,14 @@ fn a_receiver_gets_the_names_of_its_token() {
     let vouched = sans(&["metrics.example", "10.0.0.5"]);
     let token = fixture
         .ca
-        .make_join_token(Role::Receiver, &node_name("rx1"), &vouched, TOKEN_TTL, NOW)
+        .make_join_token(
+            Role::Receiver,
+            &node_name("rx1"),
+            &vouched,
+            &Attributes::default(),
+            TOKEN_TTL,
+            NOW,
+        )
         .unwrap();
     let key = KeyPair::generate().unwrap();
     let mut wanted = rcgen::CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
@@ -217,7 +238,14 @@ fn invalid_token_requests_are_refused() {
     let fixture = TestCa::new();
     fixture.joined("web1");
     let make = |role, name: &str, names: &[&str], ttl| {
-        (fixture.ca).make_join_token(role, &node_name(name), &sans(names), ttl, NOW)
+        (fixture.ca).make_join_token(
+            role,
+            &node_name(name),
+            &sans(names),
+            &Attributes::default(),
+            ttl,
+            NOW,
+        )
     };
     let day = Duration::from_secs(86_400);
     let one = ["a.example"].as_slice();

@@ -10,7 +10,7 @@ use lizmon_ca::files::CaFileError;
 use lizmon_ca::ledger::CertState;
 use lizmon_ca::pki::verify::VerifyError;
 use lizmon_ca::pki::{DAY_SECS, KeyFileError, Passphrase, Reason, Unlock};
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 
 use crate::sandbox::{NOW, folder, new_ca, node_name, verify_as_receiver};
 
@@ -190,7 +190,14 @@ fn a_truncated_log_is_detected() {
             "a token made",
             |ca| {
                 let ttl = std::time::Duration::from_secs(600);
-                let made = ca.make_join_token(Role::Node, &node_name("web2"), &[], ttl, NOW);
+                let made = ca.make_join_token(
+                    Role::Node,
+                    &node_name("web2"),
+                    &[],
+                    &Attributes::default(),
+                    ttl,
+                    NOW,
+                );
                 made.unwrap();
             },
             "join token",

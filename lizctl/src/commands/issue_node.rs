@@ -9,6 +9,7 @@ use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::Context;
 use crate::failure::Exit;
+use crate::flags::attributes::TagFlags;
 use crate::flags::leaf::LeafFlags;
 use crate::{input, issuance, output};
 
@@ -18,7 +19,7 @@ const PROGRESS_EVERY: usize = 100;
 /// Issue certificates for hosts that report metrics
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lizctl issue-node web1 web2\n  lizctl issue-node --from hosts.txt --days 30\n  \
+    after_help = "Examples:\n  lizctl issue-node web1 web2\n  lizctl issue-node --from hosts.txt --days 30 --tag env=prod\n  \
                   lizctl issue-node web1 --csr web1.csr"
 )]
 pub(crate) struct IssueNodeArgs {
@@ -28,6 +29,8 @@ pub(crate) struct IssueNodeArgs {
     /// Read names from this file, one per line; # starts a comment; - is stdin
     #[arg(long, env = "LIZMON_FROM", value_name = "FILE", conflicts_with = "csr")]
     from: Option<PathBuf>,
+    #[command(flatten)]
+    tags: TagFlags,
     #[command(flatten)]
     leaf: LeafFlags,
 }
@@ -45,6 +48,7 @@ pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> 
         return Err(anyhow!("a signing request is for one name").context(Exit::Usage));
     }
     let key = issuance::key_source(&args.leaf)?;
+    let attributes = args.tags.attributes();
     let now = (context.clock)();
     let authority = context.authority(now)?;
     authority.check_names(Role::Node, &names)?;
@@ -58,6 +62,7 @@ pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> 
         let request = Request {
             lifetime: args.leaf.lifetime(),
             key: key.clone(),
+            attributes: attributes.clone(),
             ..Request::new(Role::Node, name.clone())
         };
         let issued = authority

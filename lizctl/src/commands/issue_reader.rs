@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use clap::Args;
-use lizmon_ca::authority::{Authority, Issued};
+use lizmon_ca::authority::{Authority, Issued, Request};
 use lizmon_ca::files::CaFiles;
 use lizmon_client::{BaseUrl, Credentials};
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::{Context, quoted};
 use crate::first_profile::{self, only_receiver};
+use crate::flags::attributes::LimitFlags;
 use crate::flags::leaf::LeafFlags;
 use crate::pkcs12::Pkcs12Flags;
 use crate::profile::{self, ConnectionProfile};
@@ -19,11 +20,14 @@ use crate::{issuance, output};
 /// Issue the certificate of a reader of summaries
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lizctl issue-reader alice\n  lizctl issue-reader alice --p12 alice.p12"
+    after_help = "Examples:\n  lizctl issue-reader alice\n  lizctl issue-reader alice --p12 alice.p12\n  \
+                  lizctl issue-reader web-team --hosts 'web*' --tag env=prod"
 )]
 pub(crate) struct IssueReaderArgs {
     /// Name of the reader
     name: NodeName,
+    #[command(flatten)]
+    limits: LimitFlags,
     #[command(flatten)]
     leaf: LeafFlags,
     #[command(flatten)]
@@ -37,7 +41,10 @@ pub(crate) struct IssueReaderArgs {
 /// `lizctl issue-reader`.
 pub(crate) fn run(args: IssueReaderArgs, context: &Context) -> anyhow::Result<()> {
     let export = args.pkcs12.prepare()?;
-    let request = issuance::request(Role::Reader, args.name, &args.leaf)?;
+    let request = Request {
+        attributes: args.limits.attributes(),
+        ..issuance::request(Role::Reader, args.name, &args.leaf)?
+    };
     let mut receiver = args.receiver;
     let next = |issued: &Issued, authority: &Authority| {
         receiver = receiver

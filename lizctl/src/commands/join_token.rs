@@ -11,13 +11,15 @@ use lizmon_daemon::args::{self, Items, items};
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::Context;
+use crate::flags::attributes::JoinAttributeFlags;
 use crate::output;
 
 /// Create a join token, with which a machine joins once; only the token goes to stdout
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: lizctl join-token web1 --ca-url https://ca.example:8444\n\n\
-                  A receiver: lizctl join-token rx1 --role receiver --san metrics.example"
+                  A receiver: lizctl join-token rx1 --role receiver --san metrics.example\n\
+                  A tagged host: lizctl join-token web1 --tag env=prod"
 )]
 pub(crate) struct JoinTokenArgs {
     /// Name of the machine, person or program that may join
@@ -29,6 +31,8 @@ pub(crate) struct JoinTokenArgs {
     /// others. Only with --role receiver, which needs one
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str))]
     sans: Vec<args::CommaList<San>>,
+    #[command(flatten)]
+    attributes: JoinAttributeFlags,
     /// Lifetime of the token, at most 7 days
     #[arg(long, env = "LIZMON_TTL", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     ttl: Duration,
@@ -42,7 +46,9 @@ pub(crate) fn run(args: JoinTokenArgs, context: &Context) -> anyhow::Result<()> 
     let now = (context.clock)();
     let authority = context.authority(now)?;
     let sans = items(args.sans);
-    let token = authority.make_join_token(args.role, &args.name, &sans, args.ttl, now)?;
+    let attributes = args.attributes.attributes();
+    let token =
+        authority.make_join_token(args.role, &args.name, &sans, &attributes, args.ttl, now)?;
     output::line(token.as_str())?;
     let url = match &args.ca_url {
         Some(url) => url.as_str(),

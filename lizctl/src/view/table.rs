@@ -176,6 +176,7 @@ mod tests {
             silent,
             last_received: None,
             facts: None,
+            tags: Default::default(),
         };
         let all = Hosts {
             as_of: None,
@@ -204,6 +205,7 @@ mod tests {
             silent: false,
             last_received: None,
             facts: None,
+            tags: Default::default(),
         };
         for (now, expected) in [
             (END - 36 * 3600, "2016-09-02 00:56"),

@@ -99,6 +99,7 @@ impl CaCertificates {
             not_before,
             not_after,
             certificate,
+            ..
         } = Leaf::read(&leaf).map_err(|_| no_identity())?;
         if certificate.public_key().raw != spki {
             return Err(AnswerFlaw::Key);

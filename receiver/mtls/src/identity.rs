@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use lizmon_pki::identity::Leaf;
-use lizmon_protocol::name::SpiffeId;
+use lizmon_protocol::name::{Attributes, SpiffeId};
 use rustls_pki_types::DnsName;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -16,6 +16,8 @@ pub use lizmon_pki::identity::IdentityError;
 pub struct Identity {
     /// The SPIFFE ID of the holder.
     pub spiffe_id: SpiffeId,
+    /// Its tags, or the hosts it is limited to.
+    pub attributes: Attributes,
     /// The serial number, as encoded in the DER.
     pub serial: Box<[u8]>,
     /// SHA-256 of the DER: RFC 8705 section 3.1.
@@ -41,6 +43,7 @@ impl Identity {
         let leaf = Leaf::read(der)?;
         Ok(Self {
             spiffe_id: leaf.spiffe_id,
+            attributes: leaf.attributes,
             serial: leaf.certificate.raw_serial().into(),
             thumbprint: thumbprint(der),
             not_before: leaf.not_before,

@@ -1,17 +1,21 @@
 //! Reads the identity of a certificate. Pure: takes DER, returns a name.
 //!
-//! The identity is the single URI name, which holds both role and name. The common name and all
-//! other fields are ignored. Client and server both read the identity here, so that they always
+//! The identity is the single URI name, which holds both role and name. Beside it
+//! only the attributes count: see [`attributes`]. The common name and all other fields are ignored. Client and server both read the identity here, so that they always
 //! agree. This module does not check whether the certificate is trusted.
 
-use lizmon_protocol::name::{NameError, SpiffeId};
+use lizmon_protocol::name::{Attributes, NameError, SpiffeId};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::attributes::{self, AttributesError};
 
 /// A certificate with a valid identity.
 #[derive(Debug, Clone)]
 pub struct Leaf<'a> {
     /// The identity.
     pub spiffe_id: SpiffeId,
+    /// Its tags, or the hosts it is limited to.
+    pub attributes: Attributes,
     /// The first valid second: epoch seconds.
     pub not_before: u64,
     /// The last valid second: epoch seconds.
@@ -35,6 +39,9 @@ pub enum IdentityError {
     /// The URI name is not a valid identity.
     #[error(transparent)]
     Uri(#[from] NameError),
+    /// The attributes are not as lizmon writes them, or not for this role.
+    #[error(transparent)]
+    Attributes(#[from] AttributesError),
     /// The validity begins or ends before 1970.
     #[error("its validity is before 1970")]
     Validity,
@@ -64,8 +71,10 @@ impl<'a> Leaf<'a> {
         };
         let epoch = |secs: i64| u64::try_from(secs).map_err(|_| IdentityError::Validity);
         let validity = certificate.validity();
+        let spiffe_id: SpiffeId = uri.parse()?;
         Ok(Self {
-            spiffe_id: uri.parse()?,
+            attributes: attributes::read(&certificate, spiffe_id.role)?,
+            spiffe_id,
             not_before: epoch(validity.not_before.timestamp())?,
             not_after: epoch(validity.not_after.timestamp())?,
             certificate,

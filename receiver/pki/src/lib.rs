@@ -12,6 +12,7 @@
 
 pub mod anchors;
 pub mod atomic_file;
+pub mod attributes;
 pub mod authority;
 pub mod certificate_files;
 pub mod credentials;

@@ -1,5 +1,6 @@
 //! Names and identities.
 
+mod attributes;
 mod spiffe_id;
 
 use std::borrow::Cow;
@@ -8,6 +9,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::attributes::{
+    AttributeError, Attributes, HOST_PATTERNS_MAX, HostPattern, TAG_PART_BYTES_MAX, TAGS_MAX, Tag,
+};
 pub use self::spiffe_id::{Role, SpiffeId, TrustDomain};
 
 /// The maximum length of a node name in bytes, all of which are ASCII.

@@ -1,11 +1,12 @@
 //! The summaries that readers get. Keys and meaning are fixed: they are compatible with the first
 //! lizmon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
+use crate::name::Tag;
 
 /// Summaries by name, such as `summary:by-minute:cpu`.
 pub type Summaries = BTreeMap<String, Summary>;
@@ -106,6 +107,9 @@ pub struct Host {
     /// What the machine is, as its monitor says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
+    /// The tags in its certificate.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Tag>,
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ mod tests {
     fn shown(name: &str, serial: u8, not_after: u64) -> Identity {
         Identity {
             spiffe_id: format!("spiffe://d/node/{name}").parse().unwrap(),
+            attributes: lizmon_protocol::name::Attributes::default(),
             serial: Box::new([1, serial]),
             thumbprint: [serial; 32],
             not_before: 0,

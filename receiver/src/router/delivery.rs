@@ -30,7 +30,9 @@ pub(super) async fn get(
     let now = (app.clock)();
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(&app, &head, now)?;
-    let permit = sender.caller()?.read_host(host.as_ref())?;
+    let permit = sender
+        .caller()?
+        .read_host(host.as_ref(), |host| app.table.tags(host))?;
     let host = permit.host().as_str();
     app.table.read_now(host, (app.sample_clock)()).await;
     let delivery = query::delivery(&permit, &app.table, (app.sample_clock)());

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, request};
 use lizmon_mtls::connection::TrustedPeer;
 use lizmon_mtls::forwarding::ForwardingError;
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Role, SpiffeId};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 use lizmon_protocol::token::{GRANT_CLIENT_CREDENTIALS, Scope, Scopes, TokenError, TokenResponse};
@@ -19,7 +19,7 @@ use super::authenticated::{check_crls, connection_of, peer_of};
 use super::problem::Rejection;
 use super::state::{ReceiverState, SharedState};
 use crate::body::BODY_BYTES_MAX;
-use crate::metrics;
+use crate::{ingest, metrics};
 
 /// Error codes of RFC 6749 section 5.2 and its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,12 +144,27 @@ async fn answer(
             refused(Rejection::from(Code::InternalError))
         })?;
     app.metrics.token_minted(peer.identity);
+    keep_tags(app, peer.identity).await;
     Ok(TokenResponse {
         access_token: minted.token,
         token_type: "Bearer".to_owned(),
         expires_in: minted.expires_in,
         scope,
     })
+}
+
+/// Stores a node's tags where they differ from those that are known. Until they are stored nobody
+/// who is limited to them sees the host; its next token brings them again.
+async fn keep_tags(app: &ReceiverState, holder: &Identity) {
+    let SpiffeId { role, name, .. } = &holder.spiffe_id;
+    if *role != Role::Node || app.table.tags(name) == holder.attributes.tags {
+        return;
+    }
+    let now = (app.sample_clock)();
+    let submission = ingest::tags(holder, now);
+    if let Err(error) = app.journal.submit(submission, now).await {
+        tracing::warn!(host = %name, %error, "the host's tags are not stored");
+    }
 }
 
 /// A request that a proxy passed on, and is not accepted so.

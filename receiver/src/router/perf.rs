@@ -54,7 +54,9 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     let now = (app.clock)();
     let (host, label) = host_and_rest(head);
     let sender = Authenticated::check(app, head, now)?;
-    let permit = sender.caller()?.read_host(host.as_ref())?;
+    let permit = sender
+        .caller()?
+        .read_host(host.as_ref(), |host| app.table.tags(host))?;
     let filter = label.unwrap_or_default();
     let host = permit.host().as_str();
     app.table.read_now(host, (app.sample_clock)()).await;

@@ -156,6 +156,9 @@ impl From<AuthorizeError> for Rejection {
         match error {
             AuthorizeError::CertificateMismatch => Code::CertificateMismatch.into(),
             AuthorizeError::InsufficientScope(scope) => Self::insufficient_scope(scope),
+            AuthorizeError::OutsideHostScope | AuthorizeError::LimitedToHosts => {
+                Self::insufficient_scope(Scope::MetricsRead).with_detail(error.to_string())
+            }
             AuthorizeError::WrongHost { .. } => {
                 Self::from(Code::WrongHost).with_detail(error.to_string())
             }

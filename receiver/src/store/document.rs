@@ -13,11 +13,13 @@ pub enum DocumentKind {
     Silence,
     /// The state of alarms.
     Alarms,
+    /// The tags of the certificate that the host last got a token with.
+    Tags,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Facts, Self::Silence, Self::Alarms];
+    pub const ALL: [Self; 4] = [Self::Facts, Self::Silence, Self::Alarms, Self::Tags];
 
     /// The number that stands for it in journals and stores. It never changes.
     pub const fn number(self) -> u8 {
@@ -25,6 +27,7 @@ impl DocumentKind {
             Self::Facts => 1,
             Self::Silence => 2,
             Self::Alarms => 3,
+            Self::Tags => 4,
         }
     }
 
@@ -33,7 +36,7 @@ impl DocumentKind {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
-    /// Whether a host says it of itself.
+    /// Whether it comes from the host itself, which is there then.
     pub const fn is_from_host(self) -> bool {
         matches!(self, Self::Facts)
     }
@@ -44,6 +47,7 @@ impl DocumentKind {
             Self::Facts => "what is known of the machine is lost, until its monitor says it again",
             Self::Silence => "a silence is lost: its alarms are told again",
             Self::Alarms => "the state of alarms is lost: those that still hold are raised again",
+            Self::Tags => "its tags are lost, until it gets its next token",
         }
     }
 }

@@ -1,13 +1,14 @@
 //! One host: its series and producers, and how a submission changes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use lizmon_protocol::name::Tag;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
 use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TIERS};
 
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
-use crate::store::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
+use crate::store::{DocumentKind, RemovedSamples, StoredBucket, StoredHost, StoredProducer};
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
 /// most outages.
@@ -56,6 +57,14 @@ pub struct ProducerState {
 }
 
 impl HostSummaries {
+    /// Its tags, as its certificate says them.
+    pub fn tags(&self) -> BTreeSet<Tag> {
+        let body = self.documents.get(DocumentKind::Tags).unwrap_or_default();
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        // One that does not parse gives no access.
+        text.lines().filter_map(|tag| tag.parse().ok()).collect()
+    }
+
     pub(super) fn apply(&mut self, submission: &SubmissionView<'_>) -> BatchAnswer {
         let mut answer = BatchAnswer::default();
         if submission.removes_ahead {

@@ -1,8 +1,10 @@
 //! The summaries of all hosts in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use lizmon_protocol::name::{NodeName, Tag};
 
 use super::host::HostSummaries;
 use super::reads::JournalReads;
@@ -132,6 +134,15 @@ impl SummaryTable {
     /// The shard of this host, locked for reading.
     pub fn shard_with(&self, host: &str) -> RwLockReadGuard<'_, HostMap> {
         self.read(self.shard_of(host))
+    }
+
+    /// The tags of a host; none if it is unknown.
+    pub fn tags(&self, host: &NodeName) -> BTreeSet<Tag> {
+        let hosts = self.shard_with(host.as_str());
+        hosts
+            .get(host.as_str())
+            .map(HostSummaries::tags)
+            .unwrap_or_default()
     }
 
     /// Every shard in turn, locked for reading.

@@ -10,6 +10,7 @@ fn identity(name: &str) -> Identity {
         spiffe_id: format!("spiffe://lizmon.internal/node/{name}")
             .parse()
             .unwrap(),
+        attributes: lizmon_protocol::name::Attributes::default(),
         serial: Box::new([1]),
         thumbprint: [7; 32],
         not_before: NOW - 60,

@@ -19,7 +19,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lizmon_ca::service::{Config, Service, ServiceCertificate};
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::oneshot;
@@ -132,9 +132,14 @@ impl CaServer {
 fn token(world: &World, name: &str) -> String {
     let now = world.clock.now();
     let ttl = Duration::from_secs(600);
-    let token = world
-        .ca
-        .make_join_token(Role::Node, &name.parse().unwrap(), &[], ttl, now);
+    let token = world.ca.make_join_token(
+        Role::Node,
+        &name.parse().unwrap(),
+        &[],
+        &Attributes::default(),
+        ttl,
+        now,
+    );
     token.unwrap().as_str().to_owned()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lizmon_ca::authority::{Authority, InitOptions, Request};
 use lizmon_mtls::trust::TrustFiles;
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 use lizmon_receiver::store::ErrorKind;
 use lizmon_receiver::{Clocks, Config, Receiver, ReceiverError};
 use serde_json::Value;
@@ -244,6 +244,19 @@ impl World {
         if matches!(role, Role::Receiver | Role::Ca) {
             request.sans = vec!["localhost".parse().expect("a SAN")];
         }
+        self.holder_of(request)
+    }
+
+    /// Issues a certificate with these tags, or limits.
+    pub(crate) fn holder_with(&self, role: Role, name: &str, attributes: &[&str]) -> Holder {
+        let attributes = Attributes::of_texts(attributes.iter().copied());
+        let mut request = Request::new(role, name.parse().expect("a name"));
+        request.attributes = attributes.expect("attributes");
+        self.holder_of(request)
+    }
+
+    fn holder_of(&self, request: Request) -> Holder {
+        let (role, name) = (request.role, request.name.to_string());
         self.ca
             .issue(request, self.issued_at)
             .expect("a certificate");
@@ -260,7 +273,7 @@ impl World {
         let (cert, key) = (file("crt"), file("key"));
         let http = self.client(Some(Shown::from_files(&cert, &key)), &["http/1.1"]);
         Holder {
-            name: name.to_owned(),
+            name,
             cert,
             key,
             http,

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lizmon_ca::pki::Reason;
 use lizmon_ca::service::Config;
-use lizmon_protocol::name::Role;
+use lizmon_protocol::name::{Attributes, Role};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 
 use super::credentials::{Certificate, CredentialSet, Who};
@@ -165,7 +165,9 @@ impl Tokens {
 fn join_token(world: &World, name: &str, secs: u64) -> String {
     let (name, ttl) = (name.parse().unwrap(), Duration::from_secs(secs));
     let now = world.clock.now();
-    let token = world.ca.make_join_token(Role::Node, &name, &[], ttl, now);
+    let token = world
+        .ca
+        .make_join_token(Role::Node, &name, &[], &Attributes::default(), ttl, now);
     token.unwrap().as_str().to_owned()
 }
 
