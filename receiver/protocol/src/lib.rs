@@ -9,6 +9,7 @@
 //! | [`sample`] | epochs, values, sample sets, batches and producers |
 //! | [`summary`] | the summaries readers get |
 //! | [`history`] | the intervals of one series further back |
+//! | [`alarm`] | alarms, and what silences a host |
 //! | [`certificate`] | the certificates that a receiver has seen |
 //! | [`delivery`] | the sequence numbers of a producer that have arrived |
 //! | [`facts`] | what a machine is, as its monitor says |
@@ -17,6 +18,7 @@
 //! | [`problem`] | all errors of the API, RFC 9457 |
 //! | [`route`] | paths: building and parsing |
 
+pub mod alarm;
 pub mod certificate;
 pub mod delivery;
 pub mod enrol;

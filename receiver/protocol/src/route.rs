@@ -31,6 +31,10 @@ pub const FACTS: &str = "/api/facts";
 pub const CRL: &str = "/api/crl";
 /// The certificates that this receiver has seen.
 pub const CERTIFICATES: &str = "/api/certificates";
+/// The alarms there are. Below it a channel is tested.
+pub const ALARMS: &str = "/api/alarms";
+/// The prefix of the paths by which the alarms of one host are silenced.
+pub const SILENCES: &str = "/api/silences";
 /// The server's metrics, as OpenMetrics.
 pub const METRICS: &str = "/metrics";
 /// Liveness of the process.
@@ -61,6 +65,14 @@ pub fn delivery(host: &NodeName) -> String {
 /// `/api/facts/{host}`
 pub fn facts(host: &NodeName) -> String {
     format!("{FACTS}/{host}")
+/// `/api/silences/{host}`
+pub fn silence(host: &NodeName) -> String {
+    format!("{SILENCES}/{host}")
+}
+
+/// `/api/alarms/test/{channel}`
+pub fn test_channel(channel: &str) -> String {
+    format!("{ALARMS}/test/{channel}")
 }
 
 /// Parses the path segment of a single sample's epoch. Only decimal digits are valid.
