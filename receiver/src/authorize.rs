@@ -8,7 +8,7 @@ mod host_scope;
 use std::collections::BTreeSet;
 
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::{NodeName, Role, Tag};
+use lizmon_protocol::name::{NodeName, Role, SpiffeId, Tag};
 use lizmon_protocol::token::{Claims, Scope, Scopes};
 
 pub use self::host_scope::HostScope;
@@ -38,6 +38,15 @@ pub struct AcknowledgeMissing;
 /// Change what the receiver trusts.
 #[derive(Debug)]
 pub struct Administer;
+/// Silence the alarms of a host.
+#[derive(Debug)]
+pub struct SilenceHost {
+    host: Option<NodeName>,
+    operator: SpiffeId,
+}
+/// Send a test message by a channel.
+#[derive(Debug)]
+pub struct TestChannel;
 /// Read the receiver's metrics.
 #[derive(Debug)]
 pub struct ReadMetrics;
@@ -105,6 +114,18 @@ impl Permit<ListHosts> {
     /// Whether there are hosts that the caller may not know of.
     pub fn is_limited(&self) -> bool {
         self.action.scope.is_limited()
+    }
+}
+
+impl Permit<SilenceHost> {
+    /// The host whose alarms may be silenced; none if no host can have the name.
+    pub fn host(&self) -> Option<&NodeName> {
+        self.action.host.as_ref()
+    }
+
+    /// Who silences them.
+    pub fn operator(&self) -> &SpiffeId {
+        &self.action.operator
     }
 }
 
@@ -212,6 +233,21 @@ impl<'a> Caller<'a> {
     pub fn acknowledge(&self) -> Result<Permit<AcknowledgeMissing>, AuthorizeError> {
         self.check_scope(Scope::Admin)?;
         Ok(self.permit(AcknowledgeMissing))
+    }
+
+    /// May the caller silence the alarms of this host? `None` is a name that no host can have.
+    pub fn silence(&self, host: Option<&NodeName>) -> Result<Permit<SilenceHost>, AuthorizeError> {
+        self.check_scope(Scope::Admin)?;
+        Ok(self.permit(SilenceHost {
+            host: host.cloned(),
+            operator: self.identity.spiffe_id.clone(),
+        }))
+    }
+
+    /// May the caller send test messages?
+    pub fn test_channel(&self) -> Result<Permit<TestChannel>, AuthorizeError> {
+        self.check_scope(Scope::Admin)?;
+        Ok(self.permit(TestChannel))
     }
 
     fn permit<A>(&self, action: A) -> Permit<A> {

@@ -19,6 +19,7 @@ use lizmon_mtls::limits::{self, Limits};
 use lizmon_mtls::proxies::{Network, Proxies, ProxyRole};
 use lizmon_mtls::trust::TrustFiles;
 
+use crate::alarms::AlarmsConfig;
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
 use crate::store::redis::config::{RedisConfig, StoreUrl};
@@ -76,6 +77,10 @@ pub struct ReceiverFlags {
     /// How a shared store is reached.
     #[command(flatten)]
     pub store_flags: StoreFlags,
+    /// Alarm rules and where alarms are told (TOML), over those that are built in; read again when
+    /// the file changes
+    #[arg(long, env = "LIZMON_RULES", value_name = "FILE")]
+    pub rules: Option<PathBuf>,
     /// Lifetime of a token
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
@@ -184,6 +189,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The store that is shared with other processes; none for one in the data folder.
     pub shared: Option<SharedStoreConfig>,
+    /// Alarm rules.
+    pub alarms: AlarmsConfig,
     /// Lifetime of a token.
     pub token_ttl: Duration,
     /// How long a key signs tokens.
@@ -214,6 +221,7 @@ impl Config {
             crl_fetch: None,
             data,
             shared: None,
+            alarms: AlarmsConfig::default(),
             token_ttl: TOKEN_TTL,
             token_key_life: days(TOKEN_KEY_DAYS),
             issuer: None,
@@ -254,6 +262,10 @@ impl From<ReceiverFlags> for Config {
             },
             crl_fetch: None,
             data: flags.data,
+            alarms: AlarmsConfig {
+                rules: flags.rules,
+                ..AlarmsConfig::default()
+            },
             token_ttl: flags.token_ttl,
             token_key_life: days(flags.token_key_days),
             issuer: flags.issuer,

@@ -29,6 +29,7 @@ use futures_util::future::select_all;
 use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::oneshot;
 
+use crate::alarms::AlarmEvaluator;
 use crate::clock::{ClockStatus, Clocks};
 use crate::store::record::Submission;
 use crate::store::status::StoreStatus;
@@ -94,6 +95,18 @@ impl Journal {
         clocks: Clocks,
     ) -> std::io::Result<(Self, JournalThreads)> {
         let committer = Committer::new(store, summarizer, clocks.read());
+        Self::start_with(vec![committer], gather_window, clocks)
+    }
+
+    /// The same, and judges hosts.
+    pub fn start_judging(
+        store: Box<dyn Store>,
+        summarizer: Summarizer,
+        alarms: AlarmEvaluator,
+        gather_window: Duration,
+        clocks: Clocks,
+    ) -> std::io::Result<(Self, JournalThreads)> {
+        let committer = Committer::new(store, summarizer, clocks.read()).judging(alarms);
         Self::start_with(vec![committer], gather_window, clocks)
     }
 

@@ -21,6 +21,7 @@
 //! | [`summarize`] | counts what the journal holds, and commits it |
 //! | [`query`] | answers readers from the summaries in memory |
 //! | [`silence`] | which hosts are overdue |
+//! | [`alarms`] | judges hosts by rules, and tells what they come to |
 //! | [`watch`] | how full a shared store is, and how far behind: refuses samples before its servers would |
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
 //! | [`receiver_keys`] | how receivers that share a store know each other's keys |
@@ -55,6 +56,7 @@ pub mod metrics;
 pub mod router;
 pub mod token;
 
+pub mod alarms;
 pub mod authorize;
 pub mod ingest;
 pub mod journal;

@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags, verbs};
 use lizmon_enrol::renewer::Renewer;
+use lizmon_receiver::alarms::AlarmsConfig;
 use lizmon_receiver::config::ReceiverFlags;
 use lizmon_receiver::{Clock, Clocks, Config, Receiver, ReceiverError, patience};
 
@@ -85,8 +86,13 @@ fn run(flags: ReceiverFlags, liveness: Liveness) -> anyhow::Result<()> {
         };
         let crl_fetch = flags.crl_fetch(Arc::new(fastrand::f64));
         let config = Config::from(flags);
+        let alarms = AlarmsConfig {
+            chance: Arc::new(fastrand::f64),
+            ..config.alarms.clone()
+        };
         let config = Config {
             crl_fetch,
+            alarms,
             limits: config.limits.within_open_files(open_files),
             ..config
         };

@@ -3,6 +3,7 @@
 //!
 //! Events that any client can cause are counted here and logged at a limited rate.
 
+mod alarms;
 mod gauges;
 mod series;
 mod shared_store;
@@ -34,6 +35,7 @@ use tokio::sync::{AcquireError, Semaphore};
 
 use self::gauges::gauges;
 use self::series::NewestMinutes;
+use crate::alarms::Alarms;
 use crate::authorize::{Permit, ReadMetrics};
 use crate::clock::ClockStatus;
 use crate::health::HealthPolicy;
@@ -92,8 +94,8 @@ impl Metrics {
         summaries: Arc<SummaryTable>,
         journal: &Journal,
         health: HealthPolicy,
-        clock: Clock,
-        sample_clock: Clock,
+        alarms: &Arc<Alarms>,
+        (clock, sample_clock): (Clock, Clock),
     ) -> Self {
         let mut registry = Registry::with_prefix("lizmon");
         let (minted, tokens_refused, requests_refused) =
@@ -112,6 +114,7 @@ impl Metrics {
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
         clock_status.register(&mut registry);
+        alarms::register(&mut registry, alarms.clone());
         if let Some(watch) = journal.watch() {
             shared_store::register(&mut registry, watch.clone());
         }
@@ -122,6 +125,7 @@ impl Metrics {
             store,
             clock_status,
             health,
+            alarms: alarms.clone(),
             clock,
         }));
         registry.register_collector(Box::new(NewestMinutes {
@@ -209,6 +213,7 @@ struct CurrentValues {
     store: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
     health: HealthPolicy,
+    alarms: Arc<Alarms>,
     clock: Clock,
 }
 
@@ -253,7 +258,9 @@ impl Collector for CurrentValues {
         let now = (self.clock)();
         let of_trust = self.health.warnings(&trust, now).len();
         let of_clock = usize::from(self.clock_status.warning().is_some());
-        let warnings = (of_trust + of_clock + self.store.warnings(now).len()) as u64;
+        let of_store = self.store.warnings(now).len();
+        let of_alarms = self.alarms.warnings(now).len();
+        let warnings = (of_trust + of_clock + of_store + of_alarms) as u64;
         gauges::<0>(
             &mut encoder,
             "health_warnings",

@@ -18,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::state::SharedState;
 use crate::metrics::RefusedRequest;
 
+mod alarms;
 mod answer;
 mod authenticated;
 mod certificates;
@@ -81,6 +82,7 @@ pub fn routes() -> Vec<ApiRoute> {
         ApiRoute::without_request_body(route::JWKS, get(oauth::key_set)),
         ApiRoute::without_request_body(route::PERF, get(perf::list_hosts)),
         ApiRoute::without_request_body(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
+        ApiRoute::without_request_body(route::ALARMS, get(alarms::list)),
         ApiRoute::without_request_body(route::CERTIFICATES, get(certificates::list_certificates)),
         ApiRoute::without_request_body(route::HEALTHZ, get(probes::health)),
         ApiRoute::without_request_body(route::READYZ, get(probes::ready)),
@@ -90,6 +92,16 @@ pub fn routes() -> Vec<ApiRoute> {
             format!("{}/{{*rest}}", route::PERF),
             "GET, HEAD, POST",
             get(perf::host).post(perf::host),
+        ),
+        ApiRoute::with_request_body(
+            format!("{}/{{host}}", route::SILENCES),
+            "POST",
+            post(alarms::silence),
+        ),
+        ApiRoute::with_request_body(
+            format!("{}/test/{{channel}}", route::ALARMS),
+            "POST",
+            post(alarms::test_channel),
         ),
         ApiRoute::with_request_body(route::CRL, "PUT", put(crl::put)),
         ApiRoute::with_request_body(format!("{}/{{host}}", route::FACTS), "PUT", put(facts::put)),

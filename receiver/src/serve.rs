@@ -8,12 +8,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lizmon_alarms::rules::RulesError;
 use lizmon_mtls::Clock;
 use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{StatementError, Trust, TrustError, TrustReader, TrustWriter};
 
 use self::pipeline::{Pipeline, PipelineError, PipelineThreads, SharedPipeline};
+use crate::alarms::Alarms;
 use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::Clocks;
@@ -70,6 +72,9 @@ pub enum ReceiverError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The alarm rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
 }
 
 /// A receiver that has everything it needs, and listens.
@@ -137,7 +142,10 @@ impl Receiver {
             ),
             reader,
         };
-        let pipeline = start_pipeline(folder, &config, &parts, clocks).await?;
+        let own = parts.reader.current().own().spiffe_id.name.to_string();
+        let runtime = tokio::runtime::Handle::current();
+        let alarms = Arc::new(Alarms::start(&config.alarms, own, clock.clone(), runtime)?);
+        let pipeline = start_pipeline(folder, &config, &parts, alarms.clone(), clocks).await?;
         let health = HealthPolicy {
             crl_grace: config.crl_grace.as_secs(),
             fetches_crls: config.crl_fetch.is_some(),
@@ -157,14 +165,15 @@ impl Receiver {
                 pipeline.table.clone(),
                 &pipeline.journal,
                 health,
-                clock.clone(),
-                sample_clock.clone(),
+                &alarms,
+                (clock.clone(), sample_clock.clone()),
             ),
             trust: reader.clone(),
             trust_writer: trust,
             tokens,
             bodies: BodyReader::new(config.body_timeout),
             journal: pipeline.journal,
+            alarms,
             table: pipeline.table,
             health,
             holders: HolderCertificates::default(),
@@ -270,11 +279,12 @@ async fn start_pipeline(
     folder: LockedFolder,
     config: &Config,
     parts: &Parts,
+    alarms: Arc<Alarms>,
     clocks: Clocks,
 ) -> Result<Pipeline, ReceiverError> {
     let window = config.gather_window;
     let Some(store) = config.shared.clone() else {
-        let start = move || Pipeline::start(folder, window, clocks);
+        let start = move || Pipeline::start(folder, &alarms, window, clocks);
         let started = tokio::task::spawn_blocking(start).await;
         return Ok(started.map_err(io::Error::other)??);
     };
@@ -284,6 +294,7 @@ async fn start_pipeline(
         crls: CrlExchange::new(parts.trust.clone(), parts.reader.clone()),
         quotas: parts.door.holder_quotas(),
         trust: parts.reader.clone(),
+        alarms,
         summarizes: store.summarizes,
         high_water: store.high_water,
     };
@@ -334,6 +345,7 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
         tokio::select! {
             _ = look.tick() => {
                 reload_if_changed(&app, &clock, &mut logged).await;
+                look_at_alarms(&app, clock()).await;
                 if !rotation_failed && let Err(error) = app.tokens.rotate(clock()) {
                     tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
                     rotation_failed = true;
@@ -348,6 +360,15 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
             }
         }
     }
+}
+
+/// Takes up changed alarm rules, and tells the evaluator whether anything can come from hosts.
+async fn look_at_alarms(app: &Arc<ReceiverState>, now: u64) {
+    let refused = app.health.refused_for(&app.trust.current(), now);
+    app.alarms.set_refuses_everyone(refused.is_some());
+    let app = app.clone();
+    let reloaded = tokio::task::spawn_blocking(move || app.alarms.reload_if_changed()).await;
+    let _joined = reloaded;
 }
 
 /// A failure loses little: certificates are seen again when their holders reconnect.

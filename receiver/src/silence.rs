@@ -30,15 +30,18 @@ pub fn last_received(host: &HostSummaries, now: u64) -> u64 {
 /// Whether something should have come from the host by now.
 pub fn is_silent(host: &HostSummaries, now: u64) -> bool {
     let quiet_secs = now.saturating_sub(last_received(host, now));
-    // Most hosts are not silent, and need no more work than this.
-    quiet_secs > PATIENCE_SECS && quiet_secs > patience_secs(spacing_secs(host, now))
+    is_overdue(host, now, quiet_secs, PATIENCE_SECS)
 }
 
-fn patience_secs(spacing_secs: Option<u64>) -> u64 {
-    spacing_secs
-        .unwrap_or(0)
-        .saturating_mul(SPACINGS)
-        .max(PATIENCE_SECS)
+/// Whether so many seconds are longer than the host is expected to be quiet: three times its recent
+/// spacing, and this at least.
+pub fn is_overdue(host: &HostSummaries, now: u64, quiet_secs: u64, least_secs: u64) -> bool {
+    // Most hosts are not silent, and need no more work than this.
+    quiet_secs > least_secs
+        && quiet_secs
+            > spacing_secs(host, now)
+                .unwrap_or(0)
+                .saturating_mul(SPACINGS)
 }
 
 /// Recent time from one sample to the next; none if there is only one.

@@ -18,7 +18,7 @@ mod snapshot;
 mod table;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 
 use lizmon_protocol::sample::BatchAnswer;
 use lizmon_summary::Series;
@@ -206,6 +206,36 @@ impl Summarizer {
     /// The summaries, for readers.
     pub fn table(&self) -> Arc<SummaryTable> {
         self.table.clone()
+    }
+
+    /// The hosts of a shard.
+    pub(crate) fn shard_hosts(&self, shard: Shard) -> RwLockReadGuard<'_, HostMap> {
+        self.table.read(shard)
+    }
+
+    /// The shard of a host.
+    pub(crate) fn shard_of(&self, host: &str) -> Shard {
+        self.table.shard_of(host)
+    }
+
+    /// While this commits a shard: which time of owning it this is, and how often it was loaded
+    /// again. What was read of its documents before another such time is out of date.
+    pub(crate) fn generation(&self, shard: Shard) -> Option<(u64, u64)> {
+        let progress = &self.progress[shard.index()];
+        let fence = progress.fence.filter(|_| progress.is_loaded)?;
+        Some((fence.epoch(), self.table.read_mark(shard).reloads))
+    }
+
+    /// Commits a shard now, if it has changed.
+    pub(crate) fn commit_shard(
+        &mut self,
+        store: &mut dyn Store,
+        shard: Shard,
+    ) -> Result<(), StoreError> {
+        match self.progress[shard.index()].fence {
+            Some(fence) => self.commit(store, fence, None, false),
+            None => Ok(()),
+        }
     }
 
     /// Starts a group: what is applied from now on was appended together.

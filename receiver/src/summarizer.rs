@@ -6,11 +6,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lizmon_alarms::rules::RulesError;
 use lizmon_mtls::Clock;
 use lizmon_mtls::rate_limited_log::RateLimitedLog;
 use lizmon_mtls::trust::{TrustError, TrustFiles, TrustWriter};
 use uuid::Uuid;
 
+use crate::alarms::{Alarms, AlarmsConfig};
 use crate::clock::{Clocks, StoreClock};
 use crate::journal::JournalError;
 use crate::peers::{self, CrlExchange, EXCHANGE_EVERY};
@@ -37,6 +39,9 @@ pub enum SummarizerError {
     /// The shared store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The alarm rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// A thread.
     #[error("the thread of the summaries cannot be started")]
     Thread(#[from] io::Error),
@@ -58,6 +63,7 @@ pub struct ShardSummarizer {
     follower: PeriodicThread,
     watch: PeriodicThread,
     trust: Arc<Mutex<TrustWriter>>,
+    alarms: Arc<Alarms>,
     monotonic: Clock,
     alive: Arc<dyn Fn() + Send + Sync>,
 }
@@ -77,17 +83,22 @@ impl ShardSummarizer {
     pub async fn start(
         trust: TrustFiles,
         servers: RedisConfig,
+        alarms: AlarmsConfig,
         clocks: Clocks,
     ) -> Result<Self, SummarizerError> {
         let (clock, monotonic) = (clocks.wall.clone(), clocks.monotonic.clone());
         let (trust, reader) = TrustWriter::open_as_client(trust, clock.clone())?;
+        let own = reader.current().own().spiffe_id.name.to_string();
+        let runtime = tokio::runtime::Handle::current();
+        let alarms = Arc::new(Alarms::start(&alarms, own, clock.clone(), runtime)?);
         let trust = Arc::new(Mutex::new(trust));
         let keys = GroupKeys {
             signer: None,
             verifier: Arc::new(KeyStatementVerifier::new(reader.clone(), clock)),
         };
         let crls = CrlExchange::new(trust.clone(), reader);
-        let start = move || start_threads(&servers, &keys, crls, clocks);
+        let judged = alarms.clone();
+        let start = move || start_threads(&servers, &keys, crls, &judged, clocks);
         let started = tokio::task::spawn_blocking(start).await;
         let [summaries, follower, watch] = started.map_err(io::Error::other)??;
         Ok(Self {
@@ -95,6 +106,7 @@ impl ShardSummarizer {
             follower,
             watch,
             trust,
+            alarms,
             monotonic,
             alive: Arc::new(|| ()),
         })
@@ -122,6 +134,9 @@ impl ShardSummarizer {
                 _ = look.tick() => (),
             }
             reload_files(&self.trust);
+            let alarms = self.alarms.clone();
+            let reloaded = tokio::task::spawn_blocking(move || alarms.reload_if_changed()).await;
+            reloaded.map_err(io::Error::other)?;
             let now = (self.monotonic)();
             let threads = [&self.summaries, &self.follower, &self.watch];
             if threads
@@ -151,6 +166,7 @@ fn start_threads(
     servers: &RedisConfig,
     keys: &GroupKeys,
     crls: CrlExchange,
+    alarms: &Alarms,
     clocks: Clocks,
 ) -> Result<[PeriodicThread; 3], SummarizerError> {
     let role = GroupRole {
@@ -171,7 +187,8 @@ fn start_threads(
     follower.follow()?;
     let summaries = open()?;
     let count = summaries.shard_count();
-    let member = GroupMember::open(summaries, role, Uuid::new_v4(), sample_clocks.read())?;
+    let member = GroupMember::open(summaries, role, Uuid::new_v4(), sample_clocks.read())?
+        .judging(alarms.evaluator(count));
     // It appends nothing: the mark only says in its log when receivers refuse samples.
     let status = Arc::new(WatchStatus::new(HIGH_WATER_PERCENT, count, member.counts()));
     let watch = Watch::new(store::open_watch(servers.clone(), count)?, status);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lizmon_pki::credentials::{Credentials, CredentialsError, WatchedCredentials};
 use lizmon_pki::server_crls::ServerCrls;
+use lizmon_protocol::alarm::{AlarmList, ChannelTested, SilenceRequest, Silenced};
 use lizmon_protocol::certificate::SeenCertificates;
 use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HEADER};
 use lizmon_protocol::enrol;
@@ -330,6 +331,41 @@ impl Client {
             .body(self.to_json(&Acknowledge { why })?);
         let answer = self.send_with_token(request, Repeat::Harmful, now).await?;
         Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
+    }
+
+    /// The alarms there are, as the receiver's JSON.
+    pub async fn alarms_json(&self, now: u64) -> Result<Vec<u8>, Error> {
+        self.get(route::ALARMS, now).await
+    }
+
+    /// The alarms there are.
+    pub async fn alarms(&self, now: u64) -> Result<AlarmList, Error> {
+        self.parse(&self.alarms_json(now).await?)
+    }
+
+    /// Silences the alarms of a host, or ends that.
+    pub async fn silence(
+        &self,
+        host: &NodeName,
+        request: &SilenceRequest,
+        now: u64,
+    ) -> Result<Silenced, Error> {
+        let request = self
+            .http
+            .post(self.at(&route::silence(host)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(self.to_json(request)?);
+        // The same again: it only lasts a moment longer.
+        let answer = self.send_with_token(request, Repeat::Harmless, now).await?;
+        self.parse(&answer)
+    }
+
+    /// Has the receiver send a test message by a channel of its rules.
+    pub async fn test_channel(&self, channel: &str, now: u64) -> Result<ChannelTested, Error> {
+        let path = route::test_channel(&encode_segment(channel));
+        let request = self.http.post(self.at(&path));
+        let answer = self.send_with_token(request, Repeat::Harmful, now).await?;
+        self.parse(&answer)
     }
 
     /// The certificates that the receiver has seen.

@@ -65,6 +65,8 @@ pub fn delivery(host: &NodeName) -> String {
 /// `/api/facts/{host}`
 pub fn facts(host: &NodeName) -> String {
     format!("{FACTS}/{host}")
+}
+
 /// `/api/silences/{host}`
 pub fn silence(host: &NodeName) -> String {
     format!("{SILENCES}/{host}")

@@ -11,6 +11,7 @@ use lizmon_daemon::{ConfigFlags, DAEMON_HELP, Liveness, LivenessFlags, LogFlags,
 use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
+use lizmon_receiver::alarms::AlarmsConfig;
 use lizmon_receiver::config::StoreFlags;
 use lizmon_receiver::patience;
 use lizmon_receiver::store::redis::config::StoreUrl;
@@ -40,6 +41,10 @@ struct Cli {
     /// Current CRLs of root and issuing CA (PEM), as in certs/crl.pem
     #[arg(long, env = "LIZMON_CRL", value_name = "FILE")]
     crl: PathBuf,
+    /// Alarm rules and where alarms are told (TOML), over those that are built in; read again when
+    /// the file changes
+    #[arg(long, env = "LIZMON_RULES", value_name = "FILE")]
+    rules: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigFlags,
     #[command(flatten)]
@@ -93,8 +98,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             ca: cli.credentials.ca,
             crl: cli.crl,
         };
-        let attempt =
-            async || ShardSummarizer::start(trust.clone(), servers.clone(), clocks.clone()).await;
+        let alarms = AlarmsConfig {
+            rules: cli.rules,
+            chance: Arc::new(fastrand::f64),
+        };
+        let attempt = async || {
+            let (trust, servers) = (trust.clone(), servers.clone());
+            ShardSummarizer::start(trust, servers, alarms.clone(), clocks.clone()).await
+        };
         let summarizer = tokio::select! {
             started = patience::start(attempt, SummarizerError::may_pass) => started?,
             () = &mut stop => return Ok(()),

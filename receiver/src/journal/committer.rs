@@ -11,7 +11,8 @@ use super::admission::{Admitted, Dedup};
 use super::error::{AdmissionError, SubmitError};
 use super::group_commit::GroupCommit;
 use super::intake::{self, Intake, KnownRecords};
-use crate::clock::{ClockReading, ClockStatus, StepDetector};
+use crate::alarms::AlarmEvaluator;
+use crate::clock::{ClockReading, ClockStatus, ClockVerdict, StepDetector};
 use crate::store::record::Submission;
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
@@ -55,6 +56,7 @@ pub struct Committer {
     unstored: RateLimitedLog,
     /// A wrong clock may have stamped the samples of every host.
     removed: RateLimitedLog,
+    alarms: Option<AlarmEvaluator>,
 }
 
 impl Committer {
@@ -81,7 +83,16 @@ impl Committer {
             clock_stored_at: at.monotonic,
             unstored: RateLimitedLog::default(),
             removed: RateLimitedLog::default(),
+            alarms: None,
             summarizer,
+        }
+    }
+
+    /// Judges hosts as well.
+    pub fn judging(self, alarms: AlarmEvaluator) -> Self {
+        Self {
+            alarms: Some(alarms),
+            ..self
         }
     }
 
@@ -144,6 +155,7 @@ impl GroupCommit for Committer {
         let expiry = clock.expiry();
         self.check_store(now);
         self.store_clock_if_due(at);
+        self.judge_alarms(clock);
         // A clock that was set back must not delay commits until it reaches the old time again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
@@ -329,6 +341,33 @@ impl Committer {
         if let Err(error) = self.summarizer.store_clock(&mut *self.store) {
             self.put_off(&error, at.wall);
         }
+    }
+
+    /// Hosts are judged while samples can come and be stored. What is new is told once it is
+    /// committed.
+    fn judge_alarms(&mut self, clock: ClockVerdict) {
+        let Some(mut alarms) = self.alarms.take() else {
+            return;
+        };
+        // At the very first start no other time is known, and nothing says that it is wrong.
+        let was_set = !clock.is_steady() && clock.other.is_some();
+        let is_in_trouble = self.status.is_in_trouble();
+        let prevented = match () {
+            () if is_in_trouble => Some("nothing could be stored"),
+            () if was_set => Some("the clock was set, or the machine had just started"),
+            () => None,
+        };
+        let changed = alarms.judge(&mut self.summarizer, clock.now, &|_| prevented);
+        for shard in changed.into_iter().filter(|_| !is_in_trouble) {
+            match self.summarizer.commit_shard(&mut *self.store, shard) {
+                Ok(()) => alarms.committed(shard),
+                Err(error) => {
+                    self.put_off(&error, clock.now);
+                    break;
+                }
+            }
+        }
+        self.alarms = Some(alarms);
     }
 
     fn reclaim_if_due(&mut self, now: u64) {

@@ -36,6 +36,7 @@ pub(crate) fn health_warnings(app: &ReceiverState) -> Vec<String> {
     let mut warnings = app.health.warnings(&trust, now);
     warnings.extend(app.journal.clock_status().warning());
     warnings.extend(app.journal.status().warnings(now));
+    warnings.extend(app.alarms.warnings(now));
     warnings
 }
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use lizmon_mtls::Clock;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
 
+use crate::alarms::Alarms;
 use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::FineClock;
@@ -27,6 +28,8 @@ pub struct ReceiverState {
     pub bodies: BodyReader,
     /// Makes durable.
     pub journal: Journal,
+    /// Judges hosts, and tells.
+    pub alarms: Arc<Alarms>,
     /// The summaries.
     pub table: Arc<SummaryTable>,
     /// By which certificates hosts report.

@@ -11,6 +11,7 @@ use lizmon_mtls::quota_use::HolderQuotas;
 use lizmon_mtls::trust::TrustReader;
 use uuid::Uuid;
 
+use crate::alarms::Alarms;
 use crate::clock::{Clocks, StoreClock};
 use crate::journal::{Journal, JournalError, JournalThreads};
 use crate::peers::{CrlExchange, PeerKeys, Peers};
@@ -56,6 +57,8 @@ pub(super) struct SharedPipeline {
     pub(super) crls: CrlExchange,
     pub(super) quotas: HolderQuotas,
     pub(super) trust: TrustReader,
+    /// Judges hosts.
+    pub(super) alarms: Arc<Alarms>,
     /// Whether this process owns a share of the shards.
     pub(super) summarizes: bool,
     /// When servers are too full for more samples: percent of their memory.
@@ -66,6 +69,7 @@ impl Pipeline {
     /// Opens the store in this folder, reads everything there is, and starts. Blocks meanwhile.
     pub(super) fn start(
         folder: LockedFolder,
+        alarms: &Alarms,
         gather_window: Duration,
         clocks: Clocks,
     ) -> Result<Self, PipelineError> {
@@ -73,7 +77,9 @@ impl Pipeline {
         let mut store = store::open(folder, now)?;
         let summarizer = Summarizer::open(&mut *store, now)?;
         let table = summarizer.table();
-        let (journal, threads) = Journal::start(store, summarizer, gather_window, clocks.clone())?;
+        let alarms = alarms.evaluator(store.shard_count());
+        let (journal, threads) =
+            Journal::start_judging(store, summarizer, alarms, gather_window, clocks.clone())?;
         Ok(Self {
             journal,
             table,
@@ -103,6 +109,7 @@ impl Pipeline {
             crls,
             quotas,
             trust,
+            alarms,
             summarizes,
             high_water,
         } = shared;
@@ -124,6 +131,7 @@ impl Pipeline {
             summarizes,
         };
         let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
+        let member = member.judging(alarms.evaluator(open()?.shard_count()));
         let table = member.table();
         let appending = open()?;
         let count = appending.shard_count();

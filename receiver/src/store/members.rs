@@ -20,6 +20,9 @@ pub trait Members {
         millis: u64,
     ) -> Result<Vec<Member>, StoreError>;
 
+    /// How many members with this role are there.
+    fn present(&mut self, role: MemberRole) -> Result<usize, StoreError>;
+
     /// What the store's clock says; nothing if it has none.
     fn time(&mut self) -> Result<Option<Duration>, StoreError> {
         Ok(None)

@@ -68,6 +68,7 @@ use self::nodes::Nodes;
 use self::read::{ReadContext, Refusals, ShardReader};
 use self::scripts::Scripts;
 use super::damage::Damage;
+use super::document::DocumentKind;
 use super::engine::Store;
 use super::error::StoreError;
 use super::journal::{JournalRead, JournalStore};
@@ -308,6 +309,15 @@ impl StateStore for RedisStore {
             }
         }
         failure
+    }
+
+    fn documents(
+        &mut self,
+        shard: Shard,
+        hosts: &[&str],
+        kind: DocumentKind,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        Ok(load::documents(&mut self.nodes, shard, hosts, kind)?)
     }
 
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {

@@ -3,7 +3,7 @@
 use lizmon_protocol::sample::ProducerId;
 use lizmon_summary::Bucket;
 
-use super::document::StoredDocument;
+use super::document::{DocumentKind, StoredDocument};
 use super::error::StoreError;
 use super::shard::{Fence, Position, Shard};
 use crate::clock::StoredClock;
@@ -47,6 +47,17 @@ pub trait StateStore {
     /// [`Store::damage`](super::Store::damage) tells what cannot. Any process may read it; one that
     /// has acquired the shard reads its latest.
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError>;
+
+    /// The documents of this kind that these hosts have, as they are stored now; of the shard itself
+    /// for an empty name. For who does not own the shard: empty where no other process can.
+    fn documents(
+        &mut self,
+        _shard: Shard,
+        _hosts: &[&str],
+        _kind: DocumentKind,
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Replaces what has changed in one shard, and its cursor, in one transaction. The shard's
     /// journal up to the cursor is no longer needed. Refused if the shard was acquired again after

@@ -26,13 +26,17 @@ pub use self::counts::GroupCounts;
 use self::share::Share;
 pub use self::thread::GroupWork;
 use super::{Summarizer, SummaryTable};
-use crate::clock::{ClockReading, StepDetector};
+use crate::alarms::AlarmEvaluator;
+use crate::clock::{ClockReading, ClockVerdict, StepDetector};
 use crate::store::{ErrorKind, Fence, MemberRole, Shard, SharedStore, StoreError};
 
 /// A round of commits begins after so long. What changed in one round is committed in the next.
 const COMMIT_EVERY_SECS: u64 = 10;
 /// A summarizer that does not attend for so long is gone, and its share is distributed.
 const ATTENDANCE_MILLIS: u64 = 5_000;
+
+/// How often it is asked whether receivers are there.
+const RECEIVERS_EVERY_SECS: u64 = 5;
 
 /// How many series are loaded before leases are looked at again: a second or so.
 const SERIES_AT_ONCE_MAX: usize = 10_000;
@@ -63,6 +67,11 @@ pub struct GroupMember {
     round_appends: u64,
     failures: RateLimitedLog,
     counts: Arc<GroupCounts>,
+    alarms: Option<AlarmEvaluator>,
+    /// The shards that were not read on the last time.
+    unread: BTreeSet<Shard>,
+    /// Whether receivers are there, and when that was asked.
+    receivers: (bool, u64),
 }
 
 impl std::fmt::Debug for GroupMember {
@@ -91,6 +100,9 @@ impl GroupMember {
             round_appends: 0,
             failures: RateLimitedLog::default(),
             counts: Arc::default(),
+            alarms: None,
+            unread: BTreeSet::new(),
+            receivers: (true, at.wall),
             store,
             summarizer,
             role,
@@ -103,6 +115,14 @@ impl GroupMember {
             }
         }
         Ok(this)
+    }
+
+    /// Judges the hosts of the shards that it owns, and shows those of the others.
+    pub fn judging(self, alarms: AlarmEvaluator) -> Self {
+        Self {
+            alarms: Some(alarms.shared()),
+            ..self
+        }
     }
 
     /// The summaries, for readers.
@@ -149,16 +169,19 @@ impl GroupMember {
         self.counts.note_refused(&self.store.refused_groups(), now);
         let lagging = |shard: Shard| unread.contains(&shard) || self.unloaded.contains(&shard);
         self.summarizer.table.end_read(now, &lagging);
+        self.unread = unread.into_iter().chain(self.unloaded.clone()).collect();
     }
 
     /// Keeps leases, takes its share of the shards, commits. To be called every second or so.
     pub fn maintain(&mut self, at: ClockReading) {
-        let expiry = self.clock.look(at).expiry();
+        let clock = self.clock.look(at);
+        let expiry = clock.expiry();
         if self.role.summarizes {
             self.try_to("renew leases", Self::renew);
             self.try_to("take its share", |this| this.take_share(at.wall));
             self.counts.owned.set(self.owned().len() as i64);
         }
+        self.judge_alarms(clock);
         self.commit_round(at.wall, expiry);
         if let Some(now) = expiry {
             self.try_to("remove what has ended", |this| {
@@ -327,6 +350,53 @@ impl GroupMember {
             }
             committed => committed,
         }
+    }
+
+    /// Hosts are judged while samples of them can come and be read. What is new is told once it is
+    /// committed.
+    fn judge_alarms(&mut self, clock: ClockVerdict) {
+        let Some(mut alarms) = self.alarms.take() else {
+            return;
+        };
+        let now = clock.now;
+        if now.abs_diff(self.receivers.1) >= RECEIVERS_EVERY_SECS {
+            self.try_to("see which receivers are there", |this| {
+                let there = this.store.present(MemberRole::Receiver)?;
+                this.receivers = (there > 0, now);
+                Ok(())
+            });
+        }
+        let was_set = !clock.is_steady() && clock.other.is_some();
+        let prevented = match () {
+            () if was_set => Some("the clock was set, or the machine had just started"),
+            () if !self.receivers.0 => Some("no receiver was running"),
+            () => None,
+        };
+        let unread = &self.unread;
+        let unread = |shard| {
+            unread
+                .contains(&shard)
+                .then_some("the store could not be read")
+        };
+        let of_shard = |shard: Shard| prevented.or_else(|| unread(shard));
+        for shard in alarms.judge(&mut self.summarizer, now, &of_shard) {
+            self.try_to("commit alarms", |this| {
+                if let Some(fence) = this.summarizer.progress[shard.index()].fence {
+                    this.commit(fence, None)?;
+                }
+                // Otherwise another process owns it now, and tells.
+                if this.summarizer.generation(shard).is_some() {
+                    alarms.committed(shard);
+                }
+                Ok(())
+            });
+        }
+        if self.role.reads {
+            self.try_to("read the alarms of other processes' shards", |this| {
+                alarms.show_others(&this.summarizer, &mut *this.store, now)
+            });
+        }
+        self.alarms = Some(alarms);
     }
 
     /// Commits what had changed when the round began, then begins the next.

@@ -77,6 +77,12 @@ impl Series {
         self.newest_first(tier, now).next()
     }
 
+    /// The interval that ends at `end`, if it has samples.
+    pub fn ending(&self, tier: usize, end: u64) -> Option<IntervalAverage> {
+        let found = self.newest_first(tier, end).find(|at| at.end <= end);
+        found.filter(|interval| interval.end == end)
+    }
+
     fn newest_first(&self, tier: usize, now: u64) -> impl Iterator<Item = IntervalAverage> {
         let tier = self.rings.get(tier).zip(TIERS.get(tier));
         tier.into_iter().flat_map(move |(ring, tier)| {
@@ -227,6 +233,27 @@ mod tests {
     use crate::window::AHEAD_SECS_MAX;
 
     const NOW: u64 = 1_465_001_814;
+
+    #[test]
+    fn one_interval_is_found_by_its_end() {
+        let mut series = Series::new();
+        for epoch in [1_465_001_700, 1_465_001_701, 1_465_001_830, 1_465_005_361] {
+            series.apply(epoch, 2.0);
+        }
+        let count = |tier, end| series.ending(tier, end).map(|interval| interval.count);
+        for (tier, end, expected) in [
+            (0, 1_465_001_700, Some(1)),
+            (0, 1_465_001_760, Some(1)),
+            (0, 1_465_001_820, None),
+            (0, 1_465_001_880, Some(1)),
+            (0, 1_465_001_879, None),
+            (1, 1_465_002_000, Some(3)),
+            (1, 1_465_005_600, Some(1)),
+            (2, 1_465_002_000, None),
+        ] {
+            assert_eq!(count(tier, end), expected, "{tier} {end}");
+        }
+    }
 
     #[test]
     fn a_full_series_is_small_and_a_new_one_tiny() {

@@ -256,7 +256,7 @@ fn push_documents(operations: &mut Operations, host: &str, documents: &[StoredDo
 }
 
 /// No node name has a slash.
-fn document_field(host: &str, kind: DocumentKind) -> String {
+pub(super) fn document_field(host: &str, kind: DocumentKind) -> String {
     format!("{host}/{}", kind.number())
 }
 

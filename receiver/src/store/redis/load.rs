@@ -134,6 +134,25 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
     })
 }
 
+/// Documents of a kind, by host.
+pub(super) fn documents(
+    nodes: &mut Nodes,
+    shard: Shard,
+    hosts: &[&str],
+    kind: DocumentKind,
+) -> Result<Vec<Option<Vec<u8>>>, RedisStoreError> {
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut get = redis::cmd("HMGET");
+    get.arg(keys::documents(shard));
+    for host in hosts {
+        get.arg(super::commit::document_field(host, kind));
+    }
+    let [documents] = ask(nodes, shard, [get])?;
+    parse(shard, "documents", documents)
+}
+
 fn ask<const N: usize>(
     nodes: &mut Nodes,
     shard: Shard,

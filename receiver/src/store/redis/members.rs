@@ -87,6 +87,13 @@ impl Members for RedisStore {
         Ok(there.into_iter().filter_map(member).collect())
     }
 
+    fn present(&mut self, role: MemberRole) -> Result<usize, StoreError> {
+        // Nobody has this identifier, so nobody is removed.
+        let nobody = Uuid::nil().to_string();
+        let there = self.attendance(&keys::members(role.name()), (&nobody, ""), 0)?;
+        Ok(there.len())
+    }
+
     fn time(&mut self) -> Result<Option<Duration>, StoreError> {
         let primary = self.nodes.primary_of_key(keys::STORE)?;
         let answer = self.nodes.ask(&primary, &redis::cmd("TIME"))?;

@@ -1,0 +1,43 @@
+//! Alarms as readers get them.
+
+use lizmon_alarms::board::BoardEntry;
+use lizmon_alarms::state::AlarmState;
+use lizmon_protocol::alarm::{AlarmEntry, AlarmList, AlarmPhase};
+
+use crate::authorize::{ListHosts, Permit};
+
+/// All alarms: those that fire first, then those that may soon, then those that have ended.
+pub fn list(_permit: &Permit<ListHosts>, entries: Vec<BoardEntry>) -> AlarmList {
+    let mut alarms: Vec<_> = entries.into_iter().map(shown).collect();
+    alarms.sort_by_key(|alarm| match alarm.state {
+        AlarmPhase::Firing => 0,
+        AlarmPhase::Pending => 1,
+        AlarmPhase::Resolved => 2,
+    });
+    AlarmList { alarms }
+}
+
+fn shown(entry: BoardEntry) -> AlarmEntry {
+    let BoardEntry {
+        host,
+        alarm,
+        silenced_until,
+    } = entry;
+    AlarmEntry {
+        id: alarm.id,
+        rule: alarm.rule,
+        host,
+        label: (!alarm.label.is_empty()).then_some(alarm.label),
+        state: match alarm.state {
+            AlarmState::Pending => AlarmPhase::Pending,
+            AlarmState::Firing => AlarmPhase::Firing,
+            AlarmState::Resolved => AlarmPhase::Resolved,
+        },
+        since: alarm.since,
+        value: alarm.value,
+        severity: alarm.severity.as_str().to_owned(),
+        silenced_until,
+        at: alarm.at,
+        flapping: alarm.flapping,
+    }
+}
