@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use lizmon_daemon::LogFlags;
 
 use crate::commands::{
-    audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
+    alarms, audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
     issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
-    list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl, store, token,
-    up, verify, verify_audit,
+    list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl, silence,
+    store, token, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -80,6 +80,8 @@ pub(crate) enum Verb {
     Hosts(hosts::HostsArgs),
     Audit(audit::AuditArgs),
     Open(open::OpenArgs),
+    Alarms(alarms::AlarmsArgs),
+    Silence(silence::SilenceArgs),
     Push(push::PushArgs),
     Profile(profile::ProfileArgs),
     Store(store::StoreArgs),
@@ -205,6 +207,10 @@ mod tests {
                 "a",
             ],
             &["audit"],
+            &["alarms", "web1", "--test", "ops"],
+            &["silence", "web1", "--why", "x"],
+            &["silence", "web1", "--for", "2h"],
+            &["silence", "web1", "--end", "--for", "2h", "--why", "x"],
             &["push", "web1"],
             &["profile"],
             &["open", "../x"],

@@ -1,5 +1,6 @@
 //! The verbs, one file each: its arguments, the examples of its `--help`, and its action, `run`.
 
+pub(crate) mod alarms;
 pub(crate) mod audit;
 pub(crate) mod audit_log;
 pub(crate) mod backup;
@@ -27,6 +28,7 @@ pub(crate) mod restore;
 pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod sign_crl;
+pub(crate) mod silence;
 pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod up;

@@ -94,6 +94,8 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Hosts(args) => commands::hosts::run(&args, context),
         Verb::Audit(args) => commands::audit::run(&args, context),
         Verb::Open(args) => commands::open::run(&args, context),
+        Verb::Alarms(args) => commands::alarms::run(&args, context),
+        Verb::Silence(args) => commands::silence::run(&args, context),
         Verb::Push(args) => commands::push::run(args, context),
         Verb::Profile(args) => commands::profile::run(&args, context),
         Verb::Store(args) => commands::store::run(args, context, new_id()),

@@ -58,7 +58,7 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 13] = [
+    let expected: [(&str, &[&str]); 14] = [
         ("lizmon-tests", &[]),
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
@@ -74,6 +74,7 @@ fn only_the_ca_and_lizctl_can_issue() {
             &["lizmon-pki", "lizmon-protocol", "lizmon-transport"],
         ),
         ("lizmon-mtls", &["lizmon-pki", "lizmon-protocol"]),
+        ("lizmon-alarms", &["lizmon-pki", "lizmon-protocol"]),
         (
             "lizmon-ca",
             &[
@@ -86,6 +87,7 @@ fn only_the_ca_and_lizctl_can_issue() {
         (
             "lizmon-receiver",
             &[
+                "lizmon-alarms",
                 "lizmon-daemon",
                 "lizmon-enrol",
                 "lizmon-mtls",

@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod alarms;
 mod authorization;
 mod balancers;
 mod ca_life;

@@ -1,6 +1,7 @@
 //! Tables: one line per interval, or per host.
 
 use comfy_table::{CellAlignment, Table, presets};
+use lizmon_protocol::alarm::AlarmEntry;
 use lizmon_protocol::summary::{HolderState, Host, Hosts, Summaries};
 
 use super::format::{DatePart, ago, number, utc_minute, window_and_label};
@@ -75,6 +76,34 @@ pub(crate) fn hosts(hosts: &Hosts, now: u64) -> Vec<String> {
             last_sample(host, now),
             certificate_end(host, now),
             host.labels.join(" "),
+        ]);
+    }
+    trimmed(table)
+}
+
+/// One line per alarm.
+pub(crate) fn alarms(alarms: &[AlarmEntry], now: u64) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "HOST", "RULE", "LABEL", "STATE", "VALUE", "SINCE", "SEVERITY",
+    ]);
+    for alarm in alarms {
+        let mut state = alarm.state.as_str().to_owned();
+        for (holds, word) in [
+            (alarm.silenced_until.is_some(), ", silenced"),
+            (alarm.flapping, ", flapping"),
+        ] {
+            state.push_str(if holds { word } else { "" });
+        }
+        let label = alarm.label.as_deref().unwrap_or("-");
+        table.add_row([
+            alarm.host.escape_debug().to_string(),
+            alarm.rule.escape_debug().to_string(),
+            label.escape_debug().to_string(),
+            state,
+            number(alarm.value),
+            ago(alarm.since, now),
+            alarm.severity.escape_debug().to_string(),
         ]);
     }
     trimmed(table)

@@ -449,16 +449,4 @@ fn backoff(failures: u32, chance: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_up_to_a_limit() {
-        let secs = |failures, chance| backoff(failures, chance).as_secs_f64();
-        assert_eq!(
-            [0, 1, 2, 3].map(|failures| secs(failures, 0.5)),
-            [1.0, 2.0, 4.0, 8.0]
-        );
-        assert_eq!((secs(40, 0.0), secs(u32::MAX, 1.0)), (90.0, 150.0));
-    }
-}
+mod tests;

@@ -92,5 +92,5 @@ pub struct ChannelTested {
     /// Which channel.
     pub channel: String,
     /// Why it did not accept the message; none if it did.
-    pub error: Option<String>,
+    pub failure: Option<String>,
 }

@@ -5,10 +5,25 @@ use lizmon_alarms::state::AlarmState;
 use lizmon_protocol::alarm::{AlarmEntry, AlarmList, AlarmPhase};
 
 use crate::authorize::{ListHosts, Permit};
+use crate::summarize::{HostSummaries, SummaryTable};
 
-/// All alarms: those that fire first, then those that may soon, then those that have ended.
-pub fn list(_permit: &Permit<ListHosts>, entries: Vec<BoardEntry>) -> AlarmList {
-    let mut alarms: Vec<_> = entries.into_iter().map(shown).collect();
+/// The alarms of the hosts that the caller may know of: those that fire first, then those that may
+/// soon, then those that have ended.
+pub fn list(
+    permit: &Permit<ListHosts>,
+    table: &SummaryTable,
+    entries: Vec<BoardEntry>,
+) -> AlarmList {
+    let is_seen = |entry: &BoardEntry| {
+        if !permit.is_limited() {
+            return true;
+        }
+        let hosts = table.shard_with(&entry.host);
+        let tags = hosts.get(&*entry.host).map(HostSummaries::tags);
+        permit.sees(&entry.host, &tags.unwrap_or_default())
+    };
+    let seen = entries.into_iter().filter(is_seen);
+    let mut alarms: Vec<_> = seen.map(shown).collect();
     alarms.sort_by_key(|alarm| match alarm.state {
         AlarmPhase::Firing => 0,
         AlarmPhase::Pending => 1,

@@ -1,5 +1,7 @@
 //! A receiver in virtual time: what is told of its hosts, whatever happens to it.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +22,7 @@ use crate::store::memory::{MemoryDisk, MemoryStore};
 use crate::store::record::Submission;
 use crate::store::{DocumentKind, JournalStore, StoredDocument};
 use crate::summarize::Summarizer;
+use AlarmState::{Firing, Resolved};
 
 /// A whole hour.
 const START: u64 = 1_465_002_000;
@@ -260,8 +263,6 @@ impl Fleet {
         self.take(&Submission::of_document(&name, 0, self.now, &document));
     }
 }
-
-use AlarmState::{Firing, Resolved};
 
 #[test]
 fn a_silent_host_is_told_once_and_so_is_its_return() {

@@ -30,7 +30,8 @@ pub(super) async fn list(
 ) -> Result<Response, Rejection> {
     let sender = Authenticated::check(&app, &head, (app.clock)())?;
     let permit = sender.caller()?.list_hosts()?;
-    sender.answer(&alarms::list(&permit, app.alarms.board().entries()))
+    let entries = app.alarms.board().entries();
+    sender.answer(&alarms::list(&permit, &app.table, entries))
 }
 
 /// `POST /api/silences/{host}`
@@ -124,11 +125,11 @@ pub(super) async fn test_channel(
         let sender = Authenticated::check(app, head, (app.clock)())?;
         let _permit = sender.caller()?.test_channel()?;
         let channel = channel.unwrap_or_default();
-        let error = match app.alarms.test(&channel).await {
+        let failure = match app.alarms.test(&channel).await {
             Ok(()) => None,
             Err(error) => Some(error.to_string()),
         };
-        Ok(json(&ChannelTested { channel, error }))
+        Ok(json(&ChannelTested { channel, failure }))
     })
     .await
 }

@@ -46,7 +46,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 17] = [
+const ROWS: [Row<Access>; 20] = [
     row(
         "POST",
         "/oauth2/token",
@@ -116,6 +116,21 @@ const ROWS: [Row<Access>; 17] = [
         "POST",
         "/api/delivery/{host}/acknowledged",
         "/api/delivery/a/acknowledged",
+        Access::Administer,
+        200,
+    ),
+    row("GET", "/api/alarms", "/api/alarms", Access::List, 200),
+    row(
+        "POST",
+        "/api/alarms/test/{channel}",
+        "/api/alarms/test/none",
+        Access::Administer,
+        200,
+    ),
+    row(
+        "POST",
+        "/api/silences/{host}",
+        "/api/silences/a",
         Access::Administer,
         200,
     ),
@@ -440,6 +455,9 @@ impl Bodies {
             ("PUT", Access::Write) => json!({"os": if is_good { GOOD } else { story }})
                 .to_string()
                 .into(),
+            ("POST", Access::Administer) if row.path.contains("/silences/") => {
+                br#"{"for-secs":60,"why":"new disks"}"#.to_vec()
+            }
             ("POST", Access::Administer) => br#"{"why":"the disk broke"}"#.to_vec(),
             ("PUT", Access::Administer) if is_good => self.lists.clone(),
             ("PUT", Access::Administer) => self.newer_lists.clone(),
