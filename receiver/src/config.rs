@@ -1,5 +1,6 @@
 //! Flags and environment, parsed once into a typed configuration.
 
+mod retention;
 mod store;
 
 use std::fmt;
@@ -22,9 +23,11 @@ use lizmon_mtls::trust::TrustFiles;
 use crate::alarms::AlarmsConfig;
 use crate::body::BODY_TIMEOUT;
 use crate::journal::GATHER_WINDOW;
+use crate::store::HistoryRetention;
 use crate::store::redis::config::{RedisConfig, StoreUrl};
 use crate::watch::HIGH_WATER_PERCENT;
 
+pub use self::retention::RetentionFlags;
 pub use self::store::StoreFlags;
 
 /// How long a token lives if `--token-ttl` does not say.
@@ -81,6 +84,9 @@ pub struct ReceiverFlags {
     /// the file changes
     #[arg(long, env = "LIZMON_RULES", value_name = "FILE")]
     pub rules: Option<PathBuf>,
+    /// How long the history is kept.
+    #[command(flatten)]
+    pub retention: RetentionFlags,
     /// Lifetime of a token
     #[arg(long, env = "LIZMON_TOKEN_TTL", value_name = "TIME", default_value = "5m", value_parser = positive_duration)]
     pub token_ttl: Duration,
@@ -191,6 +197,8 @@ pub struct Config {
     pub shared: Option<SharedStoreConfig>,
     /// Alarm rules.
     pub alarms: AlarmsConfig,
+    /// How long the history is kept.
+    pub retention: HistoryRetention,
     /// Lifetime of a token.
     pub token_ttl: Duration,
     /// How long a key signs tokens.
@@ -222,6 +230,7 @@ impl Config {
             data,
             shared: None,
             alarms: AlarmsConfig::default(),
+            retention: HistoryRetention::default(),
             token_ttl: TOKEN_TTL,
             token_key_life: days(TOKEN_KEY_DAYS),
             issuer: None,
@@ -266,6 +275,7 @@ impl From<ReceiverFlags> for Config {
                 rules: flags.rules,
                 ..AlarmsConfig::default()
             },
+            retention: flags.retention.into(),
             token_ttl: flags.token_ttl,
             token_key_life: days(flags.token_key_days),
             issuer: flags.issuer,

@@ -52,6 +52,7 @@ mod certificates;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod history;
 pub mod metrics;
 pub mod router;
 pub mod token;

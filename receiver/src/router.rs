@@ -25,6 +25,7 @@ mod certificates;
 mod crl;
 mod delivery;
 mod facts;
+mod history;
 mod oauth;
 mod perf;
 mod probes;
@@ -83,6 +84,7 @@ pub fn routes() -> Vec<ApiRoute> {
         ApiRoute::without_request_body(route::PERF, get(perf::list_hosts)),
         ApiRoute::without_request_body(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
         ApiRoute::without_request_body(route::ALARMS, get(alarms::list)),
+        ApiRoute::without_request_body(format!("{}/{{*rest}}", route::HISTORY), get(history::get)),
         ApiRoute::without_request_body(route::CERTIFICATES, get(certificates::list_certificates)),
         ApiRoute::without_request_body(route::HEALTHZ, get(probes::health)),
         ApiRoute::without_request_body(route::READYZ, get(probes::ready)),

@@ -175,6 +175,7 @@ impl Receiver {
             journal: pipeline.journal,
             alarms,
             table: pipeline.table,
+            history: Arc::new(pipeline.histories),
             health,
             holders: HolderCertificates::default(),
             seen: CertificateRegistry::open(&config.data, clock()),
@@ -282,9 +283,9 @@ async fn start_pipeline(
     alarms: Arc<Alarms>,
     clocks: Clocks,
 ) -> Result<Pipeline, ReceiverError> {
-    let window = config.gather_window;
+    let (window, retention) = (config.gather_window, config.retention);
     let Some(store) = config.shared.clone() else {
-        let start = move || Pipeline::start(folder, &alarms, window, clocks);
+        let start = move || Pipeline::start(folder, &alarms, retention, window, clocks);
         let started = tokio::task::spawn_blocking(start).await;
         return Ok(started.map_err(io::Error::other)??);
     };
@@ -297,6 +298,7 @@ async fn start_pipeline(
         alarms,
         summarizes: store.summarizes,
         high_water: store.high_water,
+        retention,
     };
     let start = move || Pipeline::start_shared(folder, shared, window, clocks);
     let started = tokio::task::spawn_blocking(start).await;

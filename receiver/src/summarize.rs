@@ -29,8 +29,8 @@ pub use self::table::{HostMap, ReadMark, SummaryTable};
 use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
-    DocumentKind, ErrorKind, Fence, JournalRead, Position, Shard, ShardChanges, ShardCount,
-    ShardState, Store, StoreError, StoredDocument,
+    DocumentKind, ErrorKind, EvictedHour, Fence, HistoryRetention, JournalRead, Position, Shard,
+    ShardChanges, ShardCount, ShardState, Store, StoreError, StoredDocument,
 };
 
 /// A shard's part of the writer's work.
@@ -51,6 +51,10 @@ struct ShardProgress {
     documents: Documents,
 }
 
+/// How much longer than its owner a process keeps what has ended of a shard: the owner adds it to
+/// the history when it next sweeps the shard, which takes some minutes.
+const LEFT_TO_OWNER_SECS: u64 = 1_800;
+
 /// Why a store that another process summarizes is not opened.
 #[derive(Debug, thiserror::Error)]
 #[error("other processes own {0} of the store's shards")]
@@ -66,6 +70,8 @@ pub struct Summarizer {
     next_sweep: usize,
     /// What is known of the clock, to be stored with the next commit.
     clock: Option<StoredClock>,
+    /// How long the history is kept.
+    retention: HistoryRetention,
 }
 
 impl Summarizer {
@@ -95,7 +101,19 @@ impl Summarizer {
             appends: 0,
             next_sweep: 0,
             clock: None,
+            retention: HistoryRetention::default(),
         }
+    }
+
+    /// Keeps the history for so long.
+    #[must_use]
+    pub fn keeping(self, retention: HistoryRetention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// How long the history is kept.
+    pub fn retention(&self) -> &HistoryRetention {
+        &self.retention
     }
 
     /// From now on this commits the shard.
@@ -268,7 +286,7 @@ impl Summarizer {
                 host.certificate_end = submission.certificate_end;
                 host.last_received = host.last_received.max(submission.taken_at);
             }
-            answer = host.apply(submission);
+            answer = host.apply(position, submission);
             if let Some(StoredDocument { kind, body }) = document {
                 host.documents.set(kind, &body);
             }
@@ -369,9 +387,21 @@ impl Summarizer {
             Some(fence) => self.commit(store, fence, Some(now), false),
             // Its owner commits it; here it only leaves memory.
             None => {
-                self.forget(shard, &self.changes_of(shard, Some(now)), Some(now));
+                let committed = store.committed(shard)?;
+                let before = now.saturating_sub(LEFT_TO_OWNER_SECS);
+                self.forget(shard, &self.changes_of(shard, Some(before)), Some(now));
+                self.forget_evicted(shard, committed);
                 Ok(())
             }
+        }
+    }
+
+    /// What another process has added to the history is no longer needed here.
+    fn forget_evicted(&self, shard: Shard, committed: Option<Position>) {
+        let Some(committed) = committed else { return };
+        let mut hosts = self.table.write(shard);
+        for host in hosts.values_mut().filter(|host| !host.evicted.is_empty()) {
+            host.evicted.retain(|(position, ..)| *position > committed);
         }
     }
 
@@ -414,11 +444,16 @@ impl Summarizer {
             let shard = fence.shard();
             let progress = &self.progress[shard.index()];
             let hosts = self.table.read(shard);
-            let hosts = hosts.iter().map(|(name, host)| host.snapshot(name));
+            let evicted = hosts.iter();
+            let evicted = evicted.flat_map(|(name, host)| host.evicted_hours(name));
             ShardState {
                 shard,
                 cursor: progress.applied,
-                hosts: hosts.collect(),
+                evicted: evicted.collect(),
+                hosts: hosts
+                    .iter()
+                    .map(|(name, host)| host.snapshot(name))
+                    .collect(),
                 clock: self.clock,
                 documents: progress.documents.all(),
             }
@@ -432,8 +467,7 @@ impl Summarizer {
             progress.documents.clear_changed();
             let mut hosts = self.table.write(fence.shard());
             for host in hosts.values_mut() {
-                host.documents.clear_changed();
-                host.series.values_mut().for_each(Series::clear_dirty);
+                host.forget_changes(true);
             }
         }
         Ok(())
@@ -465,12 +499,11 @@ impl Summarizer {
 
     /// What is committed is no longer a change, and what has ended leaves memory.
     fn forget(&self, shard: Shard, changes: &ShardChanges, expiry: Option<u64>) {
+        let is_owner = self.progress[shard.index()].fence.is_some();
         let mut hosts = self.table.write(shard);
         for changed in &changes.hosts {
             if let Some(host) = hosts.get_mut(&*changed.name) {
-                host.is_truncated = false;
-                host.documents.clear_changed();
-                host.series.values_mut().for_each(Series::clear_dirty);
+                host.forget_changes(is_owner);
             }
         }
         for (host, label) in &changes.ended_series {
@@ -494,10 +527,17 @@ impl Summarizer {
             cursor: progress.applied,
             clock: self.clock,
             documents: progress.documents.changed(),
+            retention: self.retention,
             ..ShardChanges::default()
         };
         for (name, host) in hosts.iter() {
+            changes.evicted.extend(host.evicted_hours(name));
+            let cut = host.cut_from.map(|from| (name.to_string(), from));
+            changes.cuts.extend(cut);
             if expiry.is_some_and(|now| host.is_expired(now)) {
+                let left = host.series.iter();
+                let left = left.flat_map(|(label, series)| hours_left(name, label, series));
+                changes.evicted.extend(left);
                 changes.ended_hosts.push(name.to_string());
                 continue;
             }
@@ -508,12 +548,23 @@ impl Summarizer {
                 .series
                 .iter()
                 .filter(|(_, series)| expiry.is_some_and(|now| series.is_empty_at(now)));
-            changes
-                .ended_series
-                .extend(ended.map(|(label, _)| (name.to_string(), label.clone())));
+            for (label, series) in ended {
+                changes.evicted.extend(hours_left(name, label, series));
+                changes.ended_series.push((name.to_string(), label.clone()));
+            }
         }
         changes
     }
+}
+
+/// What is in the ring of a series that ends: from then on only the history has it.
+fn hours_left(host: &str, label: &str, series: &Series) -> impl Iterator<Item = EvictedHour> {
+    let (host, label) = (Box::<str>::from(host), Box::<str>::from(label));
+    series.hours().map(move |bucket| EvictedHour {
+        host: host.clone(),
+        label: label.clone(),
+        bucket,
+    })
 }
 
 #[cfg(test)]

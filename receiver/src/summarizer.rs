@@ -20,7 +20,7 @@ use crate::periodic::{Periodic, PeriodicThread};
 use crate::receiver_keys::KeyStatementVerifier;
 use crate::store::redis::config::RedisConfig;
 use crate::store::signing::GroupKeys;
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::{self, HistoryRetention, SharedStore, StoreError};
 use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
 use crate::watch::{HIGH_WATER_PERCENT, Watch, WatchStatus};
 
@@ -83,6 +83,7 @@ impl ShardSummarizer {
     pub async fn start(
         trust: TrustFiles,
         servers: RedisConfig,
+        retention: HistoryRetention,
         alarms: AlarmsConfig,
         clocks: Clocks,
     ) -> Result<Self, SummarizerError> {
@@ -98,7 +99,7 @@ impl ShardSummarizer {
         };
         let crls = CrlExchange::new(trust.clone(), reader);
         let judged = alarms.clone();
-        let start = move || start_threads(&servers, &keys, crls, &judged, clocks);
+        let start = move || start_threads(&servers, retention, &keys, crls, &judged, clocks);
         let started = tokio::task::spawn_blocking(start).await;
         let [summaries, follower, watch] = started.map_err(io::Error::other)??;
         Ok(Self {
@@ -164,6 +165,7 @@ impl ShardSummarizer {
 )]
 fn start_threads(
     servers: &RedisConfig,
+    retention: HistoryRetention,
     keys: &GroupKeys,
     crls: CrlExchange,
     alarms: &Alarms,
@@ -188,7 +190,8 @@ fn start_threads(
     let summaries = open()?;
     let count = summaries.shard_count();
     let member = GroupMember::open(summaries, role, Uuid::new_v4(), sample_clocks.read())?
-        .judging(alarms.evaluator(count));
+        .judging(alarms.evaluator(count))
+        .keeping(retention);
     // It appends nothing: the mark only says in its log when receivers refuse samples.
     let status = Arc::new(WatchStatus::new(HIGH_WATER_PERCENT, count, member.counts()));
     let watch = Watch::new(store::open_watch(servers.clone(), count)?, status);

@@ -31,6 +31,7 @@ mod expiry;
 mod facts;
 mod golden;
 mod harness;
+mod history;
 mod hostile;
 mod interop;
 mod limits;

@@ -12,7 +12,9 @@ use crate::summary::Average;
 pub const INTERVALS_MAX: usize = 2_000;
 
 /// The width of the intervals of a history.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum HistoryTier {
     /// Hours.
     #[default]
@@ -96,6 +98,10 @@ pub struct History {
     /// Where there are more intervals: the `from` of the query for the next ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
+    /// Times of which intervals are damaged in the store and are missing here: epoch seconds, start
+    /// and end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<(u64, u64)>,
     /// When the samples were last read from a store that several processes share, if that is more
     /// than a moment ago: epoch seconds. What was acknowledged after that may be missing.
     #[serde(rename = "as-of", default, skip_serializing_if = "Option::is_none")]

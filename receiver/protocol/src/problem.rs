@@ -40,6 +40,8 @@ codes! {
     MalformedJson = 400 "malformed_json" "the body is not the JSON this route takes",
     /// The epoch in the path is invalid.
     MalformedEpoch = 400 "malformed_epoch" "the epoch is not whole seconds since 1970 UTC",
+    /// The query of the URL is invalid.
+    MalformedQuery = 400 "malformed_query" "the query is not what this route takes",
     /// The idempotency key is invalid.
     MalformedIdempotencyKey = 400 "malformed_idempotency_key" "the Idempotency-Key is not \"PRODUCER/SEQ\"",
     /// The request has no valid Host, or more than one.

@@ -12,7 +12,7 @@ use lizmon_enrol::CredentialFlags;
 use lizmon_enrol::renewer::Renewer;
 use lizmon_mtls::trust::TrustFiles;
 use lizmon_receiver::alarms::AlarmsConfig;
-use lizmon_receiver::config::StoreFlags;
+use lizmon_receiver::config::{RetentionFlags, StoreFlags};
 use lizmon_receiver::patience;
 use lizmon_receiver::store::redis::config::StoreUrl;
 use lizmon_receiver::summarizer::{ShardSummarizer, SummarizerError};
@@ -35,6 +35,8 @@ struct Cli {
     store: StoreUrl,
     #[command(flatten)]
     store_flags: StoreFlags,
+    #[command(flatten)]
+    retention: RetentionFlags,
     /// The certificate, and where it is renewed.
     #[command(flatten)]
     credentials: CredentialFlags,
@@ -102,9 +104,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             rules: cli.rules,
             chance: Arc::new(fastrand::f64),
         };
+        let retention = cli.retention.into();
         let attempt = async || {
             let (trust, servers) = (trust.clone(), servers.clone());
-            ShardSummarizer::start(trust, servers, alarms.clone(), clocks.clone()).await
+            ShardSummarizer::start(trust, servers, retention, alarms.clone(), clocks.clone()).await
         };
         let summarizer = tokio::select! {
             started = patience::start(attempt, SummarizerError::may_pass) => started?,

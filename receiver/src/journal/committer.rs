@@ -189,7 +189,7 @@ impl GroupCommit for Committer {
                 self.put_off(&error, now);
             }
         }
-        self.reclaim_if_due(now);
+        self.reclaim_if_due(now, expiry);
         let lag = self.summarizer.uncommitted();
         let since = if lag == 0 { now } else { self.complete_at };
         self.status.set_lag(lag, now.saturating_sub(since));
@@ -370,7 +370,7 @@ impl Committer {
         self.alarms = Some(alarms);
     }
 
-    fn reclaim_if_due(&mut self, now: u64) {
+    fn reclaim_if_due(&mut self, now: u64, expiry: Option<u64>) {
         if (self.reclaimed_at..self.reclaimed_at + RECLAIM_EVERY_SECS).contains(&now) {
             return;
         }
@@ -378,6 +378,12 @@ impl Committer {
         self.status.set_now(now);
         if let Some(usage) = self.store.usage() {
             self.status.set_usage(usage);
+        }
+        let retention = *self.summarizer.retention();
+        if let Some(now) = expiry
+            && let Err(error) = self.store.expire_history(&retention, now)
+        {
+            self.put_off(&error, now);
         }
         if let Err(error) = self.store.reclaim() {
             let error = &error as &dyn std::error::Error;

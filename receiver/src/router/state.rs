@@ -11,6 +11,7 @@ use crate::body::BodyReader;
 use crate::certificates::{CertificateRegistry, HolderCertificates};
 use crate::clock::FineClock;
 use crate::health::HealthPolicy;
+use crate::history::Histories;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::summarize::SummaryTable;
@@ -32,6 +33,8 @@ pub struct ReceiverState {
     pub alarms: Arc<Alarms>,
     /// The summaries.
     pub table: Arc<SummaryTable>,
+    /// What is kept longer than they are.
+    pub history: Arc<Histories>,
     /// By which certificates hosts report.
     pub(crate) holders: HolderCertificates,
     /// Which certificates were seen.

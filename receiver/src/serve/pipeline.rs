@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use crate::alarms::Alarms;
 use crate::clock::{Clocks, StoreClock};
+use crate::history::Histories;
 use crate::journal::{Journal, JournalError, JournalThreads};
 use crate::peers::{CrlExchange, PeerKeys, Peers};
 use crate::periodic::PeriodicThread;
 use crate::store::redis::config::RedisConfig;
 use crate::store::signing::GroupKeys;
-use crate::store::{self, LockedFolder, StoreError};
+use crate::store::{self, HistoryRetention, LockedFolder, StoreError};
 use crate::summarize::group::{GroupMember, GroupRole, GroupWork};
 use crate::summarize::{Summarizer, SummaryTable};
 use crate::watch::{Watch, WatchStatus};
@@ -27,6 +28,7 @@ use crate::watch::{Watch, WatchStatus};
 pub(super) struct Pipeline {
     pub(super) journal: Journal,
     pub(super) table: Arc<SummaryTable>,
+    pub(super) histories: Histories,
     /// What samples and windows go by.
     pub(super) clocks: Clocks,
     pub(super) threads: PipelineThreads,
@@ -63,6 +65,8 @@ pub(super) struct SharedPipeline {
     pub(super) summarizes: bool,
     /// When servers are too full for more samples: percent of their memory.
     pub(super) high_water: u8,
+    /// How long the history is kept.
+    pub(super) retention: HistoryRetention,
 }
 
 impl Pipeline {
@@ -70,12 +74,14 @@ impl Pipeline {
     pub(super) fn start(
         folder: LockedFolder,
         alarms: &Alarms,
+        retention: HistoryRetention,
         gather_window: Duration,
         clocks: Clocks,
     ) -> Result<Self, PipelineError> {
         let now = (clocks.wall)();
         let mut store = store::open(folder, now)?;
-        let summarizer = Summarizer::open(&mut *store, now)?;
+        let summarizer = Summarizer::open(&mut *store, now)?.keeping(retention);
+        let histories = Histories::new(store.history()?, retention);
         let table = summarizer.table();
         let alarms = alarms.evaluator(store.shard_count());
         let (journal, threads) =
@@ -83,6 +89,7 @@ impl Pipeline {
         Ok(Self {
             journal,
             table,
+            histories,
             clocks,
             threads: PipelineThreads {
                 journal: threads,
@@ -112,6 +119,7 @@ impl Pipeline {
             alarms,
             summarizes,
             high_water,
+            retention,
         } = shared;
         let store_clock = Arc::<StoreClock>::default();
         let own_clocks = clocks;
@@ -132,8 +140,10 @@ impl Pipeline {
         };
         let member = GroupMember::open(open()?, role, Uuid::new_v4(), clocks.read())?;
         let member = member.judging(alarms.evaluator(open()?.shard_count()));
+        let member = member.keeping(retention);
         let table = member.table();
         let appending = open()?;
+        let histories = Histories::new(appending.history()?, retention);
         let count = appending.shard_count();
         let status = Arc::new(WatchStatus::new(high_water, count, member.counts()));
         let mut watch = Watch::new(store::open_watch(servers.clone(), count)?, status.clone());
@@ -152,6 +162,7 @@ impl Pipeline {
         Ok(Self {
             journal,
             table,
+            histories,
             clocks,
             threads: PipelineThreads {
                 journal: threads,

@@ -1,5 +1,6 @@
 //! What every store must do, checked the same way for all of them.
 
+mod history;
 mod sharing;
 
 use lizmon_summary::Bucket;
@@ -36,6 +37,7 @@ pub(crate) fn check_shared<S: Store>(open: &mut dyn FnMut() -> S) {
     rings_replace_and_ends_remove(open);
     a_whole_host_replaces_what_was_there(open);
     the_clock_is_kept(open);
+    history::is_kept(open);
     documents_are_replaced_and_removed(open);
     the_journal_is_pruned_behind_the_cursor(open);
     shards_are_independent(open);

@@ -13,6 +13,8 @@
 //! Until everything is there and compared, the target is marked, and receivers refuse it. A copy
 //! that was interrupted is begun again: what an earlier one left is replaced.
 
+mod history;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,6 +88,8 @@ pub struct CopyTotals {
     pub series: u64,
     /// Intervals of the series.
     pub intervals: u64,
+    /// Hours and days of the history.
+    pub history: u64,
     /// Producers, each with its delivery set.
     pub producers: u64,
     /// Groups of the source's journal that were counted for it.
@@ -132,6 +136,11 @@ pub enum CopyError {
     /// Another process writes to the target.
     #[error("shard {0} of the target is owned by another process: is another copy running?")]
     Owned(u16),
+    /// The same of the history.
+    #[error(
+        "the history that was copied differs from the source's: copy again; if it stays so, report it"
+    )]
+    HistoryDiffers,
     /// What was read back is not what was written.
     #[error(
         "the copy differs from the source in {what} of {host}: copy again; if it stays so, report it"
@@ -170,6 +179,7 @@ pub fn copy(
     };
     let batches = to.batches(count);
     let mut done = 0;
+    let mut histories = Vec::with_capacity(batches.len());
     for batch in &batches {
         let fences = acquire(target, batch)?;
         for (fence, old) in fences.iter().zip(target.load(batch, now)?) {
@@ -186,15 +196,24 @@ pub fn copy(
             done += 1;
             progress(CopyStep::Write, done, count.get());
         }
+        let copied = history::copy(&mut *source.store, target, &fences, &mut totals.damage)?;
+        totals.history += copied.intervals;
+        histories.push(copied);
         target.release(&fences)?;
     }
     done = 0;
-    for batch in &batches {
+    for (batch, copied) in batches.iter().zip(histories) {
+        if history::digest(target, batch)? != copied {
+            return Err(CopyError::HistoryDiffers);
+        }
         for state in target.load(batch, now)? {
             compare(source.summaries.hosts_of(count, state.shard), state.hosts)?;
             done += 1;
             progress(CopyStep::Verify, done, count.get());
         }
+    }
+    for batch in &batches {
+        write_evicted(target, &source.summaries, batch)?;
     }
     if !source.is_as_read() {
         return Err(CopyError::Changed(from.to_string()));
@@ -372,6 +391,31 @@ fn write(
         }
     }
     commit(target, fence, &changes)
+}
+
+/// Hours that left their rings while the source's journal was counted: its history does not have
+/// them yet.
+fn write_evicted(
+    target: &mut dyn CopyTarget,
+    summaries: &Summarizer,
+    shards: &[Shard],
+) -> Result<(), CopyError> {
+    let count = target.shard_count();
+    for shard in shards {
+        let evicted = summaries.evicted_of(count, *shard);
+        if evicted.is_empty() {
+            continue;
+        }
+        let changes = ShardChanges {
+            evicted,
+            ..ShardChanges::default()
+        };
+        for fence in acquire(target, &[*shard])? {
+            commit(target, fence, &changes)?;
+            target.release(&[fence])?;
+        }
+    }
+    Ok(())
 }
 
 fn commit(

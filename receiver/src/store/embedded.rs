@@ -11,6 +11,8 @@
 //! removed(host, samples, at)                              what was removed because it was ahead of the clock
 //! document(host, shard, kind, body, sum)                  of a host, or of a shard where there is none
 //! clock(id, boot, wall_offset, since, floor, floor_at)    what is known of the clock: one row
+//! history_series(id, host, label)                         of what is kept longer: it outlives host and series
+//! history(series, tier, start, body)                      hours of a day, days of four weeks: see ../history/chunk.rs
 //! damage(found_at, host, label, start, stop, what)        what could not be read
 //! ```
 //!
@@ -31,12 +33,14 @@ mod connection;
 mod copying;
 mod error;
 mod files;
+mod history;
 mod integrity;
 mod open;
 mod read;
 mod recovery;
 mod rows;
 mod schema;
+mod upgrade;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -49,6 +53,7 @@ use rusqlite::{Connection, Transaction, params};
 use self::batch::Backlog;
 use self::connection::{connect_to_nothing, no_checkpoint_on_close, pragma, with_cure};
 use self::error::EmbeddedError;
+use self::history::{EmbeddedHistory, Expiry};
 use self::integrity::{BackgroundCheck, structure};
 use self::open::{fault_of_files, is_ours, open_file};
 use self::read::{Groups, ScanMode, ScanResult, Snapshot};
@@ -57,6 +62,7 @@ use self::schema::SHARDS;
 use super::damage::Damage;
 use super::engine::{Store, StoreUsage};
 use super::error::StoreError;
+use super::history::{HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::state::{ShardChanges, ShardState, StateStore};
@@ -104,6 +110,7 @@ pub(crate) struct EmbeddedStore {
     /// Which file is open, to notice when the next start would open another one.
     file_id: Option<files::FileId>,
     checking: Option<BackgroundCheck>,
+    expiry: Expiry,
     _lock: File,
 }
 
@@ -131,6 +138,7 @@ impl EmbeddedStore {
         if let Some(fault) = fault_of_files(folder)? {
             recovery::recover(folder, &fault, now)?;
         }
+        upgrade::upgrade(folder, now)?;
         let opened = match open_file(folder) {
             Err(error) if error.is_damage() && is_ours(folder) => {
                 recovery::recover(folder, &in_full(error), now)?;
@@ -153,6 +161,7 @@ impl EmbeddedStore {
             file_id: files::file_id(&file),
             folder: folder.to_owned(),
             checking: None,
+            expiry: Expiry::default(),
             _lock: lock,
         })
     }
@@ -254,6 +263,7 @@ impl EmbeddedStore {
         let trim_through = self.backlog.trim_through(shard, changes.cursor, self.last);
         let transaction = self.connection.transaction()?;
         save_hosts(&transaction, changes)?;
+        history::save(&transaction, &files::database(&self.folder), changes)?;
         rows::save_cursor(&transaction, shard, changes.cursor)?;
         rows::save_documents(&transaction, "", shard, &changes.documents)?;
         if let Some(clock) = &changes.clock {
@@ -432,10 +442,27 @@ impl Store for EmbeddedStore {
         Ok(self.give_back_pages().map_err(EmbeddedError::from)?)
     }
 
+    fn history(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
+        Ok(Box::new(EmbeddedHistory::of(&self.folder)))
+    }
+
+    fn expire_history(&mut self, retention: &HistoryRetention, now: u64) -> Result<(), StoreError> {
+        Ok(self.expiry.step(&mut self.connection, retention, now)?)
+    }
+
+    fn all_chunks(
+        &mut self,
+        shards: &[Shard],
+        each: &mut dyn FnMut(StoredChunk) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let is_asked = |host: &str| shards.contains(&SHARDS.shard_of(host));
+        history::all_chunks(&self.connection, &is_asked, each)
+    }
+
     fn rebuild(
         &mut self,
         fences: &[Fence],
-        states: Vec<ShardState>,
+        mut states: Vec<ShardState>,
         fault: &str,
         now: u64,
     ) -> Result<(), StoreError> {
@@ -445,6 +472,9 @@ impl Store for EmbeddedStore {
         let mut damage = vec![recovery::summary(fault, &[], now)];
         damage.append(&mut self.damage);
         self.damage = damage.clone();
+        let evicted = states.iter_mut();
+        let evicted = evicted.flat_map(|state| std::mem::take(&mut state.evicted));
+        let evicted: Vec<_> = evicted.collect();
         let snapshot = Snapshot::of(states);
         let highest = snapshot.cursors.iter().copied().max().unwrap_or_default();
         let (id, groups) = (self.id.clone(), Groups::new());
@@ -453,12 +483,13 @@ impl Store for EmbeddedStore {
             let new = NewDatabase {
                 id: &id,
                 snapshot: &snapshot,
+                evicted: &evicted,
                 groups: &groups,
                 last,
                 epoch,
                 damage: &damage,
             };
-            recovery::replace(folder, &new).map(drop)
+            recovery::replace(folder, &new, now).map(drop)
         })?;
         Ok(())
     }

@@ -2,9 +2,10 @@
 
 use super::damage::Damage;
 use super::error::StoreError;
+use super::history::{HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::JournalStore;
 use super::members::{Members, SharedTrust};
-use super::shard::Fence;
+use super::shard::{Fence, Shard};
 use super::signing::GroupRefusal;
 use super::state::{ShardState, StateStore};
 
@@ -39,9 +40,29 @@ pub trait Store: JournalStore + StateStore + Send {
         Ok(())
     }
 
+    /// What reads the history, in other threads.
+    fn history(&self) -> Result<Box<dyn HistoryReader>, StoreError>;
+
+    /// Removes a little of what is no longer kept of the history. To be called every second or so,
+    /// while the clock is steady.
+    fn expire_history(
+        &mut self,
+        _retention: &HistoryRetention,
+        _now: u64,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// All of the history of these shards, for a copy.
+    fn all_chunks(
+        &mut self,
+        shards: &[Shard],
+        each: &mut dyn FnMut(StoredChunk) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
     /// Replaces a damaged store by a new one that holds these states and an empty journal. `fences`
     /// are for the same shards, which are all there are; `fault` is what was wrong with the old
-    /// one.
+    /// one. The history stays, as far as it can be read.
     fn rebuild(
         &mut self,
         fences: &[Fence],
@@ -76,4 +97,10 @@ pub(super) trait CopyTarget: Store {
     /// Everything is there: from now on it is a store as any other. Nothing of it may get lost any
     /// more when this returns.
     fn complete_copy(&mut self) -> Result<(), StoreError>;
+
+    /// Writes chunks of one shard's history in the place of what is there.
+    fn put_chunks(&mut self, fence: Fence, chunks: &[StoredChunk]) -> Result<(), StoreError>;
+
+    /// Removes all of the history of a shard, which an interrupted copy may have left.
+    fn clear_chunks(&mut self, fence: Fence) -> Result<(), StoreError>;
 }

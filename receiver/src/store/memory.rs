@@ -9,6 +9,7 @@
 //! clock and failovers.
 
 pub mod engine;
+mod history;
 pub mod shared;
 
 use std::collections::BTreeMap;
@@ -18,10 +19,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::document::StoredDocument;
 use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
+use super::history::{ChunkQuery, HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::state::{ShardChanges, ShardState, StateStore, StoredBucket, StoredHost};
 use crate::clock::StoredClock;
+
+use self::history::{MemoryChunks, apply_to_chunks, expire_chunks, read_chunks, stored_chunks};
 
 const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
 
@@ -37,6 +41,7 @@ pub struct MemoryBackup {
     hosts: BTreeMap<String, StoredHost>,
     clock: Option<StoredClock>,
     documents: BTreeMap<Shard, Vec<StoredDocument>>,
+    chunks: MemoryChunks,
 }
 
 /// What becomes of one write.
@@ -95,6 +100,7 @@ struct Contents {
     hosts: BTreeMap<String, StoredHost>,
     clock: Option<StoredClock>,
     documents: BTreeMap<Shard, Vec<StoredDocument>>,
+    chunks: MemoryChunks,
     fails: bool,
     damaged: bool,
     outcomes: Option<Box<dyn FnMut() -> WriteOutcome + Send>>,
@@ -164,6 +170,7 @@ impl MemoryDisk {
             hosts: contents.hosts.clone(),
             clock: contents.clock,
             documents: contents.documents.clone(),
+            chunks: contents.chunks.clone(),
         }
     }
 
@@ -176,6 +183,7 @@ impl MemoryDisk {
         contents.hosts = backup.hosts;
         contents.clock = backup.clock;
         contents.documents = backup.documents;
+        contents.chunks = backup.chunks;
     }
 
     fn contents(&self) -> MutexGuard<'_, Contents> {
@@ -261,6 +269,7 @@ impl Contents {
 
     fn commit(&mut self, shard: Shard, changes: &ShardChanges) {
         apply_to_hosts(&mut self.hosts, changes);
+        apply_to_chunks(&mut self.chunks, changes);
         self.clock = changes.clock.or(self.clock);
         let documents = self.documents.entry(shard).or_default();
         apply_to_documents(documents, &changes.documents);
@@ -279,6 +288,7 @@ impl Contents {
             hosts: hosts.cloned().collect(),
             clock: self.clock,
             documents: self.documents.get(&shard).cloned().unwrap_or_default(),
+            evicted: Vec::new(),
         }
     }
 }
@@ -399,7 +409,52 @@ impl StateStore for MemoryStore {
     }
 }
 
+/// Reads what is on the disk.
+#[derive(Debug)]
+struct DiskHistory(MemoryDisk);
+
+impl HistoryReader for DiskHistory {
+    fn chunks(&self, query: &ChunkQuery<'_>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let contents = self.0.contents();
+        contents.check()?;
+        Ok(read_chunks(&contents.chunks, query))
+    }
+
+    fn knows(
+        &self,
+        _shard: Shard,
+        host: &str,
+        _retention: &HistoryRetention,
+        _now: u64,
+    ) -> Result<bool, StoreError> {
+        let contents = self.0.contents();
+        contents.check()?;
+        Ok(contents.chunks.keys().any(|(of, ..)| **of == *host))
+    }
+}
+
 impl Store for MemoryStore {
+    fn history(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
+        Ok(Box::new(DiskHistory(self.disk.clone())))
+    }
+
+    fn expire_history(&mut self, retention: &HistoryRetention, now: u64) -> Result<(), StoreError> {
+        let mut contents = self.disk.contents();
+        contents.check()?;
+        expire_chunks(&mut contents.chunks, retention, now);
+        Ok(())
+    }
+
+    fn all_chunks(
+        &mut self,
+        shards: &[Shard],
+        each: &mut dyn FnMut(StoredChunk) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let chunks: Vec<_> = stored_chunks(&self.disk.contents().chunks).collect();
+        let is_asked = |chunk: &StoredChunk| shards.contains(&SHARDS.shard_of(&chunk.host));
+        chunks.into_iter().filter(is_asked).try_for_each(each)
+    }
+
     fn probe(&mut self) -> Result<(), StoreError> {
         Ok(self.disk.contents().check()?)
     }
@@ -426,6 +481,11 @@ impl Store for MemoryStore {
             journal.last = journal.last.max(state.cursor.get());
             contents.cursors.insert(state.shard, state.cursor);
             contents.documents.insert(state.shard, state.documents);
+            let history = ShardChanges {
+                evicted: state.evicted,
+                ..ShardChanges::default()
+            };
+            apply_to_chunks(&mut contents.chunks, &history);
             let hosts = state.hosts.into_iter();
             let by_name = hosts.map(|host| (host.name.clone(), host));
             contents.hosts.extend(by_name);

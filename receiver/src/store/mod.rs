@@ -11,6 +11,7 @@
 //! members.rs                        the trait of a store that several processes share
 //! shard.rs                          how hosts are divided, and who owns a part
 //! record.rs                         the journal's binary format, the same in every store
+//! history.rs                        what is kept longer than the summaries
 //! watch.rs                          what a shared store says of itself while it is used
 //! document.rs                       what is kept of a host beside its summaries
 //! signing.rs                        who may append to a journal that others can write to
@@ -34,6 +35,7 @@ mod document;
 mod embedded;
 mod engine;
 mod error;
+pub mod history;
 mod journal;
 mod members;
 pub mod memory;
@@ -58,6 +60,7 @@ pub use self::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 pub use self::embedded::backup;
 pub use self::engine::{SharedStore, Store, StoreUsage};
 pub use self::error::{ErrorKind, StoreError};
+pub use self::history::{EvictedHour, HistoryReader, HistoryRetention};
 pub use self::journal::{JournalRead, JournalStore};
 pub use self::members::{Member, MemberRole, Members, SharedTrust};
 pub use self::shard::{Fence, Position, Shard, ShardCount};

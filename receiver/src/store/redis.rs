@@ -7,6 +7,7 @@
 //! keys.rs        the names of the keys          scripts.rs  what runs in the server
 //! store_key.rs   what a store is
 //! entry.rs       a group in its stream          append.rs, read.rs  the journal
+//! history.rs     what is kept longer
 //! host.rs, ring.rs, clock.rs  the state         load.rs, commit.rs
 //! leases.rs      who may commit which shard, for how long
 //! members.rs     who shares the store, their token keys and CRLs
@@ -34,6 +35,7 @@ mod connection;
 mod copying;
 mod entry;
 mod error;
+mod history;
 mod host;
 pub mod info;
 mod inspect;
@@ -63,6 +65,7 @@ use self::append::Appender;
 use self::commit::OwnedShard;
 use self::config::RedisConfig;
 use self::error::RedisStoreError;
+use self::history::RedisHistory;
 use self::leases::{LEASE_MILLIS, Leases};
 use self::nodes::Nodes;
 use self::read::{ReadContext, Refusals, ShardReader};
@@ -71,6 +74,7 @@ use super::damage::Damage;
 use super::document::DocumentKind;
 use super::engine::Store;
 use super::error::StoreError;
+use super::history::{HistoryReader, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
 use super::signing::{GroupKeys, GroupRefusal};
@@ -320,6 +324,15 @@ impl StateStore for RedisStore {
         Ok(load::documents(&mut self.nodes, shard, hosts, kind)?)
     }
 
+    fn committed(&mut self, shard: Shard) -> Result<Option<Position>, StoreError> {
+        let mut cursor = ::redis::cmd("HGET");
+        cursor.arg(keys::meta(shard)).arg("cursor");
+        let answer = self.nodes.ask_all(shard, vec![cursor])?.pop();
+        let cursor = answer.map(Option::<u64>::from_redis_value);
+        let cursor = cursor.and_then(Result::ok).flatten();
+        Ok(Some(Position::new(cursor.unwrap_or(0))))
+    }
+
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {
         let load = |shard: &Shard| Ok(self.load_shard(*shard, now)?);
         shards.iter().map(load).collect()
@@ -333,6 +346,22 @@ impl StateStore for RedisStore {
 impl Store for RedisStore {
     fn probe(&mut self) -> Result<(), StoreError> {
         Ok(self.touch_shards()?)
+    }
+
+    fn history(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
+        let (config, shards) = (self.nodes.config().clone(), self.shards);
+        Ok(Box::new(RedisHistory::new(config, shards)))
+    }
+
+    fn all_chunks(
+        &mut self,
+        shards: &[Shard],
+        each: &mut dyn FnMut(StoredChunk) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for shard in shards {
+            history::all_chunks(&mut self.nodes, *shard, each)?;
+        }
+        Ok(())
     }
 
     fn rebuild(

@@ -5,6 +5,7 @@ use lizmon_summary::Bucket;
 
 use super::document::{DocumentKind, StoredDocument};
 use super::error::StoreError;
+use super::history::{EvictedHour, HistoryRetention};
 use super::shard::{Fence, Position, Shard};
 use crate::clock::StoredClock;
 
@@ -43,6 +44,11 @@ pub trait StateStore {
         Ok(())
     }
 
+    /// How far another process has committed this shard. `None` where no other process commits.
+    fn committed(&mut self, _shard: Shard) -> Result<Option<Position>, StoreError> {
+        Ok(None)
+    }
+
     /// The committed state of these shards, in their order, as far as it can be read:
     /// [`Store::damage`](super::Store::damage) tells what cannot. Any process may read it; one that
     /// has acquired the shard reads its latest.
@@ -78,6 +84,9 @@ pub struct ShardState {
     pub clock: Option<StoredClock>,
     /// The shard's own documents.
     pub documents: Vec<StoredDocument>,
+    /// Hours that are no longer in their rings, nor in the history yet: only of a state that
+    /// [`Store::rebuild`](super::Store::rebuild) is to write.
+    pub evicted: Vec<EvictedHour>,
 }
 
 /// What is stored of one host, or has changed of it.
@@ -155,4 +164,11 @@ pub struct ShardChanges {
     pub clock: Option<StoredClock>,
     /// The shard's own documents that changed.
     pub documents: Vec<StoredDocument>,
+    /// Hosts of which everything that starts at a time or later is removed from the history, and
+    /// these times: before `evicted` is added.
+    pub cuts: Vec<(String, u64)>,
+    /// Hours that the state no longer has, and the history gets.
+    pub evicted: Vec<EvictedHour>,
+    /// How long the history is kept.
+    pub retention: HistoryRetention,
 }

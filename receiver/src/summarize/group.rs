@@ -28,7 +28,9 @@ pub use self::thread::GroupWork;
 use super::{Summarizer, SummaryTable};
 use crate::alarms::AlarmEvaluator;
 use crate::clock::{ClockReading, ClockVerdict, StepDetector};
-use crate::store::{ErrorKind, Fence, MemberRole, Shard, SharedStore, StoreError};
+use crate::store::{
+    ErrorKind, Fence, HistoryRetention, MemberRole, Shard, SharedStore, StoreError,
+};
 
 /// A round of commits begins after so long. What changed in one round is committed in the next.
 const COMMIT_EVERY_SECS: u64 = 10;
@@ -121,6 +123,15 @@ impl GroupMember {
     pub fn judging(self, alarms: AlarmEvaluator) -> Self {
         Self {
             alarms: Some(alarms.shared()),
+            ..self
+        }
+    }
+
+    /// Keeps the history of its shards for so long.
+    #[must_use]
+    pub fn keeping(self, retention: HistoryRetention) -> Self {
+        Self {
+            summarizer: self.summarizer.keeping(retention),
             ..self
         }
     }

@@ -8,7 +8,9 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
-use crate::store::{DocumentKind, RemovedSamples, StoredBucket, StoredHost, StoredProducer};
+use crate::store::{
+    DocumentKind, EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
+};
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
 /// most outages.
@@ -38,6 +40,11 @@ pub struct HostSummaries {
     pub clock: Option<(i64, u64)>,
     /// What is kept beside its summaries.
     pub documents: Documents,
+    /// Hours that left their rings since the last commit, and the position in the journal at which
+    /// each did: they are in no ring, and may not be in the history yet.
+    pub(crate) evicted: Vec<(Position, Box<str>, Bucket)>,
+    /// The earliest time from which samples were removed since the last commit.
+    pub(crate) cut_from: Option<u64>,
 }
 
 /// What is known of one producer.
@@ -65,7 +72,11 @@ impl HostSummaries {
         text.lines().filter_map(|tag| tag.parse().ok()).collect()
     }
 
-    pub(super) fn apply(&mut self, submission: &SubmissionView<'_>) -> BatchAnswer {
+    pub(super) fn apply(
+        &mut self,
+        position: Position,
+        submission: &SubmissionView<'_>,
+    ) -> BatchAnswer {
         let mut answer = BatchAnswer::default();
         if submission.removes_ahead {
             self.remove_ahead_of(submission.taken_at);
@@ -86,10 +97,12 @@ impl HostSummaries {
             }
             self.last_epoch = self.last_epoch.max(record.epoch);
             for (label, value) in record.values() {
-                match self.series.get_mut(label) {
-                    Some(series) => series.apply(record.epoch, value),
-                    None => self
-                        .series
+                let (series, evicted) = (&mut self.series, &mut self.evicted);
+                match series.get_mut(label) {
+                    Some(series) => series.apply_evicting(record.epoch, value, &mut |hour| {
+                        evicted.push((position, label.into(), hour));
+                    }),
+                    None => series
                         .entry(label.into())
                         .or_default()
                         .apply(record.epoch, value),
@@ -116,6 +129,7 @@ impl HostSummaries {
             series.mark_all();
             newest = newest.max(series.newest_end());
         }
+        self.evicted.retain(|(_, _, hour)| hour.start < from);
         self.last_epoch = self.last_epoch.min(newest).min(from);
         for producer in self.producers.values_mut() {
             producer.last_taken = producer.last_taken.min(from);
@@ -124,7 +138,38 @@ impl HostSummaries {
             self.removed.samples += samples;
             self.removed.at = taken_at;
             self.is_truncated = true;
+            self.cut_from = Some(self.cut_from.map_or(from, |earlier| earlier.min(from)));
         }
+    }
+
+    /// The hours of a series that are not in the history, or may not be yet, oldest first.
+    pub fn hours(&self, label: &str) -> Vec<Bucket> {
+        let evicted = self.evicted.iter();
+        let evicted = evicted.filter(|(_, of, _)| **of == *label);
+        let in_ring = self.series.get(label).into_iter().flat_map(Series::hours);
+        evicted.map(|(_, _, hour)| *hour).chain(in_ring).collect()
+    }
+
+    /// What has changed is committed; if this `is_owner`, the history has what was evicted.
+    pub(super) fn forget_changes(&mut self, is_owner: bool) {
+        self.is_truncated = false;
+        if is_owner {
+            self.cut_from = None;
+            self.evicted = Vec::new();
+        }
+        self.documents.clear_changed();
+        self.series.values_mut().for_each(Series::clear_dirty);
+    }
+
+    /// The hours that left their rings since the last commit.
+    pub(super) fn evicted_hours(&self, name: &str) -> impl Iterator<Item = EvictedHour> {
+        self.evicted
+            .iter()
+            .map(move |(_, label, hour)| EvictedHour {
+                host: name.into(),
+                label: label.clone(),
+                bucket: *hour,
+            })
     }
 
     /// Nothing is left in any window, and no producer could send a record again.

@@ -1,7 +1,7 @@
 //! Reads a store's summaries, and gives all of them as they are stored.
 
 use super::Summarizer;
-use crate::store::{Shard, ShardCount, Store, StoreError, StoredHost};
+use crate::store::{EvictedHour, Shard, ShardCount, Store, StoreError, StoredHost};
 
 impl Summarizer {
     /// Loads what is committed of these shards. The journals after their cursors are to be read
@@ -28,5 +28,16 @@ impl Summarizer {
             hosts.extend(named.map(|(name, host)| host.snapshot(name)));
         }
         hosts
+    }
+
+    /// Hours of them that are in no ring any more, and may not be in the store's history yet.
+    pub(crate) fn evicted_of(&self, count: ShardCount, shard: Shard) -> Vec<EvictedHour> {
+        let mut evicted = Vec::new();
+        for of_shard in self.table.shards() {
+            let named = of_shard.iter();
+            let named = named.filter(|(name, _)| count.shard_of(name) == shard);
+            evicted.extend(named.flat_map(|(name, host)| host.evicted_hours(name)));
+        }
+        evicted
     }
 }

@@ -28,4 +28,6 @@ pub use aggregate::{Aggregate, round_to_cents};
 pub use delivery::DeliverySet;
 pub use dropped::DroppedSet;
 pub use series::{Bucket, Series};
-pub use window::{AHEAD_SECS_MAX, EpochRefusal, IntervalAverage, TIERS, Tier, Window, accepts};
+pub use window::{
+    AHEAD_SECS_MAX, BY_HOUR_TIER, EpochRefusal, IntervalAverage, TIERS, Tier, Window, accepts,
+};

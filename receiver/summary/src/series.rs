@@ -13,7 +13,7 @@ mod ring;
 pub use self::ring::Bucket;
 use self::ring::Ring;
 use crate::aggregate::Aggregate;
-use crate::window::{IntervalAverage, TIERS, Window};
+use crate::window::{BY_HOUR_TIER, IntervalAverage, TIERS, Window};
 
 /// No series can have this bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +50,38 @@ impl Series {
 
     /// Adds one sample to every tier that still has a place for it.
     pub fn apply(&mut self, epoch: u64, value: f64) {
-        for (ring, tier) in self.rings.iter_mut().zip(&TIERS) {
-            if let Some(interval) = tier.interval_of(epoch) {
-                ring.add(interval, value, tier);
+        self.apply_evicting(epoch, value, &mut |_| ());
+    }
+
+    /// The same; `evicted` gets the hours that leave their ring for it, oldest first. Which hours
+    /// these are depends on the samples alone.
+    ///
+    /// ```
+    /// use lizmon_summary::Series;
+    /// let mut series = Series::new();
+    /// series.apply(1_465_001_814, 4.98);
+    /// let mut evicted = Vec::new();
+    /// series.apply_evicting(1_465_001_814 + 26 * 3_600, 5.0, &mut |hour| evicted.push(hour));
+    /// assert_eq!((evicted[0].start, evicted[0].count), (1_464_998_400, 1));
+    /// ```
+    pub fn apply_evicting(&mut self, epoch: u64, value: f64, evicted: &mut dyn FnMut(Bucket)) {
+        for (index, (ring, tier)) in self.rings.iter_mut().zip(&TIERS).enumerate() {
+            let Some(interval) = tier.interval_of(epoch) else {
+                continue;
+            };
+            match index {
+                BY_HOUR_TIER => ring.add(interval, value, tier, evicted),
+                _ => ring.add(interval, value, tier, &mut |_| ()),
             }
         }
+    }
+
+    /// The hours that are kept, oldest first.
+    pub fn hours(&self) -> impl Iterator<Item = Bucket> {
+        let by_hour = self.rings.get(BY_HOUR_TIER).zip(TIERS.get(BY_HOUR_TIER));
+        by_hour
+            .into_iter()
+            .flat_map(|(ring, tier)| ring.filled(tier).map(|(_, bucket)| bucket))
     }
 
     /// This tier's window at `now`; `None` if it is empty or the tier does not exist. The window
@@ -215,7 +242,8 @@ impl Series {
         let kept = Aggregate::from_parts(bucket.count, bucket.sum, bucket.min, bucket.max)
             .filter(|_| in_step)
             .ok_or(ImpossibleBucket)?;
-        if let Some(aggregate) = ring.entry(bucket.start / tier.width_secs, tier) {
+        let interval = bucket.start / tier.width_secs;
+        if let Some(aggregate) = ring.entry(interval, tier, &mut |_| ()) {
             *aggregate = kept;
         }
         Ok(())

@@ -30,6 +30,9 @@ const BY_HOUR: Tier = Tier::new("by-hour", 3_600, 86_400, usize::MAX);
 /// All tiers, the finest first. Functions that take a tier take its index in this array.
 pub const TIERS: [Tier; 2] = [BY_MINUTE, BY_HOUR];
 
+/// The index of by-hour in [`TIERS`].
+pub const BY_HOUR_TIER: usize = 1;
+
 impl Tier {
     const fn new(name: &'static str, width_secs: u64, window_secs: u64, given_max: usize) -> Self {
         let kept = window_secs / width_secs + 1 + AHEAD_SECS_MAX.div_ceil(width_secs);

@@ -118,7 +118,11 @@ impl Answer {
 /// The table of errors in docs/http-api.md.
 pub(crate) fn status_of(code: &str) -> u16 {
     match code {
-        "malformed_json" | "malformed_epoch" | "malformed_idempotency_key" | "invalid_host" => 400,
+        "malformed_json"
+        | "malformed_epoch"
+        | "malformed_query"
+        | "malformed_idempotency_key"
+        | "invalid_host" => 400,
         "token_missing"
         | "token_invalid"
         | "token_expired"

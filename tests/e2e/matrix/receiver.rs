@@ -46,7 +46,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 20] = [
+const ROWS: [Row<Access>; 21] = [
     row(
         "POST",
         "/oauth2/token",
@@ -101,6 +101,13 @@ const ROWS: [Row<Access>; 20] = [
         "GET",
         "/api/delivery/{host}",
         "/api/delivery/a",
+        Access::ReadA,
+        200,
+    ),
+    row(
+        "GET",
+        "/api/history/{*rest}",
+        "/api/history/a/cpu",
         Access::ReadA,
         200,
     ),

@@ -85,8 +85,13 @@ pub(crate) fn run(args: &StoreCopyArgs, context: &Context, owner: Uuid) -> anyho
         ));
     }
     output::line(format_args!(
-        "copied and verified: hosts {}, series {}, intervals {}, producers {}; groups of the journal that are counted in them: {}",
-        copied.hosts, copied.series, copied.intervals, copied.producers, copied.groups
+        "copied and verified: hosts {}, series {}, intervals {}, hours and days of the history {}, producers {}; groups of the journal that are counted in them: {}",
+        copied.hosts,
+        copied.series,
+        copied.intervals,
+        copied.history,
+        copied.producers,
+        copied.groups
     ))?;
     next_steps(&args.from, &args.to);
     Ok(())

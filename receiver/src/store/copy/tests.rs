@@ -7,6 +7,7 @@ use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Dropped, Epoch, SampleSet, Seq, Value};
 
 use super::*;
+use crate::store::history::{EvictedHour, StoredChunk};
 use crate::store::record::{Group, Submission};
 use crate::store::redis::no_keys;
 use crate::store::{ErrorKind, LockedFolder, Position, open};
@@ -92,6 +93,54 @@ fn filled(folder: &Path, hosts: &[&str]) -> StorePlace {
     StorePlace::Folder(folder.to_owned())
 }
 
+fn evicted(host: &str, start: u64) -> EvictedHour {
+    EvictedHour {
+        host: host.into(),
+        label: "disk:/".into(),
+        bucket: Bucket {
+            start,
+            count: 7,
+            sum: -0.0,
+            min: -0.0,
+            max: 0.0,
+        },
+    }
+}
+
+/// Adds hours of two hosts, of which one has no state, to the history of a folder.
+fn add_history(folder: &Path) {
+    let mut store = open(lock(folder), NOW).unwrap();
+    let count = store.shard_count();
+    let shards: Vec<_> = count.all().collect();
+    let fences = store.acquire(&shards).unwrap();
+    store.load(&shards, NOW).unwrap();
+    let today = NOW - NOW % 86_400;
+    for host in ["web1", "gone"] {
+        let fence = fences[count.shard_of(host).index()];
+        let evicted = (1..40).map(|day| evicted(host, today - day * 86_400));
+        let changes = ShardChanges {
+            evicted: evicted.collect(),
+            ..ShardChanges::default()
+        };
+        store.commit(fence, &changes).unwrap();
+    }
+}
+
+/// Every chunk of the history.
+fn all_history(place: &StorePlace) -> Vec<StoredChunk> {
+    let open = || Source::open(place, new_id(), NOW, &mut |_, _, _| ());
+    let mut source = until_free(open, is_in_use).unwrap();
+    let shards: Vec<_> = source.store.shard_count().all().collect();
+    let mut chunks = Vec::new();
+    let each = &mut |chunk| {
+        chunks.push(chunk);
+        Ok(())
+    };
+    source.store.all_chunks(&shards, each).unwrap();
+    chunks.sort();
+    chunks
+}
+
 fn all_hosts(place: &StorePlace) -> Vec<StoredHost> {
     let open = || Source::open(place, new_id(), NOW, &mut |_, _, _| ());
     let source = until_free(open, is_in_use).unwrap();
@@ -134,6 +183,7 @@ fn what_is_copied_there_and_back_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let first = filled(&at("first"), &HOSTS);
+    add_history(&at("first"));
     let server = EngineNode::start(&EngineSettings::redis());
     let shared = servers(&server);
     let mut steps = Vec::new();
@@ -145,6 +195,10 @@ fn what_is_copied_there_and_back_is_the_same() {
     for step in [CopyStep::Read, CopyStep::Write, CopyStep::Verify] {
         assert!(steps.contains(&(step, 64, 64)), "{steps:?}");
     }
+    assert_eq!(totals.history, 2 * 2 * 39, "hours and days");
+    let history = all_history(&first);
+    assert_eq!(history.len(), 2 * (39 + 2));
+    assert_eq!(history, all_history(&shared));
     let hosts = all_hosts(&first);
     assert_eq!(hosts, all_hosts(&shared));
     let web2 = hosts.iter().find(|host| host.name == "web2").unwrap();
@@ -163,6 +217,7 @@ fn what_is_copied_there_and_back_is_the_same() {
         }
     );
     assert_eq!(hosts, all_hosts(&back));
+    assert_eq!(history, all_history(&back));
     // What is in the journal of a shared store only a summarizer may count.
     server.cli(&["XADD", "lizmon:{0}:journal", "0-*", "g", "x"]);
     let late = StorePlace::Folder(at("late"));
@@ -174,6 +229,33 @@ fn what_is_copied_there_and_back_is_the_same() {
     assert_eq!(summarizer.appends(), 1, "what is appended now is counted");
     let shard = store.shard_count().shard_of("web1");
     assert!(store.load(&[shard], NOW).unwrap()[0].cursor == Position::START);
+}
+
+/// An hour left its ring when the last samples came, and the commit that would have added it to the
+/// history did not.
+#[test]
+fn what_left_its_ring_in_the_journal_is_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let first = filled(&at("first"), &HOSTS);
+    let mut store = open(lock(&at("first")), NOW).unwrap();
+    let host = "web1".parse().unwrap();
+    let values = SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.0).unwrap())]);
+    let later = Epoch::new(NOW + 27 * 3_600).unwrap();
+    let submission = Submission::new(&host, NOW * 2, None, NOW)
+        .with_records([(None, later, &values)].into_iter());
+    let mut group = Group::default();
+    group.push(&submission);
+    let shard = store.shard_count().shard_of("web1");
+    store.append(&[(shard, group.seal())]).remove(0).unwrap();
+    drop(store);
+    assert_eq!(all_history(&first), []);
+    let second = StorePlace::Folder(at("second"));
+    run(&first, &second).unwrap();
+    let copied = all_history(&second);
+    let tiers: BTreeSet<_> = copied.iter().map(|chunk| chunk.tier.as_str()).collect();
+    assert_eq!(tiers, BTreeSet::from(["by-hour", "by-day"]));
+    assert!(copied.iter().all(|chunk| *chunk.label == *"cpu"));
 }
 
 #[test]

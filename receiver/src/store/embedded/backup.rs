@@ -257,7 +257,8 @@ fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
     };
     let database = connect_read_only(file).map_err(failed)?;
     match schema::kind_of(&database) {
-        Ok(DatabaseKind::Ours) => (),
+        // One of the version before is upgraded when it is opened.
+        Ok(DatabaseKind::Ours | DatabaseKind::OtherVersion(schema::UPGRADED_VERSION)) => (),
         Ok(DatabaseKind::OtherVersion(version)) => {
             return Err(BackupError::from(EmbeddedError::Version {
                 file: file.to_owned(),
@@ -292,6 +293,8 @@ fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
     found.intervals = hosts.iter().map(|host| host.buckets.len()).sum();
     found.groups = groups;
     found.damage.extend(reading.damage);
+    let of_history = read::history(&database, ScanMode::Fast, now, &mut |_| ());
+    found.damage.extend(of_history);
     found.known = reading.known;
     Ok(found)
 }

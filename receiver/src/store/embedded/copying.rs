@@ -7,9 +7,11 @@ use std::path::Path;
 
 use super::super::engine::CopyTarget;
 use super::super::error::StoreError;
+use super::super::history::StoredChunk;
+use super::super::shard::Fence;
 use super::EmbeddedStore;
 use super::error::EmbeddedError;
-use super::files;
+use super::{files, history};
 
 impl EmbeddedStore {
     /// Makes an empty store in a folder without one, and marks it as incomplete. What an
@@ -31,5 +33,22 @@ impl EmbeddedStore {
 impl CopyTarget for EmbeddedStore {
     fn complete_copy(&mut self) -> Result<(), StoreError> {
         Ok(files::mark_complete(&self.folder)?)
+    }
+
+    fn put_chunks(&mut self, fence: Fence, chunks: &[StoredChunk]) -> Result<(), StoreError> {
+        self.check_fence(fence)?;
+        let put = || {
+            let transaction = self.connection.transaction()?;
+            for chunk in chunks {
+                history::save_chunk(&transaction, chunk)?;
+            }
+            Ok::<_, EmbeddedError>(transaction.commit()?)
+        };
+        Ok({ put }()?)
+    }
+
+    /// An interrupted copy was removed whole when this was opened.
+    fn clear_chunks(&mut self, fence: Fence) -> Result<(), StoreError> {
+        Ok(self.check_fence(fence)?)
     }
 }

@@ -175,10 +175,10 @@ pub(super) fn finish_replacing(folder: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// Replaces the database by the new one. Returns where the old one is set aside.
-pub(super) fn replace(folder: &Path) -> Result<PathBuf, EmbeddedError> {
+/// Replaces the database by the new one, for this reason. Returns where the old one is set aside.
+pub(super) fn replace(folder: &Path, why: &str) -> Result<PathBuf, EmbeddedError> {
     let (file, new) = (database(folder), new_database(folder));
-    let aside = set_aside(folder, "damaged")?;
+    let aside = set_aside(folder, why)?;
     rename_all(&new, &file)?;
     Ok(aside)
 }

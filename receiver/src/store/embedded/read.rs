@@ -12,6 +12,7 @@ use self::journal::GiveRow;
 use self::scanner::Scanner;
 use super::super::damage::Damage;
 use super::super::document::StoredDocument;
+use super::super::history::StoredChunk;
 use super::super::shard::{Position, Shard};
 use super::super::state::{ShardState, StoredHost};
 use super::schema::{self, SHARDS};
@@ -19,6 +20,7 @@ use crate::clock::StoredClock;
 
 mod clocks;
 mod documents;
+mod history;
 mod hosts;
 mod intervals;
 mod journal;
@@ -72,6 +74,7 @@ impl Snapshot {
                     hosts: Vec::new(),
                     clock: self.clock,
                     documents: Vec::new(),
+                    evicted: Vec::new(),
                 })
             })
             .collect();
@@ -126,7 +129,10 @@ pub(super) fn everything(
     scanner.buckets(&series, &mut states);
     scanner.producers(&hosts, &mut states);
     scanner.removed(&hosts, &mut states);
-    let documents = scanner.documents(&mut states);
+    let documents = match schema::stored_version(database) {
+        Some(schema::UPGRADED_VERSION) => Vec::new(),
+        _ => scanner.documents(&mut states),
+    };
     let clock = scanner.clock();
     let cursors = scanner.cursors();
     let last = scanner.journal(&cursors, journal);
@@ -147,6 +153,26 @@ pub(super) fn everything(
         known,
         damage: scanner.damage,
     }
+}
+
+/// Gives every part of the history that can be read. What cannot is returned.
+pub(super) fn history(
+    database: &Connection,
+    mode: ScanMode,
+    now: u64,
+    each: &mut dyn FnMut(StoredChunk),
+) -> Vec<Damage> {
+    if schema::stored_version(database) == Some(schema::UPGRADED_VERSION) {
+        return Vec::new();
+    }
+    let mut scanner = Scanner {
+        database,
+        mode,
+        now,
+        damage: Vec::new(),
+    };
+    scanner.history(each);
+    scanner.damage
 }
 
 fn known_damage(scanner: &mut Scanner<'_>) -> Vec<Damage> {

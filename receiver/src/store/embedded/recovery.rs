@@ -12,17 +12,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
 use super::super::damage::Damage;
+use super::super::history::EvictedHour;
 use super::super::shard::Position;
+use super::super::state::ShardChanges;
 use super::connection::{connect, connect_read_only};
 use super::error::EmbeddedError;
 use super::read::{self, Groups, ScanMode, ScanResult, Snapshot};
 use super::schema::SHARDS;
 use super::wal::{Frames, PAGE_BYTES, Wal};
-use super::{files, rows, schema};
+use super::{files, history, rows, schema};
 
 /// Offsets in the file's header: journal mode, number of pages, list of free pages.
 const JOURNAL_MODE_AT: u64 = 18;
@@ -35,6 +37,8 @@ const VIEW: &str = "lizmon.db.view";
 pub(super) struct NewDatabase<'a> {
     pub(super) id: &'a str,
     pub(super) snapshot: &'a Snapshot,
+    /// Hours that are in no ring, nor in the history yet.
+    pub(super) evicted: &'a [EvictedHour],
     pub(super) groups: &'a Groups,
     /// The last position of the journal that was ever used.
     pub(super) last: Position,
@@ -62,12 +66,13 @@ pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), Embedd
     let new = NewDatabase {
         id: &id,
         snapshot: &reading.snapshot,
+        evicted: &[],
         groups: &groups,
         last: reading.last,
         epoch: reading.epoch,
         damage: &damage,
     };
-    let aside = replace(folder, &new)?;
+    let aside = replace(folder, &new, now)?;
     let hosts = reading.snapshot.hosts.len();
     tracing::warn!(hosts, aside = %aside.display(), "the database is recovered, the damaged one is set aside");
     Ok(())
@@ -99,19 +104,47 @@ fn tell(damage: &[Damage]) {
     }
 }
 
-/// Replaces the database by a new one with these contents. Returns where the old one is set aside.
-pub(super) fn replace(folder: &Path, new: &NewDatabase<'_>) -> Result<PathBuf, EmbeddedError> {
+/// Replaces the database by a new one with these contents and with the history of the old one, as
+/// far as that can be read. Returns where the old one is set aside.
+pub(super) fn replace(
+    folder: &Path,
+    new: &NewDatabase<'_>,
+    now: u64,
+) -> Result<PathBuf, EmbeddedError> {
+    let file = files::database(folder);
+    let failed = files::failed(&file, "cannot be read");
+    let log = Wal::open(&file).map_err(&failed)?;
+    let template = template(folder)?;
+    let view = View::make(folder, log.as_ref(), Frames::Read, &template).map_err(&failed)?;
+    put_in_place(folder, new, Some((&view, now)), "damaged")
+}
+
+/// Replaces a database of the version before, which has no history.
+pub(super) fn upgrade(folder: &Path, new: &NewDatabase<'_>) -> Result<PathBuf, EmbeddedError> {
+    put_in_place(folder, new, None, "replaced")
+}
+
+fn put_in_place(
+    folder: &Path,
+    new: &NewDatabase<'_>,
+    history: Option<(&View, u64)>,
+    why: &str,
+) -> Result<PathBuf, EmbeddedError> {
     let file = files::new_database(folder);
     files::remove_all(&file);
-    fill(&file, new)?;
+    fill(&file, new, history)?;
     let unsynced = files::failed(&file, "cannot be synced");
     files::sync(&file).map_err(unsynced)?;
-    let aside = files::replace(folder)?;
+    let aside = files::replace(folder, why)?;
     files::mark(folder, new.id)?;
     Ok(aside)
 }
 
-fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
+fn fill(
+    file: &Path,
+    new: &NewDatabase<'_>,
+    history: Option<(&View, u64)>,
+) -> Result<(), EmbeddedError> {
     let mut database = connect(file)?;
     schema::make(&mut database, new.id)?;
     let transaction = database.transaction()?;
@@ -134,6 +167,18 @@ fn fill(file: &Path, new: &NewDatabase<'_>) -> Result<(), EmbeddedError> {
     for damage in new.damage {
         rows::save_damage(&transaction, damage)?;
     }
+    if let Some((view, now)) = history {
+        let lost = view.copy_history(&transaction, now)?;
+        tell(&lost);
+        for damage in &lost {
+            rows::save_damage(&transaction, damage)?;
+        }
+    }
+    let evicted = ShardChanges {
+        evicted: new.evicted.to_vec(),
+        ..ShardChanges::default()
+    };
+    history::save(&transaction, file, &evicted)?;
     transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'journal'", [])?;
     transaction.execute(
         "INSERT INTO sqlite_sequence(name, seq) VALUES ('journal', ?1)",
@@ -238,6 +283,23 @@ impl View {
             Ok(database) => read::everything(&database, ScanMode::Thorough, now, each),
             Err(_) => ScanResult::default(),
         }
+    }
+}
+
+impl View {
+    /// Copies the history, as far as it can be read. What cannot is returned.
+    fn copy_history(&self, to: &Transaction<'_>, now: u64) -> Result<Vec<Damage>, EmbeddedError> {
+        let Ok(database) = connect_read_only(&self.0) else {
+            let what = "the history cannot be read, and is lost";
+            return Ok(vec![Damage::of_store(now, what)]);
+        };
+        let mut copied = Ok(());
+        let lost = read::history(&database, ScanMode::Thorough, now, &mut |chunk| {
+            if copied.is_ok() {
+                copied = history::save_chunk(to, &chunk);
+            }
+        });
+        copied.map(|()| lost)
     }
 }
 

@@ -9,8 +9,10 @@ use super::error::EmbeddedError;
 use super::rows;
 
 /// The version that this program reads and writes. It differs in more than one bit from those of
-/// earlier programs.
-pub(super) const VERSION: i64 = 4;
+/// earlier programs: 1, 2 and 4.
+pub(super) const VERSION: i64 = 7;
+/// The version before, which is upgraded when it is opened.
+pub(super) const UPGRADED_VERSION: i64 = 4;
 /// How many shards a store gets when it is created. One shard is committed at once, so it must be
 /// small: requests wait for a commit.
 pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
@@ -21,7 +23,8 @@ pub(super) const APPLICATION_AT: std::ops::Range<usize> = 68..72;
 /// Tables that every database of ours has.
 const OURS: &str = "('meta', 'journal', 'shard', 'host', 'series', 'bucket', 'producer')";
 
-/// The schema must fit into the first page: recovery.rs replaces a damaged one.
+/// The schema must fit into the first page: recovery.rs replaces a damaged one. New tables come
+/// last, so that those of the version before are where they were.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL, sum INTEGER NOT NULL);
@@ -44,11 +47,20 @@ CREATE TABLE damage(id INTEGER PRIMARY KEY, found_at INTEGER NOT NULL,
 host TEXT, label TEXT, start INTEGER, stop INTEGER, what TEXT NOT NULL);
 CREATE TABLE removed(host INTEGER PRIMARY KEY REFERENCES host(id) ON DELETE CASCADE,
 samples INTEGER NOT NULL, at INTEGER NOT NULL, sum INTEGER NOT NULL);
-CREATE TABLE document(host TEXT NOT NULL, shard INTEGER NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL,
-sum INTEGER NOT NULL, PRIMARY KEY(host, shard, kind)) WITHOUT ROWID;
 CREATE TABLE clock(id INTEGER PRIMARY KEY, boot BLOB NOT NULL, wall_offset INTEGER NOT NULL,
 since INTEGER NOT NULL, floor INTEGER NOT NULL, floor_at INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE document(host TEXT NOT NULL, shard INTEGER NOT NULL, kind INTEGER NOT NULL, body BLOB NOT NULL,
+sum INTEGER NOT NULL, PRIMARY KEY(host, shard, kind)) WITHOUT ROWID;
+CREATE TABLE history_series(id INTEGER PRIMARY KEY, host TEXT NOT NULL, label TEXT NOT NULL, UNIQUE(host, label));
+CREATE TABLE history(series INTEGER NOT NULL, tier INTEGER NOT NULL, start INTEGER NOT NULL, body BLOB NOT NULL,
+PRIMARY KEY(series, tier, start)) WITHOUT ROWID;
 ";
+
+/// The version of a database, as its tables say.
+pub(super) fn stored_version(connection: &Connection) -> Option<i64> {
+    let sql = "SELECT value FROM meta WHERE key = 'version'";
+    connection.query_row(sql, [], |row| row.get(0)).ok()
+}
 
 /// Creates the tables of a store with this identifier.
 pub(super) fn make(connection: &mut Connection, id: &str) -> Result<(), EmbeddedError> {
@@ -145,19 +157,20 @@ mod tests {
     #[test]
     fn another_version_is_distinguished_from_a_flipped_bit() {
         for (in_head, in_table, kind) in [
-            (4, Some(4), DatabaseKind::Ours),
+            (7, Some(7), DatabaseKind::Ours),
             // Earlier ones, and those to come.
             (0, Some(1), DatabaseKind::OtherVersion(1)),
             (2, Some(2), DatabaseKind::OtherVersion(2)),
-            (5, Some(5), DatabaseKind::OtherVersion(5)),
-            (6, Some(6), DatabaseKind::OtherVersion(6)),
-            (4, Some(99), DatabaseKind::OtherVersion(99)),
+            (4, Some(4), DatabaseKind::OtherVersion(4)),
+            (8, Some(8), DatabaseKind::OtherVersion(8)),
+            (9, Some(9), DatabaseKind::OtherVersion(9)),
+            (7, Some(99), DatabaseKind::OtherVersion(99)),
             // One bit.
-            (4, Some(5), DatabaseKind::Damaged),
-            (4, Some(0), DatabaseKind::Damaged),
-            (5, Some(4), DatabaseKind::Damaged),
-            (0x8004, Some(4), DatabaseKind::Damaged),
-            (4, None, DatabaseKind::Damaged),
+            (7, Some(5), DatabaseKind::Damaged),
+            (7, Some(3), DatabaseKind::Damaged),
+            (6, Some(7), DatabaseKind::Damaged),
+            (0x8007, Some(7), DatabaseKind::Damaged),
+            (7, None, DatabaseKind::Damaged),
         ] {
             assert_eq!(
                 kind_by_version(in_head, in_table),

@@ -149,3 +149,4 @@ fn the_files_are_the_owners_alone() {
 }
 
 mod damage;
+mod history;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::super::engine::Store;
 use super::super::error::StoreError;
+use super::super::history::{ChunkQuery, HistoryReader, HistoryRetention, StoredChunk};
 use super::super::journal::{JournalRead, JournalStore};
 use super::super::members::{Member, MemberRole, Members, SharedTrust};
 use super::super::reader::{EntryId, JournalReader};
@@ -18,6 +19,7 @@ use super::engine::{
     Asked, CommitRequest, EngineFault, GroupOnItsWay, JournalEntry, LEASE_MILLIS, MemoryEngine,
     RequestKind,
 };
+use super::history::{MemoryChunks, read_chunks, stored_chunks};
 
 /// How many entries of a shard are read at once: few, so that much happens between.
 const ENTRIES_MAX: usize = 16;
@@ -288,6 +290,16 @@ impl StateStore for SharedMemoryStore {
         failure
     }
 
+    fn committed(&mut self, shard: Shard) -> Result<Option<Position>, StoreError> {
+        let primary = self.engine.primary_of(shard);
+        let cursor = self
+            .engine
+            .ask(self.owner, primary, RequestKind::Load, |request| {
+                request.shard(shard).cursor
+            })?;
+        Ok(Some(cursor))
+    }
+
     fn load(&mut self, shards: &[Shard], _now: u64) -> Result<Vec<ShardState>, StoreError> {
         let mut states = Vec::with_capacity(shards.len());
         for shard in shards {
@@ -415,7 +427,65 @@ impl SharedTrust for SharedMemoryStore {
     }
 }
 
+/// Asks the engine.
+#[derive(Debug)]
+struct EngineHistory {
+    engine: MemoryEngine,
+    owner: Uuid,
+}
+
+impl EngineHistory {
+    fn ask<T>(&self, shard: Shard, read: impl FnOnce(&MemoryChunks) -> T) -> Result<T, StoreError> {
+        let primary = self.engine.primary_of(shard);
+        let act =
+            |request: &mut super::engine::EngineRequest<'_>| read(&request.shard(shard).chunks);
+        let asked = self.engine.ask(self.owner, primary, RequestKind::Load, act);
+        Ok(asked?)
+    }
+}
+
+impl HistoryReader for EngineHistory {
+    fn chunks(&self, query: &ChunkQuery<'_>) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        self.ask(query.shard, |chunks| read_chunks(chunks, query))
+    }
+
+    fn knows(
+        &self,
+        shard: Shard,
+        host: &str,
+        _retention: &HistoryRetention,
+        _now: u64,
+    ) -> Result<bool, StoreError> {
+        self.ask(shard, |chunks| chunks.keys().any(|(of, ..)| **of == *host))
+    }
+}
+
 impl Store for SharedMemoryStore {
+    fn history(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
+        Ok(Box::new(EngineHistory {
+            engine: self.engine.clone(),
+            owner: self.owner,
+        }))
+    }
+
+    fn all_chunks(
+        &mut self,
+        shards: &[Shard],
+        each: &mut dyn FnMut(StoredChunk) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for shard in shards {
+            let primary = self.engine.primary_of(*shard);
+            let read = |request: &mut super::engine::EngineRequest<'_>| {
+                stored_chunks(&request.shard(*shard).chunks).collect::<Vec<_>>()
+            };
+            let asked = self
+                .engine
+                .ask(self.owner, primary, RequestKind::Load, read);
+            asked?.into_iter().try_for_each(&mut *each)?;
+        }
+        Ok(())
+    }
+
     fn probe(&mut self) -> Result<(), StoreError> {
         for shard in self.engine.shard_count().all() {
             self.lease(shard, |_| ())?;

@@ -6,14 +6,16 @@ use redis::{FromRedisValue, ScriptInvocation, Value};
 use uuid::Uuid;
 
 use super::super::document::{DocumentKind, StoredDocument};
+use super::super::history::{ChunkChange, HistoryRetention};
 use super::super::reader::{EntryId, JournalReader};
 use super::super::shard::{Fence, Shard};
 use super::super::state::{ShardChanges, StoredHost};
 use super::super::writers::Writers;
 use super::clock;
 use super::error::RedisStoreError;
+use super::history;
 use super::host;
-use super::keys;
+use super::keys::{self, HistoryKey};
 use super::nodes::Nodes;
 use super::ring;
 use super::scripts::Scripts;
@@ -90,7 +92,11 @@ pub(super) fn commit(
 ) -> Result<(), RedisStoreError> {
     let shard = fence.shard();
     let forgotten = journal.writers.expired(owned.committed_at);
-    let operations = operations(shard, owned, &journal.writers, &forgotten, changes)?;
+    let mut operations = operations(shard, owned, &journal.writers, &forgotten, changes)?;
+    for change in history::changes_of(nodes, shard, changes)? {
+        push_chunk(&mut operations, shard, &change, &changes.retention);
+    }
+    check_length(shard, &operations)?;
     let this = new_id();
     let clock = changes.clock.as_ref().map(clock::encode).transpose();
     let clock = clock.map_err(|error| refused(shard, &error.to_string()))?;
@@ -198,11 +204,32 @@ fn operations(
     for writer in forgotten {
         operations.push("F", &[writer.to_string().as_bytes()]);
     }
+    Ok(operations)
+}
+
+fn check_length(shard: Shard, operations: &Operations) -> Result<(), RedisStoreError> {
     if operations.arguments.len() + operations.keys.len() > ARGUMENTS_MAX {
         let why = "one commit has more changes than Redis takes arguments: create a store with more shards";
         return Err(refused(shard, why));
     }
-    Ok(operations)
+    Ok(())
+}
+
+fn push_chunk(
+    operations: &mut Operations,
+    shard: Shard,
+    change: &ChunkChange,
+    retention: &HistoryRetention,
+) {
+    let hash = HistoryKey::of(&change.chunk);
+    let (key, label) = (hash.name(shard), change.chunk.label.as_bytes());
+    if change.is_removed {
+        operations.push_series("E", key, &[label]);
+        return;
+    }
+    let expires = hash.expires(retention).to_string();
+    let arguments = [label, &change.chunk.bytes, expires.as_bytes()];
+    operations.push_series("K", key, &arguments);
 }
 
 fn push_host(

@@ -5,12 +5,14 @@ use uuid::Uuid;
 
 use super::super::engine::CopyTarget;
 use super::super::error::StoreError;
-use super::super::shard::{Shard, ShardCount};
+use super::super::history::StoredChunk;
+use super::super::shard::{Fence, Shard, ShardCount};
 use super::super::signing::{GroupKeys, GroupRefusal, GroupVerifier, PublishedKey};
 use super::RedisStore;
 use super::check;
 use super::config::{Address, RedisConfig};
 use super::error::RedisStoreError;
+use super::history;
 use super::keys;
 use super::nodes::Nodes;
 use super::scripts::Scripts;
@@ -19,6 +21,9 @@ use super::store_key;
 /// How long replicas have to get the end of a copy.
 const WAIT_MILLIS: u64 = 1_000;
 const WAIT_ATTEMPTS: usize = 30;
+/// How long a copied history is there at least: a source may have kept it for longer than others
+/// do.
+const COPY_KEPT_SECS: u64 = 31 * 86_400;
 
 /// A copy has no trust by which to judge groups: it counts none of a shared journal.
 #[derive(Debug)]
@@ -88,6 +93,19 @@ impl RedisStore {
         ))
     }
 
+    /// The server's clock: epoch seconds.
+    fn server_secs(&mut self, shard: Shard) -> Result<u64, RedisStoreError> {
+        let answer = self.nodes.ask_all(shard, vec![redis::cmd("TIME")])?.pop();
+        let time = answer.map(<(u64, u64)>::from_redis_value);
+        match time {
+            Some(Ok((secs, _))) => Ok(secs),
+            _ => Err(RedisStoreError::Malformed {
+                key: "TIME".to_owned(),
+                why: "not a time".to_owned(),
+            }),
+        }
+    }
+
     fn complete(&mut self) -> Result<(), RedisStoreError> {
         // A server counts the replicas that have what this connection wrote, and it may be a new
         // one: what is written now comes after all else.
@@ -144,5 +162,21 @@ fn wait_for_replicas(nodes: &mut Nodes, address: &Address) -> Result<(), RedisSt
 impl CopyTarget for RedisStore {
     fn complete_copy(&mut self) -> Result<(), StoreError> {
         Ok(self.complete()?)
+    }
+
+    fn put_chunks(&mut self, fence: Fence, chunks: &[StoredChunk]) -> Result<(), StoreError> {
+        let until = self
+            .server_secs(fence.shard())?
+            .saturating_add(COPY_KEPT_SECS);
+        Ok(history::put_chunks(
+            &mut self.nodes,
+            fence.shard(),
+            chunks,
+            until,
+        )?)
+    }
+
+    fn clear_chunks(&mut self, fence: Fence) -> Result<(), StoreError> {
+        Ok(history::clear_chunks(&mut self.nodes, fence.shard())?)
     }
 }

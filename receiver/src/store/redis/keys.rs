@@ -16,8 +16,12 @@
 //! lizmon:{p}:documents      hash: HOST/KIND -> a host's document, /KIND -> one of the shard itself
 //! lizmon:{p}:series         set: HOST/LABEL of every series
 //! lizmon:{p}:series:HOST/LABEL   string: the buckets of a series, see ring.rs
+//! lizmon:{p}:history:TIER:START:HOST   hash: label -> a chunk, see history.rs; expires
 //! ```
 
+use lizmon_protocol::history::HistoryTier;
+
+use super::super::history::{ChunkKey, HistoryRetention, StoredChunk};
 use super::super::shard::Shard;
 
 /// What is the same for all shards.
@@ -69,4 +73,81 @@ pub(super) fn documents(shard: Shard) -> String {
 /// A series is `HOST/LABEL`: no node name has a slash.
 pub(super) fn series(shard: Shard, series: &str) -> String {
     of(shard, &format!("series:{series}"))
+}
+
+/// What all hashes of a shard's history match. No name of a host has a sign with a meaning.
+pub(super) fn history_pattern(shard: Shard) -> String {
+    of(shard, "history:*")
+}
+
+/// A hash of the history: a part of a host's, from one time on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HistoryKey {
+    pub(super) host: Box<str>,
+    pub(super) tier: HistoryTier,
+    pub(super) start: u64,
+}
+
+impl HistoryKey {
+    /// That of a chunk.
+    pub(super) fn of(chunk: &StoredChunk) -> Self {
+        Self {
+            host: chunk.host.clone(),
+            tier: chunk.tier,
+            start: chunk.start,
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self, shard: Shard) -> String {
+        let (tier, start, host) = (self.tier.as_str(), self.start, &self.host);
+        of(shard, &format!("history:{tier}:{start}:{host}"))
+    }
+
+    /// The hash with this name.
+    pub(super) fn parse(shard: Shard, name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(&of(shard, "history:"))?;
+        let (tier, rest) = rest.split_once(':')?;
+        let (start, host) = rest.split_once(':')?;
+        Some(Self {
+            host: host.into(),
+            tier: tier.parse().ok()?,
+            start: start.parse().ok()?,
+        })
+    }
+
+    /// The end of its last interval.
+    pub(super) fn end(&self) -> u64 {
+        self.start.saturating_add(ChunkKey::span_secs(self.tier))
+    }
+
+    /// When nothing in it is kept any more: epoch seconds.
+    pub(super) fn expires(&self, retention: &HistoryRetention) -> u64 {
+        self.end().saturating_add(retention.secs(self.tier))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_found_by_its_name() {
+        let key = HistoryKey {
+            host: "web-1.a_b".into(),
+            tier: HistoryTier::ByDay,
+            start: 1_463_961_600,
+        };
+        let shard = Shard::new(7);
+        let name = key.name(shard);
+        assert_eq!(name, "lizmon:{7}:history:by-day:1463961600:web-1.a_b");
+        assert_eq!(HistoryKey::parse(shard, &name), Some(key));
+        for name in [
+            "lizmon:{8}:history:by-day:0:a",
+            "lizmon:{7}:history:by-day:a",
+            "",
+        ] {
+            assert_eq!(HistoryKey::parse(shard, name), None, "{name}");
+        }
+    }
 }

@@ -125,6 +125,7 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
             cursor: committed.cursor,
             hosts: found.into_values().collect(),
             clock: committed.clock,
+            evicted: Vec::new(),
             documents,
         },
         reader: ShardReader::at(committed.cursor, entry, writers),

@@ -97,6 +97,11 @@ impl Nodes {
         }
     }
 
+    /// Where they are, and how they are reached.
+    pub(super) fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
     /// From now on there are so many shards.
     pub(super) fn set_shards(&mut self, count: ShardCount) {
         self.primaries = vec![None; count.get()];

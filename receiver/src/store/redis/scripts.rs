@@ -74,6 +74,13 @@ while at <= #ARGV do
   elseif operation == 'D' then
     redis.call('DEL', KEYS[tonumber(name)])
     at = at + 2
+  elseif operation == 'K' then
+    redis.call('HSET', KEYS[tonumber(name)], ARGV[at + 2], ARGV[at + 3])
+    redis.call('EXPIREAT', KEYS[tonumber(name)], ARGV[at + 4])
+    at = at + 5
+  elseif operation == 'E' then
+    redis.call('HDEL', KEYS[tonumber(name)], ARGV[at + 2])
+    at = at + 3
   elseif operation == 'H' then
     redis.call('HSET', KEYS[4], name, ARGV[at + 2])
     at = at + 3

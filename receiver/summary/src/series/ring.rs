@@ -53,9 +53,15 @@ impl Ring {
         cells.map(|(at, aggregate)| (self.oldest + at as u64, aggregate))
     }
 
-    /// Adds a sample, unless the interval is too old.
-    pub(super) fn add(&mut self, interval: u64, value: f64, tier: &Tier) {
-        if let Some(aggregate) = self.entry(interval, tier) {
+    /// Adds a sample, unless the interval is too old. `evicted` gets the intervals that leave.
+    pub(super) fn add(
+        &mut self,
+        interval: u64,
+        value: f64,
+        tier: &Tier,
+        evicted: &mut dyn FnMut(Bucket),
+    ) {
+        if let Some(aggregate) = self.entry(interval, tier, evicted) {
             aggregate.add(value);
             self.dirty |= bit(interval, tier);
         }
@@ -63,7 +69,12 @@ impl Ring {
 
     /// The cell of this interval, created if necessary; `None` if the interval is too old. The
     /// caller must fill the cell. Each loop runs at most `kept` times, and usually not at all.
-    pub(super) fn entry(&mut self, interval: u64, tier: &Tier) -> Option<&mut Aggregate> {
+    pub(super) fn entry(
+        &mut self,
+        interval: u64,
+        tier: &Tier,
+        evicted: &mut dyn FnMut(Bucket),
+    ) -> Option<&mut Aggregate> {
         let kept = tier.kept as u64;
         if self
             .newest()
@@ -75,6 +86,9 @@ impl Ring {
         while let Some(front) = self.cells.front()
             && (front.is_empty() || pushed_out(self.oldest))
         {
+            if !front.is_empty() {
+                evicted(bucket(self.oldest, front, tier).1);
+            }
             self.dirty &= !bit(self.oldest, tier);
             self.cells.pop_front();
             self.oldest += 1;

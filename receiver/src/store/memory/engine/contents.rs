@@ -10,6 +10,7 @@ use super::super::super::members::MemberRole;
 use super::super::super::reader::EntryId;
 use super::super::super::shard::{Position, Shard};
 use super::super::super::state::{ShardState, StoredHost};
+use super::super::history::MemoryChunks;
 use super::disturbance::{Disturbance, EngineChange, EngineEvent, RequestKind};
 use crate::clock::StoredClock;
 
@@ -66,6 +67,7 @@ pub(in crate::store::memory) struct ShardContents {
     pub(super) hosts: Arc<BTreeMap<String, StoredHost>>,
     pub(super) clock: Option<StoredClock>,
     pub(super) documents: Vec<StoredDocument>,
+    pub(in crate::store::memory) chunks: Arc<MemoryChunks>,
 }
 
 /// A group in its place.
@@ -168,6 +170,7 @@ impl ShardContents {
             hosts: self.hosts.values().cloned().collect(),
             clock: self.clock,
             documents: self.documents.clone(),
+            evicted: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::super::super::members::MemberRole;
 use super::super::super::reader::EntryId;
 use super::super::super::shard::{Fence, Position, Shard};
 use super::super::super::state::ShardChanges;
+use super::super::history::apply_to_chunks;
 use super::super::{apply_to_documents, apply_to_hosts};
 use super::contents::{EngineContents, GroupOnItsWay, JournalEntry, LEASE_MILLIS, ShardContents};
 use super::disturbance::{Asked, EngineChange, EngineFault};
@@ -146,6 +147,9 @@ impl EngineRequest<'_> {
         }
         let contents = self.0.begin(shard);
         apply_to_hosts(Arc::make_mut(&mut contents.hosts), changes);
+        if !changes.evicted.is_empty() || !changes.cuts.is_empty() {
+            apply_to_chunks(Arc::make_mut(&mut contents.chunks), changes);
+        }
         let writers = Arc::make_mut(&mut contents.writers);
         for (writer, number) in &request.written {
             writers.insert(*writer, (*number, at));
