@@ -1,14 +1,19 @@
 //! `query`: shows the summaries of a host.
 
+mod history;
+
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use lizmon_client::{Client, ConnectError, Error};
+use lizmon_protocol::history::{History, HistoryTier};
 use lizmon_protocol::name::NodeName;
 use lizmon_protocol::summary::Summaries;
 
+use self::history::HistoryQuery;
 use crate::context::Context;
 use crate::flags::connection::ConnectionFlags;
 use crate::output::{self, live};
@@ -22,13 +27,20 @@ const COLUMNS_WITHOUT_TERMINAL: usize = 80;
 #[command(
     after_help = "Examples, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
                   lizctl query web1\n  lizctl query web1 by-minute:cpu --output chart --watch 2s\n  \
-                  lizctl query web1 --output json"
+                  lizctl query web1 --output json\n  lizctl query web1 cpu --since 7d"
 )]
 pub(crate) struct QueryArgs {
     /// The host
     host: NodeName,
-    /// Only summaries whose name contains this, ignoring case: cpu, by-hour
+    /// Only summaries whose name contains this, ignoring case: cpu, by-hour. With --since the exact
+    /// label
     label: Option<String>,
+    /// Show hours, or days, further back than the summaries go: 7d, 400d
+    #[arg(long, env = "LIZMON_SINCE", value_name = "TIME", value_parser = humantime::parse_duration, requires = "label")]
+    since: Option<Duration>,
+    /// The intervals of --since: by-hour or by-day [default: by-hour up to 31d]
+    #[arg(long, env = "LIZMON_TIER", value_name = "TIER", value_parser = HistoryTier::from_str, requires = "since")]
+    tier: Option<HistoryTier>,
     /// Output format
     #[arg(
         long,
@@ -111,6 +123,7 @@ async fn watch(
 
 enum Answer {
     Json(Vec<u8>),
+    History(History),
     Summaries(Summaries),
 }
 
@@ -126,6 +139,14 @@ impl QueryArgs {
     async fn ask(&self, client: &Client, context: &Context) -> Result<Answer, Error> {
         let now = (context.clock)();
         let label = self.label.as_deref();
+        if let Some((label, since)) = label.zip(self.since) {
+            let series = HistoryQuery::new(&self.host, label, since, self.tier, now);
+            let history = history::read(client, &series, now).await?;
+            return Ok(match self.form() {
+                OutputForm::Json => Answer::History(history),
+                _ => Answer::Summaries(series.as_summaries(history)),
+            });
+        }
         Ok(match self.form() {
             OutputForm::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
             OutputForm::Table | OutputForm::Chart => {
@@ -137,6 +158,7 @@ impl QueryArgs {
     fn show(&self, answer: &Answer, again: bool) -> anyhow::Result<()> {
         let summaries = match answer {
             Answer::Json(json) => return output::json_as_received(json),
+            Answer::History(history) => return output::json(history),
             Answer::Summaries(summaries) => summaries,
         };
         let size = live::size();
@@ -152,7 +174,10 @@ impl QueryArgs {
             ),
         };
         if summaries.is_empty() {
-            let nothing = format!("no summary of {} has that in its name", self.host);
+            let nothing = match self.since {
+                Some(_) => format!("nothing of {} with exactly this label is kept", self.host),
+                None => format!("no summary of {} has that in its name", self.host),
+            };
             match redrawn {
                 Some(_) => lines = vec![nothing],
                 None => {
