@@ -24,7 +24,7 @@ use lizmon_protocol::history::HistoryTier;
 use lizmon_summary::Bucket;
 
 pub use self::chunk::{Chunk, ChunkKey, DaySummary};
-pub(super) use self::plan::{ChunkChange, ChunkSource, needed_keys, plan};
+pub(super) use self::plan::{ChunkChange, ChunkSource, ChunksOfHost, OwnedKey, needed_keys, plan};
 use super::error::StoreError;
 use super::shard::Shard;
 

@@ -89,7 +89,7 @@ impl From<InjectedFault> for StoreError {
 #[derive(Debug)]
 enum Write {
     Append(Vec<(Shard, Vec<u8>)>),
-    Commit(Shard, ShardChanges),
+    Commit(Shard, Box<ShardChanges>),
 }
 
 #[derive(Default)]
@@ -404,7 +404,7 @@ impl StateStore for MemoryStore {
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {
         let mut contents = self.disk.contents();
         contents.check_fence(fence)?;
-        contents.write(Write::Commit(fence.shard(), changes.clone()))?;
+        contents.write(Write::Commit(fence.shard(), Box::new(changes.clone())))?;
         Ok(())
     }
 }

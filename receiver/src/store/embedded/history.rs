@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::error::StoreError;
 use super::super::history::{
-    ChunkKey, ChunkQuery, ChunkSource, HistoryReader, HistoryRetention, StoredChunk, plan,
+    ChunkKey, ChunkQuery, ChunkSource, ChunksOfHost, HistoryReader, HistoryRetention, StoredChunk,
+    plan,
 };
 use super::super::shard::Shard;
 use super::super::state::ShardChanges;
@@ -56,11 +57,7 @@ impl ChunkSource for Source<'_> {
         Ok(found)
     }
 
-    fn ending_after(
-        &mut self,
-        host: &str,
-        from: u64,
-    ) -> Result<Vec<(Box<str>, HistoryTier, u64)>, EmbeddedError> {
+    fn ending_after(&mut self, host: &str, from: u64) -> Result<ChunksOfHost, EmbeddedError> {
         let mut statement = self.transaction.prepare_cached(
             "SELECT label, tier, start FROM history_series JOIN history ON series = id
              WHERE host = ?1 AND tier = ?2 AND start > ?3",

@@ -17,11 +17,7 @@ pub(in crate::store) trait ChunkSource {
     fn read(&mut self, key: &ChunkKey<'_>) -> Result<Option<Vec<u8>>, Self::Error>;
 
     /// Labels, tiers and starts of the chunks of a host that end after `from`.
-    fn ending_after(
-        &mut self,
-        host: &str,
-        from: u64,
-    ) -> Result<Vec<(Box<str>, HistoryTier, u64)>, Self::Error>;
+    fn ending_after(&mut self, host: &str, from: u64) -> Result<ChunksOfHost, Self::Error>;
 
     /// A chunk is not what was written. An error, or the chunk is begun again.
     fn damaged(&mut self, key: &ChunkKey<'_>) -> Result<(), Self::Error>;
@@ -34,19 +30,19 @@ pub(in crate::store) struct ChunkChange {
     pub(in crate::store) is_removed: bool,
 }
 
-/// An owned key.
-type Key = (Box<str>, Box<str>, HistoryTier, u64);
+/// Host, label, tier and start of a chunk.
+pub(in crate::store) type OwnedKey = (Box<str>, Box<str>, HistoryTier, u64);
+/// Label, tier and start of the chunks of a host.
+pub(in crate::store) type ChunksOfHost = Vec<(Box<str>, HistoryTier, u64)>;
 
 struct Planner<'a, S> {
     source: &'a mut S,
-    chunks: BTreeMap<Key, Chunk>,
-    changed: BTreeSet<Key>,
+    chunks: BTreeMap<OwnedKey, Chunk>,
+    changed: BTreeSet<OwnedKey>,
 }
 
 /// The keys that [`plan`] reads for evicted hours: a store may fetch them together before.
-pub(in crate::store) fn needed_keys(
-    changes: &ShardChanges,
-) -> BTreeSet<(Box<str>, Box<str>, HistoryTier, u64)> {
+pub(in crate::store) fn needed_keys(changes: &ShardChanges) -> BTreeSet<OwnedKey> {
     let keys = changes.evicted.iter().flat_map(|evicted| {
         let tiers = kept_tiers(&changes.retention);
         tiers.map(|tier| key_of(evicted, tier))
@@ -81,12 +77,12 @@ fn kept_tiers(retention: &HistoryRetention) -> impl Iterator<Item = HistoryTier>
     tiers.filter(move |tier| retention.secs(*tier) > 0)
 }
 
-fn key_of(evicted: &EvictedHour, tier: HistoryTier) -> Key {
+fn key_of(evicted: &EvictedHour, tier: HistoryTier) -> OwnedKey {
     let start = ChunkKey::start_of(tier, evicted.bucket.start);
     (evicted.host.clone(), evicted.label.clone(), tier, start)
 }
 
-fn borrowed(key: &Key) -> ChunkKey<'_> {
+fn borrowed(key: &OwnedKey) -> ChunkKey<'_> {
     ChunkKey {
         host: &key.0,
         label: &key.1,
@@ -96,7 +92,7 @@ fn borrowed(key: &Key) -> ChunkKey<'_> {
 }
 
 impl<S: ChunkSource> Planner<'_, S> {
-    fn chunk(&mut self, key: &Key) -> Result<&mut Chunk, S::Error> {
+    fn chunk(&mut self, key: &OwnedKey) -> Result<&mut Chunk, S::Error> {
         if !self.chunks.contains_key(key) {
             let borrowed = borrowed(key);
             let chunk = match self.source.read(&borrowed)? {
@@ -132,7 +128,7 @@ impl<S: ChunkSource> Planner<'_, S> {
         // Hours before days.
         found.sort_by_key(|(label, tier, start)| (label.clone(), tier.width_secs(), *start));
         for (label, tier, start) in found {
-            let key: Key = (host.into(), label.clone(), tier, start);
+            let key: OwnedKey = (host.into(), label.clone(), tier, start);
             let chunk = self.chunk(&key)?;
             let removed = chunk.cut(from);
             if removed.is_empty() {
@@ -142,7 +138,7 @@ impl<S: ChunkSource> Planner<'_, S> {
             self.changed.insert(key);
             if tier == HistoryTier::ByHour && start < from {
                 let first = ChunkKey::start_of(HistoryTier::ByDay, start);
-                let day: Key = (host.into(), label, HistoryTier::ByDay, first);
+                let day: OwnedKey = (host.into(), label, HistoryTier::ByDay, first);
                 let chunk = self.chunk(&day)?;
                 chunk.take_out_of_day(&borrowed(&day), &removed, &left);
                 self.changed.insert(day);
@@ -157,7 +153,7 @@ impl<S: ChunkSource> Planner<'_, S> {
             changed,
             ..
         } = self;
-        let change = |key: Key| {
+        let change = |key: OwnedKey| {
             let chunk = chunks.remove(&key)?;
             let bytes = chunk.encode(&borrowed(&key));
             let (host, label, tier, start) = key;

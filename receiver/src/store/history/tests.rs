@@ -137,7 +137,7 @@ fn a_day_counts_each_hour_once() {
 }
 
 #[derive(Default)]
-struct Stored(BTreeMap<(Box<str>, Box<str>, HistoryTier, u64), Vec<u8>>);
+struct Stored(BTreeMap<OwnedKey, Vec<u8>>);
 
 impl ChunkSource for Stored {
     type Error = Infallible;
@@ -147,11 +147,7 @@ impl ChunkSource for Stored {
         Ok(self.0.get(&key).cloned())
     }
 
-    fn ending_after(
-        &mut self,
-        host: &str,
-        from: u64,
-    ) -> Result<Vec<(Box<str>, HistoryTier, u64)>, Infallible> {
+    fn ending_after(&mut self, host: &str, from: u64) -> Result<ChunksOfHost, Infallible> {
         let keys = self.0.keys().filter(|(of, ..)| **of == *host);
         let later = keys.filter(|(.., tier, start)| start + ChunkKey::span_secs(*tier) > from);
         Ok(later

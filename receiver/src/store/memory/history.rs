@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use lizmon_protocol::history::HistoryTier;
-
 use super::super::history::{
-    ChunkKey, ChunkQuery, ChunkSource, HistoryRetention, StoredChunk, plan,
+    ChunkKey, ChunkQuery, ChunkSource, ChunksOfHost, HistoryRetention, OwnedKey, StoredChunk, plan,
 };
 use super::super::state::ShardChanges;
 
 /// Chunks by host, label, tier and start.
-pub(super) type MemoryChunks = BTreeMap<(Box<str>, Box<str>, HistoryTier, u64), Vec<u8>>;
+pub(super) type MemoryChunks = BTreeMap<OwnedKey, Vec<u8>>;
 
 struct Source<'a>(&'a MemoryChunks);
 
@@ -23,11 +21,7 @@ impl ChunkSource for Source<'_> {
         Ok(self.0.get(&key).cloned())
     }
 
-    fn ending_after(
-        &mut self,
-        host: &str,
-        from: u64,
-    ) -> Result<Vec<(Box<str>, HistoryTier, u64)>, Infallible> {
+    fn ending_after(&mut self, host: &str, from: u64) -> Result<ChunksOfHost, Infallible> {
         let keys = self.0.keys().filter(|(of, ..)| **of == *host);
         let later = keys.filter(|(.., tier, start)| start + ChunkKey::span_secs(*tier) > from);
         Ok(later

@@ -9,8 +9,8 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::super::error::StoreError;
 use super::super::history::{
-    ChunkChange, ChunkKey, ChunkQuery, ChunkSource, HistoryReader, HistoryRetention, StoredChunk,
-    needed_keys, plan,
+    ChunkChange, ChunkKey, ChunkQuery, ChunkSource, ChunksOfHost, HistoryReader, HistoryRetention,
+    OwnedKey, StoredChunk, needed_keys, plan,
 };
 use super::super::shard::{Shard, ShardCount};
 use super::super::state::ShardChanges;
@@ -38,7 +38,7 @@ fn values<T: FromRedisValue>(key: &str, value: Value) -> Result<T, RedisStoreErr
 struct Source<'a> {
     nodes: &'a mut Nodes,
     shard: Shard,
-    fetched: HashMap<(Box<str>, Box<str>, HistoryTier, u64), Option<Vec<u8>>>,
+    fetched: HashMap<OwnedKey, Option<Vec<u8>>>,
     /// The hashes of hosts that are cut.
     hashes: BTreeMap<Box<str>, Vec<HistoryKey>>,
 }
@@ -76,10 +76,7 @@ pub(super) fn changes_of(
 
 impl Source<'_> {
     /// Reads all of these chunks.
-    fn fetch(
-        &mut self,
-        wanted: BTreeSet<(Box<str>, Box<str>, HistoryTier, u64)>,
-    ) -> Result<(), RedisStoreError> {
+    fn fetch(&mut self, wanted: BTreeSet<OwnedKey>) -> Result<(), RedisStoreError> {
         let mut of_hash = BTreeMap::<HistoryKey, Vec<Box<str>>>::new();
         for (host, label, tier, start) in wanted {
             let hash = HistoryKey { host, tier, start };
@@ -117,11 +114,7 @@ impl ChunkSource for Source<'_> {
         Ok(self.fetched.get(&owned).cloned().flatten())
     }
 
-    fn ending_after(
-        &mut self,
-        host: &str,
-        from: u64,
-    ) -> Result<Vec<(Box<str>, HistoryTier, u64)>, RedisStoreError> {
+    fn ending_after(&mut self, host: &str, from: u64) -> Result<ChunksOfHost, RedisStoreError> {
         let mut all = Vec::new();
         for hash in self.hashes.get(host).into_iter().flatten() {
             if hash.end() <= from {
