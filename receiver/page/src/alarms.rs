@@ -1,0 +1,93 @@
+//! The alarms.
+
+use maud::{Markup, html};
+
+use crate::badge::{Badge, badges};
+use crate::date;
+use crate::frame::Paging;
+use crate::link;
+use crate::text::{counted, isolated};
+
+/// How many alarms a page has.
+pub const ALARMS_PER_PAGE: u64 = 100;
+
+/// One alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmRow {
+    /// Its rule.
+    pub rule: String,
+    /// The host.
+    pub host: String,
+    /// The label, if it is about one.
+    pub label: Option<String>,
+    /// Its state and severity.
+    pub badges: Vec<Badge>,
+    /// Since when it is in that state: epoch seconds.
+    pub since: u64,
+    /// The value that it is about, as text.
+    pub value: String,
+    /// Until when it is silenced: epoch seconds.
+    pub silenced_until: Option<u64>,
+}
+
+/// The page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmsPage {
+    /// The present time: epoch seconds.
+    pub now: u64,
+    /// Which part of the alarms this is.
+    pub paging: Paging,
+    /// The alarms: those that fire first. None if this receiver judges none.
+    pub rows: Option<Vec<AlarmRow>>,
+}
+
+impl AlarmsPage {
+    /// The page's contents.
+    pub fn markup(&self) -> Markup {
+        html! {
+            h1 { "Alarms" }
+            @match self.rows.as_deref() {
+                None => div.nothing { p { "This receiver judges no alarms." } },
+                Some([]) => div.nothing { p { "No alarm fires." } },
+                Some(rows) => {
+                    p.count role="status" { (counted(self.paging.entries, "alarm", "alarms")) }
+                    (self.table(rows))
+                }
+            }
+            (self.paging.links(|page| link::query(&[("page", &page.to_string())])))
+        }
+    }
+
+    fn table(&self, rows: &[AlarmRow]) -> Markup {
+        html! {
+            div.scroll tabindex="0" role="region" aria-label="Alarms" {
+                table.plain {
+                    caption.hidden { "Alarms, those that fire first" }
+                    thead {
+                        tr { @for head in ["Host", "State", "Rule", "Label", "Value", "Since", "Silenced until"] { th scope="col" { (head) } } }
+                    }
+                    tbody {
+                        @for row in rows {
+                            tr {
+                                th scope="row" { a href=(link::host("", &row.host)) { (isolated(&row.host)) } }
+                                td { (badges(&row.badges)) }
+                                td { (isolated(&row.rule)) }
+                                td {
+                                    @if let Some(label) = &row.label {
+                                        a href={ (link::host("", &row.host)) (link::query(&[("label", label)])) } { (isolated(label)) }
+                                    }
+                                }
+                                td.number { (row.value) }
+                                td {
+                                    time datetime=(date::machine(row.since)) { (date::moment(row.since)) }
+                                    " " span.quiet { (date::ago(row.since, self.now)) }
+                                }
+                                td { @if let Some(until) = row.silenced_until { (date::moment(until)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
