@@ -50,6 +50,12 @@ pub struct TestChannel;
 /// Read the receiver's metrics.
 #[derive(Debug)]
 pub struct ReadMetrics;
+/// See the web page, with the hosts that the caller may read.
+#[derive(Debug)]
+pub struct ViewPage {
+    scope: HostScope,
+    own: SpiffeId,
+}
 
 /// Why a caller is not authorized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +135,23 @@ impl Permit<SilenceHost> {
     }
 }
 
+impl Permit<ViewPage> {
+    /// Whether the page shows a host with these tags.
+    pub fn shows(&self, host: &str, tags: &BTreeSet<Tag>) -> bool {
+        self.action.scope.includes(host, tags)
+    }
+
+    /// Whether there are hosts that it does not show.
+    pub fn is_limited(&self) -> bool {
+        self.action.scope.is_limited()
+    }
+
+    /// Whose page it is.
+    pub fn viewer(&self) -> &SpiffeId {
+        &self.action.own
+    }
+}
+
 /// May the holder of this certificate read the metrics? No token is asked for, because scrapers
 /// have none.
 pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeError> {
@@ -140,6 +163,20 @@ pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeE
     }
     Ok(Permit {
         action: ReadMetrics,
+        certificate_end: holder.not_after,
+    })
+}
+
+/// May the holder of this certificate see the page? No token is asked for, because browsers have
+/// none.
+pub fn view_page(holder: &Identity) -> Result<Permit<ViewPage>, AuthorizeError> {
+    if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
+        return Err(AuthorizeError::InsufficientScope(Scope::MetricsRead));
+    }
+    let scope = HostScope::of(holder);
+    let own = holder.spiffe_id.clone();
+    Ok(Permit {
+        action: ViewPage { scope, own },
         certificate_end: holder.not_after,
     })
 }
@@ -420,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_for_who_may_read_by_certificate_alone() {
+    fn metrics_and_page_are_for_who_may_read_by_certificate_alone() {
         for (id, expected) in [
             (
                 NODE_A,
@@ -439,6 +476,8 @@ mod tests {
         ] {
             let refused = read_metrics(&identity(id, 1)).err();
             assert_eq!(refused, expected, "{id}");
+            let refused = view_page(&identity(id, 1)).err();
+            assert_eq!(refused, expected, "the page, {id}");
         }
     }
 

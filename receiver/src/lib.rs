@@ -22,6 +22,7 @@
 //! | [`query`] | answers readers from the summaries in memory |
 //! | [`silence`] | which hosts are overdue |
 //! | [`alarms`] | judges hosts by rules, and tells what they come to |
+//! | `view` | what the web page shows |
 //! | [`watch`] | how full a shared store is, and how far behind: refuses samples before its servers would |
 //! | [`store`] | where journal and state are kept: SQLite, or Redis for several processes |
 //! | [`receiver_keys`] | how receivers that share a store know each other's keys |
@@ -74,6 +75,7 @@ pub mod watch;
 
 mod crl_fetch;
 mod serve;
+mod view;
 
 pub use clock::Clocks;
 pub use config::Config;

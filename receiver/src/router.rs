@@ -27,6 +27,7 @@ mod delivery;
 mod facts;
 mod history;
 mod oauth;
+mod page;
 mod perf;
 mod probes;
 mod problem;
@@ -89,6 +90,17 @@ pub fn routes() -> Vec<ApiRoute> {
         ApiRoute::without_request_body(route::HEALTHZ, get(probes::health)),
         ApiRoute::without_request_body(route::READYZ, get(probes::ready)),
         ApiRoute::without_request_body(route::METRICS, get(probes::read_metrics)),
+        ApiRoute::without_request_body(route::PAGE, get(page::hosts)),
+        ApiRoute::without_request_body(format!("{}/{{host}}", route::PAGE_HOSTS), get(page::host)),
+        ApiRoute::without_request_body(route::PAGE_TRUST, get(page::trust)),
+        ApiRoute::without_request_body(route::PAGE_DELIVERY, get(page::delivery)),
+        ApiRoute::without_request_body(route::PAGE_LIVE, get(page::live)),
+        ApiRoute::without_request_body(route::LIVE, get(page::api_live)),
+        ApiRoute::without_request_body(route::PAGE_ALARMS, get(page::alarms)),
+        ApiRoute::without_request_body(
+            format!("{}/{{name}}", route::PAGE_ASSETS),
+            get(page::asset),
+        ),
         ApiRoute::with_request_body(route::TOKEN, "POST", post(oauth::token)),
         ApiRoute::with_request_body(
             format!("{}/{{*rest}}", route::PERF),

@@ -13,6 +13,7 @@ use lizmon_mtls::Clock;
 use lizmon_mtls::accept::MtlsAcceptor;
 use lizmon_mtls::server::{self, HttpLimits};
 use lizmon_mtls::trust::{StatementError, Trust, TrustError, TrustReader, TrustWriter};
+use tokio::sync::Semaphore;
 
 use self::pipeline::{Pipeline, PipelineError, PipelineThreads, SharedPipeline};
 use crate::alarms::Alarms;
@@ -29,6 +30,7 @@ use crate::receiver_keys::{KeyStatementVerifier, ReceiverKeys};
 use crate::router::{self, ReceiverState};
 use crate::store::{LockedFolder, StoreError};
 use crate::token::{TokenKeyError, Tokens};
+use crate::view::FleetCache;
 
 /// File in the data folder for CRLs that an operator pushed or that were fetched.
 const STORED_CRL: &str = "crl.pem";
@@ -40,6 +42,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 const REMIND_AGAIN_SECS: u64 = 3600;
 /// HTTP/2 streams of one connection at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
+/// Event streams at a time: each looks at its hosts once a second.
+const EVENT_STREAMS_MAX: usize = 512;
 /// Largest request head.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 
@@ -179,6 +183,8 @@ impl Receiver {
             health,
             holders: HolderCertificates::default(),
             seen: CertificateRegistry::open(&config.data, clock()),
+            fleet: FleetCache::default(),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             clock: clock.clone(),
             sample_clock,
             run: u64::try_from(fine_clock().as_millis()).unwrap_or(u64::MAX),

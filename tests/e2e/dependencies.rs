@@ -58,11 +58,12 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 14] = [
+    let expected: [(&str, &[&str]); 15] = [
         ("lizmon-tests", &[]),
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),
+        ("lizmon-page", &[]),
         ("lizmon-pki", &["lizmon-protocol"]),
         ("lizmon-transport", &["lizmon-pki", "lizmon-protocol"]),
         (
@@ -91,6 +92,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-daemon",
                 "lizmon-enrol",
                 "lizmon-mtls",
+                "lizmon-page",
                 "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-summary",

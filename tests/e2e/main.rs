@@ -40,6 +40,7 @@ mod matrix;
 mod metrics;
 mod oauth;
 mod oauth_clients;
+mod page;
 mod pipeline;
 mod programs;
 mod refusals;

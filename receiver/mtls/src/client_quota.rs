@@ -26,6 +26,9 @@ pub const LARGE_KIB_PER_HOLDER_MAX: usize = 32 << 10;
 /// The maximum number of concurrent streamed responses for one holder.
 pub const SCRAPES_PER_HOLDER_MAX: usize = 2;
 
+/// The maximum number of event streams for one holder: some windows of a browser, on some machines.
+pub const EVENT_STREAMS_PER_HOLDER_MAX: usize = 32;
+
 /// Memory for bodies, in KiB. Small bodies have a separate budget, so they never wait for large
 /// ones.
 #[derive(Debug)]
@@ -73,6 +76,7 @@ pub struct ClientQuota {
     replenished_millis: u64,
     budgets: BodyMemoryBudgets,
     scrapes: Arc<Semaphore>,
+    event_streams: Arc<Semaphore>,
     connections: AtomicUsize,
     in_work: AtomicU32,
     pub(crate) counted: CountedUse,
@@ -97,6 +101,7 @@ impl ClientQuota {
             replenished_millis: millis(replenished).saturating_add(REPLENISHED_MILLIS_EXTRA),
             budgets: BodyMemoryBudgets::of_holder(),
             scrapes: Arc::new(Semaphore::new(SCRAPES_PER_HOLDER_MAX)),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_PER_HOLDER_MAX)),
             connections: AtomicUsize::new(0),
             in_work: AtomicU32::new(0),
             counted: CountedUse::default(),
@@ -183,6 +188,11 @@ impl ClientQuota {
     /// Its permits for streamed responses.
     pub fn scrapes(&self) -> &Arc<Semaphore> {
         &self.scrapes
+    }
+
+    /// Its permits for event streams.
+    pub fn event_streams(&self) -> &Arc<Semaphore> {
+        &self.event_streams
     }
 
     /// Its memory budget for bodies.

@@ -32,8 +32,13 @@ impl Identity {
     /// Whether the certificate is overdue for renewal: past five sixths of its lifetime. Renewal is
     /// due between two thirds and two thirds plus one twelfth.
     pub fn is_late(&self, now: u64) -> bool {
+        now > self.late_after()
+    }
+
+    /// The last second in which it is not overdue: epoch seconds.
+    pub fn late_after(&self) -> u64 {
         let life = self.not_after.saturating_sub(self.not_before);
-        now > self.not_before + life / 6 * 5
+        self.not_before + life / 6 * 5
     }
 }
 

@@ -20,6 +20,17 @@ use crate::forwarding::Forwarding;
 #[derive(Debug, Clone, Copy)]
 pub struct TooManyInFlight;
 
+/// Request extension: tells a response that has no end of its own when it must end.
+#[derive(Debug, Clone)]
+pub struct ConnectionEnd(Arc<ConnectionActivity>);
+
+impl ConnectionEnd {
+    /// Whether the connection is to end now: it is too old, or the server stops.
+    pub fn is_due(&self) -> bool {
+        self.0.is_at_its_end()
+    }
+}
+
 /// How often to poll for the end of the body. Each poll lets hyper return one more piece.
 const POLLS_MAX: usize = 4;
 
@@ -106,6 +117,8 @@ where
             None => self.activity.begin(request.version()),
         };
         request.extensions_mut().insert(client);
+        let end = ConnectionEnd(self.activity.clone());
+        request.extensions_mut().insert(end);
         if in_flight.is_over_limit() {
             request.extensions_mut().insert(TooManyInFlight);
         }

@@ -10,6 +10,7 @@
 //! | [`summary`] | the summaries readers get |
 //! | [`history`] | the intervals of one series further back |
 //! | [`alarm`] | alarms, and what silences a host |
+//! | [`live`] | the events of a stream of changes |
 //! | [`certificate`] | the certificates that a receiver has seen |
 //! | [`delivery`] | the sequence numbers of a producer that have arrived |
 //! | [`facts`] | what a machine is, as its monitor says |
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod enrol;
 pub mod facts;
 pub mod history;
+pub mod live;
 pub mod name;
 pub mod problem;
 pub mod route;

@@ -27,6 +27,8 @@ pub const DELIVERY: &str = "/api/delivery";
 pub const HISTORY: &str = "/api/history";
 /// The prefix of the paths to which monitors send what their machines are.
 pub const FACTS: &str = "/api/facts";
+/// Changes as they come: `text/event-stream`.
+pub const LIVE: &str = "/api/live";
 /// Upload of CRLs by an operator.
 pub const CRL: &str = "/api/crl";
 /// The certificates that this receiver has seen.
@@ -37,6 +39,20 @@ pub const ALARMS: &str = "/api/alarms";
 pub const SILENCES: &str = "/api/silences";
 /// The server's metrics, as OpenMetrics.
 pub const METRICS: &str = "/metrics";
+/// The web page: all hosts.
+pub const PAGE: &str = "/";
+/// The prefix of the web pages of one host each.
+pub const PAGE_HOSTS: &str = "/hosts";
+/// The web page about certificates and CRLs.
+pub const PAGE_TRUST: &str = "/trust";
+/// The web page about what arrived.
+pub const PAGE_DELIVERY: &str = "/delivery";
+/// The web page about alarms.
+pub const PAGE_ALARMS: &str = "/alarms";
+/// The prefix of the files that pages link to.
+pub const PAGE_ASSETS: &str = "/assets";
+/// What changes on a page: `text/event-stream`.
+pub const PAGE_LIVE: &str = "/live";
 /// Liveness of the process.
 pub const HEALTHZ: &str = "/healthz";
 /// Readiness of the process.

@@ -21,6 +21,8 @@ pub(crate) struct HolderCertificates(Mutex<HashMap<Box<str>, Held>>);
 struct Held {
     thumbprint: [u8; 32],
     not_after: u64,
+    /// From when on it is overdue for renewal.
+    late_after: u64,
     chain: Box<[CertificateDer<'static>]>,
     /// The generation of trust it was last verified by, and whether it is revoked.
     judged: (u64, bool),
@@ -39,6 +41,7 @@ impl HolderCertificates {
             Held {
                 thumbprint: shown.thumbprint,
                 not_after: shown.not_after,
+                late_after: shown.late_after(),
                 chain: chain.into(),
                 judged: (0, false),
             },
@@ -57,5 +60,12 @@ impl HolderCertificates {
             held.judged = (trust.generation(), is_revoked);
         }
         held.judged.1.then_some(HolderState::Revoked)
+    }
+
+    /// Whether the certificate should have been renewed by now; none if it is not known.
+    pub(crate) fn is_late(&self, host: &str, now: u64) -> Option<bool> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(host)?;
+        Some(now > held.late_after)
     }
 }

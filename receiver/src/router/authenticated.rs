@@ -45,6 +45,26 @@ impl<'a> Authenticated<'a> {
     ) -> Result<Self, Rejection> {
         let connection = connection_of(head)?;
         peer_of(app, connection, now)?;
+        Self::of_token(app, head, connection, now)
+    }
+
+    /// The same for a request whose answer goes on: it does not count again.
+    pub(super) fn check_again(
+        app: &'a ReceiverState,
+        head: &'a request::Parts,
+        now: u64,
+    ) -> Result<Self, Rejection> {
+        check_crls(app, now)?;
+        let connection = connection_of(head)?;
+        Self::of_token(app, head, connection, now)
+    }
+
+    fn of_token(
+        app: &'a ReceiverState,
+        head: &'a request::Parts,
+        connection: &'a Connection,
+        now: u64,
+    ) -> Result<Self, Rejection> {
         let token = bearer_token(&head.headers)?;
         let claims = app.tokens.verify(token, now).map_err(|error| match error {
             AccessTokenError::Expired => Rejection::from(Code::TokenExpired),

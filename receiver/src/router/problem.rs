@@ -91,6 +91,25 @@ impl Rejection {
         self.0.problem.detail.as_deref()
     }
 
+    /// The response that says it.
+    pub(super) fn to_response(&self) -> Response {
+        let status = StatusCode::from_u16(self.0.problem.status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let refused = RefusedRequest {
+            is_token: false,
+            code: self.0.problem.code.as_str(),
+            detail: self.0.problem.detail.clone(),
+        };
+        tracing::debug!(code = refused.code, detail = refused.detail, "refused");
+        let body = serde_json::to_vec(&self.0.problem).unwrap_or_default();
+        let mut response = (status, self.0.headers.clone(), body).into_response();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response.extensions_mut().insert(refused);
+        response
+    }
+
     fn challenge(&mut self, challenge: &str) {
         if let Ok(value) = HeaderValue::from_str(challenge) {
             self.0.headers.insert(WWW_AUTHENTICATE, value);
@@ -249,20 +268,6 @@ impl Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.problem.status)
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let refused = RefusedRequest {
-            is_token: false,
-            code: self.0.problem.code.as_str(),
-            detail: self.0.problem.detail.clone(),
-        };
-        tracing::debug!(code = refused.code, detail = refused.detail, "refused");
-        let body = serde_json::to_vec(&self.0.problem).unwrap_or_default();
-        let mut response = (status, self.0.headers, body).into_response();
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        response.extensions_mut().insert(refused);
-        response
+        self.to_response()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use lizmon_mtls::Clock;
 use lizmon_mtls::trust::{TrustReader, TrustWriter};
+use tokio::sync::Semaphore;
 
 use crate::alarms::Alarms;
 use crate::body::BodyReader;
@@ -16,6 +17,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::summarize::SummaryTable;
 use crate::token::Tokens;
+use crate::view::FleetCache;
 
 /// What the handlers work with.
 pub struct ReceiverState {
@@ -39,6 +41,10 @@ pub struct ReceiverState {
     pub(crate) holders: HolderCertificates,
     /// Which certificates were seen.
     pub(crate) seen: CertificateRegistry,
+    /// What is wrong with each host, as pages say it.
+    pub(crate) fleet: FleetCache,
+    /// Permits for event streams.
+    pub(crate) event_streams: Arc<Semaphore>,
     /// Counts.
     pub metrics: Metrics,
     /// Says what needs attention.

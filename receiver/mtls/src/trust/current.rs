@@ -184,6 +184,12 @@ impl Trust {
         &self.crls
     }
 
+    /// Whether a CRL in force of this issuer, as text, revokes this serial number.
+    pub fn revokes(&self, issuer: &str, serial: &[u8]) -> bool {
+        let mut crls = self.parts.crls.iter();
+        crls.any(|crl| crl.status().issuer == issuer && crl.revokes(serial))
+    }
+
     /// Files, or parts of them, that are not in use. The previous contents remain in force.
     pub fn warnings(&self) -> &[TrustWarning] {
         &self.warnings

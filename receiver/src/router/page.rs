@@ -1,0 +1,254 @@
+//! The web page: for who shows a reader's or operator's certificate, without a token.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
+use lizmon_page::alarms::{ALARMS_PER_PAGE, AlarmsPage};
+use lizmon_page::assets::{self, PageAsset};
+use lizmon_page::frame::{self, PageFrame, PageSection, Paging};
+use lizmon_page::overview;
+use lizmon_page::refusal::RefusalPage;
+use lizmon_protocol::problem::Code;
+use maud::Markup;
+
+use self::query::PageQuery;
+use super::answer::parse_host;
+use super::authenticated::{check_crls, connection_of, peer_of};
+use super::probes::health_warnings;
+use super::problem::Rejection;
+use super::state::{ReceiverState, SharedState};
+use crate::authorize::{self, AuthorizeError, Permit, ViewPage};
+use crate::view::{self, NoHostPage, PageSources};
+
+mod live;
+mod query;
+mod viewer;
+
+pub(super) use self::live::{api_live, live};
+
+/// Memory that a page takes while it is made and sent, about.
+const PAGE_BYTES_ABOUT: usize = 512 << 10;
+
+/// Nothing but our own files, and nothing inline: an element that somebody smuggled in could neither
+/// run nor send anything. Forms ask the page itself.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; \
+     frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+/// The headers of pages and their files.
+const SECURITY_HEADERS: [(&str, &str); 5] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// A request for a page, by somebody who may see it.
+struct PageRequest<'a> {
+    sources: PageSources<'a>,
+    permit: &'a Permit<ViewPage>,
+    app: &'a ReceiverState,
+    frame: PageFrame,
+}
+
+impl PageRequest<'_> {
+    fn page(&self, main: &Markup) -> Markup {
+        frame::page(&self.frame, main)
+    }
+}
+
+/// `/`
+pub(super) async fn hosts(State(app): SharedState, head: request::Parts) -> Response {
+    let query = PageQuery::of(&head).overview();
+    answer(app, head, PageSection::Hosts, "", |mut request| {
+        request.frame.title = overview::title(&query);
+        let cache = &request.app.fleet;
+        let page = view::overview(request.permit, request.sources, cache, query);
+        request.frame.live = Some(page.query.own());
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/hosts/{host}`
+pub(super) async fn host(State(app): SharedState, head: request::Parts) -> Response {
+    let name = head.uri.path().rsplit('/').next().and_then(parse_host);
+    let query = PageQuery::of(&head).host();
+    if let Some(name) = &name {
+        app.table
+            .read_now(name.as_str(), (app.sample_clock)())
+            .await;
+    }
+    answer(app, head, PageSection::Hosts, "../", |mut request| {
+        let nobody = || match request.permit.is_limited() {
+            true => AuthorizeError::OutsideHostScope.into(),
+            false => Rejection::from(Code::UnknownHost),
+        };
+        let name = name.ok_or_else(nobody)?;
+        let page = view::host(request.permit, request.sources, &name, query);
+        let page = page.map_err(|none| match none {
+            NoHostPage::OutsideHostScope => AuthorizeError::OutsideHostScope.into(),
+            NoHostPage::Unknown => Rejection::from(Code::UnknownHost),
+        })?;
+        request.frame.title = page.title();
+        request.frame.live = Some(page.query.live(name.as_str()));
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/trust`
+pub(super) async fn trust(State(app): SharedState, head: request::Parts) -> Response {
+    let query = PageQuery::of(&head);
+    answer(app, head, PageSection::Trust, "", move |request| {
+        let (search, page) = (query.search, query.page);
+        let page = view::trust(request.permit, request.sources, search, page);
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/delivery`
+pub(super) async fn delivery(State(app): SharedState, head: request::Parts) -> Response {
+    let query = PageQuery::of(&head);
+    answer(app, head, PageSection::Delivery, "", move |request| {
+        let (search, page) = (query.search, query.page);
+        let page = view::delivery(request.permit, request.sources, search, page);
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/alarms`
+pub(super) async fn alarms(State(app): SharedState, head: request::Parts) -> Response {
+    let query = PageQuery::of(&head);
+    answer(app, head, PageSection::Alarms, "", move |request| {
+        let page = AlarmsPage {
+            now: request.sources.sample_now,
+            paging: Paging::new(query.page, ALARMS_PER_PAGE, 0),
+            rows: None,
+        };
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/assets/{name}`: the same for everybody, and nobody's secret.
+pub(super) async fn asset(head: request::Parts) -> Response {
+    let name = head.uri.path().rsplit('/').next().unwrap_or_default();
+    let Some(PageAsset {
+        media_type, text, ..
+    }) = assets::find(name)
+    else {
+        return Rejection::from(Code::NotFound).into_response();
+    };
+    let tag = hex::encode(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);
+    let tag = format!("\"{tag}\"");
+    let known = head.headers.get(IF_NONE_MATCH);
+    let is_known = known.is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut response = match is_known {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(CONTENT_TYPE, media_type)], text).into_response(),
+    };
+    let headers = response.headers_mut();
+    add_security_headers(headers);
+    // Asked again each time, so that a newer receiver's page never has an older one's script.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    response
+}
+
+/// Makes the page if the client may see it, on a thread of its own; otherwise says why not.
+async fn answer(
+    app: Arc<ReceiverState>,
+    head: request::Parts,
+    section: PageSection,
+    root: &'static str,
+    make: impl FnOnce(PageRequest<'_>) -> Result<Markup, Rejection> + Send + 'static,
+) -> Response {
+    let made = made(app, &head, section, root, make).await;
+    let mut response = made.unwrap_or_else(|rejection| refused(&rejection, &head.headers, root));
+    let headers = response.headers_mut();
+    add_security_headers(headers);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+async fn made(
+    app: Arc<ReceiverState>,
+    head: &request::Parts,
+    section: PageSection,
+    root: &'static str,
+    make: impl FnOnce(PageRequest<'_>) -> Result<Markup, Rejection> + Send + 'static,
+) -> Result<Response, Rejection> {
+    let now = (app.clock)();
+    check_crls(&app, now)?;
+    let connection = connection_of(head)?;
+    let peer = peer_of(&app, connection, now)?.ok_or_else(viewer::no_certificate)?;
+    let permit = authorize::view_page(peer.identity)?;
+    let reader = peer.identity.spiffe_id.name.to_string();
+    let work = app.clone();
+    let make = move || {
+        let app = &*work;
+        let trust = app.trust.current();
+        let sources = viewer::sources(app, &trust, now);
+        let frame = PageFrame {
+            root,
+            section,
+            title: section.name().to_owned(),
+            reader,
+            now: sources.sample_now,
+            warnings: health_warnings(app),
+            live: None,
+        };
+        let page = make(PageRequest {
+            sources,
+            permit: &permit,
+            app,
+            frame,
+        })?;
+        Ok::<_, Rejection>(page.into_string().into_bytes())
+    };
+    let budget = peer.quota.body_memory();
+    let bytes = app
+        .bodies
+        .large_answer(PAGE_BYTES_ABOUT, budget, make)
+        .await??;
+    Ok(([(CONTENT_TYPE, HTML)], bytes).into_response())
+}
+
+/// The refusal, for people if they ask for HTML.
+fn refused(rejection: &Rejection, headers: &HeaderMap, root: &'static str) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let is_for_people = accept.is_some_and(|accept| accept.contains("text/html"));
+    let page = RefusalPage {
+        root,
+        status: rejection.code().status(),
+        title: rejection.code().title().to_owned(),
+        detail: rejection.detail().map(str::to_owned),
+        code: rejection.code().as_str(),
+    };
+    let (mut head, body) = rejection.to_response().into_parts();
+    if !is_for_people {
+        return Response::from_parts(head, body);
+    }
+    head.headers.insert(CONTENT_TYPE, HTML);
+    Response::from_parts(head, page.markup().into_string().into())
+}
+
+fn add_security_headers(headers: &mut HeaderMap) {
+    for (name, value) in SECURITY_HEADERS {
+        let name = HeaderName::from_static(name);
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

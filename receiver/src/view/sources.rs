@@ -1,0 +1,23 @@
+//! What pages are made of.
+
+use lizmon_mtls::trust::Trust;
+
+use crate::certificates::{CertificateRegistry, HolderCertificates};
+use crate::summarize::SummaryTable;
+
+/// What pages are made of, at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct PageSources<'a> {
+    /// The summaries.
+    pub(crate) table: &'a SummaryTable,
+    /// By which certificates hosts report.
+    pub(crate) holders: &'a HolderCertificates,
+    /// Which certificates were seen.
+    pub(crate) seen: &'a CertificateRegistry,
+    /// The present trust.
+    pub(crate) trust: &'a Trust,
+    /// The time by which certificates are judged: epoch seconds.
+    pub(crate) now: u64,
+    /// The time that samples go by.
+    pub(crate) sample_now: u64,
+}
