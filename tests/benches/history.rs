@@ -1,6 +1,6 @@
 //! What the history costs in SQLite: time of commits with and without it, and bytes on disk.
 //!
-//! `cargo bench -p lizmon-tests --bench history`
+//! `cargo bench --workspace --profile dev --bench history`
 
 #![expect(
     clippy::unwrap_used,
