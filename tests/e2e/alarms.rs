@@ -401,10 +401,19 @@ command = ["/bin/false"]
     assert!(list["alarms"][0]["silenced-until"].is_u64(), "{list}");
     let limited = world.holder_with(Role::Reader, "limited", &["web1"]);
     let token = world.token(&limited).await;
-    let seen = world.get(&limited, &token, "/api/alarms").await.json("alarms");
+    let seen = world
+        .get(&limited, &token, "/api/alarms")
+        .await
+        .json("alarms");
     let seen = seen["alarms"].as_array().unwrap().iter();
-    let seen: Vec<_> = seen.map(|alarm| alarm["host"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(seen, ["web1"], "a limited reader sees its hosts' alarms alone");
+    let seen: Vec<_> = seen
+        .map(|alarm| alarm["host"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        seen,
+        ["web1"],
+        "a limited reader sees its hosts' alarms alone"
+    );
     assert!(lizctl(&["alarms"]).success().contains("firing, silenced"));
     until("one is told", async || hook.told().len() == 1).await;
     alertmanager.until(&[["silent", "web0"]]).await;

@@ -15,6 +15,8 @@ pub struct BoardEntry {
     pub alarm: Alarm,
     /// Until when the host is silenced; none if it is not.
     pub silenced_until: Option<u64>,
+    /// Whether it is not told, because the host was silenced when it fired.
+    pub is_held: bool,
 }
 
 /// All alarms.

@@ -325,7 +325,7 @@ fn ended_rule(alarm: &Alarm) -> Rule {
     Rule {
         name: alarm.rule.clone(),
         kind: RuleKind::Silent,
-        hosts: crate::rules::Patterns::new([]),
+        hosts: crate::rules::Wildcards::new([]),
         for_secs: 0,
         keep_firing_secs: 0,
         severity: alarm.severity,

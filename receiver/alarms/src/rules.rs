@@ -14,7 +14,7 @@ pub use self::channels::{
 pub use self::error::RulesError;
 pub use self::file::{BUILT_IN, FILE_BYTES_MAX, NAME_BYTES_MAX, RULES_MAX};
 pub use self::rule::{
-    AlarmSeverity, Flapping, LabelRule, Patterns, Rule, RuleKind, RuleTier, Statistic, Threshold,
+    AlarmSeverity, Flapping, LabelRule, Rule, RuleKind, RuleTier, Statistic, Threshold, Wildcards,
 };
 pub use self::set::RuleSet;
 

@@ -217,25 +217,35 @@ impl HostAlarms {
         has_changed
     }
 
-    /// What came while the host was silenced, and has ended since, is not told.
+    /// What came while the host was silenced, and has ended since, is not told: to those channels
+    /// that have not been told that it fired.
     pub fn end_silence(&mut self) -> bool {
-        let held = self.notices.iter().filter(|notice| notice.held);
-        let ended: Vec<String> = held
-            .clone()
-            .filter(|notice| notice.state == AlarmState::Resolved)
-            .filter(|end| {
-                let mut firing = held.clone();
-                firing.any(|one| one.state == AlarmState::Firing && one.alarm == end.alarm)
-            })
-            .map(|notice| notice.alarm.clone())
-            .collect();
-        let had_held = self.notices.iter().any(|notice| notice.held);
-        self.notices
-            .retain(|notice| !(notice.held && ended.contains(&notice.alarm)));
-        self.notices
-            .iter_mut()
-            .for_each(|notice| notice.held = false);
-        had_held
+        let is_held = self.notices.iter().any(|notice| notice.held);
+        if !is_held {
+            return false;
+        }
+        let mut notices = std::mem::take(&mut self.notices);
+        for at in (0..notices.len()).rev() {
+            let end = &notices[at];
+            let begins = |one: &AlarmNotice| one.held && one.state == AlarmState::Firing;
+            let begin = (end.held && end.state == AlarmState::Resolved)
+                .then(|| {
+                    notices[..at]
+                        .iter()
+                        .position(|one| begins(one) && one.alarm == end.alarm)
+                })
+                .flatten();
+            if let Some(begin) = begin {
+                let untold = std::mem::take(&mut notices[begin].to);
+                notices[at].to.retain(|channel| !untold.contains(channel));
+            }
+        }
+        notices.retain(|notice| !notice.to.is_empty());
+        for notice in &mut notices {
+            notice.held = false;
+        }
+        self.notices = notices;
+        true
     }
 }
 

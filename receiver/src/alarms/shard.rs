@@ -291,6 +291,9 @@ impl ShardAlarms {
             has_changed = true;
             self.needs_commit = true;
         }
+        if silenced_until.is_some() {
+            has_changed |= self.hold(&mut alarms);
+        }
         let notices = alarms.notices.len();
         for rule in rules.rules.iter().filter(|rule| judges_hosts(rule)) {
             if rule.hosts.matches(name)
@@ -322,6 +325,20 @@ impl ShardAlarms {
         self.needs_commit |= alarms.notices.len() > notices;
         if is_known || !alarms.is_empty() {
             self.hosts.insert(name.into(), alarms);
+        }
+        has_changed
+    }
+
+    /// Whatever no channel was given before the host was silenced waits for the end of that, too.
+    fn hold(&self, alarms: &mut HostAlarms) -> bool {
+        let mut has_changed = false;
+        for notice in alarms.notices.iter_mut().filter(|notice| !notice.held) {
+            let key = |channel: &String| (notice.id.clone(), channel.clone());
+            let mut given = notice.to.iter().map(key);
+            if !given.any(|key| self.in_flight.contains_key(&key)) {
+                notice.held = true;
+                has_changed = true;
+            }
         }
         has_changed
     }
@@ -368,6 +385,7 @@ impl ShardAlarms {
             host: own_name.to_owned(),
             alarm: alarm.clone(),
             silenced_until: None,
+            is_held: false,
         };
         self.own.alarms.iter().map(entry).collect()
     }
@@ -411,6 +429,10 @@ pub(super) fn entries_of(
     now: u64,
 ) -> Vec<BoardEntry> {
     let silenced_until = silenced_until(host, now);
+    let is_held = |alarm: &lizmon_alarms::state::Alarm| {
+        let mut held = alarms.notices.iter().filter(|notice| notice.held);
+        held.any(|notice| notice.alarm == alarm.id && notice.state == AlarmState::Firing)
+    };
     let shown = alarms.alarms.iter().filter(|alarm| {
         // What only was pending is kept for how often it fired before.
         alarm.state != AlarmState::Resolved || alarm.judged > 0
@@ -419,6 +441,7 @@ pub(super) fn entries_of(
         host: name.to_owned(),
         alarm: alarm.clone(),
         silenced_until,
+        is_held: is_held(alarm),
     };
     shown.map(entry).collect()
 }
@@ -453,6 +476,7 @@ pub(super) fn stored_entries(
         host: own_name.clone(),
         alarm,
         silenced_until: None,
+        is_held: false,
     });
     Ok(own.chain(of_hosts.flatten()).collect())
 }

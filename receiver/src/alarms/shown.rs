@@ -37,6 +37,7 @@ fn shown(entry: BoardEntry) -> AlarmEntry {
         host,
         alarm,
         silenced_until,
+        ..
     } = entry;
     AlarmEntry {
         id: alarm.id,

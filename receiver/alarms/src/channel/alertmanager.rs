@@ -133,7 +133,8 @@ pub(super) fn firing(channel: &str, board: &AlarmBoard, rules: &RuleSet) -> Vec<
         let rule = rules.rule(&entry.alarm.rule);
         let channels = rule.map(|rule| rules.channels_of(rule, false));
         entry.alarm.state == AlarmState::Firing
-            && entry.silenced_until.is_none()
+            // One that was told before its host was silenced has not ended.
+            && !entry.is_held
             && channels.is_some_and(|names| names.iter().any(|name| name == channel))
     });
     firing

@@ -12,7 +12,7 @@ use super::channels::{self, RawChannel};
 use super::duration::duration;
 use super::error::{RulesError, Source};
 use super::rule::{
-    AlarmSeverity, Flapping, LabelRule, Patterns, Rule, RuleKind, RuleTier, Statistic, Threshold,
+    AlarmSeverity, Flapping, LabelRule, Rule, RuleKind, RuleTier, Statistic, Threshold, Wildcards,
 };
 use super::set::RuleSet;
 use crate::template;
@@ -99,10 +99,10 @@ enum OneOrMany {
 }
 
 impl OneOrMany {
-    fn patterns(&self) -> Patterns {
+    fn patterns(&self) -> Wildcards {
         match self {
-            Self::One(pattern) => Patterns::new([pattern.as_str()]),
-            Self::Many(patterns) => Patterns::new(patterns.iter().map(String::as_str)),
+            Self::One(pattern) => Wildcards::new([pattern.as_str()]),
+            Self::Many(patterns) => Wildcards::new(patterns.iter().map(String::as_str)),
         }
     }
 }
@@ -278,7 +278,7 @@ fn rule(
         hosts: raw
             .hosts
             .as_ref()
-            .map_or_else(|| Patterns::new(["*"]), OneOrMany::patterns),
+            .map_or_else(|| Wildcards::new(["*"]), OneOrMany::patterns),
         for_secs: secs(&raw.r#for)?,
         keep_firing_secs: secs(&raw.keep_firing_for)?,
         severity: raw.severity.unwrap_or(AlarmSeverity::Warning),

@@ -22,7 +22,7 @@ pub struct Rule {
     /// What is judged.
     pub kind: RuleKind,
     /// For which hosts.
-    pub hosts: Patterns,
+    pub hosts: Wildcards,
     /// How long it must hold before it is an alarm: seconds.
     pub for_secs: u64,
     /// How long it must not hold before the all-clear: seconds.
@@ -69,7 +69,7 @@ pub enum RuleKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelRule {
     /// Which labels.
-    pub labels: Patterns,
+    pub labels: Wildcards,
     /// Minutes or hours.
     pub tier: RuleTier,
     /// Which number of an interval.
@@ -172,9 +172,9 @@ impl Threshold {
 
 /// Wildcard patterns, any of which may match: `*` is any text, `?` one character.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Patterns(Vec<WildMatch>);
+pub struct Wildcards(Vec<WildMatch>);
 
-impl Patterns {
+impl Wildcards {
     /// These.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
         Self(patterns.into_iter().map(WildMatch::new).collect())

@@ -129,4 +129,19 @@ fn at_the_end_of_a_silence_what_has_ended_is_not_told() {
         assert_eq!(told, expected);
         assert!(!alarms.end_silence(), "once");
     }
+    // One channel was told that it fired, before the host was silenced.
+    let mut alarms = HostAlarms {
+        alarms: Vec::new(),
+        notices: vec![
+            notice("1", AlarmState::Firing, true, &["b"]),
+            notice("1", AlarmState::Resolved, true, &["a", "b"]),
+        ],
+    };
+    assert!(alarms.end_silence());
+    let told: Vec<_> = alarms
+        .notices
+        .iter()
+        .map(|one| (&*one.id, &*one.to))
+        .collect();
+    assert_eq!(told, [("1-resolved", &["a".to_owned()][..])]);
 }
