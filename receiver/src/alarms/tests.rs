@@ -192,7 +192,7 @@ impl Fleet {
         let seq = self.seq.entry(host).or_insert(0);
         *seq += 1;
         let label = Label::new("cpu").unwrap();
-        let set = SampleSet::new(vec![(label, Value::new(value).unwrap())].into());
+        let set = SampleSet::new(vec![(label, Value::new(value).unwrap())]);
         let records = [(Seq::new(*seq), Epoch::new(epoch).unwrap(), &set)];
         let name = format!("web{host}").parse().unwrap();
         let producer = ProducerId::new(Uuid::from_u128(host as u128 + 1));

@@ -84,7 +84,7 @@ impl Site {
 
     fn append(&mut self, host: &str) {
         let label = Label::new("cpu").unwrap();
-        let set = SampleSet::new(vec![(label, Value::new(1.0).unwrap())].into());
+        let set = SampleSet::new(vec![(label, Value::new(1.0).unwrap())]);
         let records = [(None, Epoch::new(self.now).unwrap(), &set)];
         let submission = Submission::new(&host.parse().unwrap(), START * 2, None, self.now);
         let mut group = Group::default();
