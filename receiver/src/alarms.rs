@@ -23,7 +23,7 @@ mod shown;
 
 pub use self::evaluator::AlarmEvaluator;
 pub use self::in_force::{Alarms, AlarmsConfig};
-pub use self::shown::list;
+pub use self::shown::{list, order};
 
 #[cfg(test)]
 mod tests;

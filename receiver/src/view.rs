@@ -8,6 +8,7 @@
 //!
 //! A lock is held for one shard, or one host, at a time.
 
+mod alarms;
 mod cover;
 mod delivery;
 mod fleet;
@@ -18,6 +19,7 @@ mod series;
 mod sources;
 mod trust;
 
+pub(crate) use self::alarms::alarms;
 pub(crate) use self::delivery::delivery;
 pub(crate) use self::fleet::FleetCache;
 pub(crate) use self::host::{NoHostPage, host};

@@ -22,14 +22,19 @@ pub fn list(
         let tags = hosts.get(&*entry.host).map(HostSummaries::tags);
         permit.sees(&entry.host, &tags.unwrap_or_default())
     };
-    let seen = entries.into_iter().filter(is_seen);
-    let mut alarms: Vec<_> = seen.map(shown).collect();
-    alarms.sort_by_key(|alarm| match alarm.state {
-        AlarmPhase::Firing => 0,
-        AlarmPhase::Pending => 1,
-        AlarmPhase::Resolved => 2,
-    });
+    let mut seen: Vec<_> = entries.into_iter().filter(is_seen).collect();
+    seen.sort_by_key(order);
+    let alarms = seen.into_iter().map(shown).collect();
     AlarmList { alarms }
+}
+
+/// What fires comes first.
+pub fn order(entry: &BoardEntry) -> u8 {
+    match entry.alarm.state {
+        AlarmState::Firing => 0,
+        AlarmState::Pending => 1,
+        AlarmState::Resolved => 2,
+    }
 }
 
 fn shown(entry: BoardEntry) -> AlarmEntry {

@@ -7,9 +7,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
-use lizmon_page::alarms::{ALARMS_PER_PAGE, AlarmsPage};
 use lizmon_page::assets::{self, PageAsset};
-use lizmon_page::frame::{self, PageFrame, PageSection, Paging};
+use lizmon_page::frame::{self, PageFrame, PageSection};
 use lizmon_page::overview;
 use lizmon_page::refusal::RefusalPage;
 use lizmon_protocol::problem::Code;
@@ -131,11 +130,8 @@ pub(super) async fn delivery(State(app): SharedState, head: request::Parts) -> R
 pub(super) async fn alarms(State(app): SharedState, head: request::Parts) -> Response {
     let query = PageQuery::of(&head);
     answer(app, head, PageSection::Alarms, "", move |request| {
-        let page = AlarmsPage {
-            now: request.sources.sample_now,
-            paging: Paging::new(query.page, ALARMS_PER_PAGE, 0),
-            rows: None,
-        };
+        let entries = request.app.alarms.board().entries();
+        let page = view::alarms(request.permit, request.sources, entries, query.page);
         Ok(request.page(&page.markup()))
     })
     .await
