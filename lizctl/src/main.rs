@@ -21,6 +21,7 @@ mod enrolment;
 mod failure;
 mod first_profile;
 mod flags;
+mod host_state;
 mod input;
 mod issuance;
 mod loopback;

@@ -43,6 +43,11 @@ pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{text}").map_err(StdoutError)?)
 }
 
+/// Prints text that has its line ends.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    Ok(stdout().write_all(text.as_bytes()).map_err(StdoutError)?)
+}
+
 /// Prints the answer as one JSON value.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)

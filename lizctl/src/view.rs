@@ -1,5 +1,9 @@
 //! Summaries and hosts as text.
 
 pub(crate) mod chart;
+pub(crate) mod csv;
 mod format;
+pub(crate) mod hosts;
+pub(crate) mod plot;
+pub(crate) mod safe;
 pub(crate) mod table;

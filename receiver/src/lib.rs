@@ -20,7 +20,7 @@
 //! | [`journal`] | admits submissions, makes them durable in groups, answers them |
 //! | [`summarize`] | counts what the journal holds, and commits it |
 //! | [`query`] | answers readers from the summaries in memory |
-//! | [`silence`] | which hosts are overdue |
+//! | [`silence`], `glance` | which hosts are overdue; what a list of hosts shows of each |
 //! | [`alarms`] | judges hosts by rules, and tells what they come to |
 //! | `view` | what the web page shows |
 //! | [`watch`] | how full a shared store is, and how far behind: refuses samples before its servers would |
@@ -60,6 +60,7 @@ pub mod token;
 
 pub mod alarms;
 pub mod authorize;
+mod glance;
 pub mod ingest;
 pub mod journal;
 pub mod patience;

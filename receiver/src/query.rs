@@ -8,10 +8,10 @@ use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
 use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Window};
 
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
-use crate::silence;
 use crate::store::DocumentKind;
 use crate::store::record::Submission;
 use crate::summarize::{HostSummaries, SummaryTable};
+use crate::{glance, silence};
 
 /// A monitor that has not reported its clock's difference for so long stamps samples by its own
 /// clock.
@@ -91,6 +91,8 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
                     last_received: Some(silence::last_received(host, now)),
                     facts: facts_of(host),
                     tags,
+                    newest: glance::newest(host, now),
+                    silent_hours: glance::silent_hours(host, now),
                 });
             }
         }

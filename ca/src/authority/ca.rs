@@ -8,7 +8,7 @@ use lizmon_protocol::name::TrustDomain;
 use super::error::Error;
 use crate::files::{CaFiles, disk};
 use crate::ledger::audit::{self, AuditEvent, AuditHead, AuditLine};
-use crate::ledger::{Entry, Generation, Ledger, LedgerTx};
+use crate::ledger::{Entry, Generation, Ledger, LedgerTx, UnusedJoinToken};
 use crate::pki::{CaCertificate, Keyring, Signer, Validity, key};
 
 /// An open CA. Several processes may have the CA in one folder open.
@@ -67,6 +67,11 @@ impl Authority {
     /// Every certificate ever signed here, in order of issue.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
         Ok(self.ledger.transaction(|tx| tx.entries())?)
+    }
+
+    /// The join tokens that still let somebody join.
+    pub fn unused_join_tokens(&self, now: u64) -> Result<Vec<UnusedJoinToken>, Error> {
+        Ok(self.ledger.transaction(|tx| tx.unused_tokens(now))?)
     }
 
     /// Every generation of the CAs, the current ones first.

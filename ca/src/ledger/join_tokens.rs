@@ -26,6 +26,21 @@ pub(crate) struct JoinTokenRecord {
     pub(crate) created_by: String,
 }
 
+/// A join token that still lets somebody join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedJoinToken {
+    /// The role that it gives.
+    pub role: Role,
+    /// The name that it gives.
+    pub name: NodeName,
+    /// When it was made: epoch seconds.
+    pub created: u64,
+    /// From when on it gives nothing: epoch seconds.
+    pub expires: u64,
+    /// Who made it.
+    pub created_by: String,
+}
+
 /// Which key a token was used with, and for which certificate.
 pub(crate) struct UsedToken {
     pub(crate) key: Vec<u8>,
@@ -110,6 +125,27 @@ impl LedgerTx<'_> {
             )?
             .query_map([name.as_str()], |row| JoinTokenRecord::read(row, name))?
             .map(|row| with_sans(t, with_attributes(t, row?)?))
+            .collect()
+        })
+    }
+
+    /// The tokens that nobody has used and that have not expired, the next to expire first.
+    pub(crate) fn unused_tokens(&self, now: u64) -> Result<Vec<UnusedJoinToken>, LedgerError> {
+        self.run(|t| {
+            t.prepare_cached(
+                "SELECT role, name, created, expires, created_by FROM join_token
+                 WHERE used_key IS NULL AND expires > ?1 ORDER BY expires, name",
+            )?
+            .query_map([sql(now)], |row| {
+                let (role, name): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok(UnusedJoinToken {
+                    role: role.parse().map_err(rusqlite::types::FromSqlError::other)?,
+                    name: name.parse().map_err(rusqlite::types::FromSqlError::other)?,
+                    created: seconds(row, 2)?,
+                    expires: seconds(row, 3)?,
+                    created_by: row.get(4)?,
+                })
+            })?
             .collect()
         })
     }

@@ -35,6 +35,7 @@ mod unknown_revoked;
 pub(crate) use self::db::{Ledger, LedgerTx};
 pub use self::error::{BUSY_TIMEOUT, LedgerError, LedgerFailure};
 pub(crate) use self::join_tokens::JoinTokenRecord;
+pub use self::join_tokens::UnusedJoinToken;
 pub(crate) use self::origin::LedgerOrigin;
 pub(crate) use self::record::issued_by_token;
 pub use self::record::{CertState, Entry, Generation, Phase, UnknownRevoked};

@@ -24,11 +24,10 @@ const COLUMNS_WITHOUT_TERMINAL: usize = 80;
 
 /// Show the summaries of a host
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples, with LIZMON_RECEIVER, LIZMON_CERT, LIZMON_KEY and LIZMON_CA set:\n  \
+#[command(after_help = "Examples:\n  \
                   lizctl query web1\n  lizctl query web1 by-minute:cpu --output chart --watch 2s\n  \
-                  lizctl query web1 --output json\n  lizctl query web1 cpu --since 7d"
-)]
+                  lizctl query web1 --output json\n  lizctl query web1 cpu --since 7d\n  lizctl query web1 by-hour --output csv > web1.csv\n\n\
+                  In CSV a name that a spreadsheet would take for a formula gets an apostrophe before it.")]
 pub(crate) struct QueryArgs {
     /// The host
     host: NodeName,
@@ -65,8 +64,10 @@ enum OutputForm {
     Table,
     /// The receiver's answer, unchanged.
     Json,
-    /// A text chart.
+    /// A plot per summary, as wide as the terminal.
     Chart,
+    /// One line per interval, for spreadsheets.
+    Csv,
 }
 
 /// `lizctl query`.
@@ -149,7 +150,7 @@ impl QueryArgs {
         }
         Ok(match self.form() {
             OutputForm::Json => Answer::Json(client.summaries_json(&self.host, label, now).await?),
-            OutputForm::Table | OutputForm::Chart => {
+            OutputForm::Table | OutputForm::Chart | OutputForm::Csv => {
                 Answer::Summaries(client.summaries(&self.host, label, now).await?)
             }
         })
@@ -161,14 +162,18 @@ impl QueryArgs {
             Answer::History(history) => return output::json(history),
             Answer::Summaries(summaries) => summaries,
         };
+        if self.form() == OutputForm::Csv {
+            let csv = view::csv::summaries(&self.host, summaries)?;
+            return output::text(&String::from_utf8_lossy(&csv));
+        }
         let size = live::size();
         let redrawn = size.filter(|_| again);
+        let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
         let mut lines = match self.form() {
-            OutputForm::Chart => {
-                let columns = size.map_or(COLUMNS_WITHOUT_TERMINAL, |(columns, _)| columns);
+            OutputForm::Chart if self.can_chart(columns, again) => {
                 view::chart::charts(summaries, columns)
             }
-            OutputForm::Table | OutputForm::Json => view::table::summaries(
+            _ => view::table::summaries(
                 summaries,
                 redrawn.map(|(_, rows)| view::table::lines_per_series(summaries, rows)),
             ),
@@ -193,6 +198,20 @@ impl QueryArgs {
             lines.push(String::new());
         }
         lines.iter().try_for_each(output::line)
+    }
+
+    /// A chart that cannot be shown is a table, with a note that says why.
+    fn can_chart(&self, columns: usize, again: bool) -> bool {
+        let is_utf8 = view::chart::is_utf8(|name| std::env::var(name).ok());
+        match view::chart::check(columns, is_utf8) {
+            Ok(()) => true,
+            // Told once is enough, and a live view has no place for it.
+            Err(_) if again && live::size().is_some() => false,
+            Err(why) => {
+                output::note(format_args!("{why}: this is the table"));
+                false
+            }
+        }
     }
 }
 

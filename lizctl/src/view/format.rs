@@ -44,6 +44,11 @@ pub(super) fn utc_minute(epoch: u64, date: DatePart) -> String {
     }
 }
 
+/// Whole percent.
+pub(crate) fn percent(value: f64) -> String {
+    format!("{value:.0} %")
+}
+
 /// Two decimals, as summaries have; scientific notation for tiny and huge values.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();

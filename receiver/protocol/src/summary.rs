@@ -56,7 +56,7 @@ pub struct Average {
 }
 
 /// The response of `GET /api/perf`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hosts {
     /// Every host with samples in a window, by name.
     pub hosts: Vec<Host>,
@@ -77,7 +77,7 @@ pub enum HolderState {
 }
 
 /// One host that reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     /// The host's node name.
     pub name: String,
@@ -110,6 +110,18 @@ pub struct Host {
     /// The tags in its certificate.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<Tag>,
+    /// The averages of the newest minutes of `cpu`, `load-1`, `mem` and `swap`, and of the fullest
+    /// `disk-used:…` and `disk-inodes:…`, where they are measured. Older receivers do not send this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub newest: BTreeMap<String, f64>,
+    /// The whole hours of the last day without samples, after the first hour that has some: from an
+    /// exclusive start to an inclusive end, in epoch seconds.
+    #[serde(
+        rename = "silent-hours",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub silent_hours: Vec<(u64, u64)>,
 }
 
 #[cfg(test)]
@@ -150,11 +162,12 @@ mod tests {
 
     #[test]
     fn golden_hosts() {
-        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true,"last-received":1465001815}]}"#;
+        let golden = r#"{"hosts":[{"name":"web1","last-epoch":1465001814,"labels":["cpu","mem"],"certificate-end":1472777814,"silent":true,"last-received":1465001815,"newest":{"cpu":4.98},"silent-hours":[[1464980400,1464998400]]}]}"#;
         let hosts: Hosts = serde_json::from_str(golden).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), golden);
         // An older receiver sends fewer fields.
-        let older = golden.replace(r#","last-received":1465001815"#, "");
+        let (older, _) = golden.split_once(r#","last-received""#).unwrap();
+        let older = format!("{older}}}]}}");
         let hosts: Hosts = serde_json::from_str(&older).unwrap();
         assert_eq!(serde_json::to_string(&hosts).unwrap(), older);
     }

@@ -81,11 +81,47 @@ async fn summaries_are_shown() {
             );
         }
     }
+    let csv = ask(
+        &world,
+        &reader,
+        &["query", "web1", "cpu", "--output", "csv"],
+    )
+    .success();
+    let minute = csv
+        .lines()
+        .find(|line| line.starts_with("web1,cpu,by-minute,"));
+    assert!(minute.unwrap().ends_with(",1,4.98,4.98,4.98"), "{csv}");
+    let mut latin = command(&world, &reader, &["query", "web1", "--output", "chart"]);
+    let latin = run(latin.env("LC_ALL", "de_DE.ISO-8859-1"));
+    assert!(
+        latin.stderr.contains("this is the table"),
+        "{}",
+        latin.stderr
+    );
+    assert!(latin.success().is_ascii());
     let shown = ask(&world, &reader, &["hosts"]).success();
-    assert!(shown.contains("web1"), "{shown}");
+    let values = shown.lines().find(|line| line.starts_with("web1 "));
+    let values = values.unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        values.contains(" 5 %") && values.contains(" 61 %"),
+        "{shown}"
+    );
     let shown: Value =
         serde_json::from_str(&ask(&world, &reader, &["hosts", "--json"]).success()).unwrap();
     assert!(shown.to_string().contains(r#""name":"web1""#), "{shown}");
+    assert_eq!(shown["hosts"][0]["troubles"], json!([]), "{shown}");
+    assert_eq!(shown["unused-join-tokens"], Value::Null, "no CA here");
+    // Where there is a CA, who could still join is told.
+    let certs = world.certs();
+    let certs = certs.to_str().unwrap();
+    let token = ["join-token", "web7", "--certs", certs];
+    run(program("lizctl").args(token)).success();
+    let with_ca = ["hosts", "--certs", certs];
+    let shown = ask(&world, &reader, &with_ca).success();
+    assert!(shown.contains("web7"), "{shown}");
+    let shown = ask(&world, &reader, &[&with_ca[..], &["--json"]].concat()).success();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["unused-join-tokens"][0]["name"], "web7", "{shown}");
 }
 
 /// 0 done, 1 failed, 2 wrong usage, 3 refused, 4 unreachable; one line on stderr, nothing on
