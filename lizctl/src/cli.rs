@@ -11,7 +11,7 @@ use crate::commands::{
     alarms, audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
     issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
     list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl, silence,
-    store, token, up, verify, verify_audit,
+    store, token, top, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -86,6 +86,7 @@ pub(crate) enum Verb {
     Profile(profile::ProfileArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
+    Top(top::TopArgs),
     Up(up::UpArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -213,6 +214,7 @@ mod tests {
             &["silence", "web1", "--end", "--for", "2h", "--why", "x"],
             &["push", "web1"],
             &["profile"],
+            &["top", "../x"],
             &["open", "../x"],
             &["open", "web1", "web2"],
             &["open", "--listen", "0.0.0.0:0"],

@@ -31,6 +31,7 @@ pub(crate) mod sign_crl;
 pub(crate) mod silence;
 pub(crate) mod store;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod verify_audit;

@@ -1,7 +1,9 @@
 //! What is wrong with a host, judged from the list of hosts alone.
 
-use std::collections::BTreeSet;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet};
 
+use lizmon_protocol::alarm::{AlarmEntry, AlarmList, AlarmPhase};
 use lizmon_protocol::summary::{HolderState, Host, Hosts};
 
 /// `liz-ca` issues for 7 days, and a holder renews 42 hours before the end at the latest.
@@ -15,6 +17,8 @@ const HOUR_SECS: u64 = 3600;
 /// Something that somebody should look at, the worst first.
 #[derive(Debug, Clone, PartialEq, PartialOrd)]
 pub(crate) enum Trouble {
+    /// A rule of the receiver fires: its name, and a label.
+    Alarm(String),
     /// Overdue by its recent spacing.
     Silent,
     /// The certificate it last reported with is on a CRL.
@@ -35,6 +39,7 @@ impl Trouble {
     /// For programs: stable.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::Alarm(_) => "alarm",
             Self::Silent => "silent",
             Self::CertificateRevoked => "certificate-revoked",
             Self::CertificateEnded => "certificate-ended",
@@ -47,13 +52,14 @@ impl Trouble {
 
     fn rank(&self) -> usize {
         match self {
-            Self::Silent => 0,
-            Self::CertificateRevoked => 1,
-            Self::CertificateEnded => 2,
-            Self::CertificateNotRenewed => 3,
-            Self::DiskNearlyFull(..) => 4,
-            Self::MemoryNearlyFull(_) => 5,
-            Self::SilentHours(_) => 6,
+            Self::Alarm(_) => 0,
+            Self::Silent => 1,
+            Self::CertificateRevoked => 2,
+            Self::CertificateEnded => 3,
+            Self::CertificateNotRenewed => 4,
+            Self::DiskNearlyFull(..) => 5,
+            Self::MemoryNearlyFull(_) => 6,
+            Self::SilentHours(_) => 7,
         }
     }
 }
@@ -104,6 +110,20 @@ fn certificate(host: &Host, now: u64) -> Option<Trouble> {
     }
 }
 
+/// The alarms that fire, by host: rule and label.
+pub(crate) fn firing(alarms: &AlarmList) -> BTreeMap<String, Vec<String>> {
+    let mut by_host: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let is_firing = |alarm: &&AlarmEntry| alarm.state == AlarmPhase::Firing;
+    for alarm in alarms.alarms.iter().filter(is_firing) {
+        let text = match alarm.label.as_deref() {
+            Some(label) if label != alarm.rule => format!("{} {label}", alarm.rule),
+            _ => alarm.rule.clone(),
+        };
+        by_host.entry(alarm.host.clone()).or_default().push(text);
+    }
+    by_host
+}
+
 /// The hours in which no host has samples, of several: the receiver was rather down than they
 /// silent. Given by their starts.
 pub(crate) fn blind_hours(hosts: &Hosts) -> BTreeSet<u64> {
@@ -137,11 +157,16 @@ pub(crate) fn ranges(hours: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
 
 /// Sorts hosts: those with the worst trouble first, then by name.
 pub(crate) fn by_trouble(hosts: &mut [(Host, Vec<Trouble>)]) {
-    let rank = |troubles: &[Trouble]| troubles.first().map_or(usize::MAX, Trouble::rank);
-    hosts.sort_by(|(a, of_a), (b, of_b)| {
-        let key = |troubles: &Vec<Trouble>| (rank(troubles), usize::MAX - troubles.len());
-        key(of_a).cmp(&key(of_b)).then_with(|| a.name.cmp(&b.name))
-    });
+    hosts.sort_by(|(a, of_a), (b, of_b)| worse(of_a, of_b).then_with(|| a.name.cmp(&b.name)));
+}
+
+/// The worse troubles first: by the worst of them, then by how many there are.
+pub(crate) fn worse(a: &[Trouble], b: &[Trouble]) -> Ordering {
+    let key = |troubles: &[Trouble]| {
+        let worst = troubles.first().map_or(usize::MAX, Trouble::rank);
+        (worst, Reverse(troubles.len()))
+    };
+    key(a).cmp(&key(b))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod pkcs12;
 mod profile;
 mod receiver_url;
 mod runtime;
+mod top;
 mod unknown_certificates;
 mod view;
 
@@ -101,6 +102,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Profile(args) => commands::profile::run(&args, context),
         Verb::Store(args) => commands::store::run(args, context, new_id()),
         Verb::Doctor(args) => commands::doctor::run(args, context),
+        Verb::Top(args) => commands::top::run(&args, context),
         Verb::Up(args) => commands::up::run(&args, context, environment()),
         Verb::Completions(args) => commands::completions::run(&args, Cli::command()),
         Verb::Man(args) => commands::man::run(&args, Cli::command()),

@@ -1,6 +1,7 @@
 //! The only place that writes to stdout; also notes and the failure line on stderr.
 
 pub(crate) mod live;
+pub(crate) mod screen;
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 

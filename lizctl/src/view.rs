@@ -2,7 +2,7 @@
 
 pub(crate) mod chart;
 pub(crate) mod csv;
-mod format;
+pub(crate) mod format;
 pub(crate) mod hosts;
 pub(crate) mod plot;
 pub(crate) mod safe;

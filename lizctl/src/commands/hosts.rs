@@ -28,7 +28,12 @@ pub(crate) struct HostsArgs {
 pub(crate) fn run(args: &HostsArgs, context: &Context) -> anyhow::Result<()> {
     let client = args.connection.client(context)?;
     let now = (context.clock)();
-    let received = runtime::current_thread()?.block_on(client.hosts_json(now))?;
+    let (received, alarms) = runtime::current_thread()?.block_on(async {
+        let received = client.hosts_json(now).await?;
+        // An older receiver knows no alarms.
+        Ok::<_, lizmon_client::Error>((received, client.alarms(now).await.ok()))
+    })?;
+    let mut firing = alarms.as_ref().map(host_state::firing).unwrap_or_default();
     let hosts: Hosts = serde_json::from_slice(&received)?;
     let blind = host_state::blind_hours(&hosts);
     let tokens = unused_tokens(context, now);
@@ -36,7 +41,9 @@ pub(crate) fn run(args: &HostsArgs, context: &Context) -> anyhow::Result<()> {
         .hosts
         .into_iter()
         .map(|host| {
-            let troubles = host_state::troubles(&host, &blind, now);
+            let alarms = firing.remove(&host.name).unwrap_or_default();
+            let mut troubles: Vec<_> = alarms.into_iter().map(Trouble::Alarm).collect();
+            troubles.extend(host_state::troubles(&host, &blind, now));
             (host, troubles)
         })
         .collect();

@@ -67,6 +67,6 @@ pub(crate) fn run(
         .block_on(async {
             let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
             let all = AllInOne::start(&config, context, environment).await?;
-            all.run(args.run_for, stop).await
+            all.run(args.run_for, stop, context).await
         })
 }

@@ -36,7 +36,7 @@ pub(super) fn with_default_headers(mut response: Response) -> Response {
 }
 
 /// What went wrong, in the words of a page.
-pub(super) struct Answer<'a> {
+pub(super) struct OwnAnswer<'a> {
     pub(super) status: StatusCode,
     /// For programs: stable.
     pub(super) code: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct Answer<'a> {
     pub(super) asks_again: bool,
 }
 
-impl Answer<'_> {
+impl OwnAnswer<'_> {
     /// As a page for those who accept one, else as JSON.
     pub(super) fn into_response(self, headers: &HeaderMap) -> Response {
         let body = match accepts(headers, "text/html") {
@@ -142,7 +142,7 @@ pub(super) fn refused(refusal: Refusal, headers: &HeaderMap) -> Response {
             "another site asked for this",
         ),
     };
-    let answer = Answer {
+    let answer = OwnAnswer {
         status,
         code,
         title,
@@ -160,7 +160,7 @@ pub(super) fn refused(refusal: Refusal, headers: &HeaderMap) -> Response {
 
 /// No cookie of this run, or a key that does not work any more.
 pub(super) fn not_opened(headers: &HeaderMap) -> Response {
-    let answer = Answer {
+    let answer = OwnAnswer {
         status: StatusCode::UNAUTHORIZED,
         code: "not_opened",
         title: "This browser has no access yet",
@@ -174,7 +174,7 @@ pub(super) fn not_opened(headers: &HeaderMap) -> Response {
 
 /// A browser that looks ahead gets nothing, and the key is not used up.
 pub(super) fn not_yet(headers: &HeaderMap) -> Response {
-    let answer = Answer {
+    let answer = OwnAnswer {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "not_yet",
         title: "Not before you ask for it",
@@ -186,7 +186,7 @@ pub(super) fn not_yet(headers: &HeaderMap) -> Response {
 }
 
 pub(super) fn not_found(headers: &HeaderMap) -> Response {
-    let answer = Answer {
+    let answer = OwnAnswer {
         status: StatusCode::NOT_FOUND,
         code: "not_found",
         title: "There is nothing here",
@@ -219,7 +219,7 @@ pub(super) fn no_answer(error: &Error, headers: &HeaderMap) -> Response {
     if !is_refused && accepts(headers, "text/event-stream") {
         return wait_for_events();
     }
-    let answer = Answer {
+    let answer = OwnAnswer {
         status: StatusCode::BAD_GATEWAY,
         code,
         title,
@@ -232,7 +232,7 @@ pub(super) fn no_answer(error: &Error, headers: &HeaderMap) -> Response {
 
 /// The receiver refuses a page, with a reason for programs.
 pub(super) fn page_refused(status: StatusCode, why: &str, headers: &HeaderMap) -> Response {
-    let answer = Answer {
+    let answer = OwnAnswer {
         status,
         code: "certificate_refused",
         title: "The receiver refuses your certificate",

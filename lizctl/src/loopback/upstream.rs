@@ -70,7 +70,7 @@ impl Upstream {
         client.clone()
     }
 
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         (self.clock)()
     }
 

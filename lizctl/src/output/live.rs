@@ -1,5 +1,6 @@
 //! A live view: lines on the terminal that are redrawn, with log lines scrolling above them.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,40 @@ use crossterm::terminal::{Clear, ClearType, DisableLineWrap, EnableLineWrap};
 
 /// The lines that are drawn now; the cursor is just below them.
 static DRAWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Log lines that are kept while the whole terminal is drawn on.
+const KEPT_LINES_MAX: usize = 1000;
+
+/// Log lines that wait for the terminal; `None` while they are written at once.
+static KEPT: Mutex<Option<VecDeque<String>>> = Mutex::new(None);
+
+fn kept() -> MutexGuard<'static, Option<VecDeque<String>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on, log lines are kept. They would be drawn over.
+pub(super) fn keep_log() {
+    *kept() = Some(VecDeque::new());
+}
+
+/// The newest so many of those that are kept, oldest first.
+pub(super) fn kept_log(newest: usize) -> Vec<String> {
+    let kept = kept();
+    let lines = kept.iter().flatten();
+    let skipped = kept
+        .as_ref()
+        .map_or(0, |lines| lines.len().saturating_sub(newest));
+    lines.skip(skipped).cloned().collect()
+}
+
+/// Writes what was kept, and keeps no more.
+pub(super) fn print_log() {
+    let lines = kept().take();
+    for line in lines.into_iter().flatten() {
+        // If stderr is closed, nobody reads it.
+        let _unread = writeln!(stderr(), "{line}");
+    }
+}
 
 /// Columns and rows of the terminal; `None` if stdout is not a terminal, or a dumb one.
 pub(crate) fn size() -> Option<(usize, usize)> {
@@ -38,20 +73,33 @@ pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(lines) = kept().as_mut().filter(|_| stderr().is_terminal()) {
+            let text = String::from_utf8_lossy(bytes);
+            lines.extend(text.lines().map(str::to_owned));
+            while lines.len() > KEPT_LINES_MAX {
+                lines.pop_front();
+            }
+            return Ok(bytes.len());
+        }
         let drawn = drawn();
         if drawn.is_empty() || !stderr().is_terminal() {
-            return stderr().write(bytes);
+            return Ok(written_or_lost(bytes));
         }
         let mut out = stdout().lock();
         erase(&mut out, &drawn)?;
-        let written = stderr().write(bytes);
+        let written = written_or_lost(bytes);
         paint(&mut out, &drawn)?;
-        written
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         stderr().flush()
     }
+}
+
+/// A terminal that was hung up takes no log lines. The logger would panic over that.
+fn written_or_lost(bytes: &[u8]) -> usize {
+    stderr().write(bytes).unwrap_or(bytes.len())
 }
 
 fn drawn() -> MutexGuard<'static, Vec<String>> {

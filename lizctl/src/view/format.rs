@@ -3,13 +3,13 @@
 use time::OffsetDateTime;
 
 /// `summary:by-minute:cpu` is the label `cpu` in the window `by-minute`.
-pub(super) fn window_and_label(name: &str) -> (&str, &str) {
+pub(crate) fn window_and_label(name: &str) -> (&str, &str) {
     let bare = name.strip_prefix("summary:").unwrap_or(name);
     bare.split_once(':').unwrap_or(("", bare))
 }
 
 /// The age in whole units. JSON has the exact second.
-pub(super) fn ago(epoch: u64, now: u64) -> String {
+pub(crate) fn ago(epoch: u64, now: u64) -> String {
     let Some(secs) = now.checked_sub(epoch) else {
         return format!("{} s ahead", epoch - now);
     };
@@ -21,16 +21,26 @@ pub(super) fn ago(epoch: u64, now: u64) -> String {
     }
 }
 
+/// The same in few columns.
+pub(crate) fn ago_short(epoch: u64, now: u64) -> String {
+    match now.saturating_sub(epoch) {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} d", (secs / 86_400).min(9999)),
+    }
+}
+
 /// How much of the date is printed before the time of day.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum DatePart {
+pub(crate) enum DatePart {
     None,
     Shown,
     WithYear,
 }
 
 /// Hours and minutes in UTC; epoch seconds if the calendar cannot express the time.
-pub(super) fn utc_minute(epoch: u64, date: DatePart) -> String {
+pub(crate) fn utc_minute(epoch: u64, date: DatePart) -> String {
     let at = i64::try_from(epoch).map(OffsetDateTime::from_unix_timestamp);
     let Ok(Ok(at)) = at else {
         return epoch.to_string();
@@ -50,7 +60,7 @@ pub(crate) fn percent(value: f64) -> String {
 }
 
 /// Two decimals, as summaries have; scientific notation for tiny and huge values.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(0.01..1e9).contains(&size) {
         format!("{value:.2e}")

@@ -53,6 +53,7 @@ fn dash() -> String {
 /// A trouble in the words of a table.
 pub(crate) fn in_words(trouble: &Trouble) -> String {
     match trouble {
+        Trouble::Alarm(rule) => format!("ALARM {}", safe::text(rule)),
         Trouble::Silent => "silent".to_owned(),
         Trouble::CertificateRevoked => "certificate revoked".to_owned(),
         Trouble::CertificateEnded => "certificate ended".to_owned(),

@@ -153,7 +153,8 @@ impl Scale {
             min = min.min(average.min);
             max = max.max(average.max);
         }
-        let (low, high) = (-round_up(-min), round_up(max));
+        // Not -0, which would be printed so.
+        let (low, high) = (0.0 - round_up(-min), round_up(max));
         if low < high {
             Self { low, high }
         } else {
@@ -192,7 +193,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 /// The rows of a buffer as text.
-pub(super) fn lines_of(buffer: &Buffer) -> Vec<String> {
+pub(crate) fn lines_of(buffer: &Buffer) -> Vec<String> {
     let area = buffer.area;
     let rows = area.top()..area.bottom();
     let line = |y| {

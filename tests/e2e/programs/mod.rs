@@ -12,6 +12,7 @@ mod receiver;
 mod repair;
 mod store;
 mod store_copy;
+mod top;
 mod up;
 mod versions;
 

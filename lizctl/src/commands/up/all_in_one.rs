@@ -13,7 +13,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf, absolute};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,14 +33,15 @@ use lizmon_receiver::{Clocks, Receiver};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::browser_server;
+use super::browser_server::BrowserServer;
 use super::curl;
 use super::local_endpoint::LocalEndpoint;
 use super::local_pki::LocalPki;
 use super::local_pki::ca_replacement::MaintenanceMode;
 use crate::context::Context;
-use crate::output::{self, live};
+use crate::output::{self, live, screen};
 use crate::profile::{self, ConnectionProfile};
+use crate::top::{self, TopState};
 use crate::view::table;
 
 /// How often the table is redrawn on a terminal.
@@ -82,7 +83,8 @@ pub(super) struct AllInOne {
     receiver: JoinHandle<Result<(), lizmon_receiver::ReceiverError>>,
     monitor: JoinHandle<Result<(), lizmon_monitor::AgentStartError>>,
     maintenance: JoinHandle<()>,
-    browsers: JoinHandle<anyhow::Result<()>>,
+    browsers: BrowserServer,
+    address: String,
     stop_monitor: watch::Sender<bool>,
     stop_receiver: watch::Sender<bool>,
 }
@@ -125,9 +127,10 @@ impl AllInOne {
         let monitor = Agent::new(monitor, environment).context("the monitor cannot start")?;
         let reader = Client::new(url.clone(), &pki.reader(), clock())?;
         keep_profile(&context.certs, &url, &pki.reader());
-        let (page, browsers) = browser_server::start(&url, &pki.reader(), context)?;
+        let browsers = BrowserServer::start(&url, &pki.reader(), context)?;
+        let address = browsers.session.url(clock());
         output::line("The page, in a browser; this address works once, within 10 minutes:")?;
-        output::line(page.url(clock()))?;
+        output::line(&address)?;
         output::line("")?;
         curl::print(&url, &pki.host, &pki.reader())?;
         let (stop_monitor, stopped) = watch::channel(false);
@@ -141,6 +144,7 @@ impl AllInOne {
             monitor: tokio::spawn(monitor.run(ready, wait_for_stop(stopped))),
             maintenance: tokio::spawn(maintain_pki(pki, clock)),
             browsers,
+            address,
             stop_monitor,
             stop_receiver,
         })
@@ -152,13 +156,18 @@ impl AllInOne {
         mut self,
         run_for: Option<Duration>,
         stop: impl Future<Output = Ended>,
+        context: &Context,
     ) -> anyhow::Result<()> {
         let has_terminal = live::size().is_some();
-        let end = self.show_live(run_for, stop).await;
+        let end = if screen::is_available() {
+            self.show_top(run_for, stop, context).await
+        } else {
+            self.show_live(run_for, stop).await
+        };
         let erased = live::draw(Vec::new()).context("cannot draw on the terminal");
         self.maintenance.abort();
         // Its streams would keep the receiver from stopping.
-        self.browsers.abort();
+        self.browsers.stop();
         if let EndReason::TaskEnded(ended) = end {
             return ended;
         }
@@ -190,6 +199,33 @@ impl AllInOne {
         )
     }
 
+    /// Shows this host, with plots, until it is time to stop or the user says so.
+    async fn show_top(
+        &mut self,
+        run_for: Option<Duration>,
+        stop: impl Future<Output = Ended>,
+        context: &Context,
+    ) -> EndReason {
+        let (url, address) = (self.reader.url().to_string(), Some(self.address.clone()));
+        let state = TopState::new(url, address, screen::uses_color());
+        let state = state.looking_at(self.host.clone());
+        let (upstream, session) = (&self.browsers.upstream, &self.browsers.session);
+        let shown = top::run(state, upstream.clone(), Some(session.clone()), context);
+        tokio::select! {
+            ended = stop => match ended {
+                Ended::Told => EndReason::Stopped,
+                Ended::HungUp => EndReason::HungUp,
+            },
+            () = time_is_over(run_for) => EndReason::Stopped,
+            ended = &mut self.receiver => EndReason::TaskEnded(task_ended("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+            ended = &mut self.monitor => EndReason::TaskEnded(task_ended("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+            shown = shown => match shown {
+                Ok(()) => EndReason::Stopped,
+                Err(error) => EndReason::PrintFailed(error),
+            },
+        }
+    }
+
     /// Shows the table until it is time to stop.
     #[expect(
         clippy::disallowed_methods,
@@ -201,10 +237,7 @@ impl AllInOne {
         stop: impl Future<Output = Ended>,
     ) -> EndReason {
         let mut stop = pin!(stop);
-        let mut end: Pin<Box<dyn Future<Output = ()>>> = match run_for {
-            Some(time) => Box::pin(tokio::time::sleep(time)),
-            None => Box::pin(std::future::pending()),
-        };
+        let mut end = pin!(time_is_over(run_for));
         let every = match live::size() {
             Some(_) => REDRAW_EVERY,
             None => PRINT_EVERY,
@@ -266,6 +299,17 @@ impl AllInOne {
 
     fn title(&self) -> String {
         format!("{} by minute, {}", self.host, output::date((self.clock)()))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for as long as the user has said"
+)]
+async fn time_is_over(run_for: Option<Duration>) {
+    match run_for {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,28 +12,43 @@ use crate::connection::ReceiverConnection;
 use crate::context::Context;
 use crate::loopback::{self, Session, Upstream};
 
-/// Starts the server on a free port. It ends with its task.
-pub(super) fn start(
-    receiver: &BaseUrl,
-    reader: &Credentials,
-    context: &Context,
-) -> anyhow::Result<(Arc<Session>, JoinHandle<anyhow::Result<()>>)> {
-    let connection = ReceiverConnection {
-        receiver: receiver.clone(),
-        credentials: reader.clone(),
-    };
-    let upstream = Arc::new(Upstream::new(connection, context.clock)?);
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (listener, address) =
-        loopback::bind(any_port).context("cannot listen for browsers on 127.0.0.1")?;
-    let session = Arc::new(Session::new(address, context.new_secret));
-    let stop = std::future::pending();
-    let served = open::serve(
-        listener,
-        upstream,
-        Some(session.clone()),
-        "/".to_owned(),
-        stop,
-    );
-    Ok((session, tokio::spawn(served)))
+/// The running server.
+pub(super) struct BrowserServer {
+    /// Makes addresses of the page.
+    pub(super) session: Arc<Session>,
+    /// How the receiver is asked.
+    pub(super) upstream: Arc<Upstream>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl BrowserServer {
+    /// Starts it on a free port.
+    pub(super) fn start(
+        receiver: &BaseUrl,
+        reader: &Credentials,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let connection = ReceiverConnection {
+            receiver: receiver.clone(),
+            credentials: reader.clone(),
+        };
+        let upstream = Arc::new(Upstream::new(connection, context.clock)?);
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (listener, address) =
+            loopback::bind(any_port).context("cannot listen for browsers on 127.0.0.1")?;
+        let session = Arc::new(Session::new(address, context.new_secret));
+        let (access, page) = (Some(session.clone()), "/".to_owned());
+        let stop = std::future::pending();
+        let task = tokio::spawn(open::serve(listener, upstream.clone(), access, page, stop));
+        Ok(Self {
+            session,
+            upstream,
+            task,
+        })
+    }
+
+    /// Ends it, and every stream.
+    pub(super) fn stop(&self) {
+        self.task.abort();
+    }
 }
