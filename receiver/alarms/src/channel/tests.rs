@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look again until it is so, for a limited time"
+)]
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -43,10 +48,6 @@ fn notice(id: &str) -> AlarmNotice {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "looks again until it is so, for a limited time"
-)]
 async fn accepted(channels: &Channels, count: usize) -> Vec<Accepted> {
     let begun = Instant::now();
     let mut accepted = Vec::new();
