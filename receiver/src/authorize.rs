@@ -146,6 +146,15 @@ impl Permit<ViewPage> {
         self.action.scope.is_limited()
     }
 
+    /// The right to read a host that the page shows.
+    pub fn read_host(&self, host: &NodeName, tags: &BTreeSet<Tag>) -> Option<Permit<ReadHost>> {
+        let permit = || Permit {
+            action: ReadHost { host: host.clone() },
+            certificate_end: self.certificate_end,
+        };
+        self.shows(host.as_str(), tags).then(permit)
+    }
+
     /// Whose page it is.
     pub fn viewer(&self) -> &SpiffeId {
         &self.action.own

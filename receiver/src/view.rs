@@ -3,7 +3,7 @@
 //! ```text
 //!  summaries ──> fleet: each host's troubles, made once a second at most ──> overview
 //!            └─> series: plots, sparks ──> overview, host
-//!  delivery sets ──> delivery        certificates, CRLs ──> trust
+//!  delivery sets ──> delivery        certificates, CRLs ──> trust        board ──> alarms
 //! ```
 //!
 //! A lock is held for one shard, or one host, at a time.

@@ -37,8 +37,8 @@ pub struct AlarmsPage {
     pub now: u64,
     /// Which part of the alarms this is.
     pub paging: Paging,
-    /// The alarms: those that fire first. None if this receiver judges none.
-    pub rows: Option<Vec<AlarmRow>>,
+    /// The alarms: those that fire first.
+    pub rows: Vec<AlarmRow>,
 }
 
 impl AlarmsPage {
@@ -46,19 +46,20 @@ impl AlarmsPage {
     pub fn markup(&self) -> Markup {
         html! {
             h1 { "Alarms" }
-            @match self.rows.as_deref() {
-                None => div.nothing { p { "This receiver judges no alarms." } },
-                Some([]) => div.nothing { p { "No alarm fires." } },
-                Some(rows) => {
-                    p.count role="status" { (counted(self.paging.entries, "alarm", "alarms")) }
-                    (self.table(rows))
-                }
+            @if self.rows.is_empty() {
+                div.nothing { p { "No alarm fires, and none has ended a while ago." } }
+            } @else {
+                p.count role="status" { (counted(self.paging.entries, "alarm", "alarms")) }
+                (self.table())
+            }
+            p.note {
+                "An operator silences a host by " code { "lizctl silence HOST --for 2h --why TEXT" } "."
             }
             (self.paging.links(|page| link::query(&[("page", &page.to_string())])))
         }
     }
 
-    fn table(&self, rows: &[AlarmRow]) -> Markup {
+    fn table(&self) -> Markup {
         html! {
             div.scroll tabindex="0" role="region" aria-label="Alarms" {
                 table.plain {
@@ -67,7 +68,7 @@ impl AlarmsPage {
                         tr { @for head in ["Host", "State", "Rule", "Label", "Value", "Since", "Silenced until"] { th scope="col" { (head) } } }
                     }
                     tbody {
-                        @for row in rows {
+                        @for row in &self.rows {
                             tr {
                                 th scope="row" { a href=(link::host("", &row.host)) { (isolated(&row.host)) } }
                                 td { (badges(&row.badges)) }

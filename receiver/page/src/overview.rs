@@ -249,7 +249,7 @@ impl OverviewPage {
                         th scope="col" { "Host" }
                         th scope="col" { "State" }
                         @for (at, column) in self.columns.iter().enumerate() {
-                            th.value class={ "c" (at) } scope="col" { (isolated(column)) }
+                            th class={ "value c" (at) } scope="col" { (isolated(column)) }
                         }
                         th.day scope="col" { "Last 24 hours" }
                         th.when scope="col" { "Last sample" }
@@ -272,7 +272,7 @@ impl OverviewPage {
                 }
                 td.state { (badges(&row.badges)) }
                 @for (column, spark) in row.sparks.iter().enumerate() {
-                    td.value class={ "c" (column) } {
+                    td class={ "value c" (column) } {
                         @if let Some((label, spark)) = spark {
                             @let is_other = self.columns.get(column) != Some(label);
                             (spark.svg(&id(at, column)))

@@ -148,11 +148,16 @@ impl SeriesPlot {
         interval.end <= self.now
     }
 
+    /// Whether it has ended, and the series did not begin within it.
+    fn is_whole(&self, interval: &PlotInterval) -> bool {
+        let is_first = interval.end <= self.known_from.saturating_add(self.tier.width_secs);
+        self.is_closed(interval) && !is_first
+    }
+
     /// How many samples an interval usually has: the median of those that have ended.
     pub fn usual_count(&self) -> Option<u64> {
-        let closed = self.intervals.iter().filter(|i| self.is_closed(i));
+        let closed = self.intervals.iter().filter(|i| self.is_whole(i));
         let mut counts: Vec<u64> = closed.map(|interval| interval.count).collect();
-        // The first may have begun in the middle of an interval.
         if counts.len() < 3 {
             return None;
         }
@@ -175,7 +180,7 @@ impl SeriesPlot {
 
     /// How complete it is.
     pub fn arrived(&self) -> Arrived {
-        let closed = self.shown().filter(|(_, i)| self.is_closed(i));
+        let closed = self.shown().filter(|(_, i)| self.is_whole(i));
         let (intervals, samples) = closed.fold((0, 0_u64), |(intervals, samples), (_, i)| {
             (intervals + 1, samples.saturating_add(i.count))
         });
@@ -273,7 +278,7 @@ impl SeriesPlot {
             });
         let is_part = |interval: &PlotInterval| {
             let usual = self.usual_count().unwrap_or(0);
-            self.is_closed(interval) && interval.count.saturating_mul(20) < usual.saturating_mul(19)
+            self.is_whole(interval) && interval.count.saturating_mul(20) < usual.saturating_mul(19)
         };
         let parts = self.shown().filter(|(_, interval)| is_part(interval));
         let parts = parts.fold(String::new(), |mut path, (place, _)| {
@@ -422,7 +427,9 @@ impl SeriesPlot {
         let count = grouped(interval.count);
         let samples = match self.usual_count() {
             _ if !self.is_closed(interval) => format!("{count} so far"),
-            Some(usual) if interval.count < usual => format!("{count} of {}", grouped(usual)),
+            Some(usual) if self.is_whole(interval) && interval.count < usual => {
+                format!("{count} of {}", grouped(usual))
+            }
             _ => count,
         };
         let [avg, min, max] = [interval.avg, interval.min, interval.max].map(exact);
@@ -504,7 +511,7 @@ mod tests {
                     (1, 60),
                     (0, 2),
                 ],
-                "540 samples",
+                "480 samples",
             ),
             (
                 &[
@@ -517,7 +524,7 @@ mod tests {
                     (1, 60),
                     (0, 2),
                 ],
-                "390 of about 540 expected samples, 2 minutes without any",
+                "330 of about 480 expected samples, 2 minutes without any",
             ),
         ] {
             assert_eq!(plot(minutes).said(), said, "{minutes:?}");

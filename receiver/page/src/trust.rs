@@ -135,7 +135,7 @@ impl TrustPage {
 
     fn end(&self, end: u64) -> Markup {
         html! {
-            time datetime=(date::machine(end)) { (date::moment(end)) }
+            time datetime=(date::machine(end)) { (date::day(end)) }
             " " span.quiet { (ends(end, self.now)) }
         }
     }

@@ -95,6 +95,7 @@ pub(super) async fn host(State(app): SharedState, head: request::Parts) -> Respo
         let page = view::host(request.permit, request.sources, &name, query);
         let page = page.map_err(|none| match none {
             NoHostPage::OutsideHostScope => AuthorizeError::OutsideHostScope.into(),
+            NoHostPage::Unread => Code::StoreUnavailable.into(),
             NoHostPage::Unknown => Rejection::from(Code::UnknownHost),
         })?;
         request.frame.title = page.title();
@@ -130,8 +131,7 @@ pub(super) async fn delivery(State(app): SharedState, head: request::Parts) -> R
 pub(super) async fn alarms(State(app): SharedState, head: request::Parts) -> Response {
     let query = PageQuery::of(&head);
     answer(app, head, PageSection::Alarms, "", move |request| {
-        let entries = request.app.alarms.board().entries();
-        let page = view::alarms(request.permit, request.sources, entries, query.page);
+        let page = view::alarms(request.permit, request.sources, query.page);
         Ok(request.page(&page.markup()))
     })
     .await

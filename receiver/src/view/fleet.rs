@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lizmon_alarms::board::BoardEntry;
 use lizmon_page::badge::{Badge, BadgeLevel};
 use lizmon_page::date;
 use lizmon_page::overview::FILTERS;
@@ -13,8 +14,8 @@ use lizmon_protocol::name::Tag;
 use lizmon_protocol::summary::HolderState;
 use lizmon_summary::AHEAD_SECS_MAX;
 
-use super::cover;
 use super::sources::PageSources;
+use super::{alarms, cover};
 use crate::silence;
 use crate::summarize::HostSummaries;
 
@@ -29,6 +30,13 @@ const CERTIFICATE_LEFT_SECS: u64 = 36 * 3_600;
 /// How full a file system is that is worth knowing, and one that needs somebody: percent.
 const DISK_PERCENT: f64 = 90.0;
 const DISK_PERCENT_BAD: f64 = 97.0;
+/// Built-in rules, and the filters whose badges say the same.
+const SAID: [(&str, &str); 4] = [
+    ("silent", "silent"),
+    ("certificate-ends", "certificates"),
+    ("disk-nearly-full", "disks"),
+    ("inodes-nearly-full", "disks"),
+];
 /// The labels of file systems.
 const DISK_LABELS: [&str; 2] = ["disk-inodes:", "disk-used:"];
 
@@ -81,10 +89,12 @@ fn fleet(sources: PageSources<'_>) -> Fleet {
             .filter(|(_, host)| host.series.values().any(|series| !series.is_empty_at(now)));
         hosts.extend(live.map(|(name, host)| FleetHost::new(name, host, now)));
     }
+    let firing = sources.alarms.entries();
     let is_many = hosts.len() > JUDGED_AT_ONCE_MAX;
     for host in &mut hosts {
         let is_recent = host.last_received.saturating_add(RECENT_SECS) >= now;
         host.judge_certificate(sources, is_many && is_recent);
+        host.add_alarms(&firing);
         host.badges.sort_by_key(|badge| badge.level);
     }
     hosts.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -138,6 +148,22 @@ impl FleetHost {
             *is_in = true;
         }
         self.badges.extend(badge);
+    }
+
+    /// What fires. What the page says in other words already is not repeated.
+    pub(super) fn add_alarms(&mut self, entries: &[BoardEntry]) {
+        let first = entries.partition_point(|entry| *entry.host < *self.name);
+        let others = entries.partition_point(|entry| *entry.host <= *self.name);
+        for entry in entries.get(first..others).unwrap_or_default() {
+            let Some(badge) = alarms::badge(&entry.alarm) else {
+                continue;
+            };
+            let is_said = SAID.iter().any(|(rule, filter)| {
+                let is_in = self.is_in.get(place(filter));
+                *rule == entry.alarm.rule && is_in.is_some_and(|is_in| *is_in)
+            });
+            self.add(place("alarms"), (!is_said).then_some(badge));
+        }
     }
 
     /// A gap that lasts is told as silence already.

@@ -4,15 +4,21 @@ use lizmon_page::frame::Paging;
 use lizmon_page::host::{
     DeliverySums, HostPage, HostQuery, LABELS_PER_PAGE, LabelPlots, PlotRange,
 };
-use lizmon_page::plot::SeriesPlot;
+use lizmon_page::plot::{
+    AlarmMark, MONTH_BY_HOUR, PlotInterval, PlotTier, SeriesPlot, YEAR_BY_DAY,
+};
+use lizmon_page::unit::ValueUnit;
+use lizmon_protocol::history::{HistoryRange, HistoryTier};
 use lizmon_protocol::name::NodeName;
+use lizmon_protocol::sample::Epoch;
 use lizmon_summary::Series;
 
+use super::alarms::marks;
 use super::delivery::{add, sums_of};
 use super::fleet::FleetHost;
 use super::series::{BY_MINUTE, plots};
 use super::sources::PageSources;
-use crate::authorize::{Permit, ViewPage};
+use crate::authorize::{Permit, ReadHost, ViewPage};
 use crate::silence;
 use crate::store::DocumentKind;
 use crate::summarize::HostSummaries;
@@ -27,6 +33,8 @@ pub(crate) enum NoHostPage {
     OutsideHostScope,
     /// Nothing is known of it in any window.
     Unknown,
+    /// The store cannot be read.
+    Unread,
 }
 
 /// The host.
@@ -37,6 +45,11 @@ pub(crate) fn host(
     query: HostQuery,
 ) -> Result<HostPage, NoHostPage> {
     let now = sources.sample_now;
+    let entries = sources.alarms.entries();
+    let entries: Vec<_> = entries
+        .into_iter()
+        .filter(|entry| entry.host == name.as_str())
+        .collect();
     let shard = sources.table.shard_with(name.as_str());
     let summaries = shard.get(name.as_str());
     let tags = summaries.map(HostSummaries::tags).unwrap_or_default();
@@ -48,8 +61,11 @@ pub(crate) fn host(
     let found = labels(summaries, &query, now).ok_or(NoHostPage::Unknown)?;
     let paging = Paging::new(query.page, LABELS_PER_PAGE, found.len() as u64);
     let of_page = found.into_iter().skip(paging.first()).take(paging.size());
-    let labels = of_page
-        .map(|(label, series)| label_plots(label, series, query.range, now))
+    let mut labels: Vec<_> = of_page
+        .map(|(label, series)| {
+            let marks = marks(&entries, label);
+            label_plots(label, series, query.range, now, &marks)
+        })
         .collect();
     let mut delivery = DeliverySums::default();
     for producer in summaries.producers.values() {
@@ -57,10 +73,20 @@ pub(crate) fn host(
     }
     let mut fleet = FleetHost::new(name.as_str(), summaries, now);
     let spacing_secs = silence::spacing_secs(summaries, now);
-    let tags = tags.iter().map(|tag| ("tag".to_owned(), tag.to_string()));
-    let facts = tags.chain(facts(summaries)).collect();
+    let tagged = tags.iter().map(|tag| ("tag".to_owned(), tag.to_string()));
+    let facts = tagged.chain(facts(summaries)).collect();
     drop(shard);
+    // The store is read without a lock.
+    if let Some(tier) = long_tier(query.range) {
+        let permit = permit.read_host(name, &tags);
+        let permit = permit.ok_or(NoHostPage::OutsideHostScope)?;
+        for label in &mut labels {
+            let marks = marks(&entries, &label.label);
+            label.plots = vec![long_plot(&permit, sources, &label.label, tier, marks)?];
+        }
+    }
     fleet.judge_certificate(sources, false);
+    fleet.add_alarms(&entries);
     fleet.badges.sort_by_key(|badge| badge.level);
     Ok(HostPage {
         name: name.to_string(),
@@ -103,8 +129,14 @@ fn labels<'a>(
     Some(labels)
 }
 
-fn label_plots(label: &str, series: &Series, range: PlotRange, now: u64) -> LabelPlots {
-    let [hour, day] = plots(label, series, now, &[]);
+fn label_plots(
+    label: &str,
+    series: &Series,
+    range: PlotRange,
+    now: u64,
+    marks: &[AlarmMark],
+) -> LabelPlots {
+    let [hour, day] = plots(label, series, now, marks);
     let plots: Vec<SeriesPlot> = match range {
         PlotRange::HourAndDay => vec![hour, day],
         PlotRange::Hour => vec![hour],
@@ -116,6 +148,62 @@ fn label_plots(label: &str, series: &Series, range: PlotRange, now: u64) -> Labe
         newest: series.newest(BY_MINUTE, now).map(|newest| newest.avg),
         plots,
     }
+}
+
+fn long_tier(range: PlotRange) -> Option<(PlotTier, HistoryTier)> {
+    match range {
+        PlotRange::Month => Some((MONTH_BY_HOUR, HistoryTier::ByHour)),
+        PlotRange::Year => Some((YEAR_BY_DAY, HistoryTier::ByDay)),
+        PlotRange::HourAndDay | PlotRange::Hour | PlotRange::Day => None,
+    }
+}
+
+/// A series further back, from the store.
+fn long_plot(
+    permit: &Permit<ReadHost>,
+    sources: PageSources<'_>,
+    label: &str,
+    (tier, of_history): (PlotTier, HistoryTier),
+    marks: Vec<AlarmMark>,
+) -> Result<SeriesPlot, NoHostPage> {
+    let now = sources.sample_now;
+    let from = now
+        .next_multiple_of(tier.width_secs)
+        .saturating_sub(tier.slots * tier.width_secs);
+    let range = HistoryRange {
+        tier: of_history,
+        from: Epoch::new(from),
+        to: None,
+    };
+    let read = sources
+        .history
+        .read(permit, sources.table, label, &range, now);
+    let found = read.map_err(|error| {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the history cannot be read");
+        NoHostPage::Unread
+    })?;
+    let intervals: Vec<_> = found
+        .unwrap_or_default()
+        .intervals
+        .into_iter()
+        .map(|average| PlotInterval {
+            end: average.end_sec,
+            count: average.num_samples,
+            avg: average.avg,
+            min: average.min,
+            max: average.max,
+        })
+        .collect();
+    let first = intervals.first();
+    Ok(SeriesPlot {
+        tier,
+        unit: ValueUnit::of(label),
+        now,
+        known_from: first.map_or(now, |first| first.end.saturating_sub(tier.width_secs)),
+        intervals,
+        marks,
+    })
 }
 
 /// What the monitor says of the machine: names and values of a JSON object.

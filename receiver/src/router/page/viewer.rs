@@ -12,6 +12,8 @@ pub(super) fn sources<'a>(app: &'a ReceiverState, trust: &'a Trust, now: u64) ->
         table: &app.table,
         holders: &app.holders,
         seen: &app.seen,
+        alarms: app.alarms.board(),
+        history: &app.history,
         trust,
         now,
         sample_now: (app.sample_clock)(),
