@@ -109,7 +109,7 @@ async fn it_shows_hosts_and_errors_and_leaves_the_terminal_as_it_was() {
         .post(&node, &token, &path, body)
         .await
         .no_content("a sample");
-    for (columns, rows) in [(80, 24), (40, 10)] {
+    for (columns, rows) in [(80, 24)] {
         let mut top = OnTerminal::start(&world, &reader, columns, rows);
         // The other screen, and then the host.
         top.wait_for("\u{1b}[?1049h");
