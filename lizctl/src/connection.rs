@@ -34,6 +34,7 @@ impl ConnectionFlags {
             cert: self.cert.clone(),
             key: self.key.clone(),
             ca: self.ca.clone(),
+            ca_url: None,
         }
     }
 }
@@ -114,6 +115,7 @@ pub(crate) fn with_profile(
     }
     given.receiver = given.receiver.or(profile.receiver);
     given.ca = given.ca.or(profile.ca);
+    given.ca_url = profile.ca_url;
     given
 }
 
@@ -168,6 +170,7 @@ fn complete(found: ConnectionProfile) -> anyhow::Result<ReceiverConnection> {
             cert: Some(cert),
             key: Some(key),
             ca: Some(ca),
+            ca_url: _,
         } => Ok(ReceiverConnection {
             receiver,
             credentials: Credentials { cert, key, ca },
@@ -187,6 +190,7 @@ mod tests {
             cert: path("cert"),
             key: path("key"),
             ca: path("ca"),
+            ca_url: None,
         }
     }
 

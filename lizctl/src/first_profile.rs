@@ -35,6 +35,7 @@ pub(crate) fn keep(
         cert: absolute(&credentials.cert).ok(),
         key: absolute(&credentials.key).ok(),
         ca: absolute(&credentials.ca).ok(),
+        ca_url: None,
     };
     let file = path.to_string_lossy();
     let file = file.escape_debug();

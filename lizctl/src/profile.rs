@@ -33,11 +33,13 @@ pub(crate) struct ConnectionProfile {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
+    /// Where machines join, for the commands that `join-token` prints.
+    pub(crate) ca_url: Option<BaseUrl>,
 }
 
 impl ConnectionProfile {
     /// Its values by key, as in a file. A path that is not UTF-8 cannot be in one.
-    pub(crate) fn pairs(&self) -> [(&'static str, Option<String>); 4] {
+    pub(crate) fn pairs(&self) -> [(&'static str, Option<String>); 5] {
         let text = |path: &Option<PathBuf>| {
             let path = path.as_deref()?;
             Some(path.to_string_lossy().into_owned())
@@ -47,6 +49,7 @@ impl ConnectionProfile {
             ("cert", text(&self.cert)),
             ("key", text(&self.key)),
             ("ca", text(&self.ca)),
+            ("ca-url", self.ca_url.as_ref().map(BaseUrl::to_string)),
         ]
     }
 }

@@ -28,6 +28,7 @@ use super::validity::validity_of;
     rename_all = "kebab-case",
     rename_all_fields = "kebab-case"
 )]
+#[expect(clippy::large_enum_variant, reason = "a file has few parts")]
 pub enum Item {
     /// A certificate.
     Certificate {

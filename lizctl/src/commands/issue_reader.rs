@@ -89,6 +89,7 @@ fn keep_profile(
         cert: Some(folder.join(format!("{name}.crt"))),
         key: Some(folder.join(format!("{name}.key"))),
         ca: Some(folder.join("root.crt")),
+        ca_url: None,
     };
     if let Some(file) = profile::write_local(folder, &profile)? {
         output::note(format_args!(

@@ -43,7 +43,8 @@ pub(crate) struct JoinArgs {
     /// Folder for NAME.crt, NAME.key and root.crt [default: --certs]
     #[arg(long, env = "LIZMON_OUT", value_name = "DIR")]
     out: Option<PathBuf>,
-    /// URL of the receiver for the profile that a reader or operator gets: https://HOST:8443
+    /// URL of the receiver: for the profile that a reader or operator gets, and for the command of a
+    /// node that is printed. https://HOST:8443
     #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
     receiver: Option<BaseUrl>,
 }
@@ -67,7 +68,11 @@ pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
         let (name, receiver) = (obtained.identity.name.as_str(), args.receiver.clone());
         first_profile::keep(name, receiver, &obtained.credentials, context);
     }
-    output::note(format_args!("next: {}", next(&obtained, &args.url)));
+    let receiver = args.receiver.as_ref();
+    output::note(format_args!(
+        "next: {}",
+        next(&obtained, &args.url, receiver)
+    ));
     Ok(())
 }
 
@@ -93,7 +98,8 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The command that the holder of this certificate runs next.
-fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
+fn next(obtained: &Obtained, ca_url: &BaseUrl, receiver: Option<&BaseUrl>) -> String {
+    let receiver = receiver.map_or("https://RECEIVER:8443", BaseUrl::as_str);
     let Credentials { cert, key, ca } = &obtained.credentials;
     let files = format!(
         "--cert {} --key {} --ca {}",
@@ -103,8 +109,9 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl) -> String {
     );
     match obtained.identity.role {
         Role::Node => format!(
-            "liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {files} --ca-url {ca_url}",
+            "liz-monitor --this-host {} --publish {}/api/perf {files} --ca-url {ca_url}",
             obtained.identity.name,
+            receiver.trim_end_matches('/'),
         ),
         Role::Receiver => format!("liz-receiver --listen 0.0.0.0:8443 {files} --ca-url {ca_url}"),
         Role::Summarizer => {

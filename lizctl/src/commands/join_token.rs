@@ -13,6 +13,7 @@ use lizmon_protocol::name::{NodeName, Role};
 use crate::context::Context;
 use crate::flags::attributes::JoinAttributeFlags;
 use crate::output;
+use crate::profile::{self, ConnectionProfile};
 
 /// Create a join token, with which a machine joins once; only the token goes to stdout
 #[derive(Debug, Args)]
@@ -50,10 +51,14 @@ pub(crate) fn run(args: JoinTokenArgs, context: &Context) -> anyhow::Result<()> 
     let token =
         authority.make_join_token(args.role, &args.name, &sans, &attributes, args.ttl, now)?;
     output::line(token.as_str())?;
-    let url = match &args.ca_url {
-        Some(url) => url.as_str(),
-        None => "https://CA-HOST:8444",
-    };
+    let local = profile::read_local(&context.certs).ok().flatten();
+    let ConnectionProfile {
+        ca_url, receiver, ..
+    } = local.unwrap_or_default();
+    let ca_url = args.ca_url.or(ca_url);
+    let url = ca_url
+        .as_ref()
+        .map_or("https://CA-HOST:8444", BaseUrl::as_str);
     // On a terminal the command is printed with the token; stderr of a script may be logged.
     let shown = if stdout().is_terminal() {
         token.as_str()
@@ -69,8 +74,9 @@ pub(crate) fn run(args: JoinTokenArgs, context: &Context) -> anyhow::Result<()> 
     ));
     output::note(format_args!("CA fingerprint {fingerprint}"));
     output::note(format_args!(
-        "next, on {}: lizctl join {url} --token {shown} --ca-fingerprint {fingerprint}",
+        "next, on {}: lizctl join {url} --token {shown} --ca-fingerprint {fingerprint}{}",
         args.name,
+        receiver.map_or_else(String::new, |url| format!(" --receiver {url}")),
     ));
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod all_in_one;
 mod browser_server;
 mod curl;
+mod enrolment_service;
 mod local_endpoint;
 mod local_pki;
 

@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const TEXT: &str = "a text in quotation marks";
 const TABLE: &str = "a table: [profiles.NAME]";
-const KEYS: &str = "receiver, cert, key and ca";
+const KEYS: &str = "receiver, cert, key, ca and ca-url";
 
 /// The profiles of a person.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl<'f> Reader<'f> {
         let mut profile = ConnectionProfile::default();
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if !["receiver", "cert", "key", "ca"].contains(&name) {
+            if !["receiver", "cert", "key", "ca", "ca-url"].contains(&name) {
                 return Err(self.unknown(name, KEYS, &key.span()));
             }
             let DeValue::String(text) = value.get_ref() else {
@@ -201,7 +201,10 @@ impl<'f> Reader<'f> {
                         let key = name.to_owned();
                         self.at(value.span().start, ProfileFault::Receiver { key, source })
                     });
-                    profile.receiver = Some(url?);
+                    match name {
+                        "ca-url" => profile.ca_url = Some(url?),
+                        _ => profile.receiver = Some(url?),
+                    }
                 }
             }
         }
@@ -249,6 +252,7 @@ mod tests {
             cert: Some("/home/ada/ada.crt".into()),
             key: None,
             ca: Some("/etc/root.crt".into()),
+            ca_url: None,
         };
         assert_eq!(file.named("a").unwrap(), &expected);
         assert_eq!(file.default.as_deref(), Some("a"));
@@ -264,7 +268,7 @@ mod tests {
             ),
             (
                 "\n[profiles.a]\nrecevier = \"https://r1\"\n",
-                ":3: there is no key \"recevier\" here; there are receiver, cert, key and ca",
+                ":3: there is no key \"recevier\" here; there are receiver, cert, key, ca and ca-url",
             ),
             (
                 "[profiles.a]\nreceiver = \"http://r1\"\n",

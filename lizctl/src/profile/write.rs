@@ -123,15 +123,15 @@ pub(crate) fn write_local(
     profile: &ConnectionProfile,
 ) -> Result<Option<PathBuf>, ProfileFileError> {
     let path = local_file(certs);
-    let differs_in_receiver = |found: &ConnectionProfile| {
-        let receiver = profile.receiver.clone();
+    let differs_in_urls = |found: &ConnectionProfile| {
         ConnectionProfile {
-            receiver,
+            receiver: profile.receiver.clone(),
+            ca_url: profile.ca_url.clone(),
             ..found.clone()
         } == *profile
     };
     match read_local(certs)? {
-        Some(found) if found == *profile || !differs_in_receiver(&found) => return Ok(None),
+        Some(found) if found == *profile || !differs_in_urls(&found) => return Ok(None),
         _ => (),
     }
     let below = |path: &Option<PathBuf>| {
@@ -140,6 +140,7 @@ pub(crate) fn write_local(
     };
     let written = ConnectionProfile {
         receiver: profile.receiver.clone(),
+        ca_url: profile.ca_url.clone(),
         cert: below(&profile.cert),
         key: below(&profile.key),
         ca: below(&profile.ca),
@@ -174,6 +175,7 @@ mod tests {
             cert: Some(folder.join("a.crt")),
             key: Some(folder.join("a\"b\\c\n.key")),
             ca: Some("/root.crt".into()),
+            ca_url: None,
         }
     }
 

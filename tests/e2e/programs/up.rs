@@ -132,6 +132,49 @@ fn the_printed_command_reads_the_same() {
 }
 
 /// A port in use is not an error: the next free one is used and reported.
+/// What the README says of a second machine, with the commands as they are printed.
+#[test]
+fn a_second_machine_joins_with_the_printed_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&mut up(folder.path(), &["--this-host", "web1"]));
+    running.wait_for("Publish was successful to");
+    let mut join_token = program("lizctl");
+    join_token.current_dir(folder.path());
+    let made = run(join_token.args(["join-token", "web2", "--tag", "env=prod"]));
+    let token = made.stdout.trim().to_owned();
+    let (_, line) = made.stderr.split_once("next, on web2: lizctl ").unwrap();
+    let line = line.lines().next().unwrap().replace("TOKEN", &token);
+    let second = tempfile::tempdir().unwrap();
+    let mut join = program("lizctl");
+    join.current_dir(second.path()).args(line.split(' '));
+    let joined = run(&mut join);
+    let (_, next) = joined.stderr.split_once("next: liz-monitor ").unwrap();
+    let mut monitor = program("liz-monitor");
+    monitor
+        .current_dir(second.path())
+        .args(next.lines().next().unwrap().split(' '));
+    let mut monitor = Running::start(&mut monitor);
+    monitor.wait_for("Publish was successful to");
+    let mut hosts = program("lizctl");
+    hosts.current_dir(folder.path()).args(["hosts", "--json"]);
+    let hosts: Value = serde_json::from_str(&run(&mut hosts).success()).unwrap();
+    let hosts = hosts["hosts"].as_array().unwrap();
+    let named: Vec<_> = hosts
+        .iter()
+        .map(|host| (&host["name"], &host["tags"]))
+        .collect();
+    let prod = serde_json::json!(["env=prod"]);
+    assert_eq!(
+        named,
+        [(&"web1".into(), &Value::Null), (&"web2".into(), &prod)]
+    );
+    for running in [monitor, running] {
+        running.signal(Signal::TERM);
+        let ended = running.wait();
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn the_next_free_port_is_taken() {
     let folder = tempfile::tempdir().unwrap();

@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 
 use super::browser_server::BrowserServer;
 use super::curl;
+use super::enrolment_service::EnrolmentService;
 use super::local_endpoint::LocalEndpoint;
 use super::local_pki::LocalPki;
 use super::local_pki::ca_replacement::MaintenanceMode;
@@ -85,6 +86,7 @@ pub(super) struct AllInOne {
     maintenance: JoinHandle<()>,
     browsers: BrowserServer,
     address: String,
+    enrolment: EnrolmentService,
     stop_monitor: watch::Sender<bool>,
     stop_receiver: watch::Sender<bool>,
 }
@@ -98,6 +100,7 @@ impl AllInOne {
         let clock = context.clock;
         let certs = absolute(&context.certs).context("cannot find the folder --certs")?;
         let endpoint = LocalEndpoint::bind(config.listen)?;
+        let address = endpoint.address;
         let (keys, this_host) = (context.keys.unlock(), config.this_host.as_ref());
         let pki = LocalPki::open(certs, keys, &endpoint, this_host, clock())?;
         let url: BaseUrl = endpoint
@@ -125,12 +128,24 @@ impl AllInOne {
             config.data.display()
         ));
         let monitor = Agent::new(monitor, environment).context("the monitor cannot start")?;
+        let enrolment = EnrolmentService::start(
+            address,
+            &pki.certs,
+            context.keys.unlock(),
+            config.tls_min,
+            clock,
+        )
+        .await?;
+        output::note(format_args!(
+            "enrolment: {}; to add a machine: lizctl join-token NAME",
+            enrolment.url
+        ));
         let reader = Client::new(url.clone(), &pki.reader(), clock())?;
-        keep_profile(&context.certs, &url, &pki.reader());
+        keep_profile(&context.certs, &url, &enrolment.url, &pki.reader());
         let browsers = BrowserServer::start(&url, &pki.reader(), context)?;
-        let address = browsers.session.url(clock());
+        let page = browsers.session.url(clock());
         output::line("The page, in a browser; this address works once, within 10 minutes:")?;
-        output::line(&address)?;
+        output::line(&page)?;
         output::line("")?;
         curl::print(&url, &pki.host, &pki.reader())?;
         let (stop_monitor, stopped) = watch::channel(false);
@@ -144,7 +159,8 @@ impl AllInOne {
             monitor: tokio::spawn(monitor.run(ready, wait_for_stop(stopped))),
             maintenance: tokio::spawn(maintain_pki(pki, clock)),
             browsers,
-            address,
+            address: page,
+            enrolment,
             stop_monitor,
             stop_receiver,
         })
@@ -168,6 +184,7 @@ impl AllInOne {
         self.maintenance.abort();
         // Its streams would keep the receiver from stopping.
         self.browsers.stop();
+        let enrolment_ended = self.enrolment.end().await;
         if let EndReason::TaskEnded(ended) = end {
             return ended;
         }
@@ -182,6 +199,7 @@ impl AllInOne {
         drop(self.reader);
         self.stop_receiver.send_replace(true);
         self.receiver.await.context("the receiver panicked")??;
+        enrolment_ended?;
         match end {
             EndReason::HungUp => return Ok(()),
             // The terminal was hung up, and its signal has not arrived yet.
@@ -251,6 +269,7 @@ impl AllInOne {
                 () = &mut end => return EndReason::Stopped,
                 ended = &mut self.receiver => return EndReason::TaskEnded(task_ended("receiver", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
                 ended = &mut self.monitor => return EndReason::TaskEnded(task_ended("monitor", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
+                ended = &mut self.enrolment.task => return EndReason::TaskEnded(task_ended("enrolment service", ended.map_err(Into::into).and_then(|ended| Ok(ended?)))),
                 () = tokio::time::sleep(every) => (),
             }
             if let Err(error) = self.reader.reload((self.clock)()) {
@@ -330,13 +349,14 @@ async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Writes `profile.toml`, so that verbs need no flags in this folder. Everything works without it.
-fn keep_profile(certs: &Path, url: &BaseUrl, reader: &Credentials) {
+fn keep_profile(certs: &Path, url: &BaseUrl, ca_url: &BaseUrl, reader: &Credentials) {
     let Ok(folder) = absolute(certs) else { return };
     let profile = ConnectionProfile {
         receiver: Some(url.clone()),
         cert: Some(reader.cert.clone()),
         key: Some(reader.key.clone()),
         ca: Some(reader.ca.clone()),
+        ca_url: Some(ca_url.clone()),
     };
     match profile::write_local(&folder, &profile) {
         Ok(Some(file)) => output::note(format_args!(

@@ -14,6 +14,7 @@ const PORTS_TRIED: u16 = 100;
 /// A bound listener and its addresses.
 pub(crate) struct LocalEndpoint {
     pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
     /// The URL by which this machine reaches it.
     pub(crate) url: String,
     /// The SANs that its certificate needs.
@@ -33,6 +34,7 @@ impl LocalEndpoint {
         }
         Ok(Self {
             listener,
+            address: taken,
             url: format!(
                 "https://{}",
                 SocketAddr::new(reached_by(taken.ip()), taken.port())

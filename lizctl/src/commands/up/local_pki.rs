@@ -15,6 +15,7 @@ use lizmon_mtls::trust::TrustFiles;
 use lizmon_protocol::name::{NODE_NAME_BYTES_MAX, NameError, NodeName, Role};
 
 use self::ca_replacement::MaintenanceMode;
+use super::enrolment_service::CA_NAME;
 use super::local_endpoint::LocalEndpoint;
 use crate::output;
 
@@ -23,7 +24,7 @@ const LOCAL_NAME: &str = "localhost";
 
 /// The files of the CA and its leaf certificates, and what these must hold.
 pub(crate) struct LocalPki {
-    certs: PathBuf,
+    pub(crate) certs: PathBuf,
     unlock: Unlock,
     ca: CaFiles,
     /// Node name of this machine.
@@ -153,8 +154,11 @@ impl LocalPki {
     fn is_sole_holder(&self, entries: &[Entry], now: u64) -> bool {
         let ours = self.leaves();
         let is_ours = |entry: &Entry, role: Role| {
-            ours.iter()
-                .any(|(our_role, name, _)| *our_role == role && name.as_str() == entry.name)
+            let is_enrolment_service = role == Role::Ca && entry.name == CA_NAME;
+            is_enrolment_service
+                || ours
+                    .iter()
+                    .any(|(our_role, name, _)| *our_role == role && name.as_str() == entry.name)
         };
         let live = entries.iter().filter(|entry| entry.is_live(now));
         live.into_iter().all(|entry| match entry.profile {
