@@ -23,7 +23,7 @@ pub(crate) fn push(
     let runtime = runtime::current_thread()?;
     let mut failed = None;
     for receiver in receivers {
-        match runtime.block_on(push_to(authority, receiver, context)) {
+        match runtime.block_on(push_to(authority, receiver, context.clock)) {
             Ok(()) => {
                 let taken = (context.stopwatch)().saturating_sub(begin);
                 output::line(format_args!(
@@ -53,13 +53,13 @@ const SIGN_AGAIN_MAX: usize = 4;
 
 /// Pushes the CRLs to one receiver. Where the receiver holds a CRL with a higher number (signed by
 /// this CA before it was restored from a backup), the CRLs are signed again with numbers above it.
-async fn push_to(
+pub(crate) async fn push_to(
     authority: &Authority,
     receiver: &Client,
-    context: &Context,
+    clock: fn() -> u64,
 ) -> anyhow::Result<()> {
     for _ in 0..SIGN_AGAIN_MAX {
-        let done = receiver.put_crl(&body(authority)?, (context.clock)()).await;
+        let done = receiver.put_crl(&body(authority)?, clock()).await;
         let Some(held) = done.as_ref().err().and_then(held_number) else {
             return Ok(done?);
         };
@@ -70,16 +70,14 @@ async fn push_to(
             "{} holds a CRL with number {held}: signing above it",
             receiver.url()
         ));
-        for crl in authority.sign_crls(Some(above), (context.clock)())? {
+        for crl in authority.sign_crls(Some(above), clock())? {
             output::line(format_args!(
                 "signed number {} of {}",
                 crl.number, crl.issuer
             ))?;
         }
     }
-    Ok(receiver
-        .put_crl(&body(authority)?, (context.clock)())
-        .await?)
+    Ok(receiver.put_crl(&body(authority)?, clock()).await?)
 }
 
 /// The CRL number that the receiver holds, if it refused ours because it is not higher.

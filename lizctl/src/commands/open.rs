@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use lizmon_client::Error;
+use lizmon_ca::authority::Authority;
+use lizmon_client::{BaseUrl, Error};
 use lizmon_protocol::name::NodeName;
 
 use crate::context::Context;
 use crate::flags::connection::ConnectionFlags;
-use crate::loopback::{self, KEY_LIFETIME_SECS, Listener, Loopback, Session, Upstream};
-use crate::{browser, output, runtime};
+use crate::loopback::{self, KEY_LIFETIME_SECS, Listener, Loopback, Machines, Session, Upstream};
+use crate::{browser, output, profile, runtime};
 
 /// Open the receiver's page in a browser, through a server on this machine that has your certificate
 #[derive(Debug, Args)]
@@ -53,7 +54,8 @@ From another machine: ssh -L 8080:127.0.0.1:8080 HOST lizctl open --print --list
 
 /// `lizctl open`. Runs until Ctrl-C.
 pub(crate) fn run(args: &OpenArgs, context: &Context) -> anyhow::Result<()> {
-    let upstream = Upstream::new(args.connection.connection(context)?, context.clock)?;
+    let connection = args.connection.connection(context)?;
+    let upstream = Upstream::new(connection.clone(), context.clock)?;
     runtime::current_thread()?.block_on(async {
         let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
         let upstream = Arc::new(upstream);
@@ -84,7 +86,8 @@ pub(crate) fn run(args: &OpenArgs, context: &Context) -> anyhow::Result<()> {
             Some(host) => format!("/hosts/{host}"),
             None => "/".to_owned(),
         };
-        serve(listener, upstream, session, first_page, async {
+        let machines = machines(&connection.receiver, context);
+        serve(listener, upstream, session, first_page, machines, async {
             stop.await;
         })
         .await
@@ -97,12 +100,14 @@ pub(crate) async fn serve(
     upstream: Arc<Upstream>,
     session: Option<Arc<Session>>,
     first_page: String,
+    machines: Option<Machines>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let loopback = Arc::new(Loopback {
         session,
         upstream: upstream.clone(),
         first_page,
+        machines: machines.map(Arc::new),
     });
     tokio::select! {
         served = loopback::serve(listener, loopback, stop) => {
@@ -110,6 +115,22 @@ pub(crate) async fn serve(
         }
         () = upstream.keep_current() => Ok(()),
     }
+}
+
+/// Adds and revokes machines, if the CA is in `--certs`.
+pub(crate) fn machines(receiver: &BaseUrl, context: &Context) -> Option<Machines> {
+    if !Authority::exists(&context.certs) {
+        return None;
+    }
+    let local = profile::read_local(&context.certs).ok().flatten();
+    Some(Machines {
+        certs: context.certs.clone(),
+        keys: context.keys.clone(),
+        ca_url: local.and_then(|profile| profile.ca_url),
+        receiver: receiver.clone(),
+        clock: context.clock,
+        stopwatch: context.stopwatch,
+    })
 }
 
 /// A certificate that is refused is told at once; a receiver that is away may come back.

@@ -22,9 +22,10 @@ pub(super) enum Refusal {
     Origin,
 }
 
-/// Holds for the Unix socket, too.
-pub(super) fn check_target(parts: &Parts) -> Result<(), Refusal> {
-    if parts.method != Method::GET && parts.method != Method::HEAD {
+/// Holds for the Unix socket, too. Only forms of our own are posted.
+pub(super) fn check_target(parts: &Parts, has_forms: bool) -> Result<(), Refusal> {
+    let is_form = has_forms && parts.method == Method::POST;
+    if parts.method != Method::GET && parts.method != Method::HEAD && !is_form {
         return Err(Refusal::Method);
     }
     let is_path = parts.uri.scheme().is_none() && parts.uri.authority().is_none();
@@ -184,8 +185,13 @@ mod tests {
         ] {
             let uri: Uri = target.parse().unwrap();
             let request = Request::builder().method(method).uri(uri).body(()).unwrap();
-            let got = check_target(&request.into_parts().0);
-            assert_eq!(got, expected, "{method} {target}");
+            let parts = request.into_parts().0;
+            assert_eq!(check_target(&parts, false), expected, "{method} {target}");
+            let with_forms = match method {
+                "POST" => Ok(()),
+                _ => expected,
+            };
+            assert_eq!(check_target(&parts, true), with_forms, "{method} {target}");
         }
     }
 }

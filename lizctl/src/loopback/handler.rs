@@ -8,11 +8,12 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
 use lizmon_protocol::problem::{MEDIA_TYPE, Problem};
 
 use super::session::KEY_PATH;
 use super::upstream::Upstream;
-use super::{Session, admission, answers, paths};
+use super::{Machines, Session, admission, answers, machines, paths};
 
 /// The largest problem document that is read.
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
@@ -24,21 +25,26 @@ pub(crate) struct Loopback {
     pub(crate) upstream: Arc<Upstream>,
     /// The path of the page that a key opens.
     pub(crate) first_page: String,
+    /// Adds and revokes machines, where the CA is on this machine.
+    pub(crate) machines: Option<Arc<Machines>>,
 }
 
 impl Loopback {
-    /// Answers one request. Its body is not read: no request that is answered needs one.
+    /// Answers one request. Only the forms of [`Machines`] have a body that is read.
     pub(super) async fn answer(
         self: Arc<Self>,
-        request: Request<impl Sized>,
+        request: Request<Incoming>,
     ) -> Result<Response, Infallible> {
-        let (parts, _body) = request.into_parts();
-        Ok(self.answer_head(&parts).await)
+        let (parts, body) = request.into_parts();
+        Ok(self.answer_parts(&parts, body).await)
     }
 
-    async fn answer_head(&self, parts: &Parts) -> Response {
+    async fn answer_parts(&self, parts: &Parts, body: Incoming) -> Response {
         let headers = &parts.headers;
-        if let Err(refusal) = admission::check_target(parts) {
+        // At a Unix socket programs read, and nobody has a cookie.
+        let machines = self.machines.as_ref().filter(|_| self.session.is_some());
+        let machines = machines.filter(|_| machines::concerns(parts.uri.path()));
+        if let Err(refusal) = admission::check_target(parts, machines.is_some()) {
             return answers::refused(refusal, headers);
         }
         if let Some(session) = &self.session {
@@ -51,6 +57,9 @@ impl Loopback {
             if !session.holds(headers) {
                 return answers::not_opened(headers);
             }
+        }
+        if let Some(machines) = machines {
+            return machines.answer(parts, body, &self.upstream.client()).await;
         }
         let Some(place) = paths::place(parts.uri.path()) else {
             return answers::not_found(headers);

@@ -132,22 +132,89 @@ fn the_printed_command_reads_the_same() {
 }
 
 /// A port in use is not an error: the next free one is used and reported.
-/// What the README says of a second machine, with the commands as they are printed.
+/// A browser with the cookie of `up`'s page: curl, in this folder.
+struct Browser<'f> {
+    folder: &'f Path,
+    origin: String,
+}
+
+impl<'f> Browser<'f> {
+    fn open(page: &str, folder: &'f Path) -> Self {
+        let (origin, _key) = page.split_once("/open/").unwrap();
+        let browser = Self {
+            folder,
+            origin: origin.to_owned(),
+        };
+        run(browser.curl(&["-c", "jar", page]).arg("-L")).success();
+        browser
+    }
+
+    fn curl(&self, arguments: &[&str]) -> Command {
+        let mut curl = Command::new("curl");
+        curl.current_dir(self.folder)
+            .args(["-qsS", "--noproxy", "*", "-w", "\n%{http_code}"])
+            .args(arguments);
+        curl
+    }
+
+    /// The page and its status.
+    fn ask(&self, arguments: &[&str], path: &str) -> (String, u16) {
+        let url = format!("{}{path}", self.origin);
+        let text = run(self.curl(arguments).arg(url)).success();
+        let (page, status) = text.rsplit_once('\n').unwrap();
+        (page.to_owned(), status.parse().unwrap())
+    }
+
+    /// A form of a page of this server.
+    fn send(&self, path: &str, form: &str) -> (String, u16) {
+        let origin = format!("origin: {}", self.origin);
+        self.ask(&["-b", "jar", "-H", &origin, "-d", form], path)
+    }
+}
+
+fn text_of(html: &str) -> String {
+    let named = [
+        ("&quot;", "\""),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    named
+        .iter()
+        .fold(html.to_owned(), |text, (name, is)| text.replace(name, is))
+}
+
+/// A second machine is added on the page, joins with the line that is shown there, and is revoked.
 #[test]
-fn a_second_machine_joins_with_the_printed_command() {
+fn a_machine_is_added_and_revoked_on_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::start(&mut up(folder.path(), &["--this-host", "web1"]));
+    let page = running.wait_for("http://127.0.0.1:");
     running.wait_for("Publish was successful to");
-    let mut join_token = program("lizctl");
-    join_token.current_dir(folder.path());
-    let made = run(join_token.args(["join-token", "web2", "--tag", "env=prod"]));
-    let token = made.stdout.trim().to_owned();
-    let (_, line) = made.stderr.split_once("next, on web2: lizctl ").unwrap();
-    let line = line.lines().next().unwrap().replace("TOKEN", &token);
+    let browser = Browser::open(&page, folder.path());
+    let (form, status) = browser.ask(&["-b", "jar"], "/add");
+    assert!(status == 200 && form.contains("<form method=\"post\" action=\"add\">"));
+    let wrong = browser.send("/add", "name=<b>&tags=");
+    assert!(
+        wrong.1 == 422 && wrong.0.contains("`&lt;b&gt;` is not a node name"),
+        "{wrong:?}"
+    );
+    let wrong = browser.send("/add", "name=web2&tags=env=prod+env=test");
+    assert!(
+        wrong.1 == 422 && wrong.0.contains("`env` is given twice"),
+        "{wrong:?}"
+    );
+    let (added, status) = browser.send("/add", "name=web2&tags=env=prod");
+    assert_eq!(status, 200, "{added}");
+    let (_, line) = added.split_once("<code>lizctl ").unwrap();
+    let line = text_of(line.split_once("</code>").unwrap().0);
+    let (_, frame) = added.split_once("<iframe src=\"").unwrap();
+    let frame = format!("/{}", text_of(frame.split_once('"').unwrap().0));
+    let (waiting, _) = browser.ask(&["-b", "jar"], &frame);
+    assert!(waiting.contains("Waiting for"), "{waiting}");
     let second = tempfile::tempdir().unwrap();
     let mut join = program("lizctl");
-    join.current_dir(second.path()).args(line.split(' '));
-    let joined = run(&mut join);
+    let joined = run(join.current_dir(second.path()).args(line.split(' ')));
     let (_, next) = joined.stderr.split_once("next: liz-monitor ").unwrap();
     let mut monitor = program("liz-monitor");
     monitor
@@ -155,24 +222,66 @@ fn a_second_machine_joins_with_the_printed_command() {
         .args(next.lines().next().unwrap().split(' '));
     let mut monitor = Running::start(&mut monitor);
     monitor.wait_for("Publish was successful to");
+    let (appeared, _) = browser.ask(&["-b", "jar"], &frame);
+    assert!(
+        appeared.contains("has appeared") && !appeared.contains("http-equiv"),
+        "{appeared}"
+    );
     let mut hosts = program("lizctl");
     hosts.current_dir(folder.path()).args(["hosts", "--json"]);
     let hosts: Value = serde_json::from_str(&run(&mut hosts).success()).unwrap();
     let hosts = hosts["hosts"].as_array().unwrap();
-    let named: Vec<_> = hosts
-        .iter()
-        .map(|host| (&host["name"], &host["tags"]))
-        .collect();
-    let prod = serde_json::json!(["env=prod"]);
-    assert_eq!(
-        named,
-        [(&"web1".into(), &Value::Null), (&"web2".into(), &prod)]
+    let web2 = hosts.iter().find(|host| host["name"] == "web2").unwrap();
+    assert_eq!(web2["tags"], serde_json::json!(["env=prod"]), "{web2}");
+    let (revoked, status) = browser.send("/revoke/web2", "");
+    assert!(
+        status == 200 && revoked.contains("ms after you asked"),
+        "{revoked}"
     );
+    monitor.wait_for("revoked");
     for running in [monitor, running] {
         running.signal(Signal::TERM);
-        let ended = running.wait();
-        assert!(ended.status.success(), "{}", ended.stderr);
+        running.wait();
     }
+}
+
+/// Another site's form, a browser without the cookie, and what is not a form.
+#[test]
+fn only_a_page_of_ours_adds_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&mut up(folder.path(), &["--this-host", "web1"]));
+    let page = running.wait_for("http://127.0.0.1:");
+    let browser = Browser::open(&page, folder.path());
+    let ours = format!("origin: {}", browser.origin);
+    let form = ["-d", "name=web2"];
+    for (story, arguments, expected) in [
+        ("no cookie", &["-H", &ours][..], 401),
+        ("no origin", &["-b", "jar"], 403),
+        (
+            "another origin",
+            &["-b", "jar", "-H", "origin: http://evil.example"],
+            403,
+        ),
+        (
+            "another name",
+            &["-b", "jar", "-H", &ours, "-H", "host: evil.example"],
+            421,
+        ),
+    ] {
+        for path in ["/add", "/revoke/web1"] {
+            let (page, status) = browser.ask(&[arguments, &form].concat(), path);
+            assert_eq!(status, expected, "{story}, {path}: {page}");
+        }
+    }
+    let (_, status) = browser.send("/", "name=web2");
+    assert_eq!(status, 405, "no form is there");
+    let long = format!("name={}", "w".repeat(9_000));
+    assert_eq!(browser.send("/add", &long).1, 413);
+    let mut list = program("lizctl");
+    let listed = run(list.current_dir(folder.path()).args(["list", "--json"])).success();
+    assert!(!listed.contains("\"state\":\"revoked\""), "{listed}");
+    running.signal(Signal::TERM);
+    running.wait();
 }
 
 #[test]

@@ -38,8 +38,10 @@ impl BrowserServer {
             loopback::bind(any_port).context("cannot listen for browsers on 127.0.0.1")?;
         let session = Arc::new(Session::new(address, context.new_secret));
         let (access, page) = (Some(session.clone()), "/".to_owned());
+        let machines = open::machines(receiver, context);
         let stop = std::future::pending();
-        let task = tokio::spawn(open::serve(listener, upstream.clone(), access, page, stop));
+        let served = open::serve(listener, upstream.clone(), access, page, machines, stop);
+        let task = tokio::spawn(served);
         Ok(Self {
             session,
             upstream,
