@@ -104,7 +104,7 @@ pub(crate) fn is_available() -> bool {
     live::size().is_some() && io::stdin().is_terminal()
 }
 
-/// Whether colours are wanted: https://no-color.org
+/// Whether colours are wanted: <https://no-color.org>
 pub(crate) fn uses_color() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
