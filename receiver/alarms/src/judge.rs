@@ -5,7 +5,7 @@
 //! | the rule holds | fires once it has held for `for` | goes on |
 //! | between the numbers where it begins and where it ends | ends | goes on |
 //! | clear | ends | ends once it has been clear for `keep-firing-for`, or long enough if it flaps |
-//! | nothing | goes on for a while | goes on; ends after [`STALE_INTERVALS`] |
+//! | nothing | goes on for a while | goes on; ends after `STALE_INTERVALS` |
 
 use crate::rules::{Flapping, Rule, RuleKind, RuleSet, RuleTier};
 use crate::state::{ALARMS_MAX, Alarm, AlarmNotice, AlarmState, HostAlarms, NOTICES_MAX, alarm_id};
