@@ -212,9 +212,9 @@ function svg(texts) {
 async function terminal() {
     const session = mkdtempSync(join(folder, 'session-'));
     const socket = join(folder, 'tmux');
-    const tmux = (...words) => execFileSync('tmux', ['-f', '/dev/null', '-S', socket, ...words], { encoding: 'utf8' });
-    const env = ['-e', `PATH=${programs}:${process.env.PATH}`, '-e', 'PS1=$ ', '-e', 'LANG=C.UTF-8'];
-    tmux('new-session', '-d', '-x', String(COLUMNS), '-y', String(ROWS), '-c', session, ...env, 'bash --norc --noprofile');
+    const tmux = (...words) => execFileSync('tmux', ['-u', '-f', '/dev/null', '-S', socket, ...words], { encoding: 'utf8' });
+    const shell = `exec env 'PATH=${programs}:${process.env.PATH}' 'PS1=$ ' LANG=C.UTF-8 bash --norc --noprofile`;
+    tmux('new-session', '-d', '-x', String(COLUMNS), '-y', String(ROWS), '-c', session, shell);
     const shots = [];
     const shoot = () => shots.push(tmux('capture-pane', '-p', '-e', '-t', '0').trimEnd());
     await sleep(500);
