@@ -24,6 +24,8 @@ const require = createRequire(join(root, 'target/tools/node/'));
 const { chromium } = require('playwright-core');
 
 const folder = mkdtempSync(join(tmpdir(), 'lizmon-pictures-'));
+// Nothing of this is for the profiles of whoever runs it.
+process.env.XDG_CONFIG_HOME = join(folder, 'config');
 const children = [];
 const DAY = 86_400;
 const EVERY = 20;
@@ -213,7 +215,7 @@ async function terminal() {
     const session = mkdtempSync(join(folder, 'session-'));
     const socket = join(folder, 'tmux');
     const tmux = (...words) => execFileSync('tmux', ['-u', '-f', '/dev/null', '-S', socket, ...words], { encoding: 'utf8' });
-    const shell = `exec env 'PATH=${programs}:${process.env.PATH}' 'PS1=$ ' LANG=C.UTF-8 bash --norc --noprofile`;
+    const shell = `exec env 'XDG_CONFIG_HOME=${join(folder, 'config-of-session')}' 'PATH=${programs}:${process.env.PATH}' 'PS1=$ ' LANG=C.UTF-8 bash --norc --noprofile`;
     tmux('new-session', '-d', '-x', String(COLUMNS), '-y', String(ROWS), '-c', session, shell);
     const shots = [];
     const shoot = () => shots.push(tmux('capture-pane', '-p', '-e', '-t', '0').trimEnd());
