@@ -9,10 +9,14 @@ use lizmon_protocol::problem::{Code, ValueError};
 
 use super::answer::parse_host;
 use super::authenticated::Authenticated;
+use super::perf::too_many_records;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
 use super::state::SharedState;
 use crate::ingest;
+
+/// Facts take as much of the journal as so many records, about, and count as that many.
+const BILLED_RECORDS: u32 = 50;
 
 /// `PUT /api/facts/{host}`
 pub(super) async fn put(
@@ -28,6 +32,10 @@ async fn take_facts(mut request: BodyRequest<'_>) -> Result<Response, Rejection>
     let host = head.uri.path().rsplit('/').next().and_then(parse_host);
     let sender = Authenticated::check(app, head, now)?;
     let permit = sender.caller()?.ingest(host.as_ref())?;
+    sender
+        .quota()?
+        .may_send_records()
+        .map_err(too_many_records)?;
     let body = request.read(FACTS_BYTES_MAX, &sender).await?;
     let now = (app.sample_clock)();
     let facts = Facts::parse(body.bytes()).or_else(|error| {
@@ -35,6 +43,10 @@ async fn take_facts(mut request: BodyRequest<'_>) -> Result<Response, Rejection>
         Err(refused(error, now))
     })?;
     let submission = ingest::facts(&permit, &facts, now).map_err(|_| Code::InternalError)?;
+    sender
+        .quota()?
+        .take_records(BILLED_RECORDS)
+        .map_err(too_many_records)?;
     app.journal.submit(submission, now).await?;
     sender.remember();
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -154,7 +154,7 @@ fn ahead_of(headers: &HeaderMap) -> Option<i64> {
     (said.unsigned_abs() <= SAFE_INTEGER_MAX).then_some(said)
 }
 
-fn too_many_records(wait: Duration) -> Rejection {
+pub(super) fn too_many_records(wait: Duration) -> Rejection {
     Rejection::rate_limited(wait).with_detail(
         "the certificate's holder has sent too many records, or too many refused requests",
     )
