@@ -51,7 +51,7 @@ pub enum CommandFailure {
 }
 
 /// What it wrote to its standard output, which it ends within this time. It and all that it has
-/// started in its process group are ended when this returns. There is no shell, no input, and what
+/// started in its process group have ended, or are killed, when this returns. There is no shell, no input, and what
 /// it writes to its standard error is thrown away.
 pub(super) fn run(
     words: &[String],
@@ -263,12 +263,22 @@ mod tests {
         let ended = run_for(&shell(&script), LONG, &clock);
         assert_eq!(ended, Err(CommandFailure::TimedOut(LONG)));
         for pid in std::fs::read_to_string(&file).unwrap().split_whitespace() {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let is_gone = stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ");
-            assert!(is_gone, "{pid}: {stat}");
+            assert!(ends_soon(pid), "{pid} still runs");
         }
         let hung = run_for(&shell("exec sleep 1000 >&-"), LONG, &hurried());
         assert_eq!(hung, Err(CommandFailure::TimedOut(LONG)));
+    }
+
+    /// A process that was killed ends when the kernel next runs it: on a busy machine, later.
+    fn ends_soon(pid: &str) -> bool {
+        (0..10_000).any(|_| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let has_ended = stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ");
+            if !has_ended {
+                pause(LOOK_AFTER);
+            }
+            has_ended
+        })
     }
 
     #[test]
