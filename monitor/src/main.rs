@@ -22,7 +22,7 @@ sample and publish, trace the number of each record. Certificate, key and root c
 `lizctl join`:
 
   lizctl join https://ca.example:8444 --token TOKEN --ca-fingerprint HEX --out .
-  liz-monitor --this-host web1 --publish https://rx1.example:8443/api/perf --cert web1.crt --key web1.key --ca root.crt --ca-url https://ca.example:8444";
+  liz-monitor --this-host web1 --publish https://rx1.example:8443/api/perf --cert web1.crt --key web1.key --ca root.crt --ca-url https://ca.example:8444 --spool spool";
 
 /// Samples this machine every second and publishes to one or more receivers over mutual TLS.
 #[derive(Debug, Parser)]

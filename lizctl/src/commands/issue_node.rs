@@ -77,7 +77,7 @@ pub(crate) fn run(args: IssueNodeArgs, context: &Context) -> anyhow::Result<()> 
     }
     if let Some(issued) = last {
         output::note(format_args!(
-            "next, on {}: liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {}",
+            "next, on {}: liz-monitor --this-host {} --publish https://RECEIVER:8443/api/perf {} --spool spool",
             issued.spiffe_id.name,
             issued.spiffe_id.name,
             issuance::credential_flags(&issued, &authority),

@@ -109,7 +109,7 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl, receiver: Option<&BaseUrl>) -> St
     );
     match obtained.identity.role {
         Role::Node => format!(
-            "liz-monitor --this-host {} --publish {}/api/perf {files} --ca-url {ca_url}",
+            "liz-monitor --this-host {} --publish {}/api/perf {files} --ca-url {ca_url} --spool spool",
             obtained.identity.name,
             receiver.trim_end_matches('/'),
         ),
@@ -122,6 +122,6 @@ fn next(obtained: &Obtained, ca_url: &BaseUrl, receiver: Option<&BaseUrl>) -> St
             quoted(cert),
             quoted(key)
         ),
-        _ => format!("lizctl hosts --receiver https://RECEIVER:8443 {files}"),
+        _ => format!("lizctl hosts --receiver {receiver} {files}"),
     }
 }
