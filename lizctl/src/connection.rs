@@ -1,13 +1,16 @@
 //! The connection to a receiver: flags and variables, completed from a profile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use lizmon_ca::files::CaFiles;
 use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_pki::anchors;
+use lizmon_protocol::name::Role;
 
 use crate::context::Context;
 use crate::failure::Exit;
-use crate::flags::connection::{ConnectionFlags, ProfileFlag};
+use crate::flags::connection::{ConnectionFlags, OperatorConnection, ProfileFlag};
 use crate::profile::{self, ConnectionProfile, ProfileFile, ProfileFileError};
 
 impl ConnectionFlags {
@@ -23,7 +26,7 @@ impl ConnectionFlags {
     /// The flags, their variables, and one profile for what these leave open.
     pub(crate) fn connection(&self, context: &Context) -> anyhow::Result<ReceiverConnection> {
         let given = self.given();
-        let chosen = chosen_profile(&given, &self.profile, context)?;
+        let chosen = chosen_profile(&given, (&self.profile, Server::Receiver), context)?;
         complete(with_profile(given, chosen.map(|chosen| chosen.profile)))
     }
 
@@ -39,11 +42,64 @@ impl ConnectionFlags {
     }
 }
 
+impl OperatorConnection {
+    /// Reads and checks the files, once for each receiver; sends nothing yet. There are none if
+    /// nobody wants any and the default is not an operator's of the CA in `--certs`.
+    pub(crate) fn clients(&self, context: &Context) -> anyhow::Result<Vec<Client>> {
+        let found = self.complete(context);
+        if self.is_wanted {
+            let (clients, _) = found?;
+            return Ok(clients);
+        }
+        // Whatever is wrong with a default that nobody asked for stops no revocation.
+        let Ok((mut clients, ca)) = found else {
+            return Ok(Vec::new());
+        };
+        let own = CaFiles::new(&context.certs).root_certificate;
+        let is_of_this_ca = is_a_root_in_both(&ca, &own);
+        clients.retain(|client| is_of_this_ca && client.identity().role == Role::Operator);
+        Ok(clients)
+    }
+
+    /// The clients, and the file of the roots that they trust.
+    fn complete(&self, context: &Context) -> anyhow::Result<(Vec<Client>, PathBuf)> {
+        let chosen = chosen_profile(&self.given, (&self.profile, Server::Receiver), context)?;
+        let whole = with_profile(self.given.clone(), chosen.map(|chosen| chosen.profile));
+        let ReceiverConnection {
+            receiver,
+            credentials,
+        } = complete(whole)?;
+        let urls = match self.urls.is_empty() {
+            true => vec![receiver],
+            false => self.urls.clone(),
+        };
+        let now = (context.clock)();
+        let clients = urls
+            .into_iter()
+            .map(|url| Client::new(url, &credentials, now));
+        Ok((clients.collect::<Result<_, _>>()?, credentials.ca))
+    }
+}
+
 /// Where a receiver is, and who asks it.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceiverConnection {
     pub(crate) receiver: BaseUrl,
     pub(crate) credentials: Credentials,
+}
+
+/// Where `liz-ca` is, and who asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct CaConnection {
+    pub(crate) ca_url: BaseUrl,
+    pub(crate) credentials: Credentials,
+}
+
+/// What a verb connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Receiver,
+    Ca,
 }
 
 /// A profile, and where it is from.
@@ -59,11 +115,11 @@ pub(crate) struct ChosenProfile {
 /// one that lacks something steps back where the folder has one.
 pub(crate) fn chosen_profile(
     given: &ConnectionProfile,
-    flag: &ProfileFlag,
+    (flag, server): (&ProfileFlag, Server),
     context: &Context,
 ) -> anyhow::Result<Option<ChosenProfile>> {
     let is_complete = |profile: &ConnectionProfile| {
-        complete(with_profile(given.clone(), Some(profile.clone()))).is_ok()
+        missing(&with_profile(given.clone(), Some(profile.clone())), server).is_empty()
     };
     // A broken file is no obstacle for those who give everything.
     if flag.name.is_none() && is_complete(&ConnectionProfile::default()) {
@@ -101,6 +157,17 @@ pub(crate) fn chosen_profile(
     Ok(local.or(default))
 }
 
+fn is_a_root_in_both(one: &Path, other: &Path) -> bool {
+    let roots = |path: &Path| {
+        let read = std::fs::read(path).ok()?;
+        Some(anchors::read(&read).ok()?.roots)
+    };
+    match (roots(one), roots(other)) {
+        (Some(one), Some(other)) => one.iter().any(|root| other.contains(root)),
+        _ => false,
+    }
+}
+
 /// What is given, completed from the profile. Certificate and key belong together, so the profile's
 /// are used only where neither is given.
 pub(crate) fn with_profile(
@@ -115,7 +182,7 @@ pub(crate) fn with_profile(
     }
     given.receiver = given.receiver.or(profile.receiver);
     given.ca = given.ca.or(profile.ca);
-    given.ca_url = profile.ca_url;
+    given.ca_url = given.ca_url.or(profile.ca_url);
     given
 }
 
@@ -125,25 +192,27 @@ pub(crate) fn with_profile(
 pub(crate) struct MissingConnection(Vec<(&'static str, &'static str)>);
 
 /// What is needed, and how one gets it.
-const NEEDED: [(&str, &str); 4] = [
-    ("--receiver", "the URL of your receiver, https://HOST:8443"),
-    (
-        "--cert",
-        "your certificate, from `lizctl join` with a token or from who runs the CA (`lizctl issue-reader NAME`)",
-    ),
-    (
-        "--key",
-        "the private key of your certificate, NAME.key beside NAME.crt",
-    ),
-    ("--ca", "root.crt of the CA, beside your certificate"),
-];
+const RECEIVER: (&str, &str) = ("--receiver", "the URL of your receiver, https://HOST:8443");
+const CA_URL: (&str, &str) = ("--ca-url", "the URL of liz-ca, https://HOST:8444");
+const CERT: (&str, &str) = (
+    "--cert",
+    "your certificate, from `lizctl join` with a token or from who runs the CA (`lizctl issue-reader NAME`)",
+);
+const KEY: (&str, &str) = (
+    "--key",
+    "the private key of your certificate, NAME.key beside NAME.crt",
+);
+const CA: (&str, &str) = ("--ca", "root.crt of the CA, beside your certificate");
+const NEEDED: usize = 4;
 
 impl MissingConnection {
     fn text(&self) -> String {
         const PROFILE: &str = "an environment variable LIZMON_… or a profile (`lizctl profile list`) can say it as well";
-        if self.0.len() == NEEDED.len() {
+        if let [(server, _), .., (last, _)] = self.0[..]
+            && self.0.len() == NEEDED
+        {
             return format!(
-                "--receiver, --cert, --key and --ca are missing: run this in a folder where `lizctl up` ran; or get a certificate by `lizctl join` or `lizctl issue-reader NAME`; {PROFILE}"
+                "{server}, --cert, --key and {last} are missing: run this in a folder where `lizctl up` ran; or get a certificate by `lizctl join` or `lizctl issue-reader NAME`; {PROFILE}"
             );
         }
         let missing: Vec<String> = self
@@ -155,28 +224,56 @@ impl MissingConnection {
     }
 }
 
-fn complete(found: ConnectionProfile) -> anyhow::Result<ReceiverConnection> {
-    let is_there = [
-        found.receiver.is_some(),
-        found.cert.is_some(),
-        found.key.is_some(),
-        found.ca.is_some(),
+fn missing(found: &ConnectionProfile, server: Server) -> Vec<(&'static str, &'static str)> {
+    let of_server = match server {
+        Server::Receiver => (RECEIVER, found.receiver.is_some()),
+        Server::Ca => (CA_URL, found.ca_url.is_some()),
+    };
+    let needed = [
+        of_server,
+        (CERT, found.cert.is_some()),
+        (KEY, found.key.is_some()),
+        (CA, found.ca.is_some()),
     ];
-    let missing = NEEDED.into_iter().zip(is_there);
-    let missing = missing.filter_map(|(needed, there)| (!there).then_some(needed));
-    match found {
-        ConnectionProfile {
-            receiver: Some(receiver),
-            cert: Some(cert),
-            key: Some(key),
-            ca: Some(ca),
-            ca_url: _,
-        } => Ok(ReceiverConnection {
+    let missing = needed.into_iter().filter(|(_, is_there)| !is_there);
+    missing.map(|(needed, _)| needed).collect()
+}
+
+fn complete(found: ConnectionProfile) -> anyhow::Result<ReceiverConnection> {
+    let missing = missing(&found, Server::Receiver);
+    match (found.receiver.clone(), credentials(found)) {
+        (Some(receiver), Some(credentials)) => Ok(ReceiverConnection {
             receiver,
-            credentials: Credentials { cert, key, ca },
+            credentials,
         }),
-        _ => Err(MissingConnection(missing.collect())).context(Exit::Usage),
+        _ => Err(MissingConnection(missing)).context(Exit::Usage),
     }
+}
+
+/// The connection to `liz-ca`: what is given, and one profile for what that leaves open.
+pub(crate) fn to_ca(
+    given: ConnectionProfile,
+    profile: &ProfileFlag,
+    context: &Context,
+) -> anyhow::Result<CaConnection> {
+    let chosen = chosen_profile(&given, (profile, Server::Ca), context)?;
+    let whole = with_profile(given, chosen.map(|chosen| chosen.profile));
+    let missing = missing(&whole, Server::Ca);
+    match (whole.ca_url.clone(), credentials(whole)) {
+        (Some(ca_url), Some(credentials)) => Ok(CaConnection {
+            ca_url,
+            credentials,
+        }),
+        _ => Err(MissingConnection(missing)).context(Exit::Usage),
+    }
+}
+
+fn credentials(found: ConnectionProfile) -> Option<Credentials> {
+    Some(Credentials {
+        cert: found.cert?,
+        key: found.key?,
+        ca: found.ca?,
+    })
 }
 
 #[cfg(test)]

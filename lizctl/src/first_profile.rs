@@ -20,7 +20,7 @@ const RECEIVER_PORT: u16 = 8443;
 /// certificate is there.
 pub(crate) fn keep(
     name: &str,
-    receiver: Option<BaseUrl>,
+    (receiver, ca_url): (Option<BaseUrl>, Option<BaseUrl>),
     credentials: &Credentials,
     context: &Context,
 ) {
@@ -35,7 +35,7 @@ pub(crate) fn keep(
         cert: absolute(&credentials.cert).ok(),
         key: absolute(&credentials.key).ok(),
         ca: absolute(&credentials.ca).ok(),
-        ca_url: None,
+        ca_url,
     };
     let file = path.to_string_lossy();
     let file = file.escape_debug();

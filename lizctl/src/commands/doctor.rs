@@ -23,7 +23,7 @@ use clap::Args;
 use self::receiver::ReceiverCheck;
 use self::report::Report;
 use self::target::{Target, TargetFlags};
-use crate::connection;
+use crate::connection::{self, Server};
 use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::connection::ProfileFlag;
@@ -54,7 +54,10 @@ pub(crate) fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
     let mut target = args.target.target(&context.certs)?;
     if target.is_empty() || args.profile.name.is_some() {
-        let (given, profile) = (ConnectionProfile::default(), &args.profile);
+        let (given, profile) = (
+            ConnectionProfile::default(),
+            (&args.profile, Server::Receiver),
+        );
         if let Some(chosen) = connection::chosen_profile(&given, profile, context)? {
             target.complete_from(chosen.profile);
         }

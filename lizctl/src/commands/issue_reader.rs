@@ -75,13 +75,15 @@ fn keep_profile(
         return Ok(());
     };
     let name = issued.spiffe_id.name.as_str();
+    let local = profile::read_local(&context.certs).ok().flatten();
+    let ca_url = local.and_then(|profile| profile.ca_url);
     let Some(folder) = out else {
         let credentials = Credentials {
             cert: issued.certificate_path.clone(),
             key: key.clone(),
             ca: CaFiles::new(&context.certs).root_certificate,
         };
-        first_profile::keep(name, receiver, &credentials, context);
+        first_profile::keep(name, (receiver, ca_url), &credentials, context);
         return Ok(());
     };
     let profile = ConnectionProfile {
@@ -89,7 +91,7 @@ fn keep_profile(
         cert: Some(folder.join(format!("{name}.crt"))),
         key: Some(folder.join(format!("{name}.key"))),
         ca: Some(folder.join("root.crt")),
-        ca_url: None,
+        ca_url,
     };
     if let Some(file) = profile::write_local(folder, &profile)? {
         output::note(format_args!(

@@ -65,8 +65,9 @@ pub(crate) fn run(args: &JoinArgs, context: &Context) -> anyhow::Result<()> {
     let obtained = runtime::current_thread()?.block_on(lizmon_enrol::join(&join, now))?;
     enrolment::show(&obtained)?;
     if matches!(obtained.identity.role, Role::Reader | Role::Operator) {
-        let (name, receiver) = (obtained.identity.name.as_str(), args.receiver.clone());
-        first_profile::keep(name, receiver, &obtained.credentials, context);
+        let name = obtained.identity.name.as_str();
+        let urls = (args.receiver.clone(), Some(args.url.clone()));
+        first_profile::keep(name, urls, &obtained.credentials, context);
     }
     let receiver = args.receiver.as_ref();
     output::note(format_args!(

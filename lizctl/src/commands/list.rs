@@ -40,7 +40,7 @@ pub(crate) struct ListArgs {
 /// `lizctl list`.
 pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let now = (context.clock)();
-    let receivers = args.receivers.clients(now)?;
+    let receivers = args.receivers.0.clients(context)?;
     let authority = context.authority_to_read(now)?;
     let seen_by_receivers = UnknownCertificates::query(&receivers, &authority, context)?;
     let mut entries = authority.entries()?;

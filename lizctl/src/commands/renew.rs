@@ -3,46 +3,55 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lizmon_client::{BaseUrl, Credentials};
+use lizmon_client::BaseUrl;
 
+use crate::connection::{self, CaConnection};
 use crate::context::Context;
+use crate::flags::connection::ProfileFlag;
+use crate::profile::ConnectionProfile;
 use crate::{enrolment, output, runtime};
 
 /// Renew a certificate now, with a new key; liz-monitor and liz-receiver with --ca-url do it
 /// automatically
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: lizctl renew --ca-url https://ca.example:8444 --cert certs/web1.crt --key certs/web1.key \\\n    \
+    after_help = "Examples:\n  lizctl renew\n  lizctl renew --ca-url https://ca.example:8444 --cert certs/web1.crt --key certs/web1.key \\\n    \
                   --ca certs/root.crt"
 )]
 pub(crate) struct RenewArgs {
-    /// URL of liz-ca: https://HOST:8444
+    /// URL of liz-ca: https://HOST:8444 [default: the profile's]
     #[arg(long, env = "LIZMON_CA_URL", value_name = "URL")]
-    ca_url: BaseUrl,
-    /// The certificate to renew (PEM); it is replaced
+    ca_url: Option<BaseUrl>,
+    /// The certificate to renew (PEM); it is replaced [default: the profile's]
     #[arg(long, env = "LIZMON_CERT", value_name = "FILE")]
-    cert: PathBuf,
-    /// Its private key (PEM); it is replaced by a new one
+    cert: Option<PathBuf>,
+    /// Its private key (PEM); it is replaced by a new one [default: the profile's]
     #[arg(long, env = "LIZMON_KEY", value_name = "FILE")]
-    key: PathBuf,
-    /// The root certificate (PEM); it is replaced if the CA's roots have changed
+    key: Option<PathBuf>,
+    /// The root certificate (PEM); it is replaced if the CA's roots have changed [default: the
+    /// profile's]
     #[arg(long, env = "LIZMON_CA", value_name = "FILE")]
-    ca: PathBuf,
+    ca: Option<PathBuf>,
+    #[command(flatten)]
+    profile: ProfileFlag,
 }
 
 /// `lizctl renew`.
 pub(crate) fn run(args: &RenewArgs, context: &Context) -> anyhow::Result<()> {
-    let credentials = Credentials {
+    let given = ConnectionProfile {
+        receiver: None,
         cert: args.cert.clone(),
         key: args.key.clone(),
         ca: args.ca.clone(),
+        ca_url: args.ca_url.clone(),
     };
+    let CaConnection {
+        ca_url,
+        credentials,
+    } = connection::to_ca(given, &args.profile, context)?;
     let now = (context.clock)();
-    let obtained = runtime::current_thread()?.block_on(lizmon_enrol::renew(
-        &args.ca_url,
-        &credentials,
-        now,
-    ))?;
+    let renewed = lizmon_enrol::renew(&ca_url, &credentials, now);
+    let obtained = runtime::current_thread()?.block_on(renewed)?;
     enrolment::show(&obtained)?;
     if obtained.not_before > now {
         output::note(format_args!(
@@ -54,7 +63,7 @@ pub(crate) fn run(args: &RenewArgs, context: &Context) -> anyhow::Result<()> {
     if obtained.roots_changed {
         output::note(format_args!(
             "{} now holds the roots that the CA trusts",
-            args.ca.display()
+            credentials.ca.display()
         ));
     }
     Ok(())

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
     let begin = (context.stopwatch)();
     let now = (context.clock)();
     // First of all: stop if the certificate files cannot be used.
-    let receivers = args.receivers.clients(now)?;
+    let receivers = args.receivers.0.clients(context)?;
     let authority = context.authority(now)?;
     let (who, done) = match (&args.name, &args.serial) {
         (Some(name), _) => (

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &RotateArgs, context: &Context) -> anyhow::Result<()> {
         let authority = context.authority_to_read(now)?;
         return show(args, &authority, &authority.rotation(now)?, (context, now));
     }
-    let receivers = args.receivers.clients(now)?;
+    let receivers = args.receivers.0.clients(context)?;
     let mut authority = context.authority(now)?;
     let options = RotateOptions {
         force: args.force,

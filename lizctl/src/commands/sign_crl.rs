@@ -29,7 +29,7 @@ pub(crate) struct SignCrlArgs {
 pub(crate) fn run(args: &SignCrlArgs, context: &Context) -> anyhow::Result<()> {
     let begin = (context.stopwatch)();
     let now = (context.clock)();
-    let receivers = args.receivers.clients(now)?;
+    let receivers = args.receivers.0.clients(context)?;
     let authority = context.authority(now)?;
     if let Some(days) = args.crl_days {
         authority.set_crl_days(days)?;

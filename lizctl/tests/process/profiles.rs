@@ -149,3 +149,78 @@ fn a_wrong_file_is_told_with_line_and_key() {
     fs::remove_dir_all(sandbox.path("config")).unwrap();
     sandbox.run("profile use a").failed(2, "there are none");
 }
+
+/// Verbs that speak to receivers as an operator, and work without one.
+#[test]
+fn an_operators_profile_is_used_where_it_fits() {
+    // Port 1 of this machine: nobody listens there.
+    const RECEIVER: &str = "https://127.0.0.1:1";
+    let sandbox = Sandbox::with_ca();
+    sandbox.run("issue-operator olga").done();
+    sandbox.run("issue-reader ada").done();
+    let verbs = ["revoke web1", "sign-crl", "list"];
+    let profile = |name: &str, certs: &str, files: &str| {
+        let certs = sandbox.path(certs);
+        let certs = certs.display();
+        let files = format!("{certs}/{files}");
+        format!(
+            "[profiles.{name}]\nreceiver = \"{RECEIVER}\"\ncert = \"{files}.crt\"\nkey = \"{files}.key\"\nca = \"{certs}/root.crt\"\n"
+        )
+    };
+    let profiles = |default: &str| {
+        let (olga, ada) = (
+            profile("olga", "certs", "operators/olga"),
+            profile("ada", "certs", "readers/ada"),
+        );
+        let other = profile("other", "other", "operators/eve");
+        sandbox.write(
+            CONFIG,
+            &format!("default = \"{default}\"\n{olga}{ada}{other}"),
+        );
+    };
+    sandbox.run("init-ca --certs other").done();
+    sandbox.run("issue-operator eve --certs other").done();
+    let check = |line: &str, code: i32, culprit: &str| {
+        sandbox.run("issue-node web1").done();
+        let ran = sandbox.run(line);
+        assert_eq!(ran.code, code, "{line}: {ran:?}");
+        assert!(ran.stderr.contains(culprit), "{line}: {ran:?}");
+    };
+    for verb in verbs {
+        profiles("olga");
+        check(verb, 4, RECEIVER);
+        check(&format!("{verb} --receiver {RECEIVER}"), 4, RECEIVER);
+        // A reader's, or another CA's: nobody is asked, and nothing fails.
+        for default in ["ada", "other"] {
+            profiles(default);
+            check(verb, 0, "");
+        }
+        // Who names it means it.
+        check(&format!("{verb} --profile olga"), 4, RECEIVER);
+        let half = format!("{verb} --profile olga --cert x.crt");
+        check(&half, 2, "--key is missing");
+        // A broken file stops nobody who did not ask for it.
+        sandbox.write(CONFIG, "default = 5\n");
+        check(verb, 0, "");
+        check(&format!("{verb} --profile olga"), 2, "config.toml:1");
+        let alone = format!("{verb} --receiver {RECEIVER}");
+        check(&alone, 2, "config.toml:1");
+    }
+    fs::remove_file(sandbox.path(CONFIG)).unwrap();
+    for verb in verbs {
+        let alone = format!("{verb} --receiver {RECEIVER}");
+        check(&alone, 2, "--cert is missing");
+    }
+}
+
+#[test]
+fn a_certificate_is_renewed_at_the_profiles_ca() {
+    let sandbox = Sandbox::with_ca();
+    sandbox.run("issue-reader ada").done();
+    sandbox.run("renew").failed(2, "--ca-url is missing");
+    let file = fs::read_to_string(sandbox.path(CONFIG)).unwrap();
+    sandbox.write(CONFIG, &format!("{file}ca-url = \"https://127.0.0.1:1\"\n"));
+    sandbox.run("renew").failed(4, "127.0.0.1:1");
+    let typed = sandbox.run("renew --ca-url https://127.0.0.1:2");
+    typed.failed(4, "127.0.0.1:2");
+}
