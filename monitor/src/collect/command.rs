@@ -1,5 +1,7 @@
 //! Runs a command that is not trusted to end, or to say little.
 
+mod run_mark;
+
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use self::run_mark::RunMark;
 use super::background::Stop;
 
 /// More is not read, and the command is killed: no list of values is as long.
@@ -75,11 +78,15 @@ pub(super) fn run(
     for name in NOT_HANDED_ON {
         command.env_remove(name);
     }
-    let mut group = Group {
+    let started = monotonic();
+    let mark = RunMark::new(started);
+    mark.put_on(&mut command);
+    let mut started_processes = StartedProcesses {
         child: command.spawn().map_err(not_started)?,
+        mark,
     };
     let unreadable = |error: io::Error| CommandFailure::Unreadable(error.kind());
-    let Some(mut stdout) = group.child.stdout.take() else {
+    let Some(mut stdout) = started_processes.child.stdout.take() else {
         return Err(CommandFailure::Unreadable(io::ErrorKind::BrokenPipe));
     };
     let flags = fcntl_getfl(&stdout)
@@ -88,18 +95,17 @@ pub(super) fn run(
     fcntl_setfl(&stdout, flags | OFlags::NONBLOCK)
         .map_err(io::Error::from)
         .map_err(unreadable)?;
-    let started = monotonic();
     let mut output = Vec::new();
     let mut wait = LOOK_AFTER;
     loop {
         // Looked at first: what it wrote before it ended is there then.
-        let has_ended = group.has_ended().map_err(unreadable)?;
+        let has_ended = started_processes.has_ended().map_err(unreadable)?;
         let read = read_available(&mut stdout, &mut output).map_err(unreadable)?;
         if output.len() > OUTPUT_BYTES_MAX {
             return Err(CommandFailure::TooMuch);
         }
         if has_ended {
-            let status = group.end().map_err(unreadable)?;
+            let status = started_processes.end().map_err(unreadable)?;
             return match status.success() {
                 true => Ok(output),
                 false => Err(CommandFailure::Failed(ending(status))),
@@ -150,12 +156,13 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// The process group of a command, killed when it is dropped.
-struct Group {
+/// A command and what it has started, killed when this is dropped.
+struct StartedProcesses {
     child: Child,
+    mark: RunMark,
 }
 
-impl Group {
+impl StartedProcesses {
     /// Whether the command itself has ended. It is not reaped: its number, which is the group's
     /// too, is given to no other process until the group is killed.
     fn has_ended(&self) -> io::Result<bool> {
@@ -163,15 +170,16 @@ impl Group {
         Ok(waitid(WaitId::Pid(Pid::from_child(&self.child)), options)?.is_some())
     }
 
-    /// Kills all of the group, and says how the command ended.
+    /// Kills all of them, and says how the command ended.
     fn end(&mut self) -> io::Result<ExitStatus> {
-        // Nobody is left in it: that is as well.
+        // Nobody is left in the group: that is as well.
         let _gone = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        self.mark.kill_all();
         self.child.wait()
     }
 }
 
-impl Drop for Group {
+impl Drop for StartedProcesses {
     fn drop(&mut self) {
         // Once it was reaped its number may be another's.
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -188,6 +196,8 @@ mod tests {
 
     use super::*;
 
+    /// Some seconds: far more than the kernel needs to end a process.
+    const LOOKS_MAX: u32 = 300_000;
     /// Far more than a command takes that ends by itself.
     const LONG: Duration = Duration::from_secs(60);
 
@@ -246,13 +256,59 @@ mod tests {
         assert!(run_for(&[], LONG, &standing).is_err());
     }
 
-    /// Also what it started, and what ignores every signal that can be ignored.
+    fn is_gone(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
+    }
+
+    /// From bug reports of other agents: a program that becomes a daemon outlives the command that
+    /// started it, and one more is left behind with each run.
+    #[test]
+    fn what_left_the_process_group_is_killed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pids");
+        // A session of its own, and one whose parent has ended.
+        let daemons = format!(
+            "for at in 1 2; do (setsid sh -c 'echo $$ >>{0}; exec sleep 1000' & ) ; done
+             until [ \"$(wc -l <{0})\" = 2 ]; do :; done",
+            file.display()
+        );
+        let pids = || std::fs::read_to_string(&file).unwrap_or_default();
+        let hung = format!("{daemons} 2>/dev/null; sleep 1000");
+        let clock = || match pids().lines().count() {
+            2 => LONG,
+            _ => Duration::ZERO,
+        };
+        let timed_out = Err(CommandFailure::TimedOut(LONG));
+        for (script, expected) in [
+            (hung, timed_out),
+            (format!("{daemons}; echo 1"), Ok("1\n".to_owned())),
+        ] {
+            let standing = || Duration::ZERO;
+            let by: &dyn Fn() -> Duration = match expected {
+                Ok(_) => &standing,
+                Err(_) => &clock,
+            };
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(run_for(&shell(&script), LONG, by), expected, "{script}");
+            assert_eq!(pids().lines().count(), 2);
+            // They are killed, and end when the kernel gets to it.
+            let ended = (0..LOOKS_MAX).any(|_| {
+                std::thread::yield_now();
+                pids().lines().all(is_gone)
+            });
+            assert!(ended, "{script}");
+        }
+    }
+
+    /// Also what it started, with another environment, and what ignores every signal that can be
+    /// ignored.
     #[test]
     fn what_does_not_end_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pids");
         let script = format!(
-            "trap '' TERM INT HUP; sleep 1000 & echo $! >'{0}.new'; echo $$ >>'{0}.new'; mv '{0}.new' '{0}'; wait; sleep 1000",
+            "trap '' TERM INT HUP; env -i sleep 1000 & echo $! >'{0}.new'; echo $$ >>'{0}.new'; mv '{0}.new' '{0}'; wait; sleep 1000",
             file.display()
         );
         // It may run until it has told its numbers.
