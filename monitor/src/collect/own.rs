@@ -36,6 +36,7 @@ pub(super) static OWN: CollectorSpec = CollectorSpec {
         meaning: "values of files and commands of the site",
     }],
     labels_max: 20,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
         let own = Own::start(start).map_err(CollectorStartError::Thread)?;
         Ok(Box::new(own))
@@ -185,5 +186,7 @@ fn note(readings: &mut Readings<'_>, source: String, fault: &str) {
     });
 }
 
+#[cfg(test)]
+mod recipes;
 #[cfg(test)]
 mod tests;
