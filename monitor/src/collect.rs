@@ -39,6 +39,8 @@ mod options;
 #[cfg(target_os = "linux")]
 mod own;
 #[cfg(target_os = "linux")]
+mod periodic;
+#[cfg(target_os = "linux")]
 mod processes;
 #[cfg_attr(
     not(target_os = "linux"),

@@ -6,16 +6,13 @@ mod tree;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::tree::Cgroup;
-use super::background::Background;
-use super::collector::{
-    CollectContext, Collector, CollectorSpec, CollectorStart, CollectorStartError, LabelSpec,
-};
+use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::options::Patterns;
+use super::periodic::{Periodic, ReadingPlan};
 use super::rates::Rates;
 use super::readings::Readings;
 
@@ -37,27 +34,31 @@ pub(super) static CGROUPS: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: 40,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
-        let background = Background::start("cgroups", |_| tree::find());
         Ok(Box::new(Cgroups {
             patterns: start.options.cgroups.clone(),
-            background: background.map_err(CollectorStartError::Thread)?,
+            found: Periodic::start(&PLAN, tree::find)?,
             rates: Rates::default(),
         }))
     },
 };
 
 const MOUNT: &str = "/sys/fs/cgroup";
-/// How often new ones are looked for: there may be thousands of folders.
-const FIND_EVERY: Duration = Duration::from_secs(15);
-/// How long a sample waits for that.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// What was found is measured for so long, if the search hangs or samples are far apart.
-const FOUND_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
+
+static PLAN: ReadingPlan = ReadingPlan {
+    name: "cgroups",
+    path: MOUNT,
+    missing: "file system of cgroup v2",
+    // There may be thousands of folders.
+    every: Duration::from_secs(15),
+    // What was found is measured, if the search hangs or samples are far apart.
+    age_max: Duration::from_secs(2 * 3_600),
+};
 
 struct Cgroups {
     patterns: Patterns,
-    background: Background<Option<Vec<Cgroup>>>,
+    found: Periodic<Vec<Cgroup>>,
     rates: Rates<1>,
 }
 
@@ -67,21 +68,9 @@ impl Collector for Cgroups {
         context: &CollectContext,
         readings: &mut Readings<'_>,
     ) -> Result<(), CollectError> {
-        let now = context.monotonic;
-        self.background.ask(now, FIND_EVERY, PATIENCE);
-        let Some(latest) = self.background.latest(now) else {
-            return Err(CollectError::FirstReading { path: MOUNT });
-        };
-        if latest.age > FOUND_AGE_MAX {
-            return Err(CollectError::NoAnswer { path: MOUNT });
-        }
-        let found = Arc::clone(&latest.result);
-        let found = found.as_ref().as_ref().ok_or(CollectError::Missing {
-            path: MOUNT,
-            field: "file system of cgroup v2",
-        })?;
-        self.rates.begin(now)?;
-        for cgroup in found {
+        let found = self.found.latest(context.monotonic)?;
+        self.rates.begin(context.monotonic)?;
+        for cgroup in found.iter() {
             if self.patterns.takes(&cgroup.name, || true) {
                 self.measure(cgroup, readings);
             }

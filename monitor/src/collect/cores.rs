@@ -17,6 +17,7 @@ pub(super) static CORES: CollectorSpec = CollectorSpec {
         meaning: "busy time of this core since the last sample; cores that are offline are missing",
     }],
     labels_max: 64,
+    more_labels_a_day: 0,
     start: |_| Ok(Box::<Cores>::default()),
 };
 

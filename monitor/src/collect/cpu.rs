@@ -21,6 +21,7 @@ pub static CPU: CollectorSpec = CollectorSpec {
         meaning: "all cores' busy time since the last sample; waiting for a disk is not busy",
     }],
     labels_max: 1,
+    more_labels_a_day: 0,
     start: |_| Ok(Box::new(Cpu::new()?)),
 };
 

@@ -35,6 +35,7 @@ pub(super) static DISKS: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: 30,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
         Ok(Box::new(Disks {
             patterns: start.options.disks.clone(),

@@ -41,6 +41,7 @@ pub(super) static FILESYSTEMS: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: 32,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
         let probe = Probe::start(Arc::new(probe::ask)).map_err(CollectorStartError::Thread)?;
         Ok(Box::new(Filesystems {

@@ -29,6 +29,7 @@ pub(super) static LOAD: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: LABELS.len(),
+    more_labels_a_day: 0,
     start: |_| Ok(Box::new(Load)),
 };
 

@@ -18,6 +18,7 @@ pub static MEM: CollectorSpec = CollectorSpec {
         meaning: "(total - available) / total; caches that can be reclaimed are available",
     }],
     labels_max: 1,
+    more_labels_a_day: 0,
     start: |_| {
         let system = System::new()?;
         Ok(Box::new(Memory { system }))

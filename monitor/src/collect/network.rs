@@ -32,6 +32,7 @@ pub(super) static NETWORK: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: 30,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
         Ok(Box::new(Network {
             patterns: start.options.interfaces.clone(),

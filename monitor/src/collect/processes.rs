@@ -1,19 +1,21 @@
 //! Which processes use most of the processor and of the memory, by their names.
 
+mod regulars;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lizmon_protocol::name::{Label, NameError};
 use rustix::param::{clock_ticks_per_second, page_size};
 
-use super::background::Background;
-use super::collector::{
-    CollectContext, Collector, CollectorSpec, CollectorStart, CollectorStartError, LabelSpec,
-};
+use self::regulars::Regulars;
+use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::names;
-use super::readings::Readings;
+use super::periodic::{Periodic, ReadingPlan};
+use super::readings::{Lasts, Readings};
 
 /// The collector.
 pub(super) static PROCESSES: CollectorSpec = CollectorSpec {
@@ -33,38 +35,49 @@ pub(super) static PROCESSES: CollectorSpec = CollectorSpec {
         },
     ],
     labels_max: 2 * SHOWN,
+    more_labels_a_day: 70,
     start: |start: &CollectorStart<'_>| {
         let mut look = Look::new(start.monotonic.clone());
-        let background = Background::start("processes", move |_| look.take());
-        Ok(Box::new(Processes {
-            background: background.map_err(CollectorStartError::Thread)?,
-        }))
+        let read = move || look.take();
+        Ok(Box::new(Processes(Periodic::start(&PLAN, read)?)))
     },
 };
 
 const PROC: &str = "/proc";
 /// How many names are published of each kind.
 const SHOWN: usize = 5;
+/// How many are ranked: the next one is shown in the place of one that is not worth a label.
+const RANKED: usize = 2 * SHOWN;
 /// Less would give every name a label once in a while.
 const CPU_PERCENT_MIN: f64 = 1.0;
-/// Thousands of files are read.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long a sample waits for that.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// It is published no longer than this, unless samples are further apart.
-const AGE_MAX: Duration = Duration::from_secs(60);
 /// The parent of the kernel's own threads.
 const KTHREADD: u32 = 2;
 
-struct Processes {
-    background: Background<Option<Top>>,
-}
+static PLAN: ReadingPlan = ReadingPlan {
+    name: "processes",
+    path: PROC,
+    // Without the first process others are hidden as well.
+    missing: "process of another user: see ProtectProc= of the unit,",
+    // Thousands of files are read.
+    every: Duration::from_secs(10),
+    age_max: Duration::from_secs(60),
+};
 
-/// What is published.
+struct Processes(Periodic<Top>);
+
+/// The names that use most: what is published, and some more.
 #[derive(Debug, Default, PartialEq)]
 struct Top {
-    cpu: Vec<(Vec<u8>, f64)>,
-    mem: Vec<(Vec<u8>, f64)>,
+    cpu: Vec<Use>,
+    mem: Vec<Use>,
+}
+
+/// What all processes of a name use.
+#[derive(Debug, PartialEq)]
+struct Use {
+    name: Vec<u8>,
+    value: f64,
+    lasts: Lasts,
 }
 
 impl Collector for Processes {
@@ -73,29 +86,43 @@ impl Collector for Processes {
         context: &CollectContext,
         readings: &mut Readings<'_>,
     ) -> Result<(), CollectError> {
-        let now = context.monotonic;
-        self.background.ask(now, LOOK_EVERY, PATIENCE);
-        let Some(latest) = self.background.latest(now) else {
-            return Err(CollectError::FirstReading { path: PROC });
-        };
-        if latest.age > AGE_MAX {
-            return Err(CollectError::NoAnswer { path: PROC });
-        }
-        let top = latest
-            .result
-            .as_ref()
-            .as_ref()
-            .ok_or(CollectError::Missing {
-                path: PROC,
-                field: "process of another user: see ProtectProc= of the unit,",
-            })?;
-        for (prefix, names) in [("process-cpu:", &top.cpu), ("process-mem:", &top.mem)] {
-            for (name, value) in names {
-                readings.push_or_note(names::label(prefix, name), *value);
-            }
-        }
+        let top = self.0.latest(context.monotonic)?;
+        publish(&top, readings);
         Ok(())
     }
+}
+
+fn publish(top: &Top, readings: &mut Readings<'_>) {
+    for (prefix, ranked) in [("process-cpu:", &top.cpu), ("process-mem:", &top.mem)] {
+        for (label, one) in shown(prefix, ranked, readings) {
+            readings.push_lasting_or_note(label, one.value, one.lasts);
+        }
+    }
+}
+
+/// The first of them that are worth a label: on a machine that starts something else each second,
+/// what does not last would take all labels of the day.
+fn shown<'u>(
+    prefix: &str,
+    ranked: &'u [Use],
+    readings: &mut Readings<'_>,
+) -> Vec<(Result<Label<'static>, NameError>, &'u Use)> {
+    let mut new = 0;
+    let labelled = ranked
+        .iter()
+        .map(|one| (names::label(prefix, &one.name), one));
+    labelled
+        .filter(|(label, one)| {
+            let is_known = label.as_ref().is_ok_and(|label| readings.is_known(label));
+            if one.lasts == Lasts::Long || is_known {
+                return true;
+            }
+            let is_worth_it = readings.has_room_today(one.lasts, new + 1);
+            new += usize::from(is_worth_it);
+            is_worth_it
+        })
+        .take(SHOWN)
+        .collect()
 }
 
 /// A process, by its number and the time of its start: numbers are used again.
@@ -115,6 +142,8 @@ struct Look {
     monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
     last: HashMap<ProcessKey, u64>,
     looked_at: Option<Duration>,
+    /// By processor time, and by memory.
+    regulars: [Regulars; 2],
 }
 
 impl Look {
@@ -123,6 +152,7 @@ impl Look {
             monotonic,
             last: HashMap::new(),
             looked_at: None,
+            regulars: Default::default(),
         }
     }
 
@@ -134,7 +164,6 @@ impl Look {
         // One that has ended meanwhile is passed over.
         let stats = numbers.filter_map(|number| fs::read(format!("{PROC}/{number}/stat")).ok());
         let processes: Vec<Process> = stats.filter_map(|stat| process(&stat)).collect();
-        // Without the first process others are hidden.
         processes.iter().find(|process| process.key.0 == 1)?;
         Some(self.top(processes, now))
     }
@@ -158,11 +187,22 @@ impl Look {
         self.looked_at = Some(now);
         let percent = |ticks: u64| ticks_per_percent.map_or(0.0, |per| ticks as f64 / per);
         let bytes = |pages: u64| pages as f64 * page_size() as f64;
+        let [by_cpu, by_mem] = &mut self.regulars;
         Top {
-            cpu: greatest(ticks, percent, CPU_PERCENT_MIN),
-            mem: greatest(pages, bytes, 1.0),
+            cpu: ranked(by_cpu, greatest(ticks, percent, CPU_PERCENT_MIN)),
+            mem: ranked(by_mem, greatest(pages, bytes, 1.0)),
         }
     }
+}
+
+fn ranked(regulars: &mut Regulars, greatest: Vec<(Vec<u8>, f64)>) -> Vec<Use> {
+    regulars.look(greatest.iter().map(|(name, _)| &name[..]));
+    let with_lasts = greatest.into_iter().map(|(name, value)| Use {
+        lasts: regulars.lasts(&name),
+        name,
+        value,
+    });
+    with_lasts.collect()
 }
 
 /// The names with the greatest values, of equal ones the first.
@@ -175,7 +215,7 @@ fn greatest(
     counts.sort_by(|(_, a), (_, b)| b.cmp(a));
     let values = counts.into_iter().map(|(name, count)| (name, value(count)));
     values
-        .take(SHOWN)
+        .take(RANKED)
         .filter(|(_, value)| value.is_finite() && *value >= min)
         .collect()
 }
@@ -216,6 +256,7 @@ fn process(stat: &[u8]) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::readings::LabelBudget;
     use super::*;
 
     fn line(pid: u32, name: &str, parent: u32, ticks: u64, start: u64, pages: i64) -> String {
@@ -279,32 +320,78 @@ mod tests {
                 .map(|line| process(line.as_bytes()).unwrap())
                 .collect::<Vec<_>>()
         };
-        let names = |pairs: &[(Vec<u8>, f64)]| {
-            let names = pairs
+        let names = |all: &[Use]| {
+            let names = all
                 .iter()
-                .map(|(name, _)| String::from_utf8_lossy(name).into_owned());
-            names.collect::<Vec<_>>()
+                .map(|one| String::from_utf8_lossy(&one.name).into_owned());
+            names.take(SHOWN).collect::<Vec<_>>()
+        };
+        let busy = |value, lasts| Use {
+            name: b"busy".to_vec(),
+            value,
+            lasts,
         };
         let first = look.top(all(1_000, 5), Duration::from_secs(10));
         assert_eq!(first.cpu, []);
         assert_eq!(names(&first.mem), ["busy", "p19", "p18", "p17", "p16"]);
-        let pages = first.mem[0].1 / page_size() as f64;
+        let pages = first.mem[0].value / page_size() as f64;
         assert_eq!(pages, 20.0);
         // Each half of the time.
         let second = look.top(all(1_000 + 5 * hz, 5), Duration::from_secs(20));
-        assert_eq!(second.cpu, [(b"busy".to_vec(), 100.0)]);
+        assert_eq!(second.cpu, [busy(100.0, Lasts::MaybeNot)]);
         // Others with the same numbers: what they have used is not what they have more.
         let third = look.top(all(10, 99), Duration::from_secs(30));
         let percent = 20.0 / (10.0 * hz as f64 / 100.0);
-        assert_eq!(third.cpu, [(b"busy".to_vec(), percent)]);
+        assert_eq!(third.cpu, [busy(percent, Lasts::MaybeNot)]);
+        let fourth = look.top(all(1_010, 99), Duration::from_secs(40));
+        assert_eq!(fourth.cpu[0].lasts, Lasts::Long);
+        assert_eq!(fourth.mem.len(), RANKED);
+    }
+
+    /// A day on a machine that builds software: whatever comes and goes, what lasts is shown.
+    #[test]
+    fn short_lived_processes_do_not_crowd_out_others() {
+        let mut look = Look::new(Arc::new(|| Duration::ZERO));
+        let mut budget = LabelBudget::new(PROCESSES.labels_max, PROCESSES.more_labels_a_day);
+        let hz = clock_ticks_per_second();
+        let mut shown_at = |secs: u64| {
+            // A server that begins in the evening, and six jobs that use more, with new names.
+            let servers = (secs >= 80_000).then(|| line(2, "server", 1, secs * hz / 2, 5, 10));
+            let jobs =
+                (0..6).map(|at| line(9 + at, &format!("job-{secs}-{at}"), 1, 9 * hz, secs, 20));
+            let lines = servers.into_iter().chain(jobs);
+            let all = lines.map(|line| process(line.as_bytes()).unwrap());
+            let top = look.top(all.collect(), Duration::from_secs(secs));
+            let mut readings = Readings::new(&mut budget, Duration::from_secs(secs));
+            publish(&top, &mut readings);
+            let pairs = readings.pairs();
+            let jobs = pairs
+                .iter()
+                .filter(|(label, _)| label.contains("job-"))
+                .count();
+            (
+                jobs,
+                pairs
+                    .iter()
+                    .any(|(label, _)| *label == "process-cpu:server"),
+            )
+        };
+        let mut all_jobs = 0;
+        for at in 1..8_640 {
+            let (jobs, has_server) = shown_at(at * 10);
+            all_jobs += jobs;
+            assert_eq!(has_server, at * 10 >= 80_020, "{at}");
+        }
+        // They are shown while there are labels, and some more in the course of the day.
+        assert!((10..=100).contains(&all_jobs), "{all_jobs}");
     }
 
     #[test]
     fn this_process_is_among_them() {
         let mut look = Look::new(Arc::new(|| Duration::ZERO));
         let top = look.take().unwrap();
-        assert!(!top.mem.is_empty() && top.mem.len() <= SHOWN, "{top:?}");
-        assert!(top.mem.iter().all(|(_, bytes)| *bytes > 0.0), "{top:?}");
+        assert!(!top.mem.is_empty() && top.mem.len() <= RANKED, "{top:?}");
+        assert!(top.mem.iter().all(|one| one.value > 0.0), "{top:?}");
         let own = fs::read("/proc/self/stat").unwrap();
         let own = process(&own).unwrap();
         assert_eq!(own.key.0, std::process::id());

@@ -4,6 +4,14 @@
 //! its last value. A machine may have 3,000 cgroups, and new ones every minute. So each collector
 //! has a number of labels that it may publish at once, and of all that it publishes in a day;
 //! whatever was published last has precedence, and new labels come in the collector's order.
+//!
+//! ```text
+//! of a day:  [ fleeting ones too ][ all others ][ one after another, over the day ]
+//!              as many as at once   as many        the rest
+//! ```
+//!
+//! So what begins late in a busy day has its place within a while, and things that last are not
+//! crowded out by things that do not.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,9 +22,11 @@ use lizmon_protocol::sample::Value;
 
 use super::failure::CollectError;
 
-/// How many labels a collector may publish in a day, for each that it may publish at once: all
-/// together stay below the 1,000 of a host.
+/// How many labels a collector may publish in a day, for each that it may publish at once, and more
+/// if its things come and go.
 const LABELS_A_DAY: usize = 3;
+/// How many of them may come at any time. The rest of the day's come one after another.
+const AT_ANY_TIME: usize = 2;
 /// For how long a receiver may count a label after its last value: the window by hour, and a margin
 /// for what was sent late.
 const LABEL_KEPT: Duration = Duration::from_secs(26 * 3600);
@@ -25,6 +35,11 @@ const LABEL_KEPT: Duration = Duration::from_secs(26 * 3600);
 #[derive(Debug)]
 pub(super) struct LabelBudget {
     labels_max: usize,
+    day_max: usize,
+    /// The time in which one new label of a day is earned.
+    earned_every: Duration,
+    /// Until when what has come is not earned again.
+    earned_at: Duration,
     known: HashMap<Label<'static>, Use>,
     /// Counts the samples.
     sample: u64,
@@ -34,6 +49,13 @@ pub(super) struct LabelBudget {
     /// Labels that have a place in this sample.
     admitted: usize,
     first_left_out: Option<Label<'static>>,
+}
+
+/// Whether a label that is new will be published for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasts {
+    Long,
+    MaybeNot,
 }
 
 /// When a label had a place last.
@@ -46,9 +68,14 @@ struct Use {
 }
 
 impl LabelBudget {
-    pub(super) fn new(labels_max: usize) -> Self {
+    pub(super) fn new(labels_max: usize, more_a_day: usize) -> Self {
+        let day_max = labels_max.saturating_mul(LABELS_A_DAY) + more_a_day;
+        let earned_a_day = day_max - labels_max * AT_ANY_TIME;
         Self {
             labels_max,
+            day_max,
+            earned_every: LABEL_KEPT / u32::try_from(earned_a_day.max(1)).unwrap_or(u32::MAX),
+            earned_at: Duration::ZERO,
             known: HashMap::new(),
             sample: 0,
             now: Duration::ZERO,
@@ -66,7 +93,7 @@ impl LabelBudget {
     }
 
     /// Whether this label may be published now. The same answer if it is asked again.
-    fn admits(&mut self, label: &Label<'static>) -> bool {
+    fn admits(&mut self, label: &Label<'static>, lasts: Lasts) -> bool {
         let (sample, at) = (self.sample, self.now);
         if let Some(known) = self.known.get_mut(label) {
             if known.sample == sample {
@@ -83,8 +110,9 @@ impl LabelBudget {
                 };
                 return true;
             }
-        } else if self.admitted + self.awaited < self.labels_max && self.has_room_today() {
+        } else if self.admitted + self.awaited < self.labels_max && self.has_room_today(lasts, 1) {
             self.admitted += 1;
+            self.earned_at = self.earned_at.max(at) + self.earned_every;
             let new = Use {
                 sample,
                 at,
@@ -93,18 +121,32 @@ impl LabelBudget {
             self.known.insert(label.clone(), new);
             return true;
         }
-        self.first_left_out.get_or_insert_with(|| label.clone());
+        if lasts == Lasts::Long {
+            self.first_left_out.get_or_insert_with(|| label.clone());
+        }
         false
     }
 
-    fn has_room_today(&mut self) -> bool {
-        let day_max = self.labels_max.saturating_mul(LABELS_A_DAY);
-        if self.known.len() >= day_max {
+    /// Whether so many new labels may come.
+    fn has_room_today(&mut self, lasts: Lasts, count: usize) -> bool {
+        if self.known.len() + count > self.day_max {
             let now = self.now;
             let is_kept = |last: &Use| now.saturating_sub(last.at) < LABEL_KEPT;
             self.known.retain(|_, last| is_kept(last));
         }
-        self.known.len() < day_max
+        self.known.len() + count <= self.day_max && self.are_earned(lasts, count)
+    }
+
+    fn are_earned(&self, lasts: Lasts, count: usize) -> bool {
+        let at_any_time = match lasts {
+            Lasts::Long => self.labels_max * AT_ANY_TIME,
+            Lasts::MaybeNot => self.labels_max,
+        };
+        let Some(ahead) = at_any_time.checked_sub(count) else {
+            return false;
+        };
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        self.earned_at.saturating_sub(self.now) <= self.earned_every * ahead
     }
 }
 
@@ -130,7 +172,17 @@ impl<'b> Readings<'b> {
     /// Whether a value of this label will be published: ask before you measure it, if that costs
     /// anything. What is not admitted is counted as left out.
     pub fn admits(&mut self, label: &Label<'static>) -> bool {
-        self.budget.admits(label)
+        self.budget.admits(label, Lasts::Long)
+    }
+
+    /// Whether it was published in the last day, and costs nothing.
+    pub(super) fn is_known(&self, label: &Label<'static>) -> bool {
+        self.budget.known.contains_key(label)
+    }
+
+    /// Whether the day has room for so many new labels.
+    pub(super) fn has_room_today(&mut self, lasts: Lasts, count: usize) -> bool {
+        self.budget.has_room_today(lasts, count)
     }
 
     /// Appends a value, rounded to two decimals. What a receiver would refuse, and the whole record
@@ -145,8 +197,17 @@ impl<'b> Readings<'b> {
 
     /// The same, with a label that was made before.
     pub fn push_label(&mut self, label: Label<'static>, value: f64) -> Result<(), CollectError> {
-        let value = Value::new(two_decimals(value)).ok_or(CollectError::NoNumber)?;
-        if !self.budget.admits(&label) {
+        let value = rounded(value)?;
+        self.push_lasting(label, value, Lasts::Long)
+    }
+
+    fn push_lasting(
+        &mut self,
+        label: Label<'static>,
+        value: Value,
+        lasts: Lasts,
+    ) -> Result<(), CollectError> {
+        if !self.budget.admits(&label, lasts) {
             return Ok(());
         }
         let known = self.budget.known.get_mut(&label);
@@ -159,9 +220,20 @@ impl<'b> Readings<'b> {
 
     /// The same; a value that cannot be published is noted, and the others can be.
     pub fn push_or_note(&mut self, label: Result<Label<'static>, NameError>, value: f64) {
-        let pushed = label
-            .map_err(CollectError::from)
-            .and_then(|label| self.push_label(label, value));
+        self.push_lasting_or_note(label, value, Lasts::Long);
+    }
+
+    /// The same; without a note, a new label that may not last gets no place where few are left.
+    pub(super) fn push_lasting_or_note(
+        &mut self,
+        label: Result<Label<'static>, NameError>,
+        value: f64,
+        lasts: Lasts,
+    ) {
+        let pushed = label.map_err(CollectError::from).and_then(|label| {
+            let value = rounded(value)?;
+            self.push_lasting(label, value, lasts)
+        });
         if let Err(problem) = pushed {
             self.note(problem);
         }
@@ -191,8 +263,9 @@ impl<'b> Readings<'b> {
     }
 }
 
-fn two_decimals(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+/// To two decimals.
+fn rounded(value: f64) -> Result<Value, CollectError> {
+    Value::new((value * 100.0).round() / 100.0).ok_or(CollectError::NoNumber)
 }
 
 #[cfg(test)]
@@ -204,7 +277,7 @@ mod tests {
     #[test]
     fn values_have_at_most_two_decimals() {
         for (value, expected) in [(4.983, 4.98), (4.987, 4.99), (0.0, 0.0), (99.999, 100.0)] {
-            let mut budget = LabelBudget::new(1);
+            let mut budget = LabelBudget::new(1, 0);
             let mut readings = Readings::new(&mut budget, SECOND);
             readings.push("cpu", value).unwrap();
             assert_eq!(readings.pairs(), [("cpu", expected)]);
@@ -214,7 +287,7 @@ mod tests {
     /// A receiver would refuse the whole record.
     #[test]
     fn a_pair_that_a_receiver_refuses_is_not_appended() {
-        let mut budget = LabelBudget::new(8);
+        let mut budget = LabelBudget::new(8, 0);
         let mut readings = Readings::new(&mut budget, SECOND);
         readings.push("core:0", 1.0).unwrap();
         let refused = [
@@ -246,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_is_over_the_budget_is_left_out_and_what_was_published_stays() {
-        let mut budget = LabelBudget::new(2);
+        let mut budget = LabelBudget::new(2, 0);
         let steps: [(&[&str], &[&str]); 7] = [
             (&["b", "c", "d"], &["b", "c"]),
             // A new one before them takes nobody's place.
@@ -280,16 +353,54 @@ mod tests {
     /// in a day.
     #[test]
     fn labels_that_come_and_go_are_limited_by_the_day() {
-        let mut budget = LabelBudget::new(2);
-        let names: Vec<String> = (0..60).map(|n| format!("unit:{n}")).collect();
-        let mut all = 0;
-        for (at, name) in names.iter().enumerate() {
-            let mut readings = Readings::new(&mut budget, SECOND * at as u32);
-            readings.push(name.clone(), 1.0).unwrap();
-            all += readings.finish().0.len();
+        let mut budget = LabelBudget::new(2, 3);
+        let day = LABEL_KEPT.as_secs();
+        // By second: how many have come until then. 4 at any time, 5 more in a day.
+        let all_until = [
+            (60, 4),
+            (day / 5, 4),
+            (day / 5 + 60, 5),
+            (day, 8),
+            (day + 60, 9),
+        ];
+        let (mut at, mut all) = (0, 0);
+        for (until, expected) in all_until {
+            while at < until {
+                all += published_of(&mut budget, at, &format!("unit:{at}"), Lasts::Long);
+                at += 5;
+            }
+            assert_eq!(all, expected, "{until}");
         }
-        assert_eq!(all, 2 * LABELS_A_DAY);
-        let day = LABEL_KEPT.as_secs() + 60;
-        assert_eq!(published(&mut budget, day, &["x"]), ["x"]);
+    }
+
+    /// What lasts has its place, on a machine that starts something else each second.
+    #[test]
+    fn fleeting_labels_leave_room_for_others() {
+        let mut budget = LabelBudget::new(2, 0);
+        let mut all = 0;
+        for at in 0..600 {
+            let name = format!("process-cpu:job-{at}");
+            all += published_of(&mut budget, at, &name, Lasts::MaybeNot);
+        }
+        assert_eq!(all, 2);
+        for at in 600..602 {
+            let name = format!("process-cpu:server-{at}");
+            assert_eq!(published_of(&mut budget, at, &name, Lasts::Long), 1);
+        }
+        // What is known costs nothing.
+        assert_eq!(
+            published_of(&mut budget, 603, "process-cpu:job-0", Lasts::MaybeNot),
+            1
+        );
+        assert_eq!(
+            published_of(&mut budget, 604, "process-cpu:job-9", Lasts::MaybeNot),
+            0
+        );
+    }
+
+    fn published_of(budget: &mut LabelBudget, at: u64, name: &str, lasts: Lasts) -> usize {
+        let mut readings = Readings::new(budget, Duration::from_secs(at));
+        readings.push_lasting_or_note(Label::new(name.to_owned()), 1.0, lasts);
+        readings.finish().0.len()
     }
 }

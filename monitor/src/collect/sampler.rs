@@ -78,7 +78,7 @@ impl Sampler {
             Ok(Running {
                 spec,
                 collector: (spec.start)(&start)?,
-                budget: LabelBudget::new(labels_max(spec, options)),
+                budget: LabelBudget::new(labels_max(spec, options), spec.more_labels_a_day),
                 failure_log: FailureLog::default(),
                 slow_logged_at: None,
             })
@@ -304,6 +304,7 @@ mod tests {
             meaning: "",
         }],
         labels_max: 2,
+        more_labels_a_day: 0,
         start: |_| Ok(Box::new(Cores)),
     };
 

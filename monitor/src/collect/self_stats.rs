@@ -36,6 +36,7 @@ macro_rules! figure {
                 meaning: $meaning,
             }],
             labels_max: 1,
+            more_labels_a_day: 0,
             start: |_| {
                 Ok(Box::new(SelfCollector {
                     label: $label,

@@ -15,6 +15,7 @@ pub(super) static SWAP: CollectorSpec = CollectorSpec {
         meaning: "(total - free) / total of the swap space; missing where there is none",
     }],
     labels_max: 1,
+    more_labels_a_day: 0,
     start: |_| Ok(Box::new(Swap)),
 };
 

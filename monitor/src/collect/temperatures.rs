@@ -4,12 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::background::Background;
-use super::collector::{
-    CollectContext, Collector, CollectorSpec, CollectorStart, CollectorStartError, LabelSpec,
-};
+use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::names;
+use super::periodic::{Periodic, ReadingPlan};
 use super::readings::Readings;
 
 /// The collector.
@@ -22,28 +20,29 @@ pub(super) static TEMPERATURES: CollectorSpec = CollectorSpec {
         meaning: "of `CHIP/SENSOR`, such as `coretemp.0/Core 0`; below -100 and above 250 it is a sensor that is not there",
     }],
     labels_max: 16,
+    more_labels_a_day: 0,
     start: |_: &CollectorStart<'_>| {
         // Some drivers ask a disk or a slow bus, and may never answer.
-        let background = Background::start("temperatures", |_| sensors(Path::new(HWMON)));
-        Ok(Box::new(Temperatures {
-            background: background.map_err(CollectorStartError::Thread)?,
-        }))
+        let read = || sensors(Path::new(HWMON));
+        Ok(Box::new(Temperatures(Periodic::start(&PLAN, read)?)))
     },
 };
 
 const HWMON: &str = "/sys/class/hwmon";
-/// Heat changes slowly, and asking wakes disks and buses.
-const READ_EVERY: Duration = Duration::from_secs(10);
-/// How long a sample waits for them.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// What was read is published no longer than this, unless samples are further apart.
-const AGE_MAX: Duration = Duration::from_secs(60);
+
+static PLAN: ReadingPlan = ReadingPlan {
+    name: "temperatures",
+    path: HWMON,
+    missing: "sensor",
+    // Heat changes slowly, and asking wakes disks and buses.
+    every: Duration::from_secs(10),
+    age_max: Duration::from_secs(60),
+};
+
 /// Sensors that are not connected show numbers beyond these.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -100.0..=250.0;
 
-struct Temperatures {
-    background: Background<Option<Vec<Sensor>>>,
-}
+struct Temperatures(Periodic<Vec<Sensor>>);
 
 /// A sensor, and what it shows in degrees Celsius.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,20 +57,7 @@ impl Collector for Temperatures {
         context: &CollectContext,
         readings: &mut Readings<'_>,
     ) -> Result<(), CollectError> {
-        let now = context.monotonic;
-        self.background.ask(now, READ_EVERY, PATIENCE);
-        let Some(latest) = self.background.latest(now) else {
-            return Err(CollectError::FirstReading { path: HWMON });
-        };
-        if latest.age > AGE_MAX {
-            return Err(CollectError::NoAnswer { path: HWMON });
-        }
-        let sensors = latest.result.as_ref().as_ref();
-        let sensors = sensors.ok_or(CollectError::Missing {
-            path: HWMON,
-            field: "sensor",
-        })?;
-        for sensor in sensors {
+        for sensor in self.0.latest(context.monotonic)?.iter() {
             readings.push_or_note(names::label("temperature:", &sensor.name), sensor.degrees);
         }
         Ok(())

@@ -24,6 +24,7 @@ pub(super) static UNITS: CollectorSpec = CollectorSpec {
         meaning: "units of the system's systemd that have failed; asked once a minute",
     }],
     labels_max: 1,
+    more_labels_a_day: 0,
     start: |start: &CollectorStart<'_>| {
         let monotonic = start.monotonic.clone();
         let words = COMMAND.map(str::to_owned);

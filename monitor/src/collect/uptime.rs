@@ -15,6 +15,7 @@ pub(super) static UPTIME: CollectorSpec = CollectorSpec {
         meaning: "time since the system was booted, asleep or awake; of a container where lxcfs shows its own",
     }],
     labels_max: 1,
+    more_labels_a_day: 0,
     start: |_| Ok(Box::new(Uptime)),
 };
 

@@ -23,7 +23,7 @@ fn sample_until(own: &OwnOptions, count: usize) -> (Vec<(String, f64)>, Option<C
         monotonic: Arc::new(|| Duration::ZERO),
     };
     let mut collector = (OWN.start)(&start).unwrap();
-    let mut budget = LabelBudget::new(OWN.labels_max);
+    let mut budget = LabelBudget::new(OWN.labels_max, 0);
     for second in 0.. {
         let context = CollectContext {
             now: NOW,
