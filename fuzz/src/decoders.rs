@@ -12,7 +12,10 @@ use lizmon_monitor::spool::{DISK_BYTES_MAX, Spool, SpoolLimits};
 use lizmon_mtls::identity::Identity;
 use lizmon_mtls::revocation::{self, Crl};
 use lizmon_pki::authority;
-use lizmon_protocol::name::SpiffeId;
+use lizmon_protocol::facts::{
+    FACT_KEY_BYTES_MAX, FACT_TEXT_BYTES_MAX, FACTS_MAX, Fact, Facts, FactsError,
+};
+use lizmon_protocol::name::{Label, SpiffeId};
 use lizmon_protocol::sample::{
     BATCH_DROPPED_MAX, BATCH_RECORDS_MAX, BodyError, ERRORS_SHOWN_MAX, EncodedSamples, Epoch,
     IdempotencyKey, ProducerId, RECORD_LABELS_MAX, SampleSet, VALUE_MAX, parse_batch,
@@ -75,6 +78,36 @@ fn check_error(error: &BodyError) {
     if let BodyError::Values(errors) = error {
         assert!((1..=ERRORS_SHOWN_MAX).contains(&errors.len()));
     }
+}
+
+/// The body of `PUT /api/facts/{host}`, and a document of the journal: what is taken is within the
+/// limits, can be shown on a terminal, and reads the same when written. What is said of the rest can
+/// be shown too.
+pub fn facts(bytes: &[u8]) {
+    let facts = match Facts::parse(bytes) {
+        Ok(facts) => facts,
+        Err(error) => {
+            if let FactsError::Fact { key, .. } = &error {
+                assert!(!key.contains(char::is_control), "{error:?}");
+            }
+            return assert!(!error.to_string().is_empty());
+        }
+    };
+    assert!(facts.iter().count() <= FACTS_MAX);
+    for (key, fact) in facts.iter() {
+        assert!((1..=FACT_KEY_BYTES_MAX).contains(&key.len()));
+        if let Fact::Text(text) = fact {
+            assert!(text.len() <= FACT_TEXT_BYTES_MAX);
+            // A label is printable as well, and has no other rule that a text may break here.
+            assert!(
+                text.chars().all(|c| Label::new(format!("x{c}")).is_ok()),
+                "{text:?}"
+            );
+        }
+    }
+    let written = serde_json::to_vec(&facts).expect("facts can be written");
+    assert_eq!(Facts::parse(&written).as_ref(), Ok(&facts));
+    assert_eq!(serde_json::from_slice::<Facts>(&written).ok(), Some(facts));
 }
 
 /// A group of the journal, as it is and with a checksum that fits: the checksum would keep nearly

@@ -3,7 +3,18 @@
 use anyhow::{Context as _, Result};
 
 /// User and system time so far, in seconds: proc(5), fields 14 and 15.
+#[allow(dead_code, reason = "not every benchmark measures other processes")]
 pub(crate) fn secs(pid: u32) -> Result<f64> {
+    secs_in(pid, [11, 12])
+}
+
+/// The same of the children that have ended and were waited for: fields 16 and 17.
+#[allow(dead_code, reason = "not every benchmark has children that end")]
+pub(crate) fn secs_of_children(pid: u32) -> Result<f64> {
+    secs_in(pid, [13, 14])
+}
+
+fn secs_in(pid: u32, columns: [usize; 2]) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("its stat")?;
     let fields: Vec<&str> = stat
         .rsplit(')')
@@ -11,9 +22,9 @@ pub(crate) fn secs(pid: u32) -> Result<f64> {
         .unwrap_or_default()
         .split_whitespace()
         .collect();
-    let ticks: u64 = [fields[11], fields[12]]
+    let ticks: u64 = columns
         .iter()
-        .map(|field| field.parse::<u64>())
+        .map(|column| fields[*column].parse::<u64>())
         .sum::<Result<_, _>>()
         .context("ticks")?;
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)

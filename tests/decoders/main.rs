@@ -169,6 +169,14 @@ fn batches() {
 }
 
 #[test]
+fn facts_of_machines() {
+    let good = seeds("facts");
+    let taken = |bytes: &Vec<u8>| lizmon_protocol::facts::Facts::parse(bytes).is_ok();
+    assert_eq!(good.iter().filter(|bytes| taken(bytes)).count(), 2);
+    check(decoders::facts, &good);
+}
+
+#[test]
 fn journal_groups() {
     let good = seeds("journal_group");
     for group in &good {

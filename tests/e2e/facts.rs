@@ -72,3 +72,54 @@ async fn the_last_facts_are_there_after_a_restart() {
         .no_content("4,096 bytes");
     assert_eq!(shown(&world).await, json!({"os": "x"}));
 }
+
+/// At and over each limit, by a receiver as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_have_limits() {
+    let world = World::start().await;
+    let node = world.node("a");
+    let object = |pairs: &[(String, String)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(key, text)| (key.clone(), text.clone().into()));
+        Value::Object(pairs.collect()).to_string()
+    };
+    let one = |key: usize, text: usize| {
+        object(&[(
+            "k".repeat(key),
+            "é".repeat(text / 2) + &"x".repeat(text % 2),
+        )])
+    };
+    let many = |count: usize| {
+        let pairs: Vec<_> = (0..count)
+            .map(|at| (format!("k{at}"), String::new()))
+            .collect();
+        object(&pairs)
+    };
+    let cases = [
+        (one(64, 256), None),
+        (one(65, 256), Some("a key is 1 to 64")),
+        (one(64, 257), Some("at most 256 bytes")),
+        (many(64), None),
+        (many(65), Some("at most 64 facts")),
+    ];
+    for (body, refused) in cases {
+        let got = put(&world, &node, body.clone()).await;
+        match refused {
+            None => got.no_content(&body),
+            Some(part) => {
+                got.refused("invalid_values", &body);
+                assert!(got.text().contains(part), "{body}: {}", got.text());
+            }
+        }
+    }
+    // The last that was taken is what is there.
+    let token = world.token(&node).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let sample = world.post(&node, &token, &path, r#"{"cpu":1}"#).await;
+    sample.no_content("a sample");
+    assert_eq!(
+        shown(&world).await.as_object().map(|all| all.len()),
+        Some(64)
+    );
+}
