@@ -10,8 +10,9 @@
 //! | less than [`STEADY_SECS`] | counting samples that evict nothing and that queries find afterwards |
 //! | [`STEADY_SECS`] | moving windows; removing samples that lie ahead of the clock |
 //! | [`BEHIND_SECS`] | the same, if the clock is behind an earlier steady clock |
-//! | [`EXPIRY_SECS`] | removing hosts, series and producers that have ended |
+//! | [`EXPIRY_SECS`] | removing hosts, series and producers that have ended; history, by [`HistoryClock`] |
 
+mod history_clock;
 mod status;
 mod steps;
 mod store_clock;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use lizmon_mtls::Clock;
 
+pub use self::history_clock::HistoryClock;
 pub use self::status::ClockStatus;
 pub use self::steps::{
     AHEAD_REMOVED_SECS, BEHIND_SECS, ClockReading, ClockVerdict, EXPIRY_SECS, STEADY_SECS,

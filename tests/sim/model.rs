@@ -2,6 +2,7 @@
 //! taken.
 
 mod engine_log;
+mod history;
 mod shared;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

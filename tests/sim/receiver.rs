@@ -12,19 +12,21 @@ use http_body_util::BodyExt as _;
 use lizmon_client::ServerClock;
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::delivery::Delivery;
+use lizmon_protocol::history::{HistoryRange, HistoryTier};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{BatchAnswer, ProducerId};
-use lizmon_protocol::summary::Summaries;
+use lizmon_protocol::summary::{Average, Summaries};
 use lizmon_protocol::token::{Claims, Confirmation, Scopes};
 use lizmon_receiver::authorize::{Caller, Permit, ReadHost};
 use lizmon_receiver::clock::ClockReading;
+use lizmon_receiver::history::Histories;
 use lizmon_receiver::journal::{Committer, GroupCommit, SharedCommitter, SubmitError};
 use lizmon_receiver::router::Rejection;
-use lizmon_receiver::store::StoreError;
 use lizmon_receiver::store::memory::engine::MemoryEngine;
 use lizmon_receiver::store::memory::shared::SharedMemoryStore;
 use lizmon_receiver::store::memory::{MemoryDisk, MemoryStore};
 use lizmon_receiver::store::record::Submission;
+use lizmon_receiver::store::{HistoryRetention, Store as _, StoreError};
 use lizmon_receiver::summarize::group::GroupRole;
 use lizmon_receiver::summarize::{Summarizer, SummaryTable};
 use lizmon_receiver::{ingest, query};
@@ -346,6 +348,28 @@ impl Receiver {
 
     pub(crate) fn delivery(&self, node: &Node, now: u64) -> Option<Delivery> {
         self.read(|table| query::delivery(&node.permit_to_read(), table, now))
+    }
+
+    /// The intervals of all that it still has of a series, in memory and in the store; none while
+    /// the disk cannot be read.
+    pub(crate) fn history(
+        &self,
+        node: &Node,
+        label: &str,
+        tier: HistoryTier,
+        now: u64,
+    ) -> Option<Vec<Average>> {
+        let range = HistoryRange {
+            tier,
+            ..HistoryRange::default()
+        };
+        let reader = MemoryStore::open(self.disk.clone()).history().unwrap();
+        let histories = Histories::new(reader, HistoryRetention::default());
+        let permit = node.permit_to_read();
+        let read = self.read(|table| Some(histories.read(&permit, table, label, &range, now)));
+        let read = read.transpose().ok()?.flatten().unwrap_or_default();
+        assert_eq!(read.next, None, "a run is shorter than a page");
+        Some(read.intervals)
     }
 
     /// The numbers it has of a host, by producer.

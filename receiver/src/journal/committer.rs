@@ -12,7 +12,7 @@ use super::error::{AdmissionError, SubmitError};
 use super::group_commit::GroupCommit;
 use super::intake::{self, Intake, KnownRecords};
 use crate::alarms::AlarmEvaluator;
-use crate::clock::{ClockReading, ClockStatus, ClockVerdict, StepDetector};
+use crate::clock::{ClockReading, ClockStatus, ClockVerdict, HistoryClock, StepDetector};
 use crate::store::record::Submission;
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
@@ -50,6 +50,7 @@ pub struct Committer {
     /// When the clock was last read.
     seen_at: u64,
     clock: StepDetector,
+    history_clock: HistoryClock,
     /// By the monotonic clock.
     clock_stored_at: u64,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
@@ -80,6 +81,7 @@ impl Committer {
             reclaimed_at: now,
             seen_at: now,
             clock: StepDetector::new(summarizer.stored_clock(), at),
+            history_clock: HistoryClock::default(),
             clock_stored_at: at.monotonic,
             unstored: RateLimitedLog::default(),
             removed: RateLimitedLog::default(),
@@ -189,7 +191,7 @@ impl GroupCommit for Committer {
                 self.put_off(&error, now);
             }
         }
-        self.reclaim_if_due(now, expiry);
+        self.reclaim_if_due(at, expiry.is_some());
         let lag = self.summarizer.uncommitted();
         let since = if lag == 0 { now } else { self.complete_at };
         self.status.set_lag(lag, now.saturating_sub(since));
@@ -370,7 +372,8 @@ impl Committer {
         self.alarms = Some(alarms);
     }
 
-    fn reclaim_if_due(&mut self, now: u64, expiry: Option<u64>) {
+    fn reclaim_if_due(&mut self, at: ClockReading, may_expire: bool) {
+        let now = at.wall;
         if (self.reclaimed_at..self.reclaimed_at + RECLAIM_EVERY_SECS).contains(&now) {
             return;
         }
@@ -380,8 +383,10 @@ impl Committer {
             self.status.set_usage(usage);
         }
         let retention = *self.summarizer.retention();
-        if let Some(now) = expiry
-            && let Err(error) = self.store.expire_history(&retention, now)
+        let newest = self.summarizer.table().newest_epoch();
+        if let Some(ended) = self.history_clock.look(newest, now, at.monotonic)
+            && may_expire
+            && let Err(error) = self.store.expire_history(&retention, ended)
         {
             self.put_off(&error, now);
         }

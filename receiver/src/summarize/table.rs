@@ -145,6 +145,15 @@ impl SummaryTable {
             .unwrap_or_default()
     }
 
+    /// The epoch of the newest sample of any host.
+    pub fn newest_epoch(&self) -> Option<u64> {
+        let newest = |hosts: RwLockReadGuard<'_, HostMap>| {
+            let hosts = hosts.values();
+            hosts.map(|host| host.last_epoch).max()
+        };
+        self.shards().filter_map(newest).max()
+    }
+
     /// Every shard in turn, locked for reading.
     pub fn shards(&self) -> impl Iterator<Item = RwLockReadGuard<'_, HostMap>> {
         self.count.all().map(|shard| self.read(shard))

@@ -43,6 +43,8 @@ impl World {
             let summaries = at.summaries(&host.node, now);
             self.model
                 .check_summaries(monitor, receiver, &summaries, now)?;
+            let read = |label: &str, tier| at.history(&host.node, label, tier, now);
+            self.model.check_history(monitor, receiver, &read)?;
         }
         Ok(())
     }

@@ -1,7 +1,14 @@
 //! A clock that is wrong for a while costs nothing that was there, and hides nothing that is
 //! acknowledged.
 
+use std::collections::BTreeSet;
+
+use lizmon_protocol::history::HistoryTier;
+
 use super::*;
+use crate::clock::EXPIRY_SECS;
+use crate::store::JournalStore as _;
+use crate::store::history::StoredChunk;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
@@ -125,6 +132,19 @@ impl Machine {
             }
             (came, expected) => panic!("{came:?} instead of {expected:?}"),
         }
+    }
+
+    /// Which chunks of the history are stored.
+    fn history(&self) -> BTreeSet<(HistoryTier, u64)> {
+        let mut store = MemoryStore::open(self.disk.clone());
+        let shards: Vec<_> = store.shard_count().all().collect();
+        let mut chunks = BTreeSet::new();
+        let mut note = |chunk: StoredChunk| {
+            chunks.insert((chunk.tier, chunk.start));
+            Ok(())
+        };
+        store.all_chunks(&shards, &mut note).unwrap();
+        chunks
     }
 
     /// What of a label is found now, by minute and by hour.
@@ -350,4 +370,38 @@ fn a_request_that_was_checked_by_another_clock_is_checked_again() {
         );
         assert!(is_unsteady, "{wrong}: {refused:?}");
     }
+}
+
+/// What is removed of the history does not come back. The clock is ahead by more than it is kept,
+/// for longer than a clock must be steady before anything ends by it.
+#[test]
+fn a_clock_that_stays_ahead_removes_no_history() {
+    let mut machine = Machine::new();
+    for _ in 0..60 {
+        machine.monotonic += HOUR - 60;
+        machine.pass(60);
+        machine.sample(Counted);
+    }
+    machine.pass(60);
+    let kept = machine.history();
+    assert!(kept.len() > 2, "{kept:?}");
+    machine.set(500 * DAY);
+    machine.pass(2 * EXPIRY_SECS);
+    assert!(machine.history().is_superset(&kept));
+    machine.set(0);
+    machine.pass(2 * EXPIRY_SECS);
+    machine.sample(Counted);
+    machine.pass(60);
+    assert!(machine.history().is_superset(&kept));
+    // It ends in its time.
+    for _ in 0..33 * 24 {
+        machine.monotonic += HOUR - 60;
+        machine.pass(60);
+        machine.sample(Counted);
+    }
+    let hours = |kept: &BTreeSet<(HistoryTier, u64)>| {
+        let hours = kept.iter().filter(|(tier, _)| *tier == HistoryTier::ByHour);
+        hours.map(|(_, start)| *start).min()
+    };
+    assert!(hours(&machine.history()) > hours(&kept));
 }
