@@ -393,6 +393,41 @@ mod tests {
         assert_eq!(lines[2], "web2  97 %     - silent");
     }
 
+    /// As many rows as there is room for, with the marked one among them.
+    #[test]
+    fn a_window_of_many_hosts() {
+        use crossterm::event::KeyCode;
+        let names: Vec<String> = (0..5_000).map(|at| format!("host-{at:04}")).collect();
+        let hosts: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), 5.0, false))
+            .collect();
+        let mut state = state(&hosts);
+        let rows = |state: &TopState| {
+            let lines = drawn(state, 80, 24);
+            let hosts = lines.iter().filter(|line| line.starts_with("host-"));
+            let hosts: Vec<_> = hosts.map(|line| line[..9].to_owned()).collect();
+            assert_eq!(hosts.len(), 21, "{lines:#?}");
+            (hosts[0].clone(), hosts[20].clone())
+        };
+        let steps = [
+            (KeyCode::Home, "host-0000", "host-0020"),
+            (KeyCode::End, "host-4979", "host-4999"),
+            (KeyCode::PageUp, "host-4969", "host-4989"),
+            (KeyCode::Down, "host-4970", "host-4990"),
+            (KeyCode::Char('g'), "host-0000", "host-0020"),
+        ];
+        for (key, first, last) in steps {
+            state.key(key.into());
+            let shown = rows(&state);
+            assert_eq!(
+                (shown.0.as_str(), shown.1.as_str()),
+                (first, last),
+                "{key:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_host_with_its_plots() {
         let mut state = state(&[("web1", 5.0, false)]).looking_at("web1".parse().unwrap());

@@ -15,12 +15,12 @@ use crate::harness::World;
 const GROUP: usize = 500;
 
 /// A host, and when it sent what.
-pub(super) struct SentHost {
-    pub(super) name: String,
-    pub(super) certificate_end: u64,
+pub(crate) struct SentHost {
+    pub(crate) name: String,
+    pub(crate) certificate_end: u64,
     /// Epochs, oldest first, each with a value for every label.
-    pub(super) records: Vec<(u64, Vec<f64>)>,
-    pub(super) labels: Vec<String>,
+    pub(crate) records: Vec<(u64, Vec<f64>)>,
+    pub(crate) labels: Vec<String>,
 }
 
 impl SentHost {
@@ -49,7 +49,7 @@ impl SentHost {
 }
 
 /// Puts these hosts into the world's store. Nothing else uses it.
-pub(super) fn fill(world: &World, hosts: &[SentHost]) {
+pub(crate) fn fill(world: &World, hosts: &[SentHost]) {
     let now = world.clock.now();
     let folder = LockedFolder::lock(&world.data()).expect("a data folder");
     let mut store = store::open(folder, now).expect("a store");

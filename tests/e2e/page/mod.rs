@@ -1,7 +1,7 @@
 //! The web page: who may see it, what it does not let through, what a browser makes of it.
 
 mod browser;
-mod fleet;
+pub(crate) mod fleet;
 mod live;
 
 use lizmon_protocol::name::Role;

@@ -8,6 +8,10 @@ use std::time::Instant;
 use crate::harness::World;
 use crate::harness::process::{PATIENCE, program};
 use crate::harness::world::Holder;
+use crate::page::fleet::{SentHost, fill};
+
+/// Columns and rows.
+const SIZE: (u16, u16) = (80, 24);
 
 /// A shell on a terminal of its own, made by script(1).
 struct OnTerminal {
@@ -19,7 +23,7 @@ struct OnTerminal {
 
 impl OnTerminal {
     /// Runs `top`, then says how the terminal is set.
-    fn start(world: &World, holder: &Holder, columns: u16, rows: u16) -> Self {
+    fn start(world: &World, holder: &Holder, (columns, rows): (u16, u16)) -> Self {
         let top = program("lizctl");
         let mut command = Command::new("script");
         let line =
@@ -61,18 +65,20 @@ impl OnTerminal {
     }
 
     /// Waits until this is written, after what was waited for before.
+    /// Returns what came until then.
     #[track_caller]
     #[expect(
         clippy::disallowed_methods,
         reason = "programs under test run in real time"
     )]
-    fn wait_for(&mut self, text: &str) {
+    fn wait_for(&mut self, text: &str) -> String {
         // It is drawn again each second: what does not come must end, too.
         let by = Instant::now() + PATIENCE;
         loop {
-            if let Some((_, rest)) = self.shown.split_once(text) {
+            if let Some((until, rest)) = self.shown.split_once(text) {
+                let until = until.to_owned();
                 self.shown = rest.to_owned();
-                return;
+                return until;
             }
             match self
                 .chunks
@@ -109,25 +115,58 @@ async fn it_shows_hosts_and_errors_and_leaves_the_terminal_as_it_was() {
         .post(&node, &token, &path, body)
         .await
         .no_content("a sample");
-    for (columns, rows) in [(80, 24)] {
-        let mut top = OnTerminal::start(&world, &reader, columns, rows);
-        // The other screen, and then the host.
-        top.wait_for("\u{1b}[?1049h");
-        top.wait_for("web1");
-        top.wait_for("5 %");
-        top.press("\r");
-        top.wait_for("=cmd <b>");
-        world.stop().await;
-        top.wait_for("! https://");
-        world.boot_on_same_port().await;
-        // It asks again by itself, and takes the error away.
-        top.wait_for("q quit");
-        top.press("q");
-        top.wait_for("\u{1b}[?1049l");
-        top.wait_for("ended 0");
-        top.wait_for(" icanon");
-        top.wait_for(" echo ");
-    }
+    let mut top = OnTerminal::start(&world, &reader, SIZE);
+    // The other screen, and then the host.
+    top.wait_for("\u{1b}[?1049h");
+    top.wait_for("web1");
+    top.wait_for("5 %");
+    top.press("\r");
+    top.wait_for("=cmd <b>");
+    world.stop().await;
+    top.wait_for("! https://");
+    world.boot_on_same_port().await;
+    // It asks again by itself, and takes the error away.
+    top.wait_for("q quit");
+    top.press("q");
+    top.wait_for("\u{1b}[?1049l");
+    top.wait_for("ended 0");
+    top.wait_for(" icanon");
+    top.wait_for(" echo ");
+}
+
+/// More than anybody has seen of one receiver: a screenful of them is drawn, and every one is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_screenful_of_many_hosts() {
+    const HOSTS: usize = 5_000;
+    let mut world = World::without_receiver(|_| ());
+    let now = world.clock.now();
+    let host = |number: usize| SentHost {
+        name: format!("host-{number:04}"),
+        certificate_end: now + 60 * 86_400,
+        records: vec![(
+            now,
+            (0..10).map(|at| (number * 7 % 89 + at) as f64).collect(),
+        )],
+        labels: (0..10).map(|at| format!("label-{at}")).collect(),
+    };
+    let hosts: Vec<_> = (0..HOSTS).map(host).collect();
+    fill(&world, &hosts);
+    world.boot_on_same_port().await;
+    let reader = world.reader();
+    let mut top = OnTerminal::start(&world, &reader, SIZE);
+    top.wait_for("5000 hosts, 0 silent");
+    let first = top.wait_for("q quit");
+    let drawn = first.matches("host-").count();
+    assert_eq!(drawn, usize::from(SIZE.1) - 3, "{first:?}");
+    // The last one, and by a filter one in the middle. Only what differs is drawn.
+    top.press("G");
+    top.wait_for("4999");
+    top.press("/HOST-27");
+    top.wait_for("with \"HOST-27");
+    top.press("18\r\r");
+    top.wait_for("label-0");
+    top.press("q");
+    top.wait_for("ended 0");
 }
 
 /// Without a terminal there is another command.
