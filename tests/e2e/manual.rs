@@ -12,7 +12,13 @@ use rustix::process::Signal;
 
 use crate::harness::process::{Finished, Running, program, run};
 
-const DAEMONS: [&str; 3] = ["liz-ca ", "liz-receiver ", "liz-monitor "];
+/// Each, and what it says when it works.
+const DAEMONS: [(&str, &str); 4] = [
+    ("liz-ca ", "READY"),
+    ("liz-receiver ", "READY"),
+    ("liz-monitor ", "READY"),
+    ("lizctl up ", "Publish was successful to"),
+];
 
 /// The ```sh blocks of a page.
 fn blocks(page: &str) -> Vec<String> {
@@ -30,6 +36,8 @@ struct Typist {
     places: Vec<(&'static str, String)>,
     environment: Vec<(&'static str, String)>,
     daemons: Vec<Running>,
+    /// What the lines in the foreground said on stderr.
+    notes: String,
 }
 
 impl Typist {
@@ -40,6 +48,7 @@ impl Typist {
             places: places.to_vec(),
             environment: Vec::new(),
             daemons: Vec::new(),
+            notes: String::new(),
         }
     }
 
@@ -66,17 +75,21 @@ impl Typist {
         }
         let mut script = String::new();
         let mut left = String::new();
-        let mut run_script = |typist: &Self, script: &mut String| {
+        let mut run_script = |typist: &mut Self, script: &mut String| {
             if !script.is_empty() {
-                left.push_str(&done(run(&mut typist.shell(script)), script));
+                let finished = run(&mut typist.shell(script));
+                typist.notes.push_str(&finished.stderr);
+                left.push_str(&done(finished, script));
                 script.clear();
             }
         };
         for line in text.lines() {
-            if DAEMONS.iter().any(|daemon| line.starts_with(daemon)) && !is_verb(line) {
+            let mut daemons = DAEMONS.iter();
+            let daemon = daemons.find(|(daemon, _)| line.starts_with(daemon));
+            if let Some((_, works)) = daemon.filter(|_| !is_verb(line)) {
                 run_script(self, &mut script);
                 let mut daemon = Running::start(&mut self.shell(&format!("exec {line}")));
-                daemon.wait_for("READY");
+                daemon.wait_for(works);
                 self.daemons.push(daemon);
             } else {
                 script.push_str(line);
@@ -131,6 +144,38 @@ fn places() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Two ports, the second the one after the first.
+fn free_ports() -> u16 {
+    let first = std::iter::repeat_with(free_port);
+    let has_next = |port: &u16| TcpListener::bind(("127.0.0.1", port + 1)).is_ok();
+    { first }.find(has_next).unwrap()
+}
+
+/// A second machine joins what `up` has started, by the command that is printed, and reports by the
+/// one that is printed then.
+#[test]
+fn the_readmes_second_machine_as_typed() {
+    let ground = tempfile::tempdir().unwrap();
+    let here = format!("127.0.0.1:{}", free_ports());
+    let places = [("192.0.2.7:8443", here)];
+    let mut first = Typist::new(ground.path().join("first"), &places);
+    let token = first.type_in(&blocks("README.md")[0]);
+    let (_, join) = first.notes.split_once("next, on web2: ").unwrap();
+    // It is there on a terminal; here a log might keep it.
+    let join = join.replace(" TOKEN ", &format!(" {} ", token.trim()));
+    let mut web2 = Typist::new(ground.path().join("web2"), &[]);
+    web2.type_in(join.lines().next().unwrap());
+    let (_, next) = web2.notes.split_once("next: ").unwrap();
+    let next = next.lines().next().unwrap().to_owned();
+    web2.type_in(&next);
+    web2.daemons[0].wait_for("Publish was successful to");
+    let hosts = first.type_in("lizctl hosts");
+    assert!(hosts.contains("web2"), "{hosts}");
+    for machine in [web2, first] {
+        machine.stop();
+    }
+}
+
 /// The README's four steps on four machines show web1's summaries.
 #[test]
 fn the_readme_as_typed() {
@@ -138,8 +183,8 @@ fn the_readme_as_typed() {
     let at = |name: &str| ground.path().join(name);
     let places = places();
     let all = blocks("README.md");
-    let [at_the_ca, on_rx1, on_web1, anywhere] = &all[..] else {
-        panic!("the README has four blocks, not {}", all.len());
+    let [_, at_the_ca, on_rx1, on_web1, anywhere] = &all[..] else {
+        panic!("the README has five blocks, not {}", all.len());
     };
     let mut ca = Typist::new(at("ca"), &places);
     ca.type_in(at_the_ca);
@@ -183,20 +228,29 @@ fn the_readme_as_typed() {
 #[test]
 fn the_pages_on_certificates_and_the_ca_as_typed() {
     let ground = tempfile::tempdir().unwrap();
-    let places = places();
-    let mut ca = Typist::new(ground.path().join("ca"), &places);
-    ca.type_in(
-        "lizctl init-ca\nlizctl issue-receiver rx1 --san localhost\nlizctl issue-operator olga\n\
-         liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem\n",
-    );
     let stick = ground.path().join("stick");
     fs::create_dir(&stick).unwrap();
+    let mut places = places();
+    places.push(("/media/stick", stick.display().to_string()));
+    let mut ca = Typist::new(ground.path().join("ca"), &places);
+    ca.type_in(
+        "lizctl init-ca\nlizctl issue-receiver rx1 --san localhost\nlizctl issue-operator olga\nlizctl issue-node web1\n\
+         liz-receiver --listen 0.0.0.0:8443 --cert certs/receivers/rx1.crt --key certs/receivers/rx1.key --ca certs/root.crt --crl certs/crl.pem\n",
+    );
     ca.environment = vec![("STICK", stick.display().to_string())];
     for page in ["docs/certificates.md", "docs/ca-operations.md"] {
         let all = blocks(page);
         assert!(!all.is_empty(), "{page} has nothing to type");
         for block in &all {
-            ca.type_in(block);
+            // As the page says: another key of that name is moved away.
+            if block.contains(" --csr ") {
+                ca.type_in("mv certs/nodes/web1.key other.key");
+            }
+            // A new disk has none of it.
+            match block.starts_with("lizctl restore ") {
+                true => drop(Typist::new(ground.path().join("new"), &places).type_in(block)),
+                false => drop(ca.type_in(block)),
+            }
         }
     }
     let lists = ca.type_in("lizctl inspect certs/crl.pem");
