@@ -1,18 +1,21 @@
-//! Group commit: a thread takes all waiting requests, makes them durable with one sync, counts
-//! them, and answers them. Where several servers share the shards, each server's have a thread and
-//! a queue of their own: one server that does not answer holds up no other's requests.
+//! Group commit: a task collects all waiting requests, and a thread makes them durable with one
+//! sync, counts them, and answers them. Where several servers share the shards, each server's have
+//! a task, a queue and a thread of their own: one server that does not answer holds up no other's
+//! requests.
 //!
 //! This is the one place where a POST is answered with success, after the sync. It is also the one
 //! place for checks that depend on earlier requests: known numbers, a host's labels, a producer's
 //! ranges.
 //!
 //! ```text
-//!  requests ──> queue (bounded) ──> admit ──> append + sync ──> apply ──> answers
-//!                                     │            │
-//!                                  refused      failed: 503 to all of the group, nothing counted
+//!           task                                  thread                               task
+//!  requests ──> queue (bounded) ──> group ──> admit ──> append + sync ──> apply ──> answers
+//!                                               │            │
+//!                                            refused      failed: 503 to all of the group, nothing counted
 //! ```
 
 mod admission;
+mod collector;
 mod committer;
 mod error;
 mod group_commit;
@@ -21,13 +24,14 @@ mod shared;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{self as thread_queue, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::select_all;
 use lizmon_protocol::sample::BatchAnswer;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::alarms::AlarmEvaluator;
 use crate::clock::{ClockStatus, Clocks};
@@ -36,6 +40,8 @@ use crate::store::status::StoreStatus;
 use crate::store::{SharedStore, Store, StoreError};
 use crate::summarize::{Summarizer, SummaryTable};
 use crate::watch::WatchStatus;
+
+use collector::{Collector, Group, Waiting};
 
 pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
 pub use committer::Committer;
@@ -48,41 +54,17 @@ pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
 /// How many requests may wait for the journal, over all its threads. Each keeps its body's memory
 /// reserved, and [`crate::body`] limits that.
 const QUEUE_MAX: usize = 16_384;
-/// How many requests one sync serves at most.
-const GROUP_REQUESTS_MAX: usize = 4_096;
-/// How many bytes one group has at most, not counting its last request.
-const GROUP_BYTES_MAX: usize = 4 << 20;
-/// A group waits for more requests only if the last one had at least so many.
-const GROUP_MIN: usize = 3;
-/// In how many steps the gather window passes: after each the queue is read.
-const GATHER_STEPS: u32 = 8;
 /// How often the thread checks whether maintenance is due.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A request that waits to be made durable.
-struct Waiting {
-    submission: Submission,
-    /// When the request was judged: epoch seconds.
-    now: u64,
-    reply: oneshot::Sender<Result<BatchAnswer, SubmitError>>,
-}
 
 /// Handle to the journal's threads. Cheap to clone; the journal ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct Journal {
     /// One for each thread.
-    queues: Arc<[SyncSender<Waiting>]>,
+    queues: Arc<[mpsc::Sender<Waiting>]>,
     status: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
     watch: Option<Arc<WatchStatus>>,
-}
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting")
-            .field("now", &self.now)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Journal {
@@ -143,17 +125,17 @@ impl Journal {
         let (status, clock_status) = first
             .map(|first| (first.status(), first.clock_status()))
             .unwrap_or_default();
+        let runtime = tokio::runtime::Handle::current();
         // A server that does not answer takes no more than its share.
         let queue_max = QUEUE_MAX / committers.len().max(1);
         let (mut queues, mut threads, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for committer in committers {
-            let (queue, waiting) = sync_channel(queue_max);
+            let (queue, waiting) = mpsc::channel(queue_max);
+            let (collected, groups) = thread_queue::channel();
             let writer = Writer {
                 committer,
-                waiting,
-                gather_window,
+                groups,
                 clocks: clocks.clone(),
-                previous_requests: 0,
             };
             let (alive, is_over) = oneshot::channel::<Infallible>();
             let thread = std::thread::Builder::new()
@@ -162,6 +144,7 @@ impl Journal {
                     let _until_the_end = alive;
                     writer.run()
                 })?;
+            runtime.spawn(Collector::new(waiting, collected, gather_window).run());
             queues.push(queue);
             threads.push(thread);
             ended.push(is_over);
@@ -207,12 +190,12 @@ impl Journal {
         }) {
             Ok(()) => answered.await.unwrap_or(Err(SubmitError::Unavailable)),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Unavailable),
+            Err(TrySendError::Closed(_)) => Err(SubmitError::Unavailable),
         }
     }
 
     /// The queue of the thread that appends to this host's shard.
-    fn queue_of(&self, submission: &Submission) -> Option<&SyncSender<Waiting>> {
+    fn queue_of(&self, submission: &Submission) -> Option<&mpsc::Sender<Waiting>> {
         let several = self.watch.as_ref().filter(|_| self.queues.len() > 1);
         let thread = several.map_or(0, |watch| {
             let host = submission.view().map(|view| view.host).unwrap_or_default();
@@ -261,45 +244,18 @@ impl JournalThreads {
     }
 }
 
-/// A group on its way to the journal.
-#[derive(Debug, Clone, Copy)]
-struct Gathered {
-    requests: usize,
-    /// How many of them arrived in the last step.
-    arrived: usize,
-    /// How many steps of the gather window have passed.
-    steps: u32,
-}
-
-impl Gathered {
-    /// Whether to wait for another step. The clients of the last group's `previous_requests`
-    /// requests may send again now; so not once as many have arrived, nor when no more arrive.
-    fn waits_for_more(self, previous_requests: usize) -> bool {
-        previous_requests >= GROUP_MIN
-            && self.requests < previous_requests
-            && self.arrived > 0
-            && self.steps < GATHER_STEPS
-    }
-}
-
+/// The journal's thread: one group after another.
 struct Writer<C> {
     committer: C,
-    waiting: Receiver<Waiting>,
-    gather_window: Duration,
+    groups: thread_queue::Receiver<Group>,
     clocks: Clocks,
-    /// How many requests the last group had, if this one arrived right after it.
-    previous_requests: usize,
 }
 
 impl<C: GroupCommit> Writer<C> {
     fn run(mut self) -> Result<(), StoreError> {
         loop {
-            match self.next() {
-                Ok(first) => {
-                    let group = self.gather(first);
-                    self.previous_requests = group.len();
-                    self.process(group);
-                }
+            match self.groups.recv_timeout(TICK) {
+                Ok(group) => self.process(group),
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -308,66 +264,11 @@ impl<C: GroupCommit> Writer<C> {
         self.committer.finish()
     }
 
-    /// The next request. If none follows the last group within the gather window, the next one does
-    /// not wait for more.
-    fn next(&mut self) -> Result<Waiting, RecvTimeoutError> {
-        if self.previous_requests > 0 {
-            match self.waiting.recv_timeout(self.gather_window) {
-                Err(RecvTimeoutError::Timeout) => self.previous_requests = 0,
-                other => return other,
-            }
-        }
-        self.waiting.recv_timeout(TICK)
-    }
-
-    /// All waiting requests, and where many arrive one by one those of the next moment, so that one
-    /// sync serves them. A lone request never waits.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the gather window of the group commit, on the journal's own thread"
-    )]
-    fn gather(&self, first: Waiting) -> Vec<Waiting> {
-        let mut bytes = first.submission.as_bytes().len();
-        let mut group = vec![first];
-        let mut steps = 0;
-        loop {
-            let before = group.len();
-            while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(next) = self.waiting.try_recv() else {
-                    break;
-                };
-                bytes += next.submission.as_bytes().len();
-                group.push(next);
-            }
-            let is_full = group.len() >= GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
-            let gathered = Gathered {
-                requests: group.len(),
-                arrived: if steps == 0 {
-                    group.len()
-                } else {
-                    group.len() - before
-                },
-                steps,
-            };
-            if is_full
-                || self.gather_window.is_zero()
-                || !gathered.waits_for_more(self.previous_requests)
-            {
-                return group;
-            }
-            std::thread::sleep(self.gather_window / GATHER_STEPS);
-            steps += 1;
-        }
-    }
-
-    fn process(&mut self, group: Vec<Waiting>) {
-        let requests = group
-            .iter()
-            .map(|waiting| (&waiting.submission, waiting.now));
+    fn process(&mut self, group: Group) {
+        let requests = group.requests.iter();
+        let requests = requests.map(|(submission, now)| (submission, *now));
         let answers = self.committer.take(requests, self.clocks.read());
-        for (waiting, answer) in group.into_iter().zip(answers) {
-            let _gone_meanwhile = waiting.reply.send(answer);
-        }
+        let _runtime_ended = group.answers.send(answers);
     }
 }
 

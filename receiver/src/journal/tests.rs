@@ -122,6 +122,12 @@ fn journal(disk: &MemoryDisk) -> (Journal, Arc<SummaryTable>, JournalThreads) {
     (journal, summaries, thread)
 }
 
+/// The collector runs on while the thread is waited for.
+async fn ended(threads: JournalThreads) {
+    let joined = tokio::task::spawn_blocking(|| threads.join()).await;
+    joined.unwrap().unwrap();
+}
+
 fn samples_of_web1(summaries: &SummaryTable) -> u64 {
     let hosts = summaries.shard_with("web1");
     let window = hosts
@@ -162,7 +168,7 @@ async fn a_failed_sync_is_answered_to_everyone_and_counts_nothing() {
     );
     assert_eq!(samples_of_web1(&summaries), 1);
     drop(journal);
-    thread.join().unwrap();
+    ended(thread).await;
     assert_eq!(disk.journal_len(), 0, "everything was committed at the end");
 }
 
@@ -185,7 +191,7 @@ async fn many_at_once_are_all_answered_and_all_counted() {
     }
     assert_eq!(samples_of_web1(&summaries), 500);
     drop(journal);
-    thread.join().unwrap();
+    ended(thread).await;
 }
 
 fn open_store(folder: &std::path::Path) -> Box<dyn crate::store::Store> {
@@ -313,8 +319,8 @@ fn the_file_comes_down_when_a_fleet_is_gone() {
 }
 
 /// Whoever waited for the journal's end may open the folder at once.
-#[test]
-fn the_folder_is_free_when_the_journal_has_ended() {
+#[tokio::test]
+async fn the_folder_is_free_when_the_journal_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..100 {
         let mut store = open_store(folder.path());
@@ -327,40 +333,8 @@ fn the_folder_is_free_when_the_journal_has_ended() {
         )
         .unwrap();
         drop(journal);
-        thread.join().unwrap();
+        ended(thread).await;
     }
-}
-
-/// The story: a group of several requests slept its whole window though everybody was there: 64
-/// clients that wait for their answers got 23,000 a second, with the processor idle.
-#[test]
-fn a_group_waits_only_for_those_who_may_still_come() {
-    let check = |requests, arrived, steps, previous_requests, waits: bool| {
-        let gathered = Gathered {
-            requests,
-            arrived,
-            steps,
-        };
-        assert_eq!(
-            gathered.waits_for_more(previous_requests),
-            waits,
-            "{gathered:?} {previous_requests}"
-        );
-    };
-    // There was no request before: a lone request never waits, nor do two.
-    check(1, 1, 0, 0, false);
-    check(1, 1, 0, 2, false);
-    // Some of the last group's are still to come.
-    check(1, 1, 0, 3, true);
-    check(63, 5, 3, 64, true);
-    // All are here, or more.
-    check(64, 64, 0, 64, false);
-    check(65, 1, 2, 64, false);
-    // No more requests came.
-    check(63, 0, 1, 64, false);
-    // The window is over.
-    check(10, 2, GATHER_STEPS, 64, false);
-    check(10, 2, GATHER_STEPS - 1, 64, true);
 }
 
 fn committer(disk: &MemoryDisk) -> Committer {
