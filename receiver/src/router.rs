@@ -1,6 +1,8 @@
 //! Routes and middleware. Handlers that access a host hold a `Permit`.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -8,12 +10,13 @@ use axum::extract::State;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Request};
 use lizmon_mtls::admission::{self, HeadRefusal};
 use lizmon_mtls::connection::Connection;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use self::state::SharedState;
 use crate::metrics::RefusedRequest;
@@ -25,6 +28,7 @@ mod certificates;
 mod crl;
 mod delivery;
 mod facts;
+mod front;
 mod history;
 mod oauth;
 mod page;
@@ -34,9 +38,13 @@ mod problem;
 mod request_body;
 mod state;
 
+pub use self::front::Front;
 pub(crate) use self::probes::health_warnings;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
+
+/// Size of a time with its parameters, at most.
+const TIME_BYTES_MAX: usize = 64;
 
 /// A path that is served, with its methods.
 pub struct ApiRoute {
@@ -77,7 +85,7 @@ impl ApiRoute {
     }
 }
 
-/// Every route: [`router`] serves no others, and tests iterate over these.
+/// Every route: [`Front`] serves no others, and tests iterate over these.
 pub fn routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::without_request_body(route::METADATA, get(oauth::metadata)),
@@ -127,8 +135,8 @@ pub fn routes() -> Vec<ApiRoute> {
     ]
 }
 
-/// All routes.
-pub fn router(app: Arc<ReceiverState>) -> Router {
+/// All routes, without what is done around each.
+fn router(app: &Arc<ReceiverState>) -> Router {
     let add = |router: Router<Arc<ReceiverState>>, route: ApiRoute| {
         router.route(&route.path, only(route.allow, route.handlers))
     };
@@ -142,13 +150,28 @@ pub fn router(app: Arc<ReceiverState>) -> Router {
     sent_to
         .into_iter()
         .fold(others, add)
-        .layer(CatchPanicLayer::custom(|_| {
+        .with_state(app.clone())
+}
+
+/// What is done around each route: refuses what is invalid for any of them, contains a panic, notes
+/// refusals, and adds the time.
+async fn respond(
+    app: &ReceiverState,
+    request: Request<Body>,
+    route: impl AsyncFnOnce(Request<Body>) -> Response,
+) -> Response {
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let contained = async |request| {
+        let answered = AssertUnwindSafe(async { route(request).await }).catch_unwind();
+        answered.await.unwrap_or_else(|_| {
             tracing::error!("a request panicked; other requests continue");
             Rejection::from(Code::InternalError).into_response()
-        }))
-        .layer(from_fn_with_state(app.clone(), note_refusals))
-        .layer(from_fn_with_state(app.clone(), add_time))
-        .with_state(app)
+        })
+    };
+    let mut response = admit(request, contained).await;
+    note_refusal(app, connection.as_deref(), &response);
+    add_time(app, &mut response);
+    response
 }
 
 /// The route's methods, and an answer for all others that names them.
@@ -165,25 +188,23 @@ fn only(
 }
 
 /// Counts and logs refusals.
-async fn note_refusals(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
-    let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let response = admit(request, next).await;
+fn note_refusal(app: &ReceiverState, connection: Option<&Connection>, response: &Response) {
     if let Some(refused) = response.extensions().get::<RefusedRequest>() {
         let is_denial = matches!(response.status().as_u16(), 401 | 403 | 429);
-        let address = connection.as_ref().map(|connection| connection.address());
-        let who = connection
-            .as_ref()
-            .and_then(|connection| connection.shown_identity());
+        let address = connection.map(Connection::address);
+        let who = connection.and_then(Connection::shown_identity);
         app.metrics.refused(refused, is_denial, address, who);
     }
-    response
 }
 
 /// Refuses requests that are invalid from any client. No route reads the body of a client without a
 /// certificate.
-async fn admit(request: Request<Body>, next: Next) -> Response {
+async fn admit(
+    request: Request<Body>,
+    route: impl AsyncFnOnce(Request<Body>) -> Response,
+) -> Response {
     let is_token = request.uri().path() == route::TOKEN;
-    admission::admit(request, next, false, |refusal| match refusal {
+    admission::admit(request, route, false, |refusal| match refusal {
         HeadRefusal::TooManyInFlight => Rejection::from(Code::Overloaded).into_response(),
         HeadRefusal::Forwarding(error) if is_token => oauth::refuse_forwarding(&error),
         HeadRefusal::Forwarding(error) => Rejection::from(error).into_response(),
@@ -196,21 +217,28 @@ async fn admit(request: Request<Body>, next: Next) -> Response {
 
 /// Adds the receiver's time to every response: `Date` has whole seconds only, which is too coarse
 /// for a client that sends on each whole second.
-async fn add_time(State(app): SharedState, request: Request<Body>, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn add_time(app: &ReceiverState, response: &mut Response) {
     let now = (app.fine_clock)();
-    let steady = if app.journal.clock_status().is_steady() {
-        ""
-    } else {
-        "=?0"
-    };
-    let (secs, millis, run) = (now.as_secs(), now.subsec_millis(), app.run);
-    let text = format!("{secs}.{millis:03};steady{steady};run={run}");
-    if let Ok(value) = HeaderValue::from_str(&text) {
+    let is_steady = app.journal.clock_status().is_steady();
+    if let Ok(value) = HeaderValue::from_maybe_shared(time_text(now, is_steady, app.run)) {
         let name = HeaderName::from_static(route::TIME_HEADER);
         response.headers_mut().insert(name, value);
     }
-    response
+}
+
+/// `{secs}.{millis}`, with its parameters. Every response has it: it is put together without the
+/// machinery of `format!`, which took as long as a rate limit and a token check together.
+fn time_text(now: Duration, is_steady: bool, run: u64) -> Bytes {
+    let mut digits = itoa::Buffer::new();
+    let mut text = String::with_capacity(TIME_BYTES_MAX);
+    text.push_str(digits.format(now.as_secs()));
+    text.push('.');
+    // Three digits always.
+    text.push_str(&digits.format(1_000 + now.subsec_millis())[1..]);
+    text.push_str(if is_steady { ";steady" } else { ";steady=?0" });
+    text.push_str(";run=");
+    text.push_str(digits.format(run));
+    Bytes::from(text)
 }
 
 async fn discard_body(State(app): SharedState, mut request: Request<Body>, next: Next) -> Response {
@@ -221,4 +249,42 @@ async fn discard_body(State(app): SharedState, mut request: Request<Body>, next:
 async fn discard(app: &ReceiverState, request: &mut Request<Body>) {
     let body = std::mem::take(request.body_mut());
     app.bodies.discard(request.headers(), body).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_response() {
+        for (secs, millis, is_steady, run, expected) in [
+            (0, 0, true, 0, "0.000;steady;run=0"),
+            (
+                1_465_001_814,
+                7,
+                true,
+                1_465_000_000_123,
+                "1465001814.007;steady;run=1465000000123",
+            ),
+            (
+                1_465_001_814,
+                999,
+                false,
+                5,
+                "1465001814.999;steady=?0;run=5",
+            ),
+            (
+                u64::MAX,
+                10,
+                false,
+                u64::MAX,
+                "18446744073709551615.010;steady=?0;run=18446744073709551615",
+            ),
+        ] {
+            let now = Duration::from_secs(secs) + Duration::from_millis(millis);
+            let text = time_text(now, is_steady, run);
+            assert_eq!(text, expected.as_bytes());
+            assert!(text.len() <= TIME_BYTES_MAX);
+        }
+    }
 }

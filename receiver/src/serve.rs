@@ -27,7 +27,7 @@ use crate::journal::JournalError;
 use crate::metrics::Metrics;
 use crate::peers::{CrlExchange, EXCHANGE_EVERY, PeerKeys};
 use crate::receiver_keys::{KeyStatementVerifier, ReceiverKeys};
-use crate::router::{self, ReceiverState};
+use crate::router::{self, Front, ReceiverState};
 use crate::store::{LockedFolder, StoreError};
 use crate::token::{TokenKeyError, Tokens};
 use crate::view::FleetCache;
@@ -232,7 +232,7 @@ impl Receiver {
             head_bytes_max: HEAD_BYTES_MAX,
             http2_streams_max: HTTP2_STREAMS_MAX,
         };
-        let routes = router::router(self.app.clone());
+        let routes = Front::new(self.app.clone());
         let serving = server::serve(self.listener, self.door, http, routes, shutdown);
         let maintenance = maintain(self.app.clone(), self.clock.clone());
         let living = tell_alive(self.app.clone(), self.alive);

@@ -6,6 +6,9 @@
 //! cargo bench -p lizmon-tests --profile dist --bench ingest -- [SECONDS] [ROUNDS]
 //! ```
 //!
+//! `LIZMON_BENCH_UNDER="valgrind --tool=callgrind"` runs the servers under that command, and
+//! `LIZMON_BENCH_CONNECTIONS` sets how many connections there are.
+//!
 //! Both servers run as processes of their own, one after the other in every round, under the same
 //! load from this one. Their CPU time is read from `/proc/PID/stat`. Linux only.
 
@@ -14,6 +17,7 @@
 mod cpu;
 mod node;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -37,6 +41,13 @@ use tokio::time::Instant;
 use self::node::{Node, now};
 
 const CONNECTIONS: usize = 64;
+
+fn connections() -> Result<usize> {
+    let set = std::env::var("LIZMON_BENCH_CONNECTIONS").ok();
+    set.map_or(Ok(CONNECTIONS), |count| {
+        count.parse().context("LIZMON_BENCH_CONNECTIONS")
+    })
+}
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args()
@@ -124,8 +135,13 @@ struct Server {
 
 impl Server {
     fn start(kind: &str, folder: &Path) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe().context("this program")?)
-            .args([kind, &folder.display().to_string()])
+        // Such as `valgrind --tool=callgrind`, which counts instructions.
+        let under = std::env::var("LIZMON_BENCH_UNDER").unwrap_or_default();
+        let program = std::env::current_exe().context("this program")?;
+        let mut words: Vec<_> = under.split_whitespace().map(OsString::from).collect();
+        words.extend([program.into(), kind.into(), folder.into()]);
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .stdout(Stdio::piped())
             .spawn()
             .context("a process")?;
@@ -144,14 +160,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ended_before = self.child.kill();
+        // So that what it runs under can write its figures.
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ended_before = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _reaped = self.child.wait();
     }
 }
 
 fn compare(seconds: u64, rounds: usize) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder")?;
-    let nodes = node::certificates(folder.path(), CONNECTIONS)?;
+    let nodes = node::certificates(folder.path(), connections()?)?;
     let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
     let mut totals = [(0_u64, 0.0_f64); 2];
     for _ in 0..rounds {

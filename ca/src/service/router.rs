@@ -102,13 +102,20 @@ fn only(
 /// read only on the route for join tokens.
 async fn admit(request: Request<Body>, next: Next) -> Response {
     let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
-    admission::admit(request, next, is_enrolment, |refusal| match refusal {
-        HeadRefusal::TooManyInFlight => ErrorResponse::Unavailable.into_response(),
-        HeadRefusal::Forwarding(error) => {
-            ErrorResponse::Forbidden(error.to_string()).into_response()
-        }
-        HeadRefusal::Host(error) => ErrorResponse::BadRequest(error.to_string()).into_response(),
-    })
+    admission::admit(
+        request,
+        async |request| next.run(request).await,
+        is_enrolment,
+        |refusal| match refusal {
+            HeadRefusal::TooManyInFlight => ErrorResponse::Unavailable.into_response(),
+            HeadRefusal::Forwarding(error) => {
+                ErrorResponse::Forbidden(error.to_string()).into_response()
+            }
+            HeadRefusal::Host(error) => {
+                ErrorResponse::BadRequest(error.to_string()).into_response()
+            }
+        },
+    )
     .await
 }
 

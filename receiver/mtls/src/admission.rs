@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::Request;
 use http::header::CONTENT_TYPE;
@@ -31,7 +30,7 @@ pub enum HeadRefusal {
 /// `reads_anonymous_body`.
 pub async fn admit(
     request: Request<Body>,
-    next: Next,
+    route: impl AsyncFnOnce(Request<Body>) -> Response,
     reads_anonymous_body: bool,
     refuse: impl FnOnce(HeadRefusal) -> Response,
 ) -> Response {
@@ -48,7 +47,7 @@ pub async fn admit(
         _ if is_crowded => without_body(refuse(HeadRefusal::TooManyInFlight)),
         Ok(()) => match forwarding {
             Some(error) => refuse(HeadRefusal::Forwarding(error)),
-            None => next.run(request).await,
+            None => route(request).await,
         },
         Err(error) => {
             let mut response = refuse(HeadRefusal::Host(error));

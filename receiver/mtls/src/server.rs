@@ -1,5 +1,6 @@
 //! HTTP over accepted connections, from the first connection to a clean shutdown.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -7,7 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -15,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tower::{Service, ServiceExt as _};
 
 use crate::accept::MtlsAcceptor;
 use crate::connection_end::{self, LAST_REQUEST_GRACE};
@@ -39,13 +42,30 @@ pub struct HttpLimits {
     pub http2_streams_max: u32,
 }
 
+/// Answers every request of every connection.
+pub trait Routes:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Routes for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// What all connections have in common.
 #[derive(Clone)]
-struct Server {
+struct Server<R> {
     door: MtlsAcceptor,
     http: Arc<Builder<TokioExecutor>>,
     first_request_timeout: Duration,
-    routes: Router,
+    routes: R,
     /// Changes when the server stops.
     stopping: watch::Receiver<()>,
 }
@@ -60,7 +80,7 @@ pub async fn serve(
     listener: TcpListener,
     door: MtlsAcceptor,
     limits: HttpLimits,
-    routes: Router,
+    routes: impl Routes,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
@@ -129,7 +149,7 @@ async fn accept(
     }
 }
 
-impl Server {
+impl<R: Routes> Server<R> {
     async fn run(self, stream: TcpStream, address: IpAddr) {
         let mut stopping = self.stopping.clone();
         let opened = tokio::select! {
@@ -142,6 +162,7 @@ impl Server {
         };
         let forwarding = self.door.forwarding();
         let service = ConnectionService::new(self.routes, connection, forwarding, activity.clone());
+        let service = service.map_request(|request: Request<_>| request.map(Body::new));
         let service = TowerToHyperService::new(service);
         let served = self.http.serve_connection(TokioIo::new(stream), service);
         connection_end::run(served, &activity, self.first_request_timeout, self.stopping).await;

@@ -43,11 +43,23 @@ pub(super) async fn host(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, async |request| match request.head.method {
-        Method::POST => ingest(request).await,
-        _ => read_host(request.app, request.head).await,
-    })
-    .await
+    match *request.method() {
+        Method::POST => take_samples(&app, request).await,
+        _ => {
+            answer_with_body(&app, request, async |request| {
+                read_host(request.app, request.head).await
+            })
+            .await
+        }
+    }
+}
+
+/// `POST /api/perf/{host}` and `/api/perf/{host}/{epoch}`.
+pub(super) async fn take_samples(
+    app: &Arc<ReceiverState>,
+    request: Request<Body>,
+) -> Result<Response, Rejection> {
+    answer_with_body(app, request, ingest).await
 }
 
 async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Response, Rejection> {
