@@ -117,6 +117,10 @@ async fn what_is_minted_and_refused_is_counted() {
             .await
             .refused("wrong_host", "another's");
     }
+    // Samples do not pass the router, and are refused as everything is.
+    let body = r#"{"cpu":1}"#;
+    let posted = world.post(&a, &token, "/api/perf/b/1465001814", body).await;
+    posted.refused("wrong_host", "another's");
     // A certificate of another CA is refused, and so is a client without TLS.
     let elsewhere = World::without_receiver(|_| ());
     let stranger = elsewhere.node("a");
@@ -131,7 +135,7 @@ async fn what_is_minted_and_refused_is_counted() {
     for (name, expected) in [
         (minted, 1),
         ("lizmon_tokens_refused_total{error=\"invalid_client\"}", 3),
-        ("lizmon_requests_refused_total{code=\"wrong_host\"}", 3),
+        ("lizmon_requests_refused_total{code=\"wrong_host\"}", 4),
         (
             "lizmon_connections_rejected_total{cause=\"certificate\"}",
             1,
