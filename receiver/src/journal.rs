@@ -15,9 +15,9 @@
 //! ```
 
 mod admission;
-mod collector;
 mod committer;
 mod error;
+mod group_collector;
 mod group_commit;
 mod intake;
 mod shared;
@@ -33,6 +33,7 @@ use lizmon_protocol::sample::BatchAnswer;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use self::group_collector::{CollectedGroup, GroupCollector, WaitingRequest};
 use crate::alarms::AlarmEvaluator;
 use crate::clock::{ClockStatus, Clocks};
 use crate::store::record::Submission;
@@ -40,8 +41,6 @@ use crate::store::status::StoreStatus;
 use crate::store::{SharedStore, Store, StoreError};
 use crate::summarize::{Summarizer, SummaryTable};
 use crate::watch::WatchStatus;
-
-use collector::{Collector, Group, Waiting};
 
 pub use admission::{HOST_LABELS_MAX, HOST_PRODUCERS_MAX, PRODUCER_RANGES_MAX};
 pub use committer::Committer;
@@ -61,7 +60,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Journal {
     /// One for each thread.
-    queues: Arc<[mpsc::Sender<Waiting>]>,
+    queues: Arc<[mpsc::Sender<WaitingRequest>]>,
     status: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
     watch: Option<Arc<WatchStatus>>,
@@ -144,7 +143,7 @@ impl Journal {
                     let _until_the_end = alive;
                     writer.run()
                 })?;
-            runtime.spawn(Collector::new(waiting, collected, gather_window).run());
+            runtime.spawn(GroupCollector::new(waiting, collected, gather_window).run());
             queues.push(queue);
             threads.push(thread);
             ended.push(is_over);
@@ -183,7 +182,7 @@ impl Journal {
         let Some(queue) = self.queue_of(&submission) else {
             return Err(SubmitError::Unavailable);
         };
-        match queue.try_send(Waiting {
+        match queue.try_send(WaitingRequest {
             submission,
             now,
             reply,
@@ -195,7 +194,7 @@ impl Journal {
     }
 
     /// The queue of the thread that appends to this host's shard.
-    fn queue_of(&self, submission: &Submission) -> Option<&mpsc::Sender<Waiting>> {
+    fn queue_of(&self, submission: &Submission) -> Option<&mpsc::Sender<WaitingRequest>> {
         let several = self.watch.as_ref().filter(|_| self.queues.len() > 1);
         let thread = several.map_or(0, |watch| {
             let host = submission.view().map(|view| view.host).unwrap_or_default();
@@ -247,7 +246,7 @@ impl JournalThreads {
 /// The journal's thread: one group after another.
 struct Writer<C> {
     committer: C,
-    groups: thread_queue::Receiver<Group>,
+    groups: thread_queue::Receiver<CollectedGroup>,
     clocks: Clocks,
 }
 
@@ -264,7 +263,7 @@ impl<C: GroupCommit> Writer<C> {
         self.committer.finish()
     }
 
-    fn process(&mut self, group: Group) {
+    fn process(&mut self, group: CollectedGroup) {
         let requests = group.requests.iter();
         let requests = requests.map(|(submission, now)| (submission, *now));
         let answers = self.committer.take(requests, self.clocks.read());

@@ -26,7 +26,7 @@ const TURNS_MAX: u32 = 16;
 type Answer = Result<BatchAnswer, SubmitError>;
 
 /// A request that waits to be made durable.
-pub(super) struct Waiting {
+pub(super) struct WaitingRequest {
     pub(super) submission: Submission,
     /// When the request was judged: epoch seconds.
     pub(super) now: u64,
@@ -34,7 +34,7 @@ pub(super) struct Waiting {
 }
 
 /// Requests for the journal's thread, in the order in which they came.
-pub(super) struct Group {
+pub(super) struct CollectedGroup {
     /// Each with the moment it is judged by.
     pub(super) requests: Vec<(Submission, u64)>,
     /// Takes their answers, in the same order.
@@ -62,18 +62,18 @@ impl Gathered {
     }
 }
 
-pub(super) struct Collector {
-    waiting: mpsc::Receiver<Waiting>,
-    groups: thread_queue::Sender<Group>,
+pub(super) struct GroupCollector {
+    waiting: mpsc::Receiver<WaitingRequest>,
+    groups: thread_queue::Sender<CollectedGroup>,
     gather_window: Duration,
     /// How many requests the last group had, if this one arrived right after it.
     previous_requests: usize,
 }
 
-impl Collector {
+impl GroupCollector {
     pub(super) fn new(
-        waiting: mpsc::Receiver<Waiting>,
-        groups: thread_queue::Sender<Group>,
+        waiting: mpsc::Receiver<WaitingRequest>,
+        groups: thread_queue::Sender<CollectedGroup>,
         gather_window: Duration,
     ) -> Self {
         Self {
@@ -91,7 +91,11 @@ impl Collector {
             let (requests, replies) = self.gather(first).await;
             self.previous_requests = requests.len();
             let (answers, answered) = oneshot::channel();
-            if self.groups.send(Group { requests, answers }).is_err() {
+            if self
+                .groups
+                .send(CollectedGroup { requests, answers })
+                .is_err()
+            {
                 return;
             }
             let Ok(answers) = answered.await else {
@@ -105,7 +109,7 @@ impl Collector {
 
     /// The next request. If none follows the last group within the gather window, the next one does
     /// not wait for more.
-    async fn next(&mut self) -> Option<Waiting> {
+    async fn next(&mut self) -> Option<WaitingRequest> {
         let idle_since = Instant::now();
         let next = self.waiting.recv().await;
         if idle_since.elapsed() >= self.gather_window {
@@ -118,7 +122,7 @@ impl Collector {
     /// sync serves them. A lone request never waits.
     async fn gather(
         &mut self,
-        first: Waiting,
+        first: WaitingRequest,
     ) -> (Vec<(Submission, u64)>, Vec<oneshot::Sender<Answer>>) {
         let begun = Instant::now();
         let mut bytes = first.submission.as_bytes().len();
@@ -158,20 +162,20 @@ mod tests {
     use super::*;
 
     fn collector() -> (
-        mpsc::Sender<Waiting>,
-        thread_queue::Receiver<Group>,
-        Collector,
+        mpsc::Sender<WaitingRequest>,
+        thread_queue::Receiver<CollectedGroup>,
+        GroupCollector,
     ) {
         let (queue, waiting) = mpsc::channel(16);
         let (collected, groups) = thread_queue::channel();
-        let collector = Collector::new(waiting, collected, Duration::from_secs(60));
+        let collector = GroupCollector::new(waiting, collected, Duration::from_secs(60));
         (queue, groups, collector)
     }
 
-    fn submit(queue: &mpsc::Sender<Waiting>, now: u64) -> oneshot::Receiver<Answer> {
+    fn submit(queue: &mpsc::Sender<WaitingRequest>, now: u64) -> oneshot::Receiver<Answer> {
         let (reply, answered) = oneshot::channel();
         let submission = Submission::new(&"web1".parse().unwrap(), 9, None, now);
-        let sent = queue.try_send(Waiting {
+        let sent = queue.try_send(WaitingRequest {
             submission,
             now,
             reply,
