@@ -152,23 +152,23 @@ async fn trust_shows_who_is_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_reader_sees_its_hosts_alone() {
     let world = World::start().await;
-    let (web1, db1) = (world.node("web1"), world.node("db1"));
+    let (web1, store_b1) = (world.node("web1"), world.node("store-b1"));
     post(&world, &web1, r#"{"cpu": 1}"#).await;
-    post(&world, &db1, r#"{"cpu": 1}"#).await;
+    post(&world, &store_b1, r#"{"cpu": 1}"#).await;
     let reader = world.holder_with(Role::Reader, "web", &["web*"]);
     for path in ["/", "/?q=b1", "/delivery", "/trust", "/live?events=1"] {
         let text = get(&world, &reader.http, path, BROWSER).await.text();
-        assert!(!text.contains("db1"), "{path}: {text}");
+        assert!(!text.contains("store-b1"), "{path}: {text}");
         let is_live = path.starts_with("/live");
         assert!(is_live || text.contains("web1"), "{path}: {text}");
     }
     let own = get(&world, &reader.http, "/hosts/web1", BROWSER).await;
     assert_eq!(own.status, 200);
     let paths = [
-        "/hosts/db1",
+        "/hosts/store-b1",
         "/hosts/nobody",
         "/hosts/a%20b",
-        "/live?host=db1",
+        "/live?host=store-b1",
         "/live?host=no",
     ];
     for path in paths {
@@ -180,8 +180,11 @@ async fn a_limited_reader_sees_its_hosts_alone() {
     let text = answer(reader.http.get(url).bearer_auth(&token))
         .await
         .text();
-    assert!(text.contains("web1") && !text.contains("db1"), "{text}");
-    let url = world.url("/api/live?host=db1");
+    assert!(
+        text.contains("web1") && !text.contains("store-b1"),
+        "{text}"
+    );
+    let url = world.url("/api/live?host=store-b1");
     let got = answer(reader.http.get(url).bearer_auth(&token)).await;
     assert_eq!(got.status, 403, "{}", got.text());
 }
