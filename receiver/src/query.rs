@@ -1,16 +1,14 @@
 //! Answers queries from memory. A lock is held for one host or one shard at a time.
 
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
-use lizmon_protocol::facts::Facts;
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
 use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Window};
 
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
-use crate::store::DocumentKind;
 use crate::store::record::Submission;
-use crate::summarize::{HostSummaries, SummaryTable};
+use crate::summarize::SummaryTable;
 use crate::{glance, silence};
 
 /// A monitor that has not reported its clock's difference for so long stamps samples by its own
@@ -78,7 +76,7 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
                 .filter(|(_, series)| !series.is_empty_at(now));
             let labels: Vec<String> = live.map(|(label, _)| label.to_string()).collect();
             let tags = host.tags();
-            if !labels.is_empty() && permit.sees(name, &tags) {
+            if !labels.is_empty() && permit.sees(name, tags) {
                 list.push(summary::Host {
                     name: name.to_string(),
                     last_epoch: host.last_epoch,
@@ -89,8 +87,8 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
                     silent: silence::is_silent(host, now)
                         || host.last_epoch > now + 2 * AHEAD_SECS_MAX,
                     last_received: Some(silence::last_received(host, now)),
-                    facts: facts_of(host),
-                    tags,
+                    facts: host.documents.facts().cloned(),
+                    tags: tags.clone(),
                     newest: glance::newest(host, now),
                     silent_hours: glance::silent_hours(host, now),
                 });
@@ -102,12 +100,6 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
         hosts: list,
         as_of: table.oldest_as_of(now),
     }
-}
-
-/// What its monitor said of the machine.
-fn facts_of(host: &HostSummaries) -> Option<Facts> {
-    // It was checked before it was stored.
-    Facts::parse(host.documents.get(DocumentKind::Facts)?).ok()
 }
 
 /// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no

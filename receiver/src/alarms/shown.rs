@@ -19,7 +19,7 @@ pub fn list(
             return true;
         }
         let hosts = table.shard_with(&entry.host);
-        let tags = hosts.get(&*entry.host).map(HostSummaries::tags);
+        let tags = hosts.get(&*entry.host).map(HostSummaries::tags).cloned();
         permit.sees(&entry.host, &tags.unwrap_or_default())
     };
     let mut seen: Vec<_> = entries.into_iter().filter(is_seen).collect();

@@ -1,6 +1,12 @@
 //! The documents of a host or a shard in memory, and which of them changed.
+//!
+//! What every list of hosts shows is parsed once, when it is asked for first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use lizmon_protocol::facts::Facts;
+use lizmon_protocol::name::Tag;
 
 use crate::store::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 
@@ -13,12 +19,36 @@ struct Kept {
 
 /// Documents by kind.
 #[derive(Debug, Default)]
-pub struct Documents(BTreeMap<DocumentKind, Kept>);
+pub struct Documents {
+    kept: BTreeMap<DocumentKind, Kept>,
+    tags: OnceLock<BTreeSet<Tag>>,
+    facts: OnceLock<Option<Box<Facts>>>,
+}
 
 impl Documents {
+    /// The tags, as the certificate of the host says them.
+    pub fn tags(&self) -> &BTreeSet<Tag> {
+        self.tags.get_or_init(|| {
+            let body = self.get(DocumentKind::Tags).unwrap_or_default();
+            let text = std::str::from_utf8(body).unwrap_or_default();
+            // One that does not parse gives no access.
+            text.lines().filter_map(|tag| tag.parse().ok()).collect()
+        })
+    }
+
+    /// What the monitor says of the machine.
+    pub fn facts(&self) -> Option<&Facts> {
+        let facts = self.facts.get_or_init(|| {
+            // It was checked before it was stored.
+            let facts = Facts::parse(self.get(DocumentKind::Facts)?).ok()?;
+            Some(Box::new(facts))
+        });
+        facts.as_deref()
+    }
+
     /// The body of the document of this kind.
     pub fn get(&self, kind: DocumentKind) -> Option<&[u8]> {
-        let kept = self.0.get(&kind)?;
+        let kept = self.kept.get(&kind)?;
         (!kept.body.is_empty()).then_some(&*kept.body)
     }
 
@@ -32,7 +62,8 @@ impl Documents {
             body: body.into(),
             is_changed: true,
         };
-        self.0.insert(kind, kept);
+        self.kept.insert(kind, kept);
+        (self.tags, self.facts) = Default::default();
         true
     }
 
@@ -45,7 +76,10 @@ impl Documents {
             };
             (document.kind, kept)
         });
-        Self(kept.collect())
+        Self {
+            kept: kept.collect(),
+            ..Self::default()
+        }
     }
 
     /// Those that changed since the last commit.
@@ -59,7 +93,7 @@ impl Documents {
     }
 
     fn stored(&self, is_given: impl Fn(&Kept) -> bool) -> Vec<StoredDocument> {
-        let given = self.0.iter().filter(|(_, kept)| is_given(kept));
+        let given = self.kept.iter().filter(|(_, kept)| is_given(kept));
         let stored = given.map(|(kind, kept)| StoredDocument {
             kind: *kind,
             body: kept.body.clone(),
@@ -69,8 +103,8 @@ impl Documents {
 
     /// What changed is committed.
     pub(super) fn clear_changed(&mut self) {
-        self.0.retain(|_, kept| !kept.body.is_empty());
-        for kept in self.0.values_mut() {
+        self.kept.retain(|_, kept| !kept.body.is_empty());
+        for kept in self.kept.values_mut() {
             kept.is_changed = false;
         }
     }
@@ -112,5 +146,26 @@ mod tests {
         assert!(!documents.set(DocumentKind::Facts, &[b' '; DOCUMENT_BYTES_MAX + 1]));
         let kept = documents.get(DocumentKind::Facts).map(<[u8]>::len);
         assert_eq!(kept, Some(DOCUMENT_BYTES_MAX));
+    }
+
+    #[test]
+    fn what_was_parsed_is_of_the_newest_body() {
+        let mut documents = Documents::default();
+        assert!(documents.tags().is_empty() && documents.facts().is_none());
+        let tags = |documents: &Documents| -> Vec<String> {
+            let tags = documents.tags().iter();
+            tags.map(ToString::to_string).collect()
+        };
+        for body in ["env=prod\nteam=shop", "env=test", ""] {
+            documents.set(DocumentKind::Tags, body.as_bytes());
+            assert_eq!(tags(&documents), body.lines().collect::<Vec<_>>());
+        }
+        for body in [r#"{"kernel":"6.1"}"#, r#"{"kernel":"6.12"}"#, ""] {
+            documents.set(DocumentKind::Facts, body.as_bytes());
+            let facts = documents.facts().map(serde_json::to_string);
+            assert_eq!(facts.transpose().unwrap().unwrap_or_default(), body);
+        }
+        let stored = vec![document(DocumentKind::Tags, b"env=prod")];
+        assert_eq!(tags(&Documents::restore(stored)), ["env=prod"]);
     }
 }

@@ -9,7 +9,7 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    DocumentKind, EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
+    EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -65,11 +65,8 @@ pub struct ProducerState {
 
 impl HostSummaries {
     /// Its tags, as its certificate says them.
-    pub fn tags(&self) -> BTreeSet<Tag> {
-        let body = self.documents.get(DocumentKind::Tags).unwrap_or_default();
-        let text = std::str::from_utf8(body).unwrap_or_default();
-        // One that does not parse gives no access.
-        text.lines().filter_map(|tag| tag.parse().ok()).collect()
+    pub fn tags(&self) -> &BTreeSet<Tag> {
+        self.documents.tags()
     }
 
     pub(super) fn apply(

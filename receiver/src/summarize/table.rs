@@ -141,7 +141,7 @@ impl SummaryTable {
         let hosts = self.shard_with(host.as_str());
         hosts
             .get(host.as_str())
-            .map(HostSummaries::tags)
+            .map(|host| host.tags().clone())
             .unwrap_or_default()
     }
 

@@ -19,7 +19,7 @@ pub(crate) fn alarms(permit: &Permit<ViewPage>, sources: PageSources<'_>, page: 
     let mut entries = sources.alarms.entries();
     entries.retain(|entry| {
         let shard = sources.table.shard_with(&entry.host);
-        let tags = shard.get(&*entry.host).map(HostSummaries::tags);
+        let tags = shard.get(&*entry.host).map(HostSummaries::tags).cloned();
         permit.shows(&entry.host, &tags.unwrap_or_default())
     });
     entries.sort_by_key(alarms::order);

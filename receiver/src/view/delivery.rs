@@ -23,7 +23,7 @@ pub(crate) fn delivery(
     for shard in sources.table.shards() {
         for (name, host) in shard.iter() {
             let is_wanted = name.to_ascii_lowercase().contains(&wanted);
-            if !is_wanted || !permit.shows(name, &host.tags()) {
+            if !is_wanted || !permit.shows(name, host.tags()) {
                 continue;
             }
             let row = |producer, sums, last_taken| ProducerArrivals {

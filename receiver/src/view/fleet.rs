@@ -113,7 +113,7 @@ impl FleetHost {
         let last_received = silence::last_received(host, now);
         let mut made = Self {
             name: name.into(),
-            tags: host.tags(),
+            tags: host.tags().clone(),
             badges: Vec::new(),
             cover: cover::last_day(host, now),
             last_received,

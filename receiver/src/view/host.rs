@@ -52,7 +52,10 @@ pub(crate) fn host(
         .collect();
     let shard = sources.table.shard_with(name.as_str());
     let summaries = shard.get(name.as_str());
-    let tags = summaries.map(HostSummaries::tags).unwrap_or_default();
+    let tags = summaries
+        .map(HostSummaries::tags)
+        .cloned()
+        .unwrap_or_default();
     // The same whether there is such a host or not.
     if !permit.shows(name.as_str(), &tags) {
         return Err(NoHostPage::OutsideHostScope);

@@ -48,7 +48,7 @@ impl LiveCursor {
         for shard in table.shards() {
             known += shard.len();
             let of_shard = shard.iter().filter(|(name, host)| {
-                self.has_changed(name, host, now) && permit.sees(name, &host.tags())
+                self.has_changed(name, host, now) && permit.sees(name, host.tags())
             });
             changed.extend(of_shard.map(|(name, _)| name.clone()));
         }
