@@ -45,8 +45,9 @@ const LOOKS_PER_EVENT: u64 = 4;
 /// in between.
 const LOOKS_PER_COMMENT: u64 = 60;
 const COMMENT: &[u8] = b":\n\n";
-/// The first bytes: after how long a browser connects again.
-const BEGIN: &str = "retry: 2000\n\n";
+/// After how long a browser connects again, in milliseconds. Up to a second is added, a different one
+/// for each stream: not all come back at once to a receiver that was restarted.
+const CONNECT_AGAIN_MILLIS: u32 = 1_500;
 /// After how long somebody with too many streams may try again.
 const TOO_MANY_WAIT: Duration = Duration::from_secs(10);
 
@@ -192,7 +193,11 @@ impl EventStream {
     fn into_response(self) -> Response {
         let headers = [
             (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            // Who compresses keeps events until it has a block of them.
+            (
+                CACHE_CONTROL,
+                HeaderValue::from_static("no-store, no-transform"),
+            ),
             // nginx would keep events until it has some KiB of them.
             (
                 HeaderName::from_static("x-accel-buffering"),
@@ -280,7 +285,9 @@ impl EventStream {
     fn reserve(&mut self, is_first: bool, data: String) -> Option<Bytes> {
         let mut bytes = String::new();
         if is_first {
-            bytes.push_str(BEGIN);
+            let apart_millis = (self.app.fine_clock)().subsec_millis();
+            let retry_millis = CONNECT_AGAIN_MILLIS + apart_millis;
+            bytes.push_str(&format!("retry: {retry_millis}\n\n"));
         }
         if !data.is_empty() {
             self.events_left = self.events_left.map(|left| left.saturating_sub(1));
