@@ -3,7 +3,7 @@
 //! A stranger's page in the same browser can send requests here. It cannot read the answers without
 //! our consent, but it could once its own name resolves to 127.0.0.1: so Host must be ours.
 
-use http::header::{HOST, ORIGIN};
+use http::header::{ACCEPT, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -65,13 +65,38 @@ pub(super) fn check_origin(headers: &HeaderMap, session: &Session) -> Result<(),
     }
 }
 
-/// Whether the browser looks ahead, for a user who has not asked yet. That must not use the key up.
+/// Whether somebody looks ahead, for a user who has not asked yet: a browser that prefetches, or a
+/// program that sees the address in a clipboard, a terminal or a chat. That must not use the key up.
+/// Every browser that opens a page accepts HTML by name.
 pub(super) fn is_ahead_of_the_user(headers: &HeaderMap) -> bool {
-    ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
-        headers.get_all(*name).iter().any(|value| {
-            let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-            value.contains("prefetch") || value.contains("prerender") || value.contains("preview")
+    let is_no_page = !accepts(headers, "text/html")
+        || headers
+            .get("sec-fetch-mode")
+            .is_some_and(|mode| mode != "navigate");
+    is_no_page || says_it_is_ahead(headers)
+}
+
+fn says_it_is_ahead(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
+        .iter()
+        .any(|name| {
+            headers.get_all(*name).iter().any(|value| {
+                let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+                value.contains("prefetch")
+                    || value.contains("prerender")
+                    || value.contains("preview")
+            })
         })
+}
+
+/// Whether the client names this media type. `*/*` is no page.
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let values = headers.get_all(ACCEPT).into_iter();
+    let mut values = values.filter_map(|value| value.to_str().ok());
+    values.any(|value| {
+        value
+            .split(',')
+            .any(|part| part.trim().starts_with(media_type))
     })
 }
 
@@ -166,6 +191,25 @@ mod tests {
         ] {
             let got = check_origin(&headers(&format!("host: {host}")), &six);
             assert_eq!(got, expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn who_opens_a_page_is_told_from_who_looks_ahead() {
+        let page = "accept: text/html,application/xhtml+xml,*/*;q=0.8";
+        for (lines, expected) in [
+            ("", true),
+            ("accept: */*", true),
+            ("accept: image/avif,image/webp,*/*", true),
+            (page, false),
+            (&format!("{page}\nsec-fetch-mode: navigate"), false),
+            (&format!("{page}\nsec-fetch-mode: no-cors"), true),
+            (&format!("{page}\nsec-purpose: prefetch;prerender"), true),
+            (&format!("{page}\npurpose: prefetch"), true),
+            (&format!("{page}\nx-moz: prefetch"), true),
+            (&format!("{page}\nx-purpose: preview"), true),
+        ] {
+            assert_eq!(is_ahead_of_the_user(&headers(lines)), expected, "{lines}");
         }
     }
 

@@ -3,8 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER,
-    SET_COOKIE,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lizmon_client::Error;
@@ -12,7 +11,7 @@ use lizmon_pki::error_chain::in_one_line;
 use maud::{DOCTYPE, html};
 use serde_json::json;
 
-use super::admission::Refusal;
+use super::admission::{Refusal, accepts};
 
 /// What every answer has, unless the receiver says something else.
 const DEFAULT_HEADERS: [(&str, &str); 6] = [
@@ -107,17 +106,6 @@ impl OwnAnswer<'_> {
     }
 }
 
-/// Whether the client names this media type. `*/*` is no page.
-pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    let values = headers.get_all(ACCEPT).into_iter();
-    let mut values = values.filter_map(|value| value.to_str().ok());
-    values.any(|value| {
-        value
-            .split(',')
-            .any(|part| part.trim().starts_with(media_type))
-    })
-}
-
 /// What admission refused.
 pub(super) fn refused(refusal: Refusal, headers: &HeaderMap) -> Response {
     let (status, code, title) = match refusal {
@@ -172,13 +160,13 @@ pub(super) fn not_opened(headers: &HeaderMap) -> Response {
     answer.into_response(headers)
 }
 
-/// A browser that looks ahead gets nothing, and the key is not used up.
+/// Who looks ahead gets nothing, and the key is not used up.
 pub(super) fn not_yet(headers: &HeaderMap) -> Response {
     let answer = OwnAnswer {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "not_yet",
         title: "Not before you ask for it",
-        what_to_do: "Load this address again.",
+        what_to_do: "Open this address in a browser.",
         details: None,
         asks_again: false,
     };
@@ -251,16 +239,14 @@ fn wait_for_events() -> Response {
 }
 
 /// The page, for the browser that had the key.
-pub(super) fn opened(page: &str, cookie: &str) -> Response {
+pub(super) fn opened(page: &str, cookies: &[String]) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     let headers = response.headers_mut();
-    for (name, value) in [
-        (LOCATION, page),
-        (SET_COOKIE, cookie),
-        (CACHE_CONTROL, "no-store"),
-    ] {
+    let cookies = cookies.iter().map(|cookie| (SET_COOKIE, &**cookie));
+    let others = [(LOCATION, page), (CACHE_CONTROL, "no-store")];
+    for (name, value) in cookies.chain(others) {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
+            headers.append(name, value);
         }
     }
     with_default_headers(response)

@@ -78,7 +78,9 @@ impl Loopback {
         }
         let is_get = parts.method == Method::GET;
         if is_get && (session.holds(headers) || session.redeem(key, self.upstream.now())) {
-            return answers::opened(&self.first_page, &session.set_cookie());
+            let mut cookies = session.take_away_old_cookies(headers);
+            cookies.push(session.set_cookie());
+            return answers::opened(&self.first_page, &cookies);
         }
         answers::not_opened(headers)
     }
@@ -92,7 +94,7 @@ async fn readable(answer: Response<Body>, asked: &HeaderMap) -> Response<Body> {
         .get(CONTENT_TYPE)
         .is_some_and(|found| found.as_bytes().starts_with(MEDIA_TYPE.as_bytes()));
     let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    if !is_problem || !is_refusal || !answers::accepts(asked, "text/html") {
+    if !is_problem || !is_refusal || !admission::accepts(asked, "text/html") {
         return answer;
     }
     let body = to_bytes(answer.into_body(), PROBLEM_BYTES_MAX).await;

@@ -17,6 +17,10 @@ pub(crate) const KEY_LIFETIME_SECS: u64 = 600;
 /// The path of a key's URL.
 pub(super) const KEY_PATH: &str = "/open/";
 
+const COOKIE_PREFIX: &str = "lizmon-open-";
+/// How many cookies of other runs a browser keeps: some may run now.
+const COOKIES_OF_OTHERS_MAX: usize = 16;
+
 /// A fresh secret of 256 bits.
 pub(crate) type NewSecret = fn() -> [u8; 32];
 
@@ -73,7 +77,7 @@ impl Session {
     /// Cookies know no ports: each server on this machine sees those of all others, so the name has
     /// the port.
     fn cookie_name(&self) -> String {
-        format!("lizmon-open-{}", self.address.port())
+        format!("{COOKIE_PREFIX}{}", self.address.port())
     }
 
     /// The header that gives the cookie to the browser, until the browser ends.
@@ -82,17 +86,38 @@ impl Session {
         format!("{name}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie)
     }
 
+    /// Headers that take away all but the newest cookies of other runs. Browsers keep cookies of
+    /// `127.0.0.1` for every port, longer than runs last, and send all of them to each server on
+    /// this machine: many have no room for hundreds.
+    pub(super) fn take_away_old_cookies(&self, headers: &HeaderMap) -> Vec<String> {
+        let own = self.cookie_name();
+        let others = pairs(headers).map(|(name, _)| name).filter(|name| {
+            let port = name.strip_prefix(COOKIE_PREFIX);
+            *name != own && port.is_some_and(|port| port.parse::<u16>().is_ok())
+        });
+        let others: Vec<_> = others.collect();
+        // RFC 6265, section 5.4: the oldest come first.
+        let old = others.len().saturating_sub(COOKIES_OF_OTHERS_MAX);
+        let old = others.into_iter().take(old);
+        old.map(|name| format!("{name}=; Path=/; Max-Age=0"))
+            .collect()
+    }
+
     /// Whether the request has the cookie of this run.
     pub(super) fn holds(&self, headers: &HeaderMap) -> bool {
         let name = self.cookie_name();
-        let lines = headers.get_all(COOKIE).into_iter();
-        let pairs = lines.filter_map(|line| line.to_str().ok());
-        let pairs = pairs.flat_map(|line| line.split(';'));
-        let mut values = pairs.filter_map(|pair| pair.trim().split_once('='));
-        values.any(|(found, value)| {
+        pairs(headers).any(|(found, value)| {
             found == name && is_same(value.as_bytes(), self.cookie.as_bytes())
         })
     }
+}
+
+/// Names and values of the cookies, in their order.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(COOKIE).into_iter();
+    let pairs = lines.filter_map(|line| line.to_str().ok());
+    let pairs = pairs.flat_map(|line| line.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('='))
 }
 
 /// Takes as long for any text of the same length.
@@ -160,5 +185,29 @@ mod tests {
             assert!(!ours.holds(&with(line)), "{line}");
         }
         assert!(!ours.holds(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn cookies_of_other_runs_do_not_pile_up() {
+        let session = session();
+        let check = |cookies: Vec<String>, expected: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, cookies.join("; ").parse().unwrap());
+            let taken = session.take_away_old_cookies(&headers);
+            let names: Vec<_> = taken
+                .iter()
+                .map(|line| line.strip_suffix("=; Path=/; Max-Age=0").unwrap())
+                .collect();
+            assert_eq!(names, expected, "{cookies:?}");
+        };
+        let runs = |ports: std::ops::Range<u16>| -> Vec<String> {
+            ports.map(|port| format!("lizmon-open-{port}=x")).collect()
+        };
+        check(runs(1..17), &[]);
+        check(runs(1..19), &["lizmon-open-1", "lizmon-open-2"]);
+        // Its own, and what is nobody's of us, stay and do not count.
+        let strangers = ["lizmon-open-4711=y", "a=b", "lizmon-open-x=1"];
+        let all = strangers.map(str::to_owned).into_iter();
+        check(all.chain(runs(1..18)).collect(), &["lizmon-open-1"]);
     }
 }

@@ -62,9 +62,15 @@ impl Opened {
         self.origin.rsplit(':').next().unwrap().parse().unwrap()
     }
 
+    /// Uses the key, as a browser does.
+    async fn open(&self) -> reqwest::Response {
+        let opened = self.http.get(&self.url).header("accept", "text/html");
+        opened.send().await.unwrap()
+    }
+
     /// Uses the key. The cookie's pair.
     async fn cookie(&self) -> String {
-        let opened = self.http.get(&self.url).send().await.unwrap();
+        let opened = self.open().await;
         assert_eq!(opened.status(), StatusCode::SEE_OTHER);
         let cookie = opened.headers()["set-cookie"].to_str().unwrap().to_owned();
         let (pair, attributes) = cookie.split_once("; ").unwrap();
@@ -112,7 +118,7 @@ async fn a_browser_reads_with_the_readers_certificate() {
     let posted = world.post(&node, &token, &path, r#"{"disk:/":1}"#).await;
     posted.no_content("a sample");
     let opened = Opened::start(&world, open(&world, &reader, &["web1"]));
-    let first = opened.http.get(&opened.url).send().await.unwrap();
+    let first = opened.open().await;
     assert_eq!(first.status(), StatusCode::SEE_OTHER);
     let header = |name: &str| first.headers()[name].to_str().unwrap();
     assert_eq!(header("location"), "/hosts/web1");
@@ -183,11 +189,19 @@ async fn everybody_else_is_refused() {
         ("origin", "http://evil.example", 403),
         ("sec-fetch-site", "cross-site", 403),
         ("sec-purpose", "prefetch;prerender", 503),
+        // A clipboard's or a chat's preview.
+        ("accept", "*/*", 503),
+        ("sec-fetch-mode", "no-cors", 503),
     ] {
-        let got = opened.status(key, &[(header, value)]).await;
+        let page = ("accept", "text/html");
+        let got = match header {
+            "accept" => opened.status(key, &[(header, value)]).await,
+            _ => opened.status(key, &[page, (header, value)]).await,
+        };
         assert_eq!(got, expected, "{header}: {value}");
     }
-    let head = opened.http.head(&opened.url).send().await.unwrap();
+    let head = opened.http.head(&opened.url).header("accept", "text/html");
+    let head = head.send().await.unwrap();
     assert_eq!(head.status(), StatusCode::UNAUTHORIZED);
     let cookie = opened.cookie().await;
     let with = |name, value| [("cookie", cookie.as_str()), (name, value)];

@@ -103,13 +103,15 @@ fn the_printed_command_reads_the_same() {
         "-",
         "-w",
         "%{url_effective}\n",
+        "-H",
+        "accept: text/html",
     ]);
     let shown = run(curl.arg(&page)).success();
     let (origin, _key) = page.split_once("/open/").unwrap();
     assert!(shown.contains("lizmon-open-"), "{shown}");
     assert!(shown.contains(&format!("{origin}/\n")), "{shown}");
-    let again = run(Command::new("curl").args(["-qsS", "--noproxy", "*", &page])).success();
-    assert!(again.contains("not_opened"), "{again}");
+    let again = run(&mut curl).success();
+    assert!(again.contains("has no access yet"), "{again}");
     let line = running.wait_for("curl ");
     running.wait_for("Publish was successful to");
     // In this folder no flag is needed.
@@ -145,7 +147,10 @@ impl<'f> Browser<'f> {
             folder,
             origin: origin.to_owned(),
         };
-        run(browser.curl(&["-c", "jar", page]).arg("-L")).success();
+        run(browser
+            .curl(&["-c", "jar", "-H", "accept: text/html", page])
+            .arg("-L"))
+        .success();
         browser
     }
 
