@@ -17,6 +17,7 @@ mod admission;
 mod answers;
 mod handler;
 mod listener;
+mod machine_pages;
 mod machines;
 mod paths;
 mod session;

@@ -105,6 +105,11 @@ pub fn routes() -> Vec<ApiRoute> {
         ApiRoute::without_request_body(route::PAGE_LIVE, get(page::live)),
         ApiRoute::without_request_body(route::LIVE, get(page::api_live)),
         ApiRoute::without_request_body(route::PAGE_ALARMS, get(page::alarms)),
+        ApiRoute::without_request_body(route::PAGE_ADD, get(page::add)),
+        ApiRoute::without_request_body(
+            format!("{}/{{host}}", route::PAGE_REVOKE),
+            get(page::revoke),
+        ),
         ApiRoute::without_request_body(
             format!("{}/{{name}}", route::PAGE_ASSETS),
             get(page::asset),

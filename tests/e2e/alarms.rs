@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use crate::crash::{receiver_command, started};
 use crate::harness::process::{Running, program, run};
 use crate::harness::world::wall_clock;
-use crate::harness::{Holder, World};
+use crate::harness::{Holder, World, answer};
 use crate::oauth_clients::python;
 
 const SECRET: &str = "a key of the webhook";
@@ -415,6 +415,17 @@ command = ["/bin/false"]
         "a limited reader sees its hosts' alarms alone"
     );
     assert!(lizctl(&["alarms"]).success().contains("firing, silenced"));
+    for (holder, search, count) in [
+        (&operator, "", "2 alarms"),
+        (&operator, "?q=WEB0", "1 alarm<"),
+        (&operator, "?q=silen", "2 alarms"),
+        (&operator, "?q=nobody", "0 alarms"),
+        (&limited, "?q=web", "1 alarm<"),
+    ] {
+        let page = holder.http.get(world.url(&format!("/alarms{search}")));
+        let page = answer(page.header("accept", "text/html")).await.text();
+        assert!(page.contains(count), "{search}: {page}");
+    }
     until("one is told", async || hook.told().len() == 1).await;
     alertmanager.until(&[["silent", "web0"]]).await;
     let told = |host: &str, state: &str| [host, "silent", state].map(str::to_owned);

@@ -119,6 +119,7 @@ fn only_the_ca_and_lizctl_can_issue() {
                 "lizmon-enrol",
                 "lizmon-monitor",
                 "lizmon-mtls",
+                "lizmon-page",
                 "lizmon-pki",
                 "lizmon-protocol",
                 "lizmon-receiver",

@@ -34,7 +34,7 @@ pub(super) fn place(path: &str) -> Option<Place> {
         ..place
     };
     let place = match path {
-        "/" | "/trust" | "/delivery" | "/alarms" => PAGE,
+        "/" | "/trust" | "/delivery" | "/alarms" | "/add" => PAGE,
         "/openapi.json" | route::HEALTHZ | route::READYZ => PAGE,
         "/live" => streams(PAGE),
         "/api/live" => streams(API),
@@ -52,6 +52,9 @@ fn below(path: &str) -> Option<Place> {
     }
     if let Some(host) = rest("/hosts") {
         return is_host(host).then_some(PAGE);
+    }
+    if let Some(host) = rest(route::PAGE_REVOKE) {
+        return host.parse::<NodeName>().is_ok().then_some(PAGE);
     }
     if let Some(host) = rest(route::DELIVERY) {
         return host.parse::<NodeName>().is_ok().then_some(API);
@@ -113,6 +116,8 @@ mod tests {
             ("/trust", PAGE),
             ("/delivery", PAGE),
             ("/alarms", PAGE),
+            ("/add", PAGE),
+            ("/revoke/web1", PAGE),
             ("/healthz", PAGE),
             ("/readyz", PAGE),
             ("/openapi.json", PAGE),
@@ -176,6 +181,11 @@ mod tests {
             "/hosts/",
             "/hosts/a%2fb",
             "/Trust",
+            "/add/web1",
+            "/revoke",
+            "/revoke/",
+            "/revoke/web1/x",
+            "/revoke/..%2ftrust",
         ] {
             assert_eq!(place(path), None, "{path}");
         }

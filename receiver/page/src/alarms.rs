@@ -33,6 +33,8 @@ pub struct AlarmRow {
 /// The page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlarmsPage {
+    /// A part of the hosts, rules and labels.
+    pub search: String,
     /// The present time: epoch seconds.
     pub now: u64,
     /// Which part of the alarms this is.
@@ -46,16 +48,29 @@ impl AlarmsPage {
     pub fn markup(&self) -> Markup {
         html! {
             h1 { "Alarms" }
-            @if self.rows.is_empty() {
-                div.nothing { p { "No alarm fires, and none has ended a while ago." } }
-            } @else {
-                p.count role="status" { (counted(self.paging.entries, "alarm", "alarms")) }
-                (self.table())
+            form.search role="search" method="get" data-search="results" {
+                label for="q" { "Search alarms" }
+                input #q type="search" name="q" value=(self.search) placeholder="Part of a host, rule or label" autocomplete="off" spellcheck="false" maxlength="200";
+                button type="submit" { "Search" }
             }
+            p.count #count role="status" { (counted(self.paging.entries, "alarm", "alarms")) }
+            div #results { (self.results()) }
             p.note {
                 "An operator silences a host by " code { "lizctl silence HOST --for 2h --why TEXT" } "."
             }
-            (self.paging.links(|page| link::query(&[("page", &page.to_string())])))
+        }
+    }
+
+    fn results(&self) -> Markup {
+        html! {
+            @if !self.rows.is_empty() {
+                (self.table())
+            } @else if self.search.is_empty() {
+                div.nothing { p { "No alarm fires, and none has ended a while ago." } }
+            } @else {
+                div.nothing { p { "No alarm is like this. " a href="alarms" { "Show all alarms" } } }
+            }
+            (self.paging.links(|page| link::query(&[("q", &self.search), ("page", &page.to_string())])))
         }
     }
 

@@ -60,9 +60,9 @@ impl DeliveryPage {
                 input #q type="search" name="q" value=(self.search) placeholder="Part of a name" autocomplete="off" spellcheck="false" maxlength="200";
                 button type="submit" { "Search" }
             }
+            p.count #count role="status" { (counted(self.paging.entries, "producer", "producers")) }
             div #results {
-                p.count role="status" { (counted(self.paging.entries, "producer", "producers")) }
-                @if self.rows.is_empty() {
+                    @if self.rows.is_empty() {
                     div.nothing { p { "Nothing has arrived." } }
                 } @else {
                     (self.table())

@@ -6,6 +6,12 @@ use crate::assets;
 use crate::date;
 use crate::text::isolated;
 
+/// Nothing but the page's own files, and nothing inline: an element that somebody smuggled in could
+/// neither run nor send anything. Forms ask the page itself.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; \
+     frame-ancestors 'none'; require-trusted-types-for 'script'";
+
 /// Where a page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageSection {
@@ -17,10 +23,18 @@ pub enum PageSection {
     Delivery,
     /// Certificates and CRLs.
     Trust,
+    /// How a machine is added.
+    Add,
 }
 
 impl PageSection {
-    const ALL: [Self; 4] = [Self::Hosts, Self::Alarms, Self::Delivery, Self::Trust];
+    const ALL: [Self; 5] = [
+        Self::Hosts,
+        Self::Alarms,
+        Self::Delivery,
+        Self::Trust,
+        Self::Add,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -29,6 +43,7 @@ impl PageSection {
             Self::Alarms => "Alarms",
             Self::Delivery => "Delivery",
             Self::Trust => "Trust",
+            Self::Add => "Add a machine",
         }
     }
 
@@ -39,6 +54,7 @@ impl PageSection {
             Self::Alarms => "alarms",
             Self::Delivery => "delivery",
             Self::Trust => "trust",
+            Self::Add => "add",
         }
     }
 }
@@ -69,7 +85,6 @@ fn head(root: &str, title: &str) -> Markup {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
             meta name="color-scheme" content="light dark";
-            meta name="referrer" content="no-referrer";
             title { (title) " · lizmon" }
             link rel="icon" type="image/svg+xml" href={ (root) "assets/" (assets::ICON.name) };
             link rel="stylesheet" href={ (root) "assets/" (assets::STYLE.name) };

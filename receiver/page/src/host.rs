@@ -12,6 +12,7 @@ use crate::overview::ends;
 use crate::piece::{Piece, PieceRow};
 use crate::plot::SeriesPlot;
 use crate::text::{counted, grouped, isolated, isolated_in_attribute};
+use crate::trust::revoke;
 use crate::unit::ValueUnit;
 
 /// How many labels a page has.
@@ -186,6 +187,7 @@ impl HostPage {
             }
             (self.facts())
             (self.controls())
+            p.count #count role="status" { (self.found()) }
             div #results { (self.results()) }
         }
     }
@@ -204,7 +206,7 @@ impl HostPage {
                     div { dt { "A sample" } dd { "every " (date::span(secs)) } }
                 }
                 @if self.certificate_end > 0 {
-                    div { dt { "Certificate ends" } dd { (ends(self.certificate_end, self.now)) } }
+                    div { dt { "Certificate ends" } dd { (ends(self.certificate_end, self.now)) " " (revoke("../", &self.name)) } }
                 }
                 div {
                     dt { a href={ "../delivery" (link::query(&[("q", &self.name)])) } { "Delivery" } }
@@ -241,22 +243,30 @@ impl HostPage {
         }
     }
 
-    fn results(&self) -> Markup {
+    /// The link to all labels.
+    fn all(&self) -> String {
         let all = HostQuery {
             range: self.query.range,
             ..HostQuery::default()
         };
+        all.link(1)
+    }
+
+    fn found(&self) -> Markup {
         html! {
-            p.count role="status" {
-                @if self.query.label.is_empty() {
-                    (counted(self.paging.entries, "label", "labels"))
-                } @else {
-                    a href=(all.link(1)) { "All labels" }
-                }
+            @if self.query.label.is_empty() {
+                (counted(self.paging.entries, "label", "labels"))
+            } @else {
+                a href=(self.all()) { "All labels" }
             }
+        }
+    }
+
+    fn results(&self) -> Markup {
+        html! {
             @if self.labels.is_empty() {
                 div.nothing {
-                    p { "No label is like this. " a href=(all.link(1)) { "Show all labels" } }
+                    p { "No label is like this. " a href=(self.all()) { "Show all labels" } }
                 }
             }
             @for (at, label) in self.labels.iter().enumerate() { (self.label(at, label)) }

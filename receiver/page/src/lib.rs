@@ -1,7 +1,7 @@
 //! The web page: HTML and SVG of what the receiver knows.
 //!
 //! ```text
-//!  receiver: what it knows ──> plain structs ──> overview, host, trust, delivery, alarms ──> HTML
+//!  receiver: what it knows ──> plain structs ──> overview, host, trust, delivery, alarms, machine ──> HTML
 //!                                                     │
 //!                                             plot, unit, date, text
 //! ```
@@ -22,6 +22,7 @@ pub mod delivery;
 pub mod frame;
 pub mod host;
 pub mod link;
+pub mod machine;
 pub mod overview;
 pub mod piece;
 pub mod plot;

@@ -30,6 +30,11 @@ pub fn query(parameters: &[(&str, &str)]) -> String {
     format!("?{}", pairs.join("&"))
 }
 
+/// The page that revokes a host, from a page at this root.
+pub fn revoke(root: &str, name: &str) -> String {
+    format!("{root}revoke/{}", encoded(name))
+}
+
 /// The page of a host, from a page at this root.
 ///
 /// ```

@@ -139,6 +139,7 @@ impl OverviewPage {
                 (self.tags())
             }
             (self.search())
+            p.count #count role="status" { (self.found()) }
             div #results { (self.results()) }
         }
     }
@@ -202,7 +203,6 @@ impl OverviewPage {
 
     fn results(&self) -> Markup {
         html! {
-            p.count role="status" { (self.found()) }
             @if self.rows.is_empty() {
                 (self.nothing())
             } @else {
@@ -233,8 +233,7 @@ impl OverviewPage {
                     p { "No host is like this. " a href="./" { "Show all hosts" } }
                 } @else {
                     h2 { "No host has reported yet" }
-                    p { "On the CA's machine, make a token for a machine, and run the command that it prints there:" }
-                    pre { code { "lizctl join-token web1" } }
+                    p { a href="add" { "Add a machine" } }
                 }
             }
         }

@@ -27,6 +27,8 @@ pub struct CertificateRow {
     pub end: u64,
     /// When it was shown last: epoch seconds.
     pub last_seen: u64,
+    /// Whether it is a machine's that could be revoked.
+    pub may_be_revoked: bool,
     /// What is wrong with it.
     pub badges: Vec<Badge>,
 }
@@ -59,6 +61,13 @@ pub struct OwnCertificateRow {
     pub end: u64,
     /// What is wrong with it.
     pub badges: Vec<Badge>,
+}
+
+/// Leads to the page that revokes the machine, from a page at this root.
+pub(crate) fn revoke(root: &str, name: &str) -> Markup {
+    html! {
+        a href=(link::revoke(root, name)) { "Revoke" span.hidden { " " (isolated(name)) } }
+    }
 }
 
 /// The page.
@@ -101,13 +110,13 @@ impl TrustPage {
                 input #q type="search" name="q" value=(self.search) placeholder="Part of a name or role" autocomplete="off" spellcheck="false" maxlength="200";
                 button type="submit" { "Search" }
             }
+            p.count #count role="status" { (counted(self.paging.entries, "certificate", "certificates")) }
             div #results { (self.certificates()) }
         }
     }
 
     fn certificates(&self) -> Markup {
         html! {
-            p.count role="status" { (counted(self.paging.entries, "certificate", "certificates")) }
             div.scroll tabindex="0" role="region" aria-labelledby="seen" {
                 table.plain {
                     caption.hidden { "Certificates, those that end first at the top" }
@@ -120,7 +129,7 @@ impl TrustPage {
                                 th scope="row" { (isolated(&row.name)) }
                                 td { (row.role) }
                                 td { (self.end(row.end)) }
-                                td { (badges(&row.badges)) }
+                                td { (badges(&row.badges)) @if row.may_be_revoked { (revoke("", &row.name)) } }
                                 td { (date::ago(row.last_seen, self.now)) }
                                 td.small { code { (row.serial) } }
                                 td.small { (isolated(&row.issuer)) }

@@ -49,6 +49,10 @@ pub const PAGE_TRUST: &str = "/trust";
 pub const PAGE_DELIVERY: &str = "/delivery";
 /// The web page about alarms.
 pub const PAGE_ALARMS: &str = "/alarms";
+/// The web page that says how a machine is added.
+pub const PAGE_ADD: &str = "/add";
+/// The prefix of the web pages that say how a machine is revoked.
+pub const PAGE_REVOKE: &str = "/revoke";
 /// The prefix of the files that pages link to.
 pub const PAGE_ASSETS: &str = "/assets";
 /// What changes on a page: `text/event-stream`.

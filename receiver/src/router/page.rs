@@ -9,6 +9,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 use lizmon_page::assets::{self, PageAsset};
 use lizmon_page::frame::{self, PageFrame, PageSection};
+use lizmon_page::machine::{AddPage, RevokePage};
 use lizmon_page::overview;
 use lizmon_page::refusal::RefusalPage;
 use lizmon_protocol::problem::Code;
@@ -32,15 +33,9 @@ pub(super) use self::live::{api_live, live};
 /// Memory that a page takes while it is made and sent, about.
 const PAGE_BYTES_ABOUT: usize = 512 << 10;
 
-/// Nothing but our own files, and nothing inline: an element that somebody smuggled in could neither
-/// run nor send anything. Forms ask the page itself.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; \
-     frame-ancestors 'none'; require-trusted-types-for 'script'";
-
 /// The headers of pages and their files.
 const SECURITY_HEADERS: [(&str, &str); 5] = [
-    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("content-security-policy", frame::CONTENT_SECURITY_POLICY),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
@@ -131,7 +126,35 @@ pub(super) async fn delivery(State(app): SharedState, head: request::Parts) -> R
 pub(super) async fn alarms(State(app): SharedState, head: request::Parts) -> Response {
     let query = PageQuery::of(&head);
     answer(app, head, PageSection::Alarms, "", move |request| {
-        let page = view::alarms(request.permit, request.sources, query.page);
+        let page = view::alarms(request.permit, request.sources, query.search, query.page);
+        Ok(request.page(&page.markup()))
+    })
+    .await
+}
+
+/// `/add`
+pub(super) async fn add(State(app): SharedState, head: request::Parts) -> Response {
+    answer(app, head, PageSection::Add, "", move |request| {
+        let receiver = request.app.tokens.issuer().to_owned();
+        Ok(request.page(&AddPage { receiver }.markup()))
+    })
+    .await
+}
+
+/// `/revoke/{host}`. Any name may be typed, whether the host has reported or not.
+pub(super) async fn revoke(State(app): SharedState, head: request::Parts) -> Response {
+    let name = head.uri.path().rsplit('/').next().and_then(parse_host);
+    answer(app, head, PageSection::Trust, "../", move |mut request| {
+        let name = name.ok_or(Code::UnknownHost)?;
+        let tags = request.sources.table.tags(&name);
+        if !request.permit.shows(name.as_str(), &tags) {
+            return Err(AuthorizeError::OutsideHostScope.into());
+        }
+        let page = RevokePage {
+            name: name.to_string(),
+            receiver: request.app.tokens.issuer().to_owned(),
+        };
+        request.frame.title = page.title();
         Ok(request.page(&page.markup()))
     })
     .await

@@ -15,8 +15,21 @@ use crate::authorize::{Permit, ViewPage};
 use crate::summarize::HostSummaries;
 
 /// The alarms of the hosts that the viewer may see: those that fire first.
-pub(crate) fn alarms(permit: &Permit<ViewPage>, sources: PageSources<'_>, page: u64) -> AlarmsPage {
+pub(crate) fn alarms(
+    permit: &Permit<ViewPage>,
+    sources: PageSources<'_>,
+    search: String,
+    page: u64,
+) -> AlarmsPage {
+    let wanted = search.to_ascii_lowercase();
+    let is_like = |entry: &BoardEntry| {
+        let texts = [&entry.host, &entry.alarm.rule, &entry.alarm.label];
+        texts
+            .map(|text| text.to_ascii_lowercase().contains(&wanted))
+            .contains(&true)
+    };
     let mut entries = sources.alarms.entries();
+    entries.retain(|entry| is_like(entry));
     entries.retain(|entry| {
         let shard = sources.table.shard_with(&entry.host);
         let tags = shard.get(&*entry.host).map(HostSummaries::tags).cloned();
@@ -26,6 +39,7 @@ pub(crate) fn alarms(permit: &Permit<ViewPage>, sources: PageSources<'_>, page: 
     let paging = Paging::new(page, ALARMS_PER_PAGE, entries.len() as u64);
     let of_page = entries.into_iter().skip(paging.first()).take(paging.size());
     AlarmsPage {
+        search,
         now: sources.sample_now,
         paging,
         rows: of_page.map(row).collect(),

@@ -63,6 +63,7 @@ fn certificate(sources: PageSources<'_>, seen: &SeenCertificate) -> CertificateR
         issuer: seen.issuer.clone(),
         end: seen.not_after,
         last_seen: seen.last_seen,
+        may_be_revoked: identity.role == Role::Node && !is_revoked,
         badges: badge.into_iter().collect(),
     }
 }

@@ -46,7 +46,7 @@ enum Access {
 }
 
 /// All endpoints of the receiver; those of a host are for node a.
-const ROWS: [Row<Access>; 30] = [
+const ROWS: [Row<Access>; 32] = [
     row(
         "POST",
         "/oauth2/token",
@@ -156,6 +156,8 @@ const ROWS: [Row<Access>; 30] = [
     row("GET", "/trust", "/trust", Access::Scrape, 200),
     row("GET", "/delivery", "/delivery", Access::Scrape, 200),
     row("GET", "/alarms", "/alarms", Access::Scrape, 200),
+    row("GET", "/add", "/add", Access::Scrape, 200),
+    row("GET", "/revoke/{host}", "/revoke/a", Access::Scrape, 200),
     row(
         "GET",
         "/assets/{name}",
@@ -238,12 +240,14 @@ const TOKENS: [Token; 17] = [
 const PAGE_TOKENS: [Token; 3] = [Token::None, Token::Own, Token::Malformed];
 
 fn is_page(row: &Row<Access>) -> bool {
-    const PAGES: [&str; 7] = [
+    const PAGES: [&str; 9] = [
         "/",
         "/hosts/{host}",
         "/trust",
         "/delivery",
         "/alarms",
+        "/add",
+        "/revoke/{host}",
         "/assets/{name}",
         "/live",
     ];

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use lizmon_protocol::name::Role;
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::fleet::{SentHost, fill};
 use super::post;
 use crate::harness::World;
 use crate::harness::process::{Running, program, run};
+use crate::harness::world::wall_clock;
 
 const PASSPHRASE: &str = "for-this-test";
 /// More than anybody has seen of one receiver.
@@ -180,6 +182,19 @@ fn shell_inside(script: &str) -> Command {
     command
 }
 
+/// `lizctl open` of an operator, where the CA is.
+fn open_beside_ca(world: &World) -> Command {
+    let operator = world.holder(Role::Operator, "root");
+    let mut open = program("lizctl");
+    open.arg("--certs").arg(world.certs());
+    open.args(["open", "--print", "--receiver"])
+        .arg(world.issuer());
+    open.arg("--cert").arg(&operator.cert);
+    open.arg("--key").arg(&operator.key);
+    open.arg("--ca").arg(world.root());
+    open
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_shows_every_page() {
     let mut world = World::without_receiver(|_| ());
@@ -198,19 +213,24 @@ async fn chromium_shows_every_page() {
         .expect("target/tools/node is made by ./tests/run");
     let mut browser = shell_inside(
         "mount -t tmpfs tmpfs /etc/chromium; mkdir -p /etc/chromium/policies/managed; \
-         cp \"$1\" /etc/chromium/policies/managed/; exec node \"$2\" \"$3\" \"$4\"",
+         cp \"$1\" /etc/chromium/policies/managed/; exec node \"$2\" \"$3\" \"$4\" \"$5\"",
     );
     browser.arg("sh").args([&policy_file, &script]).arg(&origin);
-    browser.arg(&home).env("HOME", &home);
+    let mut opened = Running::start(&mut open_beside_ca(&world));
+    let address = opened.wait_for("http://");
+    browser.arg(&home).arg(&address).env("HOME", &home);
     let mut browser = Running::start(&mut browser);
-    let (web9, operator) = (world.node("web9"), world.holder(Role::Operator, "root"));
-    drop(operator);
+    let (web8, web9) = (world.node("web8"), world.node("web9"));
     browser.wait_for("waiting for a host");
     post(&world, &web9, r#"{"cpu": 12.5}"#).await;
     world.clock.advance(1);
     browser.wait_for("waiting for a value");
     post(&world, &web9, r#"{"cpu": 37.5}"#).await;
     world.clock.advance(1);
+    browser.wait_for("waiting for a machine");
+    // After its token was made, and the CRL will be signed, by the clock of `lizctl`.
+    world.clock.set(wall_clock() + 60);
+    post(&world, &web8, r#"{"cpu": 12.5}"#).await;
     let finished = tokio::task::spawn_blocking(move || browser.wait())
         .await
         .unwrap();
@@ -221,4 +241,6 @@ async fn chromium_shows_every_page() {
         finished.stdout,
         finished.stderr
     );
+    opened.signal(Signal::INT);
+    opened.wait().success();
 }

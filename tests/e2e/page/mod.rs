@@ -23,7 +23,15 @@ async fn post(world: &World, node: &Holder, values: &str) {
     posted.no_content(values);
 }
 
-const PAGES: [&str; 5] = ["/", "/hosts/web1", "/trust", "/delivery", "/alarms"];
+const PAGES: [&str; 7] = [
+    "/",
+    "/hosts/web1",
+    "/trust",
+    "/delivery",
+    "/alarms",
+    "/add",
+    "/revoke/web1",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_has_its_headers_whoever_asks() {
@@ -67,8 +75,8 @@ async fn every_page_has_its_headers_whoever_asks() {
                 "<style",
                 "onclick",
                 "javascript:",
-                "http://",
-                "https://",
+                "=\"http",
+                "=\"//",
             ] {
                 assert!(!text.contains(part), "{story}: {part} in {text}");
             }
@@ -148,6 +156,40 @@ async fn trust_shows_who_is_revoked() {
     );
 }
 
+/// A receiver cannot issue: its pages say what to type.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_are_added_and_revoked_by_commands() {
+    let world = World::start().await;
+    let (reader, node) = (world.reader(), world.node("web1"));
+    post(&world, &node, r#"{"cpu": 4.98}"#).await;
+    let page = async |path: &str| get(&world, &reader.http, path, BROWSER).await.text();
+    for path in ["/", "/alarms", "/trust"] {
+        let shown = page(path).await;
+        assert!(shown.contains("<a href=\"add\">"), "{path}: {shown}");
+    }
+    for (path, link) in [("/hosts/web1", "../revoke/web1"), ("/trust", "revoke/web1")] {
+        let shown = page(path).await;
+        assert!(shown.contains(&format!("<a href=\"{link}\">")), "{shown}");
+    }
+    let readers_own = page("/trust?q=reader").await;
+    assert!(!readers_own.contains("revoke/"), "{readers_own}");
+    let issuer = world.issuer();
+    for (path, line) in [
+        ("/add", "lizctl join-token NAME".to_owned()),
+        ("/add", format!(" --receiver {issuer}")),
+        ("/revoke/web1", "lizctl revoke web1".to_owned()),
+        (
+            "/revoke/unknown",
+            format!("lizctl revoke unknown --receiver {issuer} --cert"),
+        ),
+    ] {
+        let shown = page(path).await;
+        assert!(shown.contains(&line), "{path}: {line} in {shown}");
+    }
+    let nobodys = get(&world, &reader.http, "/revoke/a%20b", "*/*").await;
+    nobodys.refused("unknown_host", "no name");
+}
+
 /// A reader who is limited to some hosts finds no other on any page, nor how many there are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limited_reader_sees_its_hosts_alone() {
@@ -168,6 +210,7 @@ async fn a_limited_reader_sees_its_hosts_alone() {
         "/hosts/store-b1",
         "/hosts/nobody",
         "/hosts/a%20b",
+        "/revoke/store-b1",
         "/live?host=store-b1",
         "/live?host=no",
     ];

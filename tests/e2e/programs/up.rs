@@ -198,7 +198,7 @@ fn a_machine_is_added_and_revoked_on_the_page() {
     running.wait_for("Publish was successful to");
     let browser = Browser::open(&page, folder.path());
     let (form, status) = browser.ask(&["-b", "jar"], "/add");
-    assert!(status == 200 && form.contains("<form method=\"post\" action=\"add\">"));
+    assert!(status == 200 && form.contains(" method=\"post\" action=\"add\">"));
     let wrong = browser.send("/add", "name=<b>&tags=");
     assert!(
         wrong.1 == 422 && wrong.0.contains("`&lt;b&gt;` is not a node name"),
@@ -213,10 +213,15 @@ fn a_machine_is_added_and_revoked_on_the_page() {
     assert_eq!(status, 200, "{added}");
     let (_, line) = added.split_once("<code>lizctl ").unwrap();
     let line = text_of(line.split_once("</code>").unwrap().0);
-    let (_, frame) = added.split_once("<iframe src=\"").unwrap();
-    let frame = format!("/{}", text_of(frame.split_once('"').unwrap().0));
-    let (waiting, _) = browser.ask(&["-b", "jar"], &frame);
+    let (_, again) = added.split_once("data-again=\"").unwrap();
+    let again = format!("/{}", text_of(again.split_once('"').unwrap().0));
+    let (waiting, _) = browser.ask(&["-b", "jar"], &again);
     assert!(waiting.contains("Waiting for"), "{waiting}");
+    let (tokens, _) = browser.ask(&["-b", "jar"], "/add");
+    assert!(
+        tokens.contains("<bdi>web2</bdi>"),
+        "it is not used: {tokens}"
+    );
     let second = tempfile::tempdir().unwrap();
     let mut join = program("lizctl");
     let joined = run(join.current_dir(second.path()).args(line.split(' ')));
@@ -227,11 +232,13 @@ fn a_machine_is_added_and_revoked_on_the_page() {
         .args(next.lines().next().unwrap().split(' '));
     let mut monitor = Running::start(&mut monitor);
     monitor.wait_for("Publish was successful to");
-    let (appeared, _) = browser.ask(&["-b", "jar"], &frame);
+    let (appeared, _) = browser.ask(&["-b", "jar"], &again);
     assert!(
-        appeared.contains("has appeared") && !appeared.contains("http-equiv"),
+        appeared.contains("has appeared") && !appeared.contains("data-again"),
         "{appeared}"
     );
+    let (tokens, _) = browser.ask(&["-b", "jar"], "/add");
+    assert!(!tokens.contains("<bdi>web2</bdi>"), "it is used: {tokens}");
     let mut hosts = program("lizctl");
     hosts.current_dir(folder.path()).args(["hosts", "--json"]);
     let hosts: Value = serde_json::from_str(&run(&mut hosts).success()).unwrap();

@@ -1,4 +1,4 @@
-// Live values, a cursor over plots, search while typing. Each page works without this file.
+// Live values, a cursor over plots, search while typing, waiting for a machine. Each page works without this file.
 //
 // Names and labels are text of somebody else's: they are set as text, and no HTML is made here. What
 // is asked for again comes as a document that the browser has parsed, whose scripts never run.
@@ -10,7 +10,7 @@ const byId = (id) => document.getElementById(id);
 let asked;
 
 /** Asks for a page as a document. A newer request ends an older one. */
-function ask(url, take) {
+function ask(url, take, end) {
   asked?.abort();
   const request = new XMLHttpRequest();
   asked = request;
@@ -19,14 +19,30 @@ function ask(url, take) {
   request.onload = () => {
     if (request.status === 200 && request.response) take(request.response);
   };
+  request.onloadend = () => end?.();
   request.send();
 }
 
-/** Puts the parts of a newer page in place of those that are shown. */
+/**
+ * Puts the parts of a newer page in place of those that are shown. A status is kept, and says what the
+ * newer one says: a screen reader tells what changes in one that it knows. The focus stays where it was.
+ */
 function take(page, ids) {
+  const focused = document.activeElement;
   for (const id of ids) {
     const [shown, newer] = [byId(id), page.getElementById(id)];
-    if (shown && newer) shown.replaceWith(document.adoptNode(newer));
+    if (!shown || !newer) continue;
+    if (shown.getAttribute("role") !== "status") {
+      shown.replaceWith(newer);
+      continue;
+    }
+    if (!newer.dataset.again) delete shown.dataset.again;
+    if (shown.textContent !== newer.textContent) shown.replaceChildren(...newer.childNodes);
+  }
+  if (!focused.isConnected) {
+    const href = focused.getAttribute("href");
+    const same = [...document.links].find((link) => link.getAttribute("href") === href);
+    same?.focus({ preventScroll: true });
   }
   document.title = page.title;
   document.body.dataset.live = page.body.dataset.live ?? "";
@@ -46,11 +62,23 @@ function search(form) {
       const url = `?${query}`;
       ask(url, (page) => {
         history.replaceState(null, "", url);
-        take(page, [form.dataset.search, "shape"]);
+        take(page, [form.dataset.search, "count", "shape"]);
         connect();
       });
     }, 150);
   });
+}
+
+// ---- What is waited for
+
+const LOOK_MILLIS = 2_000;
+
+/** Asks for a status again until it says that there is nothing to wait for. */
+function wait() {
+  const waiting = document.querySelector("[data-again]");
+  if (!waiting) return;
+  const look = () => ask(waiting.dataset.again, (page) => take(page, [waiting.id]), wait);
+  setTimeout(look, LOOK_MILLIS);
 }
 
 // ---- Live values
@@ -100,7 +128,7 @@ function show({ set, rows, shape }) {
   if (shape && shown && shown.dataset.shape !== shape) {
     shown.dataset.shape = shape;
     const isAHost = document.querySelector(".facts") !== null;
-    const parts = isAHost ? ["shape"] : ["shape", "results"];
+    const parts = isAHost ? ["shape"] : ["shape", "count", "results"];
     ask(location.search || "?", (page) => take(page, parts));
   }
 }
@@ -234,6 +262,7 @@ function prepare() {
 }
 
 prepare();
+wait();
 for (const form of document.querySelectorAll("form[data-search]")) search(form);
 document.addEventListener("visibilitychange", connect);
 // A page that is kept for the Back button keeps no connection.
