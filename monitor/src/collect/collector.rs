@@ -59,9 +59,8 @@ pub struct CollectorSpec {
     /// How many labels it publishes at once, unless a flag says otherwise. Those of all collectors
     /// together fit into a record.
     pub labels_max: usize,
-    /// How many different ones it may publish in a day, beyond
-    /// [three times as many](super::readings): of those whose things come and go. All collectors
-    /// together stay below the 1,000 of a host.
+    /// How many different ones it may publish in a day, beyond three times as many: of those whose
+    /// things come and go. All collectors together stay below the 1,000 of a host.
     pub more_labels_a_day: usize,
     /// Makes one.
     pub start: fn(&CollectorStart<'_>) -> Result<Box<dyn Collector>, CollectorStartError>,

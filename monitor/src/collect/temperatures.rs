@@ -17,7 +17,7 @@ pub(super) static TEMPERATURES: CollectorSpec = CollectorSpec {
         label: "temperature:{sensor}",
         unit: "degrees C",
         source: "`/sys/class/hwmon`",
-        meaning: "of `CHIP/SENSOR`, such as `coretemp.0/Core 0`; below -100 and above 250 it is a sensor that is not there",
+        meaning: "of `CHIP/SENSOR`, such as `coretemp.0/Core 0`; missing where the sensor is off or reports a fault, and below -100 and above 250",
     }],
     labels_max: 16,
     more_labels_a_day: 0,
@@ -88,9 +88,15 @@ fn sensors_of(chip: &Path) -> Vec<Sensor> {
         let file = path.file_name()?.to_str()?;
         let number = file.strip_prefix("temp")?.strip_suffix("_input")?;
         number.parse::<u32>().ok()?;
+        let says = |what: &str| trimmed(fs::read(chip.join(format!("temp{number}_{what}"))).ok());
+        // Not connected, or off: it shows 0, or whatever is at its pins.
+        let is_off = says("fault").is_some_and(|fault| fault != b"0")
+            || [says("enable"), says("type")].contains(&Some(b"0".to_vec()));
+        if is_off {
+            return None;
+        }
         let degrees = fs::read_to_string(&path).ok()?.trim().parse::<i64>().ok()? as f64 / 1_000.0;
-        let label = trimmed(fs::read(chip.join(format!("temp{number}_label"))).ok());
-        let label = label.unwrap_or_else(|| format!("temp{number}").into_bytes());
+        let label = says("label").unwrap_or_else(|| format!("temp{number}").into_bytes());
         let name = [&chip_name[..], b"/", &label].concat();
         Some(Sensor { name, degrees })
     };
@@ -144,6 +150,9 @@ mod tests {
                 ("name", b"coretemp\n"),
                 ("temp1_input", b"41000\n"),
                 ("temp1_label", b"Package id 0\n"),
+                ("temp1_fault", b"0\n"),
+                ("temp1_enable", b"1\n"),
+                ("temp1_type", b"6\n"),
                 ("temp2_input", b"39500\n"),
                 ("temp2_max", b"100000\n"),
                 ("fan1_input", b"1200\n"),
@@ -167,7 +176,7 @@ mod tests {
                 ("temp1_label", b"Tctl\n"),
             ],
         );
-        // Not connected; no number; no name.
+        // Of bug reports of other monitors: not connected, or switched off; no number; no name.
         chip(
             3,
             None,
@@ -177,6 +186,14 @@ mod tests {
                 ("temp2_input", b"255500\n"),
                 ("temp3_input", b"x\n"),
                 ("tempx_input", b"1\n"),
+                ("temp4_input", b"0\n"),
+                ("temp4_fault", b"1\n"),
+                ("temp5_input", b"-55000\n"),
+                ("temp5_type", b"0\n"),
+                ("temp6_input", b"30000\n"),
+                ("temp6_enable", b"0\n"),
+                ("temp7_input", b"3892313987\n"),
+                ("temp8_input", b"-273150\n"),
             ],
         );
         chip(
