@@ -10,9 +10,9 @@
 //! | less than [`STEADY_SECS`] | counting samples that evict nothing and that queries find afterwards |
 //! | [`STEADY_SECS`] | moving windows; removing samples that lie ahead of the clock |
 //! | [`BEHIND_SECS`] | the same, if the clock is behind an earlier steady clock |
-//! | [`EXPIRY_SECS`] | removing hosts, series and producers that have ended; history, by [`HistoryClock`] |
+//! | [`EXPIRY_SECS`] | removing hosts, series, producers and history that have ended by [`EndingClock`] |
 
-mod history_clock;
+mod ending_clock;
 mod status;
 mod steps;
 mod store_clock;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use lizmon_mtls::Clock;
 
-pub use self::history_clock::HistoryClock;
+pub use self::ending_clock::EndingClock;
 pub use self::status::ClockStatus;
 pub use self::steps::{
     AHEAD_REMOVED_SECS, BEHIND_SECS, ClockReading, ClockVerdict, EXPIRY_SECS, STEADY_SECS,

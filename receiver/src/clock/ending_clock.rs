@@ -1,16 +1,19 @@
-//! By which time history ends.
+//! By which time hosts, series, producers and history end.
 //!
-//! What is removed of the history does not come back, so it ends by what is sure. A clock that is
-//! far ahead is as steady as another after a while. But nobody sends samples of that time, unless
-//! the clock is wrong everywhere; and even then no more is removed than time has passed, about.
+//! What is removed does not come back: records of a producer that was removed would count twice,
+//! and an hour of a host that was removed begins again. So they end by what is sure: the newest
+//! sample, and the time that has passed since then. A clock that is far ahead is as steady as
+//! another after a while, but nobody sends samples of that time, unless the clock is wrong
+//! everywhere; and even then no more ends than time has passed, about.
 
-/// History ends so many times as fast as time passes, at most: a receiver that was off for a week
-/// has removed what has ended meanwhile after another week.
+/// They end so many times as fast as time passes, at most: a receiver that was off for a week has
+/// removed what has ended meanwhile after another week.
 const SPEED: u64 = 2;
 
-/// Follows the newest sample, but not faster than time passes by the monotonic clock.
+/// Follows the newest sample, but not faster than time passes by the monotonic clock. Where nothing
+/// comes it goes on with that clock.
 #[derive(Debug, Default)]
-pub struct HistoryClock(Option<Look>);
+pub struct EndingClock(Option<Look>);
 
 #[derive(Debug, Clone, Copy)]
 struct Look {
@@ -19,20 +22,24 @@ struct Look {
     at: u64,
 }
 
-impl HistoryClock {
-    /// The time by which history ends; none before the first sample. `newest` is the newest that
-    /// is stored, `now` the wall clock.
+impl EndingClock {
+    /// The time by which things end, never after `now`, the wall clock; none before the first
+    /// sample. `newest` is the newest that is stored.
     pub fn look(&mut self, newest: Option<u64>, now: u64, monotonic: u64) -> Option<u64> {
-        let sure = newest?.min(now);
-        let ended = self.0.map_or(sure, |last| {
-            let passed = monotonic.saturating_sub(last.at);
-            sure.min(last.ended.saturating_add(passed.saturating_mul(SPEED)))
-        });
+        let ended = match self.0 {
+            None => newest?.min(now),
+            Some(last) => {
+                let passed = monotonic.saturating_sub(last.at);
+                let at_least = last.ended.saturating_add(passed);
+                let at_most = last.ended.saturating_add(passed.saturating_mul(SPEED));
+                newest.unwrap_or(0).clamp(at_least, at_most)
+            }
+        };
         self.0 = Some(Look {
             ended,
             at: monotonic,
         });
-        Some(ended)
+        Some(ended.min(now))
     }
 }
 
@@ -44,17 +51,17 @@ mod tests {
     const DAY: u64 = 86_400;
     const YEAR: u64 = 365 * DAY;
 
-    /// By second: the newest sample, the wall clock, and by which time history ends.
+    /// By second: the newest sample, the wall clock, and by which time things end.
     #[track_caller]
     fn check(looks: &[(u64, Option<u64>, u64, Option<u64>)]) {
-        let mut clock = HistoryClock::default();
+        let mut clock = EndingClock::default();
         for (at, newest, now, expected) in looks {
             assert_eq!(clock.look(*newest, *now, *at), *expected, "at {at}");
         }
     }
 
     #[test]
-    fn history_ends_as_time_passes() {
+    fn things_end_as_time_passes() {
         let at = |second: u64| {
             (
                 second,
@@ -64,10 +71,16 @@ mod tests {
             )
         };
         check(&[(5, None, NOW, None), at(10), at(12), at(14), at(DAY)]);
+        // Nothing comes any more.
+        check(&[
+            (10, Some(NOW), NOW, Some(NOW)),
+            (10 + DAY, Some(NOW), NOW + DAY, Some(NOW + DAY)),
+            (10 + 2 * DAY, None, NOW + 2 * DAY, Some(NOW + 2 * DAY)),
+        ]);
         // Off for a week, then as fast as is allowed until it has caught up.
         let week = NOW + 7 * DAY;
         check(&[
-            (10, Some(NOW), NOW, Some(NOW)),
+            (10, Some(NOW), week, Some(NOW)),
             (10 + DAY, Some(week + DAY), week + DAY, Some(NOW + 2 * DAY)),
             (
                 10 + 9 * DAY,
@@ -79,25 +92,40 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_ahead_ends_nothing() {
+    fn a_clock_that_is_wrong_ends_nothing() {
         let wrong = NOW + YEAR;
         check(&[
             (10, Some(NOW), NOW, Some(NOW)),
             (20, Some(NOW + 10), wrong, Some(NOW + 10)),
-            (20 + DAY, Some(NOW + 10), wrong + DAY, Some(NOW + 10)),
+            (10 + DAY, Some(NOW + 10), wrong + DAY, Some(NOW + DAY)),
             (
-                30 + DAY,
-                Some(NOW + 20 + DAY),
-                NOW + 20 + DAY,
-                Some(NOW + 30),
+                20 + DAY,
+                Some(NOW + 10 + DAY),
+                NOW + 10 + DAY,
+                Some(NOW + 10 + DAY),
             ),
         ]);
-        // Also that of the monitors: a day costs another day, not a year. Afterwards the samples of
-        // that time are removed, and it is as before.
+        // Also that of the monitors: a day costs another day, not a year.
         check(&[
             (0, Some(NOW), NOW, Some(NOW)),
             (DAY, Some(wrong), wrong, Some(NOW + 2 * DAY)),
-            (DAY + 10, Some(NOW + DAY), NOW + DAY + 10, Some(NOW + DAY)),
+            (
+                DAY + 10,
+                Some(NOW + DAY),
+                NOW + DAY + 10,
+                Some(NOW + DAY + 10),
+            ),
+        ]);
+        // One that was behind for a while puts off nothing afterwards.
+        check(&[
+            (0, Some(NOW), NOW, Some(NOW)),
+            (DAY, Some(NOW), NOW - YEAR, Some(NOW - YEAR)),
+            (
+                2 * DAY,
+                Some(NOW + 2 * DAY),
+                NOW + 2 * DAY,
+                Some(NOW + 2 * DAY),
+            ),
         ]);
     }
 }

@@ -12,7 +12,7 @@ use super::error::{AdmissionError, SubmitError};
 use super::group_commit::GroupCommit;
 use super::intake::{self, Intake, KnownRecords};
 use crate::alarms::AlarmEvaluator;
-use crate::clock::{ClockReading, ClockStatus, ClockVerdict, HistoryClock, StepDetector};
+use crate::clock::{ClockReading, ClockStatus, ClockVerdict, EndingClock, StepDetector};
 use crate::store::record::Submission;
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
@@ -50,7 +50,7 @@ pub struct Committer {
     /// When the clock was last read.
     seen_at: u64,
     clock: StepDetector,
-    history_clock: HistoryClock,
+    ending_clock: EndingClock,
     /// By the monotonic clock.
     clock_stored_at: u64,
     /// While nothing can be stored every group fails, and the log may be on the same disk.
@@ -81,7 +81,7 @@ impl Committer {
             reclaimed_at: now,
             seen_at: now,
             clock: StepDetector::new(summarizer.stored_clock(), at),
-            history_clock: HistoryClock::default(),
+            ending_clock: EndingClock::default(),
             clock_stored_at: at.monotonic,
             unstored: RateLimitedLog::default(),
             removed: RateLimitedLog::default(),
@@ -154,7 +154,9 @@ impl GroupCommit for Committer {
         self.intake.clock_status.set(clock);
         self.seen_at = now;
         // One wrong hour must not delete a day's summaries.
-        let expiry = clock.expiry();
+        let newest = self.summarizer.table().newest_epoch();
+        let ended = self.ending_clock.look(newest, now, at.monotonic);
+        let expiry = ended.filter(|_| clock.expiry().is_some());
         self.check_store(now);
         self.store_clock_if_due(at);
         self.judge_alarms(clock);
@@ -185,13 +187,13 @@ impl GroupCommit for Committer {
                 Err(error) => self.put_off(&error, now),
             }
         }
-        if let Some(now) = expiry.filter(|now| now - self.swept_at >= SWEEP_EVERY_SECS) {
+        if let Some(ended) = expiry.filter(|_| now - self.swept_at >= SWEEP_EVERY_SECS) {
             self.swept_at = now;
-            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, now) {
+            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, ended) {
                 self.put_off(&error, now);
             }
         }
-        self.reclaim_if_due(at, expiry.is_some());
+        self.reclaim_if_due(now, expiry);
         let lag = self.summarizer.uncommitted();
         let since = if lag == 0 { now } else { self.complete_at };
         self.status.set_lag(lag, now.saturating_sub(since));
@@ -372,8 +374,7 @@ impl Committer {
         self.alarms = Some(alarms);
     }
 
-    fn reclaim_if_due(&mut self, at: ClockReading, may_expire: bool) {
-        let now = at.wall;
+    fn reclaim_if_due(&mut self, now: u64, expiry: Option<u64>) {
         if (self.reclaimed_at..self.reclaimed_at + RECLAIM_EVERY_SECS).contains(&now) {
             return;
         }
@@ -383,9 +384,7 @@ impl Committer {
             self.status.set_usage(usage);
         }
         let retention = *self.summarizer.retention();
-        let newest = self.summarizer.table().newest_epoch();
-        if let Some(ended) = self.history_clock.look(newest, now, at.monotonic)
-            && may_expire
+        if let Some(ended) = expiry
             && let Err(error) = self.store.expire_history(&retention, ended)
         {
             self.put_off(&error, now);

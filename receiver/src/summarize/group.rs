@@ -27,7 +27,7 @@ use self::share::Share;
 pub use self::thread::GroupWork;
 use super::{Summarizer, SummaryTable};
 use crate::alarms::AlarmEvaluator;
-use crate::clock::{ClockReading, ClockVerdict, StepDetector};
+use crate::clock::{ClockReading, ClockVerdict, EndingClock, StepDetector};
 use crate::store::{
     ErrorKind, Fence, HistoryRetention, MemberRole, Shard, SharedStore, StoreError,
 };
@@ -61,6 +61,7 @@ pub struct GroupMember {
     role: GroupRole,
     member: Uuid,
     clock: StepDetector,
+    ending_clock: EndingClock,
     /// Shards that have to be loaded.
     unloaded: BTreeSet<Shard>,
     /// Members of the last second, and the next shard to try.
@@ -96,6 +97,7 @@ impl GroupMember {
         let summarizer = Summarizer::empty(store.shard_count());
         let mut this = Self {
             clock: StepDetector::new(None, at),
+            ending_clock: EndingClock::default(),
             unloaded: BTreeSet::new(),
             next_try: (member.as_u128() % summarizer.progress.len() as u128) as usize,
             round_began_at: at.wall,
@@ -186,7 +188,9 @@ impl GroupMember {
     /// Keeps leases, takes its share of the shards, commits. To be called every second or so.
     pub fn maintain(&mut self, at: ClockReading) {
         let clock = self.clock.look(at);
-        let expiry = clock.expiry();
+        let newest = self.summarizer.table.newest_epoch();
+        let ended = self.ending_clock.look(newest, at.wall, at.monotonic);
+        let expiry = ended.filter(|_| clock.expiry().is_some());
         if self.role.summarizes {
             self.try_to("renew leases", Self::renew);
             self.try_to("take its share", |this| this.take_share(at.wall));

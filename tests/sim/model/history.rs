@@ -22,25 +22,26 @@ impl Model {
     ) -> Result<(), Violation> {
         let records = self.hosts[monitor].records.values();
         let taken: Vec<_> = records.filter(|record| record.is_taken[receiver]).collect();
-        let values = taken.iter().flat_map(|record| &record.values);
-        let labels: BTreeSet<&str> = values.map(|(label, _)| *label).collect();
         for tier in HistoryTier::ALL {
             let start = |epoch: u64| (epoch - 1) / tier.width_secs() * tier.width_secs();
             // What was ahead of the true time may have been removed again.
             let ahead = taken.iter().filter(|record| record.is_ahead[receiver]);
             let doubtful: BTreeSet<u64> = ahead.map(|record| start(record.epoch)).collect();
-            for label in &labels {
-                let mut expected = BTreeMap::<u64, Sum>::new();
-                for record in &taken {
-                    let value = record.values.iter().find(|(of, _)| of == label);
-                    if let Some((_, value)) = value {
-                        let (count, min, max, sum) = expected
-                            .entry(start(record.epoch))
-                            .or_insert((0, f64::INFINITY, f64::NEG_INFINITY, 0.0));
-                        *count += 1;
-                        (*min, *max, *sum) = (min.min(*value), max.max(*value), *sum + value);
-                    }
+            let mut by_label = BTreeMap::<&str, BTreeMap<u64, Sum>>::new();
+            for record in &taken {
+                for (label, value) in &record.values {
+                    let intervals = by_label.entry(label).or_default();
+                    let (count, min, max, sum) = intervals.entry(start(record.epoch)).or_insert((
+                        0,
+                        f64::INFINITY,
+                        f64::NEG_INFINITY,
+                        0.0,
+                    ));
+                    *count += 1;
+                    (*min, *max, *sum) = (min.min(*value), max.max(*value), *sum + value);
                 }
+            }
+            for (label, mut expected) in by_label {
                 let Some(told) = read(label, tier) else {
                     continue;
                 };

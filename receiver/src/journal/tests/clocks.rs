@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lizmon_protocol::history::HistoryTier;
 
 use super::*;
-use crate::clock::EXPIRY_SECS;
+use crate::clock::{BEHIND_SECS, EXPIRY_SECS};
 use crate::store::JournalStore as _;
 use crate::store::history::StoredChunk;
 
@@ -404,4 +404,26 @@ fn a_clock_that_stays_ahead_removes_no_history() {
         hours.map(|(_, start)| *start).min()
     };
     assert!(hours(&machine.history()) > hours(&kept));
+}
+
+/// Its hour would go into the history half full, and begin again: of two halves only one is counted.
+#[test]
+fn a_clock_that_stays_ahead_removes_no_host() {
+    let mut machine = Machine::new();
+    machine.pass(MINUTE);
+    for _ in 0..10 {
+        machine.sample(Counted);
+        machine.pass(1);
+    }
+    machine.set(5 * DAY);
+    machine.pass(3 * EXPIRY_SECS);
+    machine.set(0);
+    machine.pass(BEHIND_SECS);
+    machine.sample(Counted);
+    let (_, Spans(hours)) = machine.found("l0");
+    assert_eq!(
+        hours.iter().map(|(_, _, count)| count).sum::<u64>(),
+        11,
+        "{hours:?}"
+    );
 }
