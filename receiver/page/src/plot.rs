@@ -180,12 +180,14 @@ impl SeriesPlot {
 
     /// How complete it is.
     pub fn arrived(&self) -> Arrived {
-        let closed = self.shown().filter(|(_, i)| self.is_whole(i));
+        let usual = self.usual_count();
+        // What has only begun is compared with nothing; without a comparison all of it counts.
+        let compared = |i: &PlotInterval| usual.is_none() || self.is_whole(i);
+        let closed = self.shown().filter(|(_, i)| compared(i));
         let (intervals, samples) = closed.fold((0, 0_u64), |(intervals, samples), (_, i)| {
             (intervals + 1, samples.saturating_add(i.count))
         });
         let gaps = self.gaps().len() as u64;
-        let usual = self.usual_count();
         Arrived {
             samples,
             expected: usual.map(|usual| usual.saturating_mul(intervals + gaps)),
@@ -497,7 +499,7 @@ mod tests {
     fn what_arrived_and_what_did_not() {
         for (minutes, said) in [
             (&[][..], "0 samples, 9 minutes without any"),
-            (&[(0, 3)], "0 samples, 9 minutes without any"),
+            (&[(0, 3)], "3 samples, 9 minutes without any"),
             (
                 &[
                     (9, 60),

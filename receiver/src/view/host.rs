@@ -16,13 +16,15 @@ use lizmon_summary::Series;
 use super::alarms::marks;
 use super::delivery::{add, sums_of};
 use super::fleet::FleetHost;
-use super::series::{BY_MINUTE, plots};
+use super::series::{BY_MINUTE, known_from, plots};
 use super::sources::PageSources;
 use crate::authorize::{Permit, ReadHost, ViewPage};
 use crate::silence;
 use crate::store::DocumentKind;
 use crate::summarize::HostSummaries;
 
+/// How long a series must be known until the time between its samples is shown.
+const SPACING_AFTER_SECS: u64 = 180;
 /// Labels that come first.
 const FIRST_LABELS: [&str; 2] = ["cpu", "mem"];
 
@@ -75,7 +77,11 @@ pub(crate) fn host(
         add(&mut delivery, sums_of(producer));
     }
     let mut fleet = FleetHost::new(name.as_str(), summaries, now);
-    let spacing_secs = silence::spacing_secs(summaries, now);
+    // The first minutes are no measure.
+    let is_measured =
+        |series| known_from(series, now).is_some_and(|from| from + SPACING_AFTER_SECS <= now);
+    let spacing_secs = silence::spacing_secs(summaries, now)
+        .filter(|_| summaries.series.values().any(is_measured));
     let tagged = tags.iter().map(|tag| ("tag".to_owned(), tag.to_string()));
     let facts = tagged.chain(facts(summaries)).collect();
     drop(shard);
