@@ -213,7 +213,8 @@ impl HostPage {
                     dd id="delivered" { (delivered(received, lost, duplicate)) }
                 }
                 @for (name, value) in &self.facts {
-                    div { dt { (isolated(name)) } dd { (isolated(value)) } }
+                    @let (name, value) = fact(name, value, self.now);
+                    div { dt { (isolated(name)) } dd { (isolated(&value)) } }
                 }
             }
         }
@@ -362,4 +363,36 @@ pub fn delivered(received: u64, lost: u64, duplicate: u64) -> String {
         grouped(received),
         grouped(lost)
     )
+}
+/// A fact as a person reads it: sizes and times by the end of their name, everything else as it is.
+fn fact<'a>(name: &'a str, value: &str, now: u64) -> (&'a str, String) {
+    let ending = |end| name.strip_suffix(end).zip(value.parse::<u64>().ok());
+    match (ending("-bytes"), ending("-epoch")) {
+        (Some((name, bytes)), _) => (name, ValueUnit::Bytes.short(bytes as f64)),
+        (_, Some((name, epoch))) => (name, date::ago(epoch, now)),
+        _ => (name, value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_as_people_read_them() {
+        let now = 1_465_001_814;
+        for (name, value, expected) in [
+            ("memory-bytes", "25276510208", ("memory", "23.5 GiB")),
+            ("boot-epoch", "1464998214", ("boot", "1 h ago")),
+            ("kernel", "6.1.0-44-amd64", ("kernel", "6.1.0-44-amd64")),
+            ("cores", "2", ("cores", "2")),
+            ("x-bytes", "many", ("x-bytes", "many")),
+            ("x-bytes", "-1", ("x-bytes", "-1")),
+            ("x-epoch", "1e3", ("x-epoch", "1e3")),
+            ("bytes", "7", ("bytes", "7")),
+        ] {
+            let (shown, said) = fact(name, value, now);
+            assert_eq!((shown, &*said), expected);
+        }
+    }
 }
