@@ -24,6 +24,7 @@ mod flags;
 mod host_state;
 mod input;
 mod issuance;
+mod let_in;
 mod loopback;
 mod output;
 mod passphrase;

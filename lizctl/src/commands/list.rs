@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::flags::connection::QueriedReceivers;
 use crate::flags::output::OutputFlags;
+use crate::let_in;
 use crate::output;
 use crate::unknown_certificates::{self, UnknownCertificate, UnknownCertificates};
 
@@ -340,19 +341,15 @@ struct RenewalHistory {
 impl RenewalHistory {
     /// From the whole ledger in its order: a certificate comes before its renewal.
     fn new(entries: &[Entry]) -> Self {
-        let (mut origins, mut newest) = (HashMap::new(), HashMap::new());
-        let mut newest_serial = HashMap::new();
+        let (mut newest, mut newest_serial) = (HashMap::new(), HashMap::new());
         for entry in entries {
-            let of_predecessor = entry.renews.as_ref().and_then(|serial| origins.get(serial));
-            let origin: String = of_predecessor.unwrap_or(&entry.issued_by).clone();
-            origins.insert(entry.serial.clone(), origin);
             newest_serial.insert(holder(entry), entry.serial.clone());
             if entry.renews.is_some() {
                 newest.insert(holder(entry), entry.issued_at);
             }
         }
         Self {
-            origins,
+            origins: let_in::origins(entries),
             newest,
             first_uses: HashMap::new(),
             newest_serial,

@@ -16,6 +16,7 @@ use lizmon_protocol::name::NodeName;
 use maud::{Markup, html};
 
 use super::answers::with_default_headers;
+use crate::let_in::LetIn;
 
 /// Where machines join, where the profile does not say it.
 const CA_UNKNOWN: &str = "https://CA-HOST:8444";
@@ -25,6 +26,16 @@ pub(super) struct MachinePages {
     pub(super) reader: String,
     /// Epoch seconds.
     pub(super) now: u64,
+}
+
+/// What the ledger has of machines that may come in.
+pub(super) struct KnownMachines {
+    /// Tokens that still let somebody in.
+    pub(super) tokens: Vec<UnusedJoinToken>,
+    /// The newest first.
+    pub(super) let_in: Vec<LetIn>,
+    /// How many more there are.
+    pub(super) more: usize,
 }
 
 /// A token that was made, and what goes with it.
@@ -59,13 +70,13 @@ pub(super) enum RevocationOutcome {
 }
 
 impl MachinePages {
-    /// The form for a name and its tags, and the tokens that nobody has used.
+    /// The form for a name and its tags, the tokens that nobody has used, and who was let in.
     pub(super) fn add(
         &self,
         status: StatusCode,
         (name, tags): (&str, &str),
         error: Option<&str>,
-        tokens: &Result<Vec<UnusedJoinToken>, String>,
+        known: &Result<KnownMachines, String>,
     ) -> Response {
         let contents = html! {
             h1 { "Add a machine" }
@@ -83,7 +94,10 @@ impl MachinePages {
                 p { button { "Make a token" } }
             }
             p.note { "The same in a shell: " code { "lizctl join-token NAME --tag KEY=VALUE" } }
-            (unused(tokens))
+            @match known {
+                Err(why) => p { "The CA's ledger cannot be read: " (why) },
+                Ok(known) => { (unused(&known.tokens)) (let_in(known)) }
+            }
         };
         self.answer(status, PageSection::Add, "", "Add a machine", &contents)
     }
@@ -251,32 +265,64 @@ impl WaitedFor {
     }
 }
 
-fn unused(tokens: &Result<Vec<UnusedJoinToken>, String>) -> Markup {
+fn unused(tokens: &[UnusedJoinToken]) -> Markup {
+    let row = |token: &UnusedJoinToken| {
+        html! {
+            th scope="row" { (isolated(token.name.as_str())) }
+            td { (token.role.as_str()) }
+            td { (moment(token.expires)) }
+            td { (isolated(&token.created_by)) }
+        }
+    };
     html! {
         h2 #unused { "Join tokens that nobody has used" }
-        @match tokens {
-            Err(why) => p { "They are not known: " (why) },
-            Ok(tokens) if tokens.is_empty() => p.quiet { "There is none that still works." },
-            Ok(tokens) => {
-                div.scroll tabindex="0" role="region" aria-labelledby="unused" {
-                    table.plain {
-                        caption.hidden { "Join tokens that still work" }
-                        thead {
-                            tr { @for head in ["Name", "Role", "Until", "Made by"] { th scope="col" { (head) } } }
-                        }
-                        tbody {
-                            @for token in tokens {
-                                tr {
-                                    th scope="row" { (isolated(token.name.as_str())) }
-                                    td { (token.role.as_str()) }
-                                    td { time datetime=(date::machine(token.expires)) { (date::moment(token.expires)) } }
-                                    td { (isolated(&token.created_by)) }
-                                }
-                            }
-                        }
-                    }
-                }
-                p.note { code { "lizctl revoke NAME" } " ends the token of a machine that was never added, too." }
+        @if tokens.is_empty() {
+            p.quiet { "There is none that still works." }
+        } @else {
+            (table("unused", "Join tokens that still work", &["Name", "Role", "Until", "Made by"], tokens.iter().map(row)))
+            p.note { code { "lizctl revoke NAME" } " ends the token of a machine that was never added, too." }
+        }
+    }
+}
+
+/// Who let which machine in, as the ledger has it.
+fn let_in(known: &KnownMachines) -> Markup {
+    let row = |machine: &LetIn| {
+        html! {
+            th scope="row" { a href=(link::host("", &machine.name)) { (isolated(&machine.name)) } }
+            td { (isolated(&machine.by)) }
+            td { (moment(machine.not_after)) }
+        }
+    };
+    html! {
+        h2 #let-in { "Machines that were let in" }
+        @if known.let_in.is_empty() {
+            p.quiet { "No machine has a certificate that is valid." }
+        } @else {
+            (table(
+                "let-in",
+                "Machines with a valid certificate, the newest first",
+                &["Name", "Let in by", "Certificate ends"],
+                known.let_in.iter().map(row),
+            ))
+            @if known.more > 0 { p { "And " (known.more) " more." } }
+            p.note { "All certificates, of every role: " code { "lizctl list" } ". What was done: " code { "lizctl audit-log" } }
+        }
+    }
+}
+
+fn moment(epoch: u64) -> Markup {
+    html! { time datetime=(date::machine(epoch)) { (date::day(epoch)) " " (date::clock(epoch)) } }
+}
+
+/// A table below the heading with this id.
+fn table(id: &str, caption: &str, heads: &[&str], rows: impl Iterator<Item = Markup>) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby=(id) {
+            table.plain {
+                caption.hidden { (caption) }
+                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                tbody { @for row in rows { tr { (row) } } }
             }
         }
     }

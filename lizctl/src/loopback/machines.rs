@@ -15,16 +15,16 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use lizmon_ca::authority::{Authority, TOKEN_TTL};
-use lizmon_ca::ledger::UnusedJoinToken;
 use lizmon_ca::pki::Reason;
 use lizmon_client::{BaseUrl, Client};
 use lizmon_pki::error_chain::in_one_line;
 use lizmon_protocol::name::{Attributes, NodeName, Role, Tag};
 use lizmon_protocol::summary::{HolderState, Host};
 
-use super::machine_pages::{MachinePages, MadeToken, RevocationOutcome, WaitedFor};
+use super::machine_pages::{KnownMachines, MachinePages, MadeToken, RevocationOutcome, WaitedFor};
 use crate::crl_push;
 use crate::flags::ca_keys::CaKeyFlags;
+use crate::let_in;
 
 const ADD: &str = "/add";
 const REVOKE: &str = "/revoke/";
@@ -34,6 +34,9 @@ const FORM_BYTES_MAX: usize = 8 << 10;
 /// second.
 const BITE_WITHIN: Duration = Duration::from_secs(15);
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How many machines are listed beside the form.
+const LET_IN_SHOWN_MAX: usize = 100;
+
 /// The CA of this machine, and where machines reach it and the receiver.
 pub(crate) struct Machines {
     pub(crate) certs: PathBuf,
@@ -74,14 +77,14 @@ impl Machines {
         let asked = match understand(parts, body).await {
             Ok(asked) => asked,
             Err((status, why)) if parts.uri.path() == ADD => {
-                return pages.add(status, ("", ""), Some(&why), &self.unused_tokens().await);
+                return pages.add(status, ("", ""), Some(&why), &self.known().await);
             }
             Err((status, why)) => return pages.refused(status, &why),
         };
         match asked {
             Asked::Form => {
-                let tokens = self.unused_tokens().await;
-                pages.add(StatusCode::OK, ("", ""), None, &tokens)
+                let known = self.known().await;
+                pages.add(StatusCode::OK, ("", ""), None, &known)
             }
             Asked::Token(name, attributes) => self.make_token(name, attributes, &pages).await,
             Asked::Appeared(name, since) => pages.waiting(&self.look(name, since, receiver).await),
@@ -123,17 +126,28 @@ impl Machines {
             }),
             Err(error) => {
                 let (status, why) = (StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"));
-                let tokens = self.unused_tokens().await;
-                pages.add(status, (name.as_str(), &tags), Some(&why), &tokens)
+                let known = self.known().await;
+                pages.add(status, (name.as_str(), &tags), Some(&why), &known)
             }
         }
     }
 
-    /// Tokens that still let somebody in, or why they are not known.
-    async fn unused_tokens(self: &Arc<Self>) -> Result<Vec<UnusedJoinToken>, String> {
+    /// Who may come in, by the ledger, or why it is not known.
+    async fn known(self: &Arc<Self>) -> Result<KnownMachines, String> {
         let machines = self.clone();
         let now = (self.clock)();
-        let listed = blocking(move || Ok(machines.authority()?.unused_join_tokens(now)?));
+        let listed = blocking(move || {
+            let authority = machines.authority()?;
+            let mut let_in = let_in::nodes(&authority.entries()?, now);
+            let more = let_in.len().saturating_sub(LET_IN_SHOWN_MAX);
+            let_in.truncate(LET_IN_SHOWN_MAX);
+            let tokens = authority.unused_join_tokens(now)?;
+            Ok(KnownMachines {
+                tokens,
+                let_in,
+                more,
+            })
+        });
         listed.await.map_err(|error| format!("{error:#}"))
     }
 

@@ -12,7 +12,7 @@ use self::tree::Cgroup;
 use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::options::Patterns;
-use super::periodic::{Periodic, ReadingPlan};
+use super::periodic::{PeriodicReading, ReadingPlan};
 use super::rates::Rates;
 use super::readings::Readings;
 
@@ -38,7 +38,7 @@ pub(super) static CGROUPS: CollectorSpec = CollectorSpec {
     start: |start: &CollectorStart<'_>| {
         Ok(Box::new(Cgroups {
             patterns: start.options.cgroups.clone(),
-            found: Periodic::start(&PLAN, tree::find)?,
+            found: PeriodicReading::start(&PLAN, tree::find)?,
             rates: Rates::default(),
         }))
     },
@@ -58,7 +58,7 @@ static PLAN: ReadingPlan = ReadingPlan {
 
 struct Cgroups {
     patterns: Patterns,
-    found: Periodic<Vec<Cgroup>>,
+    found: PeriodicReading<Vec<Cgroup>>,
     rates: Rates<1>,
 }
 

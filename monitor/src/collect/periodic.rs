@@ -25,12 +25,12 @@ pub(super) struct ReadingPlan {
 }
 
 /// Reads again and again, and knows the last reading.
-pub(super) struct Periodic<T> {
+pub(super) struct PeriodicReading<T> {
     plan: &'static ReadingPlan,
     background: Background<Option<Arc<T>>>,
 }
 
-impl<T: Send + Sync + 'static> Periodic<T> {
+impl<T: Send + Sync + 'static> PeriodicReading<T> {
     /// Nothing is read until the first sample. `None` is read where there is nothing to read.
     pub(super) fn start(
         plan: &'static ReadingPlan,
@@ -79,7 +79,7 @@ mod tests {
     fn a_reading_is_of_use_for_a_while() {
         let path = PLAN.path;
         let (say, said) = channel::<Option<u32>>();
-        let periodic = Periodic::start(&PLAN, move || said.recv().unwrap()).unwrap();
+        let periodic = PeriodicReading::start(&PLAN, move || said.recv().unwrap()).unwrap();
         let at = |secs| periodic.latest(Duration::from_secs(secs)).map(|read| *read);
         assert_eq!(at(100), Err(CollectError::FirstReading { path }));
         say.send(Some(7)).unwrap();

@@ -14,7 +14,7 @@ use self::regulars::Regulars;
 use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::names;
-use super::periodic::{Periodic, ReadingPlan};
+use super::periodic::{PeriodicReading, ReadingPlan};
 use super::readings::{Lasts, Readings};
 
 /// The collector.
@@ -39,7 +39,7 @@ pub(super) static PROCESSES: CollectorSpec = CollectorSpec {
     start: |start: &CollectorStart<'_>| {
         let mut look = Look::new(start.monotonic.clone());
         let read = move || look.take();
-        Ok(Box::new(Processes(Periodic::start(&PLAN, read)?)))
+        Ok(Box::new(Processes(PeriodicReading::start(&PLAN, read)?)))
     },
 };
 
@@ -63,7 +63,7 @@ static PLAN: ReadingPlan = ReadingPlan {
     age_max: Duration::from_secs(60),
 };
 
-struct Processes(Periodic<Top>);
+struct Processes(PeriodicReading<Top>);
 
 /// The names that use most: what is published, and some more.
 #[derive(Debug, Default, PartialEq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::collector::{CollectContext, Collector, CollectorSpec, CollectorStart, LabelSpec};
 use super::failure::CollectError;
 use super::names;
-use super::periodic::{Periodic, ReadingPlan};
+use super::periodic::{PeriodicReading, ReadingPlan};
 use super::readings::Readings;
 
 /// The collector.
@@ -24,7 +24,7 @@ pub(super) static TEMPERATURES: CollectorSpec = CollectorSpec {
     start: |_: &CollectorStart<'_>| {
         // Some drivers ask a disk or a slow bus, and may never answer.
         let read = || sensors(Path::new(HWMON));
-        Ok(Box::new(Temperatures(Periodic::start(&PLAN, read)?)))
+        Ok(Box::new(Temperatures(PeriodicReading::start(&PLAN, read)?)))
     },
 };
 
@@ -42,7 +42,7 @@ static PLAN: ReadingPlan = ReadingPlan {
 /// Sensors that are not connected show numbers beyond these.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = -100.0..=250.0;
 
-struct Temperatures(Periodic<Vec<Sensor>>);
+struct Temperatures(PeriodicReading<Vec<Sensor>>);
 
 /// A sensor, and what it shows in degrees Celsius.
 #[derive(Debug, Clone, PartialEq)]

@@ -102,8 +102,9 @@ impl TrustPage {
             p.lead {
                 "Those that were shown to this receiver since " (date::moment(self.since)) " UTC and have not ended"
                 @if !self.is_complete { ", as far as there was room for them" }
-                ". Who let a machine in, and what was issued and never used, is in the CA's ledger: "
-                code { "lizctl list" } " and " code { "lizctl audit-log" } " on its machine."
+                ". Who let a machine in, and what was issued and never used, is in the CA's ledger: where its folder is, "
+                a href="add" { "below the form for a new machine" } ", and by " code { "lizctl list" } " and "
+                code { "lizctl audit-log" } "."
             }
             form.search role="search" method="get" data-search="results" {
                 label for="q" { "Search names" }

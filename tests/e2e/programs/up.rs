@@ -237,8 +237,17 @@ fn a_machine_is_added_and_revoked_on_the_page() {
         appeared.contains("has appeared") && !appeared.contains("data-again"),
         "{appeared}"
     );
-    let (tokens, _) = browser.ask(&["-b", "jar"], "/add");
-    assert!(!tokens.contains("<bdi>web2</bdi>"), "it is used: {tokens}");
+    let let_in = |browser: &Browser| {
+        let (page, _) = browser.ask(&["-b", "jar"], "/add");
+        let (unused, let_in) = page.split_once(" id=\"let-in\"").unwrap();
+        assert!(!unused.contains("<bdi>web2</bdi>"), "it is used: {unused}");
+        let row = let_in
+            .split("<tr>")
+            .find(|row| row.contains("<bdi>web2</bdi>"));
+        row.map(str::to_owned)
+    };
+    let row = let_in(&browser).unwrap();
+    assert!(row.contains("<bdi>join token "), "{row}");
     let mut hosts = program("lizctl");
     hosts.current_dir(folder.path()).args(["hosts", "--json"]);
     let hosts: Value = serde_json::from_str(&run(&mut hosts).success()).unwrap();
@@ -251,6 +260,7 @@ fn a_machine_is_added_and_revoked_on_the_page() {
         "{revoked}"
     );
     monitor.wait_for("revoked");
+    assert_eq!(let_in(&browser), None, "it was revoked");
     for running in [monitor, running] {
         running.signal(Signal::TERM);
         running.wait();
