@@ -99,9 +99,10 @@ mod tests {
         let [one, other] = [Duration::ZERO; 2].map(RunMark::new);
         let mut of_one = sleeping(&one);
         let mut of_other = sleeping(&other);
-        one.kill_all();
+        let mut killed = HashSet::new();
+        assert_eq!(one.kill_new(&mut killed), 1);
+        assert_eq!(killed, HashSet::from([Pid::from_child(&of_one)]));
         assert!(!of_one.wait().unwrap().success());
-        assert_eq!(of_other.try_wait().unwrap(), None);
         other.kill_all();
         assert!(!of_other.wait().unwrap().success());
     }
