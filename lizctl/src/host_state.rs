@@ -169,6 +169,18 @@ pub(crate) fn worse(a: &[Trouble], b: &[Trouble]) -> Ordering {
     key(a).cmp(&key(b))
 }
 
+/// Why a list has no hosts: a certificate that is limited to others looks like an empty receiver.
+pub(crate) fn why_none(limits: &[String], is_filtered: bool) -> String {
+    let with_tags = if is_filtered { " with these tags" } else { "" };
+    match limits {
+        [] => format!("no host{with_tags} has reported in the last day"),
+        limits => format!(
+            "no host{with_tags} that you may see has reported in the last day: your certificate is limited to {}",
+            limits.join(", ")
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +245,7 @@ mod tests {
         b.silent_hours = vec![(3600, 2 * 3600)];
         let hosts = Hosts {
             hosts: vec![a, b],
-            as_of: None,
+            ..Hosts::default()
         };
         let blind = blind_hours(&hosts);
         assert_eq!(blind, BTreeSet::from([3600]));
@@ -243,7 +255,7 @@ mod tests {
         assert_eq!(troubles(&hosts.hosts[1], &blind, NOW), []);
         let alone = Hosts {
             hosts: vec![hosts.hosts[0].clone()],
-            as_of: None,
+            ..Hosts::default()
         };
         assert!(blind_hours(&alone).is_empty(), "one host alone cannot tell");
     }

@@ -48,7 +48,12 @@ pub(crate) async fn run(
     let (tell, mut news) = mpsc::channel(WAITING_MAX);
     let (typed, mut keys) = mpsc::channel(WAITING_MAX);
     std::thread::spawn(move || read_keys(&typed));
-    let feed = feed::run(&upstream, watching, tell, context.stopwatch);
+    let feed = feed::run(
+        &upstream,
+        (watching, state.wanted.clone()),
+        tell,
+        context.stopwatch,
+    );
     let (mut feed, mut renewal) = (pin!(feed), pin!(upstream.keep_current()));
     loop {
         state.tick((context.clock)(), screen.log());

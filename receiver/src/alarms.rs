@@ -23,7 +23,7 @@ mod shown;
 
 pub use self::evaluator::AlarmEvaluator;
 pub use self::in_force::{Alarms, AlarmsConfig};
-pub use self::shown::{list, order};
+pub use self::shown::{list, of_scope, order};
 
 #[cfg(test)]
 mod tests;

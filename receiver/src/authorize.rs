@@ -8,7 +8,7 @@ mod host_scope;
 use std::collections::BTreeSet;
 
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::{NodeName, Role, SpiffeId, Tag};
+use lizmon_protocol::name::{NodeName, Role, SpiffeId, Tag, TagFilter};
 use lizmon_protocol::token::{Claims, Scope, Scopes};
 
 pub use self::host_scope::HostScope;
@@ -47,9 +47,11 @@ pub struct SilenceHost {
 /// Send a test message by a channel.
 #[derive(Debug)]
 pub struct TestChannel;
-/// Read the receiver's metrics.
+/// Read the receiver's metrics, of the hosts that the caller may read.
 #[derive(Debug)]
-pub struct ReadMetrics;
+pub struct ReadMetrics {
+    scope: HostScope,
+}
 /// See the web page, with the hosts that the caller may read.
 #[derive(Debug)]
 pub struct ViewPage {
@@ -75,9 +77,6 @@ pub enum AuthorizeError {
     /// The certificate is limited to other hosts.
     #[error("the certificate is limited to some hosts, and this is not one of them")]
     OutsideHostScope,
-    /// The certificate is limited to some hosts, and this is about all of them.
-    #[error("the certificate is limited to some hosts, and this is about all of them")]
-    LimitedToHosts,
     /// The request names no host that could exist.
     #[error("no host can have this name")]
     NoSuchHost,
@@ -117,9 +116,28 @@ impl Permit<ListHosts> {
         self.action.scope.includes(host, tags)
     }
 
-    /// Whether there are hosts that the caller may not know of.
-    pub fn is_limited(&self) -> bool {
-        self.action.scope.is_limited()
+    /// Of these hosts those with the wanted tags.
+    pub fn only(mut self, wanted: TagFilter) -> Self {
+        self.action.scope = self.action.scope.only(wanted);
+        self
+    }
+
+    /// The hosts.
+    pub fn scope(&self) -> &HostScope {
+        &self.action.scope
+    }
+}
+
+impl Permit<ReadMetrics> {
+    /// Of these hosts those with the wanted tags.
+    pub fn only(mut self, wanted: TagFilter) -> Self {
+        self.action.scope = self.action.scope.only(wanted);
+        self
+    }
+
+    /// The hosts.
+    pub fn scope(&self) -> &HostScope {
+        &self.action.scope
     }
 }
 
@@ -146,6 +164,11 @@ impl Permit<ViewPage> {
         self.action.scope.is_limited()
     }
 
+    /// The hosts that it shows.
+    pub fn scope(&self) -> &HostScope {
+        &self.action.scope
+    }
+
     /// The right to read a host that the page shows.
     pub fn read_host(&self, host: &NodeName, tags: &BTreeSet<Tag>) -> Option<Permit<ReadHost>> {
         let permit = || Permit {
@@ -167,11 +190,9 @@ pub fn read_metrics(holder: &Identity) -> Result<Permit<ReadMetrics>, AuthorizeE
     if !Scopes::of(holder.spiffe_id.role).contains(Scope::MetricsRead) {
         return Err(AuthorizeError::InsufficientScope(Scope::MetricsRead));
     }
-    if HostScope::of(holder).is_limited() {
-        return Err(AuthorizeError::LimitedToHosts);
-    }
+    let scope = HostScope::of(holder);
     Ok(Permit {
-        action: ReadMetrics,
+        action: ReadMetrics { scope },
         certificate_end: holder.not_after,
     })
 }
@@ -513,11 +534,11 @@ mod tests {
             assert_eq!(permit.err(), refused, "{name}");
         }
         let list = caller.list_hosts().unwrap();
-        assert!(list.is_limited());
+        assert!(list.scope().is_limited());
         assert!(list.sees("web1", &BTreeSet::from(["env=prod".parse().unwrap()])));
         assert!(!list.sees("web2", &BTreeSet::new()));
-        let metrics = read_metrics(&identity).err();
-        assert_eq!(metrics, Some(AuthorizeError::LimitedToHosts));
+        let metrics = read_metrics(&identity).unwrap();
+        assert_eq!(metrics.scope().limits(), ["web*", "env=prod"]);
     }
 
     #[test]

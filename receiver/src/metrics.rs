@@ -33,6 +33,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use tokio::sync::{AcquireError, Semaphore};
 
+use self::alarms::AlarmStates;
 use self::gauges::gauges;
 use self::series::NewestMinutes;
 use crate::alarms::Alarms;
@@ -75,15 +76,27 @@ pub struct TooManyScrapes;
 type Reason = [(&'static str, &'static str); 1];
 
 /// Counters, and collectors of current values.
-#[derive(Debug)]
 pub struct Metrics {
-    registry: Arc<Registry>,
+    /// What the receiver itself is like, for every reader.
+    of_receiver: Arc<Registry>,
+    /// What all clients together do here, for readers that are not limited to some hosts: with few
+    /// hosts such a sum tells of one.
+    of_all_clients: Arc<Registry>,
+    alarms: Arc<Alarms>,
+    summaries: Arc<SummaryTable>,
+    sample_clock: Clock,
     turns: Arc<Semaphore>,
     minted: Counter,
     tokens_refused: Family<Reason, Counter>,
     requests_refused: Family<Reason, Counter>,
     minted_log: RateLimitedLog,
     refused_log: RateLimitedLog,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
@@ -97,7 +110,7 @@ impl Metrics {
         alarms: &Arc<Alarms>,
         (clock, sample_clock): (Clock, Clock),
     ) -> Self {
-        let mut registry = Registry::with_prefix("lizmon");
+        let (mut of_receiver, mut registry) = (registry(), registry());
         let (minted, tokens_refused, requests_refused) =
             (Counter::default(), Family::default(), Family::default());
         registry.register("tokens_minted", "Tokens minted", minted.clone());
@@ -113,27 +126,29 @@ impl Metrics {
         );
         let (store, clock_status) = (journal.status(), journal.clock_status().clone());
         store.register(&mut registry);
-        clock_status.register(&mut registry);
-        alarms::register(&mut registry, alarms.clone());
+        clock_status.register(&mut of_receiver);
+        alarms::register(&mut of_receiver, &mut registry, alarms);
         if let Some(watch) = journal.watch() {
             shared_store::register(&mut registry, watch.clone());
         }
-        registry.register_collector(Box::new(CurrentValues {
-            trust,
+        registry.register_collector(Box::new(Connections {
             rejected: door.rejected(),
             open: door.open_connections(),
+        }));
+        of_receiver.register_collector(Box::new(CurrentValues {
+            trust,
             store,
             clock_status,
             health,
             alarms: alarms.clone(),
             clock,
         }));
-        registry.register_collector(Box::new(NewestMinutes {
-            summaries,
-            clock: sample_clock,
-        }));
         Self {
-            registry: Arc::new(registry),
+            of_receiver: Arc::new(of_receiver),
+            of_all_clients: Arc::new(registry),
+            alarms: alarms.clone(),
+            summaries,
+            sample_clock,
             turns: Arc::new(Semaphore::new(SCRAPES_MAX)),
             minted,
             tokens_refused,
@@ -180,14 +195,14 @@ impl Metrics {
         }
     }
 
-    /// All metrics, sent while they are encoded, for a holder with turns of its own.
+    /// The metrics that the holder may read, sent while they are encoded. It has turns of its own.
     #[expect(
         clippy::disallowed_methods,
         reason = "enforces a limit that is a named constant or a flag"
     )]
     pub async fn text(
         &self,
-        _permit: &Permit<ReadMetrics>,
+        permit: Permit<ReadMetrics>,
         of_holder: &Arc<Semaphore>,
     ) -> Result<Body, TooManyScrapes> {
         let turns = async {
@@ -198,18 +213,46 @@ impl Metrics {
         let Ok(Ok(turns)) = tokio::time::timeout(TURN_WAIT, turns).await else {
             return Err(TooManyScrapes);
         };
-        let registry = self.registry.clone();
+        let of_all_clients = match permit.scope().is_limited() {
+            false => Some(self.of_all_clients.clone()),
+            true => None,
+        };
+        let (of_receiver, of_hosts) = (self.of_receiver.clone(), self.of_hosts(permit));
         Ok(stream::body(turns, SCRAPE_TIME_MAX, move |mut out| {
-            text::encode(&mut out, &registry)
+            text::encode_registry(&mut out, &of_receiver)?;
+            if let Some(of_all_clients) = of_all_clients {
+                text::encode_registry(&mut out, &of_all_clients)?;
+            }
+            text::encode_registry(&mut out, &of_hosts)?;
+            text::encode_eof(&mut out)
         }))
     }
+
+    /// What is told of hosts: of those in the permit's scope.
+    fn of_hosts(&self, permit: Permit<ReadMetrics>) -> Registry {
+        let permit = Arc::new(permit);
+        let mut registry = registry();
+        registry.register_collector(Box::new(AlarmStates {
+            alarms: self.alarms.clone(),
+            summaries: self.summaries.clone(),
+            permit: permit.clone(),
+        }));
+        registry.register_collector(Box::new(NewestMinutes {
+            summaries: self.summaries.clone(),
+            clock: self.sample_clock.clone(),
+            permit,
+        }));
+        registry
+    }
+}
+
+fn registry() -> Registry {
+    Registry::with_prefix("lizmon")
 }
 
 /// Values that are looked up for each scrape.
 struct CurrentValues {
     trust: TrustReader,
-    rejected: Arc<RejectedConnections>,
-    open: OpenConnections,
     store: Arc<StoreStatus>,
     clock_status: Arc<ClockStatus>,
     health: HealthPolicy,
@@ -268,6 +311,25 @@ impl Collector for CurrentValues {
             None,
             [([], warnings)],
         )?;
+        let loads = ConstCounter::new(trust.generation());
+        loads.encode(encoder.encode_descriptor(
+            "trust_loads",
+            "Loads of certificates and CRLs, pushed CRLs included",
+            None,
+            MetricType::Counter,
+        )?)
+    }
+}
+
+/// Connections, by what has become of them.
+#[derive(Debug)]
+struct Connections {
+    rejected: Arc<RejectedConnections>,
+    open: OpenConnections,
+}
+
+impl Collector for Connections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let open = self.open.counts();
         gauges(
             &mut encoder,
@@ -276,13 +338,6 @@ impl Collector for CurrentValues {
             None,
             open.map(|(state, count)| ([("state", state.to_owned())], count as u64)),
         )?;
-        let loads = ConstCounter::new(trust.generation());
-        loads.encode(encoder.encode_descriptor(
-            "trust_loads",
-            "Loads of certificates and CRLs, pushed CRLs included",
-            None,
-            MetricType::Counter,
-        )?)?;
         let mut family = encoder.encode_descriptor(
             "connections_rejected",
             "Connections that ended before their first request, by cause",

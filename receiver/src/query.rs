@@ -6,7 +6,7 @@ use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq}
 use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
 use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Window};
 
-use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost};
+use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost, ReadMetrics};
 use crate::store::record::Submission;
 use crate::summarize::SummaryTable;
 use crate::{glance, silence};
@@ -98,19 +98,25 @@ pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Host
     list.sort_by(|a, b| a.name.cmp(&b.name));
     Hosts {
         hosts: list,
+        limits: permit.scope().limits(),
         as_of: table.oldest_as_of(now),
     }
 }
 
-/// The newest minute of each series that has one: host, label, minute. Shard by shard, so that no
-/// lock is held while they are encoded.
+/// The newest minute of each series that has one, of the hosts that the caller may read: host, label,
+/// minute. Shard by shard, so that no lock is held while they are encoded.
 pub fn newest_minutes(
+    permit: &Permit<ReadMetrics>,
     table: &SummaryTable,
     now: u64,
 ) -> impl Iterator<Item = Vec<(Box<str>, Box<str>, IntervalAverage)>> {
     const BY_MINUTE: usize = 0;
+    let scope = permit.scope();
     table.shards().map(move |hosts| {
-        let series = hosts.iter().flat_map(|(name, host)| {
+        let seen = hosts
+            .iter()
+            .filter(|(name, host)| scope.includes_all() || scope.includes(name, host.tags()));
+        let series = seen.flat_map(|(name, host)| {
             host.series
                 .iter()
                 .map(move |(label, series)| (name, label, series))

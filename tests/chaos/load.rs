@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lizmon_client::{Client, Error};
-use lizmon_protocol::name::{Label, NodeName, Role};
+use lizmon_protocol::name::{Label, NodeName, Role, TagFilter};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::sample::{Batch, Epoch, ProducerId, Record, SampleSet, Seq, Value};
 use tokio::runtime::Runtime;
@@ -164,7 +164,7 @@ impl Poster {
 
 async fn read(client: Client, counts: Arc<Counts>, stop: Arc<AtomicBool>) {
     while !stop.load(Ordering::Relaxed) {
-        match client.hosts(epoch_now()).await {
+        match client.hosts(&TagFilter::default(), epoch_now()).await {
             Ok(_) => counts.read.fetch_add(1, Ordering::Relaxed),
             Err(_) => counts.read_failed.fetch_add(1, Ordering::Relaxed),
         };

@@ -6,6 +6,7 @@ use lizmon_protocol::alarm::{AlarmEntry, AlarmList};
 use lizmon_protocol::name::NodeName;
 
 use crate::context::Context;
+use crate::flags::attributes::TagFilterFlags;
 use crate::flags::connection::ConnectionFlags;
 use crate::flags::output::OutputFlags;
 use crate::{output, runtime, view};
@@ -15,6 +16,7 @@ use crate::{output, runtime, view};
 #[command(after_help = "Examples:\n  \
                   lizctl alarms\n  \
                   lizctl alarms web1 --json\n  \
+                  lizctl alarms --tag env=prod\n  \
                   lizctl alarms --test ops\n\n\
                   A silenced host's alarms are listed and not told: see lizctl silence.")]
 pub(crate) struct AlarmsArgs {
@@ -29,6 +31,8 @@ pub(crate) struct AlarmsArgs {
         conflicts_with = "host"
     )]
     test: Option<String>,
+    #[command(flatten)]
+    tags: TagFilterFlags,
     #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
@@ -50,7 +54,7 @@ pub(crate) fn run(args: &AlarmsArgs, context: &Context) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let json = runtime.block_on(client.alarms_json(now))?;
+    let json = runtime.block_on(client.alarms_json(&args.tags.filter(), now))?;
     let Some(host) = &args.host else {
         if args.output.is_json() {
             return output::json_as_received(&json);

@@ -7,6 +7,7 @@ use lizmon_protocol::summary::{Host, Hosts};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::flags::attributes::TagFilterFlags;
 use crate::flags::connection::ConnectionFlags;
 use crate::flags::output::OutputFlags;
 use crate::host_state::{self, Trouble};
@@ -14,10 +15,14 @@ use crate::{output, runtime, view};
 
 /// List the hosts that report to a receiver: newest values, and what is wrong, the worst first
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lizctl hosts\n  lizctl hosts --json\n\n\
+#[command(
+    after_help = "Examples:\n  lizctl hosts\n  lizctl hosts --tag env=prod\n  lizctl hosts --json\n\n\
                   Silent: overdue by its recent spacing; and which hours of the last day have no samples. Certificates\n\
-                  that end within 36 hours were not renewed. Where --certs has a CA, its unused join tokens are listed.")]
+                  that end within 36 hours were not renewed. Where --certs has a CA, its unused join tokens are listed."
+)]
 pub(crate) struct HostsArgs {
+    #[command(flatten)]
+    tags: TagFilterFlags,
     #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
@@ -28,13 +33,16 @@ pub(crate) struct HostsArgs {
 pub(crate) fn run(args: &HostsArgs, context: &Context) -> anyhow::Result<()> {
     let client = args.connection.client(context)?;
     let now = (context.clock)();
+    let wanted = args.tags.filter();
     let (received, alarms) = runtime::current_thread()?.block_on(async {
-        let received = client.hosts_json(now).await?;
+        let received = client.hosts_json(&wanted, now).await?;
         // An older receiver knows no alarms.
-        Ok::<_, lizmon_client::Error>((received, client.alarms(now).await.ok()))
+        let alarms = client.alarms(&wanted, now).await.ok();
+        Ok::<_, lizmon_client::Error>((received, alarms))
     })?;
     let mut firing = alarms.as_ref().map(host_state::firing).unwrap_or_default();
     let hosts: Hosts = serde_json::from_slice(&received)?;
+    let limits = hosts.limits.clone();
     let blind = host_state::blind_hours(&hosts);
     let tokens = unused_tokens(context, now);
     let mut judged: Vec<(Host, Vec<Trouble>)> = hosts
@@ -52,7 +60,7 @@ pub(crate) fn run(args: &HostsArgs, context: &Context) -> anyhow::Result<()> {
         return output::json(&as_json(&received, &judged, &blind, tokens.as_deref())?);
     }
     if judged.is_empty() {
-        output::note("no host has reported in the last day");
+        output::note(host_state::why_none(&limits, !wanted.is_empty()));
     } else {
         host_state::by_trouble(&mut judged);
         let lines = view::hosts::lines(&judged, now);

@@ -10,7 +10,7 @@ use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::{Context, quoted};
 use crate::first_profile::{self, only_receiver};
-use crate::flags::attributes::LimitFlags;
+use crate::flags::attributes::AttributeFlags;
 use crate::flags::leaf::LeafFlags;
 use crate::pkcs12::Pkcs12Flags;
 use crate::profile::{self, ConnectionProfile};
@@ -27,7 +27,7 @@ pub(crate) struct IssueReaderArgs {
     /// Name of the reader
     name: NodeName,
     #[command(flatten)]
-    limits: LimitFlags,
+    limits: AttributeFlags,
     #[command(flatten)]
     leaf: LeafFlags,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use lizmon_daemon::args::{self, Items, items};
 use lizmon_protocol::name::{NodeName, Role};
 
 use crate::context::Context;
-use crate::flags::attributes::JoinAttributeFlags;
+use crate::flags::attributes::AttributeFlags;
 use crate::output;
 use crate::profile::{self, ConnectionProfile};
 
@@ -33,7 +33,7 @@ pub(crate) struct JoinTokenArgs {
     #[arg(long = "san", env = "LIZMON_SAN", value_name = "DNS-OR-IP", num_args = 1.., value_parser = Items(San::from_str))]
     sans: Vec<args::CommaList<San>>,
     #[command(flatten)]
-    attributes: JoinAttributeFlags,
+    attributes: AttributeFlags,
     /// Lifetime of the token, at most 7 days
     #[arg(long, env = "LIZMON_TTL", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     ttl: Duration,

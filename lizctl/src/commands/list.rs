@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use lizmon_ca::ledger::{CertState, Entry, Generation, UnknownRevoked};
+use lizmon_ca::pki::inspect::{self, Item};
 use lizmon_ca::pki::{Profile, Reason};
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::flags::attributes::TagFilterFlags;
 use crate::flags::connection::QueriedReceivers;
 use crate::flags::output::OutputFlags;
 use crate::let_in;
@@ -19,7 +21,7 @@ use crate::unknown_certificates::{self, UnknownCertificate, UnknownCertificates}
 /// List all certificates that were issued
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lizctl list\n  lizctl list --newest\n  lizctl list --expiring 7d --json"
+    after_help = "Examples:\n  lizctl list\n  lizctl list --newest\n  lizctl list --tag env=prod\n  lizctl list --expiring 7d --json"
 )]
 pub(crate) struct ListArgs {
     /// Only holders whose newest certificate ends within this time or has ended, and is not renewed
@@ -32,6 +34,8 @@ pub(crate) struct ListArgs {
     /// Only the newest certificate of each holder
     #[arg(long, env = "LIZMON_NEWEST", value_parser = FalseyValueParser::new(), conflicts_with = "expiring")]
     newest: bool,
+    #[command(flatten)]
+    tags: TagFilterFlags,
     #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
@@ -48,10 +52,15 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let mut renewals = RenewalHistory::new(&entries);
     renewals.first_uses = authority.first_uses()?.into_iter().collect();
     renewals.copied_at = authority.copied_at()?;
-    let unknown = authority.unknown_revoked()?;
+    let mut unknown = authority.unknown_revoked()?;
     let mut unrevoked: Vec<&UnknownCertificate> = seen_by_receivers.not_revoked(&unknown).collect();
-    if args.revoked {
+    let wanted = args.tags.filter();
+    // Of what the ledger does not know, no tags are known.
+    if args.revoked || !wanted.is_empty() {
         unrevoked.clear();
+    }
+    if !wanted.is_empty() {
+        unknown.clear();
     }
     if let Some(within) = args.expiring {
         let limit = now.saturating_add(within.as_secs());
@@ -60,6 +69,15 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
     let retirement = Retirement::new(&authority.generations()?, now);
     if args.newest {
         entries = newest(entries);
+    }
+    if !wanted.is_empty() {
+        entries.retain(|entry| {
+            let tags = attributes(entry)
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect();
+            wanted.includes(&tags)
+        });
     }
     if args.revoked {
         entries.retain(|entry| entry.state == CertState::Revoked);
@@ -98,6 +116,7 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
                 .last(entry)
                 .map_or_else(|| "-".to_owned(), output::date),
             entry.serial.clone(),
+            or_dash(attributes(entry).join(" ")),
         ]
     });
     // Of an unknown certificate the ledger has only the serial number.
@@ -120,6 +139,7 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             by,
             dash(),
             row.serial.clone(),
+            dash(),
         ]
     }));
     let rows = rows.chain(unrevoked.iter().map(|seen| {
@@ -134,6 +154,7 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             dash(),
             dash(),
             seen.serial(),
+            dash(),
         ]
     }));
     output::table(
@@ -146,6 +167,7 @@ pub(crate) fn run(args: &ListArgs, context: &Context) -> anyhow::Result<()> {
             "ISSUED BY",
             "LAST RENEWAL",
             "SERIAL",
+            "TAGS",
         ],
         rows.collect(),
     )?;
@@ -178,6 +200,8 @@ struct CertificateJson<'a> {
     /// First use at `liz-ca`, in epoch seconds.
     first_seen: Option<u64>,
     key_sha256: &'a str,
+    /// A node's tags; the tags and patterns of the hosts that a reader is limited to.
+    attributes: Vec<String>,
 }
 
 impl<'a> CertificateJson<'a> {
@@ -210,6 +234,7 @@ impl<'a> CertificateJson<'a> {
             last_renewal: renewals.last(entry),
             first_seen: renewals.first_uses.get(&entry.serial).copied(),
             key_sha256: &entry.key_sha256,
+            attributes: attributes(entry),
         }
     }
 }
@@ -243,6 +268,23 @@ fn unrevoked_as_json(seen: &UnknownCertificate) -> serde_json::Value {
         "last-seen": certificate.last_seen,
         "seen-by": seen.seen_by,
     })
+}
+
+/// What its certificate says beside the identity.
+fn attributes(entry: &Entry) -> Vec<String> {
+    let items = inspect::inspect(entry.pem.as_bytes()).unwrap_or_default();
+    let attributes = items.into_iter().find_map(|item| match item {
+        Item::Certificate { attributes, .. } => Some(attributes),
+        _ => None,
+    });
+    attributes.unwrap_or_default()
+}
+
+fn or_dash(text: String) -> String {
+    match text.is_empty() {
+        true => "-".to_owned(),
+        false => text,
+    }
 }
 
 /// The newest certificate of each holder, in the ledger's order.

@@ -8,6 +8,7 @@ use lizmon_protocol::name::NodeName;
 
 use crate::context::Context;
 use crate::failure::Exit;
+use crate::flags::attributes::TagFilterFlags;
 use crate::flags::connection::ConnectionFlags;
 use crate::loopback::Upstream;
 use crate::output::{self, screen};
@@ -16,11 +17,15 @@ use crate::top::{self, TopState};
 
 /// Show the hosts of a receiver on the terminal, kept up to date, with plots
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lizctl top\n  lizctl top web1\n\n\
-                  ? lists the keys. With NO_COLOR set there are no colours.")]
+#[command(
+    after_help = "Examples:\n  lizctl top\n  lizctl top web1\n  lizctl top --tag env=prod\n\n\
+                  ? lists the keys. With NO_COLOR set there are no colours."
+)]
 pub(crate) struct TopArgs {
     /// The host to begin with [default: all]
     host: Option<NodeName>,
+    #[command(flatten)]
+    tags: TagFilterFlags,
     #[command(flatten)]
     connection: ConnectionFlags,
 }
@@ -34,7 +39,7 @@ pub(crate) fn run(args: &TopArgs, context: &Context) -> anyhow::Result<()> {
     let connection = args.connection.connection(context)?;
     let receiver = connection.receiver.to_string();
     let upstream = Arc::new(Upstream::new(connection, context.clock)?);
-    let mut state = TopState::new(receiver, None, screen::uses_color());
+    let mut state = TopState::new(receiver, None, screen::uses_color()).of(args.tags.filter());
     if let Some(host) = &args.host {
         state = state.looking_at(host.clone());
     }

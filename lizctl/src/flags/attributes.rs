@@ -1,10 +1,11 @@
-//! Flags for the tags of nodes, and for the hosts that a reader is limited to.
+//! Flags for the tags of nodes, for the hosts that a reader is limited to, and for those that a verb is
+//! about.
 
 use std::str::FromStr;
 
 use clap::Args;
 use lizmon_daemon::args::{CommaList, Items, items};
-use lizmon_protocol::name::{Attributes, HostPattern, Tag};
+use lizmon_protocol::name::{Attributes, HostPattern, Tag, TagFilter};
 
 /// The tags of a node.
 #[derive(Debug, Args)]
@@ -23,18 +24,21 @@ impl TagFlags {
     }
 }
 
-/// The hosts that a reader may read.
+/// What a certificate says beside the identity: the tags of a node, or the hosts that a reader may
+/// read.
 #[derive(Debug, Args)]
-pub(crate) struct LimitFlags {
-    /// Only hosts whose names match one of these patterns; * is any text, ? any character
+pub(crate) struct AttributeFlags {
+    /// Of a reader: only hosts whose names match one of these patterns; * is any text, ? any
+    /// character
     #[arg(long, env = "LIZMON_HOSTS", value_name = "PATTERN", num_args = 1.., value_parser = Items(HostPattern::from_str))]
     hosts: Vec<CommaList<HostPattern>>,
-    /// Only hosts with these tags; of several values of one key, one is enough
+    /// Of a reader: only hosts with these tags; of several values of one key, one is enough. Of a
+    /// node: its tags
     #[arg(long = "tag", env = "LIZMON_TAG", value_name = "KEY=VALUE", num_args = 1.., value_parser = Items(Tag::from_str))]
     tags: Vec<CommaList<Tag>>,
 }
 
-impl LimitFlags {
+impl AttributeFlags {
     pub(crate) fn attributes(self) -> Attributes {
         Attributes {
             hosts: items(self.hosts).into_iter().collect(),
@@ -43,22 +47,16 @@ impl LimitFlags {
     }
 }
 
-/// What the certificate that a join token is for will say.
+/// The hosts that a verb is about.
 #[derive(Debug, Args)]
-pub(crate) struct JoinAttributeFlags {
-    /// Tags of a node, or, with --role reader, of the only hosts that it may read: env=prod
+pub(crate) struct TagFilterFlags {
+    /// Only hosts with these tags: env=prod; of several values of one key, one is enough
     #[arg(long = "tag", env = "LIZMON_TAG", value_name = "KEY=VALUE", num_args = 1.., value_parser = Items(Tag::from_str))]
-    tags: Vec<CommaList<Tag>>,
-    /// With --role reader: only hosts whose names match one of these patterns
-    #[arg(long, env = "LIZMON_HOSTS", value_name = "PATTERN", num_args = 1.., value_parser = Items(HostPattern::from_str))]
-    hosts: Vec<CommaList<HostPattern>>,
+    wanted: Vec<CommaList<Tag>>,
 }
 
-impl JoinAttributeFlags {
-    pub(crate) fn attributes(self) -> Attributes {
-        Attributes {
-            hosts: items(self.hosts).into_iter().collect(),
-            tags: items(self.tags).into_iter().collect(),
-        }
+impl TagFilterFlags {
+    pub(crate) fn filter(&self) -> TagFilter {
+        items(self.wanted.clone()).into_iter().collect()
     }
 }

@@ -18,7 +18,7 @@ use lizmon_ca::authority::{Authority, TOKEN_TTL};
 use lizmon_ca::pki::Reason;
 use lizmon_client::{BaseUrl, Client};
 use lizmon_pki::error_chain::in_one_line;
-use lizmon_protocol::name::{Attributes, NodeName, Role, Tag};
+use lizmon_protocol::name::{Attributes, NodeName, Role, Tag, TagFilter};
 use lizmon_protocol::summary::{HolderState, Host};
 
 use super::machine_pages::{KnownMachines, MachinePages, MadeToken, RevocationOutcome, WaitedFor};
@@ -153,7 +153,7 @@ impl Machines {
 
     /// Whether something came from the machine since the token was made.
     async fn look(&self, name: NodeName, since: u64, receiver: &Client) -> WaitedFor {
-        let listed = receiver.hosts((self.clock)()).await;
+        let listed = receiver.hosts(&TagFilter::default(), (self.clock)()).await;
         let error = listed.as_ref().err().map(|error| in_one_line(error));
         let hosts = listed.map(|hosts| hosts.hosts).unwrap_or_default();
         let host = hosts.into_iter().find(|host| host.name == name.as_str());
@@ -204,7 +204,7 @@ impl Machines {
         let is_revoked =
             |host: &Host| host.name == name.as_str() && host.state == Some(HolderState::Revoked);
         loop {
-            let listed = receiver.hosts((self.clock)()).await;
+            let listed = receiver.hosts(&TagFilter::default(), (self.clock)()).await;
             let took = (self.stopwatch)().saturating_sub(begin);
             match listed {
                 Ok(hosts) if hosts.hosts.iter().any(is_revoked) => return Ok(Some(took)),

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Clear, Paragraph, Row, Table, Wrap};
 
 use super::state::{HostView, SortBy, TopState};
-use crate::host_state::{Trouble, fullest_disk};
+use crate::host_state::{self, Trouble, fullest_disk};
 use crate::view::format::{ago_short, number, percent};
 use crate::view::plot::{self, Plot};
 use crate::view::{chart, hosts, safe};
@@ -115,7 +115,10 @@ fn draw_list(state: &TopState, title: Rect, main: Rect, frame: &mut Frame<'_>) {
     if !state.filter.is_empty() {
         text = format!("{text}, {} with {:?}", visible.len(), state.filter);
     }
-    let text = format!("{text}; by {}", sorted_by(state.sort));
+    text = format!("{text}; by {}", sorted_by(state.sort));
+    if all == 0 && state.has_answered {
+        text = host_state::why_none(&state.limits, !state.wanted.is_empty());
+    }
     frame.render_widget(Line::styled(text, bold()), title);
     let columns = columns_of(main.width);
     let rows = usize::from(main.height.saturating_sub(1));

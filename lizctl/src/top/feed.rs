@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lizmon_client::{Client, Error};
 use lizmon_pki::error_chain::in_one_line;
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{NodeName, TagFilter};
 use lizmon_protocol::summary::{Hosts, Summaries};
 use tokio::sync::{mpsc, watch};
 
@@ -31,7 +31,7 @@ pub(super) enum News {
 #[expect(clippy::disallowed_methods, reason = "paces questions")]
 pub(super) async fn run(
     upstream: &Upstream,
-    mut watching: watch::Receiver<Option<NodeName>>,
+    (mut watching, wanted): (watch::Receiver<Option<NodeName>>, TagFilter),
     news: mpsc::Sender<News>,
     stopwatch: fn() -> Duration,
 ) {
@@ -45,7 +45,8 @@ pub(super) async fn run(
             let said = asked.map_or_else(failed, |found| News::Summaries(host, found));
             let _nobody_listens = news.send(said).await;
         }
-        let said = hosts(&client, upstream.now()).await.unwrap_or_else(failed);
+        let said = hosts(&client, &wanted, upstream.now()).await;
+        let said = said.unwrap_or_else(failed);
         let _nobody_listens = news.send(said).await;
         let pause = PAUSE.max(stopwatch().saturating_sub(began) * PAUSE_PER_WORK);
         tokio::select! {
@@ -59,10 +60,10 @@ fn failed(error: Error) -> News {
     News::Failed(in_one_line(&error))
 }
 
-async fn hosts(client: &Client, now: u64) -> Result<News, Error> {
-    let hosts = client.hosts(now).await?;
+async fn hosts(client: &Client, wanted: &TagFilter, now: u64) -> Result<News, Error> {
+    let hosts = client.hosts(wanted, now).await?;
     // A receiver may know no alarms.
-    let alarms = client.alarms(now).await;
+    let alarms = client.alarms(wanted, now).await;
     let firing = alarms.map_or_else(|_| BTreeMap::new(), |alarms| firing(&alarms));
     Ok(News::Hosts(hosts, firing))
 }

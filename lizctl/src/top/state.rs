@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{NodeName, TagFilter};
 use lizmon_protocol::summary::{Host, Summaries};
 
 use super::feed::News;
@@ -67,6 +67,10 @@ pub(crate) struct TopState {
     /// Of the page.
     pub(super) address: Option<String>,
     pub(super) uses_color: bool,
+    /// The tags of the hosts that are asked for.
+    pub(super) wanted: TagFilter,
+    /// What the certificate is limited to.
+    pub(super) limits: Vec<String>,
 }
 
 impl TopState {
@@ -87,7 +91,15 @@ impl TopState {
             log: Vec::new(),
             address,
             uses_color,
+            wanted: TagFilter::default(),
+            limits: Vec::new(),
         }
+    }
+
+    /// Of these hosts alone.
+    pub(crate) fn of(mut self, wanted: TagFilter) -> Self {
+        self.wanted = wanted;
+        self
     }
 
     /// Begins with this host's page.
@@ -122,6 +134,7 @@ impl TopState {
             News::Hosts(hosts, mut alarms) => {
                 (self.failure, self.has_answered) = (None, true);
                 let blind = host_state::blind_hours(&hosts);
+                self.limits = hosts.limits;
                 let judged = hosts.hosts.into_iter().map(|host| {
                     let firing = alarms.remove(&host.name).unwrap_or_default();
                     let mut troubles: Vec<_> = firing.into_iter().map(Trouble::Alarm).collect();
@@ -133,11 +146,13 @@ impl TopState {
         }
     }
 
-    /// The hosts that the filter leaves, in their order.
+    /// The hosts that the filter leaves, by name or tag, in their order.
     pub(super) fn visible(&self) -> Vec<&(Host, Vec<Trouble>)> {
         let filter = self.filter.to_lowercase();
-        let matches =
-            |(host, _): &&(Host, Vec<Trouble>)| host.name.to_lowercase().contains(&filter);
+        let is_like = |text: &str| text.to_lowercase().contains(&filter);
+        let matches = |(host, _): &&(Host, Vec<Trouble>)| {
+            is_like(&host.name) || host.tags.iter().any(|tag| is_like(tag.as_str()))
+        };
         let mut hosts: Vec<_> = self.hosts.iter().filter(matches).collect();
         let value = |host: &Host, label: &str| host.newest.get(label).copied();
         let of_disk = |host: &Host| fullest_disk(host).map(|(_, used)| used);
@@ -324,7 +339,7 @@ pub(super) mod tests {
         });
         let hosts = Hosts {
             hosts: hosts.collect(),
-            as_of: None,
+            ..Hosts::default()
         };
         state.update(News::Hosts(hosts, BTreeMap::new()));
         state
@@ -403,11 +418,7 @@ pub(super) mod tests {
         state.update(News::Failed("away".into()));
         assert_eq!(state.failure.as_deref(), Some("away"));
         assert_eq!(names(&state).len(), 4, "what was known stays");
-        let none = Hosts {
-            hosts: Vec::new(),
-            as_of: None,
-        };
-        state.update(News::Hosts(none, BTreeMap::new()));
+        state.update(News::Hosts(Hosts::default(), BTreeMap::new()));
         assert_eq!(state.failure, None);
     }
 

@@ -1,6 +1,7 @@
 //! Hosts as a table: newest values, and what is wrong.
 
 use comfy_table::{CellAlignment, Table, presets};
+use lizmon_protocol::name::Tag;
 use lizmon_protocol::summary::Host;
 
 use super::format::{DatePart, ago, percent, utc_minute};
@@ -14,29 +15,35 @@ const RANGES_SHOWN: usize = 3;
 /// One line per host.
 pub(crate) fn lines(hosts: &[(Host, Vec<Trouble>)], now: u64) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
+    // Where nobody has any, the column would only take room.
+    let has_tags = hosts.iter().any(|(host, _)| !host.tags.is_empty());
+    let before = [
         "HOST",
         "CPU",
         "MEM",
         "DISK",
         "LAST SAMPLE",
         "CERTIFICATE ENDS",
-        "TROUBLE",
-    ]);
+    ];
+    let head = before.into_iter().chain(has_tags.then_some("TAGS"));
+    table
+        .load_style(presets::NOTHING)
+        .set_header(head.chain(["TROUBLE"]));
     for (host, troubles) in hosts {
         let value = |label: &str| host.newest.get(label).copied();
         let disk = fullest_disk(host);
         let disk = disk.map(|(place, used)| format!("{} {}", percent(used), safe::text(place)));
         let troubles: Vec<String> = troubles.iter().map(in_words).collect();
-        table.add_row([
+        let before = [
             safe::text(&host.name),
             value("cpu").map_or_else(dash, percent),
             value("mem").map_or_else(dash, percent),
             disk.unwrap_or_else(dash),
             ago(host.last_epoch, now),
             utc_minute(host.certificate_end, DatePart::WithYear),
-            troubles.join("; "),
-        ]);
+        ];
+        let tags = has_tags.then(|| tags(host));
+        table.add_row(before.into_iter().chain(tags).chain([troubles.join("; ")]));
     }
     for column in [1, 2] {
         if let Some(column) = table.column_mut(column) {
@@ -44,6 +51,14 @@ pub(crate) fn lines(hosts: &[(Host, Vec<Trouble>)], now: u64) -> Vec<String> {
         }
     }
     trimmed(table)
+}
+
+fn tags(host: &Host) -> String {
+    let tags: Vec<&str> = host.tags.iter().map(Tag::as_str).collect();
+    match tags[..] {
+        [] => dash(),
+        _ => tags.join(" "),
+    }
 }
 
 fn dash() -> String {

@@ -16,7 +16,7 @@ use lizmon_protocol::delivery::{Acknowledge, Acknowledged, Delivery, REPLAYED_HE
 use lizmon_protocol::enrol;
 use lizmon_protocol::facts::Facts;
 use lizmon_protocol::history::{History, HistoryRange};
-use lizmon_protocol::name::{Label, NodeName, SpiffeId};
+use lizmon_protocol::name::{Label, NodeName, SpiffeId, TagFilter};
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::route;
 use lizmon_protocol::sample::{Batch, BatchAnswer, Epoch, IdempotencyKey};
@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 pub use self::forward::Forwarded;
-use crate::encoding::{compress, encode_segment, history_path};
+use crate::encoding::{compress, encode_segment, history_path, with_tags};
 use crate::error::Error;
 use crate::token::{Freshness, KeptToken};
 
@@ -306,14 +306,14 @@ impl Client {
         self.get(&history_path(host, label, range), now).await
     }
 
-    /// All hosts that report.
-    pub async fn hosts(&self, now: u64) -> Result<Hosts, Error> {
-        self.parse(&self.hosts_json(now).await?)
+    /// The hosts that report, of those with the wanted tags.
+    pub async fn hosts(&self, wanted: &TagFilter, now: u64) -> Result<Hosts, Error> {
+        self.parse(&self.hosts_json(wanted, now).await?)
     }
 
     /// The same, as the receiver's JSON.
-    pub async fn hosts_json(&self, now: u64) -> Result<Vec<u8>, Error> {
-        self.get(route::PERF, now).await
+    pub async fn hosts_json(&self, wanted: &TagFilter, now: u64) -> Result<Vec<u8>, Error> {
+        self.get(&with_tags(route::PERF, wanted), now).await
     }
 
     /// The sequence numbers of a host that have arrived.
@@ -333,14 +333,14 @@ impl Client {
         Ok(self.parse::<Acknowledged>(&answer)?.acknowledged)
     }
 
-    /// The alarms there are, as the receiver's JSON.
-    pub async fn alarms_json(&self, now: u64) -> Result<Vec<u8>, Error> {
-        self.get(route::ALARMS, now).await
+    /// The alarms there are, of hosts with the wanted tags, as the receiver's JSON.
+    pub async fn alarms_json(&self, wanted: &TagFilter, now: u64) -> Result<Vec<u8>, Error> {
+        self.get(&with_tags(route::ALARMS, wanted), now).await
     }
 
-    /// The alarms there are.
-    pub async fn alarms(&self, now: u64) -> Result<AlarmList, Error> {
-        self.parse(&self.alarms_json(now).await?)
+    /// The alarms there are, of hosts with the wanted tags.
+    pub async fn alarms(&self, wanted: &TagFilter, now: u64) -> Result<AlarmList, Error> {
+        self.parse(&self.alarms_json(wanted, now).await?)
     }
 
     /// Silences the alarms of a host, or ends that.

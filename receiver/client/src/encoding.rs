@@ -1,7 +1,7 @@
 //! How paths and bodies of requests are encoded.
 
 use lizmon_protocol::history::HistoryRange;
-use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::name::{Label, NodeName, TagFilter};
 use lizmon_protocol::route;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -41,6 +41,14 @@ pub(crate) fn history_path(host: &NodeName, label: &Label<'_>, range: &HistoryRa
             route::HISTORY,
             encode_segment(label)
         ),
+    }
+}
+
+/// A path about the hosts with these tags.
+pub(crate) fn with_tags(path: &str, wanted: &TagFilter) -> String {
+    match wanted.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{}", wanted.to_query()),
     }
 }
 

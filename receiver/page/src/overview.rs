@@ -117,6 +117,8 @@ pub struct OverviewPage {
     pub columns: Vec<String>,
     /// The hosts.
     pub rows: Vec<HostRow>,
+    /// What the reader's certificate is limited to.
+    pub limits: Vec<String>,
 }
 
 impl OverviewPage {
@@ -231,6 +233,9 @@ impl OverviewPage {
             div.nothing {
                 @if is_asked {
                     p { "No host is like this. " a href="./" { "Show all hosts" } }
+                } @else if !self.limits.is_empty() {
+                    h2 { "No host that you may see has reported" }
+                    p { "Your certificate is limited to " (isolated(&self.limits.join(", "))) ". There may be others." }
                 } @else {
                     h2 { "No host has reported yet" }
                     p { a href="add" { "Add a machine" } }

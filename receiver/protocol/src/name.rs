@@ -2,6 +2,7 @@
 
 mod attributes;
 mod spiffe_id;
+mod tag_filter;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,6 +14,7 @@ pub use self::attributes::{
     AttributeError, Attributes, HOST_PATTERNS_MAX, HostPattern, TAG_PART_BYTES_MAX, TAGS_MAX, Tag,
 };
 pub use self::spiffe_id::{Role, SpiffeId, TrustDomain};
+pub use self::tag_filter::TagFilter;
 
 /// The maximum length of a node name in bytes, all of which are ASCII.
 pub const NODE_NAME_BYTES_MAX: usize = 200;

@@ -56,10 +56,13 @@ pub struct Average {
 }
 
 /// The response of `GET /api/perf`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hosts {
     /// Every host with samples in a window, by name.
     pub hosts: Vec<Host>,
+    /// The patterns of names and the tags that the caller's certificate is limited to, if it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// When the summaries were last read from a store that several processes share, if that is more
     /// than a moment ago: epoch seconds. What was acknowledged after that may be missing.
     #[serde(rename = "as-of", default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use lizmon_alarms::board::BoardEntry;
 use lizmon_alarms::state::AlarmState;
 use lizmon_protocol::alarm::{AlarmEntry, AlarmList, AlarmPhase};
 
-use crate::authorize::{ListHosts, Permit};
+use crate::authorize::{HostScope, ListHosts, Permit};
 use crate::summarize::{HostSummaries, SummaryTable};
 
 /// The alarms of the hosts that the caller may know of: those that fire first, then those that may
@@ -14,18 +14,26 @@ pub fn list(
     table: &SummaryTable,
     entries: Vec<BoardEntry>,
 ) -> AlarmList {
-    let is_seen = |entry: &BoardEntry| {
-        if !permit.is_limited() {
-            return true;
-        }
-        let hosts = table.shard_with(&entry.host);
-        let tags = hosts.get(&*entry.host).map(HostSummaries::tags).cloned();
-        permit.sees(&entry.host, &tags.unwrap_or_default())
-    };
-    let mut seen: Vec<_> = entries.into_iter().filter(is_seen).collect();
+    let mut seen = of_scope(permit.scope(), table, entries);
     seen.sort_by_key(order);
     let alarms = seen.into_iter().map(shown).collect();
     AlarmList { alarms }
+}
+
+/// The alarms of these hosts.
+pub fn of_scope(
+    scope: &HostScope,
+    table: &SummaryTable,
+    mut entries: Vec<BoardEntry>,
+) -> Vec<BoardEntry> {
+    if !scope.includes_all() {
+        entries.retain(|entry| {
+            let hosts = table.shard_with(&entry.host);
+            let tags = hosts.get(&*entry.host).map(HostSummaries::tags).cloned();
+            scope.includes(&entry.host, &tags.unwrap_or_default())
+        });
+    }
+    entries
 }
 
 /// What fires comes first.

@@ -1,18 +1,21 @@
 //! Which hosts a reader may read, as its certificate says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lizmon_mtls::identity::Identity;
-use lizmon_protocol::name::{Role, Tag};
+use lizmon_protocol::name::{HostPattern, Role, Tag, TagFilter};
 use wildmatch::WildMatch;
 
 /// Hosts, by patterns of their names and by their tags.
 #[derive(Debug, Default, Clone)]
 pub struct HostScope {
+    /// As the certificate has them.
+    names: BTreeSet<HostPattern>,
     /// One must match; all hosts do if there is none.
     patterns: Vec<WildMatch>,
-    /// By key the tags of which a host must have one.
-    tags: BTreeMap<String, BTreeSet<Tag>>,
+    tags: TagFilter,
+    /// What the request asks for: fewer of them.
+    wanted: TagFilter,
 }
 
 impl HostScope {
@@ -24,14 +27,23 @@ impl HostScope {
         }
         let patterns = holder.attributes.hosts.iter();
         scope.patterns = patterns.map(|text| WildMatch::new(text.as_str())).collect();
-        for tag in &holder.attributes.tags {
-            let of_key = scope.tags.entry(tag.key().to_owned()).or_default();
-            of_key.insert(tag.clone());
-        }
+        scope.names.clone_from(&holder.attributes.hosts);
+        scope.tags = holder.attributes.tags.iter().cloned().collect();
         scope
     }
 
-    /// Whether there are hosts that it does not include.
+    /// Of its hosts those with these tags.
+    pub(super) fn only(self, wanted: TagFilter) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// What limits it: patterns of names, and tags.
+    pub fn limits(&self) -> Vec<String> {
+        let names = self.names.iter().map(HostPattern::to_string);
+        names.chain(self.tags.tags().map(Tag::to_string)).collect()
+    }
+
+    /// Whether the certificate limits it.
     pub fn is_limited(&self) -> bool {
         !self.patterns.is_empty() || !self.tags.is_empty()
     }
@@ -40,7 +52,12 @@ impl HostScope {
     pub fn includes(&self, host: &str, tags: &BTreeSet<Tag>) -> bool {
         let is_named =
             self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(host));
-        is_named && self.tags.values().all(|any| !any.is_disjoint(tags))
+        is_named && self.tags.includes(tags) && self.wanted.includes(tags)
+    }
+
+    /// Whether it includes all hosts there are.
+    pub fn includes_all(&self) -> bool {
+        !self.is_limited() && self.wanted.is_empty()
     }
 }
 
@@ -91,6 +108,9 @@ mod tests {
             let found = scope.includes(host, &tags);
             assert_eq!(found, included, "{limits:?}: {host} {tags:?}");
             assert_eq!(scope.is_limited(), !limits.is_empty());
+            assert_eq!(scope.limits(), limits);
+            let other = std::iter::once("other=x".parse().unwrap()).collect();
+            assert!(!scope.only(other).includes(host, &tags));
         }
     }
 

@@ -11,19 +11,37 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::registry::Registry;
 
 use super::gauges::gauges;
-use crate::alarms::Alarms;
+use crate::alarms::{self, Alarms};
+use crate::authorize::{Permit, ReadMetrics};
+use crate::summarize::SummaryTable;
 
-pub(super) fn register(registry: &mut Registry, alarms: Arc<Alarms>) {
-    registry.register_collector(Box::new(AlarmFigures(alarms)));
+pub(super) fn register(
+    of_receiver: &mut Registry,
+    of_all_clients: &mut Registry,
+    alarms: &Arc<Alarms>,
+) {
+    of_receiver.register_collector(Box::new(RuleFigures(alarms.clone())));
+    of_all_clients.register_collector(Box::new(ChannelFigures(alarms.clone())));
 }
 
-#[derive(Debug)]
-struct AlarmFigures(Arc<Alarms>);
+/// How many alarms there are, of the hosts that the caller may read.
+pub(super) struct AlarmStates {
+    pub(super) alarms: Arc<Alarms>,
+    pub(super) summaries: Arc<SummaryTable>,
+    pub(super) permit: Arc<Permit<ReadMetrics>>,
+}
 
-impl Collector for AlarmFigures {
+impl fmt::Debug for AlarmStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlarmStates").finish_non_exhaustive()
+    }
+}
+
+impl Collector for AlarmStates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut states = BTreeMap::from([("pending", 0), ("firing", 0), ("silenced", 0)]);
-        for entry in self.0.board().entries() {
+        let entries = self.alarms.board().entries();
+        for entry in alarms::of_scope(self.permit.scope(), &self.summaries, entries) {
             let state = match entry.silenced_until {
                 Some(_) => "silenced",
                 None => entry.alarm.state.as_str(),
@@ -38,7 +56,16 @@ impl Collector for AlarmFigures {
             states
                 .into_iter()
                 .map(|(state, count)| ([("state", state.to_owned())], count)),
-        )?;
+        )
+    }
+}
+
+/// Whether the rules are in force.
+#[derive(Debug)]
+struct RuleFigures(Arc<Alarms>);
+
+impl Collector for RuleFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (rules, _) = self.0.rule_counts();
         gauges::<0>(
             &mut encoder,
@@ -53,20 +80,23 @@ impl Collector for AlarmFigures {
             "1 if the file of alarm rules is in force as it is, 0 if an earlier one is",
             None,
             [([], u64::from(self.0.fault().is_none()))],
-        )?;
-        self.encode_channels(&mut encoder)
+        )
     }
 }
 
-impl AlarmFigures {
-    fn encode_channels(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+/// How channels do.
+#[derive(Debug)]
+struct ChannelFigures(Arc<Alarms>);
+
+impl Collector for ChannelFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let reports = self.0.reports();
         let failing = reports.iter().map(|report| {
             let failing = u64::from(report.failing.is_some());
             ([("channel", report.name.clone())], failing)
         });
         gauges(
-            encoder,
+            &mut encoder,
             "alarm_channel_failing",
             "1 while the channel accepts no messages",
             None,

@@ -11,13 +11,16 @@ use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::authorize::{Permit, ReadMetrics};
 use crate::query;
 use crate::summarize::SummaryTable;
 
-/// Reads the summaries for each scrape.
+/// Reads the summaries of the hosts that the caller may read.
 pub(super) struct NewestMinutes {
     pub(super) summaries: Arc<SummaryTable>,
     pub(super) clock: Clock,
+    /// Of which hosts.
+    pub(super) permit: Arc<Permit<ReadMetrics>>,
 }
 
 impl fmt::Debug for NewestMinutes {
@@ -63,7 +66,7 @@ impl NewestMinutes {
         let name = format!("minute_{name}");
         let help = format!("{help} a series' samples in its newest minute");
         let mut family = encoder.encode_descriptor(&name, &help, unit, ConstGauge::<T>::TYPE)?;
-        for shard in query::newest_minutes(&self.summaries, (self.clock)()) {
+        for shard in query::newest_minutes(&self.permit, &self.summaries, (self.clock)()) {
             for (host, label, minute) in shard {
                 let labels = [("host", &*host), ("label", &*label)];
                 ConstGauge::new(value(&minute)).encode(family.encode_family(&labels)?)?;

@@ -10,7 +10,7 @@ use lizmon_protocol::alarm::{ChannelTested, SilenceRequest, Silenced};
 use lizmon_protocol::problem::{Code, ValueError};
 use lizmon_protocol::route;
 
-use super::answer::{decode, json, parse_host};
+use super::answer::{decode, json, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
@@ -29,7 +29,10 @@ pub(super) async fn list(
     head: request::Parts,
 ) -> Result<Response, Rejection> {
     let sender = Authenticated::check(&app, &head, (app.clock)())?;
-    let permit = sender.caller()?.list_hosts()?;
+    let permit = sender
+        .caller()?
+        .list_hosts()?
+        .only(wanted_tags(&head, &[])?);
     let entries = app.alarms.board().entries();
     sender.answer(&alarms::list(&permit, &app.table, entries))
 }

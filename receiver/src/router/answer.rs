@@ -2,9 +2,9 @@
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use lizmon_protocol::name::NodeName;
+use http::{HeaderValue, request};
+use lizmon_protocol::name::{NodeName, Tag, TagFilter};
 use lizmon_protocol::problem::Code;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -19,6 +19,22 @@ pub(super) fn parse_host(segment: &str) -> Option<NodeName> {
 /// Undoes percent-encoding. What is not UTF-8 then matches no name: U+FFFD is in none.
 pub(super) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// The tags that a request asks for: `tag=env=prod`, any number of times. A name that is neither this
+/// nor one of `others` is an error: what it was to leave out would be there.
+pub(super) fn wanted_tags(head: &request::Parts, others: &[&str]) -> Result<TagFilter, Rejection> {
+    let malformed = |detail| Rejection::from(Code::MalformedQuery).with_detail(detail);
+    let query = head.uri.query().unwrap_or_default();
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let pairs = pairs.filter(|(name, _)| !others.contains(&&**name));
+    let tags = pairs.map(|(name, value)| match &*name {
+        "tag" => value
+            .parse::<Tag>()
+            .map_err(|error| malformed(error.to_string())),
+        _ => Err(malformed(format!("{name:?} is not asked for: tag"))),
+    });
+    tags.collect()
 }
 
 pub(super) fn json(value: &impl Serialize) -> Response {

@@ -13,7 +13,7 @@ use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
 use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
 
-use super::answer::{decode, json, json_bytes, parse_host};
+use super::answer::{decode, json, json_bytes, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
@@ -178,7 +178,10 @@ pub(super) async fn list_hosts(
 ) -> Result<Response, Rejection> {
     let now = (app.clock)();
     let sender = Authenticated::check(&app, &head, now)?;
-    let permit = sender.caller()?.list_hosts()?;
+    let permit = sender
+        .caller()?
+        .list_hosts()?
+        .only(wanted_tags(&head, &[])?);
     let time = (app.sample_clock)();
     let mut hosts = query::hosts(&permit, &app.table, time);
     let trust = app.trust.current();

@@ -7,7 +7,7 @@ use http::{HeaderValue, request};
 use lizmon_protocol::problem::Code;
 use serde::Serialize;
 
-use super::answer::json;
+use super::answer::{json, wanted_tags};
 use super::authenticated::{check_crls, connection_of, peer_of};
 use super::problem::Rejection;
 use super::state::{ReceiverState, SharedState};
@@ -59,8 +59,8 @@ pub(super) async fn read_metrics(
     let peer = peer_of(&app, connection_of(&head)?, now)?.ok_or_else(|| {
         Rejection::from(Code::CertificateMismatch).with_detail("present a reader's certificate")
     })?;
-    let permit = authorize::read_metrics(peer.identity)?;
-    let text = app.metrics.text(&permit, peer.quota.scrapes()).await?;
+    let permit = authorize::read_metrics(peer.identity)?.only(wanted_tags(&head, &[])?);
+    let text = app.metrics.text(permit, peer.quota.scrapes()).await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

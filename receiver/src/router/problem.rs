@@ -175,7 +175,7 @@ impl From<AuthorizeError> for Rejection {
         match error {
             AuthorizeError::CertificateMismatch => Code::CertificateMismatch.into(),
             AuthorizeError::InsufficientScope(scope) => Self::insufficient_scope(scope),
-            AuthorizeError::OutsideHostScope | AuthorizeError::LimitedToHosts => {
+            AuthorizeError::OutsideHostScope => {
                 Self::insufficient_scope(Scope::MetricsRead).with_detail(error.to_string())
             }
             AuthorizeError::WrongHost { .. } => {

@@ -12,7 +12,6 @@ use lizmon_page::unit::ValueUnit;
 use super::sources::PageSources;
 use crate::alarms;
 use crate::authorize::{Permit, ViewPage};
-use crate::summarize::HostSummaries;
 
 /// The alarms of the hosts that the viewer may see: those that fire first.
 pub(crate) fn alarms(
@@ -28,13 +27,9 @@ pub(crate) fn alarms(
             .map(|text| text.to_ascii_lowercase().contains(&wanted))
             .contains(&true)
     };
-    let mut entries = sources.alarms.entries();
+    let entries = sources.alarms.entries();
+    let mut entries = alarms::of_scope(permit.scope(), sources.table, entries);
     entries.retain(|entry| is_like(entry));
-    entries.retain(|entry| {
-        let shard = sources.table.shard_with(&entry.host);
-        let tags = shard.get(&*entry.host).map(HostSummaries::tags).cloned();
-        permit.shows(&entry.host, &tags.unwrap_or_default())
-    });
     entries.sort_by_key(alarms::order);
     let paging = Paging::new(page, ALARMS_PER_PAGE, entries.len() as u64);
     let of_page = entries.into_iter().skip(paging.first()).take(paging.size());

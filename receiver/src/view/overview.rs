@@ -81,6 +81,7 @@ pub(crate) fn overview(
             .map(|host| row(sources, host, &columns))
             .collect(),
         columns,
+        limits: permit.scope().limits(),
     }
 }
 

@@ -241,9 +241,6 @@ impl World {
     pub(crate) fn holder_for(&self, role: Role, name: &str, secs: u64) -> Holder {
         let mut request = Request::new(role, name.parse().expect("a name"));
         request.lifetime = Duration::from_secs(ISSUED_BEFORE_SECS + secs);
-        if matches!(role, Role::Receiver | Role::Ca) {
-            request.sans = vec!["localhost".parse().expect("a SAN")];
-        }
         self.holder_of(request)
     }
 
@@ -255,8 +252,11 @@ impl World {
         self.holder_of(request)
     }
 
-    fn holder_of(&self, request: Request) -> Holder {
+    fn holder_of(&self, mut request: Request) -> Holder {
         let (role, name) = (request.role, request.name.to_string());
+        if matches!(role, Role::Receiver | Role::Ca) {
+            request.sans = vec!["localhost".parse().expect("a SAN")];
+        }
         self.ca
             .issue(request, self.issued_at)
             .expect("a certificate");

@@ -51,6 +51,8 @@ pub(super) enum Who {
     NodeB,
     /// Of the same name.
     ReaderA,
+    /// Limited to other hosts than a.
+    ReaderOfOthers,
     Operator,
     Receiver,
     Ca,
@@ -141,12 +143,13 @@ impl Certificate {
 }
 
 impl Who {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::NodeAFormer,
         Self::NodeA,
         Self::NodeAUnlisted,
         Self::NodeB,
         Self::ReaderA,
+        Self::ReaderOfOthers,
         Self::Operator,
         Self::Receiver,
         Self::Ca,
@@ -157,7 +160,7 @@ impl Who {
     pub(super) fn role(self) -> Role {
         match self {
             Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::NodeB => Role::Node,
-            Self::ReaderA => Role::Reader,
+            Self::ReaderA | Self::ReaderOfOthers => Role::Reader,
             Self::Operator => Role::Operator,
             Self::Receiver => Role::Receiver,
             Self::Ca => Role::Ca,
@@ -170,8 +173,17 @@ impl Who {
         match self {
             Self::NodeAFormer | Self::NodeA | Self::NodeAUnlisted | Self::ReaderA => "a",
             Self::NodeB => "b",
+            Self::ReaderOfOthers => "limited",
             Self::Operator => "olga",
             Self::Receiver | Self::Ca | Self::Summarizer | Self::Proxy => "other",
+        }
+    }
+
+    /// The hosts that it is limited to.
+    fn limits(self) -> &'static [&'static str] {
+        match self {
+            Self::ReaderOfOthers => &["b*", "other*"],
+            _ => &[],
         }
     }
 
@@ -301,7 +313,7 @@ impl CredentialSet {
                 Who::NodeAUnlisted => Forger::with_issuing_key(world).leaf(NODE_A, |_| ()),
                 // The next one of the same name overwrites the files, so they are read at once.
                 _ => {
-                    let holder = world.holder(who.role(), who.name());
+                    let holder = world.holder_with(who.role(), who.name(), who.limits());
                     let shown = holder.shown();
                     self.holders.insert(who, holder);
                     shown

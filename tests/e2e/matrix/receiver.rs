@@ -22,6 +22,14 @@ use crate::harness::{World, answer};
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";
 /// The text of the facts that may be stored.
 const GOOD: &str = "told by node a";
+/// What an answer that tells of host a has in it.
+const TRACES: [&str; 5] = [
+    CONFIDENTIAL,
+    r#""name":"a""#,
+    r#""host":"a""#,
+    r#"host="a""#,
+    r#"hosts/a""#,
+];
 /// In a path: the present epoch.
 const NOW: &str = "NOW";
 
@@ -166,7 +174,8 @@ const ROWS: [Row<Access>; 32] = [
         200,
     ),
     row("GET", "/live", "/live?events=1", Access::Scrape, 200),
-    row("GET", "/api/live", "/api/live?events=1", Access::List, 200),
+    // None, as a reader of other hosts would wait for one.
+    row("GET", "/api/live", "/api/live?events=0", Access::List, 200),
     row(
         "GET",
         "/api/live",
@@ -254,6 +263,21 @@ fn is_page(row: &Row<Access>) -> bool {
     PAGES.contains(&row.route)
 }
 
+impl Row<Access> {
+    /// Whether it reads host a alone.
+    fn is_of_a(&self) -> bool {
+        self.access == Access::ReadA || ["/hosts/{host}", "/revoke/{host}"].contains(&self.route)
+    }
+}
+
+/// Nothing of host a is shown to a reader of others, whatever the route.
+fn hidden_from(certificate: Certificate) -> &'static [&'static str] {
+    match certificate.who() {
+        Some(Who::ReaderOfOthers) => &TRACES,
+        _ => &[],
+    }
+}
+
 /// What docs/http-api.md promises.
 fn expected(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcome {
     if let Some(alert) = certificate.alert() {
@@ -287,7 +311,7 @@ fn answered(row: &Row<Access>, certificate: Certificate, token: Token) -> Outcom
         Access::Anyone => None,
         Access::NoRoute(code) => Some(code),
         Access::Client => return token_endpoint(certificate, token),
-        action => judge(action, certificate, token).err(),
+        _ => judge(row, certificate, token).err(),
     };
     let outcome = verdict.map_or(Outcome::good(row.good), problem);
     match row.method {
@@ -310,7 +334,8 @@ fn token_endpoint(certificate: Certificate, token: Token) -> Outcome {
 }
 
 /// Checked in this order: the certificate, the token, whether they match, the permission.
-fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &'static str> {
+fn judge(row: &Row<Access>, certificate: Certificate, token: Token) -> Result<(), &'static str> {
+    let action = row.access;
     match certificate {
         Certificate::Ended(_) => return Err("certificate_expired"),
         Certificate::Revoked(_) => return Err("certificate_revoked"),
@@ -349,6 +374,7 @@ fn judge(action: Access, certificate: Certificate, token: Token) -> Result<(), &
     };
     match permitted {
         false => Err("insufficient_scope"),
+        true if row.is_of_a() && who == Who::ReaderOfOthers => Err("insufficient_scope"),
         true if who.role() == Role::Node && who.name() != "a" => Err("wrong_host"),
         true => Ok(()),
     }
@@ -605,6 +631,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
         ask.authorization = mint.header(&credentials, certificate, token);
         ask.body = bodies.of(row, number, story, expected.is_good());
+        ask.hidden = hidden_from(certificate);
         if row.access == Access::Write && row.method == "POST" && expected.is_good() {
             labels.insert(story.to_owned());
             received += u64::from(!row.path.contains(NOW));
@@ -625,6 +652,7 @@ async fn every_endpoint_times_every_wrong_credential() {
         let mut ask = Ask::new(row.method, row.path.replace(NOW, &now.to_string()));
         ask.authorization = mint.header(&credentials, certificate, token);
         ask.body = bodies.of(row, number, story, expected.is_good());
+        ask.hidden = hidden_from(certificate);
         if row.access == Access::Write && row.method == "POST" && expected.is_good() {
             labels.insert(story.to_owned());
             received += u64::from(!row.path.contains(NOW));

@@ -28,6 +28,8 @@ pub(super) struct Ask {
     /// What a proxy adds.
     pub(super) forwarded: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
+    /// What no answer may have in it.
+    pub(super) hidden: &'static [&'static str],
 }
 
 impl Ask {
@@ -38,6 +40,16 @@ impl Ask {
             authorization: None,
             forwarded: Vec::new(),
             body: Vec::new(),
+            hidden: &[],
+        }
+    }
+
+    /// What the answer comes to.
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        let text = answer.text();
+        match self.hidden.iter().find(|hidden| text.contains(**hidden)) {
+            None => Outcome::of(answer),
+            Some(hidden) => Outcome::Broken(format!("it tells {hidden}: {text}")),
         }
     }
 
@@ -138,8 +150,8 @@ impl Requester {
                 Self::Resumed(config, port) => {
                     over_tls(config, *port, &ask, HandshakeKind::Resumed).await
                 }
-                _ => match self.answer(ask).await {
-                    Ok(answer) => Outcome::of(&answer),
+                _ => match self.answer(ask.clone()).await {
+                    Ok(answer) => ask.outcome(&answer),
                     Err(error) => Outcome::Broken(error.to_string()),
                 },
             });
@@ -189,7 +201,7 @@ async fn over_tls(config: &ClientConfig, port: u16, ask: &Ask, kind: HandshakeKi
     match said.await {
         Ok((said, _)) if said.is_empty() => Outcome::Broken("closed without a word".to_owned()),
         Ok((_, had)) if had != Some(kind) => Outcome::Broken(format!("a handshake {had:?}")),
-        Ok((said, _)) => Outcome::of(&curl::parse(&String::from_utf8_lossy(&said))),
+        Ok((said, _)) => ask.outcome(&curl::parse(&String::from_utf8_lossy(&said))),
         Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(rustls::Error::AlertReceived(alert)) => Outcome::Alert(*alert),
             _ => Outcome::Broken(format!("no alert but {error}")),

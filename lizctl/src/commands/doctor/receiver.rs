@@ -5,7 +5,7 @@ use std::time::Duration;
 use lizmon_client::{BaseUrl, Client, ConnectError, ConnectFailure, Error};
 use lizmon_pki::credentials::LoadedCredentials;
 use lizmon_pki::error_chain::in_one_line;
-use lizmon_protocol::name::{NodeName, Role};
+use lizmon_protocol::name::{NodeName, Role, TagFilter};
 use lizmon_protocol::problem::{Code, Problem};
 use lizmon_protocol::route;
 use lizmon_protocol::sample::{Batch, EncodedSamples, ProducerId};
@@ -247,7 +247,7 @@ impl ReceiverCheck<'_> {
     }
 
     async fn check_reader(&self, client: &Client, role: Role, report: &mut Report) {
-        match client.hosts(self.now).await {
+        match client.hosts(&TagFilter::default(), self.now).await {
             Ok(hosts) => {
                 let silent = hosts.hosts.iter().filter(|host| host.silent).count();
                 report.ok(

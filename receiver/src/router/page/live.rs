@@ -23,12 +23,13 @@ use lizmon_mtls::identity::Identity;
 use lizmon_mtls::service::ConnectionEnd;
 use lizmon_page::piece::{Piece, PieceRow};
 use lizmon_protocol::live::SUMMARIES;
-use lizmon_protocol::name::NodeName;
+use lizmon_protocol::name::{NodeName, TagFilter};
 use lizmon_protocol::problem::Code;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::super::answer::wanted_tags;
 use super::super::authenticated::{Authenticated, check_crls, connection_of, peer_of};
 use super::super::problem::Rejection;
 use super::super::state::{ReceiverState, SharedState};
@@ -83,11 +84,16 @@ pub(in super::super) async fn api_live(
         }
         (only, _) => only,
     };
-    may_read(&app, &sender, only.as_ref())?;
+    let wanted = wanted_tags(&head, &["host", "events"])?;
+    may_read(&app, &sender, (only.as_ref(), &wanted))?;
     let turns = take_turns(&app, sender.quota()?)?;
     let events = query.events;
     let cursor = Box::default();
-    let feed = Feed::Summaries { only, cursor };
+    let feed = Feed::Summaries {
+        only,
+        wanted,
+        cursor,
+    };
     Ok(EventStream::new(app, head, feed, events, turns).into_response())
 }
 
@@ -114,14 +120,14 @@ fn may_view(
 fn may_read(
     app: &ReceiverState,
     sender: &Authenticated<'_>,
-    only: Option<&NodeName>,
+    (only, wanted): (Option<&NodeName>, &TagFilter),
 ) -> Result<MaySee, Rejection> {
     let caller = sender.caller()?;
     if only.is_some() {
         caller.read_host(only, |host| app.table.tags(host))?;
         return Ok(MaySee::Host);
     }
-    Ok(MaySee::Hosts(caller.list_hosts()?))
+    Ok(MaySee::Hosts(caller.list_hosts()?.only(wanted.clone())))
 }
 
 type Turns = [OwnedSemaphorePermit; 2];
@@ -148,6 +154,7 @@ enum Feed {
     /// Hosts of which something came.
     Summaries {
         only: Option<NodeName>,
+        wanted: TagFilter,
         cursor: Box<LiveCursor>,
     },
 }
@@ -253,9 +260,9 @@ impl EventStream {
                 let permit = may_view(&self.app, peer.identity, query.host.as_ref())?;
                 Ok(MaySee::Page(permit))
             }
-            Feed::Summaries { only, .. } => {
+            Feed::Summaries { only, wanted, .. } => {
                 let sender = Authenticated::check_again(&self.app, &self.head, now)?;
-                may_read(&self.app, &sender, only.as_ref())
+                may_read(&self.app, &sender, (only.as_ref(), wanted))
             }
         }
     }
@@ -269,7 +276,7 @@ impl EventStream {
                 let shown = shown(self.app.clone(), permit, query.clone()).await?;
                 return shown.changes(told);
             }
-            (Feed::Summaries { only, cursor }, MaySee::Host) => {
+            (Feed::Summaries { only, cursor, .. }, MaySee::Host) => {
                 cursor.next_of_one(table, only.as_ref()?, now)
             }
             (Feed::Summaries { cursor, .. }, MaySee::Hosts(permit)) => {
