@@ -5,7 +5,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -254,7 +254,7 @@ async fn send_all(world: &World, senders: &mut [Sender], but: Option<usize>) {
 }
 
 /// Debian's Alertmanager, on any port.
-struct Alertmanager {
+pub(crate) struct Alertmanager {
     url: String,
     http: reqwest::Client,
     _running: Running,
@@ -262,6 +262,27 @@ struct Alertmanager {
 
 impl Alertmanager {
     async fn start(world: &World) -> Self {
+        let this = Self::spawn(world, "http", world.client(None, &["http/1.1"]), &[]);
+        this.ready().await
+    }
+
+    /// Over TLS with these files, for clients with a certificate of the world's CA.
+    pub(crate) async fn start_with_tls(world: &World, [cert, key]: &[PathBuf; 2]) -> Self {
+        let web = world.folder().join("web.yml");
+        let (cert, key, root) = (cert.display(), key.display(), world.root());
+        write(
+            &web,
+            &format!(
+                "tls_server_config: {{cert_file: {cert}, key_file: {key}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: {}}}\n",
+                root.display()
+            ),
+        );
+        let http = world.client(Some(world.reader().shown()), &["http/1.1"]);
+        let web = format!("--web.config.file={}", web.display());
+        Self::spawn(world, "https", http, &[web]).ready().await
+    }
+
+    fn spawn(world: &World, scheme: &str, http: reqwest::Client, more: &[String]) -> Self {
         let folder = world.folder();
         let config = folder.join("alertmanager.yml");
         write(
@@ -279,17 +300,25 @@ impl Alertmanager {
             "--storage.path={}",
             folder.join("alertmanager").display()
         ));
+        command.args(more);
         let running = Running::start(&mut command);
-        let this = Self {
-            url: format!("http://{address}"),
-            http: world.client(None, &["http/1.1"]),
+        Self {
+            url: format!("{scheme}://localhost:{}", address.port()),
+            http,
             _running: running,
-        };
+        }
+    }
+
+    async fn ready(self) -> Self {
         until("Alertmanager is ready", async || {
-            this.alerts().await.is_some()
+            self.alerts().await.is_some()
         })
         .await;
-        this
+        self
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.url.rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Rule and host of what fires there.

@@ -14,6 +14,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod alarm_channels;
 mod alarms;
 mod authorization;
 mod balancers;

@@ -1,5 +1,6 @@
 //! Receivers and summarizers as processes, on a real Redis server that they share.
 
+mod alarms;
 mod faults;
 mod full;
 mod peers;

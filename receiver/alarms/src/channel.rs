@@ -125,7 +125,8 @@ pub struct Channels {
     clock: ChannelClock,
     board: Arc<AlarmBoard>,
     runtime: tokio::runtime::Handle,
-    rules: RwLock<Arc<RuleSet>>,
+    /// Also those that a channel which goes on repeats by.
+    rules: Arc<RwLock<Arc<RuleSet>>>,
     running: RwLock<BTreeMap<String, Running>>,
     accepted: Arc<Mutex<Vec<Accepted>>>,
     runs: AtomicU64,
@@ -161,7 +162,7 @@ impl Channels {
             clock,
             board,
             runtime,
-            rules: RwLock::new(rules.clone()),
+            rules: Arc::new(RwLock::new(rules.clone())),
             running: RwLock::default(),
             accepted: Arc::default(),
             runs: AtomicU64::new(0),
@@ -198,9 +199,9 @@ impl Channels {
         let task = match &config.kind {
             ChannelKind::Alertmanager(alertmanager) => {
                 let every = Duration::from_secs(alertmanager.refresh_secs);
-                let rules = self.rules();
+                let (board, rules) = (self.board.clone(), self.rules.clone());
                 self.runtime
-                    .spawn(worker.run_and_refresh(every, self.board.clone(), rules))
+                    .spawn(worker.run_and_refresh(every, board, rules))
             }
             _ => self.runtime.spawn(worker.run()),
         };
@@ -346,7 +347,7 @@ impl Worker {
         mut self,
         every: Duration,
         board: Arc<AlarmBoard>,
-        rules: Arc<RuleSet>,
+        rules: Arc<RwLock<Arc<RuleSet>>>,
     ) {
         let mut refresh = tokio::time::interval(every);
         loop {
@@ -355,7 +356,10 @@ impl Worker {
                     Some(queued) => self.deliver(queued).await,
                     None => return,
                 },
-                _ = refresh.tick() => self.refresh(&board, &rules).await,
+                _ = refresh.tick() => {
+                    let rules = rules.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    self.refresh(&board, &rules).await;
+                }
             }
         }
     }

@@ -38,17 +38,30 @@ impl Message {
         };
         let rule = rules.rule(&notice.rule);
         let summary = rule.map_or(DEFAULT_SUMMARY, |rule| &rule.summary);
-        let rendered = message.render(summary);
-        let or_default = |_| message.render(DEFAULT_SUMMARY).unwrap_or_default();
-        message.summary = one_line(&rendered.unwrap_or_else(or_default));
+        message.summary = one_line(&message.render_or(summary, DEFAULT_SUMMARY));
         let description = rule.map_or("", |rule| &rule.description);
-        message.description = message.render(description).unwrap_or_default();
+        message.description = message.render_or(description, "");
         message
     }
 
     /// What a template makes of it.
     pub fn render(&self, template: &str) -> Result<String, Error> {
         render(template, self.context())
+    }
+
+    /// The same, or what `built_in` makes of it: a template may fail for one label alone, and the
+    /// alarm is to be told all the same.
+    pub fn render_or(&self, template: &str, built_in: &str) -> String {
+        self.render(template).unwrap_or_else(|error| {
+            self.say_failed(&error);
+            self.render(built_in).unwrap_or_default()
+        })
+    }
+
+    /// Logs that a template failed.
+    pub fn say_failed(&self, error: &Error) {
+        let (rule, host) = (visible(&self.notice.rule), visible(&self.host));
+        tracing::warn!(rule, host, %error, "a template fails: the built-in message is sent");
     }
 
     fn context(&self) -> Value {

@@ -279,6 +279,9 @@ impl ShardAlarms {
         look: HostLook,
         judges: &mut Judges<'_>,
     ) -> bool {
+        if host.is_over(look.now) {
+            return self.end_host(name, host, judges);
+        }
         let rules = judges.matcher.rules().clone();
         let known = self.hosts.remove(name);
         let is_known = known.is_some();
@@ -329,6 +332,22 @@ impl ShardAlarms {
         has_changed
     }
 
+    /// A host of which nothing has come for so long that it is forgotten: its alarms end, and it stays
+    /// until that was told.
+    fn end_host(&mut self, name: &str, host: &HostSummaries, judges: &Judges<'_>) -> bool {
+        let Some(alarms) = self.hosts.get_mut(name) else {
+            return false;
+        };
+        let rules = judges.matcher.rules();
+        let is_silenced = silenced_until(host, judges.now).is_some();
+        let mut has_changed = alarms.keep_channels(|name| rules.channels.contains_key(name));
+        has_changed |= !is_silenced && alarms.end_silence();
+        has_changed |= !alarms.alarms.is_empty();
+        alarms.end_all(&round(rules, judges, is_silenced));
+        self.needs_commit |= has_changed;
+        has_changed
+    }
+
     /// Whatever no channel was given before the host was silenced waits for the end of that, too.
     fn hold(&self, alarms: &mut HostAlarms) -> bool {
         let mut has_changed = false;
@@ -343,7 +362,7 @@ impl ShardAlarms {
         has_changed
     }
 
-    /// Hosts that are no longer kept: their alarms end, which cannot be stored any more.
+    /// Hosts that the store has lost: their alarms end, which cannot be stored any more.
     fn end_missing(&mut self, hosts: &HostMap, judges: &Judges<'_>) {
         let rules = judges.matcher.rules().clone();
         let round = round(&rules, judges, false);

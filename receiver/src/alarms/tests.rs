@@ -330,6 +330,70 @@ fn a_kill_at_any_moment_of_telling() {
     assert!(told_again <= 6, "{told_again}");
 }
 
+/// The store forgets a host of which nothing has come for a day. Its all-clear was kept in memory
+/// alone: a receiver that was killed then never told it.
+#[test]
+fn the_end_of_a_forgotten_host_is_told_through_kills() {
+    let mut fleet = Fleet::new(1, RULES);
+    let set = SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.0).unwrap())]);
+    let records = [(None, Epoch::new(START).unwrap(), &set)];
+    // Unnumbered, so that no producer keeps the host for longer.
+    let gone = Submission::new(&"gone".parse().unwrap(), START, None, START);
+    fleet.take(&gone.with_records(records.into_iter()));
+    fleet.pass(5 * MINUTE);
+    let alarms = |state| {
+        move |(host, rule, at): &(String, String, AlarmState)| {
+            (&**host, &**rule, *at) == ("gone", "silent", state)
+        }
+    };
+    let has_told = |fleet: &Fleet, state| {
+        fleet
+            .told("ops")
+            .0
+            .iter()
+            .filter(|told| alarms(state)(told))
+            .count()
+    };
+    assert_eq!(has_told(&fleet, Firing), 1);
+    // Nobody takes it for a day, and then the mail hangs.
+    let mut days = 0;
+    while has_told(&fleet, Resolved) == 0 {
+        fleet.now += 19;
+        fleet.pass(1);
+        days += 20;
+        assert!(days < 30 * HOUR, "it is never told");
+        // The moment at which it is known, and not yet told.
+        let waits = fleet
+            .outside
+            .inner()
+            .queued
+            .iter()
+            .any(|(_, host, _)| host == "gone");
+        if days > 23 * HOUR && waits {
+            break;
+        }
+    }
+    fleet.kill();
+    fleet.pass(2 * MINUTE);
+    assert_eq!(has_told(&fleet, Resolved), 1, "{:?}", fleet.told("ops"));
+    // Then it is forgotten, and not silent once more.
+    fleet.pass(30 * MINUTE);
+    fleet.kill();
+    fleet.pass(MINUTE);
+    assert_eq!(
+        (has_told(&fleet, Firing), has_told(&fleet, Resolved)),
+        (1, 1)
+    );
+    let state = MemoryStore::open(fleet.disk.clone());
+    let summarizer = Summarizer::open(&mut { state }, fleet.now).unwrap();
+    assert!(
+        !summarizer
+            .table()
+            .shards()
+            .any(|hosts| hosts.contains_key("gone"))
+    );
+}
+
 #[test]
 fn a_receiver_that_was_down_says_so_and_blames_no_host() {
     let mut fleet = Fleet::new(20, RULES);

@@ -9,7 +9,7 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
+    DocumentKind, EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -169,8 +169,14 @@ impl HostSummaries {
             })
     }
 
-    /// Nothing is left in any window, and no producer could send a record again.
+    /// Nothing is kept of it any more, once the end of its alarms was told: until then that is stored
+    /// with it.
     pub(super) fn is_expired(&self, now: u64) -> bool {
+        self.is_over(now) && self.documents.get(DocumentKind::Alarms).is_none()
+    }
+
+    /// Nothing is left in any window, and no producer could send a record again.
+    pub fn is_over(&self, now: u64) -> bool {
         self.series.values().all(|series| series.is_empty_at(now))
             && self
                 .producers

@@ -13,6 +13,7 @@ use super::http;
 use crate::message::Message;
 use crate::rules::{MailConfig, MailTls};
 use crate::state::AlarmState;
+use crate::template::{DEFAULT_BODY, DEFAULT_SUBJECT};
 
 /// No line of a mail is longer: RFC 5322 section 2.1.1.
 const SUBJECT_CHARS_MAX: usize = 200;
@@ -39,10 +40,8 @@ impl Mail {
     fn mail(&self, message: &Message) -> Result<lettre::Message, TellError> {
         let config = &self.config;
         let notice = &message.notice;
-        let subject = message
-            .render(&config.subject)
-            .map_err(TellError::passing)?;
-        let body = message.render(&config.body).map_err(TellError::passing)?;
+        let subject = message.render_or(&config.subject, DEFAULT_SUBJECT);
+        let body = message.render_or(&config.body, DEFAULT_BODY);
         let domain = config.from.email.domain();
         let id = |id: &str| format!("<{id}@{domain}>");
         let mut builder = lettre::Message::builder()
@@ -133,10 +132,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::{DEFAULT_BODY, DEFAULT_SUBJECT};
 
-    fn mail_of(label: &str) -> String {
-        let config = MailConfig {
+    fn config() -> MailConfig {
+        MailConfig {
             server: "localhost".to_owned(),
             port: 25,
             tls: MailTls::None,
@@ -146,7 +144,11 @@ mod tests {
             to: vec!["ops@example.org".parse().unwrap()],
             subject: "{{ label }}\r\nBcc: evil@example.org\r\n\r\nbody".to_owned(),
             body: DEFAULT_BODY.to_owned(),
-        };
+        }
+    }
+
+    fn mail_of(label: &str) -> String {
+        let config = config();
         let mut message = Message::test("77", "web1", 1_465_001_814);
         message.notice.label = label.to_owned();
         let mail = Mail::new(config.clone()).mail(&message).unwrap();
@@ -180,6 +182,32 @@ mod tests {
             assert!(names.contains(&"Subject"), "{head}");
             assert!(!mail.contains('\u{202e}'), "{mail}");
         }
+    }
+
+    /// RFC 5321 section 4.5.3.1.6: some servers break longer lines, in the middle of a word.
+    #[test]
+    fn no_line_is_longer_than_a_server_takes() {
+        for label in ["x".repeat(5_000), "漢".repeat(3_000)] {
+            let mail = mail_of(&label);
+            let longest = mail.lines().map(str::len).max().unwrap();
+            assert!(longest <= 998, "{longest}");
+        }
+    }
+
+    /// A template that fails for this label alone held up everything behind it for a day.
+    #[test]
+    fn a_template_that_fails_is_replaced() {
+        let config = MailConfig {
+            subject: "{% if label == 'cpu' %}{{ nothing }}{% endif %}".to_owned(),
+            body: "{{ label.x.y }}".to_owned(),
+            ..config()
+        };
+        let mut message = Message::test("77", "web1", 1_465_001_814);
+        message.notice.label = "cpu".to_owned();
+        let mail = Mail::new(config).mail(&message).unwrap().formatted();
+        let mail = String::from_utf8(mail).unwrap();
+        assert!(mail.contains("Subject: [INFO] web1: test (cpu)"), "{mail}");
+        assert!(mail.contains("label     cpu"), "{mail}");
     }
 
     #[test]

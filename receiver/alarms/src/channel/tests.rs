@@ -198,6 +198,66 @@ async fn a_command_that_hangs_is_killed_with_what_it_started() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// A body template that fails for one label alone held up everything behind it for a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_fails_swallows_no_alarm() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let body = "body = \"{% if label == 'cpu' %}{{ nothing }}{% endif %}told\"";
+    let channels = channels(&format!("[channels.a.webhook]\nurl = \"{url}\"\n{body}\n"));
+    for label in ["cpu", "mem"] {
+        let mut notice = notice(label);
+        notice.label = label.to_owned();
+        channels.send("a", "web1", &notice);
+    }
+    let mut bodies = Vec::new();
+    for _ in 0..2 {
+        let (connection, _) = listener.accept().await.unwrap();
+        let request = serve(&connection, "200 OK").await;
+        bodies.push(request.split_once("\r\n\r\n").unwrap().1.to_owned());
+    }
+    assert!(bodies[0].contains("\"label\":\"cpu\""), "{bodies:?}");
+    assert_eq!(bodies[1], "told");
+}
+
+/// A rule that was added after the start fires: Alertmanager took its alert for ended, because only
+/// those of the first rules were repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_of_later_rules_are_repeated() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let channel = format!("[channels.am.alertmanager]\nurl = \"{url}\"\nrefresh = \"1s\"\n");
+    let channels = channels(&channel);
+    let later = format!("{channel}[rules.later]\nlabel = \"cpu\"\nabove = 1\n");
+    let later = RuleSet::parse(Path::new("rules.toml"), &later).unwrap();
+    channels.replace(Arc::new(later));
+    let notice = notice("1");
+    let alarm = crate::state::Alarm {
+        id: notice.alarm,
+        rule: "later".to_owned(),
+        label: "cpu".to_owned(),
+        state: AlarmState::Firing,
+        severity: AlarmSeverity::Warning,
+        since: notice.since,
+        at: notice.at,
+        judged: notice.at,
+        value: 7.0,
+        quiet_since: None,
+        firings: Vec::new(),
+        flapping: false,
+    };
+    let entry = crate::board::BoardEntry {
+        host: "web1".to_owned(),
+        alarm,
+        silenced_until: None,
+        is_held: false,
+    };
+    channels.board.replace(0, vec![entry]);
+    let (connection, _) = listener.accept().await.unwrap();
+    let request = serve(&connection, "200 OK").await;
+    assert!(request.contains("\"alertname\":\"later\""), "{request}");
+}
+
 /// What a template or a shell would make of it does not matter: it is JSON on standard input.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_gets_json_and_no_shell_sees_it() {

@@ -35,13 +35,7 @@ impl Webhook {
     }
 
     pub(super) async fn tell(&mut self, message: &Message, now: u64) -> Result<(), TellError> {
-        let body = match &self.config.body {
-            None => message.to_json().map_err(TellError::passing)?,
-            Some(template) => message
-                .render(template)
-                .map_err(TellError::passing)?
-                .into_bytes(),
-        };
+        let body = self.body(message).map_err(TellError::passing)?;
         let client = match &self.client {
             Some(client) => client.clone(),
             None => http::client(self.config.ca_file.as_deref(), None)?,
@@ -73,6 +67,15 @@ impl Webhook {
             self.client = None;
         }
         judged
+    }
+
+    /// What its template makes of a message; our JSON without one, and where it fails.
+    fn body(&self, message: &Message) -> serde_json::Result<Vec<u8>> {
+        let rendered = self.config.body.as_deref().and_then(|template| {
+            let rendered = message.render(template);
+            rendered.inspect_err(|error| message.say_failed(error)).ok()
+        });
+        rendered.map_or_else(|| message.to_json(), |text| Ok(text.into_bytes()))
     }
 }
 
