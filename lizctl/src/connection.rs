@@ -1,16 +1,19 @@
 //! The connection to a receiver: flags and variables, completed from a profile.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use lizmon_ca::files::CaFiles;
 use lizmon_client::{BaseUrl, Client, Credentials};
+use lizmon_enrol::renewer::Renewer;
 use lizmon_pki::anchors;
 use lizmon_protocol::name::Role;
 
 use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::connection::{ConnectionFlags, OperatorConnection, ProfileFlag};
+use crate::flags::renewal::RenewalFlags;
 use crate::profile::{self, ConnectionProfile, ProfileFile, ProfileFileError};
 
 impl ConnectionFlags {
@@ -19,6 +22,7 @@ impl ConnectionFlags {
         let ReceiverConnection {
             receiver,
             credentials,
+            ca_url: _,
         } = self.connection(context)?;
         Ok(Client::new(receiver, &credentials, (context.clock)())?)
     }
@@ -26,17 +30,17 @@ impl ConnectionFlags {
     /// The flags, their variables, and one profile for what these leave open.
     pub(crate) fn connection(&self, context: &Context) -> anyhow::Result<ReceiverConnection> {
         let given = self.given();
-        let chosen = chosen_profile(&given, (&self.profile, Server::Receiver), context)?;
+        let chosen = chosen_profile(&given, (&self.0.profile, Server::Receiver), context)?;
         complete(with_profile(given, chosen.map(|chosen| chosen.profile)))
     }
 
     /// What flags and variables say.
     pub(crate) fn given(&self) -> ConnectionProfile {
         ConnectionProfile {
-            receiver: self.receiver.clone(),
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            ca: self.ca.clone(),
+            receiver: self.0.receiver.clone(),
+            cert: self.0.cert.clone(),
+            key: self.0.key.clone(),
+            ca: self.0.ca.clone(),
             ca_url: None,
         }
     }
@@ -68,6 +72,7 @@ impl OperatorConnection {
         let ReceiverConnection {
             receiver,
             credentials,
+            ca_url: _,
         } = complete(whole)?;
         let urls = match self.urls.is_empty() {
             true => vec![receiver],
@@ -86,6 +91,28 @@ impl OperatorConnection {
 pub(crate) struct ReceiverConnection {
     pub(crate) receiver: BaseUrl,
     pub(crate) credentials: Credentials,
+    /// Where the certificate is renewed, if that is known.
+    pub(crate) ca_url: Option<BaseUrl>,
+}
+
+impl ReceiverConnection {
+    /// Renews the certificate while a verb runs for long, as daemons do; without `liz-ca` it warns of
+    /// its end. Finishes a renewal that a crash interrupted.
+    pub(crate) fn renewer(
+        &self,
+        flags: &RenewalFlags,
+        context: &Context,
+    ) -> anyhow::Result<Renewer> {
+        let renewer = Renewer {
+            url: flags.ca_url.clone().or_else(|| self.ca_url.clone()),
+            credentials: self.credentials.clone(),
+            clock: Arc::new(context.clock),
+            chance: Arc::new(context.chance),
+            tell: Arc::new(|_| ()),
+        };
+        renewer.finish_install()?;
+        Ok(renewer)
+    }
 }
 
 /// Where `liz-ca` is, and who asks it.
@@ -241,10 +268,12 @@ fn missing(found: &ConnectionProfile, server: Server) -> Vec<(&'static str, &'st
 
 fn complete(found: ConnectionProfile) -> anyhow::Result<ReceiverConnection> {
     let missing = missing(&found, Server::Receiver);
+    let ca_url = found.ca_url.clone();
     match (found.receiver.clone(), credentials(found)) {
         (Some(receiver), Some(credentials)) => Ok(ReceiverConnection {
             receiver,
             credentials,
+            ca_url,
         }),
         _ => Err(MissingConnection(missing)).context(Exit::Usage),
     }

@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) profiles: Option<PathBuf>,
     /// Seconds since 1970 UTC.
     pub(crate) clock: fn() -> u64,
+    /// A random number from 0 to 1.
+    pub(crate) chance: fn() -> f64,
     /// A fresh secret of 256 bits.
     pub(crate) new_secret: fn() -> [u8; 32],
     /// Time since 1970 UTC with its fraction, for measuring durations.

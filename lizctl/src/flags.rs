@@ -6,4 +6,5 @@ pub(crate) mod connection;
 pub(crate) mod days;
 pub(crate) mod leaf;
 pub(crate) mod output;
+pub(crate) mod renewal;
 pub(crate) mod store;

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         keys: cli.global.keys,
         profiles: profile::config_file(),
         clock: lizmon_daemon::epoch_secs,
+        chance,
         new_secret,
         stopwatch: lizmon_daemon::since_1970,
     };
@@ -117,6 +118,15 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 )]
 fn new_id() -> uuid::Uuid {
     uuid::Uuid::new_v4()
+}
+
+/// Spreads what many programs would do at the same time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "randomness enters here and is passed down"
+)]
+fn chance() -> f64 {
+    fastrand::f64()
 }
 
 /// Random numbers that nobody can guess. Without them there is nothing to go on with.

@@ -13,6 +13,7 @@ use lizmon_protocol::name::NodeName;
 
 use crate::context::Context;
 use crate::flags::connection::ConnectionFlags;
+use crate::flags::renewal::RenewalFlags;
 use crate::loopback::{self, KEY_LIFETIME_SECS, Listener, Loopback, Machines, Session, Upstream};
 use crate::{browser, output, profile, runtime};
 
@@ -40,6 +41,8 @@ pub(crate) struct OpenArgs {
     print: bool,
     #[command(flatten)]
     connection: ConnectionFlags,
+    #[command(flatten)]
+    renewal: RenewalFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -55,6 +58,7 @@ From another machine: ssh -L 8080:127.0.0.1:8080 HOST lizctl open --print --list
 /// `lizctl open`. Runs until Ctrl-C.
 pub(crate) fn run(args: &OpenArgs, context: &Context) -> anyhow::Result<()> {
     let connection = args.connection.connection(context)?;
+    let renewer = connection.renewer(&args.renewal, context)?;
     let upstream = Upstream::new(connection.clone(), context.clock)?;
     runtime::current_thread()?.block_on(async {
         let stop = lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?;
@@ -87,10 +91,13 @@ pub(crate) fn run(args: &OpenArgs, context: &Context) -> anyhow::Result<()> {
             None => "/".to_owned(),
         };
         let machines = machines(&connection.receiver, context);
-        serve(listener, upstream, session, first_page, machines, async {
+        let served = serve(listener, upstream, session, first_page, machines, async {
             stop.await;
-        })
-        .await
+        });
+        tokio::select! {
+            served = served => served,
+            () = renewer.run() => Ok(()),
+        }
     })
 }
 

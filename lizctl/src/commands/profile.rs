@@ -144,7 +144,7 @@ fn choose(args: &UseArgs, context: &Context) -> anyhow::Result<()> {
 fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     let flags = &args.connection;
     let given = flags.given();
-    let chosen = connection::chosen_profile(&given, (&flags.profile, Server::Receiver), context)?;
+    let chosen = connection::chosen_profile(&given, (&flags.0.profile, Server::Receiver), context)?;
     let profile = chosen.as_ref().map(|chosen| chosen.profile.clone());
     let whole = connection::with_profile(given.clone(), profile);
     // A connection that lacks something is shown all the same, and is a failure.

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::Exit;
 use crate::flags::attributes::TagFilterFlags;
 use crate::flags::connection::ConnectionFlags;
+use crate::flags::renewal::RenewalFlags;
 use crate::loopback::Upstream;
 use crate::output::{self, screen};
 use crate::runtime;
@@ -28,6 +29,8 @@ pub(crate) struct TopArgs {
     tags: TagFilterFlags,
     #[command(flatten)]
     connection: ConnectionFlags,
+    #[command(flatten)]
+    renewal: RenewalFlags,
 }
 
 /// `lizctl top`. Runs until `q` or Ctrl-C.
@@ -38,6 +41,7 @@ pub(crate) fn run(args: &TopArgs, context: &Context) -> anyhow::Result<()> {
     }
     let connection = args.connection.connection(context)?;
     let receiver = connection.receiver.to_string();
+    let renewer = connection.renewer(&args.renewal, context)?;
     let upstream = Arc::new(Upstream::new(connection, context.clock)?);
     let mut state = TopState::new(receiver, None, screen::uses_color()).of(args.tags.filter());
     if let Some(host) = &args.host {
@@ -48,6 +52,7 @@ pub(crate) fn run(args: &TopArgs, context: &Context) -> anyhow::Result<()> {
             std::pin::pin!(lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?);
         let ended = tokio::select! {
             _ = stop => return Ok(()),
+            () = renewer.run() => return Ok(()),
             ended = top::run(state, upstream, None, context) => ended,
         };
         match ended {

@@ -11,9 +11,12 @@ use crate::profile::ConnectionProfile;
 use crate::receiver_url::parse_receiver;
 
 /// The connection of a verb that queries one receiver. What is not given comes from a profile.
+#[derive(Debug)]
+pub(crate) struct ConnectionFlags(pub(crate) ReceiverFlags);
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
-pub(crate) struct ConnectionFlags {
+pub(crate) struct ReceiverFlags {
     /// URL of the receiver: https://HOST:8443 [default: the profile's]
     #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
     pub(crate) receiver: Option<BaseUrl>,
@@ -29,6 +32,32 @@ pub(crate) struct ConnectionFlags {
     pub(crate) ca: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) profile: ProfileFlag,
+}
+
+impl FromArgMatches for ConnectionFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = ReceiverFlags::from_arg_matches(matches)?;
+        flags.receiver = flags.receiver.filter(|_| is_meant(matches, "receiver"));
+        flags.cert = flags.cert.filter(|_| is_meant(matches, "cert"));
+        flags.key = flags.key.filter(|_| is_meant(matches, "key"));
+        flags.ca = flags.ca.filter(|_| is_meant(matches, "ca"));
+        Ok(Self(flags))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ConnectionFlags {
+    fn augment_args(command: Command) -> Command {
+        ReceiverFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ReceiverFlags::augment_args_for_update(command)
+    }
 }
 
 /// Which profile is used.
@@ -106,14 +135,19 @@ pub(crate) struct OperatorConnection {
 }
 
 impl OperatorConnection {
-    fn new(urls: Vec<CommaList<BaseUrl>>, operator: OperatorFlags, is_wanted: bool) -> Self {
-        let urls = items(urls);
+    fn new(
+        urls: Vec<CommaList<BaseUrl>>,
+        operator: OperatorFlags,
+        (is_wanted, matches): (bool, &ArgMatches),
+    ) -> Self {
+        let mut urls = items(urls);
+        urls.retain(|_| is_meant(matches, "urls"));
         Self {
             given: ConnectionProfile {
                 receiver: urls.first().cloned(),
-                cert: operator.cert,
-                key: operator.key,
-                ca: operator.ca,
+                cert: operator.cert.filter(|_| is_meant(matches, "cert")),
+                key: operator.key.filter(|_| is_meant(matches, "key")),
+                ca: operator.ca.filter(|_| is_meant(matches, "ca")),
                 ca_url: None,
             },
             urls,
@@ -121,6 +155,13 @@ impl OperatorConnection {
             is_wanted,
         }
     }
+}
+
+/// Whether what this flag says is used. Variables that were set for daily use do not change what a
+/// profile that is named on the command line says: half of each would be somebody else's connection.
+fn is_meant(matches: &ArgMatches, flag: &str) -> bool {
+    let is_of_variable = matches.value_source(flag) == Some(ValueSource::EnvVariable);
+    !(is_typed(matches, "profile") && is_of_variable)
 }
 
 fn is_typed(matches: &ArgMatches, flag: &str) -> bool {
@@ -131,7 +172,11 @@ impl FromArgMatches for ReceiversFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let PushedFlags { urls, operator } = PushedFlags::from_arg_matches(matches)?;
         let is_wanted = !urls.is_empty() || is_typed(matches, "profile");
-        Ok(Self(OperatorConnection::new(urls, operator, is_wanted)))
+        Ok(Self(OperatorConnection::new(
+            urls,
+            operator,
+            (is_wanted, matches),
+        )))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -146,7 +191,11 @@ impl FromArgMatches for QueriedReceivers {
         let is_wanted = ["urls", "profile"]
             .iter()
             .any(|flag| is_typed(matches, flag));
-        Ok(Self(OperatorConnection::new(urls, operator, is_wanted)))
+        Ok(Self(OperatorConnection::new(
+            urls,
+            operator,
+            (is_wanted, matches),
+        )))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -106,6 +106,11 @@ fn flags_come_first_then_variables_then_one_profile() {
     assert_eq!(part(show, variable, "ca"), "/h-root.crt");
     let typed = format!("{show} --receiver https://typed");
     assert_eq!(part(&typed, variable, "receiver"), "https://typed");
+    // A profile that is named on the command line is meant as a whole, whatever was set for daily use.
+    let typed = format!("{show} --profile h");
+    assert_eq!(part(&typed, variable, "receiver"), "https://home");
+    let typed = format!("{typed} --receiver https://typed");
+    assert_eq!(part(&typed, variable, "receiver"), "https://typed");
     // An empty variable is none.
     let empty = Some(("LIZMON_PROFILE", ""));
     assert_eq!(part(show, empty, "receiver"), "https://home");

@@ -216,6 +216,8 @@ async fn made(
     let peer = peer_of(&app, connection, now)?.ok_or_else(viewer::no_certificate)?;
     let permit = authorize::view_page(peer.identity)?;
     let reader = peer.identity.spiffe_id.name.to_string();
+    let mut warnings = health_warnings(&app);
+    warnings.extend(viewer::own_end(peer.identity, now));
     let work = app.clone();
     let make = move || {
         let app = &*work;
@@ -227,7 +229,7 @@ async fn made(
             title: section.name().to_owned(),
             reader,
             now: sources.sample_now,
-            warnings: health_warnings(app),
+            warnings,
             live: None,
         };
         let page = make(PageRequest {

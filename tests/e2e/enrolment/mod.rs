@@ -78,7 +78,7 @@ impl CaServer {
         self.port
     }
 
-    fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
 

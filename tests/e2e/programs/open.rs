@@ -6,11 +6,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::process::Command;
 
 use lizmon_ca::pki::Reason;
+use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::Role;
 use reqwest::StatusCode;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::enrolment::CaServer;
 use crate::harness::World;
 use crate::harness::process::{PATIENCE, Running, program, run};
 use crate::harness::raw::tls_config;
@@ -326,6 +328,126 @@ async fn a_receiver_that_is_away_and_a_revoked_reader_are_told() {
     opened.end();
     // Nor does another one begin.
     run(&mut open(&world, &reader, &[])).failure(3);
+}
+
+/// It serves for weeks: the certificate is renewed meanwhile, and the one before is not needed then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_is_renewed_while_it_serves() {
+    let world = World::start().await;
+    let ca_server = CaServer::open(&world).await;
+    // Past two thirds of its life, so that it is due at once.
+    let reader = world.holder_for(Role::Reader, "ada", 1_800);
+    let old = reader.shown();
+    let ca_url = ca_server.base();
+    let mut opened = Opened::start(&world, open(&world, &reader, &["--ca-url", &ca_url]));
+    let cookie = opened.cookie().await;
+    let said = opened.running.wait_for("was renewed");
+    assert!(
+        said.contains("spiffe://lizmon.internal/reader/ada"),
+        "{said}"
+    );
+    let new = reader.shown();
+    assert_ne!(new.chain[0], old.chain[0]);
+    assert_ne!(new.key, old.key);
+    let serial = Identity::from_der(&old.chain[0]).unwrap().serial;
+    let serial = hex::encode(serial);
+    let serial = serial.trim_start_matches("00").parse().unwrap();
+    let (reason, now) = (Reason::Superseded, world.clock.now());
+    world.ca.revoke(&serial, reason, now).unwrap();
+    let with_old = world.client(Some(old), &["http/1.1"]);
+    let refused = async {
+        while with_old
+            .get(world.url("/"))
+            .send()
+            .await
+            .is_ok_and(|got| got.status() == 200)
+        {}
+    };
+    tokio::time::timeout(PATIENCE, refused)
+        .await
+        .expect("the one before is refused");
+    let cookie = [("cookie", cookie.as_str())];
+    let served = async { while opened.status("/api/perf", &cookie).await != 200 {} };
+    tokio::time::timeout(PATIENCE, served)
+        .await
+        .expect("it is served with the new one");
+    opened.end();
+}
+
+/// Where there is no CA to renew at, the terminal and the page say in time that it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_nothing_renews_is_complained_of() {
+    let world = World::start().await;
+    let reader = world.holder_for(Role::Reader, "ada", 1_800);
+    let mut opened = Opened::start(&world, open(&world, &reader, &[]));
+    let said = opened.running.wait_for("nothing renews it");
+    assert!(said.contains("WARN") && said.contains("--ca-url"), "{said}");
+    let cookie = opened.cookie().await;
+    let page = opened.http.get(format!("{}/", opened.origin));
+    let page = page.header("cookie", cookie).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("your certificate ends in"), "{page}");
+    opened.end();
+}
+
+/// What the page listens to: events arrive as they happen, and a reader who is revoked gets no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_live_and_ends_with_the_right_to_read() {
+    let world = World::start().await;
+    let (node, reader) = (world.node("web1"), world.reader());
+    let token = world.token(&node).await;
+    let send = async |value: u32| {
+        // What has come since the last event is told: by seconds.
+        world.clock.advance(1);
+        let path = format!("/api/perf/web1/{}", world.clock.now());
+        let body = format!(r#"{{"cpu":{value}}}"#);
+        world
+            .post(&node, &token, &path, body)
+            .await
+            .no_content("a sample");
+    };
+    send(1).await;
+    let opened = Opened::start(&world, open(&world, &reader, &[]));
+    let cookie = opened.cookie().await;
+    let streams = ["/live?host=web1", "/api/live"].map(|path| {
+        let request = opened.http.get(format!("{}{path}", opened.origin));
+        request
+            .header("cookie", &cookie)
+            .header("accept", "text/event-stream")
+            .send()
+    });
+    let mut streams = futures_util::future::try_join_all(streams).await.unwrap();
+    // Reads on until an event says so; false at the end.
+    let reads = async |stream: &mut reqwest::Response, text: &str| {
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            match stream.chunk().await {
+                Ok(Some(bytes)) => seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        true
+    };
+    for stream in &mut streams {
+        let first = tokio::time::timeout(PATIENCE, reads(stream, "event: summaries"));
+        assert!(first.await.expect("an event in time"));
+    }
+    // Only what is sent now has this maximum.
+    send(77).await;
+    for stream in &mut streams {
+        let live = tokio::time::timeout(PATIENCE, reads(stream, "77"));
+        assert!(live.await.expect("it arrives while the stream is open"));
+    }
+    let (name, now) = (reader.name.parse().unwrap(), world.clock.now());
+    let revoked = world
+        .ca
+        .revoke_holder(Role::Reader, &name, Reason::KeyCompromise, now);
+    revoked.unwrap();
+    for stream in &mut streams {
+        let ended = tokio::time::timeout(PATIENCE, reads(stream, "there is no such event"));
+        assert!(!ended.await.expect("it ends"));
+    }
+    opened.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]

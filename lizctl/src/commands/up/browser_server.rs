@@ -31,6 +31,7 @@ impl BrowserServer {
         let connection = ReceiverConnection {
             receiver: receiver.clone(),
             credentials: reader.clone(),
+            ca_url: None,
         };
         let upstream = Arc::new(Upstream::new(connection, context.clock)?);
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -1,6 +1,8 @@
 //! Who sees pages, and what pages are made of.
 
+use lizmon_mtls::identity::Identity;
 use lizmon_mtls::trust::Trust;
+use lizmon_pki::date::ApproxDuration;
 use lizmon_protocol::problem::Code;
 
 use super::super::problem::Rejection;
@@ -18,6 +20,18 @@ pub(super) fn sources<'a>(app: &'a ReceiverState, trust: &'a Trust, now: u64) ->
         now,
         sample_now: (app.sample_clock)(),
     }
+}
+
+/// A warning that the viewer's own certificate ends: one that is renewed never gets so far.
+pub(super) fn own_end(viewer: &Identity, now: u64) -> Option<String> {
+    let life = viewer.not_after.saturating_sub(viewer.not_before);
+    let left = viewer.not_after.saturating_sub(now);
+    (left < life / 6).then(|| {
+        format!(
+            "your certificate ends in {}: renew it with `lizctl renew`, or get a new one",
+            ApproxDuration(left)
+        )
+    })
 }
 
 pub(super) fn no_certificate() -> Rejection {
