@@ -76,13 +76,14 @@ impl AlarmEvaluator {
         }
     }
 
-    /// Judges what is due, at most once a second. `prevented` is why nothing can be seen of a shard's
-    /// hosts, if that is so. The shards that are to be committed now; [`Self::committed`] then tells
+    /// Judges what is due, at most once a second. `expiry` is the time by which hosts end, if any may, and
+    /// `prevented` why nothing can be seen of a shard's hosts, if that is so. The shards that are to be committed now; [`Self::committed`] then tells
     /// what is new.
     pub(crate) fn judge(
         &mut self,
         summarizer: &mut Summarizer,
         now: u64,
+        expiry: Option<u64>,
         prevented: &dyn Fn(Shard) -> Option<&'static str>,
     ) -> Vec<Shard> {
         if self.judged_at.replace(now) == Some(now) {
@@ -105,6 +106,7 @@ impl AlarmEvaluator {
             let mut judges = Judges {
                 matcher: &mut self.matcher,
                 now,
+                expiry,
                 sees_since: now,
                 own_name: &self.own_name,
                 shards: count,

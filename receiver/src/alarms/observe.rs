@@ -34,6 +34,7 @@ impl Closed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HostLook {
     pub(super) now: u64,
+    pub(super) expiry: Option<u64>,
     pub(super) sees_since: u64,
     pub(super) closed: Closed,
 }

@@ -64,6 +64,8 @@ pub(super) struct ShardAlarms {
 pub(super) struct Judges<'a> {
     pub(super) matcher: &'a mut Matcher,
     pub(super) now: u64,
+    /// By when hosts end; none if none may end now.
+    pub(super) expiry: Option<u64>,
     pub(super) sees_since: u64,
     pub(super) own_name: &'a str,
     pub(super) shards: usize,
@@ -239,6 +241,7 @@ impl ShardAlarms {
         }
         let look = HostLook {
             now: judges.now,
+            expiry: judges.expiry,
             sees_since: judges.sees_since,
             closed: self.closed(judges),
         };
@@ -279,7 +282,7 @@ impl ShardAlarms {
         look: HostLook,
         judges: &mut Judges<'_>,
     ) -> bool {
-        if host.is_over(look.now) {
+        if look.expiry.is_some_and(|expiry| host.is_over(expiry)) {
             return self.end_host(name, host, judges);
         }
         let rules = judges.matcher.rules().clone();

@@ -129,6 +129,8 @@ struct Fleet {
     /// None while it does not run.
     committer: Option<Committer>,
     now: u64,
+    /// How far the receiver's clock is ahead.
+    ahead: u64,
     hosts: usize,
     /// Those that send nothing.
     stopped: BTreeSet<usize>,
@@ -145,6 +147,7 @@ impl Fleet {
             board: Arc::default(),
             committer: None,
             now: START,
+            ahead: 0,
             hosts,
             stopped: BTreeSet::new(),
             seq: BTreeMap::new(),
@@ -156,7 +159,7 @@ impl Fleet {
 
     fn at(&self) -> ClockReading {
         ClockReading {
-            wall: self.now,
+            wall: self.now + self.ahead,
             monotonic: self.now - START + 1_000,
             boot: Some([1; 16]),
         }
@@ -247,6 +250,15 @@ impl Fleet {
         }
     }
 
+    /// How often it was told that the host `gone` is silent, or is no longer.
+    fn times_told_of_gone(&self, state: AlarmState) -> usize {
+        let (told, _) = self.told("ops");
+        let is_it = |(host, rule, at): &&(String, String, AlarmState)| {
+            (&**host, &**rule, *at) == ("gone", "silent", state)
+        };
+        told.iter().filter(is_it).count()
+    }
+
     /// An operator silences a host for so long.
     fn silence(&mut self, host: usize, secs: u64) {
         let silence = Silence {
@@ -330,31 +342,38 @@ fn a_kill_at_any_moment_of_telling() {
     assert!(told_again <= 6, "{told_again}");
 }
 
-/// The store forgets a host of which nothing has come for a day. Its all-clear was kept in memory
-/// alone: a receiver that was killed then never told it.
-#[test]
-fn the_end_of_a_forgotten_host_is_told_through_kills() {
-    let mut fleet = Fleet::new(1, RULES);
+/// A fleet, and one host more that has sent a single sample and is silent.
+fn with_a_host_that_is_gone(hosts: usize) -> Fleet {
+    let mut fleet = Fleet::new(hosts, RULES);
     let set = SampleSet::new(vec![(Label::new("cpu").unwrap(), Value::new(1.0).unwrap())]);
     let records = [(None, Epoch::new(START).unwrap(), &set)];
     // Unnumbered, so that no producer keeps the host for longer.
     let gone = Submission::new(&"gone".parse().unwrap(), START, None, START);
     fleet.take(&gone.with_records(records.into_iter()));
     fleet.pass(5 * MINUTE);
-    let alarms = |state| {
-        move |(host, rule, at): &(String, String, AlarmState)| {
-            (&**host, &**rule, *at) == ("gone", "silent", state)
-        }
-    };
-    let has_told = |fleet: &Fleet, state| {
-        fleet
-            .told("ops")
-            .0
-            .iter()
-            .filter(|told| alarms(state)(told))
-            .count()
-    };
-    assert_eq!(has_told(&fleet, Firing), 1);
+    assert_eq!(fleet.times_told_of_gone(Firing), 1);
+    fleet
+}
+
+/// The host is kept for as long as the store keeps it, and so is its alarm.
+#[test]
+fn a_clock_that_is_ahead_ends_no_alarm() {
+    let mut fleet = with_a_host_that_is_gone(0);
+    fleet.ahead = 365 * 24 * HOUR;
+    fleet.pass(HOUR);
+    assert_eq!(fleet.times_told_of_gone(Resolved), 0);
+    fleet.ahead = 0;
+    fleet.pass(HOUR);
+    assert_eq!(fleet.times_told_of_gone(Resolved), 0);
+    assert_eq!(fleet.times_told_of_gone(Firing), 1);
+}
+
+/// The store forgets a host of which nothing has come for a day. Its all-clear was kept in memory
+/// alone: a receiver that was killed then never told it.
+#[test]
+fn the_end_of_a_forgotten_host_is_told_through_kills() {
+    let mut fleet = with_a_host_that_is_gone(1);
+    let has_told = Fleet::times_told_of_gone;
     // Nobody takes it for a day, and then the mail hangs.
     let mut days = 0;
     while has_told(&fleet, Resolved) == 0 {

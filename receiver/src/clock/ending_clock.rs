@@ -24,15 +24,21 @@ struct Look {
 
 impl EndingClock {
     /// The time by which things end, never after `now`, the wall clock; none before the first
-    /// sample. `newest` is the newest that is stored.
-    pub fn look(&mut self, newest: Option<u64>, now: u64, monotonic: u64) -> Option<u64> {
+    /// sample. `newest` finds the newest that is stored, among all hosts: it is asked once a second.
+    pub fn look(
+        &mut self,
+        newest: impl FnOnce() -> Option<u64>,
+        now: u64,
+        monotonic: u64,
+    ) -> Option<u64> {
         let ended = match self.0 {
-            None => newest?.min(now),
+            None => newest()?.min(now),
+            Some(last) if last.at == monotonic => return Some(last.ended.min(now)),
             Some(last) => {
                 let passed = monotonic.saturating_sub(last.at);
                 let at_least = last.ended.saturating_add(passed);
                 let at_most = last.ended.saturating_add(passed.saturating_mul(SPEED));
-                newest.unwrap_or(0).clamp(at_least, at_most)
+                newest().unwrap_or(0).clamp(at_least, at_most)
             }
         };
         self.0 = Some(Look {
@@ -56,7 +62,7 @@ mod tests {
     fn check(looks: &[(u64, Option<u64>, u64, Option<u64>)]) {
         let mut clock = EndingClock::default();
         for (at, newest, now, expected) in looks {
-            assert_eq!(clock.look(*newest, *now, *at), *expected, "at {at}");
+            assert_eq!(clock.look(|| *newest, *now, *at), *expected, "at {at}");
         }
     }
 
@@ -89,6 +95,21 @@ mod tests {
                 Some(week + 9 * DAY),
             ),
         ]);
+    }
+
+    /// It is asked after every group of requests, and has to look at every host.
+    #[test]
+    fn the_newest_sample_is_looked_for_once_a_second() {
+        let mut clock = EndingClock::default();
+        let asked = std::cell::Cell::new(0);
+        let newest = || {
+            asked.set(asked.get() + 1);
+            Some(NOW)
+        };
+        for at in [10, 10, 10, 11, 11, 12] {
+            clock.look(newest, NOW + at, at).unwrap();
+        }
+        assert_eq!(asked.get(), 3);
     }
 
     #[test]

@@ -154,12 +154,13 @@ impl GroupCommit for Committer {
         self.intake.clock_status.set(clock);
         self.seen_at = now;
         // One wrong hour must not delete a day's summaries.
-        let newest = self.summarizer.table().newest_epoch();
+        let table = self.summarizer.table();
+        let newest = || table.newest_epoch();
         let ended = self.ending_clock.look(newest, now, at.monotonic);
         let expiry = ended.filter(|_| clock.expiry().is_some());
         self.check_store(now);
         self.store_clock_if_due(at);
-        self.judge_alarms(clock);
+        self.judge_alarms(clock, expiry);
         // A clock that was set back must not delay commits until it reaches the old time again.
         self.committed_at = self.committed_at.min(now);
         self.swept_at = self.swept_at.min(now);
@@ -349,7 +350,7 @@ impl Committer {
 
     /// Hosts are judged while samples can come and be stored. What is new is told once it is
     /// committed.
-    fn judge_alarms(&mut self, clock: ClockVerdict) {
+    fn judge_alarms(&mut self, clock: ClockVerdict, expiry: Option<u64>) {
         let Some(mut alarms) = self.alarms.take() else {
             return;
         };
@@ -361,7 +362,7 @@ impl Committer {
             () if was_set => Some("the clock was set, or the machine had just started"),
             () => None,
         };
-        let changed = alarms.judge(&mut self.summarizer, clock.now, &|_| prevented);
+        let changed = alarms.judge(&mut self.summarizer, clock.now, expiry, &|_| prevented);
         for shard in changed.into_iter().filter(|_| !is_in_trouble) {
             match self.summarizer.commit_shard(&mut *self.store, shard) {
                 Ok(()) => alarms.committed(shard),

@@ -188,7 +188,8 @@ impl GroupMember {
     /// Keeps leases, takes its share of the shards, commits. To be called every second or so.
     pub fn maintain(&mut self, at: ClockReading) {
         let clock = self.clock.look(at);
-        let newest = self.summarizer.table.newest_epoch();
+        let table = self.summarizer.table.clone();
+        let newest = || table.newest_epoch();
         let ended = self.ending_clock.look(newest, at.wall, at.monotonic);
         let expiry = ended.filter(|_| clock.expiry().is_some());
         if self.role.summarizes {
@@ -196,7 +197,7 @@ impl GroupMember {
             self.try_to("take its share", |this| this.take_share(at.wall));
             self.counts.owned.set(self.owned().len() as i64);
         }
-        self.judge_alarms(clock);
+        self.judge_alarms(clock, expiry);
         self.commit_round(at.wall, expiry);
         if let Some(now) = expiry {
             self.try_to("remove what has ended", |this| {
@@ -369,7 +370,7 @@ impl GroupMember {
 
     /// Hosts are judged while samples of them can come and be read. What is new is told once it is
     /// committed.
-    fn judge_alarms(&mut self, clock: ClockVerdict) {
+    fn judge_alarms(&mut self, clock: ClockVerdict, expiry: Option<u64>) {
         let Some(mut alarms) = self.alarms.take() else {
             return;
         };
@@ -394,7 +395,7 @@ impl GroupMember {
                 .then_some("the store could not be read")
         };
         let of_shard = |shard: Shard| prevented.or_else(|| unread(shard));
-        for shard in alarms.judge(&mut self.summarizer, now, &of_shard) {
+        for shard in alarms.judge(&mut self.summarizer, now, expiry, &of_shard) {
             self.try_to("commit alarms", |this| {
                 if let Some(fence) = this.summarizer.progress[shard.index()].fence {
                     this.commit(fence, None)?;
