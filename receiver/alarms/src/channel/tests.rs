@@ -253,8 +253,12 @@ async fn alerts_of_later_rules_are_repeated() {
         is_held: false,
     };
     channels.board.replace(0, vec![entry]);
-    let (connection, _) = listener.accept().await.unwrap();
-    let request = serve(&connection, "200 OK").await;
+    let told = async {
+        let (connection, _) = listener.accept().await.unwrap();
+        serve(&connection, "200 OK").await
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    let request = told.expect("told within a minute");
     assert!(request.contains("\"alertname\":\"later\""), "{request}");
 }
 
