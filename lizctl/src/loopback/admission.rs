@@ -67,9 +67,13 @@ pub(super) fn check_origin(headers: &HeaderMap, session: &Session) -> Result<(),
 
 /// Whether somebody looks ahead, for a user who has not asked yet: a browser that prefetches, or a
 /// program that sees the address in a clipboard, a terminal or a chat. That must not use the key up.
-/// Every browser that opens a page accepts HTML by name.
+/// Who opens a page takes HTML; curl and scripts take anything.
 pub(super) fn is_ahead_of_the_user(headers: &HeaderMap) -> bool {
-    let is_no_page = !accepts(headers, "text/html")
+    let takes_html = !headers.contains_key(ACCEPT)
+        || ["text/html", "text/*", "*/*"]
+            .iter()
+            .any(|media_type| accepts(headers, media_type));
+    let is_no_page = !takes_html
         || headers
             .get("sec-fetch-mode")
             .is_some_and(|mode| mode != "navigate");
@@ -89,7 +93,7 @@ fn says_it_is_ahead(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Whether the client names this media type. `*/*` is no page.
+/// Whether the client names this media type, or this range of them.
 pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let values = headers.get_all(ACCEPT).into_iter();
     let mut values = values.filter_map(|value| value.to_str().ok());
@@ -198,9 +202,10 @@ mod tests {
     fn who_opens_a_page_is_told_from_who_looks_ahead() {
         let page = "accept: text/html,application/xhtml+xml,*/*;q=0.8";
         for (lines, expected) in [
-            ("", true),
-            ("accept: */*", true),
-            ("accept: image/avif,image/webp,*/*", true),
+            ("", false),
+            ("accept: */*", false),
+            ("accept: image/avif,image/webp", true),
+            ("accept: application/json", true),
             (page, false),
             (&format!("{page}\nsec-fetch-mode: navigate"), false),
             (&format!("{page}\nsec-fetch-mode: no-cors"), true),

@@ -64,10 +64,9 @@ impl Opened {
         self.origin.rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    /// Uses the key, as a browser does.
+    /// Uses the key, as a browser and as a script do: with and without `Accept`.
     async fn open(&self) -> reqwest::Response {
-        let opened = self.http.get(&self.url).header("accept", "text/html");
-        opened.send().await.unwrap()
+        self.http.get(&self.url).send().await.unwrap()
     }
 
     /// Uses the key. The cookie's pair.
@@ -192,7 +191,7 @@ async fn everybody_else_is_refused() {
         ("sec-fetch-site", "cross-site", 403),
         ("sec-purpose", "prefetch;prerender", 503),
         // A clipboard's or a chat's preview.
-        ("accept", "*/*", 503),
+        ("accept", "image/avif,image/webp", 503),
         ("sec-fetch-mode", "no-cors", 503),
     ] {
         let page = ("accept", "text/html");
@@ -202,8 +201,7 @@ async fn everybody_else_is_refused() {
         };
         assert_eq!(got, expected, "{header}: {value}");
     }
-    let head = opened.http.head(&opened.url).header("accept", "text/html");
-    let head = head.send().await.unwrap();
+    let head = opened.http.head(&opened.url).send().await.unwrap();
     assert_eq!(head.status(), StatusCode::UNAUTHORIZED);
     let cookie = opened.cookie().await;
     let with = |name, value| [("cookie", cookie.as_str()), (name, value)];

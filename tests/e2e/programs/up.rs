@@ -103,15 +103,13 @@ fn the_printed_command_reads_the_same() {
         "-",
         "-w",
         "%{url_effective}\n",
-        "-H",
-        "accept: text/html",
     ]);
     let shown = run(curl.arg(&page)).success();
     let (origin, _key) = page.split_once("/open/").unwrap();
     assert!(shown.contains("lizmon-open-"), "{shown}");
     assert!(shown.contains(&format!("{origin}/\n")), "{shown}");
     let again = run(&mut curl).success();
-    assert!(again.contains("has no access yet"), "{again}");
+    assert!(again.contains("not_opened"), "{again}");
     let line = running.wait_for("curl ");
     running.wait_for("Publish was successful to");
     // In this folder no flag is needed.
@@ -147,10 +145,7 @@ impl<'f> Browser<'f> {
             folder,
             origin: origin.to_owned(),
         };
-        run(browser
-            .curl(&["-c", "jar", "-H", "accept: text/html", page])
-            .arg("-L"))
-        .success();
+        run(browser.curl(&["-c", "jar", page]).arg("-L")).success();
         browser
     }
 
