@@ -232,7 +232,8 @@ impl JournalThreads {
         let _closed = select_all(self.ended.iter_mut()).await;
     }
 
-    /// Waits for all of them. They end when the last [`Journal`] is dropped.
+    /// Waits for all of them. They end when the last [`Journal`] is dropped and the runtime has run
+    /// the tasks before them, so it must go on: this belongs on a blocking thread.
     pub fn join(self) -> Result<(), JournalError> {
         let mut ended = Ok(());
         for thread in self.threads {

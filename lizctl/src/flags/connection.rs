@@ -12,11 +12,11 @@ use crate::receiver_url::parse_receiver;
 
 /// The connection of a verb that queries one receiver. What is not given comes from a profile.
 #[derive(Debug)]
-pub(crate) struct ConnectionFlags(pub(crate) ReceiverFlags);
+pub(crate) struct ConnectionFlags(pub(crate) ConnectionValues);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
-pub(crate) struct ReceiverFlags {
+pub(crate) struct ConnectionValues {
     /// URL of the receiver: https://HOST:8443 [default: the profile's]
     #[arg(long, env = "LIZMON_RECEIVER", value_name = "URL", value_parser = parse_receiver)]
     pub(crate) receiver: Option<BaseUrl>,
@@ -36,7 +36,7 @@ pub(crate) struct ReceiverFlags {
 
 impl FromArgMatches for ConnectionFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut flags = ReceiverFlags::from_arg_matches(matches)?;
+        let mut flags = ConnectionValues::from_arg_matches(matches)?;
         flags.receiver = flags.receiver.filter(|_| is_meant(matches, "receiver"));
         flags.cert = flags.cert.filter(|_| is_meant(matches, "cert"));
         flags.key = flags.key.filter(|_| is_meant(matches, "key"));
@@ -52,11 +52,11 @@ impl FromArgMatches for ConnectionFlags {
 
 impl Args for ConnectionFlags {
     fn augment_args(command: Command) -> Command {
-        ReceiverFlags::augment_args(command)
+        ConnectionValues::augment_args(command)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
-        ReceiverFlags::augment_args_for_update(command)
+        ConnectionValues::augment_args_for_update(command)
     }
 }
 
