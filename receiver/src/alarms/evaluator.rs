@@ -76,9 +76,9 @@ impl AlarmEvaluator {
         }
     }
 
-    /// Judges what is due, at most once a second. `expiry` is the time by which hosts end, if any may, and
-    /// `prevented` why nothing can be seen of a shard's hosts, if that is so. The shards that are to be committed now; [`Self::committed`] then tells
-    /// what is new.
+    /// Judges what is due, at most once a second. `expiry` is the time by which hosts end, if any
+    /// may, and `prevented` why nothing can be seen of a shard's hosts, if that is so. The shards
+    /// that are to be committed now; [`Self::committed`] then tells what is new.
     pub(crate) fn judge(
         &mut self,
         summarizer: &mut Summarizer,
