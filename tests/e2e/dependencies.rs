@@ -58,8 +58,9 @@ fn arrows(metadata: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 fn only_the_ca_and_lizctl_can_issue() {
     let metadata = metadata();
     let arrows = arrows(&metadata);
-    let expected: [(&str, &[&str]); 15] = [
+    let expected: [(&str, &[&str]); 16] = [
         ("lizmon-tests", &[]),
+        ("lizmon-benches", &[]),
         ("lizmon-protocol", &[]),
         ("lizmon-summary", &[]),
         ("lizmon-daemon", &[]),

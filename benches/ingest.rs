@@ -3,7 +3,7 @@
 //! same TLS configuration.
 //!
 //! ```text
-//! cargo bench -p lizmon-tests --profile dist --bench ingest -- [SECONDS] [ROUNDS]
+//! cargo bench -p lizmon-benches --profile dist --bench ingest -- [SECONDS] [ROUNDS]
 //! ```
 //!
 //! `LIZMON_BENCH_UNDER="valgrind --tool=callgrind"` runs the servers under that command, and
@@ -14,7 +14,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
 
-mod cpu;
 mod node;
 
 use std::ffi::OsString;
@@ -31,6 +30,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use http::StatusCode;
+use lizmon_benches::cpu;
 use lizmon_mtls::TlsMin;
 use lizmon_mtls::trust::{TrustFiles, TrustWriter};
 use lizmon_receiver::{Clock, Clocks, Config, Receiver};

@@ -10,12 +10,11 @@
     reason = "a measurement: it measures time, prints, and fails by panicking"
 )]
 
-mod cpu;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lizmon_benches::cpu;
 use lizmon_monitor::collect::{
     COLLECTORS, CPU_INTERVAL_MIN, CollectOptions, CollectorSpec, DEFAULT_COLLECTORS, Sampler,
     SelfStats,

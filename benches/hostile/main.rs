@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build --release -p lizmon-receiver
-//! cargo bench -p lizmon-tests --profile release --bench hostile -- [SECONDS] [SECONDS BETWEEN ROWS]
+//! cargo bench -p lizmon-benches --profile release --bench hostile -- [SECONDS] [SECONDS BETWEEN ROWS]
 //! ```
 //!
 //! Several kinds of hostility go on side by side, each in tasks of its own: see [`hostilities`].

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo build --release --bins
-//! cargo bench -p lizmon-tests --profile release --bench scale -- [SECONDS]
+//! cargo bench -p lizmon-benches --profile release --bench scale -- [SECONDS]
 //! ```
 //!
 //! Every program is a process of its own. 64 nodes, divided among the receivers, post one batch
@@ -12,7 +12,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
 
-mod cpu;
 mod node;
 
 use std::io::{BufRead as _, BufReader};
@@ -24,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lizmon_benches::cpu;
 use lizmon_engines::{EngineCluster, EngineNode, EngineSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;

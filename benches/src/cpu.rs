@@ -3,14 +3,12 @@
 use anyhow::{Context as _, Result};
 
 /// User and system time so far, in seconds: proc(5), fields 14 and 15.
-#[allow(dead_code, reason = "not every benchmark measures other processes")]
-pub(crate) fn secs(pid: u32) -> Result<f64> {
+pub fn secs(pid: u32) -> Result<f64> {
     secs_in(pid, [11, 12])
 }
 
 /// The same of the children that have ended and were waited for: fields 16 and 17.
-#[allow(dead_code, reason = "not every benchmark has children that end")]
-pub(crate) fn secs_of_children(pid: u32) -> Result<f64> {
+pub fn secs_of_children(pid: u32) -> Result<f64> {
     secs_in(pid, [13, 14])
 }
 

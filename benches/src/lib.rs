@@ -1,0 +1,3 @@
+//! What several benchmarks use. See docs/performance.md.
+
+pub mod cpu;
