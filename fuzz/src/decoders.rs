@@ -4,7 +4,7 @@
 //! This file is compiled twice: by the fuzz targets, and by the property tests in `tests/decoders`.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lizmon_monitor::spool::disk::DiskBackend;
@@ -142,7 +142,7 @@ pub fn idempotency_key(bytes: &[u8]) {
         assert_eq!(key.to_string(), text);
     }
     let identity = identity_of("spiffe://lizmon.internal/node/web1");
-    let claims = claims_of(&identity);
+    let claims = Arc::new(claims_of(&identity));
     let caller = Caller::new(&identity, &claims).expect("they belong together");
     let own_host = identity.spiffe_id.name.clone();
     let permit = caller.ingest(Some(&own_host)).expect("it is its own host");

@@ -6,6 +6,7 @@
 mod host_scope;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lizmon_mtls::identity::Identity;
 use lizmon_protocol::name::{NodeName, Role, SpiffeId, Tag, TagFilter};
@@ -14,10 +15,10 @@ use lizmon_protocol::token::{Claims, Scope, Scopes};
 pub use self::host_scope::HostScope;
 use crate::token;
 
-/// Send samples of this host.
+/// Send samples of the host that a token names.
 #[derive(Debug)]
 pub struct Ingest {
-    host: NodeName,
+    claims: Arc<Claims>,
 }
 /// Read this host's summaries and delivery.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl<A> Permit<A> {
 impl Permit<Ingest> {
     /// The host whose samples may be sent: the caller's own.
     pub fn host(&self) -> &NodeName {
-        &self.action.host
+        &self.action.claims.sub
     }
 }
 
@@ -215,13 +216,13 @@ pub fn view_page(holder: &Identity) -> Result<Permit<ViewPage>, AuthorizeError> 
 #[derive(Debug)]
 pub struct Caller<'a> {
     identity: &'a Identity,
-    claims: &'a Claims,
+    claims: &'a Arc<Claims>,
     scopes: Scopes,
 }
 
 impl<'a> Caller<'a> {
     /// Joins certificate and token, if they belong together.
-    pub fn new(identity: &'a Identity, claims: &'a Claims) -> Result<Self, AuthorizeError> {
+    pub fn new(identity: &'a Identity, claims: &'a Arc<Claims>) -> Result<Self, AuthorizeError> {
         if !token::is_bound_to(claims, &identity.thumbprint)
             || claims.client_id != identity.spiffe_id
         {
@@ -241,14 +242,19 @@ impl<'a> Caller<'a> {
         })
     }
 
+    /// The name that the token is for.
+    pub fn own_name(&self) -> &'a NodeName {
+        &self.claims.sub
+    }
+
     /// May the caller send samples of this host? `None` is a name that no host can have.
     pub fn ingest(&self, host: Option<&NodeName>) -> Result<Permit<Ingest>, AuthorizeError> {
         self.check_scope(Scope::MetricsWrite)?;
         if host != Some(&self.claims.sub) {
             return Err(self.wrong_host());
         }
-        let host = self.claims.sub.clone();
-        Ok(self.permit(Ingest { host }))
+        let claims = self.claims.clone();
+        Ok(self.permit(Ingest { claims }))
     }
 
     /// May the caller read this host? `None` is a name that no host can have. `tags_of` gives the
@@ -357,9 +363,9 @@ mod tests {
         }
     }
 
-    fn claims(id: &str, thumbprint: u8, scope: &str) -> Claims {
+    fn claims(id: &str, thumbprint: u8, scope: &str) -> Arc<Claims> {
         let client_id: lizmon_protocol::name::SpiffeId = id.parse().unwrap();
-        Claims {
+        Arc::new(Claims {
             iss: String::new(),
             aud: String::new(),
             sub: client_id.name.clone(),
@@ -372,7 +378,7 @@ mod tests {
             cnf: Confirmation {
                 x5t_s256: URL_SAFE_NO_PAD.encode([thumbprint; 32]),
             },
-        }
+        })
     }
 
     fn untagged(_host: &NodeName) -> BTreeSet<Tag> {

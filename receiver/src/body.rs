@@ -1,15 +1,17 @@
 //! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory
 //! than the budget allows, in all and for each holder. What counts is what has arrived, not what
 //! was announced: a client that only begins bodies takes no memory. Small bodies have a budget of
-//! their own: they never wait for large ones, not even for their sender's.
+//! their own: they never wait for large ones, not even for their sender's. Tiny
+//! ones that have come whole need none: what waits for the journal is limited in number.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 
@@ -31,6 +33,9 @@ pub const CRL_BYTES_MAX: usize = 16 << 20;
 pub const UNPACKED_BYTES_MAX: usize = 8 << 20;
 /// Maximum wait for a body if `--body-timeout` does not say.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body up to this size that has come whole is not counted: no more than
+/// [`QUEUE_MAX`](crate::journal::QUEUE_MAX) of them are kept, and a client has few in progress.
+const TINY_BYTES_MAX: usize = 1 << 10;
 /// Memory for all large bodies together. Beyond it requests wait for a moment and then are refused
 /// with Retry-After.
 const LARGE_KIB_MAX: usize = 256 << 10;
@@ -96,27 +101,30 @@ impl BodyReader {
         clippy::disallowed_methods,
         reason = "enforces a limit that is a named constant or a flag"
     )]
-    pub async fn read(
+    pub async fn read<B: http_body::Body<Data = Bytes> + Unpin>(
         &self,
         headers: &HeaderMap,
-        body: &mut Body,
+        body: &mut B,
         max: usize,
         sender: &ClientQuota,
     ) -> Result<ReceivedBody, BodyReadError> {
         let encoding = Encoding::of(headers)?;
-        let announced = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > max) {
-            return Err(BodyReadError::TooLarge {
-                bytes_max: max,
-                measured: "on the wire",
+        // As it was announced.
+        if body.size_hint().lower() > max as u64 {
+            return Err(too_large(max));
+        }
+        let first = first_frame(body).await?;
+        let mut memory = MemoryReservation::default();
+        let is_tiny = first.is_all && first.bytes.len() <= TINY_BYTES_MAX.min(max);
+        if is_tiny && encoding == Encoding::Identity {
+            return Ok(ReceivedBody {
+                bytes: first.bytes,
+                memory,
             });
         }
-        let mut memory = MemoryReservation::default();
         let packed = tokio::time::timeout(
             self.timeout,
-            self.collect(body, max, sender.body_memory(), &mut memory),
+            self.collect(first, body, max, sender.body_memory(), &mut memory),
         )
         .await
         .map_err(|_| BodyReadError::TimedOut)??;
@@ -175,25 +183,32 @@ impl BodyReader {
         Ok((bytes.into(), memory))
     }
 
-    async fn collect(
+    async fn collect<B: http_body::Body<Data = Bytes> + Unpin>(
         &self,
-        body: &mut Body,
+        first: FirstFrame,
+        body: &mut B,
         max: usize,
         sender: &BodyMemoryBudgets,
         memory: &mut MemoryReservation,
     ) -> Result<Bytes, BodyReadError> {
-        let mut first = Bytes::new();
+        let FirstFrame {
+            bytes: mut first,
+            is_all,
+        } = first;
+        if first.len() > max {
+            return Err(too_large(max));
+        }
+        memory
+            .grow(&self.all, sender, first.len(), first.len())
+            .await?;
         let mut all = BytesMut::new();
-        while let Some(frame) = body.frame().await {
+        while !is_all && let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| BodyReadError::BrokenOff)?.into_data() else {
                 continue;
             };
             let total = first.len() + all.len() + data.len();
             if total > max {
-                return Err(BodyReadError::TooLarge {
-                    bytes_max: max,
-                    measured: "on the wire",
-                });
+                return Err(too_large(max));
             }
             memory.grow(&self.all, sender, data.len(), total).await?;
             // Most bodies come in one piece, which is not copied.
@@ -255,9 +270,39 @@ impl BodyReader {
     }
 
     /// Discards the rest of a refused body, so that the response arrives.
-    pub async fn discard(&self, headers: &HeaderMap, body: Body) {
+    pub async fn discard<B: http_body::Body + Unpin>(&self, headers: &HeaderMap, body: B) {
         let time_max = DISCARD_TIMEOUT.min(self.timeout);
         lizmon_mtls::discard(headers, body, DISCARDED_BYTES_MAX, time_max).await;
+    }
+}
+
+/// What has come of a body with the head.
+struct FirstFrame {
+    bytes: Bytes,
+    /// Whether that is the whole body.
+    is_all: bool,
+}
+
+/// Does not wait: most bodies have come whole, and no timer is set for those.
+async fn first_frame<B>(body: &mut B) -> Result<FirstFrame, BodyReadError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let come = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    let has_ended = matches!(come, Poll::Ready(None));
+    let bytes = match come {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        Poll::Ready(Some(Err(_))) => return Err(BodyReadError::BrokenOff),
+        Poll::Ready(None) | Poll::Pending => Bytes::new(),
+    };
+    let is_all = has_ended || body.is_end_stream();
+    Ok(FirstFrame { bytes, is_all })
+}
+
+fn too_large(bytes_max: usize) -> BodyReadError {
+    BodyReadError::TooLarge {
+        bytes_max,
+        measured: "on the wire",
     }
 }
 

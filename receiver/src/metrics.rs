@@ -170,7 +170,7 @@ impl Metrics {
         &self,
         refused: &RefusedRequest,
         is_denial: bool,
-        address: Option<IpAddr>,
+        address: IpAddr,
         who: Option<&Identity>,
     ) {
         if refused.is_token {
@@ -184,7 +184,7 @@ impl Metrics {
             self.refused_log.say(|unsaid| {
                 let who = who.map(|who| who.spiffe_id.to_string());
                 tracing::warn!(
-                    address = address.map(tracing::field::display),
+                    %address,
                     who,
                     code = refused.code,
                     detail = refused.detail,

@@ -1,5 +1,6 @@
 //! Routes and middleware. Handlers that access a host hold a `Permit`.
 
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Request};
 use lizmon_mtls::admission::{self, HeadRefusal};
 use lizmon_mtls::connection::Connection;
+use lizmon_mtls::service::{ClientRequest, RequestBody};
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route;
 
@@ -43,6 +45,7 @@ pub(crate) use self::probes::health_warnings;
 pub use self::problem::Rejection;
 pub use self::state::ReceiverState;
 
+const TIME: HeaderName = HeaderName::from_static(route::TIME_HEADER);
 /// Size of a time with its parameters, at most.
 const TIME_BYTES_MAX: usize = 64;
 
@@ -91,6 +94,14 @@ pub fn routes() -> Vec<ApiRoute> {
         ApiRoute::without_request_body(route::METADATA, get(oauth::metadata)),
         ApiRoute::without_request_body(route::JWKS, get(oauth::key_set)),
         ApiRoute::without_request_body(route::PERF, get(perf::list_hosts)),
+        // Before it comes to the router, `Front` takes what is posted.
+        ApiRoute {
+            allow: "GET, HEAD, POST",
+            ..ApiRoute::without_request_body(
+                format!("{}/{{*rest}}", route::PERF),
+                get(perf::read_host),
+            )
+        },
         ApiRoute::without_request_body(format!("{}/{{host}}", route::DELIVERY), get(delivery::get)),
         ApiRoute::without_request_body(route::ALARMS, get(alarms::list)),
         ApiRoute::without_request_body(format!("{}/{{*rest}}", route::HISTORY), get(history::get)),
@@ -115,11 +126,6 @@ pub fn routes() -> Vec<ApiRoute> {
             get(page::asset),
         ),
         ApiRoute::with_request_body(route::TOKEN, "POST", post(oauth::token)),
-        ApiRoute::with_request_body(
-            format!("{}/{{*rest}}", route::PERF),
-            "GET, HEAD, POST",
-            get(perf::host).post(perf::host),
-        ),
         ApiRoute::with_request_body(
             format!("{}/{{host}}", route::SILENCES),
             "POST",
@@ -162,11 +168,11 @@ fn router(app: &Arc<ReceiverState>) -> Router {
 /// refusals, and adds the time.
 async fn respond(
     app: &ReceiverState,
-    request: Request<Body>,
-    route: impl AsyncFnOnce(Request<Body>) -> Response,
+    request: &mut ClientRequest<RequestBody>,
+    route: impl AsyncFnOnce(&mut ClientRequest<RequestBody>) -> Response,
 ) -> Response {
-    let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let contained = async |request| {
+    let client = request.client.clone();
+    let contained = async |request: &mut _| {
         let answered = AssertUnwindSafe(async { route(request).await }).catch_unwind();
         answered.await.unwrap_or_else(|_| {
             tracing::error!("a request panicked; other requests continue");
@@ -174,7 +180,7 @@ async fn respond(
         })
     };
     let mut response = admit(request, contained).await;
-    note_refusal(app, connection.as_deref(), &response);
+    note_refusal(app, &client, &response);
     add_time(app, &mut response);
     response
 }
@@ -193,22 +199,22 @@ fn only(
 }
 
 /// Counts and logs refusals.
-fn note_refusal(app: &ReceiverState, connection: Option<&Connection>, response: &Response) {
+fn note_refusal(app: &ReceiverState, client: &Connection, response: &Response) {
     if let Some(refused) = response.extensions().get::<RefusedRequest>() {
         let is_denial = matches!(response.status().as_u16(), 401 | 403 | 429);
-        let address = connection.map(Connection::address);
-        let who = connection.and_then(Connection::shown_identity);
-        app.metrics.refused(refused, is_denial, address, who);
+        let who = client.shown_identity();
+        app.metrics
+            .refused(refused, is_denial, client.address(), who);
     }
 }
 
 /// Refuses requests that are invalid from any client. No route reads the body of a client without a
 /// certificate.
 async fn admit(
-    request: Request<Body>,
-    route: impl AsyncFnOnce(Request<Body>) -> Response,
+    request: &mut ClientRequest<RequestBody>,
+    route: impl AsyncFnOnce(&mut ClientRequest<RequestBody>) -> Response,
 ) -> Response {
-    let is_token = request.uri().path() == route::TOKEN;
+    let is_token = request.head.uri.path() == route::TOKEN;
     admission::admit(request, route, false, |refusal| match refusal {
         HeadRefusal::TooManyInFlight => Rejection::from(Code::Overloaded).into_response(),
         HeadRefusal::Forwarding(error) if is_token => oauth::refuse_forwarding(&error),
@@ -225,14 +231,47 @@ async fn admit(
 fn add_time(app: &ReceiverState, response: &mut Response) {
     let now = (app.fine_clock)();
     let is_steady = app.journal.clock_status().is_steady();
-    if let Ok(value) = HeaderValue::from_maybe_shared(time_text(now, is_steady, app.run)) {
-        let name = HeaderName::from_static(route::TIME_HEADER);
-        response.headers_mut().insert(name, value);
+    if let Some(value) = TimeValue::at(now, is_steady, app.run) {
+        response.headers_mut().insert(TIME, value);
     }
 }
 
-/// `{secs}.{millis}`, with its parameters. Every response has it: it is put together without the
-/// machinery of `format!`, which took as long as a rate limit and a token check together.
+/// The value of the time's header in one millisecond, which has many responses.
+struct TimeValue {
+    millis: u128,
+    is_steady: bool,
+    run: u64,
+    value: HeaderValue,
+}
+
+thread_local! {
+    static LAST_TIME: RefCell<Option<TimeValue>> = const { RefCell::new(None) };
+}
+
+impl TimeValue {
+    fn at(now: Duration, is_steady: bool, run: u64) -> Option<HeaderValue> {
+        let millis = now.as_millis();
+        LAST_TIME.with_borrow_mut(|last| {
+            let is_same = |last: &&mut Self| {
+                (last.millis, last.is_steady, last.run) == (millis, is_steady, run)
+            };
+            if let Some(last) = last.as_mut().filter(is_same) {
+                return Some(last.value.clone());
+            }
+            let text = time_text(now, is_steady, run);
+            let value = HeaderValue::from_maybe_shared(text).ok()?;
+            *last = Some(Self {
+                millis,
+                is_steady,
+                run,
+                value: value.clone(),
+            });
+            Some(value)
+        })
+    }
+}
+
+/// `{secs}.{millis}`, with its parameters.
 fn time_text(now: Duration, is_steady: bool, run: u64) -> Bytes {
     let mut digits = itoa::Buffer::new();
     let mut text = String::with_capacity(TIME_BYTES_MAX);

@@ -90,7 +90,6 @@ pub struct Receiver {
     threads: PipelineThreads,
     crl_fetch: Option<CrlFetch>,
     first_request_timeout: Duration,
-    idle_timeout: Duration,
     clock: Clock,
     alive: Arc<dyn Fn() + Send + Sync>,
 }
@@ -196,7 +195,6 @@ impl Receiver {
             address,
             app: Arc::new(app),
             first_request_timeout: config.limits.first_request_timeout,
-            idle_timeout: config.limits.idle_timeout,
             door,
             threads: pipeline.threads,
             crl_fetch: config.crl_fetch,
@@ -228,7 +226,6 @@ impl Receiver {
     ) -> Result<(), ReceiverError> {
         let http = HttpLimits {
             first_request_timeout: self.first_request_timeout,
-            idle_timeout: self.idle_timeout,
             head_bytes_max: HEAD_BYTES_MAX,
             http2_streams_max: HTTP2_STREAMS_MAX,
         };

@@ -8,6 +8,7 @@
 
 mod foreign;
 mod key_ring;
+mod last_token;
 mod public_key;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use uuid::Uuid;
 pub use self::foreign::ForeignTokenKey;
 pub use self::key_ring::TokenKeyError;
 use self::key_ring::{KeyRing, TokenKey};
+pub use self::last_token::LastToken;
 pub use self::public_key::TokenPublicKey;
 
 /// Longest token that is verified, in bytes: three times what we mint for the longest names.
@@ -210,16 +212,20 @@ impl Tokens {
     /// A token's claims, if it is one of ours, or of another receiver that is honoured, and valid
     /// at `now`. The certificate it is bound to is not checked here.
     pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Claims>, AccessTokenError> {
+        Ok(self.verified(token, now)?.claims)
+    }
+
+    fn verified(&self, token: &str, now: u64) -> Result<VerifiedToken, AccessTokenError> {
         if let Some(verified) = self.remembered.get(token) {
             let checked = self.check(&verified, now);
             if checked == Err(AccessTokenError::Expired) {
                 self.remembered.remove(token);
             }
-            return checked.map(|()| verified.claims);
+            return checked.map(|()| verified);
         }
         let verified = self.verify_uncached(token, now)?;
         self.remembered.insert(token.into(), verified.clone());
-        Ok(verified.claims)
+        Ok(verified)
     }
 
     fn verify_uncached(&self, token: &str, now: u64) -> Result<VerifiedToken, AccessTokenError> {
@@ -329,11 +335,9 @@ impl Tokens {
 
 /// Whether the claims are bound to the certificate with this SHA-256.
 pub fn is_bound_to(claims: &Claims, thumbprint: &[u8; 32]) -> bool {
-    let mut decoded = [0_u8; 33];
-    matches!(
-        URL_SAFE_NO_PAD.decode_slice(&claims.cnf.x5t_s256, &mut decoded),
-        Ok(32)
-    ) && decoded[..32] == thumbprint[..]
+    let mut encoded = [0_u8; 43];
+    let length = URL_SAFE_NO_PAD.encode_slice(thumbprint, &mut encoded);
+    length == Ok(encoded.len()) && claims.cnf.x5t_s256.as_bytes() == encoded
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use lizmon_ca::authority::Request;
 use lizmon_ca::pki::Reason;
 use lizmon_protocol::name::Role;
 use rustls::{CipherSuite, ClientConfig, HandshakeKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::crash::start_receiver;
 use crate::harness::raw::{self, tls_config};
@@ -65,6 +66,34 @@ fn get(token: &str) -> String {
     format!(
         "GET /api/perf/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
     )
+}
+
+/// A body may take a while: what is revoked before all of it has come is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_ends_after_the_revocation_is_refused() {
+    let world = World::start().await;
+    let (a, reader) = (world.node("a"), world.reader());
+    let token = world.token(&a).await;
+    let path = format!("/api/perf/a/{}", world.clock.now());
+    let config = tls_config(&world.root(), Some(a.shown()), &["http/1.1"]);
+    let mut stream = raw::connect(&world, config).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\
+         Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It asks for the body once the certificate and the token are found good.
+    let mut said = [0; 64];
+    let read = stream.read(&mut said).await.unwrap();
+    assert_eq!(raw::status(&said[..read]), 100);
+    revoke(&world, "a");
+    let post = async || world.post(&a, &token, &path, r#"{"cpu":1}"#).await;
+    until("the revocation", post, 401).await;
+    let stored = world.stored(&reader).await;
+    let said = raw::exchange(&mut stream, br#"{"cpu":7}"#).await.unwrap();
+    assert_eq!(raw::status(&said), 401);
+    assert!(String::from_utf8_lossy(&said).contains("certificate_revoked"));
+    assert_eq!(world.stored(&reader).await, stored, "nothing is counted");
 }
 
 /// A resumed or long-open connection and an unexpired token stop working with the revocation.

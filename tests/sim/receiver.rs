@@ -43,7 +43,7 @@ const QUEUE_MAX: usize = 8;
 pub(crate) struct Node {
     pub(crate) name: String,
     identity: Identity,
-    claims: Claims,
+    claims: Arc<Claims>,
 }
 
 impl Node {
@@ -58,7 +58,7 @@ impl Node {
             not_before: 0,
             not_after: u64::MAX / 2,
         };
-        let claims = Claims {
+        let claims = Arc::new(Claims {
             iss: String::new(),
             aud: String::new(),
             sub: identity.spiffe_id.name.clone(),
@@ -71,7 +71,7 @@ impl Node {
             cnf: Confirmation {
                 x5t_s256: URL_SAFE_NO_PAD.encode(identity.thumbprint),
             },
-        };
+        });
         Self {
             name,
             identity,

@@ -9,8 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::Request;
 use lizmon_mtls::admission::{self, HeadRefusal};
+use lizmon_mtls::service::{ClientRequest, RequestBody, Routes};
 use lizmon_protocol::enrol;
 use lizmon_protocol::route::{HEALTHZ, READYZ};
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body::discard;
@@ -63,8 +65,14 @@ pub fn routes() -> Vec<CaRoute> {
     ]
 }
 
+/// Answers every request.
+pub(super) fn answerer(state: Arc<ServiceState>) -> impl Routes {
+    let router = router(state);
+    move |request| admit(request, router.clone())
+}
+
 /// The router with all routes.
-pub(super) fn router(state: Arc<ServiceState>) -> Router {
+fn router(state: Arc<ServiceState>) -> Router {
     let add = |router: Router<Arc<ServiceState>>, route: CaRoute| {
         router.route(route.path, only(route.allow, route.handlers))
     };
@@ -82,7 +90,6 @@ pub(super) fn router(state: Arc<ServiceState>) -> Router {
             tracing::error!("a request handler panicked; other requests are not affected");
             ErrorResponse::Unavailable.into_response()
         }))
-        .layer(from_fn(admit))
         .with_state(state)
 }
 
@@ -100,11 +107,14 @@ fn only(
 
 /// Refuses requests that are invalid from any client. The body of a client without a certificate is
 /// read only on the route for join tokens.
-async fn admit(request: Request<Body>, next: Next) -> Response {
-    let is_enrolment = request.uri().path() == enrol::SIMPLE_ENROLL;
+async fn admit(mut request: ClientRequest<RequestBody>, router: Router) -> Response {
+    let is_enrolment = request.head.uri.path() == enrol::SIMPLE_ENROLL;
     admission::admit(
-        request,
-        async |request| next.run(request).await,
+        &mut request,
+        async |request| {
+            let Ok(response) = router.oneshot(request.take_request()).await;
+            response
+        },
         is_enrolment,
         |refusal| match refusal {
             HeadRefusal::TooManyInFlight => ErrorResponse::Unavailable.into_response(),

@@ -18,7 +18,7 @@ use super::config::Config;
 use super::handle::{AuthorityHandle, MAINTENANCE_INTERVAL};
 use super::handlers::{ServiceState, blocking};
 use super::rate_limits::RateLimiters;
-use super::router::router;
+use super::router::answerer;
 use crate::authority::Error;
 
 /// How often the trust files are checked for changes.
@@ -152,11 +152,10 @@ impl Service {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServiceError> {
         let http = HttpLimits {
             first_request_timeout: self.limits.first_request_timeout,
-            idle_timeout: self.limits.idle_timeout,
             head_bytes_max: HEAD_BYTES_MAX,
             http2_streams_max: HTTP2_STREAMS_MAX,
         };
-        let routes = router(self.state.clone());
+        let routes = answerer(self.state.clone());
         let served = tokio::select! {
             served = server::serve(self.listener, self.door, http, routes, shutdown) => served,
             () = maintenance(self.trust, self.state.clone()) => Ok(()),

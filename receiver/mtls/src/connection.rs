@@ -1,8 +1,9 @@
 //! The state of one connection. Every request on it is checked against the current trust.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lizmon_pki::path::Fault;
 use rustls_pki_types::CertificateDer;
@@ -22,6 +23,7 @@ pub struct Connection {
     refusal: Option<PeerRefusal>,
     /// The proxy's connection, if there is one in between.
     proxy: Option<Arc<Connection>>,
+    kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// The client certificate.
@@ -57,6 +59,7 @@ impl Connection {
             peer: None,
             refusal: None,
             proxy: None,
+            kept: OnceLock::new(),
         }
     }
 
@@ -126,6 +129,13 @@ impl Connection {
             asked.load(Ordering::Relaxed) != minute
                 && asked.swap(minute, Ordering::Relaxed) != minute
         })
+    }
+
+    /// What the caller keeps with the connection until it ends, such as what it has verified. There
+    /// is one value of one type: the first one asked for.
+    pub fn kept<T: Default + Send + Sync + 'static>(&self) -> Option<&T> {
+        let kept = self.kept.get_or_init(|| Box::new(T::default()));
+        kept.downcast_ref()
     }
 
     /// The peer, if it sent a client certificate. Fails if the certificate is not valid now under

@@ -4,6 +4,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -39,10 +41,15 @@ pub(crate) async fn run(
     // The connection always goes first: a request that has arrived is read before the connection is
     // told to end.
     let mut connection = pin!(connection);
-    let reason = tokio::select! {
-        biased;
-        _ = connection.as_mut() => return,
-        reason = end_of(activity, first_request_timeout, &mut stopping) => reason,
+    let reason = {
+        // Polled only if it is woken itself: the connection is woken several times a request.
+        let end = end_of(activity, first_request_timeout, &mut stopping);
+        let mut end = FuturesUnordered::from_iter([end]);
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            Some(reason) = end.next() => reason,
+        }
     };
     match reason {
         Reason::Unused => return,

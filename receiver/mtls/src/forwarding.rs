@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use lizmon_protocol::name::{Role, SpiffeId};
 use quick_cache::sync::Cache;
 use rustls_pki_types::CertificateDer;
@@ -26,11 +26,11 @@ use crate::refusal::PeerRefusal;
 use crate::trust::{Trust, TrustReader};
 
 /// RFC 9440 section 2.2.
-const CLIENT_CERT: &str = "client-cert";
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// RFC 9440 section 2.3.
-const CLIENT_CERT_CHAIN: &str = "client-cert-chain";
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// Its last address is what the proxy itself has seen.
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The maximum number of authorities in `Client-Cert-Chain`. No path of ours has more than one
 /// between leaf and root.
 const CHAIN_CERTIFICATES_MAX: usize = 8;
@@ -120,9 +120,9 @@ impl Forwarding {
         let Some(proxy) = proxy else {
             let named = [CLIENT_CERT, CLIENT_CERT_CHAIN]
                 .into_iter()
-                .find(|name| headers.contains_key(*name));
+                .find(|name| headers.contains_key(name));
             return match named {
-                Some(name) => Err(ForwardingError::NotAProxy(shown_name(name))),
+                Some(name) => Err(ForwardingError::NotAProxy(shown_name(&name))),
                 None => Ok(connection.clone()),
             };
         };
@@ -149,8 +149,8 @@ impl Forwarding {
         trust: &Trust,
         now: u64,
     ) -> Result<Option<Result<Arc<Peer>, PeerRefusal>>, ForwardingError> {
-        let leaf = single(headers, CLIENT_CERT)?;
-        let chain = single(headers, CLIENT_CERT_CHAIN)?;
+        let leaf = single(headers, &CLIENT_CERT)?;
+        let chain = single(headers, &CLIENT_CERT_CHAIN)?;
         let Some(leaf) = leaf else {
             return match chain {
                 Some(_) => Err(ForwardingError::ChainAlone),
@@ -193,10 +193,10 @@ impl Forwarding {
 }
 
 /// As RFC 9440 writes it.
-fn shown_name(name: &str) -> &'static str {
+fn shown_name(name: &HeaderName) -> &'static str {
     match name {
-        CLIENT_CERT => "Client-Cert",
-        CLIENT_CERT_CHAIN => "Client-Cert-Chain",
+        name if name == CLIENT_CERT => "Client-Cert",
+        name if name == CLIENT_CERT_CHAIN => "Client-Cert-Chain",
         _ => "X-Forwarded-For",
     }
 }
@@ -204,7 +204,7 @@ fn shown_name(name: &str) -> &'static str {
 /// The one value of a header.
 fn single<'a>(
     headers: &'a HeaderMap,
-    name: &str,
+    name: &HeaderName,
 ) -> Result<Option<&'a HeaderValue>, ForwardingError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();

@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 
 use http::header::HOST;
-use http::{Request, Version};
+use http::{Version, request};
 
 /// Why the host of a request is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,21 +31,21 @@ pub enum HostError {
 
 /// Checks that the request names its host as its HTTP version requires. Any name is valid here: the
 /// client has already compared our certificate with it.
-pub fn check_host<B>(request: &Request<B>) -> Result<(), HostError> {
-    let mut lines = request.headers().get_all(HOST).iter();
+pub fn check_host(head: &request::Parts) -> Result<(), HostError> {
+    let mut lines = head.headers.get_all(HOST).iter();
     let line = lines.next();
     if lines.next().is_some() {
         return Err(HostError::Repeated);
     }
     let of_header = line.map(|line| line.to_str().map_err(|_| HostError::Malformed));
     let of_header = of_header.transpose()?;
-    let of_target = request.uri().authority().map(|target| target.as_str());
+    let of_target = head.uri.authority().map(|target| target.as_str());
     for text in of_header.into_iter().chain(of_target) {
         if !is_host(text) {
             return Err(HostError::Malformed);
         }
     }
-    match (of_header, of_target, request.version()) {
+    match (of_header, of_target, head.version) {
         (Some(header), Some(target), _) if !header.eq_ignore_ascii_case(target) => {
             Err(HostError::Contradicted)
         }
@@ -78,7 +78,7 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, Request};
 
     use super::*;
 
@@ -87,7 +87,7 @@ mod tests {
         for host in hosts {
             request = request.header(HOST, HeaderValue::from_bytes(host).unwrap());
         }
-        let got = check_host(&request.body(()).unwrap());
+        let got = check_host(&request.body(()).unwrap().into_parts().0);
         assert_eq!(got, expected, "{version:?} {uri} {hosts:?}");
     }
 

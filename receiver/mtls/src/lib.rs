@@ -26,6 +26,7 @@ mod connection_slots;
 mod discard;
 pub mod forwarding;
 mod handshake;
+mod head_refusal;
 mod host;
 pub mod identity;
 mod jws;

@@ -1,6 +1,5 @@
 //! HTTP over accepted connections, from the first connection to a clean shutdown.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -8,20 +7,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower::{Service, ServiceExt as _};
 
 use crate::accept::MtlsAcceptor;
 use crate::connection_end::{self, LAST_REQUEST_GRACE};
-use crate::service::ConnectionService;
+use crate::service::{ConnectionService, Routes};
 
 /// How long requests in progress may take to finish after a shutdown begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,29 +29,10 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub struct HttpLimits {
     /// How long the client may take to send the head of its first request after the handshake.
     pub first_request_timeout: Duration,
-    /// How long a connection may be idle without a request.
-    pub idle_timeout: Duration,
     /// The maximum size of a request head.
     pub head_bytes_max: u32,
     /// The maximum number of concurrent HTTP/2 streams per connection.
     pub http2_streams_max: u32,
-}
-
-/// Answers every request of every connection.
-pub trait Routes:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S> Routes for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
 }
 
 /// What all connections have in common.
@@ -122,11 +98,9 @@ pub async fn serve(
 
 fn http(limits: &HttpLimits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    // hyper also applies this timeout while a keep-alive connection is idle, so it must not be
-    // shorter than the idle timeout.
+    // A head that does not arrive leaves the connection idle, and that has a limit of its own.
     http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_timeout)
+        .header_read_timeout(None)
         .max_buf_size(limits.head_bytes_max as usize);
     http.http2()
         .timer(TokioTimer::new())
@@ -162,8 +136,6 @@ impl<R: Routes> Server<R> {
         };
         let forwarding = self.door.forwarding();
         let service = ConnectionService::new(self.routes, connection, forwarding, activity.clone());
-        let service = service.map_request(|request: Request<_>| request.map(Body::new));
-        let service = TowerToHyperService::new(service);
         let served = self.http.serve_connection(TokioIo::new(stream), service);
         connection_end::run(served, &activity, self.first_request_timeout, self.stopping).await;
     }

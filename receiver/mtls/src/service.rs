@@ -1,24 +1,23 @@
-//! Adds the connection to every request, and tracks each request until its response is sent.
+//! Finds the client of every request, and tracks each request until its response is sent.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response, Version, request};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::Service;
 
 use crate::activity::{ConnectionActivity, InFlightRequest};
 use crate::connection::Connection;
 use crate::forwarding::Forwarding;
-
-/// Request extension: the client has reached its limit of requests in progress. Respond at once and
-/// without a body, because a client that reads no responses would keep their bodies in memory.
-#[derive(Debug, Clone, Copy)]
-pub struct TooManyInFlight;
+use crate::head_refusal::HeadRefusal;
 
 /// Request extension: tells a response that has no end of its own when it must end.
 #[derive(Debug, Clone)]
@@ -65,26 +64,104 @@ pub fn close_after<A>(response: &mut Response<A>) {
     response.headers_mut().insert(CONNECTION, close);
 }
 
-/// Adds the [`Connection`] of its client to every request, and marks the connection as busy. A
-/// request whose client cannot be told has a
-/// [`ForwardingError`](crate::forwarding::ForwardingError).
-#[derive(Debug, Clone)]
-pub struct ConnectionService<S> {
-    inner: S,
+/// Answers every request of every connection.
+pub trait Routes: Clone + Send + Sync + 'static {
+    /// The future of a response.
+    type Future: Future<Output = Response<axum::body::Body>> + Send;
+
+    /// Answers a request.
+    fn answer(&self, request: ClientRequest<RequestBody>) -> Self::Future;
+}
+
+impl<R, F> Routes for R
+where
+    R: Fn(ClientRequest<RequestBody>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<axum::body::Body>> + Send,
+{
+    type Future = F;
+
+    fn answer(&self, request: ClientRequest<RequestBody>) -> F {
+        self(request)
+    }
+}
+
+/// A request, and what its connection says of the client.
+#[derive(Debug)]
+pub struct ClientRequest<B> {
+    /// The request's head as the client sent it.
+    pub head: request::Parts,
+    /// Its body.
+    pub body: B,
+    /// The connection of the client: this one, or the part of a proxy's that is this client's.
+    pub client: Arc<Connection>,
+    /// Why the request is refused, whatever it asks for.
+    pub(crate) refusal: Option<HeadRefusal>,
+    end: ConnectionEnd,
+}
+
+impl<B> ClientRequest<B> {
+    /// Takes the request out, with [`Connection`] and [`ConnectionEnd`] in its extensions.
+    pub fn take_request(&mut self) -> Request<axum::body::Body>
+    where
+        B: Body<Data = Bytes, Error: Into<axum::BoxError>> + Default + Send + 'static,
+    {
+        let (empty, ()) = Request::new(()).into_parts();
+        let mut head = std::mem::replace(&mut self.head, empty);
+        head.extensions.insert(self.client.clone());
+        head.extensions.insert(self.end.clone());
+        let body = std::mem::take(&mut self.body);
+        Request::from_parts(head, axum::body::Body::new(body))
+    }
+}
+
+/// The body of a request as it arrives; empty once it was dropped.
+#[derive(Debug, Default)]
+pub struct RequestBody(Option<Incoming>);
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.0 {
+            Some(incoming) => Pin::new(incoming).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(incoming) => incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// Finds the client of every request on a connection, and marks the connection as busy.
+#[derive(Debug)]
+pub(crate) struct ConnectionService<R> {
+    routes: R,
     connection: Arc<Connection>,
     forwarding: Arc<Forwarding>,
     activity: Arc<ConnectionActivity>,
 }
 
-impl<S> ConnectionService<S> {
+impl<R> ConnectionService<R> {
     pub(crate) fn new(
-        inner: S,
+        routes: R,
         connection: Arc<Connection>,
         forwarding: Arc<Forwarding>,
         activity: Arc<ConnectionActivity>,
     ) -> Self {
         Self {
-            inner,
+            routes,
             connection,
             forwarding,
             activity,
@@ -92,38 +169,40 @@ impl<S> ConnectionService<S> {
     }
 }
 
-impl<S, B, A> Service<Request<B>> for ConnectionService<S>
-where
-    S: Service<Request<B>, Response = Response<A>>,
-{
-    type Response = Response<InFlightBody<A>>;
-    type Error = S::Error;
-    type Future = InFlightResponse<S::Future>;
+impl<R: Routes> Service<Request<Incoming>> for ConnectionService<R> {
+    type Response = Response<InFlightBody<axum::body::Body>>;
+    type Error = Infallible;
+    type Future = InFlightResponse<R::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let client = self
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let found = self
             .forwarding
             .client_of(&self.connection, request.headers());
-        let client = client.unwrap_or_else(|error| {
-            request.extensions_mut().insert(error);
-            self.connection.clone()
-        });
+        let (client, refusal) = match found {
+            Ok(client) => (client, None),
+            Err(error) => (
+                self.connection.clone(),
+                Some(HeadRefusal::Forwarding(error)),
+            ),
+        };
         let in_flight = match client.forwarded_quota() {
             Some(quota) => self.activity.begin_of(Some(quota), request.version()),
             None => self.activity.begin(request.version()),
         };
-        request.extensions_mut().insert(client);
-        let end = ConnectionEnd(self.activity.clone());
-        request.extensions_mut().insert(end);
-        if in_flight.is_over_limit() {
-            request.extensions_mut().insert(TooManyInFlight);
-        }
+        let refusal = match in_flight.is_over_limit() {
+            true => Some(HeadRefusal::TooManyInFlight),
+            false => refusal,
+        };
+        let (head, body) = request.into_parts();
+        let request = ClientRequest {
+            head,
+            body: RequestBody(Some(body)),
+            client,
+            refusal,
+            end: ConnectionEnd(self.activity.clone()),
+        };
         InFlightResponse {
-            inner: self.inner.call(request),
+            inner: self.routes.answer(request),
             in_flight: Some(in_flight),
         }
     }
@@ -139,15 +218,15 @@ pin_project! {
     }
 }
 
-impl<F, A, E> Future for InFlightResponse<F>
+impl<F, A> Future for InFlightResponse<F>
 where
-    F: Future<Output = Result<Response<A>, E>>,
+    F: Future<Output = Response<A>>,
 {
-    type Output = Result<Response<InFlightBody<A>>, E>;
+    type Output = Result<Response<InFlightBody<A>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
+        let mut response = ready!(this.inner.poll(cx));
         if this
             .in_flight
             .as_ref()

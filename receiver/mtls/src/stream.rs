@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -47,6 +47,8 @@ pin_project! {
         inner: S,
         #[pin]
         timer: Sleep,
+        // Whom the timer wakes.
+        woken: Option<Waker>,
         timeout: Duration,
         activity: Arc<ConnectionActivity>,
         _place: AddressSlot,
@@ -72,6 +74,7 @@ impl<S> IdleStream<S> {
         Self {
             inner,
             timer,
+            woken: None,
             timeout,
             activity,
             _place: slot,
@@ -84,8 +87,19 @@ impl<S> IdleStream<S> {
     /// when that may be the case.
     fn poll_idle(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut this = self.project();
+        // Usually it is, and a poll would say no more.
+        let is_set = this
+            .woken
+            .as_ref()
+            .is_some_and(|woken| woken.will_wake(cx.waker()));
+        if is_set && !this.timer.is_elapsed() {
+            return Poll::Pending;
+        }
         loop {
-            ready!(this.timer.as_mut().poll(cx));
+            if this.timer.as_mut().poll(cx).is_pending() {
+                *this.woken = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
             let deadline = this.activity.idle_deadline(*this.timeout);
             if deadline <= this.timer.deadline() {
                 return Poll::Ready(io::Error::new(
@@ -171,6 +185,7 @@ impl<S: AsyncRead> IdleStream<S> {
                 Poll::Pending => {
                     if has_come {
                         let until = Instant::now() + LINGER_TIMEOUT;
+                        *this.woken = None;
                         this.timer.as_mut().reset(until);
                     }
                     return this.timer.poll(cx);

@@ -1,6 +1,8 @@
 use super::encoding::MEMBERS_MAX;
 use super::*;
 use crate::router::Rejection;
+use axum::body::Body;
+use futures_util::StreamExt as _;
 use http::HeaderValue;
 use http::header::CONTENT_ENCODING;
 use lizmon_mtls::client_quota::{LARGE_KIB_PER_HOLDER_MAX, SMALL_KIB_PER_HOLDER_MAX};
@@ -207,4 +209,51 @@ async fn members_are_limited_and_refused_work_is_paced() {
         codes.push(read(&reader, &sender, &bomb).await.unwrap_err());
     }
     assert!(codes.contains(&Code::BodyTooLarge) && codes.contains(&Code::RateLimited));
+}
+
+/// What has come whole with its head is not counted while it is tiny; what comes in parts is.
+#[tokio::test]
+async fn room_of_tiny_bodies() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let (sender, none) = (sender(), HeaderMap::new());
+    let taken = async |parts: &[usize], kib: usize| {
+        let parts: Vec<_> = parts.iter().map(|bytes| vec![b' '; *bytes]).collect();
+        let sum: usize = parts.iter().map(Vec::len).sum();
+        let mut body = match &parts[..] {
+            [whole] => Body::from(whole.clone()),
+            _ => {
+                let parts = parts.into_iter().map(Ok::<_, std::io::Error>);
+                Body::from_stream(futures_util::stream::iter(parts))
+            }
+        };
+        let read = reader.read(&none, &mut body, BODY_BYTES_MAX, &sender).await;
+        let read = read.unwrap();
+        assert_eq!(read.bytes().len(), sum);
+        let left = SMALL_KIB_MAX - reader.all.small.available_permits();
+        assert_eq!(left, kib, "{sum}");
+    };
+    taken(&[0], 0).await;
+    taken(&[TINY_BYTES_MAX], 0).await;
+    taken(&[TINY_BYTES_MAX + 1], 2).await;
+    taken(&[1, 1], 2).await;
+    taken(&[], 0).await;
+    let mut body = Body::from(vec![b' '; 3]);
+    let refused = reader.read(&none, &mut body, 2, &sender).await;
+    assert!(matches!(refused, Err(BodyReadError::TooLarge { .. })));
+}
+
+/// Nothing of it has come, or a part.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let reader = BodyReader::new(BODY_TIMEOUT);
+    let (sender, none) = (sender(), HeaderMap::new());
+    for parts in [vec![], vec![vec![b' '; 10]]] {
+        let parts = parts.into_iter().map(Ok::<_, std::io::Error>);
+        let stalled = futures_util::stream::iter(parts).chain(futures_util::stream::pending());
+        let mut body = Body::from_stream(stalled);
+        let before = tokio::time::Instant::now();
+        let read = reader.read(&none, &mut body, BODY_BYTES_MAX, &sender).await;
+        assert!(matches!(read, Err(BodyReadError::TimedOut)));
+        assert_eq!(before.elapsed(), BODY_TIMEOUT);
+    }
 }

@@ -43,6 +43,8 @@ pub struct Committer {
     /// When everything had last been committed.
     complete_at: u64,
     probed_at: u64,
+    /// When the store's file was last looked at.
+    checked_at: Option<u64>,
     committed_at: u64,
     committed_appends: u64,
     swept_at: u64,
@@ -75,6 +77,7 @@ impl Committer {
             status,
             complete_at: now,
             probed_at: now,
+            checked_at: None,
             committed_at: now,
             committed_appends: summarizer.appends(),
             swept_at: now,
@@ -296,6 +299,10 @@ impl Committer {
     fn check_store(&mut self, now: u64) {
         self.complete_at = self.complete_at.min(now);
         self.probed_at = self.probed_at.min(now);
+        // Not after each group: it asks the file system.
+        if self.checked_at.replace(now) == Some(now) {
+            return;
+        }
         match self.store.check() {
             Ok(()) => self.status.works(Task::File),
             Err(error) => {

@@ -13,7 +13,7 @@ use lizmon_protocol::route;
 use super::answer::{decode, json, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::request_body::{BodyRequest, answer_with_body};
+use super::request_body::{BodyRequest, answer_routed};
 use super::state::SharedState;
 use crate::alarms;
 use crate::authorize::{Permit, SilenceHost};
@@ -42,7 +42,7 @@ pub(super) async fn silence(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take_silence).await
+    answer_routed(&app, request, take_silence).await
 }
 
 async fn take_silence(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
@@ -122,12 +122,12 @@ pub(super) async fn test_channel(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, async |request: BodyRequest<'_>| {
+    answer_routed(&app, request, async |request: BodyRequest<'_>| {
         let (app, head) = (request.app, request.head);
         let channel = head.uri.path().rsplit('/').next().map(decode);
         let sender = Authenticated::check(app, head, (app.clock)())?;
         let _permit = sender.caller()?.test_channel()?;
-        let channel = channel.unwrap_or_default();
+        let channel = channel.unwrap_or_default().into_owned();
         let failure = match app.alarms.test(&channel).await {
             Ok(()) => None,
             Err(error) => Some(error.to_string()),

@@ -1,5 +1,7 @@
 //! JSON responses and parsing of paths.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -17,8 +19,8 @@ pub(super) fn parse_host(segment: &str) -> Option<NodeName> {
 }
 
 /// Undoes percent-encoding. What is not UTF-8 then matches no name: U+FFFD is in none.
-pub(super) fn decode(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+pub(super) fn decode(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// The tags that a request asks for: `tag=env=prod`, any number of times. A name that is neither this

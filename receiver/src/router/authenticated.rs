@@ -1,10 +1,11 @@
 //! Authentication: from a request's connection and token to its caller and the caller's limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::response::Response;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, request};
+use http::{HeaderMap, HeaderValue, request};
 use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
 use lizmon_pki::date::rfc3339;
@@ -16,14 +17,38 @@ use super::answer::json_bytes;
 use super::problem::Rejection;
 use super::state::ReceiverState;
 use crate::authorize::Caller;
-use crate::token::AccessTokenError;
+use crate::token::{AccessTokenError, LastToken};
 
 /// A request whose certificate and token have been verified.
 pub(super) struct Authenticated<'a> {
     connection: &'a Connection,
+    peer: Option<TrustedPeer<'a>>,
     claims: Arc<Claims>,
+    kept: &'a KeptWithConnection,
     app: &'a ReceiverState,
     now: u64,
+}
+
+/// What is kept with a connection until it ends.
+struct KeptWithConnection {
+    token: LastToken,
+    /// The second in which its certificate was last remembered.
+    remembered_at: AtomicU64,
+}
+
+impl Default for KeptWithConnection {
+    fn default() -> Self {
+        Self {
+            token: LastToken::default(),
+            remembered_at: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl KeptWithConnection {
+    fn is_first_of_second(&self, now: u64) -> bool {
+        self.remembered_at.swap(now, Ordering::Relaxed) != now
+    }
 }
 
 impl<'a> Authenticated<'a> {
@@ -33,8 +58,19 @@ impl<'a> Authenticated<'a> {
         head: &'a request::Parts,
         now: u64,
     ) -> Result<Self, Rejection> {
+        Self::check_on(app, connection_of(head)?, &head.headers, now)
+    }
+
+    /// The same on a connection that is known.
+    pub(super) fn check_on(
+        app: &'a ReceiverState,
+        connection: &'a Connection,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<Self, Rejection> {
         check_crls(app, now)?;
-        Self::check_in_any_case(app, head, now)
+        let peer = peer_of(app, connection, now)?;
+        Self::of_token(app, headers, connection, peer, now)
     }
 
     /// The same, even if a CRL has expired.
@@ -44,8 +80,8 @@ impl<'a> Authenticated<'a> {
         now: u64,
     ) -> Result<Self, Rejection> {
         let connection = connection_of(head)?;
-        peer_of(app, connection, now)?;
-        Self::of_token(app, head, connection, now)
+        let peer = peer_of(app, connection, now)?;
+        Self::of_token(app, &head.headers, connection, peer, now)
     }
 
     /// The same for a request whose answer goes on: it does not count again.
@@ -56,37 +92,66 @@ impl<'a> Authenticated<'a> {
     ) -> Result<Self, Rejection> {
         check_crls(app, now)?;
         let connection = connection_of(head)?;
-        Self::of_token(app, head, connection, now)
+        let peer = connection.peer(&app.trust.current(), now).transpose()?;
+        Self::of_token(app, &head.headers, connection, peer, now)
     }
 
     fn of_token(
         app: &'a ReceiverState,
-        head: &'a request::Parts,
+        headers: &HeaderMap,
         connection: &'a Connection,
+        peer: Option<TrustedPeer<'a>>,
         now: u64,
     ) -> Result<Self, Rejection> {
-        let token = bearer_token(&head.headers)?;
-        let claims = app.tokens.verify(token, now).map_err(|error| match error {
+        let authorization = authorization(headers)?;
+        let kept: &KeptWithConnection = connection.kept().ok_or(Code::InternalError)?;
+        let known = kept
+            .token
+            .claims(&app.tokens, authorization.as_bytes(), now);
+        let claims = match known {
+            Some(known) => Ok(known),
+            None => {
+                let token = bearer_token(authorization)?;
+                kept.token
+                    .verify(&app.tokens, authorization.as_bytes(), token, now)
+            }
+        };
+        let claims = claims.map_err(|error| match error {
             AccessTokenError::Expired => Rejection::from(Code::TokenExpired),
             AccessTokenError::Invalid(why) => Rejection::from(Code::TokenInvalid).with_detail(why),
         })?;
         Ok(Self {
             connection,
+            peer,
             claims,
+            kept,
             app,
             now,
         })
     }
 
-    /// The sender's limits.
-    pub(super) fn quota(&self) -> Result<&ClientQuota, Rejection> {
+    fn peer(&self) -> Result<TrustedPeer<'a>, Rejection> {
+        Ok(self.peer.ok_or(Code::CertificateMismatch)?)
+    }
+
+    /// Whether the certificate is still trusted: a body may have taken a while.
+    pub(super) fn check_trust(&self) -> Result<(), Rejection> {
         let trust = self.app.trust.current();
-        let peer = self.connection.peer(&trust, self.now);
-        Ok(peer.ok_or(Code::CertificateMismatch)??.quota)
+        let judged = self.connection.peer(&trust, self.now);
+        judged.ok_or(Code::CertificateMismatch)??;
+        Ok(())
+    }
+
+    /// The sender's limits.
+    pub(super) fn quota(&self) -> Result<&'a ClientQuota, Rejection> {
+        Ok(self.peer()?.quota)
     }
 
     /// Remembers which certificate a host reports with.
     pub(super) fn remember(&self) {
+        if !self.kept.is_first_of_second(self.now) {
+            return;
+        }
         if let Some(shown) = self.connection.shown_identity() {
             let host = shown.spiffe_id.name.as_str();
             self.app.holders.saw(host, shown, self.connection.shown());
@@ -115,12 +180,7 @@ impl<'a> Authenticated<'a> {
 
     /// The caller, if the token belongs to the connection's certificate.
     pub(super) fn caller(&self) -> Result<Caller<'_>, Rejection> {
-        let trust = self.app.trust.current();
-        let peer = self
-            .connection
-            .peer(&trust, self.now)
-            .ok_or(Code::CertificateMismatch)??;
-        Ok(Caller::new(peer.identity, &self.claims)?)
+        Ok(Caller::new(self.peer()?.identity, &self.claims)?)
     }
 }
 
@@ -169,16 +229,20 @@ pub(super) fn check_crls(app: &ReceiverState, now: u64) -> Result<(), Rejection>
 }
 
 /// RFC 6750 section 2.1: the header, and no other place.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, Rejection> {
+fn authorization(headers: &HeaderMap) -> Result<&HeaderValue, Rejection> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Code::TokenMissing)?;
-    if values.next().is_some() {
-        return Err(Rejection::from(Code::TokenInvalid)
-            .with_detail("there is more than one Authorization header"));
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(Rejection::from(Code::TokenInvalid)
+            .with_detail("there is more than one Authorization header")),
     }
+}
+
+fn bearer_token(authorization: &HeaderValue) -> Result<&str, Rejection> {
     let not_text =
         || Rejection::from(Code::TokenInvalid).with_detail("the Authorization header is not text");
-    let text = value.to_str().map_err(|_| not_text())?;
+    let text = authorization.to_str().map_err(|_| not_text())?;
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
             Ok(token.trim_matches(' '))

@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::authenticated::{Authenticated, connection_of};
 use super::problem::Rejection;
-use super::request_body::{BodyRequest, answer_with_body};
+use super::request_body::{BodyRequest, answer_routed};
 use super::state::{ReceiverState, SharedState};
 use crate::authorize::{Administer, Permit};
 use crate::body::CRL_BYTES_MAX;
@@ -26,7 +26,7 @@ pub(super) async fn put(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take_crls).await
+    answer_routed(&app, request, take_crls).await
 }
 
 async fn take_crls(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {

@@ -13,7 +13,7 @@ use lizmon_protocol::route;
 use super::answer::{json, parse_host};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
-use super::request_body::{BodyRequest, answer_with_body};
+use super::request_body::{BodyRequest, answer_routed};
 use super::state::SharedState;
 use crate::query;
 
@@ -44,7 +44,7 @@ pub(super) async fn acknowledge(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take_acknowledgement).await
+    answer_routed(&app, request, take_acknowledgement).await
 }
 
 async fn take_acknowledgement(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {

@@ -11,7 +11,7 @@ use super::answer::parse_host;
 use super::authenticated::Authenticated;
 use super::perf::too_many_records;
 use super::problem::Rejection;
-use super::request_body::{BodyRequest, answer_with_body};
+use super::request_body::{BodyRequest, answer_routed};
 use super::state::SharedState;
 use crate::ingest;
 
@@ -23,7 +23,7 @@ pub(super) async fn put(
     State(app): SharedState,
     request: Request<Body>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(&app, request, take_facts).await
+    answer_routed(&app, request, take_facts).await
 }
 
 async fn take_facts(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {

@@ -1,24 +1,24 @@
 //! The service of all connections: what is done around each route, and which route answers.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{Method, Request};
+use http::{Method, request};
+use lizmon_mtls::service::{ClientRequest, RequestBody, Routes};
 use lizmon_protocol::route;
-use tower::Service;
+use tower::ServiceExt as _;
 
 use super::state::ReceiverState;
 use super::{perf, respond};
 
 /// All routes of a receiver.
 #[derive(Clone)]
-pub struct Front {
+pub struct Front(Arc<AllRoutes>);
+
+struct AllRoutes {
     app: Arc<ReceiverState>,
     router: Router,
 }
@@ -27,50 +27,47 @@ impl Front {
     /// The routes of this receiver.
     pub fn new(app: Arc<ReceiverState>) -> Self {
         let router = super::router(&app);
-        Self { app, router }
-    }
-
-    /// Most requests bring samples. Those do not pass the router, which would cost more than their
-    /// answer; it would give them to the same handler.
-    async fn route(mut self, request: Request<Body>) -> Response {
-        if brings_samples(&request) {
-            return perf::take_samples(&self.app, request).await.into_response();
-        }
-        let Ok(response) = self.router.call(request).await;
-        response
+        Self(Arc::new(AllRoutes { app, router }))
     }
 }
 
-impl Service<Request<Body>> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+impl Routes for Front {
+    type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The router is always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let front = self.clone();
+    fn answer(&self, mut request: ClientRequest<RequestBody>) -> Self::Future {
+        let routes = self.0.clone();
+        // Most requests bring samples. Those do not pass the router, which would cost more than
+        // their answer.
+        if brings_samples(&request.head) {
+            return Box::pin(async move {
+                let take = async |request: &mut _| {
+                    let taken = perf::take_samples(&routes.app, request).await;
+                    taken.into_response()
+                };
+                respond(&routes.app, &mut request, take).await
+            });
+        }
         Box::pin(async move {
-            let app = front.app.clone();
-            Ok(respond(&app, request, async |request| front.route(request).await).await)
+            let route = async |request: &mut ClientRequest<RequestBody>| {
+                let Ok(response) = routes.router.clone().oneshot(request.take_request()).await;
+                response
+            };
+            respond(&routes.app, &mut request, route).await
         })
     }
 }
 
-/// Whether the router would give it to [`perf::take_samples`].
-fn brings_samples<B>(request: &Request<B>) -> bool {
-    let rest = request.uri().path().strip_prefix(route::PERF);
+/// Whether it is a POST to what the router serves as [`perf::read_host`].
+fn brings_samples(head: &request::Parts) -> bool {
+    let rest = head.uri.path().strip_prefix(route::PERF);
     let rest = rest.and_then(|rest| rest.strip_prefix('/'));
-    request.method() == Method::POST && rest.is_some_and(|rest| !rest.is_empty())
+    head.method == Method::POST && rest.is_some_and(|rest| !rest.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-    use tower::ServiceExt as _;
+    use axum::body::Body;
+    use http::{Request, StatusCode};
 
     use super::*;
 
@@ -103,7 +100,11 @@ mod tests {
                 request.body(Body::empty()).unwrap()
             };
             let routed = router.clone().oneshot(request()).await.unwrap();
-            assert_eq!(brings_samples(&request()), expected, "{method} {path}");
+            assert_eq!(
+                brings_samples(&request().into_parts().0),
+                expected,
+                "{method} {path}"
+            );
             assert_eq!(
                 routed.status() == StatusCode::OK,
                 expected,

@@ -62,7 +62,9 @@ fn host_and_label(head: &request::Parts) -> (Option<NodeName>, Option<String>) {
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or_default();
     match rest.split_once('/') {
-        Some((host, label)) if !label.is_empty() => (parse_host(host), Some(decode(label))),
+        Some((host, label)) if !label.is_empty() => {
+            (parse_host(host), Some(decode(label).into_owned()))
+        }
         Some((host, _)) => (parse_host(host), None),
         None => (parse_host(rest), None),
     }

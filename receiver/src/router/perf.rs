@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, request};
+use http::{HeaderMap, HeaderName, StatusCode, request};
+use lizmon_mtls::connection::Connection;
+use lizmon_mtls::service::{ClientRequest, RequestBody};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
-use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, parse_epoch};
 use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
@@ -24,6 +24,8 @@ use crate::{ingest, query};
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+const AHEAD: HeaderName = HeaderName::from_static(route::AHEAD_HEADER);
+
 /// With more hosts than this, certificates are verified only of those that have not reported for
 /// [`RECENT_SECS`]: each takes a chain to verify.
 const JUDGED_AT_ONCE_MAX: usize = 1_000;
@@ -37,39 +39,36 @@ const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 /// Size of one label in an answer, at most: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
 
-/// `/api/perf/{host}`, `/api/perf/{host}/{label}` and `/api/perf/{host}/{epoch}`: distinguished by
-/// method and form.
-pub(super) async fn host(
-    State(app): SharedState,
-    request: Request<Body>,
-) -> Result<Response, Rejection> {
-    match *request.method() {
-        Method::POST => take_samples(&app, request).await,
-        _ => {
-            answer_with_body(&app, request, async |request| {
-                read_host(request.app, request.head).await
-            })
-            .await
-        }
-    }
-}
-
 /// `POST /api/perf/{host}` and `/api/perf/{host}/{epoch}`.
 pub(super) async fn take_samples(
     app: &Arc<ReceiverState>,
-    request: Request<Body>,
+    request: &mut ClientRequest<RequestBody>,
 ) -> Result<Response, Rejection> {
-    answer_with_body(app, request, ingest).await
+    let client = &*request.client;
+    let request = BodyRequest {
+        app,
+        head: &request.head,
+        body: &mut request.body,
+    };
+    answer_with_body(request, async |request: BodyRequest<'_, _>| {
+        ingest(request, client).await
+    })
+    .await
 }
 
-async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Response, Rejection> {
+/// `GET /api/perf/{host}` and `/api/perf/{host}/{label}`
+pub(super) async fn read_host(
+    State(app): SharedState,
+    head: request::Parts,
+) -> Result<Response, Rejection> {
     let now = (app.clock)();
-    let (host, label) = host_and_rest(head);
-    let sender = Authenticated::check(app, head, now)?;
+    let (host, label) = host_and_rest(&head);
+    let (host, label) = (parse_host(host), label.map(decode));
+    let sender = Authenticated::check(&app, &head, now)?;
     let permit = sender
         .caller()?
         .read_host(host.as_ref(), |host| app.table.tags(host))?;
-    let filter = label.unwrap_or_default();
+    let filter = label.unwrap_or_default().into_owned();
     let host = permit.host().as_str();
     app.table.read_now(host, (app.sample_clock)()).await;
     let now = (app.sample_clock)();
@@ -94,15 +93,23 @@ async fn read_host(app: &Arc<ReceiverState>, head: &request::Parts) -> Result<Re
     Ok(json_bytes(made?))
 }
 
-async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
+async fn ingest(
+    mut request: BodyRequest<'_, RequestBody>,
+    client: &Connection,
+) -> Result<Response, Rejection> {
     let (app, head) = (request.app, request.head);
     let now = (app.clock)();
     let (host, epoch) = host_and_rest(head);
-    let sender = Authenticated::check(app, head, now)?;
-    let permit = sender.caller()?.ingest(host.as_ref())?;
+    let sender = Authenticated::check_on(app, client, &head.headers, now)?;
+    let caller = sender.caller()?;
+    let permit = match caller.own_name() {
+        // Usually it is, and then needs not be parsed.
+        own if own.as_str() == host => caller.ingest(Some(own))?,
+        _ => caller.ingest(parse_host(host).as_ref())?,
+    };
     let now = (app.sample_clock)();
     let epoch = epoch
-        .map(|epoch| parse_epoch(&epoch))
+        .map(|epoch| parse_epoch(epoch).or_else(|_| parse_epoch(&decode(epoch))))
         .transpose()
         .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
     sender
@@ -113,6 +120,7 @@ async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
     let bytes = body.bytes().len();
     let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
     let key = idempotency_key(&head.headers);
+    let ahead = ahead_of(&head.headers).map(|ahead_secs| (permit.host().clone(), ahead_secs));
     let parse = move || {
         let submission = match epoch {
             Some(epoch) => ingest::single(&permit, epoch, key?, body.bytes(), now),
@@ -142,7 +150,7 @@ async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
         .map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
     sender.remember();
-    if let (Some(host), Some(ahead_secs)) = (&host, ahead_of(&head.headers)) {
+    if let Some((host, ahead_secs)) = ahead {
         app.table.note_clock(host.as_str(), ahead_secs, now);
     }
     match epoch {
@@ -157,12 +165,7 @@ async fn ingest(mut request: BodyRequest<'_>) -> Result<Response, Rejection> {
 
 /// By how much the sender's clock is ahead of the time it stamps samples with, as it says.
 fn ahead_of(headers: &HeaderMap) -> Option<i64> {
-    let said: i64 = headers
-        .get(route::AHEAD_HEADER)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
+    let said: i64 = headers.get(AHEAD)?.to_str().ok()?.parse().ok()?;
     (said.unsigned_abs() <= SAFE_INTEGER_MAX).then_some(said)
 }
 
@@ -196,8 +199,8 @@ pub(super) async fn list_hosts(
     sender.answer(&hosts)
 }
 
-/// The path's host and the rest after it.
-fn host_and_rest(head: &request::Parts) -> (Option<NodeName>, Option<String>) {
+/// The path's host and the rest after it, as they stand there.
+fn host_and_rest(head: &request::Parts) -> (&str, Option<&str>) {
     let rest = head
         .uri
         .path()
@@ -205,8 +208,8 @@ fn host_and_rest(head: &request::Parts) -> (Option<NodeName>, Option<String>) {
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or_default();
     match rest.split_once('/') {
-        Some((host, rest)) => (parse_host(host), Some(decode(rest))),
-        None => (parse_host(rest), None),
+        Some((host, rest)) => (host, Some(rest)),
+        None => (rest, None),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{Request, request};
 use lizmon_protocol::problem::Code;
 
@@ -13,14 +14,14 @@ use super::state::ReceiverState;
 use crate::body::ReceivedBody;
 
 /// A request whose body may be read.
-pub(super) struct BodyRequest<'a> {
+pub(super) struct BodyRequest<'a, B = Body> {
     pub(super) app: &'a Arc<ReceiverState>,
     pub(super) head: &'a request::Parts,
-    body: &'a mut Body,
+    pub(super) body: &'a mut B,
 }
 
-impl BodyRequest<'_> {
-    /// The whole body, if the sender may send it.
+impl<B: http_body::Body<Data = Bytes> + Unpin> BodyRequest<'_, B> {
+    /// The whole body, if the sender may send it, and is still trusted when it has come.
     pub(super) async fn read(
         &mut self,
         bytes_max: usize,
@@ -28,29 +29,43 @@ impl BodyRequest<'_> {
     ) -> Result<ReceivedBody, Rejection> {
         let (headers, quota) = (&self.head.headers, sender.quota()?);
         let bodies = &self.app.bodies;
-        Ok(bodies.read(headers, self.body, bytes_max, quota).await?)
+        let body = bodies.read(headers, self.body, bytes_max, quota).await?;
+        sender.check_trust()?;
+        Ok(body)
     }
 }
 
 /// Answers a request, and discards what was not read of its body, so that the response arrives. A
 /// client that was too slow is not waited for again.
-pub(super) async fn answer_with_body(
+pub(super) async fn answer_with_body<B>(
+    request: BodyRequest<'_, B>,
+    answer: impl AsyncFnOnce(BodyRequest<'_, B>) -> Result<Response, Rejection>,
+) -> Result<Response, Rejection>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let BodyRequest { app, head, body } = request;
+    let answer = answer(BodyRequest { app, head, body }).await;
+    let took_too_long = answer
+        .as_ref()
+        .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
+    if !took_too_long && !body.is_end_stream() {
+        app.bodies.discard(&head.headers, body).await;
+    }
+    answer
+}
+
+/// The same for a request that came through the router.
+pub(super) async fn answer_routed(
     app: &Arc<ReceiverState>,
     request: Request<Body>,
     answer: impl AsyncFnOnce(BodyRequest<'_>) -> Result<Response, Rejection>,
 ) -> Result<Response, Rejection> {
     let (head, mut body) = request.into_parts();
-    let answer = answer(BodyRequest {
+    let request = BodyRequest {
         app,
         head: &head,
         body: &mut body,
-    })
-    .await;
-    let took_too_long = answer
-        .as_ref()
-        .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
-    if !took_too_long {
-        app.bodies.discard(&head.headers, body).await;
-    }
-    answer
+    };
+    answer_with_body(request, answer).await
 }

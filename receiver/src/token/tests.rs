@@ -386,3 +386,42 @@ fn broken_tokens_are_refused() {
 }
 
 mod foreign;
+
+/// What a connection's last request had is judged like any other, and is another's in no case.
+#[test]
+fn the_last_token_of_a_connection() {
+    let data = tempfile::tempdir().unwrap();
+    let tokens = tokens(data.path());
+    let last = LastToken::default();
+    let header = |token: &str| format!("Bearer {token}").into_bytes();
+    let mint = |name| tokens.mint(&identity(name), scope(), NOW).unwrap().token;
+    let [ours, other] = ["web1", "web2"].map(mint);
+    let known = |token: &str, now| last.claims(&tokens, &header(token), now);
+    assert!(known(&ours, NOW).is_none(), "none yet");
+    let verified = last.verify(&tokens, &header(&ours), &ours, NOW).unwrap();
+    // It needs no other memory.
+    tokens.remembered.clear();
+    assert_eq!(known(&ours, NOW), Some(verified));
+    assert!(tokens.remembered.is_empty());
+    for near in [
+        &other,
+        &ours[1..],
+        &ours[..ours.len() - 1],
+        &format!("{ours}x"),
+    ] {
+        assert!(known(near, NOW).is_none(), "{near}");
+    }
+    assert!(known(&ours, NOW + TTL - 1).is_some());
+    assert!(known(&ours, NOW + TTL).is_none(), "it has expired");
+    assert!(known(&ours, NOW - 1).is_none(), "not valid yet");
+    // What is refused takes the place of nothing.
+    let broken = format!("{ours}x");
+    assert!(
+        last.verify(&tokens, &header(&broken), &broken, NOW)
+            .is_err()
+    );
+    assert!(known(&broken, NOW).is_none() && known(&ours, NOW).is_some());
+    last.verify(&tokens, &header(&other), &other, NOW).unwrap();
+    assert_eq!(known(&other, NOW).unwrap().sub.as_str(), "web2");
+    assert!(known(&ours, NOW).is_none());
+}

@@ -33,9 +33,12 @@ fn anothers_tokens_are_honoured_while_its_key_is_trusted() {
         assert!(ours.verify(&token, until).is_ok());
         assert!(is_invalid(ours.verify(&token, until + 1)), "the key ended");
     }
+    let last = LastToken::default();
+    last.verify(&ours, b"header", &token, NOW).unwrap();
     ours.set_foreign(Vec::new());
     assert_eq!(ours.remembered.len(), 1);
     assert!(is_invalid(ours.verify(&token, NOW)), "remembered in vain");
+    assert!(last.claims(&ours, b"header", NOW).is_none());
     ours.set_foreign(vec![key_of(&theirs, u64::MAX)]);
     assert!(ours.verify(&token, NOW + TTL - 1).is_ok());
     let ended = ours.verify(&token, NOW + TTL);
