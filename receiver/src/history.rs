@@ -94,7 +94,12 @@ impl Histories {
             return Ok(None);
         }
         let as_of = table.as_of(shard, now);
-        Ok(Some(found.page(range.tier, span, as_of)))
+        // The ring may hold hours that have ended, of a series that nothing was added to since.
+        let kept = Span {
+            from: span.from.max(self.retention.ended_by(range.tier, now)),
+            ..span
+        };
+        Ok(Some(found.page(range.tier, kept, as_of)))
     }
 
     fn add_stored(

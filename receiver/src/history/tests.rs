@@ -269,6 +269,26 @@ proptest! {
     }
 }
 
+/// Nothing was added to the series since, and so nothing took the hour out of its ring.
+#[test]
+fn what_has_ended_is_not_shown_from_memory() {
+    let mut receiver = Receiver::new(HistoryRetention {
+        hours_secs: 10 * DAY,
+        days_secs: 40 * DAY,
+    });
+    receiver.take("cpu", NOW, 1.0, false);
+    for (secs, hours, days) in [
+        (0, 1, 1),
+        (9 * DAY, 1, 1),
+        (2 * DAY, 0, 1),
+        (31 * DAY, 0, 0),
+    ] {
+        receiver.now += secs;
+        let shown = HistoryTier::ALL.map(|tier| receiver.read_all("cpu", tier).len());
+        assert_eq!(shown, [hours, days], "{}", receiver.now);
+    }
+}
+
 #[test]
 fn is_kept_to_the_interval() {
     let mut receiver = Receiver::new(HistoryRetention::default());
