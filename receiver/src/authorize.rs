@@ -242,11 +242,6 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// The name that the token is for.
-    pub fn own_name(&self) -> &'a NodeName {
-        &self.claims.sub
-    }
-
     /// May the caller send samples of this host? `None` is a name that no host can have.
     pub fn ingest(&self, host: Option<&NodeName>) -> Result<Permit<Ingest>, AuthorizeError> {
         self.check_scope(Scope::MetricsWrite)?;

@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 
 use self::encoding::Encoding;
-use self::memory::{MemoryReservation, SMALL_BYTES_MAX, kib, take_now};
+use self::memory::{SMALL_BYTES_MAX, kib, take_now};
 
 mod encoding;
 mod error;
@@ -24,6 +24,7 @@ mod memory;
 
 pub use self::encoding::CONTENT_CODINGS;
 pub use self::error::BodyReadError;
+pub use self::memory::MemoryReservation;
 
 /// Largest body on the wire.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -97,10 +98,6 @@ impl BodyReader {
     }
 
     /// The sender's body, decompressed, if it has at most `max` bytes on the wire.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "enforces a limit that is a named constant or a flag"
-    )]
     pub async fn read<B: http_body::Body<Data = Bytes> + Unpin>(
         &self,
         headers: &HeaderMap,
@@ -114,14 +111,30 @@ impl BodyReader {
             return Err(too_large(max));
         }
         let first = first_frame(body).await?;
-        let mut memory = MemoryReservation::default();
         let is_tiny = first.is_all && first.bytes.len() <= TINY_BYTES_MAX.min(max);
         if is_tiny && encoding == Encoding::Identity {
             return Ok(ReceivedBody {
                 bytes: first.bytes,
-                memory,
+                memory: MemoryReservation::default(),
             });
         }
+        // On the heap, because a request that does not come here needs no room for it.
+        Box::pin(self.read_rest(encoding, first, body, max, sender)).await
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "enforces a limit that is a named constant or a flag"
+    )]
+    async fn read_rest<B: http_body::Body<Data = Bytes> + Unpin>(
+        &self,
+        encoding: Encoding,
+        first: FirstFrame,
+        body: &mut B,
+        max: usize,
+        sender: &ClientQuota,
+    ) -> Result<ReceivedBody, BodyReadError> {
+        let mut memory = MemoryReservation::default();
         let packed = tokio::time::timeout(
             self.timeout,
             self.collect(first, body, max, sender.body_memory(), &mut memory),

@@ -172,22 +172,32 @@ impl Journal {
         &self.clock_status
     }
 
-    /// Makes a submission durable and counts it. Returns when that is done or was refused.
-    pub async fn submit(
+    /// Makes a submission durable and counts it. The future returns when that is done or was
+    /// refused; it is queued before.
+    pub fn submit(
         &self,
         submission: Submission,
         now: u64,
-    ) -> Result<BatchAnswer, SubmitError> {
+    ) -> impl Future<Output = Result<BatchAnswer, SubmitError>> + Send + use<> {
+        let queued = self.queue(submission, now);
+        async { queued?.await.unwrap_or(Err(SubmitError::Unavailable)) }
+    }
+
+    fn queue(
+        &self,
+        submission: Submission,
+        now: u64,
+    ) -> Result<oneshot::Receiver<Result<BatchAnswer, SubmitError>>, SubmitError> {
         let (reply, answered) = oneshot::channel();
-        let Some(queue) = self.queue_of(&submission) else {
-            return Err(SubmitError::Unavailable);
-        };
-        match queue.try_send(WaitingRequest {
+        let queue = self.queue_of(&submission);
+        let queue = queue.ok_or(SubmitError::Unavailable)?;
+        let waiting = WaitingRequest {
             submission,
             now,
             reply,
-        }) {
-            Ok(()) => answered.await.unwrap_or(Err(SubmitError::Unavailable)),
+        };
+        match queue.try_send(waiting) {
+            Ok(()) => Ok(answered),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
             Err(TrySendError::Closed(_)) => Err(SubmitError::Unavailable),
         }

@@ -26,7 +26,7 @@ where
     let is_dropped = refusal.is_some() || is_anonymous && !reads_anonymous_body;
     let is_last = is_dropped && {
         let body = std::mem::take(&mut request.body);
-        service::drop_body(&request.head, body).await
+        Box::pin(service::drop_body(&request.head, body)).await
     };
     let mut response = match (refusal, check_host(&request.head)) {
         (Some(HeadRefusal::TooManyInFlight), _) => {

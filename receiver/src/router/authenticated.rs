@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, request};
 use lizmon_mtls::client_quota::{BodyMemoryBudgets, ClientQuota};
 use lizmon_mtls::connection::{Connection, TrustedPeer};
 use lizmon_pki::date::rfc3339;
+use lizmon_protocol::name::NodeName;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::token::Claims;
 use serde::Serialize;
@@ -176,6 +177,11 @@ impl<'a> Authenticated<'a> {
         Ok(json_bytes(
             self.app.bodies.answer(bytes, self.memory_budget()?)?,
         ))
+    }
+
+    /// The name that the token is for.
+    pub(super) fn own_name(&self) -> &NodeName {
+        &self.claims.sub
     }
 
     /// The caller, if the token belongs to the connection's certificate.

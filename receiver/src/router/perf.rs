@@ -10,15 +10,17 @@ use lizmon_mtls::connection::Connection;
 use lizmon_mtls::service::{ClientRequest, RequestBody};
 use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
-use lizmon_protocol::route::{self, parse_epoch};
-use lizmon_protocol::sample::{IdempotencyKey, SAFE_INTEGER_MAX};
+use lizmon_protocol::route::{self, MalformedEpoch, parse_epoch};
+use lizmon_protocol::sample::{Epoch, IdempotencyKey, SAFE_INTEGER_MAX};
 
 use super::answer::{decode, json, json_bytes, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
 use super::state::{ReceiverState, SharedState};
-use crate::body::BODY_BYTES_MAX;
+use crate::authorize::{Ingest, Permit};
+use crate::body::{BODY_BYTES_MAX, MemoryReservation, ReceivedBody};
+use crate::store::record::Submission;
 use crate::{ingest, query};
 
 /// draft-ietf-httpapi-idempotency-key-header-07 section 2.
@@ -98,60 +100,33 @@ async fn ingest(
     client: &Connection,
 ) -> Result<Response, Rejection> {
     let (app, head) = (request.app, request.head);
-    let now = (app.clock)();
-    let (host, epoch) = host_and_rest(head);
-    let sender = Authenticated::check_on(app, client, &head.headers, now)?;
-    let caller = sender.caller()?;
-    let permit = match caller.own_name() {
-        // Usually it is, and then needs not be parsed.
-        own if own.as_str() == host => caller.ingest(Some(own))?,
-        _ => caller.ingest(parse_host(host).as_ref())?,
-    };
+    let sender = Authenticated::check_on(app, client, &head.headers, (app.clock)())?;
+    let permit = may_ingest(&sender, head)?;
     let now = (app.sample_clock)();
-    let epoch = epoch
-        .map(|epoch| parse_epoch(epoch).or_else(|_| parse_epoch(&decode(epoch))))
-        .transpose()
-        .map_err(|error| Rejection::from(Code::MalformedEpoch).with_detail(error.to_string()))?;
-    sender
-        .quota()?
-        .may_send_records()
-        .map_err(too_many_records)?;
+    let epoch = epoch_of(head)?;
+    let quota = sender.quota()?;
+    quota.may_send_records().map_err(too_many_records)?;
     let body = request.read(BODY_BYTES_MAX, &sender).await?;
     let bytes = body.bytes().len();
-    let is_large = bytes > PARSED_IN_PLACE_BYTES_MAX;
-    let key = idempotency_key(&head.headers);
-    let ahead = ahead_of(&head.headers).map(|ahead_secs| (permit.host().clone(), ahead_secs));
-    let parse = move || {
-        let submission = match epoch {
-            Some(epoch) => ingest::single(&permit, epoch, key?, body.bytes(), now),
-            None => ingest::batch(&permit, body.bytes(), now),
-        };
-        let submission = submission.map_err(|error| Rejection::of_body(error, now))?;
-        let view = submission.view().map_err(|_| Code::InternalError)?;
-        let records = ingest::billed_records(&view);
-        Ok::<_, Rejection>((submission, records, body.into_reservation()))
+    let unparsed = UnparsedSamples {
+        permit,
+        epoch,
+        key: idempotency_key(&head.headers),
+        body,
+        now,
     };
-    let parsed = if is_large {
-        tokio::task::spawn_blocking(parse)
-            .await
-            .map_err(|_| Rejection::from(Code::InternalError))?
-    } else {
-        parse()
+    let parsed = match bytes > PARSED_IN_PLACE_BYTES_MAX {
+        true => Box::pin(unparsed.parse_elsewhere()).await,
+        false => unparsed.parse(),
     };
-    let (submission, records, _until_answered) = parsed.or_else(|refused| {
-        sender.quota().and_then(|quota| {
-            quota.charge_refused(bytes);
-            Err(refused)
-        })
-    })?;
-    sender
-        .quota()?
-        .take_records(records)
-        .map_err(too_many_records)?;
+    let (submission, records, _until_answered) =
+        parsed.inspect_err(|_| quota.charge_refused(bytes))?;
+    quota.take_records(records).map_err(too_many_records)?;
     let answer = app.journal.submit(submission, now).await?;
     sender.remember();
-    if let Some((host, ahead_secs)) = ahead {
-        app.table.note_clock(host.as_str(), ahead_secs, now);
+    if let Some(ahead_secs) = ahead_of(&head.headers) {
+        let host = sender.own_name().as_str();
+        app.table.note_clock(host, ahead_secs, now);
     }
     match epoch {
         Some(_) if answer.duplicate > 0 => {
@@ -160,6 +135,60 @@ async fn ingest(
         }
         Some(_) => Ok(StatusCode::NO_CONTENT.into_response()),
         None => Ok(json(&answer)),
+    }
+}
+
+/// May the sender send samples of the host in the path?
+fn may_ingest(
+    sender: &Authenticated<'_>,
+    head: &request::Parts,
+) -> Result<Permit<Ingest>, Rejection> {
+    let (caller, (host, _)) = (sender.caller()?, host_and_rest(head));
+    Ok(match sender.own_name() {
+        // Usually it is, and then needs not be parsed.
+        own if own.as_str() == host => caller.ingest(Some(own))?,
+        _ => caller.ingest(parse_host(host).as_ref())?,
+    })
+}
+
+/// The epoch in the path of a single sample.
+fn epoch_of(head: &request::Parts) -> Result<Option<Epoch>, Rejection> {
+    let (_, epoch) = host_and_rest(head);
+    let epoch = epoch.map(|epoch| parse_epoch(epoch).or_else(|_| parse_epoch(&decode(epoch))));
+    let malformed = |error: MalformedEpoch| {
+        Rejection::from(Code::MalformedEpoch).with_detail(error.to_string())
+    };
+    epoch.transpose().map_err(malformed)
+}
+
+/// What was posted.
+struct UnparsedSamples {
+    permit: Permit<Ingest>,
+    epoch: Option<Epoch>,
+    key: Result<Option<IdempotencyKey>, Rejection>,
+    body: ReceivedBody,
+    now: u64,
+}
+
+/// A submission, how many records it counts for, and its memory until it is answered.
+type ParsedSamples = (Submission, u32, MemoryReservation);
+
+impl UnparsedSamples {
+    fn parse(self) -> Result<ParsedSamples, Rejection> {
+        let (permit, body, now) = (&self.permit, self.body.bytes(), self.now);
+        let submission = match self.epoch {
+            Some(epoch) => ingest::single(permit, epoch, self.key?, body, now),
+            None => ingest::batch(permit, body, now),
+        };
+        let submission = submission.map_err(|error| Rejection::of_body(error, now))?;
+        let view = submission.view().map_err(|_| Code::InternalError)?;
+        let records = ingest::billed_records(&view);
+        Ok((submission, records, self.body.into_reservation()))
+    }
+
+    async fn parse_elsewhere(self) -> Result<ParsedSamples, Rejection> {
+        let parsed = tokio::task::spawn_blocking(|| self.parse()).await;
+        parsed.map_err(|_| Rejection::from(Code::InternalError))?
     }
 }
 

@@ -50,7 +50,7 @@ where
         .as_ref()
         .is_err_and(|rejection| rejection.code() == Code::RequestTimeout);
     if !took_too_long && !body.is_end_stream() {
-        app.bodies.discard(&head.headers, body).await;
+        Box::pin(app.bodies.discard(&head.headers, body)).await;
     }
     answer
 }
