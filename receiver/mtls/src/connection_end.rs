@@ -1,7 +1,7 @@
 //! How a connection ends without the loss of a request: HTTP/1 with `Connection: close` (RFC 9112
 //! section 9.6), HTTP/2 with GOAWAY (RFC 9113 section 6.8).
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -33,14 +33,13 @@ enum Reason {
     reason = "enforces a limit that is a named constant"
 )]
 pub(crate) async fn run(
-    connection: impl GracefulConnection,
+    mut connection: Pin<&mut impl GracefulConnection>,
     activity: &ConnectionActivity,
     first_request_timeout: Duration,
     mut stopping: watch::Receiver<()>,
 ) {
     // The connection always goes first: a request that has arrived is read before the connection is
     // told to end.
-    let mut connection = pin!(connection);
     let reason = {
         // Polled only if it is woken itself: the connection is woken several times a request.
         let end = end_of(activity, first_request_timeout, &mut stopping);

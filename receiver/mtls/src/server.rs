@@ -126,8 +126,10 @@ async fn accept(
 impl<R: Routes> Server<R> {
     async fn run(self, stream: TcpStream, address: IpAddr) {
         let mut stopping = self.stopping.clone();
+        // On the heap, so that its room is given back after the handshake.
+        let accepting = Box::pin(self.door.accept(stream, address));
         let opened = tokio::select! {
-            opened = self.door.accept(stream, address) => opened,
+            opened = accepting => opened,
             () = too_late(&mut stopping) => return,
         };
         // The reason has been counted and logged.
@@ -137,6 +139,7 @@ impl<R: Routes> Server<R> {
         let forwarding = self.door.forwarding();
         let service = ConnectionService::new(self.routes, connection, forwarding, activity.clone());
         let served = self.http.serve_connection(TokioIo::new(stream), service);
+        let served = pin!(served);
         connection_end::run(served, &activity, self.first_request_timeout, self.stopping).await;
     }
 }
