@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use lizmon_daemon::LogFlags;
 
 use crate::commands::{
-    alarms, audit, audit_log, backup, completions, doctor, hosts, init_ca, inspect, issue_node,
-    issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join, join_token,
-    list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl, silence,
-    store, token, top, up, verify, verify_audit,
+    alarms, audit, audit_log, backup, bench, completions, doctor, hosts, init_ca, inspect,
+    issue_node, issue_operator, issue_proxy, issue_reader, issue_receiver, issue_summarizer, join,
+    join_token, list, man, open, profile, push, query, renew, restore, revoke, rotate, sign_crl,
+    silence, store, token, top, up, verify, verify_audit,
 };
 use crate::flags::ca_keys::CaKeyFlags;
 
@@ -69,6 +69,7 @@ pub(crate) enum Verb {
     Revoke(revoke::RevokeArgs),
     SignCrl(sign_crl::SignCrlArgs),
     Backup(backup::BackupArgs),
+    Bench(bench::BenchArgs),
     Restore(restore::RestoreArgs),
     Rotate(rotate::RotateArgs),
     AuditLog(audit_log::AuditLogArgs),
@@ -208,6 +209,15 @@ mod tests {
                 "a",
             ],
             &["audit"],
+            &["bench", "everything"],
+            &["bench", "--nodes", "0"],
+            &["bench", "--connections", "0"],
+            &["bench", "--streams", "1001"],
+            &["bench", "--rate", "0"],
+            &["bench", "--rate", "inf"],
+            &["bench", "--http", "3"],
+            &["bench", "--duration", "2h"],
+            &["bench", "--target", "http://r1"],
             &["alarms", "web1", "--test", "ops"],
             &["silence", "web1", "--why", "x"],
             &["silence", "web1", "--for", "2h"],

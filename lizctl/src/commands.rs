@@ -4,6 +4,7 @@ pub(crate) mod alarms;
 pub(crate) mod audit;
 pub(crate) mod audit_log;
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod hosts;

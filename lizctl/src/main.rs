@@ -10,6 +10,7 @@
 //!
 //! To add a verb: a file in `commands`, a variant in `cli::Verb`, a line in `run` below.
 
+mod bench;
 mod browser;
 mod cli;
 mod commands;
@@ -87,6 +88,7 @@ fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         Verb::Revoke(args) => commands::revoke::run(&args, context),
         Verb::SignCrl(args) => commands::sign_crl::run(&args, context),
         Verb::Backup(args) => commands::backup::run(&args, context),
+        Verb::Bench(args) => commands::bench::run(&args, context, new_producer),
         Verb::Restore(args) => commands::restore::run(&args, context),
         Verb::Rotate(args) => commands::rotate::run(&args, context),
         Verb::AuditLog(args) => commands::audit_log::run(&args, context),
@@ -120,6 +122,11 @@ fn new_id() -> uuid::Uuid {
     uuid::Uuid::new_v4()
 }
 
+/// A producer unlike all others.
+fn new_producer() -> ProducerId {
+    ProducerId::new(new_id())
+}
+
 /// Spreads what many programs would do at the same time.
 #[expect(
     clippy::disallowed_methods,
@@ -149,6 +156,6 @@ fn environment() -> Environment {
         clock: Arc::new(lizmon_daemon::since_1970),
         monotonic: Arc::new(lizmon_daemon::since_boot),
         chance: Arc::new(fastrand::f64),
-        new_producer: Arc::new(|| ProducerId::new(uuid::Uuid::new_v4())),
+        new_producer: Arc::new(new_producer),
     }
 }

@@ -168,6 +168,9 @@ pub enum IssueError {
     /// A name that is listed twice.
     #[error("`{0}` is named twice: name it once")]
     NamedTwice(String),
+    /// A name whose certificate is for longer use than the requested one.
+    #[error("{0} `{1}` has a certificate that is in use: choose another name")]
+    NameInUse(Role, String),
     /// The key file beside the new certificate is another key's.
     #[error("{} is not the key of the request: move it away first", .0.display())]
     OtherKeyPresent(PathBuf),

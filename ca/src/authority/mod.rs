@@ -8,6 +8,7 @@
 //! | `ca` | [`Authority`], an open CA |
 //! | `init`, `new_ca`, `open` | creates and opens a CA |
 //! | `issue` | issues a leaf to a file |
+//! | `in_memory` | issues leaves for a while, to no file |
 //! | `enrol`, `renewal` | issues a leaf to a network client, for a join token or the current certificate |
 //! | `revocation`, `crls`, `crl_file` | revokes, signs CRLs, publishes `crl.pem` |
 //! | `rotation` | replaces the issuing CA or the root |
@@ -24,6 +25,7 @@ mod crls;
 mod enrol;
 mod error;
 mod expiry;
+mod in_memory;
 mod init;
 mod issuance;
 mod issue;
@@ -40,6 +42,7 @@ pub use self::ca::Authority;
 pub use self::crls::SignedCrl;
 pub use self::error::{Error, InitError, IssueError, RestoreError, RevokeError, RotationError};
 pub use self::expiry::CaExpiry;
+pub use self::in_memory::InMemory;
 pub use self::init::InitOptions;
 pub use self::issuance::{Enrolled, IssuanceError, JoinTokenError, RenewalError};
 pub use self::issue::{Issued, KeySource, Request};

@@ -1,5 +1,6 @@
 //! The shipped programs as processes: flags, exit codes, stdout and stderr, signals, files.
 
+mod bench;
 mod config_file;
 mod doctor;
 mod edges;
