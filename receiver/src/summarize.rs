@@ -23,6 +23,8 @@ use std::sync::{Arc, RwLockReadGuard};
 use lizmon_protocol::sample::BatchAnswer;
 use lizmon_summary::Series;
 
+use self::host::LoadedSeries;
+
 pub use self::documents::Documents;
 pub use self::host::{HostSummaries, ProducerState};
 pub use self::table::{HostMap, ReadMark, SummaryTable};
@@ -123,8 +125,9 @@ impl Summarizer {
 
     /// Puts what was committed of a shard in the place of what is in memory. The journal after its
     /// cursor is to be read next.
-    fn restore(&mut self, state: ShardState) {
-        let hosts: HostMap = state.hosts.into_iter().map(host::restore).collect();
+    fn restore(&mut self, state: ShardState, loaded: &mut LoadedSeries) {
+        let hosts = state.hosts.into_iter();
+        let hosts: HostMap = hosts.map(|host| loaded.restore(host)).collect();
         let progress = &mut self.progress[state.shard.index()];
         *progress = ShardProgress {
             fence: progress.fence,
@@ -140,9 +143,7 @@ impl Summarizer {
     fn reload(&mut self, store: &mut dyn Store, shard: Shard, now: u64) -> Result<(), StoreError> {
         let mut apart = Self::empty(store.shard_count());
         apart.progress[shard.index()].fence = self.progress[shard.index()].fence;
-        for state in store.load(&[shard], now)? {
-            apart.restore(state);
-        }
+        apart.load(store, &[shard], now)?;
         apart.read_on(store).complete()?;
         let mut progress = std::mem::take(&mut apart.progress[shard.index()]);
         progress.changed_since = progress.changed_since.map(|_| self.appends);

@@ -65,7 +65,7 @@ use super::error::StoreError;
 use super::history::{HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
-use super::state::{ShardChanges, ShardState, StateStore};
+use super::state::{IntervalSink, ShardChanges, ShardState, StateStore};
 
 /// How many free pages (4 KiB each) are kept for what comes next, at least; besides, a quarter of
 /// the file: a file that grows and shrinks all day need not be truncated and extended all day.
@@ -187,23 +187,22 @@ impl EmbeddedStore {
     }
 
     /// Reads everything, and of the journal which rows are still needed.
-    fn read(&mut self, now: u64) -> ScanResult {
+    fn read(&mut self, now: u64, sink: Option<&mut dyn IntervalSink>) -> ScanResult {
         let backlog = &mut self.backlog;
-        let scanned = read::everything(
-            &self.connection,
-            ScanMode::Fast,
-            now,
-            &mut |cursors, position, row| {
-                for (shard, _) in batch::sections(row).flatten() {
-                    if cursors
-                        .get(shard.index())
-                        .is_none_or(|cursor| position > *cursor)
-                    {
-                        backlog.add(shard, position);
-                    }
+        let note = &mut |cursors: &[Position], position, row: &[u8]| {
+            for (shard, _) in batch::sections(row).flatten() {
+                if cursors
+                    .get(shard.index())
+                    .is_none_or(|cursor| position > *cursor)
+                {
+                    backlog.add(shard, position);
                 }
-            },
-        );
+            }
+        };
+        let scanned = match sink {
+            Some(sink) => read::everything_into(&self.connection, now, sink, note),
+            None => read::everything(&self.connection, ScanMode::Fast, now, note),
+        };
         self.backlog.complete();
         scanned
     }
@@ -224,11 +223,18 @@ impl EmbeddedStore {
         std::fs::metadata(file).map_or(0, |found| found.len())
     }
 
-    fn load_all(&mut self, now: u64) -> Result<Snapshot, EmbeddedError> {
-        let mut scanned = self.read(now);
+    fn load_all(
+        &mut self,
+        now: u64,
+        mut sink: Option<&mut dyn IntervalSink>,
+    ) -> Result<Snapshot, EmbeddedError> {
+        let mut scanned = self.read(now, sink.as_mut().map(|sink| &mut **sink as _));
         if let Some(fault) = self.fault(&scanned)? {
             self.remake(|folder| recovery::recover(folder, &fault, now))?;
-            scanned = self.read(now);
+            if let Some(sink) = &mut sink {
+                sink.clear();
+            }
+            scanned = self.read(now, sink.as_mut().map(|sink| &mut **sink as _));
             if let Some(what) = self.fault(&scanned)? {
                 let file = files::database(&self.folder);
                 return Err(EmbeddedError::Damaged { file, what });
@@ -337,6 +343,12 @@ fn save_hosts(transaction: &Transaction<'_>, changes: &ShardChanges) -> Result<(
     Ok(())
 }
 
+fn states_of(snapshot: Snapshot, shards: &[Shard]) -> Vec<ShardState> {
+    let mut states = snapshot.into_states();
+    let load = |shard: &Shard| states.get_mut(shard.index())?.take();
+    shards.iter().filter_map(load).collect()
+}
+
 fn in_full(error: EmbeddedError) -> String {
     StoreError::from(error).in_full()
 }
@@ -418,9 +430,16 @@ impl StateStore for EmbeddedStore {
     }
 
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError> {
-        let mut states = self.load_all(now)?.into_states();
-        let load = |shard: &Shard| states.get_mut(shard.index())?.take();
-        Ok(shards.iter().filter_map(load).collect())
+        Ok(states_of(self.load_all(now, None)?, shards))
+    }
+
+    fn load_into(
+        &mut self,
+        shards: &[Shard],
+        now: u64,
+        sink: &mut dyn IntervalSink,
+    ) -> Result<Vec<ShardState>, StoreError> {
+        Ok(states_of(self.load_all(now, Some(sink))?, shards))
     }
 
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {

@@ -65,7 +65,8 @@ pub use self::journal::{JournalRead, JournalStore};
 pub use self::members::{Member, MemberRole, Members, SharedTrust};
 pub use self::shard::{Fence, Position, Shard, ShardCount};
 pub use self::state::{
-    RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost, StoredProducer,
+    IntervalSink, RemovedSamples, ShardChanges, ShardState, StateStore, StoredBucket, StoredHost,
+    StoredProducer,
 };
 pub use self::watch::{Look, ServerReading, ShardReading, StoreReading, StoreWatch};
 

@@ -54,6 +54,17 @@ pub trait StateStore {
     /// has acquired the shard reads its latest.
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError>;
 
+    /// The same, but a store may give the intervals to `sink`, and leave them out of the hosts: there
+    /// are very many, and nothing else keeps them twice.
+    fn load_into(
+        &mut self,
+        shards: &[Shard],
+        now: u64,
+        _sink: &mut dyn IntervalSink,
+    ) -> Result<Vec<ShardState>, StoreError> {
+        self.load(shards, now)
+    }
+
     /// The documents of this kind that these hosts have, as they are stored now; of the shard itself
     /// for an empty name. For who does not own the shard: empty where no other process can.
     fn documents(
@@ -69,6 +80,15 @@ pub trait StateStore {
     /// journal up to the cursor is no longer needed. Refused if the shard was acquired again after
     /// this fence.
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError>;
+}
+
+/// Takes the intervals of hosts while they are loaded, one series after another.
+pub trait IntervalSink {
+    /// Intervals of a series, each with its tier. Others of it may have come before.
+    fn take(&mut self, host: &str, label: &str, intervals: &[(usize, Bucket)]);
+
+    /// What was given so far is void: the store was damaged, and is read again.
+    fn clear(&mut self);
 }
 
 /// Everything that was committed of one shard.

@@ -9,7 +9,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    DocumentKind, EvictedHour, Position, RemovedSamples, StoredBucket, StoredHost, StoredProducer,
+    DocumentKind, EvictedHour, IntervalSink, Position, RemovedSamples, StoredBucket, StoredHost,
+    StoredProducer,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -291,33 +292,55 @@ fn is_past_every_window(epoch: u64, now: u64) -> bool {
     TIERS.iter().all(|tier| epoch <= tier.window_start(now))
 }
 
-pub(super) fn restore(stored: StoredHost) -> (Box<str>, HostSummaries) {
+/// The series of hosts that are being loaded, as far as a store gives them apart.
+#[derive(Debug, Default)]
+pub(super) struct LoadedSeries(HashMap<Box<str>, BTreeMap<Box<str>, Series>>);
+
+impl IntervalSink for LoadedSeries {
+    fn take(&mut self, host: &str, label: &str, intervals: &[(usize, Bucket)]) {
+        if !self.0.contains_key(host) {
+            self.0.insert(host.into(), BTreeMap::new());
+        }
+        let Some(of_host) = self.0.get_mut(host) else {
+            return;
+        };
+        let series = of_host.entry(label.into()).or_default();
+        for (tier, bucket) in intervals {
+            restore_bucket(host, series, *tier, *bucket);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl LoadedSeries {
+    /// A host as it is stored, with what was given of it before.
+    pub(super) fn restore(&mut self, stored: StoredHost) -> (Box<str>, HostSummaries) {
+        let series = self.0.remove(&*stored.name).unwrap_or_default();
+        restore(stored, series)
+    }
+}
+
+fn restore_bucket(host: &str, series: &mut Series, tier: usize, bucket: Bucket) {
+    if series.restore(tier, bucket).is_err() {
+        tracing::error!(host, "skipped a stored bucket that is impossible");
+    }
+}
+
+fn restore(stored: StoredHost, series: BTreeMap<Box<str>, Series>) -> (Box<str>, HostSummaries) {
     let mut host = HostSummaries {
+        series,
         last_epoch: stored.last_epoch,
         certificate_end: stored.certificate_end,
         removed: stored.removed,
         documents: Documents::restore(stored.documents),
         ..HostSummaries::default()
     };
-    for StoredBucket {
-        label,
-        tier,
-        bucket,
-        ..
-    } in stored.buckets
-    {
-        if host
-            .series
-            .entry(label)
-            .or_default()
-            .restore(tier, bucket)
-            .is_err()
-        {
-            tracing::error!(
-                host = stored.name,
-                "skipped a stored bucket that is impossible"
-            );
-        }
+    for kept in stored.buckets {
+        let series = host.series.entry(kept.label).or_default();
+        restore_bucket(&stored.name, series, kept.tier, kept.bucket);
     }
     for stored_producer in stored.producers {
         let StoredProducer {

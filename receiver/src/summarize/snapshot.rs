@@ -1,6 +1,7 @@
 //! Reads a store's summaries, and gives all of them as they are stored.
 
 use super::Summarizer;
+use super::host::LoadedSeries;
 use crate::store::{EvictedHour, Shard, ShardCount, Store, StoreError, StoredHost};
 
 impl Summarizer {
@@ -12,9 +13,10 @@ impl Summarizer {
         shards: &[Shard],
         now: u64,
     ) -> Result<(), StoreError> {
-        for state in store.load(shards, now)? {
+        let mut loaded = LoadedSeries::default();
+        for state in store.load_into(shards, now, &mut loaded)? {
             self.clock = self.clock.or(state.clock);
-            self.restore(state);
+            self.restore(state, &mut loaded);
         }
         Ok(())
     }

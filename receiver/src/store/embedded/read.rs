@@ -14,7 +14,7 @@ use super::super::damage::Damage;
 use super::super::document::StoredDocument;
 use super::super::history::StoredChunk;
 use super::super::shard::{Position, Shard};
-use super::super::state::{ShardState, StoredHost};
+use super::super::state::{IntervalSink, ShardState, StoredHost};
 use super::schema::{self, SHARDS};
 use crate::clock::StoredClock;
 
@@ -118,6 +118,26 @@ pub(super) fn everything(
     now: u64,
     journal: GiveRow<'_>,
 ) -> ScanResult {
+    read_all(database, mode, now, None, journal)
+}
+
+/// The same, once and fast. The intervals go to `sink`, and are in no host.
+pub(super) fn everything_into(
+    database: &Connection,
+    now: u64,
+    sink: &mut dyn IntervalSink,
+    journal: GiveRow<'_>,
+) -> ScanResult {
+    read_all(database, ScanMode::Fast, now, Some(sink), journal)
+}
+
+fn read_all(
+    database: &Connection,
+    mode: ScanMode,
+    now: u64,
+    sink: Option<&mut dyn IntervalSink>,
+    journal: GiveRow<'_>,
+) -> ScanResult {
     let mut scanner = Scanner {
         database,
         mode,
@@ -126,7 +146,7 @@ pub(super) fn everything(
     };
     let (hosts, mut states) = scanner.hosts();
     let series = scanner.series(&hosts);
-    scanner.buckets(&series, &mut states);
+    scanner.buckets(&series, &mut states, sink);
     scanner.producers(&hosts, &mut states);
     scanner.removed(&hosts, &mut states);
     let documents = match schema::stored_version(database) {

@@ -2,19 +2,30 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use lizmon_summary::TIERS;
+use lizmon_summary::{Bucket, TIERS};
 use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
-use super::super::super::state::StoredBucket;
+use super::super::super::state::{IntervalSink, StoredBucket};
 use super::super::bucket_key::BucketKey;
 use super::scanner::{HostStates, ScanMode, Scanner, SeriesNames};
 
 impl Scanner<'_> {
-    pub(super) fn buckets(&mut self, series: &SeriesNames, states: &mut HostStates) {
+    pub(super) fn buckets(
+        &mut self,
+        series: &SeriesNames,
+        states: &mut HostStates,
+        sink: Option<&mut dyn IntervalSink>,
+    ) {
         let mut intervals = Intervals {
             series,
-            states,
+            target: match sink {
+                Some(sink) => Target::Sink(SeriesBuffer::new(sink)),
+                None => Target::Hosts(states),
+            },
+            mode: self.mode,
+            names: None,
+            last: None,
             seen: HashSet::new(),
             bad: BTreeMap::new(),
         };
@@ -40,7 +51,12 @@ impl Scanner<'_> {
                 intervals.take(row)
             });
         }
-        let Intervals { seen, bad, .. } = intervals;
+        let Intervals {
+            target, seen, bad, ..
+        } = intervals;
+        if let Target::Sink(mut buffer) = target {
+            buffer.flush();
+        }
         let mut unknown = 0_u64;
         for ((id, tier, slot), start) in bad {
             if seen.contains(&(id, tier, slot)) {
@@ -59,16 +75,31 @@ impl Scanner<'_> {
     }
 }
 
+type RowKey = (i64, u8, u16);
+type Names = [(String, String)];
+
 /// Assigns buckets to their series.
 struct Intervals<'a> {
     series: &'a SeriesNames,
-    states: &'a mut HostStates,
-    seen: HashSet<(i64, u8, u16)>,
+    target: Target<'a>,
+    mode: ScanMode,
+    /// The series of the row before, and its names.
+    names: Option<(i64, &'a Names)>,
+    /// The row before.
+    last: Option<RowKey>,
+    /// What a thorough reading has, which meets rows more than once.
+    seen: HashSet<RowKey>,
     /// Those that are damaged, with their start as far as it is known.
-    bad: BTreeMap<(i64, u8, u16), Option<u64>>,
+    bad: BTreeMap<RowKey, Option<u64>>,
 }
 
-impl Intervals<'_> {
+/// Where the intervals go.
+enum Target<'a> {
+    Hosts(&'a mut HostStates),
+    Sink(SeriesBuffer<'a>),
+}
+
+impl<'a> Intervals<'a> {
     fn take(&mut self, row: &Row<'_>) {
         let read = || {
             Some((
@@ -82,7 +113,19 @@ impl Intervals<'_> {
             return;
         };
         let (id, tier, slot) = key;
-        if self.seen.contains(&key) {
+        let is_known = match self.mode {
+            // One pass in the order of the key: a row that is not in order is damaged.
+            ScanMode::Fast => {
+                let before = self.last.replace(key);
+                if before.is_some_and(|before| before >= key) {
+                    self.bad.insert(key, None);
+                    return;
+                }
+                false
+            }
+            ScanMode::Thorough => self.seen.contains(&key),
+        };
+        if is_known {
             return;
         }
         let start = row.get::<_, i64>(3).ok().map(|start| start as u64);
@@ -90,7 +133,7 @@ impl Intervals<'_> {
             ValueRef::Blob(stats) => Some(stats),
             _ => None,
         });
-        for (host, label) in self.series.get(&id).into_iter().flatten() {
+        for (host, label) in self.names_of(id) {
             let place = BucketKey {
                 host,
                 label,
@@ -100,19 +143,81 @@ impl Intervals<'_> {
             let bucket = start
                 .zip(stats)
                 .and_then(|(start, stats)| place.read(start, stats));
-            if let (Some(bucket), Some(state)) = (bucket, self.states.get_mut(host)) {
-                let (label, tier, slot) = (label.as_str().into(), place.tier, place.slot);
-                state.buckets.push(StoredBucket {
-                    label,
-                    tier,
-                    slot,
-                    bucket,
-                });
-                self.seen.insert(key);
+            if let Some(bucket) = bucket
+                && self.target.keep(id, &place, bucket)
+            {
+                if self.mode == ScanMode::Thorough {
+                    self.seen.insert(key);
+                }
                 return;
             }
         }
         self.bad.insert(key, start);
+    }
+
+    /// Looked up once for all rows of a series.
+    fn names_of(&mut self, id: i64) -> &'a Names {
+        match self.names {
+            Some((known, names)) if known == id => names,
+            _ => {
+                let names = self.series.get(&id).map_or(&[][..], Vec::as_slice);
+                self.names = Some((id, names));
+                names
+            }
+        }
+    }
+}
+
+impl Target<'_> {
+    /// Whether the interval has a place: its host is known.
+    fn keep(&mut self, series: i64, place: &BucketKey<'_>, bucket: Bucket) -> bool {
+        match self {
+            Self::Hosts(states) => {
+                let Some(state) = states.get_mut(place.host) else {
+                    return false;
+                };
+                state.buckets.push(StoredBucket {
+                    label: place.label.into(),
+                    tier: place.tier,
+                    slot: place.slot,
+                    bucket,
+                });
+            }
+            Self::Sink(buffer) => buffer.add(series, place, bucket),
+        }
+        true
+    }
+}
+
+/// The intervals of one series on their way to a sink.
+struct SeriesBuffer<'a> {
+    sink: &'a mut dyn IntervalSink,
+    series: Option<(i64, String, String)>,
+    intervals: Vec<(usize, Bucket)>,
+}
+
+impl<'a> SeriesBuffer<'a> {
+    fn new(sink: &'a mut dyn IntervalSink) -> Self {
+        Self {
+            sink,
+            series: None,
+            intervals: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, series: i64, place: &BucketKey<'_>, bucket: Bucket) {
+        if self.series.as_ref().is_none_or(|(id, ..)| *id != series) {
+            self.flush();
+            self.series = Some((series, place.host.to_owned(), place.label.to_owned()));
+        }
+        self.intervals.push((place.tier, bucket));
+    }
+
+    fn flush(&mut self) {
+        if let Some((_, host, label)) = self.series.take() {
+            self.sink.take(&host, &label, &self.intervals);
+        }
+        self.intervals.clear();
     }
 }
 
