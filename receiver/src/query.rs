@@ -1,11 +1,14 @@
 //! Answers queries from memory. A lock is held for one host or one shard at a time.
 
+mod json;
+
 use lizmon_protocol::delivery::{Delivery, ProducerDelivery, Removed, StampClock};
 use lizmon_protocol::name::{Label, NodeName, SUMMARY_PREFIX};
 use lizmon_protocol::sample::{BATCH_DROPPED_MAX, Dropped, Epoch, SampleSet, Seq};
-use lizmon_protocol::summary::{self, HolderState, Hosts, Summary};
-use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, Series, TIERS, Tier, Window};
+use lizmon_protocol::summary::{self, HolderState, Hosts};
+use lizmon_summary::{AHEAD_SECS_MAX, IntervalAverage, TIERS, Tier};
 
+use self::json::SummariesJson;
 use crate::authorize::{AcknowledgeMissing, ListHosts, Permit, ReadHost, ReadMetrics};
 use crate::store::record::Submission;
 use crate::summarize::SummaryTable;
@@ -15,32 +18,51 @@ use crate::{glance, silence};
 /// clock.
 const CLOCK_SAID_AGO_SECS_MAX: u64 = 300;
 
-/// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters.
-/// `None` if nothing at all is known of the host in any window.
+/// The host's summaries whose name contains `filter`, whatever the case of its ASCII letters: the
+/// JSON of [`Summaries`](lizmon_protocol::summary::Summaries). `None` if nothing at all is known of
+/// the host in any window.
 pub fn summaries(
     permit: &Permit<ReadHost>,
     table: &SummaryTable,
     filter: &str,
     now: u64,
-) -> Option<summary::Summaries> {
+) -> Option<serde_json::Result<Vec<u8>>> {
     let host = permit.host().as_str();
     let labels = live_labels(table, host, now)?;
+    Some(encode(table, host, &labels, filter, now))
+}
+
+fn encode(
+    table: &SummaryTable,
+    host: &str,
+    labels: &[Box<str>],
+    filter: &str,
+    now: u64,
+) -> serde_json::Result<Vec<u8>> {
     let filter = filter.to_ascii_lowercase();
-    let mut found = summary::Summaries::new();
-    for label in &labels {
-        for (tier, at) in TIERS.iter().zip(0..) {
-            let name = summary_name(tier, label);
-            if name.to_ascii_lowercase().contains(&filter) {
-                // Locked for one window at a time, so that a host with many labels blocks no other.
-                let hosts = table.shard_with(host);
-                let series = hosts.get(host).and_then(|host| host.series.get(label));
-                let as_of = table.as_of(table.shard_of(host), now);
-                let summary = series.and_then(|series| window(series, at, now, as_of));
-                found.extend(summary.map(|summary| (name, summary)));
-            }
+    let is_wanted = |name: &str| filter.is_empty() || name.to_ascii_lowercase().contains(&filter);
+    let by_tier = (0..).zip(&TIERS).flat_map(|(at, tier)| {
+        let names = labels
+            .iter()
+            .map(move |label| (summary_name(tier, label), label));
+        names.map(move |(name, label)| (name, at, label))
+    });
+    let mut wanted: Vec<_> = by_tier.filter(|(name, ..)| is_wanted(name)).collect();
+    wanted.sort_unstable();
+    let intervals = wanted.iter().filter_map(|(_, at, _)| TIERS.get(*at));
+    let mut json = SummariesJson::with_room(intervals.map(|tier| tier.kept).sum());
+    let as_of = table.as_of(table.shard_of(host), now);
+    for (name, tier, label) in wanted {
+        // Locked for one window at a time, so that a host with many labels blocks no other.
+        let hosts = table.shard_with(host);
+        let series = hosts.get(host).and_then(|host| host.series.get(label));
+        let window = series.and_then(|series| series.window(tier, now));
+        drop(hosts);
+        if let Some(window) = window {
+            json.push(&name, &window, as_of)?;
         }
     }
-    Some(found)
+    Ok(json.finish())
 }
 
 /// How many labels a host has: an estimate of the work to answer.
@@ -202,33 +224,4 @@ pub fn missing(
 
 fn summary_name(tier: &Tier, label: &str) -> String {
     format!("{SUMMARY_PREFIX}{}:{label}", tier.name)
-}
-
-fn window(series: &Series, tier: usize, now: u64, as_of: Option<u64>) -> Option<Summary> {
-    let Window {
-        start,
-        end,
-        width_secs,
-        averages,
-    } = series.window(tier, now)?;
-    let averages: Vec<_> = averages
-        .into_iter()
-        .map(|average| summary::Average {
-            start_sec: average.start,
-            end_sec: average.end,
-            interval_size_sec: width_secs,
-            num_samples: average.count,
-            avg: average.avg,
-            min: average.min,
-            max: average.max,
-        })
-        .collect();
-    Some(Summary {
-        start,
-        end,
-        timeslice_size_sec: width_secs,
-        average_count: averages.len(),
-        averages,
-        as_of,
-    })
 }

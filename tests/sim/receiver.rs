@@ -341,7 +341,8 @@ impl Receiver {
     pub(crate) fn summaries(&self, node: &Node, now: u64) -> Summaries {
         self.read(|table| {
             let permit = node.permit_to_read();
-            query::summaries(&permit, table, "", now)
+            let found = query::summaries(&permit, table, "", now);
+            found.map(|json| serde_json::from_slice(&json.unwrap()).unwrap())
         })
         .unwrap_or_default()
     }

@@ -77,12 +77,12 @@ pub(super) async fn read_host(
     let labels = query::label_count(&permit, &app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
         let found = query::summaries(&permit, &app.table, &filter, now).ok_or(Code::UnknownHost)?;
-        return sender.answer(&found);
+        return sender.answer_bytes(found);
     }
     let table = app.table.clone();
     let make = move || {
         let found = query::summaries(&permit, &table, &filter, now).ok_or(Code::UnknownHost)?;
-        serde_json::to_vec(&found).map_err(|_| Code::InternalError)
+        found.map_err(|_| Code::InternalError)
     };
     let made = app
         .bodies
