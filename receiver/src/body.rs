@@ -1,8 +1,8 @@
 //! Bodies of requests and answers: bounded in bytes and in time, and never more of them in memory
 //! than the budget allows, in all and for each holder. What counts is what has arrived, not what
 //! was announced: a client that only begins bodies takes no memory. Small bodies have a budget of
-//! their own: they never wait for large ones, not even for their sender's. Tiny
-//! ones that have come whole need none: what waits for the journal is limited in number.
+//! their own: they never wait for large ones, not even for their sender's. Tiny ones that have come
+//! whole need none: what waits for the journal is limited in number.
 
 use std::future::poll_fn;
 use std::pin::Pin;

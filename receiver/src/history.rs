@@ -94,9 +94,14 @@ impl Histories {
             return Ok(None);
         }
         let as_of = table.as_of(shard, now);
-        // The ring may hold hours that have ended, of a series that nothing was added to since.
+        // The ring may hold hours that have ended, of a series that nothing was added to since. If
+        // nothing is kept longer than there, all of it is shown.
+        let ended_by = match self.retention.secs(range.tier) {
+            0 => 0,
+            secs => now.saturating_sub(secs),
+        };
         let kept = Span {
-            from: span.from.max(self.retention.ended_by(range.tier, now)),
+            from: span.from.max(ended_by),
             ..span
         };
         Ok(Some(found.page(range.tier, kept, as_of)))

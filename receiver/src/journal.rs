@@ -51,7 +51,7 @@ pub use shared::SharedCommitter;
 /// Maximum wait for more requests if `--gather-window` does not say.
 pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
 /// How many requests may wait for the journal, over all its threads. Each keeps its body's memory
-/// reserved, and [`crate::body`] limits that; all but a tiny one.
+/// reserved, which [`crate::body`] limits; tiny bodies reserve none, and are limited by this alone.
 pub(crate) const QUEUE_MAX: usize = 16_384;
 /// How often the thread checks whether maintenance is due.
 const TICK: Duration = Duration::from_secs(1);

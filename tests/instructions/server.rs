@@ -82,14 +82,26 @@ impl Server {
 
     /// Ends it: how many instructions it has run in all.
     pub(crate) fn instructions(mut self) -> u64 {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it runs");
-        self.child.wait().expect("it ends");
+        self.end();
         let said = std::fs::read_to_string(&self.log).expect("its log");
         let mut lines = said.lines();
         let count = lines.find_map(|line| Some(line.split_once("I   refs:")?.1));
         let count = count.unwrap_or_else(|| panic!("valgrind counted nothing: {said}"));
         let digits: String = count.chars().filter(char::is_ascii_digit).collect();
         digits.parse().expect("a number")
+    }
+
+    fn end(&mut self) {
+        let pid = Pid::from_child(&self.child);
+        let _ended_before = kill_process(pid, Signal::TERM);
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.end();
+        }
     }
 }

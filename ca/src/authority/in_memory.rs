@@ -40,7 +40,7 @@ impl Authority {
             .collect::<Result<Vec<_>, Error>>()?;
         self.transaction(|tx| {
             for name in names {
-                refuse_holder(tx, role, name, lifetime, now)?;
+                refuse_holder(tx, role, name, lifetime)?;
             }
             signed.iter().try_for_each(|(id, leaf, _)| {
                 record_issued(tx, id, &leaf.entry(id, &self.operator, now), None)
@@ -76,12 +76,12 @@ fn refuse_holder(
     role: Role,
     name: &NodeName,
     lifetime: Duration,
-    now: u64,
 ) -> Result<(), Error> {
     let of_caller_secs = lifetime.as_secs() + BACKDATE_SECS;
-    let is_longer =
-        |entry: &Entry| entry.not_after.saturating_sub(entry.not_before) > of_caller_secs;
-    match tx.live_certificates(role, name, now)?.iter().any(is_longer) {
+    let is_other =
+        |entry: &Entry| entry.not_after.saturating_sub(entry.not_before) != of_caller_secs;
+    // Those that have ended count as well: their holder has a history.
+    match tx.certificates(role, name)?.iter().any(is_other) {
         true => Err(IssueError::NameInUse(role, name.to_string()).into()),
         false => Ok(()),
     }

@@ -76,10 +76,19 @@ impl LedgerTx<'_> {
         name: &NodeName,
         now: u64,
     ) -> Result<Vec<Entry>, LedgerError> {
-        let values = [role.as_str().to_owned(), name.to_string()];
-        let mut entries = self.entries_where(OF_HOLDER, values)?;
+        let mut entries = self.certificates(role, name)?;
         entries.retain(|entry| entry.is_live(now));
         Ok(entries)
+    }
+
+    /// All certificates of a holder, whether they are live or not.
+    pub(crate) fn certificates(
+        &self,
+        role: Role,
+        name: &NodeName,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let values = [role.as_str().to_owned(), name.to_string()];
+        self.entries_where(OF_HOLDER, values)
     }
 
     /// Whether anything was ever issued to a holder.

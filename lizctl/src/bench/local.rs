@@ -17,9 +17,20 @@ const OUTLIVES: Duration = Duration::from_secs(600);
 
 /// A running receiver. Ended, and its folder removed, when dropped.
 pub(crate) struct LocalReceiver {
-    child: Child,
+    child: RunningChild,
     folder: TempDir,
     pub(crate) url: BaseUrl,
+}
+
+/// Ended when dropped.
+struct RunningChild(Child);
+
+impl Drop for RunningChild {
+    fn drop(&mut self) {
+        // Nothing of its data is kept.
+        let _ended_before = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }
 
 impl LocalReceiver {
@@ -51,12 +62,12 @@ impl LocalReceiver {
         // Ctrl-C is for this process, which has to ask the receiver what it has.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().context("cannot start a receiver")?;
-        let stdout = child.stdout.take().context("its output")?;
+        let mut child = RunningChild(command.spawn().context("cannot start a receiver")?);
+        let stdout = child.0.stdout.take().context("its output")?;
         let mut lines = BufReader::new(stdout).lines();
         // The first line is printed when it is ready, and its profile is written.
-        if lines.next().is_none() {
-            let _ended = child.wait();
+        if !matches!(lines.next(), Some(Ok(_))) {
+            let _ended = child.0.wait();
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             let why = said.lines().last().unwrap_or_default();
             bail!("the receiver did not start: {why}");
@@ -73,18 +84,10 @@ impl LocalReceiver {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     pub(crate) fn certs(&self) -> PathBuf {
         self.folder.path().join("certs")
-    }
-}
-
-impl Drop for LocalReceiver {
-    fn drop(&mut self) {
-        // Nothing of its data is kept.
-        let _ended_before = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }

@@ -13,31 +13,36 @@ use tokio::time::Instant;
 /// The times at which one of several workers sends, from the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Schedule {
-    first: Duration,
-    every: Duration,
+    rate: f64,
+    at: u64,
+    workers: u64,
 }
 
 impl Schedule {
     /// The part of worker `at` of `workers`, which together send `rate` requests a second, evenly.
     pub(crate) fn new(rate: f64, at: usize, workers: usize) -> Self {
-        Self {
-            first: Duration::from_secs_f64(at as f64 / rate),
-            every: Duration::from_secs_f64(workers as f64 / rate),
-        }
+        let (at, workers) = (at as u64, workers as u64);
+        Self { rate, at, workers }
     }
 
     /// When the request with this number is due; the first is 0.
     pub(crate) fn due(&self, number: u64) -> Duration {
-        self.first + self.every.mul_f64(number as f64)
+        due_of_all(self.at + number * self.workers, self.rate)
     }
 
     /// How many requests are due before `end`.
     pub(crate) fn due_before(&self, end: Duration) -> u64 {
-        let Some(after_first) = end.checked_sub(self.first).filter(|time| !time.is_zero()) else {
+        let Some(after_first) = end.checked_sub(self.due(0)).filter(|time| !time.is_zero()) else {
             return 0;
         };
-        (after_first.as_secs_f64() / self.every.as_secs_f64()).ceil() as u64
+        (after_first.as_secs_f64() * self.rate / self.workers as f64).ceil() as u64
     }
+}
+
+/// When a request of all workers' is due, counted from 0. One place for pacer and workers: a worker
+/// that is woken before its time would sleep once more.
+fn due_of_all(number: u64, rate: f64) -> Duration {
+    Duration::from_secs_f64(number as f64 / rate)
 }
 
 /// The clock of a run, which all workers share.
@@ -90,7 +95,7 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 pub(crate) fn wake_workers(clock: &RunClock, rate: f64, workers: &[Notify]) {
     let mut next = 0_u64;
     while !clock.is_over() {
-        let due = Duration::from_secs_f64(next as f64 / rate);
+        let due = due_of_all(next, rate);
         match due.checked_sub(clock.now()) {
             Some(wait) if !wait.is_zero() => thread::sleep(wait.min(SLEEP_MAX)),
             _ => {

@@ -202,6 +202,15 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let mut plan = args.plan(args.pid)?;
     lizmon_daemon::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    // Before there is anything that a signal must not leave behind.
+    let stop = {
+        let _entered = runtime.enter();
+        lizmon_daemon::stop_or_hang_up().context("cannot listen for signals")?
+    };
     let local = match args.target {
         Some(_) => None,
         None => Some(LocalReceiver::start(args.warm_up + args.duration)?),
@@ -220,14 +229,11 @@ pub(crate) fn run(
         epoch: context.clock,
         new_producer,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    let outcome = runtime.block_on(async {
-        let stop = lizmon_daemon::stop().context("cannot listen for signals")?;
-        run::run(&plan, (&authority, target.clone()), sources, stop).await
-    })?;
+    let stop = async {
+        let _either = stop.await;
+    };
+    let running = run::run(&plan, (&authority, target.clone()), sources, stop);
+    let outcome = runtime.block_on(running)?;
     let report = BenchReport::new(&plan, target.url().to_string(), outcome);
     match args.output.is_json() {
         true => output::json(&report)?,

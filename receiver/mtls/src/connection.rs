@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// What the caller keeps with the connection until it ends, such as what it has verified. There
-    /// is one value of one type: the first one asked for.
+    /// is one value: none if one of another type was asked for first.
     pub fn kept<T: Default + Send + Sync + 'static>(&self) -> Option<&T> {
         let kept = self.kept.get_or_init(|| Box::new(T::default()));
         kept.downcast_ref()

@@ -96,8 +96,10 @@ impl<S> IdleStream<S> {
             return Poll::Pending;
         }
         loop {
+            // Without budget the timer only says that it is pending, and wakes nobody.
+            let has_budget = tokio::task::coop::has_budget_remaining();
             if this.timer.as_mut().poll(cx).is_pending() {
-                *this.woken = Some(cx.waker().clone());
+                *this.woken = has_budget.then(|| cx.waker().clone());
                 return Poll::Pending;
             }
             let deadline = this.activity.idle_deadline(*this.timeout);

@@ -289,6 +289,17 @@ fn what_has_ended_is_not_shown_from_memory() {
     }
 }
 
+/// The day that is in memory is shown even so.
+#[test]
+fn where_nothing_is_kept_longer_memory_is_shown() {
+    let mut receiver = Receiver::new(HistoryRetention {
+        hours_secs: 0,
+        days_secs: 0,
+    });
+    receiver.take("cpu", NOW, 1.0, false);
+    assert_eq!(receiver.read_all("cpu", HistoryTier::ByHour).len(), 1);
+}
+
 #[test]
 fn is_kept_to_the_interval() {
     let mut receiver = Receiver::new(HistoryRetention::default());

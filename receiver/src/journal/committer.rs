@@ -299,7 +299,8 @@ impl Committer {
     fn check_store(&mut self, now: u64) {
         self.complete_at = self.complete_at.min(now);
         self.probed_at = self.probed_at.min(now);
-        // Not after each group: it asks the file system.
+        // Not after each group: it asks the file system. A file that was removed is noticed a second
+        // later; what went into it meanwhile is in memory, of which a new one is made.
         if self.checked_at.replace(now) == Some(now) {
             return;
         }

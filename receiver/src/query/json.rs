@@ -35,12 +35,13 @@ impl SummariesJson {
         self.number(b",\"end\":", window.end);
         self.number(b",\"timeslice-size-sec\":", window.width_secs);
         self.number(b",\"average-count\":", window.averages.len() as u64);
-        let mut before: &[u8] = b",\"averages\":[{\"start-sec\":";
+        self.0.extend_from_slice(b",\"averages\":[");
+        let mut before: &[u8] = b"{\"start-sec\":";
         for average in &window.averages {
             self.average(before, average, window.width_secs)?;
-            before = b"},{\"start-sec\":";
+            before = b",{\"start-sec\":";
         }
-        self.0.extend_from_slice(b"}]");
+        self.0.push(b']');
         if let Some(as_of) = as_of {
             self.number(b",\"as-of\":", as_of);
         }
@@ -48,9 +49,13 @@ impl SummariesJson {
         Ok(())
     }
 
-    /// The whole object.
+    /// The whole object. What has far fewer intervals than there was room for gives the room back:
+    /// an answer that waits to be read takes the memory that it is counted for.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.0.push(b'}');
+        if self.0.capacity() > 2 * self.0.len() {
+            self.0.shrink_to_fit();
+        }
         self.0
     }
 
@@ -66,7 +71,9 @@ impl SummariesJson {
         self.number(b",\"num-samples\":", average.count);
         self.float(b",\"avg\":", average.avg)?;
         self.float(b",\"min\":", average.min)?;
-        self.float(b",\"max\":", average.max)
+        self.float(b",\"max\":", average.max)?;
+        self.0.push(b'}');
+        Ok(())
     }
 
     fn number(&mut self, before: &[u8], number: u64) {
@@ -148,7 +155,10 @@ mod tests {
         }
         let window = series.window(0, 1_465_001_814).unwrap();
         let (mut all, mut json) = (Summaries::new(), SummariesJson::with_room(0));
-        assert_eq!(SummariesJson::with_room(9).finish(), b"{}");
+        let empty = SummariesJson::with_room(9).finish();
+        assert_eq!(empty, b"{}");
+        // Or it would take more memory than it is counted for.
+        assert!(empty.capacity() <= 2 * empty.len());
         for (name, as_of) in [("a", None), ("b", Some(7)), ("disk:\"\\\n", None)] {
             json.push(name, &window, as_of).unwrap();
             all.insert(name.to_owned(), summary(&window, as_of));

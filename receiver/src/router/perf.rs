@@ -73,6 +73,7 @@ pub(super) async fn read_host(
     let filter = label.unwrap_or_default().into_owned();
     let host = permit.host().as_str();
     app.table.read_now(host, (app.sample_clock)()).await;
+    sender.check_trust()?;
     let now = (app.sample_clock)();
     let labels = query::label_count(&permit, &app.table);
     if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
@@ -116,7 +117,11 @@ async fn ingest(
         now,
     };
     let parsed = match bytes > PARSED_IN_PLACE_BYTES_MAX {
-        true => Box::pin(unparsed.parse_elsewhere()).await,
+        true => {
+            let parsed = Box::pin(unparsed.parse_elsewhere()).await;
+            sender.check_trust()?;
+            parsed
+        }
         false => unparsed.parse(),
     };
     let (submission, records, _until_answered) =

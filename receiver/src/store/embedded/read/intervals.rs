@@ -169,7 +169,8 @@ impl<'a> Intervals<'a> {
 }
 
 impl Target<'_> {
-    /// Whether the interval has a place: its host is known.
+    /// Whether the interval has a place: its host is known. A sink is given intervals of known hosts
+    /// alone.
     fn keep(&mut self, series: i64, place: &BucketKey<'_>, bucket: Bucket) -> bool {
         match self {
             Self::Hosts(states) => {
