@@ -13,8 +13,8 @@ use crate::identity::Identity;
 use crate::refusal::PeerRefusal;
 use crate::trust::Trust;
 
-/// One accepted connection, or the part of a proxy's that is one client's. Every request on it has
-/// this in its extensions.
+/// One accepted connection, or the part of a proxy's that is one client's. Every request on it is
+/// handed on with this.
 #[derive(Debug)]
 pub struct Connection {
     address: IpAddr,

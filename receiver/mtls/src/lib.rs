@@ -1,7 +1,7 @@
 //! Mutual TLS server for the receiver and the issuing service.
 //!
 //! ```text
-//!  TCP ──> accept ──> TLS handshake ──> identity ──> Connection ──> every request's extensions
+//!  TCP ──> accept ──> TLS handshake ──> identity ──> Connection ──> every request
 //!            │             │                            │      └──> forwarding: of a proxy's request, the client's
 //!      limits, PROXY    trust (watched)              recheck: trusted, not expired, not revoked?
 //!      protocol header
