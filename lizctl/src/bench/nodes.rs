@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lizmon_ca::authority::{Authority, InMemory};
-use lizmon_protocol::name::{NodeName, Role};
+use lizmon_protocol::name::{NameError, NodeName, Role};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -31,6 +31,11 @@ pub(crate) struct TlsOptions {
     pub(crate) is_resumed: bool,
 }
 
+/// The name of a node; the first is 1.
+pub(crate) fn name(prefix: &str, at: u32) -> Result<NodeName, NameError> {
+    format!("{prefix}-{at:06}").parse()
+}
+
 /// Issues `count` identities named PREFIX-000001 and so on.
 pub(crate) fn issue(
     authority: &Authority,
@@ -38,7 +43,7 @@ pub(crate) fn issue(
     options: TlsOptions,
     now: u64,
 ) -> anyhow::Result<Vec<LoadIdentity>> {
-    let names = (1..=count).map(|at| format!("{prefix}-{at:06}").parse());
+    let names = (1..=count).map(|at| name(prefix, at));
     let names: Vec<NodeName> = names.collect::<Result<_, _>>().context("--prefix")?;
     let issued = authority.issue_in_memory(role, &names, LIFETIME, now)?;
     let root = &authority.files().root_certificate;

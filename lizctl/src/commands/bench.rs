@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::bench::http_version::HttpVersion;
 use crate::bench::link::LoadTarget;
 use crate::bench::local::LocalReceiver;
+use crate::bench::nodes;
 use crate::bench::report::BenchReport;
 use crate::bench::run::{self, Load, Plan, Sources};
 use crate::bench::server;
@@ -62,7 +63,8 @@ pub(crate) struct BenchArgs {
         long,
         env = "LIZMON_PREFIX",
         value_name = "NAME",
-        default_value = "bench"
+        default_value = "bench",
+        value_parser = parse_prefix
     )]
     prefix: String,
     /// Connections of each node
@@ -122,6 +124,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         true => Ok(duration),
         false => Err("at most an hour".to_owned()),
     }
+}
+
+fn parse_prefix(text: &str) -> Result<String, String> {
+    let first = nodes::name(text, 1).map_err(|error| error.to_string());
+    first.map(|_| text.to_owned())
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -250,6 +250,8 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
             done.stderr
         );
     }
+    let done = run(&mut bench("--prefix .."));
+    assert!(done.failure(2).contains("is not a node name"));
     let folder = tempfile::tempdir().unwrap();
     let mut command = bench("--target https://127.0.0.1:1");
     let done = run(command.arg("--certs").arg(folder.path().join("none")));
