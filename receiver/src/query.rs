@@ -87,6 +87,26 @@ fn live_labels(table: &SummaryTable, host: &str, now: u64) -> Option<Vec<Box<str
     }
 }
 
+/// How much a list of all hosts is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FleetSize {
+    /// Hosts.
+    pub hosts: usize,
+    /// Labels of all of them.
+    pub labels: usize,
+}
+
+/// An estimate of the work to list all hosts.
+pub fn fleet_size(table: &SummaryTable) -> FleetSize {
+    table.shards().fold(FleetSize::default(), |size, hosts| {
+        let labels: usize = hosts.values().map(|host| host.series.len()).sum();
+        FleetSize {
+            hosts: size.hosts + hosts.len(),
+            labels: size.labels + labels,
+        }
+    })
+}
+
 /// Every host with samples in a window that the caller may read, by name.
 pub fn hosts(permit: &Permit<ListHosts>, table: &SummaryTable, now: u64) -> Hosts {
     let mut list = Vec::new();

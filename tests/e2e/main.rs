@@ -52,3 +52,4 @@ mod store_damage;
 mod token_keys;
 mod trust;
 mod units;
+mod workers;

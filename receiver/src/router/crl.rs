@@ -35,21 +35,40 @@ async fn take_crls(mut request: BodyRequest<'_>) -> Result<Response, Rejection> 
     // Not refused for an expired CRL: this is how an operator replaces it.
     let sender = Authenticated::check_in_any_case(app, head, now)?;
     let permit = sender.caller()?.administer()?;
-    let mut shown = connection_of(head)?.shown().to_vec();
+    let shown = connection_of(head)?.shown().to_vec();
     let body = request.read(CRL_BYTES_MAX, &sender).await?;
-    // Certificates of authorities beside the CRLs: of the next generation, which has not signed any
-    // client yet.
-    let beside = pem::sections(body.bytes())
-        .filter_map(Result::ok)
-        .filter(|section| section.kind == pem::PemKind::Certificate)
-        .map(|section| CertificateDer::from(section.der));
-    shown.extend(beside.take(AUTHORITIES_MAX));
-    let crls = Crl::read_all(body.bytes()).map_err(|error| unusable(&error, now))?;
     let app = app.clone();
-    // Waits for the disk, and a long CRL takes a while to verify.
-    tokio::task::spawn_blocking(move || put_in_force(&permit, &app, crls, &shown, now))
+    // Waits for the disk, and a long CRL takes a while to read and to verify: nobody else is to wait
+    // for that on this thread.
+    let take = move || {
+        let pushed = PushedCrls::read(body.bytes()).map_err(|error| unusable(&error, now))?;
+        drop(body);
+        put_in_force(&permit, &app, pushed, shown, now)
+    };
+    tokio::task::spawn_blocking(take)
         .await
         .map_err(|_| Rejection::from(Code::InternalError))?
+}
+
+/// What an operator pushes.
+struct PushedCrls {
+    crls: Vec<Crl>,
+    /// Certificates of authorities beside the CRLs: of the next generation, which has not signed any
+    /// client yet.
+    beside: Vec<CertificateDer<'static>>,
+}
+
+impl PushedCrls {
+    fn read(bytes: &[u8]) -> Result<Self, UnusableCrl> {
+        let beside = pem::sections(bytes)
+            .filter_map(Result::ok)
+            .filter(|section| section.kind == pem::PemKind::Certificate)
+            .map(|section| CertificateDer::from(section.der));
+        Ok(Self {
+            crls: Crl::read_all(bytes)?,
+            beside: beside.take(AUTHORITIES_MAX).collect(),
+        })
+    }
 }
 
 /// A body without a CRL is malformed; a CRL that cannot be used is invalid.
@@ -71,15 +90,16 @@ fn unusable(error: &UnusableCrl, now: u64) -> Rejection {
 fn put_in_force(
     _permit: &Permit<Administer>,
     app: &ReceiverState,
-    crls: Vec<Crl>,
-    shown: &[CertificateDer<'static>],
+    PushedCrls { crls, beside }: PushedCrls,
+    mut shown: Vec<CertificateDer<'static>>,
     now: u64,
 ) -> Result<Response, Rejection> {
+    shown.extend(beside);
     let mut trust = app
         .trust_writer
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    match trust.add_crls(crls, shown) {
+    match trust.add_crls(crls, &shown) {
         Ok(Ok(trust)) => {
             tracing::info!(
                 generation = trust.generation(),

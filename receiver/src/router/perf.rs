@@ -12,14 +12,16 @@ use lizmon_protocol::delivery::REPLAYED_HEADER;
 use lizmon_protocol::problem::Code;
 use lizmon_protocol::route::{self, MalformedEpoch, parse_epoch};
 use lizmon_protocol::sample::{Epoch, IdempotencyKey, SAFE_INTEGER_MAX};
+use lizmon_protocol::summary::Hosts;
 
 use super::answer::{decode, json, json_bytes, parse_host, wanted_tags};
 use super::authenticated::Authenticated;
 use super::problem::Rejection;
 use super::request_body::{BodyRequest, answer_with_body};
 use super::state::{ReceiverState, SharedState};
-use crate::authorize::{Ingest, Permit};
+use crate::authorize::{Ingest, ListHosts, Permit};
 use crate::body::{BODY_BYTES_MAX, MemoryReservation, ReceivedBody};
+use crate::query::FleetSize;
 use crate::store::record::Submission;
 use crate::{ingest, query};
 
@@ -35,11 +37,14 @@ const RECENT_SECS: u64 = 2;
 
 /// A larger body is parsed on a blocking thread.
 const PARSED_IN_PLACE_BYTES_MAX: usize = 64 << 10;
-/// An answer about more labels is made on a blocking thread.
+/// An answer about more labels, of one host or of all, is made on a blocking thread.
 const ANSWERED_IN_PLACE_LABELS_MAX: usize = 64;
 
 /// Size of one label in an answer, at most: 85 intervals of some 140 bytes.
 const ANSWER_BYTES_PER_LABEL: usize = 13 << 10;
+/// Size of a host in a list, with its facts and some tags, and of one of its labels: about.
+const LIST_BYTES_PER_HOST: usize = 512;
+const LIST_BYTES_PER_LABEL: usize = 32;
 
 /// `POST /api/perf/{host}` and `/api/perf/{host}/{epoch}`.
 pub(super) async fn take_samples(
@@ -209,6 +214,7 @@ pub(super) fn too_many_records(wait: Duration) -> Rejection {
     )
 }
 
+/// `GET /api/perf`
 pub(super) async fn list_hosts(
     State(app): SharedState,
     head: request::Parts,
@@ -219,8 +225,24 @@ pub(super) async fn list_hosts(
         .caller()?
         .list_hosts()?
         .only(wanted_tags(&head, &[])?);
+    let FleetSize { hosts, labels } = query::fleet_size(&app.table);
+    if labels <= ANSWERED_IN_PLACE_LABELS_MAX {
+        return sender.answer(&judged_hosts(&permit, &app, now));
+    }
+    let bytes_about = hosts * LIST_BYTES_PER_HOST + labels * LIST_BYTES_PER_LABEL;
+    let work = app.clone();
+    let make = move || serde_json::to_vec(&judged_hosts(&permit, &work, now));
+    let made = app
+        .bodies
+        .large_answer(bytes_about, sender.memory_budget()?, make)
+        .await?;
+    Ok(json_bytes(made.map_err(|_| Code::InternalError)?))
+}
+
+/// The hosts that the caller may know of, and which of them have a revoked certificate.
+fn judged_hosts(permit: &Permit<ListHosts>, app: &ReceiverState, now: u64) -> Hosts {
     let time = (app.sample_clock)();
-    let mut hosts = query::hosts(&permit, &app.table, time);
+    let mut hosts = query::hosts(permit, &app.table, time);
     let trust = app.trust.current();
     let is_many = hosts.hosts.len() > JUDGED_AT_ONCE_MAX;
     for host in &mut hosts.hosts {
@@ -230,7 +252,7 @@ pub(super) async fn list_hosts(
             host.state = app.holders.state(&host.name, &trust, now);
         }
     }
-    sender.answer(&hosts)
+    hosts
 }
 
 /// The path's host and the rest after it, as they stand there.
