@@ -351,7 +351,7 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
             _ = look.tick() => {
                 reload_if_changed(&app, &clock, &mut logged).await;
                 look_at_alarms(&app, clock()).await;
-                if !rotation_failed && let Err(error) = app.tokens.rotate(clock()) {
+                if !rotation_failed && let Err(error) = rotate_token_keys(&app.tokens, clock()).await {
                     tracing::error!(error = &error as &dyn std::error::Error, "token keys cannot be rotated");
                     rotation_failed = true;
                 }
@@ -365,6 +365,14 @@ async fn maintain(app: Arc<ReceiverState>, clock: Clock) {
             }
         }
     }
+}
+
+/// A new key is on the disk before it signs: that is waited for on no thread that serves requests.
+async fn rotate_token_keys(tokens: &Arc<Tokens>, now: u64) -> Result<(), TokenKeyError> {
+    let tokens = tokens.clone();
+    let rotated = tokio::task::spawn_blocking(move || tokens.rotate(now)).await;
+    // It has panicked, and said so.
+    rotated.unwrap_or(Ok(()))
 }
 
 /// Takes up changed alarm rules, and tells the evaluator whether anything can come from hosts.
@@ -457,4 +465,42 @@ async fn reload_trust(app: Arc<ReceiverState>) -> Option<Result<Arc<Trust>, Trus
             .reload_if_changed()
     };
     tokio::task::spawn_blocking(reload).await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    const NOW: u64 = 1_465_001_814;
+    const KEY_LIFE: Duration = Duration::from_secs(86_400);
+
+    /// On a slow disk, requests on the same thread waited until a new key was on it.
+    #[test]
+    fn no_worker_waits_for_a_new_token_key() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let url = "https://rx1".to_owned();
+        let (data, ttl) = (folder.path(), Duration::from_secs(300));
+        let tokens = Tokens::open(data, url.clone(), url, ttl, KEY_LIFE, NOW).unwrap();
+        let tokens = Arc::new(tokens);
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let mut rotated = pin!(rotate_token_keys(&tokens, NOW + KEY_LIFE.as_secs()));
+            let begun = poll_fn(|cx| Poll::Ready(rotated.as_mut().poll(cx))).await;
+            assert!(begun.is_pending());
+            assert_eq!(tokens.own_keys().len(), 1);
+            drop(release);
+            busy.await.unwrap().unwrap_err();
+            rotated.await.unwrap();
+            assert_eq!(tokens.own_keys().len(), 2);
+        });
+    }
 }
