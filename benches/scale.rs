@@ -14,16 +14,16 @@
 
 mod node;
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lizmon_benches::cpu;
+use lizmon_benches::program::{Program, built};
 use lizmon_engines::{EngineCluster, EngineNode, EngineSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -64,40 +64,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A program; ended when dropped.
-struct Program {
-    child: Child,
-    ready: String,
-}
-
-impl Program {
-    /// Starts it, and waits until it is ready.
-    fn start(name: &str, args: impl FnOnce(&mut Command)) -> Result<Self> {
-        let this = std::env::current_exe().context("this program")?;
-        let folder = this.parent().and_then(Path::parent).context("a folder")?;
-        let mut command = Command::new(folder.join(name));
-        args(command.stderr(Stdio::piped()));
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("{name}: is it built, with the same profile?"))?;
-        let stderr = child.stderr.take().context("its log")?;
-        let mut lines = BufReader::new(stderr).lines();
-        let ready = lines.by_ref().map_while(Result::ok);
-        let ready = ready.into_iter().find(|line| line.contains("READY"));
-        let ready = ready.with_context(|| format!("{name} does not start"))?;
-        // What it logs later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, ready })
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ended_before = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
 /// What is measured.
 struct Setup {
     receivers: Vec<Program>,
@@ -122,34 +88,31 @@ impl Setup {
             }
         };
         let receiver = |number: usize| {
-            Program::start("liz-receiver", |command| {
-                trust(command, certs.join("receivers/rx"));
-                command.args(["--listen", "127.0.0.1:0"]);
-                command.args(["--issuer", ISSUER, "--audience", ISSUER]);
-                command.arg("--records-per-second").arg("100000000");
-                command
-                    .arg("--data")
-                    .arg(data.path().join(number.to_string()));
-                if !servers.is_empty() {
-                    command.args(["--min-replicas", "0"]);
-                }
-            })
+            let mut command = Command::new(built("liz-receiver")?);
+            trust(&mut command, certs.join("receivers/rx"));
+            command.args(["--listen", "127.0.0.1:0"]);
+            command.args(["--issuer", ISSUER, "--audience", ISSUER]);
+            command.arg("--records-per-second").arg("100000000");
+            let folder = data.path().join(number.to_string());
+            command.arg("--data").arg(folder);
+            if !servers.is_empty() {
+                command.args(["--min-replicas", "0"]);
+            }
+            Program::start(command)
         };
         let receivers = (0..count).map(receiver).collect::<Result<Vec<_>>>()?;
         let summarizer = match servers.is_empty() {
             true => None,
-            false => Some(Program::start("liz-summarizer", |command| {
-                trust(command, certs.join("summarizers/sum"));
-            })?),
+            false => {
+                let mut command = Command::new(built("liz-summarizer")?);
+                trust(&mut command, certs.join("summarizers/sum"));
+                Some(Program::start(command)?)
+            }
         };
-        let address = |receiver: &Program| {
-            let port = receiver.ready.split_once("127.0.0.1:")?.1;
-            let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-            format!("127.0.0.1:{port}").parse().ok()
-        };
-        let addresses: Option<Vec<_>> = receivers.iter().map(address).collect();
+        let addresses = receivers.iter().map(Program::address);
+        let addresses = addresses.collect::<Result<_>>()?;
         Ok(Self {
-            addresses: addresses.context("the receivers' addresses")?,
+            addresses,
             receivers,
             summarizer,
             servers: servers.iter().filter_map(|server| server.pid()).collect(),
@@ -162,9 +125,9 @@ impl Setup {
         let sum =
             |pids: &mut dyn Iterator<Item = u32>| -> Result<f64> { pids.map(cpu::secs).sum() };
         Ok([
-            sum(&mut self.receivers.iter().map(|one| one.child.id()))?,
+            sum(&mut self.receivers.iter().map(|one| one.pid()))?,
             sum(&mut self.servers.iter().copied())?,
-            sum(&mut self.summarizer.iter().map(|one| one.child.id()))?,
+            sum(&mut self.summarizer.iter().map(|one| one.pid()))?,
         ])
     }
 }

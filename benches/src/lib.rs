@@ -1,3 +1,6 @@
 //! What several benchmarks use. See docs/performance.md.
 
+pub mod cores;
 pub mod cpu;
+pub mod process;
+pub mod program;
