@@ -55,6 +55,8 @@ pub const GATHER_WINDOW: Duration = Duration::from_millis(2);
 pub(crate) const QUEUE_MAX: usize = 16_384;
 /// How often the thread checks whether maintenance is due.
 const TICK: Duration = Duration::from_secs(1);
+/// How long the next group is waited for between two steps of maintenance.
+const PAUSE_WHILE_MORE_IS_DUE: Duration = Duration::from_millis(2);
 
 /// Handle to the journal's threads. Cheap to clone; the journal ends when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -263,13 +265,17 @@ struct Writer<C> {
 
 impl<C: GroupCommit> Writer<C> {
     fn run(mut self) -> Result<(), StoreError> {
+        let mut pause = TICK;
         loop {
-            match self.groups.recv_timeout(TICK) {
+            match self.groups.recv_timeout(pause) {
                 Ok(group) => self.process(group),
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.committer.maintain(self.clocks.read());
+            pause = match self.committer.maintain(self.clocks.read()) {
+                true => PAUSE_WHILE_MORE_IS_DUE,
+                false => TICK,
+            };
         }
         self.committer.finish()
     }

@@ -57,6 +57,10 @@ struct ShardProgress {
 /// the history when it next sweeps the shard, which takes some minutes.
 const LEFT_TO_OWNER_SECS: u64 = 1_800;
 
+/// How many shards are committed at once where nobody need wait for each: one sync serves them all,
+/// and requests wait for it.
+pub(crate) const SHARDS_AT_ONCE_MAX: usize = 32;
+
 /// Why a store that another process summarizes is not opened.
 #[derive(Debug, thiserror::Error)]
 #[error("other processes own {0} of the store's shards")]
@@ -245,16 +249,35 @@ impl Summarizer {
         Some((fence.epoch(), self.table.read_mark(shard).reloads))
     }
 
-    /// Commits a shard now, if it has changed.
-    pub(crate) fn commit_shard(
+    /// Commits these shards now, as far as they have changed.
+    pub(crate) fn commit_shards(
         &mut self,
         store: &mut dyn Store,
-        shard: Shard,
+        shards: &[Shard],
     ) -> Result<(), StoreError> {
-        match self.progress[shard.index()].fence {
-            Some(fence) => self.commit(store, fence, None, false),
-            None => Ok(()),
+        let fences = shards.iter();
+        let fences = fences.filter_map(|shard| self.progress[shard.index()].fence);
+        let changes: Vec<_> = fences
+            .filter_map(|fence| Some((fence, self.changes_to_commit(fence, None, false)?)))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
         }
+        store.commit_all(&changes)?;
+        for (fence, changes) in &changes {
+            self.settle(fence.shard(), changes, None);
+        }
+        Ok(())
+    }
+
+    /// Commits everything that has changed.
+    pub fn commit_changed(&mut self, store: &mut dyn Store) -> Result<(), StoreError> {
+        let shards: Vec<_> = { self.changed(u64::MAX).into_iter() }
+            .map(Fence::shard)
+            .collect();
+        shards
+            .chunks(SHARDS_AT_ONCE_MAX)
+            .try_for_each(|shards| self.commit_shards(store, shards))
     }
 
     /// Starts a group: what is applied from now on was appended together.
@@ -481,21 +504,38 @@ impl Summarizer {
         expiry: Option<u64>,
         is_forced: bool,
     ) -> Result<(), StoreError> {
-        let shard = fence.shard();
-        let changes = self.changes_of(shard, expiry);
-        let progress = &mut self.progress[shard.index()];
+        if let Some(changes) = self.changes_to_commit(fence, expiry, is_forced) {
+            store.commit(fence, &changes)?;
+            self.settle(fence.shard(), &changes, expiry);
+        }
+        Ok(())
+    }
+
+    /// None if there is nothing to commit.
+    fn changes_to_commit(
+        &self,
+        fence: Fence,
+        expiry: Option<u64>,
+        is_forced: bool,
+    ) -> Option<ShardChanges> {
+        let progress = &self.progress[fence.shard().index()];
+        // A cursor without all that is behind it would lose the rest.
+        if !progress.is_loaded {
+            return None;
+        }
+        let changes = self.changes_of(fence.shard(), expiry);
         let ends = changes.ended_hosts.len() + changes.ended_series.len();
         let is_unchanged = progress.changed_since.is_none() && changes.hosts.is_empty();
-        // A cursor without all that is behind it would lose the rest.
-        if !progress.is_loaded || (is_unchanged && ends == 0 && !is_forced) {
-            return Ok(());
-        }
-        store.commit(fence, &changes)?;
+        (!is_unchanged || ends > 0 || is_forced).then_some(changes)
+    }
+
+    /// These changes are committed.
+    fn settle(&mut self, shard: Shard, changes: &ShardChanges, expiry: Option<u64>) {
+        let progress = &mut self.progress[shard.index()];
         progress.changed_since = None;
         progress.changed_hosts = HashSet::new();
         progress.documents.clear_changed();
-        self.forget(shard, &changes, expiry);
-        Ok(())
+        self.forget(shard, changes, expiry);
     }
 
     /// What is committed is no longer a change, and what has ended leaves memory.

@@ -16,15 +16,15 @@ use crate::clock::{ClockReading, ClockStatus, ClockVerdict, EndingClock, StepDet
 use crate::store::record::Submission;
 use crate::store::status::{StoreStatus, Task};
 use crate::store::{Position, Shard, Store, StoreError};
-use crate::summarize::Summarizer;
+use crate::summarize::{SHARDS_AT_ONCE_MAX, Summarizer};
 
 /// Length of a round of commits. What changed in one round is committed in the next, so a restart
 /// replays two.
 const COMMIT_AFTER_SECS: u64 = 20;
 /// A change is also committed after so many more appends.
 const COMMIT_AFTER_APPENDS: u64 = 20_000;
-/// How often one shard is swept of ended series and hosts: all of them in about ten minutes.
-const SWEEP_EVERY_SECS: u64 = 10;
+/// In what time every shard is swept of ended series and hosts once, a few of them every second.
+const SWEEP_ROUND_SECS: u64 = 640;
 /// How often the state of the clock is stored, even if no requests come.
 const STORE_CLOCK_EVERY_SECS: u64 = 60;
 /// How often the store gives back unused space: a step of a MiB each time.
@@ -151,8 +151,9 @@ impl GroupCommit for Committer {
 
     /// Commits old changes, a shard at a time, so that requests do not wait long for it. To be
     /// called every second or so.
-    fn maintain(&mut self, at: ClockReading) {
+    fn maintain(&mut self, at: ClockReading) -> bool {
         let now = at.wall;
+        let mut is_more_due = false;
         let clock = self.clock.look(at);
         self.intake.clock_status.set(clock);
         self.seen_at = now;
@@ -182,7 +183,10 @@ impl GroupCommit for Committer {
                 .summarizer
                 .commit_oldest(&mut *self.store, through, expiry)
             {
-                Ok(true) => self.status.committed(),
+                Ok(true) => {
+                    is_more_due = true;
+                    self.status.committed();
+                }
                 Ok(false) => {
                     self.status.works(Task::Commit);
                     (self.committed_at, self.complete_at) = (now, now);
@@ -191,16 +195,12 @@ impl GroupCommit for Committer {
                 Err(error) => self.put_off(&error, now),
             }
         }
-        if let Some(ended) = expiry.filter(|_| now - self.swept_at >= SWEEP_EVERY_SECS) {
-            self.swept_at = now;
-            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, ended) {
-                self.put_off(&error, now);
-            }
-        }
+        self.sweep_if_due(now, expiry);
         self.reclaim_if_due(now, expiry);
         let lag = self.summarizer.uncommitted();
         let since = if lag == 0 { now } else { self.complete_at };
         self.status.set_lag(lag, now.saturating_sub(since));
+        is_more_due
     }
 
     /// Commits everything, so that the next start has nothing to replay.
@@ -209,11 +209,7 @@ impl GroupCommit for Committer {
             Err(error) if error.is_damage() => return self.rebuild(&error, self.seen_at),
             _ => (),
         }
-        while self
-            .summarizer
-            .commit_oldest(&mut *self.store, u64::MAX, None)?
-        {}
-        Ok(())
+        self.summarizer.commit_changed(&mut *self.store)
     }
 }
 
@@ -342,6 +338,22 @@ impl Committer {
         }
     }
 
+    /// Sweeps the next shards in turn.
+    fn sweep_if_due(&mut self, now: u64, expiry: Option<u64>) {
+        let shards = self.store.shard_count().get() as u64;
+        let every = (SWEEP_ROUND_SECS / shards).max(1);
+        let Some(ended) = expiry.filter(|_| now - self.swept_at >= every) else {
+            return;
+        };
+        self.swept_at = now;
+        for _ in 0..(shards * every).div_ceil(SWEEP_ROUND_SECS) {
+            if let Err(error) = self.summarizer.sweep_next(&mut *self.store, ended) {
+                self.put_off(&error, now);
+                return;
+            }
+        }
+    }
+
     fn store_clock_if_due(&mut self, at: ClockReading) {
         if at.boot.is_none() {
             return;
@@ -371,9 +383,10 @@ impl Committer {
             () => None,
         };
         let changed = alarms.judge(&mut self.summarizer, clock.now, expiry, &|_| prevented);
-        for shard in changed.into_iter().filter(|_| !is_in_trouble) {
-            match self.summarizer.commit_shard(&mut *self.store, shard) {
-                Ok(()) => alarms.committed(shard),
+        let changed: Vec<_> = changed.into_iter().filter(|_| !is_in_trouble).collect();
+        for shards in changed.chunks(SHARDS_AT_ONCE_MAX) {
+            match self.summarizer.commit_shards(&mut *self.store, shards) {
+                Ok(()) => shards.iter().for_each(|shard| alarms.committed(*shard)),
                 Err(error) => {
                     self.put_off(&error, clock.now);
                     break;

@@ -27,8 +27,9 @@ pub trait GroupCommit {
         at: ClockReading,
     ) -> Vec<Result<BatchAnswer, SubmitError>>;
 
-    /// Does what is due beside requests. To be called every second or so.
-    fn maintain(&mut self, at: ClockReading);
+    /// Does what is due beside requests, a little at a time. To be called every second or so, and soon
+    /// again if this says that more is due.
+    fn maintain(&mut self, at: ClockReading) -> bool;
 
     /// Ends, with everything committed.
     fn finish(&mut self) -> Result<(), StoreError>;

@@ -154,7 +154,7 @@ impl GroupCommit for SharedCommitter {
     }
 
     /// Notes the state of the clock, and probes a store that failed.
-    fn maintain(&mut self, at: ClockReading) {
+    fn maintain(&mut self, at: ClockReading) -> bool {
         let judged = self.clock.look(at);
         // They all see the same steps.
         if self.thread == 0 {
@@ -170,6 +170,7 @@ impl GroupCommit for SharedCommitter {
                 Err(error) => self.status.fails(task, &error),
             }
         }
+        false
     }
 
     /// Nothing waits: what was acknowledged is in the journal.

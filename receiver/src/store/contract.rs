@@ -10,16 +10,17 @@ use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
 use super::shard::{Fence, Position, Shard};
 use super::state::{
-    RemovedSamples, ShardChanges, ShardState, StoredBucket, StoredHost, StoredProducer,
+    RemovedSamples, ShardChanges, ShardState, StoredHost, StoredInterval, StoredProducer,
+    StoredSeries,
 };
 use crate::clock::StoredClock;
 
 pub(crate) use self::sharing::check_sharing;
 
 const NOW: u64 = 1_465_001_814;
-/// That of web1.
+/// That of web247.
 const SHARD: Shard = Shard::new(0);
-/// That of db1.
+/// That of db377.
 const OTHER: Shard = Shard::new(22);
 
 /// Runs the whole suite. `open` opens the same store again and again, each time after the last one
@@ -98,7 +99,7 @@ fn journal(store: &mut impl Store, shard: Shard, after: Position) -> Vec<(Positi
 fn hosts_have_their_shards<S: Store>(open: &mut dyn FnMut() -> S) {
     let count = open().shard_count();
     assert_eq!(count, open().shard_count());
-    let shards = ["web1", "db1"].map(|host| count.shard_of(host));
+    let shards = ["web247", "db377"].map(|host| count.shard_of(host));
     assert_eq!(shards, [SHARD, OTHER]);
 }
 
@@ -120,22 +121,26 @@ fn the_journal_keeps_order_and_survives<S: Store>(open: &mut dyn FnMut() -> S) {
     assert!(journal(&mut store, OTHER, Position::START).is_empty());
 }
 
-fn bucket(label: &str, slot: usize, start: u64, sum: f64) -> StoredBucket {
-    StoredBucket {
-        label: label.into(),
+/// A series of minutes, each with one sample, which have all changed.
+fn series(label: &str, minutes: &[(u64, f64)]) -> StoredSeries {
+    let interval = |(start, sum): &(u64, f64)| StoredInterval {
         tier: 0,
-        slot,
         bucket: Bucket {
-            start,
+            start: *start,
             count: 1,
-            sum,
-            min: sum,
-            max: sum,
+            sum: *sum,
+            min: *sum,
+            max: *sum,
         },
+        is_changed: true,
+    };
+    StoredSeries {
+        label: label.into(),
+        intervals: minutes.iter().map(interval).collect(),
     }
 }
 
-fn host(name: &str, buckets: Vec<StoredBucket>) -> StoredHost {
+fn host(name: &str, series: Vec<StoredSeries>) -> StoredHost {
     let producer = StoredProducer {
         producer: "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b".parse().unwrap(),
         ranges: vec![(1, 7), (9, (1 << 53) - 1)],
@@ -149,7 +154,7 @@ fn host(name: &str, buckets: Vec<StoredBucket>) -> StoredHost {
         last_epoch: 5,
         certificate_end: 9,
         removed: RemovedSamples { samples: 3, at: 8 },
-        buckets,
+        series,
         is_whole: false,
         producers: vec![producer],
         documents: vec![document(DocumentKind::Facts, name.as_bytes())],
@@ -164,8 +169,18 @@ fn document(kind: DocumentKind, body: &[u8]) -> StoredDocument {
 }
 
 fn sorted(mut host: StoredHost) -> StoredHost {
-    host.buckets
-        .sort_by(|a, b| (&a.label, a.tier, a.slot).cmp(&(&b.label, b.tier, b.slot)));
+    host.series
+        .sort_by(|one, other| one.label.cmp(&other.label));
+    host
+}
+
+/// The host as it is loaded: nothing of it has changed.
+fn loaded(host: &StoredHost) -> StoredHost {
+    let mut host = host.clone();
+    let series = host.series.iter_mut();
+    for interval in series.flat_map(|series| &mut series.intervals) {
+        interval.is_changed = false;
+    }
     host
 }
 
@@ -190,14 +205,17 @@ fn state_and_cursor_change_together<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     assert_eq!(load(&mut store), (vec![], vec![]));
     // A sum of -0.0 is the one that a number column would lose.
-    let web1 = host(
-        "web1",
-        vec![bucket("cpu", 0, 60, -0.0), bucket("disk:/", 1, 60, 1e290)],
+    let web247 = host(
+        "web247",
+        vec![
+            series("cpu", &[(60, -0.0)]),
+            series("disk:/", &[(60, 1e290)]),
+        ],
     );
     let cursor = position_of(&mut store, SHARD, b"one");
     let changes = ShardChanges {
         cursor,
-        hosts: vec![web1.clone()],
+        hosts: vec![web247.clone()],
         ..ShardChanges::default()
     };
     commit(&mut store, SHARD, &changes);
@@ -205,8 +223,9 @@ fn state_and_cursor_change_together<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     let (cursors, hosts) = load(&mut store);
     assert_eq!(cursors, [(SHARD, cursor)]);
-    assert_eq!(hosts, [web1]);
-    assert!(hosts[0].buckets[0].bucket.sum.is_sign_negative());
+    assert_eq!(hosts, [loaded(&web247)]);
+    let first = hosts[0].series[0].intervals[0];
+    assert!(first.bucket.sum.is_sign_negative());
     let left = journal(&mut store, SHARD, cursor);
     assert_eq!(left.len(), 1, "what the cursor has not passed stays");
 }
@@ -215,12 +234,9 @@ fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
     let mut store = open();
     let changed = StoredHost {
         producers: vec![],
-        ..host(
-            "web1",
-            vec![bucket("cpu", 0, 3840, 2.0), bucket("cpu", 1, 120, 3.0)],
-        )
+        ..host("web247", vec![series("cpu", &[(120, 3.0), (3840, 2.0)])])
     };
-    let ended_series = vec![("web1".to_owned(), "disk:/".into())];
+    let ended_series = vec![("web247".to_owned(), "disk:/".into())];
     let changes = ShardChanges {
         hosts: vec![changed.clone()],
         ended_series,
@@ -229,8 +245,8 @@ fn rings_replace_and_ends_remove<S: Store>(open: &mut dyn FnMut() -> S) {
     commit(&mut store, SHARD, &changes);
     drop(store);
     let mut store = open();
-    assert_eq!(load(&mut store).1, [changed]);
-    let ended_hosts = vec!["web1".to_owned(), "never-seen".to_owned()];
+    assert_eq!(load(&mut store).1, [loaded(&changed)]);
+    let ended_hosts = vec!["web247".to_owned(), "never-seen".to_owned()];
     let changes = ShardChanges {
         ended_hosts,
         ..ShardChanges::default()
@@ -250,11 +266,11 @@ fn a_whole_host_replaces_what_was_there<S: Store>(open: &mut dyn FnMut() -> S) {
         commit(store, SHARD, &changes);
     };
     let mut store = open();
-    let first = vec![bucket("cpu", 0, 3840, 2.0), bucket("mem", 1, 120, 3.0)];
-    commit_host(&mut store, &host("web1", first));
+    let first = vec![series("cpu", &[(3840, 2.0)]), series("mem", &[(120, 3.0)])];
+    commit_host(&mut store, &host("web247", first));
     let left = StoredHost {
         is_whole: true,
-        ..host("web1", vec![bucket("cpu", 2, 60, 1.0)])
+        ..host("web247", vec![series("cpu", &[(60, 1.0)])])
     };
     commit_host(&mut store, &left);
     drop(store);
@@ -263,8 +279,8 @@ fn a_whole_host_replaces_what_was_there<S: Store>(open: &mut dyn FnMut() -> S) {
         is_whole: false,
         ..left
     };
-    assert_eq!(load(&mut store).1, [expected]);
-    let ended_hosts = vec!["web1".to_owned()];
+    assert_eq!(load(&mut store).1, [loaded(&expected)]);
+    let ended_hosts = vec!["web247".to_owned()];
     let ends = ShardChanges {
         ended_hosts,
         ..ShardChanges::default()
@@ -294,18 +310,18 @@ fn the_clock_is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
     assert_eq!(clock_of(&mut open()), Some(clock));
 }
 
-/// Commits documents of web1 and of its shard, and gives those that are stored then.
+/// Commits documents of web247 and of its shard, and gives those that are stored then.
 fn commit_documents<S: Store>(
     open: &mut dyn FnMut() -> S,
     of_host: &[StoredDocument],
     of_shard: &[StoredDocument],
 ) -> (Vec<StoredDocument>, Vec<StoredDocument>) {
-    let web1 = StoredHost {
+    let web247 = StoredHost {
         documents: of_host.to_vec(),
-        ..host("web1", vec![])
+        ..host("web247", vec![])
     };
     let changes = ShardChanges {
-        hosts: vec![web1],
+        hosts: vec![web247],
         documents: of_shard.to_vec(),
         ..ShardChanges::default()
     };
@@ -331,7 +347,7 @@ fn documents_are_replaced_and_removed<S: Store>(open: &mut dyn FnMut() -> S) {
     let left = commit_documents(open, &changed, &[document(Alarms, b"")]);
     assert_eq!(left, (vec![other], vec![]));
     let ends = ShardChanges {
-        ended_hosts: vec!["web1".to_owned()],
+        ended_hosts: vec!["web247".to_owned()],
         ..ShardChanges::default()
     };
     commit(&mut open(), SHARD, &ends);
@@ -375,7 +391,7 @@ fn shards_are_independent<S: Store>(open: &mut dyn FnMut() -> S) {
     let own_last = append(&mut store, SHARD, b"last").unwrap();
     let cursor = ShardChanges {
         cursor: own_last,
-        hosts: vec![host("web1", vec![])],
+        hosts: vec![host("web247", vec![])],
         ..ShardChanges::default()
     };
     commit(&mut store, SHARD, &cursor);
@@ -401,7 +417,7 @@ fn shards_are_independent<S: Store>(open: &mut dyn FnMut() -> S) {
     assert!(journal(&mut store, OTHER, last).is_empty());
     let ends = ShardChanges {
         cursor: own_last,
-        ended_hosts: vec!["web1".to_owned()],
+        ended_hosts: vec!["web247".to_owned()],
         ..ShardChanges::default()
     };
     commit(&mut store, SHARD, &ends);
@@ -413,7 +429,7 @@ fn an_old_fence_changes_nothing<S: Store>(open: &mut dyn FnMut() -> S) {
     let new = fence(&mut store, SHARD);
     assert!(old.epoch() < new.epoch());
     let changes = ShardChanges {
-        hosts: vec![host("web1", vec![])],
+        hosts: vec![host("web247", vec![])],
         ..ShardChanges::default()
     };
     let refused = |result: Result<(), StoreError>| {
@@ -447,7 +463,7 @@ fn a_new_one_takes_its_place<S: Store>(open: &mut dyn FnMut() -> S) {
         state.cursor = Position::new(1_000);
         state.clock = None;
         if state.shard == SHARD {
-            state.hosts = vec![host("web1", vec![bucket("cpu", 0, 60, 1.5)])];
+            state.hosts = vec![loaded(&host("web247", vec![series("cpu", &[(60, 1.5)])]))];
         }
     }
     store

@@ -19,7 +19,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lizmon_summary::Bucket;
 use uuid::Uuid;
 
 use super::embedded::{self, EmbeddedStore};
@@ -29,7 +28,7 @@ use super::redis::RedisStore;
 use super::redis::config::RedisConfig;
 use super::redis::status;
 use super::shard::{Fence, Shard, ShardCount};
-use super::state::{ShardChanges, StoredBucket, StoredHost, StoredProducer};
+use super::state::{ShardChanges, StoredHost, StoredInterval, StoredProducer, StoredSeries};
 use crate::summarize::Summarizer;
 
 /// How many intervals and ranges of numbers one commit writes: some 2 MB, which a server takes in
@@ -380,7 +379,8 @@ fn write(
     let mut weight = 0;
     for host in hosts {
         let ranges = |producer: &StoredProducer| 1 + producer.ranges.len() + producer.dropped.len();
-        weight += 1 + host.buckets.len() + host.producers.iter().map(ranges).sum::<usize>();
+        let intervals = host.series.iter().map(|series| series.intervals.len());
+        weight += 1 + intervals.sum::<usize>() + host.producers.iter().map(ranges).sum::<usize>();
         changes.hosts.push(StoredHost {
             is_whole: true,
             ..host
@@ -433,9 +433,12 @@ impl CopyTotals {
     fn add(&mut self, hosts: &[StoredHost]) {
         self.hosts += hosts.len() as u64;
         for host in hosts {
-            let series: BTreeSet<_> = host.buckets.iter().map(|stored| &stored.label).collect();
-            self.series += series.len() as u64;
-            self.intervals += host.buckets.len() as u64;
+            self.series += host.series.len() as u64;
+            let intervals = host
+                .series
+                .iter()
+                .map(|series| series.intervals.len() as u64);
+            self.intervals += intervals.sum::<u64>();
             self.producers += host.producers.len() as u64;
         }
     }
@@ -469,11 +472,8 @@ fn in_order(mut hosts: Vec<StoredHost>) -> Vec<StoredHost> {
         host.documents.sort_by_key(|document| document.kind);
         host.producers
             .sort_by_key(|producer| *producer.producer.as_bytes());
-        let place = |stored: &StoredBucket| (stored.tier, stored.slot);
-        host.buckets.sort_by(|one, other| {
-            let by_label = one.label.cmp(&other.label);
-            by_label.then_with(|| place(one).cmp(&place(other)))
-        });
+        host.series
+            .sort_by(|one, other| one.label.cmp(&other.label));
     }
     hosts
 }
@@ -486,12 +486,9 @@ fn difference(one: &StoredHost, other: &StoredHost) -> Option<&'static str> {
     if one.producers != other.producers {
         return Some("the delivery sets");
     }
-    let are_same = one.buckets.len() == other.buckets.len()
-        && one
-            .buckets
-            .iter()
-            .zip(&other.buckets)
-            .all(|(one, other)| is_same(one, other));
+    let are_same = one.series.len() == other.series.len() && { one.series.iter() }
+        .zip(&other.series)
+        .all(|(one, other)| is_same(one, other));
     if one.documents != other.documents {
         return Some("the documents");
     }
@@ -499,15 +496,13 @@ fn difference(one: &StoredHost, other: &StoredHost) -> Option<&'static str> {
 }
 
 /// Zeros of either sign are equal as numbers.
-fn is_same(one: &StoredBucket, other: &StoredBucket) -> bool {
-    let place = |stored: &StoredBucket| (stored.tier, stored.slot);
-    let bits = |bucket: &Bucket| {
+fn is_same(one: &StoredSeries, other: &StoredSeries) -> bool {
+    let bits = |StoredInterval { tier, bucket, .. }: &StoredInterval| {
         let numbers = [bucket.sum, bucket.min, bucket.max].map(f64::to_bits);
-        (bucket.start, bucket.count, numbers)
+        (*tier, bucket.start, bucket.count, numbers)
     };
-    one.label == other.label
-        && place(one) == place(other)
-        && bits(&one.bucket) == bits(&other.bucket)
+    let intervals = |series: &StoredSeries| series.intervals.iter().map(bits).collect::<Vec<_>>();
+    one.label == other.label && intervals(one) == intervals(other)
 }
 
 #[cfg(test)]

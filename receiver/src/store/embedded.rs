@@ -5,8 +5,8 @@
 //! journal(position, groups, sum)                          what batch.rs encodes
 //! shard(id, cursor, sum)                                  what of the journal is in the tables below
 //! host(id, name, last_epoch, certificate_end, sum)
-//! series(id, host, label)
-//! bucket(series, tier, slot, start, stats)                a ring: a later interval replaces the one in its slot
+//! series(id, host, label, body)                           its intervals: see series_body.rs
+//! bucket(series, tier, slot, start, stats)                empty: versions before had a row for each interval
 //! producer(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
 //! removed(host, samples, at)                              what was removed because it was ahead of the clock
 //! document(host, shard, kind, body, sum)                  of a host, or of a shard where there is none
@@ -38,8 +38,10 @@ mod integrity;
 mod open;
 mod read;
 mod recovery;
+mod reshard;
 mod rows;
 mod schema;
+mod series_body;
 mod upgrade;
 mod wal;
 
@@ -265,25 +267,30 @@ impl EmbeddedStore {
         Ok(position)
     }
 
-    fn save(&mut self, shard: Shard, changes: &ShardChanges) -> Result<(), EmbeddedError> {
-        let trim_through = self.backlog.trim_through(shard, changes.cursor, self.last);
+    fn save(&mut self, all: &[(Fence, &ShardChanges)]) -> Result<(), EmbeddedError> {
+        let mut backlog = self.backlog.clone();
+        let file = files::database(&self.folder);
         let transaction = self.connection.transaction()?;
-        save_hosts(&transaction, changes)?;
-        history::save(&transaction, &files::database(&self.folder), changes)?;
-        rows::save_cursor(&transaction, shard, changes.cursor)?;
-        rows::save_documents(&transaction, "", shard, &changes.documents)?;
-        if let Some(clock) = &changes.clock {
-            rows::save_clock(&transaction, clock)?;
+        for (fence, changes) in all {
+            let shard = fence.shard();
+            save_hosts(&transaction, changes)?;
+            history::save(&transaction, &file, changes)?;
+            rows::save_cursor(&transaction, shard, changes.cursor)?;
+            rows::save_documents(&transaction, "", shard, &changes.documents)?;
+            if let Some(clock) = &changes.clock {
+                rows::save_clock(&transaction, clock)?;
+            }
+            backlog.commit(shard, changes.cursor);
         }
         if !self.is_epoch_stored {
             schema::save_epoch(&transaction, self.epoch)?;
         }
         transaction
             .prepare_cached("DELETE FROM journal WHERE position <= ?1")?
-            .execute([trim_through.get() as i64])?;
+            .execute([backlog.trim_through(self.last).get() as i64])?;
         transaction.commit()?;
         self.is_epoch_stored = true;
-        self.backlog.commit(shard, changes.cursor);
+        self.backlog = backlog;
         Ok(())
     }
 
@@ -444,7 +451,17 @@ impl StateStore for EmbeddedStore {
 
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError> {
         self.check_fence(fence)?;
-        Ok(self.save(fence.shard(), changes)?)
+        Ok(self.save(&[(fence, changes)])?)
+    }
+
+    fn commit_all(&mut self, changes: &[(Fence, ShardChanges)]) -> Result<(), StoreError> {
+        for (fence, _) in changes {
+            self.check_fence(*fence)?;
+        }
+        let changes: Vec<_> = { changes.iter() }
+            .map(|(fence, changes)| (*fence, changes))
+            .collect();
+        Ok(self.save(&changes)?)
     }
 }
 

@@ -17,7 +17,6 @@
 //! a commit came in between, counts it once.
 
 mod chunk;
-mod packing;
 mod plan;
 
 use lizmon_protocol::history::HistoryTier;

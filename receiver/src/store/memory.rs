@@ -22,7 +22,7 @@ use super::error::{ErrorKind, StoreError};
 use super::history::{ChunkQuery, HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
-use super::state::{ShardChanges, ShardState, StateStore, StoredBucket, StoredHost};
+use super::state::{ShardChanges, ShardState, StateStore, StoredHost, StoredSeries};
 use crate::clock::StoredClock;
 
 use self::history::{MemoryChunks, apply_to_chunks, expire_chunks, read_chunks, stored_chunks};
@@ -297,18 +297,14 @@ impl Contents {
 fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChanges) {
     for host in &changes.hosts {
         let stored = hosts.entry(host.name.clone()).or_default();
-        let is_replaced = |old: &StoredBucket| {
-            host.buckets
-                .iter()
-                .any(|new| (&new.label, new.tier, new.slot) == (&old.label, old.tier, old.slot))
-        };
+        let is_replaced = |label: &str| host.series.iter().any(|new| *new.label == *label);
         stored
-            .buckets
-            .retain(|old| !host.is_whole && !is_replaced(old));
-        stored.buckets.extend(host.buckets.iter().cloned());
+            .series
+            .retain(|old| !host.is_whole && !is_replaced(&old.label));
+        stored.series.extend(host.series.iter().map(committed));
         apply_to_documents(&mut stored.documents, &host.documents);
         *stored = StoredHost {
-            buckets: std::mem::take(&mut stored.buckets),
+            series: std::mem::take(&mut stored.series),
             documents: std::mem::take(&mut stored.documents),
             is_whole: false,
             ..host.clone()
@@ -316,12 +312,20 @@ fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChang
     }
     for (host, label) in &changes.ended_series {
         if let Some(host) = hosts.get_mut(host) {
-            host.buckets.retain(|stored| stored.label != *label);
+            host.series.retain(|stored| stored.label != *label);
         }
     }
     for host in &changes.ended_hosts {
         hosts.remove(host);
     }
+}
+
+fn committed(series: &StoredSeries) -> StoredSeries {
+    let mut series = series.clone();
+    for interval in &mut series.intervals {
+        interval.is_changed = false;
+    }
+    series
 }
 
 fn apply_to_documents(stored: &mut Vec<StoredDocument>, changed: &[StoredDocument]) {

@@ -21,7 +21,7 @@ mod view;
 mod write;
 
 pub use self::groups::ShardGroups;
-pub use self::view::{Corrupt, RecordView, SubmissionView, read_group};
+pub use self::view::{Corrupt, RecordView, SubmissionView, divide_group, read_group};
 pub use self::write::{Group, Submission};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The state: what summarizing the journal up to a shard's cursor has come to.
 
 use lizmon_protocol::sample::ProducerId;
-use lizmon_summary::Bucket;
+use lizmon_summary::{Bucket, TIERS};
 
 use super::document::{DocumentKind, StoredDocument};
 use super::error::StoreError;
@@ -80,12 +80,20 @@ pub trait StateStore {
     /// journal up to the cursor is no longer needed. Refused if the shard was acquired again after
     /// this fence.
     fn commit(&mut self, fence: Fence, changes: &ShardChanges) -> Result<(), StoreError>;
+
+    /// The same for several shards: where the store can, in one transaction. After an error some may
+    /// be committed; to commit those again changes nothing.
+    fn commit_all(&mut self, changes: &[(Fence, ShardChanges)]) -> Result<(), StoreError> {
+        changes
+            .iter()
+            .try_for_each(|(fence, changes)| self.commit(*fence, changes))
+    }
 }
 
 /// Takes the intervals of hosts while they are loaded, one series after another.
 pub trait IntervalSink {
-    /// Intervals of a series, each with its tier. Others of it may have come before.
-    fn take(&mut self, host: &str, label: &str, intervals: &[(usize, Bucket)]);
+    /// The intervals of a series.
+    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]);
 
     /// What was given so far is void: the store was damaged, and is read again.
     fn clear(&mut self);
@@ -120,8 +128,8 @@ pub struct StoredHost {
     pub certificate_end: u64,
     /// Samples that were removed because they were ahead of a steady clock, and when that was last.
     pub removed: RemovedSamples,
-    /// Buckets of its series.
-    pub buckets: Vec<StoredBucket>,
+    /// Its series; in a change those that changed.
+    pub series: Vec<StoredSeries>,
     /// Whether these are all there are: any others that are stored go.
     pub is_whole: bool,
     /// The producers that numbered its records.
@@ -139,17 +147,33 @@ pub struct RemovedSamples {
     pub at: u64,
 }
 
-/// One bucket of one series of a host.
+/// One series of a host.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StoredBucket {
+pub struct StoredSeries {
     /// Which series.
     pub label: Box<str>,
-    /// Which tier: an index into [`lizmon_summary::TIERS`].
+    /// All of its intervals: tier by tier, the oldest first.
+    pub intervals: Vec<StoredInterval>,
+}
+
+/// One interval of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoredInterval {
+    /// Which tier: an index into [`TIERS`].
     pub tier: usize,
-    /// Its slot in the tier's ring. A later interval in the same slot replaces it.
-    pub slot: usize,
     /// What it holds.
     pub bucket: Bucket,
+    /// In a change, whether it differs from what was committed before. Of what is loaded, none does.
+    pub is_changed: bool,
+}
+
+impl StoredInterval {
+    /// Its slot in the tier's ring: a store that keeps intervals one by one replaces what is there.
+    /// None if there is no such tier.
+    pub fn slot(&self) -> Option<usize> {
+        let tier = TIERS.get(self.tier)?;
+        Some(tier.slot_of(self.bucket.start))
+    }
 }
 
 /// What is known of one producer.
@@ -174,7 +198,7 @@ pub struct StoredProducer {
 pub struct ShardChanges {
     /// The last position whose effect is in the state, with these changes.
     pub cursor: Position,
-    /// For every changed host its properties, its changed buckets, and all its producers.
+    /// For every changed host its properties, its changed series, and all its producers.
     pub hosts: Vec<StoredHost>,
     /// Series with nothing left in any window: host and label.
     pub ended_series: Vec<(String, Box<str>)>,

@@ -9,8 +9,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    DocumentKind, EvictedHour, IntervalSink, Position, RemovedSamples, StoredBucket, StoredHost,
-    StoredProducer,
+    DocumentKind, EvictedHour, IntervalSink, Position, RemovedSamples, StoredHost, StoredInterval,
+    StoredProducer, StoredSeries,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -213,7 +213,7 @@ impl HostSummaries {
 
     /// What has changed, and all of its producers.
     pub(super) fn changes(&self, name: &str, expiry: Option<u64>) -> StoredHost {
-        self.stored(name, expiry, |series| series.dirty().collect())
+        self.stored(name, expiry, Series::is_dirty)
     }
 
     /// All of it.
@@ -221,7 +221,7 @@ impl HostSummaries {
         StoredHost {
             is_whole: false,
             documents: self.documents.all(),
-            ..self.stored(name, None, |series| series.kept().collect())
+            ..self.stored(name, None, |_| true)
         }
     }
 
@@ -229,16 +229,12 @@ impl HostSummaries {
         &self,
         name: &str,
         expiry: Option<u64>,
-        intervals: impl Fn(&Series) -> Vec<(usize, usize, Bucket)>,
+        is_wanted: impl Fn(&Series) -> bool,
     ) -> StoredHost {
-        let buckets = self.series.iter().flat_map(|(label, series)| {
-            let stored = |(tier, slot, bucket)| StoredBucket {
-                label: label.clone(),
-                tier,
-                slot,
-                bucket,
-            };
-            intervals(series).into_iter().map(stored)
+        let series = self.series.iter().filter(|(_, series)| is_wanted(series));
+        let series = series.map(|(label, series)| StoredSeries {
+            label: label.clone(),
+            intervals: stored_intervals(series),
         });
         let producers = self
             .producers
@@ -249,7 +245,7 @@ impl HostSummaries {
             last_epoch: self.last_epoch,
             certificate_end: self.certificate_end,
             removed: self.removed,
-            buckets: buckets.collect(),
+            series: series.filter(|kept| !kept.intervals.is_empty()).collect(),
             is_whole: self.is_truncated,
             producers: producers
                 .map(|(id, producer)| producer.stored(*id))
@@ -257,6 +253,17 @@ impl HostSummaries {
             documents: self.documents.changed(),
         }
     }
+}
+
+/// All of them, and which have changed.
+fn stored_intervals(series: &Series) -> Vec<StoredInterval> {
+    let intervals = series.intervals();
+    let stored = |(tier, bucket, is_changed)| StoredInterval {
+        tier,
+        bucket,
+        is_changed,
+    };
+    intervals.map(stored).collect()
 }
 
 impl ProducerState {
@@ -297,17 +304,14 @@ fn is_past_every_window(epoch: u64, now: u64) -> bool {
 pub(super) struct LoadedSeries(HashMap<Box<str>, BTreeMap<Box<str>, Series>>);
 
 impl IntervalSink for LoadedSeries {
-    fn take(&mut self, host: &str, label: &str, intervals: &[(usize, Bucket)]) {
+    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]) {
         if !self.0.contains_key(host) {
             self.0.insert(host.into(), BTreeMap::new());
         }
         let Some(of_host) = self.0.get_mut(host) else {
             return;
         };
-        let series = of_host.entry(label.into()).or_default();
-        for (tier, bucket) in intervals {
-            restore_bucket(host, series, *tier, *bucket);
-        }
+        restore_series(host, of_host.entry(label.into()).or_default(), intervals);
     }
 
     fn clear(&mut self) {
@@ -323,9 +327,11 @@ impl LoadedSeries {
     }
 }
 
-fn restore_bucket(host: &str, series: &mut Series, tier: usize, bucket: Bucket) {
-    if series.restore(tier, bucket).is_err() {
-        tracing::error!(host, "skipped a stored bucket that is impossible");
+fn restore_series(host: &str, series: &mut Series, intervals: &[StoredInterval]) {
+    for StoredInterval { tier, bucket, .. } in intervals {
+        if series.restore(*tier, *bucket).is_err() {
+            tracing::error!(host, "skipped a stored interval that is impossible");
+        }
     }
 }
 
@@ -338,9 +344,9 @@ fn restore(stored: StoredHost, series: BTreeMap<Box<str>, Series>) -> (Box<str>,
         documents: Documents::restore(stored.documents),
         ..HostSummaries::default()
     };
-    for kept in stored.buckets {
+    for kept in stored.series {
         let series = host.series.entry(kept.label).or_default();
-        restore_bucket(&stored.name, series, kept.tier, kept.bucket);
+        restore_series(&stored.name, series, &kept.intervals);
     }
     for stored_producer in stored.producers {
         let StoredProducer {

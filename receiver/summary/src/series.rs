@@ -81,7 +81,7 @@ impl Series {
         let by_hour = self.rings.get(BY_HOUR_TIER).zip(TIERS.get(BY_HOUR_TIER));
         by_hour
             .into_iter()
-            .flat_map(|(ring, tier)| ring.filled(tier).map(|(_, bucket)| bucket))
+            .flat_map(|(ring, tier)| ring.filled(tier).map(|(bucket, _)| bucket))
     }
 
     /// This tier's window at `now`; `None` if it is empty or the tier does not exist. The window
@@ -190,39 +190,28 @@ impl Series {
         })
     }
 
-    /// The intervals that changed since [`Series::clear_dirty`]: the index of the tier, the slot,
-    /// and the current bucket. A slot is less than the tier's `kept`. A store can overwrite the
-    /// previous bucket of the slot.
-    pub fn dirty(&self) -> impl Iterator<Item = (usize, usize, Bucket)> {
-        self.rings
-            .iter()
-            .zip(&TIERS)
-            .enumerate()
-            .filter(|(_, (ring, _))| ring.is_dirty())
-            .flat_map(|(index, (ring, tier))| {
-                ring.dirty(tier)
-                    .map(move |(slot, bucket)| (index, slot, bucket))
-            })
+    /// Whether something has changed since [`Series::clear_dirty`].
+    pub fn is_dirty(&self) -> bool {
+        self.rings.iter().any(Ring::is_dirty)
     }
 
-    /// All intervals with samples, in the form of [`Series::dirty`].
+    /// All intervals with samples: the index of the tier, the bucket, and whether that has changed
+    /// since [`Series::clear_dirty`]. Tier by tier, the oldest first.
     ///
     /// ```
     /// let mut series = lizmon_summary::Series::new();
     /// series.apply(1_465_001_814, 4.98);
+    /// assert!(series.is_dirty() && series.intervals().all(|(_, _, is_changed)| is_changed));
     /// series.clear_dirty();
-    /// assert_eq!(series.dirty().count(), 0);
-    /// assert_eq!(series.kept().map(|(tier, _, _)| tier).collect::<Vec<_>>(), [0, 1]);
+    /// let told: Vec<_> = series.intervals().map(|(tier, _, changed)| (tier, changed)).collect();
+    /// assert_eq!(told, [(0, false), (1, false)]);
     /// ```
-    pub fn kept(&self) -> impl Iterator<Item = (usize, usize, Bucket)> {
-        self.rings
-            .iter()
-            .zip(&TIERS)
-            .enumerate()
-            .flat_map(|(index, (ring, tier))| {
-                ring.filled(tier)
-                    .map(move |(slot, bucket)| (index, slot, bucket))
-            })
+    pub fn intervals(&self) -> impl Iterator<Item = (usize, Bucket, bool)> {
+        let rings = self.rings.iter().zip(&TIERS).enumerate();
+        rings.flat_map(|(index, (ring, tier))| {
+            ring.filled(tier)
+                .map(move |(bucket, is_changed)| (index, bucket, is_changed))
+        })
     }
 
     /// Clears the marks of changed intervals, after a store has written them.
@@ -376,26 +365,32 @@ mod tests {
     #[test]
     fn only_what_changed_is_dirty() {
         let mut series = Series::new();
-        assert_eq!(series.dirty().count(), 0);
+        assert!(!series.is_dirty());
         series.apply(NOW, 2.0);
         series.apply(NOW - 60, 1.0);
-        let told: Vec<_> = series
-            .dirty()
-            .map(|(t, s, b)| (t, s, b.start, b.count))
-            .collect();
-        let minute = NOW / 60;
-        assert_eq!(
-            told,
-            [
-                (0, ((minute - 1) % 63) as usize, (minute - 1) * 60, 1),
-                (0, (minute % 63) as usize, minute * 60, 1),
-                (1, (NOW / 3_600 % 26) as usize, NOW / 3_600 * 3_600, 2),
-            ]
-        );
+        let told = |series: &Series| -> Vec<_> {
+            let intervals = series.intervals();
+            intervals
+                .map(|(tier, bucket, is_changed)| (tier, bucket.start, bucket.count, is_changed))
+                .collect()
+        };
+        let (minute, hour) = (NOW / 60 * 60, NOW / 3_600 * 3_600);
+        let expected = [
+            (0, minute - 60, 1, true),
+            (0, minute, 1, true),
+            (1, hour, 2, true),
+        ];
+        assert_eq!(told(&series), expected);
+        assert!(series.is_dirty());
         series.clear_dirty();
-        assert_eq!(series.dirty().count(), 0);
+        assert!(!series.is_dirty());
         series.apply(NOW, 2.0);
-        assert_eq!(series.dirty().count(), 2);
+        let expected = [
+            (0, minute - 60, 1, false),
+            (0, minute, 2, true),
+            (1, hour, 3, true),
+        ];
+        assert_eq!(told(&series), expected);
     }
 
     const HOUR: u64 = 3_600;
@@ -442,6 +437,11 @@ mod tests {
         }
     }
 
+    fn changed(series: &Series) -> Vec<Bucket> {
+        let changed = series.intervals().filter(|(_, _, is_changed)| *is_changed);
+        changed.map(|(_, bucket, _)| bucket).collect()
+    }
+
     #[test]
     fn a_cut_leaves_what_is_before_it() {
         let mut all = Series::new();
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(all.newest_end(), 1_465_005_600);
         all.clear_dirty();
         all.mark_all();
-        assert_eq!(all.dirty().count(), 2);
+        assert!(changed(&all).len() == 2 && all.is_dirty());
         let mut all = Series::new();
         (0..30).for_each(|minute| all.apply(NOW + minute * 60, 1.0));
         assert_eq!(all.cut(1_465_002_120), 24);
@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(minutes(&all), minutes(&before));
         all.clear_dirty();
         all.mark_all();
-        assert_eq!(all.dirty().count(), 6 + 2);
+        assert_eq!(changed(&all).len(), 6 + 2);
     }
 
     #[test]

@@ -54,6 +54,20 @@ impl Tier {
         (now - now % self.width_secs).saturating_sub(self.window_secs)
     }
 
+    /// The slot in a ring of the interval that starts at `start`: no two intervals that are kept at
+    /// the same time have the same.
+    ///
+    /// ```
+    /// assert_eq!(lizmon_summary::TIERS[0].slot_of(64 * 60), 1);
+    /// ```
+    pub fn slot_of(&self, start: u64) -> usize {
+        self.slot_of_interval(start / self.width_secs)
+    }
+
+    pub(crate) fn slot_of_interval(&self, interval: u64) -> usize {
+        (interval % self.kept as u64) as usize
+    }
+
     /// The number of the interval that includes this epoch, counted from 1970. `None` for epoch 0,
     /// because its interval would start before 1970.
     pub(crate) fn interval_of(&self, epoch: u64) -> Option<u64> {

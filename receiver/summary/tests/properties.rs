@@ -160,7 +160,9 @@ proptest! {
             for (epoch, value) in batch {
                 series.apply(*epoch, *value);
             }
-            store.extend(series.dirty().map(|(tier, slot, bucket)| ((tier, slot), bucket)));
+            let changed = series.intervals().filter(|(_, _, is_changed)| *is_changed);
+            let place = |tier: usize, bucket: &Bucket| (tier, TIERS[tier].slot_of(bucket.start));
+            store.extend(changed.map(|(tier, bucket, _)| (place(tier, &bucket), bucket)));
             series.clear_dirty();
             prop_assert_eq!(&restored(&store), &series);
         }
@@ -180,11 +182,11 @@ proptest! {
         (samples, keys) in (samples(), prop::collection::vec(any::<u32>(), 128)),
     ) {
         let mut series = series_of(&samples);
-        let mut buckets: Vec<_> = keys.into_iter().zip(series.dirty()).collect();
+        let mut buckets: Vec<_> = keys.into_iter().zip(series.intervals()).collect();
         buckets.sort_by_key(|(key, _)| *key);
         let mut again = Series::new();
-        for (_, (tier, slot, bucket)) in buckets {
-            prop_assert!(slot < TIERS[tier].kept);
+        for (_, (tier, bucket, is_changed)) in buckets {
+            prop_assert!(is_changed && TIERS[tier].slot_of(bucket.start) < TIERS[tier].kept);
             prop_assert_eq!(again.restore(tier, bucket), Ok(()));
         }
         series.clear_dirty();

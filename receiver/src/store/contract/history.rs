@@ -17,7 +17,7 @@ const KEPT: HistoryRetention = HistoryRetention {
 
 fn evicted(label: &str, start: u64, count: u64) -> EvictedHour {
     EvictedHour {
-        host: "web1".into(),
+        host: "web247".into(),
         label: label.into(),
         bucket: Bucket {
             start,
@@ -29,12 +29,12 @@ fn evicted(label: &str, start: u64, count: u64) -> EvictedHour {
     }
 }
 
-/// Start and count of the intervals of a series of web1.
+/// Start and count of the intervals of a series of web247.
 fn intervals<S: Store>(store: &S, label: &str, tier: HistoryTier) -> Vec<(u64, u64)> {
     let reader = store.history().unwrap();
     let query = ChunkQuery {
         shard: SHARD,
-        host: "web1",
+        host: "web247",
         label,
         tier,
         from: NOW - 90 * DAY,
@@ -44,7 +44,7 @@ fn intervals<S: Store>(store: &S, label: &str, tier: HistoryTier) -> Vec<(u64, u
     let mut all = Vec::new();
     for (start, bytes) in reader.chunks(&query).unwrap() {
         let key = ChunkKey {
-            host: "web1",
+            host: "web247",
             label,
             tier,
             start,
@@ -72,14 +72,14 @@ pub(super) fn is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
         let reader = store.history().unwrap();
         reader.knows(SHARD, host, &KEPT, NOW).unwrap()
     };
-    assert!(!knows(&store, "web1"));
+    assert!(!knows(&store, "web247"));
     let first = vec![
         evicted("disk:/", today - 60 * DAY, 1),
         evicted("disk:/", today, 2),
         evicted("cpu", today, 9),
     ];
     let with_host = ShardChanges {
-        hosts: vec![host("web1", vec![])],
+        hosts: vec![host("web247", vec![])],
         ..changes(first)
     };
     commit(&mut store, SHARD, &with_host);
@@ -97,11 +97,11 @@ pub(super) fn is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
     assert_eq!(intervals(&store, "disk", hours), [], "a label is exact");
     // What has ended in the state stays in the history.
     let ends = ShardChanges {
-        ended_hosts: vec!["web1".to_owned()],
+        ended_hosts: vec!["web247".to_owned()],
         ..ShardChanges::default()
     };
     commit(&mut store, SHARD, &ends);
-    assert!(knows(&store, "web1") && !knows(&store, "web2"));
+    assert!(knows(&store, "web247") && !knows(&store, "web2"));
     assert_eq!(intervals(&store, "disk:/", days), of_days);
     let mut chunks = Vec::new();
     let each = &mut |chunk: super::super::history::StoredChunk| {
@@ -111,7 +111,7 @@ pub(super) fn is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
     store.all_chunks(&[SHARD], each).unwrap();
     assert_eq!(chunks.len(), 3 + 3, "{chunks:?}");
     let cut = ShardChanges {
-        cuts: vec![("web1".to_owned(), today + 3_600)],
+        cuts: vec![("web247".to_owned(), today + 3_600)],
         ..changes(vec![])
     };
     commit(&mut store, SHARD, &cut);
@@ -123,7 +123,7 @@ pub(super) fn is_kept<S: Store>(open: &mut dyn FnMut() -> S) {
         [(today - 60 * DAY, 1), (today, 2)]
     );
     let all = ShardChanges {
-        cuts: vec![("web1".to_owned(), 0)],
+        cuts: vec![("web247".to_owned(), 0)],
         ..changes(vec![])
     };
     commit(&mut store, SHARD, &all);

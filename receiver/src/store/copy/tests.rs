@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use lizmon_engines::{EngineCluster, EngineNode, EngineSettings};
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Dropped, Epoch, SampleSet, Seq, Value};
+use lizmon_summary::Bucket;
 
 use super::*;
 use crate::store::history::{EvictedHour, StoredChunk};
@@ -145,12 +146,15 @@ fn all_hosts(place: &StorePlace) -> Vec<StoredHost> {
     let open = || Source::open(place, new_id(), NOW, &mut |_, _, _| ());
     let source = until_free(open, is_in_use).unwrap();
     let count = source.store.shard_count();
-    in_order(
-        count
-            .all()
-            .flat_map(|shard| source.summaries.hosts_of(count, shard))
-            .collect(),
-    )
+    let hosts = count.all();
+    let hosts = hosts.flat_map(|shard| source.summaries.hosts_of(count, shard));
+    let mut hosts = in_order(hosts.collect());
+    // What was counted of a journal has changed; a copy has all of it committed.
+    let series = hosts.iter_mut().flat_map(|host| &mut host.series);
+    for interval in series.flat_map(|series| &mut series.intervals) {
+        interval.is_changed = false;
+    }
+    hosts
 }
 
 fn run(from: &StorePlace, to: &StorePlace) -> Result<CopyTotals, CopyError> {
@@ -192,9 +196,12 @@ fn what_is_copied_there_and_back_is_the_same() {
     assert_eq!((totals.hosts, totals.series, totals.producers), (3, 6, 3));
     assert_eq!(totals.groups, 2, "those that were not committed");
     assert!(totals.damage.is_empty(), "{totals:?}");
-    for step in [CopyStep::Read, CopyStep::Write, CopyStep::Verify] {
-        assert!(steps.contains(&(step, 64, 64)), "{steps:?}");
-    }
+    let all = |step, shards| steps.contains(&(step, shards, shards));
+    assert!(all(CopyStep::Read, 1_024), "{steps:?}");
+    assert!(
+        all(CopyStep::Write, 64) && all(CopyStep::Verify, 64),
+        "{steps:?}"
+    );
     assert_eq!(totals.history, 2 * 2 * 39, "hours and days");
     let history = all_history(&first);
     assert_eq!(history.len(), 2 * (39 + 2));
@@ -325,17 +332,20 @@ fn an_interrupted_copy_is_refused_and_begun_again() {
 
 #[test]
 fn every_difference_is_found() {
-    let bucket = |min: f64| StoredBucket {
-        label: "cpu".into(),
+    let interval = StoredInterval {
         tier: 0,
-        slot: 7,
         bucket: Bucket {
             start: 60,
             count: 2,
             sum: 1.0,
-            min,
+            min: 0.0,
             max: 1.0,
         },
+        is_changed: false,
+    };
+    let series = StoredSeries {
+        label: "cpu".into(),
+        intervals: vec![interval],
     };
     let producer = StoredProducer {
         producer: PRODUCER.parse().unwrap(),
@@ -348,7 +358,7 @@ fn every_difference_is_found() {
     let host = StoredHost {
         name: "web1".to_owned(),
         last_epoch: 5,
-        buckets: vec![bucket(0.0)],
+        series: vec![series],
         producers: vec![producer.clone()],
         ..StoredHost::default()
     };
@@ -385,15 +395,15 @@ fn every_difference_is_found() {
         with(|host| host.producers[0].dropped.clear()),
         Some("the delivery sets"),
     );
-    check(with(|host| host.buckets.clear()), Some("the intervals"));
-    check(
-        with(|host| host.buckets[0].slot += 1),
-        Some("the intervals"),
-    );
-    check(
-        with(|host| host.buckets[0].bucket.min = -0.0),
-        Some("the intervals"),
-    );
+    let edits: [fn(&mut StoredHost); 4] = [
+        |host| host.series.clear(),
+        |host| host.series[0].label = "mem".into(),
+        |host| host.series[0].intervals[0].bucket.start += 60,
+        |host| host.series[0].intervals[0].bucket.min = -0.0,
+    ];
+    for edit in edits {
+        check(with(edit), Some("the intervals"));
+    }
 }
 
 #[test]

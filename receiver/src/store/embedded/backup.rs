@@ -15,7 +15,7 @@ use super::error::{EmbeddedError, is_damage};
 use super::files;
 use super::integrity::structure;
 use super::read::{self, ScanMode};
-use super::schema::{self, DatabaseKind};
+use super::schema::{self, DatabaseKind, SchemaVersion};
 use super::wal::Wal;
 
 /// CRLs that were pushed or fetched: a restored store must have them as well.
@@ -257,8 +257,9 @@ fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
     };
     let database = connect_read_only(file).map_err(failed)?;
     match schema::kind_of(&database) {
-        // One of the version before is upgraded when it is opened.
-        Ok(DatabaseKind::Ours | DatabaseKind::OtherVersion(schema::UPGRADED_VERSION)) => (),
+        Ok(DatabaseKind::Ours) => (),
+        // Some of a version before are upgraded when they are opened.
+        Ok(DatabaseKind::OtherVersion(_)) if SchemaVersion::of(&database).is_upgraded() => (),
         Ok(DatabaseKind::OtherVersion(version)) => {
             return Err(BackupError::from(EmbeddedError::Version {
                 file: file.to_owned(),
@@ -290,7 +291,8 @@ fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
     let reading = read::everything(&database, ScanMode::Fast, now, &mut |_, _, _| groups += 1);
     let hosts = &reading.snapshot.hosts;
     found.hosts = hosts.len();
-    found.intervals = hosts.iter().map(|host| host.buckets.len()).sum();
+    let series = hosts.iter().flat_map(|host| &host.series);
+    found.intervals = series.map(|series| series.intervals.len()).sum();
     found.groups = groups;
     found.damage.extend(reading.damage);
     let of_history = read::history(&database, ScanMode::Fast, now, &mut |_| ());

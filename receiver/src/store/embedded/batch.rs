@@ -46,7 +46,7 @@ fn split(row: &[u8]) -> Option<(Section<'_>, &[u8])> {
 
 /// Which rows of the journal hold groups that their shard's cursor has not passed: rows before all
 /// of these can go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Backlog {
     shards: Vec<ShardBacklog>,
     /// Whether rows of earlier times are in it as well; until then nothing may go.
@@ -81,34 +81,22 @@ impl Backlog {
         }
     }
 
-    /// The last position through which no shard needs any row once this shard's cursor is at
-    /// `cursor`; `last` is the last position that was used.
-    pub(super) fn trim_through(&self, shard: Shard, cursor: Position, last: Position) -> Position {
+    /// The last position through which no shard needs any row; `last` is the last position that was
+    /// used.
+    pub(super) fn trim_through(&self, last: Position) -> Position {
         if !self.is_complete {
             return Position::START;
         }
         let before = |position: Position| Position::new(position.get().saturating_sub(1));
-        let others = (0..).zip(&self.shards);
-        let others = others.filter(|(number, _)| *number != shard.number());
-        let needed = others.filter_map(|(_, backlog)| backlog.first);
-        let of_shard = self.left(shard, cursor).first;
-        needed.chain(of_shard).min().map_or(last, before)
+        let needed = self.shards.iter().filter_map(|backlog| backlog.first);
+        needed.min().map_or(last, before)
     }
 
     /// The shard's cursor is there.
     pub(super) fn commit(&mut self, shard: Shard, cursor: Position) {
-        let left = self.left(shard, cursor);
         if let Some(backlog) = self.shards.get_mut(shard.index()) {
-            *backlog = left;
-        }
-    }
-
-    fn left(&self, shard: Shard, cursor: Position) -> ShardBacklog {
-        let backlog = self.shards.get(shard.index()).copied().unwrap_or_default();
-        let first = backlog.first.map(|first| first.max(cursor.next()));
-        ShardBacklog {
-            first: first.filter(|first| *first <= backlog.last),
-            ..backlog
+            let first = backlog.first.map(|first| first.max(cursor.next()));
+            backlog.first = first.filter(|first| *first <= backlog.last);
         }
     }
 }
@@ -142,12 +130,14 @@ mod tests {
     fn a_row_goes_when_no_shard_needs_it() {
         let count = ShardCount::new(NonZeroU16::new(4).unwrap());
         let mut backlog = Backlog::new(count, true);
-        assert_eq!(backlog.trim_through(A, at(0), at(7)), at(7));
+        assert_eq!(backlog.trim_through(at(7)), at(7));
         for (shard, position) in [(A, 8), (B, 8), (B, 9), (A, 11)] {
             backlog.add(shard, at(position));
         }
         let through = |backlog: &Backlog, shard, cursor| {
-            backlog.trim_through(shard, at(cursor), at(11)).get()
+            let mut backlog = backlog.clone();
+            backlog.commit(shard, at(cursor));
+            backlog.trim_through(at(11)).get()
         };
         assert_eq!(through(&backlog, A, 11), 7, "the other one needs row 8");
         assert_eq!(through(&backlog, B, 9), 7);
@@ -165,8 +155,9 @@ mod tests {
         let count = ShardCount::new(NonZeroU16::new(4).unwrap());
         let mut backlog = Backlog::new(count, false);
         backlog.add(A, at(9));
-        assert_eq!(backlog.trim_through(A, at(9), at(9)), Position::START);
+        backlog.commit(A, at(9));
+        assert_eq!(backlog.trim_through(at(9)), Position::START);
         backlog.complete();
-        assert_eq!(backlog.trim_through(A, at(9), at(9)), at(9));
+        assert_eq!(backlog.trim_through(at(9)), at(9));
     }
 }

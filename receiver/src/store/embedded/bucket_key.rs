@@ -1,4 +1,5 @@
-//! Which bucket a row holds, and how its numbers are encoded. The checksum covers both.
+//! Which bucket a row of a version before holds, and how its numbers are encoded. The checksum covers
+//! both.
 
 use lizmon_summary::{Bucket, TIERS};
 
@@ -30,6 +31,7 @@ impl BucketKey<'_> {
 
     /// Count, sum, min and max, little-endian, and the checksum. Not as SQLite's REAL: that keeps
     /// -0.0 as 0.
+    #[cfg(test)]
     pub(super) fn encode(&self, bucket: &Bucket) -> [u8; STATS_BYTES + 4] {
         let mut stats = [0; STATS_BYTES + 4];
         stats[..8].copy_from_slice(&bucket.count.to_le_bytes());
@@ -62,7 +64,7 @@ impl BucketKey<'_> {
 
 /// Whether samples can have made it. By rounding, the mean of many may lie a little outside the
 /// extremes.
-fn is_possible(tier: usize, bucket: &Bucket) -> bool {
+pub(super) fn is_possible(tier: usize, bucket: &Bucket) -> bool {
     let Bucket {
         start,
         count,

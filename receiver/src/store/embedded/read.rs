@@ -15,17 +15,18 @@ use super::super::document::StoredDocument;
 use super::super::history::StoredChunk;
 use super::super::shard::{Position, Shard};
 use super::super::state::{IntervalSink, ShardState, StoredHost};
-use super::schema::{self, SHARDS};
+use super::schema::{self, SHARDS, SchemaVersion};
 use crate::clock::StoredClock;
 
+mod buckets;
 mod clocks;
 mod documents;
 mod history;
 mod hosts;
-mod intervals;
 mod journal;
 mod producers;
 mod scanner;
+mod series;
 
 pub(super) use self::scanner::ScanMode;
 
@@ -121,7 +122,8 @@ pub(super) fn everything(
     read_all(database, mode, now, None, journal)
 }
 
-/// The same, once and fast. The intervals go to `sink`, and are in no host.
+/// The same, once and fast, of a database of this version. The intervals go to `sink`, and are in no
+/// host.
 pub(super) fn everything_into(
     database: &Connection,
     now: u64,
@@ -145,13 +147,18 @@ fn read_all(
         damage: Vec::new(),
     };
     let (hosts, mut states) = scanner.hosts();
-    let series = scanner.series(&hosts);
-    scanner.buckets(&series, &mut states, sink);
+    let version = SchemaVersion::of(database);
+    if version.has_bodies() {
+        scanner.series(&hosts, &mut states, sink);
+    } else {
+        let series = scanner.series_names(&hosts);
+        scanner.buckets(&series, &mut states);
+    }
     scanner.producers(&hosts, &mut states);
     scanner.removed(&hosts, &mut states);
-    let documents = match schema::stored_version(database) {
-        Some(schema::UPGRADED_VERSION) => Vec::new(),
-        _ => scanner.documents(&mut states),
+    let documents = match version.has_documents() {
+        true => scanner.documents(&mut states),
+        false => Vec::new(),
     };
     let clock = scanner.clock();
     let cursors = scanner.cursors();
@@ -182,7 +189,7 @@ pub(super) fn history(
     now: u64,
     each: &mut dyn FnMut(StoredChunk),
 ) -> Vec<Damage> {
-    if schema::stored_version(database) == Some(schema::UPGRADED_VERSION) {
+    if !SchemaVersion::of(database).has_documents() {
         return Vec::new();
     }
     let mut scanner = Scanner {

@@ -22,9 +22,9 @@ use super::super::state::ShardChanges;
 use super::connection::{connect, connect_read_only};
 use super::error::EmbeddedError;
 use super::read::{self, Groups, ScanMode, ScanResult, Snapshot};
-use super::schema::SHARDS;
+use super::schema::{SHARDS, SchemaVersion};
 use super::wal::{Frames, PAGE_BYTES, Wal};
-use super::{files, history, rows, schema};
+use super::{files, history, reshard, rows, schema};
 
 /// Offsets in the file's header: journal mode, number of pages, list of free pages.
 const JOURNAL_MODE_AT: u64 = 18;
@@ -56,9 +56,10 @@ pub(super) struct NewDatabase<'a> {
 pub(super) fn recover(folder: &Path, fault: &str, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
     tracing::error!(file = %file.display(), fault, "the database is damaged: recovering what can be read");
-    let (reading, groups) = read_all(folder, now)?;
+    let (reading, mut groups) = read_all(folder, now)?;
     let id = files::marked(folder).or(reading.id);
     let id = id.unwrap_or_else(|| Uuid::new_v4().to_string());
+    reshard::rows(&mut groups);
     let mut damage = vec![summary(fault, &reading.damage, now)];
     damage.extend(reading.damage);
     tell(&damage);
@@ -111,17 +112,29 @@ pub(super) fn replace(
     new: &NewDatabase<'_>,
     now: u64,
 ) -> Result<PathBuf, EmbeddedError> {
+    put_in_place(folder, new, Some((&view(folder)?, now)), "damaged")
+}
+
+/// Replaces a database of a version before.
+pub(super) fn upgrade(
+    folder: &Path,
+    new: &NewDatabase<'_>,
+    from: SchemaVersion,
+    now: u64,
+) -> Result<PathBuf, EmbeddedError> {
+    match from.has_documents() {
+        true => put_in_place(folder, new, Some((&view(folder)?, now)), "replaced"),
+        false => put_in_place(folder, new, None, "replaced"),
+    }
+}
+
+/// What SQLite reads of the folder's database.
+fn view(folder: &Path) -> Result<View, EmbeddedError> {
     let file = files::database(folder);
     let failed = files::failed(&file, "cannot be read");
     let log = Wal::open(&file).map_err(&failed)?;
     let template = template(folder)?;
-    let view = View::make(folder, log.as_ref(), Frames::Read, &template).map_err(&failed)?;
-    put_in_place(folder, new, Some((&view, now)), "damaged")
-}
-
-/// Replaces a database of the version before, which has no history.
-pub(super) fn upgrade(folder: &Path, new: &NewDatabase<'_>) -> Result<PathBuf, EmbeddedError> {
-    put_in_place(folder, new, None, "replaced")
+    View::make(folder, log.as_ref(), Frames::Read, &template).map_err(&failed)
 }
 
 fn put_in_place(

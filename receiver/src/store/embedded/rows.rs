@@ -2,15 +2,15 @@
 //! to, so an identifier that points to another host or label is detected like a changed number.
 
 use lizmon_protocol::sample::ProducerId;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::super::damage::Damage;
 use super::super::document::{DocumentKind, StoredDocument};
 use super::super::shard::{Position, Shard};
-use super::super::state::{RemovedSamples, StoredBucket, StoredHost, StoredProducer};
-use super::bucket_key::BucketKey;
+use super::super::state::{RemovedSamples, StoredHost, StoredProducer, StoredSeries};
 use super::checksum::checksum;
 use super::error::EmbeddedError;
+use super::series_body;
 use crate::clock::StoredClock;
 
 /// Of a row of the journal at its position.
@@ -296,15 +296,14 @@ pub(super) fn save_host(
                 removed_sum(&host.name, host.removed),
             ])?;
     }
-    let mut known: Option<(&str, i64)> = None;
-    for kept in &host.buckets {
-        // The buckets of one series are adjacent.
-        let series = match known {
-            Some((label, series)) if label == &*kept.label => series,
-            _ => series_id(transaction, id, &kept.label)?,
-        };
-        known = Some((&kept.label, series));
-        save_bucket(transaction, &host.name, series, kept)?;
+    for StoredSeries { label, intervals } in &host.series {
+        let body = series_body::encode(&host.name, label, intervals);
+        transaction
+            .prepare_cached(
+                "INSERT INTO series(host, label, body) VALUES (?1, ?2, ?3)
+                 ON CONFLICT(host, label) DO UPDATE SET body = excluded.body",
+            )?
+            .execute(params![id, label, body])?;
     }
     for table in PRODUCERS {
         transaction
@@ -334,33 +333,6 @@ pub(super) fn save_clock(
             clock.floor as i64,
             clock.floor_at as i64,
             clock_sum(clock),
-        ])?;
-    Ok(())
-}
-
-fn save_bucket(
-    transaction: &Transaction<'_>,
-    host: &str,
-    series: i64,
-    kept: &StoredBucket,
-) -> Result<(), EmbeddedError> {
-    let place = BucketKey {
-        host,
-        label: &kept.label,
-        tier: kept.tier,
-        slot: kept.slot,
-    };
-    transaction
-        .prepare_cached(
-            "INSERT INTO bucket(series, tier, slot, start, stats) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT(series, tier, slot) DO UPDATE SET start = excluded.start, stats = excluded.stats",
-        )?
-        .execute(params![
-            series,
-            kept.tier as i64,
-            kept.slot as i64,
-            kept.bucket.start as i64,
-            place.encode(&kept.bucket),
         ])?;
     Ok(())
 }
@@ -399,18 +371,4 @@ fn save_producer(
             ])?;
     }
     Ok(())
-}
-
-fn series_id(transaction: &Transaction<'_>, host: i64, label: &str) -> Result<i64, EmbeddedError> {
-    let found = transaction
-        .prepare_cached("SELECT id FROM series WHERE host = ?1 AND label = ?2")?
-        .query_row(params![host, label], |row| row.get(0))
-        .optional()?;
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    transaction
-        .prepare_cached("INSERT INTO series(host, label) VALUES (?1, ?2)")?
-        .execute(params![host, label])?;
-    Ok(transaction.last_insert_rowid())
 }

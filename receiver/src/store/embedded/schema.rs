@@ -9,13 +9,18 @@ use super::error::EmbeddedError;
 use super::rows;
 
 /// The version that this program reads and writes. It differs in more than one bit from those of
-/// earlier programs: 1, 2 and 4.
-pub(super) const VERSION: i64 = 7;
-/// The version before, which is upgraded when it is opened.
-pub(super) const UPGRADED_VERSION: i64 = 4;
-/// How many shards a store gets when it is created. One shard is committed at once, so it must be
-/// small: requests wait for a commit.
-pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
+/// earlier programs: 1, 2, 4 and 7.
+pub(super) const VERSION: i64 = 8;
+/// The versions before that are upgraded when they are opened: without documents and history; with a
+/// row for each interval, and both with fewer shards.
+const UPGRADED_VERSIONS: [i64; 2] = [4, 7];
+/// How many shards a store has. One shard is committed at once, so it must be small: requests wait
+/// for a commit.
+pub(super) const SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(1_024).unwrap());
+/// How many the versions before had. [`SHARDS`] is a multiple of it, so a shard of today is part of
+/// one of theirs: that of its number modulo this.
+pub(super) const EARLIER_SHARDS: ShardCount = ShardCount::new(NonZeroU16::new(64).unwrap());
+const _: () = assert!(SHARDS.get().is_multiple_of(EARLIER_SHARDS.get()));
 /// SQLite's application_id: `lizm`.
 pub(super) const APPLICATION: i32 = 0x6c69_7a6d;
 /// Where it is in the file.
@@ -24,7 +29,8 @@ pub(super) const APPLICATION_AT: std::ops::Range<usize> = 68..72;
 const OURS: &str = "('meta', 'journal', 'shard', 'host', 'series', 'bucket', 'producer')";
 
 /// The schema must fit into the first page: recovery.rs replaces a damaged one. New tables come
-/// last, so that those of the version before are where they were.
+/// last, so that those of the versions before are where they were. `bucket` is of these alone, and
+/// stays empty: without it the tables behind it would be elsewhere.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal(position INTEGER PRIMARY KEY AUTOINCREMENT, groups BLOB NOT NULL, sum INTEGER NOT NULL);
@@ -33,7 +39,7 @@ CREATE TABLE shard_again(id INTEGER PRIMARY KEY, cursor INTEGER NOT NULL, sum IN
 CREATE TABLE host(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
 last_epoch INTEGER NOT NULL, certificate_end INTEGER NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE series(id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES host(id) ON DELETE CASCADE,
-label TEXT NOT NULL, UNIQUE(host, label));
+label TEXT NOT NULL, body BLOB NOT NULL, UNIQUE(host, label));
 CREATE TABLE bucket(series INTEGER NOT NULL REFERENCES series(id) ON DELETE CASCADE,
 tier INTEGER NOT NULL, slot INTEGER NOT NULL, start INTEGER NOT NULL, stats BLOB NOT NULL,
 PRIMARY KEY(series, tier, slot)) WITHOUT ROWID;
@@ -56,10 +62,40 @@ CREATE TABLE history(series INTEGER NOT NULL, tier INTEGER NOT NULL, start INTEG
 PRIMARY KEY(series, tier, start)) WITHOUT ROWID;
 ";
 
-/// The version of a database, as its tables say.
-pub(super) fn stored_version(connection: &Connection) -> Option<i64> {
-    let sql = "SELECT value FROM meta WHERE key = 'version'";
-    connection.query_row(sql, [], |row| row.get(0)).ok()
+/// The version of a database as its tables say, which may be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SchemaVersion(Option<i64>);
+
+impl SchemaVersion {
+    /// That of this database.
+    pub(super) fn of(connection: &Connection) -> Self {
+        let sql = "SELECT value FROM meta WHERE key = 'version'";
+        Self(connection.query_row(sql, [], |row| row.get(0)).ok())
+    }
+
+    /// Whether documents and the history have tables.
+    pub(super) fn has_documents(self) -> bool {
+        self.0 != Some(4)
+    }
+
+    /// Whether the row of a series has its intervals.
+    pub(super) fn has_bodies(self) -> bool {
+        !self.is_upgraded()
+    }
+
+    /// Whether it is one of those before that are upgraded.
+    pub(super) fn is_upgraded(self) -> bool {
+        self.0
+            .is_some_and(|version| UPGRADED_VERSIONS.contains(&version))
+    }
+}
+
+/// How many shards a database has; `None` if that is damaged.
+pub(super) fn stored_shards(connection: &Connection) -> Option<ShardCount> {
+    let sql = "SELECT value FROM meta WHERE key = 'shards'";
+    let stored: i64 = connection.query_row(sql, [], |row| row.get(0)).ok()?;
+    let known = [SHARDS, EARLIER_SHARDS];
+    known.into_iter().find(|count| count.get() as i64 == stored)
 }
 
 /// Creates the tables of a store with this identifier.
@@ -157,20 +193,21 @@ mod tests {
     #[test]
     fn another_version_is_distinguished_from_a_flipped_bit() {
         for (in_head, in_table, kind) in [
-            (7, Some(7), DatabaseKind::Ours),
+            (8, Some(8), DatabaseKind::Ours),
             // Earlier ones, and those to come.
             (0, Some(1), DatabaseKind::OtherVersion(1)),
             (2, Some(2), DatabaseKind::OtherVersion(2)),
             (4, Some(4), DatabaseKind::OtherVersion(4)),
-            (8, Some(8), DatabaseKind::OtherVersion(8)),
+            (7, Some(7), DatabaseKind::OtherVersion(7)),
             (9, Some(9), DatabaseKind::OtherVersion(9)),
-            (7, Some(99), DatabaseKind::OtherVersion(99)),
+            (11, Some(11), DatabaseKind::OtherVersion(11)),
+            (8, Some(99), DatabaseKind::OtherVersion(99)),
             // One bit.
-            (7, Some(5), DatabaseKind::Damaged),
-            (7, Some(3), DatabaseKind::Damaged),
-            (6, Some(7), DatabaseKind::Damaged),
-            (0x8007, Some(7), DatabaseKind::Damaged),
-            (7, None, DatabaseKind::Damaged),
+            (8, Some(10), DatabaseKind::Damaged),
+            (8, Some(12), DatabaseKind::Damaged),
+            (9, Some(8), DatabaseKind::Damaged),
+            (0x8008, Some(8), DatabaseKind::Damaged),
+            (8, None, DatabaseKind::Damaged),
         ] {
             assert_eq!(
                 kind_by_version(in_head, in_table),

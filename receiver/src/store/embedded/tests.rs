@@ -151,3 +151,4 @@ fn the_files_are_the_owners_alone() {
 mod damage;
 mod history;
 mod load;
+mod upgrade;

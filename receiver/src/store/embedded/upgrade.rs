@@ -1,9 +1,8 @@
-//! Brings a store of the version before this one up to date.
+//! Brings a store of a version before this one up to date.
 //!
 //! What is in it goes into a new database, and the old one is set aside, as in a recovery: every
 //! database of one version has its tables at the same places, which is what lets `recovery` read
-//! one whose first page is damaged. Hours of the old store are in its rings, and go from there to
-//! the history like all others.
+//! one whose first page is damaged.
 
 use std::path::Path;
 
@@ -14,9 +13,10 @@ use super::error::EmbeddedError;
 use super::files;
 use super::read::{self, Groups, ScanMode};
 use super::recovery::{self, NewDatabase};
-use super::schema::{self, DatabaseKind};
+use super::reshard;
+use super::schema::{self, DatabaseKind, SchemaVersion};
 
-/// Upgrades the folder's database, if it is of the version before.
+/// Upgrades the folder's database, if it is of a version before that can be.
 pub(super) fn upgrade(folder: &Path, now: u64) -> Result<(), EmbeddedError> {
     let file = files::database(folder);
     if !file.is_file() {
@@ -24,11 +24,11 @@ pub(super) fn upgrade(folder: &Path, now: u64) -> Result<(), EmbeddedError> {
     }
     let database = Connection::open(&file)?;
     no_checkpoint_on_close(&database)?;
-    let kind = schema::kind_of(&database);
-    if !matches!(
-        kind,
-        Ok(DatabaseKind::OtherVersion(schema::UPGRADED_VERSION))
-    ) {
+    let Ok(DatabaseKind::OtherVersion(from)) = schema::kind_of(&database) else {
+        return Ok(());
+    };
+    let version = SchemaVersion::of(&database);
+    if !version.is_upgraded() {
         return Ok(());
     }
     let mut groups = Groups::new();
@@ -36,6 +36,7 @@ pub(super) fn upgrade(folder: &Path, now: u64) -> Result<(), EmbeddedError> {
         groups.insert(position, row.to_vec());
     });
     drop(database);
+    reshard::rows(&mut groups);
     if let Some(damage) = reading.damage.first() {
         return recovery::recover(folder, &damage.to_string(), now);
     }
@@ -52,8 +53,8 @@ pub(super) fn upgrade(folder: &Path, now: u64) -> Result<(), EmbeddedError> {
         epoch: reading.epoch,
         damage: &reading.known,
     };
-    let aside = recovery::upgrade(folder, &new)?;
-    let (from, to) = (schema::UPGRADED_VERSION, schema::VERSION);
+    let aside = recovery::upgrade(folder, &new, version, now)?;
+    let to = schema::VERSION;
     tracing::info!(from, to, aside = %aside.display(), "the store is upgraded, the old one is set aside");
     Ok(())
 }

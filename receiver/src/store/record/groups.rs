@@ -4,7 +4,7 @@ use super::super::shard::{Shard, ShardCount};
 use super::write::Group;
 
 /// How much memory each shard's buffer keeps from one append to the next.
-const BYTES_KEPT_MAX: usize = 64 << 10;
+const BYTES_KEPT_MAX: usize = 4 << 10;
 
 /// The groups of one append, by shard. Their buffers are reused.
 #[derive(Debug, Default)]
@@ -39,12 +39,12 @@ impl ShardGroups {
     /// The groups as they are stored.
     pub fn seal(&mut self) -> Vec<(Shard, &[u8])> {
         self.used.sort_unstable();
-        let used = &self.used;
-        let groups = (0..).map(Shard::new).zip(&mut self.groups);
-        groups
-            .filter(|(shard, _)| used.binary_search(shard).is_ok())
-            .map(|(shard, group)| (shard, group.seal()))
-            .collect()
+        for shard in &self.used {
+            self.groups[shard.index()].seal();
+        }
+        let groups = &self.groups;
+        let sealed = |shard: &Shard| (*shard, groups[shard.index()].as_bytes());
+        self.used.iter().map(sealed).collect()
     }
 
     /// Empties all of them.

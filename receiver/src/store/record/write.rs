@@ -153,6 +153,16 @@ impl Group {
         self.bytes.len() == HEAD_BYTES
     }
 
+    /// Adds an encoded submission, with its flags.
+    pub(super) fn push_encoded(&mut self, submission: &[u8]) {
+        self.bytes.extend_from_slice(submission);
+    }
+
+    /// The group as it was sealed.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The group as it is stored, with its checksum.
     pub fn seal(&mut self) -> &[u8] {
         let checksum = crc32fast::hash(&self.bytes[HEAD_BYTES..]);

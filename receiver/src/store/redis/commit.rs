@@ -9,7 +9,7 @@ use super::super::document::{DocumentKind, StoredDocument};
 use super::super::history::{ChunkChange, HistoryRetention};
 use super::super::reader::{EntryId, JournalReader};
 use super::super::shard::{Fence, Shard};
-use super::super::state::{ShardChanges, StoredHost};
+use super::super::state::{ShardChanges, StoredHost, StoredSeries};
 use super::super::writers::Writers;
 use super::clock;
 use super::error::RedisStoreError;
@@ -242,27 +242,29 @@ fn push_host(
     operations.push("H", &[host.name.as_bytes(), record.as_bytes()]);
     push_documents(operations, &host.name, &host.documents);
     let known = owned.labels.get(&host.name);
-    let labels: BTreeSet<_> = host.buckets.iter().map(|stored| &stored.label).collect();
-    for label in &labels {
-        if known.is_none_or(|known| !known.contains(*label)) {
+    for StoredSeries { label, .. } in &host.series {
+        if known.is_none_or(|known| !known.contains(label)) {
             operations.push("A", &[series(&host.name, label).as_bytes()]);
         }
     }
     if !host.is_whole {
-        for stored in &host.buckets {
-            if let Some(offset) = ring::offset(stored.tier, stored.slot) {
-                let key = keys::series(shard, &series(&host.name, &stored.label));
-                let bucket = ring::encode(&stored.bucket);
-                operations.push_series("R", key, &[offset.to_string().as_bytes(), &bucket]);
+        for StoredSeries { label, intervals } in &host.series {
+            let name = series(&host.name, label);
+            for changed in intervals.iter().filter(|interval| interval.is_changed) {
+                if let Some(offset) = ring::offset(changed) {
+                    let key = keys::series(shard, &name);
+                    let bucket = ring::encode(&changed.bucket);
+                    operations.push_series("R", key, &[offset.to_string().as_bytes(), &bucket]);
+                }
             }
         }
         return Ok(());
     }
-    for label in &labels {
-        let of_label = host.buckets.iter().filter(|stored| stored.label == **label);
+    for StoredSeries { label, intervals } in &host.series {
         let key = keys::series(shard, &series(&host.name, label));
-        operations.push_series("S", key, &[&ring::encode_all(of_label)]);
+        operations.push_series("S", key, &[&ring::encode_all(intervals)]);
     }
+    let labels: BTreeSet<_> = host.series.iter().map(|series| &series.label).collect();
     for label in known.into_iter().flatten() {
         if !labels.contains(label) {
             push_end(operations, shard, &host.name, label);
@@ -305,7 +307,7 @@ impl OwnedShard {
             if host.is_whole {
                 labels.clear();
             }
-            labels.extend(host.buckets.iter().map(|stored| stored.label.clone()));
+            labels.extend(host.series.iter().map(|series| series.label.clone()));
         }
         for (host, label) in &changes.ended_series {
             if let Some(labels) = self.labels.get_mut(host) {

@@ -37,7 +37,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// All of it but the buckets and documents.
+/// All of it but series and documents.
 pub(super) fn encode(host: &StoredHost) -> Result<String, serde_json::Error> {
     let producers = host.producers.iter().map(|producer| ProducerRecord {
         producer: producer.producer,
@@ -56,7 +56,7 @@ pub(super) fn encode(host: &StoredHost) -> Result<String, serde_json::Error> {
     })
 }
 
-/// The host, without buckets and documents.
+/// The host, without series and documents.
 pub(super) fn decode(name: String, json: &[u8]) -> Result<StoredHost, serde_json::Error> {
     let record: HostRecord = serde_json::from_slice(json)?;
     let producers = record.producers.into_iter().map(|producer| StoredProducer {
@@ -75,7 +75,7 @@ pub(super) fn decode(name: String, json: &[u8]) -> Result<StoredHost, serde_json
             samples: record.removed_samples,
             at: record.removed_at,
         },
-        buckets: Vec::new(),
+        series: Vec::new(),
         is_whole: false,
         producers: producers.collect(),
         documents: Vec::new(),

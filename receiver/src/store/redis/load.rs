@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::super::damage::Damage;
 use super::super::document::{DOCUMENT_BYTES_MAX, DocumentKind, StoredDocument};
 use super::super::shard::{Position, Shard};
-use super::super::state::{ShardState, StoredHost};
+use super::super::state::{ShardState, StoredHost, StoredSeries};
 use super::super::writers::Writers;
 use super::clock;
 use super::error::RedisStoreError;
@@ -108,9 +108,13 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
         let rings: Vec<Option<Vec<u8>>> = parse(shard, "series", answer)?;
         for (name, ring) in names.iter().zip(rings) {
             let (host, label) = name.split_once('/').unwrap_or((name, ""));
-            let buckets = ring::decode(label, &ring.unwrap_or_default());
-            match (found.get_mut(host), buckets) {
-                (Some(host), Some(buckets)) => host.buckets.extend(buckets),
+            let intervals = ring::decode(&ring.unwrap_or_default());
+            match (found.get_mut(host), intervals) {
+                (Some(_), Some(intervals)) if intervals.is_empty() => (),
+                (Some(host), Some(intervals)) => host.series.push(StoredSeries {
+                    label: label.into(),
+                    intervals,
+                }),
                 _ => damage.push(Damage {
                     label: Some(label.to_owned()),
                     ..Damage::of_host(now, host, "a series that lizmon did not write")

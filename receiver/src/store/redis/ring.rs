@@ -9,16 +9,15 @@
 
 use lizmon_summary::{Bucket, TIERS};
 
-use super::super::state::StoredBucket;
+use super::super::state::StoredInterval;
 
 /// Bytes of one place.
 const PLACE_BYTES: usize = 40;
 
-/// Where a bucket's place begins; none if there is no such slot.
-pub(super) fn offset(tier: usize, slot: usize) -> Option<usize> {
-    let kept = TIERS.get(tier)?.kept;
-    let before: usize = TIERS.iter().take(tier).map(|tier| tier.kept).sum();
-    (slot < kept).then_some((before + slot) * PLACE_BYTES)
+/// Where an interval's place begins; none if there is no such tier.
+pub(super) fn offset(interval: &StoredInterval) -> Option<usize> {
+    let before: usize = TIERS.iter().take(interval.tier).map(|tier| tier.kept).sum();
+    Some((before + interval.slot()?) * PLACE_BYTES)
 }
 
 /// A bucket in its place.
@@ -37,11 +36,11 @@ pub(super) fn encode(bucket: &Bucket) -> [u8; PLACE_BYTES] {
     place
 }
 
-/// A whole string with these buckets.
-pub(super) fn encode_all<'a>(buckets: impl Iterator<Item = &'a StoredBucket>) -> Vec<u8> {
+/// A whole string with these intervals.
+pub(super) fn encode_all(intervals: &[StoredInterval]) -> Vec<u8> {
     let mut ring = Vec::new();
-    for stored in buckets {
-        let Some(at) = offset(stored.tier, stored.slot) else {
+    for stored in intervals {
+        let Some(at) = offset(stored) else {
             continue;
         };
         if ring.len() < at + PLACE_BYTES {
@@ -52,8 +51,8 @@ pub(super) fn encode_all<'a>(buckets: impl Iterator<Item = &'a StoredBucket>) ->
     ring
 }
 
-/// The buckets in a string; none if lizmon did not write it.
-pub(super) fn decode(label: &str, ring: &[u8]) -> Option<Vec<StoredBucket>> {
+/// The intervals in a string; none if lizmon did not write it.
+pub(super) fn decode(ring: &[u8]) -> Option<Vec<StoredInterval>> {
     let places = ring.chunks_exact(PLACE_BYTES);
     if !places.remainder().is_empty() || places.len() > TIERS.iter().map(|tier| tier.kept).sum() {
         return None;
@@ -62,7 +61,7 @@ pub(super) fn decode(label: &str, ring: &[u8]) -> Option<Vec<StoredBucket>> {
         .iter()
         .enumerate()
         .flat_map(|(tier, of)| (0..of.kept).map(move |slot| (tier, slot)));
-    let mut buckets = Vec::new();
+    let mut intervals = Vec::new();
     for ((tier, slot), place) in slots.zip(places) {
         let mut numbers = place.as_chunks::<8>().0.iter();
         let mut next = || numbers.next().copied();
@@ -73,16 +72,21 @@ pub(super) fn decode(label: &str, ring: &[u8]) -> Option<Vec<StoredBucket>> {
             min: f64::from_le_bytes(next()?),
             max: f64::from_le_bytes(next()?),
         };
-        if bucket.count > 0 {
-            buckets.push(StoredBucket {
-                label: label.into(),
-                tier,
-                slot,
-                bucket,
-            });
+        if bucket.count == 0 {
+            continue;
         }
+        let interval = StoredInterval {
+            tier,
+            bucket,
+            is_changed: false,
+        };
+        if interval.slot() != Some(slot) {
+            return None;
+        }
+        intervals.push(interval);
     }
-    Some(buckets)
+    intervals.sort_by_key(|interval| (interval.tier, interval.bucket.start));
+    Some(intervals)
 }
 
 #[cfg(test)]
@@ -91,33 +95,35 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let stored = |tier, slot, sum: f64| StoredBucket {
-            label: "cpu".into(),
+        let stored = |tier, start, sum: f64| StoredInterval {
             tier,
-            slot,
             bucket: Bucket {
-                start: 60,
+                start,
                 count: 2,
                 sum,
                 min: -1.5,
                 max: f64::MAX,
             },
+            is_changed: false,
         };
-        let buckets = [stored(0, 1, -0.0), stored(0, 62, 1e290), stored(1, 0, 4.98)];
-        let ring = encode_all(buckets.iter());
+        let intervals = [
+            stored(0, 60, -0.0),
+            stored(0, 62 * 60, 1e290),
+            stored(1, 26 * 3_600, 4.98),
+        ];
+        let ring = encode_all(&intervals);
         assert_eq!(ring.len(), (TIERS[0].kept + 1) * PLACE_BYTES);
-        let decoded = decode("cpu", &ring).unwrap();
-        assert_eq!(decoded, buckets);
+        let decoded = decode(&ring).unwrap();
+        assert_eq!(decoded, intervals);
         assert!(decoded[0].bucket.sum.is_sign_negative());
-        assert_eq!(decode("cpu", &[]), Some(Vec::new()));
-        assert_eq!(decode("cpu", &ring[1..]), None, "not whole places");
+        assert_eq!(decode(&[]), Some(Vec::new()));
+        assert_eq!(decode(&ring[1..]), None, "not whole places");
+        let mut elsewhere = ring.clone();
+        elsewhere.rotate_right(PLACE_BYTES);
+        assert_eq!(decode(&elsewhere), None, "not in their places");
         let places: usize = TIERS.iter().map(|tier| tier.kept).sum();
-        assert_eq!(
-            decode("cpu", &vec![0; (places + 1) * PLACE_BYTES]),
-            None,
-            "too long"
-        );
-        assert_eq!(offset(0, TIERS[0].kept), None);
-        assert_eq!(offset(2, 0), None);
+        let too_long = vec![0; (places + 1) * PLACE_BYTES];
+        assert_eq!(decode(&too_long), None);
+        assert_eq!(offset(&stored(2, 60, 1.0)), None);
     }
 }

@@ -87,7 +87,7 @@ impl Ring {
             && (front.is_empty() || pushed_out(self.oldest))
         {
             if !front.is_empty() {
-                evicted(bucket(self.oldest, front, tier).1);
+                evicted(bucket(self.oldest, front, tier));
             }
             self.dirty &= !bit(self.oldest, tier);
             self.cells.pop_front();
@@ -151,35 +151,27 @@ impl Ring {
         self.dirty = there.fold(0, |dirty, (interval, _)| dirty | bit(interval, tier));
     }
 
-    pub(super) fn dirty(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
-        self.oldest_first()
-            .filter(|(interval, _)| self.dirty & bit(*interval, tier) != 0)
-            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
-    }
-
-    pub(super) fn filled(&self, tier: &'static Tier) -> impl Iterator<Item = (usize, Bucket)> {
+    /// The intervals with samples, oldest first, and whether each has changed.
+    pub(super) fn filled(&self, tier: &'static Tier) -> impl Iterator<Item = (Bucket, bool)> {
         self.oldest_first()
             .filter(|(_, aggregate)| !aggregate.is_empty())
-            .map(|(interval, aggregate)| bucket(interval, aggregate, tier))
+            .map(|(interval, aggregate)| {
+                let is_changed = self.dirty & bit(interval, tier) != 0;
+                (bucket(interval, aggregate, tier), is_changed)
+            })
     }
 }
 
-/// The slot and the bucket of an interval.
-fn bucket(interval: u64, aggregate: &Aggregate, tier: &Tier) -> (usize, Bucket) {
-    let bucket = Bucket {
+fn bucket(interval: u64, aggregate: &Aggregate, tier: &Tier) -> Bucket {
+    Bucket {
         start: interval * tier.width_secs,
         count: aggregate.count(),
         sum: aggregate.sum(),
         min: aggregate.min(),
         max: aggregate.max(),
-    };
-    (slot(interval, tier), bucket)
-}
-
-fn slot(interval: u64, tier: &Tier) -> usize {
-    (interval % tier.kept as u64) as usize
+    }
 }
 
 fn bit(interval: u64, tier: &Tier) -> u64 {
-    1 << slot(interval, tier)
+    1 << tier.slot_of_interval(interval)
 }

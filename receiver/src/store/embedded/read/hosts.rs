@@ -1,14 +1,14 @@
-//! Hosts and their series.
+//! The hosts.
 
 use std::collections::BTreeSet;
 
-use lizmon_protocol::name::{Label, NodeName};
+use lizmon_protocol::name::NodeName;
 use rusqlite::Row;
 
 use super::super::super::damage::Damage;
 use super::super::super::state::StoredHost;
 use super::super::rows;
-use super::scanner::{HostNames, HostStates, ScanMode, Scanner, SeriesNames};
+use super::scanner::{HostNames, HostStates, ScanMode, Scanner};
 
 impl Scanner<'_> {
     pub(super) fn hosts(&mut self) -> (HostNames, HostStates) {
@@ -56,49 +56,6 @@ impl Scanner<'_> {
             }
         }
         (hosts, states)
-    }
-
-    pub(super) fn series(&mut self, hosts: &HostNames) -> SeriesNames {
-        let mut series = SeriesNames::new();
-        let mut lost = 0_u64;
-        let sources = match self.mode {
-            ScanMode::Fast => &["NOT INDEXED"][..],
-            ScanMode::Thorough => &["NOT INDEXED", "INDEXED BY sqlite_autoindex_series_1"],
-        };
-        for source in sources {
-            let sql = format!("SELECT id, host, label FROM series {source}");
-            let order = if source.starts_with("NOT") {
-                "id"
-            } else {
-                "host, label"
-            };
-            self.scan("series", &sql, order, &mut |row| {
-                let read = || {
-                    Some((
-                        row.get(0).ok()?,
-                        row.get::<_, i64>(1).ok()?,
-                        row.get::<_, String>(2).ok()?,
-                    ))
-                };
-                let found = read().filter(|(_, _, label)| Label::new(label.as_str()).is_ok());
-                let names = found.as_ref().and_then(|(_, host, _)| hosts.get(host));
-                let (Some((id, _, label)), Some(names)) = (found, names) else {
-                    lost += 1;
-                    return;
-                };
-                let candidates: &mut Vec<_> = series.entry(id).or_default();
-                for name in names {
-                    let candidate = (name.clone(), label.clone());
-                    if !candidates.contains(&candidate) {
-                        candidates.push(candidate);
-                    }
-                }
-            });
-        }
-        if lost > 0 && self.mode == ScanMode::Fast {
-            self.of_store(format!("{lost} series have lost their name or their host"));
-        }
-        series
     }
 }
 

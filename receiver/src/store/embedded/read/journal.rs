@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::shard::{Position, Shard};
 use super::super::rows::{self, CURSORS};
-use super::super::schema::SHARDS;
+use super::super::schema::{SHARDS, stored_shards};
 use super::scanner::{ScanMode, Scanner};
 
 /// Receives the cursors of all shards, and a row of the journal with its position.
@@ -35,25 +35,28 @@ impl Scanner<'_> {
                 }
             });
         }
-        if self.mode == ScanMode::Fast && reads != SHARDS.get() * CURSORS.len() {
+        let stored = stored_shards(self.database);
+        let count = stored.unwrap_or(SHARDS);
+        if self.mode == ScanMode::Fast && (stored.is_none() || reads != count.get() * CURSORS.len())
+        {
             self.of_store("the journal's cursor is not stored twice, as it should be");
         }
-        let lost = SHARDS
-            .all()
-            .filter(|shard| !cursors.contains_key(shard))
-            .count();
+        let lost = count.all().filter(|shard| !cursors.contains_key(shard));
+        let lost = lost.count();
         if lost > 0 && self.mode == ScanMode::Thorough {
             self.of_store(format!(
                 "the journal's cursor is lost for {lost} of {} shards: samples that their hosts delivered in the last minutes are left out",
-                SHARDS.get()
+                count.get()
             ));
         }
         // What may have been counted must not be counted again.
         let highest = cursors.values().copied().max().unwrap_or_default();
-        SHARDS
-            .all()
-            .map(|shard| cursors.get(&shard).copied().unwrap_or(highest))
-            .collect()
+        let of_shard = |shard: Shard| {
+            let stored = (shard.index() % count.get()) as u16;
+            let stored = cursors.get(&Shard::new(stored)).copied();
+            stored.unwrap_or(highest)
+        };
+        SHARDS.all().map(of_shard).collect()
     }
 
     pub(super) fn journal(&mut self, cursors: &[Position], give: GiveRow<'_>) -> Position {

@@ -7,7 +7,8 @@ use std::fs;
 use super::*;
 use crate::clock::StoredClock;
 use crate::store::{
-    DocumentKind, RemovedSamples, StoredBucket, StoredDocument, StoredHost, StoredProducer,
+    DocumentKind, RemovedSamples, StoredDocument, StoredHost, StoredInterval, StoredProducer,
+    StoredSeries,
 };
 
 const HOSTS: usize = 12;
@@ -24,23 +25,29 @@ const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
 
 fn host(at: usize) -> StoredHost {
     let start = NOW - NOW % 3_600;
-    let buckets = LABELS.into_iter().flat_map(|label| {
-        (0..24_u64).map(move |slot| {
-            let (tier, width) = if slot < 16 { (0, 60) } else { (1, 3_600) };
-            let value = at as f64 + slot as f64 / 7.0;
-            StoredBucket {
-                label: label.into(),
+    let series = LABELS.into_iter().map(|label| {
+        let intervals = (0..24_u64).map(|nth| {
+            let (tier, begin) = match nth {
+                0..16 => (0, start - (16 - nth) * 60),
+                _ => (1, start - (24 - nth) * 3_600),
+            };
+            let value = at as f64 + nth as f64 / 7.0;
+            StoredInterval {
                 tier,
-                slot: slot as usize,
                 bucket: lizmon_summary::Bucket {
-                    start: start - slot * width,
+                    start: begin,
                     count: 2,
                     sum: 2.0 * value,
                     min: value - 1.0,
                     max: value + 1.0,
                 },
+                is_changed: true,
             }
-        })
+        });
+        StoredSeries {
+            label: label.into(),
+            intervals: intervals.collect(),
+        }
     });
     StoredHost {
         name: format!("web{at}"),
@@ -51,7 +58,7 @@ fn host(at: usize) -> StoredHost {
             at: NOW,
         },
         is_whole: false,
-        buckets: buckets.collect(),
+        series: series.collect(),
         producers: vec![StoredProducer {
             producer: lizmon_protocol::sample::ProducerId::from_bytes([at as u8 + 1; 16]),
             ranges: vec![(1, 500), (502, 900 + at as u64)],
@@ -117,14 +124,17 @@ fn original() -> Original {
     }
 }
 
-type Places = BTreeMap<(Box<str>, usize, usize), StoredBucket>;
+type Places = BTreeMap<(Box<str>, usize, u64), StoredInterval>;
 
 fn places(host: &StoredHost) -> Places {
-    let key = |kept: &StoredBucket| (kept.label.clone(), kept.tier, kept.slot);
-    host.buckets
-        .iter()
-        .map(|kept| (key(kept), kept.clone()))
-        .collect()
+    let of = |series: &StoredSeries| -> Vec<_> {
+        let label = &series.label;
+        let intervals = series.intervals.iter();
+        intervals
+            .map(|at| ((label.clone(), at.tier, at.bucket.start), *at))
+            .collect()
+    };
+    host.series.iter().flat_map(of).collect()
 }
 
 impl Original {
@@ -417,7 +427,7 @@ fn what_was_never_written_is_known_by_its_checksum() {
 #[test]
 fn what_a_wrong_clock_did_is_carried_over() {
     let original = original();
-    let change = "UPDATE bucket SET start = start + 60 WHERE series = 1 AND tier = 0 AND slot = 0";
+    let change = "UPDATE series SET body = substr(body, 2) WHERE id = 1";
     let folder = tempfile::tempdir().unwrap();
     original.write(folder.path());
     let database = Connection::open(folder.path().join(FILE)).unwrap();

@@ -3,7 +3,7 @@
 use lizmon_summary::Bucket;
 
 use super::*;
-use crate::store::{StoredBucket, StoredHost};
+use crate::store::{StoredHost, StoredInterval, StoredSeries};
 
 type Given = (String, String, usize, Bucket);
 
@@ -11,10 +11,8 @@ type Given = (String, String, usize, Bucket);
 struct Collected(Vec<Given>);
 
 impl IntervalSink for Collected {
-    fn take(&mut self, host: &str, label: &str, intervals: &[(usize, Bucket)]) {
-        let given = intervals.iter();
-        let given = given.map(|(tier, bucket)| (host.into(), label.into(), *tier, *bucket));
-        self.0.extend(given);
+    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]) {
+        self.0.extend(given_of(host, label, intervals));
     }
 
     fn clear(&mut self) {
@@ -22,18 +20,29 @@ impl IntervalSink for Collected {
     }
 }
 
-fn bucket(label: &str, slot: usize) -> StoredBucket {
-    StoredBucket {
-        label: label.into(),
+fn given_of(host: &str, label: &str, intervals: &[StoredInterval]) -> Vec<Given> {
+    let given = intervals.iter();
+    given
+        .map(|of| (host.into(), label.into(), of.tier, of.bucket))
+        .collect()
+}
+
+/// The last three minutes.
+fn series(label: &str) -> StoredSeries {
+    let interval = |ago: u64| StoredInterval {
         tier: 0,
-        slot,
         bucket: Bucket {
-            start: NOW - NOW % 60 - 60 * slot as u64,
+            start: NOW - NOW % 60 - 60 * ago,
             count: 2,
             sum: 3.0,
             min: 1.0,
             max: 2.0,
         },
+        is_changed: true,
+    };
+    StoredSeries {
+        label: label.into(),
+        intervals: (0..3).rev().map(interval).collect(),
     }
 }
 
@@ -42,9 +51,7 @@ fn fill(folder: &Path) {
     load_all(&mut store);
     let hosts = ["web1", "web2"].map(|name| StoredHost {
         name: name.into(),
-        buckets: (0..3)
-            .flat_map(|slot| ["cpu", "mem"].map(|label| bucket(label, slot)))
-            .collect(),
+        series: ["cpu", "mem"].map(series).to_vec(),
         ..StoredHost::default()
     });
     for host in hosts {
@@ -66,13 +73,13 @@ fn given(folder: &Path) -> (Vec<Given>, usize) {
     let states = store.load_into(&shards, NOW, &mut sink).unwrap();
     let hosts = states.iter().flat_map(|state| &state.hosts);
     assert_eq!(hosts.clone().count(), 2);
-    assert!(hosts.clone().all(|host| host.buckets.is_empty()));
+    assert!(hosts.clone().all(|host| host.series.is_empty()));
     let damage = store.damage().len();
     let mut expected = Vec::new();
     for host in load_all(&mut store).1.into_iter().flat_map(|of| of.hosts) {
-        let kept = host.buckets.into_iter();
-        let kept = kept.map(|of| (host.name.clone(), of.label.into(), of.tier, of.bucket));
-        expected.extend(kept);
+        for of in host.series {
+            expected.extend(given_of(&host.name, &of.label, &of.intervals));
+        }
     }
     let place = |of: &Given| (of.0.clone(), of.1.clone(), of.3.start);
     expected.sort_by_key(place);
@@ -94,10 +101,10 @@ fn what_was_given_of_a_damaged_store_is_void() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
     let store = EmbeddedStore::open(folder.path(), NOW).unwrap();
-    let sql = "UPDATE bucket SET stats = zeroblob(36) WHERE series = 2 AND slot = 1";
+    let sql = "UPDATE series SET body = zeroblob(36) WHERE id = 2";
     assert_eq!(store.connection.execute(sql, []).unwrap(), 1);
     drop(store);
     let (left, damage) = given(folder.path());
-    assert_eq!(left.len(), 11);
+    assert_eq!(left.len(), 9);
     assert!(damage > 0);
 }

@@ -1,4 +1,4 @@
-//! The buckets of the series.
+//! The intervals of a database of a version before, which had a row for each.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,23 +6,15 @@ use lizmon_summary::{Bucket, TIERS};
 use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
-use super::super::super::state::{IntervalSink, StoredBucket};
+use super::super::super::state::{StoredHost, StoredInterval, StoredSeries};
 use super::super::bucket_key::BucketKey;
 use super::scanner::{HostStates, ScanMode, Scanner, SeriesNames};
 
 impl Scanner<'_> {
-    pub(super) fn buckets(
-        &mut self,
-        series: &SeriesNames,
-        states: &mut HostStates,
-        sink: Option<&mut dyn IntervalSink>,
-    ) {
+    pub(super) fn buckets(&mut self, series: &SeriesNames, states: &mut HostStates) {
         let mut intervals = Intervals {
             series,
-            target: match sink {
-                Some(sink) => Target::Sink(SeriesBuffer::new(sink)),
-                None => Target::Hosts(states),
-            },
+            states,
             mode: self.mode,
             names: None,
             last: None,
@@ -52,10 +44,12 @@ impl Scanner<'_> {
             });
         }
         let Intervals {
-            target, seen, bad, ..
+            states, seen, bad, ..
         } = intervals;
-        if let Target::Sink(mut buffer) = target {
-            buffer.flush();
+        for series in states.values_mut().flat_map(|host| &mut host.series) {
+            series
+                .intervals
+                .sort_by_key(|interval| (interval.tier, interval.bucket.start));
         }
         let mut unknown = 0_u64;
         for ((id, tier, slot), start) in bad {
@@ -81,7 +75,7 @@ type Names = [(String, String)];
 /// Assigns buckets to their series.
 struct Intervals<'a> {
     series: &'a SeriesNames,
-    target: Target<'a>,
+    states: &'a mut HostStates,
     mode: ScanMode,
     /// The series of the row before, and its names.
     names: Option<(i64, &'a Names)>,
@@ -91,12 +85,6 @@ struct Intervals<'a> {
     seen: HashSet<RowKey>,
     /// Those that are damaged, with their start as far as it is known.
     bad: BTreeMap<RowKey, Option<u64>>,
-}
-
-/// Where the intervals go.
-enum Target<'a> {
-    Hosts(&'a mut HostStates),
-    Sink(SeriesBuffer<'a>),
 }
 
 impl<'a> Intervals<'a> {
@@ -144,8 +132,9 @@ impl<'a> Intervals<'a> {
                 .zip(stats)
                 .and_then(|(start, stats)| place.read(start, stats));
             if let Some(bucket) = bucket
-                && self.target.keep(id, &place, bucket)
+                && let Some(state) = self.states.get_mut(place.host)
             {
+                keep(state, &place, bucket);
                 if self.mode == ScanMode::Thorough {
                     self.seen.insert(key);
                 }
@@ -168,57 +157,20 @@ impl<'a> Intervals<'a> {
     }
 }
 
-impl Target<'_> {
-    /// Whether the interval has a place: its host is known. A sink is given intervals of known hosts
-    /// alone.
-    fn keep(&mut self, series: i64, place: &BucketKey<'_>, bucket: Bucket) -> bool {
-        match self {
-            Self::Hosts(states) => {
-                let Some(state) = states.get_mut(place.host) else {
-                    return false;
-                };
-                state.buckets.push(StoredBucket {
-                    label: place.label.into(),
-                    tier: place.tier,
-                    slot: place.slot,
-                    bucket,
-                });
-            }
-            Self::Sink(buffer) => buffer.add(series, place, bucket),
-        }
-        true
-    }
-}
-
-/// The intervals of one series on their way to a sink.
-struct SeriesBuffer<'a> {
-    sink: &'a mut dyn IntervalSink,
-    series: Option<(i64, String, String)>,
-    intervals: Vec<(usize, Bucket)>,
-}
-
-impl<'a> SeriesBuffer<'a> {
-    fn new(sink: &'a mut dyn IntervalSink) -> Self {
-        Self {
-            sink,
-            series: None,
-            intervals: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, series: i64, place: &BucketKey<'_>, bucket: Bucket) {
-        if self.series.as_ref().is_none_or(|(id, ..)| *id != series) {
-            self.flush();
-            self.series = Some((series, place.host.to_owned(), place.label.to_owned()));
-        }
-        self.intervals.push((place.tier, bucket));
-    }
-
-    fn flush(&mut self) {
-        if let Some((_, host, label)) = self.series.take() {
-            self.sink.take(&host, &label, &self.intervals);
-        }
-        self.intervals.clear();
+fn keep(state: &mut StoredHost, place: &BucketKey<'_>, bucket: Bucket) {
+    let interval = StoredInterval {
+        tier: place.tier,
+        bucket,
+        is_changed: false,
+    };
+    // The rows of one series are read one after the other.
+    let known = { state.series.iter_mut().rev() }.find(|series| *series.label == *place.label);
+    match known {
+        Some(series) => series.intervals.push(interval),
+        None => state.series.push(StoredSeries {
+            label: place.label.into(),
+            intervals: vec![interval],
+        }),
     }
 }
 
