@@ -415,9 +415,17 @@ impl Summarizer {
                 let before = now.saturating_sub(LEFT_TO_OWNER_SECS);
                 self.forget(shard, &self.changes_of(shard, Some(before)), Some(now));
                 self.forget_evicted(shard, committed);
+                self.pack(shard);
                 Ok(())
             }
         }
+    }
+
+    /// What its owner packs at each commit.
+    fn pack(&self, shard: Shard) {
+        let mut hosts = self.table.write(shard);
+        let series = hosts.values_mut().flat_map(|host| host.series.values_mut());
+        series.for_each(Series::pack);
     }
 
     /// What another process has added to the history is no longer needed here.

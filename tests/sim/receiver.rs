@@ -310,8 +310,12 @@ impl Receiver {
 
     pub(crate) fn maintain(&mut self, at: ClockReading) {
         match &mut self.running {
-            Some(Running::Alone(committer)) => committer.maintain(at),
-            Some(Running::Shared(running)) => running.0.maintain(at),
+            Some(Running::Alone(committer)) => {
+                committer.maintain(at);
+            }
+            Some(Running::Shared(running)) => {
+                running.0.maintain(at);
+            }
             None => (),
         }
     }

@@ -3,15 +3,14 @@
 mod history;
 mod sharing;
 
-use lizmon_summary::Bucket;
+use lizmon_summary::{Bucket, Series};
 
 use super::document::{DocumentKind, StoredDocument};
 use super::engine::Store;
 use super::error::{ErrorKind, StoreError};
 use super::shard::{Fence, Position, Shard};
 use super::state::{
-    RemovedSamples, ShardChanges, ShardState, StoredHost, StoredInterval, StoredProducer,
-    StoredSeries,
+    RemovedSamples, ShardChanges, ShardState, StoredHost, StoredProducer, StoredSeries,
 };
 use crate::clock::StoredClock;
 
@@ -123,20 +122,21 @@ fn the_journal_keeps_order_and_survives<S: Store>(open: &mut dyn FnMut() -> S) {
 
 /// A series of minutes, each with one sample, which have all changed.
 fn series(label: &str, minutes: &[(u64, f64)]) -> StoredSeries {
-    let interval = |(start, sum): &(u64, f64)| StoredInterval {
-        tier: 0,
-        bucket: Bucket {
+    let mut series = Series::new();
+    for (start, sum) in minutes {
+        let bucket = Bucket {
             start: *start,
             count: 1,
             sum: *sum,
             min: *sum,
             max: *sum,
-        },
-        is_changed: true,
-    };
+        };
+        series.restore(0, bucket).unwrap();
+    }
+    series.mark_all();
     StoredSeries {
         label: label.into(),
-        intervals: minutes.iter().map(interval).collect(),
+        series,
     }
 }
 
@@ -177,9 +177,8 @@ fn sorted(mut host: StoredHost) -> StoredHost {
 /// The host as it is loaded: nothing of it has changed.
 fn loaded(host: &StoredHost) -> StoredHost {
     let mut host = host.clone();
-    let series = host.series.iter_mut();
-    for interval in series.flat_map(|series| &mut series.intervals) {
-        interval.is_changed = false;
+    for stored in &mut host.series {
+        stored.series.clear_dirty();
     }
     host
 }
@@ -224,8 +223,8 @@ fn state_and_cursor_change_together<S: Store>(open: &mut dyn FnMut() -> S) {
     let (cursors, hosts) = load(&mut store);
     assert_eq!(cursors, [(SHARD, cursor)]);
     assert_eq!(hosts, [loaded(&web247)]);
-    let first = hosts[0].series[0].intervals[0];
-    assert!(first.bucket.sum.is_sign_negative());
+    let (_, first, _) = hosts[0].series[0].series.intervals().next().unwrap();
+    assert!(first.sum.is_sign_negative());
     let left = journal(&mut store, SHARD, cursor);
     assert_eq!(left.len(), 1, "what the cursor has not passed stays");
 }

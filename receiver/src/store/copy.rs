@@ -28,7 +28,7 @@ use super::redis::RedisStore;
 use super::redis::config::RedisConfig;
 use super::redis::status;
 use super::shard::{Fence, Shard, ShardCount};
-use super::state::{ShardChanges, StoredHost, StoredInterval, StoredProducer, StoredSeries};
+use super::state::{ShardChanges, StoredHost, StoredProducer, StoredSeries};
 use crate::summarize::Summarizer;
 
 /// How many intervals and ranges of numbers one commit writes: some 2 MB, which a server takes in
@@ -379,7 +379,7 @@ fn write(
     let mut weight = 0;
     for host in hosts {
         let ranges = |producer: &StoredProducer| 1 + producer.ranges.len() + producer.dropped.len();
-        let intervals = host.series.iter().map(|series| series.intervals.len());
+        let intervals = host.series.iter().map(intervals_of);
         weight += 1 + intervals.sum::<usize>() + host.producers.iter().map(ranges).sum::<usize>();
         changes.hosts.push(StoredHost {
             is_whole: true,
@@ -434,11 +434,7 @@ impl CopyTotals {
         self.hosts += hosts.len() as u64;
         for host in hosts {
             self.series += host.series.len() as u64;
-            let intervals = host
-                .series
-                .iter()
-                .map(|series| series.intervals.len() as u64);
-            self.intervals += intervals.sum::<u64>();
+            self.intervals += host.series.iter().map(intervals_of).sum::<usize>() as u64;
             self.producers += host.producers.len() as u64;
         }
     }
@@ -495,14 +491,13 @@ fn difference(one: &StoredHost, other: &StoredHost) -> Option<&'static str> {
     (!are_same).then_some("the intervals")
 }
 
+fn intervals_of(stored: &StoredSeries) -> usize {
+    stored.series.intervals().count()
+}
+
 /// Zeros of either sign are equal as numbers.
 fn is_same(one: &StoredSeries, other: &StoredSeries) -> bool {
-    let bits = |StoredInterval { tier, bucket, .. }: &StoredInterval| {
-        let numbers = [bucket.sum, bucket.min, bucket.max].map(f64::to_bits);
-        (*tier, bucket.start, bucket.count, numbers)
-    };
-    let intervals = |series: &StoredSeries| series.intervals.iter().map(bits).collect::<Vec<_>>();
-    one.label == other.label && intervals(one) == intervals(other)
+    one.label == other.label && one.series.encode() == other.series.encode()
 }
 
 #[cfg(test)]

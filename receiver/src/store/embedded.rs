@@ -5,7 +5,7 @@
 //! journal(position, groups, sum)                          what batch.rs encodes
 //! shard(id, cursor, sum)                                  what of the journal is in the tables below
 //! host(id, name, last_epoch, certificate_end, sum)
-//! series(id, host, label, body)                           its intervals: see series_body.rs
+//! series(id, host, label, body)                           all of it: see series_body.rs
 //! bucket(series, tier, slot, start, stats)                empty: versions before had a row for each interval
 //! producer(host, producer, duplicate, repaired, last_taken, ranges, dropped, sum)   dropped as JSON: [[from, to, why]…]
 //! removed(host, samples, at)                              what was removed because it was ahead of the clock
@@ -67,7 +67,7 @@ use super::error::StoreError;
 use super::history::{HistoryReader, HistoryRetention, StoredChunk};
 use super::journal::{JournalRead, JournalStore};
 use super::shard::{Fence, Position, Shard, ShardCount};
-use super::state::{IntervalSink, ShardChanges, ShardState, StateStore};
+use super::state::{SeriesSink, ShardChanges, ShardState, StateStore};
 
 /// How many free pages (4 KiB each) are kept for what comes next, at least; besides, a quarter of
 /// the file: a file that grows and shrinks all day need not be truncated and extended all day.
@@ -189,7 +189,7 @@ impl EmbeddedStore {
     }
 
     /// Reads everything, and of the journal which rows are still needed.
-    fn read(&mut self, now: u64, sink: Option<&mut dyn IntervalSink>) -> ScanResult {
+    fn read(&mut self, now: u64, sink: Option<&mut dyn SeriesSink>) -> ScanResult {
         let backlog = &mut self.backlog;
         let note = &mut |cursors: &[Position], position, row: &[u8]| {
             for (shard, _) in batch::sections(row).flatten() {
@@ -228,7 +228,7 @@ impl EmbeddedStore {
     fn load_all(
         &mut self,
         now: u64,
-        mut sink: Option<&mut dyn IntervalSink>,
+        mut sink: Option<&mut dyn SeriesSink>,
     ) -> Result<Snapshot, EmbeddedError> {
         let mut scanned = self.read(now, sink.as_mut().map(|sink| &mut **sink as _));
         if let Some(fault) = self.fault(&scanned)? {
@@ -444,7 +444,7 @@ impl StateStore for EmbeddedStore {
         &mut self,
         shards: &[Shard],
         now: u64,
-        sink: &mut dyn IntervalSink,
+        sink: &mut dyn SeriesSink,
     ) -> Result<Vec<ShardState>, StoreError> {
         Ok(states_of(self.load_all(now, Some(sink))?, shards))
     }

@@ -321,11 +321,9 @@ fn apply_to_hosts(hosts: &mut BTreeMap<String, StoredHost>, changes: &ShardChang
 }
 
 fn committed(series: &StoredSeries) -> StoredSeries {
-    let mut series = series.clone();
-    for interval in &mut series.intervals {
-        interval.is_changed = false;
-    }
-    series
+    let mut committed = series.clone();
+    committed.series.clear_dirty();
+    committed
 }
 
 fn apply_to_documents(stored: &mut Vec<StoredDocument>, changed: &[StoredDocument]) {

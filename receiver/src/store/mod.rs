@@ -12,7 +12,6 @@
 //! shard.rs                          how hosts are divided, and who owns a part
 //! record.rs                         the journal's binary format, the same in every store
 //! history.rs                        what is kept longer than the summaries
-//! packing.rs                        numbers in as few bytes as they need
 //! watch.rs                          what a shared store says of itself while it is used
 //! document.rs                       what is kept of a host beside its summaries
 //! signing.rs                        who may append to a journal that others can write to
@@ -40,7 +39,6 @@ pub mod history;
 mod journal;
 mod members;
 pub mod memory;
-mod packing;
 mod reader;
 pub mod record;
 pub mod redis;
@@ -67,8 +65,8 @@ pub use self::journal::{JournalRead, JournalStore};
 pub use self::members::{Member, MemberRole, Members, SharedTrust};
 pub use self::shard::{Fence, Position, Shard, ShardCount};
 pub use self::state::{
-    IntervalSink, RemovedSamples, ShardChanges, ShardState, StateStore, StoredHost, StoredInterval,
-    StoredProducer, StoredSeries,
+    RemovedSamples, SeriesSink, ShardChanges, ShardState, StateStore, StoredHost, StoredProducer,
+    StoredSeries,
 };
 pub use self::watch::{Look, ServerReading, ShardReading, StoreReading, StoreWatch};
 

@@ -1,7 +1,7 @@
 //! The state: what summarizing the journal up to a shard's cursor has come to.
 
 use lizmon_protocol::sample::ProducerId;
-use lizmon_summary::{Bucket, TIERS};
+use lizmon_summary::Series;
 
 use super::document::{DocumentKind, StoredDocument};
 use super::error::StoreError;
@@ -54,13 +54,13 @@ pub trait StateStore {
     /// has acquired the shard reads its latest.
     fn load(&mut self, shards: &[Shard], now: u64) -> Result<Vec<ShardState>, StoreError>;
 
-    /// The same, but a store may give the intervals to `sink`, and leave them out of the hosts: there
-    /// are very many, and nothing else keeps them twice.
+    /// The same, but a store may give the series to `sink`, and leave them out of the hosts: there are
+    /// very many, and nothing else keeps them twice.
     fn load_into(
         &mut self,
         shards: &[Shard],
         now: u64,
-        _sink: &mut dyn IntervalSink,
+        _sink: &mut dyn SeriesSink,
     ) -> Result<Vec<ShardState>, StoreError> {
         self.load(shards, now)
     }
@@ -90,10 +90,10 @@ pub trait StateStore {
     }
 }
 
-/// Takes the intervals of hosts while they are loaded, one series after another.
-pub trait IntervalSink {
-    /// The intervals of a series.
-    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]);
+/// Takes the series of hosts while they are loaded, one after another.
+pub trait SeriesSink {
+    /// A series.
+    fn take(&mut self, host: &str, label: &str, series: Series);
 
     /// What was given so far is void: the store was damaged, and is read again.
     fn clear(&mut self);
@@ -152,28 +152,9 @@ pub struct RemovedSamples {
 pub struct StoredSeries {
     /// Which series.
     pub label: Box<str>,
-    /// All of its intervals: tier by tier, the oldest first.
-    pub intervals: Vec<StoredInterval>,
-}
-
-/// One interval of a series.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StoredInterval {
-    /// Which tier: an index into [`TIERS`].
-    pub tier: usize,
-    /// What it holds.
-    pub bucket: Bucket,
-    /// In a change, whether it differs from what was committed before. Of what is loaded, none does.
-    pub is_changed: bool,
-}
-
-impl StoredInterval {
-    /// Its slot in the tier's ring: a store that keeps intervals one by one replaces what is there.
-    /// None if there is no such tier.
-    pub fn slot(&self) -> Option<usize> {
-        let tier = TIERS.get(self.tier)?;
-        Some(tier.slot_of(self.bucket.start))
-    }
+    /// All of it. Its marks say which intervals differ from what was committed before; of what is
+    /// loaded, none does.
+    pub series: Series,
 }
 
 /// What is known of one producer.

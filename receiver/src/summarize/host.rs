@@ -9,8 +9,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    DocumentKind, EvictedHour, IntervalSink, Position, RemovedSamples, StoredHost, StoredInterval,
-    StoredProducer, StoredSeries,
+    DocumentKind, EvictedHour, Position, RemovedSamples, SeriesSink, StoredHost, StoredProducer,
+    StoredSeries,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -221,7 +221,7 @@ impl HostSummaries {
         StoredHost {
             is_whole: false,
             documents: self.documents.all(),
-            ..self.stored(name, None, |_| true)
+            ..self.stored(name, None, |series| !series.has_nothing())
         }
     }
 
@@ -234,7 +234,7 @@ impl HostSummaries {
         let series = self.series.iter().filter(|(_, series)| is_wanted(series));
         let series = series.map(|(label, series)| StoredSeries {
             label: label.clone(),
-            intervals: stored_intervals(series),
+            series: series.clone(),
         });
         let producers = self
             .producers
@@ -245,7 +245,7 @@ impl HostSummaries {
             last_epoch: self.last_epoch,
             certificate_end: self.certificate_end,
             removed: self.removed,
-            series: series.filter(|kept| !kept.intervals.is_empty()).collect(),
+            series: series.collect(),
             is_whole: self.is_truncated,
             producers: producers
                 .map(|(id, producer)| producer.stored(*id))
@@ -253,17 +253,6 @@ impl HostSummaries {
             documents: self.documents.changed(),
         }
     }
-}
-
-/// All of them, and which have changed.
-fn stored_intervals(series: &Series) -> Vec<StoredInterval> {
-    let intervals = series.intervals();
-    let stored = |(tier, bucket, is_changed)| StoredInterval {
-        tier,
-        bucket,
-        is_changed,
-    };
-    intervals.map(stored).collect()
 }
 
 impl ProducerState {
@@ -303,15 +292,15 @@ fn is_past_every_window(epoch: u64, now: u64) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct LoadedSeries(HashMap<Box<str>, BTreeMap<Box<str>, Series>>);
 
-impl IntervalSink for LoadedSeries {
-    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]) {
+impl SeriesSink for LoadedSeries {
+    fn take(&mut self, host: &str, label: &str, series: Series) {
         if !self.0.contains_key(host) {
             self.0.insert(host.into(), BTreeMap::new());
         }
         let Some(of_host) = self.0.get_mut(host) else {
             return;
         };
-        restore_series(host, of_host.entry(label.into()).or_default(), intervals);
+        of_host.insert(label.into(), series);
     }
 
     fn clear(&mut self) {
@@ -327,15 +316,12 @@ impl LoadedSeries {
     }
 }
 
-fn restore_series(host: &str, series: &mut Series, intervals: &[StoredInterval]) {
-    for StoredInterval { tier, bucket, .. } in intervals {
-        if series.restore(*tier, *bucket).is_err() {
-            tracing::error!(host, "skipped a stored interval that is impossible");
-        }
-    }
-}
-
-fn restore(stored: StoredHost, series: BTreeMap<Box<str>, Series>) -> (Box<str>, HostSummaries) {
+fn restore(
+    stored: StoredHost,
+    mut series: BTreeMap<Box<str>, Series>,
+) -> (Box<str>, HostSummaries) {
+    let in_host = stored.series.into_iter();
+    series.extend(in_host.map(|kept| (kept.label, kept.series)));
     let mut host = HostSummaries {
         series,
         last_epoch: stored.last_epoch,
@@ -344,10 +330,6 @@ fn restore(stored: StoredHost, series: BTreeMap<Box<str>, Series>) -> (Box<str>,
         documents: Documents::restore(stored.documents),
         ..HostSummaries::default()
     };
-    for kept in stored.series {
-        let series = host.series.entry(kept.label).or_default();
-        restore_series(&stored.name, series, &kept.intervals);
-    }
     for stored_producer in stored.producers {
         let StoredProducer {
             producer,

@@ -3,7 +3,7 @@
 //! ```text
 //! sample (epoch, value) -> Series::apply -> a ring of intervals per tier -> Series::window(tier, now) -> Window
 //!                                  |
-//!                                  +-> Series::dirty -> a store -> Series::restore
+//!                                  +-> Series::encode -> a store -> Series::decode
 //! number of a record -> DeliverySet::insert -> is it new?
 //! ```
 //!
@@ -16,11 +16,13 @@
 //! | [`aggregate`] | count, sum, minimum and maximum of one interval; rounding |
 //! | [`series`] | one label of one host: a ring of intervals per tier |
 //! | [`delivery`] | the sequence numbers of a producer that have arrived |
+//! | [`packing`] | numbers in as few bytes as they need |
 //! | [`dropped`] | the numbers that a producer dropped, and why |
 
 pub mod aggregate;
 pub mod delivery;
 pub mod dropped;
+pub mod packing;
 pub mod series;
 pub mod window;
 

@@ -7,12 +7,14 @@
 //! - An interval newer than all others evicts those that are older by `kept` or more. A sample
 //!   older than that is ignored in this tier. The slot of an interval, its number modulo `kept`, is
 //!   a key for a store: no two intervals in a ring have the same slot.
+//! - Intervals that samples no longer come for are packed: a full series of percentages takes 1.4 KB.
 
 mod ring;
 
 pub use self::ring::Bucket;
 use self::ring::Ring;
 use crate::aggregate::Aggregate;
+use crate::packing::Unpacker;
 use crate::window::{BY_HOUR_TIER, IntervalAverage, TIERS, Window};
 
 /// No series can have this bucket.
@@ -117,7 +119,7 @@ impl Series {
             ring.newest_first()
                 .map(|(interval, aggregate)| (interval * tier.width_secs, aggregate))
                 .take_while(move |(interval_start, _)| *interval_start >= start)
-                .filter(|(_, aggregate)| !aggregate.is_empty())
+                .filter(|(_, aggregate): &(u64, Aggregate)| !aggregate.is_empty())
                 .map(|(start, aggregate)| IntervalAverage {
                     start,
                     end: start + tier.width_secs,
@@ -182,6 +184,11 @@ impl Series {
         }
     }
 
+    /// Whether there is no interval.
+    pub fn has_nothing(&self) -> bool {
+        self.rings.iter().all(|ring| ring.newest().is_none())
+    }
+
     /// Whether the series has no interval in any window, so that it can be removed.
     pub fn is_empty_at(&self, now: u64) -> bool {
         self.rings.iter().zip(&TIERS).all(|(ring, tier)| {
@@ -214,9 +221,52 @@ impl Series {
         })
     }
 
-    /// Clears the marks of changed intervals, after a store has written them.
+    /// Clears the marks of changed intervals, after a store has written them, and packs them.
     pub fn clear_dirty(&mut self) {
         self.rings.iter_mut().for_each(Ring::clear_dirty);
+        self.pack();
+    }
+
+    /// Packs the intervals that samples no longer come for.
+    pub fn pack(&mut self) {
+        self.rings.iter_mut().for_each(Ring::pack);
+    }
+
+    /// The series as bytes, tier by tier, without marks: for a store that keeps a series as a whole.
+    ///
+    /// ```text
+    /// series  tier…
+    /// tier    intervals, their number | number of the first, counted from 1970 | interval…
+    /// interval  count | sum | min | max; a count of 0 is a gap, and has nothing behind it
+    /// ```
+    ///
+    /// How numbers are packed says [`packing`](crate::packing). A tier without intervals is a zero.
+    ///
+    /// ```
+    /// use lizmon_summary::Series;
+    /// let mut series = Series::new();
+    /// series.apply(1_465_001_814, 4.98);
+    /// let bytes = series.encode();
+    /// series.clear_dirty();
+    /// assert_eq!(Series::decode(&bytes), Ok(series));
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.rings.iter().for_each(|ring| ring.encode(&mut bytes));
+        bytes
+    }
+
+    /// The series that was encoded, an error if no samples can have made it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ImpossibleBucket> {
+        let mut unpacker = Unpacker(bytes);
+        let mut series = Self::new();
+        for (ring, tier) in series.rings.iter_mut().zip(&TIERS) {
+            *ring = Ring::decode(&mut unpacker, tier).ok_or(ImpossibleBucket)?;
+        }
+        match unpacker.is_empty() {
+            true => Ok(series),
+            false => Err(ImpossibleBucket),
+        }
     }
 
     /// Restores a stored bucket. The order of calls does not matter. A bucket that a newer one has
@@ -287,7 +337,19 @@ mod tests {
             .map(|ring| ring.oldest_first().count())
             .sum();
         assert_eq!(cells, 63 + 26);
-        assert_eq!(series.memory_bytes(), 2_588);
+        let open = series.memory_bytes();
+        assert!(open <= 128 + 89 * 28, "{open}");
+        series.pack();
+        let packed = series.memory_bytes();
+        assert!(packed <= 1_000, "{packed}");
+        // Whatever the values are.
+        let mut series = Series::new();
+        for epoch in NOW - 90_000..=NOW + AHEAD_SECS_MAX {
+            series.apply(epoch, (epoch % 997) as f64 / 7.0);
+        }
+        series.pack();
+        let packed = series.memory_bytes();
+        assert!(packed <= 2_700, "{packed}");
     }
 
     #[test]

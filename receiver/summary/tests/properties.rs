@@ -171,6 +171,60 @@ proptest! {
         prop_assert_eq!(restored(&store), whole_kept);
     }
 
+    /// What is packed meanwhile, and what a store has kept and given back, shows in no answer.
+    #[test]
+    fn packing_changes_nothing(
+        steps in prop::collection::vec((prop::collection::vec(sample(), 0..9), 0_u8..4), 0..60),
+    ) {
+        let (mut plain, mut packed) = (Series::new(), Series::new());
+        let mut evicted = [Vec::new(), Vec::new()];
+        for (samples, then) in steps {
+            for (epoch, value) in samples {
+                plain.apply_evicting(epoch, value, &mut |hour| evicted[0].push(hour));
+                packed.apply_evicting(epoch, value, &mut |hour| evicted[1].push(hour));
+            }
+            prop_assert_eq!(&evicted[0], &evicted[1]);
+            match then {
+                0 => packed.pack(),
+                1 => packed = Series::decode(&packed.encode()).expect("it was just encoded"),
+                2 => {
+                    let from = NOW - 1_800;
+                    prop_assert_eq!(plain.cut(from), packed.cut(from));
+                }
+                _ => (),
+            }
+            prop_assert_eq!(bits(&plain), bits(&packed));
+            prop_assert_eq!(plain.encode(), packed.encode());
+            for tier in 0..TIERS.len() {
+                prop_assert_eq!(plain.window(tier, NOW), packed.window(tier, NOW));
+                prop_assert_eq!(plain.newest(tier, NOW), packed.newest(tier, NOW));
+            }
+        }
+    }
+
+    /// Whatever is decoded is a series: its own bytes are the same ones.
+    #[test]
+    fn no_bytes_make_it_panic(
+        (samples, at, byte, random) in
+            (samples(), any::<u16>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..200)),
+    ) {
+        let mut changed = series_of(&samples).encode();
+        let at = usize::from(at) % changed.len();
+        changed[at] = byte;
+        for bytes in [changed, random] {
+            if let Ok(mut series) = Series::decode(&bytes) {
+                let buckets: Vec<_> = series.intervals().collect();
+                let mut again = Series::new();
+                for (tier, bucket, _) in buckets {
+                    prop_assert_eq!(again.restore(tier, bucket), Ok(()));
+                }
+                prop_assert_eq!(bits(&again), bits(&series));
+                series.apply(NOW, 1.0);
+                series.cut(0);
+            }
+        }
+    }
+
     /// The same samples in the same order give the same bits, whenever it happens.
     #[test]
     fn replay_gives_the_same_bits(samples in samples()) {
@@ -192,6 +246,15 @@ proptest! {
         series.clear_dirty();
         prop_assert_eq!(again, series);
     }
+}
+
+/// All of it, to the bit.
+fn bits(series: &Series) -> Vec<(usize, u64, u64, [u64; 3])> {
+    let of = |(tier, bucket, _): (usize, Bucket, bool)| {
+        let numbers = [bucket.sum, bucket.min, bucket.max].map(f64::to_bits);
+        (tier, bucket.start, bucket.count, numbers)
+    };
+    series.intervals().map(of).collect()
 }
 
 fn restored(store: &BTreeMap<(usize, usize), Bucket>) -> Series {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use lizmon_engines::{EngineCluster, EngineNode, EngineSettings};
 use lizmon_protocol::name::Label;
 use lizmon_protocol::sample::{Dropped, Epoch, SampleSet, Seq, Value};
-use lizmon_summary::Bucket;
+use lizmon_summary::{Bucket, Series};
 
 use super::*;
 use crate::store::history::{EvictedHour, StoredChunk};
@@ -150,9 +150,8 @@ fn all_hosts(place: &StorePlace) -> Vec<StoredHost> {
     let hosts = hosts.flat_map(|shard| source.summaries.hosts_of(count, shard));
     let mut hosts = in_order(hosts.collect());
     // What was counted of a journal has changed; a copy has all of it committed.
-    let series = hosts.iter_mut().flat_map(|host| &mut host.series);
-    for interval in series.flat_map(|series| &mut series.intervals) {
-        interval.is_changed = false;
+    for stored in hosts.iter_mut().flat_map(|host| &mut host.series) {
+        stored.series.clear_dirty();
     }
     hosts
 }
@@ -332,20 +331,20 @@ fn an_interrupted_copy_is_refused_and_begun_again() {
 
 #[test]
 fn every_difference_is_found() {
-    let interval = StoredInterval {
-        tier: 0,
-        bucket: Bucket {
-            start: 60,
+    let minute = |start: u64, min: f64| {
+        let bucket = Bucket {
+            start,
             count: 2,
             sum: 1.0,
-            min: 0.0,
+            min,
             max: 1.0,
-        },
-        is_changed: false,
-    };
-    let series = StoredSeries {
-        label: "cpu".into(),
-        intervals: vec![interval],
+        };
+        let mut series = Series::new();
+        series.restore(0, bucket).unwrap();
+        StoredSeries {
+            label: "cpu".into(),
+            series,
+        }
     };
     let producer = StoredProducer {
         producer: PRODUCER.parse().unwrap(),
@@ -358,7 +357,7 @@ fn every_difference_is_found() {
     let host = StoredHost {
         name: "web1".to_owned(),
         last_epoch: 5,
-        series: vec![series],
+        series: vec![minute(60, 0.0)],
         producers: vec![producer.clone()],
         ..StoredHost::default()
     };
@@ -395,14 +394,21 @@ fn every_difference_is_found() {
         with(|host| host.producers[0].dropped.clear()),
         Some("the delivery sets"),
     );
-    let edits: [fn(&mut StoredHost); 4] = [
-        |host| host.series.clear(),
-        |host| host.series[0].label = "mem".into(),
-        |host| host.series[0].intervals[0].bucket.start += 60,
-        |host| host.series[0].intervals[0].bucket.min = -0.0,
-    ];
-    for edit in edits {
-        check(with(edit), Some("the intervals"));
+    let series = |series: Vec<StoredSeries>| StoredHost {
+        series,
+        ..host.clone()
+    };
+    let other = StoredSeries {
+        label: "mem".into(),
+        ..minute(60, 0.0)
+    };
+    for differs in [
+        vec![],
+        vec![other],
+        vec![minute(120, 0.0)],
+        vec![minute(60, -0.0)],
+    ] {
+        check(vec![series(differs)], Some("the intervals"));
     }
 }
 

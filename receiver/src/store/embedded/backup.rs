@@ -292,7 +292,8 @@ fn inspect(file: &Path, now: u64) -> Result<CheckReport, BackupError> {
     let hosts = &reading.snapshot.hosts;
     found.hosts = hosts.len();
     let series = hosts.iter().flat_map(|host| &host.series);
-    found.intervals = series.map(|series| series.intervals.len()).sum();
+    let intervals = series.map(|stored| stored.series.intervals().count());
+    found.intervals = intervals.sum();
     found.groups = groups;
     found.damage.extend(reading.damage);
     let of_history = read::history(&database, ScanMode::Fast, now, &mut |_| ());

@@ -64,7 +64,7 @@ impl BucketKey<'_> {
 
 /// Whether samples can have made it. By rounding, the mean of many may lie a little outside the
 /// extremes.
-pub(super) fn is_possible(tier: usize, bucket: &Bucket) -> bool {
+fn is_possible(tier: usize, bucket: &Bucket) -> bool {
     let Bucket {
         start,
         count,

@@ -14,7 +14,7 @@ use super::super::damage::Damage;
 use super::super::document::StoredDocument;
 use super::super::history::StoredChunk;
 use super::super::shard::{Position, Shard};
-use super::super::state::{IntervalSink, ShardState, StoredHost};
+use super::super::state::{SeriesSink, ShardState, StoredHost};
 use super::schema::{self, SHARDS, SchemaVersion};
 use crate::clock::StoredClock;
 
@@ -122,12 +122,12 @@ pub(super) fn everything(
     read_all(database, mode, now, None, journal)
 }
 
-/// The same, once and fast, of a database of this version. The intervals go to `sink`, and are in no
+/// The same, once and fast, of a database of this version. The series go to `sink`, and are in no
 /// host.
 pub(super) fn everything_into(
     database: &Connection,
     now: u64,
-    sink: &mut dyn IntervalSink,
+    sink: &mut dyn SeriesSink,
     journal: GiveRow<'_>,
 ) -> ScanResult {
     read_all(database, ScanMode::Fast, now, Some(sink), journal)
@@ -137,7 +137,7 @@ fn read_all(
     database: &Connection,
     mode: ScanMode,
     now: u64,
-    sink: Option<&mut dyn IntervalSink>,
+    sink: Option<&mut dyn SeriesSink>,
     journal: GiveRow<'_>,
 ) -> ScanResult {
     let mut scanner = Scanner {

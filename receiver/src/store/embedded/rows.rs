@@ -296,8 +296,8 @@ pub(super) fn save_host(
                 removed_sum(&host.name, host.removed),
             ])?;
     }
-    for StoredSeries { label, intervals } in &host.series {
-        let body = series_body::encode(&host.name, label, intervals);
+    for StoredSeries { label, series } in &host.series {
+        let body = series_body::encode(&host.name, label, series);
         transaction
             .prepare_cached(
                 "INSERT INTO series(host, label, body) VALUES (?1, ?2, ?3)

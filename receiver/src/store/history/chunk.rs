@@ -6,14 +6,13 @@
 //! ```
 //!
 //! `slot` is which of the chunk's intervals, `hours` which hours are in a day, the first in the
-//! lowest bit. How a number is packed is in ../packing.rs. Little-endian.
+//! lowest bit. How a number is packed is in packing.rs of lizmon-summary. Little-endian.
 
 use std::collections::BTreeMap;
 
 use lizmon_protocol::history::HistoryTier;
+use lizmon_summary::packing::{Unpacker, pack_count, pack_number};
 use lizmon_summary::{Aggregate, Bucket};
-
-use super::super::packing::{Unpacker, pack_count, pack_number};
 
 /// The intervals of a chunk: the hours of a day; days of four weeks.
 const HOURS: u64 = 24;

@@ -248,21 +248,22 @@ fn push_host(
         }
     }
     if !host.is_whole {
-        for StoredSeries { label, intervals } in &host.series {
-            let name = series(&host.name, label);
-            for changed in intervals.iter().filter(|interval| interval.is_changed) {
-                if let Some(offset) = ring::offset(changed) {
+        for changed in &host.series {
+            let name = series(&host.name, &changed.label);
+            let intervals = changed.series.intervals();
+            for (tier, bucket, _) in intervals.filter(|(_, _, is_changed)| *is_changed) {
+                if let Some(offset) = ring::offset(tier, &bucket) {
                     let key = keys::series(shard, &name);
-                    let bucket = ring::encode(&changed.bucket);
+                    let bucket = ring::encode(&bucket);
                     operations.push_series("R", key, &[offset.to_string().as_bytes(), &bucket]);
                 }
             }
         }
         return Ok(());
     }
-    for StoredSeries { label, intervals } in &host.series {
-        let key = keys::series(shard, &series(&host.name, label));
-        operations.push_series("S", key, &[&ring::encode_all(intervals)]);
+    for whole in &host.series {
+        let key = keys::series(shard, &series(&host.name, &whole.label));
+        operations.push_series("S", key, &[&ring::encode_all(&whole.series)]);
     }
     let labels: BTreeSet<_> = host.series.iter().map(|series| &series.label).collect();
     for label in known.into_iter().flatten() {

@@ -108,12 +108,12 @@ fn load_once(nodes: &mut Nodes, shard: Shard, now: u64) -> Result<LoadedShard, R
         let rings: Vec<Option<Vec<u8>>> = parse(shard, "series", answer)?;
         for (name, ring) in names.iter().zip(rings) {
             let (host, label) = name.split_once('/').unwrap_or((name, ""));
-            let intervals = ring::decode(&ring.unwrap_or_default());
-            match (found.get_mut(host), intervals) {
-                (Some(_), Some(intervals)) if intervals.is_empty() => (),
-                (Some(host), Some(intervals)) => host.series.push(StoredSeries {
+            let series = ring::decode(&ring.unwrap_or_default());
+            match (found.get_mut(host), series) {
+                (Some(_), Some(series)) if series.has_nothing() => (),
+                (Some(host), Some(series)) => host.series.push(StoredSeries {
                     label: label.into(),
-                    intervals,
+                    series,
                 }),
                 _ => damage.push(Damage {
                     label: Some(label.to_owned()),

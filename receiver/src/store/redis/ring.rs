@@ -7,17 +7,16 @@
 //! A commit overwrites the places that have changed (`SETRANGE`); a string ends behind the last
 //! place that was ever used.
 
-use lizmon_summary::{Bucket, TIERS};
-
-use super::super::state::StoredInterval;
+use lizmon_summary::{Bucket, Series, TIERS};
 
 /// Bytes of one place.
 const PLACE_BYTES: usize = 40;
 
-/// Where an interval's place begins; none if there is no such tier.
-pub(super) fn offset(interval: &StoredInterval) -> Option<usize> {
-    let before: usize = TIERS.iter().take(interval.tier).map(|tier| tier.kept).sum();
-    Some((before + interval.slot()?) * PLACE_BYTES)
+/// Where the place of an interval of this tier begins; none if there is no such tier.
+pub(super) fn offset(tier: usize, bucket: &Bucket) -> Option<usize> {
+    let before: usize = TIERS.iter().take(tier).map(|tier| tier.kept).sum();
+    let slot = TIERS.get(tier)?.slot_of(bucket.start);
+    Some((before + slot) * PLACE_BYTES)
 }
 
 /// A bucket in its place.
@@ -36,23 +35,23 @@ pub(super) fn encode(bucket: &Bucket) -> [u8; PLACE_BYTES] {
     place
 }
 
-/// A whole string with these intervals.
-pub(super) fn encode_all(intervals: &[StoredInterval]) -> Vec<u8> {
+/// A whole string with all of a series.
+pub(super) fn encode_all(series: &Series) -> Vec<u8> {
     let mut ring = Vec::new();
-    for stored in intervals {
-        let Some(at) = offset(stored) else {
+    for (tier, bucket, _) in series.intervals() {
+        let Some(at) = offset(tier, &bucket) else {
             continue;
         };
         if ring.len() < at + PLACE_BYTES {
             ring.resize(at + PLACE_BYTES, 0);
         }
-        ring[at..at + PLACE_BYTES].copy_from_slice(&encode(&stored.bucket));
+        ring[at..at + PLACE_BYTES].copy_from_slice(&encode(&bucket));
     }
     ring
 }
 
-/// The intervals in a string; none if lizmon did not write it.
-pub(super) fn decode(ring: &[u8]) -> Option<Vec<StoredInterval>> {
+/// The series in a string; none if lizmon did not write it.
+pub(super) fn decode(ring: &[u8]) -> Option<Series> {
     let places = ring.chunks_exact(PLACE_BYTES);
     if !places.remainder().is_empty() || places.len() > TIERS.iter().map(|tier| tier.kept).sum() {
         return None;
@@ -61,7 +60,7 @@ pub(super) fn decode(ring: &[u8]) -> Option<Vec<StoredInterval>> {
         .iter()
         .enumerate()
         .flat_map(|(tier, of)| (0..of.kept).map(move |slot| (tier, slot)));
-    let mut intervals = Vec::new();
+    let mut series = Series::new();
     for ((tier, slot), place) in slots.zip(places) {
         let mut numbers = place.as_chunks::<8>().0.iter();
         let mut next = || numbers.next().copied();
@@ -75,18 +74,13 @@ pub(super) fn decode(ring: &[u8]) -> Option<Vec<StoredInterval>> {
         if bucket.count == 0 {
             continue;
         }
-        let interval = StoredInterval {
-            tier,
-            bucket,
-            is_changed: false,
-        };
-        if interval.slot() != Some(slot) {
+        if TIERS.get(tier)?.slot_of(bucket.start) != slot {
             return None;
         }
-        intervals.push(interval);
+        series.restore(tier, bucket).ok()?;
     }
-    intervals.sort_by_key(|interval| (interval.tier, interval.bucket.start));
-    Some(intervals)
+    series.pack();
+    Some(series)
 }
 
 #[cfg(test)]
@@ -95,28 +89,24 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let stored = |tier, start, sum: f64| StoredInterval {
-            tier,
-            bucket: Bucket {
-                start,
-                count: 2,
-                sum,
-                min: -1.5,
-                max: f64::MAX,
-            },
-            is_changed: false,
+        let mut series = Series::new();
+        let bucket = |start, sum: f64| Bucket {
+            start,
+            count: 2,
+            sum,
+            min: -1.5,
+            max: f64::MAX,
         };
-        let intervals = [
-            stored(0, 60, -0.0),
-            stored(0, 62 * 60, 1e290),
-            stored(1, 26 * 3_600, 4.98),
-        ];
-        let ring = encode_all(&intervals);
+        series.restore(0, bucket(64 * 60, -0.0)).unwrap();
+        series.restore(0, bucket(125 * 60, 1e290)).unwrap();
+        series.restore(1, bucket(26 * 3_600, 4.98)).unwrap();
+        let ring = encode_all(&series);
         assert_eq!(ring.len(), (TIERS[0].kept + 1) * PLACE_BYTES);
         let decoded = decode(&ring).unwrap();
-        assert_eq!(decoded, intervals);
-        assert!(decoded[0].bucket.sum.is_sign_negative());
-        assert_eq!(decode(&[]), Some(Vec::new()));
+        assert_eq!(decoded, series);
+        let (_, first, _) = decoded.intervals().next().unwrap();
+        assert!(first.sum.is_sign_negative());
+        assert_eq!(decode(&[]), Some(Series::new()));
         assert_eq!(decode(&ring[1..]), None, "not whole places");
         let mut elsewhere = ring.clone();
         elsewhere.rotate_right(PLACE_BYTES);
@@ -124,6 +114,6 @@ mod tests {
         let places: usize = TIERS.iter().map(|tier| tier.kept).sum();
         let too_long = vec![0; (places + 1) * PLACE_BYTES];
         assert_eq!(decode(&too_long), None);
-        assert_eq!(offset(&stored(2, 60, 1.0)), None);
+        assert_eq!(offset(2, &bucket(60, 1.0)), None);
     }
 }

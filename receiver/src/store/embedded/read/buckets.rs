@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use lizmon_summary::{Bucket, TIERS};
+use lizmon_summary::series::ImpossibleBucket;
+use lizmon_summary::{Bucket, Series, TIERS};
 use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
-use super::super::super::state::{StoredHost, StoredInterval, StoredSeries};
+use super::super::super::state::{StoredHost, StoredSeries};
 use super::super::bucket_key::BucketKey;
 use super::scanner::{HostStates, ScanMode, Scanner, SeriesNames};
 
@@ -46,11 +47,8 @@ impl Scanner<'_> {
         let Intervals {
             states, seen, bad, ..
         } = intervals;
-        for series in states.values_mut().flat_map(|host| &mut host.series) {
-            series
-                .intervals
-                .sort_by_key(|interval| (interval.tier, interval.bucket.start));
-        }
+        let read = states.values_mut().flat_map(|host| &mut host.series);
+        read.for_each(|stored| stored.series.pack());
         let mut unknown = 0_u64;
         for ((id, tier, slot), start) in bad {
             if seen.contains(&(id, tier, slot)) {
@@ -133,8 +131,8 @@ impl<'a> Intervals<'a> {
                 .and_then(|(start, stats)| place.read(start, stats));
             if let Some(bucket) = bucket
                 && let Some(state) = self.states.get_mut(place.host)
+                && keep(state, &place, bucket).is_ok()
             {
-                keep(state, &place, bucket);
                 if self.mode == ScanMode::Thorough {
                     self.seen.insert(key);
                 }
@@ -157,21 +155,23 @@ impl<'a> Intervals<'a> {
     }
 }
 
-fn keep(state: &mut StoredHost, place: &BucketKey<'_>, bucket: Bucket) {
-    let interval = StoredInterval {
-        tier: place.tier,
-        bucket,
-        is_changed: false,
-    };
+fn keep(
+    state: &mut StoredHost,
+    place: &BucketKey<'_>,
+    bucket: Bucket,
+) -> Result<(), ImpossibleBucket> {
     // The rows of one series are read one after the other.
-    let known = { state.series.iter_mut().rev() }.find(|series| *series.label == *place.label);
-    match known {
-        Some(series) => series.intervals.push(interval),
-        None => state.series.push(StoredSeries {
-            label: place.label.into(),
-            intervals: vec![interval],
-        }),
+    let mut known = state.series.iter_mut().rev();
+    if let Some(known) = known.find(|known| *known.label == *place.label) {
+        return known.series.restore(place.tier, bucket);
     }
+    let mut series = Series::new();
+    series.restore(place.tier, bucket)?;
+    state.series.push(StoredSeries {
+        label: place.label.into(),
+        series,
+    });
+    Ok(())
 }
 
 fn lost_interval(now: u64, host: &str, label: &str, tier: u8, start: Option<u64>) -> Damage {

@@ -1,12 +1,13 @@
-//! The series, and their intervals.
+//! The series.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lizmon_protocol::name::Label;
+use lizmon_summary::Series;
 use rusqlite::{Row, types::ValueRef};
 
 use super::super::super::damage::Damage;
-use super::super::super::state::{IntervalSink, StoredInterval, StoredSeries};
+use super::super::super::state::{SeriesSink, StoredSeries};
 use super::super::series_body;
 use super::scanner::{HostNames, HostStates, ScanMode, Scanner, SeriesNames};
 
@@ -19,7 +20,7 @@ impl Scanner<'_> {
         &mut self,
         hosts: &HostNames,
         states: &mut HostStates,
-        sink: Option<&mut dyn IntervalSink>,
+        sink: Option<&mut dyn SeriesSink>,
     ) {
         let mut found = FoundSeries {
             hosts,
@@ -47,7 +48,7 @@ impl Scanner<'_> {
         for (host, label) in lost.into_iter().filter(|name| !seen.contains(name)) {
             self.damage.push(Damage {
                 label: Some(label),
-                ..Damage::of_host(self.now, &host, "the intervals of a series are lost")
+                ..Damage::of_host(self.now, &host, "the summaries of a series are lost")
             });
         }
         if unknown > 0 {
@@ -98,10 +99,10 @@ fn row_of(row: &Row<'_>) -> Option<(i64, i64, String)> {
     Some((row.get(0).ok()?, row.get(1).ok()?, label))
 }
 
-/// Where the intervals go.
+/// Where the series go.
 enum Target<'a> {
     Hosts(&'a mut HostStates),
-    Sink(&'a mut dyn IntervalSink),
+    Sink(&'a mut dyn SeriesSink),
 }
 
 /// What is found of the series.
@@ -180,7 +181,7 @@ impl FoundSeries<'_> {
 
     /// Whether the body is that of this series, and its host is known.
     fn read(&mut self, host: &str, label: &str, body: &[u8]) -> bool {
-        let Some(intervals) = series_body::decode(host, label, body) else {
+        let Some(series) = series_body::decode(host, label, body) else {
             return false;
         };
         let name = (self.mode == ScanMode::Thorough).then(|| (host.to_owned(), label.to_owned()));
@@ -188,7 +189,7 @@ impl FoundSeries<'_> {
         if is_known {
             return true;
         }
-        if !self.target.keep(host, label, intervals) {
+        if !self.target.keep(host, label, series) {
             return false;
         }
         self.seen.extend(name);
@@ -198,7 +199,7 @@ impl FoundSeries<'_> {
 
 impl Target<'_> {
     /// Whether the series has a place: its host is known. A sink is given those of known hosts alone.
-    fn keep(&mut self, host: &str, label: &str, intervals: Vec<StoredInterval>) -> bool {
+    fn keep(&mut self, host: &str, label: &str, series: Series) -> bool {
         match self {
             Self::Hosts(states) => {
                 let Some(state) = states.get_mut(host) else {
@@ -206,10 +207,10 @@ impl Target<'_> {
                 };
                 state.series.push(StoredSeries {
                     label: label.into(),
-                    intervals,
+                    series,
                 });
             }
-            Self::Sink(sink) => sink.take(host, label, &intervals),
+            Self::Sink(sink) => sink.take(host, label, series),
         }
         true
     }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use lizmon_summary::{Bucket, Series};
+
 use super::*;
 use crate::clock::StoredClock;
 use crate::store::{
-    DocumentKind, RemovedSamples, StoredDocument, StoredHost, StoredInterval, StoredProducer,
-    StoredSeries,
+    DocumentKind, RemovedSamples, StoredDocument, StoredHost, StoredProducer, StoredSeries,
 };
 
 const HOSTS: usize = 12;
@@ -26,27 +27,25 @@ const FILES: [&str; 2] = ["lizmon.db", "lizmon.db-wal"];
 fn host(at: usize) -> StoredHost {
     let start = NOW - NOW % 3_600;
     let series = LABELS.into_iter().map(|label| {
-        let intervals = (0..24_u64).map(|nth| {
+        let mut series = Series::new();
+        for nth in 0..24_u64 {
             let (tier, begin) = match nth {
                 0..16 => (0, start - (16 - nth) * 60),
                 _ => (1, start - (24 - nth) * 3_600),
             };
             let value = at as f64 + nth as f64 / 7.0;
-            StoredInterval {
-                tier,
-                bucket: lizmon_summary::Bucket {
-                    start: begin,
-                    count: 2,
-                    sum: 2.0 * value,
-                    min: value - 1.0,
-                    max: value + 1.0,
-                },
-                is_changed: true,
-            }
-        });
+            let bucket = Bucket {
+                start: begin,
+                count: 2,
+                sum: 2.0 * value,
+                min: value - 1.0,
+                max: value + 1.0,
+            };
+            series.restore(tier, bucket).unwrap();
+        }
         StoredSeries {
             label: label.into(),
-            intervals: intervals.collect(),
+            series,
         }
     });
     StoredHost {
@@ -124,17 +123,13 @@ fn original() -> Original {
     }
 }
 
-type Places = BTreeMap<(Box<str>, usize, u64), StoredInterval>;
+type Places = BTreeMap<Box<str>, Series>;
 
 fn places(host: &StoredHost) -> Places {
-    let of = |series: &StoredSeries| -> Vec<_> {
-        let label = &series.label;
-        let intervals = series.intervals.iter();
-        intervals
-            .map(|at| ((label.clone(), at.tier, at.bucket.start), *at))
-            .collect()
-    };
-    host.series.iter().flat_map(of).collect()
+    let series = host.series.iter();
+    series
+        .map(|stored| (stored.label.clone(), stored.series.clone()))
+        .collect()
 }
 
 impl Original {

@@ -1,18 +1,18 @@
-//! A load whose intervals go to a sink.
+//! A load whose series go to a sink.
 
-use lizmon_summary::Bucket;
+use lizmon_summary::Series;
 
 use super::*;
-use crate::store::{StoredHost, StoredInterval, StoredSeries};
+use crate::store::{StoredHost, StoredSeries};
 
-type Given = (String, String, usize, Bucket);
+type Given = (String, String, Series);
 
 #[derive(Default)]
 struct Collected(Vec<Given>);
 
-impl IntervalSink for Collected {
-    fn take(&mut self, host: &str, label: &str, intervals: &[StoredInterval]) {
-        self.0.extend(given_of(host, label, intervals));
+impl SeriesSink for Collected {
+    fn take(&mut self, host: &str, label: &str, series: Series) {
+        self.0.push((host.into(), label.into(), series));
     }
 
     fn clear(&mut self) {
@@ -20,29 +20,13 @@ impl IntervalSink for Collected {
     }
 }
 
-fn given_of(host: &str, label: &str, intervals: &[StoredInterval]) -> Vec<Given> {
-    let given = intervals.iter();
-    given
-        .map(|of| (host.into(), label.into(), of.tier, of.bucket))
-        .collect()
-}
-
-/// The last three minutes.
+/// Three minutes.
 fn series(label: &str) -> StoredSeries {
-    let interval = |ago: u64| StoredInterval {
-        tier: 0,
-        bucket: Bucket {
-            start: NOW - NOW % 60 - 60 * ago,
-            count: 2,
-            sum: 3.0,
-            min: 1.0,
-            max: 2.0,
-        },
-        is_changed: true,
-    };
+    let mut series = Series::new();
+    (0..180).for_each(|ago| series.apply(NOW - ago, 1.5));
     StoredSeries {
         label: label.into(),
-        intervals: (0..3).rev().map(interval).collect(),
+        series,
     }
 }
 
@@ -77,11 +61,10 @@ fn given(folder: &Path) -> (Vec<Given>, usize) {
     let damage = store.damage().len();
     let mut expected = Vec::new();
     for host in load_all(&mut store).1.into_iter().flat_map(|of| of.hosts) {
-        for of in host.series {
-            expected.extend(given_of(&host.name, &of.label, &of.intervals));
-        }
+        let series = host.series.into_iter();
+        expected.extend(series.map(|of| (host.name.clone(), of.label.into(), of.series)));
     }
-    let place = |of: &Given| (of.0.clone(), of.1.clone(), of.3.start);
+    let place = |of: &Given| (of.0.clone(), of.1.clone());
     expected.sort_by_key(place);
     sink.0.sort_by_key(place);
     assert_eq!(sink.0, expected);
@@ -89,11 +72,11 @@ fn given(folder: &Path) -> (Vec<Given>, usize) {
 }
 
 #[test]
-fn a_sink_gets_each_interval_once() {
+fn a_sink_gets_each_series_once() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
     let (all, damage) = given(folder.path());
-    assert_eq!((all.len(), damage), (12, 0));
+    assert_eq!((all.len(), damage), (4, 0));
 }
 
 #[test]
@@ -105,6 +88,6 @@ fn what_was_given_of_a_damaged_store_is_void() {
     assert_eq!(store.connection.execute(sql, []).unwrap(), 1);
     drop(store);
     let (left, damage) = given(folder.path());
-    assert_eq!(left.len(), 9);
+    assert_eq!(left.len(), 3);
     assert!(damage > 0);
 }

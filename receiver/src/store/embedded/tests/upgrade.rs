@@ -2,13 +2,14 @@
 
 use lizmon_protocol::history::HistoryTier;
 use lizmon_protocol::sample::{Epoch, parse_sample_set};
+use lizmon_summary::{Series, TIERS};
 
 use super::super::bucket_key::BucketKey;
 use super::super::{rows, schema, series_body};
 use super::history::{TODAY, chunks, commit, evicted};
 use super::*;
 use crate::store::record::{Group, Submission, read_group};
-use crate::store::{StoredHost, StoredInterval, StoredSeries};
+use crate::store::{StoredHost, StoredSeries};
 
 /// Two hosts that were in one shard, and are not any more, and that shard.
 const HOSTS: [&str; 2] = ["web247", "web1"];
@@ -23,20 +24,21 @@ fn make_older(folder: &Path, version: i64) {
     while let Some(row) = found.next().unwrap() {
         let (host, label): (String, String) = (row.get(1).unwrap(), row.get(2).unwrap());
         let body: Vec<u8> = row.get(3).unwrap();
-        for interval in series_body::decode(&host, &label, &body).unwrap() {
-            let slot = interval.slot().unwrap();
+        let series = series_body::decode(&host, &label, &body).unwrap();
+        for (tier, bucket, _) in series.intervals() {
+            let slot = TIERS[tier].slot_of(bucket.start);
             let key = BucketKey {
                 host: &host,
                 label: &label,
-                tier: interval.tier,
+                tier,
                 slot,
             };
-            let (id, start) = (row.get::<_, i64>(0).unwrap(), interval.bucket.start as i64);
-            let (tier, slot) = (interval.tier as i64, slot as i64);
+            let (id, start) = (row.get::<_, i64>(0).unwrap(), bucket.start as i64);
+            let (tier, slot) = (tier as i64, slot as i64);
             transaction
                 .execute(
                     "INSERT INTO bucket VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![id, tier, slot, start, key.encode(&interval.bucket)],
+                    params![id, tier, slot, start, key.encode(&bucket)],
                 )
                 .unwrap();
         }
@@ -76,19 +78,16 @@ fn group(epoch: u64) -> Vec<u8> {
 fn older(folder: &Path, version: i64) -> Vec<StoredHost> {
     let mut store = EmbeddedStore::open(folder, NOW).unwrap();
     load_all(&mut store);
+    let mut series = Series::new();
+    (0..3).for_each(|hour| series.apply(TODAY - hour * 3_600, 1.5));
+    series.clear_dirty();
     let host = |name: &str| StoredHost {
         name: name.into(),
         last_epoch: NOW,
         certificate_end: NOW + 9,
         series: vec![StoredSeries {
             label: "cpu".into(),
-            intervals: (0..3)
-                .map(|nth| StoredInterval {
-                    tier: 1,
-                    bucket: evicted("cpu", TODAY + nth * 3_600).bucket,
-                    is_changed: false,
-                })
-                .collect(),
+            series: series.clone(),
         }],
         ..StoredHost::default()
     };
@@ -197,7 +196,11 @@ fn a_damaged_store_of_a_version_before_is_recovered() {
         let mut store = EmbeddedStore::open(folder.path(), NOW).unwrap();
         let found = hosts_of(&mut store);
         assert_eq!(found[1], hosts[1]);
-        let (left, all) = (&found[0].series[0].intervals, &hosts[0].series[0].intervals);
+        let intervals = |hosts: &[StoredHost]| -> Vec<_> {
+            let intervals = hosts[0].series[0].series.intervals();
+            intervals.map(|(tier, bucket, _)| (tier, bucket)).collect()
+        };
+        let (left, all) = (intervals(&found), intervals(&hosts));
         assert!(left.len() < all.len() && left.iter().all(|one| all.contains(one)));
         let known: Vec<_> = store.damage().iter().map(ToString::to_string).collect();
         assert_eq!(known.len(), 1 + all.len() - left.len(), "{known:?}");

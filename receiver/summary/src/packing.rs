@@ -15,7 +15,7 @@ const HUNDREDTHS_BELOW: f64 = (1_u64 << 53) as f64;
 const BITS_FOLLOW: u64 = 1;
 
 /// Appends a count.
-pub(super) fn pack_count(mut count: u64, bytes: &mut Vec<u8>) {
+pub fn pack_count(mut count: u64, bytes: &mut Vec<u8>) {
     while count >= 0x80 {
         bytes.push(count as u8 | 0x80);
         count >>= 7;
@@ -24,7 +24,7 @@ pub(super) fn pack_count(mut count: u64, bytes: &mut Vec<u8>) {
 }
 
 /// Appends a number.
-pub(super) fn pack_number(number: f64, bytes: &mut Vec<u8>) {
+pub fn pack_number(number: f64, bytes: &mut Vec<u8>) {
     let hundredths = (number * 100.0).round();
     // No number of hundredths is a minus zero.
     let is_exact = hundredths.abs() < HUNDREDTHS_BELOW
@@ -39,23 +39,23 @@ pub(super) fn pack_number(number: f64, bytes: &mut Vec<u8>) {
 }
 
 /// What is left of packed bytes.
-pub(super) struct Unpacker<'a>(pub(super) &'a [u8]);
+pub struct Unpacker<'a>(pub &'a [u8]);
 
 impl Unpacker<'_> {
     /// Whether nothing is left.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// So many bytes as they are.
-    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
     }
 
     /// A count.
-    pub(super) fn count(&mut self) -> Option<u64> {
+    pub fn count(&mut self) -> Option<u64> {
         let mut count = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let [byte] = self.take()?;
@@ -72,7 +72,7 @@ impl Unpacker<'_> {
     }
 
     /// A number.
-    pub(super) fn number(&mut self) -> Option<f64> {
+    pub fn number(&mut self) -> Option<f64> {
         match self.count()? {
             BITS_FOLLOW => self.take().map(f64::from_le_bytes),
             packed if packed & 1 == 0 => {
