@@ -79,9 +79,17 @@ impl HostSummaries {
         if submission.removes_ahead {
             self.remove_ahead_of(submission.taken_at);
         }
+        let Self {
+            series: all,
+            evicted,
+            producers,
+            last_epoch,
+            ..
+        } = self;
+        let numbered = submission.producer.filter(|_| !submission.is_empty());
+        let mut producer = numbered.map(|id| producers.entry(id).or_default());
         for record in submission.records() {
-            if let (Some(id), Some(seq)) = (submission.producer, record.seq) {
-                let producer = self.producers.entry(id).or_default();
+            if let (Some(producer), Some(seq)) = (&mut producer, record.seq) {
                 if !producer.set.insert(seq.get()) {
                     producer.duplicate += 1;
                     answer.duplicate += 1;
@@ -93,14 +101,13 @@ impl HostSummaries {
                     .max(record.epoch)
                     .max(submission.taken_at);
             }
-            self.last_epoch = self.last_epoch.max(record.epoch);
+            *last_epoch = record.epoch.max(*last_epoch);
             for (label, value) in record.values() {
-                let (series, evicted) = (&mut self.series, &mut self.evicted);
-                match series.get_mut(label) {
+                match all.get_mut(label) {
                     Some(series) => series.apply_evicting(record.epoch, value, &mut |hour| {
                         evicted.push((position, label.into(), hour));
                     }),
-                    None => series
+                    None => all
                         .entry(label.into())
                         .or_default()
                         .apply(record.epoch, value),

@@ -44,16 +44,15 @@ pub enum BodyError {
 /// assert_eq!(set.iter().map(|(_, value)| value.get()).sum::<f64>(), 66.18);
 /// ```
 pub fn parse_sample_set(body: &[u8]) -> Result<SampleSet<'_>, BodyError> {
-    let raw: RawSet<'_> = from_json(body)?;
     let mut errors = Errors::default();
-    let set = take_set(raw, 0, &mut errors);
+    let set = errors.take_set(0, from_json(body)?);
     errors.none_or_refuse(set)
 }
 
 /// Parses the body of `POST /api/perf/{host}`.
 pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     let raw: RawBatch<'_> = from_json(body)?;
-    let RawRecords::Within(raw_records) = raw.records else {
+    let RawRecords::Within(records, of_records) = raw.records else {
         return Err(BodyError::TooManyRecords);
     };
     let mut errors = Errors::default();
@@ -61,21 +60,7 @@ pub fn parse_batch(body: &[u8]) -> Result<Batch<SampleSet<'_>>, BodyError> {
     if producer.is_none() {
         errors.push(None, None, MalformedProducer.to_string());
     }
-    let mut records = Vec::with_capacity(raw_records.len());
-    for (at, raw) in raw_records.into_iter().enumerate() {
-        let seq = take_integer(raw.seq, Seq::new);
-        if seq.is_none() {
-            errors.push(Some(at), None, "seq is not a whole number from 1 to 2^53-1");
-        }
-        let epoch = take_integer(raw.epoch, Epoch::new);
-        if epoch.is_none() {
-            errors.push(Some(at), None, "epoch is not whole seconds since 1970 UTC");
-        }
-        let values = take_set(raw.values, at, &mut errors);
-        if let (Some(seq), Some(epoch)) = (seq, epoch) {
-            records.push(Record { seq, epoch, values });
-        }
-    }
+    errors.append(of_records);
     let dropped = take_dropped(&raw.dropped, &mut errors);
     match producer {
         Some(producer) => errors.none_or_refuse(Batch {
@@ -169,6 +154,38 @@ impl Errors {
         }
     }
 
+    /// Those of a later part of the body.
+    fn append(&mut self, later: Self) {
+        let left = ERRORS_SHOWN_MAX.saturating_sub(self.shown.len());
+        self.shown.extend(later.shown.into_iter().take(left));
+        self.has_too_many_labels |= later.has_too_many_labels;
+    }
+
+    /// The set, whose errors are those of the record at this place.
+    fn take_set<'a>(&mut self, record: usize, read: ReadSet<'a>) -> SampleSet<'a> {
+        let ReadSet { values, mut errors } = read;
+        for error in &mut errors.shown {
+            error.record = Some(record);
+        }
+        self.append(errors);
+        SampleSet(values)
+    }
+
+    /// A record; `None` if it has no number or no epoch.
+    fn take_record<'a>(&mut self, at: usize, raw: RawRecord<'a>) -> Option<Record<SampleSet<'a>>> {
+        let seq = take_integer(raw.seq, Seq::new);
+        if seq.is_none() {
+            self.push(Some(at), None, "seq is not a whole number from 1 to 2^53-1");
+        }
+        let epoch = take_integer(raw.epoch, Epoch::new);
+        if epoch.is_none() {
+            self.push(Some(at), None, "epoch is not whole seconds since 1970 UTC");
+        }
+        let values = self.take_set(at, raw.values);
+        let (seq, epoch) = seq.zip(epoch)?;
+        Some(Record { seq, epoch, values })
+    }
+
     fn none_or_refuse<T>(self, value: T) -> Result<T, BodyError> {
         if self.shown.is_empty() {
             Ok(value)
@@ -187,32 +204,6 @@ impl Errors {
 
 /// The maximum length of a rejected label in a response.
 const LABEL_CHARS_SHOWN: usize = 128;
-
-fn take_set<'a>(raw: RawSet<'a>, record: usize, errors: &mut Errors) -> SampleSet<'a> {
-    let mut values = Vec::with_capacity(raw.values.len());
-    for (label, raw_value) in raw.values {
-        match (Label::new(label.clone()), take_value(raw_value)) {
-            (Ok(label), Ok(value)) => values.push((label, value)),
-            (Err(error), _) => errors.push(Some(record), Some(&label), error.to_string()),
-            (_, Err(reason)) => errors.push(Some(record), Some(&label), reason),
-        }
-    }
-    if raw.more_than_allowed {
-        errors.has_too_many_labels = true;
-        errors.push(
-            Some(record),
-            None,
-            format!("a record has at most {RECORD_LABELS_MAX} labels"),
-        );
-    } else if let Some(label) = find_repeated(&values) {
-        errors.push(
-            Some(record),
-            Some(label),
-            "the label occurs twice in one record",
-        );
-    }
-    SampleSet(values)
-}
 
 /// The first duplicate label. A few labels are compared directly; a hash set is faster for more.
 fn find_repeated<'s>(values: &'s [(Label<'_>, Value)]) -> Option<&'s str> {
@@ -266,38 +257,59 @@ fn take_integer<T>(raw: &RawValue, new: impl FnOnce(u64) -> Option<T>) -> Option
 #[derive(Deserialize)]
 struct CowStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// An object of labels and values. Parsing stops one entry after the limit, which is enough to
-/// reject the record.
-struct RawSet<'a> {
-    values: Vec<(Cow<'a, str>, &'a RawValue)>,
-    more_than_allowed: bool,
+/// An object of labels and values, with what is wrong in it. Values behind the limit are passed over:
+/// that there are any is enough to reject the record.
+#[derive(Default)]
+struct ReadSet<'a> {
+    values: Vec<(Label<'a>, Value)>,
+    errors: Errors,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for RawSet<'a> {
+impl<'a> ReadSet<'a> {
+    fn take(&mut self, label: Cow<'a, str>, raw_value: &RawValue) {
+        match (Label::new(label.clone()), take_value(raw_value)) {
+            (Ok(label), Ok(value)) => self.values.push((label, value)),
+            (Err(error), _) => self.errors.push(None, Some(&label), error.to_string()),
+            (_, Err(reason)) => self.errors.push(None, Some(&label), reason),
+        }
+    }
+
+    /// All values were taken.
+    fn end(&mut self, more_than_allowed: bool) {
+        if more_than_allowed {
+            self.errors.has_too_many_labels = true;
+            let reason = format!("a record has at most {RECORD_LABELS_MAX} labels");
+            self.errors.push(None, None, reason);
+        } else if let Some(label) = find_repeated(&self.values) {
+            let reason = "the label occurs twice in one record";
+            self.errors.push(None, Some(label), reason);
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ReadSet<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SetVisitor;
 
         impl<'de> Visitor<'de> for SetVisitor {
-            type Value = RawSet<'de>;
+            type Value = ReadSet<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of labels and numbers like {\"cpu\": 4.98}")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut set = RawSet {
-                    values: Vec::new(),
-                    more_than_allowed: false,
-                };
+                let mut set = ReadSet::default();
+                let mut seen = 0_usize;
                 while let Some((CowStr(label), value)) =
                     map.next_entry::<CowStr<'de>, &'de RawValue>()?
                 {
-                    if set.values.len() < RECORD_LABELS_MAX {
-                        set.values.push((label, value));
-                    } else {
-                        set.more_than_allowed = true;
+                    if seen < RECORD_LABELS_MAX {
+                        set.take(label, value);
                     }
+                    seen = seen.saturating_add(1);
                 }
+                set.end(seen > RECORD_LABELS_MAX);
                 Ok(set)
             }
         }
@@ -332,11 +344,11 @@ struct RawRecord<'a> {
     #[serde(borrow)]
     epoch: &'a RawValue,
     #[serde(borrow)]
-    values: RawSet<'a>,
+    values: ReadSet<'a>,
 }
 
 enum RawRecords<'a> {
-    Within(Vec<RawRecord<'a>>),
+    Within(Vec<Record<SampleSet<'a>>>, Errors),
     TooMany,
 }
 
@@ -352,11 +364,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawRecords<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut records = Vec::new();
-                while records.len() < BATCH_RECORDS_MAX {
+                let (mut records, mut errors) = (Vec::new(), Errors::default());
+                for at in 0..BATCH_RECORDS_MAX {
                     match seq.next_element()? {
-                        Some(record) => records.push(record),
-                        None => return Ok(RawRecords::Within(records)),
+                        Some(raw) => records.extend(errors.take_record(at, raw)),
+                        None => return Ok(RawRecords::Within(records, errors)),
                     }
                 }
                 let mut more = false;
@@ -366,7 +378,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawRecords<'a> {
                 Ok(if more {
                     RawRecords::TooMany
                 } else {
-                    RawRecords::Within(records)
+                    RawRecords::Within(records, errors)
                 })
             }
         }

@@ -67,6 +67,7 @@ pub struct SubmissionView<'a> {
     has_document: bool,
     count: usize,
     records: Reader<'a>,
+    behind_records: Reader<'a>,
 }
 
 /// A record, read in place.
@@ -97,6 +98,10 @@ impl<'a> SubmissionView<'a> {
             _ => Some(ProducerId::from_bytes(reader.array()?)),
         };
         let count = reader.u32()? as usize;
+        let mut behind_records = reader;
+        for _ in 0..count {
+            RecordView::read(&mut behind_records)?;
+        }
         let view = Self {
             host,
             certificate_end,
@@ -107,6 +112,7 @@ impl<'a> SubmissionView<'a> {
             has_document: flags & HAS_DOCUMENT != 0,
             count,
             records: reader,
+            behind_records,
         };
         Ok((view, outer.0))
     }
@@ -136,6 +142,7 @@ impl<'a> SubmissionView<'a> {
                 Value::new(value).ok_or(Corrupt)?;
             }
         }
+        let mut reader = self.behind_records;
         let count = usize::from(reader.u16()?);
         for _ in 0..count {
             let (from, to, why) = reader.dropped()?;
@@ -156,7 +163,7 @@ impl<'a> SubmissionView<'a> {
 
     /// The numbers that were dropped: first, last, why.
     pub fn dropped(&self) -> impl Iterator<Item = (u64, u64, &'a str)> + use<'a> {
-        let mut reader = self.behind_records();
+        let mut reader = self.behind_records;
         let count = reader.u16().map_or(0, usize::from);
         (0..count).map_while(move |_| reader.dropped().ok())
     }
@@ -166,7 +173,7 @@ impl<'a> SubmissionView<'a> {
         if !self.has_document {
             return None;
         }
-        let mut reader = self.behind_records();
+        let mut reader = self.behind_records;
         for _ in 0..reader.u16().ok()? {
             reader.dropped().ok()?;
         }
@@ -175,14 +182,6 @@ impl<'a> SubmissionView<'a> {
             kind,
             body: body.into(),
         })
-    }
-
-    fn behind_records(&self) -> Reader<'a> {
-        let mut reader = self.records;
-        for _ in 0..self.count {
-            let _skipped = RecordView::read(&mut reader);
-        }
-        reader
     }
 
     /// The records, in the order they were sent.
@@ -212,7 +211,7 @@ impl<'a> RecordView<'a> {
         let count = usize::from(reader.u16()?);
         let values = *reader;
         for _ in 0..count {
-            reader.value()?;
+            reader.skip_value()?;
         }
         Ok(Self {
             seq,
@@ -289,6 +288,12 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Result<&'a str, Corrupt> {
         let length = usize::from(self.u8()?);
         std::str::from_utf8(self.take(length)?).map_err(|_| Corrupt)
+    }
+
+    /// Passes a value over, and does not look at it.
+    fn skip_value(&mut self) -> Result<(), Corrupt> {
+        let label_bytes = usize::from(self.u8()?);
+        self.take(label_bytes + size_of::<f64>()).map(drop)
     }
 
     fn value(&mut self) -> Result<(&'a str, f64), Corrupt> {
