@@ -17,7 +17,6 @@ mod reads;
 mod snapshot;
 mod table;
 
-use std::collections::HashSet;
 use std::sync::{Arc, RwLockReadGuard};
 
 use lizmon_protocol::sample::BatchAnswer;
@@ -32,7 +31,7 @@ use crate::clock::StoredClock;
 use crate::store::record::{SubmissionView, read_group};
 use crate::store::{
     DocumentKind, ErrorKind, EvictedHour, Fence, HistoryRetention, JournalRead, Position, Shard,
-    ShardChanges, ShardCount, ShardState, Store, StoreError, StoredDocument,
+    ShardChanges, ShardCount, ShardState, Store, StoreError,
 };
 
 /// A shard's part of the writer's work.
@@ -47,8 +46,6 @@ struct ShardProgress {
     applied: Position,
     /// The append that brought the first change since the last commit; none if there is no change.
     changed_since: Option<u64>,
-    /// The hosts that have changed.
-    changed_hosts: HashSet<Box<str>>,
     /// The shard's own.
     documents: Documents,
 }
@@ -175,7 +172,6 @@ impl Summarizer {
         let progress = &mut self.progress[shard.index()];
         progress.fence = None;
         progress.changed_since = None;
-        progress.changed_hosts = HashSet::new();
         if !stays {
             progress.is_loaded = false;
             *self.table.write(shard) = HostMap::new();
@@ -297,28 +293,18 @@ impl Summarizer {
         let document = submission.document();
         let has_effect =
             !submission.is_empty() || document.is_some() || submission.dropped().next().is_some();
-        if has_effect && !hosts.contains_key(submission.host) {
-            hosts.insert(submission.host.into(), HostSummaries::default());
-        }
-        let mut answer = BatchAnswer::default();
-        if let Some(host) = hosts.get_mut(submission.host) {
-            // An operator's document says nothing of the host's certificate or presence.
-            if document
-                .as_ref()
-                .is_none_or(|sent| sent.kind.is_from_host())
-            {
-                host.certificate_end = submission.certificate_end;
-                host.last_received = host.last_received.max(submission.taken_at);
-            }
-            answer = host.apply(position, submission);
-            if let Some(StoredDocument { kind, body }) = document {
-                host.documents.set(kind, &body);
-            }
-        }
+        let answer = if let Some(host) = hosts.get_mut(submission.host) {
+            host.take(position, submission, document)
+        } else if has_effect {
+            let host = hosts.entry(submission.host.into()).or_default();
+            host.take(position, submission, document)
+        } else {
+            BatchAnswer::default()
+        };
         drop(hosts);
         let applied = &mut self.progress[shard.index()].applied;
         *applied = position.max(*applied);
-        self.mark_changed(shard, self.appends, submission.host);
+        self.mark_changed(shard, self.appends);
         answer
     }
 
@@ -335,8 +321,11 @@ impl Summarizer {
         if let Some(producer) = producer {
             producer.duplicate += submission.len() as u64;
         }
+        if let Some(host) = hosts.get_mut(submission.host) {
+            host.is_changed = true;
+        }
         drop(hosts);
-        self.mark_changed(shard, self.appends + 1, submission.host);
+        self.mark_changed(shard, self.appends + 1);
     }
 
     /// Replaces a document of a host that this commits. Without effect if the host is unknown.
@@ -344,10 +333,10 @@ impl Summarizer {
         let shard = self.table.shard_of(host);
         let mut hosts = self.table.write(shard);
         let found = hosts.get_mut(host);
-        let is_changed = found.is_some_and(|host| host.documents.set(kind, body));
+        let is_changed = found.is_some_and(|host| host.set_document(kind, body));
         drop(hosts);
         if is_changed {
-            self.mark_changed(shard, self.appends, host);
+            self.mark_changed(shard, self.appends);
         }
     }
 
@@ -365,14 +354,10 @@ impl Summarizer {
         }
     }
 
-    fn mark_changed(&mut self, shard: Shard, append: u64, host: &str) {
+    fn mark_changed(&mut self, shard: Shard, append: u64) {
         let progress = &mut self.progress[shard.index()];
-        if progress.fence.is_none() {
-            return;
-        }
-        progress.changed_since.get_or_insert(append);
-        if !progress.changed_hosts.contains(host) {
-            progress.changed_hosts.insert(host.into());
+        if progress.fence.is_some() {
+            progress.changed_since.get_or_insert(append);
         }
     }
 
@@ -495,7 +480,6 @@ impl Summarizer {
         for fence in fences {
             let progress = &mut self.progress[fence.shard().index()];
             progress.changed_since = None;
-            progress.changed_hosts = HashSet::new();
             progress.documents.clear_changed();
             let mut hosts = self.table.write(fence.shard());
             for host in hosts.values_mut() {
@@ -541,7 +525,6 @@ impl Summarizer {
     fn settle(&mut self, shard: Shard, changes: &ShardChanges, expiry: Option<u64>) {
         let progress = &mut self.progress[shard.index()];
         progress.changed_since = None;
-        progress.changed_hosts = HashSet::new();
         progress.documents.clear_changed();
         self.forget(shard, changes, expiry);
     }
@@ -590,7 +573,7 @@ impl Summarizer {
                 changes.ended_hosts.push(name.to_string());
                 continue;
             }
-            if progress.changed_hosts.contains(name) || host.has_expired_producer(expiry) {
+            if host.is_changed || host.has_expired_producer(expiry) {
                 changes.hosts.push(host.changes(name, expiry));
             }
             let ended = host

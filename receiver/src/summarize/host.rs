@@ -9,8 +9,8 @@ use lizmon_summary::{AHEAD_SECS_MAX, Bucket, DeliverySet, DroppedSet, Series, TI
 use super::documents::Documents;
 use crate::store::record::SubmissionView;
 use crate::store::{
-    DocumentKind, EvictedHour, Position, RemovedSamples, SeriesSink, StoredHost, StoredProducer,
-    StoredSeries,
+    DocumentKind, EvictedHour, Position, RemovedSamples, SeriesSink, StoredDocument, StoredHost,
+    StoredProducer, StoredSeries,
 };
 
 /// How long a producer's sequence numbers are kept after something last came from it: longer than
@@ -34,7 +34,9 @@ pub struct HostSummaries {
     pub certificate_end: u64,
     /// What was removed because it was ahead of a steady clock.
     pub removed: RemovedSamples,
-    /// Whether that has happened since the last commit: then all of its buckets are written again.
+    /// Whether anything has changed since the last commit.
+    pub(crate) is_changed: bool,
+    /// Whether samples were removed since the last commit: then all of its buckets are written again.
     pub(crate) is_truncated: bool,
     /// By how much its clock is ahead of the time its monitor stamps samples with, as the monitor
     /// said, and when. Not stored: the monitor repeats it.
@@ -70,11 +72,35 @@ impl HostSummaries {
         self.documents.tags()
     }
 
-    pub(super) fn apply(
+    /// Counts a submission, and keeps the document that came with it.
+    pub(super) fn take(
         &mut self,
         position: Position,
         submission: &SubmissionView<'_>,
+        document: Option<StoredDocument>,
     ) -> BatchAnswer {
+        self.is_changed = true;
+        // An operator's document says nothing of the host's certificate or presence.
+        let is_from_host = |sent: &StoredDocument| sent.kind.is_from_host();
+        if document.as_ref().is_none_or(is_from_host) {
+            self.certificate_end = submission.certificate_end;
+            self.last_received = self.last_received.max(submission.taken_at);
+        }
+        let answer = self.apply(position, submission);
+        if let Some(StoredDocument { kind, body }) = document {
+            self.documents.set(kind, &body);
+        }
+        answer
+    }
+
+    /// Replaces a document; whether it was another one.
+    pub(super) fn set_document(&mut self, kind: DocumentKind, body: &[u8]) -> bool {
+        let is_other = self.documents.set(kind, body);
+        self.is_changed |= is_other;
+        is_other
+    }
+
+    fn apply(&mut self, position: Position, submission: &SubmissionView<'_>) -> BatchAnswer {
         let mut answer = BatchAnswer::default();
         if submission.removes_ahead {
             self.remove_ahead_of(submission.taken_at);
@@ -157,6 +183,7 @@ impl HostSummaries {
 
     /// What has changed is committed; if this `is_owner`, the history has what was evicted.
     pub(super) fn forget_changes(&mut self, is_owner: bool) {
+        self.is_changed = false;
         self.is_truncated = false;
         if is_owner {
             self.cut_from = None;
