@@ -137,12 +137,11 @@ impl GroupCommit for Committer {
         let appended = self.append_groups(verdicts.len(), at.wall);
         let answer = |(submission, verdict): (&Submission, Result<Admitted, AdmissionError>)| {
             let Admitted { shard, dedup, .. } = verdict?;
-            let appended = appended.iter().find(|(appended, _)| *appended == shard);
-            match (dedup, appended) {
+            match (dedup, intake::position_in(&appended, shard)) {
                 // The first copy of a known one may be in the group that failed.
-                (_, Some((_, None))) => Err(SubmitError::Unavailable),
+                (_, Some(None)) => Err(SubmitError::Unavailable),
                 (Dedup::Known, _) => self.count_duplicates(submission),
-                (_, Some((_, Some(position)))) => self.count(*position, submission, dedup),
+                (_, Some(Some(position))) => self.count(position, submission, dedup),
                 (_, None) => Err(SubmitError::Unavailable),
             }
         };

@@ -140,12 +140,21 @@ impl Intake {
     fn keep_pending(&mut self, positions: &[(Shard, Option<Position>)]) {
         for (host, (read, pending)) in self.pending.drain() {
             let shard = self.count.shard_of(&host);
-            let appended = positions.iter().find(|(of, _)| *of == shard);
-            if let Some((_, Some(at))) = appended {
-                self.unread.insert(host, *at, read, pending);
+            if let Some(Some(at)) = position_in(positions, shard) {
+                self.unread.insert(host, at, read, pending);
             }
         }
     }
+}
+
+/// Where the group of this shard was appended, `Some(None)` if it could not be. The positions are in
+/// the order of their shards.
+pub(super) fn position_in(
+    positions: &[(Shard, Option<Position>)],
+    shard: Shard,
+) -> Option<Option<Position>> {
+    let found = positions.binary_search_by_key(&shard, |(of, _)| *of);
+    positions.get(found.ok()?).map(|(_, position)| *position)
 }
 
 /// Appends groups, if there are any: the results are in the order of their shards.

@@ -8,9 +8,9 @@ use lizmon_summary::TIERS;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::JournalStore;
 use crate::store::memory::{MemoryDisk, MemoryStore};
 use crate::store::record::{Group, Submission};
+use crate::store::{JournalStore, StoredDocument};
 
 const NOW: u64 = 1_465_001_814;
 const PRODUCER: &str = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b";

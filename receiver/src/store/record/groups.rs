@@ -25,7 +25,7 @@ impl ShardGroups {
     /// The group of this shard.
     pub fn group(&mut self, shard: Shard) -> &mut Group {
         let group = &mut self.groups[shard.index()];
-        if group.is_empty() && !self.used.contains(&shard) {
+        if group.is_empty() {
             self.used.push(shard);
         }
         group
@@ -39,6 +39,7 @@ impl ShardGroups {
     /// The groups as they are stored.
     pub fn seal(&mut self) -> Vec<(Shard, &[u8])> {
         self.used.sort_unstable();
+        self.used.dedup();
         for shard in &self.used {
             self.groups[shard.index()].seal();
         }

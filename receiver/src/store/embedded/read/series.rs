@@ -73,7 +73,7 @@ impl Scanner<'_> {
             self.scan("series", &sql, order, &mut |row| {
                 let named = row_of(row).and_then(|(id, host, label)| {
                     let host = hosts.get(&host)?.first()?;
-                    Some((id, (host.clone(), label)))
+                    Some((id, (host.clone(), label.to_owned())))
                 });
                 let Some((id, candidate)) = named else {
                     lost += 1;
@@ -93,9 +93,9 @@ impl Scanner<'_> {
 }
 
 /// Row, row of the host, and label.
-fn row_of(row: &Row<'_>) -> Option<(i64, i64, String)> {
-    let label = row.get::<_, String>(2).ok()?;
-    Label::new(label.as_str()).ok()?;
+fn row_of<'r>(row: &'r Row<'_>) -> Option<(i64, i64, &'r str)> {
+    let label = row.get_ref(2).ok()?.as_str().ok()?;
+    Label::new(label).ok()?;
     Some((row.get(0).ok()?, row.get(1).ok()?, label))
 }
 
@@ -136,31 +136,30 @@ impl FoundSeries<'_> {
             Ok(ValueRef::Blob(body)) => Some(body),
             _ => None,
         };
+        let hosts = self.hosts;
         let named = row_of(row).and_then(|(id, host, label)| {
-            let host = self.hosts.get(&host)?.first()?;
-            Some((id, host.clone(), label))
+            let host = hosts.get(&host)?.first()?;
+            Some((id, host.as_str(), label))
         });
         match (named, body) {
             (Some((id, host, label)), Some(body)) => {
-                if !self.read(&host, &label, body) {
-                    self.put_off(Some(id), body);
-                    self.lost.insert((host, label));
+                if !self.read(host, label, body) {
+                    self.lost.insert((host.to_owned(), label.to_owned()));
+                    // The index may have another name for it.
+                    if self.mode == ScanMode::Thorough {
+                        self.unread.insert(id, body.to_vec());
+                    }
                 }
             }
             (Some((_, host, label)), None) => {
-                self.lost.insert((host, label));
+                self.lost.insert((host.to_owned(), label.to_owned()));
             }
-            (None, body) => self.put_off(id, body.unwrap_or_default()),
-        }
-    }
-
-    /// A body that its row's own name does not fit. A fast reading need not know more.
-    fn put_off(&mut self, id: Option<i64>, body: &[u8]) {
-        match (self.mode, id) {
-            (ScanMode::Thorough, Some(id)) => {
-                self.unread.insert(id, body.to_vec());
-            }
-            _ => self.unknown += 1,
+            (None, body) => match (self.mode, id) {
+                (ScanMode::Thorough, Some(id)) => {
+                    self.unread.insert(id, body.unwrap_or_default().to_vec());
+                }
+                _ => self.unknown += 1,
+            },
         }
     }
 
@@ -173,9 +172,9 @@ impl FoundSeries<'_> {
             return;
         };
         let unread = self.unread.remove(&id);
-        let is_read = unread.is_some_and(|body| self.read(host, &label, &body));
+        let is_read = unread.is_some_and(|body| self.read(host, label, &body));
         if !is_read {
-            self.lost.insert((host.clone(), label));
+            self.lost.insert((host.clone(), label.to_owned()));
         }
     }
 
