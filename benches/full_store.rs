@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lizmon_protocol::name::{Label, NodeName};
 use lizmon_protocol::sample::{Epoch, SampleSet, Seq, Value};
-use lizmon_receiver::store::record::{Group, Submission};
+use lizmon_receiver::store::record::{ShardGroups, Submission};
 use lizmon_receiver::store::{LockedFolder, Store, open};
 use lizmon_receiver::summarize::Summarizer;
 
@@ -92,13 +92,11 @@ pub(crate) fn take(
 ) -> (Duration, Duration) {
     let count = store.shard_count();
     let views: Vec<_> = submissions.iter().map(|of| of.view().unwrap()).collect();
-    let mut groups: Vec<_> = count.all().map(|_| Group::default()).collect();
+    let mut groups = ShardGroups::new(count);
     for (submission, view) in submissions.iter().zip(&views) {
-        groups[count.shard_of(view.host).index()].push(submission);
+        groups.group(count.shard_of(view.host)).push(submission);
     }
-    let sealed = count.all().zip(&mut groups);
-    let sealed = sealed.filter(|(_, group)| !group.is_empty());
-    let sealed: Vec<_> = sealed.map(|(shard, group)| (shard, group.seal())).collect();
+    let sealed = groups.seal();
     let began = cpu_time();
     let position = store.append(&sealed).remove(0).unwrap();
     let appended = cpu_time();
